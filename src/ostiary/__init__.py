@@ -1,0 +1,1 @@
+"""Ostiary, the doorkeeper for AI agents: what agents, tools and people use."""

@@ -1,0 +1,62 @@
+"""The one family of refusals. A refusal is raised, never returned; each protocol has one table that renders it."""
+
+from __future__ import annotations
+
+
+class Refused(Exception):
+    """Somebody asked for something and does not get it.
+
+    `code` is stable and machine-readable, `message` says what is wrong with the request, `hint` what to do next.
+    None of the three may hold a secret: they reach logs, the ledger and the caller.
+    """
+
+    code = "refused"
+
+    def __init__(self, message: str, *, hint: str = "", code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if code is not None:
+            self.code = code
+
+
+class Malformed(Refused):
+    """The bytes are not what the format says; nothing was looked at beyond that."""
+
+    code = "malformed"
+
+
+class Unauthenticated(Refused):
+    """The caller has not proved who it is."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(Refused):
+    """The caller is known and may not do this."""
+
+    code = "forbidden"
+
+
+class NotFound(Refused):
+    """There is no such thing, or the caller may not know that there is."""
+
+    code = "not_found"
+
+
+class Conflict(Refused):
+    """The request is well-formed and contradicts the present state."""
+
+    code = "conflict"
+
+
+class Invalid(Refused):
+    """A well-formed value that is out of its bounds."""
+
+    code = "invalid"
+
+
+class Unavailable(Refused):
+    """We cannot answer now; an enforcement point treats this as a denial."""
+
+    code = "unavailable"
