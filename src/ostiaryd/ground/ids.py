@@ -1,0 +1,12 @@
+"""Identifiers: a prefix that tells the kind, then a UUID version 7 (RFC 9562 5.7), so that they sort by time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+def new_id(prefix: str, *, now: int, random: Callable[[int], bytes]) -> str:
+    """`<prefix>_<32 hex digits>`; `now` in microseconds since the epoch."""
+    tail = int.from_bytes(random(10), "big")
+    value = (now // 1000) << 80 | 0x7 << 76 | (tail >> 68) << 64 | 0b10 << 62 | tail & (1 << 62) - 1
+    return f"{prefix}_{value:032x}"
