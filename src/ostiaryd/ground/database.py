@@ -17,10 +17,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from ostiary.core.errors import Invalid
+
+if TYPE_CHECKING:
+    from ostiaryd.ground.keyring import Keyring
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -151,12 +154,13 @@ class Reader:
 class Tx(Reader):
     """A transaction of the writer: `now` is the one instant of the batch, in microseconds since the epoch."""
 
-    __slots__ = ("deferred", "now", "random", "topics")
+    __slots__ = ("deferred", "keys", "now", "random", "topics")
 
-    def __init__(self, connection: Connection, *, now: int, random: Callable[[int], bytes]) -> None:
+    def __init__(self, connection: Connection, *, now: int, random: Callable[[int], bytes], keys: Keyring) -> None:
         super().__init__(connection)
         self.now = now
         self.random = random
+        self.keys = keys
         self.deferred: dict[Callable[[Tx, list[Any]], None], list[Any]] = {}
         self.topics: set[str] = set()
 

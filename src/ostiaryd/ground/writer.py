@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from ostiaryd.ground.database import Database, Tx
+from ostiaryd.ground.keyring import Keyring
 
 T = TypeVar("T")
 Job = Callable[[Tx], Any]
@@ -29,13 +30,16 @@ class Raised:
 
 
 class Writer:
-    def __init__(self, db: Database, *, now: Callable[[], int], random: Callable[[int], bytes]) -> None:
-        self._db, self._now, self._random = db, now, random
+    def __init__(
+        self, db: Database, *, now: Callable[[], int], random: Callable[[int], bytes], keys: Keyring
+    ) -> None:
+        self._now, self._random, self._keys = now, random, keys
         self._connection = db.connect()
         self._queue: SimpleQueue[tuple[Job, asyncio.Future[Any]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
         self._thread.start()
         self._closed = False
+        self._topics: set[str] = set()
         self.listeners: list[Callable[[set[str]], None]] = []
         """Called on the event loop after a commit, with the outbox topics that it filled."""
 
@@ -52,7 +56,7 @@ class Writer:
         connection = self._connection
         connection.begin(write=True)
         try:
-            tx = Tx(connection, now=self._now(), random=self._random)
+            tx = Tx(connection, now=self._now(), random=self._random, keys=self._keys)
             results = [job(tx) for job in jobs]
             for function, values in tx.deferred.items():
                 function(tx, values)

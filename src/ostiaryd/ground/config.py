@@ -1,0 +1,106 @@
+"""Configuration: one TOML file plus environment, into one frozen value. An unknown key is an error.
+
+`OSTIARY_<KEY>` overrides the file, the command line overrides both. The reference page is generated from `Config`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.core.errors import Invalid
+
+_TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}")
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set. Times end in their unit."""
+
+    data_dir: Annotated[str, Meta(description="Folder of the root key, the default database and admin.json")]
+    listen: Annotated[str, Meta(description="HOST:PORT to listen on; port 0 takes a free one")] = "127.0.0.1:8700"
+    database: Annotated[
+        str, Meta(description="sqlite:///PATH or postgresql://...; empty: ostiary.db in the data folder")
+    ] = ""
+    trust_domain: Annotated[str, Meta(description="Name of the trust domain; fixed at the first start")] = ""
+    public_url: Annotated[
+        str, Meta(description="URL that clients use, and the issuer; fixed at the first start; empty: the listen address")
+    ] = ""
+    resources: Annotated[
+        Literal["any", "registered"],
+        Meta(description="Whether a token may name an https resource that is not registered"),
+    ] = "any"
+    token_alg: Annotated[
+        Literal["ES256", "RS256", "EdDSA"], Meta(description="Algorithm that signs access tokens")
+    ] = "ES256"
+    token_lifetime_s: Annotated[
+        int, Meta(ge=10, le=3600, description="Longest life of an access token, in seconds")
+    ] = 300
+    dpop_nonce: Annotated[
+        Literal["required", "offered"],
+        Meta(description="Whether the authorization server insists on its nonce in DPoP proofs (RFC 9449 section 8)"),
+    ] = "required"
+    nonce_lifetime_s: Annotated[int, Meta(ge=10, le=3600, description="How long a DPoP nonce is fresh, in seconds")] = 300
+    max_request_bytes: Annotated[
+        int, Meta(ge=4096, le=64 << 20, description="Largest request body that is read, in bytes")
+    ] = 1 << 20
+    feed_heartbeat_ms: Annotated[
+        int, Meta(ge=50, le=60_000, description="How often a feed says that it is alive, in milliseconds")
+    ] = 1000
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.data_dir)
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.folder / 'ostiary.db'}"
+
+    @property
+    def issuer(self) -> str:
+        """The authorization server's issuer identifier (RFC 8414): the public URL itself, no trailing slash."""
+        return self.public_url
+
+    @property
+    def api(self) -> str:
+        """The resource identifier of the admin API."""
+        return f"{self.public_url}/api/v1"
+
+
+def load_config(file: Path | None = None, *, environ: dict[str, str] | None = None, **given: Any) -> Config:
+    """Read the file, the environment and the command line, the later ones winning; raises `Invalid`."""
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(file.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise Invalid(f"cannot read the configuration {file}: {error}") from error
+    environ = dict(os.environ) if environ is None else environ
+    for field in Config.__struct_fields__:
+        if (value := environ.get(f"OSTIARY_{field.upper()}")) is not None:
+            values[field] = value
+    values |= {name: value for name, value in given.items() if value is not None}
+    try:
+        return _checked(msgspec.convert(values, Config, strict=False))
+    except msgspec.ValidationError as error:
+        raise Invalid(f"configuration: {error}", hint="`docs/configuration.md` lists every key") from error
+
+
+def _checked(config: Config) -> Config:
+    if config.trust_domain and not _TRUST_DOMAIN.fullmatch(config.trust_domain):
+        raise Invalid(f"trust domain `{config.trust_domain}` is not lower-case letters, digits, `.`, `-` and `_`")
+    if config.public_url:
+        url = urlsplit(config.public_url)
+        if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username:
+            raise Invalid(f"public URL `{config.public_url}` must be http(s)://HOST[:PORT][/PATH]")
+        if url.scheme == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
+            raise Invalid("a public URL off this machine must be https", hint="put TLS in front and name that URL")
+        if config.public_url.endswith("/"):
+            raise Invalid("the public URL must not end in a slash", hint="issuers are compared letter by letter")
+    return config

@@ -1,0 +1,173 @@
+"""The server's private keys: sealed under a root key at rest, opened in memory, rotated with overlap.
+
+A key has a use (`token`, `ledger`, `feed`, `nonce`) and a state: `active` signs, `retired` only verifies. Of each use and
+algorithm exactly one is active. Sealing is AES-256-GCM with the key's id, use and algorithm as associated data, so a
+sealed key cannot be moved to another row.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ostiary.core import canonical, jose
+from ostiary.core.errors import Conflict, Invalid, NotFound
+from ostiaryd.ground.database import Reader, Tx, sql
+
+USES: dict[str, tuple[str, ...]] = {"token": ("ES256", "RS256", "EdDSA"), "ledger": ("EdDSA",), "feed": ("EdDSA",)}
+_SECRET = "secret"  # the `alg` of rows that hold raw bytes instead of a JWK
+
+_INSERT = sql(
+    """insert into server_key (kid, use_, alg, state, public_jwk, sealed, created_at)
+       values (:kid, :use, :alg, 'active', :public_jwk, :sealed, :now)"""
+)
+_ALL = sql("select kid, use_, alg, state, sealed from server_key order by created_at, kid")
+_RETIRE = sql("update server_key set state = 'retired', retired_at = :now where use_ = :use and alg = :alg and state = 'active'")
+_RESEAL = sql("update server_key set sealed = :sealed where kid = :kid")
+_FORGET = sql("delete from server_key where state = 'retired' and retired_at < :before")
+
+
+class RootKey:
+    """The key that seals all others. `source` says where it came from, for `doctor`."""
+
+    def __init__(self, key: bytes, *, source: str) -> None:
+        if len(key) != 32:
+            raise Invalid("the root key must be 32 bytes", hint="`openssl rand -base64 32` makes one")
+        self._aead = AESGCM(key)
+        self.source = source
+
+    def seal(self, plain: bytes, *, context: bytes, random: Callable[[int], bytes]) -> bytes:
+        nonce = random(12)
+        return nonce + self._aead.encrypt(nonce, plain, context)
+
+    def open(self, sealed: bytes, *, context: bytes) -> bytes:
+        try:
+            return self._aead.decrypt(sealed[:12], sealed[12:], context)
+        except InvalidTag:
+            raise Conflict(
+                "a server key does not open under this root key",
+                hint="restore the root key that this database was made with",
+            ) from None
+
+
+def load_root_key(folder: Path, *, random: Callable[[int], bytes]) -> RootKey:
+    """`OSTIARY_ROOT_KEY` (base64) if set, else `root.key` in the data folder, made at the first start with mode 0600."""
+    if (text := os.environ.get("OSTIARY_ROOT_KEY")) is not None:
+        return RootKey(_decode(text), source="environment")
+    path = folder / "root.key"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        if path.stat().st_mode & 0o077:
+            raise Conflict(f"{path} can be read by others", hint=f"chmod 600 {path}") from None
+        return RootKey(_decode(path.read_text("ascii")), source="file")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(base64.b64encode(random(32)) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return load_root_key(folder, random=random)
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return base64.b64decode(text.strip(), validate=True)
+    except ValueError:
+        raise Invalid("the root key is not base64") from None
+
+
+class Keyring:
+    """Opened keys. Reload after a rotation; verification keys are everything that is not forgotten."""
+
+    def __init__(self, root: RootKey) -> None:
+        self.root = root
+        self._active: dict[tuple[str, str], jose.PrivateKey] = {}
+        self._public: dict[str, dict[str, jose.PublicKey]] = {}
+        self._secrets: dict[str, bytes] = {}
+
+    def load(self, reader: Reader) -> None:
+        active: dict[tuple[str, str], jose.PrivateKey] = {}
+        public: dict[str, dict[str, jose.PublicKey]] = {use: {} for use in USES}
+        secrets: dict[str, bytes] = {}
+        for kid, use, alg, state, sealed in reader.all(_ALL):
+            plain = self.root.open(bytes(sealed), context=_context(kid, use, alg))
+            if alg == _SECRET:
+                if state == "active":
+                    secrets[use] = plain
+                continue
+            key = jose.parse_private_jwk(canonical.parse(plain, max_bytes=1 << 16))
+            public[use][kid] = key.public
+            if state == "active":
+                active[use, alg] = key
+        self._active, self._public, self._secrets = active, public, secrets
+
+    def signer(self, use: str, alg: str = "EdDSA") -> jose.PrivateKey:
+        """The key that signs for this use."""
+        return self._active[use, alg]
+
+    def public(self, use: str) -> dict[str, jose.PublicKey]:
+        """Every key of this use that may still verify, by kid."""
+        return self._public[use]
+
+    def find(self, use: str, kid: str) -> jose.PublicKey:
+        try:
+            return self._public[use][kid]
+        except KeyError:
+            raise NotFound("no such key", code="unknown_kid") from None
+
+    def secret(self, use: str) -> bytes:
+        """32 secret bytes for this use."""
+        return self._secrets[use]
+
+
+def create_keys(tx: Tx, root: RootKey) -> None:
+    """The keys of the first start."""
+    for use, algs in USES.items():
+        for alg in algs:
+            _create(tx, root, use=use, alg=alg)
+    secret = tx.random(32)
+    kid = tx.random(16).hex()
+    sealed = root.seal(secret, context=_context(kid, "nonce", _SECRET), random=tx.random)
+    tx.run(_INSERT, kid=kid, use="nonce", alg=_SECRET, public_jwk="{}", sealed=sealed, now=tx.now)
+
+
+def rotate_key(tx: Tx, root: RootKey, *, use: str, alg: str) -> str:
+    """A new active key; the old one goes on verifying until `forget_keys`. The new kid."""
+    if alg not in USES.get(use, ()):
+        raise Invalid(f"there is no {alg} key for `{use}`", hint=f"uses: {', '.join(USES)}")
+    if use == "ledger":
+        raise Invalid("the ledger's key is its identity and does not rotate", hint="export, then begin a new log")
+    tx.run(_RETIRE, use=use, alg=alg, now=tx.now)
+    return _create(tx, root, use=use, alg=alg)
+
+
+def forget_keys(tx: Tx, *, before: int) -> int:
+    """Drop keys retired before that instant: nothing signed with them can still be alive."""
+    return tx.run(_FORGET, before=before)
+
+
+def reseal(tx: Tx, *, old: RootKey, new: RootKey) -> int:
+    """Seal every key under another root key; the number of keys."""
+    rows = tx.all(_ALL)
+    for kid, use, alg, _state, sealed in rows:
+        context = _context(kid, use, alg)
+        plain = old.open(bytes(sealed), context=context)
+        tx.run(_RESEAL, kid=kid, sealed=new.seal(plain, context=context, random=tx.random))
+    return len(rows)
+
+
+def _create(tx: Tx, root: RootKey, *, use: str, alg: str) -> str:
+    key = jose.generate(alg)
+    kid = key.public.kid
+    sealed = root.seal(canonical.encode(key.jwk()), context=_context(kid, use, alg), random=tx.random)
+    public = canonical.encode(key.public.jwk).decode()
+    tx.run(_INSERT, kid=kid, use=use, alg=alg, public_jwk=public, sealed=sealed, now=tx.now)
+    return kid
+
+
+def _context(kid: str, use: str, alg: str) -> bytes:
+    return f"ostiary server key|{kid}|{use}|{alg}".encode()

@@ -1,0 +1,92 @@
+"""The world that every flow stands in: configuration, clock, dice, database, keys, writer."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+
+from ostiary.core.errors import Conflict
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Database, Tx, sql
+from ostiaryd.ground.keyring import Keyring, create_keys, load_root_key
+from ostiaryd.ground.migrate import migrate
+from ostiaryd.ground.writer import Writer
+
+_GET = sql("select value from setting where name = :name")
+_PUT = sql("insert into setting (name, value) values (:name, :value)")
+_ANY_KEY = sql("select count(*) from server_key")
+
+
+def wall_clock() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    config: Config
+    now: Callable[[], int]
+    random: Callable[[int], bytes]
+    db: Database
+    keys: Keyring
+    writer: Writer
+
+
+@asynccontextmanager
+async def open_world(
+    config: Config, *, now: Callable[[], int] = wall_clock, random: Callable[[int], bytes] = os.urandom
+) -> AsyncIterator[World]:
+    """Open everything in order: root key, database, schema, fixed settings, keys, writer. Closes it at the end.
+
+    `config` may leave the trust domain and the public URL open; what the first start fixed is filled in, and anything
+    else than that is refused.
+    """
+    config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    root = load_root_key(config.folder, random=random)
+    db = Database(config.database_url)
+    try:
+        migrate(db, now=now())
+        keys = Keyring(root)
+        writer = Writer(db, now=now, random=random, keys=keys)
+        try:
+            config = await writer.submit(lambda tx: _first_start(tx, config, root_keys=lambda: create_keys(tx, root)))
+            keys.load(db.read())
+            yield World(config, now, random, db, keys, writer)
+        finally:
+            writer.close()
+    finally:
+        db.close()
+
+
+def _first_start(tx: Tx, config: Config, *, root_keys: Callable[[], None]) -> Config:
+    """Create what is created once; hand back the configuration with the fixed settings in it."""
+    row = tx.one(_ANY_KEY)
+    if row is not None and row[0] == 0:
+        root_keys()
+    fixed = {
+        name: _fix(tx, name, given, default)
+        for name, given, default in (
+            ("trust_domain", config.trust_domain, "localhost"),
+            ("public_url", config.public_url, f"http://{config.listen}"),
+        )
+    }
+    return msgspec.structs.replace(config, **fixed)
+
+
+def _fix(tx: Tx, name: str, given: str, default: str) -> str:
+    row = tx.one(_GET, name=name)
+    if row is None:
+        tx.run(_PUT, name=name, value=given or default)
+        return given or default
+    value: str = row[0]
+    if given and given != value:
+        raise Conflict(
+            f"`{name}` is `{value}` since the first start and cannot become `{given}`",
+            hint="tokens and identities carry it; begin with a new data folder instead",
+        )
+    return value

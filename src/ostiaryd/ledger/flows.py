@@ -1,0 +1,61 @@
+"""`act`: the one way to change anything. One act is one transaction, one instant and one entry.
+
+The entry of a refused act stays though its effects are rolled back, and nobody is answered before it is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from ostiary.core.errors import Refused
+from ostiaryd.ground.database import Tx
+from ostiaryd.ground.ids import new_id
+from ostiaryd.ground.world import World
+from ostiaryd.ground.writer import Raised
+from ostiaryd.ledger import store
+from ostiaryd.ledger.model import Entry, reason
+
+T = TypeVar("T")
+
+
+class Act:
+    """What a flow gets: the transaction, its instant, and the entry to fill."""
+
+    __slots__ = ("entry", "now", "tx")
+
+    def __init__(self, tx: Tx, entry: Entry) -> None:
+        self.tx = tx
+        self.now = tx.now
+        self.entry = entry
+
+    def new_id(self, prefix: str) -> str:
+        return new_id(prefix, now=self.now, random=self.tx.random)
+
+
+async def act(world: World, action: str, flow: Callable[[Act], T], *, request: str | None = None) -> T:
+    """Run `flow` as one act named `action`; returns what it returns, raises what it raises, both after the commit."""
+    return await world.writer.submit(recorded(action, flow, request=request))
+
+
+def recorded(action: str, flow: Callable[[Act], T], *, request: str | None = None) -> Callable[[Tx], T | Raised]:
+    """The writer's job that runs `flow` and leaves its entry."""
+
+    def job(tx: Tx) -> T | Raised:
+        entry = Entry(at=tx.now, action=action, request=request)
+        result: T | Raised
+        try:
+            with tx.savepoint():
+                result = flow(Act(tx, entry))
+        except Refused as refusal:
+            entry.outcome = "refused"
+            entry.reasons = [reason(refusal.code, refusal.message)]
+            result = Raised(refusal)
+        except Exception as error:  # noqa: BLE001 because an act that fails leaves its entry too; the caller gets the error
+            entry.outcome = "error"
+            entry.reasons = [reason("internal_error", type(error).__name__)]
+            result = Raised(error)
+        tx.defer(store.append, entry)
+        return result
+
+    return job
