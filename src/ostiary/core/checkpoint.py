@@ -1,0 +1,66 @@
+"""Checkpoints: what a log says about its tree at one size; C2SP tlog-checkpoint v1.0.0 (https://c2sp.org/tlog-checkpoint)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ostiary.core.errors import Malformed
+from ostiary.core.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE
+from ostiary.core.note import NoteKey, Unsigned, decode_base64, encode_base64, open_note, sign_note
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The log `origin` has `size` entries under `root` (32 bytes)."""
+
+    origin: str
+    size: int
+    root: bytes
+    extensions: tuple[str, ...] = ()
+    """opaque lines of others; we write none"""
+
+    @property
+    def text(self) -> str:
+        return "".join(f"{line}\n" for line in (self.origin, self.size, encode_base64(self.root), *self.extensions))
+
+
+def parse_checkpoint(text: str) -> Checkpoint:
+    """The text of a note as a checkpoint, in its one spelling. Raises Malformed."""
+    lines = text.split("\n")
+    if len(lines) < 4 or lines.pop() or not all(lines):
+        raise Malformed("a checkpoint is three or more lines, none of them empty")
+    origin, size, root, *extensions = lines
+    checkpoint = Checkpoint(origin, parse_count(size), decode_base64(root), tuple(extensions))
+    if len(checkpoint.root) != HASH_BYTES:
+        raise Malformed(f"a root has {HASH_BYTES} bytes")
+    if checkpoint.size == 0 and checkpoint.root != EMPTY_ROOT:
+        raise Malformed("the root of a checkpoint of size 0 is not that of the empty tree")
+    return checkpoint
+
+
+def parse_count(text: str) -> int:
+    """A decimal number up to 2**63 - 1, without sign or leading zeros. Raises Malformed."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 19) or (text[0] == "0" and text != "0"):
+        raise Malformed("not a decimal number without leading zeros")
+    if (count := int(text)) > MAX_SIZE:
+        raise Malformed(f"no tree has more than {MAX_SIZE} entries")
+    return count
+
+
+def sign_checkpoint(checkpoint: Checkpoint, *, key: NoteKey, sign: Callable[[bytes], bytes]) -> bytes:
+    """The signed note. The caller has made sure that the log never signed anything inconsistent with it."""
+    if parse_checkpoint(checkpoint.text) != checkpoint:
+        raise Malformed("an origin and an extension are one line each")
+    return sign_note(checkpoint.text, key=key, sign=sign)
+
+
+def open_checkpoint(unverified_note: bytes, keys: Iterable[NoteKey], *, origin: str) -> Checkpoint:
+    """The checkpoint of the log `origin`, signed by one of its `keys` (whose names need not be the origin).
+
+    Raises Malformed, or Unsigned also when the note is genuine and about another log.
+    """
+    checkpoint = parse_checkpoint(open_note(unverified_note, keys).text)
+    if checkpoint.origin != origin:
+        raise Unsigned(f"the checkpoint is not of the log {origin}")
+    return checkpoint
