@@ -1,0 +1,220 @@
+"""The edge: one HTTP request as a value, one reply as a value, everything bounded.
+
+A wire function is `async (Call) -> Reply`; a refusal is raised and rendered by the route's protocol. `Endpoint` is the
+small ASGI application that joins them, so routes stay plain Starlette.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.types import Message, Receive, Scope, Send
+
+from ostiary.core import canonical
+from ostiary.core.errors import Conflict, Forbidden, Invalid, Malformed, NotFound, Refused, Unauthenticated, Unavailable
+from ostiaryd.ground.ids import new_id
+from ostiaryd.ground.world import World
+
+T = TypeVar("T")
+MAX_DEPTH = 32
+MAX_PARAMETERS = 100
+MAX_HEADER_BYTES = 16 << 10
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class TooLarge(Malformed):
+    code = "too_large"
+
+
+class UnsupportedMediaType(Malformed):
+    code = "unsupported_media_type"
+
+
+@dataclass(slots=True)
+class Call:
+    """One request. `caller` is filled by the gate of the route, if it has one."""
+
+    world: World
+    method: str
+    path: str
+    params: dict[str, str]
+    query: str
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    request_id: str
+    caller: Any = None
+
+    def header(self, name: bytes) -> str | None:
+        """The one value of a header; sent twice is refused, since readers differ on which counts."""
+        values = [value for key, value in self.headers if key == name]
+        if len(values) > 1:
+            raise Malformed(f"the header `{name.decode()}` was sent {len(values)} times", hint="send it once")
+        return values[0].decode("latin-1") if values else None
+
+    @property
+    def uri(self) -> str:
+        """The public URI of this request without query: built from configuration, never from `Host`."""
+        return self.world.config.public_url + self.path
+
+    def json(self, kind: type[T]) -> T:
+        """The body as strict JSON of that type: no duplicate keys, bounded depth, right content type."""
+        self.expect("application/json")
+        value = canonical.parse(self.body, max_bytes=self.world.config.max_request_bytes, max_depth=MAX_DEPTH)
+        try:
+            return msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            raise Malformed(str(error)) from None
+
+    def form(self) -> dict[str, list[str]]:
+        """The body as a form, every value of every name kept (RFC 8707 repeats `resource`)."""
+        self.expect("application/x-www-form-urlencoded")
+        return parse_form(self.body)
+
+    def query_one(self, name: str) -> str | None:
+        """The one value of a query parameter."""
+        values = parse_form(self.query.encode("latin-1")).get(name, [])
+        if len(values) > 1:
+            raise Malformed(f"the parameter `{name}` was sent {len(values)} times", hint="send it once")
+        return values[0] if values else None
+
+    def expect(self, media_type: str) -> None:
+        given = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
+        if given != media_type:
+            raise UnsupportedMediaType(f"the content type is `{given[:100]}`", hint=f"send {media_type}")
+
+
+@dataclass(slots=True)
+class Reply:
+    status: int
+    body: bytes | AsyncIterator[bytes] = b""
+    media_type: str = "application/json"
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+Wire = Callable[[Call], Awaitable[Reply]]
+Render = Callable[[Refused], Reply]
+
+_encode = msgspec.json.Encoder().encode
+NO_STORE = (b"cache-control", b"no-store")
+
+
+def reply(value: Any, *, status: int = 200, headers: list[tuple[bytes, bytes]] | None = None) -> Reply:
+    """A JSON reply."""
+    return Reply(status, _encode(value), headers=headers or [])
+
+
+def parse_form(body: bytes) -> dict[str, list[str]]:
+    """application/x-www-form-urlencoded, strict UTF-8, at most 100 parameters."""
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"), keep_blank_values=True, strict_parsing=bool(body), encoding="utf-8",
+            errors="strict", max_num_fields=MAX_PARAMETERS,
+        )  # fmt: skip
+    except ValueError as error:
+        raise Malformed(f"the form does not parse: {error}") from None
+    form: dict[str, list[str]] = {}
+    for name, value in pairs:
+        form.setdefault(name, []).append(value)
+    return form
+
+
+STATUS: dict[type[Refused], int] = {
+    TooLarge: 413,
+    UnsupportedMediaType: 415,
+    Malformed: 400,
+    Invalid: 422,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    Unavailable: 503,
+    Refused: 400,
+}
+"""How the admin API renders a refusal: the nearest class in its ancestry counts."""
+
+
+def status_of(refusal: Refused) -> int:
+    return next(STATUS[kind] for kind in type(refusal).__mro__ if kind in STATUS)
+
+
+def render_admin(refusal: Refused) -> Reply:
+    """`{"error": code, "message": what is wrong, "hint": what to do}`."""
+    body = {"error": refusal.code, "message": refusal.message}
+    if refusal.hint:
+        body["hint"] = refusal.hint
+    return reply(body, status=status_of(refusal), headers=[NO_STORE])
+
+
+class Endpoint:
+    """An ASGI application for one route: read, gate, call, send."""
+
+    def __init__(
+        self, world: World, wire: Wire, *, render: Render, gate: Callable[[Call], Awaitable[Any]] | None = None
+    ) -> None:
+        self._world, self._wire, self._render, self._gate = world, wire, render, gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        world = self._world
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        request_id = _request_id(headers, world)
+        try:
+            body = await _read(receive, world.config.max_request_bytes)
+            call = Call(
+                world,
+                scope["method"],
+                scope["path"],
+                scope.get("path_params", {}),
+                scope["query_string"].decode("latin-1"),
+                headers,
+                body,
+                request_id,
+            )
+            if self._gate is not None:
+                call.caller = await self._gate(call)
+            answer = await self._wire(call)
+        except Refused as refusal:
+            answer = self._render(refusal)
+        await _send(send, answer, request_id)
+
+
+def _request_id(headers: list[tuple[bytes, bytes]], world: World) -> str:
+    for name, value in headers:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(text := value.decode("latin-1")):
+            return text
+    return new_id("rq", now=world.now(), random=world.random)
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body"):
+        if len(body) > limit:
+            break
+        message = await receive()
+        body += message.get("body", b"")
+    if len(body) > limit:
+        raise TooLarge(f"the body is over {limit} bytes", hint="send less, or raise max_request_bytes")
+    return body
+
+
+async def _send(send: Send, answer: Reply, request_id: str) -> None:
+    headers = [
+        (b"content-type", answer.media_type.encode()),
+        (b"x-request-id", request_id.encode("latin-1")),
+        *answer.headers,
+    ]
+    start: Message = {"type": "http.response.start", "status": answer.status, "headers": headers}
+    if isinstance(answer.body, bytes):
+        headers.append((b"content-length", str(len(answer.body)).encode()))
+        await send(start)
+        await send({"type": "http.response.body", "body": answer.body})
+        return
+    await send(start)
+    async for chunk in answer.body:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
