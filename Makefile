@@ -1,0 +1,83 @@
+# The whole workflow. A fresh clone needs python3 (3.11 or newer), node (20 or newer) with npm, and make; nothing else is
+# installed by hand, and nothing is installed outside this folder.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+JOBS ?= 2
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+PYTEST_ARGS ?=
+UV := $(BIN)/uv --quiet --no-config
+UV_COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"
+
+SETUP := .venv/.setup
+NODE := tests/node/node_modules/.package-lock.json
+
+.PHONY: help
+help: ## say what can be made
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: setup
+setup: $(SETUP) $(NODE) ## make .venv and tests/node/node_modules from the lock files
+
+.PHONY: demo
+demo: $(SETUP) ## start a server with example agents and print what to try (DEMO_ARGS=--exit ends by itself)
+	$(BIN)/ostiary demo $(DEMO_ARGS)
+
+.PHONY: test
+test: check $(NODE) ## everything: check, then all tests on SQLite and on PostgreSQL
+	$(BIN)/pytest -n $(JOBS) $(PYTEST_ARGS)
+
+.PHONY: quick
+quick: $(SETUP) ## the tests that take no time
+	$(BIN)/pytest -n $(JOBS) -m "not slow" $(PYTEST_ARGS)
+
+.PHONY: check
+check: $(SETUP) ## style, types and import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(SETUP) ## put code into the one style
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+.PHONY: bench
+bench: $(SETUP) ## measure; counts are enforced, times are reported
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+.PHONY: mutants
+mutants: $(SETUP) $(NODE) ## plant every fault of tests/mutants/faults.toml and see a test redden
+	$(BIN)/python -m tests.mutants --jobs $(JOBS)
+
+.PHONY: docs
+docs: $(SETUP) ## write the generated pages under docs/ (a test compares them)
+	$(BIN)/python -m docs.generate
+
+.PHONY: lock
+lock: $(SETUP) ## renew the lock files after a change of the dependencies
+	$(UV_COMPILE) requirements/uv.in --output-file requirements/uv.lock
+	$(UV_COMPILE) pyproject.toml --all-extras --group dev --output-file requirements/dev.lock
+	npm --prefix tests/node install --package-lock-only --ignore-scripts
+
+.PHONY: clean
+clean: ## remove everything that was made
+	rm -rf .venv tests/node/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(SETUP): requirements/uv.lock requirements/dev.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/uv.lock
+	$(UV) pip install --require-hashes --no-deps -r requirements/dev.lock
+	$(UV) pip install --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(NODE): tests/node/package.json tests/node/package-lock.json
+	npm --prefix tests/node ci --ignore-scripts
+	touch $@
