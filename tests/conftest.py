@@ -1,0 +1,94 @@
+"""Fixtures for every room. Whatever asks for `config`, `database_url` or `world` runs on SQLite and on PostgreSQL; where
+PostgreSQL does not start, those tests fail, they are not skipped.
+
+The server is imported when a fixture needs it: tests of the SDK must not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+from tests.clock import Clock, Dice
+
+if TYPE_CHECKING:
+    from ostiaryd.ground.config import Config
+    from ostiaryd.ground.world import World
+    from tests.world import Kind, Postgres, Template
+
+settings.register_profile("ostiary", deadline=None, derandomize=True, max_examples=60)
+settings.register_profile("deep", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ostiary"))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def dice(request: pytest.FixtureRequest) -> Dice:
+    return Dice(request.node.name)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(testrun_uid: str, worker_id: str) -> Iterator[Postgres]:
+    """A real PostgreSQL, shared by the workers of this run."""
+    from tests.world import postgres
+
+    with postgres(testrun_uid, worker_id) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> Kind:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def database_url(database: Kind, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database."""
+    if database == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    server: Postgres = request.getfixturevalue("postgres_server")
+    name = server.create()
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture(scope="session")
+def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Kind], Template]:
+    """The template of a kind of database, made when it is first asked for."""
+    from tests.world import Template
+
+    made: dict[Kind, Template] = {}
+
+    def get(kind: Kind) -> Template:
+        if kind not in made:
+            server = request.getfixturevalue("postgres_server") if kind == "postgres" else None
+            made[kind] = Template(tmp_path_factory.mktemp(kind), server)
+        return made[kind]
+
+    return get
+
+
+@pytest.fixture
+def config(database: Kind, template: Callable[[Kind], Template], tmp_path: Path) -> Iterator[Config]:
+    """A server that was started once: its tables and keys are there."""
+    with template(database).copy(tmp_path / "data") as config:
+        yield config
+
+
+@pytest.fixture
+async def world(config: Config, clock: Clock, dice: Dice) -> AsyncIterator[World]:
+    """The world of such a server, opened with the hand-wound clock and the seeded dice."""
+    from ostiaryd.ground.world import open_world
+
+    async with open_world(config, now=clock, random=dice) as world:
+        yield world
