@@ -1,5 +1,6 @@
-"""Fixtures for every room. Whatever asks for `config`, `database_url` or `world` runs on SQLite and on PostgreSQL; where
-PostgreSQL does not start, those tests fail, they are not skipped.
+"""Fixtures for every room. Whatever asks for `config`, `database_url` or `world` runs on SQLite and on PostgreSQL.
+
+Where PostgreSQL does not start, those tests fail; they are not skipped.
 
 The server is imported when a fixture needs it: tests of the SDK must not.
 """
