@@ -1,0 +1,61 @@
+"""The tree as the architecture tests see it: every file that git knows or would add, Python parsed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A Python file: `path` from the root of the tree, `module` its dotted name (`ostiaryd.ledger.flows`)."""
+
+    path: str
+    module: str
+    text: str
+    tree: ast.Module
+
+
+@cache
+def files() -> tuple[str, ...]:
+    """Paths from the root of the tree."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return tuple(name for name in listed.split("\0") if name and (ROOT / name).is_file())
+
+
+@cache
+def sources(folder: str) -> tuple[Source, ...]:
+    return tuple(_read(name) for name in files() if name.startswith(f"{folder}/") and name.endswith(".py"))
+
+
+def _read(name: str) -> Source:
+    text = (ROOT / name).read_text("utf-8")
+    module = name.removeprefix("src/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    return Source(name, module, text, ast.parse(text, name))
+
+
+def door(module: str) -> str:
+    """Where in its room a module of the server is: `wire`, `flows`, `store`, `model`, or another name of its own."""
+    parts = module.split(".")
+    name = parts[2] if len(parts) > 2 else ""
+    return "wire" if name.startswith("wire") else name
+
+
+def room(module: str) -> str:
+    """`ledger` of `ostiaryd.ledger.store`; empty for what is not in the server."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "ostiaryd" and len(parts) > 1 else ""
+
+
+def calls(tree: ast.AST, name: str) -> Iterator[ast.Call]:
+    """Every call of a function by its plain name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
+            yield node

@@ -1,0 +1,60 @@
+"""Every room is built alike: `wire* > flows > store > model`, and nothing else (see ARCHITECTURE.md)."""
+
+from __future__ import annotations
+
+import grimp
+import pytest
+
+from tests.architecture.sources import door, room, sources
+
+RANK = {"model": 0, "store": 1, "flows": 2, "wire": 3}
+PLUG_INS = {"attestors", "engines", "detectors", "exporters", "assessors"}
+WITHOUT_DOORS = {"ground", "app", "serve", "demo"}  # not rooms: what rooms stand on, and what puts them together
+
+
+@pytest.fixture(scope="module")
+def imports() -> list[tuple[str, str]]:
+    """(importer, imported) over the modules that are behind a door."""
+    graph = grimp.build_graph("ostiaryd", cache_dir=None)
+    return [
+        (importer, imported)
+        for importer in graph.modules
+        for imported in graph.find_modules_directly_imported_by(importer)
+        if door(importer) in RANK and door(imported) in RANK
+    ]
+
+
+def test_every_module_of_a_room_is_behind_a_door() -> None:
+    homeless = [
+        source.path
+        for source in sources("src/ostiaryd")
+        if room(source.module) not in {"", *WITHOUT_DOORS} and door(source.module) not in {"", *RANK, *PLUG_INS}
+    ]
+    assert not homeless, "a room has the doors wire*, flows, store and model"
+
+
+def test_a_door_imports_only_doors_at_or_below_it_in_whatever_room(imports: list[tuple[str, str]]) -> None:
+    upward = [pair for pair in imports if RANK[door(pair[0])] < RANK[door(pair[1])]]
+    assert not upward
+
+
+def test_a_wire_does_not_speak_through_the_wire_of_another_room(imports: list[tuple[str, str]]) -> None:
+    crossing = [
+        (importer, imported)
+        for importer, imported in imports
+        if door(importer) == door(imported) == "wire" and room(importer) != room(imported)
+    ]
+    assert not crossing
+
+
+def test_a_model_stands_on_the_core_and_on_models_alone() -> None:
+    graph = grimp.build_graph("ostiaryd", cache_dir=None)
+    pure = {"ostiaryd.ground.ids"}
+    impure = [
+        (importer, imported)
+        for importer in graph.modules
+        if door(importer) == "model"
+        for imported in graph.find_modules_directly_imported_by(importer)
+        if door(imported) != "model" and imported not in pure
+    ]
+    assert not impure

@@ -1,0 +1,103 @@
+"""What the linters cannot say about the text of the program."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.architecture.sources import ROOT, Source, calls, door, files, room, sources
+
+LINES = 300
+LONGER = {  # path: why it is one file all the same
+}
+_SQL = re.compile(
+    r"\s*(select\s.+\sfrom\s|insert\s+into\s|update\s+\w+\s+set\s|delete\s+from\s|create\s+(table|index)\s)",
+    re.I | re.S,
+)
+_MACHINE = re.compile(r"/(work|root|home)/|\b(TODO|FIXME|XXX)\b")
+
+
+def test_only_stores_hold_sql() -> None:
+    elsewhere = [
+        f"{source.path}:{node.lineno}"
+        for source in sources("src")
+        if room(source.module) != "ground" and door(source.module) != "store"
+        for node in _plain_strings(source.tree)
+        if _SQL.match(str(node.value))
+    ]
+    assert not elsewhere
+
+
+def test_no_value_is_spliced_into_sql() -> None:
+    spliced = [
+        f"{source.path}:{call.lineno}"
+        for source in sources("src/ostiaryd")
+        for call in calls(source.tree, "sql")
+        if not all(isinstance(argument, ast.Constant) for argument in call.args)
+    ]
+    assert not spliced, "a statement is one constant; values are parameters"
+
+
+def test_nothing_suppresses_whatever_comes() -> None:
+    blind = [
+        f"{source.path}:{call.lineno}"
+        for source in sources("src")
+        for call in calls(source.tree, "suppress")
+        if {"Exception", "BaseException"} & {getattr(argument, "id", "") for argument in call.args}
+    ]
+    assert not blind
+
+
+def test_no_file_outgrows_its_subject() -> None:
+    long = {source.path for source in sources("src") if source.text.count("\n") > LINES}
+    assert long - LONGER.keys() == set(), f"past {LINES} lines a file becomes a folder"
+    assert LONGER.keys() - long == set(), "no longer long"
+
+
+@pytest.mark.parametrize("folder", ["src", "tests", "docs", "requirements", ".ci"])
+def test_the_tree_speaks_of_itself_alone_and_leaves_nothing_undone(folder: str) -> None:
+    found = [
+        f"{name}:{number}: {line.strip()}"
+        for name in files()
+        if name.startswith(f"{folder}/") and name != "tests/architecture/test_sources.py"
+        for number, line in enumerate((ROOT / name).read_text("utf-8", errors="replace").splitlines(), 1)
+        if _MACHINE.search(line)
+    ]
+    assert not found
+
+
+def test_every_test_claims_something_that_can_fail() -> None:
+    idle = [
+        f"{source.path}:{function.lineno} {function.name}"
+        for source in sources("tests")
+        for function in _tests(source)
+        if not any(_can_fail(node) for node in ast.walk(function))
+    ]
+    assert not idle
+
+
+def _plain_strings(tree: ast.Module) -> Iterator[ast.Constant]:
+    """String literals that are not docstrings."""
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield node
+
+
+def _tests(source: Source) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(source.tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.startswith("test_"):
+            yield node
+
+
+def _can_fail(node: ast.AST) -> bool:
+    """An `assert`, `pytest.raises`, or a function that is called a check, of the program or of the tests."""
+    if isinstance(node, ast.Assert):
+        return True
+    if not isinstance(node, ast.Call):
+        return False
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    return name.lstrip("_").startswith(("raises", "check", "verify", "assert", "refuses", "expect"))

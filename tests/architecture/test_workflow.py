@@ -1,0 +1,75 @@
+"""One command does everything, what it installs is locked, and what users install is light."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from importlib.metadata import distribution
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.architecture.sources import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+LOCK = (ROOT / "requirements/dev.lock").read_text("utf-8")
+LOCKED = {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", LOCK, re.M)}
+HEAVY = {"starlette", "uvicorn", "cedarpy", "psycopg", "numpy", "pydantic", "sqlalchemy", "mcp"}
+
+
+def _declared() -> list[str]:
+    project = PROJECT["project"]
+    extras = [name for names in project["optional-dependencies"].values() for name in names]
+    return [*project["dependencies"], *extras, *PROJECT["dependency-groups"]["dev"]]
+
+
+@pytest.mark.parametrize("text", sorted(_declared()))
+def test_the_lock_satisfies_every_declared_dependency(text: str) -> None:
+    wanted = Requirement(text)
+    assert wanted.specifier.contains(LOCKED[canonicalize_name(wanted.name)], prereleases=True), "make lock"
+
+
+@pytest.mark.parametrize("name", ["requirements/dev.lock", "requirements/uv.lock"])
+def test_lock_files_name_hashes_and_no_host(name: str) -> None:
+    text = (ROOT / name).read_text("utf-8")
+    assert "://" not in text
+    for block in re.split(r"^(?=\w)", text, flags=re.M)[1:]:
+        assert "--hash=sha256:" in block
+
+
+def test_the_npm_lock_names_hashes_and_no_host() -> None:
+    packages = json.loads((ROOT / "tests/node/package-lock.json").read_text("utf-8"))["packages"]
+    installed = {name: package for name, package in packages.items() if name}
+    assert installed
+    for package in installed.values():
+        assert package["integrity"].startswith("sha512-")
+        assert "resolved" not in package
+
+
+def test_installing_the_sdk_brings_nothing_heavy() -> None:
+    brought, waiting = set(), [Requirement(text).name for text in PROJECT["project"]["dependencies"]]
+    while waiting:
+        if (name := canonicalize_name(waiting.pop())) in brought or name not in LOCKED:
+            continue
+        brought.add(name)
+        requirements = [Requirement(text) for text in distribution(name).requires or ()]
+        waiting += [item.name for item in requirements if not item.marker or item.marker.evaluate({"extra": ""})]
+    assert brought >= {"msgspec", "cryptography"}
+    assert not brought & HEAVY
+    assert len(brought) <= 25
+
+
+def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    script = (ROOT / ".ci/run").read_text("utf-8")
+    assert "\nmake test\n" in readme
+    assert "\nmake test\n" in script
+    assert "set -euo pipefail" in script
+
+
+def test_every_target_says_what_it_does() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for target in re.findall(r"^\.PHONY: (\S+)$", makefile, re.M):
+        assert re.search(rf"^{target}:.*## \w", makefile, re.M), target
