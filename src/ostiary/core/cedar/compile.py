@@ -1,0 +1,166 @@
+"""A policy set made ready to decide: one function per policy, behind an index on action, principal and resource.
+
+Semantics are Cedar's ("Authorization": deny by default, forbid overrides permit, a policy that errors is skipped and
+reported). To deny because a forbid errored is for the caller, who is told so by `Verdict.forbid_errors`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from ostiary.core.cedar import ir
+from ostiary.core.cedar.extensions import EvaluationError
+from ostiary.core.cedar.generate import Function, generate
+from ostiary.core.cedar.values import Entities, Entity, Record, Uid, absent
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """`reasons`: the forbids that held, or else the permits. `errors`: (policy id, message). Both in order of id."""
+
+    allowed: bool
+    reasons: tuple[str, ...]
+    errors: tuple[tuple[str, str], ...]
+    forbid_errors: bool
+
+
+_Place: TypeAlias = "tuple[str, str, Uid | str] | None"  # principal or resource, part of its scope, what stands there
+
+
+class _Policy(NamedTuple):
+    id: str
+    forbids: bool
+    holds: Function
+
+
+class _Side:
+    """Policies by what they say of a principal (or a resource): exactly it or its type, or a group that it is in."""
+
+    __slots__ = ("exact", "groups", "within")
+
+    def __init__(self) -> None:
+        self.exact: dict[Uid | str, list[_Policy]] = {}
+        self.within: dict[Uid | str, list[_Policy]] = {}
+        self.groups: frozenset[Uid | str] = frozenset()
+
+    def find(self, entity: Entity, found: list[_Policy]) -> None:
+        if self.exact:
+            found += self.exact.get(entity.uid, ())
+            found += self.exact.get(entity.uid.type, ())
+        for group in self.groups & entity.lineage:
+            found += self.within[group]
+
+
+class _Bucket:
+    """The policies for one action, each filed once, under the most telling part of its scope."""
+
+    __slots__ = ("always", "principal", "resource")
+
+    def __init__(self) -> None:
+        self.always: list[_Policy] = []
+        self.principal, self.resource = _Side(), _Side()
+
+    def file(self, policy: _Policy, place: _Place) -> None:
+        if place is None:
+            self.always.append(policy)
+            return
+        name, part, key = place
+        side = self.principal if name == "principal" else self.resource
+        table = side.within if part == "within" else side.exact
+        table.setdefault(key, []).append(policy)
+        side.groups = frozenset(side.within)
+
+    def find(self, principal: Entity, resource: Entity, found: list[_Policy]) -> None:
+        found += self.always
+        self.principal.find(principal, found)
+        self.resource.find(resource, found)
+
+
+class Compiled:
+    """Decides. Immutable once made, so that many threads may ask it at once."""
+
+    __slots__ = ("_any_action", "_at_action", "_below_action", "size")
+
+    def __init__(self, policies: ir.PolicySetIR) -> None:
+        self.size = len(policies.policies)
+        self._any_action = _Bucket()  # policies that name no action
+        self._at_action: dict[Uid, _Bucket] = {}  # those that hold for this action itself
+        self._below_action: dict[Uid, _Bucket] = {}  # those that hold for what is in this action group
+        for policy in policies.policies:
+            self._add(policy)
+
+    def _add(self, source: ir.PolicyIR) -> None:
+        place, scope = _place(source)
+        policy = _Policy(source.id, source.effect == "forbid", generate(source.conditions, scope))
+        if source.action.equals is not None:
+            self._at_action.setdefault(source.action.equals, _Bucket()).file(policy, place)
+        elif source.action.within is not None:
+            for group in set(source.action.within):
+                self._at_action.setdefault(group, _Bucket()).file(policy, place)
+                self._below_action.setdefault(group, _Bucket()).file(policy, place)
+        else:
+            self._any_action.file(policy, place)
+
+    def decide(self, principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities) -> Verdict:
+        """What the policies say of one request. An entity that the store does not have has no attributes."""
+        p = entities.get(principal) or absent(principal)
+        a = entities.get(action) or absent(action)
+        r = entities.get(resource) or absent(resource)
+        permits: list[str] = []
+        forbids: list[str] = []
+        errors: list[tuple[str, str]] = []
+        forbid_errors = False
+        for policy_id, is_forbid, holds in self._candidates(p, a, r):
+            try:
+                if holds(p, a, r, context, entities):
+                    (forbids if is_forbid else permits).append(policy_id)
+            except (EvaluationError, KeyError) as error:
+                errors.append((policy_id, _message(error)))
+                forbid_errors |= is_forbid
+        reasons = forbids or permits
+        reasons.sort()
+        errors.sort()
+        return Verdict(bool(permits) and not forbids, tuple(reasons), tuple(errors), forbid_errors)
+
+    def _candidates(self, principal: Entity, action: Entity, resource: Entity) -> list[_Policy]:
+        """Every policy whose scope may hold, each once."""
+        found: list[_Policy] = []
+        self._any_action.find(principal, resource, found)
+        bucket = self._at_action.get(action.uid)
+        if bucket is not None:
+            bucket.find(principal, resource, found)
+        if len(action.lineage) == 1:
+            return found
+        for group in (self._below_action.keys() & action.lineage) - {action.uid}:
+            self._below_action[group].find(principal, resource, found)
+        return list({policy.id: policy for policy in found}.values())
+
+
+def compile_set(policies: ir.PolicySetIR) -> Compiled:
+    """A policy set ready to decide. Raises Invalid for what breaks a bound of the IR."""
+    ir.check(policies)
+    return Compiled(policies)
+
+
+def _place(policy: ir.PolicyIR) -> tuple[_Place, list[tuple[str, ir.Scope]]]:
+    """Where in a bucket to file a policy, and the rest of its scope, which its function must test."""
+    scope = {"principal": policy.principal, "action": policy.action, "resource": policy.resource}
+    scope["action"] = _without(policy.action, "within" if policy.action.equals is None else "equals")
+    for part in ("equals", "within", "type"):
+        for name in ("principal", "resource"):
+            key = getattr(scope[name], part)
+            if part == "within" and key is not None:
+                key = key[0] if len(key) == 1 else None
+            if key is not None:
+                scope[name] = _without(scope[name], part)
+                return (name, part, key), list(scope.items())
+    return None, list(scope.items())
+
+
+def _without(scope: ir.Scope, part: str) -> ir.Scope:
+    return msgspec.structs.replace(scope, **{part: None})
+
+
+def _message(error: Exception) -> str:
+    return f"there is no attribute or tag {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
