@@ -1,0 +1,149 @@
+"""`ostiary serve`: one process, from the socket to the database.
+
+Prints `ready http://HOST:PORT` once it answers. The first start makes the keys and `admin.json` (0600).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import uvicorn
+from cyclopts import App, Parameter
+
+from ostiary.core import jose
+from ostiary.core.errors import Invalid, Unavailable
+from ostiaryd import app as application
+from ostiaryd.ground.config import Config, load_config
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+
+log = logging.getLogger("ostiary")
+
+
+def add_to(app: App) -> None:
+    """Entry point of the group `ostiary.commands`."""
+    app.command(serve)
+
+
+def serve(
+    *,
+    listen: str | None = None,
+    database: str | None = None,
+    config: Path | None = None,
+    trust_domain: str | None = None,
+    public_url: str | None = None,
+    session: Annotated[Any, Parameter(parse=False)],
+) -> None:
+    """Run the server.
+
+    Parameters
+    ----------
+    listen: HOST:PORT; port 0 takes a free one, and the same again at the next start.
+    database: sqlite:///PATH or postgresql://USER@HOST/NAME; default: a file in the data folder.
+    config: TOML file; docs/configuration.md lists the keys.
+    trust_domain: Name of the trust domain; fixed at the first start.
+    public_url: URL that clients use, and the issuer; fixed at the first start.
+    """
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    if session.data_dir is None and "OSTIARY_DATA_DIR" not in os.environ and config is None:
+        raise Invalid("where shall the data live?", hint="give --data-dir DIR", code="usage")
+    loaded = load_config(
+        config,
+        data_dir=str(session.data_dir) if session.data_dir is not None else None,
+        listen=listen,
+        database=database,
+        trust_domain=trust_domain,
+        public_url=public_url,
+    )
+    with _bind(loaded) as sock:
+        host, port = sock.getsockname()[:2]
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        uvicorn_loop = uvicorn.Config(app=lambda: None, loop="auto").get_loop_factory()
+        with asyncio.Runner(loop_factory=uvicorn_loop) as runner:
+            runner.run(_run(msgspec.structs.replace(loaded, listen=address), sock))
+
+
+def _bind(config: Config) -> socket.socket:
+    host, _, port_text = config.listen.rpartition(":")
+    if not host or not port_text.isdigit():
+        raise Invalid(f"`{config.listen}` is not HOST:PORT", code="usage")
+    port = int(port_text) or _port_of_last_start(config)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host.strip("[]"), port))
+    except OSError as error:
+        sock.close()
+        raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}", hint="stop what listens there") from None
+    return sock
+
+
+def _port_of_last_start(config: Config) -> int:
+    """The issuer names the port, so a server that once took a free port goes on with it."""
+    try:
+        return int(json.loads((config.folder / "server.json").read_text("utf-8"))["url"].rpartition(":")[2])
+    except FileNotFoundError:
+        return 0
+
+
+async def _run(config: Config, sock: socket.socket) -> None:
+    async with open_world(config) as world:
+        await _bootstrap(world)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                application.build_app(world),
+                http="httptools",
+                lifespan="off",
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=2,
+            )
+        )
+        loops = [asyncio.create_task(loop(world)) for loop in application.LOOPS]
+        announcing = asyncio.create_task(_announce(server, world))
+        try:
+            await server.serve(sockets=[sock])
+        finally:
+            for task in (*loops, announcing):
+                task.cancel()
+            await asyncio.gather(*loops, announcing, return_exceptions=True)
+
+
+async def _announce(server: uvicorn.Server, world: World) -> None:
+    while not server.started:
+        await asyncio.sleep(0.005)
+    url = f"http://{world.config.listen}"
+    path = world.config.folder / "server.json"
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"url": url, "issuer": world.config.issuer, "pid": os.getpid()}))
+    os.replace(partial, path)
+    print(f"ready {url}", flush=True)
+
+
+async def _bootstrap(world: World) -> None:
+    """The administrator of the first start; its credential is written before anything knows it."""
+    path = world.config.folder / "admin.json"
+    if path.exists():
+        return
+    if world.db.read().one(registry.ANY_AGENT) is not None:
+        log.warning("%s is gone; whoever holds a copy is still the administrator", path)
+        return
+    key = jose.generate("ES256")
+    agent = await act(world, "server.bootstrap", lambda a: registry.bootstrap_admin(a, public_jwk=key.public.jwk))
+    credential = {**key.jwk(), "client_id": agent.agent_id, "issuer": world.config.issuer}
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(credential, file)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,66 @@
+"""Migrations go forward once, and an edited or unknown one stops the start."""
+
+from __future__ import annotations
+
+import pytest
+
+from ostiary.core.errors import Conflict
+from ostiaryd.ground.database import Database, Reader, sql
+from ostiaryd.ground.migrate import migrate, scripts
+
+EDIT = sql("update migration set checksum = 'x' where number = 1")
+ADD = sql("insert into migration (number, name, checksum, applied_at) values (9999, 'later', 'x', 0)")
+COUNT = sql("select count(*) from migration")
+
+
+def execute(db: Database, statement) -> None:
+    connection = db.connect()
+    connection.begin(write=True)
+    connection.execute(statement, {})
+    connection.commit()
+    connection.close()
+
+
+@pytest.fixture
+def db(database_url: str):
+    db = Database(database_url)
+    yield db
+    db.close()
+
+
+def test_everything_is_applied_once(db: Database) -> None:
+    assert migrate(db, now=1) == [name for _, name, _ in scripts()]
+    assert migrate(db, now=2) == []
+
+
+def test_numbers_are_unique_and_have_no_gap() -> None:
+    numbers = [number for number, _, _ in scripts()]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_an_edited_migration_is_refused(db: Database) -> None:
+    migrate(db, now=1)
+    execute(db, EDIT)
+    with pytest.raises(Conflict, match="edited"):
+        migrate(db, now=2)
+
+
+def test_a_database_from_the_future_is_refused(db: Database) -> None:
+    migrate(db, now=1)
+    execute(db, ADD)
+    with pytest.raises(Conflict, match="9999"):
+        migrate(db, now=2)
+
+
+def test_a_migration_that_fails_leaves_nothing(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = [*scripts(), (9000, "broken", "create table half (id bigint primary key) {strict};\ncreate nonsense;\n")]
+    monkeypatch.setattr("ostiaryd.ground.migrate.scripts", lambda: broken)
+    with pytest.raises(Exception, match="(?i)syntax"):
+        migrate(db, now=1)
+    monkeypatch.undo()
+    connection = db.connect()
+    try:
+        with pytest.raises(Exception, match="(?i)migration"):
+            Reader(connection).one(COUNT)
+    finally:
+        connection.close()

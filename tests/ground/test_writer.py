@@ -1,0 +1,140 @@
+"""The writer: one commit for many jobs, each isolated by its savepoint, in one order on either database."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ostiary.core.errors import Conflict
+from ostiaryd.ground import outbox
+from ostiaryd.ground.database import Tx, sql
+from ostiaryd.ground.world import World
+from ostiaryd.ground.writer import Raised
+
+PUT = sql("insert into setting (name, value) values (:name, :value)")
+GET = sql("select value from setting where name = :name")
+COUNT = sql("select count(*) from setting where name like 'test%'")
+
+
+def put(name: str):
+    def job(tx: Tx) -> str:
+        tx.run(PUT, name=name, value="1")
+        return name
+
+    return job
+
+
+async def test_what_is_acknowledged_is_there(world: World) -> None:
+    assert await world.writer.submit(put("test a")) == "test a"
+    assert world.db.read().one(GET, name="test a") == ("1",)
+
+
+async def test_waiting_jobs_share_one_commit_and_one_instant(world: World) -> None:
+    def instant(tx: Tx) -> tuple[int, int]:
+        return id(tx), tx.now
+
+    results = await asyncio.gather(*[world.writer.submit(instant) for _ in range(200)])
+    assert len(set(results)) < 200
+
+
+async def test_a_refused_job_leaves_nothing_and_its_neighbours_stand(world: World) -> None:
+    def refused(tx: Tx) -> Raised:
+        try:
+            with tx.savepoint():
+                tx.run(PUT, name="test bad", value="1")
+                raise Conflict("no")
+        except Conflict as error:
+            return Raised(error)
+
+    results = await asyncio.gather(
+        world.writer.submit(put("test 1")),
+        world.writer.submit(refused),
+        world.writer.submit(put("test 2")),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [str, Conflict, str]
+    assert world.db.read().one(COUNT) == (2,)
+
+
+async def test_an_error_of_the_database_in_a_savepoint_does_not_hurt_the_batch(world: World) -> None:
+    def twice(tx: Tx) -> str:
+        tx.run(PUT, name="test x", value="1")
+        with pytest.raises(Exception, match="(?i)unique"), tx.savepoint():
+            tx.run(PUT, name="test x", value="2")
+        return "went on"
+
+    assert await world.writer.submit(twice) == "went on"
+    assert world.db.read().one(GET, name="test x") == ("1",)
+
+
+async def test_a_job_that_raises_bare_takes_its_batch_down_and_everybody_hears_it(world: World) -> None:
+    def broken(tx: Tx) -> None:
+        tx.run(PUT, name="test broken", value="1")
+        raise RuntimeError("bug")
+
+    with pytest.raises(RuntimeError, match="bug"):
+        await world.writer.submit(broken)
+    assert world.db.read().one(COUNT) == (0,)
+    assert await world.writer.submit(put("test after")) == "test after"
+
+
+async def test_deferred_work_runs_once_per_commit_with_all_values(world: World) -> None:
+    seen: list[list[int]] = []
+
+    def gather(tx: Tx, values: list[int]) -> None:
+        seen.append(list(values))
+
+    def job(number: int):
+        return lambda tx: tx.defer(gather, number)
+
+    await asyncio.gather(*[world.writer.submit(job(number)) for number in range(50)])
+    assert sorted(number for batch in seen for number in batch) == list(range(50))
+    assert len(seen) < 50
+
+
+async def test_outbox_numbers_follow_the_commits_and_wake_listeners(world: World) -> None:
+    heard: list[set[str]] = []
+    world.writer.listeners.append(heard.append)
+    for number in range(3):
+        await world.writer.submit(lambda tx, n=number: outbox.emit(tx, "feed", b"%d" % n))
+    reader = world.db.read()
+    assert [(seq, body) for seq, _, body in outbox.after(reader, "feed", 0)] == [(1, b"0"), (2, b"1"), (3, b"2")]
+    assert [seq for seq, _, _ in outbox.after(reader, "feed", 2)] == [3]
+    assert outbox.after(reader, "feed", 3) == []
+    assert heard == [{"feed"}] * 3
+
+
+async def test_a_rolled_back_message_is_never_heard(world: World) -> None:
+    heard: list[set[str]] = []
+    world.writer.listeners.append(heard.append)
+
+    def refused(tx: Tx) -> Raised:
+        try:
+            with tx.savepoint():
+                outbox.emit(tx, "feed", b"ghost")
+                raise Conflict("no")
+        except Conflict as error:
+            return Raised(error)
+
+    with pytest.raises(Conflict):
+        await world.writer.submit(refused)
+    assert heard == []
+    assert outbox.head(world.db.read()) == 0
+
+
+async def test_pruning_keeps_the_newest_so_that_numbers_never_repeat(world: World, clock) -> None:
+    for number in range(3):
+        await world.writer.submit(lambda tx, n=number: outbox.emit(tx, "feed", b"%d" % n))
+        clock.advance(seconds=1)
+    assert await world.writer.submit(lambda tx: outbox.prune(tx, "feed", before=tx.now + 1)) == 2
+    await world.writer.submit(lambda tx: outbox.emit(tx, "feed", b"3"))
+    assert [seq for seq, _, _ in outbox.after(world.db.read(), "feed", 0)] == [3, 4]
+
+
+async def test_what_is_queued_at_closing_is_still_done(world: World) -> None:
+    waiting = [world.writer.submit(put(f"test {number}")) for number in range(20)]
+    await asyncio.to_thread(world.writer.close)
+    assert await asyncio.gather(*waiting) == [f"test {number}" for number in range(20)]
+    with pytest.raises(RuntimeError, match="closed"):
+        world.writer.submit(put("late"))
