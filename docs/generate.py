@@ -20,8 +20,8 @@ def configuration() -> str:
     rows = "\n".join(_row(field) for field in fields.fields)
     return f"""# Configuration
 
-One TOML file (`ostiary serve --config FILE`), then the environment (`OSTIARY_<KEY>`), then the command line; the later ones
-win. An unknown key is an error. This page is generated: `make docs`.
+One TOML file (`ostiary serve --config FILE`), then the environment (`OSTIARY_<KEY>`), then the command line; the later
+ones win. An unknown key is an error. This page is generated: `make docs`.
 
 | key | default | accepts | meaning |
 | --- | --- | --- | --- |
