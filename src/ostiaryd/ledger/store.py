@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from ostiary.core.checkpoint import Checkpoint, sign_checkpoint
 from ostiary.core.jose import unb64u
 from ostiary.core.merkle import HASH_BYTES, Frontier, leaf_hash
 from ostiary.core.note import NoteKey
-from ostiaryd.ground.database import Reader, Tx, sql
+from ostiary.core.tiles import Rows
+from ostiaryd.ground.database import Reader, Sql, Tx, sql
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ledger.model import Entry, encode_entry
 
@@ -61,3 +63,58 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
     checkpoint = Checkpoint(key.name, frontier.size, frontier.root())
     note = sign_checkpoint(checkpoint, key=key, sign=tx.keys.signer("ledger").sign)
     tx.run(_SAVE_HEAD, size=frontier.size, peaks=b"".join(frontier.peaks), checkpoint=note.decode())
+
+
+_BODY = sql("select body from entry where idx = :idx")
+_BODIES = sql("select body from entry where idx >= :start and idx < :stop order by idx")
+_LEAVES = sql("select leaf from entry where idx >= :start and idx < :stop order by idx")
+_SUBTREES = sql("select hash from subtree where level = :level and idx >= :start and idx < :stop order by idx")
+_FILTERS = {
+    "agent": "agent = :agent",
+    "task": "task = :task",
+    "person": "person = :person",
+    "resource": "resource = :resource",
+    "action": "action = :action",
+    "outcome": "outcome = :outcome",
+    "since": "at >= :since",
+    "until": "at < :until",
+    "after": "idx > :after",
+    "before": "idx < :before",
+}
+
+
+def body(reader: Reader, index: int) -> bytes | None:
+    """The bytes of entry `index`, as they were hashed."""
+    row = reader.one(_BODY, idx=index)
+    return None if row is None else bytes(row[0])
+
+
+def bodies(reader: Reader, start: int, count: int) -> list[bytes]:
+    """The entries from number `start` on."""
+    return [bytes(row[0]) for row in reader.all(_BODIES, start=start, stop=start + count)]
+
+
+def rows(reader: Reader) -> Rows:
+    """The stored rows of the tree: leaf hashes, and one hash for each complete 256 of the row below."""
+
+    def read(level: int, start: int, count: int) -> list[bytes]:
+        if level == 0:
+            found = reader.all(_LEAVES, start=start, stop=start + count)
+        else:
+            found = reader.all(_SUBTREES, level=level, start=start, stop=start + count)
+        return [bytes(row[0]) for row in found]
+
+    return read
+
+
+def search(reader: Reader, filters: Mapping[str, str | int], *, limit: int) -> list[tuple[int, bytes]]:
+    """(index, body) of the newest entries that match every filter; after `after` the oldest first."""
+    statement = _search(tuple(sorted(filters)))
+    return [(index, bytes(data)) for index, data in reader.all(statement, limit=limit, **filters)]
+
+
+@lru_cache(maxsize=1 << len(_FILTERS))
+def _search(names: tuple[str, ...]) -> Sql:
+    where = " and ".join(_FILTERS[name] for name in names) or "1 = 1"
+    order = "idx" if "after" in names else "idx desc"
+    return sql(f"select idx, body from entry where {where} order by {order} limit :limit")

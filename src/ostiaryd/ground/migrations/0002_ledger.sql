@@ -22,3 +22,10 @@ create table log_head (
     peaks bytea not null,
     checkpoint text not null
 ) {strict};
+create index entry_at on entry (at, idx);
+create index entry_agent on entry (agent, idx) where agent is not null;
+create index entry_task on entry (task, idx) where task is not null;
+create index entry_person on entry (person, idx) where person is not null;
+create index entry_resource on entry (resource, idx) where resource is not null;
+create index entry_action on entry (action, idx);
+create index entry_outcome on entry (outcome, idx) where outcome <> 'ok';

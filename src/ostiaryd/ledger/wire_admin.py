@@ -1,0 +1,80 @@
+"""The ledger for administrators: search, one entry, and its receipt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ostiary.core.checkpoint import parse_checkpoint
+from ostiary.core.errors import Invalid, NotFound
+from ostiary.core.note import parse_note
+from ostiary.core.receipt import make_receipt
+from ostiary.core.tiles import hashes_from
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http import Call, Reply, parse_form, reply
+from ostiaryd.ledger import store
+
+MAX_ROWS = 1000
+_WORDS = {"agent", "task", "person", "resource", "action", "outcome"}
+_NUMBERS = {"since", "until", "after", "before", "limit"}
+
+
+async def search(call: Call) -> Reply:
+    """Entries by `agent, task, person, resource, action, outcome`, `since` and `until` (microseconds), newest first.
+
+    `after=INDEX` gives what came later, oldest first; `before=INDEX` the page before.
+    """
+    filters: dict[str, str | int] = {}
+    for name, values in parse_form(call.query.encode("latin-1")).items():
+        if name not in _WORDS | _NUMBERS or len(values) != 1:
+            raise Invalid(f"`{name[:100]}` is no filter, or was given twice", hint=f"one each of {_WORDS | _NUMBERS}")
+        filters[name] = _number(name, values[0]) if name in _NUMBERS else values[0]
+    limit = int(filters.pop("limit", 100))
+    if not 1 <= limit <= MAX_ROWS:
+        raise Invalid(f"`limit` is 1 to {MAX_ROWS}")
+    found = await call.world.db.scan(lambda reader: store.search(reader, filters, limit=limit))
+    return reply({"entries": [_render(index, body) for index, body in found]})
+
+
+async def entry(call: Call) -> Reply:
+    """One entry."""
+    index = _number("index", call.params["index"])
+    body = store.body(call.world.db.read(), index)
+    if body is None:
+        raise NotFound(f"the ledger has no entry {index}")
+    return reply(_render(index, body))
+
+
+async def proof(call: Call) -> Reply:
+    """A receipt of one entry: C2SP tlog-proof, with the entry's bytes to check it against."""
+    index = _number("index", call.params["index"])
+    return reply(await call.world.db.scan(lambda reader: _prove(reader, index)))
+
+
+def _prove(reader: Reader, index: int) -> dict[str, Any]:
+    body = store.body(reader, index)
+    if body is None:
+        raise NotFound(f"the ledger has no entry {index}")
+    _, note = store.head(reader)
+    size = parse_checkpoint(parse_note(note.encode()).text).size
+    receipt = make_receipt(index, size=size, note=note.encode(), hash_at=hashes_from(store.rows(reader)))
+    return {"index": index, "entry": body.decode(), "proof": receipt.render().decode()}
+
+
+def _render(index: int, body: bytes) -> dict[str, Any]:
+    decoded: dict[str, Any] = msgspec.json.decode(body)
+    return {"index": index, **decoded}
+
+
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18) and text != "-1":
+        raise Invalid(f"`{name}` is not a number of up to 18 digits")
+    return int(text)
+
+
+ROUTES = (
+    ("GET", "/api/v1/audit", search, "ostiary:read"),
+    ("GET", "/api/v1/audit/{index}", entry, "ostiary:read"),
+    ("GET", "/api/v1/audit/{index}/proof", proof, "ostiary:read"),
+)
