@@ -1,0 +1,142 @@
+"""What an access token says: RFC 9068 (`at+jwt`), with `cnf` of RFC 7800 and RFC 9449, `act` of RFC 8693 section 4.1.
+
+Times in the claims are seconds, as on the wire; arguments of functions are microseconds. Unknown claims are ignored.
+Our own claims: `task`, `policy` (the hash of the policy set at issue), `owner`, `segment`, `epoch` (of the agent).
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from ostiary.core.errors import Invalid
+from ostiary.core.jose import MAX_SECONDS, InvalidToken
+
+ACCESS_TYP = "at+jwt"
+MAX_ACTORS = 8
+MAX_SCOPES = 256
+_SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")  # RFC 6749 section 3.3
+
+
+class InvalidScope(Invalid):
+    """A scope that is malformed or wider than what may be had: RFC 6749 section 5.2."""
+
+    code = "invalid_scope"
+
+
+class Confirmation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The key that a token is bound to."""
+
+    jkt: str | None = None
+    """JWK thumbprint of the DPoP key"""
+    certificate: str | None = msgspec.field(default=None, name="x5t#S256")
+    """digest of the client certificate: RFC 8705 section 3.1"""
+
+
+class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who acts for the subject; `act` is who acted before."""
+
+    sub: str
+    act: Actor | None = None
+
+
+class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    iss: str
+    sub: str
+    client_id: str
+    aud: str
+    exp: int
+    iat: int
+    jti: str
+    nbf: int | None = None
+    scope: str = ""
+    task: str = ""
+    acr: str = ""
+    amr: list[str] = []
+    cnf: Confirmation | None = None
+    authorization_details: list[dict[str, object]] = []
+    """RFC 9396; `bounds.parse_details` reads them"""
+    act: Actor | None = None
+    policy: str = ""
+    owner: str = ""
+    segment: str = ""
+    epoch: int = 0
+
+
+def parse_access(claims: dict[str, object]) -> AccessClaims:
+    """The claims set of a verified token, typed. `aud` may be a list of one. Raises InvalidToken."""
+    aud = claims.get("aud")
+    if isinstance(aud, list) and len(aud) == 1:
+        claims = {**claims, "aud": aud[0]}
+    try:
+        return msgspec.convert(claims, AccessClaims)
+    except msgspec.ValidationError as error:
+        raise InvalidToken(f"the claims of the access token: {error}") from None
+    except RecursionError:
+        raise InvalidToken("the claims of the access token are nested too deeply") from None
+
+
+def check_access(claims: AccessClaims, *, issuer: str, audience: str, now: int, leeway: int = 0) -> None:
+    """Whether the token is of that issuer, for that audience, and in time. `now`, `leeway`: microseconds.
+
+    Says nothing about its signature, its key binding, or whether it was revoked. Raises InvalidToken.
+    """
+    if claims.iss != issuer:
+        raise InvalidToken("the token is of another issuer (`iss`)")
+    if claims.aud != audience:
+        raise InvalidToken("the token is for another audience (`aud`)")
+    for name in ("sub", "client_id", "jti"):
+        if not getattr(claims, name):
+            raise InvalidToken(f"`{name}` is empty")
+    for name in ("exp", "iat", "nbf"):
+        if not 0 <= (getattr(claims, name) or 0) <= MAX_SECONDS:
+            raise InvalidToken(f"`{name}` is not a number of seconds between 0 and {MAX_SECONDS}")
+    if now - leeway >= claims.exp * 1_000_000:
+        raise InvalidToken("the token has expired")
+    if now + leeway < claims.iat * 1_000_000:
+        raise InvalidToken("the token was issued in the future (`iat`)")
+    if claims.nbf is not None and now + leeway < claims.nbf * 1_000_000:
+        raise InvalidToken("the token is not valid yet (`nbf`)")
+    if claims.epoch < 0:
+        raise InvalidToken("`epoch` is negative")
+    if len(actors(claims)) > MAX_ACTORS:
+        raise InvalidToken(f"more than {MAX_ACTORS} actors")
+
+
+def actors(claims: AccessClaims) -> tuple[str, ...]:
+    """Who acts and who acted, the newest first."""
+    chain, actor = [], claims.act
+    while actor is not None:
+        chain.append(actor.sub)
+        actor = actor.act
+    return tuple(chain)
+
+
+def scopes(claims: AccessClaims) -> frozenset[str]:
+    """Raises InvalidScope."""
+    return parse_scope(claims.scope)
+
+
+def parse_scope(text: str) -> frozenset[str]:
+    """The tokens of a `scope` parameter, which are separated by one space each; none for the empty text.
+
+    Raises InvalidScope.
+    """
+    tokens = text.split(" ") if text else []
+    if len(tokens) > MAX_SCOPES:
+        raise InvalidScope(f"more than {MAX_SCOPES} scopes")
+    if not all(map(_SCOPE_TOKEN.fullmatch, tokens)):
+        raise InvalidScope("a scope is not printable ASCII without space, quote and backslash, or is too long")
+    return frozenset(tokens)
+
+
+def render_scope(scopes: frozenset[str]) -> str:
+    return " ".join(sorted(scopes))
+
+
+def narrow_scope(outer: frozenset[str], asked: frozenset[str]) -> frozenset[str]:
+    """What is granted of `outer` to who asks for that: all of it if nothing is asked. Raises InvalidScope."""
+    if extra := asked - outer:
+        raise InvalidScope(f"more than may be had: {render_scope(extra)}")
+    return asked or outer

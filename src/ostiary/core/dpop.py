@@ -1,0 +1,200 @@
+"""DPoP proofs: RFC 9449. Making one (section 4.2), checking one (section 4.3), nonces (sections 8 and 9).
+
+A proof is checked in the order of cost: form, `htm`, `htu`, `iat`, `ath`, key, nonce and only then the signature. What a
+proof cannot show by itself, that it is used once, is the caller's: he remembers SHA-256(jti | uri) until the proof leaves
+its window. Differs from the RFC: `iat` must be in the window even if a nonce shows freshness. Times are microseconds.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from typing import Literal
+
+from ostiary.core import canonical
+from ostiary.core.errors import Malformed, Unauthenticated
+from ostiary.core.jose import (
+    Header,
+    InvalidKey,
+    InvalidToken,
+    PrivateKey,
+    PublicKey,
+    b64u,
+    media_type,
+    numeric_date,
+    parse_jws,
+    parse_public_jwk,
+    sign_jwt,
+    unb64u,
+)
+from ostiary.core.jose.jws import parse_claims
+from ostiary.core.uri import normalise_uri
+
+TYP = "dpop+jwt"
+MAX_PROOF_BYTES = 4 << 10
+MAX_JTI = 256
+MAX_NONCE = 256
+WINDOW = 60_000_000
+SKEW = 5_000_000
+"""how far the client's clock may be ahead of ours"""
+
+Purpose = Literal[b"as", b"rs"]
+
+
+class InvalidProof(Unauthenticated):
+    """RFC 9449 section 5 and 7.1."""
+
+    code = "invalid_dpop_proof"
+
+
+class UseNonce(Unauthenticated):
+    """The proof needs a nonce that we have made lately; the answer carries one: RFC 9449 sections 8 and 9."""
+
+    code = "use_dpop_nonce"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Possession of `key`, shown for one request."""
+
+    jkt: str
+    """RFC 7638 thumbprint of the key"""
+    jti: str
+    iat: int
+    """microseconds"""
+    key: PublicKey
+
+
+def make_proof(
+    key: PrivateKey,
+    *,
+    method: str,
+    uri: str,
+    now: int,
+    jti: str,
+    nonce: str | None = None,
+    access_token: str | None = None,
+) -> str:
+    """The value of one `DPoP` header. `jti` must not repeat: 96 random bits or more. Raises Malformed for a bad `uri`."""
+    claims: dict[str, object] = {"jti": jti, "htm": method, "htu": normalise_uri(uri), "iat": now // 1_000_000}
+    if nonce is not None:
+        claims["nonce"] = nonce
+    if access_token is not None:
+        claims["ath"] = _hash_token(access_token)
+    return sign_jwt(key, typ=TYP, claims=claims, header={"jwk": key.public.bare_jwk})
+
+
+def check_proof(
+    unverified_proof: str,
+    *,
+    method: str,
+    uri: str,
+    now: int,
+    nonces: Callable[[str | None], bool] | None = None,
+    access_token: str | None = None,
+    jkt: str | None = None,
+    window_us: int = WINDOW,
+    skew_us: int = SKEW,
+) -> Proof:
+    """The proof that whoever sends this request holds the key. Raises InvalidProof, UseNonce.
+
+    `unverified_proof` is the value of the only `DPoP` header. `uri` is what the request asks for as the server knows it,
+    never as a `Host` header tells it; query and fragment are ignored. `nonces` says whether it made the nonce lately
+    (None: no nonce was sent). `jkt` is the `cnf.jkt` of the access token, or what else the key is bound to.
+    """
+    try:
+        unverified_jws = parse_jws(unverified_proof, max_bytes=MAX_PROOF_BYTES)
+        key = _proof_key(unverified_jws.header)
+        claims = parse_claims(unverified_jws.payload)
+        proof = Proof(key.thumbprint, _jti(claims), numeric_date(claims, "iat"), key)
+    except (InvalidToken, InvalidKey) as error:
+        raise InvalidProof(f"the DPoP proof: {error.message}") from None
+    if claims.get("htm") != method:
+        raise InvalidProof("the DPoP proof is for another method (`htm`)")
+    if not _same_target(claims.get("htu"), uri):
+        raise InvalidProof("the DPoP proof is for another URI (`htu`)")
+    if not now - window_us <= proof.iat <= now + skew_us:
+        raise InvalidProof("the DPoP proof was not made just now (`iat`)", hint="is the clock right?")
+    if access_token is not None and claims.get("ath") != _hash_token(access_token):
+        raise InvalidProof("the DPoP proof is for another access token (`ath`)")
+    if jkt is not None and jkt != proof.jkt:
+        raise InvalidProof("the DPoP proof is by another key than the one that was bound")
+    if nonces is not None and not nonces(_nonce(claims)):
+        raise UseNonce("the DPoP proof needs a nonce of ours")
+    try:
+        key.verify(unverified_jws.signature, unverified_jws.signing_input)
+    except InvalidToken as error:
+        raise InvalidProof(f"the DPoP proof: {error.message}") from None
+    return proof
+
+
+def make_nonce(secret: bytes, purpose: Purpose, now: int) -> str:
+    """A nonce that needs no memory: the time and a MAC over purpose and time. `as` and `rs` nonces are separate."""
+    time8 = now.to_bytes(8)
+    return b64u(time8 + _mac(secret, purpose, time8))
+
+
+def is_fresh_nonce(secret: bytes, purpose: Purpose, nonce: str | None, now: int, lifetime_us: int) -> bool:
+    """Whether `make_nonce` made it, for this purpose and less than `lifetime_us` ago."""
+    if nonce is None or len(nonce) != 32:
+        return False
+    try:
+        raw = unb64u(nonce)
+    except Malformed:
+        return False
+    time8, mac = raw[:8], raw[8:]
+    genuine = hmac.compare_digest(mac, _mac(secret, purpose, time8))
+    return genuine and 0 <= now - int.from_bytes(time8) < lifetime_us
+
+
+def _mac(secret: bytes, purpose: Purpose, time8: bytes) -> bytes:
+    return hmac.digest(secret, purpose + b"|" + time8, "sha256")[:16]
+
+
+def _proof_key(header: Header) -> PublicKey:
+    """The embedded key; here, and nowhere else, the token brings it: that it is the right one shows in `jkt`."""
+    if media_type(header) != TYP:
+        raise InvalidToken(f"it is not of type {TYP}")
+    jwk = header.get("jwk")
+    if not isinstance(jwk, dict):
+        raise InvalidToken("its header has no `jwk`")
+    key = _parse_key(canonical.encode({"alg": header["alg"], **jwk}))
+    if not key.accepts(header["alg"]):
+        raise InvalidToken(f"its key is for {key.alg}, its header says something else")
+    return key
+
+
+@lru_cache(maxsize=1024)
+def _parse_key(jwk: bytes) -> PublicKey:
+    """A client signs many proofs with one key."""
+    return parse_public_jwk(canonical.parse(jwk))
+
+
+def _jti(claims: dict[str, object]) -> str:
+    jti = claims.get("jti")
+    if not isinstance(jti, str) or not 0 < len(jti) <= MAX_JTI:
+        raise InvalidToken(f"`jti` is not a string of 1 to {MAX_JTI} characters")
+    return jti
+
+
+def _nonce(claims: dict[str, object]) -> str | None:
+    nonce = claims.get("nonce")
+    if nonce is None or (isinstance(nonce, str) and len(nonce) <= MAX_NONCE):
+        return nonce
+    raise InvalidProof(f"the nonce of the DPoP proof is not a string of at most {MAX_NONCE} characters")
+
+
+def _same_target(htu: object, uri: str) -> bool:
+    if not isinstance(htu, str):
+        return False
+    try:
+        return htu == uri or normalise_uri(htu) == normalise_uri(uri)
+    except Malformed:
+        return False
+
+
+def _hash_token(access_token: str) -> str:
+    return b64u(sha256(access_token.encode()).digest())

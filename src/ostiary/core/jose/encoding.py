@@ -1,0 +1,27 @@
+"""base64url without padding: RFC 7515 section 2, in its one canonical spelling."""
+
+from __future__ import annotations
+
+import binascii
+
+from ostiary.core.errors import Malformed
+
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+_FROM_URL = bytes.maketrans(b"-_", b"+/")
+
+
+def b64u(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URL).decode()
+
+
+def unb64u(text: str | bytes) -> bytes:
+    """The bytes that `b64u` spells as `text`, and only if it spells them so. Raises Malformed."""
+    try:
+        encoded = text.encode("ascii") if isinstance(text, str) else text
+        data = binascii.a2b_base64(encoded.translate(_FROM_URL) + b"==")
+    except ValueError:  # also binascii.Error and UnicodeEncodeError
+        raise Malformed("not base64url") from None
+    # The decoder forgives padding, white space, foreign letters and stray bits; none of them survives the way back.
+    if binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URL) != encoded:
+        raise Malformed("not base64url in its canonical spelling: no padding, no white space, no stray bits")
+    return data
