@@ -62,7 +62,9 @@ def search(
 
 
 @audit.command
-def tail(*, follow: Annotated[bool, Parameter(alias="-f", negative="")] = False, limit: int = 20, session: Hidden) -> None:
+def tail(
+    *, follow: Annotated[bool, Parameter(alias="-f", negative="")] = False, limit: int = 20, session: Hidden
+) -> None:
     """Show the newest entries, oldest of them first.
 
     Parameters
@@ -95,9 +97,7 @@ def export(folder: Path, *, session: Hidden) -> None:
 
 
 @audit.command
-def verify(
-    folder: Path | None = None, *, key: str | None = None, seen: Path | None = None, session: Hidden
-) -> None:
+def verify(folder: Path | None = None, *, key: str | None = None, seen: Path | None = None, session: Hidden) -> None:
     """Recompute everything from the entries; name what was changed. Exits with 5 when something was.
 
     Parameters

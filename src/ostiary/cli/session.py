@@ -48,7 +48,9 @@ class Session:
                 ) from None
         if url := ambient.environ("OSTIARY_URL"):
             return url.rstrip("/")
-        raise Invalid("which server?", hint="give --data-dir DIR, or set OSTIARY_URL and OSTIARY_CREDENTIAL", code="usage")
+        raise Invalid(
+            "which server?", hint="give --data-dir DIR, or set OSTIARY_URL and OSTIARY_CREDENTIAL", code="usage"
+        )
 
     @property
     def credential(self) -> Path:
@@ -66,7 +68,9 @@ class Session:
         response = self.raw(method, f"/api/v1{path}", body, query=query)
         return json.loads(response.content) if response.content else None
 
-    def raw(self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None) -> httpx2.Response:
+    def raw(
+        self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None
+    ) -> httpx2.Response:
         given = {name: str(value) for name, value in (query or {}).items() if value is not None}
         with self.agent() as agent:
             response = agent.request(

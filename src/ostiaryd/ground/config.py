@@ -30,15 +30,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = ""
     trust_domain: Annotated[str, Meta(description="Name of the trust domain; fixed at the first start")] = ""
     public_url: Annotated[
-        str, Meta(description="URL that clients use, and the issuer; fixed at the first start; empty: the listen address")
+        str,
+        Meta(description="URL that clients use, and the issuer; fixed at the first start; empty: the listen address"),
     ] = ""
     resources: Annotated[
         Literal["any", "registered"],
         Meta(description="Whether a token may name an https resource that is not registered"),
     ] = "any"
-    token_alg: Annotated[
-        Literal["ES256", "RS256", "EdDSA"], Meta(description="Algorithm that signs access tokens")
-    ] = "ES256"
+    token_alg: Annotated[Literal["ES256", "RS256", "EdDSA"], Meta(description="Algorithm that signs access tokens")] = (
+        "ES256"
+    )
     token_lifetime_s: Annotated[
         int, Meta(ge=10, le=3600, description="Longest life of an access token, in seconds")
     ] = 300
@@ -46,7 +47,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Literal["required", "offered"],
         Meta(description="Whether the authorization server insists on its nonce in DPoP proofs (RFC 9449 section 8)"),
     ] = "required"
-    nonce_lifetime_s: Annotated[int, Meta(ge=10, le=3600, description="How long a DPoP nonce is fresh, in seconds")] = 300
+    nonce_lifetime_s: Annotated[int, Meta(ge=10, le=3600, description="How long a DPoP nonce is fresh, in seconds")] = (
+        300
+    )
     max_request_bytes: Annotated[
         int, Meta(ge=4096, le=64 << 20, description="Largest request body that is read, in bytes")
     ] = 1 << 20

@@ -192,7 +192,11 @@ class Tx(Reader):
         self._connection.execute(_RELEASE, {})
 
 
-_SAVEPOINT, _ROLLBACK_TO, _RELEASE = sql("savepoint act"), sql("rollback to savepoint act"), sql("release savepoint act")
+_SAVEPOINT, _ROLLBACK_TO, _RELEASE = (
+    sql("savepoint act"),
+    sql("rollback to savepoint act"),
+    sql("release savepoint act"),
+)
 
 
 class Database:

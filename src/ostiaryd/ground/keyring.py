@@ -27,7 +27,9 @@ _INSERT = sql(
        values (:kid, :use, :alg, 'active', :public_jwk, :sealed, :now)"""
 )
 _ALL = sql("select kid, use_, alg, state, sealed from server_key order by created_at, kid")
-_RETIRE = sql("update server_key set state = 'retired', retired_at = :now where use_ = :use and alg = :alg and state = 'active'")
+_RETIRE = sql(
+    "update server_key set state = 'retired', retired_at = :now where use_ = :use and alg = :alg and state = 'active'"
+)
 _RESEAL = sql("update server_key set sealed = :sealed where kid = :kid")
 _FORGET = sql("delete from server_key where state = 'retired' and retired_at < :before")
 

@@ -30,9 +30,7 @@ class Raised:
 
 
 class Writer:
-    def __init__(
-        self, db: Database, *, now: Callable[[], int], random: Callable[[int], bytes], keys: Keyring
-    ) -> None:
+    def __init__(self, db: Database, *, now: Callable[[], int], random: Callable[[int], bytes], keys: Keyring) -> None:
         self._now, self._random, self._keys = now, random, keys
         self._connection = db.connect()
         self._queue: SimpleQueue[tuple[Job, asyncio.Future[Any]] | None] = SimpleQueue()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 import msgspec
+
+from ostiary.core.jose import b64u
+from ostiary.core.tiles import MAX_ENTRY_BYTES
 
 MESSAGE_LIMIT = 500
 """Characters kept of a reason's message, so that an entry stays below the 65,535 bytes of a tile bundle."""
@@ -55,12 +59,24 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     detail: dict[str, Any] | None = None
 
 
+WORD_LIMIT = 256
+_WORDS = tuple(name for name in Entry.__struct_fields__ if Entry.__annotations__[name] in ("str", "str | None"))
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 _DECODER = msgspec.json.Decoder(Entry)
 
 
 def encode_entry(entry: Entry) -> bytes:
-    return _ENCODER.encode(entry)
+    """The bytes that are hashed. What is over 65,535 is cut to who, what and how, with the digest of the whole.
+
+    Total on purpose: an entry that could not be written would take the acts of its whole batch with it.
+    """
+    body = _ENCODER.encode(entry)
+    if len(body) <= MAX_ENTRY_BYTES:
+        return body
+    kept = {name: value[:WORD_LIMIT] for name in _WORDS if isinstance(value := getattr(entry, name), str)}
+    cut = {"bytes": len(body), "sha256": b64u(sha256(body).digest())}
+    reasons = [Reason(r.code[:WORD_LIMIT], r.message[:MESSAGE_LIMIT]) for r in entry.reasons[:8]]
+    return _ENCODER.encode(Entry(at=entry.at, **kept, reasons=reasons, detail={"cut": cut}))  # type: ignore[arg-type]
 
 
 def decode_entry(body: bytes) -> Entry:

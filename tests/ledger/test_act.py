@@ -1,0 +1,126 @@
+"""An act is one transaction, one instant and one entry, the refused ones too."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ostiary.core.checkpoint import open_checkpoint
+from ostiary.core.errors import Forbidden
+from ostiary.core.merkle import leaf_hash, tree_root, verify_inclusion
+from ostiary.core.receipt import make_receipt
+from ostiary.core.tiles import MAX_ENTRY_BYTES, hashes_from
+from ostiaryd.ground.database import sql
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.ledger.model import Entry, Reason, decode_entry, encode_entry
+
+PUT = sql("insert into setting (name, value) values (:name, 'x')")
+COUNT = sql("select count(*) from setting where name = :name")
+
+
+def newest(world: World, count: int = 1) -> list[Entry]:
+    found = store.search(world.db.read(), {}, limit=count)
+    return [decode_entry(body) for _, body in found]
+
+
+async def test_a_done_act_leaves_what_it_did_and_its_entry(world: World) -> None:
+    def flow(a: Act) -> str:
+        a.tx.run(PUT, name="mark")
+        a.entry.agent = "ag_1"
+        return "done"
+
+    assert await act(world, "test.do", flow, request="rq_1") == "done"
+    [entry] = newest(world)
+    assert (entry.action, entry.outcome, entry.agent, entry.request) == ("test.do", "ok", "ag_1", "rq_1")
+    assert world.db.read().one(COUNT, name="mark") == (1,)
+
+
+async def test_a_refused_act_changes_nothing_and_leaves_its_entry(world: World) -> None:
+    def flow(a: Act) -> None:
+        a.tx.run(PUT, name="mark")
+        a.entry.agent = "ag_1"
+        raise Forbidden("not you")
+
+    with pytest.raises(Forbidden):
+        await act(world, "test.do", flow)
+    [entry] = newest(world)
+    assert (entry.outcome, entry.agent, entry.reasons) == ("refused", "ag_1", [Reason("forbidden", "not you")])
+    assert world.db.read().one(COUNT, name="mark") == (0,)
+
+
+async def test_an_act_that_breaks_changes_nothing_tells_no_secret_and_leaves_its_entry(world: World) -> None:
+    def flow(a: Act) -> None:
+        a.tx.run(PUT, name="mark")
+        raise ValueError("hunter2")
+
+    with pytest.raises(ValueError, match="hunter2"):
+        await act(world, "test.do", flow)
+    [entry] = newest(world)
+    assert (entry.outcome, entry.reasons) == ("error", [Reason("internal_error", "ValueError")])
+    assert world.db.read().one(COUNT, name="mark") == (0,)
+
+
+async def test_every_act_of_a_busy_moment_is_in_the_tree_and_the_head_is_signed(world: World) -> None:
+    before = store.head(world.db.read())[0].size
+    await asyncio.gather(*[act(world, f"test.{number}", lambda a: None) for number in range(600)])
+    reader = world.db.read()
+    frontier, note = store.head(reader)
+    assert frontier.size == before + 600
+    key = store.log_key(reader, world.keys)
+    checkpoint = open_checkpoint(note.encode(), [key], origin=key.name)
+    hash_at = hashes_from(store.rows(reader))
+    assert checkpoint.root == frontier.root() == tree_root(frontier.size, hash_at)
+    for index in (0, before + 255, before + 256, frontier.size - 1):
+        receipt = make_receipt(index, size=frontier.size, note=note.encode(), hash_at=hash_at)
+        leaf = leaf_hash(store.body(reader, index) or b"")
+        verify_inclusion(leaf, index=index, size=frontier.size, proof=receipt.proof, root=checkpoint.root)
+
+
+@pytest.mark.parametrize(
+    ("size", "cut"), [(MAX_ENTRY_BYTES - 1, False), (MAX_ENTRY_BYTES, False), (MAX_ENTRY_BYTES + 1, True)]
+)
+def test_an_entry_is_cut_exactly_above_what_a_bundle_takes(size: int, cut: bool) -> None:
+    entry = Entry(at=1, action="x", detail={"text": ""})
+    entry.detail = {"text": "a" * (size - len(encode_entry(entry)))}
+    body = encode_entry(entry)
+    assert len(body) <= MAX_ENTRY_BYTES
+    assert ("cut" in (decode_entry(body).detail or {})) is cut
+
+
+def test_even_an_absurd_entry_can_be_written() -> None:
+    huge = "\u2028" * 70_000
+    entry = Entry(
+        at=1, action=huge, agent=huge, reasons=[Reason(huge, huge)] * 100, policies=[huge], detail={huge: huge}
+    )
+    assert len(encode_entry(entry)) <= MAX_ENTRY_BYTES
+
+
+async def test_search_finds_by_each_field_newest_first(world: World) -> None:
+    def flow(number: int):
+        def fill(a: Act) -> None:
+            a.entry.agent = f"ag_{number % 2}"
+            a.entry.task, a.entry.person, a.entry.resource = f"tk_{number}", f"pe_{number}", f"rs_{number}"
+            a.entry.outcome = "deny" if number == 3 else "allow"
+
+        return fill
+
+    for number in range(4):
+        await act(world, f"test.{number}", flow(number))
+
+    def find(**filters: str | int) -> list[str]:
+        found = store.search(world.db.read(), {"after": -1, **filters} if "after" in filters else filters, limit=10)
+        return [decode_entry(body).action for _, body in found]
+
+    assert find(agent="ag_1") == ["test.3", "test.1"]
+    assert find(task="tk_2") == find(person="pe_2") == find(resource="rs_2") == find(action="test.2") == ["test.2"]
+    assert find(agent="ag_1", outcome="deny") == ["test.3"]
+    assert find(agent="ag_1", outcome="refused") == []
+    last = store.head(world.db.read())[0].size - 1
+    assert find(after=last - 2) == ["test.2", "test.3"]
+    assert find(agent="ag_1", before=last) == ["test.1"]
+    assert find(agent="ag_0", since=world.now() + 1) == []
+    assert find(agent="ag_0", until=world.now()) == []
+    assert len(find(agent="ag_0", since=world.now(), until=world.now() + 1)) == 2
