@@ -151,7 +151,7 @@ def verify_inclusion(leaf: bytes, *, index: int, size: int, proof: Sequence[byte
         position, last = position >> 1, last >> 1
     if last != 0:
         raise ProofFailed(f"the proof is too short for a tree of {size} entries")
-    if computed != root:
+    if len(leaf) != HASH_BYTES or computed != root:
         raise ProofFailed(f"entry {index} is not what the root says")
 
 
@@ -159,9 +159,13 @@ def verify_consistency(*, old: int, old_root: bytes, new: int, new_root: bytes, 
     """RFC 9162 section 2.1.4.2. Raises ProofFailed."""
     if not 0 <= old <= new:
         raise ProofFailed(f"a tree of {new} entries cannot extend one of {old}")
+    if old == 0 and old_root != EMPTY_ROOT:
+        raise ProofFailed("the old root is not that of the empty tree")
+    if old == new and old_root != new_root:
+        raise ProofFailed(f"two trees of {new} entries have different roots")
     if old in (0, new):
-        if proof or old_root != (EMPTY_ROOT if old == 0 else new_root):
-            raise ProofFailed(f"the trees of {old} and {new} entries are not one tree")
+        if proof:
+            raise ProofFailed(f"the proof is too long for trees of {old} and {new} entries")
         return
     path = list(proof) if old & (old - 1) else [old_root, *proof]  # a power of two: the old root is the first node
     if not path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from ostiary.core.errors import Invalid, Malformed
 from ostiary.core.merkle import HASH_BYTES, MAX_SIZE, TILE_HEIGHT, HashAt, node_hash
@@ -129,15 +130,19 @@ def render_bundle(entries: Iterable[bytes]) -> bytes:
 
 
 def parse_bundle(data: bytes, width: int) -> list[bytes]:
-    """The entries of a bundle. Raises Malformed when there are not exactly `width`, or bytes are left over."""
-    entries: list[bytes] = []
+    """The entries of a bundle. Raises Malformed when there are not exactly `width`."""
+    entries = list(islice(split_bundle(data), width + 1))
+    if len(entries) != width:
+        raise Malformed(f"the bundle does not hold {width} entries")
+    return entries
+
+
+def split_bundle(data: bytes) -> Iterator[bytes]:
+    """The entries of a bundle, however many. Raises Malformed where it breaks off."""
     at = 0
-    for _ in range(width):
+    while at < len(data):
         start = at + 2
         at = start + int.from_bytes(data[at:start], "big")
         if start > len(data) or at > len(data):
-            raise Malformed(f"the bundle breaks off inside entry {len(entries)} of {width}")
-        entries.append(data[start:at])
-    if at != len(data):
-        raise Malformed(f"{len(data) - at} bytes follow the last entry of the bundle")
-    return entries
+            raise Malformed("the bundle breaks off inside an entry")
+        yield data[start:at]

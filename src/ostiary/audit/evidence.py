@@ -1,0 +1,116 @@
+"""What an export says, file by file. A file that cannot be used is a finding and reads as None."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from ostiary.audit.folder import Unreadable, read
+from ostiary.audit.report import Finding, Kind
+from ostiary.core.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
+from ostiary.core.errors import Malformed
+from ostiary.core.merkle import HASH_BYTES, leaf_hash
+from ostiary.core.note import MAX_NOTE_BYTES, NoteKey, Unsigned, parse_note, parse_vkey
+from ostiary.core.tiles import MAX_ENTRY_BYTES, WIDTH, Bundle, Tile, parse_tile, split_bundle
+
+MAX_FINDINGS = 100
+MAX_KEY_BYTES = 1 << 14
+
+
+class Enough(Exception):
+    """The limit of findings is reached."""
+
+
+class Evidence:
+    """The files under a folder, each read when it is asked for, and the findings about them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.findings: list[Finding] = []
+        self.miscounted: list[Finding] = []  # bundles that hold too few or too many entries
+        self._tiles: dict[int, tuple[int, list[bytes] | None]] = {}  # row -> number and content of the tile read last
+
+    def report(self, finding: Finding) -> None:
+        """Raises Enough at the limit."""
+        if finding in self.findings:
+            return
+        if len(self.findings) == MAX_FINDINGS:
+            raise Enough
+        self.findings.append(finding)
+
+    def keys(self) -> list[NoteKey]:
+        """The keys that came with the export."""
+        data = self._read("key", limit=MAX_KEY_BYTES)
+        try:
+            return [] if data is None else parse_keys(data.decode())
+        except (Malformed, UnicodeDecodeError):
+            self.report(Finding(Kind.MALFORMED, "not a list of verification keys", path="key"))
+            return []
+
+    def checkpoint(self, keys: Sequence[NoteKey]) -> Checkpoint | None:
+        note = self._read("checkpoint", limit=MAX_NOTE_BYTES)
+        return None if note is None else self.open(note, keys, path="checkpoint")
+
+    def open(self, unverified_note: bytes, keys: Sequence[NoteKey], *, path: str) -> Checkpoint | None:
+        """The checkpoint in a note, even if none of `keys` signed it: that is a finding."""
+        try:
+            checkpoint = parse_checkpoint(parse_note(unverified_note).text)
+        except Malformed as refusal:
+            self.report(Finding(Kind.MALFORMED, refusal.message, path=path))
+            return None
+        try:
+            return open_checkpoint(unverified_note, keys, origin=keys[0].name if keys else "")
+        except Unsigned as refusal:
+            self.report(Finding(Kind.SIGNATURE, refusal.message, path=path))
+            return checkpoint
+
+    def leaves(self, number: int, width: int) -> list[bytes] | None:
+        """The leaf hashes of the entries in a bundle. There may be more or fewer than `width`."""
+        path = Bundle(number, width).path
+        data = self._read(path, limit=width * (2 + MAX_ENTRY_BYTES))
+        if data is None:
+            return None
+        leaves: list[bytes] = []
+        try:
+            for entry in islice(split_bundle(data), 2 * WIDTH):
+                leaves.append(leaf_hash(entry))
+        except Malformed as refusal:
+            tile = self.tile(0, number, width) or []
+            good = next((i for i, (a, b) in enumerate(zip(leaves, tile, strict=False)) if a != b), len(leaves))
+            self.report(Finding(Kind.MALFORMED, refusal.message, number * WIDTH + good, path))
+            return None
+        if len(leaves) != width:
+            message = f"the bundle does not hold {width} entries"
+            self.miscounted.append(Finding(Kind.MALFORMED, message, number * WIDTH, path))
+        return leaves
+
+    def tile(self, level: int, number: int, width: int) -> list[bytes] | None:
+        """The hashes that a tile stores. Tiles of a row are asked for in order, so the last one is remembered."""
+        last = self._tiles.get(level)
+        if last is None or last[0] != number:
+            last = self._tiles[level] = number, self._load_tile(Tile(level, number, width))
+        return last[1]
+
+    def _load_tile(self, tile: Tile) -> list[bytes] | None:
+        data = self._read(tile.path, limit=tile.width * HASH_BYTES)
+        try:
+            return None if data is None else parse_tile(data, tile.width)
+        except Malformed as refusal:
+            self.report(Finding(Kind.MALFORMED, refusal.message, path=tile.path))
+            return None
+
+    def _read(self, path: str, *, limit: int) -> bytes | None:
+        try:
+            return read(self.folder, path, limit=limit)
+        except Unreadable as unreadable:
+            self.report(unreadable.finding)
+            return None
+
+
+def parse_keys(text: str) -> list[NoteKey]:
+    """One vkey a line, all of one log. Raises Malformed."""
+    keys = [parse_vkey(line) for line in text.split("\n") if line]
+    if len({key.name for key in keys}) != 1:
+        raise Malformed("there must be keys, and of one log only")
+    return keys

@@ -1,0 +1,97 @@
+"""Writing an export, and receipts from one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from ostiary.audit import folder as files
+from ostiary.core.checkpoint import parse_checkpoint
+from ostiary.core.merkle import HASH_BYTES, leaf_hash
+from ostiary.core.note import MAX_NOTE_BYTES, parse_note
+from ostiary.core.receipt import Receipt, make_receipt
+from ostiary.core.tiles import (
+    WIDTH,
+    Bundle,
+    Tile,
+    bundles_of,
+    hashes_from,
+    join,
+    parse_path,
+    parse_tile,
+    render_bundle,
+    tile_width,
+    tiles_of,
+)
+
+
+def paths_of(size: int) -> Iterator[str]:
+    """The paths of all tiles and entry bundles of a log of `size` entries: what an exporter fetches."""
+    for tile in tiles_of(size):
+        yield tile.path
+    for bundle in bundles_of(size):
+        yield bundle.path
+
+
+def render_files(entries: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
+    """(path, content) of all tiles and bundles of these entries, holding no more than one tile of each row.
+
+    Raises Invalid for an entry over 65535 bytes.
+    """
+    rows: list[list[bytes]] = [[]]
+    counts = [0]
+    stream = iter(entries)
+    while block := list(islice(stream, WIDTH)):
+        yield Bundle(counts[0], len(block)).path, render_bundle(block)
+        rows[0] = [leaf_hash(entry) for entry in block]
+        level = 0
+        while len(rows[level]) == WIDTH:
+            yield Tile(level, counts[level]).path, b"".join(rows[level])
+            if level + 1 == len(rows):
+                rows.append([])
+                counts.append(0)
+            rows[level + 1].append(join(rows[level]))
+            rows[level] = []
+            counts[level] += 1
+            level += 1
+    for level, row in enumerate(rows):
+        if row:
+            yield Tile(level, counts[level], len(row)).path, b"".join(row)
+
+
+def write_folder(folder: Path, *, checkpoint: bytes, key: str, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write an export: `files` from `render_files`, or fetched from `paths_of`. The checkpoint comes last.
+
+    Each file appears whole or not at all, and a full tile never changes: an interrupted export can be taken up again.
+    Raises Malformed for a path that is none of a tile or bundle (so nothing is written outside of `folder`).
+    """
+    for path, data in files:
+        _write(folder / parse_path(path).path, data)
+    _write(folder / "key", key.encode())
+    _write(folder / "checkpoint", checkpoint)
+
+
+def _write(place: Path, data: bytes) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_name(f"{place.name}.partial")
+    partial.write_bytes(data)
+    os.replace(partial, place)
+
+
+def prove(folder: Path, index: int) -> Receipt:
+    """The receipt of entry `index`, from the tiles of an export that nobody verified: verify the receipt.
+
+    Raises Invalid when the entry is not in the log, Unreadable or Malformed when a file is not what it should be.
+    """
+    note = files.read(folder, "checkpoint", limit=MAX_NOTE_BYTES)
+    size = parse_checkpoint(parse_note(note).text).size
+
+    def rows(level: int, start: int, count: int) -> Sequence[bytes]:
+        number, at = divmod(start, WIDTH)
+        tile = Tile(level, number, tile_width(level, number, size))
+        data = files.read(folder, tile.path, limit=tile.width * HASH_BYTES)
+        return parse_tile(data, tile.width)[at : at + count]
+
+    return make_receipt(index, size=size, note=note, hash_at=hashes_from(rows))

@@ -1,0 +1,55 @@
+"""Reading a folder that somebody else made: no links, no special files, nothing larger than it may be."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from ostiary.audit.report import Finding, Kind
+
+LINK = "a link or a special file stands here; it was not followed"
+
+
+class Unreadable(Exception):
+    """A file is not there, or is nothing that should be read."""
+
+    def __init__(self, kind: Kind, message: str, *, path: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.finding = Finding(kind, message, path=path)
+
+
+def read(folder: Path, path: str, *, limit: int) -> bytes:
+    """The plain file `path` under `folder`, of at most `limit` bytes. Raises Unreadable."""
+    place = folder
+    for part in path.split("/"):
+        place = place / part
+        try:
+            status = os.lstat(place)
+        except (FileNotFoundError, NotADirectoryError):
+            raise Unreadable(Kind.MISSING, "the file is missing", path=path) from None
+        if stat.S_ISLNK(status.st_mode):
+            raise Unreadable(Kind.SYMLINK, LINK, path=place.relative_to(folder).as_posix())
+    if not stat.S_ISREG(status.st_mode):
+        raise Unreadable(Kind.SYMLINK, LINK, path=path)
+    with place.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise Unreadable(Kind.OVERSIZE, f"the file has more than {limit} bytes", path=path)
+    return data
+
+
+def walk(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Everything under `folder` that is no directory: its path, and whether it is a plain file. Sorted."""
+    waiting = [""]
+    while waiting:
+        base = waiting.pop()
+        with os.scandir(folder / base) as found:
+            children = sorted(found, key=lambda child: child.name)
+        for child in children:
+            path = f"{base}/{child.name}" if base else child.name
+            if child.is_dir(follow_symlinks=False):
+                waiting.append(path)
+            else:
+                yield path, child.is_file(follow_symlinks=False)

@@ -1,0 +1,156 @@
+"""Which of two versions of each tile is the right one, and so what is damaged.
+
+Every hash of the tree is known twice: from the tile that stores it, and from the row below. Where the two differ, the
+tile one row up says which of them is right, and at the right edge the signed root does. What was settled is hashed into
+the row above. The entries are laid beside the settled row 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+
+from ostiary.audit.align import Alignment
+from ostiary.audit.evidence import Enough, Evidence
+from ostiary.audit.report import Finding, Kind
+from ostiary.core.merkle import TILE_HEIGHT, tree_root
+from ostiary.core.tiles import WIDTH, Tile, hashes_from, join, tile_width
+
+MAX_DISORDER = 10_000
+"""Entries out of place, after which the audit stops."""
+
+Hashes = Sequence[bytes | None]
+"""Some neighbours of a row; None is a hash that cannot be known because files are missing."""
+
+
+class Settlement:
+    """A tree of `size` leaves, settled from the entries up; it remembers the root of its first `remembered` leaves."""
+
+    def __init__(self, evidence: Evidence, size: int, *, remembered: int = 0) -> None:
+        self.evidence = evidence
+        self.size = size
+        self.alignment = Alignment()
+        self._computed: list[list[bytes | None]] = [[] for _ in range(size.bit_length() // TILE_HEIGHT + 2)]
+        self._remembered = remembered
+        self._remembered_edge: dict[int, Hashes] = {}
+
+    def settle(self, root: bytes, progress: Callable[[int, int], None]) -> None:
+        """Go through all files. Raises Enough at the limit of findings."""
+        for number in range(self.size >> TILE_HEIGHT):
+            leaves = self.evidence.leaves(number, WIDTH)
+            settled = self._settle_tile(0, number, leaves)
+            self._align(leaves, settled)
+            self._carry(number, settled)
+            progress((number + 1) * WIDTH, self.size)
+        self._settle_edge(root)
+        progress(self.size, self.size)
+
+    def remembered_root(self) -> bytes | None:
+        """The root that the tree had at the remembered size; None if it cannot be known."""
+        return _edge_root(self._remembered, self._remembered_edge)
+
+    def _carry(self, number: int, settled: Hashes) -> None:
+        """The hash of a full tile of row 0 goes to row 1; a tile that this makes full is settled, and goes on up."""
+        level = 0
+        while True:
+            level += 1
+            number >>= TILE_HEIGHT
+            row = self._computed[level]
+            row.append(_join(settled))
+            if len(row) < WIDTH:
+                return
+            settled = self._settle_tile(level, number, row)
+            self._computed[level] = []
+
+    def _settle_tile(self, level: int, number: int, computed: Hashes | None) -> Hashes:
+        """The content of a full tile: the version that its parent tile has the hash of."""
+        versions = _versions(self.evidence.tile(level, number, WIDTH), computed, WIDTH)
+        settled = _fallback(level, versions)
+        if len(versions) > 1:
+            above = number >> TILE_HEIGHT
+            parent = self.evidence.tile(level + 1, above, tile_width(level + 1, above, self.size))
+            expected = parent[number % WIDTH] if parent else None
+            settled = next((version for version in versions if _join(version) == expected), settled)
+        self._name(level, number, versions, settled)
+        return settled
+
+    def _settle_edge(self, root: bytes) -> None:
+        """The content of the partial tiles, all at once: that choice of versions which has the signed root."""
+        leaves: list[bytes] | None = []
+        versions = []
+        for level, computed in enumerate(self._computed):
+            number = self.size >> TILE_HEIGHT * (level + 1)
+            width = tile_width(level, number, self.size)
+            if level == 0 and width:
+                leaves = self.evidence.leaves(number, width)
+            stored = self.evidence.tile(level, number, width) if width else []
+            versions.append(_versions(stored, computed if level else leaves, width))
+        fallback = {level: _fallback(level, choice) for level, choice in enumerate(versions)}
+        choices = (dict(enumerate(choice)) for choice in product(*versions))
+        edge = next((choice for choice in choices if _edge_root(self.size, choice) == root), fallback)
+        for level, settled in edge.items():
+            self._name(level, self.size >> TILE_HEIGHT * (level + 1), versions[level], settled)
+        self._align(leaves, edge[0])
+        if _edge_root(self.size, edge) not in (None, root):
+            message = "the entries and tiles do not lead to the root in the checkpoint"
+            self.evidence.report(Finding(Kind.ROOT, message, path="checkpoint"))
+
+    def _name(self, level: int, number: int, versions: list[Hashes], settled: Hashes) -> None:
+        """Remember what was settled, and name what was not; in row 0 the alignment names the entries."""
+        if number == self._remembered >> TILE_HEIGHT * (level + 1):
+            self._remembered_edge[level] = settled[: (self._remembered >> TILE_HEIGHT * level) % WIDTH]
+        if len(versions) == 1:
+            return
+        stored, computed = versions
+        differing = [i for i in range(len(settled)) if stored[i] != computed[i]]
+        leaves = 1 << TILE_HEIGHT * level  # under each hash
+        if settled is computed:
+            path = Tile(level, number, len(settled)).path
+            index = (number * WIDTH + differing[0]) * leaves
+            self.evidence.report(Finding(Kind.TILE, "the tile does not have the hashes of the tree", index, path))
+        elif level > 0:
+            message = "some of these entries are not those that were logged, and their tiles agree with them"
+            for i in differing:
+                self.evidence.report(Finding(Kind.ALTERED, message, (number * WIDTH + i) * leaves, count=leaves))
+
+    def _align(self, leaves: list[bytes] | None, settled: Hashes) -> None:
+        logged = _known(settled)
+        if leaves is None or logged is None:
+            self.alignment.skip(len(settled))
+            return
+        self.alignment.feed(leaves, logged)
+        if self.alignment.disorder > MAX_DISORDER:
+            raise Enough
+
+
+def _versions(stored: Hashes | None, computed: Hashes | None, width: int) -> list[Hashes]:
+    """What a tile may contain: one version if all agree, else first the stored and then the computed one."""
+    if computed is None or len(computed) != width:
+        return [[None] * width if stored is None else stored]
+    if stored is None:
+        return [computed]
+    computed = [below if below is not None else here for below, here in zip(computed, stored, strict=True)]
+    return [stored] if computed == stored else [stored, computed]
+
+
+def _fallback(level: int, versions: list[Hashes]) -> Hashes:
+    """Where nothing decides: a tile is believed before entries are, and what was settled below before a tile."""
+    return versions[0] if level == 0 else versions[-1]
+
+
+def _known(hashes: Hashes) -> list[bytes] | None:
+    known = [hash_ for hash_ in hashes if hash_ is not None]
+    return known if len(known) == len(hashes) else None
+
+
+def _join(tile: Hashes) -> bytes | None:
+    known = _known(tile)
+    return None if known is None else join(known)
+
+
+def _edge_root(size: int, edge: Mapping[int, Hashes]) -> bytes | None:
+    """The root of the tree whose rows end in `edge`: of each row, what its last tile has if it is partial."""
+    known = {level: row for level, hashes in edge.items() if (row := _known(hashes)) is not None}
+    if len(known) < len(edge):
+        return None
+    return tree_root(size, hashes_from(lambda level, start, count: known[level][start % WIDTH :][:count]))
