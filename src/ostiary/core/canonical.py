@@ -50,7 +50,7 @@ def digest(value: object, *, floats: bool = False) -> str:
 def parse(data: bytes | str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> object:
     """A JSON value from text in any spelling. Raises Malformed.
 
-    Refused: not UTF-8, a member given twice, NaN, numbers out of range, deeper than `max_depth`, longer than `max_bytes`.
+    Refused: not UTF-8, a member given twice, NaN, numbers out of range, beyond `max_depth` levels or `max_bytes`.
     """
     if isinstance(data, str):
         try:

@@ -1,8 +1,9 @@
 """DPoP proofs: RFC 9449. Making one (section 4.2), checking one (section 4.3), nonces (sections 8 and 9).
 
-A proof is checked in the order of cost: form, `htm`, `htu`, `iat`, `ath`, key, nonce and only then the signature. What a
-proof cannot show by itself, that it is used once, is the caller's: he remembers SHA-256(jti | uri) until the proof leaves
-its window. Differs from the RFC: `iat` must be in the window even if a nonce shows freshness. Times are microseconds.
+A proof is checked in the order of cost: form, `htm`, `htu`, `iat`, `ath`, key, nonce and only then the signature. What
+a proof cannot show by itself, that it is used once, is the caller's: he remembers SHA-256(jti | uri) until the proof
+leaves its window. Differs from the RFC: `iat` must be in the window even if a nonce shows freshness. Times are
+microseconds.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def make_proof(
     nonce: str | None = None,
     access_token: str | None = None,
 ) -> str:
-    """The value of one `DPoP` header. `jti` must not repeat: 96 random bits or more. Raises Malformed for a bad `uri`."""
+    """The value of one `DPoP` header. `jti` has 96 random bits or more. Raises Malformed for a bad `uri`."""
     claims: dict[str, object] = {"jti": jti, "htm": method, "htu": normalise_uri(uri), "iat": now // 1_000_000}
     if nonce is not None:
         claims["nonce"] = nonce
@@ -101,9 +102,9 @@ def check_proof(
 ) -> Proof:
     """The proof that whoever sends this request holds the key. Raises InvalidProof, UseNonce.
 
-    `unverified_proof` is the value of the only `DPoP` header. `uri` is what the request asks for as the server knows it,
-    never as a `Host` header tells it; query and fragment are ignored. `nonces` says whether it made the nonce lately
-    (None: no nonce was sent). `jkt` is the `cnf.jkt` of the access token, or what else the key is bound to.
+    `unverified_proof` is the value of the only `DPoP` header. `uri` is what the request asks for as the server knows
+    it, never as a `Host` header tells it; query and fragment are ignored. `nonces` says whether we made the nonce lately
+    (None: the proof has none). `jkt` is the `cnf.jkt` of the access token, or what else the key is bound to.
     """
     try:
         unverified_jws = parse_jws(unverified_proof, max_bytes=MAX_PROOF_BYTES)

@@ -70,7 +70,7 @@ class PublicKey:
             raise InvalidToken("the signature is not of this key and text") from None
 
     def accepts(self, alg: object) -> bool:
-        """Whether a header's `alg` is that of the key. `Ed25519` (RFC 9864) is what `EdDSA` means for an Ed25519 key."""
+        """Whether a header's `alg` is that of the key. `Ed25519` (RFC 9864) is what `EdDSA` means for such a key."""
         return alg == self.alg or (self.alg == "EdDSA" and alg == "Ed25519")
 
     @property

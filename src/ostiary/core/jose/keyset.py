@@ -1,4 +1,4 @@
-"""JWK Sets: RFC 7517 section 5. What we cannot use is skipped, as it says there; a set with a private key is refused."""
+"""JWK Sets: RFC 7517 section 5. What we cannot use is skipped, as the RFC says; a set with a private key is refused."""
 
 from __future__ import annotations
 

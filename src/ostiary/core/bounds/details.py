@@ -1,0 +1,122 @@
+"""The details of type `tool`: parsing, rendering, and whether they permit a call. RFC 9396 sections 2 and 5.
+
+Stricter than the RFC asks: a null is refused anywhere, since it would read as "no condition".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import msgspec
+
+from ostiary.core.bounds.conditions import Condition, InvalidDetails
+
+MAX_DETAILS = 32
+MAX_LOCATIONS = 32
+MAX_ACTIONS = 256
+MAX_ARGUMENTS = 32
+MAX_NAME = 256
+MAX_LOCATION = 2048
+MAX_PATH = 8
+
+_ABSENT = object()
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]+")
+
+
+class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    type: Literal["tool"]
+    locations: tuple[str, ...]
+    """URIs of resources, compared character by character"""
+    actions: tuple[str, ...] | None = None
+    """names of tools; None: all of them"""
+    arguments: dict[str, Condition] = {}
+    """by name or dotted path of the argument"""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidDetails for what the types do not say."""
+        if not 0 < len(self.locations) <= MAX_LOCATIONS:
+            raise InvalidDetails(f"`locations` has 1 to {MAX_LOCATIONS} members")
+        for location in self.locations:
+            if len(location) > MAX_LOCATION or not _URI.fullmatch(location):
+                raise InvalidDetails(f"a member of `locations` is no URI, or longer than {MAX_LOCATION} characters")
+        if self.actions is not None:
+            if not 0 < len(self.actions) <= MAX_ACTIONS:
+                raise InvalidDetails(f"`actions` has 1 to {MAX_ACTIONS} members", hint="leave it out for all tools")
+            if not all(0 < len(action) <= MAX_NAME for action in self.actions):
+                raise InvalidDetails(f"a member of `actions` has not 1 to {MAX_NAME} characters")
+        if len(self.arguments) > MAX_ARGUMENTS:
+            raise InvalidDetails(f"`arguments` has more than {MAX_ARGUMENTS} members")
+        for path in self.arguments:
+            names = path.split(".")
+            if len(path) > MAX_NAME or len(names) > MAX_PATH or not all(names):
+                raise InvalidDetails("a name in `arguments` is empty, too long, or too deep a path")
+
+    def covers(self, resource_uri: str, tool: str) -> bool:
+        return resource_uri in self.locations and (self.actions is None or tool in self.actions)
+
+    def failure(self, arguments: Mapping[str, object]) -> str | None:
+        """Which condition the arguments fail, in words; argument values are not quoted."""
+        for path, condition in self.arguments.items():
+            value = _find(arguments, path)
+            if value is _ABSENT:
+                return f"the argument `{path}` is missing"
+            if (reason := condition.failure(value)) is not None:
+                return f"the argument `{path}` {reason}"
+        return None
+
+
+def parse_details(value: object) -> tuple[ToolDetail, ...]:
+    """From the JSON array `authorization_details`. Raises InvalidDetails."""
+    if not isinstance(value, list):
+        raise InvalidDetails("`authorization_details` is not a JSON array")
+    if len(value) > MAX_DETAILS:
+        raise InvalidDetails(f"`authorization_details` has more than {MAX_DETAILS} members")
+    try:
+        if _has_null(value):
+            raise InvalidDetails("`authorization_details` has a null in it", hint="leave out what is not meant")
+        return msgspec.convert(value, tuple[ToolDetail, ...])
+    except msgspec.ValidationError as error:
+        message = f"`authorization_details`: {error}"
+        raise InvalidDetails(message, hint="a number with a fraction goes as a string") from None
+    except RecursionError:
+        raise InvalidDetails("`authorization_details` is nested too deeply") from None
+
+
+def render_details(details: Iterable[ToolDetail]) -> list[dict[str, object]]:
+    """The JSON array; `parse_details` reads it back to the same value."""
+    rendered: list[dict[str, object]] = msgspec.json.decode(msgspec.json.encode(list(details)))
+    return rendered
+
+
+def permits(details: Iterable[ToolDetail], *, resource_uri: str, tool: str, arguments: Mapping[str, object]) -> bool:
+    """Whether one of the details permits the call."""
+    return any(detail.covers(resource_uri, tool) and detail.failure(arguments) is None for detail in details)
+
+
+def explain(details: Iterable[ToolDetail], *, resource_uri: str, tool: str, arguments: Mapping[str, object]) -> str:
+    """Why the details do not permit the call, for people; the empty string if they do. Quotes no argument values."""
+    here = [detail for detail in details if resource_uri in detail.locations]
+    if not here:
+        return f"the task does not reach the resource {resource_uri}"
+    failures = [detail.failure(arguments) for detail in here if detail.covers(resource_uri, tool)]
+    if not failures:
+        return f"the task does not allow the tool `{tool}`"
+    return "" if None in failures else "; or ".join(filter(None, failures))
+
+
+def _find(arguments: Mapping[str, object], path: str) -> object:
+    """The value at a dotted path. A name with a dot of its own cannot be reached, nor an element of an array."""
+    value: object = arguments
+    for name in path.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return _ABSENT
+        value = value[name]
+    return value
+
+
+def _has_null(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_null, value.values()))
+    return any(map(_has_null, value)) if isinstance(value, list) else value is None
