@@ -55,8 +55,7 @@ def main() -> int:
     arguments.add_argument("--jobs", type=int, default=2)
     arguments.add_argument("--only", nargs="*", default=[], help="words of the file or the claim")
     options = arguments.parse_args()
-    faults = msgspec.convert(tomllib.loads(FAULTS.read_text("utf-8"))["fault"], tuple[Fault, ...])
-    chosen = [fault for fault in faults if all(word in f"{fault.file} {fault.claim}" for word in options.only)]
+    chosen = [fault for fault in faults() if all(word in f"{fault.file} {fault.claim}" for word in options.only)]
     if not chosen:
         print("no fault has these words")
         return 1
@@ -74,6 +73,11 @@ def main() -> int:
     return 1 if bad else 0
 
 
+def faults() -> tuple[Fault, ...]:
+    """The table."""
+    return msgspec.convert(tomllib.loads(FAULTS.read_text("utf-8"))["fault"], tuple[Fault, ...])
+
+
 def copy_tree(tree: Path) -> Path:
     """Everything that git knows or would add, as it is in the working tree now."""
     listed = _run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], ROOT).stdout
@@ -84,13 +88,13 @@ def copy_tree(tree: Path) -> Path:
     return tree
 
 
-def is_green(trees: SimpleQueue[Path], faults: list[Fault]) -> bool:
+def is_green(trees: SimpleQueue[Path], chosen: list[Fault]) -> bool:
     """Whether the tests pass without any fault, on the copy and not on the working tree."""
     tree = trees.get()
     try:
         seen = _run([sys.executable, "-c", "import ostiary; print(ostiary.__file__)"], tree).stdout
         assert seen.startswith(str(tree)), f"the tests would import {seen}"
-        for command in sorted({_command(fault, whole=True) for fault in faults}):
+        for command in sorted({_command(fault, whole=True) for fault in chosen}):
             run = _run(list(command), tree)
             if run.returncode != 0:
                 print(run.stdout, run.stderr, "red without a fault", sep="\n")
@@ -136,6 +140,8 @@ def plant(fault: Fault, tree: Path) -> str:
     if run.returncode == 0:
         raise Survived
     if not _is_pytest(fault):
+        if "BROKEN" not in run.stdout:
+            raise Unfit(f"{fault.tests[0]} could not run: {run.stdout[-300:]}")
         return fault.tests[0]
     if run.returncode in (_INTERRUPTED, _NO_TESTS) or not (red := _RED.search(run.stdout)):
         raise Unfit(f"pytest could not run: {run.stdout[-300:]}")
@@ -149,7 +155,7 @@ def _is_pytest(fault: Fault) -> bool:
 def _command(fault: Fault, *, whole: bool = False) -> tuple[str, ...]:
     if not _is_pytest(fault):
         return (str(Path(sys.executable).parent / fault.tests[0]), *fault.tests[1:])
-    options = ["-q", "-rfE", "--tb=no", "--no-header", "--durations=0", "-p", "no:cacheprovider"]
+    options = ["-q", "-rfE", "--tb=no", "--no-header", "-p", "no:cacheprovider"]
     return (sys.executable, "-m", "pytest", *options, *([] if whole else ["-x"]), *fault.tests)
 
 
