@@ -1,0 +1,38 @@
+"""The decision on a tool call, made by guards and by the server with this same code.
+
+What it rests on is made ready ahead of the call:
+
+    Principal(claims)                  who asks              once per token
+    Protected(name=.., uri=.., ..)     what is asked for     once per resource and catalogue
+    Policies(hash, policy set)         the rules             once per set
+    Facts                              what is true now      kept current by the feed's deltas
+
+and `decide(principal, tool=.., arguments=.., facts=.., now=..) -> Decision` takes five steps, each of which can deny:
+
+    liveness    token, agent, those it acts for, task and key are alive
+    audience    the token is for this resource
+    task        the tool is known, its scope is in the token, and the token's bounds permit the call
+    arguments   they are what the tool's schema says
+    policies    one permits, none forbids, none fails
+
+In mode `watch` a denial is recorded and the call passes, except for the first two steps: a dead token, or one for
+another audience, is no matter of policy.
+"""
+
+from ostiary.core.access.decide import Decision, Reason, decide
+from ostiary.core.access.facts import AgentFact, Facts, Principal, Protected
+from ostiary.core.access.policies import BASE_TYPES, CALL, Judgement, Policies
+
+__all__ = [
+    "BASE_TYPES",
+    "CALL",
+    "AgentFact",
+    "Decision",
+    "Facts",
+    "Judgement",
+    "Policies",
+    "Principal",
+    "Protected",
+    "Reason",
+    "decide",
+]

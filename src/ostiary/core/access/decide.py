@@ -1,0 +1,142 @@
+"""The five steps of a decision, each of which can only deny. See the package for their order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from ostiary.core import bounds
+from ostiary.core.access.facts import Facts, Principal, Protected, ReadyTool
+from ostiary.core.access.policies import CALL, Judgement, Policies
+from ostiary.core.arguments import BadArguments
+from ostiary.core.cedar.extensions import Datetime
+
+
+class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why not: a stable code, what is wrong, what would help. Quotes no argument's value."""
+
+    code: str
+    message: str = ""
+    hint: str = ""
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """`verdict` is what the rules say, `allowed` what is to be enforced: more than the verdict only in mode `watch`.
+
+    `policies` decided; `watched` are policies in mode `watch` that held; `errors` are (policy id, message).
+    """
+
+    allowed: bool
+    verdict: bool
+    policy_hash: str
+    reasons: tuple[Reason, ...] = ()
+    policies: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
+    errors: tuple[tuple[str, str], ...] = ()
+
+
+def decide(principal: Principal, *, tool: str, arguments: Mapping[str, object], facts: Facts, now: int) -> Decision:
+    """Whether the agent may call `tool` with these JSON `arguments` at `now` (microseconds since the epoch).
+
+    The caller has verified the token and its proof. Raises nothing: whatever cannot be judged is denied.
+    """
+    policies, resource = facts.policies, facts.resource
+    reason = _dead(principal, facts, now)
+    if reason is None and principal.claims.aud != resource.uri:
+        reason = Reason("wrong_audience", f"the token is not for {resource.uri}")
+    if reason is not None:
+        return Decision(False, False, policies.hash, (reason,))
+
+    ready = resource.tools.get(tool)
+    if ready is None:
+        return _deny(resource, policies, _unknown(resource, tool))
+    reason = _outside(principal, resource, ready, arguments)
+    if reason is not None:
+        return _deny(resource, policies, reason)
+
+    try:
+        typed = ready.type_(arguments)
+    except BadArguments as error:
+        return _deny(resource, policies, Reason(error.code, error.message))
+
+    context = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
+    judged = policies.judge(principal.entity.uid, CALL, ready.uid, context, principal.beside(resource.entities))
+    if judged.allowed:
+        return Decision(True, True, policies.hash, (), judged.policies, judged.watched, judged.errors)
+    return _deny(resource, policies, *reasons_of(judged, policies), judged=judged)
+
+
+def reasons_of(judged: Judgement, policies: Policies) -> tuple[Reason, ...]:
+    """In words why the policies do not allow it; a policy's own `@reason` and `@hint` speak for it."""
+    match judged.because:
+        case "":
+            return ()
+        case "no_permit":
+            return (Reason("no_permit", "no policy permits it"),)
+        case "policy_error":
+            failed = dict(judged.errors)
+            return tuple(Reason("policy_error", f"policy `{name}`: {failed[name]}") for name in judged.policies)
+        case "forbidden_by_policy":
+            return tuple(
+                Reason(
+                    "forbidden_by_policy",
+                    policies.reasons.get(name) or f"policy `{name}` forbids it",
+                    policies.hints.get(name, ""),
+                )
+                for name in judged.policies
+            )
+
+
+def _dead(principal: Principal, facts: Facts, now: int) -> Reason | None:
+    claims = principal.claims
+    if now >= principal.expires_at:
+        return Reason("token_expired", "the token has expired")
+    if facts.agents:
+        for agent in principal.agents:
+            if (fact := facts.agents.get(agent)) is None:
+                continue
+            if fact.state != "active":
+                return Reason("agent_not_active", f"agent {agent} is {fact.state}")
+            if agent == claims.client_id and claims.epoch < fact.epoch:
+                return Reason("token_revoked", f"the tokens of agent {agent} were revoked", "get a new token")
+    if claims.task in facts.ended_tasks:
+        return Reason("task_ended", f"task {claims.task} has ended", "declare a new task")
+    if claims.jti in facts.ended_tokens:
+        return Reason("token_revoked", "the token was revoked", "get a new token")
+    if principal.jkt is not None and principal.jkt in facts.revoked_keys:
+        return Reason("key_revoked", "the key that the token is bound to was revoked")
+    return None
+
+
+def _unknown(resource: Protected, tool: str) -> Reason:
+    return Reason(
+        "unknown_tool",
+        f"the catalogue of `{resource.name}` has no tool {tool[:128]!a}",
+        f"ostiary resource catalogue {resource.name} FILE",
+    )
+
+
+def _outside(
+    principal: Principal, resource: Protected, ready: ReadyTool, arguments: Mapping[str, object]
+) -> Reason | None:
+    """Scopes and details bound a token together: a call must be inside both."""
+    name = ready.tool.name
+    if ready.scope not in principal.scopes:
+        return Reason(
+            "outside_task",
+            f"the task does not allow `{ready.scope}`, which `{name}` needs",
+            f"ostiary agent allow {principal.claims.client_id} {ready.scope}",
+        )
+    details = principal.details
+    if details and not bounds.permits(details, resource_uri=resource.uri, tool=name, arguments=arguments):
+        why = bounds.explain(details, resource_uri=resource.uri, tool=name, arguments=arguments)
+        return Reason("outside_task", why, "ostiary task start --bounds FILE")
+    return None
+
+
+def _deny(resource: Protected, policies: Policies, *reasons: Reason, judged: Judgement | None = None) -> Decision:
+    allowed = resource.mode == "watch"
+    if judged is None:
+        return Decision(allowed, False, policies.hash, reasons)
+    return Decision(allowed, False, policies.hash, reasons, judged.policies, judged.watched, judged.errors)

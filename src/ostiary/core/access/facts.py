@@ -1,0 +1,140 @@
+"""What a decision rests on: who asks, what is asked for, and what is true at present."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+from ostiary.core.access.policies import CALL, Policies
+from ostiary.core.bounds import ToolDetail, parse_details
+from ostiary.core.catalogue import Catalogue, Tool
+from ostiary.core.cedar.values import Entities, Entity, Overlay, Record, Uid, entity
+from ostiary.core.claims import AccessClaims, actors, scopes
+
+
+class Principal:
+    """A verified token, made ready once so that each of its calls is cheap. Keep it with the token's digest.
+
+    In Cedar it is `Agent::"ag_.."`, in its `Owner` and its `Segment`, with exactly the facts that ride in the token.
+    """
+
+    __slots__ = (
+        "_base",
+        "_entities",
+        "agents",
+        "claims",
+        "context",
+        "details",
+        "entity",
+        "expires_at",
+        "jkt",
+        "scopes",
+    )
+
+    def __init__(self, claims: AccessClaims) -> None:
+        """Raises InvalidScope, InvalidDetails."""
+        self.claims = claims
+        self.scopes: frozenset[str] = scopes(claims)
+        self.details: tuple[ToolDetail, ...] = parse_details(claims.authorization_details)
+        self.expires_at = claims.exp * 1_000_000
+        self.jkt = claims.cnf.jkt if claims.cnf else None
+        behind = tuple(actor for actor in actors(claims) if actor != claims.client_id)
+        self.agents = (claims.client_id, *behind)
+        """the agent that holds the token, then those that it acts for"""
+        self.entity = agent_entity(claims.client_id, owner=claims.owner, segment=claims.segment)
+        self.context: Record = {
+            "subject": claims.sub,
+            "task": claims.task,
+            "acr": claims.acr,
+            "amr": frozenset[object](claims.amr),
+            "scopes": frozenset[object](self.scopes),
+            "actors": frozenset[object](Uid("Agent", actor) for actor in behind),
+        }
+        self._base: Entities | None = None
+        self._entities: Entities = {}
+
+    def beside(self, entities: Entities) -> Entities:
+        """`entities` with this agent among them; remembered, since a guard asks with the same ones each time."""
+        if self._base is not entities:
+            self._entities = Overlay(entities, self.entity)
+            self._base = entities
+        return self._entities
+
+
+class ReadyTool(NamedTuple):
+    tool: Tool
+    uid: Uid
+    scope: str
+    type_: Callable[[Mapping[str, object]], Record]
+
+
+class Protected:
+    """A resource with its tools, made ready once per catalogue: `Tool::"files/read_file"` in `Resource::"files"`."""
+
+    __slots__ = ("entities", "mode", "name", "segment", "tools", "uid", "uri")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        uri: str,
+        segment: str,
+        catalogue: Catalogue | None,
+        mode: Literal["enforce", "watch"] = "enforce",
+    ) -> None:
+        """Raises Invalid for a schema that does not compile. Without a catalogue no tool is known."""
+        self.name, self.uri, self.segment, self.mode = name, uri, segment, mode
+        resource = resource_entity(name, uri=uri, segment=segment)
+        self.uid = resource.uid
+        self.tools: dict[str, ReadyTool] = {}
+        self.entities: dict[Uid, Entity] = {CALL: entity(CALL), resource.uid: resource}
+        for tool in catalogue.tools.values() if catalogue else ():
+            scope = f"{name}:{tool.scope_class}"
+            made = _tool_entity(tool, scope=scope, resource=resource)
+            self.entities[made.uid] = made
+            self.tools[tool.name] = ReadyTool(tool, made.uid, scope, tool.typed.type_)
+
+
+class AgentFact(NamedTuple):
+    """What is out of the ordinary about an agent: its state is not active, or older tokens are dead."""
+
+    state: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is true at present. The containers may be the live ones of a feed: they are only ever asked."""
+
+    resource: Protected
+    policies: Policies
+    agents: Mapping[str, AgentFact] = field(default_factory=lambda: MappingProxyType({}))
+    """exceptions by agent id; who is not here is active, with epoch 0"""
+    ended_tasks: Container[str] = frozenset()
+    ended_tokens: Container[str] = frozenset()
+    revoked_keys: Container[str] = frozenset()
+
+
+def agent_entity(agent_id: str, *, owner: str, segment: str) -> Entity:
+    belongs = (Uid("Owner", owner), Uid("Segment", segment))
+    return entity(Uid("Agent", agent_id), {"id": agent_id, "owner": belongs[0], "segment": belongs[1]}, belongs)
+
+
+def resource_entity(name: str, *, uri: str, segment: str) -> Entity:
+    where = Uid("Segment", segment)
+    return entity(Uid("Resource", name), {"name": name, "uri": uri, "segment": where}, (where,))
+
+
+def _tool_entity(tool: Tool, *, scope: str, resource: Entity) -> Entity:
+    attrs: Record = {
+        "name": tool.name,
+        "resource": resource.uid,
+        "segment": resource.attrs["segment"],
+        "effect": tool.effect.value,
+        "scope": scope,
+        "data_classes": frozenset[object](tool.data_classes),
+        "open_world": tool.open_world,
+    }
+    return entity(Uid("Tool", f"{resource.uid.id}/{tool.name}"), attrs, resource.lineage)
