@@ -72,7 +72,7 @@ def parse_access(claims: dict[str, object]) -> AccessClaims:
     try:
         return msgspec.convert(claims, AccessClaims)
     except msgspec.ValidationError as error:
-        raise InvalidToken(f"the claims of the access token: {error}") from None
+        raise InvalidToken(f"the claims of the access token: {str(error)[:200]}") from None
     except RecursionError:
         raise InvalidToken("the claims of the access token are nested too deeply") from None
 

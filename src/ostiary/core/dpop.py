@@ -15,10 +15,10 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Literal
 
-from ostiary.core import canonical
+import msgspec
+
 from ostiary.core.errors import Malformed, Unauthenticated
 from ostiary.core.jose import (
-    Header,
     InvalidKey,
     InvalidToken,
     PrivateKey,
@@ -26,12 +26,14 @@ from ostiary.core.jose import (
     b64u,
     media_type,
     numeric_date,
+    parse_claims,
+    parse_header,
     parse_jws,
     parse_public_jwk,
-    sign_jwt,
+    protect,
+    sign_jws,
     unb64u,
 )
-from ostiary.core.jose.jws import parse_claims
 from ostiary.core.uri import normalise_uri
 
 TYP = "dpop+jwt"
@@ -85,7 +87,7 @@ def make_proof(
         claims["nonce"] = nonce
     if access_token is not None:
         claims["ath"] = _hash_token(access_token)
-    return sign_jwt(key, typ=TYP, claims=claims, header={"jwk": key.public.bare_jwk})
+    return sign_jws(key, protected=_protect(key), payload=msgspec.json.encode(claims))
 
 
 def check_proof(
@@ -103,12 +105,12 @@ def check_proof(
     """The proof that whoever sends this request holds the key. Raises InvalidProof, UseNonce.
 
     `unverified_proof` is the value of the only `DPoP` header. `uri` is what the request asks for as the server knows
-    it, never as a `Host` header tells it; query and fragment are ignored. `nonces` says whether we made the nonce lately
-    (None: the proof has none). `jkt` is the `cnf.jkt` of the access token, or what else the key is bound to.
+    it, never as a `Host` header tells it; query and fragment are ignored. `nonces` says whether a nonce is ours and
+    fresh (None: the proof has none). `jkt` is the `cnf.jkt` of the access token, or what else binds the key.
     """
     try:
         unverified_jws = parse_jws(unverified_proof, max_bytes=MAX_PROOF_BYTES)
-        key = _proof_key(unverified_jws.header)
+        key = _proof_key(unverified_proof.partition(".")[0])
         claims = parse_claims(unverified_jws.payload)
         proof = Proof(key.thumbprint, _jti(claims), numeric_date(claims, "iat"), key)
     except (InvalidToken, InvalidKey) as error:
@@ -155,23 +157,28 @@ def _mac(secret: bytes, purpose: Purpose, time8: bytes) -> bytes:
     return hmac.digest(secret, purpose + b"|" + time8, "sha256")[:16]
 
 
-def _proof_key(header: Header) -> PublicKey:
-    """The embedded key; here, and nowhere else, the token brings it: that it is the right one shows in `jkt`."""
+@lru_cache(maxsize=256)
+def _protect(key: PrivateKey) -> str:
+    return protect({"typ": TYP, "alg": key.public.alg, "jwk": key.public.bare_jwk})
+
+
+@lru_cache(maxsize=1024)
+def _proof_key(unverified_protected: str) -> PublicKey:
+    """The key in the header, parsed once for all proofs of a client.
+
+    Here, and nowhere else, a token brings its key: whether it is the right one shows in its thumbprint. And so the
+    header, which is the key's own, may say which algorithm of its type it is for.
+    """
+    header = parse_header(unverified_protected)
     if media_type(header) != TYP:
         raise InvalidToken(f"it is not of type {TYP}")
     jwk = header.get("jwk")
     if not isinstance(jwk, dict):
         raise InvalidToken("its header has no `jwk`")
-    key = _parse_key(canonical.encode({"alg": header["alg"], **jwk}))
+    key = parse_public_jwk({"alg": header["alg"], **jwk})
     if not key.accepts(header["alg"]):
         raise InvalidToken(f"its key is for {key.alg}, its header says something else")
     return key
-
-
-@lru_cache(maxsize=1024)
-def _parse_key(jwk: bytes) -> PublicKey:
-    """A client signs many proofs with one key."""
-    return parse_public_jwk(canonical.parse(jwk))
 
 
 def _jti(claims: dict[str, object]) -> str:

@@ -21,12 +21,13 @@ MAX_NAME = 256
 MAX_LOCATION = 2048
 MAX_PATH = 8
 
+_TOOL: Literal["tool"] = "tool"
 _ABSENT = object()
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]+")
 
 
 class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    type: Literal["tool"]
+    type: Literal["tool"] = msgspec.field(default_factory=lambda: _TOOL)  # a factory, so that it is always rendered
     locations: tuple[str, ...]
     """URIs of resources, compared character by character"""
     actions: tuple[str, ...] | None = None
@@ -73,12 +74,14 @@ def parse_details(value: object) -> tuple[ToolDetail, ...]:
         raise InvalidDetails("`authorization_details` is not a JSON array")
     if len(value) > MAX_DETAILS:
         raise InvalidDetails(f"`authorization_details` has more than {MAX_DETAILS} members")
+    if not all(isinstance(detail, dict) and detail.get("type") == _TOOL for detail in value):
+        raise InvalidDetails("a member of `authorization_details` is not of the type `tool`")
     try:
         if _has_null(value):
             raise InvalidDetails("`authorization_details` has a null in it", hint="leave out what is not meant")
         return msgspec.convert(value, tuple[ToolDetail, ...])
     except msgspec.ValidationError as error:
-        message = f"`authorization_details`: {error}"
+        message = f"`authorization_details`: {str(error)[:200]}"
         raise InvalidDetails(message, hint="a number with a fraction goes as a string") from None
     except RecursionError:
         raise InvalidDetails("`authorization_details` is nested too deeply") from None

@@ -48,8 +48,8 @@ def parse_jws(unverified_token: str, *, max_bytes: int = MAX_TOKEN_BYTES) -> Jws
     protected, dot, payload = head.partition(".")
     if not dot or "." in payload:
         raise InvalidToken("a token is three parts with dots between them")
+    header = parse_header(protected)
     try:
-        header = _parse_header(protected)
         return Jws(header, unb64u(payload), head.encode("ascii"), unb64u(signature))
     except Malformed as error:
         raise InvalidToken(f"a part of the token is {error.message}") from None
@@ -113,9 +113,20 @@ def sign_jwt(
     header: Mapping[str, object] | None = None,
 ) -> str:
     """A token of these claims (a Struct is encoded as it says). `header` adds members to `alg`, `kid` and `typ`."""
-    protected = _protect(key.public.alg, key.public.kid, typ) if header is None else _protect_more(key, typ, header)
-    signing_input = f"{protected}.{b64u(_encode(claims))}"
+    alg, kid = key.public.alg, key.public.kid
+    protected = _protect(alg, kid, typ) if header is None else protect({**header, **_fixed(alg, kid, typ)})
+    return sign_jws(key, protected=protected, payload=_encode(claims))
+
+
+def sign_jws(key: PrivateKey, *, protected: str, payload: bytes) -> str:
+    """A compact JWS. `protected` is a header by `protect`, of which the caller vouches that its `alg` is the key's."""
+    signing_input = f"{protected}.{b64u(payload)}"
     return f"{signing_input}.{b64u(key.sign(signing_input.encode()))}"
+
+
+def protect(header: Mapping[str, object]) -> str:
+    """A header as `sign_jws` takes it."""
+    return b64u(_encode(header))
 
 
 def parse_claims(payload: bytes) -> dict[str, object]:
@@ -155,10 +166,13 @@ def media_type(header: Header) -> str | None:
     return typ.lower().removeprefix("application/") if isinstance(typ, str) else None
 
 
-@lru_cache(maxsize=1024)
-def _parse_header(protected: str) -> Header:
-    """One issuer writes the same header into every token, so the work is done once. Raises Malformed, InvalidToken."""
-    header = canonical.parse(unb64u(protected), max_bytes=MAX_HEADER_BYTES, max_depth=MAX_DEPTH)
+@lru_cache(maxsize=512)
+def parse_header(unverified_protected: str) -> Header:
+    """The header as `parse_jws` accepts it; issuers repeat theirs, so the work is done once. Raises InvalidToken."""
+    try:
+        header = canonical.parse(unb64u(unverified_protected), max_bytes=MAX_HEADER_BYTES, max_depth=MAX_DEPTH)
+    except Malformed as error:
+        raise InvalidToken(f"the header of the token: {error.message}") from None
     if not isinstance(header, dict):
         raise InvalidToken("the header of the token is not a JSON object")
     for name in ("crit", "b64"):
@@ -174,12 +188,11 @@ def _parse_header(protected: str) -> Header:
 
 @lru_cache(maxsize=256)
 def _protect(alg: str, kid: str, typ: str | None) -> str:
-    return b64u(_encode({"typ": typ, "alg": alg, "kid": kid} if typ is not None else {"alg": alg, "kid": kid}))
+    return protect(_fixed(alg, kid, typ))
 
 
-def _protect_more(key: PrivateKey, typ: str | None, more: Mapping[str, object]) -> str:
-    fixed = {"alg": key.public.alg, "kid": key.public.kid} | ({} if typ is None else {"typ": typ})
-    return b64u(_encode({**more, **fixed}))
+def _fixed(alg: str, kid: str, typ: str | None) -> dict[str, str]:
+    return {"alg": alg, "kid": kid} if typ is None else {"typ": typ, "alg": alg, "kid": kid}
 
 
 def _either(typ: Collection[str | None]) -> str:

@@ -22,6 +22,10 @@ ALGS = frozenset({"ES256", "ES384", "EdDSA", "Ed25519", "RS256", "PS256"})
 RSA_BITS = range(2048, 4097)
 MAX_KID = 256
 
+_P25519 = (1 << 255) - 19
+_Y8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826  # of two of the points of order 8
+_SMALL_ORDER = frozenset({0, 1, _P25519 - 1, _Y8, _P25519 - _Y8})
+
 _Curve = ec.SECP256R1 | ec.SECP384R1
 _CURVES: dict[str, tuple[_Curve, str, int]] = {
     "P-256": (ec.SECP256R1(), "ES256", 32),
@@ -196,10 +200,10 @@ def _read_okp(jwk: Mapping[str, object]) -> tuple[tuple[str, ...], Callable[[str
     if jwk.get("crv") != "Ed25519":
         raise InvalidKey("the curve (`crv`) of an OKP key is not Ed25519")
     x = _bytes(jwk, "x", 32)
-    try:
-        key = ed25519.Ed25519PublicKey.from_public_bytes(x)
-    except ValueError:
-        raise InvalidKey("`x` is no point of the curve") from None
+    y = int.from_bytes(x, "little") & ~(1 << 255)
+    if y >= _P25519 or y in _SMALL_ORDER:
+        raise InvalidKey("`x` is not canonical or a point of small order, under which anybody can sign")
+    key = ed25519.Ed25519PublicKey.from_public_bytes(x)
     return ("EdDSA", "Ed25519"), lambda _alg: key.verify
 
 
