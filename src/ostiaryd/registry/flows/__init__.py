@@ -1,0 +1,65 @@
+"""What happens to those who exist: one function per verb, each within the caller's act."""
+
+from ostiaryd.registry.flows.agents import (
+    create_agent,
+    revoke_agent,
+    set_agent_state,
+    set_end,
+    set_scopes,
+    transfer_agent,
+)
+from ostiaryd.registry.flows.bootstrap import bootstrap_admin
+from ostiaryd.registry.flows.callers import answers_for, check_admin, check_may, note, note_caller
+from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.flows.find import (
+    active_agent,
+    find_agent,
+    find_owner,
+    find_person,
+    find_resource,
+    find_team,
+    has_agents,
+)
+from ostiaryd.registry.flows.holdings import end_holdings, hold
+from ostiaryd.registry.flows.keys import add_key, revoke_key, rotate_key
+from ostiaryd.registry.flows.leaving import return_person, revoke_owner
+from ostiaryd.registry.flows.owners import add_member, create_person, create_team, remove_member
+from ostiaryd.registry.flows.resources import create_resource, set_catalogue, set_mode, set_resource_key
+
+__all__ = [
+    "active_agent",
+    "add_key",
+    "add_member",
+    "answers_for",
+    "bootstrap_admin",
+    "check_admin",
+    "check_may",
+    "create_agent",
+    "create_person",
+    "create_resource",
+    "create_team",
+    "end_holdings",
+    "find_agent",
+    "find_owner",
+    "find_person",
+    "find_resource",
+    "find_team",
+    "has_agents",
+    "hold",
+    "note",
+    "note_caller",
+    "remove_member",
+    "return_person",
+    "revoke_agent",
+    "revoke_key",
+    "revoke_owner",
+    "rotate_key",
+    "set_agent_state",
+    "set_catalogue",
+    "set_end",
+    "set_mode",
+    "set_resource_key",
+    "set_scopes",
+    "tell",
+    "transfer_agent",
+]

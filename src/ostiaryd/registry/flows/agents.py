@@ -1,0 +1,184 @@
+"""Agents: enter, and move through their states."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from ostiary.core.errors import Conflict, Invalid
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.flows.callers import check_may, note
+from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.flows.find import find_agent, find_owner
+from ostiaryd.registry.flows.holdings import end_holdings
+from ostiaryd.registry.flows.owners import active_person, is_answerable
+from ostiaryd.registry.model import (
+    Agent,
+    AgentDelta,
+    AgentId,
+    Caller,
+    Kind,
+    Owner,
+    PersonId,
+    RiskTier,
+    Root,
+    State,
+    Verb,
+    check_name,
+    check_text,
+    next_state,
+    parse_scopes,
+)
+from ostiaryd.registry.store import agents, keys, owners
+
+MAX_LIFETIME = 10 * 366 * 86_400 * 1_000_000
+
+
+def create_agent(
+    act: Act,
+    *,
+    name: str,
+    owner: str,
+    purpose: str,
+    kind: Kind = Kind.ASSISTANT,
+    deputy: str | None = None,
+    provider: str = "",
+    model: str = "",
+    risk_tier: RiskTier = RiskTier.MEDIUM,
+    segment: str = "default",
+    scopes: list[str] | None = None,
+    expires_at: int | None = None,
+) -> Agent:
+    """Register an agent; it is pending until its first key arrives. `owner` and `deputy` are names or ids."""
+    answers = find_owner(act.tx, owner)
+    agent = Agent(
+        agent_id=AgentId(act.new_id("ag")),
+        name=check_name(name),
+        owner=answers.id,
+        deputy=_deputy(act, deputy, owner=answers),
+        purpose=check_text(purpose, of="purpose"),
+        kind=kind,
+        provider=provider and check_text(provider, of="provider", limit=100),
+        model=model and check_text(model, of="model", limit=100),
+        risk_tier=risk_tier,
+        segment=check_name(segment, of="segment"),
+        scopes=parse_scopes(scopes or []),
+        state=State.PENDING,
+        epoch=0,
+        created_at=act.now,
+        expires_at=expires_at if expires_at is None else check_end(expires_at, now=act.now),
+    )
+    note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, kind=kind.value, scopes=sorted(agent.scopes))
+    _check_answerable(act, agent)
+    if agents.get(act.tx, agent.name) is not None:
+        raise Conflict(f"the name `{agent.name}` is taken", hint="names are never given twice", code="name_taken")
+    agents.insert(act.tx, agent)
+    return agent
+
+
+def set_agent_state(act: Act, id_or_name: str, verb: Verb, *, why: str = "", by: Caller | None = None) -> Agent:
+    """Move an agent through its life cycle; stopping it ends everything that it holds.
+
+    Raises NotFound, Forbidden (who may do that), Conflict (the verb leads nowhere, or nobody answers for the agent).
+    """
+    agent, _ = _move(act, find_agent(act.tx, id_or_name), verb, why=why, by=by)
+    return agent
+
+
+def revoke_agent(act: Act, id_or_name: str, *, why: str = "revoked", by: Caller | None = None) -> Counter[str]:
+    """The emergency button: what was ended, by kind."""
+    _, ended = _move(act, find_agent(act.tx, id_or_name), Verb.REVOKE, why=why, by=by)
+    return ended
+
+
+def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) -> tuple[Agent, Counter[str]]:
+    """1. Who may; 2. where it leads; 3. who is let go must be fit for it; 4. who is stopped loses everything."""
+    note(
+        act, object=agent.agent_id, owner=agent.owner, verb=verb.value, name=agent.name, was=agent.state.value, why=why
+    )
+    check_may(act, by, verb, agent)
+    state = next_state(agent.state, verb)
+    ended: Counter[str] = Counter()
+    if state is State.ACTIVE:
+        _check_fit(act, agent)
+        moved = replace(agent, state=state)
+    else:
+        moved = replace(agent, state=state, epoch=agent.epoch + 1)
+        ended = end_holdings(act, Root.AGENT, agent.agent_id, why=why or verb.value)
+    agents.set_state(act.tx, moved.agent_id, moved.state, epoch=moved.epoch)
+    tell(act, AgentDelta(moved.agent_id, moved.state, moved.epoch))
+    return moved, ended
+
+
+def set_scopes(act: Act, id_or_name: str, scopes: list[str]) -> Agent:
+    """Give an agent other scopes; if it loses one, everything that it holds ends. Raises NotFound, Invalid."""
+    agent = find_agent(act.tx, id_or_name)
+    changed = replace(agent, scopes=parse_scopes(scopes))
+    was, new = sorted(agent.scopes), sorted(changed.scopes)
+    note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, was=was, scopes=new)
+    agents.set_scopes(act.tx, agent.agent_id, changed.scopes)
+    return changed if agent.scopes <= changed.scopes else _renew_epoch(act, changed, why="scopes narrowed")
+
+
+def set_end(act: Act, id_or_name: str, expires_at: int | None) -> Agent:
+    """Move the end of an agent, or take it away; tokens that are out may outlive a nearer end by their short life."""
+    agent = find_agent(act.tx, id_or_name)
+    end = expires_at if expires_at is None else check_end(expires_at, now=act.now)
+    note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, was=agent.expires_at, expires_at=end)
+    agents.set_end(act.tx, agent.agent_id, end)
+    return replace(agent, expires_at=end)
+
+
+def transfer_agent(act: Act, id_or_name: str, owner: str, *, deputy: str | None = None) -> Agent:
+    """Give an agent to another owner; tokens name the owner, so everything that it holds ends."""
+    agent, to = find_agent(act.tx, id_or_name), find_owner(act.tx, owner)
+    given = replace(agent, owner=to.id, deputy=_deputy(act, deputy, owner=to))
+    note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, was=agent.owner, to=to.id)
+    _check_answerable(act, given)
+    agents.set_owner(act.tx, given.agent_id, given.owner, given.deputy)
+    return _renew_epoch(act, given, why="transferred")
+
+
+def _renew_epoch(act: Act, agent: Agent, *, why: str) -> Agent:
+    """Everything issued so far is dead; the agent goes on."""
+    end_holdings(act, Root.AGENT, agent.agent_id, why=why)
+    renewed = replace(agent, epoch=agent.epoch + 1)
+    agents.set_state(act.tx, renewed.agent_id, renewed.state, epoch=renewed.epoch)
+    tell(act, AgentDelta(renewed.agent_id, renewed.state, renewed.epoch))
+    return renewed
+
+
+def activate(act: Act, agent: Agent) -> Agent:
+    """What the first key does."""
+    return _move(act, agent, Verb.ACTIVATE, why="first key", by=None)[0]
+
+
+def check_end(end: int, *, now: int) -> int:
+    """An end in the future, at most ten years away; raises Invalid."""
+    if not now < end <= now + MAX_LIFETIME:
+        raise Invalid("the end must be in the future, at most ten years from now")
+    return end
+
+
+def _deputy(act: Act, id_or_name: str | None, *, owner: Owner) -> PersonId | None:
+    if id_or_name is None:
+        return None
+    deputy = active_person(act, id_or_name)
+    if deputy.person_id == owner.id:
+        raise Invalid(f"`{deputy.name}` cannot be owner and deputy at once", hint="name somebody else")
+    return deputy.person_id
+
+
+def _check_fit(act: Act, agent: Agent) -> None:
+    """Before an agent acts (again): somebody answers for it, it can prove itself, its end has not come."""
+    _check_answerable(act, agent)
+    if not keys.active(act.tx, agent.agent_id, now=act.now):
+        raise Conflict(f"`{agent.name}` has no key", hint="add one first", code="no_key")
+    if agent.expires_at is not None and agent.expires_at <= act.now:
+        raise Conflict(f"the end of `{agent.name}` has come", hint="move its end first", code="agent_expired")
+
+
+def _check_answerable(act: Act, agent: Agent) -> None:
+    owner = owners.owner(act.tx, agent.owner)
+    if owner is None or not is_answerable(act, owner):
+        raise Conflict(f"nobody is there who answers for `{agent.name}`", hint="give it another owner", code="no_owner")

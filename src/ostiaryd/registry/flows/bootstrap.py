@@ -1,0 +1,32 @@
+"""The first start: somebody must be there who can let others in."""
+
+from __future__ import annotations
+
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.flows.agents import create_agent
+from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.find import find_agent
+from ostiaryd.registry.flows.keys import add_key
+from ostiaryd.registry.flows.owners import create_person
+from ostiaryd.registry.flows.resources import create_resource
+from ostiaryd.registry.model import ADMIN, READ, Agent, Kind, RiskTier
+from ostiaryd.registry.store import resources
+
+
+def bootstrap_admin(act: Act, *, public_jwk: object) -> Agent:
+    """Create the person and the agent `admin`, and register our own API as the resource `ostiary`; once only."""
+    create_person(act, name="admin")
+    create_resource(act, name="ostiary", uri=f"{resources.public_url(act.tx)}/api/v1")
+    agent = create_agent(
+        act,
+        name="admin",
+        owner="admin",
+        purpose="administers this server",
+        kind=Kind.SERVICE,
+        risk_tier=RiskTier.CRITICAL,
+        scopes=[ADMIN, READ],
+    )
+    key = add_key(act, agent.agent_id, public_jwk)
+    act.entry.detail = None
+    note(act, object=agent.agent_id, name=agent.name, key=key.jkt)
+    return find_agent(act.tx, agent.agent_id)

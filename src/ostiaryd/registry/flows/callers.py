@@ -1,0 +1,57 @@
+"""Who asks, what the entry says about it, and what an owner may do without being an administrator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ostiary.core.errors import Forbidden
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.model import ADMIN, Agent, Caller, Verb
+from ostiaryd.registry.store import owners
+
+OWNER_MAY = frozenset({Verb.SUSPEND, Verb.REVOKE})
+"""Stopping is always allowed to whoever answers; letting go again is for an administrator."""
+
+
+def note_caller(act: Act, caller: Caller) -> None:
+    """Write on the entry who asked."""
+    entry = act.entry
+    if caller.kind == "person":
+        entry.person = caller.id
+    else:
+        entry.agent = caller.id
+    entry.owner, entry.task, entry.token, entry.key = caller.owner, caller.task, caller.token, caller.jkt
+
+
+def note(act: Act, *, object: str, owner: str | None = None, **detail: Any) -> None:
+    """Write on the entry what is being done to whom; said before any refusal, so that refused entries have it too."""
+    act.entry.object = object
+    if act.entry.owner is None:
+        act.entry.owner = owner
+    act.entry.detail = {**(act.entry.detail or {}), **{name: value for name, value in detail.items() if value}}
+
+
+def check_may(act: Act, caller: Caller | None, verb: Verb, agent: Agent) -> None:
+    """Raises Forbidden unless the caller is an administrator, or answers for the agent and only stops it.
+
+    `None` is the server itself: a date that came, a detector.
+    """
+    if caller is None or caller.is_admin:
+        return
+    if verb in OWNER_MAY and answers_for(act.tx, caller.id, agent):
+        return
+    raise Forbidden(
+        f"you may not {verb} the agent `{agent.name}`", hint="its owner may suspend it, an administrator all"
+    )
+
+
+def check_admin(caller: Caller | None) -> None:
+    """Raises Forbidden unless the caller is an administrator, or the server itself (None)."""
+    if caller is not None and not caller.is_admin:
+        raise Forbidden("this is for administrators", hint=f"it takes the scope {ADMIN}")
+
+
+def answers_for(reader: Reader, person: str, agent: Agent) -> bool:
+    """Whether that is the agent's owner, or of the team that owns it."""
+    return person == agent.owner or owners.is_member(reader, agent.owner, person)

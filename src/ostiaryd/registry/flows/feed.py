@@ -1,0 +1,16 @@
+"""Telling the guards."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiaryd.ground import outbox
+from ostiaryd.ledger.flows import Act
+
+TOPIC = "feed"
+_encode = msgspec.json.Encoder().encode
+
+
+def tell(act: Act, delta: msgspec.Struct) -> None:
+    """Queue a delta for every guard; it leaves with the commit of this act."""
+    outbox.emit(act.tx, TOPIC, _encode(delta))

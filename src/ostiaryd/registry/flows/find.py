@@ -1,0 +1,60 @@
+"""Finding somebody or refusing: each takes an id or a name that nobody has checked yet."""
+
+from __future__ import annotations
+
+from ostiary.core.errors import Forbidden, NotFound
+from ostiaryd.ground.database import Reader
+from ostiaryd.registry.model import Agent, Owner, Person, Resource, State, Team
+from ostiaryd.registry.store import agents, owners, resources
+
+_SHOWN = 70
+
+
+def has_agents(reader: Reader) -> bool:
+    """Whether anybody was ever registered here."""
+    return bool(agents.page(reader, after="", limit=1))
+
+
+def find_agent(reader: Reader, id_or_name: str) -> Agent:
+    """Raises NotFound."""
+    if (found := agents.get(reader, id_or_name)) is None:
+        raise NotFound(f"there is no agent {id_or_name[:_SHOWN]!a}", hint="`ostiary agent list` shows all")
+    return found
+
+
+def active_agent(reader: Reader, id_or_name: str, *, now: int) -> Agent:
+    """An agent that may act at that instant; raises NotFound, and Forbidden with the state in its code."""
+    agent = find_agent(reader, id_or_name)
+    if agent.is_active(now):
+        return agent
+    state = agent.state if agent.state is not State.ACTIVE else "expired"
+    hint = "register its first key" if agent.state is State.PENDING else "its owner or an administrator knows why"
+    raise Forbidden(f"the agent `{agent.name}` is {state}", hint=hint, code=f"agent_{state}")
+
+
+def find_person(reader: Reader, id_or_name: str) -> Person:
+    """Raises NotFound."""
+    if (found := owners.person(reader, id_or_name)) is None:
+        raise NotFound(f"there is no person {id_or_name[:_SHOWN]!a}", hint="`ostiary owner list` shows all")
+    return found
+
+
+def find_team(reader: Reader, id_or_name: str) -> Team:
+    """Raises NotFound."""
+    if (found := owners.team(reader, id_or_name)) is None:
+        raise NotFound(f"there is no team {id_or_name[:_SHOWN]!a}")
+    return found
+
+
+def find_owner(reader: Reader, id_or_name: str) -> Owner:
+    """A person or a team; raises NotFound."""
+    if (found := owners.owner(reader, id_or_name)) is None:
+        raise NotFound(f"there is no person or team {id_or_name[:_SHOWN]!a}", hint="`ostiary owner list` shows all")
+    return found
+
+
+def find_resource(reader: Reader, id_or_name: str) -> Resource:
+    """Raises NotFound."""
+    if (found := resources.get(reader, id_or_name)) is None:
+        raise NotFound(f"there is no resource {id_or_name[:_SHOWN]!a}", hint="`ostiary resource list` shows all")
+    return found

@@ -1,0 +1,54 @@
+"""Holdings: hold, and end everything under a root."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ostiary.core.errors import Conflict, Forbidden, Invalid
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.flows.find import active_agent, find_resource
+from ostiaryd.registry.model import AgentId, Holding, Root, TokenDelta
+from ostiaryd.registry.model.holding import names_root
+from ostiaryd.registry.store import holdings
+
+
+def hold(act: Act, held: Holding) -> None:
+    """Record what an agent (or a guard, by its resource id) gets.
+
+    Raises Forbidden for a holder that is not active, a parent that has ended or would be outlived, Invalid for what has
+    expired already, Conflict for an id that is known.
+    """
+    if held.agent.startswith("rs_"):
+        find_resource(act.tx, held.agent)
+    else:
+        active_agent(act.tx, held.agent, now=act.now)
+    if not held.is_live(act.now):
+        raise Invalid("what has ended cannot be held")
+    if held.parent is not None:
+        parent = holdings.get(act.tx, held.parent)
+        if parent is None or not parent.is_live(act.now):
+            raise Forbidden("what this derives from has ended", code="parent_ended")
+        if held.expires_at > parent.expires_at:
+            raise Forbidden("this would outlive what it derives from", code="outlives_parent")
+    if holdings.get(act.tx, held.id) is not None:
+        raise Conflict("this is held already")
+    holdings.insert(act.tx, held)
+
+
+def end_holdings(
+    act: Act, root: Root, value: str, *, why: str, stopped: frozenset[AgentId] = frozenset()
+) -> Counter[str]:
+    """End everything live under the root down to the last descendant, whoever holds it; how many, by kind.
+
+    Guards are told of each, except where its token names a root or an agent of which the caller tells them.
+    """
+    ended = holdings.end(act.tx, root, value, why=why)
+    for held in ended:
+        if held.agent not in stopped and not names_root(held, root, value):
+            tell(act, TokenDelta(held.id, held.expires_at))
+    counts = Counter(held.kind for held in ended)
+    if counts:
+        note(act, object=act.entry.object or value, ended=dict(counts))
+    return counts

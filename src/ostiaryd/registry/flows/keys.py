@@ -1,0 +1,85 @@
+"""Keys of agents: add, revoke, rotate with overlap."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ostiary.core import jose
+from ostiary.core.errors import Conflict, Invalid, NotFound
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.flows.agents import activate, check_end
+from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.flows.find import find_agent
+from ostiaryd.registry.flows.holdings import end_holdings
+from ostiaryd.registry.model import LONGEST_TOKEN, Agent, AgentKey, KeyDelta, Root, State
+from ostiaryd.registry.store import keys, resources
+
+MAX_KEYS = 10
+MAX_OVERLAP_S = 30 * 86_400
+
+
+def add_key(act: Act, id_or_name: str, jwk: object, *, not_after: int | None = None) -> AgentKey:
+    """Register a public key; the first one makes a pending agent active.
+
+    Raises NotFound, InvalidKey, Conflict (a key that is known, too many keys, an agent that is no more).
+    """
+    agent = find_agent(act.tx, id_or_name)
+    note(act, object=agent.agent_id, owner=agent.owner)
+    key = _insert(act, agent, jwk, not_after=not_after)
+    if agent.state is State.PENDING:
+        activate(act, agent)
+    return key
+
+
+def rotate_key(act: Act, id_or_name: str, jwk: object, *, overlap_s: int = 3600) -> AgentKey:
+    """Register a new key; the others end after `overlap_s` seconds (0 to 30 days) at the latest."""
+    if not 0 <= overlap_s <= MAX_OVERLAP_S:
+        raise Invalid(f"the overlap must be 0 to {MAX_OVERLAP_S} seconds")
+    key = add_key(act, id_or_name, jwk)
+    if overlap_s == 0:
+        for old in keys.active(act.tx, key.agent, now=act.now):
+            if old.jkt != key.jkt:
+                revoke_key(act, old.jkt, why="rotated")
+        return key
+    keys.shorten_others(act.tx, key.agent, kept=key.jkt, not_after=act.now + overlap_s * 1_000_000)
+    return key
+
+
+def revoke_key(act: Act, jkt: str, *, why: str = "revoked") -> Counter[str]:
+    """End a key and everything that was obtained with it or is bound to it; what was ended, by kind."""
+    key = keys.get(act.tx, jkt)
+    if key is None:
+        raise NotFound("there is no such key", hint="keys are named by their RFC 7638 thumbprint")
+    agent = find_agent(act.tx, key.agent)
+    note(act, object=jkt, owner=agent.owner, holder=key.agent, why=why)
+    keys.revoke(act.tx, jkt)
+    tell(act, KeyDelta(jkt, act.now + LONGEST_TOKEN))
+    return end_holdings(act, Root.KEY, jkt, why=why)
+
+
+def _insert(act: Act, agent: Agent, jwk: object, *, not_after: int | None) -> AgentKey:
+    public = jose.parse_public_jwk(jwk)
+    note(act, object=agent.agent_id, key=public.thumbprint)
+    if agent.state is State.DECOMMISSIONED:
+        raise Conflict(f"`{agent.name}` is decommissioned", code="wrong_state")
+    if len(keys.active(act.tx, agent.agent_id, now=act.now)) >= MAX_KEYS:
+        raise Conflict(f"`{agent.name}` has {MAX_KEYS} keys", hint="revoke one first", code="too_many_keys")
+    check_unknown_key(act, public.thumbprint)
+    key = AgentKey(
+        jkt=public.thumbprint,
+        agent=agent.agent_id,
+        alg=public.alg,
+        jwk=dict(public.jwk),
+        added_at=act.now,
+        not_after=not_after if not_after is None else check_end(not_after, now=act.now),
+        revoked_at=None,
+    )
+    keys.insert(act.tx, key)
+    return key
+
+
+def check_unknown_key(act: Act, jkt: str) -> None:
+    """One key is one identity: raises Conflict for a key that an agent or a guard has or had."""
+    if keys.get(act.tx, jkt) is not None or resources.by_jkt(act.tx, jkt) is not None:
+        raise Conflict("this key is registered already", hint="make a new one; keys are never shared", code="key_taken")

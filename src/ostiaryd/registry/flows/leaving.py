@@ -1,0 +1,68 @@
+"""When an owner leaves: everything derived dies, the agents pass to a deputy, and those without one stop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.flows.find import find_owner, find_person
+from ostiaryd.registry.flows.holdings import end_holdings
+from ostiaryd.registry.model import Agent, AgentDelta, Owner, Person, PersonState, Root, Verb, next_state
+from ostiaryd.registry.store import agents, owners
+
+
+def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Counter[str]:
+    """End everything that derives from an owner; what was ended, by kind. Raises NotFound.
+
+    1. A person is marked as left and leaves every team; a team that loses its last active member goes the same way.
+    2. All holdings of all agents of the owner end, and the epoch of each agent rises.
+    3. Each agent passes to its deputy, or to its owner's, if that person is active; else it stops.
+    """
+    owner = find_owner(act.tx, id_or_name)
+    note(act, object=owner.id, owner=owner.id, name=owner.name, why=why)
+    ended: Counter[str] = Counter()
+    passed: dict[str, str | None] = {}
+    for gone in (owner, *_leave(act, owner)):
+        owned = agents.owned(act.tx, gone.id)
+        stopped = frozenset(agent.agent_id for agent in owned)
+        ended += end_holdings(act, Root.OWNER, gone.id, why=why, stopped=stopped)
+        passed |= {agent.agent_id: _pass_on(act, gone, agent) for agent in owned}
+    note(act, object=owner.id, ended=dict(ended), agents=passed)
+    return ended
+
+
+def return_person(act: Act, id_or_name: str) -> Person:
+    """Let a person who left answer for agents again; nothing that was passed on comes back. Raises NotFound."""
+    person = find_person(act.tx, id_or_name)
+    note(act, object=person.person_id, name=person.name, was=person.state.value)
+    owners.set_person_state(act.tx, person.person_id, PersonState.ACTIVE)
+    return replace(person, state=PersonState.ACTIVE)
+
+
+def _leave(act: Act, owner: Owner) -> list[Owner]:
+    """Mark a person as left; the teams in which nobody is left."""
+    if not isinstance(owner, Person):
+        return []
+    owners.set_person_state(act.tx, owner.person_id, PersonState.LEFT)
+    empty: list[Owner] = []
+    for id in owners.teams_of(act.tx, owner.person_id):
+        owners.remove_member(act.tx, id, owner.person_id)
+        if not owners.has_active_member(act.tx, id) and (team := owners.team(act.tx, id)) is not None:
+            empty.append(team)
+    return empty
+
+
+def _pass_on(act: Act, gone: Owner, agent: Agent) -> str | None:
+    """Who answers for the agent now; None if nobody does."""
+    found = (owners.person(act.tx, id) for id in (agent.deputy, gone.deputy) if id is not None)
+    heir = next((person for person in found if person is not None and person.is_active), None)
+    state = agent.state if heir is not None else next_state(agent.state, Verb.REVOKE)
+    if heir is not None:
+        deputy = agent.deputy if agent.deputy != heir.person_id else None
+        agents.set_owner(act.tx, agent.agent_id, heir.person_id, deputy)
+    agents.set_state(act.tx, agent.agent_id, state, epoch=agent.epoch + 1)
+    tell(act, AgentDelta(agent.agent_id, state, agent.epoch + 1))
+    return None if heir is None else heir.person_id

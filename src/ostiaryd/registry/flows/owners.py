@@ -1,0 +1,89 @@
+"""Persons and teams: enter, join."""
+
+from __future__ import annotations
+
+from ostiary.core.errors import Conflict, Invalid
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.find import find_person, find_team
+from ostiaryd.registry.model import Owner, Person, PersonId, PersonState, Team, TeamId, check_email, check_name
+from ostiaryd.registry.store import agents, owners
+
+MAX_MEMBERS = 1000
+
+
+def create_person(act: Act, *, name: str, email: str | None = None, deputy: str | None = None) -> Person:
+    """Register a person; `deputy` is the name or id of who takes over when this person leaves."""
+    person = Person(
+        person_id=PersonId(act.new_id("pe")),
+        name=_free_name(act, name),
+        email=None if email is None else check_email(email),
+        deputy=_deputy(act, deputy),
+        state=PersonState.ACTIVE,
+        created_at=act.now,
+    )
+    note(act, object=person.person_id, name=person.name, deputy=person.deputy)
+    owners.insert_person(act.tx, person)
+    return person
+
+
+def create_team(act: Act, *, name: str, members: list[str], deputy: str | None = None) -> Team:
+    """Register a team of persons."""
+    if len(members) > MAX_MEMBERS:
+        raise Invalid(f"a team has at most {MAX_MEMBERS} members")
+    team = Team(
+        team_id=TeamId(act.new_id("te")), name=_free_name(act, name), deputy=_deputy(act, deputy), created_at=act.now
+    )
+    found = [active_person(act, member).person_id for member in members]
+    note(act, object=team.team_id, name=team.name, deputy=team.deputy, members=found)
+    owners.insert_team(act.tx, team)
+    for member in found:
+        owners.add_member(act.tx, team.team_id, member)
+    return team
+
+
+def add_member(act: Act, team: str, person: str) -> Team:
+    """Take a person into a team; one who is in it already stays in it."""
+    into, who = find_team(act.tx, team), active_person(act, person)
+    note(act, object=into.team_id, member=who.person_id)
+    if len(owners.members(act.tx, into.team_id)) >= MAX_MEMBERS:
+        raise Conflict(f"the team `{into.name}` has {MAX_MEMBERS} members")
+    owners.add_member(act.tx, into.team_id, who.person_id)
+    return into
+
+
+def remove_member(act: Act, team: str, person: str) -> Team:
+    """Let a person out of a team. Raises Conflict for one who is not in it, and for the last who answers."""
+    out_of, who = find_team(act.tx, team), find_person(act.tx, person)
+    note(act, object=out_of.team_id, member=who.person_id)
+    if not owners.remove_member(act.tx, out_of.team_id, who.person_id):
+        raise Conflict(f"`{who.name}` is not in the team `{out_of.name}`")
+    if not owners.has_active_member(act.tx, out_of.team_id) and agents.owned(act.tx, out_of.team_id):
+        raise Conflict(f"the team `{out_of.name}` owns agents and would be empty", hint="add somebody else first")
+    return out_of
+
+
+def active_person(act: Act, id_or_name: str) -> Person:
+    """Raises NotFound, and Conflict for one who has left."""
+    person = find_person(act.tx, id_or_name)
+    if not person.is_active:
+        raise Conflict(f"`{person.name}` has left", code="person_left")
+    return person
+
+
+def is_answerable(act: Act, owner: Owner) -> bool:
+    """Whether somebody is there who answers."""
+    if isinstance(owner, Person):
+        return owner.is_active
+    return owners.has_active_member(act.tx, owner.team_id)
+
+
+def _deputy(act: Act, id_or_name: str | None) -> PersonId | None:
+    return None if id_or_name is None else active_person(act, id_or_name).person_id
+
+
+def _free_name(act: Act, unverified_name: str) -> str:
+    name = check_name(unverified_name)
+    if owners.owner(act.tx, name) is not None:
+        raise Conflict(f"the name `{name}` is taken", hint="names are never given twice", code="name_taken")
+    return name

@@ -1,0 +1,98 @@
+"""Resources: register a protected server, say what it offers, switch it between watching and enforcing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ostiary.core import canonical, jose
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.errors import Conflict, Invalid
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.flows.find import find_resource
+from ostiaryd.registry.flows.holdings import end_holdings
+from ostiaryd.registry.flows.keys import check_unknown_key
+from ostiaryd.registry.model import Mode, Resource, ResourceDelta, ResourceId, Root, check_name, check_uri
+from ostiaryd.registry.store import resources
+
+
+def create_resource(
+    act: Act, *, name: str, uri: str, mode: Mode = Mode.ENFORCE, segment: str = "default", jwk: object = None
+) -> Resource:
+    """Register a resource; `jwk` is the public key of its guard. Raises Invalid, InvalidKey, Conflict."""
+    public = None if jwk is None else jose.parse_public_jwk(jwk)
+    resource = Resource(
+        resource_id=ResourceId(act.new_id("rs")),
+        name=check_name(name),
+        uri=check_uri(uri),
+        mode=mode,
+        segment=check_name(segment, of="segment"),
+        jkt=None if public is None else public.thumbprint,
+        jwk=None if public is None else dict(public.jwk),
+        catalogue_hash=None,
+        catalogue_version=0,
+        created_at=act.now,
+    )
+    note(act, object=resource.resource_id, name=resource.name, uri=resource.uri, mode=mode.value, key=resource.jkt)
+    if resources.get(act.tx, resource.name) is not None:
+        raise Conflict(f"the name `{resource.name}` is taken", hint="names are never given twice", code="name_taken")
+    if resources.by_uri(act.tx, resource.uri) is not None:
+        raise Conflict("this URI is registered already", code="uri_taken")
+    if resource.jkt is not None:
+        check_unknown_key(act, resource.jkt)
+    resources.insert(act.tx, resource)
+    tell(act, ResourceDelta(resource.name))
+    return resource
+
+
+def set_mode(act: Act, id_or_name: str, mode: Mode) -> Resource:
+    """Switch between `enforce` and `watch`. Raises NotFound."""
+    resource = find_resource(act.tx, id_or_name)
+    note(act, object=resource.resource_id, name=resource.name, was=resource.mode.value, mode=mode.value)
+    resources.set_mode(act.tx, resource.resource_id, mode)
+    tell(act, ResourceDelta(resource.name))
+    return replace(resource, mode=mode)
+
+
+def set_resource_key(act: Act, id_or_name: str, jwk: object) -> Resource:
+    """Give the guard another key; what it held with the old one ends. Raises NotFound, InvalidKey, Conflict."""
+    resource = find_resource(act.tx, id_or_name)
+    public = jose.parse_public_jwk(jwk)
+    note(act, object=resource.resource_id, name=resource.name, key=public.thumbprint)
+    check_unknown_key(act, public.thumbprint)
+    if resource.jkt is not None:
+        end_holdings(act, Root.KEY, resource.jkt, why="rotated")
+    key: dict[str, Any] = dict(public.jwk)
+    resources.set_key(act.tx, resource.resource_id, jkt=public.thumbprint, jwk=key)
+    tell(act, ResourceDelta(resource.name))
+    return replace(resource, jkt=public.thumbprint, jwk=key)
+
+
+def set_catalogue(act: Act, id_or_name: str, unverified_catalogue: dict[str, Any]) -> Resource:
+    """Replace the catalogue: our own form, or the result of MCP `tools/list`, as it stands or in its JSON-RPC envelope.
+
+    Raises NotFound, Malformed, Invalid. The same tools again change nothing.
+    """
+    resource = find_resource(act.tx, id_or_name)
+    catalogue = _parse_catalogue(resource, unverified_catalogue)
+    digest = catalogue.digest
+    note(act, object=resource.resource_id, name=resource.name, catalogue=digest, tools=len(catalogue.tools))
+    if digest == resource.catalogue_hash:
+        return resource
+    text = canonical.encode(catalogue.render(), floats=True).decode()
+    resources.set_catalogue(act.tx, resource.resource_id, catalogue=text, hash=digest)
+    tell(act, ResourceDelta(resource.name))
+    return replace(resource, catalogue_hash=digest, catalogue_version=resource.catalogue_version + 1)
+
+
+def _parse_catalogue(resource: Resource, unverified: dict[str, Any]) -> Catalogue:
+    if "result" in unverified and "jsonrpc" in unverified:
+        unverified = unverified["result"]
+    if "resource" not in unverified:
+        return Catalogue.from_mcp(resource.name, unverified)
+    catalogue = Catalogue.parse(canonical.encode(unverified, floats=True))
+    if catalogue.resource != resource.name:
+        raise Invalid(f"this is the catalogue of `{catalogue.resource[:63]}`, not of `{resource.name}`")
+    return catalogue

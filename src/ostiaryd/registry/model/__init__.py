@@ -1,0 +1,58 @@
+"""What is true of those who exist. Pure: values in, values out."""
+
+from ostiaryd.registry.model.agent import (
+    Agent,
+    AgentId,
+    AgentKey,
+    Kind,
+    RiskTier,
+    State,
+    Verb,
+    next_state,
+    parse_scopes,
+    spiffe_id,
+)
+from ostiaryd.registry.model.caller import ADMIN, READ, Caller
+from ostiaryd.registry.model.delta import AgentDelta, KeyDelta, ResourceDelta, TokenDelta
+from ostiaryd.registry.model.holding import LONGEST_TOKEN, Holding, HoldingId, Root
+from ostiaryd.registry.model.names import check_email, check_name, check_text
+from ostiaryd.registry.model.owner import Owner, OwnerId, Person, PersonId, PersonState, Team, TeamId
+from ostiaryd.registry.model.resource import Mode, Resource, ResourceId, check_uri
+
+__all__ = [
+    "ADMIN",
+    "LONGEST_TOKEN",
+    "READ",
+    "Agent",
+    "AgentDelta",
+    "AgentId",
+    "AgentKey",
+    "Caller",
+    "Holding",
+    "HoldingId",
+    "KeyDelta",
+    "Kind",
+    "Mode",
+    "Owner",
+    "OwnerId",
+    "Person",
+    "PersonId",
+    "PersonState",
+    "Resource",
+    "ResourceDelta",
+    "ResourceId",
+    "RiskTier",
+    "Root",
+    "State",
+    "Team",
+    "TeamId",
+    "TokenDelta",
+    "Verb",
+    "check_email",
+    "check_name",
+    "check_text",
+    "check_uri",
+    "next_state",
+    "parse_scopes",
+    "spiffe_id",
+]

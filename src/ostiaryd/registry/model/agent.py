@@ -1,0 +1,134 @@
+"""An agent and its life cycle.
+
+    pending --first key--> active <--> suspended
+                             |            |
+                             +-> quarantined -> active          every state -> decommissioned, which is the end
+
+Whoever leaves `active` loses everything that it holds, and its epoch rises: tokens of an older epoch are dead for good.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NewType
+
+from ostiary.core.errors import Conflict, Invalid
+from ostiaryd.registry.model.owner import OwnerId, PersonId
+
+AgentId = NewType("AgentId", str)
+MAX_SCOPES = 100
+_SCOPE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}:[a-z0-9][a-z0-9._-]{0,62}")
+
+
+class Kind(StrEnum):
+    ASSISTANT = "assistant"
+    AUTONOMOUS = "autonomous"
+    WORKFLOW = "workflow"
+    SERVICE = "service"
+
+
+class RiskTier(StrEnum):
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class State(StrEnum):
+    PENDING = "pending"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    QUARANTINED = "quarantined"
+    DECOMMISSIONED = "decommissioned"
+
+
+class Verb(StrEnum):
+    """What changes a state. `revoke` is the emergency button: it stops whatever runs and fails on nothing."""
+
+    ACTIVATE = "activate"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    QUARANTINE = "quarantine"
+    RELEASE = "release"
+    REVOKE = "revoke"
+    DECOMMISSION = "decommission"
+
+
+_NEXT: dict[Verb, dict[State, State]] = {
+    Verb.ACTIVATE: {State.PENDING: State.ACTIVE},
+    Verb.SUSPEND: {State.PENDING: State.SUSPENDED, State.ACTIVE: State.SUSPENDED},
+    Verb.RESUME: {State.SUSPENDED: State.ACTIVE},
+    Verb.QUARANTINE: {State.ACTIVE: State.QUARANTINED, State.SUSPENDED: State.QUARANTINED},
+    Verb.RELEASE: {State.QUARANTINED: State.ACTIVE},
+    Verb.REVOKE: {state: state for state in State} | {State.PENDING: State.SUSPENDED, State.ACTIVE: State.SUSPENDED},
+    Verb.DECOMMISSION: {state: State.DECOMMISSIONED for state in State if state is not State.DECOMMISSIONED},
+}
+
+
+def next_state(state: State, verb: Verb) -> State:
+    """Where `verb` leads from `state`; raises Conflict where it leads nowhere."""
+    try:
+        return _NEXT[verb][state]
+    except KeyError:
+        hint = "a decommissioned agent never comes back" if state is State.DECOMMISSIONED else ""
+        raise Conflict(f"an agent that is {state} cannot be told to {verb}", hint=hint, code="wrong_state") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """One record, many projections: OAuth client, SPIFFE ID, DID, SCIM resource. Times in microseconds."""
+
+    agent_id: AgentId
+    name: str
+    owner: OwnerId
+    deputy: PersonId | None
+    purpose: str
+    kind: Kind
+    provider: str
+    model: str
+    risk_tier: RiskTier
+    segment: str
+    scopes: frozenset[str]
+    state: State
+    epoch: int
+    created_at: int
+    expires_at: int | None
+
+    def is_active(self, now: int) -> bool:
+        """Whether it may act at that instant: dates act by themselves."""
+        return self.state is State.ACTIVE and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentKey:
+    """A public key that an agent proves itself with; its id is its RFC 7638 thumbprint."""
+
+    jkt: str
+    agent: AgentId
+    alg: str
+    jwk: dict[str, Any]
+    added_at: int
+    not_after: int | None
+    revoked_at: int | None
+
+    def is_active(self, now: int) -> bool:
+        return self.revoked_at is None and (self.not_after is None or now < self.not_after)
+
+
+def parse_scopes(unverified_scopes: list[str]) -> frozenset[str]:
+    """`<resource name>:<class>` each, at most 100; raises Invalid."""
+    if len(unverified_scopes) > MAX_SCOPES:
+        raise Invalid(f"there are {len(unverified_scopes)} scopes, at most {MAX_SCOPES} are allowed")
+    for scope in unverified_scopes:
+        if not _SCOPE.fullmatch(scope):
+            raise Invalid(
+                f"the scope {scope[:130]!a} is not of the form <resource>:<class>", hint="such as `files:read`"
+            )
+    return frozenset(unverified_scopes)
+
+
+def spiffe_id(trust_domain: str, name: str) -> str:
+    """The SPIFFE ID of the agent of that name, for life."""
+    return f"spiffe://{trust_domain}/agent/{name}"

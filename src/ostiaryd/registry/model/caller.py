@@ -1,0 +1,26 @@
+"""Who is asking, once the gate has checked it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ADMIN, READ = "ostiary:admin", "ostiary:read"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """A person or an agent behind a checked token; `owner` answers for an agent, a person for themself."""
+
+    kind: Literal["person", "agent"]
+    id: str
+    name: str
+    owner: str | None
+    scopes: frozenset[str]
+    jkt: str | None = None
+    task: str | None = None
+    token: str | None = None
+
+    @property
+    def is_admin(self) -> bool:
+        return ADMIN in self.scopes

@@ -1,0 +1,28 @@
+"""What guards hear when those who exist change: small facts, each complete in itself. Times in microseconds."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiaryd.registry.model.agent import AgentId, State
+from ostiaryd.registry.model.holding import HoldingId
+
+
+class AgentDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="agent"):
+    agent: AgentId
+    state: State
+    epoch: int
+
+
+class TokenDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="token"):
+    jti: HoldingId
+    until: int
+
+
+class KeyDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="key"):
+    jkt: str
+    until: int
+
+
+class ResourceDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="resource"):
+    resource: str

@@ -1,0 +1,55 @@
+"""What an agent holds and what must die with it: tokens, leases, certificates, credentials, delegations; one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+from ostiaryd.registry.model.agent import AgentId
+
+HoldingId = NewType("HoldingId", str)
+LONGEST_TOKEN = 3600 * 1_000_000
+"""Microseconds: nothing that a guard accepts lives longer (the upper limit of `token_lifetime_s`)."""
+
+
+class Root(StrEnum):
+    """By what holdings are ended: everything under it goes, whoever holds it."""
+
+    HOLDING = "holding"
+    AGENT = "agent"
+    TASK = "task"
+    KEY = "key"
+    OWNER = "owner"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """`jkt` is the key that it is bound to, `client_jkt` the key with which the agent proved itself to get it."""
+
+    id: HoldingId
+    kind: str
+    agent: AgentId
+    task: str | None = None
+    parent: HoldingId | None = None
+    jkt: str | None = None
+    client_jkt: str | None = None
+    expires_at: int
+    ended_at: int | None = None
+    ended_why: str | None = None
+
+    def is_live(self, now: int) -> bool:
+        return self.ended_at is None and now < self.expires_at
+
+
+def names_root(held: Holding, root: Root, value: str) -> bool:
+    """Whether the token itself names the root, so that a guard that hears of the root needs no word of the token."""
+    match root:
+        case Root.AGENT:
+            return held.agent == value
+        case Root.TASK:
+            return held.task == value
+        case Root.KEY:
+            return held.jkt == value
+        case Root.HOLDING | Root.OWNER:
+            return False

@@ -1,0 +1,57 @@
+"""What a name, an e-mail address and a purpose may look like.
+
+Names are ASCII, so that no two look alike to a person and differ to a machine. What is refused is said precisely.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from ostiary.core.errors import Invalid
+
+NAME_LIMIT = 63
+TEXT_LIMIT = 1000
+EMAIL_LIMIT = 254
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_ID = re.compile(r"[a-z]{2,3}_[0-9a-f]{32}")
+_EMAIL = re.compile(r"[!#$%&'*+/=?^_`{|}~A-Za-z0-9.-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+
+
+def check_name(unverified_name: str, *, of: str = "name") -> str:
+    """A name of DESIGN's form that cannot be taken for an id; raises Invalid saying which character is wrong."""
+    name = unverified_name
+    if _NAME.fullmatch(name):
+        if _ID.fullmatch(name):
+            raise Invalid(f"the {of} `{name}` looks like an id", hint="choose a word")
+        return name
+    if not name:
+        raise Invalid(f"the {of} is empty")
+    if len(name) > NAME_LIMIT:
+        raise Invalid(f"the {of} has {len(name)} characters, at most {NAME_LIMIT} are allowed")
+    wrong = next((c for c in name if not re.match(r"[a-z0-9._-]", c)), name[0])
+    hint = "use a-z, 0-9, `.`, `_` and `-`, beginning with a letter or digit"
+    raise Invalid(f"the {of} has {_describe(wrong)} in it", hint=hint)
+
+
+def check_text(text: str, *, of: str, limit: int = TEXT_LIMIT) -> str:
+    """Words for people: 1 to `limit` characters, none of them invisible or a control; raises Invalid."""
+    if not 1 <= len(text) <= limit or text.isspace():
+        raise Invalid(f"the {of} must have 1 to {limit} characters")
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") and character not in "\n\t":
+            raise Invalid(f"the {of} has {_describe(character)} in it", hint="leave out what nobody can see")
+    return text
+
+
+def check_email(address: str) -> str:
+    """An address that could be one (RFC 5321 section 4.1.2, ASCII, unquoted); nobody wrote to it. Raises Invalid."""
+    if len(address) > EMAIL_LIMIT or not _EMAIL.fullmatch(address) or ".." in address or address.startswith("."):
+        raise Invalid("this is not an e-mail address", hint="write it as name@example.org")
+    return address
+
+
+def _describe(character: str) -> str:
+    name = unicodedata.name(character, "unnamed")
+    shown = f" `{character}`" if character.isascii() and character.isprintable() else ""
+    return f"the character{shown} U+{ord(character):04X} ({name.lower()})"

@@ -1,0 +1,49 @@
+"""Who answers: persons, and teams of persons. A person and a team never share a name, so a name tells who it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+PersonId = NewType("PersonId", str)
+TeamId = NewType("TeamId", str)
+OwnerId = PersonId | TeamId
+
+
+class PersonState(StrEnum):
+    ACTIVE = "active"
+    LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    person_id: PersonId
+    name: str
+    email: str | None
+    deputy: PersonId | None
+    state: PersonState
+    created_at: int
+
+    @property
+    def id(self) -> OwnerId:
+        return self.person_id
+
+    @property
+    def is_active(self) -> bool:
+        return self.state is PersonState.ACTIVE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Team:
+    team_id: TeamId
+    name: str
+    deputy: PersonId | None
+    created_at: int
+
+    @property
+    def id(self) -> OwnerId:
+        return self.team_id
+
+
+Owner = Person | Team

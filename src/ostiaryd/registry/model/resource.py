@@ -1,0 +1,57 @@
+"""A protected server: its resource identifier (RFC 8707), its guard's key, and its catalogue of tools.
+
+Resource identifiers are compared letter by letter (RFC 3986 section 6.2.1), so only the normal spelling (section 6.2.2)
+is accepted, and no second one can be registered beside it. An empty path and `/` are two identifiers, as in MCP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NewType
+from urllib.parse import urlsplit
+
+from ostiary.core.errors import Invalid, Malformed
+from ostiary.core.uri import normalise_uri
+
+ResourceId = NewType("ResourceId", str)
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class Mode(StrEnum):
+    ENFORCE = "enforce"
+    WATCH = "watch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    resource_id: ResourceId
+    name: str
+    uri: str
+    mode: Mode
+    segment: str
+    jkt: str | None
+    jwk: dict[str, Any] | None
+    catalogue_hash: str | None
+    catalogue_version: int
+    created_at: int
+
+
+def check_uri(unverified_uri: str) -> str:
+    """A resource identifier in its one spelling: https, or http on loopback; raises Invalid."""
+    uri = unverified_uri
+    if "#" in uri:
+        raise Invalid("the URI has a fragment", hint="leave out the `#` and what follows (RFC 8707 section 2)")
+    if "@" in uri.partition("://")[2].partition("/")[0]:
+        raise Invalid("the URI has user information in it", hint="leave out what stands before the `@`")
+    try:
+        normal = normalise_uri(uri)
+    except Malformed as error:
+        raise Invalid(f"the URI is not accepted: {error.message}", hint="write https://HOST[:PORT][/PATH]") from None
+    base, question, query = uri.partition("?")
+    if base not in (normal, normal.removesuffix("/")):
+        raise Invalid("the URI can be written in another way", hint=f"write `{normal}{question}{query}`")
+    parts = urlsplit(uri)
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise Invalid("the URI must begin with https://", hint="http:// is for 127.0.0.1, [::1] and localhost")
+    return uri

@@ -1,0 +1,105 @@
+"""Agents. A row is never deleted, so a name is never given twice."""
+
+from __future__ import annotations
+
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.registry.model import Agent, AgentId, Kind, OwnerId, PersonId, RiskTier, State
+
+_COLUMNS = """agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,
+    created_at, expires_at"""
+_SELECT = f"select {_COLUMNS} from agent "
+_BY_ID = sql(_SELECT + "where agent_id = :key")
+_BY_NAME = sql(_SELECT + "where name = :key")
+_LIST = sql(_SELECT + "where agent_id > :after order by agent_id limit :limit")
+_OWNED = sql(_SELECT + "where owner = :owner and agent_id > :after order by agent_id limit :limit")
+_OWNED_ALIVE = sql(_SELECT + "where owner = :owner and state <> 'decommissioned' order by agent_id")
+_INSERT = sql(
+    """insert into agent (agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes,
+           state, epoch, changed_at, created_at, expires_at)
+       values (:id, :name, :owner, :deputy, :purpose, :kind, :provider, :model, :risk_tier, :segment, :scopes,
+           :state, :epoch, :created_at, :created_at, :expires_at)"""
+)
+_SET_STATE = sql("update agent set state = :state, epoch = :epoch, changed_at = :now where agent_id = :id")
+_SET_OWNER = sql("update agent set owner = :owner, deputy = :deputy where agent_id = :id")
+_SET_SCOPES = sql("update agent set scopes = :scopes where agent_id = :id")
+_SET_END = sql("update agent set expires_at = :expires_at where agent_id = :id")
+_DUE = sql(
+    """select agent_id from agent where expires_at <= :now and state in ('pending', 'active')
+       order by expires_at limit :limit"""
+)
+_EXCEPTIONS = sql("select agent_id, state, epoch from agent where epoch > 0 and changed_at > :since order by agent_id")
+
+
+def insert(tx: Tx, agent: Agent) -> None:
+    tx.run(
+        _INSERT, id=agent.agent_id, name=agent.name, owner=agent.owner, deputy=agent.deputy, purpose=agent.purpose,
+        kind=agent.kind.value, provider=agent.provider, model=agent.model, risk_tier=agent.risk_tier.value,
+        segment=agent.segment, scopes=_join(agent.scopes), state=agent.state.value, epoch=agent.epoch,
+        created_at=agent.created_at, expires_at=agent.expires_at,
+    )  # fmt: skip
+
+
+def get(reader: Reader, id_or_name: str) -> Agent | None:
+    """A point read; whether it may act is for `Agent.is_active` to say."""
+    row = reader.one(_BY_ID if id_or_name.startswith("ag_") else _BY_NAME, key=id_or_name)
+    return None if row is None else _agent(row)
+
+
+def page(reader: Reader, *, after: str, limit: int, owner: str | None = None) -> list[Agent]:
+    rows = (
+        reader.all(_LIST, after=after, limit=limit)
+        if owner is None
+        else reader.all(_OWNED, owner=owner, after=after, limit=limit)
+    )
+    return [_agent(row) for row in rows]
+
+
+def owned(reader: Reader, owner: OwnerId) -> list[Agent]:
+    """All agents of that owner that are not decommissioned."""
+    return [_agent(row) for row in reader.all(_OWNED_ALIVE, owner=owner)]
+
+
+def set_state(tx: Tx, id: AgentId, state: State, *, epoch: int) -> None:
+    tx.run(_SET_STATE, id=id, state=state.value, epoch=epoch, now=tx.now)
+
+
+def set_owner(tx: Tx, id: AgentId, owner: OwnerId, deputy: PersonId | None) -> None:
+    tx.run(_SET_OWNER, id=id, owner=owner, deputy=deputy)
+
+
+def set_scopes(tx: Tx, id: AgentId, scopes: frozenset[str]) -> None:
+    tx.run(_SET_SCOPES, id=id, scopes=_join(scopes))
+
+
+def set_end(tx: Tx, id: AgentId, expires_at: int | None) -> None:
+    tx.run(_SET_END, id=id, expires_at=expires_at)
+
+
+def due(reader: Reader, *, now: int, limit: int) -> list[AgentId]:
+    """Agents whose end has come and that nobody has stopped yet, the longest overdue first."""
+    return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
+
+
+def exceptions(reader: Reader, *, since: int) -> list[tuple[AgentId, State, int]]:
+    """Whom a guard must know: agents stopped after `since`.
+
+    If that is the longest life of a token ago, of those stopped before no token is alive: whoever leaves `active` gets
+    a new epoch, and only active agents get tokens.
+    """
+    return [(id, State(state), epoch) for id, state, epoch in reader.all(_EXCEPTIONS, since=since)]
+
+
+def _join(scopes: frozenset[str]) -> str:
+    return " ".join(sorted(scopes))
+
+
+def _agent(row: Row) -> Agent:
+    (
+        id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,
+        created_at, expires_at,
+    ) = row  # fmt: skip
+    return Agent(
+        agent_id=id, name=name, owner=owner, deputy=deputy, purpose=purpose, kind=Kind(kind), provider=provider,
+        model=model, risk_tier=RiskTier(risk_tier), segment=segment, scopes=frozenset(scopes.split()),
+        state=State(state), epoch=epoch, created_at=created_at, expires_at=expires_at,
+    )  # fmt: skip

@@ -1,0 +1,72 @@
+"""Holdings: upper rooms fill the table, everything is ended here."""
+
+from __future__ import annotations
+
+from ostiaryd.ground.database import Reader, Row, Sql, Tx, sql
+from ostiaryd.registry.model import Holding, HoldingId, Root
+
+_COLUMNS = "id, kind, agent, task, parent, jkt, client_jkt, expires_at, ended_at, ended_why"
+_GET = sql(f"select {_COLUMNS} from holding where id = :id")
+_INSERT = sql(
+    """insert into holding (id, kind, agent, task, parent, jkt, client_jkt, expires_at)
+       values (:id, :kind, :agent, :task, :parent, :jkt, :client_jkt, :expires_at)"""
+)
+_ENDED = sql("select id, expires_at from holding where ended_at > :since and expires_at > :now order by id")
+_PRUNE = sql("delete from holding where id in (select id from holding where expires_at < :before limit :limit)")
+
+
+def _end(seed: str) -> Sql:
+    """Everything live under the seed, down to the last descendant, whoever holds it: one statement."""
+    return sql(
+        f"""with recursive doomed (id) as (
+                select id from holding where ended_at is null and ({seed})
+                union select child.id from holding child join doomed on child.parent = doomed.id
+                where child.ended_at is null)
+            update holding set ended_at = :now, ended_why = :why
+            where ended_at is null and expires_at > :now and id in (select id from doomed)
+            returning {_COLUMNS}"""
+    )
+
+
+_END = {
+    Root.HOLDING: _end("id = :root"),
+    Root.AGENT: _end("agent = :root"),
+    Root.TASK: _end("task = :root"),
+    Root.KEY: _end("jkt = :root or client_jkt = :root"),
+    Root.OWNER: _end("agent in (select agent_id from agent where owner = :root)"),
+}
+
+
+def insert(tx: Tx, held: Holding) -> None:
+    tx.run(
+        _INSERT, id=held.id, kind=held.kind, agent=held.agent, task=held.task, parent=held.parent, jkt=held.jkt,
+        client_jkt=held.client_jkt, expires_at=held.expires_at,
+    )  # fmt: skip
+
+
+def get(reader: Reader, id: str) -> Holding | None:
+    row = reader.one(_GET, id=id)
+    return None if row is None else _holding(row)
+
+
+def end(tx: Tx, root: Root, value: str, *, why: str) -> list[Holding]:
+    """End what is live under the root; what was ended."""
+    return [_holding(row) for row in tx.all(_END[root], root=value, why=why, now=tx.now)]
+
+
+def ended(reader: Reader, *, since: int, now: int) -> list[tuple[HoldingId, int]]:
+    """Ended after `since` and not expired by itself yet: (id, when it would have expired)."""
+    return [(id, until) for id, until in reader.all(_ENDED, since=since, now=now)]
+
+
+def prune(tx: Tx, *, before: int, limit: int) -> int:
+    """Forget what expired before that instant."""
+    return tx.run(_PRUNE, before=before, limit=limit)
+
+
+def _holding(row: Row) -> Holding:
+    id, kind, agent, task, parent, jkt, client_jkt, expires_at, ended_at, ended_why = row
+    return Holding(
+        id=id, kind=kind, agent=agent, task=task, parent=parent, jkt=jkt, client_jkt=client_jkt,
+        expires_at=expires_at, ended_at=ended_at, ended_why=ended_why,
+    )  # fmt: skip

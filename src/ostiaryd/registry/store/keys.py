@@ -1,0 +1,73 @@
+"""Public keys of agents, by thumbprint. A key that was ever registered stays known, so nobody else can register it."""
+
+from __future__ import annotations
+
+from ostiary.core import canonical
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.registry.model import AgentId, AgentKey
+
+_SELECT = "select jkt, agent, alg, jwk, added_at, not_after, revoked_at from agent_key "
+_BY_JKT = sql(_SELECT + "where jkt = :jkt")
+_OF_AGENT = sql(_SELECT + "where agent = :agent order by added_at, jkt")
+_ACTIVE = sql(
+    _SELECT
+    + "where agent = :agent and revoked_at is null and (not_after is null or not_after > :now) order by added_at, jkt"
+)
+_INSERT = sql(
+    """insert into agent_key (jkt, agent, alg, jwk, added_at, not_after)
+       values (:jkt, :agent, :alg, :jwk, :added_at, :not_after)"""
+)
+_REVOKE = sql("update agent_key set revoked_at = :now where jkt = :jkt and revoked_at is null")
+_SHORTEN = sql(
+    """update agent_key set not_after = :not_after
+       where agent = :agent and jkt <> :kept and revoked_at is null and (not_after is null or not_after > :not_after)"""
+)
+_DUE = sql("select jkt from agent_key where revoked_at is null and not_after <= :now order by not_after limit :limit")
+_REVOKED = sql("select jkt, revoked_at from agent_key where revoked_at > :since order by jkt")
+
+
+def insert(tx: Tx, key: AgentKey) -> None:
+    jwk = canonical.encode(key.jwk).decode()
+    tx.run(_INSERT, jkt=key.jkt, agent=key.agent, alg=key.alg, jwk=jwk, added_at=key.added_at, not_after=key.not_after)
+
+
+def get(reader: Reader, jkt: str) -> AgentKey | None:
+    row = reader.one(_BY_JKT, jkt=jkt)
+    return None if row is None else _key(row)
+
+
+def of_agent(reader: Reader, agent: AgentId) -> list[AgentKey]:
+    return [_key(row) for row in reader.all(_OF_AGENT, agent=agent)]
+
+
+def active(reader: Reader, agent: AgentId, *, now: int) -> list[AgentKey]:
+    """The keys with which that agent can prove itself at that instant, oldest first."""
+    return [_key(row) for row in reader.all(_ACTIVE, agent=agent, now=now)]
+
+
+def revoke(tx: Tx, jkt: str) -> int:
+    return tx.run(_REVOKE, jkt=jkt, now=tx.now)
+
+
+def shorten_others(tx: Tx, agent: AgentId, *, kept: str, not_after: int) -> int:
+    """Let all keys but `kept` end by `not_after` at the latest."""
+    return tx.run(_SHORTEN, agent=agent, kept=kept, not_after=not_after)
+
+
+def due(reader: Reader, *, now: int, limit: int) -> list[str]:
+    """Keys whose end has come and that are not marked as revoked yet."""
+    return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
+
+
+def revoked(reader: Reader, *, since: int) -> list[tuple[str, int]]:
+    """Keys revoked after `since`: (thumbprint, when)."""
+    return [(jkt, at) for jkt, at in reader.all(_REVOKED, since=since)]
+
+
+def _key(row: Row) -> AgentKey:
+    jkt, agent, alg, jwk, added_at, not_after, revoked_at = row
+    parsed = canonical.parse(jwk)
+    assert isinstance(parsed, dict)
+    return AgentKey(
+        jkt=jkt, agent=agent, alg=alg, jwk=parsed, added_at=added_at, not_after=not_after, revoked_at=revoked_at
+    )

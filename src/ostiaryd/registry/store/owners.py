@@ -1,0 +1,110 @@
+"""Persons, teams and who belongs to them."""
+
+from __future__ import annotations
+
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.registry.model import Owner, OwnerId, Person, PersonId, PersonState, Team, TeamId
+
+_PERSON = "select person_id, name, email, deputy, state, created_at from person "
+_TEAM = "select team_id, name, deputy, created_at from team "
+_PERSON_BY_ID = sql(_PERSON + "where person_id = :key")
+_PERSON_BY_NAME = sql(_PERSON + "where name = :key")
+_PERSONS = sql(_PERSON + "where person_id > :after order by person_id limit :limit")
+_TEAM_BY_ID = sql(_TEAM + "where team_id = :key")
+_TEAM_BY_NAME = sql(_TEAM + "where name = :key")
+_TEAMS = sql(_TEAM + "where team_id > :after order by team_id limit :limit")
+_INSERT_PERSON = sql(
+    """insert into person (person_id, name, email, deputy, state, created_at)
+       values (:id, :name, :email, :deputy, :state, :created_at)"""
+)
+_INSERT_TEAM = sql("insert into team (team_id, name, deputy, created_at) values (:id, :name, :deputy, :created_at)")
+_SET_STATE = sql("update person set state = :state where person_id = :id")
+_SET_PERSON_DEPUTY = sql("update person set deputy = :deputy where person_id = :id")
+_SET_TEAM_DEPUTY = sql("update team set deputy = :deputy where team_id = :id")
+_ADD_MEMBER = sql("insert into member (team, person) values (:team, :person) on conflict do nothing")
+_REMOVE_MEMBER = sql("delete from member where team = :team and person = :person")
+_MEMBERS = sql("select person from member where team = :team order by person")
+_IS_MEMBER = sql("select 1 from member where team = :team and person = :person")
+_TEAMS_OF = sql("select team from member where person = :person order by team")
+_HAS_ACTIVE_MEMBER = sql(
+    """select 1 from member join person on person.person_id = member.person
+       where member.team = :team and person.state = 'active' limit 1"""
+)
+
+
+def insert_person(tx: Tx, person: Person) -> None:
+    tx.run(
+        _INSERT_PERSON, id=person.person_id, name=person.name, email=person.email, deputy=person.deputy,
+        state=person.state.value, created_at=person.created_at,
+    )  # fmt: skip
+
+
+def insert_team(tx: Tx, team: Team) -> None:
+    tx.run(_INSERT_TEAM, id=team.team_id, name=team.name, deputy=team.deputy, created_at=team.created_at)
+
+
+def person(reader: Reader, id_or_name: str) -> Person | None:
+    by_id = id_or_name.startswith("pe_")
+    row = reader.one(_PERSON_BY_ID if by_id else _PERSON_BY_NAME, key=id_or_name)
+    return None if row is None else _person(row)
+
+
+def team(reader: Reader, id_or_name: str) -> Team | None:
+    by_id = id_or_name.startswith("te_")
+    row = reader.one(_TEAM_BY_ID if by_id else _TEAM_BY_NAME, key=id_or_name)
+    return None if row is None else _team(row)
+
+
+def owner(reader: Reader, id_or_name: str) -> Owner | None:
+    """The person or the team of that id or name."""
+    return person(reader, id_or_name) or team(reader, id_or_name)
+
+
+def persons(reader: Reader, *, after: str, limit: int) -> list[Person]:
+    return [_person(row) for row in reader.all(_PERSONS, after=after, limit=limit)]
+
+
+def teams(reader: Reader, *, after: str, limit: int) -> list[Team]:
+    return [_team(row) for row in reader.all(_TEAMS, after=after, limit=limit)]
+
+
+def set_person_state(tx: Tx, id: PersonId, state: PersonState) -> None:
+    tx.run(_SET_STATE, id=id, state=state.value)
+
+
+def set_deputy(tx: Tx, owner: Owner, deputy: PersonId | None) -> None:
+    tx.run(_SET_PERSON_DEPUTY if isinstance(owner, Person) else _SET_TEAM_DEPUTY, id=owner.id, deputy=deputy)
+
+
+def add_member(tx: Tx, team: TeamId, person: PersonId) -> int:
+    return tx.run(_ADD_MEMBER, team=team, person=person)
+
+
+def remove_member(tx: Tx, team: TeamId, person: PersonId) -> int:
+    return tx.run(_REMOVE_MEMBER, team=team, person=person)
+
+
+def members(reader: Reader, team: TeamId) -> list[PersonId]:
+    return [row[0] for row in reader.all(_MEMBERS, team=team)]
+
+
+def teams_of(reader: Reader, person: PersonId) -> list[TeamId]:
+    return [row[0] for row in reader.all(_TEAMS_OF, person=person)]
+
+
+def is_member(reader: Reader, team: OwnerId, person: str) -> bool:
+    return reader.one(_IS_MEMBER, team=team, person=person) is not None
+
+
+def has_active_member(reader: Reader, team: TeamId) -> bool:
+    return reader.one(_HAS_ACTIVE_MEMBER, team=team) is not None
+
+
+def _person(row: Row) -> Person:
+    id, name, email, deputy, state, created_at = row
+    return Person(person_id=id, name=name, email=email, deputy=deputy, state=PersonState(state), created_at=created_at)
+
+
+def _team(row: Row) -> Team:
+    id, name, deputy, created_at = row
+    return Team(team_id=id, name=name, deputy=deputy, created_at=created_at)

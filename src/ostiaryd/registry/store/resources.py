@@ -1,0 +1,96 @@
+"""Resources: protected servers, their guards' keys and catalogues."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ostiary.core import canonical
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.registry.model import Mode, Resource, ResourceId
+
+_SELECT = """select resource_id, name, uri, mode, segment, jkt, jwk, catalogue_hash, catalogue_version,
+    created_at from resource """
+_BY_ID = sql(_SELECT + "where resource_id = :key")
+_BY_NAME = sql(_SELECT + "where name = :key")
+_BY_URI = sql(_SELECT + "where uri = :key")
+_BY_JKT = sql(_SELECT + "where jkt = :key")
+_LIST = sql(_SELECT + "where resource_id > :after order by resource_id limit :limit")
+_INSERT = sql(
+    """insert into resource (resource_id, name, uri, mode, segment, jkt, jwk, catalogue_version, created_at)
+       values (:id, :name, :uri, :mode, :segment, :jkt, :jwk, 0, :created_at)"""
+)
+_CATALOGUE = sql("select catalogue from resource where resource_id = :id")
+_SET_MODE = sql("update resource set mode = :mode where resource_id = :id")
+_SET_KEY = sql("update resource set jkt = :jkt, jwk = :jwk where resource_id = :id")
+_SET_CATALOGUE = sql(
+    """update resource set catalogue = :catalogue, catalogue_hash = :hash, catalogue_version = catalogue_version + 1
+       where resource_id = :id"""
+)
+_API = sql("select value from setting where name = 'public_url'")
+
+
+def insert(tx: Tx, resource: Resource) -> None:
+    tx.run(
+        _INSERT, id=resource.resource_id, name=resource.name, uri=resource.uri, mode=resource.mode.value,
+        segment=resource.segment, jkt=resource.jkt, jwk=_encode(resource.jwk), created_at=resource.created_at,
+    )  # fmt: skip
+
+
+def get(reader: Reader, id_or_name: str) -> Resource | None:
+    row = reader.one(_BY_ID if id_or_name.startswith("rs_") else _BY_NAME, key=id_or_name)
+    return None if row is None else _resource(row)
+
+
+def by_uri(reader: Reader, uri: str) -> Resource | None:
+    """Letter by letter, as RFC 8707 and RFC 3986 6.2.1 have it."""
+    row = reader.one(_BY_URI, key=uri)
+    return None if row is None else _resource(row)
+
+
+def by_jkt(reader: Reader, jkt: str) -> Resource | None:
+    """The resource whose guard has that key."""
+    row = reader.one(_BY_JKT, key=jkt)
+    return None if row is None else _resource(row)
+
+
+def page(reader: Reader, *, after: str, limit: int) -> list[Resource]:
+    return [_resource(row) for row in reader.all(_LIST, after=after, limit=limit)]
+
+
+def catalogue(reader: Reader, id: ResourceId) -> str | None:
+    """The catalogue as canonical JSON, or None."""
+    row = reader.one(_CATALOGUE, id=id)
+    return None if row is None else row[0]
+
+
+def set_mode(tx: Tx, id: ResourceId, mode: Mode) -> None:
+    tx.run(_SET_MODE, id=id, mode=mode.value)
+
+
+def set_key(tx: Tx, id: ResourceId, *, jkt: str, jwk: dict[str, Any]) -> None:
+    tx.run(_SET_KEY, id=id, jkt=jkt, jwk=_encode(jwk))
+
+
+def set_catalogue(tx: Tx, id: ResourceId, *, catalogue: str, hash: str) -> None:
+    tx.run(_SET_CATALOGUE, id=id, catalogue=catalogue, hash=hash)
+
+
+def public_url(reader: Reader) -> str:
+    """What the first start fixed."""
+    row = reader.one(_API)
+    assert row is not None
+    return str(row[0])
+
+
+def _encode(jwk: dict[str, Any] | None) -> str | None:
+    return None if jwk is None else canonical.encode(jwk).decode()
+
+
+def _resource(row: Row) -> Resource:
+    id, name, uri, mode, segment, jkt, jwk, catalogue_hash, catalogue_version, created_at = row
+    parsed = None if jwk is None else canonical.parse(jwk)
+    assert parsed is None or isinstance(parsed, dict)
+    return Resource(
+        resource_id=id, name=name, uri=uri, mode=Mode(mode), segment=segment, jkt=jkt, jwk=parsed,
+        catalogue_hash=catalogue_hash, catalogue_version=catalogue_version, created_at=created_at,
+    )  # fmt: skip

@@ -1,0 +1,6 @@
+"""What happens to tasks, and the one revoke that ends everything derived."""
+
+from ostiaryd.tasks.flows.revoking import Kind, revoke
+from ostiaryd.tasks.flows.tasks import end, expire, expire_due, find_task, live, renew, start
+
+__all__ = ["Kind", "end", "expire", "expire_due", "find_task", "live", "renew", "revoke", "start"]

@@ -1,0 +1,51 @@
+"""Whether the bounds of a task lie within what its agent can reach at all."""
+
+from __future__ import annotations
+
+from ostiary.core.bounds import InvalidDetails
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.errors import Forbidden
+from ostiaryd.ground.database import Reader
+from ostiaryd.registry.model import Resource
+from ostiaryd.registry.store import resources
+from ostiaryd.tasks.model import Task
+
+
+def check_reach(reader: Reader, task: Task, *, unregistered: bool) -> None:
+    """Each location is a registered resource of which the task has a scope, or an https one where that is allowed; each
+    named tool is in the catalogue and within the task's scopes. Raises InvalidDetails, Forbidden.
+    """
+    catalogues: dict[str, Catalogue | None] = {}
+    for detail in task.bounds:
+        for location in detail.locations:
+            resource = resources.by_uri(reader, location)
+            if resource is None:
+                _check_unregistered(location, unregistered=unregistered)
+                continue
+            if location not in catalogues:
+                catalogues[location] = _catalogue(reader, resource)
+            _check_registered(resource, catalogues[location], detail.actions or (), task.scopes)
+
+
+def _check_unregistered(location: str, *, unregistered: bool) -> None:
+    if not unregistered or not location.startswith("https://"):
+        raise InvalidDetails(f"{location} is not a registered resource", hint="`ostiary resource create` registers it")
+
+
+def _check_registered(
+    resource: Resource, catalogue: Catalogue | None, tools: tuple[str, ...], scopes: frozenset[str]
+) -> None:
+    if not any(scope.startswith(f"{resource.name}:") for scope in scopes):
+        raise Forbidden(f"the agent has no scope of `{resource.name}`", hint="a task only narrows", code="widens")
+    if catalogue is None:
+        return
+    for name in tools:
+        if (tool := catalogue.tools.get(name)) is None:
+            raise InvalidDetails(f"`{resource.name}` has no tool {name[:70]!a}")
+        if (scope := catalogue.scope(tool)) not in scopes:
+            raise Forbidden(f"the agent does not have {scope}", hint="a task only narrows", code="widens")
+
+
+def _catalogue(reader: Reader, resource: Resource) -> Catalogue | None:
+    text = resources.catalogue(reader, resource.resource_id)
+    return None if text is None else Catalogue.parse(text)

@@ -1,0 +1,93 @@
+"""The one revoke: an agent, a task, a token, a key, or all that an owner answers for, with everything derived."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+
+from ostiary.core.errors import Conflict, NotFound
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Caller, Person, Root, Verb
+from ostiaryd.registry.store import agents, holdings, keys
+from ostiaryd.tasks import store
+from ostiaryd.tasks.flows.tasks import end_task, find_task
+from ostiaryd.tasks.model import State, Task
+
+
+class Kind(StrEnum):
+    AGENT = "agent"
+    TASK = "task"
+    TOKEN = "token"
+    KEY = "key"
+    OWNER = "owner"
+
+
+def revoke(act: Act, kind: Kind, id: str, *, by: Caller | None = None) -> Counter[str]:
+    """End it and everything derived; what was ended, by kind. Raises NotFound, Forbidden.
+
+    Administrators may, and whoever answers for the agent that holds it; owners are revoked by administrators alone.
+    """
+    match kind:
+        case Kind.AGENT:
+            return _agent(act, id, by=by)
+        case Kind.TASK:
+            return _task(act, id, by=by)
+        case Kind.TOKEN:
+            return _token(act, id, by=by)
+        case Kind.KEY:
+            return _key(act, id, by=by)
+        case Kind.OWNER:
+            return _owner(act, id, by=by)
+
+
+def _agent(act: Act, id: str, *, by: Caller | None) -> Counter[str]:
+    agent = registry.find_agent(act.tx, id)
+    ended = registry.revoke_agent(act, id, by=by)
+    return ended + _cancel(act, store.live_of_agent(act.tx, agent.agent_id))
+
+
+def _task(act: Act, id: str, *, by: Caller | None) -> Counter[str]:
+    task = find_task(act.tx, id)
+    if task.expires_at is None:
+        raise Conflict("a standing task ends with its agent", hint="revoke the agent instead", code="standing_task")
+    registry.check_may(act, by, Verb.REVOKE, registry.find_agent(act.tx, task.agent))
+    return _cancel(act, [task] if task.state is State.LIVE else [])
+
+
+def _token(act: Act, id: str, *, by: Caller | None) -> Counter[str]:
+    held = holdings.get(act.tx, id)
+    if held is None:
+        raise NotFound("there is no such token", hint="tokens are named by their `jti`")
+    registry.note(act, object=held.id, holder=held.agent)
+    if (agent := agents.get(act.tx, held.agent)) is not None:
+        registry.check_may(act, by, Verb.REVOKE, agent)
+    else:
+        registry.check_admin(by)
+    return registry.end_holdings(act, Root.HOLDING, held.id, why="revoked")
+
+
+def _key(act: Act, jkt: str, *, by: Caller | None) -> Counter[str]:
+    if (key := keys.get(act.tx, jkt)) is not None:
+        registry.check_may(act, by, Verb.REVOKE, registry.find_agent(act.tx, key.agent))
+    return registry.revoke_key(act, jkt)
+
+
+def _owner(act: Act, id: str, *, by: Caller | None) -> Counter[str]:
+    registry.check_admin(by)
+    owner = registry.find_owner(act.tx, id)
+    owned = agents.owned(act.tx, owner.id)
+    tasks = [task for agent in owned for task in store.live_of_agent(act.tx, agent.agent_id)]
+    if isinstance(owner, Person):
+        tasks += store.live_for_person(act.tx, owner.person_id)
+    ended = registry.revoke_owner(act, owner.id)
+    return ended + _cancel(act, tasks)
+
+
+def _cancel(act: Act, tasks: list[Task]) -> Counter[str]:
+    """End tasks with what was given under them; the tasks count too."""
+    ended: Counter[str] = Counter()
+    for task in {task.task_id: task for task in tasks}.values():
+        ended += end_task(act, task, State.CANCELLED)
+        ended["task"] += 1
+    return ended

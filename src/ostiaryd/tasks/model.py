@@ -1,0 +1,100 @@
+"""A task and its states: `live` until it is ended by word (`done`, `failed`, `cancelled`) or by its date (`expired`).
+
+Every agent has a *standing task* for work that nobody declared: its id is the agent's own with another prefix, its
+bounds are the agent's scopes, it has no row and ends with the agent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+import msgspec
+
+from ostiary.core.bounds import ToolDetail
+from ostiary.core.errors import Conflict, Invalid
+from ostiaryd.registry.model import Agent, AgentId, PersonId
+
+TaskId = NewType("TaskId", str)
+SECOND = 1_000_000
+DEFAULT_TTL_S = 3600
+MAX_TTL_S = 30 * 86_400
+
+
+class State(StrEnum):
+    LIVE = "live"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+def end_state(state: State, outcome: State) -> State:
+    """Where ending leads; raises Conflict when the task has ended already, Invalid when `live` is no end."""
+    if outcome is State.LIVE:
+        raise Invalid("a task ends as done, failed or cancelled")
+    if state is not State.LIVE:
+        raise Conflict(f"the task has ended already: {state}", code="task_ended")
+    return outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Times in microseconds. A call must be within both `scopes` and `bounds`; no bounds: whatever the scopes allow."""
+
+    task_id: TaskId
+    agent: AgentId
+    person: PersonId | None
+    purpose: str
+    scopes: frozenset[str]
+    bounds: tuple[ToolDetail, ...]
+    state: State
+    created_at: int
+    expires_at: int | None
+    """None for a standing task."""
+    ended_at: int | None = None
+
+    def is_live(self, now: int) -> bool:
+        """Dates act by themselves."""
+        return self.state is State.LIVE and (self.expires_at is None or now < self.expires_at)
+
+    def state_at(self, now: int) -> State:
+        return State.EXPIRED if self.state is State.LIVE and not self.is_live(now) else self.state
+
+
+class TaskDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="task"):
+    """What guards hear when a task ends; `until` (microseconds) no token of it can be alive."""
+
+    task: TaskId
+    until: int
+
+
+def standing_id(agent: AgentId) -> TaskId:
+    return TaskId("tk_" + agent.removeprefix("ag_"))
+
+
+def standing_agent(task: str) -> AgentId:
+    """The agent whose standing task that would be."""
+    return AgentId("ag_" + task.removeprefix("tk_"))
+
+
+def standing_task(agent: Agent) -> Task:
+    return Task(
+        task_id=standing_id(agent.agent_id),
+        agent=agent.agent_id,
+        person=None,
+        purpose=agent.purpose,
+        scopes=agent.scopes,
+        bounds=(),
+        state=State.LIVE,
+        created_at=agent.created_at,
+        expires_at=None,
+    )
+
+
+def check_ttl(seconds: int) -> int:
+    """A task's time to live in microseconds; raises Invalid beyond 1 second to 30 days."""
+    if not 1 <= seconds <= MAX_TTL_S:
+        raise Invalid(f"the ttl must be 1 to {MAX_TTL_S} seconds")
+    return seconds * SECOND
