@@ -11,7 +11,7 @@ JOBS ?= 2
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
-UV := $(BIN)/uv --quiet --no-config
+UV := $(BIN)/uv --quiet --no-config --system-certs
 UV_COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"
 
 SETUP := .venv/.setup
