@@ -9,7 +9,8 @@ from ostiaryd.registry.flows.agents import (
     transfer_agent,
 )
 from ostiaryd.registry.flows.bootstrap import bootstrap_admin
-from ostiaryd.registry.flows.callers import answers_for, check_admin, check_may, note, note_caller
+from ostiaryd.registry.flows.callers import act_as, answers_for, check_admin, check_may, note, note_caller
+from ostiaryd.registry.flows.expiry import act_on_each, expire_agent, expire_due, expire_key
 from ostiaryd.registry.flows.feed import tell
 from ostiaryd.registry.flows.find import (
     active_agent,
@@ -23,10 +24,12 @@ from ostiaryd.registry.flows.find import (
 from ostiaryd.registry.flows.holdings import end_holdings, hold
 from ostiaryd.registry.flows.keys import add_key, revoke_key, rotate_key
 from ostiaryd.registry.flows.leaving import return_person, revoke_owner
-from ostiaryd.registry.flows.owners import add_member, create_person, create_team, remove_member
+from ostiaryd.registry.flows.owners import add_member, create_person, create_team, remove_member, set_deputy
 from ostiaryd.registry.flows.resources import create_resource, set_catalogue, set_mode, set_resource_key
 
 __all__ = [
+    "act_as",
+    "act_on_each",
     "active_agent",
     "add_key",
     "add_member",
@@ -39,6 +42,9 @@ __all__ = [
     "create_resource",
     "create_team",
     "end_holdings",
+    "expire_agent",
+    "expire_due",
+    "expire_key",
     "find_agent",
     "find_owner",
     "find_person",
@@ -56,6 +62,7 @@ __all__ = [
     "rotate_key",
     "set_agent_state",
     "set_catalogue",
+    "set_deputy",
     "set_end",
     "set_mode",
     "set_resource_key",

@@ -39,6 +39,7 @@ def create_agent(
     *,
     name: str,
     owner: str,
+    agent_id: str | None = None,
     purpose: str,
     kind: Kind = Kind.ASSISTANT,
     deputy: str | None = None,
@@ -52,7 +53,7 @@ def create_agent(
     """Register an agent; it is pending until its first key arrives. `owner` and `deputy` are names or ids."""
     answers = find_owner(act.tx, owner)
     agent = Agent(
-        agent_id=AgentId(act.new_id("ag")),
+        agent_id=AgentId(agent_id or act.new_id("ag")),
         name=check_name(name),
         owner=answers.id,
         deputy=_deputy(act, deputy, owner=answers),

@@ -13,12 +13,16 @@ from ostiaryd.registry.model import ADMIN, READ, Agent, Kind, RiskTier
 from ostiaryd.registry.store import resources
 
 
-def bootstrap_admin(act: Act, *, public_jwk: object) -> Agent:
-    """Create the person and the agent `admin`, and register our own API as the resource `ostiary`; once only."""
+def bootstrap_admin(act: Act, *, public_jwk: object, agent_id: str | None = None) -> Agent:
+    """Create the person and the agent `admin`, and register our own API as the resource `ostiary`; once only.
+
+    `agent_id`: an id made before, so that the credential could be written before anybody knows its key.
+    """
     create_person(act, name="admin")
     create_resource(act, name="ostiary", uri=f"{resources.public_url(act.tx)}/api/v1")
     agent = create_agent(
         act,
+        agent_id=agent_id,
         name="admin",
         owner="admin",
         purpose="administers this server",

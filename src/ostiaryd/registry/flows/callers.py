@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from ostiary.core.errors import Forbidden
 from ostiaryd.ground.database import Reader
-from ostiaryd.ledger.flows import Act
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.model import ADMIN, Agent, Caller, Verb
 from ostiaryd.registry.store import owners
 
+T = TypeVar("T")
 OWNER_MAY = frozenset({Verb.SUSPEND, Verb.REVOKE})
 """Stopping is always allowed to whoever answers; letting go again is for an administrator."""
 
@@ -17,11 +20,26 @@ OWNER_MAY = frozenset({Verb.SUSPEND, Verb.REVOKE})
 def note_caller(act: Act, caller: Caller) -> None:
     """Write on the entry who asked."""
     entry = act.entry
-    if caller.kind == "person":
-        entry.person = caller.id
-    else:
-        entry.agent = caller.id
+    match caller.kind:
+        case "person":
+            entry.person = caller.id
+        case "agent":
+            entry.agent = caller.id
+        case "guard":
+            entry.reporter = caller.id
     entry.owner, entry.task, entry.token, entry.key = caller.owner, caller.task, caller.token, caller.jkt
+
+
+async def act_as(
+    world: World, caller: Caller, action: str, flow: Callable[[Act], T], *, request: str | None = None
+) -> T:
+    """`act`, with the caller on the entry."""
+
+    def run(act: Act) -> T:
+        note_caller(act, caller)
+        return flow(act)
+
+    return await act(world, action, run, request=request)
 
 
 def note(act: Act, *, object: str, owner: str | None = None, **detail: Any) -> None:

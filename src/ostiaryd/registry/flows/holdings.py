@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ostiary.core.errors import Conflict, Forbidden, Invalid
+from ostiary.core.errors import Forbidden, Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note
 from ostiaryd.registry.flows.feed import tell
@@ -18,7 +18,7 @@ def hold(act: Act, held: Holding) -> None:
     """Record what an agent (or a guard, by its resource id) gets.
 
     Raises Forbidden for a holder that is not active, a parent that has ended or would be outlived, Invalid for what has
-    expired already, Conflict for an id that is known.
+    expired already.
     """
     if held.agent.startswith("rs_"):
         find_resource(act.tx, held.agent)
@@ -32,8 +32,6 @@ def hold(act: Act, held: Holding) -> None:
             raise Forbidden("what this derives from has ended", code="parent_ended")
         if held.expires_at > parent.expires_at:
             raise Forbidden("this would outlive what it derives from", code="outlives_parent")
-    if holdings.get(act.tx, held.id) is not None:
-        raise Conflict("this is held already")
     holdings.insert(act.tx, held)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ostiary.core.errors import Conflict, Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note
-from ostiaryd.registry.flows.find import find_person, find_team
+from ostiaryd.registry.flows.find import find_owner, find_person, find_team
 from ostiaryd.registry.model import Owner, Person, PersonId, PersonState, Team, TeamId, check_email, check_name
 from ostiaryd.registry.store import agents, owners
 
@@ -40,6 +42,17 @@ def create_team(act: Act, *, name: str, members: list[str], deputy: str | None =
     for member in found:
         owners.add_member(act.tx, team.team_id, member)
     return team
+
+
+def set_deputy(act: Act, id_or_name: str, deputy: str | None) -> Owner:
+    """Say who takes over when this person or team leaves. Raises NotFound, Conflict, Invalid."""
+    owner = find_owner(act.tx, id_or_name)
+    to = _deputy(act, deputy)
+    note(act, object=owner.id, name=owner.name, was=owner.deputy, deputy=to)
+    if to == owner.id:
+        raise Invalid("nobody is their own deputy")
+    owners.set_deputy(act.tx, owner, to)
+    return replace(owner, deputy=to)
 
 
 def add_member(act: Act, team: str, person: str) -> Team:

@@ -10,9 +10,9 @@ ADMIN, READ = "ostiary:admin", "ostiary:read"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A person or an agent behind a checked token; `owner` answers for an agent, a person for themself."""
+    """Who stands behind a checked token: a person, an agent, or a resource's guard. `owner` answers for an agent."""
 
-    kind: Literal["person", "agent"]
+    kind: Literal["person", "agent", "guard"]
     id: str
     name: str
     owner: str | None

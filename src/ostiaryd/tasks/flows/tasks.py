@@ -10,7 +10,7 @@ from ostiary.core.bounds import ToolDetail
 from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
-from ostiaryd.ledger.flows import Act, act
+from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import LONGEST_TOKEN, Agent, Caller, Person, Root, check_text, parse_scopes
 from ostiaryd.registry.store import agents
@@ -110,9 +110,7 @@ def expire(act: Act, id: str) -> Task:
 async def expire_due(world: World, *, limit: int = 100) -> int:
     """Mark tasks whose date has come, each in its own act; how many."""
     due = await world.db.scan(lambda reader: store.due(reader, now=world.now(), limit=limit))
-    for id in due:
-        await act(world, "task.expire", lambda a, id=id: expire(a, id))  # type: ignore[misc]
-    return len(due)
+    return await registry.act_on_each(world, "task.expire", expire, due)
 
 
 def live(reader: Reader, id: str, *, now: int) -> Task:
