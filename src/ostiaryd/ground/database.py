@@ -29,6 +29,13 @@ T = TypeVar("T")
 Row = tuple[Any, ...]
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 READER_THREADS = 4
+PRAGMAS = (
+    "pragma busy_timeout=10000",
+    "pragma journal_mode=wal",
+    "pragma synchronous=full",  # the log is synced before a commit returns, so before anybody is answered
+    "pragma foreign_keys=on",
+    "pragma cache_size=-65536",
+)
 
 
 class Sql:
@@ -63,12 +70,8 @@ class Connection(Protocol):
 class SqliteConnection:
     def __init__(self, path: str, *, read_only: bool = False) -> None:
         self._raw = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
-        if not read_only:
-            self._raw.execute("pragma journal_mode=wal")
-        self._raw.execute("pragma synchronous=full")  # one fsync of the log precedes every acknowledgement
-        self._raw.execute("pragma busy_timeout=10000")
-        self._raw.execute("pragma foreign_keys=on")
-        self._raw.execute("pragma cache_size=-65536")
+        for pragma in PRAGMAS:
+            self._raw.execute(pragma)
         if read_only:
             self._raw.execute("pragma query_only=on")
 

@@ -37,7 +37,7 @@ class UnsupportedMediaType(Malformed):
 
 @dataclass(slots=True)
 class Call:
-    """One request. `caller` is filled by the gate of the route, if it has one."""
+    """One request. `caller` is filled by the gate of the route; `answer_headers` go on whatever is answered."""
 
     world: World
     method: str
@@ -48,6 +48,7 @@ class Call:
     body: bytes
     request_id: str
     caller: Any = None
+    answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     def header(self, name: bytes) -> str | None:
         """The one value of a header; sent twice is refused, since readers differ on which counts."""
@@ -162,6 +163,7 @@ class Endpoint:
         world = self._world
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         request_id = _request_id(headers, world)
+        answer_headers: list[tuple[bytes, bytes]] = []
         try:
             body = await _read(receive, world.config.max_request_bytes)
             call = Call(
@@ -173,13 +175,14 @@ class Endpoint:
                 headers,
                 body,
                 request_id,
+                answer_headers=answer_headers,
             )
             if self._gate is not None:
                 call.caller = await self._gate(call)
             answer = await self._wire(call)
         except Refused as refusal:
             answer = self._render(refusal)
-        await _send(send, answer, request_id)
+        await _send(send, answer, [(b"x-request-id", request_id.encode("latin-1")), *answer_headers])
 
 
 def _request_id(headers: list[tuple[bytes, bytes]], world: World) -> str:
@@ -202,12 +205,8 @@ async def _read(receive: Receive, limit: int) -> bytes:
     return body
 
 
-async def _send(send: Send, answer: Reply, request_id: str) -> None:
-    headers = [
-        (b"content-type", answer.media_type.encode()),
-        (b"x-request-id", request_id.encode("latin-1")),
-        *answer.headers,
-    ]
+async def _send(send: Send, answer: Reply, more: list[tuple[bytes, bytes]]) -> None:
+    headers = [(b"content-type", answer.media_type.encode()), *more, *answer.headers]
     start: Message = {"type": "http.response.start", "status": answer.status, "headers": headers}
     if isinstance(answer.body, bytes):
         headers.append((b"content-length", str(len(answer.body)).encode()))
