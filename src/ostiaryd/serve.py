@@ -18,10 +18,11 @@ import msgspec
 import uvicorn
 from cyclopts import App, Parameter
 
-from ostiary.core import jose
+from ostiary.core import canonical, jose
 from ostiary.core.errors import Invalid, Unavailable
 from ostiaryd import app as application
 from ostiaryd.ground.config import Config, load_config
+from ostiaryd.ground.ids import new_id
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
@@ -54,8 +55,6 @@ def serve(
     public_url: URL that clients use, and the issuer; fixed at the first start.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    if session.data_dir is None and "OSTIARY_DATA_DIR" not in os.environ and config is None:
-        raise Invalid("where shall the data live?", hint="give --data-dir DIR", code="usage")
     loaded = load_config(
         config,
         data_dir=str(session.data_dir) if session.data_dir is not None else None,
@@ -99,7 +98,21 @@ def _port_of_last_start(config: Config) -> int:
 async def _run(config: Config, sock: socket.socket) -> None:
     async with open_world(config) as world:
         await _bootstrap(world)
-        server = uvicorn.Server(
+        server = _Server(world)
+        loops = [asyncio.create_task(loop(world)) for loop in application.LOOPS]
+        try:
+            await server.serve(sockets=[sock])
+        finally:
+            for task in loops:
+                task.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, saying `ready` once it answers."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(
             uvicorn.Config(
                 application.build_app(world),
                 http="httptools",
@@ -110,40 +123,33 @@ async def _run(config: Config, sock: socket.socket) -> None:
                 timeout_graceful_shutdown=2,
             )
         )
-        loops = [asyncio.create_task(loop(world)) for loop in application.LOOPS]
-        announcing = asyncio.create_task(_announce(server, world))
-        try:
-            await server.serve(sockets=[sock])
-        finally:
-            for task in (*loops, announcing):
-                task.cancel()
-            await asyncio.gather(*loops, announcing, return_exceptions=True)
+        self._world = world
 
-
-async def _announce(server: uvicorn.Server, world: World) -> None:
-    while not server.started:
-        await asyncio.sleep(0.005)
-    url = f"http://{world.config.listen}"
-    path = world.config.folder / "server.json"
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"url": url, "issuer": world.config.issuer, "pid": os.getpid()}))
-    os.replace(partial, path)
-    print(f"ready {url}", flush=True)
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        config = self._world.config
+        url = f"http://{config.listen}"
+        path = config.folder / "server.json"
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps({"url": url, "issuer": config.issuer, "pid": os.getpid()}))
+        os.replace(partial, path)
+        print(f"ready {url}", flush=True)
 
 
 async def _bootstrap(world: World) -> None:
-    """The administrator of the first start; its credential is written before anything knows it."""
+    """The administrator of the first start. Its credential is on disk before anybody knows its key."""
+    if registry.has_agents(world.db.read()):
+        return
     path = world.config.folder / "admin.json"
-    if path.exists():
-        return
-    if world.db.read().one(registry.ANY_AGENT) is not None:
-        log.warning("%s is gone; whoever holds a copy is still the administrator", path)
-        return
-    key = jose.generate("ES256")
-    agent = await act(world, "server.bootstrap", lambda a: registry.bootstrap_admin(a, public_jwk=key.public.jwk))
-    credential = {**key.jwk(), "client_id": agent.agent_id, "issuer": world.config.issuer}
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(credential, file)
-        file.flush()
-        os.fsync(file.fileno())
+    if not path.exists():
+        agent_id = new_id("ag", now=world.now(), random=world.random)
+        credential = {**jose.generate("ES256").jwk(), "client_id": agent_id, "issuer": world.config.issuer}
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(canonical.encode(credential))
+            file.flush()
+            os.fsync(file.fileno())
+    credential = msgspec.json.decode(path.read_bytes())
+    public = jose.parse_private_jwk(credential).public.jwk
+    agent_id = credential["client_id"]
+    await act(world, "server.bootstrap", lambda a: registry.bootstrap_admin(a, agent_id=agent_id, public_jwk=public))

@@ -51,7 +51,7 @@ class Disk(apsw.VFS):
         self.name = name
         super().__init__(name, "")
 
-    def xOpen(self, name: Any, flags: list[int]) -> DiskFile:  # noqa: N802 because SQLite names it
+    def xOpen(self, name: Any, flags: list[int]) -> DiskFile:
         return DiskFile(self, name, flags)
 
     def has_power(self) -> bool:
@@ -87,17 +87,17 @@ class DiskFile(apsw.VFSFile):
         existing = Path(path).read_bytes() if Path(path).exists() else b""
         self._file = disk.files.setdefault(path, File(bytearray(existing)))
 
-    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+    def xWrite(self, data: bytes, offset: int) -> None:
         if self._disk.has_power():
             super().xWrite(data, offset)
             self._file.pending.append((offset, bytes(data)))
 
-    def xTruncate(self, size: int) -> None:  # noqa: N802
+    def xTruncate(self, size: int) -> None:
         if self._disk.has_power():
             super().xTruncate(size)
             self._file.pending.append((size, None))
 
-    def xSync(self, flags: int) -> None:  # noqa: N802
+    def xSync(self, flags: int) -> None:
         if self._disk.has_power():
             self._file.sync()  # the real sync is left out: this disk decides what lasts
 

@@ -1,4 +1,4 @@
-"""Nothing that was acknowledged is lost to a power cut, at whatever write or sync it comes; half a batch never stands."""
+"""Nothing acknowledged is lost to a power cut, at whatever write or sync it comes; half a batch never stands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ostiaryd.ground.keyring import Keyring, load_root_key
 from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import recorded
 from ostiaryd.ledger.model import decode_entry
-from tests.clock import Clock, Dice
+from tests.clock import Dice
 from tests.ledger.disk import Disk, PowerCut, ShimConnection
 
 ROUNDS = 100
@@ -45,7 +45,7 @@ def run_until_cut(path: Path, keys: Keyring, disk: Disk, rng: random.Random, pra
 
 
 def check(path: Path, keys: Keyring, acknowledged: list[str], start: int) -> int:
-    """Raises when an acknowledged act is not there or the tree is not whole; how many unacknowledged ones came through."""
+    """Raises when an acknowledged act is missing or the tree is not whole; how many others came through."""
     db = Database(f"sqlite:///{path}")
     try:
         reader = db.read()

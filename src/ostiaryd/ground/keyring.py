@@ -1,8 +1,8 @@
 """The server's private keys: sealed under a root key at rest, opened in memory, rotated with overlap.
 
-A key has a use (`token`, `ledger`, `feed`, `nonce`) and a state: `active` signs, `retired` only verifies. Of each use and
-algorithm exactly one is active. Sealing is AES-256-GCM with the key's id, use and algorithm as associated data, so a
-sealed key cannot be moved to another row.
+A key has a use (`token`, `ledger`, `feed`, `nonce`) and a state: `active` signs, `retired` only verifies. Of each use
+and algorithm exactly one is active. Sealing is AES-256-GCM with the key's id, use and algorithm as associated data, so
+a sealed key cannot be moved to another row.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class RootKey:
 
 
 def load_root_key(folder: Path, *, random: Callable[[int], bytes]) -> RootKey:
-    """`OSTIARY_ROOT_KEY` (base64) if set, else `root.key` in the data folder, made at the first start with mode 0600."""
+    """`OSTIARY_ROOT_KEY` (base64) if set, else `root.key` in the data folder, made at the first start (0600)."""
     if (text := os.environ.get("OSTIARY_ROOT_KEY")) is not None:
         return RootKey(_decode(text), source="environment")
     path = folder / "root.key"
