@@ -26,6 +26,10 @@ _P25519 = (1 << 255) - 19
 _Y8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826  # of two of the points of order 8
 _SMALL_ORDER = frozenset({0, 1, _P25519 - 1, _Y8, _P25519 - _Y8})
 
+_PRIMES = [p for p in range(3, 168, 2) if all(p % q for q in range(3, p, 2))]
+_ROCA = [(p, frozenset(pow(65537, power, p) for power in range(p))) for p in _PRIMES]
+"""Moduli of that generator are powers of 65537 modulo each small prime, which one in 10^8 others is by chance."""
+
 _Curve = ec.SECP256R1 | ec.SECP384R1
 _CURVES: dict[str, tuple[_Curve, str, int]] = {
     "P-256": (ec.SECP256R1(), "ES256", 32),
@@ -213,6 +217,8 @@ def _read_rsa(jwk: Mapping[str, object]) -> tuple[tuple[str, ...], Callable[[str
         raise InvalidKey(f"an RSA key has {RSA_BITS.start} to {RSA_BITS.stop - 1} bits and an odd modulus")
     if not 65537 <= e < 1 << 64 or not e & 1:  # the lower bound is that of FIPS 186-5
         raise InvalidKey("the exponent (`e`) of an RSA key is odd and between 65537 and 2^64")
+    if all(n % prime in powers for prime, powers in _ROCA):
+        raise InvalidKey("an RSA key of the faulty generator that CVE-2017-15361 is about", hint="make a new one")
     key = rsa.RSAPublicNumbers(e, n).public_key()
     native, size = key.verify, (n.bit_length() + 7) // 8
 
