@@ -42,7 +42,7 @@ def decide(principal: Principal, *, tool: str, arguments: Mapping[str, object], 
     The caller has verified the token and its proof. Raises nothing: whatever cannot be judged is denied.
     """
     policies, resource = facts.policies, facts.resource
-    reason = _dead(principal, facts, now)
+    reason = dead(principal, facts, now)
     if reason is None and principal.claims.aud != resource.uri:
         reason = Reason("wrong_audience", f"the token is not for {resource.uri}")
     if reason is not None:
@@ -88,7 +88,8 @@ def reasons_of(judged: Judgement, policies: Policies) -> tuple[Reason, ...]:
             )
 
 
-def _dead(principal: Principal, facts: Facts, now: int) -> Reason | None:
+def dead(principal: Principal, facts: Facts, now: int) -> Reason | None:
+    """Why what the token rests on is not alive any more; None while it is."""
     claims = principal.claims
     if now >= principal.expires_at:
         return Reason("token_expired", "the token has expired")

@@ -1,0 +1,25 @@
+"""The one place where the SDK touches the world: clocks, dice, environment. Everything else takes them as arguments."""
+
+from __future__ import annotations
+
+import os
+import time
+
+
+def now() -> int:
+    """The wall clock: microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def tick() -> int:
+    """A clock that never jumps, in microseconds since some moment."""
+    return time.monotonic_ns() // 1000
+
+
+def random(count: int) -> bytes:
+    """Bytes that nobody can guess."""
+    return os.urandom(count)
+
+
+def environ(name: str) -> str | None:
+    return os.environ.get(name)

@@ -1,0 +1,335 @@
+"""One client of one issuer, without I/O: discovery, tokens, proofs. Functions are generators that yield requests.
+
+    metadata  RFC 8414                        token  client_credentials with private_key_jwt (RFC 7523), RFC 8707
+    resource  RFC 9728, from the challenge    proof  DPoP (RFC 9449), nonces of both servers, one retry each
+
+`Agent` drives them with a blocking client, `AsyncAgent` with an asynchronous one, `Auth` inside any client of httpx2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import httpx2
+import msgspec
+
+from ostiary.core import canonical, dpop, jose
+from ostiary.core.errors import Forbidden, Malformed, Refused, Unauthenticated, Unavailable
+from ostiary.keys import Credential
+
+T = TypeVar("T")
+Flow = Generator[httpx2.Request, httpx2.Response, T]
+
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+ASSERTION_LIFETIME_S = 60
+MAX_CACHED = 1000
+MAX_ATTEMPTS = 3
+"""One for each way to fail through nobody's fault: no nonce yet, a token that was just revoked."""
+MARGIN_US = 30_000_000
+"""A token is renewed this long before its end, or when a fifth of its life is left, whichever is later."""
+SECOND = 1_000_000
+
+
+class TokenRefused(Forbidden):
+    """The issuer gave no token; code, message and hint are its own."""
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    issuer: str
+    token_endpoint: str
+
+
+class _ResourceMetadata(msgspec.Struct, frozen=True):
+    resource: str
+    authorization_servers: list[str] = []
+
+
+class _TokenAnswer(msgspec.Struct, frozen=True):
+    access_token: str
+    token_type: str
+    expires_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a token is for: a resource identifier, scopes, a task (none: the standing task)."""
+
+    resource: str | None = None
+    scope: str | None = None
+    task: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    text: str = field(repr=False)
+    answer: dict[str, Any] = field(repr=False)
+    """the token response as the issuer gave it"""
+    renew_at: int
+
+
+class Client:
+    """What one client has learned of its issuer and of resources. `url`: where the issuer is reached, if elsewhere."""
+
+    def __init__(
+        self,
+        credential: Credential,
+        *,
+        url: str | None = None,
+        now: Callable[[], int],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self.credential = credential
+        self._url = (url or credential.issuer).rstrip("/")
+        self._now, self._random = now, random
+        self._metadata: _Metadata | None = None
+        self._tokens: dict[Target, Token] = {}
+        self._nonces: dict[str, str] = {}
+        """the last nonce of each server; the issuer's token endpoint has one of its own"""
+        self._resources: dict[str, str] = {}
+        """resource identifiers by the origin and first path segment of the URLs that led to them"""
+
+    def discover(self) -> Flow[_Metadata]:
+        """The issuer's metadata. Raises Unavailable, Malformed."""
+        if self._metadata is None:
+            parts = urlsplit(self._url)
+            well_known = f"{parts.scheme}://{parts.netloc}/.well-known/oauth-authorization-server{parts.path}"
+            response = yield httpx2.Request("GET", well_known)
+            if response.status_code != 200:
+                raise Unavailable(f"{well_known} answers {response.status_code}", hint="is this the URL of the issuer?")
+            metadata = _decode(response, _Metadata, of="the issuer's metadata")
+            if metadata.issuer not in (self._url, self.credential.issuer) and not _is_local(self._url):
+                raise Malformed(f"{self._url} says that it is the issuer {metadata.issuer}", hint="use that URL")
+            self._metadata = metadata
+        return self._metadata
+
+    def public(self, url: str) -> str:
+        """How the issuer itself names that URL: it may be reached under another one on its own machine."""
+        issuer = self._metadata.issuer if self._metadata is not None else self._url
+        return issuer + url[len(self._url) :] if url.startswith(self._url + "/") else url
+
+    def _reachable(self, url: str) -> str:
+        issuer = self._metadata.issuer if self._metadata is not None else self._url
+        return self._url + url[len(issuer) :] if url.startswith(issuer + "/") else url
+
+    def token(self, target: Target) -> Flow[Token]:
+        """A token for that target, from memory while it is fresh. Raises TokenRefused, Unavailable."""
+        held = self._tokens.get(target)
+        if held is not None and self._now() < held.renew_at:
+            return held
+        metadata = yield from self.discover()
+        for _ in range(2):
+            response = yield self._token_request(metadata, target)
+            is_new_nonce = self._learn_nonce("issuer", response)
+            if not (response.status_code in (400, 401) and is_new_nonce):
+                break
+        self._forget_oldest()
+        token = self._tokens[target] = self._read_token(response)
+        return token
+
+    def _token_request(self, metadata: _Metadata, target: Target) -> httpx2.Request:
+        now = self._now()
+        claims = {
+            "iss": self.credential.client_id,
+            "sub": self.credential.client_id,
+            "aud": metadata.issuer,
+            "iat": now // SECOND,
+            "exp": now // SECOND + ASSERTION_LIFETIME_S,
+            "jti": self._jti(),
+        }
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": self.credential.client_id,
+            "client_assertion_type": ASSERTION_TYPE,
+            "client_assertion": jose.sign_jwt(self.credential.key, typ="client-authentication+jwt", claims=claims),
+        }
+        named = {"resource": target.resource, "scope": target.scope, "task": target.task}
+        form |= {name: value for name, value in named.items() if value is not None}
+        proof = dpop.make_proof(
+            self.credential.key, method="POST", uri=metadata.token_endpoint, now=now, jti=self._jti(),
+            nonce=self._nonces.get("issuer"),
+        )  # fmt: skip
+        headers = {"content-type": "application/x-www-form-urlencoded", "dpop": proof}
+        url = self._reachable(metadata.token_endpoint)
+        return httpx2.Request("POST", url, headers=headers, content=urlencode(form).encode())
+
+    def _read_token(self, response: httpx2.Response) -> Token:
+        if response.status_code != 200:
+            raise _token_refused(response)
+        answer = _decode(response, _TokenAnswer, of="the token response")
+        if answer.token_type.lower() != "dpop":
+            raise Unauthenticated(
+                "the issuer gave a token that is not bound to our key", hint="is this an ostiary server?"
+            )
+        lifetime = answer.expires_in * SECOND
+        renew_at = self._now() + lifetime - min(MARGIN_US, lifetime // 5)
+        return Token(answer.access_token, msgspec.json.decode(response.content), renew_at)
+
+    def send(self, request: httpx2.Request, target: Target) -> Flow[None]:
+        """Send `request` with a token and a fresh proof; once more where the nonce or the token was an old one."""
+        if target.resource is None:
+            resource = yield from self._find_resource(request)
+            if resource is None:
+                return  # it was answered without a token
+            target = Target(resource, target.scope, target.task)
+        for _ in range(MAX_ATTEMPTS):
+            token = yield from self.token(target)
+            origin = _origin(request.url)
+            self._prove(request, token, nonce=self._nonces.get(origin))
+            response = yield request
+            is_new_nonce = self._learn_nonce(origin, response)
+            challenge = response.headers.get("www-authenticate", "")
+            if response.status_code != 401 or not challenge:
+                return
+            if "use_dpop_nonce" in challenge:
+                if not is_new_nonce:
+                    return
+            elif "invalid_token" in challenge:
+                self._tokens.pop(target, None)
+            else:
+                return
+
+    def _prove(self, request: httpx2.Request, token: Token, *, nonce: str | None) -> None:
+        proof = dpop.make_proof(
+            self.credential.key,
+            method=request.method,
+            uri=self.public(str(request.url).partition("#")[0].partition("?")[0]),
+            now=self._now(),
+            jti=self._jti(),
+            nonce=nonce,
+            access_token=token.text,
+        )
+        request.headers["authorization"] = f"DPoP {token.text}"
+        request.headers["dpop"] = proof
+
+    def _find_resource(self, request: httpx2.Request) -> Flow[str | None]:
+        """The resource that a URL belongs to: what the server says in its challenge (RFC 9728 section 5).
+
+        The request is sent without a token; None when that was enough. Differs from section 3.3: the resource may be a
+        path above the URL, as it is for every API that has more than one URL. It is never of another origin.
+        """
+        url = str(request.url)
+        place = _place(url)
+        if place in self._resources:
+            return self._resources[place]
+        response = yield request
+        found = re.search(r'resource_metadata="([^"\\]+)"', response.headers.get("www-authenticate", ""))
+        if response.status_code != 401 or found is None:
+            return None
+        if _origin(httpx2.URL(found[1])) != _origin(request.url):
+            raise Forbidden(f"{_origin(request.url)} points to metadata elsewhere", hint="name the `resource` yourself")
+        described = yield httpx2.Request("GET", found[1])
+        if described.status_code != 200:
+            raise Unavailable(f"{found[1]} answers {described.status_code}", hint="name the `resource` yourself")
+        metadata = _decode(described, _ResourceMetadata, of="the resource's metadata")
+        if url.partition("?")[0] != metadata.resource and not url.startswith(metadata.resource.rstrip("/") + "/"):
+            raise Forbidden(
+                f"{url} says that it is the resource {metadata.resource}", hint="name the `resource` yourself"
+            )
+        if len(self._resources) < MAX_CACHED:
+            self._resources[place] = metadata.resource
+        return metadata.resource
+
+    def _learn_nonce(self, server: str, response: httpx2.Response) -> bool:
+        """Keep the nonce that a server gives; whether it is another one than we had."""
+        nonce = response.headers.get("dpop-nonce")
+        if nonce is None or len(nonce) > dpop.MAX_NONCE or nonce == self._nonces.get(server):
+            return False
+        if len(self._nonces) >= MAX_CACHED:
+            self._nonces.clear()
+        self._nonces[server] = nonce
+        return True
+
+    def _forget_oldest(self) -> None:
+        if len(self._tokens) >= MAX_CACHED:
+            del self._tokens[next(iter(self._tokens))]
+
+    def _jti(self) -> str:
+        return jose.b64u(self._random(16))
+
+
+class Auth(httpx2.Auth):
+    """Tokens and proofs for any client of httpx2, blocking or not: `httpx2.AsyncClient(auth=agent.auth(...))`."""
+
+    def __init__(self, client: Client, target: Target) -> None:
+        self._client, self._target = client, target
+
+    def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        flow = self._client.send(request, self._target)
+        outgoing = next(flow)
+        while True:
+            response = yield outgoing
+            if outgoing is not request or response.status_code == 401:
+                response.read()  # what answers the caller is left unread: it may be a stream without end
+            try:
+                outgoing = flow.send(response)
+            except StopIteration:
+                return
+
+    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        flow = self._client.send(request, self._target)
+        outgoing = next(flow)
+        while True:
+            response = yield outgoing
+            if outgoing is not request or response.status_code == 401:
+                await response.aread()
+            try:
+                outgoing = flow.send(response)
+            except StopIteration:
+                return
+
+
+def run(http: httpx2.Client, flow: Flow[T]) -> T:
+    """Drive a flow to its end."""
+    try:
+        request = next(flow)
+        while True:
+            request = flow.send(http.send(request, auth=None))
+    except StopIteration as done:
+        value: T = done.value
+        return value
+
+
+async def arun(http: httpx2.AsyncClient, flow: Flow[T]) -> T:
+    """Drive a flow to its end."""
+    try:
+        request = next(flow)
+        while True:
+            request = flow.send(await http.send(request, auth=None))
+    except StopIteration as done:
+        value: T = done.value
+        return value
+
+
+def _token_refused(response: httpx2.Response) -> Refused:
+    try:
+        body = canonical.parse(response.content)
+    except Malformed:
+        body = None
+    said = body if isinstance(body, dict) else {}
+    message = str(said.get("error_description") or said.get("message") or f"HTTP {response.status_code}")
+    kind = Unavailable if response.status_code >= 500 else TokenRefused
+    return kind(message, hint=str(said.get("hint", "")), code=str(said.get("error", "token_refused")))
+
+
+def _decode(response: httpx2.Response, kind: type[T], *, of: str) -> T:
+    try:
+        return msgspec.convert(canonical.parse(response.content), kind)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"{of}: {error}") from None
+
+
+def _origin(url: httpx2.URL) -> str:
+    return f"{url.scheme}://{url.netloc.decode('ascii')}"
+
+
+def _place(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}/{parts.path.lstrip('/').partition('/')[0]}"
+
+
+def _is_local(url: str) -> bool:
+    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")

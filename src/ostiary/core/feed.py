@@ -1,0 +1,125 @@
+"""What a guard hears: one signed message a line, and in it facts, each complete in itself.
+
+A message is a compact JWS of type `ostiary-feed+jwt` under the server's feed key. It names its hearer (`aud`), the
+connection that it was made for (`stream`, a number that the guard threw), its place in it (`n`: 1, 2, 3, ..), the
+server's clock (`at`), and how far in the server's history it reaches (`seq`). The first message of a stream is a
+snapshot, which replaces all that the guard knew, or, on a stream that resumes after a `seq`, goes on from there. A
+message without facts says only that the server is alive.
+
+A stream cannot be replayed (`stream`), reordered or thinned out (`n`), nor a late one pass for a fresh one (`at`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.core import canonical
+from ostiary.core.errors import Malformed
+from ostiary.core.jose import InvalidToken, JwkSet, PrivateKey, sign_jwt, verify_jws
+
+TYP = "ostiary-feed+jwt"
+SCOPE = "ostiary:feed"
+MAX_LINE_BYTES = 64 << 20
+"""Holds a snapshot: policies, catalogue, and a few hundred thousand exceptions."""
+MAX_DEPTH = 256  # policies nest
+
+Id = Annotated[str, Meta(min_length=1, max_length=256)]
+Micros = Annotated[int, Meta(ge=0, le=1 << 53)]
+
+
+class _Fact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind"):
+    pass
+
+
+class AgentFact(_Fact, frozen=True, tag="agent"):
+    """Tokens of this agent with a lower epoch are dead, and all of them unless `state` is active; `until` as below."""
+
+    agent: Id
+    state: Id
+    epoch: Annotated[int, Meta(ge=0)]
+    until: Micros
+
+
+class TaskFact(_Fact, frozen=True, tag="task"):
+    """The task has ended; after `until` no token of it can be alive, and the fact may be forgotten."""
+
+    task: Id
+    until: Micros
+
+
+class TokenFact(_Fact, frozen=True, tag="token"):
+    """The token was revoked."""
+
+    jti: Id
+    until: Micros
+
+
+class KeyFact(_Fact, frozen=True, tag="key"):
+    """Tokens that are bound to this key are dead."""
+
+    jkt: Id
+    until: Micros
+
+
+class ResourceFact(_Fact, frozen=True, tag="resource", kw_only=True):
+    """The guard's own resource as it now is; `catalogue` is its JSON text."""
+
+    resource_id: Id
+    name: Id
+    uri: Id
+    mode: Literal["enforce", "watch"]
+    segment: Id
+    catalogue: str | None = None
+
+
+class PolicyFact(_Fact, frozen=True, tag="policy"):
+    """The active policies as JSON of `cedar.ir`, and the hash by which decisions and tokens name them."""
+
+    hash: str
+    policies: str
+
+
+class KeysFact(_Fact, frozen=True, tag="keys"):
+    """JWK Sets: what signs access tokens, what signs this feed."""
+
+    token: list[dict[str, str]]
+    feed: list[dict[str, str]]
+
+
+Fact = AgentFact | TaskFact | TokenFact | KeyFact | ResourceFact | PolicyFact | KeysFact
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    iss: str
+    aud: str
+    stream: str
+    n: Annotated[int, Meta(ge=1)]
+    seq: Annotated[int, Meta(ge=0)]
+    at: Micros
+    snapshot: bool = False
+    facts: list[Fact] = []
+
+
+def render_message(key: PrivateKey, message: Message) -> bytes:
+    """One line of the stream."""
+    return sign_jwt(key, typ=TYP, claims=message).encode() + b"\n"
+
+
+def parse_message(unverified_line: bytes, *, keys: JwkSet) -> Message:
+    """The message of a line that one of `keys` signed. Raises InvalidToken, Malformed.
+
+    Whether it is the next one, of this stream, for this guard, and fresh, is the caller's to check.
+    """
+    try:
+        unverified_token = unverified_line.removesuffix(b"\n").decode("ascii")
+    except UnicodeDecodeError:
+        raise InvalidToken("a line of the feed is not ASCII") from None
+    payload = verify_jws(unverified_token, key_for=keys.key_for, typ=(TYP,), max_bytes=MAX_LINE_BYTES).payload
+    value = canonical.parse(payload, max_bytes=MAX_LINE_BYTES, max_depth=MAX_DEPTH)
+    try:
+        return msgspec.convert(value, Message)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"a message of the feed: {error}") from None

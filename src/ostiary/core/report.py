@@ -1,0 +1,78 @@
+"""What a guard reports: numbered records of the calls that it decided, and of how those that it let through went."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+MAX_RECORDS = 512
+"""in one report"""
+
+Id = Annotated[str, Meta(min_length=1, max_length=256)]
+Name = Annotated[str, Meta(max_length=256)]
+Names = Annotated[list[Name], Meta(max_length=256)]
+Micros = Annotated[int, Meta(ge=0, le=1 << 53)]
+Count = Annotated[int, Meta(ge=0, le=1 << 53)]
+
+
+class Reason(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    code: Annotated[str, Meta(max_length=64)]
+    message: Annotated[str, Meta(max_length=500)] = ""
+
+
+class CallRecord(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="call",
+):
+    """A decision. `token` is the token's `jti`; `outcome` is what was enforced, `verdict` what the rules say."""
+
+    at: Micros
+    token: Id
+    agent: Id
+    task: Name = ""
+    actors: Names = []
+    tool: Annotated[str, Meta(max_length=256)]
+    outcome: Literal["allow", "deny"]
+    verdict: Literal["allow", "deny"]
+    digest: Annotated[str, Meta(max_length=64)] = ""
+    """of the arguments: `canonical.digest`"""
+    arguments: dict[str, Any] | None = None
+    """redacted, if the guard was told to record them"""
+    reasons: Annotated[list[Reason], Meta(max_length=64)] = []
+    policy: Name = ""
+    policies: Names = []
+    watched: Names = []
+
+
+class ResultRecord(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="result",
+):
+    """How the call with the number `call` of the same spool went."""
+
+    at: Micros
+    call: Annotated[int, Meta(ge=1)]
+    status: Literal["ok", "error"]
+    bytes: Count | None = None
+    records: Count | None = None
+    data_class: Annotated[str, Meta(max_length=64)] = ""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Records of one spool with the numbers `first`, `first` + 1, and so on."""
+
+    spool: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+    first: Annotated[int, Meta(ge=1, le=1 << 53)]
+    records: Annotated[list[CallRecord | ResultRecord], Meta(min_length=1, max_length=MAX_RECORDS)]

@@ -1,0 +1,211 @@
+"""What a guard knows, and whether it may still rely on it. No I/O: lines go in, facts come out, or a reason why not.
+
+Whatever is wrong with a line (a signature, a number out of order, a kind that we do not know, a policy that does not
+compile) makes the guard forget all of it: nothing is decided until the next snapshot. So does silence: a feed that is
+older than `max_age` may have missed a revocation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from ostiary.core import access, cedar
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.errors import Refused, Unavailable
+from ostiary.core.feed import (
+    AgentFact,
+    Fact,
+    KeyFact,
+    KeysFact,
+    Message,
+    PolicyFact,
+    ResourceFact,
+    TaskFact,
+    TokenFact,
+    parse_message,
+)
+from ostiary.core.jose import JwkSet
+
+MAX_EXCEPTIONS = 1_000_000
+GRACE_US = 60_000_000
+"""How much longer than it must a fact is kept, so that no clock decides."""
+PRUNE_EVERY_US = 30_000_000
+
+
+class FeedBroken(Unavailable):
+    """The feed said something that it must not say. All knowledge is dropped; only a snapshot heals it."""
+
+    code = "feed_broken"
+
+
+class FeedStale(Unavailable):
+    """Nothing fresh has been heard for too long, or not yet, or not with this clock."""
+
+    code = "feed_stale"
+
+
+@dataclass(slots=True)
+class Knowledge:
+    """The present, as far as told. The dictionaries are live: the thread of the feed writes, others only look."""
+
+    resource: ResourceFact | None = None
+    keys: JwkSet = field(default_factory=lambda: JwkSet(()))
+    agents: dict[str, access.AgentFact] = field(default_factory=dict)
+    tasks: dict[str, int] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+    revoked: dict[str, int] = field(default_factory=dict)
+    forget: dict[str, int] = field(default_factory=dict)
+    """when an agent's exception may go"""
+    policies: access.Policies | None = None
+    facts: access.Facts | None = None
+    """what decisions rest on; there once resource and policies are"""
+
+    def learn(self, fact: Fact) -> None:
+        """Raises Refused for a catalogue or a policy set that is not well-formed."""
+        match fact:
+            case AgentFact():
+                known = self.agents.get(fact.agent)
+                if known is None or fact.epoch >= known.epoch:  # resuming may tell again what is known
+                    self.agents[fact.agent] = access.AgentFact(fact.state, fact.epoch)
+                    self.forget[fact.agent] = fact.until
+            case TaskFact():
+                self.tasks[fact.task] = fact.until
+            case TokenFact():
+                self.tokens[fact.jti] = fact.until
+            case KeyFact():
+                self.revoked[fact.jkt] = fact.until
+            case ResourceFact():
+                self.resource = fact
+                self._settle(resource=_protect(fact))
+            case PolicyFact():
+                self.policies = access.Policies(fact.hash, cedar.ir.parse(fact.policies.encode()))
+                self._settle()
+            case KeysFact():
+                self.keys = JwkSet.parse({"keys": fact.token})
+
+    def _settle(self, *, resource: access.Protected | None = None) -> None:
+        if self.facts is not None and self.policies is not None:
+            resource = resource or self.facts.resource
+            self.facts = replace(self.facts, resource=resource, policies=self.policies)
+        elif self.policies is not None and self.resource is not None:
+            self.facts = access.Facts(
+                resource or _protect(self.resource), self.policies, self.agents, self.tasks, self.tokens, self.revoked
+            )
+
+    @property
+    def size(self) -> int:
+        return len(self.agents) + len(self.tasks) + len(self.tokens) + len(self.revoked)
+
+    def prune(self, before: int) -> None:
+        """Forget what can no longer matter."""
+        for table in (self.tasks, self.tokens, self.revoked):
+            for name in [name for name, until in table.items() if until < before]:
+                del table[name]
+        for agent in [agent for agent, until in self.forget.items() if until < before]:
+            del self.forget[agent], self.agents[agent]
+
+
+class Feed:
+    """One guard's side of the stream. Times in microseconds: `now` is the wall clock, `tick` one that never jumps."""
+
+    def __init__(
+        self,
+        *,
+        resource_id: str,
+        now: Callable[[], int],
+        tick: Callable[[], int],
+        max_age: int,
+        max_skew: int,
+    ) -> None:
+        self.issuer, self._resource_id = "", resource_id
+        self._now, self._tick = now, tick
+        self.max_age, self._max_skew = max_age, max_skew
+        self._stream, self._n = "", 0
+        self.feed_keys = JwkSet(())
+        self.seq: int | None = None
+        """how far in the server's history we have heard; None: only a snapshot helps"""
+        self._knowledge: Knowledge | None = None
+        self._heard_at = 0  # on the clock that never jumps, put back by what the message was late
+        self._why = "nothing has been heard of the server yet"
+        self._prune_at = 0
+
+    def begin(self, stream: str, *, issuer: str, keys: JwkSet) -> None:
+        """A connection is about to be opened, under this number and to this issuer; no other lines will count."""
+        self._stream, self._n, self.issuer, self.feed_keys = stream, 0, issuer, keys
+
+    def accept(self, unverified_line: bytes) -> Message:
+        """Learn from the next line. Raises FeedBroken, after which nothing is known any more."""
+        try:
+            message = parse_message(unverified_line, keys=self.feed_keys)
+            self._check(message)
+            self._learn(message)
+        except Refused as refusal:
+            self.doubt(refusal.message)
+            raise FeedBroken(f"the feed is broken: {refusal.message}") from None
+        self._n, self.seq = message.n, message.seq
+        self._listen(message)
+        return message
+
+    def doubt(self, why: str) -> None:
+        """Forget everything."""
+        self._knowledge, self.seq, self._why = None, None, f"the feed is broken: {why}"
+
+    def _check(self, message: Message) -> None:
+        wrong = [
+            name
+            for name, is_right in (
+                ("iss", message.iss == self.issuer),
+                ("aud", message.aud == self._resource_id),
+                ("stream", message.stream == self._stream),
+                ("n", message.n == self._n + 1),
+                ("seq", message.snapshot or message.seq >= (self.seq or 0)),
+                ("snapshot", message.snapshot if self._knowledge is None else True),
+            )
+            if not is_right
+        ]
+        if wrong:
+            raise FeedBroken(f"a message has another `{wrong[0]}` than must come next")
+
+    def _learn(self, message: Message) -> None:
+        knowledge = Knowledge() if message.snapshot or self._knowledge is None else self._knowledge
+        for fact in message.facts:
+            knowledge.learn(fact)
+            if isinstance(fact, KeysFact):
+                self.feed_keys = JwkSet.parse({"keys": fact.feed})
+        if knowledge.facts is None or not knowledge.keys.keys:
+            raise FeedBroken("a snapshot lacks the resource, the policies or the keys")
+        if knowledge.size > MAX_EXCEPTIONS:
+            raise FeedBroken(f"there are more than {MAX_EXCEPTIONS} exceptions")
+        self._knowledge = knowledge
+
+    def _listen(self, message: Message) -> None:
+        """Whether this message makes us current: only if its time and ours agree."""
+        now = self._now()
+        late = now - message.at
+        if abs(late) > self._max_skew:
+            self._heard_at = self._tick() - self.max_age - 1
+            whose = "behind" if late > 0 else "ahead of"
+            self._why = f"the server's clock is {abs(late) / 1e6:.1f} s {whose} ours, or its messages come late"
+            return
+        self._heard_at, self._why = self._tick() - max(late, 0), "nothing has been heard of the server for too long"
+        if now >= self._prune_at and self._knowledge is not None:
+            self._knowledge.prune(now - GRACE_US)
+            self._prune_at = now + PRUNE_EVERY_US
+
+    @property
+    def age(self) -> int:
+        """How old our knowledge is, in microseconds."""
+        return self._tick() - self._heard_at
+
+    def current(self) -> Knowledge:
+        """What is known, if it may be relied on. Raises FeedStale: whoever enforces denies."""
+        knowledge = self._knowledge
+        if knowledge is None or self._tick() - self._heard_at > self.max_age:
+            raise FeedStale(self._why, hint="is the server running, and does this guard's clock agree with it?")
+        return knowledge
+
+
+def _protect(fact: ResourceFact) -> access.Protected:
+    catalogue = Catalogue.parse(fact.catalogue) if fact.catalogue is not None else None
+    return access.Protected(name=fact.name, uri=fact.uri, segment=fact.segment, catalogue=catalogue, mode=fact.mode)

@@ -1,0 +1,292 @@
+"""The guard: enforcement inside a tool server. What it needs to decide is in memory, kept current by the server's feed.
+
+    guard = Guard("files.guard.json", spool_dir="/var/spool/files")
+    who = guard.verify(authorization=.., proof=.., method="POST", uri="https://files.example/mcp")
+    with guard.call(who, "read_file", {"path": "/srv/reports/q3.txt"}) as call:
+        text = read(..)
+        call.result(bytes=len(text), records=1)
+
+It fails closed: with a feed that is stale, broken or not there, with a clock that is off, with a spool that cannot be
+written, and with any error of its own, every call is refused. Nothing but `Refused` is ever raised.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ostiary import ambient
+from ostiary.core import access, canonical, report
+from ostiary.core.claims import ACCESS_TYP, check_access, parse_access
+from ostiary.core.errors import Forbidden, Invalid, Refused, Unauthenticated, Unavailable
+from ostiary.core.feed import ResourceFact
+from ostiary.core.jose import InvalidToken, verify_jwt
+from ostiary.guard.feed import Feed, Knowledge
+from ostiary.guard.link import Link
+from ostiary.guard.proofs import NonceNeeded, Proofs
+from ostiary.guard.spool import DEFAULT_LIMIT, new_spool
+from ostiary.keys import Credential, load_key
+
+log = logging.getLogger("ostiary.guard")
+
+MAX_CACHED = 10_000
+MAX_REASON = 500
+SECOND = 1_000_000
+
+
+class Denied(Forbidden):
+    """The call is refused by decision; code, message and hint are those of the first reason."""
+
+    def __init__(self, decision: access.Decision) -> None:
+        first = decision.reasons[0] if decision.reasons else access.Reason("denied", "the call is denied")
+        super().__init__(first.message, hint=first.hint, code=first.code)
+        self.decision = decision
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Who is calling: a token that is genuine and alive, shown together with a proof of its key."""
+
+    principal: access.Principal
+    next_nonce: str | None = None
+    """to be sent back as `DPoP-Nonce`"""
+
+
+@dataclass(slots=True)
+class Call:
+    """A decided call; `number` is its record's in the spool."""
+
+    decision: access.Decision
+    number: int
+    _outcome: dict[str, Any] = field(default_factory=dict)
+
+    def result(self, *, bytes: int | None = None, records: int | None = None, data_class: str = "") -> None:
+        """What came out of it, for the ledger: how much, how many records, of which class of data."""
+        self._outcome = {"bytes": bytes, "records": records, "data_class": data_class}
+
+
+class Guard:
+    """Thread-safe. Start it once in each process; times are seconds."""
+
+    def __init__(
+        self,
+        credential: Credential | Path | str,
+        *,
+        spool_dir: Path | str,
+        url: str | None = None,
+        max_age: float = 5.0,
+        max_skew: float = 2.0,
+        spool_limit: int = DEFAULT_LIMIT,
+        record_arguments: bool = False,
+        now: Callable[[], int] = ambient.now,
+        tick: Callable[[], int] = ambient.tick,
+        random: Callable[[int], bytes] = ambient.random,
+    ) -> None:
+        """`credential`: what `ostiary resource create --generate-key` wrote. `url`: the server's, if not its issuer's.
+
+        `max_age`: how old the feed may be. `max_skew`: how far the server's clock may be off. Raises Invalid,
+        SpoolFailed.
+        """
+        if not isinstance(credential, Credential):
+            credential = load_key(credential)
+        if not credential.client_id.startswith("rs_"):
+            raise Invalid(
+                f"`{credential.client_id}` is no resource", hint="ostiary resource create NAME --uri U --generate-key F"
+            )
+        self._now, self._record_arguments = now, record_arguments
+        self.feed = Feed(
+            resource_id=credential.client_id,
+            now=now,
+            tick=tick,
+            max_age=round(max_age * SECOND),
+            max_skew=round(max_skew * SECOND),
+        )
+        self._leeway = round(max_skew * SECOND)
+        self._proofs = Proofs(secret=random(32), now=now)
+        self._mutex = threading.Lock()
+        self._verified: dict[bytes, access.Principal] = {}
+        self._verified_with: object = None
+        self._spool = new_spool(Path(spool_dir), random=random, limit=spool_limit)
+        self._link = Link(
+            credential, url=url, feed=self.feed, spool=self._spool, spool_dir=Path(spool_dir), now=now, random=random
+        )
+
+    def start(self, *, wait: float = 5.0) -> Guard:
+        """Connect; waits at most so long for the first snapshot, without which every call is refused."""
+        self._link.start()
+        if not self._link.is_current.wait(wait):
+            log.warning("no snapshot yet, every call is refused: %s", self._link.trouble)
+        return self
+
+    def close(self) -> None:
+        """Report what is left and end; from now on every call is refused."""
+        self.feed.doubt("the guard is closed")
+        self._link.stop()
+        self._spool.close()
+
+    def __enter__(self) -> Guard:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def resource(self) -> ResourceFact:
+        """The resource that is guarded, as the server describes it. Raises FeedStale."""
+        resource = self.feed.current().resource
+        assert resource is not None
+        return resource
+
+    def verify(self, *, authorization: str | None, proof: str | None, method: str, uri: str) -> Verified:
+        """Who is calling, by the values of the only `Authorization` and `DPoP` headers.
+
+        `uri` is what the request asks for under the resource's public name, never what `Host` says. Raises
+        Unauthenticated (code `no_credentials`), InvalidToken, InvalidProof, NonceNeeded, Unavailable.
+        """
+        with _closed():
+            knowledge = self.feed.current()
+            token = _credentials(authorization)
+            principal = self._principal(token, knowledge)
+            if principal.jkt is None:
+                raise InvalidToken("the token is not bound to a key", hint="ask for it with a DPoP proof")
+            if proof is None:
+                raise NonceNeeded(self._proofs.nonce())
+            with self._mutex:
+                _, nonce = self._proofs.check(proof, method=method, uri=uri, access_token=token, jkt=principal.jkt)
+            self._check_alive(principal, knowledge)
+            return Verified(principal, nonce)
+
+    def _principal(self, token: str, knowledge: Knowledge) -> access.Principal:
+        """The verified token; its signature is checked once, its end each time."""
+        digest = sha256(token.encode()).digest()
+        now = self._now()
+        with self._mutex:
+            if self._verified_with is not knowledge.keys:
+                self._verified.clear()
+                self._verified_with = knowledge.keys
+            principal = self._verified.get(digest)
+        if principal is None:
+            resource = knowledge.resource
+            assert resource is not None
+            claims = parse_access(
+                verify_jwt(token, key_for=knowledge.keys.key_for, typ=(ACCESS_TYP,), now=now, leeway=self._leeway)
+            )
+            check_access(claims, issuer=self.feed.issuer, audience=resource.uri, now=now, leeway=self._leeway)
+            principal = access.Principal(claims)
+            with self._mutex:
+                if len(self._verified) >= MAX_CACHED:
+                    del self._verified[next(iter(self._verified))]
+                self._verified[digest] = principal
+        if now >= principal.expires_at:
+            raise InvalidToken("the token has expired")
+        return principal
+
+    def _check_alive(self, principal: access.Principal, knowledge: Knowledge) -> None:
+        assert knowledge.facts is not None
+        if (reason := access.dead(principal, knowledge.facts, self._now())) is not None:
+            raise InvalidToken(reason.message, hint=reason.hint)
+
+    def decide(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Call:
+        """Decide and record, in this order; the answer may be no. Raises Unavailable where it cannot be decided."""
+        with _closed():
+            knowledge = self.feed.current()
+            assert knowledge.facts is not None
+            now = self._now()
+            principal = who.principal
+            decision = access.decide(principal, tool=tool, arguments=arguments, facts=knowledge.facts, now=now)
+            number = self._spool.append(self._record(principal, tool, arguments, decision, now))
+            self._link.note()
+            return Call(decision, number)
+
+    @contextmanager
+    def call(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Iterator[Call]:
+        """Around the tool: decides and records before, records how it went after. Raises Denied, Unavailable."""
+        call = self.decide(who, tool, arguments)
+        if not call.decision.allowed:
+            raise Denied(call.decision)
+        try:
+            yield call
+        except BaseException:
+            self.finish(call, ok=False)
+            raise
+        self.finish(call)
+
+    def finish(self, call: Call, *, ok: bool = True) -> None:
+        """Record how a call went that was let through. It has happened: what cannot be recorded is logged."""
+        record = report.ResultRecord(at=self._now(), call=call.number, status="ok" if ok else "error", **call._outcome)
+        try:
+            self._spool.append(record, is_outcome=True)
+            self._link.note()
+        except Refused as refusal:
+            log.error("the outcome of call %d is not recorded: %s", call.number, refusal.message)
+
+    def _record(
+        self,
+        principal: access.Principal,
+        tool: str,
+        arguments: Mapping[str, Any],
+        decision: access.Decision,
+        now: int,
+    ) -> report.CallRecord:
+        claims = principal.claims
+        return report.CallRecord(
+            at=now,
+            token=claims.jti,
+            agent=claims.client_id,
+            task=claims.task,
+            actors=list(principal.agents[1:]),
+            tool=tool[:128],
+            outcome="allow" if decision.allowed else "deny",
+            verdict="allow" if decision.verdict else "deny",
+            digest=self._digest(arguments, decision),
+            arguments=_redact(arguments) if self._record_arguments else None,
+            reasons=[report.Reason(reason.code, reason.message[:MAX_REASON]) for reason in decision.reasons],
+            policy=decision.policy_hash,
+            policies=list(decision.policies),
+            watched=list(decision.watched),
+        )
+
+    def _digest(self, arguments: Mapping[str, Any], decision: access.Decision) -> str:
+        try:
+            return canonical.digest(dict(arguments), floats=True)
+        except Refused:
+            if decision.allowed:
+                raise  # what cannot be named in the ledger does not happen
+            return ""
+
+
+def _credentials(authorization: str | None) -> str:
+    if authorization is None:
+        raise Unauthenticated("the request has no access token", code="no_credentials")
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        raise InvalidToken("tokens are bound to a key here", hint="send `Authorization: DPoP ..` with a DPoP proof")
+    if scheme.lower() != "dpop" or not token:
+        raise Unauthenticated("the request has no access token", code="no_credentials")
+    return token.strip(" ")
+
+
+@contextmanager
+def _closed() -> Iterator[None]:
+    """Whatever goes wrong in here is a refusal."""
+    try:
+        yield
+    except Refused:
+        raise
+    except Exception as error:
+        log.exception("the guard failed, and refuses")
+        raise Unavailable("the guard failed, and refuses", code="guard_failed") from error
+
+
+def _redact(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers and flags as they are, the beginning of strings, of the rest the kind."""
+    return {
+        name[:64]: value if isinstance(value, (int, float, bool)) else value[:100] if isinstance(value, str) else "..."
+        for name, value in list(arguments.items())[:64]
+    }

@@ -1,0 +1,227 @@
+"""The guard's two conversations with the server, each in a thread of its own, so that they serve any kind of program.
+
+listen   GET /feed/v1/stream, for ever; reconnects, resuming where it was unless the feed was broken
+tell     POST /feed/v1/applied as soon as a fact is in force, POST /feed/v1/report soon after it was decided
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import msgspec
+
+from ostiary import client
+from ostiary.core import canonical
+from ostiary.core.errors import Malformed, Refused, Unavailable
+from ostiary.core.feed import MAX_LINE_BYTES, SCOPE
+from ostiary.core.jose import JwkSet, b64u
+from ostiary.core.report import MAX_RECORDS
+from ostiary.guard.feed import Feed
+from ostiary.guard.spool import Spool, left_behind
+from ostiary.keys import Credential
+
+log = logging.getLogger("ostiary.guard")
+
+CONNECT_S = 5.0
+FIRST_RETRY_S, LAST_RETRY_S = 0.05, 2.0
+LINGER_S = 0.05
+"""How long a record waits for others, and a call for its outcome, so that one report takes both."""
+REPORT_BYTES = 512 << 10
+SWEEP_S = 60.0
+"""How often we look for what other guards have left behind."""
+FAREWELL_S = 2.0
+
+Failures = (Refused, httpx2.HTTPError, OSError)
+
+
+class Link:
+    def __init__(
+        self,
+        credential: Credential,
+        *,
+        url: str | None,
+        feed: Feed,
+        spool: Spool,
+        spool_dir: Path,
+        now: Callable[[], int],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self._credential, self._url = credential, (url or credential.issuer).rstrip("/")
+        self._feed, self._spools, self._spool_dir = feed, [spool], spool_dir
+        self._now, self._random = now, random
+        self._closing, self._wake = threading.Event(), threading.Event()
+        self.is_current = threading.Event()
+        """set once a snapshot was heard"""
+        self.trouble = "not connected yet"
+        """what went wrong last; empty while the stream runs"""
+        self._applied: tuple[str, int] | None = None
+        self._is_reporting = False
+        self._response: httpx2.Response | None = None
+        self._threads = [
+            threading.Thread(target=target, name=f"ostiary-{target.__name__.strip('_')}", daemon=True)
+            for target in (self._listen, self._tell)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Report what is left, for a moment, then end both conversations."""
+        self._closing.set()
+        self._wake.set()
+        if (response := self._response) is not None:
+            _hang_up(response)
+        for thread in self._threads:
+            thread.join(FAREWELL_S)
+
+    def note(self) -> None:
+        """There is a new record."""
+        if not self._is_reporting:
+            self._is_reporting = True
+            self._wake.set()
+
+    def _connect(self) -> tuple[client.Client, httpx2.Client, client.Auth, str]:
+        """A conversation's own client, with a token for the feed. Raises Failures."""
+        known = client.Client(self._credential, url=self._url, now=self._now, random=self._random)
+        timeout = httpx2.Timeout(CONNECT_S, read=self._feed.max_age / 1e6)
+        http = httpx2.Client(timeout=timeout)
+        try:
+            issuer = client.run(http, known.discover()).issuer
+        except BaseException:
+            http.close()
+            raise
+        return known, http, client.Auth(known, client.Target(f"{issuer}/feed/v1", SCOPE)), issuer
+
+    def _listen(self) -> None:
+        pause = FIRST_RETRY_S
+        while not self._closing.is_set():
+            try:
+                _, http, auth, issuer = self._connect()
+                with http:
+                    while not self._closing.is_set():
+                        self._follow(http, auth, issuer)
+                        pause = FIRST_RETRY_S
+            except Failures as error:
+                self.trouble = str(error) or type(error).__name__
+                if not self._closing.is_set():
+                    log.warning("the feed is interrupted: %s", self.trouble)
+            self._closing.wait(pause)
+            pause = min(2 * pause, LAST_RETRY_S)
+
+    def _follow(self, http: httpx2.Client, auth: client.Auth, issuer: str) -> None:
+        """One stream from beginning to end."""
+        stream = b64u(self._random(16))
+        self._feed.begin(stream, issuer=issuer, keys=self._feed_keys(http))
+        query = {"stream": stream} | ({} if self._feed.seq is None else {"after": str(self._feed.seq)})
+        with http.stream("GET", f"{self._url}/feed/v1/stream", params=query, auth=auth) as response:
+            if response.status_code != 200:
+                response.read()
+                raise Unavailable(f"the feed answers {response.status_code}: {response.text[:200]}")
+            self._response = response
+            for line in _lines(response.iter_bytes()):
+                if self._closing.is_set():
+                    return
+                message = self._feed.accept(line)
+                if message.facts:
+                    self._applied = (stream, message.seq)
+                    self._wake.set()
+                self.trouble = ""
+                self.is_current.set()
+        raise Unavailable("the server ended the stream")
+
+    def _feed_keys(self, http: httpx2.Client) -> JwkSet:
+        """What signs the feed: asked for once, at the issuer's own URL; after that the feed itself tells of changes."""
+        if self._feed.feed_keys.keys and self._feed.seq is not None:
+            return self._feed.feed_keys
+        response = http.get(f"{self._url}/feed/v1/jwks")
+        if response.status_code != 200:
+            raise Unavailable(f"the keys of the feed are not to be had: {response.status_code}")
+        return JwkSet.parse(canonical.parse(response.content))
+
+    def _tell(self) -> None:
+        pause = FIRST_RETRY_S
+        while True:
+            try:
+                _, http, auth, _ = self._connect()
+                with http:
+                    pause = FIRST_RETRY_S
+                    if self._converse(http, auth):
+                        return
+            except Failures as error:
+                if not self._closing.is_set():
+                    log.warning("cannot report: %s", error)
+            if self._closing.wait(pause):
+                return
+            pause = min(2 * pause, LAST_RETRY_S)
+
+    def _converse(self, http: httpx2.Client, auth: client.Auth) -> bool:
+        """Tell what there is to tell, until the guard closes. Raises Failures."""
+        self._sweep()
+        self._report(http, auth)
+        while not self._closing.is_set():
+            if not self._wake.wait(SWEEP_S):
+                self._sweep()
+            self._wake.clear()
+            self._acknowledge(http, auth)
+            if self._is_reporting:
+                if not self._closing.is_set():
+                    self._wake.wait(LINGER_S)
+                    self._acknowledge(http, auth)
+                self._is_reporting = False
+                self._report(http, auth)
+        self._report(http, auth)
+        return True
+
+    def _acknowledge(self, http: httpx2.Client, auth: client.Auth) -> None:
+        applied, self._applied = self._applied, None
+        if applied is not None:
+            self._post(http, auth, "applied", {"stream": applied[0], "seq": applied[1]})
+
+    def _report(self, http: httpx2.Client, auth: client.Auth) -> None:
+        for spool in list(self._spools):
+            while (batch := spool.batch(count=MAX_RECORDS, size=REPORT_BYTES)).records:
+                self._post(http, auth, "report", {"spool": spool.id, "first": batch.first, "records": batch.records})
+                spool.taken(batch.mark)
+            if spool is not self._spools[0]:
+                spool.close()
+                self._spools.remove(spool)
+
+    def _sweep(self) -> None:
+        self._spools += left_behind(self._spool_dir)
+
+    def _post(self, http: httpx2.Client, auth: client.Auth, path: str, body: object) -> None:
+        headers = {"content-type": "application/json"}
+        content = msgspec.json.encode(body)
+        response = http.post(f"{self._url}/feed/v1/{path}", content=content, headers=headers, auth=auth)
+        if response.status_code != 200:
+            raise Unavailable(f"/feed/v1/{path} answers {response.status_code}: {response.text[:200]}")
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Complete lines. Raises Malformed for one that never ends."""
+    held = bytearray()
+    for chunk in chunks:
+        if b"\n" not in chunk:
+            held += chunk
+            if len(held) > MAX_LINE_BYTES:
+                raise Malformed("a line of the feed is too long")
+            continue
+        *whole, rest = (bytes(held) + chunk).split(b"\n")
+        yield from whole
+        held = bytearray(rest)
+
+
+def _hang_up(response: httpx2.Response) -> None:
+    """End a stream that another thread is reading."""
+    stream = response.extensions.get("network_stream")
+    sock = stream.get_extra_info("socket") if stream is not None else None
+    if sock is not None:
+        try:
+            sock.shutdown(2)
+        except OSError as error:  # it has ended by itself
+            log.debug("hanging up: %s", error)

@@ -1,0 +1,71 @@
+"""Proofs at a guard: DPoP (RFC 9449 sections 4.3 and 9) with nonces of ours, each proof once.
+
+The secret of the nonces is as old as the guard, so a proof made for another guard, or for an earlier life of this one,
+carries a nonce that is not ours. That is why the memory of what was used need not survive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+
+from ostiary.core import dpop
+from ostiary.core.errors import Unavailable
+
+NONCE_LIFETIME_US = 300_000_000
+MAX_REMEMBERED = 1_000_000
+"""Beyond that many proofs in two minutes, the guard refuses."""
+
+
+class NonceNeeded(dpop.UseNonce):
+    """Carries the nonce to use."""
+
+    def __init__(self, nonce: str) -> None:
+        super().__init__("the DPoP proof needs a nonce of this server", hint="send the proof again with `DPoP-Nonce`")
+        self.nonce = nonce
+
+
+class Proofs:
+    """Not for two threads at once."""
+
+    def __init__(self, *, secret: bytes, now: Callable[[], int], limit: int = MAX_REMEMBERED) -> None:
+        self._secret, self._now, self._limit = secret, now, limit
+        self._used: dict[bytes, int] = {}
+
+    def nonce(self) -> str:
+        return dpop.make_nonce(self._secret, b"rs", self._now())
+
+    def check(
+        self, unverified_proof: str, *, method: str, uri: str, access_token: str, jkt: str
+    ) -> tuple[dpop.Proof, str | None]:
+        """The proof, used up; and the next nonce, where the last one is half gone.
+
+        Raises NonceNeeded, InvalidProof, Unavailable.
+        """
+        now = self._now()
+        nonce: str | None = None
+
+        def is_fresh(given: str | None) -> bool:
+            nonlocal nonce
+            nonce = given
+            return dpop.is_fresh_nonce(self._secret, b"rs", given, now, NONCE_LIFETIME_US)
+
+        try:
+            proof = dpop.check_proof(
+                unverified_proof, method=method, uri=uri, now=now, nonces=is_fresh, access_token=access_token, jkt=jkt
+            )
+        except dpop.UseNonce:
+            raise NonceNeeded(self.nonce()) from None
+        self._use(sha256(f"{proof.jti}|{uri}".encode()).digest()[:16], until=proof.iat + dpop.WINDOW, now=now)
+        is_young = dpop.is_fresh_nonce(self._secret, b"rs", nonce, now, NONCE_LIFETIME_US // 2)
+        return proof, None if is_young else self.nonce()
+
+    def _use(self, digest: bytes, *, until: int, now: int) -> None:
+        used = self._used
+        if digest in used:
+            raise dpop.InvalidProof("the DPoP proof was used before", hint="make a new one for each request")
+        while used and used[oldest := next(iter(used))] < now:
+            del used[oldest]
+        if len(used) >= self._limit:
+            raise Unavailable("too many requests: no more proofs can be remembered", hint="try again in a minute")
+        used[digest] = until

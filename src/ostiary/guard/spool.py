@@ -1,0 +1,211 @@
+"""What a guard has decided and not yet reported: numbered records in files, written before the tool runs.
+
+    SPOOL_DIR/<id>/lock            held by the guard that writes here; free when it is gone, however it went
+    SPOOL_DIR/<id>/000000001.log   records as JSON lines, the name is the number of the first
+
+Each life of a guard is a spool of its own with a random id, so that a number never means two records. What a guard
+that was killed left behind, whichever guard comes next reports. A record is in the kernel's hands before `append`
+returns, so it survives the end of the process; power loss may take the last seconds. Numbers count up by one, so that the
+server sees what is missing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from ostiary.core.errors import Invalid, Unavailable
+
+SEGMENT_BYTES = 1 << 20
+DEFAULT_LIMIT = 256 << 20
+RESERVE = 1 << 20
+"""Kept free for the outcomes of calls that were let through."""
+MAX_RECORD_BYTES = 32 << 10
+
+Mark = tuple[int, int]
+"""A place in a spool: the number that its segment begins with, the offset there."""
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, object]).decode
+
+
+class SpoolFailed(Unavailable):
+    """A record cannot be kept, so the call must not happen."""
+
+    code = "spool_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records with the numbers `first`, `first` + 1, ..; `mark` is the place after them, for `taken`."""
+
+    first: int
+    records: list[dict[str, object]]
+    mark: Mark
+
+
+class Spool:
+    """A spool whose lock is ours; `append` may be called from any thread, the rest from one."""
+
+    def __init__(self, folder: Path, lock: int, *, limit: int) -> None:
+        self.id = folder.name
+        self._folder, self._lock, self._limit = folder, lock, limit
+        self._mutex = threading.Lock()
+        self._sizes = {int(path.stem): path.stat().st_size for path in sorted(folder.glob("*.log"))}
+        """bytes of each segment, in order"""
+        self._taken: Mark = (0, 0)
+        self._file = -1
+        self._next = 1
+        self._is_closed = False
+
+    @property
+    def used(self) -> int:
+        """Bytes on disk."""
+        return sum(self._sizes.values())
+
+    def append(self, record: msgspec.Struct | dict[str, object], *, is_outcome: bool = False) -> int:
+        """Keep a record, which has at least one member; its number. Raises SpoolFailed."""
+        body = _encode(record)
+        if len(body) > MAX_RECORD_BYTES:
+            raise SpoolFailed(f"a record has {len(body)} bytes", hint=f"at most {MAX_RECORD_BYTES}")
+        with self._mutex:
+            number = self._next
+            line = b'{"n":%d,%s\n' % (number, body[1:])
+            if self._is_closed:
+                raise SpoolFailed("the guard is closed")
+            if self.used + len(line) > self._limit - (0 if is_outcome else RESERVE):
+                raise SpoolFailed("the spool is full", hint="is the server running? it takes what waits here")
+            try:
+                self._write(line)
+            except OSError as error:
+                hint = f"see that there is room in {self._folder}"
+                raise SpoolFailed(f"the spool cannot be written: {error.strerror}", hint=hint) from None
+            self._next = number + 1
+            return number
+
+    def _write(self, line: bytes) -> None:
+        last = next(reversed(self._sizes), 0)
+        if self._file < 0 or self._sizes[last] >= SEGMENT_BYTES:
+            last = self._next
+            file = os.open(self._path(last), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            if self._file >= 0:
+                os.close(self._file)
+            self._file = file
+            self._sizes[last] = 0
+        if os.write(self._file, line) != len(line):
+            os.ftruncate(self._file, self._sizes[last])
+            raise OSError(0, "there was room for a part of a record only")
+        self._sizes[last] += len(line)
+
+    def batch(self, *, count: int, size: int) -> Batch:
+        """The oldest records that the server has not taken: at most so many, and so many bytes, but at least one.
+
+        A line that cannot be read is passed over, and the next one begins a batch: the server will note the gap.
+        """
+        first, records, mark = 0, list[dict[str, object]](), self._taken
+        for line, end in self._waiting():
+            number, record = _parse(line)
+            size -= len(line)
+            if records and (number != first + len(records) or len(records) == count or size < 0):
+                break
+            mark = end
+            if record is not None:
+                first = first or number
+                records.append(record)
+        return Batch(first, records, mark)
+
+    def _waiting(self) -> Iterator[tuple[bytes, Mark]]:
+        """Each line after what was taken, with the place after it. A torn line is none: it was never acted upon."""
+        with self._mutex:
+            segments = [first for first in self._sizes if first >= self._taken[0]]
+        for first in segments:
+            offset = self._taken[1] if first == self._taken[0] else 0
+            with self._path(first).open("rb") as file:
+                file.seek(offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    offset += len(line)
+                    yield line, (first, offset)
+
+    def taken(self, mark: Mark) -> None:
+        """The server has everything up to `mark`: files that are done with go."""
+        with self._mutex:
+            self._taken = mark
+            for first in [first for first in self._sizes if first < mark[0]]:
+                self._path(first).unlink(missing_ok=True)
+                del self._sizes[first]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the server has everything."""
+        with self._mutex:
+            return all((first, size) <= self._taken or size == 0 for first, size in self._sizes.items())
+
+    def close(self) -> None:
+        """Let go. What was not reported stays for whoever comes next; an empty spool is removed."""
+        is_empty = self.is_empty
+        with self._mutex:
+            self._is_closed = True
+            if self._file >= 0:
+                os.close(self._file)
+            if is_empty:
+                shutil.rmtree(self._folder, ignore_errors=True)  # another guard may be looking at it just now
+            os.close(self._lock)
+
+    def _path(self, first: int) -> Path:
+        return self._folder / f"{first:09d}.log"
+
+
+def new_spool(spool_dir: Path, *, random: Callable[[int], bytes], limit: int = DEFAULT_LIMIT) -> Spool:
+    """A fresh spool under `spool_dir`. Raises SpoolFailed, Invalid for a limit that leaves no room."""
+    if limit <= RESERVE:
+        raise Invalid(f"the spool must have more than {RESERVE} bytes")
+    name = random(16).hex()
+    hidden, folder = spool_dir / f".{name}", spool_dir / name  # found by others only once its lock is ours
+    try:
+        spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        hidden.mkdir(mode=0o700)
+        lock = _lock(hidden)
+        hidden.rename(folder)
+    except OSError as error:
+        raise SpoolFailed(f"cannot write in {spool_dir}: {error.strerror}", hint="name another spool_dir") from None
+    return Spool(folder, lock, limit=limit)
+
+
+def left_behind(spool_dir: Path, *, limit: int = DEFAULT_LIMIT) -> list[Spool]:
+    """The spools of guards that are gone; they are ours now, to report."""
+    found = []
+    for folder in sorted(path for path in spool_dir.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        with suppress(BlockingIOError, FileNotFoundError):  # its guard lives; or another one has just finished it
+            found.append(Spool(folder, _lock(folder), limit=limit))
+    return found
+
+
+def _lock(folder: Path) -> int:
+    """Raises BlockingIOError when another process, or another guard of this one, has it."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _parse(line: bytes) -> tuple[int, dict[str, object] | None]:
+    """Number and record of a line; (0, None) where it is damaged."""
+    try:
+        record = _decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return 0, None
+    number = record.pop("n", None)
+    return (number, record) if type(number) is int and number > 0 else (0, None)

@@ -1,0 +1,58 @@
+"""Credential files: one private JWK with whose it is (`client_id`) and where it counts (`issuer`), mode 0600."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from ostiary.core import canonical, jose
+from ostiary.core.errors import Conflict, Invalid, Malformed
+
+MAX_FILE_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """Who we are: an agent (`ag_..`) or a guard (the `rs_..` of its resource), at that issuer."""
+
+    key: jose.PrivateKey
+    client_id: str
+    issuer: str
+
+
+def save_key(path: Path | str, private_key: jose.PrivateKey, *, client_id: str, issuer: str) -> None:
+    """Write a credential file that nobody else can read. Raises Conflict if there is such a file already."""
+    text = msgspec.json.encode({**private_key.jwk(), "client_id": client_id, "issuer": issuer})
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise Conflict(f"{path} exists", hint="name another file; keys are never overwritten") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(text + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load_key(path: Path | str) -> Credential:
+    """Read a credential file. Raises Invalid for a file that is not there, is not one, or that others can read."""
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise Invalid(f"cannot read the credential {path}: {error.strerror}") from None
+    if mode & 0o077:
+        raise Invalid(f"the credential {path} can be read by others", hint=f"chmod 600 {path}")
+    try:
+        value = canonical.parse(text, max_bytes=MAX_FILE_BYTES)
+        key = jose.parse_private_jwk(value)
+    except (Malformed, Invalid) as error:
+        raise Invalid(f"{path} is no private JWK: {error.message}") from None
+    assert isinstance(value, dict)
+    client_id, issuer = value.get("client_id", ""), value.get("issuer", "")
+    if not isinstance(client_id, str) or not isinstance(issuer, str):
+        raise Invalid(f"`client_id` and `issuer` of {path} must be strings")
+    return Credential(key, client_id, issuer)
