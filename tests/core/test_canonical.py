@@ -57,11 +57,13 @@ def test_numbers_are_spelled_as_in_rfc_8785(bits: str, text: str) -> None:
 
 def test_members_are_sorted_as_in_rfc_8785_section_3_2_3() -> None:
     value = {"\u20ac": 1, "\r": 2, "\ufb33": 3, "1": 4, "\U0001f600": 5, "\x80": 6, "\u00f6": 7}
-    assert canonical.encode(value).decode() == '{"\\r":2,"1":4,"\x80":6,"\u00f6":7,"\u20ac":1,"\U0001f600":5,"\ufb33":3}'
+    assert (
+        canonical.encode(value).decode() == '{"\\r":2,"1":4,"\x80":6,"\u00f6":7,"\u20ac":1,"\U0001f600":5,"\ufb33":3}'
+    )
 
 
 def test_strings_are_escaped_as_in_rfc_8785_section_3_2_2() -> None:
-    value = "\u20ac$\x0f\nA'B\"\\\\\"/\x7f\x08\t\x0c\x1f"
+    value = '\u20ac$\x0f\nA\'B"\\\\"/\x7f\x08\t\x0c\x1f'
     assert canonical.encode(value).decode() == '"\u20ac$\\u000f\\nA\'B\\"\\\\\\\\\\"/\x7f\\b\\t\\f\\u001f"'
 
 
@@ -174,8 +176,8 @@ def test_members_that_differ_are_taken(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"{", b"NaN", b"-Infinity", b"1e999", b"1" * 5000, b"\xff", b'"\\ud800"', b"1 2", b"\xef\xbb\xbf1", b"'a'", b"01",
-     b"{a:1}", b"[1,]", b"/**/1", b'"\t"'],
+    [b"", b"{", b"NaN", b"-Infinity", b"1e999", b"1" * 5000, b"\xff", b'"\\ud800"', b"1 2", b"\xef\xbb\xbf1", b"'a'",
+     b"01", b"{a:1}", b"[1,]", b"/**/1", b'"\t"'],
 )  # fmt: skip
 def test_what_is_not_json_is_refused(text: bytes) -> None:
     with pytest.raises(Malformed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.core import jose
-from ostiary.core.errors import Malformed, Refused
+from ostiary.core.errors import Malformed
 from ostiary.core.jose import InvalidKey, InvalidToken, JwkSet, b64u, unb64u
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent.parent / "vectors" / "jose.json").read_text())
@@ -280,7 +281,14 @@ def test_a_set_is_rendered_and_parsed() -> None:
 
 
 def test_a_set_skips_what_it_cannot_use() -> None:
-    unusable = [{"kty": "oct", "k": "AAAA"}, {"kty": "AKP"}, {**EC, "crv": "P-521"}, {**EC, "use": "enc"}, 5, without(RSA, "n")]
+    unusable = [
+        {"kty": "oct", "k": "AAAA"},
+        {"kty": "AKP"},
+        {**EC, "crv": "P-521"},
+        {**EC, "use": "enc"},
+        5,
+        without(RSA, "n"),
+    ]
     assert [key.kid for key in JwkSet.parse({"keys": [*unusable, EC], "other": 1}).keys] == [EC["kid"]]
 
 
@@ -308,7 +316,25 @@ def test_base64url_gives_back_what_went_in(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["A", "AAAAA", "AA=", "AA==", "AB", "AAB", "A A", "AA\n", "\nAA", "+/AA", "AA.A", "é", "\ud800", "AA\0", "====", "="]
+    "text",
+    [
+        "A",
+        "AAAAA",
+        "AA=",
+        "AA==",
+        "AB",
+        "AAB",
+        "A A",
+        "AA\n",
+        "\nAA",
+        "+/AA",
+        "AA.A",
+        "é",
+        "\ud800",
+        "AA\0",
+        "====",
+        "=",
+    ],
 )
 def test_base64url_has_one_spelling(text: str) -> None:
     with pytest.raises(Malformed):
@@ -316,7 +342,12 @@ def test_base64url_has_one_spelling(text: str) -> None:
 
 
 json_scraps = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from([*EC.values(), *RSA.values()]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from([*EC.values(), *RSA.values()]),
     lambda inner: st.lists(inner, max_size=3),
     max_leaves=4,
 )
@@ -324,11 +355,11 @@ json_scraps = st.recursive(
 
 @given(
     st.sampled_from([EC, OKP, RSA, PRIVATE_EC, PRIVATE_OKP, PRIVATE_RSA]),
-    st.dictionaries(st.sampled_from(["kty", "crv", "x", "y", "n", "e", "d", "alg", "kid", "use", "key_ops", "p"]), json_scraps),
+    st.dictionaries(
+        st.sampled_from(["kty", "crv", "x", "y", "n", "e", "d", "alg", "kid", "use", "key_ops", "p"]), json_scraps
+    ),
 )
-def test_parsing_any_key_raises_nothing_but_refusals(jwk: dict[str, str], changes: dict[str, object]) -> None:
+def test_parsing_any_key_raises_nothing_but_invalid_key(jwk: dict[str, str], changes: dict[str, object]) -> None:
     for parse in (jose.parse_public_jwk, jose.parse_private_jwk, lambda jwk: JwkSet.parse({"keys": [jwk]})):
-        try:
+        with contextlib.suppress(InvalidKey):
             parse({**jwk, **changes})
-        except Refused as refusal:
-            assert refusal.code == "invalid_key"
