@@ -49,7 +49,7 @@ format: $(SETUP) ## put code into the one style
 	$(BIN)/ruff format
 
 .PHONY: bench
-bench: $(SETUP) ## measure; counts are enforced, times are reported
+bench: $(SETUP) ## measure; counts are enforced, times are reported (BENCH_ARGS=NAME ... for some)
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 .PHONY: mutants
