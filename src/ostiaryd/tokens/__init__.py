@@ -1,0 +1,1 @@
+"""Tokens: the OAuth 2.1 authorization server. Issue, introspect, revoke, metadata."""

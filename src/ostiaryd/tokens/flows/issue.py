@@ -1,0 +1,179 @@
+"""Issuing an access token: client credentials (RFC 6749 section 4.4), for a task, bound by DPoP (RFC 9449)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ostiary.core import dpop
+from ostiary.core.bounds import ToolDetail, render_details
+from ostiary.core.claims import ACCESS_TYP, AccessClaims, Actor, Confirmation, parse_scope, render_scope
+from ostiary.core.errors import Forbidden, NotFound
+from ostiary.core.jose import sign_jwt
+from ostiaryd.ground.config import Config
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.model import AgentId, Holding, HoldingId
+from ostiaryd.registry.store import holdings
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import State, Task, TaskId, standing_id, standing_task
+from ostiaryd.tokens import store
+from ostiaryd.tokens.model import (
+    KIND,
+    SECOND,
+    InvalidGrant,
+    InvalidTarget,
+    Target,
+    check_target,
+    lifetime,
+    narrow_details,
+    narrow_scopes,
+    resource_name,
+    sole_resource,
+)
+from ostiaryd.trust import flows as trust
+from ostiaryd.trust.flows import Client, Possession
+from ostiaryd.trust.model import ACR, AMR, Credentials
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """A token request, parsed and not yet believed."""
+
+    credentials: Credentials
+    unverified_proof: str | None
+    scope: str = ""
+    resource: str | None = None
+    task: str | None = None
+    details: tuple[ToolDetail, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A token, and what its holder is told about it."""
+
+    access_token: str = field(repr=False)
+    is_bound: bool
+    expires_in: int
+    scope: str
+    details: tuple[ToolDetail, ...]
+    next_nonce: str | None
+
+
+def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
+    """Issue a token.
+
+    1. The client proves itself, and that it has the key which the token will be bound to. 2. The task is its own, and
+    live. 3. Target, scopes and bounds are narrowed. 4. The token ends with whatever it rests on that ends first.
+    5. It is held, so that it dies with its agent, its task and its keys.
+
+    Raises InvalidClient, InvalidProof, NonceNeeded, InvalidGrant, InvalidTarget, InvalidScope, InvalidDetails.
+    """
+    client, possession = _authenticate(act, grant, config=config)
+    task = _own_task(act, client, grant.task)
+    asked = parse_scope(grant.scope)
+    target = _choose_target(act, grant.resource, asked or (client.scopes & task.scopes), config=config)
+    scope = narrow_scopes(asked, agent=client.scopes, task=task.scopes, target=target)
+    details = narrow_details(grant.details, task=task.bounds, target=target)
+    seconds = lifetime(now=act.now, longest=config.token_lifetime_s, ends=(client.ends, task.expires_at))
+    claims = AccessClaims(
+        iss=config.issuer,
+        sub=task.person or client.id,
+        client_id=client.id,
+        aud=target.uri,
+        iat=act.now // SECOND,
+        exp=act.now // SECOND + seconds,
+        jti=act.new_id("tok"),
+        scope=render_scope(scope),
+        task=task.task_id,
+        acr=ACR,
+        amr=AMR,
+        cnf=Confirmation(jkt=possession.jkt) if possession.jkt else None,
+        authorization_details=render_details(details),
+        act=Actor(sub=client.id) if task.person else None,
+        owner=client.owner,
+        segment=client.segment,
+        epoch=client.epoch,
+    )
+    _hold(act, claims, jkt=possession.jkt, client_jkt=client.jkt)
+    key = act.tx.keys.signer("token", config.token_alg)
+    return Issued(
+        access_token=sign_jwt(key, typ=ACCESS_TYP, claims=claims),
+        is_bound=claims.cnf is not None,
+        expires_in=seconds,
+        scope=claims.scope,
+        details=details,
+        next_nonce=possession.next_nonce,
+    )
+
+
+def _authenticate(act: Act, grant: Grant, *, config: Config) -> tuple[Client, Possession]:
+    """The client, and its key for this token; what proves both is spent together."""
+    client = trust.check_client(act, grant.credentials, issuer=config.issuer)
+    if grant.unverified_proof is None:
+        if not trust.is_bearer(act.tx, client.id):
+            raise dpop.InvalidProof("the DPoP proof is missing", hint="every token is bound to a key: send `DPoP`")
+        trust.spend(act, client.assertion)
+        return client, Possession()
+    possession = trust.check_possession(
+        grant.unverified_proof, method="POST", uri=f"{config.issuer}/token", now=act.now, keys=act.tx.keys,
+        config=config, purpose=b"as",
+    )  # fmt: skip
+    trust.spend(act, client.assertion, possession.spend)
+    return client, possession
+
+
+def _own_task(act: Act, client: Client, id: str | None) -> Task:
+    """The live task that the client names, or its standing task. Raises InvalidGrant."""
+    act.entry.task = id and id[:64]
+    if client.agent is None:
+        if id is not None:
+            raise InvalidGrant("the guard of a resource has no tasks")
+        return Task(
+            task_id=TaskId(""), agent=AgentId(client.id), person=None, purpose="", scopes=client.scopes, bounds=(),
+            state=State.LIVE, created_at=act.now, expires_at=None,
+        )  # fmt: skip
+    if id is None or id == standing_id(client.agent.agent_id):
+        return standing_task(client.agent)
+    try:
+        task = tasks.live(act.tx, id, now=act.now)
+    except NotFound:
+        raise InvalidGrant("there is no such task, or it is another agent's") from None
+    except Forbidden as error:
+        raise InvalidGrant(error.message, hint=error.hint) from None
+    if task.agent != client.id:
+        raise InvalidGrant("there is no such task, or it is another agent's")
+    return task
+
+
+def _choose_target(act: Act, uri: str | None, scopes: frozenset[str], *, config: Config) -> Target:
+    """The resource that is named, or the only one that the scopes belong to. Raises InvalidTarget."""
+    if uri is None:
+        name = sole_resource(scopes)
+        if (target := store.target_by_name(act.tx, name)) is None:
+            raise InvalidTarget(f"there is no resource `{name}`", hint="send `resource`")
+        return target
+    if (target := store.target_by_uri(act.tx, uri)) is not None:
+        return target
+    check_target(uri)
+    if config.resources == "registered":
+        raise InvalidTarget("there is no such resource", hint="`ostiary resource create` registers it")
+    if taken := store.registered(act.tx, sorted({resource_name(scope) for scope in scopes})):
+        raise InvalidTarget(f"scopes of `{taken[0]}` are for that resource", hint="ask for a token of its own")
+    return Target(uri)
+
+
+def _hold(act: Act, claims: AccessClaims, *, jkt: str | None, client_jkt: str) -> None:
+    """The agent was found active and the id is new in this act, so this goes straight to the table."""
+    holdings.insert(
+        act.tx,
+        Holding(
+            id=HoldingId(claims.jti), kind=KIND, agent=AgentId(claims.client_id), task=claims.task or None, jkt=jkt,
+            client_jkt=client_jkt, expires_at=claims.exp * SECOND,
+        ),
+    )  # fmt: skip
+    entry = act.entry
+    entry.task, entry.resource, entry.token = claims.task or None, claims.aud, claims.jti
+    entry.detail = {"scope": claims.scope, "seconds": claims.exp - claims.iat}
+    if claims.act is not None:
+        entry.person, entry.actors = claims.sub, [claims.client_id]
+    if jkt is not None and jkt != client_jkt:
+        entry.detail["bound_to"] = jkt

@@ -1,0 +1,114 @@
+"""What the server says of itself: RFC 8414, OpenID Connect Discovery 1.0, RFC 9728, and its keys (RFC 7517)."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from ostiary.core.errors import NotFound
+from ostiary.core.jose import ALGS
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.tokens.model import CLIENT_CREDENTIALS, UnsupportedResponseType
+
+_BRIEFLY = [(b"cache-control", b"public, max-age=300")]
+_METHODS = ["private_key_jwt"]
+_ALGS = sorted(ALGS)
+SCOPES = [ADMIN, READ]
+
+
+def server_metadata(config: Config) -> dict[str, Any]:
+    """RFC 8414 section 2.
+
+    `authorization_endpoint` is there though no grant uses it, and refuses: the readers of some clients (the MCP SDK's
+    among them) demand it. So is `code_challenge_methods_supported`.
+    """
+    issuer = config.issuer
+    return {
+        "issuer": issuer,
+        "authorization_endpoint": f"{issuer}/authorize",
+        "token_endpoint": f"{issuer}/token",
+        "jwks_uri": f"{issuer}/jwks",
+        "introspection_endpoint": f"{issuer}/introspect",
+        "revocation_endpoint": f"{issuer}/revoke",
+        "scopes_supported": SCOPES,
+        "response_types_supported": [],
+        "grant_types_supported": [CLIENT_CREDENTIALS],
+        **{
+            f"{endpoint}_endpoint_auth_{what}_supported": values
+            for endpoint in ("token", "introspection", "revocation")
+            for what, values in (("methods", _METHODS), ("signing_alg_values", _ALGS))
+        },
+        "code_challenge_methods_supported": ["S256"],
+        "authorization_details_types_supported": ["tool"],
+        "dpop_signing_alg_values_supported": _ALGS,
+        "protected_resources": [config.api],
+    }
+
+
+def openid_metadata(config: Config) -> dict[str, Any]:
+    """OpenID Connect Discovery 1.0 section 3: for clients that look nowhere else."""
+    return server_metadata(config) | {
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+    }
+
+
+def resource_metadata(config: Config) -> dict[str, Any]:
+    """RFC 9728 section 2, of our own API."""
+    return {
+        "resource": config.api,
+        "resource_name": "Ostiary",
+        "authorization_servers": [config.issuer],
+        "scopes_supported": SCOPES,
+        "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": _ALGS,
+        "dpop_bound_access_tokens_required": True,
+    }
+
+
+async def authorization_server(call: Call) -> Reply:
+    _check_suffix(call, urlsplit(call.world.config.issuer).path)
+    return reply(server_metadata(call.world.config), headers=_BRIEFLY)
+
+
+async def openid_configuration(call: Call) -> Reply:
+    _check_suffix(call, urlsplit(call.world.config.issuer).path)
+    return reply(openid_metadata(call.world.config), headers=_BRIEFLY)
+
+
+async def protected_resource(call: Call) -> Reply:
+    _check_suffix(call, urlsplit(call.world.config.api).path)
+    return reply(resource_metadata(call.world.config), headers=_BRIEFLY)
+
+
+async def jwks(call: Call) -> Reply:
+    """Every key that may still have signed a living token."""
+    keys = [key.jwk for key in call.world.keys.public("token").values()]
+    return reply({"keys": keys}, headers=_BRIEFLY)
+
+
+async def authorize(call: Call) -> Reply:
+    """There is nothing to authorize here yet: RFC 6749 section 4.1.2.1."""
+    raise UnsupportedResponseType("no response type is offered", hint=f"grant type {CLIENT_CREDENTIALS}")
+
+
+def _check_suffix(call: Call, path: str) -> None:
+    """The well-known path may end in the path of what it describes, or stand alone. Raises NotFound."""
+    suffix = call.params.get("path", "")
+    if suffix not in ("", path.removeprefix("/")):
+        raise NotFound("there is no such issuer or resource here")
+
+
+ROUTES = (
+    ("GET", "/jwks", jwks, ""),
+    ("GET", "/authorize", authorize, ""),
+    ("POST", "/authorize", authorize, ""),
+    ("GET", "/.well-known/oauth-authorization-server", authorization_server, ""),
+    ("GET", "/.well-known/oauth-authorization-server/{path:path}", authorization_server, ""),
+    ("GET", "/.well-known/openid-configuration", openid_configuration, ""),
+    ("GET", "/.well-known/openid-configuration/{path:path}", openid_configuration, ""),
+    ("GET", "/.well-known/oauth-protected-resource", protected_resource, ""),
+    ("GET", "/.well-known/oauth-protected-resource/{path:path}", protected_resource, ""),
+)

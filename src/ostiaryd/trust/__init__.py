@@ -1,0 +1,1 @@
+"""Trust: who is calling, how strongly it was proved, and that no proof is used twice."""

@@ -1,0 +1,154 @@
+"""Access to our own API: an access token of ours and a proof of its key (RFC 6750, RFC 9449 section 7).
+
+Signature and claims are checked offline; whether token and holder are alive takes two point reads. What a request shows
+is spent by `spend_access`: a writer's job without an entry, or part of the act that follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from ostiary.core import dpop, jose
+from ostiary.core.claims import ACCESS_TYP, AccessClaims, check_access, parse_access, scopes
+from ostiary.core.errors import Unauthenticated
+from ostiary.core.jose.jws import parse_claims
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ground.keyring import Keyring
+from ostiaryd.registry.model import Caller
+from ostiaryd.registry.store import agents, holdings, resources
+from ostiaryd.trust import store
+from ostiaryd.trust.flows.proofs import Possession, check_possession
+from ostiaryd.trust.model import AccessRefused, Spend
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a request shows of itself: nothing of it has been checked. `uri` is our own public one."""
+
+    method: str
+    uri: str
+    authorization: str | None
+    unverified_proof: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who calls; `proof` is still to be spent, `next_nonce` to be sent where there is one."""
+
+    caller: Caller
+    proof: Spend | None
+    next_nonce: str | None
+
+
+def verify_access(
+    request: Request, *, audience: str, reader: Reader, now: int, keys: Keyring, config: Config
+) -> Access:
+    """Who sent that request to the resource `audience`. Raises AccessRefused, InvalidProof, NonceNeeded, Malformed.
+
+    1. Scheme and token. 2. The token is ours, for this audience, in time. 3. It is bound to the proof's key, or its
+    client may do without. 4. Token and holder are alive.
+    """
+    scheme, unverified_token = _credentials(request.authorization)
+    claims = verify_token(unverified_token, keys=keys)
+    try:
+        check_access(claims, issuer=config.issuer, audience=audience, now=now)
+    except jose.InvalidToken as error:
+        raise AccessRefused(error.message) from None
+    possession = _check_binding(
+        request, scheme, unverified_token, claims, reader=reader, now=now, keys=keys, config=config
+    )
+    caller = live_caller(reader, claims, now=now)
+    return Access(caller, possession.spend, possession.next_nonce)
+
+
+def _check_binding(
+    request: Request,
+    scheme: str,
+    unverified_token: str,
+    claims: AccessClaims,
+    *,
+    reader: Reader,
+    now: int,
+    keys: Keyring,
+    config: Config,
+) -> Possession:
+    """Possession of the key that the token is bound to; of none for a client that may do without."""
+    jkt = bound_key(claims)
+    if jkt is None:
+        if scheme != "bearer" or not store.is_bearer(reader, claims.client_id):
+            raise AccessRefused("the token is bound to no key, and its client may not do without")
+        return Possession()
+    if scheme != "dpop":
+        raise AccessRefused("a token that is bound to a key is not a bearer token", hint="send it as DPoP")
+    if request.unverified_proof is None:
+        raise dpop.InvalidProof("the DPoP proof is missing", hint="send the header `DPoP`")
+    return check_possession(
+        request.unverified_proof, method=request.method, uri=request.uri, now=now, keys=keys, config=config,
+        purpose=b"rs", access_token=unverified_token, jkt=jkt,
+    )  # fmt: skip
+
+
+def spend_access(tx: Tx, proof: Spend) -> None:
+    """Use up the proof of a request. Raises InvalidProof when it was used before."""
+    if not store.spend(tx, proof):
+        raise dpop.InvalidProof("the DPoP proof was used before", hint="make a new one for each request")
+
+
+def verify_token(unverified_token: str, *, keys: Keyring) -> AccessClaims:
+    """The claims of a token that we signed; whether it is in time or alive is not said. Raises AccessRefused."""
+    try:
+        header = jose.parse_jws(unverified_token).header
+        key = keys.public("token").get(str(header.get("kid")))
+        if key is None:
+            raise AccessRefused("the token is not one of ours, or an old one")
+        return _verified(unverified_token, key)
+    except jose.InvalidToken as error:
+        raise AccessRefused(error.message) from None
+
+
+def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
+    """The holder of a token, both alive at that instant. Raises AccessRefused."""
+    held = holdings.get(reader, claims.jti)
+    if held is None or not held.is_live(now):
+        raise AccessRefused("the token has ended", hint="ask for another")
+    if claims.client_id.startswith("rs_"):
+        guard = resources.get(reader, claims.client_id)
+        if guard is None:
+            raise AccessRefused("the resource is no more")
+        return _caller(claims, kind="guard", name=guard.name, owner=None)
+    agent = agents.get(reader, claims.client_id)
+    if agent is None or not agent.is_active(now) or claims.epoch < agent.epoch:
+        raise AccessRefused("the agent is not active, or was stopped since", hint="its owner knows why")
+    return _caller(claims, kind="agent", name=agent.name, owner=agent.owner)
+
+
+def _credentials(authorization: str | None) -> tuple[str, str]:
+    """Scheme in lower case, and token."""
+    if authorization is None:
+        raise Unauthenticated("who is calling?", hint="send an access token and a DPoP proof")
+    scheme, _, unverified_token = authorization.partition(" ")
+    if scheme.lower() not in ("dpop", "bearer"):
+        raise Unauthenticated("the Authorization header is of another scheme than DPoP", hint="send an access token")
+    return scheme.lower(), unverified_token.strip(" ")
+
+
+def bound_key(claims: AccessClaims) -> str | None:
+    """The thumbprint of the key that the token is bound to."""
+    return None if claims.cnf is None else claims.cnf.jkt
+
+
+@lru_cache(maxsize=4096)
+def _verified(unverified_token: str, key: jose.PublicKey) -> AccessClaims:
+    """The claims of a token that this key signed: whatever time it is, that stays true."""
+    jws = jose.verify_jws(unverified_token, key_for=lambda _: key, typ=(ACCESS_TYP,))
+    return parse_access(parse_claims(jws.payload))
+
+
+def _caller(claims: AccessClaims, *, kind: Literal["agent", "guard"], name: str, owner: str | None) -> Caller:
+    return Caller(
+        kind=kind, id=claims.client_id, name=name, owner=owner, scopes=scopes(claims),
+        jkt=bound_key(claims), task=claims.task or None, token=claims.jti,
+    )  # fmt: skip

@@ -1,0 +1,108 @@
+"""Client authentication at the authorization server: private_key_jwt (RFC 7523 as rfc7523bis updates it)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ostiary.core import feed, jose
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.model import Agent, Resource, State
+from ostiaryd.registry.store import agents, resources
+from ostiaryd.trust import store
+from ostiaryd.trust.flows.proofs import spend
+from ostiaryd.trust.model import (
+    Credentials,
+    InvalidClient,
+    Spend,
+    check_assertion,
+    parse_assertion,
+    public_key,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """Who has proved itself with the key `jkt`: an agent, or the guard of a resource (`agent` is None).
+
+    `ends` is when the client or its key ends, whichever comes first, in microseconds; `assertion` is still to be spent.
+    """
+
+    id: str
+    agent: Agent | None
+    owner: str
+    segment: str
+    scopes: frozenset[str]
+    epoch: int
+    jkt: str
+    ends: int | None
+    assertion: Spend
+
+
+def authenticate_client(act: Act, credentials: Credentials, *, issuer: str) -> Client:
+    """Who sent a form, the assertion used up. Raises InvalidClient."""
+    client = check_client(act, credentials, issuer=issuer)
+    spend(act, client.assertion)
+    return client
+
+
+def check_client(act: Act, credentials: Credentials, *, issuer: str) -> Client:
+    """Who sent a form; the caller still has to `spend` the assertion. Raises InvalidClient.
+
+    1. The assertion takes apart. 2. Its claims hold. 3. The client is known by that key. 4. The key signed it.
+    5. The client may act. Only who holds the key gets past 4, and so learns how the client stands.
+    """
+    unverified_jws = parse_assertion(credentials)
+    assertion = check_assertion(unverified_jws, client_id=credentials.client_id, issuer=issuer, now=act.now)
+    act.entry.object = assertion.client_id[:64]  # claimed, not proved: `agent` is set where it is
+    agent = agents.get(act.tx, assertion.client_id) if assertion.client_id.startswith("ag_") else None
+    guard = resources.get(act.tx, assertion.client_id) if assertion.client_id.startswith("rs_") else None
+    key, key_ends = _choose_key(unverified_jws.header, _keys(act, agent, guard))
+    try:
+        key.verify(unverified_jws.signature, unverified_jws.signing_input)
+    except jose.InvalidToken as error:
+        raise InvalidClient(f"the client assertion: {error.message}") from None
+    act.entry.agent, act.entry.object, act.entry.key = assertion.client_id, None, key.thumbprint
+    if guard is not None:
+        return Client(
+            id=guard.resource_id, agent=None, owner="", segment=guard.segment, scopes=frozenset({feed.SCOPE}), epoch=0,
+            jkt=key.thumbprint, ends=None, assertion=assertion.spend,
+        )  # fmt: skip
+    assert agent is not None  # it has a key
+    act.entry.owner = agent.owner
+    _check_active(agent, now=act.now)
+    return Client(
+        id=agent.agent_id, agent=agent, owner=agent.owner, segment=agent.segment, scopes=agent.scopes,
+        epoch=agent.epoch, jkt=key.thumbprint, ends=_first(key_ends, agent.expires_at), assertion=assertion.spend,
+    )  # fmt: skip
+
+
+_Keys = list[tuple[jose.PublicKey, int | None]]
+
+
+def _keys(act: Act, agent: Agent | None, guard: Resource | None) -> _Keys:
+    """The keys that are good now, each with its end."""
+    if agent is not None:
+        return [(public_key(jwk), ends) for jwk, ends in store.agent_keys(act.tx, agent.agent_id, now=act.now)]
+    return [] if guard is None or guard.jwk is None else [(jose.parse_public_jwk(guard.jwk), None)]
+
+
+def _choose_key(header: jose.Header, keys: _Keys) -> tuple[jose.PublicKey, int | None]:
+    """The key that the header names, or the only one where it names none; the algorithm is the key's own."""
+    kid = header.get("kid")
+    named = [found for found in keys if kid in (None, found[0].kid, found[0].thumbprint)]
+    if len(named) != 1:
+        hint = "name the key in `kid`" if named else "is the key registered, and has it not ended?"
+        raise InvalidClient("there is no such client, or not with that key", hint=hint)
+    if not named[0][0].accepts(header["alg"]):
+        raise InvalidClient(f"the key of the client is for {named[0][0].alg}, the assertion says something else")
+    return named[0]
+
+
+def _check_active(agent: Agent, *, now: int) -> None:
+    if not agent.is_active(now):
+        state = agent.state if agent.state is not State.ACTIVE else "expired"
+        raise InvalidClient(f"the agent is {state}", hint="its owner or an administrator knows why")
+
+
+def _first(*ends: int | None) -> int | None:
+    return min((end for end in ends if end is not None), default=None)

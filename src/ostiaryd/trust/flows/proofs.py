@@ -1,0 +1,70 @@
+"""DPoP proofs at the authorization server (RFC 9449 section 5 and 8), and that nothing is used twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ostiary.core import dpop
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.keyring import Keyring
+from ostiaryd.ledger.flows import Act
+from ostiaryd.trust import store
+from ostiaryd.trust.model import InvalidClient, NonceNeeded, Spend, spend_of
+
+SECOND = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Possession:
+    """A key that was shown to be there: its thumbprint, the proof to spend, and the nonce to use from now on,
+    where half of the last one's life is over. All None for who need not show one.
+    """
+
+    jkt: str | None = None
+    spend: Spend | None = None
+    next_nonce: str | None = None
+
+
+def check_possession(
+    unverified_proof: str,
+    *,
+    method: str,
+    uri: str,
+    now: int,
+    keys: Keyring,
+    config: Config,
+    purpose: dpop.Purpose,
+    access_token: str | None = None,
+    jkt: str | None = None,
+) -> Possession:
+    """Check everything about a proof but that it is new: `spend` does that. Raises InvalidProof, NonceNeeded."""
+    secret, lifetime = keys.secret("nonce"), config.nonce_lifetime_s * SECOND
+    is_aging = True
+
+    def is_fresh(nonce: str | None) -> bool:
+        nonlocal is_aging
+        if nonce is None and config.dpop_nonce == "offered":
+            return True
+        is_aging = not dpop.is_fresh_nonce(secret, purpose, nonce, now, lifetime // 2)
+        return not is_aging or dpop.is_fresh_nonce(secret, purpose, nonce, now, lifetime)
+
+    try:
+        proof = dpop.check_proof(
+            unverified_proof, method=method, uri=uri, now=now, nonces=is_fresh, access_token=access_token, jkt=jkt
+        )
+    except dpop.UseNonce:
+        raise NonceNeeded(dpop.make_nonce(secret, purpose, now)) from None
+    next_nonce = dpop.make_nonce(secret, purpose, now) if is_aging else None
+    return Possession(proof.jkt, spend_of(proof, uri=uri), next_nonce)
+
+
+def spend(act: Act, assertion: Spend, proof: Spend | None = None) -> None:
+    """Use up what authenticated a request. Raises InvalidClient, InvalidProof for what was used before."""
+    if proof is None:
+        is_new, proof_is_new = store.spend(act.tx, assertion), True
+    else:
+        is_new, proof_is_new = store.spend_two(act.tx, assertion, proof)
+    if not is_new:
+        raise InvalidClient("the client assertion was used before", hint="make a new one, with a new `jti`")
+    if not proof_is_new:
+        raise dpop.InvalidProof("the DPoP proof was used before", hint="make a new one for each request")

@@ -1,0 +1,132 @@
+"""What makes a proof of identity good: client assertions (RFC 7523 as rfc7523bis updates it), and what they are worth.
+
+Stricter than the drafts: `iat` and `jti` are required, an assertion lives at most five minutes, and each is used once.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import sha256
+from typing import NamedTuple
+
+from ostiary.core import canonical, dpop, jose
+from ostiary.core.errors import Unauthenticated
+from ostiary.core.jose.jws import parse_claims
+
+SECOND = 1_000_000
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+ASSERTION_TYP = "client-authentication+jwt"
+MAX_ASSERTION_BYTES = 8 << 10
+MAX_JTI = 256
+LONGEST_ASSERTION = 300 * SECOND
+AHEAD = 5 * SECOND
+"""How far the clock of a client may be ahead of ours."""
+ACR = "urn:ostiary:acr:key"
+"""One factor: the client holds a private key that was registered for it."""
+AMR = ["pop", "swk"]
+"""RFC 8176: possession was proved, of a key in software."""
+
+
+class InvalidClient(Unauthenticated):
+    """RFC 6749 section 5.2. `scheme` is what the client tried in the Authorization header, if it did."""
+
+    code = "invalid_client"
+
+    def __init__(self, message: str, *, hint: str = "", scheme: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.scheme = scheme
+
+
+class NonceNeeded(dpop.UseNonce):
+    """`use_dpop_nonce`, with the nonce to use."""
+
+    def __init__(self, nonce: str) -> None:
+        super().__init__("the DPoP proof needs a fresh nonce of ours", hint="send the proof again with the nonce given")
+        self.nonce = nonce
+
+
+class AccessRefused(Unauthenticated):
+    """RFC 6750 section 3.1: a token that is none, or no more, or not for this."""
+
+    code = "invalid_token"
+
+
+class Credentials(NamedTuple):
+    """What a form brought to authenticate its client with; nothing of it has been checked."""
+
+    unverified_assertion: str | None
+    assertion_type: str | None = ASSERTION_TYPE
+    client_id: str | None = None
+
+
+class Spend(NamedTuple):
+    """A proof that may be used once: by what it is remembered, and the first instant at which it is refused anyway."""
+
+    digest: bytes
+    until: int
+
+
+class Assertion(NamedTuple):
+    """A client assertion that holds, if its signature does."""
+
+    client_id: str
+    spend: Spend
+
+
+def parse_assertion(credentials: Credentials) -> jose.Jws:
+    """Take the assertion of a form apart; it has proved nothing yet. Raises InvalidClient."""
+    if credentials.unverified_assertion is None:
+        raise InvalidClient("the client did not authenticate", hint="send `client_assertion` (private_key_jwt)")
+    if credentials.assertion_type != ASSERTION_TYPE:
+        raise InvalidClient("`client_assertion_type` is not one that we take", hint=ASSERTION_TYPE)
+    try:
+        unverified_jws = jose.parse_jws(credentials.unverified_assertion, max_bytes=MAX_ASSERTION_BYTES)
+    except jose.InvalidToken as error:
+        raise InvalidClient(f"the client assertion: {error.message}") from None
+    if "typ" in unverified_jws.header and jose.media_type(unverified_jws.header) != ASSERTION_TYP:
+        raise InvalidClient(f"the client assertion is not of type {ASSERTION_TYP}", hint="or leave `typ` out")
+    return unverified_jws
+
+
+def check_assertion(unverified_jws: jose.Jws, *, client_id: str | None, issuer: str, now: int) -> Assertion:
+    """Everything but signature and replay; `now` in microseconds. Raises InvalidClient.
+
+    The sole audience is the issuer identifier, as a string or as a list of one (rfc7523bis section 4).
+    """
+    try:
+        claims = parse_claims(unverified_jws.payload)
+        begins, ends = jose.numeric_date(claims, "iat"), jose.numeric_date(claims, "exp")
+        valid_from = jose.numeric_date(claims, "nbf") if "nbf" in claims else begins
+    except jose.InvalidToken as error:
+        raise InvalidClient(f"the client assertion: {error.message}") from None
+    subject, jti = claims.get("sub"), claims.get("jti")
+    if not isinstance(subject, str) or claims.get("iss") != subject:
+        raise InvalidClient("`iss` and `sub` of the client assertion are not the client id both")
+    if client_id is not None and client_id != subject:
+        raise InvalidClient("`client_id` is not the client of the assertion")
+    if claims.get("aud") not in (issuer, [issuer]):
+        raise InvalidClient("the client assertion is not for this issuer alone", hint=f"`aud` must be {issuer}")
+    if not isinstance(jti, str) or not 0 < len(jti) <= MAX_JTI:
+        raise InvalidClient(f"`jti` of the client assertion is not a string of 1 to {MAX_JTI} characters")
+    if not begins < ends <= begins + LONGEST_ASSERTION:
+        raise InvalidClient("the client assertion must live for more than 0 and at most 300 seconds")
+    if now >= ends:
+        raise InvalidClient("the client assertion has expired", hint="is the clock right?")
+    if max(begins, valid_from) > now + AHEAD:
+        raise InvalidClient("the client assertion is not valid yet", hint="is the clock right?")
+    return Assertion(subject, Spend(_digest("assertion", subject, jti), ends))
+
+
+def spend_of(proof: dpop.Proof, *, uri: str) -> Spend:
+    """By what a DPoP proof is remembered: its `jti` at that target (RFC 9449 section 11.1)."""
+    return Spend(_digest("proof", uri, proof.jti), proof.iat + dpop.WINDOW + 1)
+
+
+@lru_cache(maxsize=4096)
+def public_key(jwk: str) -> jose.PublicKey:
+    """A registered key from its JSON, parsed once: loading a point costs more than the rest of reading it."""
+    return jose.parse_public_jwk(canonical.parse(jwk))
+
+
+def _digest(kind: str, *parts: str) -> bytes:
+    return sha256(canonical.encode([kind, *parts])).digest()

@@ -1,0 +1,88 @@
+"""What trust remembers: proofs that were used, join tokens, and which clients may do without a bound token."""
+
+from __future__ import annotations
+
+from ostiaryd.ground.database import Reader, Tx, sql
+from ostiaryd.trust.model import Spend
+
+_SPEND = sql("insert into replay (digest, until) values (:digest, :until) on conflict do nothing returning digest")
+_SPEND_TWO = sql(
+    """insert into replay (digest, until) values (:first, :first_until), (:second, :second_until)
+       on conflict do nothing returning digest"""
+)
+_PRUNE = sql(
+    """delete from replay where digest in
+       (select digest from replay where until <= :now order by until limit :count)"""
+)
+_AGENT_KEYS = sql(
+    """select jwk, not_after from agent_key
+       where agent = :agent and revoked_at is null and (not_after is null or not_after > :now)"""
+)
+_ADD_JOIN = sql(
+    """insert into join_token (digest, agent, created_at, expires_at)
+       values (:digest, :agent, :created_at, :expires_at)"""
+)
+_USE_JOIN = sql(
+    """update join_token set used_at = :now
+       where digest = :digest and used_at is null and expires_at > :now returning agent"""
+)
+_DROP_JOIN = sql("delete from join_token where agent = :agent and used_at is null")
+_PRUNE_JOIN = sql("delete from join_token where expires_at <= :before")
+_IS_BEARER = sql("select since from bearer_client where agent = :agent")
+_ADD_BEARER = sql("insert into bearer_client (agent, since) values (:agent, :since) on conflict (agent) do nothing")
+_DROP_BEARER = sql("delete from bearer_client where agent = :agent")
+
+
+def spend(tx: Tx, one: Spend) -> bool:
+    """Remember a proof; False when it was remembered already."""
+    return tx.one(_SPEND, digest=one.digest, until=one.until) is not None
+
+
+def spend_two(tx: Tx, first: Spend, second: Spend) -> tuple[bool, bool]:
+    """The same for two proofs of one request, in one statement."""
+    rows = tx.all(
+        _SPEND_TWO, first=first.digest, first_until=first.until, second=second.digest, second_until=second.until
+    )
+    fresh = {bytes(digest) for (digest,) in rows}
+    return first.digest in fresh, second.digest in fresh
+
+
+def agent_keys(reader: Reader, agent: str, *, now: int) -> list[tuple[str, int | None]]:
+    """The keys with which an agent can authenticate at that instant: (JWK as JSON, end)."""
+    return [(jwk, ends) for jwk, ends in reader.all(_AGENT_KEYS, agent=agent, now=now)]
+
+
+def prune_replay(tx: Tx, *, now: int, count: int) -> int:
+    """Forget at most `count` proofs that are past their time; how many."""
+    return tx.run(_PRUNE, now=now, count=count)
+
+
+def add_join_token(tx: Tx, digest: bytes, *, agent: str, expires_at: int) -> None:
+    tx.run(_ADD_JOIN, digest=digest, agent=agent, created_at=tx.now, expires_at=expires_at)
+
+
+def use_join_token(tx: Tx, digest: bytes) -> str | None:
+    """The agent of a token that is fresh and unused, and is used by this; None otherwise."""
+    row = tx.one(_USE_JOIN, digest=digest, now=tx.now)
+    return None if row is None else str(row[0])
+
+
+def drop_join_tokens(tx: Tx, agent: str) -> int:
+    """Forget what was not used; how many."""
+    return tx.run(_DROP_JOIN, agent=agent)
+
+
+def prune_join_tokens(tx: Tx, *, before: int) -> int:
+    return tx.run(_PRUNE_JOIN, before=before)
+
+
+def is_bearer(reader: Reader, agent: str) -> bool:
+    """Whether this client may hold tokens that are not bound to a key."""
+    return reader.one(_IS_BEARER, agent=agent) is not None
+
+
+def set_bearer(tx: Tx, agent: str, allowed: bool) -> bool:
+    """Switch; whether that changed anything."""
+    if allowed:
+        return tx.run(_ADD_BEARER, agent=agent, since=tx.now) == 1
+    return tx.run(_DROP_BEARER, agent=agent) == 1
