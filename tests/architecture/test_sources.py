@@ -15,7 +15,6 @@ LONGER: dict[str, str] = {}
 """Path: why it is one file all the same."""
 COMPOSED = {
     "src/ostiaryd/ledger/store.py:_search": "conditions from a closed table, chosen by their names",
-    "src/ostiaryd/registry/store/holdings.py:_end": "called at import, once for each root",
 }
 """Function that composes a statement: why it is safe."""
 _SQL = re.compile(
