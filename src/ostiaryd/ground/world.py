@@ -6,7 +6,8 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,6 +17,8 @@ from ostiaryd.ground.database import Database, Tx, sql
 from ostiaryd.ground.keyring import Keyring, create_keys, load_root_key
 from ostiaryd.ground.migrate import migrate
 from ostiaryd.ground.writer import Writer
+
+T = TypeVar("T")
 
 _GET = sql("select value from setting where name = :name")
 _PUT = sql("insert into setting (name, value) values (:name, :value)")
@@ -35,6 +38,14 @@ class World:
     db: Database
     keys: Keyring
     writer: Writer
+    _rooms: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def keep(self, make: Callable[[World], T]) -> T:
+        """What a room keeps in memory for this world: made when it is first asked for. Call on the event loop."""
+        if make not in self._rooms:
+            self._rooms[make] = make(self)
+        kept: T = self._rooms[make]
+        return kept
 
 
 @asynccontextmanager

@@ -22,12 +22,14 @@ T = TypeVar("T")
 class Act:
     """What a flow gets: the transaction, its instant, and the entry to fill."""
 
-    __slots__ = ("entry", "now", "tx")
+    __slots__ = ("entry", "now", "told", "tx")
 
     def __init__(self, tx: Tx, entry: Entry) -> None:
         self.tx = tx
         self.now = tx.now
         self.entry = entry
+        self.told: list[Entry] = []
+        """entries about what happened elsewhere, as somebody reports it; they stand if the act does"""
 
     def new_id(self, prefix: str) -> str:
         return new_id(prefix, now=self.now, random=self.tx.random)
@@ -43,19 +45,23 @@ def recorded(action: str, flow: Callable[[Act], T], *, request: str | None = Non
 
     def job(tx: Tx) -> T | Raised:
         entry = Entry(at=tx.now, action=action, request=request)
+        acting = Act(tx, entry)
         result: T | Raised
         try:
             with tx.savepoint():
-                result = flow(Act(tx, entry))
+                result = flow(acting)
         except Refused as refusal:
+            acting.told.clear()
             entry.outcome = "refused"
             entry.reasons = [reason(refusal.code, refusal.message)]
             result = Raised(refusal)
         except Exception as error:  # noqa: BLE001 because an act that fails leaves its entry too; the caller gets the error
+            acting.told.clear()
             entry.outcome = "error"
             entry.reasons = [reason("internal_error", type(error).__name__)]
             result = Raised(error)
-        tx.defer(store.append, entry)
+        for entry in (entry, *acting.told):
+            tx.defer(store.append, entry)
         return result
 
     return job
