@@ -60,8 +60,8 @@ def recorded(action: str, flow: Callable[[Act], T], *, request: str | None = Non
             entry.outcome = "error"
             entry.reasons = [reason("internal_error", type(error).__name__)]
             result = Raised(error)
-        for entry in (entry, *acting.told):
-            tx.defer(store.append, entry)
+        for left in (entry, *acting.told):
+            tx.defer(store.append, left)
         return result
 
     return job
