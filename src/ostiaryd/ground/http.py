@@ -6,8 +6,10 @@ small ASGI application that joins them, so routes stay plain Starlette.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -92,7 +94,7 @@ class Call:
 @dataclass(slots=True)
 class Reply:
     status: int
-    body: bytes | AsyncIterator[bytes] = b""
+    body: bytes | AsyncGenerator[bytes, None] = b""
     media_type: str = "application/json"
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
@@ -182,7 +184,7 @@ class Endpoint:
             answer = await self._wire(call)
         except Refused as refusal:
             answer = self._render(refusal)
-        await _send(send, answer, [(b"x-request-id", request_id.encode("latin-1")), *answer_headers])
+        await _send(receive, send, answer, [(b"x-request-id", request_id.encode("latin-1")), *answer_headers])
 
 
 def _request_id(headers: list[tuple[bytes, bytes]], world: World) -> str:
@@ -205,7 +207,7 @@ async def _read(receive: Receive, limit: int) -> bytes:
     return body
 
 
-async def _send(send: Send, answer: Reply, more: list[tuple[bytes, bytes]]) -> None:
+async def _send(receive: Receive, send: Send, answer: Reply, more: list[tuple[bytes, bytes]]) -> None:
     headers = [(b"content-type", answer.media_type.encode()), *more, *answer.headers]
     start: Message = {"type": "http.response.start", "status": answer.status, "headers": headers}
     if isinstance(answer.body, bytes):
@@ -214,6 +216,20 @@ async def _send(send: Send, answer: Reply, more: list[tuple[bytes, bytes]]) -> N
         await send({"type": "http.response.body", "body": answer.body})
         return
     await send(start)
-    async for chunk in answer.body:
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    sending = asyncio.ensure_future(_send_stream(send, answer.body))
+    leaving = asyncio.ensure_future(receive())  # all was read, so the next message says that the client has gone
+    try:
+        await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if sending.done() and not sending.cancelled():
+            sending.result()
+    finally:
+        for task in (sending, leaving):
+            task.cancel()
+        await asyncio.gather(sending, leaving, return_exceptions=True)
+
+
+async def _send_stream(send: Send, body: AsyncGenerator[bytes, None]) -> None:
+    async with aclosing(body):
+        async for chunk in body:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
