@@ -63,6 +63,7 @@ def serve(
         trust_domain=trust_domain,
         public_url=public_url,
     )
+    os.umask(0o077)  # whatever the data folder gets is for this user alone
     with _bind(loaded) as sock:
         host, port = sock.getsockname()[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,120 @@
+"""The whole server: every route with the scope that it needs, every background loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from ostiary.core.errors import Refused
+from ostiaryd.ground import outbox
+from ostiaryd.ground.http import Call, Endpoint, Render, Wire, render_admin
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import wire_admin as ledger_admin
+from ostiaryd.ledger import wire_tlog
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry import wire_admin as registry_admin
+from ostiaryd.registry.model import SELF, Caller
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks import wire_admin as tasks_admin
+from ostiaryd.tokens import wire_metadata, wire_oauth
+from ostiaryd.trust import wire_access
+from ostiaryd.trust.model import NonceNeeded
+
+log = logging.getLogger("ostiary")
+
+Line = tuple[str, str, Wire, str]
+"""Method, path, wire function, and the scope that the caller's token must have: "" for everybody."""
+
+ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
+    (wire_oauth.ROUTES, wire_oauth.render_oauth),
+    (wire_metadata.ROUTES, wire_oauth.render_oauth),
+    (registry_admin.ROUTES, render_admin),
+    (tasks_admin.ROUTES, render_admin),
+    (ledger_admin.ROUTES, render_admin),
+    (wire_tlog.ROUTES, render_admin),
+)
+
+
+def build_app(world: World) -> Starlette:
+    """The ASGI application of this world."""
+    lines = [(line, render) for part, render in ROUTES for line in part]
+    routes: list[BaseRoute] = [
+        Route(path, Endpoint(world, wire, render=render, gate=_gate(scope)), methods=[method])
+        for (method, path, wire, scope), render in lines
+    ]
+    return Starlette(routes=routes, exception_handlers={404: _nothing_here, 405: _nothing_here})
+
+
+def _gate(scope: str) -> Callable[[Call], Awaitable[Caller]] | None:
+    """Who may pass: anybody who has proved who they are for `self`, else who holds the scope. A refusal is recorded."""
+    if not scope:
+        return None
+
+    async def gate(call: Call) -> Caller:
+        try:
+            caller = await wire_access.authenticate_access(call)
+            if scope != SELF:
+                wire_access.require_scope(call, caller, scope)
+        except Refused as refusal:
+            if not isinstance(refusal, NonceNeeded):  # no refusal, but how a conversation begins (RFC 9449 section 8)
+                await _record(call, refusal)
+            raise
+        return caller
+
+    return gate
+
+
+async def _record(call: Call, refusal: Refused) -> None:
+    """Leave the entry of a request that did not get past the gate."""
+
+    def refuse(a: Act) -> None:
+        a.entry.detail = {"method": call.method, "path": call.path[:256]}
+        raise refusal
+
+    with suppress(Refused):
+        await act(call.world, "api.call", refuse, request=call.request_id)
+
+
+async def _nothing_here(request: Request, error: Exception) -> Response:
+    """404 and 405 in the form of the admin API."""
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    body = {"error": "not_found" if status == 404 else "method_not_allowed", "message": f"no {request.method} here"}
+    return JSONResponse(body, status, headers=getattr(error, "headers", None))
+
+
+def _every(seconds: float, work: Callable[[World], Awaitable[Any]]) -> Callable[[World], Coroutine[Any, Any, None]]:
+    """A loop that goes on though a round of it fails: the failure is logged, the next round tries again."""
+
+    async def loop(world: World) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work(world)
+            except Exception:
+                log.exception("the loop `%s` failed a round", getattr(work, "__name__", work))
+
+    return loop
+
+
+async def _forget(world: World) -> None:
+    """Drop what nothing alive can still refer to."""
+    hour = 3_600_000_000
+    await world.writer.submit(lambda tx: outbox.prune(tx, "feed", before=tx.now - hour))
+
+
+LOOPS = (
+    _every(1, registry.expire_due),
+    _every(1, tasks.expire_due),
+    _every(30, _forget),
+)
+"""What goes on in the background for as long as the server runs."""
