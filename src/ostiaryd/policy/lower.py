@@ -6,6 +6,7 @@ nothing), and nodes that a later Cedar may add.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 
@@ -123,7 +124,7 @@ def _expression(node: pst.Expr) -> ir.Expr:
         case pst.GetAttr(base, attr):
             return ir.Get(_expression(base), attr)
         case pst.HasAttr(base, attrs):
-            return ir.Has(_expression(base), attrs)
+            return _has(_expression(base), attrs)
         case pst.Like(base, pattern):
             return ir.Like(_expression(base), _pieces(pattern))
         case pst.Is(base, kind, within):
@@ -135,6 +136,14 @@ def _expression(node: pst.Expr) -> ir.Expr:
         case pst.Record(fields):
             return ir.Record(tuple((name, _expression(field)) for name, field in fields.items()))
     raise NotModelled(f"the expression {type(node).__name__}")
+
+
+def _has(base: ir.Expr, path: tuple[str, ...]) -> ir.Expr:
+    found: ir.Expr = ir.Has(base, path[0])
+    for outer, inner in itertools.pairwise(path):
+        base = ir.Get(base, outer)
+        found = ir.Binary("and", found, ir.Has(base, inner))
+    return found
 
 
 def _pieces(pattern: tuple[pst.PatternElem, ...]) -> tuple[str, ...]:

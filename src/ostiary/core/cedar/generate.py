@@ -160,12 +160,12 @@ class _Writer:
                 return f"{_ENTITIES[name]}.attrs[{self.constant(attr)}]", None
             case ir.Get():
                 return f"attribute({self.value(node.base, depth)}, {self.constant(node.attr)}, E)", None
-            case ir.Has(ir.Var("context"), (attr,)):
+            case ir.Has(ir.Var("context"), attr):
                 return f"({self.constant(attr)} in c)", "bool"
-            case ir.Has(ir.Var(name), (attr,)):
+            case ir.Has(ir.Var(name), attr):
                 return f"({self.constant(attr)} in {_ENTITIES[name]}.attrs)", "bool"
             case ir.Has():
-                return f"has({self.value(node.base, depth)}, {self.constant(node.path)}, E)", "bool"
+                return f"has({self.value(node.base, depth)}, {self.constant(node.attr)}, E)", "bool"
             case ir.Like():
                 return f"like({self.value(node.base, depth)}, {self.constant(node.pieces)})", "bool"
             case ir.Is(base, kind, within):

@@ -67,10 +67,10 @@ class Get(_Node, frozen=True, tag="get"):
 
 
 class Has(_Node, frozen=True, tag="has"):
-    """`base has a.b.c`: whether the whole path is there."""
+    """`base has attr`; Cedar itself takes `has a.b` apart into `base has a && base.a has b`."""
 
     base: Expr
-    path: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    attr: str
 
 
 class Like(_Node, frozen=True, tag="like"):

@@ -6,7 +6,7 @@ the fastest check there is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NoReturn
 
 from ostiary.core.cedar import extensions
@@ -132,21 +132,13 @@ def attribute(base: object, name: str, entities: Entities) -> object:
     _wrong(".", base)
 
 
-def has(base: object, path: tuple[str, ...], entities: Entities) -> bool:
-    for name in path:
-        if type(base) is dict:
-            attrs: Mapping[str, object] = base
-        elif type(base) is Uid:
-            entity = entities.get(base)
-            if entity is None:
-                return False
-            attrs = entity.attrs
-        else:
-            _wrong("has", base)
-        if name not in attrs:
-            return False
-        base = attrs[name]
-    return True
+def has(base: object, name: str, entities: Entities) -> bool:
+    if type(base) is dict:
+        return name in base
+    if type(base) is Uid:
+        entity = entities.get(base)
+        return entity is not None and name in entity.attrs
+    _wrong("has", base)
 
 
 def get_tag(base: object, name: object, entities: Entities) -> object:

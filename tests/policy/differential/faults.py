@@ -1,0 +1,255 @@
+"""Faults that the differential run must see: one text in one module of our engine replaced by another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    name: str
+    module: str  # under ostiary.core.cedar, or "lower"
+    find: str  # occurs once
+    replace: str
+
+
+FAULTS = (
+    Fault("less takes equals", "operators", "return left < right\n", "return left <= right\n"),
+    Fault("less or equal does not", "operators", "return left <= right\n", "return left < right\n"),
+    Fault("greater is not turned round", "operators", "return less(right, left)", "return less(left, right)"),
+    Fault("moments are not ordered", "operators", "return left.ms < right.ms", "return left.ms <= right.ms"),
+    Fault(
+        "a long is one bit wider",
+        "operators",
+        "if LONG_MIN <= value <= LONG_MAX:",
+        "if LONG_MIN <= value <= LONG_MAX + 1:",
+    ),
+    Fault(
+        "the least long is refused",
+        "operators",
+        "if LONG_MIN <= value <= LONG_MAX:",
+        "if LONG_MIN < value <= LONG_MAX:",
+    ),
+    Fault(
+        "true counts as 1",
+        "operators",
+        "if type(left) is not type(right):\n        return False",
+        "if False:\n        return False",
+    ),
+    Fault("records are compared as Python does", "operators", "return key(left) == key(right)", "return left == right"),
+    Fault(
+        "true and 1 are one element",
+        "values",
+        "if value is True:\n        return _TRUE",
+        "if value is True:\n        return 1",
+    ),
+    Fault(
+        "a record is the set of its fields",
+        "values",
+        "return (frozenset((name, key(item)) for name, item in value.items()),)",
+        "return frozenset(value)",
+    ),
+    Fault(
+        "the second side of && is not checked",
+        "generate",
+        'return code if kind == "bool" else f"boolean({code})"',
+        "return code",
+    ),
+    Fault(
+        "a condition may be anything",
+        "operators",
+        'if value is True or value is False:\n        return value\n    _wrong("a condition", value)',
+        "return bool(value)",
+    ),
+    Fault("|| is &&", "generate", "f' {node.op} '.join", "' and '.join"),
+    Fault("a chain is turned round", "generate", "return [left, *reversed(parts)]", "return [*parts, left]"),
+    Fault(
+        "the branches of if are exchanged",
+        "generate",
+        'f"({then} if {self.boolean',
+        'f"({otherwise} if not {self.boolean',
+    ),
+    Fault(
+        "a bad constant is an error at once",
+        "generate",
+        "except EvaluationError:\n                return False, None",
+        "except ZeroDivisionError:\n                return False, None",
+    ),
+    Fault(
+        "== trusts one side to be a string",
+        "generate",
+        'isdisjoint({"string", "entity"',
+        'isdisjoint({"long", "string", "entity"',
+    ),
+    Fault(
+        "in does not look into the set",
+        "operators",
+        'raise EvaluationError("in does not take a set of anything but entities")',
+        "pass",
+    ),
+    Fault(
+        "in looks at itself alone",
+        "operators",
+        "return descendant in wanted if entity is None else not entity.lineage.isdisjoint(wanted)",
+        "return descendant in wanted",
+    ),
+    Fault(
+        "an entity is not in itself",
+        "values",
+        "return Entity(uid, attrs, frozenset((uid, *ancestors)), tags)",
+        "return Entity(uid, attrs, frozenset(ancestors), tags)",
+    ),
+    Fault(
+        "parents count, grandparents do not",
+        "values",
+        "frozenset(ups).union(*(closed[up] for up in ups))",
+        "frozenset(ups)",
+    ),
+    Fault(
+        "is forgets its in",
+        "generate",
+        "if within is None:\n                    return",
+        "if True:\n                    return",
+    ),
+    Fault(
+        "is looks at the last part of the type",
+        "operators",
+        "return base.type == name",
+        'return base.type.split("::")[-1] == name.split("::")[-1]',
+    ),
+    Fault(
+        "has fails on what is missing",
+        "operators",
+        "return entity is not None and name in entity.attrs",
+        "return name in entity.attrs",
+    ),
+    Fault(
+        "a missing attribute is false",
+        "compile",
+        "except (EvaluationError, KeyError) as error:",
+        "except KeyError:\n                pass\n            except EvaluationError as error:",
+    ),
+    Fault("like forgets that the ends may overlap", "operators", "if position > end or not", "if not"),
+    Fault(
+        "like looks for its pieces anywhere",
+        "operators",
+        "found = text.find(piece, position, end)",
+        "found = text.find(piece)",
+    ),
+    Fault(
+        "an escaped star is a wildcard",
+        "lower",
+        "if isinstance(element, pst.Wildcard):",
+        'if isinstance(element, pst.Wildcard) or element.value == "*":',
+    ),
+    Fault(
+        "containsAll is turned round",
+        "operators",
+        '_as_set("containsAll", left) >= _as_set',
+        '_as_set("containsAll", left) <= _as_set',
+    ),
+    Fault(
+        "containsAny wants all",
+        "operators",
+        'return not _as_set("containsAny", left).isdisjoint(',
+        'return _as_set("containsAny", left).issuperset(',
+    ),
+    Fault(
+        "hasTag sees attributes",
+        "operators",
+        "return entity is not None and name in entity.tags",
+        "return entity is not None and name in entity.attrs",
+    ),
+    Fault("five digits behind the point", "extensions", r"\.([0-9]{1,4})", r"\.([0-9]{1,5})"),
+    Fault(
+        "the fraction of a negative decimal is added",
+        "extensions",
+        "Decimal(_i64(-units if sign else units",
+        "Decimal(_i64(units - 2 * int(whole) * 10_000 if sign else units",
+    ),
+    Fault(
+        "decimals may end in a line break",
+        "extensions",
+        '_DECIMAL.fullmatch(_string(text, "decimal"))',
+        '_DECIMAL.match(_string(text, "decimal"))',
+    ),
+    Fault("a range holds its host bits loosely", "extensions", " and inner.prefix >= outer.prefix", ""),
+    Fault("IPv4 is in IPv6", "extensions", "inner.bits == outer.bits and ", ""),
+    Fault("loopback is one address", "extensions", "32: Ip(32, 127 << 24, 8)", "32: Ip(32, (127 << 24) + 1, 32)"),
+    Fault("multicast is one bit too wide", "extensions", "Ip(32, 224 << 24, 4)", "Ip(32, 224 << 24, 3)"),
+    Fault("a prefix may begin with zero", "extensions", "0|[1-9][0-9]{0,2}", "[0-9]{1,3}"),
+    Fault(
+        "every fourth year is a leap year",
+        "extensions",
+        "year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)",
+        "year % 4 == 0",
+    ),
+    Fault("offsets are added", "extensions", "return Datetime(local - offset)", "return Datetime(local + offset)"),
+    Fault("a minute may have 61 seconds", "extensions", "second > 59", "second > 60"),
+    Fault("the zone may be 24 hours away", "extensions", "offset_hour > 23", "offset_hour > 24"),
+    Fault(
+        "units are rounded down",
+        "extensions",
+        "return length.ms // unit if length.ms >= 0 else -(-length.ms // unit)",
+        "return length.ms // unit",
+    ),
+    Fault("the date is cut towards zero", "extensions", "moment.ms - moment.ms % _DAY", "int(moment.ms / _DAY) * _DAY"),
+    Fault(
+        "the empty duration is none at all",
+        "extensions",
+        "if match is None or not any(match.groups()[1:]):",
+        "if match is None:",
+    ),
+    Fault(
+        "durations are not bounded",
+        "extensions",
+        'Duration(_i64(-ms if sign else ms, "duration"))',
+        "Duration(-ms if sign else ms)",
+    ),
+    Fault("unless is when", "lower", 'return ir.Unary("not", _expression(expr))', "return _expression(expr)"),
+    Fault(
+        "is in takes the type alone",
+        "lower",
+        "ir.Scope(type=str(kind), within=(named(entity),))",
+        "ir.Scope(type=str(kind))",
+    ),
+    Fault("namespaces are lost", "lower", "return Uid(str(uid.type), uid.id)", "return Uid(uid.type.basename, uid.id)"),
+    Fault("a forbid does not override", "compile", "bool(permits) and not forbids", "bool(permits)"),
+    Fault(
+        "permits are given as reasons of a denial",
+        "compile",
+        "reasons = forbids or permits",
+        "reasons = permits or forbids",
+    ),
+    Fault("action groups are not looked up", "compile", "if len(action.lineage) == 1:", "if True:"),
+    Fault(
+        "a policy is counted once for each group",
+        "compile",
+        "return list({policy.id: policy for policy in found}.values())",
+        "return found",
+    ),
+    Fault(
+        "== in a scope takes descendants",
+        "compile",
+        'table = side.within if part == "within" else side.exact',
+        'table = side.exact if part == "type" else side.within',
+    ),
+    Fault(
+        "the index forgets the rest of the scope",
+        "compile",
+        "return (name, part, key), list(scope.items())",
+        "return (name, part, key), []",
+    ),
+    Fault(
+        "a deep part loses its operands",
+        "generate",
+        "self.functions.append((name, code))",
+        "self.functions.append((name, 'True'))",
+    ),
+    Fault(
+        "constants are shared by shape",
+        "generate",
+        "return _maker(source)(*constants)",
+        "return _NAMESPACE.setdefault(source, _maker(source)(*constants))",
+    ),
+)
