@@ -5,7 +5,7 @@ from __future__ import annotations
 from ostiary.core import canonical
 from ostiary.core.bounds import parse_details, render_details
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.registry.model import AgentId, PersonId
+from ostiaryd.registry.model import AgentId, Page, PersonId
 from ostiaryd.tasks.model import State, Task, TaskId
 
 _SELECT = (
@@ -25,7 +25,7 @@ _INSERT = sql(
 )
 _END = sql("update task set state = :state, ended_at = :now where task_id = :id")
 _RENEW = sql("update task set expires_at = :expires_at where task_id = :id")
-_LAST = "~"  # sorts after every id
+_LAST = "tk_z"  # sorts after every id in every collation
 
 
 def insert(tx: Tx, task: Task) -> None:
@@ -42,12 +42,12 @@ def get(reader: Reader, id: str) -> Task | None:
     return None if row is None else _task(row)
 
 
-def page(reader: Reader, *, agent: AgentId | None, after: str, limit: int) -> list[Task]:
-    """The newest first; `after` is the id that the page before ended with."""
-    before = after or _LAST
+def page(reader: Reader, *, agent: AgentId | None, page: Page) -> list[Task]:
+    """The newest first."""
+    before = page.after or _LAST
     if agent is None:
-        return [_task(row) for row in reader.all(_LIST, before=before, limit=limit)]
-    return [_task(row) for row in reader.all(_OF_AGENT, agent=agent, before=before, limit=limit)]
+        return [_task(row) for row in reader.all(_LIST, before=before, limit=page.limit)]
+    return [_task(row) for row in reader.all(_OF_AGENT, agent=agent, before=before, limit=page.limit)]
 
 
 def live_of_agent(reader: Reader, agent: AgentId) -> list[Task]:

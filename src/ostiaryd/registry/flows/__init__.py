@@ -1,6 +1,7 @@
 """What happens to those who exist: one function per verb, each within the caller's act."""
 
 from ostiaryd.registry.flows.agents import (
+    MAX_LIFETIME_S,
     create_agent,
     revoke_agent,
     set_agent_state,
@@ -28,6 +29,7 @@ from ostiaryd.registry.flows.owners import add_member, create_person, create_tea
 from ostiaryd.registry.flows.resources import create_resource, set_catalogue, set_mode, set_resource_key
 
 __all__ = [
+    "MAX_LIFETIME_S",
     "act_as",
     "act_on_each",
     "active_agent",

@@ -31,7 +31,7 @@ from ostiaryd.registry.model import (
 )
 from ostiaryd.registry.store import agents, keys, owners
 
-MAX_LIFETIME = 10 * 366 * 86_400 * 1_000_000
+MAX_LIFETIME_S = 10 * 366 * 86_400
 
 
 def create_agent(
@@ -94,10 +94,10 @@ def revoke_agent(act: Act, id_or_name: str, *, why: str = "revoked", by: Caller 
 
 def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) -> tuple[Agent, Counter[str]]:
     """1. Who may; 2. where it leads; 3. who is let go must be fit for it; 4. who is stopped loses everything."""
-    note(
-        act, object=agent.agent_id, owner=agent.owner, verb=verb.value, name=agent.name, was=agent.state.value, why=why
-    )
+    note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, was=agent.state.value, why=why)
     check_may(act, by, verb, agent)
+    if why:
+        check_text(why, of="reason", limit=500)
     state = next_state(agent.state, verb)
     ended: Counter[str] = Counter()
     if state is State.ACTIVE:
@@ -113,28 +113,28 @@ def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) ->
 
 def set_scopes(act: Act, id_or_name: str, scopes: list[str]) -> Agent:
     """Give an agent other scopes; if it loses one, everything that it holds ends. Raises NotFound, Invalid."""
-    agent = find_agent(act.tx, id_or_name)
+    agent = _living(act, id_or_name)
     changed = replace(agent, scopes=parse_scopes(scopes))
     was, new = sorted(agent.scopes), sorted(changed.scopes)
-    note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, was=was, scopes=new)
+    note(act, object=agent.agent_id, was=was, scopes=new)
     agents.set_scopes(act.tx, agent.agent_id, changed.scopes)
     return changed if agent.scopes <= changed.scopes else _renew_epoch(act, changed, why="scopes narrowed")
 
 
 def set_end(act: Act, id_or_name: str, expires_at: int | None) -> Agent:
     """Move the end of an agent, or take it away; tokens that are out may outlive a nearer end by their short life."""
-    agent = find_agent(act.tx, id_or_name)
+    agent = _living(act, id_or_name)
     end = expires_at if expires_at is None else check_end(expires_at, now=act.now)
-    note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, was=agent.expires_at, expires_at=end)
+    note(act, object=agent.agent_id, was=agent.expires_at, expires_at=end)
     agents.set_end(act.tx, agent.agent_id, end)
     return replace(agent, expires_at=end)
 
 
 def transfer_agent(act: Act, id_or_name: str, owner: str, *, deputy: str | None = None) -> Agent:
     """Give an agent to another owner; tokens name the owner, so everything that it holds ends."""
-    agent, to = find_agent(act.tx, id_or_name), find_owner(act.tx, owner)
+    agent, to = _living(act, id_or_name), find_owner(act.tx, owner)
     given = replace(agent, owner=to.id, deputy=_deputy(act, deputy, owner=to))
-    note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, was=agent.owner, to=to.id)
+    note(act, object=agent.agent_id, was=agent.owner, to=to.id)
     _check_answerable(act, given)
     agents.set_owner(act.tx, given.agent_id, given.owner, given.deputy)
     return _renew_epoch(act, given, why="transferred")
@@ -156,9 +156,17 @@ def activate(act: Act, agent: Agent) -> Agent:
 
 def check_end(end: int, *, now: int) -> int:
     """An end in the future, at most ten years away; raises Invalid."""
-    if not now < end <= now + MAX_LIFETIME:
+    if not now < end <= now + MAX_LIFETIME_S * 1_000_000:
         raise Invalid("the end must be in the future, at most ten years from now")
     return end
+
+
+def _living(act: Act, id_or_name: str) -> Agent:
+    agent = find_agent(act.tx, id_or_name)
+    note(act, object=agent.agent_id, owner=agent.owner, name=agent.name)
+    if agent.state is State.DECOMMISSIONED:
+        raise Conflict(f"`{agent.name}` is decommissioned", hint="it never comes back", code="wrong_state")
+    return agent
 
 
 def _deputy(act: Act, id_or_name: str | None, *, owner: Owner) -> PersonId | None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from ostiary.core.errors import Forbidden
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.world import World
+from ostiaryd.ground.http import Call
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.model import ADMIN, Agent, Caller, Verb
 from ostiaryd.registry.store import owners
@@ -30,16 +30,14 @@ def note_caller(act: Act, caller: Caller) -> None:
     entry.owner, entry.task, entry.token, entry.key = caller.owner, caller.task, caller.token, caller.jkt
 
 
-async def act_as(
-    world: World, caller: Caller, action: str, flow: Callable[[Act], T], *, request: str | None = None
-) -> T:
-    """`act`, with the caller on the entry."""
+async def act_as(call: Call, action: str, flow: Callable[[Act], T]) -> T:
+    """`act`, with the caller of the request on the entry."""
 
     def run(act: Act) -> T:
-        note_caller(act, caller)
+        note_caller(act, call.caller)
         return flow(act)
 
-    return await act(world, action, run, request=request)
+    return await act(call.world, action, run, request=call.request_id)
 
 
 def note(act: Act, *, object: str, owner: str | None = None, **detail: Any) -> None:

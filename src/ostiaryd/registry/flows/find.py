@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ostiary.core.errors import Forbidden, NotFound
 from ostiaryd.ground.database import Reader
-from ostiaryd.registry.model import Agent, Owner, Person, Resource, State, Team
+from ostiaryd.registry.model import Agent, Owner, Page, Person, Resource, State, Team
 from ostiaryd.registry.store import agents, owners, resources
 
 _SHOWN = 70
@@ -12,7 +12,7 @@ _SHOWN = 70
 
 def has_agents(reader: Reader) -> bool:
     """Whether anybody was ever registered here."""
-    return bool(agents.page(reader, after="", limit=1))
+    return bool(agents.page(reader, Page(1, "")))
 
 
 def find_agent(reader: Reader, id_or_name: str) -> Agent:

@@ -12,7 +12,7 @@ from ostiaryd.registry.flows.callers import note
 from ostiaryd.registry.flows.feed import tell
 from ostiaryd.registry.flows.find import find_agent
 from ostiaryd.registry.flows.holdings import end_holdings
-from ostiaryd.registry.model import LONGEST_TOKEN, Agent, AgentKey, KeyDelta, Root, State
+from ostiaryd.registry.model import LONGEST_TOKEN, Agent, AgentId, AgentKey, KeyDelta, Root, State
 from ostiaryd.registry.store import keys, resources
 
 MAX_KEYS = 10
@@ -46,10 +46,13 @@ def rotate_key(act: Act, id_or_name: str, jwk: object, *, overlap_s: int = 3600)
     return key
 
 
-def revoke_key(act: Act, jkt: str, *, why: str = "revoked") -> Counter[str]:
-    """End a key and everything that was obtained with it or is bound to it; what was ended, by kind."""
+def revoke_key(act: Act, jkt: str, *, of: AgentId | None = None, why: str = "revoked") -> Counter[str]:
+    """End a key (of that agent) and everything that was obtained with it or is bound to it; what was ended, by kind.
+
+    Raises NotFound. Revoking again ends what there is and does no harm.
+    """
     key = keys.get(act.tx, jkt)
-    if key is None:
+    if key is None or of not in (None, key.agent):
         raise NotFound("there is no such key", hint="keys are named by their RFC 7638 thumbprint")
     agent = find_agent(act.tx, key.agent)
     note(act, object=jkt, owner=agent.owner, holder=key.agent, why=why)

@@ -24,13 +24,13 @@ def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Count
     owner = find_owner(act.tx, id_or_name)
     note(act, object=owner.id, owner=owner.id, name=owner.name, why=why)
     ended: Counter[str] = Counter()
-    passed: dict[str, str | None] = {}
+    passed: Counter[str] = Counter()
     for gone in (owner, *_leave(act, owner)):
         owned = agents.owned(act.tx, gone.id)
         stopped = frozenset(agent.agent_id for agent in owned)
         ended += end_holdings(act, Root.OWNER, gone.id, why=why, stopped=stopped)
-        passed |= {agent.agent_id: _pass_on(act, gone, agent) for agent in owned}
-    note(act, object=owner.id, ended=dict(ended), agents=passed)
+        passed += Counter(_pass_on(act, gone, agent) for agent in owned)
+    note(act, object=owner.id, ended=dict(ended), passed_to=dict(passed))
     return ended
 
 
@@ -55,8 +55,8 @@ def _leave(act: Act, owner: Owner) -> list[Owner]:
     return empty
 
 
-def _pass_on(act: Act, gone: Owner, agent: Agent) -> str | None:
-    """Who answers for the agent now; None if nobody does."""
+def _pass_on(act: Act, gone: Owner, agent: Agent) -> str:
+    """Who answers for the agent now, or `nobody`."""
     found = (owners.person(act.tx, id) for id in (agent.deputy, gone.deputy) if id is not None)
     heir = next((person for person in found if person is not None and person.is_active), None)
     state = agent.state if heir is not None else next_state(agent.state, Verb.REVOKE)
@@ -65,4 +65,4 @@ def _pass_on(act: Act, gone: Owner, agent: Agent) -> str | None:
         agents.set_owner(act.tx, agent.agent_id, heir.person_id, deputy)
     agents.set_state(act.tx, agent.agent_id, state, epoch=agent.epoch + 1)
     tell(act, AgentDelta(agent.agent_id, state, agent.epoch + 1))
-    return None if heir is None else heir.person_id
+    return "nobody" if heir is None else heir.person_id

@@ -37,7 +37,7 @@ def create_team(act: Act, *, name: str, members: list[str], deputy: str | None =
         team_id=TeamId(act.new_id("te")), name=_free_name(act, name), deputy=_deputy(act, deputy), created_at=act.now
     )
     found = [active_person(act, member).person_id for member in members]
-    note(act, object=team.team_id, name=team.name, deputy=team.deputy, members=found)
+    note(act, object=team.team_id, name=team.name, deputy=team.deputy, members=len(found))
     owners.insert_team(act.tx, team)
     for member in found:
         owners.add_member(act.tx, team.team_id, member)

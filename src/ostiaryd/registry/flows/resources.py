@@ -70,29 +70,16 @@ def set_resource_key(act: Act, id_or_name: str, jwk: object) -> Resource:
     return replace(resource, jkt=public.thumbprint, jwk=key)
 
 
-def set_catalogue(act: Act, id_or_name: str, unverified_catalogue: dict[str, Any]) -> Resource:
-    """Replace the catalogue: our own form, or the result of MCP `tools/list`, as it stands or in its JSON-RPC envelope.
-
-    Raises NotFound, Malformed, Invalid. The same tools again change nothing.
-    """
+def set_catalogue(act: Act, id_or_name: str, catalogue: Catalogue) -> Resource:
+    """Replace the catalogue; the same tools again change nothing. Raises NotFound, Invalid."""
     resource = find_resource(act.tx, id_or_name)
-    catalogue = _parse_catalogue(resource, unverified_catalogue)
     digest = catalogue.digest
     note(act, object=resource.resource_id, name=resource.name, catalogue=digest, tools=len(catalogue.tools))
+    if catalogue.resource != resource.name:
+        raise Invalid(f"this is the catalogue of `{catalogue.resource}`, not of `{resource.name}`")
     if digest == resource.catalogue_hash:
         return resource
     text = canonical.encode(catalogue.render(), floats=True).decode()
     resources.set_catalogue(act.tx, resource.resource_id, catalogue=text, hash=digest)
     tell(act, ResourceDelta(resource.name))
     return replace(resource, catalogue_hash=digest, catalogue_version=resource.catalogue_version + 1)
-
-
-def _parse_catalogue(resource: Resource, unverified: dict[str, Any]) -> Catalogue:
-    if "result" in unverified and "jsonrpc" in unverified:
-        unverified = unverified["result"]
-    if "resource" not in unverified:
-        return Catalogue.from_mcp(resource.name, unverified)
-    catalogue = Catalogue.parse(canonical.encode(unverified, floats=True))
-    if catalogue.resource != resource.name:
-        raise Invalid(f"this is the catalogue of `{catalogue.resource[:63]}`, not of `{resource.name}`")
-    return catalogue

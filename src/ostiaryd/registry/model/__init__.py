@@ -12,17 +12,19 @@ from ostiaryd.registry.model.agent import (
     parse_scopes,
     spiffe_id,
 )
-from ostiaryd.registry.model.caller import ADMIN, READ, Caller
+from ostiaryd.registry.model.caller import ADMIN, READ, SELF, Caller
 from ostiaryd.registry.model.delta import AgentDelta, KeyDelta, ResourceDelta, TokenDelta
 from ostiaryd.registry.model.holding import LONGEST_TOKEN, Holding, HoldingId, Root
 from ostiaryd.registry.model.names import check_email, check_name, check_text
 from ostiaryd.registry.model.owner import Owner, OwnerId, Person, PersonId, PersonState, Team, TeamId
-from ostiaryd.registry.model.resource import Mode, Resource, ResourceId, check_uri
+from ostiaryd.registry.model.page import Page, parse_page
+from ostiaryd.registry.model.resource import Mode, Resource, ResourceId, check_uri, parse_catalogue
 
 __all__ = [
     "ADMIN",
     "LONGEST_TOKEN",
     "READ",
+    "SELF",
     "Agent",
     "AgentDelta",
     "AgentId",
@@ -35,6 +37,7 @@ __all__ = [
     "Mode",
     "Owner",
     "OwnerId",
+    "Page",
     "Person",
     "PersonId",
     "PersonState",
@@ -53,6 +56,8 @@ __all__ = [
     "check_text",
     "check_uri",
     "next_state",
+    "parse_catalogue",
+    "parse_page",
     "parse_scopes",
     "spiffe_id",
 ]

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 ADMIN, READ = "ostiary:admin", "ostiary:read"
+SELF = "self"
+"""What a route asks for that anybody may call who has proved who they are; the flow says what is theirs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,3 +26,8 @@ class Caller:
     @property
     def is_admin(self) -> bool:
         return ADMIN in self.scopes
+
+    @property
+    def may_read(self) -> bool:
+        """Whether it may see what is not its own."""
+        return READ in self.scopes or self.is_admin

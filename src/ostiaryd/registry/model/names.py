@@ -14,16 +14,17 @@ NAME_LIMIT = 63
 TEXT_LIMIT = 1000
 EMAIL_LIMIT = 254
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_ID = re.compile(r"[a-z]{2,3}_[0-9a-f]{32}")
-_EMAIL = re.compile(r"[!#$%&'*+/=?^_`{|}~A-Za-z0-9.-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+_ID_PREFIXES = ("ag_", "ap_", "pe_", "rs_", "te_", "tk_", "tok_")
+_ATOM, _LABEL = r"[!#$%&'*+/=?^_`{|}~A-Za-z0-9-]+", r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_EMAIL = re.compile(rf"(?=.{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
 
 
 def check_name(unverified_name: str, *, of: str = "name") -> str:
-    """A name of DESIGN's form that cannot be taken for an id; raises Invalid saying which character is wrong."""
+    """A name that cannot be taken for an id or for another name; raises Invalid saying which character is wrong."""
     name = unverified_name
     if _NAME.fullmatch(name):
-        if _ID.fullmatch(name):
-            raise Invalid(f"the {of} `{name}` looks like an id", hint="choose a word")
+        if name.startswith(_ID_PREFIXES):
+            raise Invalid(f"the {of} `{name}` begins like an id", hint="leave out what stands before the `_`")
         return name
     if not name:
         raise Invalid(f"the {of} is empty")
@@ -46,7 +47,7 @@ def check_text(text: str, *, of: str, limit: int = TEXT_LIMIT) -> str:
 
 def check_email(address: str) -> str:
     """An address that could be one (RFC 5321 section 4.1.2, ASCII, unquoted); nobody wrote to it. Raises Invalid."""
-    if len(address) > EMAIL_LIMIT or not _EMAIL.fullmatch(address) or ".." in address or address.startswith("."):
+    if len(address) > EMAIL_LIMIT or not _EMAIL.fullmatch(address):
         raise Invalid("this is not an e-mail address", hint="write it as name@example.org")
     return address
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.registry.model import Agent, AgentId, Kind, OwnerId, PersonId, RiskTier, State
+from ostiaryd.registry.model import Agent, AgentId, Kind, OwnerId, Page, PersonId, RiskTier, State
 
 _COLUMNS = """agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,
     created_at, expires_at"""
@@ -45,11 +45,11 @@ def get(reader: Reader, id_or_name: str) -> Agent | None:
     return None if row is None else _agent(row)
 
 
-def page(reader: Reader, *, after: str, limit: int, owner: str | None = None) -> list[Agent]:
+def page(reader: Reader, page: Page, *, owner: str | None = None) -> list[Agent]:
     rows = (
-        reader.all(_LIST, after=after, limit=limit)
+        reader.all(_LIST, after=page.after, limit=page.limit)
         if owner is None
-        else reader.all(_OWNED, owner=owner, after=after, limit=limit)
+        else reader.all(_OWNED, owner=owner, after=page.after, limit=page.limit)
     )
     return [_agent(row) for row in rows]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ostiaryd.ground.database import Reader, Row, Sql, Tx, sql
+from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model import Holding, HoldingId, Root
 
 _COLUMNS = "id, kind, agent, task, parent, jkt, client_jkt, expires_at, ended_at, ended_why"
@@ -15,25 +15,23 @@ _ENDED = sql("select id, expires_at from holding where ended_at > :since and exp
 _PRUNE = sql("delete from holding where id in (select id from holding where expires_at < :before limit :limit)")
 
 
-def _end(seed: str) -> Sql:
+def _end(seed: str) -> str:
     """Everything live under the seed, down to the last descendant, whoever holds it: one statement."""
-    return sql(
-        f"""with recursive doomed (id) as (
-                select id from holding where ended_at is null and ({seed})
-                union select child.id from holding child join doomed on child.parent = doomed.id
-                where child.ended_at is null)
-            update holding set ended_at = :now, ended_why = :why
-            where ended_at is null and expires_at > :now and id in (select id from doomed)
-            returning {_COLUMNS}"""
-    )
+    return f"""with recursive doomed (id) as (
+            select id from holding where ended_at is null and ({seed})
+            union select child.id from holding child join doomed on child.parent = doomed.id
+            where child.ended_at is null)
+        update holding set ended_at = :now, ended_why = :why
+        where ended_at is null and expires_at > :now and id in (select id from doomed)
+        returning {_COLUMNS}"""
 
 
 _END = {
-    Root.HOLDING: _end("id = :root"),
-    Root.AGENT: _end("agent = :root"),
-    Root.TASK: _end("task = :root"),
-    Root.KEY: _end("jkt = :root or client_jkt = :root"),
-    Root.OWNER: _end("agent in (select agent_id from agent where owner = :root)"),
+    Root.HOLDING: sql(_end("id = :root")),
+    Root.AGENT: sql(_end("agent = :root")),
+    Root.TASK: sql(_end("task = :root")),
+    Root.KEY: sql(_end("jkt = :root or client_jkt = :root")),
+    Root.OWNER: sql(_end("agent in (select agent_id from agent where owner = :root)")),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.registry.model import Owner, OwnerId, Person, PersonId, PersonState, Team, TeamId
+from ostiaryd.registry.model import Owner, OwnerId, Page, Person, PersonId, PersonState, Team, TeamId
 
 _PERSON = "select person_id, name, email, deputy, state, created_at from person "
 _TEAM = "select team_id, name, deputy, created_at from team "
@@ -60,12 +60,12 @@ def owner(reader: Reader, id_or_name: str) -> Owner | None:
     return person(reader, id_or_name) or team(reader, id_or_name)
 
 
-def persons(reader: Reader, *, after: str, limit: int) -> list[Person]:
-    return [_person(row) for row in reader.all(_PERSONS, after=after, limit=limit)]
+def persons(reader: Reader, page: Page) -> list[Person]:
+    return [_person(row) for row in reader.all(_PERSONS, after=page.after, limit=page.limit)]
 
 
-def teams(reader: Reader, *, after: str, limit: int) -> list[Team]:
-    return [_team(row) for row in reader.all(_TEAMS, after=after, limit=limit)]
+def teams(reader: Reader, page: Page) -> list[Team]:
+    return [_team(row) for row in reader.all(_TEAMS, after=page.after, limit=page.limit)]
 
 
 def set_person_state(tx: Tx, id: PersonId, state: PersonState) -> None:

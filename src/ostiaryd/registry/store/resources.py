@@ -6,7 +6,7 @@ from typing import Any
 
 from ostiary.core import canonical
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.registry.model import Mode, Resource, ResourceId
+from ostiaryd.registry.model import Mode, Page, Resource, ResourceId
 
 _SELECT = """select resource_id, name, uri, mode, segment, jkt, jwk, catalogue_hash, catalogue_version,
     created_at from resource """
@@ -53,8 +53,8 @@ def by_jkt(reader: Reader, jkt: str) -> Resource | None:
     return None if row is None else _resource(row)
 
 
-def page(reader: Reader, *, after: str, limit: int) -> list[Resource]:
-    return [_resource(row) for row in reader.all(_LIST, after=after, limit=limit)]
+def page(reader: Reader, page: Page) -> list[Resource]:
+    return [_resource(row) for row in reader.all(_LIST, after=page.after, limit=page.limit)]
 
 
 def catalogue(reader: Reader, id: ResourceId) -> str | None:

@@ -1,6 +1,18 @@
 """What happens to tasks, and the one revoke that ends everything derived."""
 
 from ostiaryd.tasks.flows.revoking import Kind, revoke
-from ostiaryd.tasks.flows.tasks import end, expire, expire_due, find_task, live, renew, start
+from ostiaryd.tasks.flows.tasks import end, expire, expire_due, find_task, live, may_list, may_see, renew, start
 
-__all__ = ["Kind", "end", "expire", "expire_due", "find_task", "live", "renew", "revoke", "start"]
+__all__ = [
+    "Kind",
+    "end",
+    "expire",
+    "expire_due",
+    "find_task",
+    "live",
+    "may_list",
+    "may_see",
+    "renew",
+    "revoke",
+    "start",
+]

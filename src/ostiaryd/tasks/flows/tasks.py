@@ -12,7 +12,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import LONGEST_TOKEN, Agent, Caller, Person, Root, check_text, parse_scopes
+from ostiaryd.registry.model import LONGEST_TOKEN, Agent, AgentId, Caller, Person, Root, check_text, parse_scopes
 from ostiaryd.registry.store import agents
 from ostiaryd.tasks import store
 from ostiaryd.tasks.flows.reach import check_reach
@@ -61,7 +61,7 @@ def start(
         expires_at=_until(doer, act.now + check_ttl(ttl_s)),
     )
     registry.note(act, object=task.task_id, owner=doer.owner, agent=doer.agent_id, purpose=task.purpose)
-    _check_own(act, by, doer)
+    _check_own(act.tx, by, doer)
     if on_behalf_of is not None:
         task = replace(task, person=_behalf(act, on_behalf_of, doer, by=by).person_id)
         act.entry.person = act.entry.person or task.person
@@ -113,6 +113,24 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
     return await registry.act_on_each(world, "task.expire", expire, due)
 
 
+def may_see(reader: Reader, id: str, *, by: Caller) -> Task:
+    """A task, for its agent, for who answers for it, and for who may read everything. Raises NotFound, Forbidden."""
+    task = find_task(reader, id)
+    if not by.may_read:
+        _check_own(reader, by, registry.find_agent(reader, task.agent))
+    return task
+
+
+def may_list(reader: Reader, agent: str | None, *, by: Caller) -> AgentId | None:
+    """Whose tasks to list for that caller, who asked for those of `agent`; None: all. Raises NotFound, Forbidden."""
+    if agent is None and by.may_read:
+        return None
+    doer = registry.find_agent(reader, agent or by.id)
+    if not by.may_read:
+        _check_own(reader, by, doer)
+    return doer.agent_id
+
+
 def live(reader: Reader, id: str, *, now: int) -> Task:
     """A task under which something may happen at that instant, no wider and no longer than its agent is now.
 
@@ -148,15 +166,15 @@ def _own(act: Act, id: str, *, by: Caller | None) -> tuple[Task, Agent]:
     task = find_task(act.tx, id)
     doer = registry.find_agent(act.tx, task.agent)
     registry.note(act, object=task.task_id, owner=doer.owner, agent=doer.agent_id)
-    _check_own(act, by, doer)
+    _check_own(act.tx, by, doer)
     return task, doer
 
 
-def _check_own(act: Act, caller: Caller | None, agent: Agent) -> None:
+def _check_own(reader: Reader, caller: Caller | None, agent: Agent) -> None:
     """Raises Forbidden unless it is the agent itself, who answers for it, an administrator, or the server (None)."""
     if caller is None or caller.is_admin or caller.id == agent.agent_id:
         return
-    if not registry.answers_for(act.tx, caller.id, agent):
+    if not registry.answers_for(reader, caller.id, agent):
         raise Forbidden("this is another agent's task", hint="agents declare and end their own tasks only")
 
 

@@ -1,0 +1,57 @@
+"""Dates act by themselves: whoever reads sees that an end has come; here it gets its entry and ends what is held."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from ostiary.core.errors import Conflict, Refused
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry.flows.agents import set_agent_state
+from ostiaryd.registry.flows.find import find_agent
+from ostiaryd.registry.flows.keys import revoke_key
+from ostiaryd.registry.model import Agent, Verb
+from ostiaryd.registry.store import agents, holdings, keys
+
+T = TypeVar("T")
+KEPT = 86_400 * 1_000_000
+"""How long a holding is remembered after it expired, in microseconds."""
+
+
+def expire_agent(act: Act, id: str) -> Agent:
+    """Suspend an agent whose end has come; with a later end it can be resumed. Raises Conflict before that."""
+    agent = find_agent(act.tx, id)
+    if agent.expires_at is None or act.now < agent.expires_at:
+        raise Conflict(f"the end of `{agent.name}` has not come")
+    return set_agent_state(act, agent.agent_id, Verb.SUSPEND, why="expired")
+
+
+def expire_key(act: Act, jkt: str) -> None:
+    """Revoke a key whose end has come. Raises NotFound, and Conflict before that."""
+    key = keys.get(act.tx, jkt)
+    if key is not None and key.is_active(act.now):
+        raise Conflict("the end of this key has not come")
+    revoke_key(act, jkt, why="expired")
+
+
+async def expire_due(world: World, *, limit: int = 100) -> int:
+    """Expire agents and keys, each in its own act; how many. What ended a day ago is forgotten on the way."""
+    now = world.now()
+    due_agents = await world.db.scan(lambda reader: agents.due(reader, now=now, limit=limit))
+    due_keys = await world.db.scan(lambda reader: keys.due(reader, now=now, limit=limit))
+    await world.writer.submit(lambda tx: holdings.prune(tx, before=now - KEPT, limit=1000))
+    return await act_on_each(world, "agent.expire", expire_agent, due_agents) + await act_on_each(
+        world, "key.expire", expire_key, due_keys
+    )
+
+
+async def act_on_each(world: World, action: str, flow: Callable[[Act, T], object], things: Sequence[T]) -> int:
+    """One act for each; how many were done. A refusal (somebody was faster) is in the ledger and stops nothing."""
+    acts = [act(world, action, lambda act, thing=thing: flow(act, thing)) for thing in things]  # type: ignore[misc]
+    results = await asyncio.gather(*acts, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, Refused):
+            raise result
+    return sum(not isinstance(result, Refused) for result in results)

@@ -1,0 +1,5 @@
+"""Who exists, for administrators: JSON under /api/v1. Times are seconds since the epoch."""
+
+from ostiaryd.registry.wire_admin import agents, owners, resources
+
+ROUTES = owners.ROUTES + agents.ROUTES + resources.ROUTES

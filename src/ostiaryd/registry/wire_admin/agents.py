@@ -1,0 +1,188 @@
+"""Agents and their keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from ostiary.core.errors import Invalid
+from ostiaryd.ground.http import Call, Reply, Wire, reply
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows
+from ostiaryd.registry.model import ADMIN, READ, SELF, Agent, Kind, RiskTier, Verb
+from ostiaryd.registry.store import agents, keys
+from ostiaryd.registry.wire_admin import render
+
+
+class NewAgent(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    owner: str
+    purpose: str
+    kind: Kind = Kind.ASSISTANT
+    deputy: str | None = None
+    provider: str = ""
+    model: str = ""
+    risk_tier: RiskTier = RiskTier.MEDIUM
+    segment: str = "default"
+    scopes: list[str] = []
+    expires_in: int | None = None
+    jwk: dict[str, Any] | None = None
+
+
+class Change(msgspec.Struct, forbid_unknown_fields=True):
+    """What shall be otherwise; `expires_in: null` takes the end away, `deputy` goes with `owner`."""
+
+    scopes: list[str] | UnsetType = UNSET
+    expires_in: int | UnsetType | None = UNSET
+    owner: str | UnsetType = UNSET
+    deputy: str | None = None
+
+
+class Why(msgspec.Struct, forbid_unknown_fields=True):
+    why: str = ""
+
+
+class NewKey(msgspec.Struct, forbid_unknown_fields=True):
+    jwk: dict[str, Any]
+    expires_in: int | None = None
+
+
+class Rotation(msgspec.Struct, forbid_unknown_fields=True):
+    jwk: dict[str, Any]
+    overlap_s: int = 3600
+
+
+async def create_agent(call: Call) -> Reply:
+    """Register an agent; with a `jwk` it is active at once."""
+    new = call.json(NewAgent)
+
+    def create(act: Act) -> Agent:
+        agent = flows.create_agent(
+            act, name=new.name, owner=new.owner, purpose=new.purpose, kind=new.kind, deputy=new.deputy,
+            provider=new.provider, model=new.model, risk_tier=new.risk_tier, segment=new.segment, scopes=new.scopes,
+            expires_at=_end(act, new.expires_in),
+        )  # fmt: skip
+        if new.jwk is not None:
+            flows.add_key(act, agent.agent_id, new.jwk)
+        return agent
+
+    made = await flows.act_as(call, "agent.create", create)
+    return _show(call, made.agent_id, status=201)
+
+
+async def list_agents(call: Call) -> Reply:
+    """All, or those of `?owner=`."""
+    domain, owner = call.world.config.trust_domain, call.query_one("owner")
+    return await render.page(
+        call,
+        "agents",
+        lambda reader, page: agents.page(
+            reader, page, owner=None if owner is None else flows.find_owner(reader, owner).id
+        ),
+        lambda reader, agent: render.agent(reader, agent, trust_domain=domain),
+    )
+
+
+async def show_agent(call: Call) -> Reply:
+    """One agent with its keys."""
+    return _show(call, call.params["name"])
+
+
+async def change_agent(call: Call) -> Reply:
+    change = call.json(Change)
+    name = call.params["name"]
+
+    def apply(act: Act) -> None:
+        if change.owner is not UNSET:
+            flows.transfer_agent(act, name, change.owner, deputy=change.deputy)
+        if change.scopes is not UNSET:
+            flows.set_scopes(act, name, change.scopes)
+        if change.expires_in is not UNSET:
+            flows.set_end(act, name, _end(act, change.expires_in))
+
+    await flows.act_as(call, "agent.change", apply)
+    return _show(call, name)
+
+
+def move(verb: Verb) -> Wire:
+    """The wire function that tells an agent to do `verb`."""
+
+    async def wire(call: Call) -> Reply:
+        name, why = call.params["name"], call.json(Why).why
+        await flows.act_as(
+            call, f"agent.{verb}", lambda act: flows.set_agent_state(act, name, verb, why=why, by=call.caller)
+        )
+        return _show(call, name)
+
+    return wire
+
+
+async def list_keys(call: Call) -> Reply:
+    reader = call.world.db.read()
+    agent = flows.find_agent(reader, call.params["name"])
+    return reply({"keys": [render.key(key) for key in keys.of_agent(reader, agent.agent_id)]})
+
+
+async def add_key(call: Call) -> Reply:
+    """Register a key; the first makes a pending agent active."""
+    new = call.json(NewKey)
+    added = await flows.act_as(
+        call,
+        "key.add",
+        lambda act: flows.add_key(act, call.params["name"], new.jwk, not_after=_end(act, new.expires_in)),
+    )
+    return reply(render.key(added), status=201)
+
+
+async def rotate_key(call: Call) -> Reply:
+    """Register a key; the others end after the overlap."""
+    new = call.json(Rotation)
+    added = await flows.act_as(
+        call, "key.rotate", lambda act: flows.rotate_key(act, call.params["name"], new.jwk, overlap_s=new.overlap_s)
+    )
+    return reply(render.key(added), status=201)
+
+
+async def revoke_key(call: Call) -> Reply:
+    """End a key with everything that was obtained with it."""
+    name, kid = call.params["name"], call.params["kid"]
+
+    def revoke(act: Act) -> dict[str, int]:
+        return dict(flows.revoke_key(act, kid, of=flows.find_agent(act.tx, name).agent_id))
+
+    return reply({"revoked": await flows.act_as(call, "key.revoke", revoke)})
+
+
+def _show(call: Call, id_or_name: str, *, status: int = 200) -> Reply:
+    reader = call.world.db.read()
+    agent = flows.find_agent(reader, id_or_name)
+    shown = render.agent(reader, agent, trust_domain=call.world.config.trust_domain)
+    return reply(shown | {"keys": [render.key(key) for key in keys.of_agent(reader, agent.agent_id)]}, status=status)
+
+
+def _end(act: Act, expires_in: int | None) -> int | None:
+    """Seconds from now as an instant in microseconds."""
+    if expires_in is None:
+        return None
+    if not 1 <= expires_in <= flows.MAX_LIFETIME_S:
+        raise Invalid(f"`expires_in` must be 1 to {flows.MAX_LIFETIME_S} seconds")
+    return act.now + expires_in * render.SECOND
+
+
+ROUTES = (
+    ("POST", "/api/v1/agents", create_agent, ADMIN),
+    ("GET", "/api/v1/agents", list_agents, READ),
+    ("GET", "/api/v1/agents/{name}", show_agent, READ),
+    ("PATCH", "/api/v1/agents/{name}", change_agent, ADMIN),
+    ("POST", "/api/v1/agents/{name}/suspend", move(Verb.SUSPEND), SELF),
+    ("POST", "/api/v1/agents/{name}/resume", move(Verb.RESUME), ADMIN),
+    ("POST", "/api/v1/agents/{name}/quarantine", move(Verb.QUARANTINE), ADMIN),
+    ("POST", "/api/v1/agents/{name}/release", move(Verb.RELEASE), ADMIN),
+    ("POST", "/api/v1/agents/{name}/decommission", move(Verb.DECOMMISSION), ADMIN),
+    ("GET", "/api/v1/agents/{name}/keys", list_keys, READ),
+    ("POST", "/api/v1/agents/{name}/keys", add_key, ADMIN),
+    ("POST", "/api/v1/agents/{name}/keys/rotate", rotate_key, ADMIN),
+    ("DELETE", "/api/v1/agents/{name}/keys/{kid}", revoke_key, ADMIN),
+)

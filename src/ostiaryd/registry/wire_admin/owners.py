@@ -1,0 +1,130 @@
+"""Persons and teams. A person leaves by `POST /api/v1/revoke` of the kind `owner`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.registry import flows
+from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.registry.store import owners
+from ostiaryd.registry.wire_admin import render
+
+
+class NewPerson(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    email: str | None = None
+    deputy: str | None = None
+
+
+class NewTeam(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    members: list[str] = []
+    deputy: str | None = None
+
+
+class Deputy(msgspec.Struct, forbid_unknown_fields=True):
+    deputy: str | None
+
+
+async def create_person(call: Call) -> Reply:
+    new = call.json(NewPerson)
+    made = await flows.act_as(
+        call,
+        "person.create",
+        lambda act: flows.create_person(act, name=new.name, email=new.email, deputy=new.deputy),
+    )
+    return reply(render.person(call.world.db.read(), made), status=201)
+
+
+async def list_persons(call: Call) -> Reply:
+    return await render.page(call, "persons", owners.persons, render.person)
+
+
+async def show_person(call: Call) -> Reply:
+    reader = call.world.db.read()
+    return reply(render.person(reader, flows.find_person(reader, call.params["name"])))
+
+
+async def set_person_deputy(call: Call) -> Reply:
+    """Say who takes over when this person leaves."""
+    wanted = call.json(Deputy)
+    await flows.act_as(
+        call,
+        "person.set_deputy",
+        lambda act: flows.set_deputy(act, flows.find_person(act.tx, call.params["name"]).person_id, wanted.deputy),
+    )
+    return await show_person(call)
+
+
+async def return_person(call: Call) -> Reply:
+    """Let a person who left answer for agents again."""
+    await flows.act_as(
+        call,
+        "person.return",
+        lambda act: flows.return_person(act, call.params["name"]),
+    )
+    return await show_person(call)
+
+
+async def create_team(call: Call) -> Reply:
+    new = call.json(NewTeam)
+    made = await flows.act_as(
+        call,
+        "team.create",
+        lambda act: flows.create_team(act, name=new.name, members=new.members, deputy=new.deputy),
+    )
+    return reply(render.team(call.world.db.read(), made), status=201)
+
+
+async def list_teams(call: Call) -> Reply:
+    return await render.page(call, "teams", owners.teams, render.team)
+
+
+async def show_team(call: Call) -> Reply:
+    reader = call.world.db.read()
+    return reply(render.team(reader, flows.find_team(reader, call.params["name"])))
+
+
+async def set_team_deputy(call: Call) -> Reply:
+    """Say who takes over when nobody is left in the team."""
+    wanted = call.json(Deputy)
+    await flows.act_as(
+        call,
+        "team.set_deputy",
+        lambda act: flows.set_deputy(act, flows.find_team(act.tx, call.params["name"]).team_id, wanted.deputy),
+    )
+    return await show_team(call)
+
+
+async def add_member(call: Call) -> Reply:
+    await flows.act_as(
+        call,
+        "team.add_member",
+        lambda act: flows.add_member(act, call.params["name"], call.params["person"]),
+    )
+    return await show_team(call)
+
+
+async def remove_member(call: Call) -> Reply:
+    await flows.act_as(
+        call,
+        "team.remove_member",
+        lambda act: flows.remove_member(act, call.params["name"], call.params["person"]),
+    )
+    return await show_team(call)
+
+
+ROUTES = (
+    ("POST", "/api/v1/persons", create_person, ADMIN),
+    ("GET", "/api/v1/persons", list_persons, READ),
+    ("GET", "/api/v1/persons/{name}", show_person, READ),
+    ("PUT", "/api/v1/persons/{name}/deputy", set_person_deputy, ADMIN),
+    ("POST", "/api/v1/persons/{name}/return", return_person, ADMIN),
+    ("POST", "/api/v1/teams", create_team, ADMIN),
+    ("GET", "/api/v1/teams", list_teams, READ),
+    ("GET", "/api/v1/teams/{name}", show_team, READ),
+    ("PUT", "/api/v1/teams/{name}/deputy", set_team_deputy, ADMIN),
+    ("PUT", "/api/v1/teams/{name}/members/{person}", add_member, ADMIN),
+    ("DELETE", "/api/v1/teams/{name}/members/{person}", remove_member, ADMIN),
+)

@@ -1,0 +1,103 @@
+"""Those who exist, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.registry.model import Agent, AgentKey, Page, Person, Resource, Team, parse_page, spiffe_id
+from ostiaryd.registry.store import owners
+
+T = TypeVar("T")
+SECOND = 1_000_000
+
+
+def seconds(time: int | None) -> int | None:
+    return None if time is None else time // SECOND
+
+
+def name_of(reader: Reader, owner: str | None) -> str | None:
+    """The name behind the id of a person or a team."""
+    found = None if owner is None else owners.owner(reader, owner)
+    return None if found is None else found.name
+
+
+def person(reader: Reader, person: Person) -> dict[str, Any]:
+    return {
+        "person_id": person.person_id,
+        "name": person.name,
+        "email": person.email,
+        "state": person.state,
+        "deputy": name_of(reader, person.deputy),
+        "created_at": seconds(person.created_at),
+    }
+
+
+def team(reader: Reader, team: Team) -> dict[str, Any]:
+    return {
+        "team_id": team.team_id,
+        "name": team.name,
+        "members": [name_of(reader, member) for member in owners.members(reader, team.team_id)],
+        "deputy": name_of(reader, team.deputy),
+        "created_at": seconds(team.created_at),
+    }
+
+
+def agent(reader: Reader, agent: Agent, *, trust_domain: str) -> dict[str, Any]:
+    return {
+        "agent_id": agent.agent_id,
+        "name": agent.name,
+        "state": agent.state,
+        "owner": name_of(reader, agent.owner),
+        "owner_id": agent.owner,
+        "deputy": name_of(reader, agent.deputy),
+        "purpose": agent.purpose,
+        "kind": agent.kind,
+        "provider": agent.provider,
+        "model": agent.model,
+        "risk_tier": agent.risk_tier,
+        "segment": agent.segment,
+        "scopes": sorted(agent.scopes),
+        "epoch": agent.epoch,
+        "spiffe_id": spiffe_id(trust_domain, agent.name),
+        "created_at": seconds(agent.created_at),
+        "expires_at": seconds(agent.expires_at),
+    }
+
+
+def key(key: AgentKey) -> dict[str, Any]:
+    return {
+        "kid": key.jkt,
+        "agent_id": key.agent,
+        "alg": key.alg,
+        "jwk": key.jwk,
+        "added_at": seconds(key.added_at),
+        "not_after": seconds(key.not_after),
+        "revoked_at": seconds(key.revoked_at),
+    }
+
+
+def resource(resource: Resource) -> dict[str, Any]:
+    return {
+        "resource_id": resource.resource_id,
+        "name": resource.name,
+        "uri": resource.uri,
+        "mode": resource.mode,
+        "segment": resource.segment,
+        "kid": resource.jkt,
+        "catalogue_hash": resource.catalogue_hash,
+        "catalogue_version": resource.catalogue_version,
+        "created_at": seconds(resource.created_at),
+    }
+
+
+async def page(
+    call: Call, kind: str, read: Callable[[Reader, Page], Sequence[T]], render: Callable[[Reader, T], dict[str, Any]]
+) -> Reply:
+    """`{kind: [...], "next": the value for ?after=, or null at the end}`."""
+    asked = parse_page(call.query_one("limit"), call.query_one("after"))
+    rows = await call.world.db.scan(lambda reader: [render(reader, found) for found in read(reader, asked)])
+    last = rows[-1][f"{kind.removesuffix('s')}_id"] if len(rows) == asked.limit else None
+    return reply({kind: rows, "next": last})

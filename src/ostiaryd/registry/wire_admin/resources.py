@@ -1,0 +1,99 @@
+"""Resources and their catalogues."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows
+from ostiaryd.registry.model import ADMIN, READ, Mode, Resource, parse_catalogue
+from ostiaryd.registry.store import resources
+from ostiaryd.registry.wire_admin import render
+
+
+class NewResource(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    uri: str
+    mode: Mode = Mode.ENFORCE
+    segment: str = "default"
+    jwk: dict[str, Any] | None = None
+    catalogue: dict[str, Any] | None = None
+
+
+class NewMode(msgspec.Struct, forbid_unknown_fields=True):
+    mode: Mode
+
+
+class NewCatalogue(msgspec.Struct, forbid_unknown_fields=True):
+    catalogue: dict[str, Any]
+
+
+class NewKey(msgspec.Struct, forbid_unknown_fields=True):
+    jwk: dict[str, Any]
+
+
+async def create_resource(call: Call) -> Reply:
+    new = call.json(NewResource)
+    catalogue = None if new.catalogue is None else await asyncio.to_thread(parse_catalogue, new.name, new.catalogue)
+
+    def create(act: Act) -> Resource:
+        made = flows.create_resource(act, name=new.name, uri=new.uri, mode=new.mode, segment=new.segment, jwk=new.jwk)
+        return made if catalogue is None else flows.set_catalogue(act, made.resource_id, catalogue)
+
+    return reply(render.resource(await flows.act_as(call, "resource.create", create)), status=201)
+
+
+async def list_resources(call: Call) -> Reply:
+    return await render.page(
+        call,
+        "resources",
+        resources.page,
+        lambda _, resource: render.resource(resource),
+    )
+
+
+async def show_resource(call: Call) -> Reply:
+    """One resource with its catalogue."""
+    reader = call.world.db.read()
+    found = flows.find_resource(reader, call.params["name"])
+    text = resources.catalogue(reader, found.resource_id)
+    return reply(render.resource(found) | {"catalogue": None if text is None else msgspec.Raw(text.encode())})
+
+
+async def set_catalogue(call: Call) -> Reply:
+    """Replace the catalogue: our own form, or the result of MCP `tools/list`."""
+    name = flows.find_resource(call.world.db.read(), call.params["name"]).name
+    catalogue = await asyncio.to_thread(parse_catalogue, name, call.json(NewCatalogue).catalogue)
+    changed = await flows.act_as(call, "resource.set_catalogue", lambda act: flows.set_catalogue(act, name, catalogue))
+    return reply(render.resource(changed))
+
+
+async def set_mode(call: Call) -> Reply:
+    new = call.json(NewMode)
+    changed = await flows.act_as(
+        call, "resource.set_mode", lambda act: flows.set_mode(act, call.params["name"], new.mode)
+    )
+    return reply(render.resource(changed))
+
+
+async def set_key(call: Call) -> Reply:
+    """Give the guard another key; the one before is worthless at once."""
+    new = call.json(NewKey)
+    changed = await flows.act_as(
+        call, "resource.set_key", lambda act: flows.set_resource_key(act, call.params["name"], new.jwk)
+    )
+    return reply(render.resource(changed))
+
+
+ROUTES = (
+    ("POST", "/api/v1/resources", create_resource, ADMIN),
+    ("GET", "/api/v1/resources", list_resources, READ),
+    ("GET", "/api/v1/resources/{name}", show_resource, READ),
+    ("PUT", "/api/v1/resources/{name}/catalogue", set_catalogue, ADMIN),
+    ("PUT", "/api/v1/resources/{name}/mode", set_mode, ADMIN),
+    ("PUT", "/api/v1/resources/{name}/key", set_key, ADMIN),
+)
