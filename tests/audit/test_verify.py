@@ -168,6 +168,19 @@ def test_damage_in_several_bundles_is_named_each_by_itself(tmp_path: Path) -> No
     ]
 
 
+def test_damage_before_and_behind_a_missing_bundle_is_named(tmp_path: Path) -> None:
+    edit_bundle(LOG.export(tmp_path), B0, lambda e: e[:-2])
+    (tmp_path / B1).unlink()
+    flip(tmp_path / EDGE, 3)
+    assert audit(tmp_path) == [entry(Kind.DROPPED, 254, 2), entry(Kind.ALTERED, 512), file(Kind.MISSING, B1)]
+
+
+def test_where_all_later_entries_move_up_a_missing_bundle_hides_one_more(tmp_path: Path) -> None:
+    write_bundles(LOG.export(tmp_path), E[:7] + E[8:])
+    (tmp_path / B1).unlink()
+    assert audit(tmp_path) == [entry(Kind.DROPPED, 7), entry(Kind.DROPPED, 512), file(Kind.MISSING, B1)]
+
+
 def test_entries_shifted_between_bundles_are_found_though_none_is_wrong(tmp_path: Path) -> None:
     LOG.export(tmp_path)
     edit_bundle(tmp_path, B0, lambda e: e[:-1])
@@ -222,6 +235,13 @@ def test_a_flipped_byte_names_its_tile_in_every_row(
     folder = Path(shutil.copytree(large, tmp_path / "copy"))
     flip(folder / path, at)
     assert audit(folder, LARGE) == [file(Kind.TILE, path, index)]
+
+
+def test_a_damaged_tile_is_named_though_the_tile_above_is_missing(large: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(large, tmp_path / "copy"))
+    flip(folder / "tile/1/000", 0)
+    (folder / "tile/2/000.p/1").unlink()
+    assert audit(folder, LARGE) == [file(Kind.MISSING, "tile/2/000.p/1"), file(Kind.TILE, "tile/1/000", 0)]
 
 
 def test_damage_of_a_tile_and_of_an_entry_elsewhere_are_told_apart(tmp_path: Path) -> None:
@@ -395,6 +415,7 @@ def link_file(folder: Path) -> str:
 
 
 def link_folder(folder: Path) -> str:
+    flip(folder / B0, 3)
     (folder / "tile" / "entries").rename(folder / "tile" / "moved")
     (folder / "tile" / "entries").symlink_to(folder / "tile" / "moved")
     return "tile/entries"
@@ -419,6 +440,7 @@ def test_links_and_special_files_are_named_and_not_followed(plant: Callable[[Pat
     found = audit(tmp_path)
     assert file(Kind.SYMLINK, path) in found
     assert found.count(file(Kind.SYMLINK, path)) == 1
+    assert {kind for kind, *_ in found} <= {Kind.SYMLINK, Kind.BEYOND}
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,14 @@ def test_a_tree_is_itself_and_extends_the_empty_one_without_proof() -> None:
             verify_consistency(old=old, old_root=old_root, new=new, new_root=new_root, proof=proof)
 
 
+def test_a_part_of_a_tree_does_not_pass_for_the_tree() -> None:
+    leaf, four = hash_at(0, 0), by_definition(0, 4)
+    with pytest.raises(ProofFailed):
+        verify_inclusion(leaf, index=0, size=2, proof=[], root=leaf)
+    with pytest.raises(ProofFailed):
+        verify_consistency(old=4, old_root=four, new=5, new_root=four, proof=[])
+
+
 def test_something_that_is_no_hash_is_not_included() -> None:
     with pytest.raises(ProofFailed):
         verify_inclusion(b"", index=0, size=1, proof=[], root=b"")

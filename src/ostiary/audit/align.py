@@ -49,11 +49,12 @@ class Alignment:
             self._step(*self._best_step())
 
     def skip(self, count: int) -> None:
-        """`count` entries cannot be compared; what waits has nothing to be matched with any more."""
+        """`count` entries cannot be compared. Logged ones that still wait are gone, found ones may be of these."""
         while self._differ():
             self._step(*self._best_step())
-        self._index += len(self._logged) + count
-        self._found, self._logged = [], []
+        self._step(0, len(self._logged))
+        self._found.clear()
+        self._index += count
 
     def findings(self) -> list[Finding]:
         """The verdict, in the order of the log. Ends the stream."""

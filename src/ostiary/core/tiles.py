@@ -143,6 +143,6 @@ def split_bundle(data: bytes) -> Iterator[bytes]:
     while at < len(data):
         start = at + 2
         at = start + int.from_bytes(data[at:start], "big")
-        if start > len(data) or at > len(data):
+        if at > len(data):  # also where only one byte of the length is left
             raise Malformed("the bundle breaks off inside an entry")
         yield data[start:at]
