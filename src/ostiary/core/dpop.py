@@ -205,4 +205,4 @@ def _same_target(htu: object, uri: str) -> bool:
 
 
 def _hash_token(access_token: str) -> str:
-    return b64u(sha256(access_token.encode()).digest())
+    return b64u(sha256(access_token.encode(errors="surrogatepass")).digest())
