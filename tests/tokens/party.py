@@ -20,7 +20,7 @@ from ostiaryd.ground.http import Endpoint
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, Resource
+from ostiaryd.registry.model import Agent
 from ostiaryd.tokens import wire_metadata, wire_oauth
 from tests.world import PUBLIC_URL
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import msgspec
+
 from ostiary.core import bounds
 from ostiary.core.claims import InvalidScope, render_scope
 from ostiary.core.errors import Malformed, Refused
@@ -48,6 +50,10 @@ class UnsupportedResponseType(Refused):
     """RFC 6749 section 4.1.2.1."""
 
     code = "unsupported_response_type"
+
+
+class KeysDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="keys"):
+    """What guards hear when our signing keys change: that they do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
 
 from ostiary.core import bounds, canonical, claims, dpop
+from ostiary.core.claims import AccessClaims
 from ostiary.core.errors import (
     Conflict,
     Forbidden,
@@ -16,9 +21,9 @@ from ostiary.core.errors import (
     Unavailable,
 )
 from ostiaryd.ground.http import NO_STORE, Call, Reply, TooLarge, UnsupportedMediaType, reply
-from ostiaryd.ledger.flows import act
+from ostiaryd.ledger.flows import Act, act
 from ostiaryd.tokens import flows
-from ostiaryd.tokens.flows import Grant
+from ostiaryd.tokens.flows import Asker, Grant
 from ostiaryd.tokens.model import (
     CLIENT_CREDENTIALS,
     InvalidGrant,
@@ -27,8 +32,10 @@ from ostiaryd.tokens.model import (
     UnsupportedGrantType,
     UnsupportedResponseType,
 )
-from ostiaryd.trust.model import Credentials, InvalidClient, NonceNeeded
+from ostiaryd.trust import flows as trust
+from ostiaryd.trust.model import AccessRefused, Credentials, InvalidClient, NonceNeeded, challenge
 
+T = TypeVar("T")
 MAX_VALUE = 16 << 10
 MAX_DETAILS_DEPTH = 8
 Form = dict[str, str]
@@ -36,6 +43,7 @@ Form = dict[str, str]
 ERRORS: dict[type[Refused], tuple[str, int]] = {
     InvalidRequest: ("invalid_request", 400),
     InvalidClient: ("invalid_client", 401),
+    AccessRefused: ("", 401),
     InvalidGrant: ("invalid_grant", 400),
     UnsupportedGrantType: ("unsupported_grant_type", 400),
     UnsupportedResponseType: ("unsupported_response_type", 400),
@@ -55,7 +63,10 @@ ERRORS: dict[type[Refused], tuple[str, int]] = {
     Unavailable: ("temporarily_unavailable", 503),
     Refused: ("invalid_request", 400),
 }
-"""How OAuth says a refusal: the nearest class in its ancestry counts. RFC 6749 5.2, 8707 2, 9396 5, 9449 5 and 8."""
+"""How OAuth says a refusal: the nearest class in its ancestry counts, and "" is the refusal's own code.
+
+RFC 6749 section 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 5, 7.1 and 8.
+"""
 
 _UNSPEAKABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")  # what `error_description` cannot say: RFC 6749 5.2
 
@@ -69,7 +80,7 @@ def render_oauth(refusal: Refused) -> Reply:
         headers.append((b"dpop-nonce", refusal.nonce.encode()))
     if isinstance(refusal, InvalidClient) and refusal.scheme:
         headers.append((b"www-authenticate", refusal.scheme.encode()))
-    body = {"error": error, "error_description": _UNSPEAKABLE.sub("'", words)}
+    body = {"error": error or refusal.code, "error_description": _UNSPEAKABLE.sub("'", words)}
     return reply(body, status=status, headers=headers)
 
 
@@ -93,6 +104,62 @@ async def token(call: Call) -> Reply:
     if issued.next_nonce is not None:
         headers.append((b"dpop-nonce", issued.next_nonce.encode()))
     return reply(body, headers=headers)
+
+
+async def introspect(call: Call) -> Reply:
+    """RFC 7662 section 2, for clients, guards and administrators; whoever may not know hears that it is not active."""
+    form = read_form(call)
+    unverified_token = _required(form, "token")
+    find = _asker(call, form)
+    config = call.world.config
+
+    def run(act: Act) -> AccessClaims | None:
+        return flows.introspect(act, unverified_token, asker=find(act), config=config)
+
+    found = await _with_challenge(call, act(call.world, "token.introspect", run, request=call.request_id))
+    if found is None:
+        return reply({"active": False}, headers=[NO_STORE])
+    body = {"active": True, "token_type": "Bearer" if found.cnf is None else "DPoP", **msgspec.to_builtins(found)}
+    return reply(body, headers=[NO_STORE])
+
+
+async def revoke(call: Call) -> Reply:
+    """RFC 7009 section 2: 200 whether or not there was anything to end."""
+    form = read_form(call)
+    unverified_token = _required(form, "token")
+    find = _asker(call, form)
+
+    def run(act: Act) -> None:
+        flows.revoke(act, unverified_token, asker=find(act))
+
+    await _with_challenge(call, act(call.world, "token.revoke", run, request=call.request_id))
+    return Reply(200, headers=[NO_STORE])
+
+
+def _asker(call: Call, form: Form) -> Callable[[Act], Asker]:
+    """How the flow learns who asks: by an access token in the Authorization header, or by a client assertion."""
+    config = call.world.config
+    authorization = call.header(b"authorization")
+    if authorization is not None and "client_assertion" not in form and authorization[:6].lower() != "basic ":
+        request = trust.Request(call.method, call.uri, authorization, call.header(b"dpop"))
+        return lambda act: flows.asker_by_token(act, request, config=config)
+    given = credentials(form, authorization)
+    return lambda act: flows.asker_by_assertion(act, given, config=config)
+
+
+async def _with_challenge(call: Call, acting: Awaitable[T]) -> T:
+    """Where an access token was the credential, its refusal is that of a resource (RFC 9449 section 7.1)."""
+    try:
+        return await acting
+    except (AccessRefused, dpop.InvalidProof, dpop.UseNonce) as refusal:
+        call.answer_headers += challenge(refusal, resource=call.world.config.api)
+        raise AccessRefused(refusal.message, hint=refusal.hint, code=refusal.code) from None
+
+
+def _required(form: Form, name: str) -> str:
+    if name not in form:
+        raise InvalidRequest(f"`{name}` is missing")
+    return form[name]
 
 
 def read_form(call: Call) -> Form:
@@ -153,4 +220,8 @@ def _parse_details(text: str | None) -> tuple[bounds.ToolDetail, ...]:
     return bounds.parse_details(value)
 
 
-ROUTES = (("POST", "/token", token, ""),)
+ROUTES = (
+    ("POST", "/token", token, ""),
+    ("POST", "/introspect", introspect, ""),
+    ("POST", "/revoke", revoke, ""),
+)

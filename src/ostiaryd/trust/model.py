@@ -8,14 +8,16 @@ from __future__ import annotations
 from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from ostiary.core import canonical, dpop, jose
-from ostiary.core.errors import Unauthenticated
+from ostiary.core.errors import Forbidden, Refused, Unauthenticated
 from ostiary.core.jose.jws import parse_claims
 
 SECOND = 1_000_000
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_TYP = "client-authentication+jwt"
+ENROL_TYP = "enrol+jwt"
 MAX_ASSERTION_BYTES = 8 << 10
 MAX_JTI = 256
 LONGEST_ASSERTION = 300 * SECOND
@@ -49,6 +51,12 @@ class AccessRefused(Unauthenticated):
     """RFC 6750 section 3.1: a token that is none, or no more, or not for this."""
 
     code = "invalid_token"
+
+
+class InsufficientScope(Forbidden):
+    """RFC 6750 section 3.1."""
+
+    code = "insufficient_scope"
 
 
 class Credentials(NamedTuple):
@@ -130,3 +138,23 @@ def public_key(jwk: str) -> jose.PublicKey:
 
 def _digest(kind: str, *parts: str) -> bytes:
     return sha256(canonical.encode([kind, *parts])).digest()
+
+
+def challenge(refusal: Refused, *, resource: str, scope: str = "") -> list[tuple[bytes, bytes]]:
+    """The headers that say what would have helped: RFC 6750 section 3, RFC 9449 section 7.1, RFC 9728 section 5.1."""
+    headers: list[tuple[bytes, bytes]] = []
+    if isinstance(refusal, NonceNeeded):
+        headers.append((b"dpop-nonce", refusal.nonce.encode()))
+    if isinstance(refusal, (Unauthenticated, InsufficientScope)):
+        said = {} if type(refusal) is Unauthenticated else {"error": refusal.code}  # no error where no token was sent
+        said |= {"scope": scope} if scope else {}
+        said |= {"algs": " ".join(sorted(jose.ALGS)), "resource_metadata": metadata_url(resource)}
+        text = "DPoP " + ", ".join(f'{name}="{value}"' for name, value in said.items())
+        headers.append((b"www-authenticate", text.encode()))
+    return headers
+
+
+def metadata_url(resource: str) -> str:
+    """Where a resource describes itself: the well-known path goes between host and path (RFC 9728 section 3.1)."""
+    parts = urlsplit(resource)
+    return f"{parts.scheme}://{parts.netloc}/.well-known/oauth-protected-resource{parts.path}"

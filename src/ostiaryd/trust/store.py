@@ -29,6 +29,7 @@ _USE_JOIN = sql(
 _DROP_JOIN = sql("delete from join_token where agent = :agent and used_at is null")
 _PRUNE_JOIN = sql("delete from join_token where expires_at <= :before")
 _IS_BEARER = sql("select since from bearer_client where agent = :agent")
+_UNBOUND = sql("select id from holding where agent = :agent and kind = 'token' and jkt is null and ended_at is null")
 _ADD_BEARER = sql("insert into bearer_client (agent, since) values (:agent, :since) on conflict (agent) do nothing")
 _DROP_BEARER = sql("delete from bearer_client where agent = :agent")
 
@@ -79,6 +80,11 @@ def prune_join_tokens(tx: Tx, *, before: int) -> int:
 def is_bearer(reader: Reader, agent: str) -> bool:
     """Whether this client may hold tokens that are not bound to a key."""
     return reader.one(_IS_BEARER, agent=agent) is not None
+
+
+def unbound(reader: Reader, agent: str) -> list[str]:
+    """The live tokens of an agent that are bound to no key."""
+    return [id for (id,) in reader.all(_UNBOUND, agent=agent)]
 
 
 def set_bearer(tx: Tx, agent: str, allowed: bool) -> bool:

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
-from ostiary.core import dpop
-from ostiary.core.errors import Forbidden, Refused, Unauthenticated
-from ostiary.core.jose import ALGS
+from ostiary.core.errors import Refused
 from ostiaryd.ground.http import NO_STORE, Call
-from ostiaryd.registry.model import Caller
+from ostiaryd.registry.model import SELF, Caller
 from ostiaryd.trust import flows
-from ostiaryd.trust.model import AccessRefused, NonceNeeded
-
-_ALGS = " ".join(sorted(ALGS))
-
-
-class InsufficientScope(Forbidden):
-    """RFC 6750 section 3.1."""
-
-    code = "insufficient_scope"
+from ostiaryd.trust.model import InsufficientScope, challenge
 
 
 async def authenticate_access(call: Call, *, audience: str | None = None) -> Caller:
@@ -37,7 +25,7 @@ async def authenticate_access(call: Call, *, audience: str | None = None) -> Cal
         if (proof := access.proof) is not None:
             await world.writer.submit(lambda tx: flows.spend_access(tx, proof))
     except Refused as refusal:
-        challenge(call, refusal, resource=resource)
+        call.answer_headers += challenge(refusal, resource=resource)
         raise
     if access.next_nonce is not None:
         call.answer_headers += [(b"dpop-nonce", access.next_nonce.encode()), NO_STORE]
@@ -46,30 +34,11 @@ async def authenticate_access(call: Call, *, audience: str | None = None) -> Cal
 
 def require_scope(call: Call, caller: Caller, scope: str) -> None:
     """Raises InsufficientScope, with the challenge that says which scope would do."""
-    if scope and scope not in caller.scopes:
+    if scope not in ("", SELF) and scope not in caller.scopes:
         refusal = InsufficientScope(f"this needs the scope `{scope}`", hint="ask for a token that has it")
-        challenge(call, refusal, resource=call.world.config.api, scope=scope)
+        call.answer_headers += challenge(refusal, resource=call.world.config.api, scope=scope)
         raise refusal
 
 
 def request_of(call: Call) -> flows.Request:
     return flows.Request(call.method, call.uri, call.header(b"authorization"), call.header(b"dpop"))
-
-
-def challenge(call: Call, refusal: Refused, *, resource: str, scope: str = "") -> None:
-    """Put on the answer what would have helped."""
-    parts = [f'algs="{_ALGS}"', f'resource_metadata="{metadata_url(resource)}"']
-    if isinstance(refusal, (AccessRefused, dpop.InvalidProof, dpop.UseNonce, InsufficientScope)):
-        parts.insert(0, f'error="{refusal.code}"')
-    if scope:
-        parts.append(f'scope="{scope}"')
-    if isinstance(refusal, NonceNeeded):
-        call.answer_headers.append((b"dpop-nonce", refusal.nonce.encode()))
-    if isinstance(refusal, (Unauthenticated, InsufficientScope)):
-        call.answer_headers.append((b"www-authenticate", f"DPoP {', '.join(parts)}".encode()))
-
-
-def metadata_url(resource: str) -> str:
-    """Where a resource describes itself: the well-known path goes between host and path (RFC 9728 section 3.1)."""
-    parts = urlsplit(resource)
-    return f"{parts.scheme}://{parts.netloc}/.well-known/oauth-protected-resource{parts.path}"

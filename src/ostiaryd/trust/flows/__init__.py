@@ -1,20 +1,30 @@
 """Who is calling: one function for each way to prove it, and what is remembered so that no proof serves twice."""
 
 from ostiaryd.trust.flows.access import Access, Request, live_caller, spend_access, verify_access, verify_token
-from ostiaryd.trust.flows.bearers import is_bearer
+from ostiaryd.trust.flows.bearers import allow_bearer, forbid_bearer, is_bearer
 from ostiaryd.trust.flows.clients import Client, authenticate_client, check_client
+from ostiaryd.trust.flows.joining import DEFAULT_LIFETIME_S, InvalidJoin, JoinToken, create_join_token, enrol
 from ostiaryd.trust.flows.proofs import Possession, check_possession, spend
+from ostiaryd.trust.flows.pruning import prune
 
 __all__ = [
+    "DEFAULT_LIFETIME_S",
     "Access",
     "Client",
+    "InvalidJoin",
+    "JoinToken",
     "Possession",
     "Request",
+    "allow_bearer",
     "authenticate_client",
     "check_client",
     "check_possession",
+    "create_join_token",
+    "enrol",
+    "forbid_bearer",
     "is_bearer",
     "live_caller",
+    "prune",
     "spend",
     "spend_access",
     "verify_access",

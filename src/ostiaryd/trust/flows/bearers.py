@@ -1,24 +1,33 @@
-"""The exemption, by name: which clients may hold tokens that are bound to no key (old PEPs that cannot do better)."""
+"""The exemption, by name: clients that may have tokens bound to no key, for old PEPs that cannot do better."""
 
 from __future__ import annotations
 
+from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, Root
 from ostiaryd.trust import store
-from ostiaryd.trust.store import is_bearer
-
-__all__ = ["allow_bearer", "forbid_bearer", "is_bearer"]
 
 
 def allow_bearer(act: Act, id_or_name: str) -> None:
     """From now on this agent may ask for tokens without a proof. Raises NotFound."""
-    agent = registry.find_agent(act.tx, id_or_name)
-    registry.note(act, object=agent.agent_id, owner=agent.owner, name=agent.name)
-    store.set_bearer(act.tx, agent.agent_id, True)
+    store.set_bearer(act.tx, _find(act, id_or_name).agent_id, True)
 
 
 def forbid_bearer(act: Act, id_or_name: str) -> None:
-    """No longer: our own API refuses its unbound tokens at once, and those that it holds end. Raises NotFound."""
+    """No longer, and the unbound tokens that it holds end. Raises NotFound."""
+    agent = _find(act, id_or_name)
+    store.set_bearer(act.tx, agent.agent_id, False)
+    for id in store.unbound(act.tx, agent.agent_id):
+        registry.end_holdings(act, Root.HOLDING, id, why="bearer forbidden")
+
+
+def is_bearer(reader: Reader, client: str) -> bool:
+    """Whether this client may do without a bound token."""
+    return store.is_bearer(reader, client)
+
+
+def _find(act: Act, id_or_name: str) -> Agent:
     agent = registry.find_agent(act.tx, id_or_name)
     registry.note(act, object=agent.agent_id, owner=agent.owner, name=agent.name)
-    store.set_bearer(act.tx, agent.agent_id, False)
+    return agent

@@ -61,14 +61,15 @@ def check_client(act: Act, credentials: Credentials, *, issuer: str) -> Client:
         key.verify(unverified_jws.signature, unverified_jws.signing_input)
     except jose.InvalidToken as error:
         raise InvalidClient(f"the client assertion: {error.message}") from None
-    act.entry.agent, act.entry.object, act.entry.key = assertion.client_id, None, key.thumbprint
+    act.entry.object, act.entry.key = None, key.thumbprint
     if guard is not None:
+        act.entry.reporter = guard.resource_id
         return Client(
             id=guard.resource_id, agent=None, owner="", segment=guard.segment, scopes=frozenset({feed.SCOPE}), epoch=0,
             jkt=key.thumbprint, ends=None, assertion=assertion.spend,
         )  # fmt: skip
     assert agent is not None  # it has a key
-    act.entry.owner = agent.owner
+    act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
     _check_active(agent, now=act.now)
     return Client(
         id=agent.agent_id, agent=agent, owner=agent.owner, segment=agent.segment, scopes=agent.scopes,

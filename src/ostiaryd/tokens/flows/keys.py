@@ -1,0 +1,39 @@
+"""The keys that sign tokens and feeds: rotate, and forget when nothing that they signed can still be alive."""
+
+from __future__ import annotations
+
+from ostiaryd.ground import keyring
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import LONGEST_TOKEN
+from ostiaryd.tokens import store
+from ostiaryd.tokens.model import KeysDelta
+
+
+def rotate_key(act: Act, *, use: str, alg: str) -> str:
+    """A new signing key; the old one verifies until the longest token has ended. Its kid. Raises Invalid.
+
+    The caller has the keyring read anew once this is durable.
+    """
+    registry.note(act, object=use, alg=alg)
+    kid = keyring.rotate_key(act.tx, act.tx.keys.root, use=use, alg=alg)
+    act.entry.key = kid
+    registry.tell(act, KeysDelta())
+    return kid
+
+
+async def forget_keys(world: World) -> int:
+    """Drop the keys that were retired before any living token was signed; how many. Without one there is no act."""
+    if not store.has_retired_keys(world.db.read(), before=world.now() - LONGEST_TOKEN):
+        return 0
+    dropped = await act(world, "keys.forget", _forget)
+    world.keys.load(world.db.read())
+    return dropped
+
+
+def _forget(act: Act) -> int:
+    count = keyring.forget_keys(act.tx, before=act.now - LONGEST_TOKEN)
+    act.entry.detail = {"count": count}
+    registry.tell(act, KeysDelta())
+    return count

@@ -1,0 +1,89 @@
+"""Join tokens: a secret that is good once, with which a workload enrols its agent's first key.
+
+The secret itself is shown once and kept nowhere; the table has its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from ostiary.core import jose
+from ostiary.core.errors import Conflict, Invalid, Unauthenticated
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, AgentKey, State
+from ostiaryd.trust import store
+from ostiaryd.trust.model import AHEAD, ENROL_TYP, LONGEST_ASSERTION, SECOND
+
+DEFAULT_LIFETIME_S = 3600
+LONGEST_LIFETIME_S = 86_400
+
+
+class InvalidJoin(Unauthenticated):
+    """One refusal for a token that is unknown, used, replaced or too old: nobody may probe which."""
+
+    code = "invalid_join_token"
+
+
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    agent: str
+    secret: str = field(repr=False)
+    expires_at: int
+
+
+def create_join_token(act: Act, id_or_name: str, *, lifetime_s: int = DEFAULT_LIFETIME_S) -> JoinToken:
+    """A token for an agent that has no key yet; earlier ones are worthless from now on.
+
+    Raises NotFound, Invalid (not 1 second to 24 hours), Conflict (the agent is not pending).
+    """
+    agent = registry.find_agent(act.tx, id_or_name)
+    registry.note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, seconds=lifetime_s)
+    if not 1 <= lifetime_s <= LONGEST_LIFETIME_S:
+        raise Invalid(f"a join token lives 1 to {LONGEST_LIFETIME_S} seconds")
+    _check_pending(agent)
+    secret = jose.b64u(act.tx.random(32))
+    expires_at = act.now + lifetime_s * SECOND
+    store.drop_join_tokens(act.tx, agent.agent_id)
+    store.add_join_token(act.tx, _digest(secret), agent=agent.agent_id, expires_at=expires_at)
+    return JoinToken(agent.agent_id, secret, expires_at)
+
+
+def enrol(act: Act, unverified_secret: str, jwk: object, *, unverified_proof: str, issuer: str) -> AgentKey:
+    """Use a join token up and register the key, which makes the agent active.
+
+    Raises InvalidJoin, InvalidKey, InvalidToken (the proof does not show that the caller has the private key).
+    """
+    key = jose.parse_public_jwk(jwk)
+    _check_proof(unverified_proof, key, unverified_secret, issuer=issuer, now=act.now)
+    agent = store.use_join_token(act.tx, _digest(unverified_secret))
+    if agent is None:
+        raise InvalidJoin("the join token is not good, or no longer", hint="an administrator makes another")
+    act.entry.agent = agent
+    _check_pending(registry.find_agent(act.tx, agent))
+    return registry.add_key(act, agent, dict(key.jwk))
+
+
+def _check_pending(agent: Agent) -> None:
+    if agent.state is not State.PENDING:
+        raise Conflict(f"the agent `{agent.name}` is {agent.state}", hint="only a first key is enrolled so")
+
+
+def _check_proof(unverified_proof: str, key: jose.PublicKey, secret: str, *, issuer: str, now: int) -> None:
+    """A JWT of type `enrol+jwt` by that key for us, at most five minutes long, whose `jth` is the token's SHA-256."""
+    claims = jose.verify_jwt(
+        unverified_proof, key_for=lambda _: key, typ=(ENROL_TYP,), now=now, audience=issuer,
+        required=("aud", "iat", "exp", "jth"), leeway=AHEAD,
+    )  # fmt: skip
+    begins, ends = jose.numeric_date(claims, "iat"), jose.numeric_date(claims, "exp")
+    if ends > begins + LONGEST_ASSERTION:
+        raise jose.InvalidToken("the proof lives longer than five minutes")
+    jth = claims["jth"]
+    if not isinstance(jth, str) or not hmac.compare_digest(jth.encode(), jose.b64u(_digest(secret)).encode()):
+        raise jose.InvalidToken("the proof is for another join token (`jth`)")
+
+
+def _digest(secret: str) -> bytes:
+    return sha256(secret.encode()).digest()

@@ -1,0 +1,160 @@
+"""RFC 7523 as rfc7523bis updates it: JWT client authentication (sections 2.2 and 3), and our stricter rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiary.core import jose
+from ostiaryd.ground.world import World
+from ostiaryd.trust.model import AHEAD, LONGEST_ASSERTION, MAX_JTI
+from tests.clock import START
+from tests.conformance.table import check_table, row
+from tests.tokens.party import ISSUER, SECOND, TOKEN, Answer, Client, enter, oauth_app
+
+NOW = START // SECOND
+LONGEST = LONGEST_ASSERTION // SECOND
+LEEWAY = AHEAD // SECOND
+NOBODY = "invalid_client"
+
+TABLE = [
+    row("a good assertion"),
+    # aud: the issuer as the sole value (rfc7523bis section 4)
+    row("aud a list of the issuer alone", aud=[ISSUER]),
+    row("aud the token endpoint", NOBODY, aud=TOKEN),
+    row("aud the issuer with a slash", NOBODY, aud=ISSUER + "/"),
+    row("aud the issuer in capitals", NOBODY, aud=ISSUER.upper()),
+    row("aud a list of two", NOBODY, aud=[ISSUER, TOKEN]),
+    row("aud the issuer twice", NOBODY, aud=[ISSUER, ISSUER]),
+    row("aud an empty list", NOBODY, aud=[]),
+    row("aud an object", NOBODY, aud={ISSUER: 1}),
+    row("no aud", NOBODY, aud=None),
+    # iss and sub: both the client id (section 3, points 1 and 2)
+    row("no iss", NOBODY, iss=None),
+    row("no sub", NOBODY, sub=None),
+    row("iss another than sub", NOBODY, iss="ag_00000000000070008000000000000000"),
+    row("sub another than iss", NOBODY, sub="ag_00000000000070008000000000000000"),
+    row("both another client", NOBODY, iss="ag_" + "0" * 32, sub="ag_" + "0" * 32),
+    row("both the name of the agent instead of its id", NOBODY, iss="reader", sub="reader"),
+    row("both empty", NOBODY, iss="", sub=""),
+    row("both a number", NOBODY, iss=1, sub=1),
+    # exp (point 4)
+    row("no exp", NOBODY, exp=None),
+    row("exp one second ahead", exp=NOW + 1),
+    row("exp now", NOBODY, iat=NOW - 60, exp=NOW),
+    row("exp a microsecond ahead", iat=NOW - 60, exp=NOW + 0.000001),
+    row("exp a second ago", NOBODY, iat=NOW - 60, exp=NOW - 1),
+    row("exp a string", NOBODY, exp=str(NOW + 60)),
+    row("exp true", NOBODY, exp=True),
+    row("exp negative", NOBODY, exp=-1),
+    row("exp beyond all calendars", NOBODY, exp=1e300),
+    # the longest life (our rule)
+    row("lives as long as it may", iat=NOW, exp=NOW + LONGEST),
+    row("lives a second longer", NOBODY, iat=NOW, exp=NOW + LONGEST + 1),
+    row("lives a millisecond longer", NOBODY, iat=NOW, exp=NOW + LONGEST + 0.001),
+    row("lives no time", NOBODY, iat=NOW + 1, exp=NOW + 1),
+    row("ends before it begins", NOBODY, iat=NOW + 2, exp=NOW + 1),
+    row("as old as it may be", iat=NOW - LONGEST + 1, exp=NOW + 1),
+    # iat (point 6) and nbf (point 5)
+    row("no iat", NOBODY, iat=None),
+    row("iat as far ahead as clocks may differ", iat=NOW + LEEWAY, exp=NOW + 60),
+    row("iat a second further", NOBODY, iat=NOW + LEEWAY + 1, exp=NOW + 60),
+    row("iat a fraction", iat=NOW - 0.5),
+    row("nbf now", nbf=NOW),
+    row("nbf as far ahead as clocks may differ", nbf=NOW + LEEWAY),
+    row("nbf a second further", NOBODY, nbf=NOW + LEEWAY + 1),
+    row("nbf a string", NOBODY, nbf="now"),
+    # jti (point 7)
+    row("no jti", NOBODY, jti=None),
+    row("jti empty", NOBODY, jti=""),
+    row("jti a number", NOBODY, jti=7),
+    row("jti as long as it may be", jti="j" * MAX_JTI),
+    row("jti longer", NOBODY, jti="j" * (MAX_JTI + 1)),
+    row("a claim that nobody knows", favourite_colour="green"),
+    # typ (rfc7523bis section 4)
+    row("typ in full", header={"typ": "application/client-authentication+jwt"}),
+    row("typ in capitals", header={"typ": "Client-Authentication+JWT"}),
+    row("no typ", header={"typ": None}),
+    row("typ JWT", NOBODY, header={"typ": "JWT"}),
+    row("typ of a DPoP proof", NOBODY, header={"typ": "dpop+jwt"}),
+    row("typ of an access token", NOBODY, header={"typ": "at+jwt"}),
+    row("typ empty", NOBODY, header={"typ": ""}),
+    row("typ a number", NOBODY, header={"typ": 1}),
+    # alg and kid
+    row("no kid, with one key", header={"kid": None}),
+    row("kid of no key", NOBODY, header={"kid": "other"}),
+    row("kid a number", NOBODY, header={"kid": 1}),
+    row("alg none", NOBODY, header={"alg": "none"}),
+    row("alg of a secret", NOBODY, header={"alg": "HS256"}),
+    row("alg another than the key's", NOBODY, header={"alg": "ES384"}),
+    row("no alg", NOBODY, header={"alg": None}),
+    row("crit", NOBODY, header={"crit": ["exp"], "exp": 1}),
+    row("a key in the header is not looked at", header={"jwk": {"kty": "oct", "k": "AA"}}),
+    row("a URL of keys in the header is not looked at", header={"jku": "https://keys.example/"}),
+]
+
+
+@pytest.fixture
+async def client(world: World) -> Client:
+    agent, key = await enter(world)
+    client = Client(oauth_app(world), world, agent.agent_id, key)
+    await client.token()
+    return client
+
+
+async def test_assertions(client: Client) -> None:
+    async def ask(**said: Any) -> Answer:
+        return await client.ask(client_assertion=client.assertion(**said))
+
+    await check_table(TABLE, ask)
+
+
+async def test_the_form_around_an_assertion(client: Client) -> None:
+    other = "urn:ietf:params:oauth:client-assertion-type:saml2-bearer"
+    await check_table(
+        [
+            row("client_id that is the subject", client_id=client.id),
+            row("client_id of another", NOBODY, client_id="ag_" + "0" * 32),
+            row("client_id empty is client_id absent", client_id=""),
+            row("no assertion", NOBODY, client_assertion=None),
+            row("an empty assertion", NOBODY, client_assertion=""),
+            row("no assertion type", NOBODY, client_assertion_type=None),
+            row("another assertion type", NOBODY, client_assertion_type=other),
+            row("not a token", NOBODY, client_assertion="a.b"),
+            row("four parts", NOBODY, client_assertion=client.assertion() + ".e30"),
+            row("white space after it", NOBODY, client_assertion=client.assertion() + "\n"),
+            row("padding", NOBODY, client_assertion=client.assertion() + "="),
+            row("a password", NOBODY, client_assertion=None, client_assertion_type=None, client_secret="secret"),
+            row("a password too", NOBODY, client_secret="secret"),
+        ],
+        client.ask,
+    )
+
+
+async def test_an_assertion_is_good_for_one_request(client: Client) -> None:
+    assertion = client.assertion()
+    assert (await client.ask(client_assertion=assertion)).status == 200
+    assert (await client.ask(client_assertion=assertion)).error == NOBODY
+    same_id = client.assertion(jti="once")
+    assert (await client.ask(client_assertion=same_id)).status == 200
+    assert (await client.ask(client_assertion=client.assertion(jti="once", exp=NOW + 59))).error == NOBODY
+
+
+async def test_a_refused_request_leaves_its_assertion_good(client: Client) -> None:
+    """It was not used: the retry that a nonce needs may carry the same one."""
+    assertion, client.nonce = client.assertion(), None
+    assert (await client.ask(client_assertion=assertion)).error == "use_dpop_nonce"
+    assert (await client.ask(client_assertion=assertion)).status == 200
+
+
+async def test_the_signature_must_be_of_the_key_that_is_registered(client: Client) -> None:
+    stranger = jose.generate("ES256", kid=client.key.public.kid)
+    assert (await client.ask(client_assertion=client.assertion(key=stranger))).error == NOBODY
+    head, _, _ = client.assertion().rpartition(".")
+    assert (await client.ask(client_assertion=head + ".")).error == NOBODY
+    for position in (0, 40, 85):
+        head, _, signature = client.assertion().rpartition(".")
+        flipped = "B" if signature[position] == "A" else "A"
+        changed = f"{head}.{signature[:position]}{flipped}{signature[position + 1 :]}"
+        assert (await client.ask(client_assertion=changed)).error == NOBODY
