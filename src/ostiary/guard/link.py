@@ -95,7 +95,7 @@ class Link:
         except BaseException:
             http.close()
             raise
-        return known, http, client.Auth(known, client.Target(f"{issuer}/feed/v1", SCOPE)), issuer
+        return known, http, client.Auth(known, client.Target(f"{issuer}/api/v1", SCOPE)), issuer
 
     def _listen(self) -> None:
         pause = FIRST_RETRY_S

@@ -25,7 +25,9 @@ class Root(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """`jkt` is the key that it is bound to, `client_jkt` the key with which the agent proved itself to get it."""
+    """`jkt` is the key that it is bound to, `client_jkt` the key with which the agent proved itself to get it,
+    `audience` the resource that it is for.
+    """
 
     id: HoldingId
     kind: str
@@ -34,6 +36,7 @@ class Holding:
     parent: HoldingId | None = None
     jkt: str | None = None
     client_jkt: str | None = None
+    audience: str | None = None
     expires_at: int
     ended_at: int | None = None
     ended_why: str | None = None

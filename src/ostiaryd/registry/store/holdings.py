@@ -5,11 +5,11 @@ from __future__ import annotations
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model import Holding, HoldingId, Root
 
-_COLUMNS = "id, kind, agent, task, parent, jkt, client_jkt, expires_at, ended_at, ended_why"
+_COLUMNS = "id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at, ended_at, ended_why"
 _GET = sql(f"select {_COLUMNS} from holding where id = :id")
 _INSERT = sql(
-    """insert into holding (id, kind, agent, task, parent, jkt, client_jkt, expires_at)
-       values (:id, :kind, :agent, :task, :parent, :jkt, :client_jkt, :expires_at)"""
+    """insert into holding (id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at)
+       values (:id, :kind, :agent, :task, :parent, :jkt, :client_jkt, :audience, :expires_at)"""
 )
 _ENDED = sql("select id, expires_at from holding where ended_at > :since and expires_at > :now order by id")
 _PRUNE = sql("delete from holding where id in (select id from holding where expires_at < :before limit :limit)")
@@ -38,7 +38,7 @@ _END = {
 def insert(tx: Tx, held: Holding) -> None:
     tx.run(
         _INSERT, id=held.id, kind=held.kind, agent=held.agent, task=held.task, parent=held.parent, jkt=held.jkt,
-        client_jkt=held.client_jkt, expires_at=held.expires_at,
+        client_jkt=held.client_jkt, audience=held.audience, expires_at=held.expires_at,
     )  # fmt: skip
 
 
@@ -63,8 +63,8 @@ def prune(tx: Tx, *, before: int, limit: int) -> int:
 
 
 def _holding(row: Row) -> Holding:
-    id, kind, agent, task, parent, jkt, client_jkt, expires_at, ended_at, ended_why = row
+    id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at, ended_at, ended_why = row
     return Holding(
         id=id, kind=kind, agent=agent, task=task, parent=parent, jkt=jkt, client_jkt=client_jkt,
-        expires_at=expires_at, ended_at=ended_at, ended_why=ended_why,
+        audience=audience, expires_at=expires_at, ended_at=ended_at, ended_why=ended_why,
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The feed: what guards hear, what they report, and how fast a revocation reached them."""

@@ -1,0 +1,49 @@
+"""Taking a report: each record becomes one entry, none twice, and what is missing is said."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from ostiary.core.errors import Forbidden
+from ostiary.core.report import CallRecord, Report
+from ostiaryd.feed import store
+from ostiaryd.feed.model import Reporter, Told, tell_call, tell_result
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.store import agents, holdings
+
+
+def take_report(act: Act, report: Report, *, resource_id: str) -> int:
+    """Tell the ledger what a guard reports; the number that must come next.
+
+    Records that came before are passed over, so a report may be sent again. Raises NotFound, Forbidden for the spool of
+    another resource.
+    """
+    resource = registry.find_resource(act.tx, resource_id)
+    known = store.spool(act.tx, report.spool)
+    if known is not None and known[0] != resource_id:
+        raise Forbidden("this spool is of another resource")
+    expected = 1 if known is None else known[1]
+    told = Told(Reporter(resource_id=resource_id, name=resource.name, uri=resource.uri, spool=report.spool), act.now)
+    if report.first > expected:
+        told.gap(expected, report.first - 1)
+    owner = lru_cache(maxsize=None)(lambda agent: _owner(act, agent))
+    for number, record in enumerate(report.records, report.first):
+        if number < expected:
+            continue
+        if isinstance(record, CallRecord):
+            held = holdings.get(act.tx, record.token)
+            tell_call(told, number, record, held, owner=owner(held.agent) if held is not None else None)
+        else:
+            tell_result(told, number, record)
+    following = max(expected, report.first + len(report.records))
+    store.save_spool(act.tx, report.spool, resource_id=resource_id, next=following)
+    act.told = told.entries
+    act.entry.resource = resource.uri
+    act.entry.detail = {"spool": report.spool, "first": report.first, "records": len(report.records)}
+    return following
+
+
+def _owner(act: Act, agent: str) -> str | None:
+    found = agents.get(act.tx, agent)
+    return None if found is None else found.owner

@@ -1,0 +1,46 @@
+"""All that a guard must know to begin with, and the facts that are more than their change says."""
+
+from __future__ import annotations
+
+from ostiary.core.cedar import ir
+from ostiary.core.feed import Fact, KeyFact, KeysFact, PolicyFact, ResourceFact, TaskFact, TokenFact
+from ostiaryd.feed import store
+from ostiaryd.feed.model import agent_fact
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.keyring import Keyring
+from ostiaryd.policy.load import starter
+from ostiaryd.registry.model import LONGEST_TOKEN, Resource
+from ostiaryd.registry.store import agents, keys, resources
+from ostiaryd.tasks import store as tasks
+
+
+def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) -> list[Fact]:
+    """All that concerns the guard of `resource`; exceptions while a token can be alive that knows nothing of them."""
+    since = now - LONGEST_TOKEN
+    facts: list[Fact] = [resource_fact(reader, resource), policy_fact(reader), keys_fact(keyring)]
+    facts += [agent_fact(id, state.value, epoch, at=now) for id, state, epoch in agents.exceptions(reader, since=since)]
+    facts += [TaskFact(id, at + LONGEST_TOKEN) for id, at in tasks.ended(reader, since=since)]
+    facts += [KeyFact(jkt, at + LONGEST_TOKEN) for jkt, at in keys.revoked(reader, since=since)]
+    facts += [TokenFact(id, until) for id, until in store.ended_tokens(reader, resource.uri, since=since, now=now)]
+    return facts
+
+
+def resource_fact(reader: Reader, resource: Resource) -> ResourceFact:
+    return ResourceFact(
+        resource_id=resource.resource_id,
+        name=resource.name,
+        uri=resource.uri,
+        mode=resource.mode.value,
+        segment=resource.segment,
+        catalogue=resources.catalogue(reader, resource.resource_id),
+    )
+
+
+def policy_fact(reader: Reader) -> PolicyFact:
+    loaded = starter()
+    return PolicyFact(loaded.hash, ir.render(loaded.ir).decode())
+
+
+def keys_fact(keyring: Keyring) -> KeysFact:
+    token, feed = ([dict(key.jwk) for key in keyring.public(use).values()] for use in ("token", "feed"))
+    return KeysFact(token, feed)

@@ -1,0 +1,135 @@
+"""What is true of the feed: which fact a change becomes, and which entry a reported record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ostiary.core.feed import AgentFact, Fact, KeyFact, TaskFact, TokenFact
+from ostiary.core.report import CallRecord, ResultRecord
+from ostiaryd.ledger.model import Entry, Result, reason
+from ostiaryd.registry.model import LONGEST_TOKEN, AgentDelta, Holding, KeyDelta, ResourceDelta, TokenDelta
+from ostiaryd.tasks.model import TaskDelta
+
+
+class PolicyDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="policy"):
+    """Another policy set is active."""
+
+    hash: str
+
+
+class KeysDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="keys"):
+    """The server signs with other keys."""
+
+
+Delta = AgentDelta | TaskDelta | TokenDelta | KeyDelta | ResourceDelta | PolicyDelta | KeysDelta
+_decode = msgspec.json.Decoder(Delta).decode
+
+
+def parse_delta(body: bytes) -> Delta:
+    """A message of the outbox's topic `feed`."""
+    delta: Delta = _decode(body)
+    return delta
+
+
+def agent_fact(agent: str, state: str, epoch: int, *, at: int) -> AgentFact:
+    """What a guard must know of an agent that changed at `at`; after an hour none of its older tokens can be alive."""
+    return AgentFact(agent, state, epoch, at + LONGEST_TOKEN)
+
+
+def plain_fact(delta: AgentDelta | TaskDelta | TokenDelta | KeyDelta, *, at: int) -> Fact:
+    match delta:
+        case AgentDelta():
+            return agent_fact(delta.agent, delta.state.value, delta.epoch, at=at)
+        case TaskDelta():
+            return TaskFact(delta.task, delta.until)
+        case TokenDelta():
+            return TokenFact(delta.jti, delta.until)
+        case KeyDelta():
+            return KeyFact(delta.jkt, delta.until)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reporter:
+    """Whose report it is: a resource, and the spool of one of its guards."""
+
+    resource_id: str
+    name: str
+    uri: str
+    spool: str
+
+
+@dataclass(slots=True)
+class Told:
+    """The entries that a report becomes."""
+
+    by: Reporter
+    at: int
+    entries: list[Entry] = field(default_factory=list)
+    calls: dict[int, Entry] = field(default_factory=dict)
+    """the entries of decisions by the numbers of their records"""
+
+    def add(self, action: str, number: int, *, at: int, **fields: Any) -> Entry:
+        """`number` is the record's in its spool, `at` when the guard says that it was."""
+        where = {"spool": self.by.spool, "number": number, "at": at}
+        detail = where | fields.pop("detail", {})
+        entry = Entry(
+            at=self.at, action=action, resource=self.by.uri, reporter=self.by.resource_id, detail=detail, **fields
+        )
+        self.entries.append(entry)
+        return entry
+
+    def gap(self, first: int, last: int) -> None:
+        """Records that the guard has numbered and that never came."""
+        self.entries.append(
+            Entry(
+                at=self.at, action="report.gap", outcome="error", resource=self.by.uri, reporter=self.by.resource_id,
+                reasons=[reason("missing_records", f"records {first} to {last} are missing")],
+                detail={"spool": self.by.spool, "first": first, "last": last},
+            )
+        )  # fmt: skip
+
+
+def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None, *, owner: str | None) -> None:
+    """The entry of a reported decision. It counts only for a token that is known and was for the reporter's resource.
+
+    Whose token it is, and for which task, is what we know, not what the guard says.
+    """
+    if held is None or held.audience != told.by.uri or held.agent != record.agent:
+        what = "there is no such token" if held is None else "the token is not for the resource of the reporter"
+        told.add(
+            "report.refused", number, at=record.at, outcome="refused", token=record.token, tool=record.tool,
+            reasons=[reason("foreign_token", what)],
+        )  # fmt: skip
+        return
+    told.calls[number] = told.add(
+        "tool.call",
+        number,
+        at=record.at,
+        outcome=record.outcome,
+        agent=held.agent,
+        owner=owner,
+        actors=record.actors,
+        task=held.task,
+        token=held.id,
+        key=held.jkt,
+        tool=f"{told.by.name}/{record.tool}",
+        digest=record.digest or None,
+        arguments=record.arguments,
+        reasons=[reason(why.code, why.message) for why in record.reasons],
+        policy=record.policy or None,
+        policies=record.policies,
+        detail=({"verdict": record.verdict} if record.verdict != record.outcome else {})
+        | ({"watched": record.watched} if record.watched else {}),
+    )
+
+
+def tell_result(told: Told, number: int, record: ResultRecord) -> None:
+    """How a call went: into the entry of the call if that is in the same report, otherwise an entry of its own."""
+    result = Result(record.status, record.bytes, record.records, record.data_class)
+    if (call := told.calls.get(record.call)) is not None:
+        call.result = result
+    else:
+        told.add("tool.result", number, at=record.at, result=result, detail={"call": record.call})

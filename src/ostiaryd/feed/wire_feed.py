@@ -1,0 +1,67 @@
+"""The feed as guards speak it, under /feed/v1: JSON lines of signed messages down, reports and acknowledgements up.
+
+A guard is a resource that shows its own key: it gets a token (client_credentials, private_key_jwt, DPoP) with the scope
+`ostiary:feed` for the API of this server.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.core.errors import Invalid
+from ostiary.core.feed import SCOPE
+from ostiary.core.report import Report
+from ostiaryd.feed.flows import Streams, take_report
+from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
+from ostiaryd.registry import flows as registry
+
+
+class Applied(msgspec.Struct, forbid_unknown_fields=True):
+    """All facts up to `seq` are in force at the guard."""
+
+    stream: Annotated[str, Meta(max_length=64)]
+    seq: Annotated[int, Meta(ge=0)]
+
+
+async def jwks(call: Call) -> Reply:
+    """The keys that sign the feed; guards ask once, at the issuer's own URL."""
+    return reply({"keys": [key.jwk for key in call.world.keys.public("feed").values()]})
+
+
+async def stream(call: Call) -> Reply:
+    """Messages for ever, one a line. `?stream=` is a number that the guard throws, `?after=` resumes where it was."""
+    resource = registry.find_resource(call.world.db.read(), call.caller.id)
+    id, after = call.query_one("stream") or "", call.query_one("after")
+    if not 16 <= len(id) <= 64 or not id.isascii():
+        raise Invalid("`stream` must have 16 to 64 characters", hint="throw a random number for each stream")
+    if after is not None and not (after.isascii() and after.isdigit() and len(after) < 19):
+        raise Invalid("`after` must be a number", hint="the `seq` of the last message")
+    lines = call.world.keep(Streams).follow(resource, id, None if after is None else int(after))
+    return Reply(200, lines, media_type="application/jose-lines", headers=[NO_STORE, (b"x-accel-buffering", b"no")])
+
+
+async def report(call: Call) -> Reply:
+    """Take records; `next` is the number that must come next. Sent again, a report changes nothing."""
+    told = call.json(Report)
+    following = await registry.act_as(
+        call, "feed.report", lambda act: take_report(act, told, resource_id=call.caller.id)
+    )
+    return reply({"next": following}, headers=[NO_STORE])
+
+
+async def applied(call: Call) -> Reply:
+    """A guard says how far it is, so that whoever revokes can be told when it was in force."""
+    said = call.json(Applied)
+    call.world.keep(Streams).note_applied(call.caller.id, said.stream, said.seq)
+    return reply({}, headers=[NO_STORE])
+
+
+ROUTES = (
+    ("GET", "/feed/v1/jwks", jwks, ""),
+    ("GET", "/feed/v1/stream", stream, SCOPE),
+    ("POST", "/feed/v1/report", report, SCOPE),
+    ("POST", "/feed/v1/applied", applied, SCOPE),
+)
