@@ -5,16 +5,21 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 from cyclopts import App, Parameter
+from rich.markup import escape
 from rich.progress import Progress
 
-from ostiary.audit import verify_folder
+from ostiary.audit import Report, paths_of, verify_folder, write_folder
 from ostiary.cli.registry import Hidden
 from ostiary.cli.session import FAILED, Session, err, out, table
-from ostiary.core.errors import Invalid
+from ostiary.core.checkpoint import parse_checkpoint
+from ostiary.core.errors import Unavailable
+from ostiary.core.note import parse_note
 
 audit = App(name="audit", help="The ledger: every act, refused ones too.")
 COLUMNS = {
@@ -118,13 +123,28 @@ def verify(folder: Path | None = None, *, key: str | None = None, seen: Path | N
                 seen=seen.read_bytes() if seen else None,
                 progress=lambda done, total: progress.update(bar, completed=done, total=total),
             )
-    session.show(report.as_dict(), lambda _: _print_report(report))
+    session.show(_as_dict(report), lambda _: _print_report(report))
     if not report.ok:
         sys.exit(FAILED)
 
 
 def _export(session: Session, folder: Path) -> int:
-    raise Invalid(f"cannot export to {folder}", hint=str(session))
+    """Fetch what the checkpoint calls for; the number of entries."""
+
+    with session.agent() as agent, Progress(console=err, transient=True) as progress:
+
+        def fetch(path: str) -> bytes:
+            response = agent.request("GET", f"{session.url}/ledger/v1/{path}", resource=f"{agent.issuer}/api/v1")
+            if response.status_code != 200:
+                raise Unavailable(f"the server answers {response.status_code} for {path}")
+            return response.content
+
+        note, key = fetch("checkpoint"), fetch("key").decode("ascii")
+        size = parse_checkpoint(parse_note(note).text).size
+        paths = list(paths_of(size))
+        files = ((path, fetch(path)) for path in progress.track(paths, description="exporting"))
+        write_folder(folder, checkpoint=note, key=key, files=files)
+    return size
 
 
 def _key(given: str | None) -> str | None:
@@ -137,12 +157,27 @@ def _print_entries(entries: list[dict[str, Any]]) -> None:
 
 def _row(entry: dict[str, Any]) -> dict[str, Any]:
     reasons = [reason["code"] for reason in entry.get("reasons", [])]
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(entry["at"] / 1e6))
+    when = datetime.fromtimestamp(entry["at"] / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
     named = entry.get("tool") or entry.get("object") or entry.get("resource")
     return {**entry, "index": str(entry["index"]), "when": when, "object": named, "why": " ".join(reasons)}
 
 
-def _print_report(report: Any) -> None:
+def _as_dict(report: Report) -> dict[str, Any]:
+    checkpoint = report.checkpoint
+    return {
+        "ok": report.ok,
+        "size": checkpoint.size if checkpoint else None,
+        "origin": checkpoint.origin if checkpoint else None,
+        "trust": report.trust,
+        "seen": report.seen.size if report.seen else None,
+        "findings": [msgspec.to_builtins(finding) for finding in report.findings],
+    }
+
+
+def _print_report(report: Report) -> None:
     for finding in report.findings:
-        out.print(f"[red]{finding.kind}[/] {finding.message}", highlight=False)
-    out.print(report.summary)
+        place = f"entry {finding.index}" if finding.index is not None else finding.path or ""
+        out.print(f"[red]{finding.kind}[/] [bold]{escape(place)}[/] {escape(finding.message)}")
+    if report.ok and report.checkpoint is not None:
+        out.print(f"[green]verified[/] {report.checkpoint.size} entries of {escape(report.checkpoint.origin)}")
+    out.print(report.trust, style="dim")

@@ -1,0 +1,65 @@
+"""The demo's tool server: a real MCP server over streamable HTTP, four tools that touch a sandbox folder, one guard.
+
+Nothing but the three lines about the guard is about Ostiary.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from mcp.server.mcpserver import MCPServer
+from mcp_types import ToolAnnotations
+
+from ostiary.guard import Guard
+from ostiary.mcp import protect
+
+
+def build(sandbox: Path) -> MCPServer[Any]:
+    """The server itself, knowing nothing of who may do what."""
+    server: MCPServer[Any] = MCPServer("files")
+
+    def inside(path: str) -> Path:
+        place = (sandbox / path).resolve()
+        if not place.is_relative_to(sandbox.resolve()):
+            raise ValueError("that is outside of the sandbox")
+        return place
+
+    @server.tool(annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False))
+    def list_files() -> list[str]:
+        """Names of all files."""
+        return sorted(str(file.relative_to(sandbox)) for file in sandbox.rglob("*") if file.is_file())
+
+    @server.tool(annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False))
+    def read_file(path: str) -> str:
+        """The text of a file."""
+        return inside(path).read_text("utf-8")
+
+    @server.tool(annotations=ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False))
+    def write_file(path: str, text: str) -> int:
+        """Write a file; the number of characters."""
+        place = inside(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return place.write_text(text, "utf-8")
+
+    @server.tool(annotations=ToolAnnotations(read_only_hint=False, destructive_hint=True, open_world_hint=False))
+    def delete_file(path: str) -> None:
+        """Delete a file for good."""
+        inside(path).unlink()
+
+    return server
+
+
+def main(sandbox: str, port: str, credential: str, url: str, spool: str) -> None:
+    with Guard(credential, url=url, spool_dir=spool) as guard:  # 1. who we are, and where the record goes
+        app = protect(build(Path(sandbox)), guard)  # 2. every tool call is decided, on its arguments
+        with socket.create_server(("127.0.0.1", int(port))) as sock:
+            print("listening", flush=True)
+            uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on")).run([sock])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
