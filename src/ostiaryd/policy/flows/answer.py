@@ -1,0 +1,157 @@
+"""Answers within one transaction. What the registry says of agents and tools goes before what a caller says.
+
+agent calls tool       the whole decision of `ostiary.core.access`, on the bounds of the task that the context names
+agent does otherwise   the agent is active, then the policies
+anybody else           the policies alone: types and properties as they were sent
+"""
+
+from __future__ import annotations
+
+from ostiary.core import access
+from ostiary.core.access import Decision, Facts, Policies, Principal, Protected, Reason
+from ostiary.core.access.decide import reasons_of
+from ostiary.core.access.facts import agent_entity, resource_entity
+from ostiary.core.bounds import render_details
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.cedar.values import Entity, Uid
+from ostiary.core.claims import AccessClaims, render_scope
+from ostiary.core.errors import Forbidden, NotFound
+from ostiaryd.ground.database import Reader
+from ostiaryd.policy.model import REGISTERED, Question, Thing, Unanswerable, context_of, entity_of
+from ostiaryd.registry.flows import active_agent, find_resource
+from ostiaryd.registry.model import Agent, Resource
+from ostiaryd.registry.store import resources
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task, standing_id, standing_task
+
+_FOREVER = 1 << 40
+REMEMBERED = 256
+_ready: dict[tuple[str | None, ...], Protected] = {}
+
+
+class Answers:
+    """Answers any number of questions with the policies `policies`, at `now` (microseconds)."""
+
+    def __init__(self, reader: Reader, policies: Policies, *, now: int) -> None:
+        self._reader, self._policies, self._now = reader, policies, now
+        self._known: dict[int, tuple[Thing, Entity]] = {}
+
+    def answer(self, question: Question) -> Decision:
+        """Raises nothing: what cannot be answered is denied."""
+        try:
+            subject, resource = question.subject, question.resource
+            if REGISTERED.get(subject.type) == "Agent":
+                return self._answer_agent(question)
+            return self._judge(question, self._entity(subject), self._entity(resource))
+        except (Unanswerable, Forbidden, NotFound) as error:
+            reason = Reason(error.code, error.message, error.hint)
+            return Decision(False, False, self._policies.hash, (reason,))
+
+    def _judge(self, question: Question, principal: Entity, resource: Entity) -> Decision:
+        policies = self._policies
+        context = context_of(question, now=self._now)
+        entities = {**policies.actions, principal.uid: principal, resource.uid: resource}
+        action = Uid("Action", question.action.name)
+        judged = policies.judge(principal.uid, action, resource.uid, context, entities)
+        reasons = () if judged.allowed else reasons_of(judged, policies)
+        return Decision(
+            judged.allowed, judged.allowed, policies.hash, reasons, judged.policies, judged.watched, judged.errors
+        )
+
+    def _answer_agent(self, question: Question) -> Decision:
+        agent = active_agent(self._reader, question.subject.id, now=self._now)
+        kind = REGISTERED.get(question.resource.type)
+        if kind == "Tool" and question.action.name == access.CALL.id:
+            return self._call(question, agent)
+        return self._judge(question, entity_of_agent(agent), self._entity(question.resource))
+
+    def _call(self, question: Question, agent: Agent) -> Decision:
+        resource, tool = self._tool(question.resource.id)
+        context = question.context or {}
+        arguments = context.get("arguments", {})
+        if not isinstance(arguments, dict):
+            raise Unanswerable("`context.arguments` is not an object")
+        claims = _claims(agent, self._task(agent, context.get("task")), resource)
+        facts = Facts(protected(self._reader, resource), self._policies)
+        return access.decide(Principal(claims), tool=tool, arguments=arguments, facts=facts, now=self._now)
+
+    def _task(self, agent: Agent, id: object) -> Task:
+        if id is None or id == "" or id == standing_id(agent.agent_id):
+            return standing_task(agent)
+        if not isinstance(id, str):
+            raise Unanswerable("`context.task` is not a string")
+        task = tasks.live(self._reader, id, now=self._now)
+        if task.agent != agent.agent_id:
+            raise NotFound("there is no such task, or it is another agent's")
+        return task
+
+    def _tool(self, id: str) -> tuple[Resource, str]:
+        name, slash, tool = id.partition("/")
+        if not slash:
+            raise Unanswerable("a tool is named `<resource>/<tool>`")
+        return find_resource(self._reader, name), tool
+
+    def _entity(self, thing: Thing) -> Entity:
+        """Remembered for the things that the items of a batch share."""
+        kept = self._known.get(id(thing))
+        if kept is not None:
+            return kept[1]
+        made = entity_of(thing) if thing.type not in REGISTERED else self._registered(thing)
+        if len(self._known) < 64:
+            self._known[id(thing)] = thing, made
+        return made
+
+    def _registered(self, thing: Thing) -> Entity:
+        kind = REGISTERED[thing.type]
+        if kind == "Agent":
+            return entity_of_agent(active_agent(self._reader, thing.id, now=self._now))
+        if kind == "Resource":
+            found = find_resource(self._reader, thing.id)
+            return resource_entity(found.name, uri=found.uri, segment=found.segment)
+        resource, tool = self._tool(thing.id)
+        ready = protected(self._reader, resource)
+        if tool not in ready.tools:
+            raise NotFound(f"the catalogue of `{resource.name}` has no tool {tool[:128]!a}", code="unknown_tool")
+        return ready.entities[ready.tools[tool].uid]
+
+
+def entity_of_agent(agent: Agent) -> Entity:
+    return agent_entity(agent.agent_id, owner=agent.owner, segment=agent.segment)
+
+
+def _claims(agent: Agent, task: Task, resource: Resource) -> AccessClaims:
+    """What a token for this resource under this task would say, as wide as one may be."""
+    return AccessClaims(
+        iss="",
+        sub=task.person or agent.agent_id,
+        client_id=agent.agent_id,
+        aud=resource.uri,
+        iat=0,
+        exp=_FOREVER,
+        jti="",
+        scope=render_scope(agent.scopes & task.scopes),
+        task=task.task_id,
+        authorization_details=render_details(task.bounds),
+        owner=agent.owner,
+        segment=agent.segment,
+        epoch=agent.epoch,
+    )
+
+
+def protected(reader: Reader, resource: Resource) -> Protected:
+    """The resource ready for decisions: made once for each catalogue, URI, segment and mode that it has had."""
+    key = (resource.resource_id, resource.catalogue_hash, resource.uri, resource.segment, resource.mode.value)
+    made = _ready.get(key)
+    if made is None:
+        text = resources.catalogue(reader, resource.resource_id)
+        made = Protected(
+            name=resource.name,
+            uri=resource.uri,
+            segment=resource.segment,
+            catalogue=None if text is None else Catalogue.parse(text),
+            mode=resource.mode.value,
+        )
+        while len(_ready) >= REMEMBERED:
+            _ready.pop(next(iter(_ready)), None)
+        _ready[key] = made
+    return made

@@ -1,0 +1,162 @@
+"""Decisions at the server, each on its entry: one question, a batch of them, and whether a token may be issued."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from ostiary.core.access import Decision
+from ostiary.core.access.decide import reasons_of
+from ostiary.core.access.facts import resource_entity
+from ostiary.core.cedar.extensions import Datetime
+from ostiary.core.cedar.values import Entity, Record, Uid
+from ostiary.core.errors import Forbidden
+from ostiary.core.tiles import MAX_ENTRY_BYTES
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.flows import Act
+from ostiaryd.ledger.model import Entry, reason
+from ostiaryd.policy.flows.answer import Answers, entity_of_agent
+from ostiaryd.policy.flows.sets import active_policies
+from ostiaryd.policy.model import REGISTERED, Question
+from ostiaryd.registry.model import Agent, Caller, Resource
+
+Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"]
+ISSUE = Uid("Action", "issue_token")
+WORD_LIMIT = 256
+ROOM = MAX_ENTRY_BYTES - 4096
+"""bytes of an entry for the decisions of a batch; the rest is for everything else that it says"""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def decide_one(act: Act, question: Question, *, digest: str, by: Caller | None) -> Decision:
+    """Answer and note it. `digest` is that of the request, whose properties and context the entry leaves out."""
+    decision = Answers(act.tx, active_policies(act.tx), now=act.now).answer(question)
+    entry = act.entry
+    _note_caller(entry, by)
+    entry.outcome = "allow" if decision.allowed else "deny"
+    entry.digest = digest
+    entry.policy = decision.policy_hash
+    entry.policies = list(decision.policies)
+    entry.reasons = [reason(one.code, one.message) for one in decision.reasons]
+    entry.detail = {"asked": _asked(question)} | _beside(decision)
+    if REGISTERED.get(question.subject.type) == "Agent":
+        entry.agent = _word(question.subject.id)
+    if REGISTERED.get(question.resource.type) == "Tool":
+        entry.resource, _, entry.tool = _word(question.resource.id).partition("/")
+    else:
+        entry.resource = _word(question.resource.id)
+    return decision
+
+
+def decide_all(
+    act: Act, questions: Iterable[Question | None], *, semantic: Semantic, digest: str, by: Caller | None
+) -> list[Decision | None]:
+    """Answer in order up to the one that settles it, and note all on one entry (or on several, when one is too small).
+
+    None stands for an item that is no question; it counts as a denial.
+    """
+    answers = Answers(act.tx, policies := active_policies(act.tx), now=act.now)
+    stop_at = {"execute_all": None, "deny_on_first_deny": False, "permit_on_first_permit": True}[semantic]
+    decisions: list[Decision | None] = []
+    lines: list[bytes] = []
+    is_allowed = True
+    for question in questions:
+        decision = None if question is None else answers.answer(question)
+        decisions.append(decision)
+        allowed = decision is not None and decision.allowed
+        is_allowed &= allowed
+        lines.append(_line(question, decision))
+        if allowed is stop_at:
+            break
+    _note_caller(act.entry, by)
+    act.entry.outcome = "allow" if is_allowed else "deny"
+    act.entry.digest = digest
+    act.entry.policy = policies.hash
+    _spread(act, lines, semantic)
+    return decisions
+
+
+def decide_issue(
+    act: Act, agent: Agent, *, task: str, resource: Resource | None, uri: str, scopes: frozenset[str]
+) -> str:
+    """Whether `agent` may have a token for `resource`, or for `uri` that nobody registered; the hash of the policies.
+
+    Raises Forbidden with the code `access_denied`.
+    """
+    policies = active_policies(act.tx)
+    principal = entity_of_agent(agent)
+    target = _target(resource, uri)
+    context: Record = {"task": task, "scopes": frozenset[object](scopes), "now": Datetime(act.now // 1000)}
+    entities = {**policies.actions, principal.uid: principal, target.uid: target}
+    judged = policies.judge(principal.uid, ISSUE, target.uid, context, entities)
+    act.entry.policy = policies.hash
+    act.entry.policies = list(judged.policies)
+    if not judged.allowed:
+        first = reasons_of(judged, policies)[0]
+        raise Forbidden(first.message, hint=first.hint, code="access_denied")
+    return policies.hash
+
+
+def _target(resource: Resource | None, uri: str) -> Entity:
+    if resource is None:
+        return resource_entity("", uri=uri, segment="")
+    return resource_entity(resource.name, uri=resource.uri, segment=resource.segment)
+
+
+def _note_caller(entry: Entry, by: Caller | None) -> None:
+    """The entry is about whom the question names; who asked is its reporter."""
+    if by is not None:
+        entry.reporter, entry.token, entry.key = by.id, by.token, by.jkt
+
+
+def _asked(question: Question) -> list[str]:
+    subject, resource = question.subject, question.resource
+    words = (subject.type, subject.id, question.action.name, resource.type, resource.id)
+    return [_word(word) for word in words]
+
+
+def _word(word: str) -> str:
+    return word[:WORD_LIMIT]
+
+
+def _beside(decision: Decision) -> dict[str, Any]:
+    """What else is to be known of a decision: what only watched, what failed, and what was let pass."""
+    beside: dict[str, Any] = {}
+    if decision.watched:
+        beside["watched"] = decision.watched
+    if decision.errors:
+        beside["errors"] = [(policy, message[:WORD_LIMIT]) for policy, message in decision.errors[:8]]
+    if decision.allowed is not decision.verdict:
+        beside["verdict"] = "deny"
+    return beside
+
+
+def _line(question: Question | None, decision: Decision | None) -> bytes:
+    """One decision of a batch: allowed, who, what, on what, the policies or else the codes of the reasons."""
+    if question is None or decision is None:
+        return b"[false]"
+    why = decision.policies or tuple(one.code for one in decision.reasons)
+    return _encode([decision.allowed, *_asked(question), why[:8]])
+
+
+def _spread(act: Act, lines: Sequence[bytes], semantic: Semantic) -> None:
+    """The decisions on the act's entry; when it is full, on further entries of the same act, each saying its part."""
+    parts: list[list[bytes]] = [[]]
+    room = ROOM
+    for line in lines:
+        if len(line) + 1 > room:
+            parts.append([])
+            room = ROOM
+        parts[-1].append(line)
+        room -= len(line) + 1
+    for number, part in enumerate(parts, 1):
+        detail: dict[str, Any] = {"decisions": msgspec.Raw(b"[" + b",".join(part) + b"]"), "semantic": semantic}
+        if len(parts) > 1:
+            detail["part"] = [number, len(parts)]
+        if number == 1:
+            act.entry.detail = detail
+        else:
+            act.tx.defer(ledger.append, msgspec.structs.replace(act.entry, detail=detail))

@@ -1,0 +1,93 @@
+"""Policy sets: put, activate, look up. What was compiled is remembered by its hash, so it can never be stale."""
+
+from __future__ import annotations
+
+from ostiary.core.access import Policies
+from ostiary.core.errors import NotFound
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import store
+from ostiaryd.policy.load import Loaded, starter
+from ostiaryd.policy.model import PolicyDelta, PolicySet
+from ostiaryd.registry.flows import note, tell
+from ostiaryd.registry.model import Caller
+
+BY_US = "ostiary"
+REMEMBERED = 8
+_compiled: dict[str, Policies] = {}
+
+
+def put(act: Act, loaded: Loaded, *, by: Caller | None) -> PolicySet:
+    """Keep a set that `load` accepted, and let it decide from this act on; the one before stays on the shelf."""
+    note(act, object=loaded.hash, policies=len(loaded.ir.policies), tests=loaded.tests, before=store.active(act.tx))
+    store.insert(act.tx, loaded, by=BY_US if by is None else by.id)
+    _remember(loaded.policies)
+    _switch(act, loaded.hash)
+    return find_set(act.tx, loaded.hash)
+
+
+def activate(act: Act, hash: str) -> PolicySet:
+    """Go back, or forward, to a set on the shelf. Raises NotFound."""
+    found = find_set(act.tx, hash)
+    note(act, object=hash, before=store.active(act.tx))
+    if store.get(act.tx, hash) is None:  # the starter set, for the first time
+        store.insert(act.tx, starter(), by=BY_US)
+    _switch(act, hash)
+    return found
+
+
+def _switch(act: Act, hash: str) -> None:
+    store.activate(act.tx, hash)
+    tell(act, PolicyDelta(hash))
+
+
+def active_policies(reader: Reader) -> Policies:
+    """The set that decides, ready to."""
+    hash = store.active(reader)
+    found = _compiled.get(hash)
+    return _compile(reader, hash) if found is None else found
+
+
+def _compile(reader: Reader, hash: str) -> Policies:
+    rules = store.rules(reader, hash)
+    return _remember(starter().policies if rules is None else Policies(hash, *rules))
+
+
+def _remember(policies: Policies) -> Policies:
+    while len(_compiled) >= REMEMBERED:
+        _compiled.pop(next(iter(_compiled)), None)
+    _compiled[policies.hash] = policies
+    return policies
+
+
+def find_set(reader: Reader, hash: str) -> PolicySet:
+    """A set on the shelf, the starter set included. Raises NotFound."""
+    found = store.get(reader, hash)
+    if found is None and hash == starter().hash:
+        found = _starter_summary()
+    if found is None:
+        raise NotFound(f"there is no policy set {hash[:64]!a}", hint="`ostiary policy list` shows all")
+    return found
+
+
+def list_sets(reader: Reader, *, after: str, limit: int) -> list[PolicySet]:
+    """The newest first, the starter set last. `after` is a hash; raises NotFound."""
+    behind = find_set(reader, after) if after else None
+    if behind is not None and behind.created_at == 0:
+        return []
+    found = store.page(reader, after=behind, limit=limit)
+    if len(found) < limit and store.get(reader, starter().hash) is None:
+        found.append(_starter_summary())
+    return found
+
+
+def show_set(reader: Reader, hash: str) -> tuple[PolicySet, dict[str, str]]:
+    """A set with its files. Raises NotFound."""
+    return find_set(reader, hash), store.files(reader, hash) or starter().files
+
+
+def _starter_summary() -> PolicySet:
+    loaded = starter()
+    return PolicySet(
+        hash=loaded.hash, policies=len(loaded.ir.policies), tests=loaded.tests, created_at=0, created_by=BY_US
+    )

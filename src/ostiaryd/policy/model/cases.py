@@ -1,0 +1,118 @@
+"""The tests of a policy set, `*.test.toml`: questions with the answers that its owner wants. See docs/policies.md."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.core.access import CALL, Judgement, Policies
+from ostiary.core.access.facts import agent_entity, resource_entity
+from ostiary.core.cedar.extensions import Datetime
+from ostiary.core.cedar.values import Entity, Record, Uid, entity
+from ostiary.core.errors import Invalid, Malformed
+from ostiaryd.policy.model.questions import REGISTERED, Question, Thing, Verb, context_of, entity_of, record
+
+MAX_CASES = 2000
+MAX_DEPTH = 32
+NOON = datetime.fromisoformat("2026-01-01T12:00:00+00:00")
+"""what time it is in a case that does not say"""
+
+
+class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    subject: Thing
+    action: Verb | str
+    resource: Thing
+    context: dict[str, Any] = {}
+    now: datetime = NOON
+    expect: Literal["allow", "deny"]
+    policies: list[str] | None = None
+    """exactly those that decide it; None: whichever"""
+
+    def run(self, policies: Policies) -> str:
+        """What is wrong, in words; empty when nothing is. Raises Unanswerable."""
+        judged = self._ask(policies)
+        verdict = "allow" if judged.allowed else "deny"
+        told = f"{verdict} ({judged.because})" if judged.because else verdict
+        errors = "".join(f"; `{policy}`: {message}" for policy, message in judged.errors)
+        if verdict != self.expect:
+            return f"expected {self.expect}, got {told} by {_list(judged.policies)}{errors}"
+        if self.policies is not None and sorted(self.policies) != sorted(judged.policies):
+            return f"expected {told} by {_list(self.policies)}, got it by {_list(judged.policies)}{errors}"
+        return ""
+
+    def _ask(self, policies: Policies) -> Judgement:
+        verb = Verb(self.action) if isinstance(self.action, str) else self.action
+        question = Question(self.subject, verb, self.resource, self.context)
+        principal, resource, action = _stand_in(self.subject), _stand_in(self.resource), Uid("Action", verb.name)
+        context = context_of(question, now=0)
+        context["now"] = Datetime(round(self.now.timestamp() * 1000))
+        if principal.uid.type == "Agent" and action == CALL:
+            context = _CALL | {"subject": principal.uid.id} | context
+        elif action.id == "issue_token":
+            context = _ISSUE | context
+        entities = {**policies.actions, principal.uid: principal, resource.uid: resource}
+        return policies.judge(principal.uid, action, resource.uid, context, entities)
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    case: Annotated[list[Case], Meta(max_length=MAX_CASES)] = []
+
+
+_ISSUE: Record = {"task": "", "scopes": frozenset[object]()}
+_CALL: Record = {
+    **_ISSUE, "subject": "", "actors": frozenset[object](), "acr": "", "amr": frozenset[object](), "arguments": {},
+}  # fmt: skip
+_TOOL: Record = {"effect": "read", "data_classes": frozenset[object](), "open_world": True}
+
+
+def parse_cases(name: str, text: str) -> list[Case]:
+    """The cases of the file `name`. Raises Malformed."""
+    try:
+        return msgspec.convert(tomllib.loads(text), _File).case
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise Malformed(f"{name}: {error}") from None
+    except RecursionError:
+        raise Malformed(f"{name}: nested too deeply") from None
+
+
+def run_cases(name: str, cases: list[Case], policies: Policies) -> None:
+    """Run all; raises Invalid that names the first that fails, and says how many do."""
+    failed = [(case, wrong) for case in cases if (wrong := _run(case, policies))]
+    if failed:
+        case, wrong = failed[0]
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise Invalid(f"{name}: test `{case.name}`: {wrong}{more}", code="policy_test_failed")
+
+
+def _run(case: Case, policies: Policies) -> str:
+    try:
+        return case.run(policies)
+    except Invalid as error:
+        return error.message
+
+
+def _stand_in(thing: Thing) -> Entity:
+    """The entity that a case names; of the registry's types, its properties stand for what the registry would say."""
+    kind = REGISTERED.get(thing.type)
+    if kind is None:
+        return entity_of(thing)
+    given = record(thing.properties, of="properties")
+    segment = str(given.pop("segment", "default"))
+    if kind == "Agent":
+        return agent_entity(thing.id, owner=str(given.pop("owner", "")), segment=segment)
+    if kind == "Resource":
+        return resource_entity(thing.id, uri=str(given.pop("uri", "")), segment=segment)
+    server, _, name = thing.id.partition("/")
+    resource = resource_entity(server, uri="", segment=segment)
+    attrs = {**_TOOL, "name": name, "resource": resource.uid, "segment": resource.attrs["segment"]}
+    attrs["scope"] = f"{server}:{'read' if given.get('effect', 'read') == 'read' else 'write'}"
+    return entity(Uid("Tool", thing.id), attrs | given, resource.lineage)
+
+
+def _list(policies: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(f"`{policy}`" for policy in sorted(policies)) or "no policy"

@@ -1,0 +1,79 @@
+"""A policy set as its owner keeps it: a folder of text files, named by the digest of all of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from ostiary.core import canonical
+from ostiary.core.cedar.values import Entity, Uid, entity
+from ostiary.core.errors import Invalid
+
+POLICIES, SCHEMA, TESTS = ".cedar", ".cedarschema", ".test.toml"
+MAX_FILES = 200
+MAX_BYTES = 4 << 20
+_encode = msgspec.json.Encoder().encode
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
+
+
+def check_files(files: Mapping[str, str]) -> None:
+    """Whether these can be the files of a set. Raises Invalid."""
+    if not 0 < len(files) <= MAX_FILES:
+        raise Invalid(f"a policy set has 1 to {MAX_FILES} files, not {len(files)}")
+    for name in files:
+        if len(name) > 200 or not _NAME.fullmatch(name):
+            raise Invalid(f"{name[:200]!a} is not a file name that a policy set may have")
+        if not name.endswith((POLICIES, SCHEMA, TESTS)):
+            raise Invalid(f"{name} is none of {POLICIES}, {SCHEMA}, {TESTS}")
+    if (size := sum(map(len, files.values()))) > MAX_BYTES:
+        raise Invalid(f"the files have {size} characters together", hint=f"at most {MAX_BYTES}")
+
+
+def of_kind(files: Mapping[str, str], suffix: str) -> list[tuple[str, str]]:
+    """(name, text) in the order of names."""
+    return sorted((name, text) for name, text in files.items() if name.endswith(suffix))
+
+
+def digest(files: Mapping[str, str]) -> str:
+    """The hash of the set: base64url(SHA-256) of the canonical JSON of its files. Raises Malformed."""
+    return canonical.digest(dict(files))
+
+
+def encode_files(files: Mapping[str, str]) -> str:
+    return canonical.encode(dict(files)).decode()
+
+
+def decode_files(text: str) -> dict[str, str]:
+    value = canonical.parse(text, max_bytes=4 * MAX_BYTES)
+    assert isinstance(value, dict)
+    return value
+
+
+def encode_actions(actions: Mapping[Uid, Entity]) -> str:
+    """Each action with all the groups that it is in."""
+    return _encode([(uid, sorted(action.lineage - {uid}, key=str)) for uid, action in actions.items()]).decode()
+
+
+def decode_actions(text: str) -> dict[Uid, Entity]:
+    found = msgspec.json.decode(text, type=list[tuple[Uid, list[Uid]]])
+    return {uid: entity(uid, ancestors=groups) for uid, groups in found}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySet:
+    """A set on the shelf. `created_at` is microseconds, `created_by` an id."""
+
+    hash: str
+    policies: int
+    tests: int
+    created_at: int
+    created_by: str
+
+
+class PolicyDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="policy"):
+    """What guards hear: another set is active."""
+
+    hash: str

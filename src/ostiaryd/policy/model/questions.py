@@ -1,0 +1,84 @@
+"""A question as AuthZEN asks it (Authorization API 1.0, section 5), and as Cedar hears it.
+
+Types and names map literally: `{"type": "user", "id": "alice"}` is `user::"alice"` with the properties as attributes,
+and besides them `id`, which no property overrides. Properties of the action are `context.action`. JSON integers are
+longs, other numbers decimals, arrays sets; null is absent.
+
+The registry's own types (`Agent`, `Tool`, ..) are not made here: their attributes are for the registry to say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ostiary.core.arguments import MAX_DEPTH, BadArguments, plain
+from ostiary.core.cedar.extensions import Datetime
+from ostiary.core.cedar.values import Entity, Record, Uid, entity, is_type_name
+from ostiary.core.errors import Invalid
+
+
+class Thing(msgspec.Struct, frozen=True):
+    """A subject or a resource."""
+
+    type: str
+    id: str
+    properties: dict[str, Any] | None = None
+
+
+class Verb(msgspec.Struct, frozen=True):
+    name: str
+    properties: dict[str, Any] | None = None
+
+
+class Question(msgspec.Struct, frozen=True):
+    subject: Thing
+    action: Verb
+    resource: Thing
+    context: dict[str, Any] | None = None
+
+
+class Unanswerable(Invalid):
+    """No policy can speak of this; the answer is a denial."""
+
+    code = "unanswerable"
+
+
+REGISTERED = {"agent": "Agent", "Agent": "Agent", "tool": "Tool", "Tool": "Tool", "Resource": "Resource"}
+"""Types whose entities are registered; `agent` and `tool` are how AuthZEN peers spell them."""
+BARE = frozenset({"Owner", "Segment", "Action"})
+
+
+def entity_of(thing: Thing) -> Entity:
+    """The entity of a type that is not registered. Raises Unanswerable."""
+    if not is_type_name(thing.type):
+        raise Unanswerable(f"{thing.type[:100]!a} is not a type that policies can name")
+    uid = Uid(thing.type, thing.id)
+    if thing.type in BARE:
+        return entity(uid)
+    attrs = record(thing.properties, of="properties")
+    attrs["id"] = thing.id
+    return entity(uid, attrs)
+
+
+def context_of(question: Question, *, now: int) -> Record:
+    """What the caller sends, and what nobody may send: `action` and `now` (microseconds). Raises Unanswerable."""
+    context = record(question.context, of="context")
+    context.pop("action", None)
+    if question.action.properties:
+        context["action"] = record(question.action.properties, of="properties of the action")
+    context["now"] = Datetime(now // 1000)
+    return context
+
+
+def record(properties: dict[str, Any] | None, *, of: str) -> Record:
+    """A Cedar record from a JSON object. Raises Unanswerable."""
+    if not properties:
+        return {}
+    try:
+        made = plain(properties, MAX_DEPTH)
+    except BadArguments as error:
+        raise Unanswerable(f"the {of}: a value {error.what}") from None
+    assert type(made) is dict
+    return made

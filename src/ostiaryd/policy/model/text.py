@@ -1,0 +1,91 @@
+"""Cedar text that is safe to hand to a native parser: bounded in size, and in whatever makes it recurse.
+
+Cedar's parser works on its call stack and ends the process when that overflows: with 8 MiB of stack, at about 640
+nested brackets or 1,300 operators in a row. The scanner below has Cedar's own tokens for strings and comments.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ostiary.core.errors import Invalid, Malformed
+
+MAX_FILE_BYTES = 1 << 20
+MAX_POLICIES = 5000
+MAX_BRACKETS = 100
+MAX_OPERATORS = 600
+"""in one policy"""
+MAX_SCHEMA_BYTES = 64 << 10
+MAX_SCHEMA_WORDS = 4000
+MAX_SCHEMA_PARENTS = 500
+
+_TOKEN = re.compile(
+    r"""(?P<skip> //[^\n\r]* | "(?:\\.|[^"\\])*")
+      | (?P<quote> ")
+      | (?P<open> [(\[{<]) | (?P<close> [)\]}>])
+      | (?P<end> ;)
+      | (?P<operator> &&|\|\||==|!=|[-+*.!]|\b(?:if|then|else|in|has|like|is|when|unless)\b)
+      | (?P<word> [A-Za-z_]\w*)""",
+    re.VERBOSE | re.ASCII,
+)
+
+
+def check_policies(name: str, text: str) -> int:
+    """The number of policies of the file, at most: of statements that end in a semicolon. Raises Malformed, Invalid."""
+    _check_size(name, text, MAX_FILE_BYTES)
+    depth = operators = policies = 0
+    for token in _TOKEN.finditer(text):
+        match token.lastgroup:
+            case "open" if token[0] != "<":
+                depth += 1
+                if depth > MAX_BRACKETS:
+                    raise Invalid(f"{_at(name, text, token)}: brackets are nested deeper than {MAX_BRACKETS}")
+            case "close" if token[0] != ">":
+                depth -= 1
+            case "operator":
+                operators += 1
+                if operators > MAX_OPERATORS:
+                    message = f"{_at(name, text, token)}: the policy has more than {MAX_OPERATORS} operators"
+                    raise Invalid(message, hint="make several policies of it")
+            case "end":
+                operators, policies = 0, policies + 1
+            case "quote":
+                raise Malformed(f"{_at(name, text, token)}: a string does not end")
+    return policies
+
+
+def check_schema(name: str, text: str) -> list[str]:
+    """The words of the file in their order. Raises Malformed, Invalid."""
+    _check_size(name, text, MAX_SCHEMA_BYTES)
+    words: list[str] = []
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        match token.lastgroup:
+            case "open":
+                depth += 1
+                if depth > MAX_BRACKETS:
+                    raise Invalid(f"{_at(name, text, token)}: brackets are nested deeper than {MAX_BRACKETS}")
+            case "close":
+                depth -= 1
+            case "word" | "operator":
+                words.append(token[0])
+            case "quote":
+                raise Malformed(f"{_at(name, text, token)}: a string does not end")
+    if len(words) > MAX_SCHEMA_WORDS or words.count("in") > MAX_SCHEMA_PARENTS:
+        limits = f"{MAX_SCHEMA_WORDS} words, {MAX_SCHEMA_PARENTS} times `in`"
+        raise Invalid(f"{name}: the schema is too large", hint=f"at most {limits}")
+    return words
+
+
+def _check_size(name: str, text: str, limit: int) -> None:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise Malformed(f"{name}: a lone surrogate is no text") from None
+    if size > limit:
+        raise Invalid(f"{name} has {size} bytes", hint=f"at most {limit}")
+
+
+def _at(name: str, text: str, token: re.Match[str]) -> str:
+    before = text[: token.start()]
+    return f"{name}:{before.count(chr(10)) + 1}:{token.start() - before.rfind(chr(10))}"

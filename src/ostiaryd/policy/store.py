@@ -1,0 +1,81 @@
+"""Policy sets by their hash, each kept as it was put, and which of them decides: the starter set, until one was put."""
+
+from __future__ import annotations
+
+from ostiary.core.cedar import ir
+from ostiary.core.cedar.values import Entity, Uid
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.policy.load import Loaded, starter
+from ostiaryd.policy.model import PolicySet, decode_actions, decode_files, encode_actions, encode_files
+
+_ACTIVE = sql("select hash from policy_active where id = 1")
+_ACTIVATE = sql(
+    """insert into policy_active (id, hash, since) values (1, :hash, :now)
+       on conflict (id) do update set hash = excluded.hash, since = excluded.since"""
+)
+_COLUMNS = "hash, policies, tests, created_at, created_by"
+_GET = sql(f"select {_COLUMNS} from policy_set where hash = :hash")
+_PAGE = sql(
+    f"""select {_COLUMNS} from policy_set where created_at < :at or (created_at = :at and hash > :hash)
+        order by created_at desc, hash limit :limit"""
+)
+_FILES = sql("select files from policy_set where hash = :hash")
+_RULES = sql("select ir, actions from policy_set where hash = :hash")
+_INSERT = sql(
+    """insert into policy_set (hash, files, ir, actions, policies, tests, created_at, created_by)
+       values (:hash, :files, :ir, :actions, :policies, :tests, :now, :by)
+       on conflict (hash) do nothing"""
+)
+_NEWEST = 1 << 62
+
+
+def active(reader: Reader) -> str:
+    """The hash of the set that decides."""
+    row = reader.one(_ACTIVE)
+    return starter().hash if row is None else row[0]
+
+
+def active_ir(reader: Reader) -> tuple[str, str]:
+    """The hash of the set that decides, and its IR as JSON: what guards are told."""
+    hash = active(reader)
+    row = reader.one(_RULES, hash=hash)
+    return hash, ir.render(starter().ir).decode() if row is None else row[0]
+
+
+def activate(tx: Tx, hash: str) -> None:
+    tx.run(_ACTIVATE, hash=hash, now=tx.now)
+
+
+def insert(tx: Tx, loaded: Loaded, *, by: str) -> None:
+    """Keep a set; one that is there already stays as it is."""
+    tx.run(
+        _INSERT, hash=loaded.hash, files=encode_files(loaded.files), ir=ir.render(loaded.ir).decode(),
+        actions=encode_actions(loaded.actions), policies=len(loaded.ir.policies), tests=loaded.tests, now=tx.now, by=by,
+    )  # fmt: skip
+
+
+def get(reader: Reader, hash: str) -> PolicySet | None:
+    row = reader.one(_GET, hash=hash)
+    return None if row is None else _summary(row)
+
+
+def page(reader: Reader, *, after: PolicySet | None, limit: int) -> list[PolicySet]:
+    """The newest first, from behind `after` on."""
+    at, hash = (_NEWEST, "") if after is None else (after.created_at, after.hash)
+    return [_summary(row) for row in reader.all(_PAGE, at=at, hash=hash, limit=limit)]
+
+
+def files(reader: Reader, hash: str) -> dict[str, str] | None:
+    row = reader.one(_FILES, hash=hash)
+    return None if row is None else decode_files(row[0])
+
+
+def rules(reader: Reader, hash: str) -> tuple[ir.PolicySetIR, dict[Uid, Entity]] | None:
+    """What a kept set says, and the actions of its schema."""
+    row = reader.one(_RULES, hash=hash)
+    return None if row is None else (ir.parse(row[0].encode()), decode_actions(row[1]))
+
+
+def _summary(row: Row) -> PolicySet:
+    hash, policies, tests, created_at, created_by = row
+    return PolicySet(hash=hash, policies=policies, tests=tests, created_at=created_at, created_by=created_by)

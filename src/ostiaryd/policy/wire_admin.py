@@ -1,0 +1,86 @@
+"""Policy sets for administrators: JSON under /api/v1. Times are seconds since the epoch.
+
+Parsing and testing happen before the act, in a thread: they take up to a second, and the writer waits for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from ostiary.core.errors import Invalid
+from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.policy import flows, store
+from ostiaryd.policy.load import Loaded, load
+from ostiaryd.policy.model import PolicySet
+from ostiaryd.policy.wire_authzen import DECIDE, evaluation
+from ostiaryd.registry.flows import act_as
+from ostiaryd.registry.model import ADMIN, READ, parse_page
+
+SECOND = 1_000_000
+
+
+class NewSet(msgspec.Struct, forbid_unknown_fields=True):
+    files: dict[str, str]
+
+
+async def put_set(call: Call) -> Reply:
+    """Validate, test and activate a set; with `?dry_run=true` nothing is kept."""
+    dry = call.query_one("dry_run") or "false"
+    if dry not in ("true", "false"):
+        raise Invalid("`dry_run` is true or false")
+    loaded = await asyncio.to_thread(load, call.json(NewSet).files)
+    if dry == "true":
+        return reply(_tested(loaded))
+    made = await act_as(call, "policy.put", lambda act: flows.put(act, loaded, by=call.caller))
+    return reply(_render(made, active=made.hash), status=201)
+
+
+async def list_sets(call: Call) -> Reply:
+    """The newest first."""
+    page = parse_page(call.query_one("limit"), call.query_one("after"))
+    found, active = await call.world.db.scan(
+        lambda reader: (flows.list_sets(reader, after=page.after, limit=page.limit), store.active(reader))
+    )
+    after = found[-1].hash if len(found) == page.limit else None
+    return reply({"policies": [_render(one, active=active) for one in found], "next": after})
+
+
+async def show_set(call: Call) -> Reply:
+    found, files, active = await call.world.db.scan(
+        lambda reader: (*flows.show_set(reader, call.params["hash"]), store.active(reader))
+    )
+    return reply(_render(found, active=active) | {"files": files})
+
+
+async def activate_set(call: Call) -> Reply:
+    """Let a set on the shelf decide."""
+    made = await act_as(call, "policy.activate", lambda act: flows.activate(act, call.params["hash"]))
+    return reply(_render(made, active=made.hash))
+
+
+def _render(one: PolicySet, *, active: str) -> dict[str, Any]:
+    return {
+        "hash": one.hash,
+        "active": one.hash == active,
+        "policies": one.policies,
+        "tests": one.tests,
+        "created_at": one.created_at // SECOND,
+        "created_by": one.created_by,
+    }
+
+
+def _tested(loaded: Loaded) -> dict[str, Any]:
+    return {"hash": loaded.hash, "active": False, "policies": len(loaded.ir.policies), "tests": loaded.tests}
+
+
+ROUTES = (
+    ("POST", "/api/v1/policies", put_set, ADMIN),
+    ("PUT", "/api/v1/policies", put_set, ADMIN),
+    ("GET", "/api/v1/policies", list_sets, READ),
+    ("GET", "/api/v1/policies/{hash}", show_set, READ),
+    ("POST", "/api/v1/policies/{hash}/activate", activate_set, ADMIN),
+    ("POST", "/api/v1/decide", evaluation, DECIDE),
+)

@@ -1,0 +1,171 @@
+"""OpenID AuthZEN Authorization API 1.0: Access Evaluation (section 6), Access Evaluations (7), PDP metadata (9).
+
+A denial is an answer: 200 with `decision: false`. Stricter than the standard: a member given twice refuses the request
+(it is no I-JSON), and a batch has at most 1000 evaluations. `context` of an answer holds the `policies` that decided,
+the hash `policy` of their set, and `reasons` (code, message, hint). Search (section 8) is not offered.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import msgspec
+
+from ostiary.core import canonical
+from ostiary.core.access import Decision, Reason
+from ostiary.core.errors import Invalid, Malformed, NotFound, Refused
+from ostiary.core.jose import b64u
+from ostiaryd.ground.http import Call, Reply, reply, status_of
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.policy import flows
+from ostiaryd.policy.flows.decide import Semantic
+from ostiaryd.policy.model import Question, Thing, Verb
+
+T = TypeVar("T")
+MAX_EVALUATIONS = 1000
+EVALUATION, EVALUATIONS = "/access/v1/evaluation", "/access/v1/evaluations"
+DECIDE = "ostiary:decide"
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One evaluation of a batch: what it leaves out, the batch says for all."""
+
+    subject: Thing | None = None
+    action: Verb | None = None
+    resource: Thing | None = None
+    context: dict[str, Any] | None = None
+
+
+class Options(msgspec.Struct, frozen=True):
+    evaluations_semantic: Semantic = "execute_all"
+
+
+class Batch(Item, frozen=True):
+    evaluations: list[Item] | None = None
+    options: Options | None = None
+
+
+class Context(msgspec.Struct, frozen=True, omit_defaults=True):
+    policy: str = ""
+    policies: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    error: dict[str, Any] | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    decision: bool
+    context: Context | None = None
+
+
+async def evaluation(call: Call) -> Reply:
+    """One question, one answer."""
+    question = read(call, Question)
+    return reply(_answer(await _decide(call, question)))
+
+
+async def evaluations(call: Call) -> Reply:
+    """Many questions in one request. Without any it is the single evaluation, and is answered like it."""
+    batch = read(call, Batch)
+    items = batch.evaluations
+    if not items:
+        question = _question(batch, batch)
+        if question is None:
+            raise Malformed("`subject`, `action` and `resource` are required")
+        return reply(_answer(await _decide(call, question)))
+    if len(items) > MAX_EVALUATIONS:
+        raise Invalid(f"there are {len(items)} evaluations, at most {MAX_EVALUATIONS} are answered")
+    questions = [_question(item, batch) for item in items]
+    semantic: Semantic = batch.options.evaluations_semantic if batch.options else "execute_all"
+    digest = b64u(sha256(call.body).digest())
+
+    def run(act: Act) -> list[Decision | None]:
+        return flows.decide_all(act, questions, semantic=semantic, digest=digest, by=call.caller)
+
+    decisions = await act(call.world, "decide.batch", run, request=call.request_id)
+    return reply({"evaluations": [_answer(decision) for decision in decisions]})
+
+
+async def configuration(call: Call) -> Reply:
+    """The metadata of this decision point: its identifier is the public URL."""
+    url = call.world.config.public_url
+    return reply(
+        {
+            "policy_decision_point": url,
+            "access_evaluation_endpoint": url + EVALUATION,
+            "access_evaluations_endpoint": url + EVALUATIONS,
+        }
+    )
+
+
+def render(refusal: Refused) -> Reply:
+    """Section 10.1.2: an HTTP status and an error string."""
+    status = 400 if isinstance(refusal, (Invalid, NotFound)) else status_of(refusal)
+    return reply(refusal.message, status=status)
+
+
+def read(call: Call, kind: type[T]) -> T:
+    """The body as I-JSON of that type; unknown members are ignored, as section 5 wants. Raises Malformed."""
+    call.expect("application/json")
+    body = call.body
+    try:
+        value = msgspec.json.decode(body, type=kind)
+        _check_members(body)
+    except msgspec.DecodeError as error:
+        raise Malformed(str(error)) from None
+    except RecursionError:
+        raise Malformed("the JSON text is nested too deeply") from None
+    return value
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_BEFORE_COLON = (b'":', b" :", b"\t:", b"\n:", b"\r:")
+
+
+def _check_members(body: bytes) -> None:
+    """Whether no object has a member twice. The decoder keeps the last of them, so that one would be missing.
+
+    Where no backslash is, a quote before a colon ends a member's name, and counting is enough: each colon after a name
+    has a quote or white space before it, so the first count is never too small. Where it is too large, look closely.
+    """
+    counted = sum(map(body.count, _BEFORE_COLON))
+    if b"\\" in body or counted != _encode(_decode(body)).count(b'":'):
+        canonical.parse(body, max_bytes=len(body))
+
+
+def _question(item: Item, batch: Batch) -> Question | None:
+    """The item with the batch's defaults, each of which it replaces as a whole."""
+    subject, action = item.subject or batch.subject, item.action or batch.action
+    resource = item.resource or batch.resource
+    if subject is None or action is None or resource is None:
+        return None
+    return Question(subject, action, resource, batch.context if item.context is None else item.context)
+
+
+async def _decide(call: Call, question: Question) -> Decision:
+    digest = b64u(sha256(call.body).digest())
+    return await act(
+        call.world,
+        "decide",
+        lambda act: flows.decide_one(act, question, digest=digest, by=call.caller),
+        request=call.request_id,
+    )
+
+
+_INCOMPLETE = Answer(
+    False, Context(error={"status": 400, "message": "`subject`, `action` and `resource` are required"})
+)
+
+
+def _answer(decision: Decision | None) -> Answer:
+    if decision is None:
+        return _INCOMPLETE
+    return Answer(decision.allowed, Context(decision.policy_hash, decision.policies, decision.reasons))
+
+
+ROUTES = (
+    ("POST", EVALUATION, evaluation, DECIDE),
+    ("POST", EVALUATIONS, evaluations, DECIDE),
+    ("GET", "/.well-known/authzen-configuration", configuration, ""),
+)
