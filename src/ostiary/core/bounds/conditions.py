@@ -10,11 +10,11 @@
 
 Strings are compared code point by code point, without normalisation and with their case.
 
-*A prefix is text, and a tool reads a path.* `/srv/a/../../etc` begins with `/srv/a/` and leads elsewhere, so a value
-under `prefix` or `glob` fails if it has a segment `..` (between slashes or backslashes, also if percent-encoded) or a
-NUL in it: otherwise the tool would be a confused deputy. A prefix of a URL must contain the slash after the host, since
-`https://good.example` also begins `https://good.example.evil.example/`. What text cannot show, symbolic links and a
-tool's own aliases, is the tool's to refuse.
+*A prefix is text, and a tool reads a path or a URL.* `/srv/a/../../etc` begins with `/srv/a/` and leads elsewhere: the
+tool would be a confused deputy. So a value under `prefix` or `glob` fails if it has a segment `..` or a NUL, plain or
+percent-encoded. And `https://good.example` begins `https://good.example.evil.example/` too, and `https://*.good.example/`
+covers `https://evil.example/.good.example/`: a prefix of a URL must reach beyond the host, and a glob must spell the
+host out (or be nothing else: `https://*`). What text cannot show, links and a tool's own aliases, the tool must refuse.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from decimal import Decimal
+from urllib.parse import unquote
 
 import msgspec
 
@@ -36,8 +37,13 @@ MAX_DIGITS = 64
 
 Scalar = str | int | bool
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", re.ASCII)
-_HOST_ONLY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?://?[^/]*)?", re.ASCII)
-_SEGMENTS = re.compile(r"[/\\]")
+_CLIMB = re.compile(
+    r"(?:\A|[/\\])\.\.(?:[/\\?#;]|\Z)|\0"
+)  # a segment also ends where query, fragment or parameters begin
+_UNSEEN = str.maketrans("", "", "\t\n\r")  # which readers of URLs drop first
+_MAX_DECODINGS = 8
+_PREFIX_IN_HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]+")
+_GLOB_IN_HOST = re.compile(r"[A-Za-z*?][A-Za-z0-9+.*?-]*://(?!\*\Z)[^/]*[*?]")
 
 
 class InvalidDetails(Invalid):
@@ -104,10 +110,12 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
             raise InvalidDetails(f"`one_of` has 1 to {MAX_CHOICES} members")
         if self.prefix is not None:
             _check_text(self.prefix, "prefix", MAX_TEXT)
-            if _HOST_ONLY.fullmatch(self.prefix):
+            if _PREFIX_IN_HOST.fullmatch(self.prefix):
                 raise InvalidDetails("`prefix` ends within the host of a URL", hint="add the slash after the host")
         if self.glob is not None:
             _check_text(self.glob, "glob", MAX_GLOB)
+            if _GLOB_IN_HOST.match(self.glob):
+                raise InvalidDetails("`glob` has a wildcard in the host of a URL", hint="name each host, with `one_of`")
         for name, bound in (("min", self.min), ("max", self.max)):
             if isinstance(bound, int):
                 _check_scalar(bound)
@@ -182,20 +190,15 @@ def decimal(value: object) -> Decimal | None:
 
 
 def climbs(text: str) -> bool:
-    """Whether a path reader could be led out of a prefix by this text."""
-    if "\0" in text:
-        return True
-    if "%" in text:
-        text = _decode_dots(text)
-    return ".." in text and ".." in _SEGMENTS.split(text)
-
-
-def _decode_dots(text: str) -> str:
-    """Dots, slashes and NULs that are percent-encoded, however often."""
-    text = text.lower()
-    while "%25" in text:
-        text = text.replace("%25", "%")
-    return text.replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\")
+    """Whether a reader of paths or URLs could be led out of a prefix by this text, however often he decodes it."""
+    for _ in range(_MAX_DECODINGS):
+        if _CLIMB.search(text.translate(_UNSEEN)):
+            return True
+        decoded = unquote(text)
+        if decoded == text:
+            return False
+        text = decoded
+    return True
 
 
 def _check_scalar(scalar: Scalar) -> None:
