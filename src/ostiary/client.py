@@ -45,7 +45,6 @@ class _Metadata(msgspec.Struct, frozen=True):
 
 class _ResourceMetadata(msgspec.Struct, frozen=True):
     resource: str
-    authorization_servers: list[str] = []
 
 
 class _TokenAnswer(msgspec.Struct, frozen=True):
@@ -168,29 +167,30 @@ class Client:
         renew_at = self._now() + lifetime - min(MARGIN_US, lifetime // 5)
         return Token(answer.access_token, msgspec.json.decode(response.content), renew_at)
 
-    def send(self, request: httpx2.Request, target: Target) -> Flow[None]:
+    def send(self, request: httpx2.Request, target: Target) -> Flow[httpx2.Response]:
         """Send `request` with a token and a fresh proof; once more where the nonce or the token was an old one."""
         if target.resource is None:
-            resource = yield from self._find_resource(request)
+            resource = self._resources.get(_place(request))
             if resource is None:
-                return  # it was answered without a token
+                response = yield request
+                resource = yield from self._read_challenge(request, response)
+                if resource is None:
+                    return response  # that was enough
             target = Target(resource, target.scope, target.task)
+        origin = _origin(request.url)
         for _ in range(MAX_ATTEMPTS):
             token = yield from self.token(target)
-            origin = _origin(request.url)
             self._prove(request, token, nonce=self._nonces.get(origin))
             response = yield request
             is_new_nonce = self._learn_nonce(origin, response)
             challenge = response.headers.get("www-authenticate", "")
-            if response.status_code != 401 or not challenge:
-                return
-            if "use_dpop_nonce" in challenge:
-                if not is_new_nonce:
-                    return
-            elif "invalid_token" in challenge:
+            if response.status_code == 401 and "use_dpop_nonce" in challenge and is_new_nonce:
+                continue
+            if response.status_code == 401 and "invalid_token" in challenge:
                 self._tokens.pop(target, None)
-            else:
-                return
+                continue
+            break
+        return response
 
     def _prove(self, request: httpx2.Request, token: Token, *, nonce: str | None) -> None:
         proof = dpop.make_proof(
@@ -205,33 +205,28 @@ class Client:
         request.headers["authorization"] = f"DPoP {token.text}"
         request.headers["dpop"] = proof
 
-    def _find_resource(self, request: httpx2.Request) -> Flow[str | None]:
-        """The resource that a URL belongs to: what the server says in its challenge (RFC 9728 section 5).
+    def _read_challenge(self, request: httpx2.Request, response: httpx2.Response) -> Flow[str | None]:
+        """The resource that a URL belongs to, as the server's challenge says (RFC 9728 section 5); None without one.
 
-        The request is sent without a token; None when that was enough. Differs from section 3.3: the resource may be a
-        path above the URL, as it is for every API that has more than one URL. It is never of another origin.
+        Differs from section 3.3: the resource may be a path above the URL, as it is for every API that has more than
+        one URL. It is never of another origin.
         """
-        url = str(request.url)
-        place = _place(url)
-        if place in self._resources:
-            return self._resources[place]
-        response = yield request
         found = re.search(r'resource_metadata="([^"\\]+)"', response.headers.get("www-authenticate", ""))
         if response.status_code != 401 or found is None:
             return None
+        hint = "name the `resource` yourself"
         if _origin(httpx2.URL(found[1])) != _origin(request.url):
-            raise Forbidden(f"{_origin(request.url)} points to metadata elsewhere", hint="name the `resource` yourself")
+            raise Forbidden(f"{_origin(request.url)} points to metadata elsewhere", hint=hint)
         described = yield httpx2.Request("GET", found[1])
         if described.status_code != 200:
-            raise Unavailable(f"{found[1]} answers {described.status_code}", hint="name the `resource` yourself")
-        metadata = _decode(described, _ResourceMetadata, of="the resource's metadata")
-        if url.partition("?")[0] != metadata.resource and not url.startswith(metadata.resource.rstrip("/") + "/"):
-            raise Forbidden(
-                f"{url} says that it is the resource {metadata.resource}", hint="name the `resource` yourself"
-            )
+            raise Unavailable(f"{found[1]} answers {described.status_code}", hint=hint)
+        resource = _decode(described, _ResourceMetadata, of="the resource's metadata").resource
+        url = str(request.url).partition("?")[0]
+        if url != resource and not url.startswith(resource.rstrip("/") + "/"):
+            raise Forbidden(f"{url} says that it is of {resource}", hint=hint)
         if len(self._resources) < MAX_CACHED:
-            self._resources[place] = metadata.resource
-        return metadata.resource
+            self._resources[_place(request)] = resource
+        return resource
 
     def _learn_nonce(self, server: str, response: httpx2.Response) -> bool:
         """Keep the nonce that a server gives; whether it is another one than we had."""
@@ -326,9 +321,9 @@ def _origin(url: httpx2.URL) -> str:
     return f"{url.scheme}://{url.netloc.decode('ascii')}"
 
 
-def _place(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}/{parts.path.lstrip('/').partition('/')[0]}"
+def _place(request: httpx2.Request) -> str:
+    """Origin and first segment of the path: URLs of one place are of one resource, until a challenge says otherwise."""
+    return f"{_origin(request.url)}/{request.url.path.lstrip('/').partition('/')[0]}"
 
 
 def _is_local(url: str) -> bool:

@@ -15,6 +15,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from ostiary.core.errors import Refused
+from ostiaryd.feed import flows as feed
+from ostiaryd.feed import wire_admin as feed_admin
+from ostiaryd.feed import wire_feed
 from ostiaryd.ground import outbox
 from ostiaryd.ground.http import Call, Endpoint, Render, Wire, render_admin
 from ostiaryd.ground.world import World
@@ -42,6 +45,8 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (tasks_admin.ROUTES, render_admin),
     (ledger_admin.ROUTES, render_admin),
     (wire_tlog.ROUTES, render_admin),
+    (wire_feed.ROUTES, render_admin),
+    (feed_admin.ROUTES, render_admin),
 )
 
 
@@ -115,6 +120,7 @@ async def _forget(world: World) -> None:
 LOOPS = (
     _every(1, registry.expire_due),
     _every(1, tasks.expire_due),
+    _every(1, feed.tend),
     _every(30, _forget),
 )
 """What goes on in the background for as long as the server runs."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -17,7 +18,7 @@ import msgspec
 from ostiary import client
 from ostiary.core import canonical
 from ostiary.core.errors import Malformed, Refused, Unavailable
-from ostiary.core.feed import MAX_LINE_BYTES, SCOPE
+from ostiary.core.feed import MAX_LINE_BYTES, SCOPE, Message
 from ostiary.core.jose import JwkSet, b64u
 from ostiary.core.report import MAX_RECORDS
 from ostiary.guard.feed import Feed
@@ -85,26 +86,21 @@ class Link:
             self._is_reporting = True
             self._wake.set()
 
-    def _connect(self) -> tuple[client.Client, httpx2.Client, client.Auth, str]:
-        """A conversation's own client, with a token for the feed. Raises Failures."""
-        known = client.Client(self._credential, url=self._url, now=self._now, random=self._random)
+    @contextmanager
+    def _connected(self) -> Iterator[tuple[httpx2.Client, client.Auth, str]]:
+        """A client of its own for a conversation, with what shows who we are, and the issuer. Raises Failures."""
         timeout = httpx2.Timeout(CONNECT_S, read=self._feed.max_age / 1e6)
-        http = httpx2.Client(timeout=timeout)
-        try:
+        with httpx2.Client(timeout=timeout) as http:
+            known = client.Client(self._credential, url=self._url, now=self._now, random=self._random)
             issuer = client.run(http, known.discover()).issuer
-        except BaseException:
-            http.close()
-            raise
-        return known, http, client.Auth(known, client.Target(f"{issuer}/api/v1", SCOPE)), issuer
+            yield http, client.Auth(known, client.Target(f"{issuer}/api/v1", SCOPE)), issuer
 
     def _listen(self) -> None:
         pause = FIRST_RETRY_S
         while not self._closing.is_set():
             try:
-                _, http, auth, issuer = self._connect()
-                with http:
-                    while not self._closing.is_set():
-                        self._follow(http, auth, issuer)
+                with self._connected() as (http, auth, issuer):
+                    for _ in self._follow(http, auth, issuer):
                         pause = FIRST_RETRY_S
             except Failures as error:
                 self.trouble = str(error) or type(error).__name__
@@ -113,8 +109,8 @@ class Link:
             self._closing.wait(pause)
             pause = min(2 * pause, LAST_RETRY_S)
 
-    def _follow(self, http: httpx2.Client, auth: client.Auth, issuer: str) -> None:
-        """One stream from beginning to end."""
+    def _follow(self, http: httpx2.Client, auth: client.Auth, issuer: str) -> Iterator[Message]:
+        """One stream from beginning to end: each message once it is in force. Raises Failures."""
         stream = b64u(self._random(16))
         self._feed.begin(stream, issuer=issuer, keys=self._feed_keys(http))
         query = {"stream": stream} | ({} if self._feed.seq is None else {"after": str(self._feed.seq)})
@@ -132,6 +128,7 @@ class Link:
                     self._wake.set()
                 self.trouble = ""
                 self.is_current.set()
+                yield message
         raise Unavailable("the server ended the stream")
 
     def _feed_keys(self, http: httpx2.Client) -> JwkSet:
@@ -147,11 +144,10 @@ class Link:
         pause = FIRST_RETRY_S
         while True:
             try:
-                _, http, auth, _ = self._connect()
-                with http:
-                    pause = FIRST_RETRY_S
-                    if self._converse(http, auth):
-                        return
+                with self._connected() as (http, auth, _):
+                    for _ in self._converse(http, auth):
+                        pause = FIRST_RETRY_S
+                    return
             except Failures as error:
                 if not self._closing.is_set():
                     log.warning("cannot report: %s", error)
@@ -159,23 +155,22 @@ class Link:
                 return
             pause = min(2 * pause, LAST_RETRY_S)
 
-    def _converse(self, http: httpx2.Client, auth: client.Auth) -> bool:
-        """Tell what there is to tell, until the guard closes. Raises Failures."""
+    def _converse(self, http: httpx2.Client, auth: client.Auth) -> Iterator[None]:
+        """Tell what there is to tell, until the guard closes; yields after each success. Raises Failures."""
         self._sweep()
-        self._report(http, auth)
-        while not self._closing.is_set():
+        while True:
+            self._is_reporting = False
+            self._report(http, auth)
+            yield
+            if self._closing.is_set():
+                return
             if not self._wake.wait(SWEEP_S):
                 self._sweep()
             self._wake.clear()
             self._acknowledge(http, auth)
-            if self._is_reporting:
-                if not self._closing.is_set():
-                    self._wake.wait(LINGER_S)
-                    self._acknowledge(http, auth)
-                self._is_reporting = False
-                self._report(http, auth)
-        self._report(http, auth)
-        return True
+            if self._is_reporting and not self._closing.is_set():
+                self._wake.wait(LINGER_S)
+                self._acknowledge(http, auth)
 
     def _acknowledge(self, http: httpx2.Client, auth: client.Auth) -> None:
         applied, self._applied = self._applied, None

@@ -5,8 +5,8 @@
 
 Each life of a guard is a spool of its own with a random id, so that a number never means two records. What a guard
 that was killed left behind, whichever guard comes next reports. A record is in the kernel's hands before `append`
-returns, so it survives the end of the process; power loss may take the last seconds. Numbers count up by one, so that the
-server sees what is missing.
+returns, so it survives the end of the process; power loss may take the last seconds. Numbers count up by one, so that
+the server sees what is missing.
 """
 
 from __future__ import annotations
