@@ -10,19 +10,10 @@ import msgspec
 from ostiary.core.feed import AgentFact, Fact, KeyFact, TaskFact, TokenFact
 from ostiary.core.report import CallRecord, ResultRecord
 from ostiaryd.ledger.model import Entry, Result, reason
+from ostiaryd.policy.model import PolicyDelta
 from ostiaryd.registry.model import LONGEST_TOKEN, AgentDelta, Holding, KeyDelta, ResourceDelta, TokenDelta
 from ostiaryd.tasks.model import TaskDelta
-
-
-class PolicyDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="policy"):
-    """Another policy set is active."""
-
-    hash: str
-
-
-class KeysDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="keys"):
-    """The server signs with other keys."""
-
+from ostiaryd.tokens.model import KeysDelta
 
 Delta = AgentDelta | TaskDelta | TokenDelta | KeyDelta | ResourceDelta | PolicyDelta | KeysDelta
 _decode = msgspec.json.Decoder(Delta).decode

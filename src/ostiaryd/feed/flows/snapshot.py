@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from ostiary.core.cedar import ir
 from ostiary.core.feed import Fact, KeyFact, KeysFact, PolicyFact, ResourceFact, TaskFact, TokenFact
 from ostiaryd.feed import store
 from ostiaryd.feed.model import agent_fact
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.keyring import Keyring
-from ostiaryd.policy.load import starter
+from ostiaryd.policy.store import active_ir
 from ostiaryd.registry.model import LONGEST_TOKEN, Resource
 from ostiaryd.registry.store import agents, keys, resources
 from ostiaryd.tasks import store as tasks
@@ -37,8 +36,7 @@ def resource_fact(reader: Reader, resource: Resource) -> ResourceFact:
 
 
 def policy_fact(reader: Reader) -> PolicyFact:
-    loaded = starter()
-    return PolicyFact(loaded.hash, ir.render(loaded.ir).decode())
+    return PolicyFact(*active_ir(reader))
 
 
 def keys_fact(keyring: Keyring) -> KeysFact:

@@ -13,15 +13,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ostiary.core.errors import Conflict, NotFound
-from ostiary.core.feed import Fact, Message, render_message
+from ostiary.core.feed import Fact, KeysFact, Message, render_message
+from ostiary.core.jose import PrivateKey
 from ostiaryd.feed import store
 from ostiaryd.feed.flows.snapshot import keys_fact, policy_fact, resource_fact, snapshot
-from ostiaryd.feed.model import KeysDelta, PolicyDelta, parse_delta, plain_fact
+from ostiaryd.feed.model import parse_delta, plain_fact
 from ostiaryd.ground import outbox
 from ostiaryd.ground.world import World
+from ostiaryd.policy.model import PolicyDelta
 from ostiaryd.registry.flows.feed import TOPIC
 from ostiaryd.registry.model import Resource, ResourceDelta, TokenDelta
 from ostiaryd.registry.store import resources
+from ostiaryd.tokens.model import KeysDelta
 
 MAX_PENDING = 10_000
 """Facts that a guard may be behind before it is cut; it will come back for a snapshot."""
@@ -37,6 +40,8 @@ class Stream:
     id: str
     resource: Resource
     since: int
+    key: PrivateKey
+    """what signs for this guard: the key that it knows, until it has heard of another"""
     pending: list[Fact] = field(default_factory=list)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     n: int = 0
@@ -84,36 +89,34 @@ class Streams:
             raise Conflict("a stream with this number is open", hint="throw another one for each stream")
         if sum(stream.resource.resource_id == resource.resource_id for stream in self.connected) >= MAX_STREAMS:
             raise Conflict(f"{MAX_STREAMS} guards of this resource are connected")
-        self.pump()
-        stream = Stream(id, resource, self._world.now(), told=self.position)
-        self._streams[id] = stream
-        return self._lines(stream, after)
+        return self._lines(id, resource, after)
 
-    async def _lines(self, stream: Stream, after: int | None) -> AsyncGenerator[bytes, None]:
+    async def _lines(self, id: str, resource: Resource, after: int | None) -> AsyncGenerator[bytes, None]:
+        self.pump()
+        key, seq = self._world.keys.signer("feed"), self.position
+        stream = self._streams[id] = Stream(id, resource, self._world.now(), key, told=seq)
         stream.task = asyncio.current_task()
-        beat_s = self._world.config.feed_heartbeat_ms / 1000
         try:
-            seq = self.position
-            missed = None if after is None else self._since(after, stream)
-            if missed is not None:
-                yield self._render(stream, missed, seq=seq)
-            else:
-                facts = await self._snapshot(stream.resource)
-                yield self._render(stream, facts, seq=seq, is_snapshot=True)
+            missed = None if after is None else self._since(after, resource)
+            facts = missed if missed is not None else await self._snapshot(resource)
+            line = self._render(stream, facts, seq=seq, is_snapshot=missed is None)
             while True:
-                stream.sending_since = None
-                try:
-                    async with asyncio.timeout(beat_s):
-                        await stream.wake.wait()
-                except TimeoutError:
-                    self.pump()
-                stream.wake.clear()
-                facts, stream.pending = stream.pending, []
                 stream.sending_since = asyncio.get_running_loop().time()
-                yield self._render(stream, facts, seq=self.position)
+                yield line
+                stream.sending_since = None
+                await self._something_to_say(stream)
+                facts, stream.pending = stream.pending, []
+                line = self._render(stream, facts, seq=self.position)
         finally:
-            self._streams.pop(stream.id, None)
+            del self._streams[id]
             self._moved.set()
+
+    async def _something_to_say(self, stream: Stream) -> None:
+        """Facts, or that we are alive."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._world.config.feed_heartbeat_ms / 1000):
+                await stream.wake.wait()
+        stream.wake.clear()
 
     def _render(self, stream: Stream, facts: list[Fact], *, seq: int, is_snapshot: bool = False) -> bytes:
         stream.n += 1
@@ -121,14 +124,17 @@ class Streams:
             iss=self._world.config.issuer, aud=stream.resource.resource_id, stream=stream.id, n=stream.n, seq=seq,
             at=self._world.now(), snapshot=is_snapshot, facts=facts,
         )  # fmt: skip
-        return render_message(self._world.keys.signer("feed"), message)
+        line = render_message(stream.key, message)
+        if any(isinstance(fact, KeysFact) for fact in facts):
+            stream.key = self._world.keys.signer("feed")
+        return line
 
     async def _snapshot(self, resource: Resource) -> list[Fact]:
         world = self._world
         now = world.now()
         return await world.db.scan(lambda reader: snapshot(reader, world.keys, resource, now=now))
 
-    def _since(self, after: int, stream: Stream) -> list[Fact] | None:
+    def _since(self, after: int, resource: Resource) -> list[Fact] | None:
         """The facts that a guard has missed; None where the outbox does not reach back so far, or it is too many."""
         reader = self._world.db.read()
         if not 0 < outbox.oldest(reader, TOPIC) <= after <= self.position:
@@ -137,7 +143,7 @@ class Streams:
         if len(rows) > MAX_PENDING:
             return None
         heard = [self._meaning(body, at) for seq, at, body in rows if seq <= self.position]
-        return [fact for facts, only in heard if only in (None, stream.resource.uri) for fact in facts]
+        return [fact for facts, only in heard if only in (None, resource.uri) for fact in facts]
 
     def _on_commit(self, topics: set[str]) -> None:
         if TOPIC in topics:
@@ -166,6 +172,7 @@ class Streams:
             case PolicyDelta():
                 return [policy_fact(reader)], None
             case KeysDelta():
+                self._world.keys.load(reader)
                 return [keys_fact(self._world.keys)], None
             case ResourceDelta(name):
                 resource = resources.get(reader, name)
