@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 from urllib.parse import urlencode
@@ -21,6 +21,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
+from ostiaryd.registry.store import owners
 from ostiaryd.tokens import wire_metadata, wire_oauth
 from tests.world import PUBLIC_URL
 
@@ -29,6 +30,7 @@ TOKEN = f"{ISSUER}/token"
 FILES = "https://files.example/mcp"
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 SECOND = 1_000_000
+_IDS = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +92,9 @@ class Client:
     id: str
     key: jose.PrivateKey
     nonce: str | None = None
-    _ids: Any = field(default_factory=count)
 
     def jti(self) -> str:
-        return f"{self.id}/{next(self._ids)}"
+        return f"{self.id}/{next(_IDS)}"
 
     def assertion(
         self, *, key: jose.PrivateKey | None = None, header: dict[str, Any] | None = None, **claims: Any
@@ -153,6 +154,13 @@ def claims_of(unverified_token: str) -> dict[str, Any]:
     return claims
 
 
+async def guard(world: World, *, name: str = "files") -> tuple[str, jose.PrivateKey]:
+    """The key of the guard of a resource that is there already, and its client id."""
+    key = jose.generate("ES256")
+    resource = await act(world, "test.guard", lambda act: registry.set_resource_key(act, name, dict(key.public.jwk)))
+    return resource.resource_id, key
+
+
 async def enter(
     world: World, *, name: str = "reader", scopes: tuple[str, ...] = ("files:read", "files:write")
 ) -> tuple[Agent, jose.PrivateKey]:
@@ -160,7 +168,7 @@ async def enter(
     key = jose.generate("ES256")
 
     def make(act: Any) -> Agent:
-        if registry_person(act) is None:
+        if owners.person(act.tx, "ann") is None:
             registry.bootstrap_admin(act, public_jwk=jose.generate("ES256").public.jwk)
             registry.create_person(act, name="ann")
             registry.create_resource(act, name="files", uri=FILES)
@@ -169,9 +177,3 @@ async def enter(
         return registry.find_agent(act.tx, agent.agent_id)
 
     return await act(world, "test.enter", make), key
-
-
-def registry_person(act: Any) -> object:
-    from ostiaryd.registry.store import owners
-
-    return owners.person(act.tx, "ann")

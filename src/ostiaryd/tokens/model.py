@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import msgspec
 
 from ostiary.core import bounds
 from ostiary.core.claims import InvalidScope, render_scope
-from ostiary.core.errors import Malformed, Refused
+from ostiary.core.errors import Invalid, Malformed, Refused
+from ostiaryd.registry.model import Resource, check_uri
 
 SECOND = 1_000_000
 KIND = "token"
 """Of which kind of holding a token is."""
-MAX_URI = 2048
 CLIENT_CREDENTIALS = "client_credentials"
 
 
@@ -58,13 +57,13 @@ class KeysDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="keys"):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The resource that a token is for; `name` is empty where nobody has registered it."""
+    """The resource that a token is for; None where nobody has registered it."""
 
     uri: str
-    name: str = ""
+    resource: Resource | None = None
 
     def owns(self, scope: str) -> bool:
-        return resource_name(scope) == self.name
+        return self.resource is not None and resource_name(scope) == self.resource.name
 
 
 def resource_name(scope: str) -> str:
@@ -81,31 +80,30 @@ def sole_resource(scopes: Iterable[str]) -> str:
 
 
 def check_target(uri: str) -> None:
-    """An absolute https URI without fragment: what may be named without being registered. Raises InvalidTarget."""
+    """What may be named without being registered: an https URI in its one spelling. Raises InvalidTarget."""
     try:
-        parts = urlsplit(uri)
-        host = parts.hostname
-    except ValueError:
-        host = None
-    if not host or len(uri) > MAX_URI or not uri.isascii() or "#" in uri or parts.scheme != "https" or "@" in host:
-        raise InvalidTarget("`resource` is neither registered nor an absolute https URI without fragment")
+        check_uri(uri)
+    except Invalid as error:
+        raise InvalidTarget(f"`resource`: {error.message}", hint=error.hint) from None
+    if not uri.startswith("https://"):
+        raise InvalidTarget("a resource that is not registered must be https")
 
 
-def narrow_scopes(
-    asked: frozenset[str], *, agent: frozenset[str], task: frozenset[str], target: Target
-) -> frozenset[str]:
-    """The scopes that are granted: those asked for, or all that agent and task have at the target if none are asked.
-
-    Raises InvalidScope when more is asked than both have, InvalidTarget for a scope of another resource.
-    """
-    held = agent & task
-    if not asked:
-        return frozenset(filter(target.owns, held))
-    if extra := asked - held:
+def check_scopes(asked: frozenset[str], *, agent: frozenset[str], task: frozenset[str]) -> None:
+    """Raises InvalidScope when more is asked than both agent and task have."""
+    if extra := asked - (agent & task):
         who = "agent" if extra - agent else "task"
         raise InvalidScope(f"the {who} does not have {render_scope(extra)}", hint="ask for less, or let it be granted")
-    if target.name and (foreign := frozenset(scope for scope in asked if not target.owns(scope))):
-        raise InvalidTarget(f"not of the resource `{target.name}`: {render_scope(foreign)}", hint="ask for it apart")
+
+
+def scopes_at(target: Target, asked: frozenset[str], *, held: frozenset[str]) -> frozenset[str]:
+    """Those asked for, or all that are held there if none are. Raises InvalidTarget for one of another resource."""
+    if not asked:
+        return frozenset(filter(target.owns, held))
+    foreign = frozenset(scope for scope in asked if not target.owns(scope))
+    if foreign and target.resource is not None:
+        name = target.resource.name
+        raise InvalidTarget(f"not of the resource `{name}`: {render_scope(foreign)}", hint="ask for it apart")
     return asked
 
 

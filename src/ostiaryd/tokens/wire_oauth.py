@@ -57,7 +57,7 @@ ERRORS: dict[type[Refused], tuple[str, int]] = {
     Malformed: ("invalid_request", 400),
     Unauthenticated: ("invalid_client", 401),
     Forbidden: ("access_denied", 400),
-    NotFound: ("invalid_request", 400),
+    NotFound: ("invalid_request", 404),
     Conflict: ("invalid_request", 400),
     Invalid: ("invalid_request", 400),
     Unavailable: ("temporarily_unavailable", 503),

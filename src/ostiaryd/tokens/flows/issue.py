@@ -11,22 +11,23 @@ from ostiary.core.errors import Forbidden, NotFound
 from ostiary.core.jose import sign_jwt
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows as policies
 from ostiaryd.registry.model import AgentId, Holding, HoldingId
-from ostiaryd.registry.store import holdings
+from ostiaryd.registry.store import holdings, resources
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State, Task, TaskId, standing_id, standing_task
-from ostiaryd.tokens import store
 from ostiaryd.tokens.model import (
     KIND,
     SECOND,
     InvalidGrant,
     InvalidTarget,
     Target,
+    check_scopes,
     check_target,
     lifetime,
     narrow_details,
-    narrow_scopes,
     resource_name,
+    scopes_at,
     sole_resource,
 )
 from ostiaryd.trust import flows as trust
@@ -62,17 +63,20 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     """Issue a token.
 
     1. The client proves itself, and that it has the key which the token will be bound to. 2. The task is its own, and
-    live. 3. Target, scopes and bounds are narrowed. 4. The token ends with whatever it rests on that ends first.
-    5. It is held, so that it dies with its agent, its task and its keys.
+    live. 3. Target, scopes and bounds are narrowed. 4. The policies permit it. 5. The token ends with whatever it rests
+    on that ends first. 6. It is held, so that it dies with its agent, its task and its keys.
 
-    Raises InvalidClient, InvalidProof, NonceNeeded, InvalidGrant, InvalidTarget, InvalidScope, InvalidDetails.
+    Raises InvalidClient, InvalidProof, NonceNeeded, InvalidGrant, InvalidTarget, InvalidScope, InvalidDetails,
+    and Forbidden (`access_denied`).
     """
     client, possession = _authenticate(act, grant, config=config)
     task = _own_task(act, client, grant.task)
-    asked = parse_scope(grant.scope)
-    target = _choose_target(act, grant.resource, asked or (client.scopes & task.scopes), config=config)
-    scope = narrow_scopes(asked, agent=client.scopes, task=task.scopes, target=target)
+    asked, held = parse_scope(grant.scope), client.scopes & task.scopes
+    check_scopes(asked, agent=client.scopes, task=task.scopes)
+    target = _choose_target(act, grant.resource, asked=asked, held=held, config=config)
+    scope = scopes_at(target, asked, held=held)
     details = narrow_details(grant.details, task=task.bounds, target=target)
+    policy = _consult(act, client, task, target, scope)
     seconds = lifetime(now=act.now, longest=config.token_lifetime_s, ends=(client.ends, task.expires_at))
     claims = AccessClaims(
         iss=config.issuer,
@@ -89,6 +93,7 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
         cnf=Confirmation(jkt=possession.jkt) if possession.jkt else None,
         authorization_details=render_details(details),
         act=Actor(sub=client.id) if task.person else None,
+        policy=policy,
         owner=client.owner,
         segment=client.segment,
         epoch=client.epoch,
@@ -144,21 +149,34 @@ def _own_task(act: Act, client: Client, id: str | None) -> Task:
     return task
 
 
-def _choose_target(act: Act, uri: str | None, scopes: frozenset[str], *, config: Config) -> Target:
-    """The resource that is named, or the only one that the scopes belong to. Raises InvalidTarget."""
+def _choose_target(act: Act, uri: str | None, *, asked: frozenset[str], held: frozenset[str], config: Config) -> Target:
+    """The resource that is named, or the only one that the scopes belong to. Raises InvalidTarget.
+
+    One that nobody registered has none of the scopes of one that somebody did.
+    """
     if uri is None:
-        name = sole_resource(scopes)
-        if (target := store.target_by_name(act.tx, name)) is None:
+        name = sole_resource(asked or held)
+        if (resource := resources.get(act.tx, name)) is None:
             raise InvalidTarget(f"there is no resource `{name}`", hint="send `resource`")
-        return target
-    if (target := store.target_by_uri(act.tx, uri)) is not None:
-        return target
+        return Target(resource.uri, resource)
+    if (resource := resources.by_uri(act.tx, uri)) is not None:
+        return Target(uri, resource)
     check_target(uri)
     if config.resources == "registered":
         raise InvalidTarget("there is no such resource", hint="`ostiary resource create` registers it")
-    if taken := store.registered(act.tx, sorted({resource_name(scope) for scope in scopes})):
-        raise InvalidTarget(f"scopes of `{taken[0]}` are for that resource", hint="ask for a token of its own")
+    for name in {resource_name(scope) for scope in asked}:
+        if resources.get(act.tx, name) is not None:
+            raise InvalidTarget(f"scopes of `{name}` are for that resource", hint="ask for a token of its own")
     return Target(uri)
+
+
+def _consult(act: Act, client: Client, task: Task, target: Target, scope: frozenset[str]) -> str:
+    """The hash of the policies that permit the token. Raises Forbidden. A guard hears its feed whatever they say."""
+    if client.agent is None:
+        return ""
+    return policies.decide_issue(
+        act, client.agent, task=task.task_id, resource=target.resource, uri=target.uri, scopes=scope
+    )
 
 
 def _hold(act: Act, claims: AccessClaims, *, jkt: str | None, client_jkt: str) -> None:
@@ -167,7 +185,7 @@ def _hold(act: Act, claims: AccessClaims, *, jkt: str | None, client_jkt: str) -
         act.tx,
         Holding(
             id=HoldingId(claims.jti), kind=KIND, agent=AgentId(claims.client_id), task=claims.task or None, jkt=jkt,
-            client_jkt=client_jkt, expires_at=claims.exp * SECOND,
+            client_jkt=client_jkt, audience=claims.aud, expires_at=claims.exp * SECOND,
         ),
     )  # fmt: skip
     entry = act.entry

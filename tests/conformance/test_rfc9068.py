@@ -1,0 +1,88 @@
+"""RFC 9068 sections 2 and 4: what is in an access token, and what another reader of the specification makes of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from joserfc import jwk, jwt
+from msgspec.structs import replace as with_
+
+from ostiary.core import jose
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.policy.flows import active_policies
+from ostiaryd.registry import flows as registry
+from ostiaryd.tasks import flows as tasks
+from tests.tokens.party import FILES, ISSUER, SECOND, Client, claims_of, enter, oauth_app, send
+
+
+@pytest.fixture
+async def client(world: World) -> Client:
+    agent, key = await enter(world)
+    client = Client(oauth_app(world), world, agent.agent_id, key)
+    await client.token()
+    return client
+
+
+def header_of(token: str) -> dict[str, Any]:
+    header: dict[str, Any] = json.loads(jose.unb64u(token.split(".")[0]))
+    return header
+
+
+async def test_the_required_claims_and_our_own(client: Client) -> None:
+    token = (await client.token(scope="files:read"))["access_token"]
+    now = client.world.now() // SECOND
+    agent = registry.find_agent(client.world.db.read(), client.id)
+    signer = client.world.keys.signer("token", "ES256").public
+    assert header_of(token) == {"typ": "at+jwt", "alg": "ES256", "kid": signer.kid}
+    claims = claims_of(token)
+    assert claims.pop("jti").startswith("tok_")
+    assert claims == {
+        "iss": ISSUER,
+        "sub": client.id,
+        "client_id": client.id,
+        "aud": FILES,
+        "iat": now,
+        "exp": now + client.world.config.token_lifetime_s,
+        "scope": "files:read",
+        "task": "tk_" + client.id.removeprefix("ag_"),
+        "acr": "urn:ostiary:acr:key",
+        "amr": ["pop", "swk"],
+        "cnf": {"jkt": client.key.public.thumbprint},
+        "policy": active_policies(client.world.db.read()).hash,
+        "owner": agent.owner,
+        "segment": "default",
+    }
+
+
+async def test_on_behalf_of_a_person_the_person_is_the_subject_and_the_agent_the_actor(client: Client) -> None:
+    task = await act(
+        client.world,
+        "task.start",
+        lambda act: tasks.start(act, agent=client.id, purpose="reads for ann", on_behalf_of="ann"),
+    )
+    claims = claims_of((await client.token(task=task.task_id))["access_token"])
+    person = registry.find_person(client.world.db.read(), "ann")
+    assert (claims["sub"], claims["act"], claims["client_id"]) == (person.person_id, {"sub": client.id}, client.id)
+    assert claims["task"] == task.task_id
+
+
+@pytest.mark.filterwarnings("ignore:EdDSA is deprecated via RFC 9864")
+@pytest.mark.parametrize("alg", ["ES256", "RS256", "EdDSA"])
+async def test_a_library_made_by_others_verifies_it_with_our_published_keys(client: Client, alg: Any) -> None:
+    config = with_(client.world.config, token_alg=alg)
+    names = ("now", "random", "db", "keys", "writer")
+    app = oauth_app(World(config, *(getattr(client.world, name) for name in names)))
+    client.app = app
+    token = (await client.token())["access_token"]
+    keys = jwk.KeySet.import_key_set((await send(app, "GET", "/jwks")).json)
+    decoded = jwt.decode(token, keys, algorithms=[alg])
+    assert (decoded.header["alg"], decoded.header["typ"]) == (alg, "at+jwt")
+    assert decoded.claims == claims_of(token)
+
+
+async def test_no_two_tokens_have_the_same_id(client: Client) -> None:
+    ids = {claims_of((await client.token())["access_token"])["jti"] for _ in range(20)}
+    assert len(ids) == 20

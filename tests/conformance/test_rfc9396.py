@@ -1,0 +1,140 @@
+"""RFC 9396 sections 2, 3, 5, 6, 7: `authorization_details` of the type `tool`, narrowed to the bounds of the task."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ostiary.core.bounds import parse_details
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task
+from tests.conformance.table import check_table, row
+from tests.tokens.party import FILES, Answer, Client, claims_of, enter, oauth_app
+
+BAD, TARGET = "invalid_authorization_details", "invalid_target"
+ELSEWHERE = "https://elsewhere.example/api"
+READ = {"type": "tool", "locations": [FILES], "actions": ["read_file"]}
+REPORTS = READ | {"arguments": {"path": {"prefix": "/srv/reports/"}}}
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+SHAPE = [
+    row("one detail", details=[READ]),
+    row("several", details=[READ, REPORTS]),
+    row("none", details=[]),
+    row("all tools of the resource", details=[{"type": "tool", "locations": [FILES]}]),
+    row("an unknown type", BAD, details=[READ | {"type": "payment"}]),
+    row("no type", BAD, details=[{"locations": [FILES]}]),
+    row("an unknown member", BAD, details=[READ | {"datatypes": ["contacts"]}]),
+    row("a member of a wrong type", BAD, details=[READ | {"actions": "read_file"}]),
+    row("a required member missing", BAD, details=[{"type": "tool"}]),
+    row("an invalid value", BAD, details=[READ | {"locations": []}]),
+    row("no tool at all", BAD, details=[READ | {"actions": []}]),
+    row("an unknown condition", BAD, details=[READ | {"arguments": {"path": {"regex": ".*"}}}]),
+    row("an empty condition", BAD, details=[READ | {"arguments": {"path": {}}}]),
+    row("a condition of a wrong type", BAD, details=[READ | {"arguments": {"path": {"max_length": "3"}}}]),
+    row("an object instead of an array", BAD, details=READ),
+    row("null", BAD, details=None),
+    row("a string", BAD, details="tool"),
+    row("an array of strings", BAD, details=["tool"]),
+    row("no JSON", BAD, text="[{"),
+    row("two JSON texts", BAD, text="[][]"),
+    row(
+        "the same member twice",
+        BAD,
+        text='[{"type": "tool", "type": "tool", "locations": ["https://files.example/mcp"]}]',
+    ),
+    row("too deep", BAD, text=nested(9)),
+    row("nothing of it at the resource", BAD, details=[READ | {"locations": [ELSEWHERE]}]),
+    row("some of it at the resource", details=[READ, READ | {"locations": [ELSEWHERE]}]),
+]
+
+
+@pytest.fixture
+async def client(world: World) -> Client:
+    agent, key = await enter(world)
+    client = Client(oauth_app(world), world, agent.agent_id, key)
+    await client.token()
+    return client
+
+
+async def start(client: Client, *bounds: dict[str, Any]) -> Task:
+    return await act(
+        client.world,
+        "task.start",
+        lambda act: tasks.start(act, agent=client.id, purpose="reads a report", bounds=parse_details(list(bounds))),
+    )
+
+
+async def test_what_details_may_look_like(client: Client) -> None:
+    async def ask(*, details: Any = None, text: str | None = None) -> Answer:
+        return await client.ask(authorization_details=json.dumps(details) if text is None else text)
+
+    await check_table(SHAPE, ask)
+
+
+async def test_details_lie_within_the_bounds_of_the_task(client: Client) -> None:
+    task = await start(client, REPORTS)
+    narrower = REPORTS | {"arguments": {"path": {"prefix": "/srv/reports/2026/"}}}
+    exact = REPORTS | {"arguments": {"path": {"eq": "/srv/reports/a.txt"}, "encoding": {"eq": "utf-8"}}}
+    wider = REPORTS | {"arguments": {"path": {"prefix": "/srv/"}}}
+
+    async def ask(*details: dict[str, Any]) -> Answer:
+        return await client.ask(task=task.task_id, authorization_details=json.dumps(details))
+
+    async def run(details: list[dict[str, Any]]) -> Answer:
+        return await ask(*details)
+
+    await check_table(
+        [
+            row("the same", details=[REPORTS]),
+            row("a part of it", details=[narrower]),
+            row("one value of it, and one argument more bound", details=[exact]),
+            row("more of it", BAD, details=[wider]),
+            row("the tool without its bound", BAD, details=[READ]),
+            row("another tool", BAD, details=[REPORTS | {"actions": ["write_file"]}]),
+            row("all tools", BAD, details=[{"type": "tool", "locations": [FILES]}]),
+            row("one within and one beyond", BAD, details=[narrower, wider]),
+            row("at another resource too", BAD, details=[REPORTS | {"locations": [FILES, ELSEWHERE]}]),
+        ],
+        run,
+    )
+
+
+@pytest.mark.parametrize(
+    ("bounds", "asked", "granted"),
+    [
+        ([], None, None),
+        ([], [READ], [READ]),
+        ([REPORTS], None, [REPORTS]),
+        ([REPORTS], [], [REPORTS]),
+        ([READ], [REPORTS], [REPORTS]),
+        ([READ, READ | {"locations": [ELSEWHERE]}], None, [READ]),
+        ([READ | {"locations": [FILES, ELSEWHERE]}], None, [READ]),
+    ],
+)
+async def test_what_is_granted_is_in_the_answer_and_in_the_token_and_concerns_its_resource(
+    client: Client,
+    bounds: list[dict[str, Any]],
+    asked: list[dict[str, Any]] | None,
+    granted: list[dict[str, Any]] | None,
+) -> None:
+    task = await start(client, *bounds)
+    details = None if asked is None else json.dumps(asked)
+    got = await client.token(task=task.task_id, authorization_details=details)
+    assert got.get("authorization_details") == granted
+    assert claims_of(got["access_token"]).get("authorization_details") == granted
+
+
+async def test_a_task_that_does_not_reach_the_resource_gets_no_token_there(client: Client) -> None:
+    """A token without bounds would be bounded by its scopes alone, and so be wider than the task."""
+    task = await start(client, READ | {"locations": [ELSEWHERE]})
+    assert (await client.ask(task=task.task_id, resource=FILES)).error == TARGET
+    assert (await client.ask(task=task.task_id, resource=ELSEWHERE)).status == 200
