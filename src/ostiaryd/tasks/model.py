@@ -31,8 +31,8 @@ class State(StrEnum):
 
 
 def end_state(state: State, outcome: State) -> State:
-    """Where ending leads; raises Conflict when the task has ended already, Invalid when `live` is no end."""
-    if outcome is State.LIVE:
+    """Where ending by word leads; raises Conflict when the task has ended already, Invalid for what is no such end."""
+    if outcome in (State.LIVE, State.EXPIRED):
         raise Invalid("a task ends as done, failed or cancelled")
     if state is not State.LIVE:
         raise Conflict(f"the task has ended already: {state}", code="task_ended")

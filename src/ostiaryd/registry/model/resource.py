@@ -60,7 +60,7 @@ def check_uri(unverified_uri: str) -> str:
 
 
 def parse_catalogue(resource: str, unverified: object) -> Catalogue:
-    """Our own form, or the result of MCP `tools/list` for the resource of that name, as it is or in its JSON-RPC envelope.
+    """Our own form, or the result of MCP `tools/list` of the resource of that name, with or without its envelope.
 
     Takes milliseconds for hundreds of tools. Raises Malformed, Invalid.
     """

@@ -1,0 +1,249 @@
+"""Agents: how they enter, who may move them, what stopping them does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
+from ostiaryd.ground.world import World
+from ostiaryd.registry import flows
+from ostiaryd.registry.model import Caller, Kind, RiskTier, State, Verb
+from ostiaryd.registry.store import keys
+from tests.clock import Clock
+from tests.registry.stage import (
+    SECOND,
+    agent_of,
+    caller,
+    do,
+    enrol,
+    feed,
+    hold,
+    is_live,
+    new_jwk,
+    newest,
+    person,
+    user,
+)
+
+
+async def move(world: World, name: str, verb: Verb, *, by: Caller | None = None) -> State:
+    return (await do(world, lambda a: flows.set_agent_state(a, name, verb, why="because", by=by))).state
+
+
+async def test_an_agent_is_pending_until_its_first_key_arrives(world: World) -> None:
+    agent = await enrol(world, has_key=False, kind=Kind.AUTONOMOUS, provider="acme", model="m-1", scopes=["files:read"])
+    assert (agent.state, agent.epoch, agent.risk_tier) == (State.PENDING, 0, RiskTier.MEDIUM)
+    assert not agent.is_active(world.now())
+    await do(world, lambda a: flows.add_key(a, "bot", new_jwk()))
+    assert agent_of(world, "bot").is_active(world.now())
+    assert feed(world)[-1] == {"kind": "agent", "agent": agent.agent_id, "state": "active", "epoch": 0}
+
+
+async def test_everything_said_about_an_agent_is_remembered(world: World) -> None:
+    deputy = await person(world, "dora")
+    agent = await enrol(
+        world, deputy="dora", kind=Kind.SERVICE, provider="acme", model="m-1", risk_tier=RiskTier.HIGH, segment="back",
+        scopes=["files:read", "mail:send"], expires_at=world.now() + SECOND,
+    )  # fmt: skip
+    assert agent_of(world, agent.agent_id) == agent == agent_of(world, "bot")
+    assert agent.deputy == deputy
+    assert agent.scopes == {"files:read", "mail:send"}
+
+
+@pytest.mark.parametrize(
+    ("said", "refusal"),
+    [
+        ({"name": "Bot"}, Invalid),
+        ({"purpose": ""}, Invalid),
+        ({"purpose": "x" * 1001}, Invalid),
+        ({"provider": "x" * 101}, Invalid),
+        ({"segment": "Über"}, Invalid),
+        ({"scopes": ["everything"]}, Invalid),
+        ({"owner": "nobody"}, NotFound),
+        ({"deputy": "nobody"}, NotFound),
+        ({"deputy": "alice"}, Invalid),
+        ({"expires_at": 0}, Invalid),
+    ],
+)
+async def test_an_agent_that_is_not_described_properly_is_not_there(
+    world: World, said: dict[str, Any], refusal: type[Exception]
+) -> None:
+    await person(world, "alice")
+    with pytest.raises(refusal):
+        await do(world, lambda a: flows.create_agent(a, **({"name": "bot", "owner": "alice", "purpose": "p"} | said)))
+    assert newest(world).outcome == "refused"
+    with pytest.raises(NotFound):
+        flows.find_agent(world.db.read(), "bot")
+
+
+async def test_a_name_is_never_given_twice(world: World) -> None:
+    await enrol(world)
+    await move(world, "bot", Verb.DECOMMISSION)
+    with pytest.raises(Conflict, match="taken"):
+        await enrol(world)
+
+
+@pytest.mark.parametrize("verb", [Verb.SUSPEND, Verb.QUARANTINE, Verb.DECOMMISSION, Verb.REVOKE])
+async def test_stopping_an_agent_ends_all_that_it_holds_for_good(world: World, verb: Verb) -> None:
+    agent = await enrol(world)
+    await hold(world, agent, "tok_a")
+    assert await move(world, "bot", verb) is not State.ACTIVE
+    assert agent_of(world, "bot").epoch == 1
+    assert not is_live(world, "tok_a")
+    assert feed(world)[-1] == {
+        "kind": "agent", "agent": agent.agent_id, "state": agent_of(world, "bot").state, "epoch": 1,
+    }  # fmt: skip
+    with pytest.raises(Forbidden):
+        await hold(world, agent, "tok_b")
+
+
+@pytest.mark.parametrize(("stop", "go"), [(Verb.SUSPEND, Verb.RESUME), (Verb.QUARANTINE, Verb.RELEASE)])
+async def test_an_agent_that_is_let_go_again_holds_nothing_of_before(world: World, stop: Verb, go: Verb) -> None:
+    agent = await enrol(world)
+    await hold(world, agent, "tok_a")
+    await move(world, "bot", stop)
+    assert await move(world, "bot", go) is State.ACTIVE
+    assert agent_of(world, "bot").epoch == 1
+    assert not is_live(world, "tok_a")
+    assert await hold(world, agent, "tok_b")
+
+
+async def test_revoking_works_in_every_state_and_leaves_none_active(world: World) -> None:
+    agent = await enrol(world)
+    for before, after in [
+        (None, State.SUSPENDED), (None, State.SUSPENDED), (Verb.QUARANTINE, State.QUARANTINED),
+        (Verb.DECOMMISSION, State.DECOMMISSIONED),
+    ]:  # fmt: skip
+        if before is not None:
+            await move(world, "bot", before)
+        epoch = agent_of(world, "bot").epoch
+        await do(world, lambda a: flows.revoke_agent(a, agent.agent_id))
+        assert (agent_of(world, "bot").state, agent_of(world, "bot").epoch) == (after, epoch + 1)
+
+
+async def test_nobody_brings_a_decommissioned_agent_back(world: World) -> None:
+    await enrol(world)
+    await move(world, "bot", Verb.DECOMMISSION)
+    for verb in set(Verb) - {Verb.REVOKE}:
+        with pytest.raises(Conflict):
+            await move(world, "bot", verb)
+    for flow in (
+        lambda a: flows.add_key(a, "bot", new_jwk()),
+        lambda a: flows.set_scopes(a, "bot", []),
+        lambda a: flows.set_end(a, "bot", None),
+        lambda a: flows.transfer_agent(a, "bot", "alice"),
+    ):
+        with pytest.raises(Conflict, match="decommissioned"):
+            await do(world, flow)
+
+
+async def test_an_agent_is_let_go_only_with_a_key_an_owner_and_time_left(world: World, clock: Clock) -> None:
+    agent = await enrol(world, expires_at=world.now() + 60 * SECOND)
+    [key] = keys.of_agent(world.db.read(), agent.agent_id)
+    await do(world, lambda a: flows.revoke_key(a, key.jkt))
+    await move(world, "bot", Verb.SUSPEND)
+    with pytest.raises(Conflict, match="has no key"):
+        await move(world, "bot", Verb.RESUME)
+    await do(world, lambda a: flows.add_key(a, "bot", new_jwk()))
+    assert agent_of(world, "bot").state is State.SUSPENDED
+    clock.advance(60)
+    with pytest.raises(Conflict, match="has come"):
+        await move(world, "bot", Verb.RESUME)
+    await do(world, lambda a: flows.set_end(a, "bot", None))
+    await do(world, lambda a: flows.revoke_owner(a, "alice"))
+    with pytest.raises(Conflict, match="nobody is there"):
+        await move(world, "bot", Verb.RESUME)
+    await do(world, lambda a: flows.return_person(a, "alice"))
+    assert await move(world, "bot", Verb.RESUME) is State.ACTIVE
+
+
+async def test_an_end_acts_by_itself_to_the_microsecond(world: World, clock: Clock) -> None:
+    agent = await enrol(world, expires_at=world.now() + SECOND)
+    clock.advance(us=SECOND - 1)
+    assert flows.active_agent(world.db.read(), "bot", now=world.now()) == agent
+    clock.advance(us=1)
+    with pytest.raises(Forbidden) as refused:
+        flows.active_agent(world.db.read(), "bot", now=world.now())
+    assert refused.value.code == "agent_expired"
+
+
+@pytest.mark.parametrize("end", [0, 1, flows.MAX_LIFETIME_S * SECOND, flows.MAX_LIFETIME_S * SECOND + 1])
+async def test_an_end_lies_in_the_future_and_at_most_ten_years_away(world: World, end: int) -> None:
+    await enrol(world)
+    wanted = world.now() + end
+    if end in (1, flows.MAX_LIFETIME_S * SECOND):
+        assert (await do(world, lambda a: flows.set_end(a, "bot", wanted))).expires_at == wanted
+    else:
+        with pytest.raises(Invalid):
+            await do(world, lambda a: flows.set_end(a, "bot", wanted))
+
+
+async def test_losing_a_scope_ends_what_is_held_and_gaining_one_does_not(world: World) -> None:
+    agent = await enrol(world, scopes=["files:read"])
+    await hold(world, agent, "tok_a")
+    await do(world, lambda a: flows.set_scopes(a, "bot", ["files:read", "files:write"]))
+    assert is_live(world, "tok_a")
+    assert agent_of(world, "bot").epoch == 0
+    await do(world, lambda a: flows.set_scopes(a, "bot", ["files:write"]))
+    assert not is_live(world, "tok_a")
+    assert (agent_of(world, "bot").epoch, agent_of(world, "bot").state) == (1, State.ACTIVE)
+
+
+async def test_an_agent_given_to_another_owner_starts_with_nothing(world: World) -> None:
+    agent, bob = await enrol(world), await person(world, "bob")
+    await hold(world, agent, "tok_a")
+    await do(world, lambda a: flows.transfer_agent(a, "bot", "bob", deputy="alice"))
+    given = agent_of(world, "bot")
+    assert (given.owner, given.deputy, given.epoch, given.state) == (bob, agent.owner, 1, State.ACTIVE)
+    assert not is_live(world, "tok_a")
+    await do(world, lambda a: flows.create_team(a, name="empty", members=[]))
+    with pytest.raises(Conflict, match="nobody is there"):
+        await do(world, lambda a: flows.transfer_agent(a, "bot", "empty"))
+
+
+@pytest.mark.parametrize("verb", list(Verb))
+async def test_an_owner_may_stop_an_agent_and_nothing_else(world: World, verb: Verb) -> None:
+    agent = await enrol(world)
+    owner = user(agent.owner)
+    if verb in (Verb.SUSPEND, Verb.REVOKE):
+        assert await move(world, "bot", verb, by=owner) is State.SUSPENDED
+        return
+    with pytest.raises(Forbidden):
+        await move(world, "bot", verb, by=owner)
+    assert agent_of(world, "bot") == agent
+
+
+async def test_a_member_of_the_owning_team_may_stop_an_agent_and_a_stranger_may_not(world: World) -> None:
+    for name in ("alice", "bob"):
+        await person(world, name)
+    await do(world, lambda a: flows.create_team(a, name="team", members=["alice"]))
+    agent = await enrol(world, owner="team")
+    bob, alice = (flows.find_person(world.db.read(), name).person_id for name in ("bob", "alice"))
+    for stranger in (user(bob), caller(agent), caller(agent, "ostiary:read"), user(agent.owner + "0")):
+        with pytest.raises(Forbidden):
+            await move(world, "bot", Verb.SUSPEND, by=stranger)
+    assert await move(world, "bot", Verb.SUSPEND, by=user(alice)) is State.SUSPENDED
+    assert await move(world, "bot", Verb.RESUME, by=user(bob, "ostiary:admin")) is State.ACTIVE
+
+
+async def test_the_entry_says_who_did_what_to_whom_and_why(world: World) -> None:
+    agent = await enrol(world)
+    by = user(agent.owner)
+
+    def suspend(a: Any) -> None:
+        flows.note_caller(a, by)
+        flows.set_agent_state(a, "bot", Verb.SUSPEND, why="odd", by=by)
+
+    await do(world, suspend, "agent.suspend")
+    entry = newest(world)
+    assert (entry.action, entry.outcome, entry.person, entry.object) == (
+        "agent.suspend", "ok", agent.owner, agent.agent_id,
+    )  # fmt: skip
+    assert entry.owner == agent.owner
+    assert entry.detail == {"name": "bot", "was": "active", "why": "odd"}
+    with pytest.raises(Conflict):
+        await do(world, suspend, "agent.suspend")
+    entry = newest(world)
+    assert (entry.outcome, entry.object, entry.reasons[0].code) == ("refused", agent.agent_id, "wrong_state")

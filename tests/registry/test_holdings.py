@@ -1,0 +1,205 @@
+"""Holdings: what is held dies with its root, down to the last descendant, in one statement."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ostiary.core.errors import Forbidden, Invalid, NotFound
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows
+from ostiaryd.registry.model import AgentId, Holding, HoldingId, Root
+from ostiaryd.registry.store import holdings
+from tests.clock import Clock, Dice
+from tests.registry.stage import SECOND, do, end, enrol, feed, hold, is_live
+
+AGENTS, TASKS, KEYS = ["ag_0", "ag_1", "ag_2"], ["tk_0", "tk_1"], ["key 0", "key 1", "key 2"]
+NAMES: dict[Root, list[str]] = {Root.AGENT: AGENTS, Root.TASK: TASKS, Root.KEY: KEYS}
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A holding to be; `parent` is the place of an earlier one."""
+
+    agent: int
+    task: int | None
+    jkt: int | None
+    client_jkt: int | None
+    parent: int | None
+    is_over: bool
+
+
+def place(count: int) -> st.SearchStrategy[int | None]:
+    return st.none() | st.integers(0, count - 1)
+
+
+forests = st.lists(
+    st.builds(
+        Seed, agent=st.integers(0, 2), task=place(2), jkt=place(3), client_jkt=place(3), parent=place(12),
+        is_over=st.booleans(),
+    ),
+    min_size=1,
+    max_size=12,
+)  # fmt: skip
+
+
+def plant(example: str, seeds: list[Seed], now: int) -> list[Holding]:
+    """Rows as they are after a while: a child of what is over is over."""
+    planted: list[Holding] = []
+    for place, seed in enumerate(seeds):
+        parent = planted[seed.parent] if seed.parent is not None and seed.parent < place else None
+        is_over = seed.is_over or (parent is not None and parent.expires_at <= now)
+        planted.append(
+            Holding(
+                id=HoldingId(f"{example} {place}"),
+                kind=f"kind {place % 2}",
+                agent=AgentId(f"{example} {AGENTS[seed.agent]}"),
+                task=None if seed.task is None else f"{example} {TASKS[seed.task]}",
+                parent=None if parent is None else parent.id,
+                jkt=None if seed.jkt is None else f"{example} {KEYS[seed.jkt]}",
+                client_jkt=None if seed.client_jkt is None else f"{example} {KEYS[seed.client_jkt]}",
+                expires_at=now if is_over else now + 1,
+            )
+        )
+    return planted
+
+
+def doomed(planted: list[Holding], root: Root, value: str, now: int) -> set[str]:
+    """What must end, worked out the slow way."""
+    facts = {
+        Root.HOLDING: lambda held: [held.id],
+        Root.AGENT: lambda held: [held.agent],
+        Root.TASK: lambda held: [held.task],
+        Root.KEY: lambda held: [held.jkt, held.client_jkt],
+    }
+    found: set[str] = set()
+    for held in planted:  # parents stand before their children
+        if value in facts[root](held) or held.parent in found:
+            found.add(held.id)
+    return {held.id for held in planted if held.id in found and held.is_live(now)}
+
+
+def test_everything_under_a_root_ends_and_nothing_else(config: Config) -> None:
+    clock, examples = Clock(), iter(range(10_000))
+
+    async def run() -> None:
+        async with open_world(config, now=clock, random=Dice("holdings")) as world:
+            loop = asyncio.get_running_loop()
+            await asyncio.to_thread(check, world, loop)
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        seeds=forests, root=st.sampled_from([Root.HOLDING, Root.AGENT, Root.TASK, Root.KEY]), which=st.integers(0, 11)
+    )
+    def check(world: World, loop: asyncio.AbstractEventLoop, seeds: list[Seed], root: Root, which: int) -> None:
+        example = f"example {next(examples)}"
+        planted = plant(example, seeds, clock.now)
+        names = NAMES[root] if root in NAMES else [str(place) for place in range(len(planted))]
+        value = f"{example} {names[which % len(names)]}"
+
+        def flow(act: Act) -> dict[str, int]:
+            for held in planted:
+                holdings.insert(act.tx, held)
+            return dict(flows.end_holdings(act, root, value, why="test"))
+
+        counts = asyncio.run_coroutine_threadsafe(do(world, flow), loop).result(30)
+        wanted = doomed(planted, root, value, clock.now)
+        reader = world.db.read()
+        ended = {held.id for held in planted if (found := holdings.get(reader, held.id)) and found.ended_at is not None}
+        assert ended == wanted
+        assert sum(counts.values()) == len(wanted)
+
+    asyncio.run(run())
+
+
+async def test_ending_by_owner_ends_what_all_agents_of_the_owner_hold(world: World) -> None:
+    first, second = await enrol(world, "first"), await enrol(world, "second")
+    stranger = await enrol(world, "stranger", owner="bob")
+    await hold(world, first, "tok_1")
+    await hold(world, second, "tok_2")
+    await hold(world, stranger, "tok_3")
+    await hold(world, stranger, "tok_derived", parent="tok_1")
+    assert await end(world, Root.OWNER, first.owner) == {"token": 3}
+    assert is_live(world, "tok_3")
+
+
+async def test_what_is_ended_says_when_and_why_and_is_ended_once(world: World, clock: Clock) -> None:
+    agent = await enrol(world)
+    await hold(world, agent, "tok_1")
+    assert await end(world, Root.HOLDING, "tok_1") == {"token": 1}
+    ended_at = clock.now
+    clock.advance(1)
+    assert await end(world, Root.AGENT, agent.agent_id) == {}
+    held = holdings.get(world.db.read(), "tok_1")
+    assert held is not None
+    assert (held.ended_at, held.ended_why) == (ended_at, "test")
+
+
+async def test_guards_are_told_of_a_token_unless_it_names_the_root_itself(world: World) -> None:
+    agent, other = await enrol(world), await enrol(world, "other")
+    for root, value in ((Root.AGENT, agent.agent_id), (Root.TASK, "tk_1"), (Root.KEY, "key"), (Root.HOLDING, "root")):
+        id = "root" if root is Root.HOLDING else f"own {root}"
+        await hold(world, agent, id, task="tk_1", jkt="key")
+        await hold(world, other, f"derived {root}", parent=id)
+        before = len(feed(world))
+        assert await end(world, root, value) == {"token": 2}
+        told = [delta["jti"] for delta in feed(world)[before:]]
+        assert sorted(told) == [f"derived {root}"] + (["root"] if root is Root.HOLDING else [])
+
+
+async def test_a_holding_lives_until_the_microsecond_of_its_end(world: World, clock: Clock) -> None:
+    agent = await enrol(world)
+    await hold(world, agent, "tok_1", seconds=1)
+    clock.advance(us=SECOND - 1)
+    assert is_live(world, "tok_1")
+    clock.advance(us=1)
+    assert not is_live(world, "tok_1")
+    assert await end(world, Root.AGENT, agent.agent_id) == {}
+
+
+async def test_nothing_outlives_or_follows_what_it_derives_from(world: World, clock: Clock) -> None:
+    agent = await enrol(world)
+    await hold(world, agent, "parent", seconds=10)
+    await hold(world, agent, "child", seconds=10, parent="parent")
+    with pytest.raises(Forbidden) as refused:
+        await hold(world, agent, "longer", seconds=10.000001, parent="parent")
+    assert refused.value.code == "outlives_parent"
+    await end(world, Root.HOLDING, "parent")
+    for parent in ("parent", "child", "unknown"):
+        with pytest.raises(Forbidden) as refused:
+            await hold(world, agent, "late", seconds=1, parent=parent)
+        assert refused.value.code == "parent_ended"
+
+
+async def test_what_has_expired_already_cannot_be_held(world: World) -> None:
+    agent = await enrol(world)
+    with pytest.raises(Invalid):
+        await hold(world, agent, "tok_1", seconds=0)
+    assert await hold(world, agent, "tok_2", seconds=0.000001)
+
+
+async def test_only_an_active_agent_holds(world: World) -> None:
+    pending = await enrol(world, "pending", has_key=False)
+    with pytest.raises(Forbidden) as refused:
+        await hold(world, pending, "tok_1")
+    assert refused.value.code == "agent_pending"
+    with pytest.raises(NotFound):
+        await hold(world, "ag_" + "0" * 32, "tok_1")
+
+
+async def test_what_ended_is_listed_until_it_would_have_expired(world: World, clock: Clock) -> None:
+    agent = await enrol(world)
+    await hold(world, agent, "tok_1", seconds=10)
+    await hold(world, agent, "tok_2", seconds=20)
+    await end(world, Root.AGENT, agent.agent_id)
+    at = clock.now
+    listed = holdings.ended(world.db.read(), since=at - 1, now=clock.now)
+    assert listed == [("tok_1", at + 10 * SECOND), ("tok_2", at + 20 * SECOND)]
+    assert holdings.ended(world.db.read(), since=at, now=clock.now) == []
+    assert holdings.ended(world.db.read(), since=at - 1, now=clock.advance(10)) == listed[1:]

@@ -1,0 +1,165 @@
+"""Names, addresses, words and URIs: what is taken, what is refused, and that the refusal says precisely why."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.errors import Invalid
+from ostiaryd.registry.model import check_email, check_name, check_text, check_uri, parse_scopes, spiffe_id
+
+
+@pytest.mark.parametrize("name", ["a", "0", "a.b-c_d", "x" * 63, "agent_1", "a-g_1", "tokens"])
+def test_a_name_is_taken_as_it_is(name: str) -> None:
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "empty"),
+        ("x" * 64, "64 characters"),
+        ("Bot", "`B` U+0042"),
+        ("-bot", "`-` U+002D"),
+        (".bot", "`.` U+002E"),
+        ("bot one", "` ` U+0020"),
+        ("bot/one", "`/` U+002F"),
+        ("bоt", "U+043E (cyrillic small letter o)"),
+        ("bοt", "U+03BF (greek small letter omicron)"),
+        ("ｂot", "U+FF42 (fullwidth latin small letter b)"),
+        ("bot\u0301", "U+0301 (combining acute accent)"),
+        ("bot\u200d", "U+200D (zero width joiner)"),
+        ("bot\u202e", "U+202E (right-to-left override)"),
+        ("bot٣", "U+0663 (arabic-indic digit three)"),
+        ("bot\n", "U+000A"),
+        ("bot\0", "U+0000"),
+        ("ag_" + "0" * 32, "begins like an id"),
+        ("pe_bob", "begins like an id"),
+        ("rs_", "begins like an id"),
+    ],
+)
+def test_a_name_that_could_be_taken_for_another_is_refused_with_its_reason(name: str, why: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        check_name(name)
+    assert why in refused.value.message
+
+
+@given(st.text(max_size=70))
+def test_every_name_that_is_taken_has_one_spelling(text: str) -> None:
+    try:
+        name = check_name(text)
+    except Invalid:
+        return
+    assert name == text.strip().lower()
+    assert name.isascii()
+    assert 1 <= len(name) <= 63
+
+
+@pytest.mark.parametrize(
+    "address", ["a@b", "first.last+tag@mail.example.org", "o'brien@example.org", "x" * 64 + "@example.org"]
+)
+def test_an_address_that_could_be_one_is_taken(address: str) -> None:
+    assert check_email(address) == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "", "a", "@b", "a@", "a@b@c", "a b@c", "a@b c", ".a@b", "a.@b", "a..b@c", "a@-", "a@b.", "a@b\r\nBcc: c@d",
+        "\"a\"@b", "x" * 65 + "@example.org", "a@" + "b" * 253, "ä@b", "a@bücher.example",
+    ],
+)  # fmt: skip
+def test_an_address_that_cannot_be_one_is_refused(address: str) -> None:
+    with pytest.raises(Invalid):
+        check_email(address)
+
+
+@pytest.mark.parametrize("text", ["x", "x" * 1000, "Erklärt Rechnungen,\n\tprüft sie.", "名前"])
+def test_words_for_people_are_taken(text: str) -> None:
+    assert check_text(text, of="purpose") == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "\n", "x" * 1001, "a\0", "a\u202eb", "a\u200bb", "a\x1b[31m", "a\r\nb", "\ud800"]
+)
+def test_words_that_hide_something_are_refused(text: str) -> None:
+    with pytest.raises(Invalid):
+        check_text(text, of="purpose")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://example.org", "https://example.org/", "https://example.org/mcp", "https://example.org/a%2Fb?x=1",
+        "https://example.org:8443/mcp", "https://127.0.0.1/", "https://xn--bcher-kva.example/",
+        "http://127.0.0.1:9000/mcp", "http://localhost/", "http://[::1]:9000/", "https://[2001:db8::1]/",
+    ],
+)  # fmt: skip
+def test_a_uri_in_its_one_spelling_is_taken(uri: str) -> None:
+    assert check_uri(uri) == uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("https://example.org/#", "fragment"),
+        ("https://example.org/#a", "fragment"),
+        ("https://user@example.org/", "user information"),
+        ("https://user:pass@example.org/", "user information"),
+        ("https://example.org@evil.example/", "user information"),
+        ("http://example.org/", "must begin with https"),
+        ("http://127.0.0.1.evil.example/", "must begin with https"),
+        ("http://localhost.evil.example/", "must begin with https"),
+        ("ftp://example.org/", "not accepted"),
+        ("example.org", "not accepted"),
+        ("", "not accepted"),
+        ("https://", "not accepted"),
+        ("https:///path", "not accepted"),
+        ("https://example.org:99999/", "not accepted"),
+        ("https://example.org/ä", "not accepted"),
+        ("https://bücher.example/", "not accepted"),
+        ("https://example.org/a b", "not accepted"),
+        ("https://example.org\\@evil.example/", "user information"),
+        ("https://example.org/" + "x" * 2048, "not accepted"),
+        ("HTTPS://example.org/", "another way"),
+        ("https://EXAMPLE.org/", "another way"),
+        ("https://example.org:443/", "another way"),
+        ("http://localhost:80/", "another way"),
+        ("https://example.org/a/../b", "another way"),
+        ("https://example.org/./", "another way"),
+        ("https://example.org/%7Ea", "another way"),
+        ("https://example.org/%2f", "another way"),
+        ("https://example.org:08443/", "another way"),
+        ("https://example.org:/", "another way"),
+    ],
+)
+def test_a_uri_with_a_second_spelling_or_reader_is_refused_with_its_reason(uri: str, why: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        check_uri(uri)
+    assert why in refused.value.message
+
+
+def test_the_hint_of_a_refused_spelling_is_a_spelling_that_is_taken() -> None:
+    with pytest.raises(Invalid) as refused:
+        check_uri("HTTPS://Example.org:443/a/../b?q=1")
+    wanted = refused.value.hint.removeprefix("write `").removesuffix("`")
+    assert check_uri(wanted) == "https://example.org/b?q=1"
+
+
+def test_scopes_name_a_resource_and_a_class() -> None:
+    assert parse_scopes(["files:read", "files:read", "a.b:c-d"]) == {"files:read", "a.b:c-d"}
+    assert len(parse_scopes([f"r{n}:read" for n in range(100)])) == 100
+
+
+@pytest.mark.parametrize(
+    "scopes", [["files"], ["files:"], [":read"], ["files:read write"], ["Files:read"], ["a:b:c"], ["files:read\n"],
+               ["x" * 64 + ":read"], [f"r{n}:read" for n in range(101)]],
+)  # fmt: skip
+def test_other_scopes_are_refused(scopes: list[str]) -> None:
+    with pytest.raises(Invalid):
+        parse_scopes(scopes)
+
+
+def test_the_spiffe_id_is_made_of_trust_domain_and_name() -> None:
+    assert spiffe_id("example.org", "bot") == "spiffe://example.org/agent/bot"

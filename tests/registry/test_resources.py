@@ -1,0 +1,167 @@
+"""Resources: identifiers compared letter by letter, modes, guards' keys, and catalogues from hostile hands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.errors import Conflict, Invalid, Malformed, NotFound, Refused
+from ostiaryd.ground.world import World
+from ostiaryd.registry import flows
+from ostiaryd.registry.model import Mode, Resource, Root, parse_catalogue
+from ostiaryd.registry.store import resources
+from tests.registry.stage import do, end, feed, hold, is_live, new_jwk
+
+URI = "https://files.example/mcp"
+TOOLS = {
+    "tools": [
+        {
+            "name": "read_file",
+            "inputSchema": {"type": "object", "properties": {"path": {"type": "string"}, "part": {"multipleOf": 0.5}}},
+            "annotations": {"readOnlyHint": True},
+        },
+        {"name": "delete_file", "inputSchema": {"type": "object"}},
+    ]
+}
+
+
+async def describe(world: World, unverified: object) -> Resource:
+    catalogue = parse_catalogue("files", unverified)
+    return await do(world, lambda a: flows.set_catalogue(a, "files", catalogue))
+
+
+async def files(world: World, **more: Any) -> Resource:
+    return await do(world, lambda a: flows.create_resource(a, **({"name": "files", "uri": URI} | more)))
+
+
+async def test_a_resource_is_found_by_name_id_uri_and_the_key_of_its_guard(world: World) -> None:
+    made = await files(world, jwk=new_jwk(), mode=Mode.WATCH, segment="back")
+    reader = world.db.read()
+    assert made.jkt is not None
+    assert resources.get(reader, "files") == resources.get(reader, made.resource_id) == made
+    assert resources.by_uri(reader, URI) == resources.by_jkt(reader, made.jkt) == made
+    assert resources.by_uri(reader, URI + "/") is None
+    assert feed(world) == [{"kind": "resource", "resource": "files"}]
+
+
+async def test_a_name_a_uri_and_a_key_belong_to_one_resource(world: World) -> None:
+    jwk = new_jwk()
+    await files(world, jwk=jwk)
+    for taken in ({"name": "files", "uri": "https://other.example"}, {"name": "other", "uri": URI}):
+        with pytest.raises(Conflict):
+            await files(world, **taken)
+    with pytest.raises(Conflict, match="registered already"):
+        await files(world, name="other", uri="https://other.example", jwk=jwk)
+    assert (await files(world, name="other", uri=URI + "/")).name == "other"
+
+
+async def test_a_mode_is_switched_and_told(world: World) -> None:
+    await files(world)
+    assert (await do(world, lambda a: flows.set_mode(a, "files", Mode.WATCH))).mode is Mode.WATCH
+    assert flows.find_resource(world.db.read(), "files").mode is Mode.WATCH
+    assert len(feed(world)) == 2
+    with pytest.raises(NotFound):
+        await do(world, lambda a: flows.set_mode(a, "nothing", Mode.WATCH))
+
+
+async def test_another_key_of_the_guard_ends_what_the_guard_held(world: World) -> None:
+    made = await files(world, jwk=new_jwk())
+    await hold(world, made.resource_id, "tok_guard", jkt=made.jkt)
+    changed = await do(world, lambda a: flows.set_resource_key(a, "files", new_jwk()))
+    assert changed == flows.find_resource(world.db.read(), "files")
+    assert changed.jkt != made.jkt
+    assert not is_live(world, "tok_guard")
+
+
+async def test_a_holder_that_is_no_resource_holds_nothing(world: World) -> None:
+    with pytest.raises(NotFound):
+        await hold(world, "rs_" + "0" * 32, "tok_guard")
+    assert await end(world, Root.HOLDING, "tok_guard") == {}
+
+
+async def test_the_result_of_tools_list_becomes_the_catalogue_with_or_without_its_envelope(world: World) -> None:
+    made = await files(world)
+    first = await describe(world, TOOLS)
+    again = await describe(world, {"jsonrpc": "2.0", "id": 1, "result": TOOLS})
+    assert (first.catalogue_version, again.catalogue_version) == (1, 1)
+    text = resources.catalogue(world.db.read(), made.resource_id)
+    assert text is not None
+    catalogue = Catalogue.parse(text)
+    assert catalogue.digest == first.catalogue_hash
+    assert catalogue.scopes == {"files:read", "files:write"}
+    assert len(feed(world)) == 2
+
+
+async def test_a_changed_catalogue_gets_the_next_version(world: World) -> None:
+    await files(world)
+    await describe(world, TOOLS)
+    own = {"resource": "files", "tools": [{"name": "pay", "effect": "pay"}]}
+    changed = await describe(world, own)
+    assert changed == flows.find_resource(world.db.read(), "files")
+    assert changed.catalogue_version == 2
+
+
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
+def listing(*tools: dict[str, Any]) -> dict[str, Any]:
+    return {"tools": list(tools)}
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {},
+        {"tools": "none"},
+        {"jsonrpc": "2.0", "result": "none"},
+        {"jsonrpc": "2.0", "result": None},
+        listing({"inputSchema": {}}),
+        listing({"name": ""}),
+        listing({"name": "x" * 129}),
+        listing({"name": "read\nfile"}),
+        listing({"name": "réad"}),
+        listing({"name": "a"}, {"name": "a"}),
+        listing(*[{"name": f"t{n}"} for n in range(1001)]),
+        listing({"name": "a", "inputSchema": {"type": "string"}}),
+        listing({"name": "a", "inputSchema": {"type": "object", "description": "x" * 65_536}}),
+        listing({"name": "a", "inputSchema": nested(20)}),
+        [],
+        "tools",
+        {"resource": "files", "tools": [{"name": "a", "effect": "explode"}]},
+        {"resource": "files", "tools": [{"name": "a", "effect": "read", "unknown": 1}]},
+    ],
+    ids=range(18),
+)
+def test_a_hostile_catalogue_is_refused(hostile: object) -> None:
+    with pytest.raises((Malformed, Invalid)):
+        parse_catalogue("files", hostile)
+
+
+async def test_the_catalogue_of_another_resource_changes_nothing(world: World) -> None:
+    before = await files(world)
+    with pytest.raises(Invalid, match="not of `files`"):
+        await describe(world, {"resource": "mail", "tools": []})
+    assert flows.find_resource(world.db.read(), "files") == before
+
+
+async def test_a_thousand_tools_are_taken(world: World) -> None:
+    await files(world)
+    tools = listing(*[{"name": f"t{n}"} for n in range(1000)])
+    assert (await describe(world, tools)).catalogue_version == 1
+
+
+async def test_bootstrap_creates_the_administrator_once(world: World) -> None:
+    jwk = new_jwk()
+    agent_id = "ag_" + "1" * 32
+    admin = await do(world, lambda a: flows.bootstrap_admin(a, public_jwk=jwk, agent_id=agent_id))
+    assert (admin.agent_id, admin.name, admin.is_active(world.now())) == (agent_id, "admin", True)
+    assert admin.scopes == {"ostiary:admin", "ostiary:read"}
+    assert flows.find_resource(world.db.read(), "ostiary").uri == world.config.api
+    with pytest.raises(Refused):
+        await do(world, lambda a: flows.bootstrap_admin(a, public_jwk=new_jwk()))

@@ -1,0 +1,184 @@
+"""Who exists, by the admin API: what goes in, what comes out, and how refusals look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiary.core import jose
+from ostiaryd.ground.world import World
+from ostiaryd.registry.model import SELF
+from tests.registry.stage import ADMIN, ROUTES, SECOND, ask, new_jwk, newest
+
+BOT = {"name": "bot", "owner": "alice", "purpose": "to be tried on"}
+
+
+async def test_a_person_an_agent_with_its_key_and_a_resource_are_made_and_shown(world: World) -> None:
+    status, alice = await ask(world, "POST", "/persons", {"name": "alice", "email": "alice@example.org"})
+    assert (status, alice["name"], alice["state"]) == (201, "alice", "active")
+    jwk = new_jwk()
+    more = {"scopes": ["files:write", "files:read"], "kind": "autonomous", "expires_in": 60, "jwk": jwk}
+    status, bot = await ask(world, "POST", "/agents", BOT | more)
+    start = world.now() // SECOND
+    assert (status, bot["state"], bot["epoch"]) == (201, "active", 0)
+    assert (bot["owner"], bot["owner_id"]) == ("alice", alice["person_id"])
+    assert (bot["scopes"], bot["segment"]) == (["files:read", "files:write"], "default")
+    assert bot["spiffe_id"] == "spiffe://example.org/agent/bot"
+    assert (bot["created_at"], bot["expires_at"]) == (start, start + 60)
+    assert [key["kid"] for key in bot["keys"]] == [jose.parse_public_jwk(jwk).thumbprint]
+    assert (
+        (await ask(world, "GET", "/agents/bot"))
+        == (200, bot)
+        == (await ask(world, "GET", f"/agents/{bot['agent_id']}"))
+    )
+    status, files = await ask(
+        world, "POST", "/resources",
+        {"name": "files", "uri": "https://files.example", "jwk": new_jwk(), "catalogue": {"tools": [{"name": "read"}]}},
+    )  # fmt: skip
+    assert (status, files["mode"], files["catalogue_version"]) == (201, "enforce", 1)
+    status, shown = await ask(world, "GET", "/resources/files")
+    assert shown == files | {"catalogue": {"resource": "files", "tools": [{"effect": "destroy", "name": "read"}]}}
+
+
+async def test_the_entry_names_the_caller_and_the_request(world: World) -> None:
+    await ask(world, "POST", "/persons", {"name": "alice"})
+    entry = newest(world)
+    assert (entry.action, entry.agent, entry.owner, entry.request) == ("person.create", ADMIN.id, ADMIN.owner, "rq_1")
+    await ask(world, "POST", "/persons", {"name": "alice"})
+    entry = newest(world)
+    assert (entry.outcome, entry.agent, entry.reasons[0].code) == ("refused", ADMIN.id, "name_taken")
+
+
+async def test_the_life_of_an_agent_in_five_requests(world: World) -> None:
+    await ask(world, "POST", "/persons", {"name": "alice"})
+    await ask(world, "POST", "/agents", BOT | {"jwk": new_jwk()})
+    seen = []
+    for verb in ("suspend", "resume", "quarantine", "release", "decommission"):
+        status, bot = await ask(world, "POST", f"/agents/bot/{verb}", {"why": "a drill"})
+        seen.append((status, bot["state"], bot["epoch"]))
+        assert newest(world).action == f"agent.{verb}"
+    assert seen == [
+        (200, "suspended", 1), (200, "active", 1), (200, "quarantined", 2), (200, "active", 2),
+        (200, "decommissioned", 3),
+    ]  # fmt: skip
+    status, refusal = await ask(world, "POST", "/agents/bot/resume", {})
+    assert (status, refusal["error"]) == (409, "wrong_state")
+    assert "never comes back" in refusal["hint"]
+
+
+async def test_keys_are_added_rotated_revoked_and_listed(world: World) -> None:
+    await ask(world, "POST", "/persons", {"name": "alice"})
+    _, bot = await ask(world, "POST", "/agents", BOT)
+    assert bot["state"] == "pending"
+    status, first = await ask(world, "POST", "/agents/bot/keys", {"jwk": new_jwk(), "expires_in": 3600})
+    assert (status, first["agent_id"], first["not_after"] - first["added_at"]) == (201, bot["agent_id"], 3600)
+    status, second = await ask(world, "POST", "/agents/bot/keys/rotate", {"jwk": new_jwk(), "overlap_s": 60})
+    assert status == 201
+    _, listed = await ask(world, "GET", "/agents/bot/keys")
+    ends = {key["kid"]: key["not_after"] for key in listed["keys"]}
+    assert ends == {first["kid"]: first["added_at"] + 60, second["kid"]: None}
+    assert await ask(world, "DELETE", f"/agents/bot/keys/{second['kid']}") == (200, {"revoked": {}})
+    _, listed = await ask(world, "GET", "/agents/bot/keys")
+    assert [key["revoked_at"] is None for key in listed["keys"] if key["kid"] == second["kid"]] == [False]
+    assert (await ask(world, "DELETE", "/agents/bot/keys/unknown"))[0] == 404
+
+
+async def test_an_agent_is_changed_in_one_act(world: World) -> None:
+    for name in ("alice", "bob"):
+        await ask(world, "POST", "/persons", {"name": name})
+    await ask(world, "POST", "/agents", BOT | {"jwk": new_jwk(), "expires_in": 60})
+    change = {"owner": "bob", "deputy": "alice", "scopes": ["files:read"], "expires_in": None}
+    status, bot = await ask(world, "PATCH", "/agents/bot", change)
+    assert (status, bot["owner"], bot["deputy"]) == (200, "bob", "alice")
+    assert (bot["scopes"], bot["expires_at"]) == (["files:read"], None)
+    status, refusal = await ask(world, "PATCH", "/agents/bot", {"owner": "alice", "scopes": ["nonsense"]})
+    assert (status, refusal["error"]) == (422, "invalid")
+    assert (await ask(world, "GET", "/agents/bot"))[1] == bot
+    assert await ask(world, "PATCH", "/agents/bot", {}) == (200, bot)
+
+
+async def test_teams_and_deputies(world: World) -> None:
+    for name in ("alice", "bob"):
+        await ask(world, "POST", "/persons", {"name": name})
+    status, team = await ask(world, "POST", "/teams", {"name": "team", "members": ["alice"], "deputy": "bob"})
+    assert (status, team["members"], team["deputy"]) == (201, ["alice"], "bob")
+    assert sorted((await ask(world, "PUT", "/teams/team/members/bob"))[1]["members"]) == ["alice", "bob"]
+    assert (await ask(world, "DELETE", "/teams/team/members/alice"))[1]["members"] == ["bob"]
+    assert (await ask(world, "PUT", "/teams/team/deputy", {"deputy": None}))[1]["deputy"] is None
+    assert (await ask(world, "PUT", "/persons/alice/deputy", {"deputy": "bob"}))[1]["deputy"] == "bob"
+    assert (await ask(world, "PUT", "/persons/team/deputy", {"deputy": "bob"}))[0] == 404
+    assert (await ask(world, "GET", "/teams"))[1]["teams"] == [(await ask(world, "GET", "/teams/team"))[1]]
+    await ask(world, "POST", "/revoke", {"kind": "owner", "id": "alice"})
+    assert (await ask(world, "GET", "/persons/alice"))[1]["state"] == "left"
+    assert (await ask(world, "POST", "/persons/alice/return", {}))[1]["state"] == "active"
+
+
+async def test_a_resource_is_described_and_switched(world: World) -> None:
+    await ask(world, "POST", "/resources", {"name": "files", "uri": "https://files.example"})
+    listing = {"jsonrpc": "2.0", "id": 1, "result": {"tools": [{"name": "read", "inputSchema": {"maximum": 0.5}}]}}
+    status, files = await ask(world, "PUT", "/resources/files/catalogue", {"catalogue": listing})
+    assert (status, files["catalogue_version"], len(files["catalogue_hash"])) == (200, 1, 43)
+    assert (await ask(world, "PUT", "/resources/files/mode", {"mode": "watch"}))[1]["mode"] == "watch"
+    jwk = new_jwk()
+    assert (await ask(world, "PUT", "/resources/files/key", {"jwk": jwk}))[1]["kid"] == jose.parse_public_jwk(
+        jwk
+    ).thumbprint
+    assert (await ask(world, "GET", "/resources"))[1]["resources"][0]["mode"] == "watch"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/persons", {"name": "alice", "emial": "a@b"}, 400),
+        ("POST", "/persons", {"name": 1}, 400),
+        ("POST", "/persons", ["alice"], 400),
+        ("POST", "/persons", {"name": "Alice"}, 422),
+        ("POST", "/agents", {"name": "bot"}, 400),
+        ("POST", "/agents", BOT, 404),
+        ("POST", "/agents", BOT | {"kind": "robot"}, 400),
+        ("POST", "/agents", BOT | {"owner": "admin", "expires_in": 0}, 422),
+        ("POST", "/agents", BOT | {"owner": "admin", "expires_in": 10**30}, 422),
+        ("POST", "/agents", BOT | {"owner": "admin", "jwk": {"kty": "oct", "k": "AAAA"}}, 422),
+        ("GET", "/agents/nobody", None, 404),
+        ("GET", "/agents?limit=0", None, 422),
+        ("GET", "/agents?limit=1001", None, 422),
+        ("GET", "/agents?limit=ten", None, 422),
+        ("GET", "/agents?limit=1&limit=2", None, 400),
+        ("GET", "/agents?owner=nobody", None, 404),
+        ("POST", "/agents/nobody/suspend", {}, 404),
+        ("POST", "/resources", {"name": "files", "uri": "http://files.example"}, 422),
+        ("POST", "/resources", {"name": "files", "uri": "https://files.example", "mode": "off"}, 400),
+        ("PUT", "/resources/nothing/catalogue", {"catalogue": {"tools": []}}, 404),
+    ],
+)
+async def test_a_request_that_is_wrong_is_answered_with_what_is_wrong(
+    world: World, method: str, path: str, body: Any, status: int
+) -> None:
+    await ask(world, "POST", "/persons", {"name": "admin"})
+    answered, refusal = await ask(world, method, path, body)
+    assert answered == status
+    assert refusal["error"]
+    assert refusal["message"]
+
+
+async def test_lists_are_read_in_pages_until_the_end(world: World) -> None:
+    await ask(world, "POST", "/persons", {"name": "alice"})
+    await ask(world, "POST", "/persons", {"name": "bob"})
+    made = [(await ask(world, "POST", "/agents", BOT | {"name": f"bot-{n}"}))[1]["agent_id"] for n in range(5)]
+    await ask(world, "POST", "/agents", BOT | {"name": "else", "owner": "bob"})
+    found: list[str] = []
+    after = ""
+    for _ in range(3):
+        _, page = await ask(world, "GET", f"/agents?owner=alice&limit=2{after}")
+        found += [agent["agent_id"] for agent in page["agents"]]
+        after = f"&after={page['next']}"
+    assert page["next"] is None
+    assert found == sorted(made)
+    assert len((await ask(world, "GET", "/agents"))[1]["agents"]) == 6
+
+
+def test_every_route_asks_for_a_scope_or_says_that_the_flow_decides() -> None:
+    assert {scope for _, _, _, scope in ROUTES} == {"ostiary:admin", "ostiary:read", SELF}
+    assert len({(method, path) for method, path, _, _ in ROUTES}) == len(ROUTES)
+    assert all(scope != "ostiary:read" for method, _, _, scope in ROUTES if method != "GET")

@@ -1,0 +1,93 @@
+"""Bounds of a task name only what its agent can reach."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiary.core.bounds import InvalidDetails, parse_details
+from ostiary.core.errors import Forbidden
+from ostiaryd.ground.world import World
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import parse_catalogue
+from ostiaryd.tasks import flows
+from ostiaryd.tasks.model import Task
+from tests.registry.stage import do, enrol
+
+FILES, MAIL = "https://files.example/mcp", "http://localhost:9000/mail"
+TOOLS = {
+    "resource": "files",
+    "tools": [{"name": "read_file", "effect": "read"}, {"name": "put_file", "effect": "write"}],
+}
+
+
+async def build(world: World) -> None:
+    """Two resources, one with a catalogue, and an agent that may read the one and send by the other."""
+    catalogue = parse_catalogue("files", TOOLS)
+    await do(world, lambda a: registry.create_resource(a, name="files", uri=FILES))
+    await do(world, lambda a: registry.set_catalogue(a, "files", catalogue))
+    await do(world, lambda a: registry.create_resource(a, name="mail", uri=MAIL))
+    await enrol(world, scopes=["files:read", "mail:send"])
+
+
+async def start(world: World, *details: dict[str, Any], unregistered: bool = True, **more: Any) -> Task:
+    bounds = parse_details([{"type": "tool"} | detail for detail in details])
+    return await do(
+        world, lambda a: flows.start(a, agent="bot", purpose="p", bounds=bounds, unregistered=unregistered, **more)
+    )
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        {"locations": [FILES]},
+        {"locations": [FILES], "actions": ["read_file"], "arguments": {"path": {"prefix": "/srv/"}}},
+        {"locations": [MAIL], "actions": ["whatever"]},
+        {"locations": ["https://elsewhere.example/"], "actions": ["whatever"]},
+        {"locations": [FILES, MAIL, "https://elsewhere.example/"]},
+    ],
+)
+async def test_what_the_agent_can_reach_is_recorded_exactly(world: World, detail: dict[str, Any]) -> None:
+    await build(world)
+    task = await start(world, detail)
+    assert task.bounds == parse_details([{"type": "tool"} | detail])
+    assert flows.live(world.db.read(), task.task_id, now=world.now()) == task
+
+
+@pytest.mark.parametrize(
+    ("detail", "scopes", "refusal", "why"),
+    [
+        ({"locations": [FILES], "actions": ["put_file"]}, None, Forbidden, "does not have files:write"),
+        ({"locations": [FILES], "actions": ["read_file", "put_file"]}, None, Forbidden, "files:write"),
+        ({"locations": [FILES], "actions": ["no_tool"]}, None, InvalidDetails, "has no tool 'no_tool'"),
+        ({"locations": [MAIL]}, ["files:read"], Forbidden, "no scope of `mail`"),
+        ({"locations": [FILES]}, [], Forbidden, "no scope of `files`"),
+        ({"locations": [FILES + "/"]}, None, None, ""),
+        ({"locations": ["http://elsewhere.example/"]}, None, InvalidDetails, "not a registered resource"),
+        ({"locations": ["urn:files"]}, None, InvalidDetails, "not a registered resource"),
+        ({"locations": [FILES, "http://elsewhere.example/"]}, None, InvalidDetails, "not a registered resource"),
+    ],
+)
+async def test_what_it_cannot_reach_is_refused_with_its_reason(
+    world: World, detail: dict[str, Any], scopes: list[str] | None, refusal: type[Exception] | None, why: str
+) -> None:
+    await build(world)
+    if refusal is None:
+        assert await start(world, detail, scopes=scopes)
+        return
+    with pytest.raises(refusal, match=why):
+        await start(world, detail, scopes=scopes)
+
+
+async def test_unregistered_resources_can_be_forbidden(world: World) -> None:
+    await build(world)
+    with pytest.raises(InvalidDetails, match="not a registered resource"):
+        await start(world, {"locations": ["https://elsewhere.example/"]}, unregistered=False)
+    assert await start(world, {"locations": [FILES]}, unregistered=False)
+
+
+async def test_one_detail_that_reaches_too_far_spoils_all(world: World) -> None:
+    await build(world)
+    with pytest.raises(Forbidden):
+        await start(world, {"locations": [FILES]}, {"locations": [FILES], "actions": ["put_file"]})

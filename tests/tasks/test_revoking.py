@@ -1,0 +1,111 @@
+"""One revoke ends everything derived, whichever kind it begins at."""
+
+from __future__ import annotations
+
+import pytest
+
+from ostiary.core.errors import Forbidden, NotFound
+from ostiaryd.ground.world import World
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, Caller, State
+from ostiaryd.registry.store import keys
+from ostiaryd.tasks import flows
+from ostiaryd.tasks.flows import Kind
+from ostiaryd.tasks.model import State as TaskState
+from ostiaryd.tasks.model import Task
+from tests.registry.stage import agent_of, caller, do, enrol, hold, is_live, person, user
+
+LIVE = {"tok_task", "tok_standing", "tok_child", "tok_other"}
+
+
+async def build(world: World) -> tuple[Agent, Task, str]:
+    """An agent with a task, a token for it, one without, and another agent with a token derived and one of its own."""
+    agent, other = await enrol(world), await enrol(world, "other", owner="bob")
+    task = await do(world, lambda a: flows.start(a, agent="bot", purpose="p"))
+    [key] = keys.of_agent(world.db.read(), agent.agent_id)
+    await hold(world, agent, "tok_task", task=task.task_id, client_jkt=key.jkt)
+    await hold(world, agent, "tok_standing", client_jkt="another")
+    await hold(world, other, "tok_child", parent="tok_task")
+    await hold(world, other, "tok_other")
+    return agent, task, key.jkt
+
+
+async def revoke(world: World, kind: Kind, id: str, by: Caller | None = None) -> dict[str, int]:
+    return dict(await do(world, lambda a: flows.revoke(a, kind, id, by=by)))
+
+
+def left(world: World) -> set[str]:
+    return {id for id in LIVE if is_live(world, id)}
+
+
+def is_over(world: World, task: Task) -> bool:
+    return flows.find_task(world.db.read(), task.task_id).state is TaskState.CANCELLED
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+async def test_everything_derived_ends_and_is_counted_by_kind(world: World, kind: Kind) -> None:
+    agent, task, jkt = await build(world)
+    id, counts, survivors, ends_task = {
+        Kind.AGENT: ("bot", {"token": 3, "task": 1}, {"tok_other"}, True),
+        Kind.TASK: (task.task_id, {"token": 2, "task": 1}, {"tok_standing", "tok_other"}, True),
+        Kind.TOKEN: ("tok_task", {"token": 2}, {"tok_standing", "tok_other"}, False),
+        Kind.KEY: (jkt, {"token": 2}, {"tok_standing", "tok_other"}, False),
+        Kind.OWNER: ("alice", {"token": 3, "task": 1}, {"tok_other"}, True),
+    }[kind]
+    assert await revoke(world, kind, id) == counts
+    assert left(world) == survivors
+    assert is_over(world, task) is ends_task
+    stops = kind in (Kind.AGENT, Kind.OWNER)
+    assert agent_of(world, "bot").state is (State.SUSPENDED if stops else State.ACTIVE)
+    assert agent_of(world, "bot").epoch == int(stops)
+    again = await revoke(world, kind, id)
+    assert again == {}
+    assert left(world) == survivors
+    assert agent.agent_id
+
+
+async def test_tasks_done_for_a_person_who_is_revoked_end_whoever_does_them(world: World) -> None:
+    _, other_task, _ = await build(world)
+    await person(world, "carol")
+    task = await do(world, lambda a: flows.start(a, agent="bot", purpose="p", on_behalf_of="carol"))
+    await hold(world, agent_of(world, "bot"), "tok_carol", task=task.task_id)
+    assert await revoke(world, Kind.OWNER, "carol") == {"token": 1, "task": 1}
+    assert is_over(world, task)
+    assert not is_over(world, other_task)
+    assert left(world) == LIVE
+    assert agent_of(world, "bot").state is State.ACTIVE
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+async def test_what_is_not_there_cannot_be_revoked(world: World, kind: Kind) -> None:
+    with pytest.raises(NotFound):
+        await revoke(world, kind, "nothing")
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+async def test_only_who_answers_for_the_agent_or_an_administrator_revokes(world: World, kind: Kind) -> None:
+    agent, task, jkt = await build(world)
+    id = {
+        Kind.AGENT: "bot", Kind.TASK: task.task_id, Kind.TOKEN: "tok_task", Kind.KEY: jkt, Kind.OWNER: "alice",
+    }[kind]  # fmt: skip
+    bob = agent_of(world, "other").owner
+    for stranger in (user(bob), caller(agent_of(world, "other")), caller(agent), caller(agent, "ostiary:read")):
+        with pytest.raises(Forbidden):
+            await revoke(world, kind, id, stranger)
+    assert left(world) == LIVE
+    owner = user(agent.owner)
+    if kind is Kind.OWNER:
+        with pytest.raises(Forbidden):
+            await revoke(world, kind, id, owner)
+        owner = user(bob, "ostiary:admin")
+    assert await revoke(world, kind, id, owner)
+    assert "tok_task" not in left(world)
+
+
+async def test_a_guards_token_is_revoked_by_administrators(world: World) -> None:
+    agent = await enrol(world)
+    made = await do(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example/"))
+    await hold(world, made.resource_id, "tok_guard")
+    with pytest.raises(Forbidden):
+        await revoke(world, Kind.TOKEN, "tok_guard", user(agent.owner))
+    assert await revoke(world, Kind.TOKEN, "tok_guard", caller(agent, "ostiary:admin")) == {"token": 1}

@@ -1,0 +1,102 @@
+"""A task under any sequence of words and dates, against what the states say."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ostiary.core.errors import Refused
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.tasks import flows
+from ostiaryd.tasks.model import State, Task
+from tests.clock import Clock, Dice
+from tests.registry.stage import SECOND, do, enrol, hold, is_live
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("end"), st.sampled_from([State.DONE, State.FAILED, State.CANCELLED, State.EXPIRED, State.LIVE])
+        ),
+        st.tuples(st.just("renew"), st.integers(0, 6)),
+        st.tuples(st.just("wait"), st.integers(1, 6)),
+        st.tuples(st.just("loop"), st.none()),
+    ),
+    max_size=8,
+)
+
+
+class Expected:
+    """What should be true of the task."""
+
+    def __init__(self, now: int) -> None:
+        self.state, self.until = State.LIVE, now + 5 * SECOND
+
+    def end(self, outcome: State, now: int) -> bool:
+        if outcome in (State.LIVE, State.EXPIRED) or not self.is_live(now):
+            return False
+        self.state = outcome
+        return True
+
+    def renew(self, ttl: int, now: int) -> bool:
+        if ttl == 0 or not self.is_live(now) or now + ttl * SECOND < self.until:
+            return False
+        self.until = now + ttl * SECOND
+        return True
+
+    def loop(self, now: int) -> None:
+        if self.state is State.LIVE and now >= self.until:
+            self.state = State.EXPIRED
+
+    def is_live(self, now: int) -> bool:
+        return self.state is State.LIVE and now < self.until
+
+
+def test_a_task_is_live_exactly_until_it_is_ended_or_its_date_comes(config: Config) -> None:
+    clock, names = Clock(), iter(range(10_000))
+
+    async def run() -> None:
+        async with open_world(config, now=clock, random=Dice("tasks")) as world:
+            await enrol(world)
+            await asyncio.to_thread(check, world, asyncio.get_running_loop())
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(steps)
+    def check(world: World, loop: asyncio.AbstractEventLoop, walk: list[tuple[str, State | int | None]]) -> None:
+        asyncio.run_coroutine_threadsafe(follow(world, clock, f"tok_{next(names)}", walk), loop).result(60)
+
+    asyncio.run(run())
+
+
+async def follow(world: World, clock: Clock, token: str, walk: list[tuple[str, State | int | None]]) -> None:
+    task = await do(world, lambda a: flows.start(a, agent="bot", purpose="p", ttl_s=5))
+    await hold(world, task.agent, token, task=task.task_id, seconds=1000)
+    expected = Expected(clock.now)
+    for word, what in walk:
+        match word, what:
+            case "wait", int(seconds):
+                clock.advance(seconds)
+            case "loop", _:
+                await flows.expire_due(world, limit=1000)
+                expected.loop(clock.now)
+            case "renew", int(ttl):
+                assert await works(world, task, ttl) == expected.renew(ttl, clock.now)
+            case "end", State() as outcome:
+                assert await works(world, task, outcome) == expected.end(outcome, clock.now)
+        found = flows.find_task(world.db.read(), task.task_id)
+        assert (found.state, found.expires_at) == (expected.state, expected.until)
+        assert found.is_live(clock.now) == expected.is_live(clock.now)
+        assert is_live(world, token) == (expected.state is State.LIVE)
+
+
+async def works(world: World, task: Task, what: int | State) -> bool:
+    try:
+        if isinstance(what, State):
+            await do(world, lambda a: flows.end(a, task.task_id, what))
+        else:
+            await do(world, lambda a: flows.renew(a, task.task_id, ttl_s=what))
+    except Refused:
+        return False
+    return True
