@@ -93,12 +93,16 @@ def _long(value: int) -> int:
     raise BadArguments("is an integer beyond 64 bits")
 
 
-def _integer(value: int | float) -> int:
+def _integer(value: Any, depth: int, fuel: Fuel) -> int:
     if type(value) is float:
         if not value.is_integer():
             raise BadArguments("is not an integer")
-        return _long(int(value))
-    return _long(value)  # type: ignore[arg-type]
+        value = int(value)
+    return _long(value)
+
+
+def _number(value: Any, depth: int, fuel: Fuel) -> CedarDecimal:
+    return _decimal(value)
 
 
 def _decimal(value: int | float) -> CedarDecimal:
@@ -111,14 +115,16 @@ def _decimal(value: int | float) -> CedarDecimal:
 
 
 def _plain(value: Any, depth: int, fuel: Fuel) -> Value:
-    _spend(fuel, 1)
+    _spend(fuel, 1, depth)
     return plain(value, depth)
 
 
-def _spend(fuel: Fuel, steps: int) -> None:
+def _spend(fuel: Fuel, steps: int, depth: int) -> None:
     fuel[0] -= steps
     if fuel[0] < 0:
         raise BadArguments("has too many parts to be judged")
+    if depth == 0:
+        raise BadArguments("is nested too deeply")
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -195,9 +201,7 @@ class _Compiler:
         refs = self._refs
 
         def follow(value: Any, depth: int, fuel: Fuel) -> Value:
-            if depth == 0:
-                raise BadArguments("is nested too deeply")
-            _spend(fuel, 1)
+            _spend(fuel, 1, depth)
             return refs[ref](value, depth - 1, fuel)
 
         return follow
@@ -213,23 +217,15 @@ class _Compiler:
             if "type" in schema or name != "number":  # without a type, an integer stays one
                 convert |= dict.fromkeys(_TYPES[name], self._of_type(name, schema, depth))
         if "type" not in schema:
-            convert[float] = _checked(_decimal, _number_checks(schema))
+            convert[float] = _checked(_number, _number_checks(schema))
         wrong = "is not " + " or ".join(f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in types)
-        get = convert.get
         one_of = _members(schema)
-
-        def own(value: Any, depth: int, fuel: Fuel) -> Value:
-            typer = get(type(value))
-            if typer is None:
-                raise BadArguments(wrong)
-            if one_of is not None and not one_of(value):
-                raise BadArguments("is none of the values that the schema lists")
-            return typer(value, depth, fuel)
-
-        if one_of is None and len(convert) == 1:
+        if one_of is not None:
+            return _listed(convert, wrong, one_of)
+        if len(convert) == 1:
             [(only, typer)] = convert.items()
             return _exactly(only, typer, wrong)
-        return own
+        return _either(convert, wrong)
 
     def _of_type(self, name: str, schema: Mapping[str, Any], depth: int) -> Typer:
         match name:
@@ -238,7 +234,7 @@ class _Compiler:
             case "integer":
                 return _checked(_integer, _number_checks(schema))
             case "number":
-                return _checked(_decimal, _number_checks(schema))
+                return _checked(_number, _number_checks(schema))
             case "array":
                 return self._array(schema, depth)
             case "object":
@@ -253,9 +249,7 @@ class _Compiler:
         count = len(first)
 
         def array(value: Any, depth: int, fuel: Fuel) -> Value:
-            if depth == 0:
-                raise BadArguments("is nested too deeply")
-            _spend(fuel, len(value))
+            _spend(fuel, len(value), depth)
             for check in checks:
                 check(value)
             typers = [*first[: len(value)], *[rest] * (len(value) - count)]
@@ -275,9 +269,7 @@ class _Compiler:
         find = typers.get
 
         def record(value: Any, depth: int, fuel: Fuel) -> Value:
-            if depth == 0:
-                raise BadArguments("is nested too deeply")
-            _spend(fuel, len(value))
+            _spend(fuel, len(value), depth)
             for check in checks:
                 check(value)
             for name in required:
@@ -300,27 +292,55 @@ def _never(value: Any, depth: int, fuel: Fuel) -> Value:
     raise BadArguments("is not in the schema")
 
 
-def _same(value: Any) -> Value:
+def _same(value: Any, depth: int, fuel: Fuel) -> Value:
     return value  # type: ignore[no-any-return]
 
 
 def _exactly(only: type, typer: Typer, wrong: str) -> Typer:
+    def as_it_is(value: Any, depth: int, fuel: Fuel) -> Any:
+        if type(value) is not only:
+            raise BadArguments(wrong)
+        return value
+
     def exactly(value: Any, depth: int, fuel: Fuel) -> Value:
         if type(value) is not only:
             raise BadArguments(wrong)
         return typer(value, depth, fuel)
 
-    return exactly
+    return as_it_is if typer is _same else exactly
 
 
-def _checked(convert: Callable[[Any], Value], checks: list[Callable[[Any], None]]) -> Typer:
+def _either(by_type: dict[type, Typer], wrong: str) -> Typer:
+    find = by_type.get
+
+    def either(value: Any, depth: int, fuel: Fuel) -> Value:
+        typer = find(type(value))
+        if typer is None:
+            raise BadArguments(wrong)
+        return typer(value, depth, fuel)
+
+    return either
+
+
+def _listed(by_type: dict[type, Typer], wrong: str, is_listed: Callable[[Any], bool]) -> Typer:
+    either = _either(by_type, wrong)
+
+    def listed(value: Any, depth: int, fuel: Fuel) -> Value:
+        if not is_listed(value):
+            raise BadArguments("is none of the values that the schema lists")
+        return either(value, depth, fuel)
+
+    return listed
+
+
+def _checked(convert: Typer, checks: list[Callable[[Any], None]]) -> Typer:
     if not checks:
-        return lambda value, depth, fuel: convert(value)
+        return convert
 
     def checked(value: Any, depth: int, fuel: Fuel) -> Value:
         for check in checks:
             check(value)
-        return convert(value)
+        return convert(value, depth, fuel)
 
     return checked
 
@@ -329,11 +349,9 @@ def _choice(branches: list[Typer], *, exactly_one: bool) -> Typer:
     """The value as the first branch types it; for `oneOf`, none of the others may take it."""
 
     def choose(value: Any, depth: int, fuel: Fuel) -> Value:
-        if depth == 0:
-            raise BadArguments("is nested too deeply")
         taken: list[Value] = []
         for branch in branches:
-            _spend(fuel, 1)
+            _spend(fuel, 1, depth)
             try:
                 taken.append(branch(value, depth - 1, fuel))
             except BadArguments:
@@ -351,9 +369,7 @@ def _choice(branches: list[Typer], *, exactly_one: bool) -> Typer:
 
 def _all(parts: list[Typer]) -> Typer:
     def every(value: Any, depth: int, fuel: Fuel) -> Value:
-        if depth == 0:
-            raise BadArguments("is nested too deeply")
-        _spend(fuel, len(parts))
+        _spend(fuel, len(parts), depth)
         typed = parts[0](value, depth - 1, fuel)
         for part in parts[1:]:
             typed = _merge(typed, part(value, depth - 1, fuel))

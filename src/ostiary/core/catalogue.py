@@ -24,7 +24,7 @@ from ostiary.core.errors import Invalid, Malformed
 MAX_BYTES = 4 << 20
 MAX_TOOLS = 1000
 MAX_SCHEMA_BYTES = 64 << 10
-MAX_SCHEMA_DEPTH = canonical.MAX_DEPTH - 3  # so that the catalogue around it still parses
+MAX_SCHEMA_DEPTH = canonical.MAX_DEPTH - 4  # so that the catalogue around it has a digest
 _RESOURCE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -88,7 +88,7 @@ class Catalogue:
     @classmethod
     def parse(cls, unverified: bytes | str) -> Catalogue:
         """From its JSON, `{"resource": .., "tools": [{"name": .., "effect": .., ..}]}`. Raises Malformed, Invalid."""
-        value = canonical.parse(unverified, max_bytes=MAX_BYTES)
+        value = canonical.parse(unverified, max_bytes=MAX_BYTES, max_depth=2 * canonical.MAX_DEPTH)
         try:
             wire = msgspec.convert(value, _Wire)
         except msgspec.ValidationError as error:

@@ -129,11 +129,10 @@ def _outside(
             f"the task does not allow `{ready.scope}`, which `{name}` needs",
             f"ostiary agent allow {principal.claims.client_id} {ready.scope}",
         )
-    details = principal.details
-    if details and not bounds.permits(details, resource_uri=resource.uri, tool=name, arguments=arguments):
-        why = bounds.explain(details, resource_uri=resource.uri, tool=name, arguments=arguments)
-        return Reason("outside_task", why, "ostiary task start --bounds FILE")
-    return None
+    if not principal.details or any(detail.failure(arguments) is None for detail in principal.bounds(name)):
+        return None
+    why = bounds.explain(principal.details, resource_uri=resource.uri, tool=name, arguments=arguments)
+    return Reason("outside_task", why, "ostiary task start --bounds FILE")
 
 
 def _deny(resource: Protected, policies: Policies, *reasons: Reason, judged: Judgement | None = None) -> Decision:

@@ -22,6 +22,7 @@ class Principal:
 
     __slots__ = (
         "_base",
+        "_covering",
         "_entities",
         "agents",
         "claims",
@@ -52,8 +53,17 @@ class Principal:
             "scopes": frozenset[object](self.scopes),
             "actors": frozenset[object](Uid("Agent", actor) for actor in behind),
         }
+        self._covering: dict[str, tuple[ToolDetail, ...]] = {}
         self._base: Entities | None = None
         self._entities: Entities = {}
+
+    def bounds(self, tool: str) -> tuple[ToolDetail, ...]:
+        """The details of the token that speak of this tool of its audience."""
+        found = self._covering.get(tool)
+        if found is None:
+            found = tuple(detail for detail in self.details if detail.covers(self.claims.aud, tool))
+            self._covering[tool] = found
+        return found
 
     def beside(self, entities: Entities) -> Entities:
         """`entities` with this agent among them; remembered, since a guard asks with the same ones each time."""

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.arguments import MAX_DEPTH, MAX_STEPS, Arguments, BadArguments, plain
+from ostiary.core.cedar.extensions import Decimal
+from ostiary.core.errors import Invalid
+
+LONG = 2**63 - 1
+
+
+def typed(schema: dict[str, Any], value: Any) -> Any:
+    """`value` as the one argument `a` of that schema; None when it is absent."""
+    return Arguments({"type": "object", "properties": {"a": schema}}).type_({"a": value}).get("a")
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "expected"),
+    [
+        ({"type": "string"}, "x", "x"),
+        ({"type": "boolean"}, True, True),
+        ({"type": "integer"}, LONG, LONG),
+        ({"type": "integer"}, -LONG - 1, -LONG - 1),
+        ({"type": "integer"}, 5.0, 5),
+        ({"type": "number"}, 5, Decimal(50_000)),
+        ({"type": "number"}, 0.1, Decimal(1000)),
+        ({"type": "number"}, -12.3456, Decimal(-123_456)),
+        ({"type": "number"}, 922337203685477, Decimal(9223372036854770000)),
+        ({}, 5, 5),
+        ({}, 5.5, Decimal(55_000)),
+        ({}, 5.0, Decimal(50_000)),
+        ({"minimum": 1}, 5, 5),
+        ({"type": "array"}, [1, 1, 2], frozenset({1, 2})),
+        ({"type": "array", "items": {"type": "number"}}, [1], frozenset({Decimal(10_000)})),
+        ({"type": "array"}, [None, "x"], frozenset({"x"})),
+        (
+            {"type": "array", "prefixItems": [{"type": "number"}], "items": {"type": "integer"}},
+            [1, 2],
+            frozenset({Decimal(10_000), 2}),
+        ),
+        ({"type": "object", "properties": {"b": {"type": "number"}}}, {"b": 1, "c": 1}, {"b": Decimal(10_000), "c": 1}),
+        ({"type": ["string", "null"]}, None, None),
+        ({"type": "string"}, None, None),
+        ({"type": ["integer", "string"]}, "x", "x"),
+        ({"type": ["integer", "number"]}, 1, Decimal(10_000)),
+        ({"anyOf": [{"type": "string"}, {"type": "number"}]}, 1, Decimal(10_000)),
+        ({"oneOf": [{"type": "string"}, {"type": "integer"}]}, 1, 1),
+        ({"allOf": [{"type": "number"}, {"minimum": 1}]}, 1, Decimal(10_000)),
+        ({"allOf": [{"minimum": 1}, {"type": "number"}]}, 1, Decimal(10_000)),
+        (
+            {"allOf": [{"properties": {"b": {"type": "number"}}}, {"required": ["b"]}]},
+            {"b": 1, "c": "x"},
+            {"b": Decimal(10_000), "c": "x"},
+        ),
+        (True, "x", "x"),
+        ({"enum": ["x", 1, None, {"b": [1]}]}, "x", "x"),
+        ({"enum": ["x", 1]}, 1.0, Decimal(10_000)),
+        ({"const": {"b": [1]}}, {"b": [1]}, {"b": frozenset({1})}),
+        ({"title": "x", "description": "y", "default": 3, "format": "date", "pattern": "^z"}, "x", "x"),
+    ],
+)
+def test_an_argument_becomes_the_cedar_value_that_its_schema_says(schema: Any, value: Any, expected: Any) -> None:
+    made = typed(schema, value)
+    assert made == expected
+    assert type(made) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "string"}, 1),
+        ({"type": "string"}, True),
+        ({"type": "boolean"}, 1),
+        ({"type": "integer"}, True),
+        ({"type": "integer"}, "1"),
+        ({"type": "integer"}, 1.5),
+        ({"type": "integer"}, LONG + 1),
+        ({"type": "integer"}, -LONG - 2),
+        ({"type": "integer"}, 1e19),
+        ({"type": "integer"}, float("inf")),
+        ({"type": "integer"}, float("nan")),
+        ({"type": "number"}, 0.00001),
+        ({"type": "number"}, 1.23456),
+        ({"type": "number"}, 922337203685478),
+        ({"type": "number"}, 1e300),
+        ({"type": "number"}, float("nan")),
+        ({"type": "number"}, True),
+        ({}, 0.00001),
+        ({}, LONG + 1),
+        ({"type": "array"}, {}),
+        ({"type": "array", "items": {"type": "integer"}}, [1, "x"]),
+        ({"type": "array", "maxItems": 1}, [1, 2]),
+        ({"type": "array", "minItems": 1}, []),
+        ({"type": "array", "prefixItems": [{"type": "string"}], "items": False}, ["x", "y"]),
+        ({"type": "object"}, []),
+        ({"type": "object", "required": ["b"]}, {}),
+        ({"type": "object", "additionalProperties": False}, {"b": 1}),
+        ({"type": "object", "additionalProperties": {"type": "string"}}, {"b": 1}),
+        ({"type": "object", "maxProperties": 1}, {"b": 1, "c": 1}),
+        ({"anyOf": [{"type": "string"}, {"type": "integer"}]}, 1.5),
+        ({"oneOf": [{"type": "integer"}, {"minimum": 0}]}, 1),
+        ({"allOf": [{"type": "integer"}, {"minimum": 2}]}, 1),
+        (False, "x"),
+        ({"enum": ["x", 1]}, "y"),
+        ({"enum": [1]}, True),
+        ({"enum": [True]}, 1),
+        ({"const": {"b": [1]}}, {"b": [2]}),
+        ({"type": "integer"}, object()),
+        ({}, b"bytes"),
+        ({}, {1: "x"}),
+    ],
+)
+def test_what_does_not_fit_its_schema_or_its_cedar_type_is_refused(schema: Any, value: Any) -> None:
+    with pytest.raises(BadArguments) as caught:
+        typed(schema, value)
+    assert caught.value.code == "bad_arguments"
+    assert caught.value.message.startswith("argument `a")
+
+
+@pytest.mark.parametrize(
+    ("schema", "below", "on"),
+    [
+        ({"type": "integer", "minimum": 3}, 2, 3),
+        ({"type": "integer", "maximum": 3}, 4, 3),
+        ({"type": "integer", "exclusiveMinimum": 3}, 3, 4),
+        ({"type": "integer", "exclusiveMaximum": 3}, 3, 2),
+        ({"type": "integer", "multipleOf": 3}, 4, 3),
+        ({"type": "number", "minimum": 0.5}, 0.4, 0.5),
+        ({"type": "string", "minLength": 2}, "x", "xx"),
+        ({"type": "string", "maxLength": 2}, "xxx", "xx"),
+        ({"type": "array", "minItems": 2}, [1], [1, 2]),
+        ({"type": "array", "maxItems": 2}, [1, 2, 3], [1, 2]),
+        ({"type": "object", "minProperties": 1}, {}, {"b": 1}),
+        ({"type": "object", "maxProperties": 1}, {"b": 1, "c": 2}, {"b": 1}),
+    ],
+)
+def test_a_bound_refuses_what_is_beyond_it_and_takes_what_is_on_it(schema: Any, below: Any, on: Any) -> None:
+    typed(schema, on)
+    with pytest.raises(BadArguments):
+        typed(schema, below)
+
+
+def test_a_refusal_names_the_place_and_never_the_value() -> None:
+    schema = {"properties": {"to": {"properties": {"card": {"type": "integer"}}}}}
+    with pytest.raises(BadArguments) as caught:
+        Arguments(schema).type_({"to": {"card": "4111-secret"}})
+    assert caught.value.message == "argument `to.card` is not an integer"
+
+
+def test_a_missing_argument_is_named() -> None:
+    with pytest.raises(BadArguments, match="argument `path` is missing"):
+        Arguments({"required": ["path"]}).type_({})
+
+
+RECURSIVE = {
+    "properties": {"tree": {"$ref": "#/$defs/node"}},
+    "$defs": {
+        "node": {
+            "properties": {"value": {"type": "number"}, "next": {"$ref": "#/$defs/node"}},
+            "additionalProperties": False,
+        }
+    },
+}
+
+
+def test_a_schema_may_refer_to_itself() -> None:
+    made = Arguments(RECURSIVE).type_({"tree": {"value": 1, "next": {"value": 2}}})
+    assert made == {"tree": {"value": Decimal(10_000), "next": {"value": Decimal(20_000)}}}
+    with pytest.raises(BadArguments, match=r"tree\.next\.other"):
+        Arguments(RECURSIVE).type_({"tree": {"next": {"other": 1}}})
+
+
+@pytest.mark.parametrize("schema", [{"$ref": "#"}, {"allOf": [{"$ref": "#"}]}, {"anyOf": [{"$ref": "#"}]}])
+def test_a_schema_that_is_nothing_but_itself_ends(schema: dict[str, Any]) -> None:
+    with pytest.raises(BadArguments):
+        Arguments(schema).type_({"a": 1})
+
+
+def nested(levels: int) -> Any:
+    value: Any = "x"
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+def test_arguments_nest_so_deep_and_no_deeper() -> None:
+    schema = Arguments({"type": "object"})
+    schema.type_(nested(MAX_DEPTH))
+    with pytest.raises(BadArguments, match="nested too deeply"):
+        schema.type_(nested(MAX_DEPTH + 1))
+    with pytest.raises(BadArguments, match="nested too deeply"):
+        schema.type_(nested(500))
+
+
+def test_alternatives_within_alternatives_cost_no_more_than_the_bound() -> None:
+    branch = {"properties": {"next": {"$ref": "#/$defs/n"}, "end": False}}
+    schema = Arguments({"$ref": "#/$defs/n", "$defs": {"n": {"anyOf": [branch] * 8}}})
+    value: Any = {"end": 1}
+    for _ in range(8):
+        value = {"next": value}
+    begun = time.process_time()
+    with pytest.raises(BadArguments):
+        schema.type_(value)
+    assert time.process_time() - begun < 1
+
+
+def test_so_many_arguments_are_judged_and_no_more() -> None:
+    schema = Arguments({"properties": {"a": {"type": "array", "items": {"type": "integer"}}}})
+    schema.type_({"a": list(range(MAX_STEPS - 1))})
+    with pytest.raises(BadArguments, match="too many parts"):
+        schema.type_({"a": list(range(MAX_STEPS))})
+
+
+def test_a_schema_is_bounded_in_its_parts() -> None:
+    Arguments({"anyOf": [{}] * 4000})
+    with pytest.raises(Invalid, match="too large"):
+        Arguments({"anyOf": [{}] * 5000})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_any_json_is_either_typed_or_refused(value: Any) -> None:
+    """And where the schema is silent, a schema and none say the same."""
+    try:
+        direct: Any = plain({"a": value})
+    except BadArguments:
+        with pytest.raises(BadArguments):
+            Arguments({}).type_({"a": value})
+        return
+    assert Arguments({}).type_({"a": value}) == direct
+
+
+@given(st.integers(-(10**15), 10**15), st.integers(0, 4))
+def test_every_decimal_of_four_places_that_a_float_can_tell_is_kept_exactly(units: int, places: int) -> None:
+    value = units / 10**places
+    if abs(units) < 2**53 and abs(value) < 9 * 10**11:
+        assert typed({"type": "number"}, value) == Decimal(units * 10 ** (4 - places))

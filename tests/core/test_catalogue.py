@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ostiary.core.catalogue import MAX_TOOLS, Catalogue, Effect, Tool
+from ostiary.core.errors import Invalid, Malformed
+
+
+def parse(*tools: dict[str, Any], resource: str = "files") -> Catalogue:
+    return Catalogue.parse(json.dumps({"resource": resource, "tools": tools}))
+
+
+@pytest.mark.parametrize(
+    ("tool", "scope"),
+    [
+        ({"name": "a", "effect": "read"}, "files:read"),
+        ({"name": "a", "effect": "write"}, "files:write"),
+        ({"name": "a", "effect": "send"}, "files:write"),
+        ({"name": "a", "effect": "pay"}, "files:write"),
+        ({"name": "a", "effect": "administer"}, "files:administer"),
+        ({"name": "a", "effect": "read", "scope": "search"}, "files:search"),
+    ],
+)
+def test_the_scope_of_a_tool_follows_from_its_effect_unless_it_is_stated(tool: dict[str, Any], scope: str) -> None:
+    catalogue = parse(tool)
+    assert catalogue.scope(catalogue.tools["a"]) == scope
+    assert catalogue.scopes == {scope}
+
+
+def test_what_is_rendered_parses_to_the_same_catalogue() -> None:
+    tool = {
+        "name": "pay.invoice", "effect": "pay", "scope": "pay", "data_classes": ["financial"], "open_world": False,
+        "arguments": {"properties": {"amount": {"type": "number", "minimum": 0.5}}}, "kinds": {"amount": "amount"},
+    }  # fmt: skip
+    catalogue = parse(tool, {"name": "list", "effect": "read"})
+    again = Catalogue.parse(json.dumps(catalogue.render()))
+    assert again.tools == catalogue.tools
+    assert again.digest == catalogue.digest
+
+
+def test_the_digest_knows_no_order_of_tools_and_every_change_of_one() -> None:
+    first, second = {"name": "a", "effect": "read"}, {"name": "b", "effect": "write"}
+    assert parse(first, second).digest == parse(second, first).digest
+    assert parse(first, second).digest != parse(first, second | {"effect": "read"}).digest
+    assert parse(first, second).digest != parse(first).digest
+
+
+@pytest.mark.parametrize("name", ["a" * 128, "_a", "files/read", "read-file.v2", "READ"])
+def test_names_that_mcp_servers_use_are_accepted(name: str) -> None:
+    assert name in parse({"name": name, "effect": "read"}).tools
+
+
+@pytest.mark.parametrize("name", ["", "a" * 129, "-a", "a b", "ä", "a\n", 'a"b', "a\u202eb", "/a"])
+def test_names_that_could_be_mistaken_are_refused(name: str) -> None:
+    with pytest.raises(Malformed):
+        parse({"name": name, "effect": "read"})
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {"name": "a"},
+        {"effect": "read"},
+        {"name": "a", "effect": "look"},
+        {"name": "a", "effect": "read", "scope": "a:b"},
+        {"name": "a", "effect": "read", "scope": ""},
+        {"name": "a", "effect": "read", "data_classes": ["x"] * 33},
+        {"name": "a", "effect": "read", "data_classes": ["X"]},
+        {"name": "a", "effect": "read", "unknown": 1},
+        {"name": "a", "effect": "read", "arguments": []},
+    ],
+)
+def test_a_tool_that_is_not_one_is_refused(tool: dict[str, Any]) -> None:
+    with pytest.raises(Malformed):
+        parse(tool)
+
+
+def test_two_tools_of_one_name_are_refused() -> None:
+    with pytest.raises(Invalid, match="one name"):
+        parse({"name": "a", "effect": "read"}, {"name": "a", "effect": "write"})
+
+
+def test_a_member_given_twice_is_refused() -> None:
+    with pytest.raises(Malformed, match="twice"):
+        Catalogue.parse('{"resource": "files", "tools": [{"name": "a", "effect": "read", "effect": "write"}]}')
+
+
+@pytest.mark.parametrize("resource", ["", "Files", "a/b", "-a", "a" * 64, "files\n"])
+def test_the_name_of_the_resource_is_checked(resource: str) -> None:
+    with pytest.raises(Invalid):
+        parse({"name": "a", "effect": "read"}, resource=resource)
+
+
+def test_a_catalogue_has_at_most_a_thousand_tools() -> None:
+    tools = [{"name": f"t{number}", "effect": "read"} for number in range(MAX_TOOLS + 1)]
+    assert len(parse(*tools[:-1]).tools) == MAX_TOOLS
+    with pytest.raises(Malformed):
+        parse(*tools)
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(levels):
+        schema = {"items": schema}
+    return schema
+
+
+def test_a_schema_is_bounded_in_depth_and_in_size() -> None:
+    deep, deeper = nested(25), nested(26)  # and `properties`, and what holds them
+    parse({"name": "a", "effect": "read", "arguments": {"properties": {"x": deep}}})
+    with pytest.raises(Invalid, match="tool `a`"):
+        parse({"name": "a", "effect": "read", "arguments": {"properties": {"x": deeper}}})
+    parse({"name": "a", "effect": "read", "arguments": {"title": "x" * 65_000}})
+    with pytest.raises(Invalid, match="has 7"):
+        parse({"name": "a", "effect": "read", "arguments": {"title": "x" * 70_000}})
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        ({"type": "array"}, "an object"),
+        ({"properties": {"a": {"type": "text"}}}, "unknown `type`"),
+        ({"properties": {"a": {"$ref": "https://elsewhere.example/schema"}}}, "outside"),
+        ({"properties": {"a": {"$ref": "#/$defs/nothing"}}}, "nowhere"),
+        ({"properties": {"a": {"minimum": "1"}}}, "minimum"),
+        ({"properties": {"a": {"multipleOf": 0}}}, "multipleOf"),
+        ({"properties": {"a": {"maxLength": -1}}}, "maxLength"),
+        ({"properties": {"a": {"anyOf": {}}}}, "anyOf"),
+        ({"properties": []}, "properties"),
+        ({"required": "path"}, "required"),
+        ({"properties": {"a": 1}}, "a schema is"),
+    ],
+)
+def test_a_schema_that_cannot_be_judged_is_refused_by_the_name_of_its_tool(schema: dict[str, Any], why: str) -> None:
+    with pytest.raises(Invalid, match=f"tool `pay`.*{why}"):
+        parse({"name": "pay", "effect": "pay", "arguments": schema})
+
+
+def mcp(**tool: Any) -> Tool:
+    return Catalogue.from_mcp("files", {"tools": [{"name": "a", "inputSchema": {"type": "object"}} | tool]}).tools["a"]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "effect", "open_world"),
+    [
+        (None, Effect.DESTROY, True),
+        ({}, Effect.DESTROY, True),
+        ({"readOnlyHint": True}, Effect.READ, True),
+        ({"readOnlyHint": True, "openWorldHint": False}, Effect.READ, False),
+        ({"destructiveHint": False}, Effect.WRITE, True),
+        ({"destructiveHint": True, "openWorldHint": False}, Effect.DESTROY, False),
+        ({"readOnlyHint": True, "destructiveHint": True}, Effect.READ, True),  # MCP: it counts only where not read-only
+    ],
+)
+def test_the_hints_of_an_mcp_server_are_taken_and_silence_is_taken_badly(
+    annotations: dict[str, bool] | None, effect: Effect, open_world: bool
+) -> None:
+    tool = mcp(annotations=annotations)
+    assert (tool.effect, tool.open_world) == (effect, open_world)
+
+
+def test_what_else_an_mcp_server_says_is_passed_over() -> None:
+    tool = mcp(title="A", description="d", outputSchema={}, icons=[], _meta={"x": 1}, annotations={"title": "t"})
+    assert tool.arguments == {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    "result", [None, [], {}, {"tools": {}}, {"tools": [{}]}, {"tools": [{"name": "a", "inputSchema": []}]}]
+)
+def test_what_is_no_list_of_tools_is_refused(result: object) -> None:
+    with pytest.raises(Malformed):
+        Catalogue.from_mcp("files", result)
