@@ -37,7 +37,7 @@ CALL = 'action == Action::"call"'
 
 
 def policies(count: int) -> Policies:
-    texts = [f'permit (principal is Agent, {CALL}, resource is Tool) when {{ resource.segment == principal.segment }};']
+    texts = [f"permit (principal is Agent, {CALL}, resource is Tool) when {{ resource.segment == principal.segment }};"]
     for number in range(count - 1):
         match number % 3:
             case 0:

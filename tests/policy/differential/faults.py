@@ -105,12 +105,7 @@ FAULTS = (
         "frozenset(ups).union(*(closed[up] for up in ups))",
         "frozenset(ups)",
     ),
-    Fault(
-        "is forgets its in",
-        "generate",
-        "if within is None:\n                    return",
-        "if True:\n                    return",
-    ),
+    Fault("is forgets its in", "generate", "return is_type if within is None else", "return is_type if True else"),
     Fault(
         "is looks at the last part of the type",
         "operators",
@@ -214,7 +209,9 @@ FAULTS = (
         "ir.Scope(type=str(kind))",
     ),
     Fault("namespaces are lost", "lower", "return Uid(str(uid.type), uid.id)", "return Uid(uid.type.basename, uid.id)"),
-    Fault("a forbid does not override", "compile", "bool(permits) and not forbids", "bool(permits)"),
+    Fault(
+        "a forbid does not override", "compile", "allowed = bool(permits) and not forbids", "allowed = bool(permits)"
+    ),
     Fault(
         "permits are given as reasons of a denial",
         "compile",

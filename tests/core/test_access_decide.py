@@ -1,0 +1,344 @@
+"""The steps of a decision, each on its limit and on both sides; and that whatever fails, fails closed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ostiary.core.access import AgentFact, Decision, Facts, Policies, Principal, Protected, decide
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.cedar import ir
+from ostiary.core.claims import AccessClaims, Actor, Confirmation
+
+SECOND = 1_000_000
+END = 1_800_000_000
+NOW = (END - 60) * SECOND
+URI = "https://files.example/mcp"
+AGENT, PARENT = "ag_" + "1" * 32, "ag_" + "2" * 32
+CATALOGUE = Catalogue.parse(
+    json.dumps(
+        {
+            "resource": "files",
+            "tools": [
+                {"name": "read_file", "effect": "read", "arguments": {"properties": {"path": {"type": "string"}}}},
+                {"name": "pay", "effect": "pay", "arguments": {"properties": {"amount": {"type": "number"}}}},
+            ],
+        }
+    )
+)
+CALL = ["Action", "call"]
+CONTEXT, RESOURCE, PRINCIPAL = ["var", "context"], ["var", "resource"], ["var", "principal"]
+
+
+def policy(effect: str, *conditions: Any, id: str | None = None, **annotations: str) -> dict[str, Any]:
+    return {
+        "id": id or effect,
+        "effect": effect,
+        "action": {"equals": CALL},
+        "conditions": conditions,
+        "annotations": annotations,
+    }
+
+
+def rules(*policies: dict[str, Any]) -> Policies:
+    return Policies("hash", ir.parse(json.dumps({"version": 1, "policies": policies}).encode()))
+
+
+PERMIT = policy("permit")
+FAILS = ["get", CONTEXT, "nothing"]
+PAYS = ["binary", "eq", ["get", RESOURCE, "effect"], ["lit", "pay"]]
+
+
+def resource(**more: Any) -> Protected:
+    return Protected(**({"name": "files", "uri": URI, "segment": "default", "catalogue": CATALOGUE} | more))
+
+
+def principal(**more: Any) -> Principal:
+    claims = {
+        "iss": "https://ostiary.example", "sub": AGENT, "client_id": AGENT, "aud": URI, "iat": 0, "exp": END,
+        "jti": "tok_1", "scope": "files:read files:write", "task": "tk_1", "owner": "pe_1", "segment": "default",
+        "cnf": Confirmation(jkt="thumb"),
+    }  # fmt: skip
+    return Principal(AccessClaims(**(claims | more)))
+
+
+def call(
+    who: Principal | None = None,
+    *,
+    tool: str = "read_file",
+    arguments: dict[str, Any] | None = None,
+    policies: Policies | None = None,
+    at: Protected | None = None,
+    now: int = NOW,
+    **facts: Any,
+) -> Decision:
+    told = Facts(at or resource(), policies or rules(PERMIT), **facts)
+    asked = {"path": "/srv/x"} if arguments is None else arguments
+    return decide(who or principal(), tool=tool, arguments=asked, facts=told, now=now)
+
+
+def codes(decision: Decision) -> list[str]:
+    return [reason.code for reason in decision.reasons]
+
+
+def test_a_call_within_everything_is_allowed_and_names_the_policy_and_its_set() -> None:
+    assert call() == Decision(True, True, "hash", (), ("permit",))
+
+
+# --- liveness -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("now", "alive"), [(END * SECOND - 1, True), (END * SECOND, False), (END * SECOND + 1, False)])
+def test_a_token_is_dead_from_the_instant_of_its_end_on(now: int, alive: bool) -> None:
+    decision = call(now=now)
+    assert decision.allowed is alive
+    assert codes(decision) == ([] if alive else ["token_expired"])
+
+
+@pytest.mark.parametrize(
+    ("fact", "epoch", "code"),
+    [
+        (AgentFact("suspended", 0), 0, "agent_not_active"),
+        (AgentFact("quarantined", 0), 0, "agent_not_active"),
+        (AgentFact("decommissioned", 5), 5, "agent_not_active"),
+        (AgentFact("a state of tomorrow", 0), 0, "agent_not_active"),
+        (AgentFact("active", 5), 4, "token_revoked"),
+        (AgentFact("active", 5), 5, None),
+        (AgentFact("active", 5), 6, None),
+    ],
+)
+def test_an_agent_must_be_active_and_its_token_of_its_epoch(fact: AgentFact, epoch: int, code: str | None) -> None:
+    decision = call(principal(epoch=epoch), agents={AGENT: fact})
+    assert codes(decision) == ([code] if code else [])
+    assert decision.allowed is (code is None)
+
+
+def test_an_agent_that_acts_for_one_that_was_stopped_is_stopped() -> None:
+    who = principal(sub="pe_1", act=Actor(AGENT, Actor(PARENT)))
+    assert call(who).allowed
+    assert codes(call(who, agents={PARENT: AgentFact("suspended", 1)})) == ["agent_not_active"]
+    assert call(who, agents={PARENT: AgentFact("active", 9)}).allowed  # the epoch in the token is not the parent's
+
+
+@pytest.mark.parametrize(
+    ("facts", "code"),
+    [
+        ({"ended_tasks": {"tk_1"}}, "task_ended"),
+        ({"ended_tokens": {"tok_1"}}, "token_revoked"),
+        ({"revoked_keys": {"thumb"}}, "key_revoked"),
+        ({"ended_tasks": {"tk_2"}, "ended_tokens": {"tok_2"}, "revoked_keys": {"thum"}}, None),
+    ],
+)
+def test_an_ended_task_token_or_key_ends_the_call(facts: dict[str, Any], code: str | None) -> None:
+    assert codes(call(**facts)) == ([code] if code else [])
+
+
+def test_facts_that_change_are_seen_by_the_next_call() -> None:
+    ended: set[str] = set()
+    facts = Facts(resource(), rules(PERMIT), ended_tasks=ended)
+    who = principal()
+    assert decide(who, tool="read_file", arguments={}, facts=facts, now=NOW).allowed
+    ended.add("tk_1")
+    assert not decide(who, tool="read_file", arguments={}, facts=facts, now=NOW).allowed
+
+
+@pytest.mark.parametrize("audience", [URI + "/", URI.upper(), "https://files.example", "", "https://other.example/mcp"])
+def test_a_token_for_another_audience_is_denied(audience: str) -> None:
+    assert codes(call(principal(aud=audience))) == ["wrong_audience"]
+
+
+# --- the task -------------------------------------------------------------------------------------------------------
+
+
+def test_a_tool_that_the_catalogue_lacks_is_denied_with_the_command_that_adds_it() -> None:
+    decision = call(tool="read_files")
+    assert codes(decision) == ["unknown_tool"]
+    assert decision.reasons[0].hint == "ostiary resource catalogue files FILE"
+    assert codes(call(at=resource(catalogue=None))) == ["unknown_tool"]
+
+
+@pytest.mark.parametrize("scope", ["", "files:write", "files:rea", "other:read", "files:read2", "read"])
+def test_without_the_scope_of_the_tool_the_task_does_not_reach_it(scope: str) -> None:
+    decision = call(principal(scope=scope))
+    assert codes(decision) == ["outside_task"]
+    assert decision.reasons[0].hint == f"ostiary agent allow {AGENT} files:read"
+
+
+def detail(**more: Any) -> dict[str, Any]:
+    return {"type": "tool", "locations": [URI], "actions": ["read_file"]} | more
+
+
+@pytest.mark.parametrize(
+    ("details", "allowed"),
+    [
+        ([], True),
+        ([detail()], True),
+        ([detail(actions=["pay"])], False),
+        ([detail(locations=["https://other.example"])], False),
+        ([detail(arguments={"path": {"prefix": "/srv/"}})], True),
+        ([detail(arguments={"path": {"prefix": "/etc/"}})], False),
+        ([detail(arguments={"path": {"prefix": "/etc/"}}), detail(arguments={"path": {"max_length": 6}})], True),
+        ([detail(arguments={"path": {"prefix": "/etc/"}}), detail(actions=["pay"])], False),
+        ([detail(arguments={"other": {"eq": "x"}})], False),
+    ],
+)
+def test_a_call_must_be_inside_one_of_the_bounds_too(details: list[dict[str, Any]], allowed: bool) -> None:
+    decision = call(principal(authorization_details=details))
+    assert decision.allowed is allowed
+    assert codes(decision) == ([] if allowed else ["outside_task"])
+
+
+def test_bounds_without_the_scope_do_not_reach_a_tool() -> None:
+    assert codes(call(principal(scope="", authorization_details=[detail()]))) == ["outside_task"]
+
+
+def test_a_principal_gives_the_same_answer_for_each_tool_however_often_it_is_asked() -> None:
+    who = principal(authorization_details=[detail()])
+    answers = [call(who, tool=tool, arguments={}).allowed for tool in ("read_file", "pay", "read_file", "pay")]
+    assert answers == [True, False, True, False]
+
+
+# --- arguments ------------------------------------------------------------------------------------------------------
+
+
+def test_arguments_that_the_schema_does_not_take_are_denied_before_any_policy_sees_them() -> None:
+    decision = call(arguments={"path": 5}, policies=rules(PERMIT, policy("forbid", FAILS)))
+    assert codes(decision) == ["bad_arguments"]
+
+
+def test_policies_read_arguments_by_their_declared_type() -> None:
+    small = [
+        "binary",
+        "decimal_less_than",
+        ["get", ["get", CONTEXT, "arguments"], "amount"],
+        ["unary", "decimal", ["lit", "10.0"]],
+    ]
+    policies = rules(policy("permit", small))
+    assert call(tool="pay", arguments={"amount": 9}, policies=policies).allowed
+    assert call(tool="pay", arguments={"amount": 9.99}, policies=policies).allowed
+    assert codes(call(tool="pay", arguments={"amount": 10}, policies=policies)) == ["no_permit"]
+    assert codes(call(tool="pay", arguments={"amount": 9.99999}, policies=policies)) == ["bad_arguments"]
+    assert codes(call(tool="pay", arguments={"amount": None}, policies=policies)) == ["policy_error"]
+
+
+@pytest.mark.parametrize("arguments", [[], "x", None, 5])
+def test_what_is_no_object_of_arguments_is_denied(arguments: Any) -> None:
+    facts = Facts(resource(), rules(PERMIT))
+    decision = decide(principal(), tool="read_file", arguments=arguments, facts=facts, now=NOW)
+    assert codes(decision) == ["bad_arguments"]
+
+
+# --- policies -------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_policy_that_permits_it_nothing_is_permitted() -> None:
+    assert codes(call(policies=rules())) == ["no_permit"]
+
+
+def test_a_forbid_overrides_and_speaks_for_itself() -> None:
+    forbid = policy("forbid", id="no-files", reason="files are closed on Sundays", hint="ask on Monday")
+    decision = call(policies=rules(PERMIT, forbid))
+    assert not decision.allowed
+    assert [(one.code, one.message, one.hint) for one in decision.reasons] == [
+        ("forbidden_by_policy", "files are closed on Sundays", "ask on Monday")
+    ]
+    assert decision.policies == ("no-files",)
+
+
+@pytest.mark.parametrize("effect", ["permit", "forbid"])
+def test_an_error_in_any_policy_that_is_enforced_denies(effect: str) -> None:
+    decision = call(policies=rules(PERMIT, policy(effect, FAILS, id="broken")))
+    assert not decision.allowed
+    assert codes(decision) == ["policy_error"]
+    assert decision.policies == ("broken",)
+    assert [name for name, _ in decision.errors] == ["broken"]
+
+
+@pytest.mark.parametrize("effect", ["permit", "forbid"])
+def test_an_error_in_a_policy_that_watches_denies_nothing_and_is_told(effect: str) -> None:
+    decision = call(policies=rules(PERMIT, policy(effect, FAILS, id="broken", mode="watch")))
+    assert decision.allowed
+    assert decision.policies == ("permit",)
+    assert [name for name, _ in decision.errors] == ["broken"]
+
+
+def test_a_forbid_that_watches_forbids_nothing_and_is_told() -> None:
+    decision = call(policies=rules(PERMIT, policy("forbid", mode="watch")))
+    assert (decision.allowed, decision.verdict, decision.watched) == (True, True, ("forbid",))
+
+
+def test_a_permit_that_watches_permits_nothing() -> None:
+    decision = call(policies=rules(policy("permit", mode="watch")))
+    assert (codes(decision), decision.watched) == (["no_permit"], ("permit",))
+
+
+def test_policies_see_the_tool_the_agent_and_the_task() -> None:
+    def equals(base: Any, attr: str, value: Any) -> Any:
+        return ["binary", "eq", ["get", base, attr], value]
+
+    conditions = [
+        equals(RESOURCE, "name", ["lit", "read_file"]),
+        equals(RESOURCE, "effect", ["lit", "read"]),
+        equals(RESOURCE, "scope", ["lit", "files:read"]),
+        equals(RESOURCE, "resource", ["entity", ["Resource", "files"]]),
+        equals(RESOURCE, "segment", ["get", PRINCIPAL, "segment"]),
+        equals(RESOURCE, "open_world", ["lit", True]),
+        ["binary", "in", RESOURCE, ["entity", ["Resource", "files"]]],
+        ["binary", "in", RESOURCE, ["entity", ["Segment", "default"]]],
+        ["binary", "in", PRINCIPAL, ["entity", ["Owner", "pe_1"]]],
+        ["binary", "in", PRINCIPAL, ["entity", ["Segment", "default"]]],
+        equals(PRINCIPAL, "id", ["lit", AGENT]),
+        equals(CONTEXT, "task", ["lit", "tk_1"]),
+        equals(CONTEXT, "subject", ["lit", "pe_9"]),
+        ["binary", "contains", ["get", CONTEXT, "actors"], ["entity", ["Agent", PARENT]]],
+        ["binary", "contains", ["get", CONTEXT, "scopes"], ["lit", "files:read"]],
+        ["binary", "contains", ["get", CONTEXT, "amr"], ["lit", "hwk"]],
+        equals(CONTEXT, "acr", ["lit", "high"]),
+        equals(CONTEXT, "now", ["unary", "datetime", ["lit", "2027-01-15T07:59:00Z"]]),
+        equals(["get", CONTEXT, "arguments"], "path", ["lit", "/srv/x"]),
+    ]
+    who = principal(sub="pe_9", act=Actor(AGENT, Actor(PARENT)), acr="high", amr=["hwk"])
+    decision = call(who, policies=rules(policy("permit", *conditions)))
+    assert decision.allowed, decision
+
+
+def test_arguments_cannot_pose_as_anything_else_of_the_context() -> None:
+    forged = {"path": "x", "task": "tk_9", "__entity": {"type": "Agent", "id": PARENT}, "now": 0}
+    same_task = ["binary", "eq", ["get", CONTEXT, "task"], ["lit", "tk_1"]]
+    assert call(arguments=forged, policies=rules(policy("permit", same_task))).allowed
+
+
+# --- mode watch -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ({"tool": "nothing"}, "unknown_tool"),
+        ({"who": principal(scope="")}, "outside_task"),
+        ({"arguments": {"path": 1}}, "bad_arguments"),
+        ({"policies": rules()}, "no_permit"),
+        ({"policies": rules(PERMIT, policy("forbid", FAILS))}, "policy_error"),
+    ],
+)
+def test_a_resource_that_watches_lets_pass_what_it_would_deny(asked: dict[str, Any], code: str) -> None:
+    decision = call(at=resource(mode="watch"), **asked)
+    assert (decision.allowed, decision.verdict, codes(decision)) == (True, False, [code])
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"now": END * SECOND},
+        {"agents": {AGENT: AgentFact("suspended", 1)}},
+        {"ended_tasks": {"tk_1"}},
+        {"ended_tokens": {"tok_1"}},
+        {"revoked_keys": {"thumb"}},
+        {"who": principal(aud="https://other.example")},
+    ],
+)
+def test_a_resource_that_watches_still_stops_a_dead_token_and_one_for_another_audience(asked: dict[str, Any]) -> None:
+    decision = call(at=resource(mode="watch"), **asked)
+    assert (decision.allowed, decision.verdict) == (False, False)
