@@ -8,7 +8,8 @@ older than `max_age` may have missed a revocation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ostiary.core import access, cedar
 from ostiary.core.catalogue import Catalogue
@@ -45,21 +46,28 @@ class FeedStale(Unavailable):
     code = "feed_stale"
 
 
+class Present(NamedTuple):
+    """What decisions rest on. `facts` looks into tables that the thread of the feed keeps current."""
+
+    resource: ResourceFact
+    keys: JwkSet
+    facts: access.Facts
+
+
 @dataclass(slots=True)
 class Knowledge:
-    """The present, as far as told. The dictionaries are live: the thread of the feed writes, others only look."""
+    """All that was told since the snapshot."""
 
     resource: ResourceFact | None = None
+    protected: access.Protected | None = None
+    policies: access.Policies | None = None
     keys: JwkSet = field(default_factory=lambda: JwkSet(()))
     agents: dict[str, access.AgentFact] = field(default_factory=dict)
+    agents_until: dict[str, int] = field(default_factory=dict)
     tasks: dict[str, int] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
     revoked: dict[str, int] = field(default_factory=dict)
-    forget: dict[str, int] = field(default_factory=dict)
-    """when an agent's exception may go"""
-    policies: access.Policies | None = None
-    facts: access.Facts | None = None
-    """what decisions rest on; there once resource and policies are"""
+    """keys, by thumbprint"""
 
     def learn(self, fact: Fact) -> None:
         """Raises Refused for a catalogue or a policy set that is not well-formed."""
@@ -68,7 +76,7 @@ class Knowledge:
                 known = self.agents.get(fact.agent)
                 if known is None or fact.epoch >= known.epoch:  # resuming may tell again what is known
                     self.agents[fact.agent] = access.AgentFact(fact.state, fact.epoch)
-                    self.forget[fact.agent] = fact.until
+                    self.agents_until[fact.agent] = fact.until
             case TaskFact():
                 self.tasks[fact.task] = fact.until
             case TokenFact():
@@ -76,34 +84,28 @@ class Knowledge:
             case KeyFact():
                 self.revoked[fact.jkt] = fact.until
             case ResourceFact():
-                self.resource = fact
-                self._settle(resource=_protect(fact))
+                self.resource, self.protected = fact, _protect(fact)
             case PolicyFact():
                 self.policies = access.Policies(fact.hash, cedar.ir.parse(fact.policies.encode()))
-                self._settle()
             case KeysFact():
                 self.keys = JwkSet.parse({"keys": fact.token})
 
-    def _settle(self, *, resource: access.Protected | None = None) -> None:
-        if self.facts is not None and self.policies is not None:
-            resource = resource or self.facts.resource
-            self.facts = replace(self.facts, resource=resource, policies=self.policies)
-        elif self.policies is not None and self.resource is not None:
-            self.facts = access.Facts(
-                resource or _protect(self.resource), self.policies, self.agents, self.tasks, self.tokens, self.revoked
-            )
-
-    @property
-    def size(self) -> int:
-        return len(self.agents) + len(self.tasks) + len(self.tokens) + len(self.revoked)
+    def present(self) -> Present:
+        """Raises FeedBroken where a part is missing, or there is too much."""
+        if self.resource is None or self.protected is None or self.policies is None or not self.keys.keys:
+            raise FeedBroken("a snapshot lacks the resource, the policies or the keys")
+        if len(self.agents) + len(self.tasks) + len(self.tokens) + len(self.revoked) > MAX_EXCEPTIONS:
+            raise FeedBroken(f"there are more than {MAX_EXCEPTIONS} exceptions")
+        facts = access.Facts(self.protected, self.policies, self.agents, self.tasks, self.tokens, self.revoked)
+        return Present(self.resource, self.keys, facts)
 
     def prune(self, before: int) -> None:
         """Forget what can no longer matter."""
         for table in (self.tasks, self.tokens, self.revoked):
             for name in [name for name, until in table.items() if until < before]:
                 del table[name]
-        for agent in [agent for agent, until in self.forget.items() if until < before]:
-            del self.forget[agent], self.agents[agent]
+        for agent in [agent for agent, until in self.agents_until.items() if until < before]:
+            del self.agents_until[agent], self.agents[agent]
 
 
 class Feed:
@@ -126,6 +128,7 @@ class Feed:
         self.seq: int | None = None
         """how far in the server's history we have heard; None: only a snapshot helps"""
         self._knowledge: Knowledge | None = None
+        self._present: Present | None = None
         self._heard_at = 0  # on the clock that never jumps, put back by what the message was late
         self._why = "nothing has been heard of the server yet"
         self._prune_at = 0
@@ -149,7 +152,8 @@ class Feed:
 
     def doubt(self, why: str) -> None:
         """Forget everything."""
-        self._knowledge, self.seq, self._why = None, None, f"the feed is broken: {why}"
+        self._knowledge = self._present = self.seq = None
+        self._why = f"the feed is broken: {why}"
 
     def _check(self, message: Message) -> None:
         wrong = [
@@ -173,10 +177,8 @@ class Feed:
             knowledge.learn(fact)
             if isinstance(fact, KeysFact):
                 self.feed_keys = JwkSet.parse({"keys": fact.feed})
-        if knowledge.facts is None or not knowledge.keys.keys:
-            raise FeedBroken("a snapshot lacks the resource, the policies or the keys")
-        if knowledge.size > MAX_EXCEPTIONS:
-            raise FeedBroken(f"there are more than {MAX_EXCEPTIONS} exceptions")
+        if message.facts or self._present is None:
+            self._present = knowledge.present()
         self._knowledge = knowledge
 
     def _listen(self, message: Message) -> None:
@@ -198,12 +200,12 @@ class Feed:
         """How old our knowledge is, in microseconds."""
         return self._tick() - self._heard_at
 
-    def current(self) -> Knowledge:
+    def current(self) -> Present:
         """What is known, if it may be relied on. Raises FeedStale: whoever enforces denies."""
-        knowledge = self._knowledge
-        if knowledge is None or self._tick() - self._heard_at > self.max_age:
+        present = self._present
+        if present is None or self._tick() - self._heard_at > self.max_age:
             raise FeedStale(self._why, hint="is the server running, and does this guard's clock agree with it?")
-        return knowledge
+        return present
 
 
 def _protect(fact: ResourceFact) -> access.Protected:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ostiary import ambient
 from ostiary.core import access, canonical, report
@@ -27,7 +27,7 @@ from ostiary.core.claims import ACCESS_TYP, check_access, parse_access
 from ostiary.core.errors import Forbidden, Invalid, Refused, Unauthenticated, Unavailable
 from ostiary.core.feed import ResourceFact
 from ostiary.core.jose import InvalidToken, verify_jwt
-from ostiary.guard.feed import Feed, Knowledge
+from ostiary.guard.feed import Feed, Present
 from ostiary.guard.link import Link
 from ostiary.guard.proofs import NonceNeeded, Proofs
 from ostiary.guard.spool import DEFAULT_LIMIT, new_spool
@@ -41,12 +41,15 @@ SECOND = 1_000_000
 
 
 class Denied(Forbidden):
-    """The call is refused by decision; code, message and hint are those of the first reason."""
+    """The call is refused by decision; code, message and hint are those of the first reason.
 
-    def __init__(self, decision: access.Decision) -> None:
+    `missing_scope` is the scope that the tool needs and the token does not have, if that is why.
+    """
+
+    def __init__(self, decision: access.Decision, *, missing_scope: str = "") -> None:
         first = decision.reasons[0] if decision.reasons else access.Reason("denied", "the call is denied")
         super().__init__(first.message, hint=first.hint, code=first.code)
-        self.decision = decision
+        self.decision, self.missing_scope = decision, missing_scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +67,20 @@ class Call:
 
     decision: access.Decision
     number: int
-    _outcome: dict[str, Any] = field(default_factory=dict)
+    missing_scope: str = ""
+    ok: bool = True
+    _size: dict[str, Any] = field(default_factory=dict)
 
-    def result(self, *, bytes: int | None = None, records: int | None = None, data_class: str = "") -> None:
+    def result(
+        self, *, ok: bool = True, bytes: int | None = None, records: int | None = None, data_class: str = ""
+    ) -> None:
         """What came out of it, for the ledger: how much, how many records, of which class of data."""
-        self._outcome = {"bytes": bytes, "records": records, "data_class": data_class}
+        self.ok, self._size = ok, {"bytes": bytes, "records": records, "data_class": data_class}
+
+    def check(self) -> None:
+        """Raises Denied."""
+        if not self.decision.allowed:
+            raise Denied(self.decision, missing_scope=self.missing_scope)
 
 
 class Guard:
@@ -139,9 +151,7 @@ class Guard:
     @property
     def resource(self) -> ResourceFact:
         """The resource that is guarded, as the server describes it. Raises FeedStale."""
-        resource = self.feed.current().resource
-        assert resource is not None
-        return resource
+        return self.feed.current().resource
 
     def verify(self, *, authorization: str | None, proof: str | None, method: str, uri: str) -> Verified:
         """Who is calling, by the values of the only `Authorization` and `DPoP` headers.
@@ -150,34 +160,32 @@ class Guard:
         Unauthenticated (code `no_credentials`), InvalidToken, InvalidProof, NonceNeeded, Unavailable.
         """
         with _closed():
-            knowledge = self.feed.current()
             token = _credentials(authorization)
-            principal = self._principal(token, knowledge)
+            principal = self._principal(token, self.feed.current())
             if principal.jkt is None:
                 raise InvalidToken("the token is not bound to a key", hint="ask for it with a DPoP proof")
             if proof is None:
                 raise NonceNeeded(self._proofs.nonce())
             with self._mutex:
                 _, nonce = self._proofs.check(proof, method=method, uri=uri, access_token=token, jkt=principal.jkt)
-            self._check_alive(principal, knowledge)
-            return Verified(principal, nonce)
+            who = Verified(principal, nonce)
+            self.check_alive(who)
+            return who
 
-    def _principal(self, token: str, knowledge: Knowledge) -> access.Principal:
+    def _principal(self, token: str, present: Present) -> access.Principal:
         """The verified token; its signature is checked once, its end each time."""
         digest = sha256(token.encode()).digest()
         now = self._now()
         with self._mutex:
-            if self._verified_with is not knowledge.keys:
+            if self._verified_with is not present.keys:
                 self._verified.clear()
-                self._verified_with = knowledge.keys
+                self._verified_with = present.keys
             principal = self._verified.get(digest)
         if principal is None:
-            resource = knowledge.resource
-            assert resource is not None
             claims = parse_access(
-                verify_jwt(token, key_for=knowledge.keys.key_for, typ=(ACCESS_TYP,), now=now, leeway=self._leeway)
+                verify_jwt(token, key_for=present.keys.key_for, typ=(ACCESS_TYP,), now=now, leeway=self._leeway)
             )
-            check_access(claims, issuer=self.feed.issuer, audience=resource.uri, now=now, leeway=self._leeway)
+            check_access(claims, issuer=self.feed.issuer, audience=present.resource.uri, now=now, leeway=self._leeway)
             principal = access.Principal(claims)
             with self._mutex:
                 if len(self._verified) >= MAX_CACHED:
@@ -187,39 +195,42 @@ class Guard:
             raise InvalidToken("the token has expired")
         return principal
 
-    def _check_alive(self, principal: access.Principal, knowledge: Knowledge) -> None:
-        assert knowledge.facts is not None
-        if (reason := access.dead(principal, knowledge.facts, self._now())) is not None:
-            raise InvalidToken(reason.message, hint=reason.hint)
+    def check_alive(self, who: Verified) -> None:
+        """For what takes long: whether the token is alive still. Raises InvalidToken, Unavailable."""
+        with _closed():
+            facts = self.feed.current().facts
+            if (reason := access.dead(who.principal, facts, self._now())) is not None:
+                raise InvalidToken(reason.message, hint=reason.hint)
 
     def decide(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Call:
         """Decide and record, in this order; the answer may be no. Raises Unavailable where it cannot be decided."""
         with _closed():
-            knowledge = self.feed.current()
-            assert knowledge.facts is not None
-            now = self._now()
+            facts, now = self.feed.current().facts, self._now()
             principal = who.principal
-            decision = access.decide(principal, tool=tool, arguments=arguments, facts=knowledge.facts, now=now)
+            decision = access.decide(principal, tool=tool, arguments=arguments, facts=facts, now=now)
             number = self._spool.append(self._record(principal, tool, arguments, decision, now))
             self._link.note()
-            return Call(decision, number)
+            ready = facts.resource.tools.get(tool)
+            is_missing = ready is not None and ready.scope not in principal.scopes
+            return Call(decision, number, ready.scope if ready is not None and is_missing else "")
 
     @contextmanager
     def call(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Iterator[Call]:
         """Around the tool: decides and records before, records how it went after. Raises Denied, Unavailable."""
         call = self.decide(who, tool, arguments)
-        if not call.decision.allowed:
-            raise Denied(call.decision)
+        call.check()
         try:
             yield call
         except BaseException:
-            self.finish(call, ok=False)
+            call.ok = False
             raise
-        self.finish(call)
+        finally:
+            self.finish(call)
 
-    def finish(self, call: Call, *, ok: bool = True) -> None:
+    def finish(self, call: Call) -> None:
         """Record how a call went that was let through. It has happened: what cannot be recorded is logged."""
-        record = report.ResultRecord(at=self._now(), call=call.number, status="ok" if ok else "error", **call._outcome)
+        status: Literal["ok", "error"] = "ok" if call.ok else "error"
+        record = report.ResultRecord(at=self._now(), call=call.number, status=status, **call._size)
         try:
             self._spool.append(record, is_outcome=True)
             self._link.note()

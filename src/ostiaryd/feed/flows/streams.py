@@ -108,7 +108,8 @@ class Streams:
                 facts, stream.pending = stream.pending, []
                 line = self._render(stream, facts, seq=self.position)
         finally:
-            del self._streams[id]
+            if self._streams.get(id) is stream:
+                del self._streams[id]
             self._moved.set()
 
     async def _something_to_say(self, stream: Stream) -> None:

@@ -1,0 +1,243 @@
+"""A guard in front of an ASGI application (RFC 6750, RFC 9449 section 7, RFC 9728).
+
+    app = GuardASGI(app, guard, tool={"GET /files/{path*}": "read_file", "POST /files/{path*}": "write_file"})
+
+Requests without a token and a proof get a challenge that says where to get them; each other one is a call of a tool,
+with the parameters of path and query as its arguments, and happens only if it is allowed and recorded. What no rule
+names is denied. A function in place of the mapping sees the ASGI scope and says `(tool, arguments)`; bodies are not
+looked into.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import msgspec
+
+from ostiary.core import jose
+from ostiary.core.errors import Forbidden, Malformed, Refused, Unauthenticated, Unavailable
+from ostiary.guard import Denied, Guard, NonceNeeded, Verified
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Named = tuple[str, Mapping[str, Any]]
+"""A tool and its arguments."""
+
+WELL_KNOWN = "/.well-known/oauth-protected-resource"
+VERIFIED = "ostiary.verified"
+"""Where in the ASGI scope the application finds who is calling."""
+MAX_PARAMETERS = 100
+NO_STORE = (b"cache-control", b"no-store")
+
+
+@dataclass(slots=True)
+class Answer:
+    status: int
+    body: Any
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    async def send(self, send: Send) -> None:
+        body = msgspec.json.encode(self.body)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            *self.headers,
+        ]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class Door:
+    """Who may come in, and what the others are told. `origin` is the public one, if it is not that of the resource."""
+
+    def __init__(self, guard: Guard, *, origin: str | None = None) -> None:
+        self._guard, self._origin = guard, origin
+
+    def authenticate(self, scope: Scope) -> Verified:
+        """Raises Refused."""
+        return self._guard.verify(
+            authorization=_header(scope, b"authorization"),
+            proof=_header(scope, b"dpop"),
+            method=scope["method"],
+            uri=self._public_origin() + _path(scope),
+        )
+
+    def is_metadata(self, scope: Scope) -> bool:
+        path: str = scope["path"]
+        return scope["method"] == "GET" and (path == WELL_KNOWN or path.startswith(WELL_KNOWN + "/"))
+
+    def metadata(self) -> Answer:
+        """The resource's metadata (RFC 9728 section 2). Raises Unavailable."""
+        resource, _, facts = self._guard.feed.current()
+        scopes = sorted({tool.scope for tool in facts.resource.tools.values()})
+        body = {
+            "resource": resource.uri,
+            "resource_name": resource.name,
+            "authorization_servers": [self._guard.feed.issuer],
+            "bearer_methods_supported": ["header"],
+            "dpop_bound_access_tokens_required": True,
+            "dpop_signing_alg_values_supported": sorted(jose.ALGS),
+        }
+        return Answer(200, body | ({"scopes_supported": scopes} if scopes else {}))
+
+    def refuse(self, refusal: Refused) -> Answer:
+        """What a refusal looks like on the wire: status, challenge, and in words what is wrong and what would help."""
+        body: dict[str, Any] = {"error": refusal.code, "message": refusal.message}
+        body |= {"hint": refusal.hint} if refusal.hint else {}
+        headers = [NO_STORE]
+        match refusal:
+            case Unavailable():
+                return Answer(503, body, [*headers, (b"retry-after", b"1")])
+            case NonceNeeded():
+                headers.append((b"dpop-nonce", refusal.nonce.encode()))
+                return Answer(401, body, [*headers, self._challenge("use_dpop_nonce", refusal.message)])
+            case Unauthenticated():
+                error = "" if refusal.code == "no_credentials" else refusal.code
+                return Answer(401, body, [*headers, self._challenge(error, refusal.message)])
+            case Denied() if refusal.missing_scope:
+                challenge = self._challenge("insufficient_scope", refusal.message, scope=refusal.missing_scope)
+                return Answer(403, body, [*headers, challenge])
+            case Malformed():
+                return Answer(400, body, [*headers, self._challenge("invalid_request", refusal.message)])
+            case _:
+                return Answer(403, body, headers)
+
+    def _challenge(self, error: str, description: str, *, scope: str = "") -> tuple[bytes, bytes]:
+        parts = {"error": error, "error_description": description if error else "", "scope": scope}
+        parts |= {"algs": " ".join(sorted(jose.ALGS)), "resource_metadata": self._metadata_url()}
+        quoted = [f'{name}="{_quotable(value)}"' for name, value in parts.items() if value]
+        return b"www-authenticate", f"DPoP {', '.join(quoted)}".encode("ascii", "replace")
+
+    def _metadata_url(self) -> str:
+        try:
+            return self._public_origin() + WELL_KNOWN + urlsplit(self._guard.resource.uri).path.rstrip("/")
+        except Unavailable:
+            return ""
+
+    def _public_origin(self) -> str:
+        if self._origin is not None:
+            return self._origin
+        parts = urlsplit(self._guard.resource.uri)
+        return f"{parts.scheme}://{parts.netloc}"
+
+
+class GuardASGI:
+    def __init__(
+        self,
+        app: App,
+        guard: Guard,
+        *,
+        tool: Mapping[str, str] | Callable[[Scope], Named | None],
+        origin: str | None = None,
+    ) -> None:
+        self._app, self._guard, self._door = app, guard, Door(guard, origin=origin)
+        self._name = tool if callable(tool) else _Rules(tool)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            try:
+                await self._serve(scope, receive, send)
+            except Refused as refusal:
+                await self._door.refuse(refusal).send(send)
+        else:
+            await send({"type": "websocket.close", "code": 1008, "reason": "this server takes no websockets"})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._door.is_metadata(scope):
+            await self._door.metadata().send(send)
+            return
+        who = self._door.authenticate(scope)
+        named = self._name(scope)
+        if named is None:
+            raise Forbidden("no rule names this request as a tool", code="unknown_tool")
+        meter = Meter(send, who)
+        call = self._guard.decide(who, *named)
+        call.check()
+        try:
+            await self._app({**scope, VERIFIED: who}, receive, meter)
+        finally:
+            call.result(ok=200 <= meter.status < 400, bytes=meter.bytes)
+            self._guard.finish(call)
+
+
+class Meter:
+    """Counts what an application sends, and lets the next nonce ride on its answer."""
+
+    def __init__(self, send: Send, who: Verified) -> None:
+        self._send, self._who = send, who
+        self.status, self.bytes = 0, 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            if (nonce := self._who.next_nonce) is not None:
+                headers = [*message.get("headers", ()), (b"dpop-nonce", nonce.encode()), NO_STORE]
+                message = {**message, "headers": headers}
+        elif message["type"] == "http.response.body":
+            self.bytes += len(message.get("body", b""))
+        await self._send(message)
+
+
+class _Rules:
+    """`METHOD /path/{segment}/{rest*}` to tool; the first rule that fits counts."""
+
+    def __init__(self, rules: Mapping[str, str]) -> None:
+        self._rules = [(*_compile(rule), tool) for rule, tool in rules.items()]
+
+    def __call__(self, scope: Scope) -> Named | None:
+        for method, pattern, tool in self._rules:
+            if method == scope["method"] and (found := pattern.fullmatch(scope["path"])) is not None:
+                return tool, _arguments(found.groupdict(), scope["query_string"])
+        return None
+
+
+def _compile(rule: str) -> tuple[str, re.Pattern[str]]:
+    method, _, path = rule.partition(" ")
+    if not method.isupper() or not path.startswith("/"):
+        raise Malformed(f"`{rule}` is not of the form `METHOD /path/{{name}}`")
+    parts = re.split(r"(\{[a-z_][a-z0-9_]*\*?\})", path)
+    return method, re.compile("".join(map(_pattern, parts)))
+
+
+def _pattern(part: str) -> str:
+    if not part.startswith("{"):
+        return re.escape(part)
+    return f"(?P<{part[1:-2]}>.+)" if part.endswith("*}") else f"(?P<{part[1:-1]}>[^/]+)"
+
+
+def _arguments(path: dict[str, str], query_string: bytes) -> dict[str, str]:
+    """Raises Malformed for a name given twice: application and guard could read different values."""
+    try:
+        query = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+    except ValueError:
+        raise Malformed("the query does not parse") from None
+    names = [*path, *(name for name, _ in query)]
+    if len(set(names)) != len(names):
+        raise Malformed("a parameter was sent twice", hint="send each once")
+    return path | dict(query)
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    values: list[bytes] = [value for key, value in scope["headers"] if key == name]
+    if len(values) > 1:
+        raise Malformed(f"the header `{name.decode()}` was sent {len(values)} times", hint="send it once")
+    return values[0].decode("latin-1") if values else None
+
+
+def _path(scope: Scope) -> str:
+    """The path as it was sent."""
+    raw: bytes | None = scope.get("raw_path")
+    return quote(scope["path"]) if raw is None else raw.partition(b"?")[0].decode("latin-1")
+
+
+def _quotable(text: str) -> str:
+    return text.replace("\\", "").replace('"', "'")

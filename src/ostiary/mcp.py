@@ -1,0 +1,166 @@
+"""A guard in front of an MCP server (MCP 2026-07-28 authorization, with DPoP in place of bearer tokens).
+
+    app = protect(server, guard)          # an ASGI application: `uvicorn module:app`
+
+The SDK hands a token verifier nothing but the token, so the door stands outside of it: it takes `Authorization: DPoP`,
+checks the proof, and tells the SDK who it is. Each call of a tool is decided on the arguments in the body (the SDK
+refuses a request whose `Mcp-Name` header differs), recorded, and only then run. A denial is the JSON-RPC error -32001
+with the reason in words.
+
+The hook is a server middleware, the innermost one: an extension's `intercept_tool_call` can only be given to the
+constructor, and would not see the other methods. `resources/read`, `prompts/get` and whatever else is not in FREE are
+decided like a tool of that name, so that a catalogue must list them before anybody reads.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.mcpserver import MCPServer
+from mcp.shared.exceptions import MCPError
+
+from ostiary.asgi import VERIFIED, App, Door, Message, Meter, Receive, Scope, Send
+from ostiary.core.errors import Conflict, Refused
+from ostiary.guard import Call, Denied, Guard, Verified
+
+log = logging.getLogger("ostiary.guard")
+
+DENIED = -32001
+FREE = frozenset(
+    {
+        "initialize", "ping", "server/discover", "logging/setLevel", "tools/list", "resources/list",
+        "resources/templates/list", "prompts/list",
+    }
+)  # fmt: skip
+"""What a caller that is let in at all may ask: it says what there is, and reveals nothing of what is in it."""
+
+
+def protect(server: MCPServer, guard: Guard, *, origin: str | None = None, **options: Any) -> App:
+    """The server behind the guard. `origin`: the public one, if it is not that of the resource's URI; `options` are for
+    `MCPServer.streamable_http_app`. Raises Conflict for a server that has an authorization of its own.
+    """
+    if server.settings.auth is not None:
+        raise Conflict("the MCP server has `auth` settings", hint="leave them out: the guard takes their place")
+    server.middleware.append(_Hook(guard))
+    return _Front(AuthContextMiddleware(server.streamable_http_app(**options)), guard, Door(guard, origin=origin))
+
+
+class _Front:
+    """The outermost layer: lets in who has shown a token and its proof."""
+
+    def __init__(self, app: App, guard: Guard, door: Door) -> None:
+        self._app, self._guard, self._door = app, guard, door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)  # the lifespan; the SDK serves nothing else
+            return
+        try:
+            if self._door.is_metadata(scope):
+                await self._door.metadata().send(send)
+                return
+            who = self._door.authenticate(scope)
+        except Refused as refusal:
+            await self._door.refuse(refusal).send(send)
+            return
+        seen = {**scope, VERIFIED: who, "user": AuthenticatedUser(_access_token(who))}
+        await self._app(seen, receive, _Watched(send, who, self._guard))
+
+
+class _Watched(Meter):
+    """Ends a stream whose token has died."""
+
+    def __init__(self, send: Send, who: Verified, guard: Guard) -> None:
+        super().__init__(send, who)
+        self._guard = guard
+
+    async def __call__(self, message: Message) -> None:
+        if self.bytes:
+            self._guard.check_alive(self._who)
+        await super().__call__(message)
+
+
+class _Hook:
+    """Decides each request inside of the SDK."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        if ctx.method in FREE or ctx.request_id is None:  # without an id it is a notification, which does nothing
+            return await call_next(ctx)
+        call = self._decide(ctx)
+        call.ok = False
+        try:
+            result = await call_next(ctx)
+            _measure(call, result)
+            return result
+        finally:
+            self._guard.finish(call)
+
+    def _decide(self, ctx: ServerRequestContext[Any, Any]) -> Call:
+        """A call that is allowed and recorded. Raises MCPError, whatever goes wrong."""
+        try:
+            who = ctx.request.scope[VERIFIED] if ctx.request is not None else None
+            if not isinstance(who, Verified):
+                raise MCPError(DENIED, "nobody has shown who is calling")
+            call = self._guard.decide(who, *_named(ctx.method, ctx.params or {}))
+            call.check()
+            return call
+        except Refused as refusal:
+            raise MCPError(DENIED, _words(refusal), _data(refusal)) from None
+        except MCPError:
+            raise
+        except Exception as error:
+            log.exception("the guard failed, and refuses")
+            raise MCPError(DENIED, "the guard failed, and refuses") from error
+
+
+def _named(method: str, params: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Tool and arguments of a request, as its body has them."""
+    if method == "tools/call":
+        arguments = params.get("arguments")
+        return str(params.get("name", "")), {} if arguments is None else arguments
+    return method, {name: value for name, value in params.items() if name != "_meta"}
+
+
+def _words(refusal: Refused) -> str:
+    return f"denied: {refusal.message}" + (f" ({refusal.hint})" if refusal.hint else "")
+
+
+def _data(refusal: Refused) -> dict[str, Any]:
+    data: dict[str, Any] = {"error": refusal.code, "hint": refusal.hint}
+    if isinstance(refusal, Denied):
+        data["reasons"] = [msgspec.to_builtins(reason) for reason in refusal.decision.reasons]
+    return data
+
+
+def _measure(call: Call, result: HandlerResult) -> None:
+    """How much came out: bytes of JSON, and records, where the result has a list of them."""
+    body = result if isinstance(result, dict) else {} if result is None else result.model_dump(mode="json")
+    structured, content = body.get("structuredContent"), body.get("content", body.get("contents"))
+    if isinstance(structured, dict) and len(structured) == 1:
+        structured = next(iter(structured.values()))  # the SDK wraps what is no object into {"result": ..}
+    records = next((len(part) for part in (structured, content) if isinstance(part, list)), None)
+    call.result(ok=not body.get("isError", False), bytes=len(msgspec.json.encode(body)), records=records)
+
+
+def _access_token(who: Verified) -> AccessToken:
+    """What the SDK knows of the caller: `get_access_token()` gives it to tools. The token itself stays out."""
+    claims = who.principal.claims
+    return AccessToken(
+        token="",
+        client_id=claims.client_id,
+        scopes=sorted(who.principal.scopes),
+        expires_at=claims.exp,
+        resource=claims.aud,
+        subject=claims.sub,
+        claims=msgspec.to_builtins(claims),
+    )
