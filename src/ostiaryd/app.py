@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from ostiary.core.errors import Refused
+from ostiaryd import doctor
 from ostiaryd.feed import flows as feed
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
@@ -24,29 +25,40 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import wire_admin as ledger_admin
 from ostiaryd.ledger import wire_tlog
 from ostiaryd.ledger.flows import Act, act
+from ostiaryd.policy import wire_admin as policy_admin
+from ostiaryd.policy import wire_authzen
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry import wire_admin as registry_admin
 from ostiaryd.registry.model import SELF, Caller
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks import wire_admin as tasks_admin
+from ostiaryd.tokens import flows as tokens
+from ostiaryd.tokens import wire_admin as tokens_admin
 from ostiaryd.tokens import wire_metadata, wire_oauth
+from ostiaryd.trust import flows as trust
 from ostiaryd.trust import wire_access
-from ostiaryd.trust.model import NonceNeeded
+from ostiaryd.trust import wire_admin as trust_admin
 
 log = logging.getLogger("ostiary")
+KEEP_MESSAGES = 3_600_000_000  # microseconds
 
 Line = tuple[str, str, Wire, str]
 """Method, path, wire function, and the scope that the caller's token must have: "" for everybody."""
 
 ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (wire_oauth.ROUTES, wire_oauth.render_oauth),
+    (wire_authzen.ROUTES, wire_authzen.render),
     (wire_metadata.ROUTES, wire_oauth.render_oauth),
     (registry_admin.ROUTES, render_admin),
+    (trust_admin.ROUTES, render_admin),
     (tasks_admin.ROUTES, render_admin),
+    (policy_admin.ROUTES, render_admin),
+    (tokens_admin.ROUTES, render_admin),
     (ledger_admin.ROUTES, render_admin),
     (wire_tlog.ROUTES, render_admin),
     (wire_feed.ROUTES, render_admin),
     (feed_admin.ROUTES, render_admin),
+    (doctor.ROUTES, render_admin),
 )
 
 
@@ -71,7 +83,7 @@ def _gate(scope: str) -> Callable[[Call], Awaitable[Caller]] | None:
             if scope != SELF:
                 wire_access.require_scope(call, caller, scope)
         except Refused as refusal:
-            if not isinstance(refusal, NonceNeeded):  # no refusal, but how a conversation begins (RFC 9449 section 8)
+            if not refusal.is_challenge:
                 await _record(call, refusal)
             raise
         return caller
@@ -111,16 +123,17 @@ def _every(seconds: float, work: Callable[[World], Awaitable[Any]]) -> Callable[
     return loop
 
 
-async def _forget(world: World) -> None:
-    """Drop what nothing alive can still refer to."""
-    hour = 3_600_000_000
-    await world.writer.submit(lambda tx: outbox.prune(tx, "feed", before=tx.now - hour))
+async def _forget_messages(world: World) -> None:
+    """Drop what every guard has passed or will get as part of a snapshot."""
+    await world.writer.submit(lambda tx: outbox.prune(tx, "feed", before=tx.now - KEEP_MESSAGES))
 
 
 LOOPS = (
     _every(1, registry.expire_due),
     _every(1, tasks.expire_due),
     _every(1, feed.tend),
-    _every(30, _forget),
+    _every(30, trust.prune),
+    _every(60, tokens.forget_keys),
+    _every(60, _forget_messages),
 )
 """What goes on in the background for as long as the server runs."""

@@ -1,6 +1,6 @@
 """The doctor: each line is an experiment performed now, on the running server, with its real parts.
 
-An experiment returns what it saw, or raises `Refused` with what is wrong; it changes nothing but the entry of the visit.
+An experiment returns what it saw, or raises `Refused` with what is wrong. It leaves nothing but the entry of the visit.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ostiary.core import jose
+from ostiary.core.access import CALL
+from ostiary.core.cedar.values import Uid
 from ostiary.core.checkpoint import open_checkpoint
 from ostiary.core.errors import Conflict, Refused
 from ostiary.core.merkle import leaf_hash, tree_root
@@ -23,6 +25,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import store
 from ostiaryd.policy import flows as policy
+from ostiaryd.policy.load import load
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import Spend
@@ -131,8 +134,16 @@ def _ledger(world: World, reader: Reader) -> str:
 
 
 def _policy(world: World, reader: Reader) -> str:
-    """The active set still passes its own tests."""
-    return policy.examine(reader)
+    """The active set is what its files say, passes its own tests now, and denies whom nobody knows."""
+    active = policy.active_policies(reader)
+    _, files = policy.show_set(reader, active.hash)
+    loaded = load(files)
+    if loaded.hash != active.hash:
+        raise Conflict(f"the files of policy set {active.hash} are not those it was made of", hint="ostiary policy put")
+    nobody, nowhere = Uid("Agent", "ag_nobody"), Uid("Tool", "nowhere/nothing")
+    if active.judge(nobody, CALL, nowhere, {}, active.actions).allowed:
+        raise Conflict("the policies allow an agent that nobody knows to call a tool that is nowhere")
+    return f"{loaded.tests} tests of set {active.hash[:12]} passed, a stranger was denied"
 
 
 def _disk(world: World, _: Reader) -> str:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from ostiary.core.checkpoint import open_checkpoint
+from ostiary.core.dpop import UseNonce
 from ostiary.core.errors import Forbidden
 from ostiary.core.merkle import leaf_hash, tree_root, verify_inclusion
 from ostiary.core.receipt import make_receipt
@@ -48,6 +49,18 @@ async def test_a_refused_act_changes_nothing_and_leaves_its_entry(world: World) 
         await act(world, "test.do", flow)
     [entry] = newest(world)
     assert (entry.outcome, entry.agent, entry.reasons) == ("refused", "ag_1", [Reason("forbidden", "not you")])
+    assert world.db.read().one(COUNT, name="mark") == (0,)
+
+
+async def test_a_challenge_changes_nothing_and_is_no_act(world: World) -> None:
+    def flow(a: Act) -> None:
+        a.tx.run(PUT, name="mark")
+        raise UseNonce("again, with this nonce")
+
+    before = store.head(world.db.read())[0].size
+    with pytest.raises(UseNonce):
+        await act(world, "test.do", flow)
+    assert store.head(world.db.read())[0].size == before
     assert world.db.read().one(COUNT, name="mark") == (0,)
 
 

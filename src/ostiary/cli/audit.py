@@ -16,21 +16,13 @@ from rich.progress import Progress
 
 from ostiary.audit import Report, paths_of, verify_folder, write_folder
 from ostiary.cli.registry import Hidden
-from ostiary.cli.session import FAILED, Session, err, out, table
+from ostiary.cli.session import FAILED, Session, err, out
 from ostiary.core.checkpoint import parse_checkpoint
 from ostiary.core.errors import Unavailable
 from ostiary.core.note import parse_note
 
 audit = App(name="audit", help="The ledger: every act, refused ones too.")
-COLUMNS = {
-    "index": "#",
-    "when": "WHEN",
-    "outcome": "OUTCOME",
-    "action": "ACTION",
-    "agent": "AGENT",
-    "object": "OBJECT",
-    "why": "WHY",
-}
+_COLOURS = {"ok": "green", "allow": "green", "deny": "red", "refused": "yellow"}
 
 
 def add_to(app: App) -> None:
@@ -63,7 +55,8 @@ def search(
         "agent": agent, "task": task, "person": person, "resource": resource, "action": action, "outcome": outcome,
         "since": since, "until": until, "limit": limit,
     }  # fmt: skip
-    session.show(session.api("GET", "/audit", query=query)["entries"], _print_entries)
+    entries = session.api("GET", "/audit", query=query)["entries"]
+    session.show(entries, lambda found: _print_entries(found, _names(session)))
 
 
 @audit.command
@@ -76,15 +69,16 @@ def tail(
     ----------
     follow: Go on showing what comes.
     """
+    names = {} if session.as_json else _names(session)
     entries = session.api("GET", "/audit", query={"limit": limit})["entries"][::-1]
-    session.show(entries, _print_entries)
+    session.show(entries, lambda found: _print_entries(found, names))
     while follow:
         after = entries[-1]["index"] if entries else -1
         time.sleep(0.5)
         fresh = session.api("GET", "/audit", query={"after": after, "limit": 1000})["entries"]
         if fresh:
             entries = fresh
-            session.show(entries, _print_entries)
+            session.show(entries, lambda found: _print_entries(found, names))
 
 
 @audit.command
@@ -151,15 +145,25 @@ def _key(given: str | None) -> str | None:
     return Path(given).read_text("ascii").strip() if given and Path(given).is_file() else given
 
 
-def _print_entries(entries: list[dict[str, Any]]) -> None:
-    table([_row(entry) for entry in entries], COLUMNS, empty="nothing found")
+def _names(session: Session) -> dict[str, str]:
+    """The names of agents by id, for people."""
+    agents = session.api("GET", "/agents", query={"limit": 1000})["agents"]
+    return {agent["agent_id"]: agent["name"] for agent in agents}
 
 
-def _row(entry: dict[str, Any]) -> dict[str, Any]:
-    reasons = [reason["code"] for reason in entry.get("reasons", [])]
-    when = datetime.fromtimestamp(entry["at"] / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    named = entry.get("tool") or entry.get("object") or entry.get("resource")
-    return {**entry, "index": str(entry["index"]), "when": when, "object": named, "why": " ".join(reasons)}
+def _print_entries(entries: list[dict[str, Any]], names: dict[str, str]) -> None:
+    """A line an entry, never wrapped: `cut` and `grep` work on it."""
+    for entry in entries:
+        when = datetime.fromtimestamp(entry["at"] / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        outcome = entry.get("outcome", "ok")
+        agent = entry.get("agent") or entry.get("person") or entry.get("reporter") or "-"
+        named = entry.get("tool") or entry.get("object") or entry.get("resource") or "-"
+        why = " ".join(reason["code"] for reason in entry.get("reasons", []))
+        colour = _COLOURS.get(outcome, "red")
+        out.print(
+            f"[dim]{entry['index']:>6} {when}[/] [{colour}]{outcome:7}[/] {entry['action']:16}"
+            f" {escape(names.get(agent, agent)):16} {escape(names.get(named, named))} [{colour}]{escape(why)}[/]"
+        )
 
 
 def _as_dict(report: Report) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`ostiary doctor`: experiments, performed now, from outside and inside of the server. Exits with 5 when a line is red."""
+"""`ostiary doctor`: experiments, performed now, outside and inside of the server. Exits with 5 when a line is red."""
 
 from __future__ import annotations
 

@@ -57,6 +57,7 @@ class UseNonce(Unauthenticated):
     """The proof needs a nonce that we have made lately; the answer carries one: RFC 9449 sections 8 and 9."""
 
     code = "use_dpop_nonce"
+    is_challenge = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ class Refused(Exception):
     """
 
     code = "refused"
+    is_challenge = False
+    """Whether this is only a step of a protocol: the same again, with what the answer gives. It leaves no entry."""
 
     def __init__(self, message: str, *, hint: str = "", code: str | None = None) -> None:
         super().__init__(message)

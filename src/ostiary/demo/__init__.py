@@ -1,7 +1,8 @@
 """`ostiary demo`: the main job, end to end, with real parts, told while it happens.
 
-A server on a temporary SQLite file, an MCP server behind a guard, a reader and a writer with keys of their own that call it
-through MCP clients. The writer is revoked in the middle of its work; the ledger is verified, then a copy is falsified.
+A server on a temporary SQLite file, an MCP server behind a guard, a reader and a writer with keys of their own that
+call it through MCP clients. The writer is revoked in the middle of its work; the ledger is verified, then a copy of it
+is falsified.
 """
 
 from __future__ import annotations

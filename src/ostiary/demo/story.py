@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from mcp_types import TextContent
 from rich.console import Console
 from rich.markup import escape
 
+from ostiary import ambient
 from ostiary.agent import AsyncAgent
 from ostiary.demo.files_server import build
 
@@ -29,7 +29,7 @@ out = Console(highlight=False, soft_wrap=True)
 
 
 async def tell(folder: Path, *, stay: bool) -> None:
-    """1. A server. 2. Who exists. 3. A guarded MCP server. 4. Reading and writing. 5. A task. 6. Revoke. 7. The ledger."""
+    """1. A server. 2. Who exists. 3. A guarded MCP server. 4. Two agents. 5. A task. 6. Revoke. 7. The ledger."""
     stage = Stage(folder)
     async with AsyncExitStack() as stack:
         stack.callback(stage.stop)
@@ -86,12 +86,12 @@ async def _revoke_in_the_middle(stage: Stage, writer: Client) -> None:
                 await call(writer, "write_file", path=f"reports/draft-{calls % 10}.txt", text="work, work")
             except MCPError as error:
                 return str(error)
-            calls, last_allowed = calls + 1, time.time()
+            calls, last_allowed = calls + 1, ambient.now() / 1e6
 
     working = asyncio.create_task(work())
     await asyncio.sleep(1)
     before = calls
-    started = time.time()
+    started = ambient.now() / 1e6
     done = await asyncio.to_thread(stage.ostiary, "revoke", "agent", "writer")
     reason = await working
     out.print(f"   {before} calls were allowed before")

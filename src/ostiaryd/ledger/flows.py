@@ -1,6 +1,7 @@
 """`act`: the one way to change anything. One act is one transaction, one instant and one entry.
 
-The entry of a refused act stays though its effects are rolled back, and nobody is answered before it is durable.
+The entry of a refused act stays though its effects are rolled back, and nobody is answered before it is durable. Only
+a challenge leaves none: the act has not begun before the request comes again.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def recorded(action: str, flow: Callable[[Act], T], *, request: str | None = Non
             with tx.savepoint():
                 result = flow(acting)
         except Refused as refusal:
+            if refusal.is_challenge:
+                return Raised(refusal)
             acting.told.clear()
             entry.outcome = "refused"
             entry.reasons = [reason(refusal.code, refusal.message)]
