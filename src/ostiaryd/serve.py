@@ -9,8 +9,11 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -125,6 +128,13 @@ class _Server(uvicorn.Server):
             )
         )
         self._world = world
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Being asked to end is no failure: uvicorn would end by the signal, we end with 0."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self.handle_exit, number, None)
+        yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
