@@ -1,7 +1,7 @@
 """How long a decision takes in this process, everything included but the token's signature and its proof.
 
-Prints microseconds per call of `ostiary.core.access.decide`, at 10, 100, 1,000 and 5,000 policies: the median of rounds,
-in CPU time. The set is a third each of policies for one agent, for a group of agents, and for whatever a condition says.
+Prints microseconds per call of `ostiary.core.access.decide`, at 10, 100, 1,000 and 5,000 policies: the median of
+rounds, in CPU time. A third of the policies each is for one agent, for an owner's agents, and for one tool.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import msgspec
 
 from ostiary.core.access import Policies
 from ostiary.core.cedar import ir
-from ostiary.core.cedar.values import Entity, Uid, parse_entities
+from ostiary.core.cedar.values import Entity, Uid, entity, parse_uid
 from ostiary.core.errors import Invalid, Malformed, Refused
 from ostiaryd.policy import model
 from ostiaryd.policy.lower import lower
@@ -51,7 +51,7 @@ def load(files: Mapping[str, str]) -> Loaded:
             "the set has no policy, so that it would deny everything", hint="write `permit` into a .cedar file"
         )
     _check_ids(lowered)
-    actions = parse_entities(msgspec.json.decode(str(cedarpy.Entities.from_json_str("[]", schema=schema))))
+    actions = _actions(schema)
     policy_set = ir.PolicySetIR(tuple(lowered))
     hash = model.digest(files)
     policies = Policies(hash, policy_set, actions)
@@ -83,6 +83,16 @@ def _schema(files: Mapping[str, str]) -> cedarpy.Schema:
         return cedarpy.Schema.from_str("\n".join(parts), release_gil=True)
     except ValueError as error:
         raise Malformed(f"the schema: {str(error)[:MESSAGE_LIMIT]}") from None
+
+
+def _actions(schema: cedarpy.Schema) -> dict[Uid, Entity]:
+    """The actions of a schema; cedarpy gives each all its ancestors as parents."""
+    found = msgspec.json.decode(str(cedarpy.Entities.from_json_str("[]", schema=schema)))
+    return {
+        uid: entity(uid, ancestors=map(parse_uid, item["parents"]))
+        for item in found
+        for uid in [parse_uid(item["uid"])]
+    }
 
 
 def _policies(name: str, text: str, schema: cedarpy.Schema) -> list[ir.PolicyIR]:

@@ -12,9 +12,9 @@ from ostiary.core.errors import Invalid, Malformed
 
 MAX_FILE_BYTES = 1 << 20
 MAX_POLICIES = 5000
-MAX_BRACKETS = 100
+MAX_BRACKETS = 64
 MAX_OPERATORS = 600
-"""in one policy"""
+"""in one policy, an opening bracket being one"""
 MAX_SCHEMA_BYTES = 64 << 10
 MAX_SCHEMA_WORDS = 4000
 MAX_SCHEMA_PARENTS = 500
@@ -35,22 +35,21 @@ def check_policies(name: str, text: str) -> int:
     _check_size(name, text, MAX_FILE_BYTES)
     depth = operators = policies = 0
     for token in _TOKEN.finditer(text):
-        match token.lastgroup:
-            case "open" if token[0] != "<":
-                depth += 1
-                if depth > MAX_BRACKETS:
-                    raise Invalid(f"{_at(name, text, token)}: brackets are nested deeper than {MAX_BRACKETS}")
-            case "close" if token[0] != ">":
-                depth -= 1
-            case "operator":
-                operators += 1
-                if operators > MAX_OPERATORS:
-                    message = f"{_at(name, text, token)}: the policy has more than {MAX_OPERATORS} operators"
-                    raise Invalid(message, hint="make several policies of it")
-            case "end":
-                operators, policies = 0, policies + 1
-            case "quote":
-                raise Malformed(f"{_at(name, text, token)}: a string does not end")
+        kind = token.lastgroup
+        if kind == "end":
+            operators, policies = 0, policies + 1
+        elif kind == "close":
+            depth -= token[0] != ">"
+        elif kind == "open" or kind == "operator":
+            depth += kind == "open" and token[0] != "<"
+            operators += 1
+            if depth > MAX_BRACKETS:
+                raise Invalid(f"{_at(name, text, token)}: brackets are nested deeper than {MAX_BRACKETS}")
+            if operators > MAX_OPERATORS:
+                message = f"{_at(name, text, token)}: the policy has more than {MAX_OPERATORS} operators"
+                raise Invalid(message, hint="make several policies of it")
+        elif kind == "quote":
+            raise Malformed(f"{_at(name, text, token)}: a string does not end")
     return policies
 
 
@@ -60,17 +59,17 @@ def check_schema(name: str, text: str) -> list[str]:
     words: list[str] = []
     depth = 0
     for token in _TOKEN.finditer(text):
-        match token.lastgroup:
-            case "open":
-                depth += 1
-                if depth > MAX_BRACKETS:
-                    raise Invalid(f"{_at(name, text, token)}: brackets are nested deeper than {MAX_BRACKETS}")
-            case "close":
-                depth -= 1
-            case "word" | "operator":
-                words.append(token[0])
-            case "quote":
-                raise Malformed(f"{_at(name, text, token)}: a string does not end")
+        kind = token.lastgroup
+        if kind == "word" or kind == "operator":
+            words.append(token[0])
+        elif kind == "close":
+            depth -= 1
+        elif kind == "open":
+            depth += 1
+            if depth > MAX_BRACKETS:
+                raise Invalid(f"{_at(name, text, token)}: brackets are nested deeper than {MAX_BRACKETS}")
+        elif kind == "quote":
+            raise Malformed(f"{_at(name, text, token)}: a string does not end")
     if len(words) > MAX_SCHEMA_WORDS or words.count("in") > MAX_SCHEMA_PARENTS:
         limits = f"{MAX_SCHEMA_WORDS} words, {MAX_SCHEMA_PARENTS} times `in`"
         raise Invalid(f"{name}: the schema is too large", hint=f"at most {limits}")

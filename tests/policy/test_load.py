@@ -1,0 +1,299 @@
+"""A policy set is taken whole or refused with the file and the reason; no text ends the process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ostiary.core.errors import Invalid, Malformed, Refused
+from ostiaryd.policy.load import load, starter
+from ostiaryd.policy.model.files import MAX_BYTES, MAX_FILES
+from ostiaryd.policy.model.text import MAX_BRACKETS, MAX_FILE_BYTES, MAX_OPERATORS, MAX_POLICIES
+from tests.policy.conftest import certification
+
+PERMIT = "permit (principal, action, resource);"
+
+
+def when(condition: str) -> str:
+    return f"permit (principal, action, resource) when {{ {condition} }};"
+
+
+def one(text: str, **more: str) -> dict[str, str]:
+    return {"a.cedar": text} | {name.replace("_", "."): content for name, content in more.items()}
+
+
+def test_the_starter_set_loads_and_its_tests_hold() -> None:
+    loaded = starter()
+    assert [policy.id for policy in loaded.ir.policies] == ["call-within-segment", "issue-token"]
+    assert loaded.tests == 3
+
+
+def test_policies_go_by_their_id_or_else_by_file_and_place() -> None:
+    loaded = load({"b.cedar": PERMIT + PERMIT, "folder/a.cedar": f'@id("mine") {PERMIT}'})
+    assert [policy.id for policy in loaded.ir.policies] == ["b#1", "b#2", "mine"]
+
+
+def test_the_hash_is_of_the_files_and_of_nothing_else() -> None:
+    files = certification()
+    assert load(files).hash == load(dict(reversed(files.items()))).hash
+    assert load(files).hash != load(files | {"b.cedarschema": ""}).hash
+    assert load(files).hash != load(files | {"certification.cedar": files["certification.cedar"] + "\n"}).hash
+
+
+def test_actions_carry_their_groups() -> None:
+    schema = """
+        entity user;
+        action change;
+        action write in [change] appliesTo { principal: user, resource: user, context: {} };
+    """
+    loaded = load(
+        {
+            "a.cedar": 'permit (principal is user, action in Action::"change", resource);',
+            "a.cedarschema": schema,
+            "a.test.toml": """
+                [[case]]
+                name = "a write is a change"
+                subject = { type = "user", id = "u" }
+                action = "write"
+                resource = { type = "user", id = "v" }
+                expect = "allow"
+            """,
+        }
+    )
+    assert {str(uid) for action in loaded.actions.values() for uid in action.lineage} >= {'Action::"change"'}
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({}, "1 to 200 files"),
+        ({"a.cedar": ""}, "no policy"),
+        ({"a.test.toml": ""}, "no policy"),
+        ({"a.txt": ""}, r"a\.txt is none of"),
+        ({"../a.cedar": PERMIT}, "file name"),
+        ({"/a.cedar": PERMIT}, "file name"),
+        ({"a//b.cedar": PERMIT}, "file name"),
+        ({".hidden.cedar": PERMIT}, "file name"),
+        ({"a\n.cedar": PERMIT}, "file name"),
+        ({"a" * 195 + ".cedar": PERMIT}, "file name"),
+        (one("permit"), r"a\.cedar: not Cedar"),
+        (one("permit (principal, action, resource) when { 1 };"), r"a\.cedar"),
+        (one('permit (principal, action, resource) when { principal.x == "'), r"a\.cedar:1:60: a string does not end"),
+        (one(PERMIT + '\n\n  "'), r"a\.cedar:3:3: a string does not end"),
+        (one("permit (principal == ?principal, action, resource);"), "template"),
+        (one('permit (principal == unknown::"x", action, resource);'), r"a\.cedar: policy a#1: .*unknown"),
+        (one('permit (principal, action == Action::"fly", resource);'), r"a\.cedar: policy a#1"),
+        (one(PERMIT + when("principal.nothing == 1")), r"a\.cedar: policy a#2: attribute `nothing`"),
+        (one(f'@id("x") {PERMIT} @id("x") {PERMIT}'), "two policies"),
+        ({"a.cedar": f'@id("x") {PERMIT}', "b.cedar": f'@id("x") {PERMIT}'}, "two policies"),
+        (one(f'@id("") {PERMIT}'), "1 to 200"),
+        (one(f'@mode("wacth") {PERMIT}'), "@mode"),
+        (one(PERMIT, a_cedarschema="entity"), "the schema: "),
+        (one(PERMIT, a_cedarschema="entity Agent;"), "the schema: .*Agent"),
+        (one(PERMIT, a_cedarschema='"'), r"a\.cedarschema:1:1: a string does not end"),
+        (one(PERMIT) | {"a.test.toml": "case = 1"}, r"a\.test\.toml: "),
+        (one(PERMIT) | {"a.test.toml": "[[case]]\nname = 'x'"}, r"a\.test\.toml: .*missing"),
+        (one(PERMIT) | {"a.test.toml": "[[case]"}, r"a\.test\.toml: "),
+        (one(PERMIT) | {"a.test.toml": "x = " + "[" * 5000 + "]" * 5000}, r"a\.test\.toml: "),
+        (one("permit (principal, action, resource);\ud800"), "surrogate"),
+    ],
+)
+def test_what_is_wrong_is_refused_by_the_name_of_the_file_and_what_it_is(files: dict[str, str], why: str) -> None:
+    with pytest.raises(Refused, match=why) as caught:
+        load(files)
+    assert isinstance(caught.value, Invalid | Malformed)
+    assert len(caught.value.message) < 1000
+
+
+def test_an_argument_that_a_policy_reads_must_be_declared() -> None:
+    reads = one('permit (principal, action == Action::"call", resource) when { context.arguments has path };')
+    load(reads | {"a.cedarschema": "type Arguments = { path?: String };"})
+    unsafe = one('permit (principal, action == Action::"call", resource) when { context.arguments.path == "x" };')
+    with pytest.raises(Invalid, match="path") as caught:
+        load(unsafe)
+    assert "type Arguments" in caught.value.hint
+    with pytest.raises(Invalid, match="optional attribute"):
+        load(unsafe | {"a.cedarschema": "type Arguments = { path?: String };"})
+
+
+TEST = """
+[[case]]
+name = "this one"
+subject = { type = "user", id = "bob" }
+action = "write"
+resource = { type = "record", id = "record-1" }
+"""
+
+
+@pytest.mark.parametrize(
+    ("case", "why"),
+    [
+        (TEST + 'expect = "allow"', "expected allow, got deny"),
+        (TEST.replace("write", "read") + 'expect = "deny"', "expected deny, got allow by `all-read`"),
+        (TEST.replace("write", "read") + 'expect = "allow"\npolicies = ["other"]', "by `other`, got it by `all-read`"),
+        (TEST.replace("write", "read") + 'expect = "allow"\npolicies = []', "by no policy"),
+        (TEST.replace("user", "no type") + 'expect = "deny"', "not a type"),
+    ],
+)
+def test_a_failing_test_refuses_the_set_and_is_named(case: str, why: str) -> None:
+    with pytest.raises(Invalid, match=f"more.test.toml: test `this one`: .*{why}") as caught:
+        load(certification() | {"more.test.toml": case})
+    assert caught.value.code == "policy_test_failed"
+
+
+def test_a_policy_error_in_a_test_is_a_denial_and_is_told() -> None:
+    schema = "type Arguments = { amount?: Long };"
+    policy = """
+        permit (principal, action == Action::"call", resource);
+        forbid (principal, action == Action::"call", resource)
+        when { context.arguments has amount && context.arguments.amount > 5 };
+    """
+    case = """
+        [[case]]
+        name = "paying by word"
+        subject = { type = "agent", id = "ag_1" }
+        action = "call"
+        resource = { type = "tool", id = "bank/pay" }
+        context = { arguments = { amount = "five" } }
+        expect = "deny"
+        policies = ["a#2"]
+    """
+    files = {"a.cedar": policy, "a.cedarschema": schema, "a.test.toml": case}
+    load(files)
+    with pytest.raises(Invalid, match=r"got deny \(policy_error\) by `a#2`; `a#2`: "):
+        load(files | {"a.test.toml": case.replace('"deny"', '"allow"')})
+
+
+# --- bounds ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_set_has_at_most_so_many_files() -> None:
+    files = {f"{number}.cedar": PERMIT for number in range(MAX_FILES + 1)}
+    load(dict(list(files.items())[:MAX_FILES]))
+    with pytest.raises(Invalid, match="201"):
+        load(files)
+
+
+def test_a_file_has_at_most_so_many_bytes() -> None:
+    padding = MAX_FILE_BYTES - len(PERMIT) - 2
+    load(one(f"//{'x' * (padding - 1)}\n{PERMIT}"))
+    with pytest.raises(Invalid, match=r"a\.cedar has"):
+        load(one(f"//{'x' * padding}\n{PERMIT}"))
+    with pytest.raises(Invalid, match="characters together"):
+        load({f"{number}.cedar": "/" * (MAX_BYTES // 4) for number in range(5)})
+
+
+def test_a_set_has_at_most_so_many_policies() -> None:
+    load(one(PERMIT * MAX_POLICIES))
+    with pytest.raises(Invalid, match="5000 policies"):
+        load(one(PERMIT * (MAX_POLICIES + 1)))
+    with pytest.raises(Invalid, match="5001 policies"):
+        load({"a.cedar": PERMIT * MAX_POLICIES, "b.cedar": PERMIT})
+
+
+@pytest.mark.parametrize("around", ["({})", "(!{})", "if ({}) then true else true"])
+def test_brackets_nest_so_deep_that_the_parser_never_runs_out_of_stack(around: str) -> None:
+    nested = "true"
+    for _ in range(MAX_BRACKETS - 1):  # one is that of `when`
+        nested = around.format(nested)
+    load(one(when(nested)))
+    with pytest.raises(Invalid, match=rf"a\.cedar:1:\d+: brackets are nested deeper than {MAX_BRACKETS}"):
+        load(one(when(around.format(nested))))
+
+
+@pytest.mark.parametrize(
+    "operator", ["&&", "||", "+", "*", "-", "==", "if true then true else", ".a", " in", " has a &&"]
+)
+def test_operators_follow_each_other_only_so_often(operator: str) -> None:
+    with pytest.raises(Invalid, match=f"more than {MAX_OPERATORS} operators"):
+        load(one(when("true" + f"{operator} true" * MAX_OPERATORS)))
+
+
+def test_a_policy_has_at_most_so_many_operators() -> None:
+    flat = "[" + ", ".join(["1 == 1"] * (MAX_OPERATORS - 6)) + "].contains(true)"  # and ( when { [ . (
+    load(one(when(flat)))
+    with pytest.raises(Invalid, match="operators"):
+        load(one(when(flat.replace("true)", "1 == 1)"))))
+    load(one(when("true || false") * 500))
+
+
+BOMBS = """
+import itertools
+from ostiary.core.errors import Refused
+from ostiaryd.policy.load import load
+
+def bombs(n):
+    head = "permit (principal, action, resource) when {"
+    for opening, closing in [("(", ")"), ("[", "]"), ("{a:", "}"), ("!", ""), ("-", ""), ("(!", ")"), ("(-", ")"),
+                             ("if true then ", " else true"), ("if ", " then true else true"), ("[(", ")]"),
+                             ("context.a(", ")"), ("decimal(", ")"), ("{a:[", "]}"), ('"a" like ', "")]:
+        yield f"{head}{opening * n}true{closing * n}}};"
+        yield f"{head}{opening * n}"
+        yield f"{head}true{closing * n}}};"
+    for chain in ["&& true", "|| true", "+ 1", "* 1", "- 1", ".a", '["a"]', ".contains(1)", "== 1", "is A", "in 1",
+                  ", 1", ".a(1).b", "< 1", ">= 1", "has a"]:
+        yield f"{head}context{chain * n}}};"
+    yield f"permit (principal, action, resource) {'when { true }' * n};"
+    yield f"permit (principal == {'A::' * n}A::\\"x\\", action, resource);"
+    yield "permit (principal, action, resource)" + "when { \\"" + "(" * n
+    yield "//" + "(" * n + "\\r" + head + "(" * n + "true" + ")" * n + "};"
+    yield "@a(\\"x\\")" * n + "permit (principal, action, resource);"
+
+def schemas(n):
+    yield "entity A { x: " + "Set<" * n + "Long" + ">" * n + "};"
+    yield "entity A { x: " + "{a:" * n + "Long" + "}" * n + "};"
+    yield "".join(f"entity A{i} in A{i + 1};" for i in range(n)) + f"entity A{n};"
+    yield "".join(f"type A{i} = A{i + 1};" for i in range(n)) + f"type A{n} = Long;"
+    yield "".join(f"action a{i} in a{i + 1};" for i in range(n)) + f"action a{n};"
+    yield "type A = A;"
+    yield "entity A in [A]; action a in a;"
+
+count = 0
+for n in (50, 99, 100, 101, 300, 599, 600, 601, 20000):
+    files = [{"a.cedar": text} for text in bombs(n)]
+    files += [{"a.cedar": "permit (principal, action, resource);", "a.cedarschema": text} for text in schemas(n)]
+    for one in files:
+        count += 1
+        try:
+            load(one)
+        except Refused:
+            pass
+print("survived", count)
+"""
+
+
+def test_no_bomb_ends_the_process() -> None:
+    """Many of them overflow the stack of the native parser when they are let through; in a thread, as in the server."""
+    threaded = f"import threading\nt = threading.Thread(target=exec, args=({BOMBS!r}, {{}}))\nt.start()\nt.join()"
+    run = subprocess.run(
+        [sys.executable, "-c", threaded], capture_output=True, text=True, timeout=120, check=False, cwd=Path.cwd()
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("survived 6")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "permit (principal, action, resource) when { \u202econtext };",
+        "\ufeff" + PERMIT,
+        "permit (principal, action, resource) when { principal == \U0001f600 };",
+        "permit\x00(principal, action, resource);",
+        'permit (principal == Agent::"\\u{110000}", action, resource);',
+    ],
+)
+def test_strange_characters_are_answered_and_not_crashed_on(text: str) -> None:
+    with pytest.raises(Refused, match=r"^a\.cedar: "):
+        load(one(text))
+
+
+def test_any_name_may_be_in_a_string() -> None:
+    loaded = load(one('permit (principal == Agent::"ä\u202e\\u{0}\\"\\\\", action, resource);'))
+    assert loaded.ir.policies[0].principal.equals is not None
+    assert loaded.ir.policies[0].principal.equals.id == 'ä\u202e\0"\\'
