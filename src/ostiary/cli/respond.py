@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Literal
 
 from cyclopts import App
+from rich.markup import escape
 
 from ostiary.cli.registry import Hidden
-from ostiary.cli.session import facts, out, table
+from ostiary.cli.session import FAILED, out
 
 revoke = App(name="revoke", help="End an agent's access, a task, a token, a key, or all that an owner answers for.")
+WAIT_MS = 5000
 Kind = Literal["agent", "task", "token", "key", "owner"]
 
 
@@ -19,7 +22,7 @@ def add_to(app: App) -> None:
 
 @revoke.default
 def revoke_(kind: Kind, id: str, *, session: Hidden) -> None:
-    """Revoke, then wait until every connected guard has said that it denies.
+    """Revoke, then wait until every connected guard has said that it denies; exits with 5 if one has not.
 
     Parameters
     ----------
@@ -27,10 +30,23 @@ def revoke_(kind: Kind, id: str, *, session: Hidden) -> None:
     id: Name or id of it; for a token its `jti`, for a key its thumbprint.
     """
     done = session.api("POST", "/revoke", {"kind": kind, "id": id})
+    query = {"seq": done["seq"], "since": done["committed_at"], "wait_ms": WAIT_MS}
+    done["guards"] = session.api("GET", "/feeds", query=query)["guards"]
+    session.show(done, lambda value: _print(kind, id, value))
+    if not all(guard["applied"] for guard in done["guards"]):
+        sys.exit(FAILED)
 
-    def render(value: dict[str, Any]) -> None:
-        facts({"revoked": f"{kind} {id}", **{f"{name} ended": count for name, count in value["revoked"].items()}})
-        table(value["guards"], {"guard": "GUARD", "applied": "DENIES", "ms": "AFTER ms"}, empty="no guard is connected")
-        out.print(f"committed in {value['commit_ms']} ms")
 
-    session.show(done, render)
+def _print(kind: Kind, id: str, done: dict[str, Any]) -> None:
+    out.print(f"[bold]{kind} {escape(id)} is revoked[/]")
+    for name, count in done["revoked"].items():
+        out.print(f"  {count} {name} ended")
+    if not done["guards"]:
+        out.print("  no guard is connected", style="dim")
+    for guard in done["guards"]:
+        if guard["applied"]:
+            out.print(f"  the guard of `{escape(guard['guard'])}` denies, {guard['ms']:.1f} ms after the commit")
+        else:
+            out.print(
+                f"  [red]the guard of `{escape(guard['guard'])}` has not answered[/]; it denies once its feed is old"
+            )

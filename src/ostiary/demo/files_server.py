@@ -20,7 +20,7 @@ from ostiary.mcp import protect
 
 def build(sandbox: Path) -> MCPServer[Any]:
     """The server itself, knowing nothing of who may do what."""
-    server: MCPServer[Any] = MCPServer("files")
+    server: MCPServer[Any] = MCPServer("files", log_level="WARNING")
 
     def inside(path: str) -> Path:
         place = (sandbox / path).resolve()

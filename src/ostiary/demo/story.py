@@ -23,6 +23,7 @@ from rich.markup import escape
 
 from ostiary import ambient
 from ostiary.agent import AsyncAgent
+from ostiary.core.errors import Refused
 from ostiary.demo.files_server import build
 
 out = Console(highlight=False, soft_wrap=True)
@@ -76,8 +77,7 @@ async def _work_on_a_task(stage: Stage) -> None:
 
 async def _revoke_in_the_middle(stage: Stage, writer: Client) -> None:
     _chapter("6", "Revoke the writer in the middle of its work")
-    calls = 0
-    last_allowed = 0.0
+    calls, last_allowed = 0, 0
 
     async def work() -> str:
         nonlocal calls, last_allowed
@@ -86,20 +86,29 @@ async def _revoke_in_the_middle(stage: Stage, writer: Client) -> None:
                 await call(writer, "write_file", path=f"reports/draft-{calls % 10}.txt", text="work, work")
             except MCPError as error:
                 return str(error)
-            calls, last_allowed = calls + 1, ambient.now() / 1e6
+            calls, last_allowed = calls + 1, ambient.now()
 
     working = asyncio.create_task(work())
     await asyncio.sleep(1)
     before = calls
-    started = ambient.now() / 1e6
     done = await asyncio.to_thread(stage.ostiary, "revoke", "agent", "writer")
     reason = await working
     out.print(f"   {before} calls were allowed before")
     out.print(f"   ended with it: {escape(json.dumps(done['revoked']))}")
     for guard in done["guards"]:
         out.print(f"   guard of `{guard['guard']}` denied [bold]{guard['ms']:.1f} ms[/] after the commit")
-    out.print(f"   the last allowed call came back {(last_allowed - started) * 1000:+.1f} ms from the command")
-    out.print(f"   [red]denied[/] {escape(reason)}")
+    after = (last_allowed - done["committed_at"]) / 1000
+    out.print(f"   the last allowed call was answered {after:+.1f} ms from the commit, of {calls} in all")
+    out.print(f"   writer [red]denied[/] {escape(reason)}, and no new token:", await _why_no_token(stage, "writer"))
+
+
+async def _why_no_token(stage: Stage, name: str) -> str:
+    async with AsyncAgent.from_credential(stage.folder / f"{name}.json", url=stage.url) as agent:
+        try:
+            await agent.token(resource=stage.files_uri)
+        except Refused as refusal:
+            return f"{refusal.code}, {refusal.message}"
+    raise SystemExit("a revoked agent got a token")
 
 
 def _verify(stage: Stage) -> None:
