@@ -105,7 +105,7 @@ FAULTS = (
         "frozenset(ups).union(*(closed[up] for up in ups))",
         "frozenset(ups)",
     ),
-    Fault("is forgets its in", "generate", "return is_type if within is None else", "return is_type if True else"),
+    Fault("is forgets its in", "generate", "and is_in(t{depth}, {self.value(node.within, depth)}, E))", ")"),
     Fault(
         "is looks at the last part of the type",
         "operators",

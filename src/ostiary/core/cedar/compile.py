@@ -28,6 +28,9 @@ class Verdict(msgspec.Struct, frozen=True):
 _Place: TypeAlias = "tuple[str, str, Uid | str] | None"  # principal or resource, part of its scope, what stands there
 
 
+_NOTHING_SAID = Verdict(allowed=False, reasons=(), errors=(), forbid_errors=False)
+
+
 class _Policy(NamedTuple):
     id: str
     forbids: bool
@@ -42,53 +45,61 @@ class _Side:
     def __init__(self) -> None:
         self.exact: dict[Uid | str, list[_Policy]] = {}
         self.within: dict[Uid | str, list[_Policy]] = {}
-        self.groups: frozenset[Uid | str] = frozenset()
-
-    def find(self, entity: Entity, found: list[_Policy]) -> None:
-        if self.exact:
-            found += self.exact.get(entity.uid, ())
-            found += self.exact.get(entity.uid.type, ())
-        for group in self.groups & entity.lineage:
-            found += self.within[group]
+        self.groups: frozenset[Uid | str] = frozenset()  # the keys of `within`, once all are there
 
 
 class _Bucket:
     """The policies for one action, each filed once, under the most telling part of its scope."""
 
-    __slots__ = ("always", "principal", "resource")
+    __slots__ = ("_always", "_principal", "_resource", "_used")
 
     def __init__(self) -> None:
-        self.always: list[_Policy] = []
-        self.principal, self.resource = _Side(), _Side()
+        self._always: list[_Policy] = []
+        self._principal, self._resource = _Side(), _Side()
+        self._used: tuple[tuple[bool, _Side], ...] = ()  # the sides with policies; true for the resource
 
     def file(self, policy: _Policy, place: _Place) -> None:
         if place is None:
-            self.always.append(policy)
+            self._always.append(policy)
             return
         name, part, key = place
-        side = self.principal if name == "principal" else self.resource
+        side = self._principal if name == "principal" else self._resource
         table = side.within if part == "within" else side.exact
         table.setdefault(key, []).append(policy)
-        side.groups = frozenset(side.within)
+
+    def close(self) -> None:
+        """All policies are filed."""
+        for side in (self._principal, self._resource):
+            side.groups = frozenset(side.within)
+        sides = ((False, self._principal), (True, self._resource))
+        self._used = tuple((is_resource, side) for is_resource, side in sides if side.exact or side.within)
 
     def find(self, principal: Entity, resource: Entity, found: list[_Policy]) -> None:
-        found += self.always
-        self.principal.find(principal, found)
-        self.resource.find(resource, found)
+        found += self._always
+        for is_resource, side in self._used:
+            entity = resource if is_resource else principal
+            if side.exact:
+                found += side.exact.get(entity.uid, ())
+                found += side.exact.get(entity.uid.type, ())
+            for group in side.groups & entity.lineage:
+                found += side.within[group]
 
 
 class Compiled:
-    """Decides. Immutable once made, so that many threads may ask it at once."""
+    """Decides. Never changes once it is made, so that many threads may ask it at once."""
 
     __slots__ = ("_any_action", "_at_action", "_below_action", "size")
 
     def __init__(self, policies: ir.PolicySetIR) -> None:
         self.size = len(policies.policies)
-        self._any_action = _Bucket()  # policies that name no action
+        self._any_action: _Bucket | None = None  # policies that name no action
         self._at_action: dict[Uid, _Bucket] = {}  # those that hold for this action itself
         self._below_action: dict[Uid, _Bucket] = {}  # those that hold for what is in this action group
         for policy in policies.policies:
             self._add(policy)
+        for bucket in (self._any_action, *self._at_action.values(), *self._below_action.values()):
+            if bucket is not None:
+                bucket.close()
 
     def _add(self, source: ir.PolicyIR) -> None:
         place, scope = _place(source)
@@ -100,6 +111,7 @@ class Compiled:
                 self._at_action.setdefault(group, _Bucket()).file(policy, place)
                 self._below_action.setdefault(group, _Bucket()).file(policy, place)
         else:
+            self._any_action = self._any_action or _Bucket()
             self._any_action.file(policy, place)
 
     def decide(self, principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities) -> Verdict:
@@ -107,11 +119,14 @@ class Compiled:
         p = entities.get(principal) or absent(principal)
         a = entities.get(action) or absent(action)
         r = entities.get(resource) or absent(resource)
+        candidates = self._candidates(p, a, r)
+        if not candidates:
+            return _NOTHING_SAID
         permits: list[str] = []
         forbids: list[str] = []
         errors: list[tuple[str, str]] = []
         forbid_errors = False
-        for policy_id, is_forbid, holds in self._candidates(p, a, r):
+        for policy_id, is_forbid, holds in candidates:
             try:
                 if holds(p, a, r, context, entities):
                     (forbids if is_forbid else permits).append(policy_id)
@@ -119,14 +134,14 @@ class Compiled:
                 errors.append((policy_id, _message(error)))
                 forbid_errors |= is_forbid
         reasons = forbids or permits
-        reasons.sort()
-        errors.sort()
-        return Verdict(bool(permits) and not forbids, tuple(reasons), tuple(errors), forbid_errors)
+        allowed = bool(permits) and not forbids
+        return Verdict(allowed, tuple(sorted(reasons)), tuple(sorted(errors)), forbid_errors)
 
     def _candidates(self, principal: Entity, action: Entity, resource: Entity) -> list[_Policy]:
         """Every policy whose scope may hold, each once."""
         found: list[_Policy] = []
-        self._any_action.find(principal, resource, found)
+        if self._any_action is not None:
+            self._any_action.find(principal, resource, found)
         bucket = self._at_action.get(action.uid)
         if bucket is not None:
             bucket.find(principal, resource, found)
@@ -162,4 +177,4 @@ def _without(scope: ir.Scope, part: str) -> ir.Scope:
 
 
 def _message(error: Exception) -> str:
-    return f"there is no attribute or tag {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
+    return f"there is no attribute {error.args[0]!r}" if isinstance(error, KeyError) else str(error)

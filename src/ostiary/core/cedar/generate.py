@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 
 from ostiary.core.cedar import extensions, ir, operators
 from ostiary.core.cedar.extensions import Datetime, Decimal, Duration, EvaluationError, Ip
-from ostiary.core.cedar.values import Entities, Entity, Record, Uid
+from ostiary.core.cedar.values import Entities, Entity, Record, Uid, key, make_set
 
 Function: TypeAlias = Callable[[Entity, Entity, Entity, Record, Entities], bool]
 Kind: TypeAlias = Literal["bool", "long", "string", "entity", "set", "record", "decimal", "ip", "datetime", "duration"]
@@ -41,7 +41,6 @@ _OPERATORS: dict[str, tuple[Callable[..., object], Kind | None]] = {
     "add": (operators.add, "long"),
     "sub": (operators.sub, "long"),
     "mul": (operators.mul, "long"),
-    "contains": (operators.contains, "bool"),
     "contains_all": (operators.contains_all, "bool"),
     "contains_any": (operators.contains_any, "bool"),
     "offset": (extensions.offset, "datetime"),
@@ -62,7 +61,9 @@ _LOOKUPS: dict[str, Callable[..., object]] = {
 _NAMESPACE: dict[str, object] = {
     "__builtins__": {},
     "boolean": operators.boolean,
-    "make_set": operators.make_set,
+    "key": key,
+    "contains": operators.contains,
+    "make_set": make_set,
     "attribute": operators.attribute,
     "has": operators.has,
     "is_type": operators.is_type,
@@ -168,11 +169,8 @@ class _Writer:
                 return f"has({self.value(node.base, depth)}, {self.constant(node.attr)}, E)", "bool"
             case ir.Like():
                 return f"like({self.value(node.base, depth)}, {self.constant(node.pieces)})", "bool"
-            case ir.Is(base, kind, within):
-                is_type = f"is_type({self.value(base, depth)}, {self.constant(kind)})"
-                if within is None:
-                    return is_type, "bool"
-                return f"({is_type} and is_in({self.value(base, depth)}, {self.value(within, depth)}, E))", "bool"
+            case ir.Is():
+                return self._is(node, depth), "bool"
             case ir.If():
                 return self._if(node, depth)
             case ir.Set():
@@ -190,10 +188,12 @@ class _Writer:
                 return f"(not {self._equal(node, depth)})", "bool"
             case "eq":
                 return self._equal(node, depth), "bool"
+            case "in":
+                return self._in(node.left, node.right, depth), "bool"
+            case "contains":
+                return f"contains({self.value(node.left, depth)}, {self._key(node.right, depth)})", "bool"
         left, right = self.value(node.left, depth), self.value(node.right, depth)
         match node.op:
-            case "in":
-                return f"is_in({left}, {right}, E)", "bool"
             case "get_tag":
                 return f"get_tag({left}, {right}, E)", None
             case "has_tag":
@@ -206,6 +206,30 @@ class _Writer:
         if {left_kind, right_kind}.isdisjoint({"string", "entity", "set", "decimal", "ip", "datetime", "duration"}):
             return f"eq({left}, {right})"
         return f"({left} == {right})"
+
+    def _is(self, node: ir.Is, depth: int) -> str:
+        if isinstance(node.base, ir.Var) and node.base.name != "context":
+            test = f"({_ENTITIES[node.base.name]}.uid.type == {self.constant(node.type)})"
+            return test if node.within is None else f"({test} and {self._in(node.base, node.within, depth)})"
+        base, kind = self.value(node.base, depth), self.constant(node.type)
+        if node.within is None:
+            return f"is_type({base}, {kind})"
+        # The base is written once and kept: written twice, it would double at each level of a nested one.
+        return f"(is_type(t{depth} := {base}, {kind}) and is_in(t{depth}, {self.value(node.within, depth)}, E))"
+
+    def _in(self, descendant: ir.Expr, ancestor: ir.Expr, depth: int) -> str:
+        """Most often principal or resource is asked about, and what about is known: then nothing is left to check."""
+        wanted = _fold(ancestor)[1]
+        if isinstance(descendant, ir.Var) and descendant.name != "context" and isinstance(wanted, Uid):
+            return f"({self.constant(wanted)} in {_ENTITIES[descendant.name]}.lineage)"
+        return f"is_in({self.value(descendant, depth)}, {self.value(ancestor, depth)}, E)"
+
+    def _key(self, element: ir.Expr, depth: int) -> str:
+        known, value = _fold(element)
+        if known:
+            return self.constant(key(value))
+        code, kind = self.expression(element, depth)
+        return f"key({code})" if kind in (None, "bool", "record") else code
 
     def _if(self, node: ir.If, depth: int) -> Code:
         then, then_kind = self.expression(node.then, depth)
@@ -237,7 +261,7 @@ def _fold(node: ir.Expr) -> tuple[bool, object]:
         case ir.Set():
             folded = [_fold(element) for element in node.elements]
             if all(known for known, _ in folded):
-                return True, operators.make_set(tuple(value for _, value in folded))
+                return True, make_set(value for _, value in folded)
         case ir.Record():
             fields = {name: _fold(field) for name, field in node.fields}
             if all(known for known, _ in fields.values()):

@@ -162,8 +162,9 @@ def check(policies: PolicySetIR) -> None:
         raise Invalid("two policies have one id")
     for policy in policies.policies:
         for scope in (policy.principal, policy.action, policy.resource):
-            named = (scope.equals, *(scope.within or ()))
-            if not all(is_type_name(name.type) for name in named if name) or not is_type_name(scope.type or "T"):
+            types = [name.type for name in (scope.equals, *(scope.within or ())) if name is not None]
+            types += [scope.type] if scope.type is not None else []
+            if not all(map(is_type_name, types)):
                 raise Invalid(f"policy {policy.id}: not a Cedar type name")
         for condition in policy.conditions:
             _check_expression(condition, policy.id)

@@ -92,16 +92,14 @@ def _long(value: int) -> int:
 # --- sets -----------------------------------------------------------------------------------------------------------
 
 
-def make_set(elements: tuple[object, ...]) -> frozenset[object]:
-    return frozenset([key(element) for element in elements])
-
-
 def is_empty(value: object) -> bool:
     return not _as_set("isEmpty", value)
 
 
-def contains(container: object, element: object) -> bool:
-    return key(element) in _as_set("contains", container)
+def contains(container: object, element_key: object) -> bool:
+    if type(container) is frozenset:
+        return element_key in container
+    _wrong("contains", container)
 
 
 def contains_all(left: object, right: object) -> bool:
@@ -145,8 +143,8 @@ def get_tag(base: object, name: object, entities: Entities) -> object:
     if type(base) is not Uid or type(name) is not str:
         _wrong("getTag", base, name)
     entity = entities.get(base)
-    if entity is None:
-        raise EvaluationError("the entity does not exist")
+    if entity is None or name not in entity.tags:  # the name may come from the request, so no message may have it
+        raise EvaluationError("there is no such tag")
     return entity.tags[name]
 
 

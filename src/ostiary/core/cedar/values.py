@@ -35,7 +35,7 @@ class Uid(msgspec.Struct, frozen=True, array_like=True, cache_hash=True, forbid_
         return f"{self.type}::{msgspec.json.encode(self.id).decode()}"
 
 
-Value: TypeAlias = Union[bool, int, str, Uid, "frozenset[object]", "Record", Decimal, Ip, Datetime, Duration]
+Value: TypeAlias = Union[bool, int, str, Uid, frozenset[object], "Record", Decimal, Ip, Datetime, Duration]
 Record: TypeAlias = dict[str, Value]
 
 _TRUE, _FALSE = object(), object()
@@ -54,6 +54,11 @@ def key(value: object) -> object:
     if type(value) is dict:
         return (frozenset((name, key(item)) for name, item in value.items()),)
     return value
+
+
+def make_set(elements: Iterable[object]) -> frozenset[object]:
+    """The set of these values."""
+    return frozenset([key(element) for element in elements])
 
 
 class _Absent(dict[str, Value]):
@@ -86,8 +91,9 @@ def entity(
     return Entity(uid, attrs, frozenset((uid, *ancestors)), tags)
 
 
+@functools.lru_cache(maxsize=1024)
 def absent(uid: Uid) -> Entity:
-    """What an entity looks like that the store does not have: itself is its only ancestor, `has` is false."""
+    """What an entity looks like that the store does not have: it is in itself alone, and `has` is false."""
     return Entity(uid, _ABSENT, frozenset((uid,)), _ABSENT)
 
 
@@ -97,18 +103,17 @@ class Entities(Protocol):
     def get(self, uid: Uid, /) -> Entity | None: ...
 
 
-class Overlay(dict[Uid, Entity]):
-    """A few entities of one request in front of many that stay: `Overlay(base, principal, resource)`."""
+class Overlay:
+    """The entities of one request in front of many that stay. (Without others, a dict of the few does.)"""
 
-    __slots__ = ("_base",)
+    __slots__ = ("_base", "_near")
 
     def __init__(self, base: Entities, *entities: Entity) -> None:
-        super().__init__((one.uid, one) for one in entities)
+        self._near = {one.uid: one for one in entities}
         self._base = base
 
-    def get(self, uid: Uid, default: None = None, /) -> Entity | None:  # type: ignore[override]
-        found = super().get(uid)
-        return self._base.get(uid) if found is None else found
+    def get(self, uid: Uid, /) -> Entity | None:
+        return self._near.get(uid) or self._base.get(uid)
 
 
 # --- from JSON ------------------------------------------------------------------------------------------------------
@@ -157,7 +162,7 @@ def parse_value(unverified: object, *, depth: int = MAX_DEPTH) -> Value:
     if depth == 0:
         raise Invalid("a value is nested too deeply")
     if kind is list:
-        return frozenset([key(parse_value(item, depth=depth - 1)) for item in unverified])  # type: ignore[attr-defined]
+        return make_set([parse_value(item, depth=depth - 1) for item in unverified])  # type: ignore[attr-defined]
     if kind is dict:
         return _record_or_escape(unverified, depth - 1)  # type: ignore[arg-type]
     raise Malformed(f"Cedar has no value for {'null' if unverified is None else kind.__name__}")
