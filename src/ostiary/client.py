@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -168,7 +169,11 @@ class Client:
         return Token(answer.access_token, msgspec.json.decode(response.content), renew_at)
 
     def send(self, request: httpx2.Request, target: Target) -> Flow[httpx2.Response]:
-        """Send `request` with a token and a fresh proof; once more where the nonce or the token was an old one."""
+        """Send `request` with a token and a fresh proof; once more where the nonce or the token was an old one.
+
+        Raises TokenRefused, Unavailable. A caller whose token the resource refuses, and that gets no other, hears it
+        from the resource.
+        """
         if target.resource is None:
             resource = self._resources.get(_place(request))
             if resource is None:
@@ -177,33 +182,33 @@ class Client:
                 if resource is None:
                     return response  # that was enough
             target = Target(resource, target.scope, target.task)
-        origin = _origin(request.url)
+        token = yield from self.token(target)
         for _ in range(MAX_ATTEMPTS):
-            token = yield from self.token(target)
-            self._prove(request, token, nonce=self._nonces.get(origin))
-            response = yield request
-            is_new_nonce = self._learn_nonce(origin, response)
+            response = yield self._prove(request, token)
+            is_new_nonce = self._learn_nonce(_origin(request.url), response)
             challenge = response.headers.get("www-authenticate", "")
-            if response.status_code == 401 and "use_dpop_nonce" in challenge and is_new_nonce:
-                continue
-            if response.status_code == 401 and "invalid_token" in challenge:
-                self._tokens.pop(target, None)
-                continue
-            break
+            if response.status_code == 401 and "invalid_token" in challenge and self._tokens.get(target) is token:
+                del self._tokens[target]
+                with suppress(TokenRefused):
+                    token = yield from self.token(target)
+            elif not (response.status_code == 401 and "use_dpop_nonce" in challenge and is_new_nonce):
+                break
         return response
 
-    def _prove(self, request: httpx2.Request, token: Token, *, nonce: str | None) -> None:
+    def _prove(self, request: httpx2.Request, token: Token) -> httpx2.Request:
+        """The request with the token and a proof of its key."""
         proof = dpop.make_proof(
             self.credential.key,
             method=request.method,
             uri=self.public(str(request.url).partition("#")[0].partition("?")[0]),
             now=self._now(),
             jti=self._jti(),
-            nonce=nonce,
+            nonce=self._nonces.get(_origin(request.url)),
             access_token=token.text,
         )
         request.headers["authorization"] = f"DPoP {token.text}"
         request.headers["dpop"] = proof
+        return request
 
     def _read_challenge(self, request: httpx2.Request, response: httpx2.Response) -> Flow[str | None]:
         """The resource that a URL belongs to, as the server's challenge says (RFC 9728 section 5); None without one.

@@ -68,7 +68,10 @@ class _Front:
                 return
             who = self._door.authenticate(scope)
         except Refused as refusal:
-            await self._door.refuse(refusal).send(send)
+            answer = self._door.refuse(refusal)
+            error = {"code": DENIED, "message": _words(refusal), "data": _data(refusal)}
+            answer.body = {"jsonrpc": "2.0", "id": None, "error": error}  # clients show what is in here
+            await answer.send(send)
             return
         seen = {**scope, VERIFIED: who, "user": AuthenticatedUser(_access_token(who))}
         await self._app(seen, receive, _Watched(send, who, self._guard))

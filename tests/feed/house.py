@@ -1,0 +1,122 @@
+"""A running server with an administrator at hand, and the things that a test needs in it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from ostiary.agent import Agent
+from ostiary.core import jose
+from ostiary.keys import save_key
+from tests.server import Server
+
+PATIENCE_S = 10.0
+TOOLS = [
+    {
+        "name": "read_file",
+        "effect": "read",
+        "arguments": {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},
+    },
+    {"name": "write_file", "effect": "write"},
+]
+
+
+class House:
+    def __init__(self, server: Server, folder: Path) -> None:
+        self.server, self.folder = server, folder
+        self.admin = Agent.from_credential(server.folder / "admin.json", url=server.url)
+        self._made = 0
+
+    def api(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
+        """Call the admin API; the decoded answer."""
+        response = self.admin.request(
+            method, f"{self.server.url}/api/v1{path}", resource=f"{self.admin.issuer}/api/v1", json=body, params=query
+        )
+        assert response.status_code < 400, response.text
+        return response.json()
+
+    def name(self, kind: str) -> str:
+        self._made += 1
+        return f"{kind}-{self._made}"
+
+    def owner(self) -> str:
+        name = self.name("owner")
+        self.api("POST", "/persons", {"name": name, "email": f"{name}@example.org"})
+        return name
+
+    def resource(self, uri: str, tools: list[dict[str, Any]] = TOOLS) -> tuple[str, Path]:
+        """A new resource: its name, and its guard's credential."""
+        key, name = jose.generate("ES256"), self.name("files")
+        made = self.api(
+            "POST",
+            "/resources",
+            {
+                "name": name,
+                "uri": uri,
+                "jwk": dict(key.public.jwk),
+                "catalogue": {"resource": name, "tools": tools},
+            },
+        )
+        path = self.folder / f"{name}.json"
+        save_key(path, key, client_id=made["resource_id"], issuer=self.server.url)
+        return name, path
+
+    def agent(self, *scopes: str) -> tuple[str, Path]:
+        """A new agent with these scopes: its name, and its credential."""
+        key, name = jose.generate("ES256"), self.name("agent")
+        made = self.api(
+            "POST",
+            "/agents",
+            {
+                "name": name,
+                "owner": self.owner(),
+                "purpose": "a test",
+                "scopes": list(scopes),
+                "jwk": dict(key.public.jwk),
+            },
+        )
+        path = self.folder / f"{name}.json"
+        save_key(path, key, client_id=made["agent_id"], issuer=self.server.url)
+        return name, path
+
+    def entries(self, **query: Any) -> list[dict[str, Any]]:
+        """Entries of the ledger, the newest first."""
+        found: list[dict[str, Any]] = self.api("GET", "/audit", **query)["entries"]
+        return found
+
+
+def eventually(done: Callable[[], Any], *, within_s: float = PATIENCE_S) -> Any:
+    """What `done` returns, as soon as that is true."""
+    until = time.monotonic() + within_s
+    while not (value := done()):
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.01)
+    return value
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def serving(app: Any, port: int) -> Iterator[str]:
+    """An ASGI application on a port of this machine, in a thread; its URL."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", lifespan="auto"))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread.start()
+    eventually(lambda: server.started)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE_S)
