@@ -191,15 +191,3 @@ async def test_only_an_active_agent_holds(world: World) -> None:
     assert refused.value.code == "agent_pending"
     with pytest.raises(NotFound):
         await hold(world, "ag_" + "0" * 32, "tok_1")
-
-
-async def test_what_ended_is_listed_until_it_would_have_expired(world: World, clock: Clock) -> None:
-    agent = await enrol(world)
-    await hold(world, agent, "tok_1", seconds=10)
-    await hold(world, agent, "tok_2", seconds=20)
-    await end(world, Root.AGENT, agent.agent_id)
-    at = clock.now
-    listed = holdings.ended(world.db.read(), since=at - 1, now=clock.now)
-    assert listed == [("tok_1", at + 10 * SECOND), ("tok_2", at + 20 * SECOND)]
-    assert holdings.ended(world.db.read(), since=at, now=clock.now) == []
-    assert holdings.ended(world.db.read(), since=at - 1, now=clock.advance(10)) == listed[1:]

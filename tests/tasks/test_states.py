@@ -65,12 +65,12 @@ def test_a_task_is_live_exactly_until_it_is_ended_or_its_date_comes(config: Conf
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(steps)
     def check(world: World, loop: asyncio.AbstractEventLoop, walk: list[tuple[str, State | int | None]]) -> None:
-        asyncio.run_coroutine_threadsafe(follow(world, clock, f"tok_{next(names)}", walk), loop).result(60)
+        asyncio.run_coroutine_threadsafe(check_walk(world, clock, f"tok_{next(names)}", walk), loop).result(60)
 
     asyncio.run(run())
 
 
-async def follow(world: World, clock: Clock, token: str, walk: list[tuple[str, State | int | None]]) -> None:
+async def check_walk(world: World, clock: Clock, token: str, walk: list[tuple[str, State | int | None]]) -> None:
     task = await do(world, lambda a: flows.start(a, agent="bot", purpose="p", ttl_s=5))
     await hold(world, task.agent, token, task=task.task_id, seconds=1000)
     expected = Expected(clock.now)

@@ -18,7 +18,7 @@ _LIVE_OF_AGENT = sql(_SELECT + "where agent = :agent and state = 'live' order by
 _LIVE_FOR_PERSON = sql(_SELECT + "where person = :person and state = 'live' order by task_id")
 _COUNT_LIVE = sql("select count(*) from task where agent = :agent and state = 'live' and expires_at > :now")
 _DUE = sql("select task_id from task where state = 'live' and expires_at <= :now order by expires_at limit :limit")
-_ENDED = sql("select task_id, ended_at from task where ended_at > :since order by task_id")
+_ENDED = sql("select task_id, ended_at from task where ended_at > :since order by ended_at, task_id")
 _INSERT = sql(
     """insert into task (task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at)
        values (:id, :agent, :person, :purpose, :scopes, :bounds, :state, :created_at, :expires_at)"""

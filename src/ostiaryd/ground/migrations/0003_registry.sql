@@ -76,10 +76,10 @@ create table holding (
     ended_at bigint,
     ended_why text
 ) {keyed};
-create index holding_agent on holding (agent) where ended_at is null;
-create index holding_task on holding (task) where ended_at is null;
-create index holding_parent on holding (parent) where ended_at is null;
-create index holding_jkt on holding (jkt) where ended_at is null;
-create index holding_client_jkt on holding (client_jkt) where ended_at is null;
+create index holding_agent on holding (agent, expires_at);
+create index holding_task on holding (task, expires_at);
+create index holding_parent on holding (parent) where parent is not null;
+create index holding_jkt on holding (jkt, expires_at);
+create index holding_client_jkt on holding (client_jkt, expires_at);
 create index holding_expiry on holding (expires_at);
 create index holding_ended on holding (ended_at) where ended_at is not null;

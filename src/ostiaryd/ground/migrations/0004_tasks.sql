@@ -12,5 +12,6 @@ create table task (
 ) {keyed};
 create index task_agent on task (agent, task_id);
 create index task_live on task (agent) where state = 'live';
+create index task_person on task (person) where state = 'live';
 create index task_expiry on task (expires_at) where state = 'live';
 create index task_ended on task (ended_at) where ended_at is not null;

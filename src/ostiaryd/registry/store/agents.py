@@ -27,7 +27,10 @@ _DUE = sql(
     """select agent_id from agent where expires_at <= :now and state in ('pending', 'active')
        order by expires_at limit :limit"""
 )
-_EXCEPTIONS = sql("select agent_id, state, epoch from agent where epoch > 0 and changed_at > :since order by agent_id")
+_EXCEPTIONS = sql(
+    """select agent_id, state, epoch from agent where epoch > 0 and changed_at > :since
+       order by changed_at, agent_id"""
+)
 
 
 def insert(tx: Tx, agent: Agent) -> None:

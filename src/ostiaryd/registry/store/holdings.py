@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.registry.model import Holding, HoldingId, Root
+from ostiaryd.registry.model import Holding, Root
 
 _COLUMNS = "id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at, ended_at, ended_why"
 _GET = sql(f"select {_COLUMNS} from holding where id = :id")
@@ -11,18 +11,21 @@ _INSERT = sql(
     """insert into holding (id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at)
        values (:id, :kind, :agent, :task, :parent, :jkt, :client_jkt, :audience, :expires_at)"""
 )
-_ENDED = sql("select id, expires_at from holding where ended_at > :since and expires_at > :now order by id")
 _PRUNE = sql("delete from holding where id in (select id from holding where expires_at < :before limit :limit)")
 
 
-def _end(seed: str) -> str:
-    """Everything live under the seed, down to the last descendant, whoever holds it: one statement."""
+def _end(*seeds: str) -> str:
+    """Everything live under the seeds, down to the last descendant, whoever holds it: one statement.
+
+    Nothing outlives its parent, so what has expired has no live children and need not be looked at.
+    """
+    live = "ended_at is null and expires_at > :now"
+    first = " union ".join(f"select id from holding where {seed} and {live}" for seed in seeds)
     return f"""with recursive doomed (id) as (
-            select id from holding where ended_at is null and ({seed})
-            union select child.id from holding child join doomed on child.parent = doomed.id
-            where child.ended_at is null)
-        update holding set ended_at = :now, ended_why = :why
-        where ended_at is null and expires_at > :now and id in (select id from doomed)
+            {first}
+            union select child.id from doomed join holding child on child.parent = doomed.id
+            where child.ended_at is null and child.expires_at > :now)
+        update holding set ended_at = :now, ended_why = :why where id in (select id from doomed)
         returning {_COLUMNS}"""
 
 
@@ -30,7 +33,7 @@ _END = {
     Root.HOLDING: sql(_end("id = :root")),
     Root.AGENT: sql(_end("agent = :root")),
     Root.TASK: sql(_end("task = :root")),
-    Root.KEY: sql(_end("jkt = :root or client_jkt = :root")),
+    Root.KEY: sql(_end("jkt = :root", "client_jkt = :root")),
     Root.OWNER: sql(_end("agent in (select agent_id from agent where owner = :root)")),
 }
 
@@ -50,11 +53,6 @@ def get(reader: Reader, id: str) -> Holding | None:
 def end(tx: Tx, root: Root, value: str, *, why: str) -> list[Holding]:
     """End what is live under the root; what was ended."""
     return [_holding(row) for row in tx.all(_END[root], root=value, why=why, now=tx.now)]
-
-
-def ended(reader: Reader, *, since: int, now: int) -> list[tuple[HoldingId, int]]:
-    """Ended after `since` and not expired by itself yet: (id, when it would have expired)."""
-    return [(id, until) for id, until in reader.all(_ENDED, since=since, now=now)]
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:

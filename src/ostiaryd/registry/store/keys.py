@@ -23,7 +23,7 @@ _SHORTEN = sql(
        where agent = :agent and jkt <> :kept and revoked_at is null and (not_after is null or not_after > :not_after)"""
 )
 _DUE = sql("select jkt from agent_key where revoked_at is null and not_after <= :now order by not_after limit :limit")
-_REVOKED = sql("select jkt, revoked_at from agent_key where revoked_at > :since order by jkt")
+_REVOKED = sql("select jkt, revoked_at from agent_key where revoked_at > :since order by revoked_at, jkt")
 
 
 def insert(tx: Tx, key: AgentKey) -> None:
