@@ -77,14 +77,12 @@ def plain(value: object, depth: int = MAX_DEPTH) -> Value:
     if kind is list or kind is tuple:
         return frozenset([key(plain(item, depth - 1)) for item in value if item is not None])  # type: ignore[attr-defined]
     if isinstance(value, dict):
-        return {_name(name): plain(item, depth - 1) for name, item in value.items() if item is not None}
+        return {
+            name: item if type(item) is str else plain(item, depth - 1)
+            for name, item in value.items()
+            if item is not None
+        }
     raise BadArguments(f"is {'null' if value is None else kind.__name__}, which Cedar has no type for")
-
-
-def _name(name: object) -> str:
-    if type(name) is not str:
-        raise BadArguments("has a name that is not a string")
-    return name
 
 
 def _long(value: int) -> int:
@@ -282,7 +280,7 @@ class _Compiler:
                     if item is not None:
                         made[name] = find(name, other)(item, depth - 1, fuel)
             except BadArguments as error:
-                raise error.inside(_name(name)) from None
+                raise error.inside(str(name)) from None
             return made
 
         return record

@@ -17,7 +17,7 @@ from ostiary.core.cedar.values import Entity, Uid
 from ostiary.core.claims import AccessClaims, render_scope
 from ostiary.core.errors import Forbidden, NotFound
 from ostiaryd.ground.database import Reader
-from ostiaryd.policy.model import REGISTERED, Question, Thing, Unanswerable, context_of, entity_of
+from ostiaryd.policy.model import REGISTERED, Question, Thing, Unanswerable, context_of, entity_of, moment
 from ostiaryd.registry.flows import active_agent, find_resource
 from ostiaryd.registry.model import Agent, Resource
 from ostiaryd.registry.store import resources
@@ -34,6 +34,7 @@ class Answers:
 
     def __init__(self, reader: Reader, policies: Policies, *, now: int) -> None:
         self._reader, self._policies, self._now = reader, policies, now
+        self._moment = moment(now)
         self._known: dict[int, tuple[Thing, Entity]] = {}
 
     def answer(self, question: Question) -> Decision:
@@ -49,7 +50,7 @@ class Answers:
 
     def _judge(self, question: Question, principal: Entity, resource: Entity) -> Decision:
         policies = self._policies
-        context = context_of(question, now=self._now)
+        context = context_of(question, now=self._moment)
         entities = {**policies.actions, principal.uid: principal, resource.uid: resource}
         action = Uid("Action", question.action.name)
         judged = policies.judge(principal.uid, action, resource.uid, context, entities)

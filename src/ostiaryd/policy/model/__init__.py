@@ -23,6 +23,7 @@ from ostiaryd.policy.model.questions import (
     Verb,
     context_of,
     entity_of,
+    moment,
 )
 from ostiaryd.policy.model.text import MAX_POLICIES, check_policies, check_schema
 
@@ -48,6 +49,7 @@ __all__ = [
     "encode_actions",
     "encode_files",
     "entity_of",
+    "moment",
     "of_kind",
     "parse_cases",
     "run_cases",

@@ -11,10 +11,9 @@ from msgspec import Meta
 
 from ostiary.core.access import CALL, Judgement, Policies
 from ostiary.core.access.facts import agent_entity, resource_entity
-from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Entity, Record, Uid, entity
 from ostiary.core.errors import Invalid, Malformed
-from ostiaryd.policy.model.questions import REGISTERED, Question, Thing, Verb, context_of, entity_of, record
+from ostiaryd.policy.model.questions import REGISTERED, Question, Thing, Verb, context_of, entity_of, moment, record
 
 MAX_CASES = 2000
 MAX_DEPTH = 32
@@ -49,8 +48,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         verb = Verb(self.action) if isinstance(self.action, str) else self.action
         question = Question(self.subject, verb, self.resource, self.context)
         principal, resource, action = _stand_in(self.subject), _stand_in(self.resource), Uid("Action", verb.name)
-        context = context_of(question, now=0)
-        context["now"] = Datetime(round(self.now.timestamp() * 1000))
+        context = context_of(question, now=moment(round(self.now.timestamp() * 1_000_000)))
         if principal.uid.type == "Agent" and action == CALL:
             context = _CALL | {"subject": principal.uid.id} | context
         elif action.id == "issue_token":

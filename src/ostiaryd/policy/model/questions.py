@@ -19,7 +19,7 @@ from ostiary.core.cedar.values import Entity, Record, Uid, entity, is_type_name
 from ostiary.core.errors import Invalid
 
 
-class Thing(msgspec.Struct, frozen=True):
+class Thing(msgspec.Struct, frozen=True, omit_defaults=True):
     """A subject or a resource."""
 
     type: str
@@ -27,12 +27,12 @@ class Thing(msgspec.Struct, frozen=True):
     properties: dict[str, Any] | None = None
 
 
-class Verb(msgspec.Struct, frozen=True):
+class Verb(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     properties: dict[str, Any] | None = None
 
 
-class Question(msgspec.Struct, frozen=True):
+class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     subject: Thing
     action: Verb
     resource: Thing
@@ -47,6 +47,7 @@ class Unanswerable(Invalid):
 
 REGISTERED = {"agent": "Agent", "Agent": "Agent", "tool": "Tool", "Tool": "Tool", "Resource": "Resource"}
 """Types whose entities are registered; `agent` and `tool` are how AuthZEN peers spell them."""
+_NO_TAGS: Record = {}
 BARE = frozenset({"Owner", "Segment", "Action"})
 
 
@@ -59,17 +60,23 @@ def entity_of(thing: Thing) -> Entity:
         return entity(uid)
     attrs = record(thing.properties, of="properties")
     attrs["id"] = thing.id
-    return entity(uid, attrs)
+    return Entity(uid, attrs, frozenset((uid,)), _NO_TAGS)
 
 
-def context_of(question: Question, *, now: int) -> Record:
-    """What the caller sends, and what nobody may send: `action` and `now` (microseconds). Raises Unanswerable."""
+def context_of(question: Question, *, now: Record) -> Record:
+    """What the caller sends, and what nobody may send: `action`, and all of `now`. Raises Unanswerable."""
+    if not question.context and not question.action.properties:
+        return now
     context = record(question.context, of="context")
     context.pop("action", None)
     if question.action.properties:
         context["action"] = record(question.action.properties, of="properties of the action")
-    context["now"] = Datetime(now // 1000)
-    return context
+    return context | now
+
+
+def moment(now: int) -> Record:
+    """What a context says of the time; `now` in microseconds."""
+    return {"now": Datetime(now // 1000)}
 
 
 def record(properties: dict[str, Any] | None, *, of: str) -> Record:
