@@ -7,8 +7,10 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 
 from ostiaryd.ground.config import load_config
+from ostiaryd.ground.database import Tx
 from ostiaryd.ground.world import open_world
 from ostiaryd.ledger import store
 from ostiaryd.ledger.model import Entry, Reason
@@ -33,6 +35,14 @@ def entry(number: int, now: int) -> Entry:
     )  # fmt: skip
 
 
+def append(batch: list[Entry]) -> Callable[[Tx], None]:
+    def job(tx: Tx) -> None:
+        for one in batch:
+            tx.defer(store.append, one)
+
+    return job
+
+
 async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         print(f"fsync                     {fsync_rate(folder):10.0f} /s")
@@ -42,7 +52,7 @@ async def main() -> None:
             for round_ in range(ROUNDS):
                 batch = [entry(round_ * BATCH + i, world.now()) for i in range(BATCH)]
                 c, w = time.process_time(), time.perf_counter()
-                await world.writer.submit(lambda tx, batch=batch: [tx.defer(store.append, e) for e in batch])
+                await world.writer.submit(append(batch))
                 wall.append(BATCH / (time.perf_counter() - w))
                 cpu.append(BATCH / (time.process_time() - c))
             print(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from ostiary.core.errors import Conflict
-from ostiaryd.ground.database import Database, Reader, sql
+from ostiaryd.ground.database import Database, Reader, Sql, sql
 from ostiaryd.ground.migrate import migrate, scripts
 
 EDIT = sql("update migration set checksum = 'x' where number = 1")
@@ -13,7 +15,7 @@ ADD = sql("insert into migration (number, name, checksum, applied_at) values (99
 COUNT = sql("select count(*) from migration")
 
 
-def execute(db: Database, statement) -> None:
+def execute(db: Database, statement: Sql) -> None:
     connection = db.connect()
     connection.begin(write=True)
     connection.execute(statement, {})
@@ -22,7 +24,7 @@ def execute(db: Database, statement) -> None:
 
 
 @pytest.fixture
-def db(database_url: str):
+def db(database_url: str) -> Iterator[Database]:
     db = Database(database_url)
     yield db
     db.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -11,18 +12,23 @@ from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Tx, sql
 from ostiaryd.ground.world import World
 from ostiaryd.ground.writer import Raised
+from tests.clock import Clock
 
 PUT = sql("insert into setting (name, value) values (:name, :value)")
 GET = sql("select value from setting where name = :name")
 COUNT = sql("select count(*) from setting where name like 'test%'")
 
 
-def put(name: str):
+def put(name: str) -> Callable[[Tx], str]:
     def job(tx: Tx) -> str:
         tx.run(PUT, name=name, value="1")
         return name
 
     return job
+
+
+def emit(body: bytes) -> Callable[[Tx], None]:
+    return lambda tx: outbox.emit(tx, "feed", body)
 
 
 async def test_what_is_acknowledged_is_there(world: World) -> None:
@@ -85,7 +91,7 @@ async def test_deferred_work_runs_once_per_commit_with_all_values(world: World) 
     def gather(tx: Tx, values: list[int]) -> None:
         seen.append(list(values))
 
-    def job(number: int):
+    def job(number: int) -> Callable[[Tx], None]:
         return lambda tx: tx.defer(gather, number)
 
     await asyncio.gather(*[world.writer.submit(job(number)) for number in range(50)])
@@ -97,7 +103,7 @@ async def test_outbox_numbers_follow_the_commits_and_wake_listeners(world: World
     heard: list[set[str]] = []
     world.writer.listeners.append(heard.append)
     for number in range(3):
-        await world.writer.submit(lambda tx, n=number: outbox.emit(tx, "feed", b"%d" % n))
+        await world.writer.submit(emit(b"%d" % number))
     reader = world.db.read()
     assert [(seq, body) for seq, _, body in outbox.after(reader, "feed", 0)] == [(1, b"0"), (2, b"1"), (3, b"2")]
     assert [seq for seq, _, _ in outbox.after(reader, "feed", 2)] == [3]
@@ -123,9 +129,9 @@ async def test_a_rolled_back_message_is_never_heard(world: World) -> None:
     assert outbox.head(world.db.read()) == 0
 
 
-async def test_pruning_keeps_the_newest_so_that_numbers_never_repeat(world: World, clock) -> None:
+async def test_pruning_keeps_the_newest_so_that_numbers_never_repeat(world: World, clock: Clock) -> None:
     for number in range(3):
-        await world.writer.submit(lambda tx, n=number: outbox.emit(tx, "feed", b"%d" % n))
+        await world.writer.submit(emit(b"%d" % number))
         clock.advance(seconds=1)
     assert await world.writer.submit(lambda tx: outbox.prune(tx, "feed", before=tx.now + 1)) == 2
     await world.writer.submit(lambda tx: outbox.emit(tx, "feed", b"3"))
@@ -134,7 +140,7 @@ async def test_pruning_keeps_the_newest_so_that_numbers_never_repeat(world: Worl
 
 async def test_what_is_queued_at_closing_is_still_done(world: World) -> None:
     waiting = [world.writer.submit(put(f"test {number}")) for number in range(20)]
-    await asyncio.to_thread(world.writer.close)
+    await world.writer.close()
     assert await asyncio.gather(*waiting) == [f"test {number}" for number in range(20)]
     with pytest.raises(RuntimeError, match="closed"):
         world.writer.submit(put("late"))

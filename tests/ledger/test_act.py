@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -112,7 +113,7 @@ def test_even_an_absurd_entry_can_be_written() -> None:
 
 
 async def test_search_finds_by_each_field_newest_first(world: World) -> None:
-    def flow(number: int):
+    def flow(number: int) -> Callable[[Act], None]:
         def fill(a: Act) -> None:
             a.entry.agent = f"ag_{number % 2}"
             a.entry.task, a.entry.person, a.entry.resource = f"tk_{number}", f"pe_{number}", f"rs_{number}"
