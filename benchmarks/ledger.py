@@ -55,9 +55,8 @@ async def main() -> None:
                 await world.writer.submit(append(batch))
                 wall.append(BATCH / (time.perf_counter() - w))
                 cpu.append(BATCH / (time.process_time() - c))
-            print(
-                f"appends, batches of {BATCH}   {statistics.median(wall):10.0f} /s wall   {statistics.median(cpu):10.0f} /cpu-s"
-            )
+            print(f"appends, batches of {BATCH}   {statistics.median(wall):10.0f} /s wall", end="   ")
+            print(f"{statistics.median(cpu):10.0f} /cpu-s")
 
 
 asyncio.run(main())
