@@ -6,6 +6,7 @@ Text has one spelling: base64url without padding and stray bits, JSON without re
 """
 
 from ostiary.core.jose.encoding import b64u, unb64u
+from ostiary.core.jose.errors import InvalidKey, InvalidToken
 from ostiary.core.jose.jws import (
     MAX_SECONDS,
     MAX_TOKEN_BYTES,
@@ -24,8 +25,6 @@ from ostiary.core.jose.jws import (
 )
 from ostiary.core.jose.keys import (
     ALGS,
-    InvalidKey,
-    InvalidToken,
     PrivateKey,
     PublicKey,
     generate,

@@ -17,7 +17,8 @@ import msgspec
 from ostiary.core import canonical
 from ostiary.core.errors import Malformed
 from ostiary.core.jose.encoding import b64u, unb64u
-from ostiary.core.jose.keys import InvalidToken, PrivateKey, PublicKey
+from ostiary.core.jose.errors import InvalidToken
+from ostiary.core.jose.keys import PrivateKey, PublicKey
 
 MAX_TOKEN_BYTES = 16 << 10
 MAX_HEADER_BYTES = 4 << 10

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ostiary.core.jose.keys import PRIVATE_MEMBERS, InvalidKey, InvalidToken, PublicKey, parse_public_jwk
+from ostiary.core.jose.errors import InvalidKey, InvalidToken
+from ostiary.core.jose.keys import PublicKey, parse_public_jwk
+from ostiary.core.jose.material import PRIVATE_MEMBERS
 
 MAX_KEYS = 128
 
