@@ -1,1 +1,26 @@
-"""Ostiary, the doorkeeper for AI agents: what agents, tools and people use."""
+"""Ostiary, the doorkeeper for AI agents: what agents, tools and people use.
+
+    Agent, AsyncAgent    an identity in three lines (`ostiary.agent`)
+    Guard                enforcement inside a tool server (`ostiary.guard`)
+    protect, GuardASGI   the same for MCP servers and ASGI applications (`ostiary.mcp`, `ostiary.asgi`)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ostiary.agent import Agent, AsyncAgent
+    from ostiary.guard import Guard
+
+__all__ = ["Agent", "AsyncAgent", "Guard"]
+_HOMES = {"Agent": "ostiary.agent", "AsyncAgent": "ostiary.agent", "Guard": "ostiary.guard"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for, and nothing else: `ostiary.core` alone must stay cheap to import."""
+    if name not in _HOMES:
+        raise AttributeError(f"module `ostiary` has no attribute `{name}`")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
