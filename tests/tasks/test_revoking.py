@@ -13,7 +13,7 @@ from ostiaryd.tasks import flows
 from ostiaryd.tasks.flows import Kind
 from ostiaryd.tasks.model import State as TaskState
 from ostiaryd.tasks.model import Task
-from tests.registry.stage import agent_of, caller, do, enrol, hold, is_live, person, user
+from tests.registry.stage import agent_of, caller, do, enrol, hold, is_live, newest, person, user
 
 LIVE = {"tok_task", "tok_standing", "tok_child", "tok_other"}
 
@@ -109,3 +109,18 @@ async def test_a_guards_token_is_revoked_by_administrators(world: World) -> None
     with pytest.raises(Forbidden):
         await revoke(world, Kind.TOKEN, "tok_guard", user(agent.owner))
     assert await revoke(world, Kind.TOKEN, "tok_guard", caller(agent, "ostiary:admin")) == {"token": 1}
+
+
+async def test_a_team_that_rests_on_who_leaves_goes_with_its_tasks(world: World) -> None:
+    await person(world, "alice")
+    await person(world, "dora")
+    await do(world, lambda a: registry.create_team(a, name="single", members=["alice"], deputy="dora"))
+    await enrol(world, owner="single")
+    task = await do(world, lambda a: flows.start(a, agent="bot", purpose="p"))
+    await hold(world, agent_of(world, "bot"), "tok_1", task=task.task_id)
+    assert await revoke(world, Kind.OWNER, "alice") == {"token": 1, "task": 1}
+    assert is_over(world, task)
+    assert agent_of(world, "bot").state is State.ACTIVE
+    entry = newest(world)
+    assert entry.detail is not None
+    assert entry.detail["ended"] == {"token": 1, "task": 1}

@@ -24,7 +24,7 @@ from ostiaryd.registry.flows.find import (
 )
 from ostiaryd.registry.flows.holdings import end_holdings, hold
 from ostiaryd.registry.flows.keys import add_key, revoke_key, rotate_key
-from ostiaryd.registry.flows.leaving import return_person, revoke_owner
+from ostiaryd.registry.flows.leaving import leaving, return_person, revoke_owner
 from ostiaryd.registry.flows.owners import add_member, create_person, create_team, remove_member, set_deputy
 from ostiaryd.registry.flows.resources import create_resource, set_catalogue, set_mode, set_resource_key
 
@@ -54,6 +54,7 @@ __all__ = [
     "find_team",
     "has_agents",
     "hold",
+    "leaving",
     "note",
     "note_caller",
     "remove_member",

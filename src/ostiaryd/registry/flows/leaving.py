@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note
 from ostiaryd.registry.flows.feed import tell
@@ -25,7 +26,11 @@ def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Count
     note(act, object=owner.id, owner=owner.id, name=owner.name, why=why)
     ended: Counter[str] = Counter()
     passed: Counter[str] = Counter()
-    for gone in (owner, *_leave(act, owner)):
+    everybody = leaving(act.tx, owner)
+    if isinstance(owner, Person):
+        owners.set_person_state(act.tx, owner.person_id, PersonState.LEFT)
+        owners.leave_teams(act.tx, owner.person_id)
+    for gone in everybody:
         owned = agents.owned(act.tx, gone.id)
         stopped = frozenset(agent.agent_id for agent in owned)
         ended += end_holdings(act, Root.OWNER, gone.id, why=why, stopped=stopped)
@@ -42,17 +47,11 @@ def return_person(act: Act, id_or_name: str) -> Person:
     return replace(person, state=PersonState.ACTIVE)
 
 
-def _leave(act: Act, owner: Owner) -> list[Owner]:
-    """Mark a person as left; the teams in which nobody is left."""
+def leaving(reader: Reader, owner: Owner) -> list[Owner]:
+    """Who goes when that owner goes: also the teams in which nobody else is active."""
     if not isinstance(owner, Person):
-        return []
-    owners.set_person_state(act.tx, owner.person_id, PersonState.LEFT)
-    empty: list[Owner] = []
-    for id in owners.teams_of(act.tx, owner.person_id):
-        owners.remove_member(act.tx, id, owner.person_id)
-        if not owners.has_active_member(act.tx, id) and (team := owners.team(act.tx, id)) is not None:
-            empty.append(team)
-    return empty
+        return [owner]
+    return [owner, *owners.teams_resting_on(reader, owner.person_id)]
 
 
 def _pass_on(act: Act, gone: Owner, agent: Agent) -> str:

@@ -25,7 +25,14 @@ _ADD_MEMBER = sql("insert into member (team, person) values (:team, :person) on 
 _REMOVE_MEMBER = sql("delete from member where team = :team and person = :person")
 _MEMBERS = sql("select person from member where team = :team order by person")
 _IS_MEMBER = sql("select 1 from member where team = :team and person = :person")
-_TEAMS_OF = sql("select team from member where person = :person order by team")
+_LEAVE_TEAMS = sql("delete from member where person = :person")
+_TEAMS_RESTING_ON = sql(
+    _TEAM
+    + """where team_id in (select team from member where person = :person)
+         and not exists (select 1 from member other join person on person.person_id = other.person
+             where other.team = team.team_id and other.person <> :person and person.state = 'active')
+         order by team_id"""
+)
 _HAS_ACTIVE_MEMBER = sql(
     """select 1 from member join person on person.person_id = member.person
        where member.team = :team and person.state = 'active' limit 1"""
@@ -88,8 +95,13 @@ def members(reader: Reader, team: TeamId) -> list[PersonId]:
     return [row[0] for row in reader.all(_MEMBERS, team=team)]
 
 
-def teams_of(reader: Reader, person: PersonId) -> list[TeamId]:
-    return [row[0] for row in reader.all(_TEAMS_OF, person=person)]
+def leave_teams(tx: Tx, person: PersonId) -> int:
+    return tx.run(_LEAVE_TEAMS, person=person)
+
+
+def teams_resting_on(reader: Reader, person: PersonId) -> list[Team]:
+    """The teams of which that person is a member and no other is active."""
+    return [_team(row) for row in reader.all(_TEAMS_RESTING_ON, person=person)]
 
 
 def is_member(reader: Reader, team: OwnerId, person: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from enum import StrEnum
 
 from ostiary.core.errors import Conflict, NotFound
@@ -28,34 +29,27 @@ def revoke(act: Act, kind: Kind, id: str, *, by: Caller | None = None) -> Counte
 
     Administrators may, and whoever answers for the agent that holds it; owners are revoked by administrators alone.
     """
-    match kind:
-        case Kind.AGENT:
-            return _agent(act, id, by=by)
-        case Kind.TASK:
-            return _task(act, id, by=by)
-        case Kind.TOKEN:
-            return _token(act, id, by=by)
-        case Kind.KEY:
-            return _key(act, id, by=by)
-        case Kind.OWNER:
-            return _owner(act, id, by=by)
+    ended = _BY_KIND[kind](act, id, by)
+    registry.note(act, object=act.entry.object or id, ended=dict(ended))
+    return ended
 
 
-def _agent(act: Act, id: str, *, by: Caller | None) -> Counter[str]:
+def _agent(act: Act, id: str, by: Caller | None) -> Counter[str]:
     agent = registry.find_agent(act.tx, id)
     ended = registry.revoke_agent(act, id, by=by)
     return ended + _cancel(act, store.live_of_agent(act.tx, agent.agent_id))
 
 
-def _task(act: Act, id: str, *, by: Caller | None) -> Counter[str]:
+def _task(act: Act, id: str, by: Caller | None) -> Counter[str]:
     task = find_task(act.tx, id)
+    registry.note(act, object=task.task_id, agent=task.agent)
     if task.expires_at is None:
         raise Conflict("a standing task ends with its agent", hint="revoke the agent instead", code="standing_task")
     registry.check_may(act, by, Verb.REVOKE, registry.find_agent(act.tx, task.agent))
     return _cancel(act, [task] if task.state is State.LIVE else [])
 
 
-def _token(act: Act, id: str, *, by: Caller | None) -> Counter[str]:
+def _token(act: Act, id: str, by: Caller | None) -> Counter[str]:
     held = holdings.get(act.tx, id)
     if held is None:
         raise NotFound("there is no such token", hint="tokens are named by their `jti`")
@@ -67,16 +61,16 @@ def _token(act: Act, id: str, *, by: Caller | None) -> Counter[str]:
     return registry.end_holdings(act, Root.HOLDING, held.id, why="revoked")
 
 
-def _key(act: Act, jkt: str, *, by: Caller | None) -> Counter[str]:
+def _key(act: Act, jkt: str, by: Caller | None) -> Counter[str]:
     if (key := keys.get(act.tx, jkt)) is not None:
         registry.check_may(act, by, Verb.REVOKE, registry.find_agent(act.tx, key.agent))
     return registry.revoke_key(act, jkt)
 
 
-def _owner(act: Act, id: str, *, by: Caller | None) -> Counter[str]:
+def _owner(act: Act, id: str, by: Caller | None) -> Counter[str]:
     registry.check_admin(by)
     owner = registry.find_owner(act.tx, id)
-    owned = agents.owned(act.tx, owner.id)
+    owned = [agent for gone in registry.leaving(act.tx, owner) for agent in agents.owned(act.tx, gone.id)]
     tasks = [task for agent in owned for task in store.live_of_agent(act.tx, agent.agent_id)]
     if isinstance(owner, Person):
         tasks += store.live_for_person(act.tx, owner.person_id)
@@ -91,3 +85,12 @@ def _cancel(act: Act, tasks: list[Task]) -> Counter[str]:
         ended += end_task(act, task, State.CANCELLED)
         ended["task"] += 1
     return ended
+
+
+_BY_KIND: dict[Kind, Callable[[Act, str, Caller | None], Counter[str]]] = {
+    Kind.AGENT: _agent,
+    Kind.TASK: _task,
+    Kind.TOKEN: _token,
+    Kind.KEY: _key,
+    Kind.OWNER: _owner,
+}
