@@ -35,6 +35,8 @@ PRAGMAS = (
     "pragma synchronous=full",  # the log is synced before a commit returns, so before anybody is answered
     "pragma foreign_keys=on",
     "pragma cache_size=-65536",
+    "pragma temp_store=memory",  # what a savepoint may have to restore: in a file it costs a write for each page
+    "pragma wal_autocheckpoint=8000",  # pages: most are written again and again before they move to the database
 )
 
 

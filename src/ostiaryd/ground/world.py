@@ -69,7 +69,7 @@ async def open_world(
             keys.load(db.read())
             yield World(config, now, random, db, keys, writer)
         finally:
-            writer.close()
+            await writer.close()
     finally:
         db.close()
 

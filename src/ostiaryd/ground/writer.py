@@ -2,14 +2,21 @@
 
 One fsync serves many acts (group commit), and nobody is answered before it. A job isolates itself with
 `tx.savepoint()`; a job that raises without one takes its batch down, and every waiter hears it.
+
+On SQLite the jobs run on the event loop and only the commit in a thread: a statement takes microseconds, but gives up
+the interpreter's lock, and in a thread of its own the writer would wait for a busy loop to hand it back each time. On
+PostgreSQL, where a statement waits for another process, the whole batch runs in the thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable
-from queue import Empty, SimpleQueue
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from ostiaryd.ground.database import Database, Tx
@@ -17,7 +24,8 @@ from ostiaryd.ground.keyring import Keyring
 
 T = TypeVar("T")
 Job = Callable[[Tx], Any]
-BATCH = 512
+LONGEST_BATCH_S = 0.05
+"""No job is begun in a batch after this: a batch holds the event loop while its jobs run."""
 
 
 class Raised:
@@ -29,15 +37,26 @@ class Raised:
         self.error = error
 
 
+@dataclass(slots=True)
+class _Batch:
+    """Who waits, and for what; `error` is what took the batch down."""
+
+    futures: list[asyncio.Future[Any]] = field(default_factory=list)
+    results: list[Any] = field(default_factory=list)
+    topics: set[str] = field(default_factory=set)
+    error: BaseException | None = None
+
+
 class Writer:
     def __init__(self, db: Database, *, now: Callable[[], int], random: Callable[[int], bytes], keys: Keyring) -> None:
         self._now, self._random, self._keys = now, random, keys
         self._connection = db.connect()
-        self._queue: SimpleQueue[tuple[Job, asyncio.Future[Any]] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
-        self._thread.start()
+        self._on_loop = db.is_sqlite
+        self._queue: deque[tuple[Job, asyncio.Future[Any]]] = deque()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._closed = False
-        self._topics: set[str] = set()
         self.listeners: list[Callable[[set[str]], None]] = []
         """Called on the event loop after a commit, with the outbox topics that it filled."""
 
@@ -45,71 +64,78 @@ class Writer:
         """Queue a job; the awaitable ends when its effects are durable. Call on the event loop."""
         if self._closed:
             raise RuntimeError("the writer is closed")
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._queue.put((job, future))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._queue.append((job, future))
+        if self._idle.is_set():
+            self._idle.clear()
+            loop.call_soon(self._start)
         return future
 
-    def run(self, jobs: list[Job]) -> list[Any]:
-        """One batch on the calling thread: the results in order, a `Raised` where a job handed one back."""
-        connection = self._connection
-        connection.begin(write=True)
+    async def close(self) -> None:
+        """Finish what is queued, then stop."""
+        self._closed = True
+        await self._idle.wait()
+        self._thread.shutdown()
+        self._connection.close()
+
+    def _start(self) -> None:
+        batch = _Batch()
+        if self._on_loop:
+            self._run(batch)
+            ending = self._commit
+        else:
+            ending = self._run_and_commit
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(self._thread, ending, batch).add_done_callback(partial(self._end, batch))
+
+    def _run_and_commit(self, batch: _Batch) -> None:
+        self._run(batch)
+        self._commit(batch)
+
+    def _run(self, batch: _Batch) -> None:
+        """Run what waits in one transaction, which is left open."""
+        until = time.monotonic() + LONGEST_BATCH_S
         try:
-            tx = Tx(connection, now=self._now(), random=self._random, keys=self._keys)
-            results = [job(tx) for job in jobs]
+            self._connection.begin(write=True)
+            tx = Tx(self._connection, now=self._now(), random=self._random, keys=self._keys)
+            while self._queue and time.monotonic() < until:
+                job, future = self._queue.popleft()
+                batch.futures.append(future)
+                batch.results.append(job(tx))
             for function, values in tx.deferred.items():
                 function(tx, values)
-            connection.commit()
-        except BaseException:
-            connection.rollback()
-            raise
-        self._topics = tx.topics
-        return results
-
-    def close(self) -> None:
-        """Finish what is queued, then stop."""
-        if not self._closed:
-            self._closed = True
-            self._queue.put(None)
-            self._thread.join()
-            self._connection.close()
-
-    def _work(self) -> None:
-        while (first := self._queue.get()) is not None:
-            batch = [first]
-            stop = False
-            while len(batch) < BATCH:
-                try:
-                    item = self._queue.get_nowait()
-                except Empty:
-                    break
-                if item is None:
-                    stop = True
-                    break
-                batch.append(item)
-            self._commit(batch)
-            if stop:
-                return
-
-    def _commit(self, batch: list[tuple[Job, asyncio.Future[Any]]]) -> None:
-        loop = batch[0][1].get_loop()
-        futures = [future for _, future in batch]
-        topics: set[str] = set()
-        try:
-            results = self.run([job for job, _ in batch])
-            topics = self._topics
+            batch.topics = tx.topics
         except BaseException as error:  # noqa: BLE001 because every waiter must hear it, whatever it was
-            results = [Raised(error)] * len(batch)
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(self._deliver, futures, results, topics)
+            batch.error = error
+            if not batch.futures:  # it did not even begin
+                batch.futures = [self._queue.popleft()[1] for _ in range(len(self._queue))]
 
-    def _deliver(self, futures: list[asyncio.Future[Any]], results: list[Any], topics: set[str]) -> None:
-        for future, result in zip(futures, results, strict=True):
+    def _commit(self, batch: _Batch) -> None:
+        """End the transaction: durably, unless the batch has failed."""
+        if batch.error is None:
+            try:
+                self._connection.commit()
+                return
+            except BaseException as error:  # noqa: BLE001 as above
+                batch.error = error
+        self._connection.rollback()
+
+    def _end(self, batch: _Batch, committing: asyncio.Future[None]) -> None:
+        """Tell who waits; then the next batch, once the loop has sent their answers."""
+        error = batch.error or committing.exception()
+        results = batch.results if error is None else [Raised(error)] * len(batch.futures)
+        for future, result in zip(batch.futures, results, strict=True):
             if future.done():  # the waiter was cancelled; the act stands all the same
                 continue
             if isinstance(result, Raised):
                 future.set_exception(result.error)
             else:
                 future.set_result(result)
-        if topics:
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self._start)
+        else:
+            self._idle.set()
+        if error is None and batch.topics:
             for listener in self.listeners:
-                listener(topics)
+                listener(batch.topics)

@@ -1,0 +1,110 @@
+"""The client: requests rendered beforehand over keep-alive connections, one in flight on each, from one thread.
+
+It looks at nothing but the status and the length of an answer while the clock runs, so one core of it loads one core of
+the server fully.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of the requests, in their order; `seconds` from the first byte sent to the last received."""
+
+    seconds: float
+    statuses: list[int]
+    bodies: list[bytes]
+    latencies: list[float]
+    """seconds each"""
+
+    def quantile(self, part: float) -> float:
+        """The latency that this part of the requests did not exceed."""
+        return sorted(self.latencies)[min(int(part * len(self.latencies)), len(self.latencies) - 1)]
+
+
+class _Connection:
+    __slots__ = ("number", "received", "sent_at", "socket", "wanted")
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.number, self.sent_at = -1, 0.0
+        self.received, self.wanted = b"", 0
+
+
+def drive(port: int, requests: Sequence[bytes], *, connections: int) -> Ran:
+    """Send every request once and wait for its answer, `connections` of them in flight."""
+    count = len(requests)
+    statuses, bodies, latencies = [0] * count, [b""] * count, [0.0] * count
+    poll = select.epoll()
+    opened = {c.socket.fileno(): c for c in (_Connection(port) for _ in range(min(connections, count)))}
+    for number in opened:
+        poll.register(number, select.EPOLLIN)
+    queue = iter(range(count))
+    done, clock = 0, time.perf_counter
+    started = clock()
+    for connection in opened.values():
+        _send(connection, next(queue), requests, clock())
+    while done < count:
+        ready = poll.poll(TIMEOUT_S)
+        if not ready:
+            raise TimeoutError(f"no answer for {TIMEOUT_S} s; {done} of {count} came")
+        for number, _ in ready:
+            connection = opened[number]
+            if not _receive(connection):
+                continue
+            index, now = connection.number, clock()
+            latencies[index] = now - connection.sent_at
+            statuses[index] = int(connection.received[9:12])
+            bodies[index] = connection.received[-connection.wanted :] if connection.wanted else b""
+            connection.received, connection.wanted = b"", -1
+            done += 1
+            if (following := next(queue, None)) is not None:
+                _send(connection, following, requests, now)
+    seconds = clock() - started
+    for connection in opened.values():
+        connection.socket.close()
+    poll.close()
+    return Ran(seconds, statuses, bodies, latencies)
+
+
+def _send(connection: _Connection, number: int, requests: Sequence[bytes], now: float) -> None:
+    connection.number, connection.sent_at, connection.wanted = number, now, -1
+    connection.socket.sendall(requests[number])
+
+
+def _receive(connection: _Connection) -> bool:
+    """Take what has come; whether the answer is whole."""
+    part = connection.socket.recv(1 << 18)
+    if not part:
+        raise ConnectionError("the server closed a connection")
+    received = connection.received = connection.received + part
+    end = received.find(b"\r\n\r\n")
+    if end < 0:
+        return False
+    if connection.wanted < 0:
+        head = received[:end].lower() + b"\r\n"
+        at = head.index(b"\r\ncontent-length:") + 17
+        connection.wanted = int(head[at : head.index(b"\r\n", at)])
+    return len(received) - end - 4 >= connection.wanted
+
+
+def render(
+    method: str, path: str, *, headers: dict[str, str] | None = None, body: bytes = b"", media_type: str = ""
+) -> bytes:
+    """The bytes of one HTTP/1.1 request."""
+    lines = [f"{method} {path} HTTP/1.1", "host: 127.0.0.1"]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    if media_type:
+        lines += [f"content-type: {media_type}"]
+    if body:
+        lines += [f"content-length: {len(body)}"]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
