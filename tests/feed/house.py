@@ -19,7 +19,7 @@ from ostiary.keys import save_key
 from tests.server import Server
 
 PATIENCE_S = 10.0
-TOOLS = [
+TOOLS: list[dict[str, Any]] = [
     {
         "name": "read_file",
         "effect": "read",

@@ -44,20 +44,20 @@ async def test_a_call_within_the_task_happens_and_others_are_denied_with_a_reaso
         Guard(guard_key, spool_dir=tmp_path / "spool") as guard,
         serving(protect(files_server(), guard), port),
     ):
-        async with AsyncAgent.from_credential(agent_key) as identity:
-            async with (
-                httpx2.AsyncClient(auth=identity.auth(uri)) as http,
-                Client(streamable_http_client(uri, http_client=http)) as client,
-            ):
-                result: Any = await client.call_tool("read_file", {"path": "/a"})
-                assert result.structured_content == {"result": ["text of /a", f"for {identity.client_id}"]}
-                with pytest.raises(MCPError, match="files-1:write") as denied:
-                    await client.call_tool("write_file", {"path": "/a"})
-                assert denied.value.code == DENIED
-                assert denied.value.data["reasons"][0]["code"] == "outside_task"
-                house.api("POST", "/revoke", {"kind": "agent", "id": agent})
-                with pytest.raises(MCPError, match="suspended"):
-                    await client.call_tool("read_file", {"path": "/a"})
+        async with (
+            AsyncAgent.from_credential(agent_key) as identity,
+            httpx2.AsyncClient(auth=identity.auth(uri)) as http,
+            Client(streamable_http_client(uri, http_client=http)) as client,
+        ):
+            result: Any = await client.call_tool("read_file", {"path": "/a"})
+            assert result.structured_content == {"result": ["text of /a", f"for {identity.client_id}"]}
+            with pytest.raises(MCPError, match="files-1:write") as denied:
+                await client.call_tool("write_file", {"path": "/a"})
+            assert denied.value.code == DENIED
+            assert denied.value.data["reasons"][0]["code"] == "outside_task"
+            house.api("POST", "/revoke", {"kind": "agent", "id": agent})
+            with pytest.raises(MCPError, match="suspended"):
+                await client.call_tool("read_file", {"path": "/a"})
         entries = eventually(lambda: calls(house, uri, 2))
     denial, call = entries
     assert call["outcome"] == "allow"

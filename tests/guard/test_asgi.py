@@ -1,0 +1,211 @@
+"""What an HTTP application behind a guard answers: challenges, denials, and only then itself."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httpx2
+import pytest
+
+from ostiary.asgi import VERIFIED, GuardASGI, Receive, Scope, Send
+from ostiary.core.errors import Malformed
+from ostiary.guard import Guard
+from tests.clock import Clock
+from tests.guard.feeder import ISSUER, URI, Feeder
+
+ORIGIN = "https://files.example.org"
+METADATA = f"{ORIGIN}/.well-known/oauth-protected-resource/mcp"
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Says who calls; fails where it is told to."""
+    if scope["path"] == "/files/bad":
+        raise ZeroDivisionError
+    body = scope[VERIFIED].principal.claims.client_id.encode()
+    await send({"type": "http.response.start", "status": 404 if scope["path"] == "/files/gone" else 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+def http(guard: Guard, feeder: Feeder) -> httpx2.AsyncClient:
+    rules = {"GET /files/{path*}": "read_file", "PUT /files/{path}": "write_file"}
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(GuardASGI(app, guard, tool=rules)), base_url=ORIGIN)
+
+
+def signed(guard: Guard, feeder: Feeder, method: str, path: str, **token: Any) -> dict[str, str]:
+    """The headers of a request that shows who it is."""
+    text = feeder.token(**token)
+    uri = f"{ORIGIN}{path.partition('?')[0]}"
+    proof = feeder.proof(text, nonce=guard._proofs.nonce(), method=method, uri=uri)
+    return {"authorization": f"DPoP {text}", "dpop": proof}
+
+
+def records(guard: Guard) -> list[dict[str, Any]]:
+    return guard._spool.batch(count=100, size=1 << 20).records
+
+
+def error(response: httpx2.Response) -> str | None:
+    """The error in the challenge."""
+    found = re.search(r'error="([^"]+)"', response.headers.get("www-authenticate", ""))
+    return None if found is None else found[1]
+
+
+async def test_a_call_that_is_allowed_reaches_the_application(
+    guard: Guard, feeder: Feeder, http: httpx2.AsyncClient
+) -> None:
+    response = await http.get("/files/a/b", headers=signed(guard, feeder, "GET", "/files/a/b"))
+    assert response.status_code == 200
+    assert response.text.startswith("ag_")
+    call, result = records(guard)
+    assert call["tool"] == "read_file"
+    assert (result["status"], result["bytes"]) == ("ok", len(response.content))
+
+
+async def test_path_and_query_are_the_arguments(guard: Guard, feeder: Feeder, http: httpx2.AsyncClient) -> None:
+    from ostiary.core import canonical
+
+    target = "/files/a%20b/c?depth=1"
+    await http.get(target, headers=signed(guard, feeder, "GET", target))
+    assert records(guard)[0]["digest"] == canonical.digest({"path": "a b/c", "depth": "1"})
+
+
+async def test_a_request_without_token_gets_a_challenge_and_no_error(http: httpx2.AsyncClient) -> None:
+    response = await http.get("/files/a")
+    assert response.status_code == 401
+    challenge = response.headers["www-authenticate"]
+    assert challenge.startswith("DPoP ")
+    assert f'resource_metadata="{METADATA}"' in challenge
+    assert 'algs="' in challenge
+    assert error(response) is None
+
+
+async def test_the_metadata_say_where_to_get_a_token_and_of_which_kind(http: httpx2.AsyncClient) -> None:
+    response = await http.get(METADATA)
+    assert response.status_code == 200
+    metadata = response.json()
+    assert metadata["resource"] == URI
+    assert metadata["authorization_servers"] == [ISSUER]
+    assert metadata["dpop_bound_access_tokens_required"] is True
+    assert metadata["scopes_supported"] == ["files:read", "files:write"]
+
+
+async def test_a_proof_without_nonce_gets_one(feeder: Feeder, http: httpx2.AsyncClient) -> None:
+    token = feeder.token()
+    proof = feeder.proof(token, nonce=None, method="GET", uri=f"{ORIGIN}/files/a")
+    response = await http.get("/files/a", headers={"authorization": f"DPoP {token}", "dpop": proof})
+    assert (response.status_code, error(response)) == (401, "use_dpop_nonce")
+    proof = feeder.proof(token, nonce=response.headers["dpop-nonce"], method="GET", uri=f"{ORIGIN}/files/a")
+    response = await http.get("/files/a", headers={"authorization": f"DPoP {token}", "dpop": proof})
+    assert response.status_code == 200
+
+
+async def test_a_nonce_that_ages_is_renewed_on_the_answer(
+    guard: Guard, feeder: Feeder, clock: Clock, http: httpx2.AsyncClient
+) -> None:
+    nonce = guard._proofs.nonce()
+    clock.advance(200)
+    feeder.say()
+    token = feeder.token()
+    proof = feeder.proof(token, nonce=nonce, method="GET", uri=f"{ORIGIN}/files/a")
+    response = await http.get("/files/a", headers={"authorization": f"DPoP {token}", "dpop": proof})
+    assert response.status_code == 200
+    assert response.headers["dpop-nonce"] != nonce
+    assert response.headers["cache-control"] == "no-store"
+
+
+async def test_a_used_proof_is_refused(guard: Guard, feeder: Feeder, http: httpx2.AsyncClient) -> None:
+    headers = signed(guard, feeder, "GET", "/files/a")
+    assert (await http.get("/files/a", headers=headers)).status_code == 200
+    response = await http.get("/files/a", headers=headers)
+    assert (response.status_code, error(response)) == (401, "invalid_dpop_proof")
+
+
+async def test_a_bearer_token_is_refused(feeder: Feeder, http: httpx2.AsyncClient) -> None:
+    response = await http.get("/files/a", headers={"authorization": f"Bearer {feeder.token()}"})
+    assert (response.status_code, error(response)) == (401, "invalid_token")
+
+
+async def test_a_token_that_has_ended_is_refused(guard: Guard, feeder: Feeder, http: httpx2.AsyncClient) -> None:
+    response = await http.get("/files/a", headers=signed(guard, feeder, "GET", "/files/a", exp=1))
+    assert (response.status_code, error(response)) == (401, "invalid_token")
+
+
+async def test_a_scope_that_is_missing_is_named(guard: Guard, feeder: Feeder, http: httpx2.AsyncClient) -> None:
+    response = await http.put("/files/a", headers=signed(guard, feeder, "PUT", "/files/a"))
+    assert (response.status_code, error(response)) == (403, "insufficient_scope")
+    assert 'scope="files:write"' in response.headers["www-authenticate"]
+    assert response.json()["error"] == "outside_task"
+    assert response.json()["hint"]
+
+
+async def test_what_no_rule_names_is_denied(guard: Guard, feeder: Feeder, http: httpx2.AsyncClient) -> None:
+    for method, path in (("DELETE", "/files/a"), ("GET", "/other"), ("PUT", "/files/a/b")):
+        response = await http.request(method, path, headers=signed(guard, feeder, method, path))
+        assert response.status_code == 403
+        assert response.json()["error"] == "unknown_tool"
+
+
+async def test_a_parameter_given_twice_is_malformed(guard: Guard, feeder: Feeder, http: httpx2.AsyncClient) -> None:
+    for target in ("/files/a?depth=1&depth=2", "/files/a?path=b"):
+        response = await http.get(target, headers=signed(guard, feeder, "GET", target))
+        assert (response.status_code, error(response)) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("name", ["authorization", "dpop"])
+async def test_a_header_sent_twice_is_malformed(
+    guard: Guard, feeder: Feeder, http: httpx2.AsyncClient, name: str
+) -> None:
+    headers = signed(guard, feeder, "GET", "/files/a")
+    twice = [*headers.items(), (name, headers[name])]
+    response = await http.get("/files/a", headers=twice)
+    assert (response.status_code, error(response)) == (400, "invalid_request")
+
+
+async def test_a_stale_feed_answers_unavailable(
+    guard: Guard, feeder: Feeder, clock: Clock, http: httpx2.AsyncClient
+) -> None:
+    clock.advance(6)
+    response = await http.get("/files/a", headers=signed(guard, feeder, "GET", "/files/a"))
+    assert response.status_code == 503
+    assert response.json()["error"] == "feed_stale"
+    assert response.headers["retry-after"] == "1"
+    assert (await http.get(METADATA)).status_code == 503
+
+
+async def test_what_the_application_answers_is_on_record(
+    guard: Guard, feeder: Feeder, http: httpx2.AsyncClient
+) -> None:
+    await http.get("/files/gone", headers=signed(guard, feeder, "GET", "/files/gone"))
+    with pytest.raises(ZeroDivisionError):
+        await http.get("/files/bad", headers=signed(guard, feeder, "GET", "/files/bad"))
+    assert [record["status"] for record in records(guard) if record["kind"] == "result"] == ["error", "error"]
+
+
+async def test_a_websocket_is_closed(guard: Guard) -> None:
+    said: list[Any] = []
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError("nobody listens")
+
+    await GuardASGI(app, guard, tool={})({"type": "websocket"}, receive, send)
+    assert said[0]["type"] == "websocket.close"
+
+
+async def test_the_public_origin_may_be_another_than_the_resources(guard: Guard, feeder: Feeder) -> None:
+    front = GuardASGI(app, guard, tool={"GET /files/{path*}": "read_file"}, origin="https://front.example.org")
+    http = httpx2.AsyncClient(transport=httpx2.ASGITransport(front), base_url="http://10.0.0.1")
+    token = feeder.token()
+    uri = "https://front.example.org/files/a"
+    proof = feeder.proof(token, nonce=guard._proofs.nonce(), method="GET", uri=uri)
+    response = await http.get("/files/a", headers={"authorization": f"DPoP {token}", "dpop": proof})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("rule", ["/files", "get /files", "GET files"])
+def test_a_rule_that_is_none_is_refused(guard: Guard, rule: str) -> None:
+    with pytest.raises(Malformed):
+        GuardASGI(app, guard, tool={rule: "read_file"})

@@ -1,0 +1,267 @@
+"""The guard's knowledge: what it learns, and everything that makes it rely on nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ostiary.core import jose
+from ostiary.core.cedar import ir
+from ostiary.core.feed import (
+    AgentFact,
+    KeyFact,
+    KeysFact,
+    Message,
+    PolicyFact,
+    ResourceFact,
+    TaskFact,
+    TokenFact,
+    render_message,
+)
+from ostiary.guard import FeedBroken, FeedStale
+from tests.clock import Clock
+from tests.guard.feeder import RESOURCE_ID, URI, Feeder
+
+
+@pytest.fixture
+def feeder(clock: Clock) -> Feeder:
+    """A guard that has heard a snapshot."""
+    feeder = Feeder(clock)
+    feeder.snapshot()
+    return feeder
+
+
+def is_closed(feeder: Feeder) -> bool:
+    """Whether nothing may be relied on."""
+    with pytest.raises(FeedStale):
+        feeder.feed.current()
+    return True
+
+
+def test_before_anything_was_heard_nothing_is_known(clock: Clock) -> None:
+    assert is_closed(Feeder(clock))
+
+
+def test_a_snapshot_is_what_decisions_rest_on(feeder: Feeder) -> None:
+    present = feeder.feed.current()
+    assert present.resource.uri == URI
+    assert present.facts.policies.hash == "hash-of-the-set"
+    assert set(present.facts.resource.tools) == {"read_file", "write_file"}
+    assert present.keys.keys[0].thumbprint == feeder.token_key.public.thumbprint
+
+
+def test_a_snapshot_replaces_what_was_known(feeder: Feeder) -> None:
+    feeder.say(TokenFact("tok_1", feeder.clock() + 1))
+    assert "tok_1" in feeder.feed.current().facts.ended_tokens
+    feeder.begin()
+    feeder.snapshot()
+    assert "tok_1" not in feeder.feed.current().facts.ended_tokens
+
+
+def test_each_kind_of_fact_is_in_force_when_accept_returns(feeder: Feeder) -> None:
+    until = feeder.clock() + 1
+    feeder.say(
+        AgentFact("ag_1", "suspended", 3, until),
+        TaskFact("tk_1", until),
+        TokenFact("tok_1", until),
+        KeyFact("k", until),
+    )
+    facts = feeder.feed.current().facts
+    assert facts.agents["ag_1"] == ("suspended", 3)
+    assert "tk_1" in facts.ended_tasks
+    assert "tok_1" in facts.ended_tokens
+    assert "k" in facts.revoked_keys
+    feeder.say(
+        PolicyFact("another", ir.render(ir.PolicySetIR(())).decode()),
+        ResourceFact(resource_id=RESOURCE_ID, name="files", uri=URI, mode="watch", segment="default"),
+    )
+    facts = feeder.feed.current().facts
+    assert facts.policies.hash == "another"
+    assert facts.resource.mode == "watch"
+    assert facts.agents["ag_1"].epoch == 3, "what was known of others stays"
+
+
+def test_an_older_epoch_does_not_undo_a_newer_one(feeder: Feeder) -> None:
+    feeder.say(AgentFact("ag_1", "suspended", 3, feeder.clock() + 1))
+    feeder.say(AgentFact("ag_1", "active", 2, feeder.clock() + 1))
+    assert feeder.feed.current().facts.agents["ag_1"] == ("suspended", 3)
+
+
+@pytest.mark.parametrize(("late_us", "is_current"), [(4_999_999, True), (5_000_000, True), (5_000_001, False)])
+def test_knowledge_counts_up_to_its_greatest_age(clock: Clock, late_us: int, is_current: bool) -> None:
+    feeder = Feeder(clock, max_age=5.0)
+    feeder.snapshot()
+    clock.advance(us=late_us)
+    assert (feeder.feed.age <= feeder.feed.max_age) is is_current
+    if is_current:
+        feeder.feed.current()
+    else:
+        assert is_closed(feeder)
+
+
+def test_a_message_without_facts_keeps_knowledge_young_and_silence_ages_it(feeder: Feeder) -> None:
+    for _ in range(3):
+        feeder.clock.advance(4)
+        feeder.say()
+    feeder.feed.current()
+    feeder.clock.advance(5.1)
+    assert is_closed(feeder)
+    feeder.say()
+    feeder.feed.current()
+
+
+@pytest.mark.parametrize(
+    ("off_us", "is_current"),
+    [
+        (-2_000_001, False),
+        (-2_000_000, True),
+        (-1_999_999, True),
+        (1_999_999, True),
+        (2_000_000, True),
+        (2_000_001, False),
+    ],
+)
+def test_the_clocks_may_differ_by_so_much_and_no_more(clock: Clock, off_us: int, is_current: bool) -> None:
+    feeder = Feeder(clock, max_skew=2.0)
+    feeder.snapshot(at=clock() + off_us)
+    if is_current:
+        feeder.feed.current()
+    else:
+        with pytest.raises(FeedStale, match="clock"):
+            feeder.feed.current()
+
+
+def test_a_fact_is_learned_even_when_the_clocks_differ(feeder: Feeder) -> None:
+    feeder.say(TokenFact("tok_1", feeder.clock() + 1), at=feeder.clock() - 9_000_000)
+    assert is_closed(feeder)
+    feeder.say()
+    assert "tok_1" in feeder.feed.current().facts.ended_tokens
+
+
+def test_a_message_that_came_late_is_as_old_as_it_is(clock: Clock) -> None:
+    feeder = Feeder(clock, max_age=5.0, max_skew=2.0)
+    feeder.snapshot(at=clock() - 1_500_000)
+    clock.advance(3.5)
+    feeder.feed.current()
+    clock.advance(us=1)
+    assert is_closed(feeder)
+
+
+WRONG: dict[str, Callable[[Feeder], bytes]] = {
+    "forged signature": lambda f: render_message(jose.generate("EdDSA", kid=f.feed_key.public.kid), f.message()),
+    "unknown key": lambda f: render_message(jose.generate("EdDSA"), f.message()),
+    "the key of tokens": lambda f: render_message(f.token_key, f.message()),
+    "a number left out": lambda f: f.line(f.message(n=f.n + 2)),
+    "a number again": lambda f: f.line(f.message(n=f.n)),
+    "history going back": lambda f: f.line(f.message(seq=f.seq - 1)),
+    "another guard's": lambda f: f.line(f.message(aud="rs_2")),
+    "another issuer's": lambda f: f.line(f.message(iss="https://elsewhere.example.org")),
+    "another stream's": lambda f: f.line(f.message(stream="another")),
+    "an unknown kind": lambda f: signed(f, facts=[{"kind": "surprise"}]),
+    "an unknown member": lambda f: signed(f, more=1),
+    "a fact without a part": lambda f: signed(f, facts=[{"kind": "token", "jti": "tok_1"}]),
+    "a time that is none": lambda f: signed(f, at=-1),
+    "another type": lambda f: jose.sign_jwt(f.feed_key, typ="at+jwt", claims=f.message()).encode(),
+    "no JSON": lambda f: b"{}",
+    "an empty line": lambda f: b"",
+    "not ASCII": lambda f: "ä".encode(),
+    "policies that do not parse": lambda f: f.line(f.message(PolicyFact("h", "{"))),
+    "a catalogue that does not parse": lambda f: f.line(
+        f.message(
+            ResourceFact(
+                resource_id=RESOURCE_ID, name="files", uri=URI, mode="enforce", segment="default", catalogue="{"
+            )
+        )
+    ),
+    "no keys at all": lambda f: f.line(f.message(KeysFact([], []))),
+}
+
+
+def signed(feeder: Feeder, **changed: Any) -> bytes:
+    import msgspec
+
+    claims = msgspec.to_builtins(feeder.message()) | changed
+    return jose.sign_jwt(feeder.feed_key, typ="ostiary-feed+jwt", claims=claims).encode()
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_after_a_wrong_line_nothing_is_known_until_a_snapshot(feeder: Feeder, what: str) -> None:
+    feeder.seq = 7
+    feeder.say()
+    with pytest.raises(FeedBroken):
+        feeder.feed.accept(WRONG[what](feeder))
+    assert is_closed(feeder)
+    assert feeder.feed.seq is None, "the next stream must not resume"
+    with pytest.raises(FeedBroken):
+        feeder.say()
+    feeder.begin()
+    feeder.snapshot()
+    feeder.feed.current()
+
+
+@pytest.mark.parametrize("missing", ["resource", "policies", "keys"])
+def test_a_snapshot_that_lacks_a_part_is_none(clock: Clock, missing: str) -> None:
+    feeder = Feeder(clock)
+    kind = {"resource": ResourceFact, "policies": PolicyFact, "keys": KeysFact}[missing]
+    with pytest.raises(FeedBroken, match="lacks"):
+        feeder.say(*[fact for fact in feeder.facts() if not isinstance(fact, kind)], snapshot=True)
+    assert is_closed(feeder)
+
+
+def test_a_stream_may_go_on_where_the_last_one_ended(feeder: Feeder) -> None:
+    feeder.say(TokenFact("tok_1", feeder.clock() + 1), seq=7)
+    assert feeder.feed.seq == 7
+    feeder.begin()
+    feeder.say(TokenFact("tok_2", feeder.clock() + 1), seq=9)
+    facts = feeder.feed.current().facts
+    assert "tok_1" in facts.ended_tokens
+    assert "tok_2" in facts.ended_tokens
+
+
+def test_a_recorded_stream_cannot_be_played_again(feeder: Feeder) -> None:
+    recorded = [feeder.line(feeder.message(*feeder.facts(), n=1, snapshot=True))]
+    feeder.feed.begin("another number", issuer="https://ostiary.example.org", keys=feeder.feed.feed_keys)
+    with pytest.raises(FeedBroken, match="stream"):
+        feeder.feed.accept(recorded[0])
+
+
+def test_the_feed_itself_says_which_key_signs_it_next(feeder: Feeder) -> None:
+    following = jose.generate("EdDSA")
+    feeder.say(KeysFact([dict(feeder.token_key.public.jwk)], [dict(following.public.jwk)]))
+    feeder.feed.accept(render_message(following, feeder.message()))
+    feeder.n += 1
+    with pytest.raises(FeedBroken):
+        feeder.say()
+
+
+def test_facts_are_forgotten_once_nothing_alive_can_need_them(feeder: Feeder) -> None:
+    until = feeder.clock() + 10_000_000
+    feeder.say(
+        AgentFact("ag_1", "suspended", 3, until), TaskFact("tk_1", until), TokenFact("t", until), KeyFact("k", until)
+    )
+    feeder.clock.advance(69)
+    feeder.say()
+    assert "t" in feeder.feed.current().facts.ended_tokens
+    feeder.clock.advance(31)
+    feeder.say()
+    facts = feeder.feed.current().facts
+    assert not facts.agents
+    for table in (facts.ended_tasks, facts.ended_tokens, facts.revoked_keys):
+        assert not list(table)  # type: ignore[call-overload]
+
+
+def test_more_exceptions_than_a_guard_can_hold_close_it(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ostiary.guard.feed.MAX_EXCEPTIONS", 3)
+    feeder = Feeder(clock)
+    feeder.snapshot(*[TokenFact(f"tok_{i}", clock() + 1) for i in range(3)])
+    feeder.feed.current()
+    with pytest.raises(FeedBroken, match="more than 3"):
+        feeder.say(TokenFact("tok_3", clock() + 1))
+    assert is_closed(feeder)
+
+
+def test_a_message_reads_back_as_it_was_written(feeder: Feeder) -> None:
+    message: Message = feeder.message(TokenFact("tok_1", 5))
+    assert feeder.feed.accept(feeder.line(message)) == message

@@ -1,0 +1,352 @@
+"""Enforcement: who is let in, which calls happen, what is on record, and that every doubt is a no."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ostiary.core import jose
+from ostiary.core.cedar import ir
+from ostiary.core.claims import Confirmation
+from ostiary.core.dpop import InvalidProof
+from ostiary.core.errors import Invalid, Refused, Unauthenticated, Unavailable
+from ostiary.core.feed import AgentFact, Fact, KeyFact, KeysFact, PolicyFact, ResourceFact, TaskFact, TokenFact
+from ostiary.core.jose import InvalidToken
+from ostiary.guard import Denied, FeedStale, Guard, NonceNeeded, SpoolFailed, Verified
+from ostiary.guard.spool import RESERVE
+from ostiary.keys import Credential
+from tests.clock import Clock, Dice
+from tests.guard.feeder import AGENT, ISSUER, RESOURCE_ID, TASK, TOOLS, URI, Feeder
+
+
+def enter(guard: Guard, feeder: Feeder, token: str | None = None, **proof: Any) -> Verified:
+    """Show a token and a proof to the guard."""
+    token = feeder.token() if token is None else token
+    shown = feeder.proof(token, **{"nonce": guard._proofs.nonce(), **proof})
+    return guard.verify(authorization=f"DPoP {token}", proof=shown, method="POST", uri=URI)
+
+
+def records(guard: Guard) -> list[dict[str, Any]]:
+    return guard._spool.batch(count=100, size=1 << 20).records
+
+
+# Who is let in
+
+
+def test_a_token_with_a_proof_of_its_key_is_let_in(guard: Guard, feeder: Feeder) -> None:
+    assert enter(guard, feeder).principal.claims.client_id == AGENT
+
+
+def test_without_credentials_it_is_not_said_what_was_wrong(guard: Guard, feeder: Feeder) -> None:
+    for authorization in (None, "", "Basic eA==", "DPoP ", "DPoP"):
+        with pytest.raises(Unauthenticated) as refused:
+            guard.verify(authorization=authorization, proof=None, method="POST", uri=URI)
+        assert refused.value.code == "no_credentials"
+
+
+def test_a_bound_token_is_no_bearer_token(guard: Guard, feeder: Feeder) -> None:
+    token = feeder.token()
+    proof = feeder.proof(token, nonce=guard._proofs.nonce())
+    with pytest.raises(InvalidToken, match="bound"):
+        guard.verify(authorization=f"Bearer {token}", proof=proof, method="POST", uri=URI)
+
+
+def test_a_token_without_a_proof_gets_a_nonce_for_one(guard: Guard, feeder: Feeder) -> None:
+    with pytest.raises(NonceNeeded):
+        guard.verify(authorization=f"DPoP {feeder.token()}", proof=None, method="POST", uri=URI)
+
+
+def test_a_token_that_is_not_bound_is_refused(guard: Guard, feeder: Feeder) -> None:
+    with pytest.raises(InvalidToken, match="not bound"):
+        enter(guard, feeder, feeder.token(cnf=None))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"key": jose.generate("ES256")},
+        {"method": "GET"},
+        {"uri": URI + "/other"},
+        {"now": 1_000_000},
+    ],
+)
+def test_a_proof_for_something_else_is_refused(guard: Guard, feeder: Feeder, changed: dict[str, Any]) -> None:
+    with pytest.raises(InvalidProof):
+        enter(guard, feeder, **changed)
+
+
+def test_a_proof_for_another_token_is_refused(guard: Guard, feeder: Feeder) -> None:
+    proof = feeder.proof("another token", nonce=guard._proofs.nonce())
+    with pytest.raises(InvalidProof, match="another access token"):
+        guard.verify(authorization=f"DPoP {feeder.token()}", proof=proof, method="POST", uri=URI)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"aud": "https://elsewhere.example.org"},
+        {"iss": "https://elsewhere.example.org"},
+        {"exp": 1},
+        {"sub": ""},
+    ],
+)
+def test_a_token_for_another_place_or_time_is_refused(guard: Guard, feeder: Feeder, changed: dict[str, Any]) -> None:
+    with pytest.raises(InvalidToken):
+        enter(guard, feeder, feeder.token(**changed))
+
+
+def test_a_token_that_another_key_signed_is_refused(guard: Guard, feeder: Feeder) -> None:
+    forger = jose.generate("ES256", kid=feeder.token_key.public.kid)
+    with pytest.raises(InvalidToken):
+        enter(guard, feeder, jose.sign_jwt(forger, typ="at+jwt", claims=feeder.claims()))
+
+
+def test_the_key_of_the_feed_signs_no_tokens(guard: Guard, feeder: Feeder) -> None:
+    with pytest.raises(InvalidToken):
+        enter(guard, feeder, jose.sign_jwt(feeder.feed_key, typ="at+jwt", claims=feeder.claims()))
+
+
+@pytest.mark.parametrize(("left_us", "is_alive"), [(1, True), (0, False), (-1, False)])
+def test_a_token_that_is_remembered_ends_all_the_same(
+    guard: Guard, feeder: Feeder, clock: Clock, left_us: int, is_alive: bool
+) -> None:
+    claims = feeder.claims(exp=clock() // 1_000_000 + 2)
+    token = jose.sign_jwt(feeder.token_key, typ="at+jwt", claims=claims)
+    enter(guard, feeder, token)
+    clock.now = claims.exp * 1_000_000 - left_us
+    if is_alive:
+        enter(guard, feeder, token)
+    else:
+        with pytest.raises(InvalidToken, match="expired"):
+            enter(guard, feeder, token)
+
+
+def test_a_remembered_token_is_checked_anew_when_the_keys_change(guard: Guard, feeder: Feeder) -> None:
+    token = feeder.token()
+    enter(guard, feeder, token)
+    following = jose.generate("ES256")
+    feeder.say(KeysFact([dict(following.public.jwk)], [dict(feeder.feed_key.public.jwk)]))
+    with pytest.raises(InvalidToken):
+        enter(guard, feeder, token)
+
+
+def test_more_tokens_than_can_be_remembered_are_let_in_all_the_same(
+    guard: Guard, feeder: Feeder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.guard.guard.MAX_CACHED", 2)
+    tokens = [feeder.token(jti=f"tok_{i}") for i in range(4)]
+    for token in tokens + tokens:
+        enter(guard, feeder, token)
+    assert len(guard._verified) == 2
+
+
+# What the feed has ended
+
+ENDS: dict[str, tuple[Fact, str]] = {
+    "agent": (AgentFact(AGENT, "suspended", 0, 1 << 52), "agent_not_active"),
+    "epoch": (AgentFact(AGENT, "active", 1, 1 << 52), "token_revoked"),
+    "task": (TaskFact(TASK, 1 << 52), "task_ended"),
+    "token": (TokenFact("tok_1", 1 << 52), "token_revoked"),
+    "key": (KeyFact(Feeder.agent_key.public.thumbprint, 1 << 52), "key_revoked"),
+}
+
+
+@pytest.mark.parametrize("what", ENDS)
+def test_what_the_feed_ends_is_denied_at_once(guard: Guard, feeder: Feeder, what: str) -> None:
+    fact, code = ENDS[what]
+    who = enter(guard, feeder)
+    assert guard.decide(who, "read_file", {}).decision.allowed
+    feeder.say(fact)
+    assert guard.decide(who, "read_file", {}).decision.reasons[0].code == code
+    with pytest.raises(InvalidToken):
+        guard.check_alive(who)
+    with pytest.raises(InvalidToken):
+        enter(guard, feeder)
+
+
+def test_a_token_of_the_new_epoch_is_alive(guard: Guard, feeder: Feeder) -> None:
+    feeder.say(AgentFact(AGENT, "active", 1, 1 << 52))
+    who = enter(guard, feeder, feeder.token(epoch=1))
+    assert guard.decide(who, "read_file", {}).decision.allowed
+
+
+# Which calls happen
+
+
+def test_a_call_that_is_allowed_is_on_record_before_it_happens(guard: Guard, feeder: Feeder) -> None:
+    who = enter(guard, feeder)
+    with guard.call(who, "read_file", {"path": "/a"}) as call:
+        [record] = records(guard)
+        call.result(bytes=10, records=1, data_class="internal")
+    assert record["kind"] == "call"
+    assert record["outcome"] == "allow"
+    assert record["token"] == "tok_1"
+    assert record["policies"] == ["all"]
+    assert "arguments" not in record
+    outcome = records(guard)[1]
+    assert outcome == {
+        "kind": "result", "at": feeder.clock(), "call": call.number, "status": "ok", "bytes": 10, "records": 1,
+        "data_class": "internal",
+    }  # fmt: skip
+
+
+def test_a_call_that_fails_is_on_record_as_failed(guard: Guard, feeder: Feeder) -> None:
+    with pytest.raises(ZeroDivisionError), guard.call(enter(guard, feeder), "read_file", {}):
+        raise ZeroDivisionError
+    assert records(guard)[1]["status"] == "error"
+
+
+def test_a_denied_call_does_not_happen_and_says_why_and_what_would_help(guard: Guard, feeder: Feeder) -> None:
+    who = enter(guard, feeder)
+    with pytest.raises(Denied) as denied, guard.call(who, "write_file", {}):
+        raise AssertionError("the tool ran")
+    assert denied.value.code == "outside_task"
+    assert denied.value.missing_scope == "files:write"
+    assert "ostiary" in denied.value.hint
+    [record] = records(guard)
+    assert record["outcome"] == record["verdict"] == "deny"
+    assert record["reasons"][0]["code"] == "outside_task"
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "code"),
+    [
+        ("no_such_tool", {}, "unknown_tool"),
+        ("read_file", {"path": 5}, "bad_arguments"),
+    ],
+)
+def test_what_the_catalogue_does_not_say_is_denied(
+    guard: Guard, feeder: Feeder, tool: str, arguments: dict[str, Any], code: str
+) -> None:
+    assert guard.decide(enter(guard, feeder), tool, arguments).decision.reasons[0].code == code
+
+
+def test_another_policy_set_decides_from_its_message_on(guard: Guard, feeder: Feeder) -> None:
+    who = enter(guard, feeder)
+    feeder.say(PolicyFact("none", ir.render(ir.PolicySetIR(())).decode()))
+    decision = guard.decide(who, "read_file", {}).decision
+    assert decision.reasons[0].code == "no_permit"
+    assert decision.policy_hash == "none"
+
+
+def test_in_watch_mode_a_denial_is_on_record_and_the_call_happens(guard: Guard, feeder: Feeder) -> None:
+    feeder.say(
+        ResourceFact(resource_id=RESOURCE_ID, name="files", uri=URI, mode="watch", segment="default", catalogue=TOOLS)
+    )
+    with guard.call(enter(guard, feeder), "write_file", {}):
+        pass
+    record = records(guard)[0]
+    assert (record["outcome"], record["verdict"]) == ("allow", "deny")
+
+
+def test_arguments_are_recorded_as_a_digest_or_shortened_when_asked(tmp_path: Path, clock: Clock, dice: Dice) -> None:
+    credential = Credential(Feeder.agent_key, RESOURCE_ID, ISSUER)
+    guard = Guard(credential, spool_dir=tmp_path, now=clock, tick=clock, random=dice, record_arguments=True)
+    feeder = Feeder(clock, feed=guard.feed)
+    feeder.snapshot()
+    guard.decide(enter(guard, feeder), "read_file", {"path": "x" * 200, "deep": {"a": 1}, "n": 1})
+    [record] = records(guard)
+    assert record["arguments"] == {"path": "x" * 100, "deep": "...", "n": 1}
+    assert len(record["digest"]) == 43
+
+
+# Every doubt is a no
+
+
+def closed(guard: Guard, who: Verified) -> Refused:
+    """The refusal of a call that nobody may make now."""
+    with pytest.raises(Unavailable) as refused, guard.call(who, "read_file", {}):
+        raise AssertionError("the tool ran")
+    return refused.value
+
+
+@pytest.mark.parametrize(("age_us", "is_open"), [(4_999_999, True), (5_000_000, True), (5_000_001, False)])
+def test_calls_happen_up_to_the_greatest_age_of_the_feed(
+    guard: Guard, feeder: Feeder, clock: Clock, age_us: int, is_open: bool
+) -> None:
+    who = enter(guard, feeder)
+    clock.advance(us=age_us)
+    if is_open:
+        with guard.call(who, "read_file", {}):
+            pass
+    else:
+        assert closed(guard, who).code == "feed_stale"
+        with pytest.raises(FeedStale):
+            enter(guard, feeder)
+        feeder.say()
+        enter(guard, feeder)
+
+
+def test_a_broken_feed_refuses_every_call(guard: Guard, feeder: Feeder) -> None:
+    who = enter(guard, feeder)
+    with pytest.raises(Refused):
+        feeder.feed.accept(b"garbage")
+    closed(guard, who)
+    assert records(guard) == []
+
+
+@pytest.mark.parametrize("off_us", [-2_000_001, 2_000_001])
+def test_a_clock_that_is_off_refuses_every_call(guard: Guard, feeder: Feeder, off_us: int) -> None:
+    who = enter(guard, feeder)
+    feeder.say(at=feeder.clock() + off_us)
+    assert "clock" in closed(guard, who).message
+
+
+def test_a_spool_that_is_full_refuses_every_call(tmp_path: Path, clock: Clock, dice: Dice) -> None:
+    credential = Credential(Feeder.agent_key, RESOURCE_ID, ISSUER)
+    guard = Guard(credential, spool_dir=tmp_path, now=clock, tick=clock, random=dice, spool_limit=RESERVE + 1000)
+    feeder = Feeder(clock, feed=guard.feed)
+    feeder.snapshot()
+    who = enter(guard, feeder)
+    with guard.call(who, "read_file", {}):
+        pass
+    with pytest.raises(SpoolFailed, match="full"):
+        [guard.decide(who, "read_file", {}) for _ in range(10)]
+
+
+def test_a_spool_that_cannot_be_written_refuses_every_call(
+    guard: Guard, feeder: Feeder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who = enter(guard, feeder)
+
+    def fail(file: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.write", fail)
+    assert closed(guard, who).code == "spool_failed"
+    monkeypatch.undo()
+    with guard.call(who, "read_file", {}):
+        pass
+
+
+def test_an_error_of_its_own_refuses_the_call(
+    guard: Guard, feeder: Feeder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    who = enter(guard, feeder)
+    monkeypatch.setattr("ostiary.core.access.decide", lambda *_, **__: 1 / 0)
+    assert closed(guard, who).code == "guard_failed"
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_arguments_that_the_ledger_cannot_name_refuse_the_call(guard: Guard, feeder: Feeder) -> None:
+    with pytest.raises(Refused), guard.call(enter(guard, feeder), "read_file", {"n": 1 << 60}):
+        raise AssertionError("the tool ran")
+
+
+def test_a_closed_guard_refuses_every_call(guard: Guard, feeder: Feeder) -> None:
+    who = enter(guard, feeder)
+    guard.feed.doubt("the guard is closed")
+    closed(guard, who)
+
+
+def test_only_the_credential_of_a_resource_makes_a_guard(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="no resource"):
+        Guard(Credential(Feeder.agent_key, AGENT, ISSUER), spool_dir=tmp_path)
+
+
+def test_the_thumbprint_of_a_confirmation_is_what_binds(guard: Guard, feeder: Feeder) -> None:
+    token = feeder.token(cnf=Confirmation(jkt=jose.generate("ES256").public.thumbprint))
+    with pytest.raises(InvalidProof):
+        enter(guard, feeder, token)

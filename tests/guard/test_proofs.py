@@ -1,0 +1,121 @@
+"""Proofs at a guard: each once, each with a nonce that this life of the guard has given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ostiary.core import dpop, jose
+from ostiary.core.errors import Unavailable
+from ostiary.guard import NonceNeeded
+from ostiary.guard.proofs import NONCE_LIFETIME_US, Proofs
+from tests.clock import Clock, Dice
+
+KEY = jose.generate("ES256")
+URI = "https://files.example.org/mcp"
+JKT = KEY.public.thumbprint
+
+
+@pytest.fixture
+def proofs(clock: Clock, dice: Dice) -> Proofs:
+    return Proofs(secret=dice(32), now=clock)
+
+
+@pytest.fixture
+def prove(clock: Clock) -> Callable[..., str]:
+    def prove(jti: str, nonce: str | None, *, key: jose.PrivateKey = KEY) -> str:
+        return dpop.make_proof(key, method="POST", uri=URI, now=clock(), jti=jti, nonce=nonce, access_token="t")
+
+    return prove
+
+
+def check(proofs: Proofs, proof: str, *, jkt: str = JKT) -> str | None:
+    """Check for the request that all tests make; the next nonce."""
+    return proofs.check(proof, method="POST", uri=URI, access_token="t", jkt=jkt)[1]
+
+
+def test_the_refusal_of_a_proof_without_nonce_carries_one_that_will_do(
+    proofs: Proofs, prove: Callable[..., str]
+) -> None:
+    with pytest.raises(NonceNeeded) as needed:
+        check(proofs, prove("a", None))
+    assert check(proofs, prove("b", needed.value.nonce)) is None
+
+
+def test_a_proof_counts_once(proofs: Proofs, prove: Callable[..., str]) -> None:
+    proof = prove("a", proofs.nonce())
+    check(proofs, proof)
+    with pytest.raises(dpop.InvalidProof, match="used before"):
+        check(proofs, proof)
+    check(proofs, prove("b", proofs.nonce()))
+
+
+def test_a_nonce_of_another_guard_or_of_an_earlier_life_does_not_count(
+    proofs: Proofs, clock: Clock, prove: Callable[..., str]
+) -> None:
+    earlier = Proofs(secret=bytes(32), now=clock)
+    with pytest.raises(NonceNeeded):
+        check(proofs, prove("a", earlier.nonce()))
+
+
+@pytest.mark.parametrize(
+    ("age_us", "is_fresh"), [(NONCE_LIFETIME_US - 1, True), (NONCE_LIFETIME_US, False), (NONCE_LIFETIME_US + 1, False)]
+)
+def test_a_nonce_is_fresh_for_its_lifetime(
+    proofs: Proofs, clock: Clock, prove: Callable[..., str], age_us: int, is_fresh: bool
+) -> None:
+    nonce = proofs.nonce()
+    clock.advance(us=age_us)
+    if is_fresh:
+        check(proofs, prove("a", nonce))
+    else:
+        with pytest.raises(NonceNeeded):
+            check(proofs, prove("a", nonce))
+
+
+@pytest.mark.parametrize(
+    ("age_us", "is_renewed"), [(NONCE_LIFETIME_US // 2 - 1, False), (NONCE_LIFETIME_US // 2, True)]
+)
+def test_a_nonce_that_is_half_gone_is_renewed(
+    proofs: Proofs, clock: Clock, prove: Callable[..., str], age_us: int, is_renewed: bool
+) -> None:
+    nonce = proofs.nonce()
+    clock.advance(us=age_us)
+    following = check(proofs, prove("a", nonce))
+    assert (following is not None) is is_renewed
+    if following is not None:
+        check(proofs, prove("b", following))
+
+
+def test_a_proof_by_another_key_than_the_tokens_is_refused(proofs: Proofs, prove: Callable[..., str]) -> None:
+    with pytest.raises(dpop.InvalidProof):
+        check(proofs, prove("a", proofs.nonce(), key=jose.generate("ES256")))
+
+
+def test_what_cannot_be_remembered_is_refused_until_old_proofs_are_forgotten(
+    clock: Clock, dice: Dice, prove: Callable[..., str]
+) -> None:
+    proofs = Proofs(secret=dice(32), now=clock, limit=2)
+    check(proofs, prove("a", proofs.nonce()))
+    check(proofs, prove("b", proofs.nonce()))
+    with pytest.raises(Unavailable):
+        check(proofs, prove("c", proofs.nonce()))
+    clock.advance(us=dpop.WINDOW)
+    with pytest.raises(Unavailable):
+        check(proofs, prove("d", proofs.nonce()))
+    clock.advance(us=1)
+    check(proofs, prove("e", proofs.nonce()))
+
+
+def test_a_used_proof_is_remembered_for_as_long_as_it_could_be_shown(
+    proofs: Proofs, clock: Clock, prove: Callable[..., str]
+) -> None:
+    proof = prove("a", proofs.nonce())
+    check(proofs, proof)
+    clock.advance(us=dpop.WINDOW)
+    with pytest.raises(dpop.InvalidProof, match="used before"):
+        check(proofs, proof)
+    clock.advance(1)
+    with pytest.raises(dpop.InvalidProof, match="just now"):
+        check(proofs, proof)

@@ -1,0 +1,208 @@
+"""The spool: what was decided is on disk before the tool runs, and leaves only when the server has it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ostiary.core.errors import Invalid
+from ostiary.guard import SpoolFailed
+from ostiary.guard import spool as spools
+from ostiary.guard.spool import MAX_RECORD_BYTES, RESERVE, Spool, left_behind, new_spool
+from tests.clock import Dice
+
+
+@pytest.fixture
+def spool(tmp_path: Path, dice: Dice) -> Spool:
+    return new_spool(tmp_path, random=dice)
+
+
+def numbers(spool: Spool, *, count: int = 100, size: int = 1 << 20) -> list[int]:
+    """The numbers of the next batch."""
+    batch = spool.batch(count=count, size=size)
+    return list(range(batch.first, batch.first + len(batch.records)))
+
+
+def test_records_are_numbered_and_read_back_in_order(spool: Spool) -> None:
+    assert [spool.append({"call": name}) for name in "abc"] == [1, 2, 3]
+    batch = spool.batch(count=100, size=1 << 20)
+    assert batch.first == 1
+    assert batch.records == [{"call": "a"}, {"call": "b"}, {"call": "c"}]
+
+
+def test_a_record_is_in_the_file_when_append_returns(spool: Spool, tmp_path: Path) -> None:
+    spool.append({"call": "a"})
+    [file] = (tmp_path / spool.id).glob("*.log")
+    assert file.read_bytes() == b'{"n":1,"call":"a"}\n'
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_taken_is_not_sent_again_and_what_was_not_is(spool: Spool) -> None:
+    for name in "abc":
+        spool.append({"call": name})
+    batch = spool.batch(count=2, size=1 << 20)
+    assert numbers(spool, count=2) == [1, 2], "reading alone takes nothing"
+    spool.taken(batch.mark)
+    assert numbers(spool) == [3]
+    assert not spool.is_empty
+    spool.taken(spool.batch(count=2, size=1 << 20).mark)
+    assert numbers(spool) == []
+    assert spool.is_empty
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, 1), (4, 4), (5, 5), (6, 5)])
+def test_a_batch_has_at_most_so_many_records(spool: Spool, count: int, expected: int) -> None:
+    for _ in range(5):
+        spool.append({"call": "a"})
+    assert len(numbers(spool, count=count)) == expected
+
+
+@pytest.mark.parametrize(("size", "expected"), [(1, 1), (37, 1), (38, 2), (39, 2)])
+def test_a_batch_has_at_most_so_many_bytes_but_at_least_one_record(spool: Spool, size: int, expected: int) -> None:
+    for _ in range(3):
+        spool.append({"call": "a"})  # 19 bytes a line
+    assert len(numbers(spool, size=size)) == expected
+
+
+def test_files_that_the_server_has_are_removed(spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spools, "SEGMENT_BYTES", 40)
+    for _ in range(10):
+        spool.append({"call": "a"})
+    files = list((tmp_path / spool.id).glob("*.log"))
+    assert len(files) == 4
+    used = spool.used
+    taken = 0
+    while batch := spool.batch(count=4, size=1 << 20).records:
+        assert spool.batch(count=4, size=1 << 20).first == taken + 1
+        taken += len(batch)
+        spool.taken(spool.batch(count=4, size=1 << 20).mark)
+    assert taken == 10
+    assert len(list((tmp_path / spool.id).glob("*.log"))) == 1
+    assert spool.used < used
+
+
+@pytest.mark.parametrize(("room", "fits"), [(18, False), (19, True), (20, True)])
+def test_a_spool_takes_no_more_than_its_limit(tmp_path: Path, dice: Dice, room: int, fits: bool) -> None:
+    spool = new_spool(tmp_path, random=dice, limit=RESERVE + 19 + room)
+    spool.append({"call": "a"})
+    if fits:
+        spool.append({"call": "b"})
+    else:
+        with pytest.raises(SpoolFailed, match="full"):
+            spool.append({"call": "b"})
+        assert spool.append({"call": "b"}, is_outcome=True) == 2, "how a call went that was let through, has its room"
+
+
+def test_a_full_spool_takes_records_again_once_the_server_has_some(
+    tmp_path: Path, dice: Dice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spools, "SEGMENT_BYTES", 1)
+    spool = new_spool(tmp_path, random=dice, limit=RESERVE + 40)
+    spool.append({"call": "a"})
+    spool.append({"call": "b"})
+    with pytest.raises(SpoolFailed, match="full"):
+        spool.append({"call": "c"})
+    spool.taken(spool.batch(count=9, size=1 << 20).mark)
+    assert spool.append({"call": "c"}) == 3
+    assert numbers(spool) == [3]
+
+
+@pytest.mark.parametrize(("limit", "is_enough"), [(RESERVE - 1, False), (RESERVE, False), (RESERVE + 1, True)])
+def test_a_limit_must_leave_room_beyond_the_reserve(tmp_path: Path, dice: Dice, limit: int, is_enough: bool) -> None:
+    if is_enough:
+        new_spool(tmp_path, random=dice, limit=limit)
+    else:
+        with pytest.raises(Invalid):
+            new_spool(tmp_path, random=dice, limit=limit)
+
+
+@pytest.mark.parametrize(("more", "fits"), [(-1, True), (0, True), (1, False)])
+def test_a_record_has_a_greatest_size(spool: Spool, more: int, fits: bool) -> None:
+    record: dict[str, object] = {"a": "x" * (MAX_RECORD_BYTES - 8 + more)}
+    if fits:
+        spool.append(record)
+    else:
+        with pytest.raises(SpoolFailed):
+            spool.append(record)
+
+
+def test_a_disk_that_takes_nothing_refuses_the_call_and_heals(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool.append({"call": "a"})
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:5]))
+    with pytest.raises(SpoolFailed, match="part"):
+        spool.append({"call": "b"})
+    monkeypatch.undo()
+    assert spool.append({"call": "c"}) == 2
+    assert spool.batch(count=9, size=1 << 20).records == [{"call": "a"}, {"call": "c"}]
+
+
+def test_a_folder_that_is_gone_refuses_the_call(tmp_path: Path, dice: Dice) -> None:
+    file = tmp_path / "not a folder"
+    file.touch()
+    with pytest.raises(SpoolFailed):
+        new_spool(file, random=dice)
+
+
+def test_a_line_that_is_damaged_leaves_a_gap_in_the_numbers(spool: Spool, tmp_path: Path) -> None:
+    for name in "abcd":
+        spool.append({"call": name})
+    [file] = (tmp_path / spool.id).glob("*.log")
+    file.write_bytes(file.read_bytes().replace(b'"call":"b"}', b'"call";"b"}'))
+    first = spool.batch(count=9, size=1 << 20)
+    assert (first.first, first.records) == (1, [{"call": "a"}])
+    spool.taken(first.mark)
+    assert numbers(spool) == [3, 4]
+
+
+def test_a_torn_last_line_is_none(spool: Spool, tmp_path: Path) -> None:
+    spool.append({"call": "a"})
+    [file] = (tmp_path / spool.id).glob("*.log")
+    with file.open("ab") as torn:
+        torn.write(b'{"n":2,"ca')
+    assert numbers(spool) == [1]
+
+
+def test_a_closed_spool_takes_nothing(spool: Spool) -> None:
+    spool.close()
+    with pytest.raises(SpoolFailed, match="closed"):
+        spool.append({"call": "a"})
+
+
+def test_an_empty_spool_is_removed_and_one_with_records_is_left_for_the_next(tmp_path: Path, dice: Dice) -> None:
+    empty, full = new_spool(tmp_path, random=dice), new_spool(tmp_path, random=dice)
+    full.append({"call": "a"})
+    assert left_behind(tmp_path) == [], "their guards live"
+    empty.close()
+    full.close()
+    assert [path.name for path in tmp_path.iterdir()] == [full.id]
+    [found] = left_behind(tmp_path)
+    assert found.id == full.id
+    assert numbers(found) == [1]
+    assert left_behind(tmp_path) == [], "one guard finds it, not two"
+    found.taken(found.batch(count=9, size=1 << 20).mark)
+    found.close()
+    assert not list(tmp_path.iterdir())
+
+
+KILLED = """
+import sys, os, signal
+from pathlib import Path
+from ostiary.guard.spool import new_spool
+spool = new_spool(Path(sys.argv[1]), random=os.urandom)
+for number in range(1, 1001):
+    spool.append({"call": "x" * 100})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_every_record_survives_the_kill_of_its_guard(tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    [spool] = left_behind(tmp_path)
+    assert numbers(spool, count=2000) == list(range(1, 1001))
