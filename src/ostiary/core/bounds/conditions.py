@@ -38,9 +38,10 @@ MAX_DIGITS = 64
 Scalar = str | int | bool
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", re.ASCII)
 _CLIMB = re.compile(
-    r"(?:\A|[/\\])\.\.(?:[/\\?#;]|\Z)|\0"
-)  # a segment also ends where query, fragment or parameters begin
-_UNSEEN = str.maketrans("", "", "\t\n\r")  # which readers of URLs drop first
+    r"""(?:\A|[/\\]) \s* \. \s* \. \s* (?:[/\\?#;]|\Z)  # readers of URLs drop white space, and end a path at ? # ;
+    | \0""",
+    re.VERBOSE,
+)
 _MAX_DECODINGS = 8
 _PREFIX_IN_HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]+")
 _GLOB_IN_HOST = re.compile(r"[A-Za-z*?][A-Za-z0-9+.*?-]*://(?!\*\Z)[^/]*[*?]")
@@ -192,7 +193,7 @@ def decimal(value: object) -> Decimal | None:
 def climbs(text: str) -> bool:
     """Whether a reader of paths or URLs could be led out of a prefix by this text, however often he decodes it."""
     for _ in range(_MAX_DECODINGS):
-        if _CLIMB.search(text.translate(_UNSEEN)):
+        if _CLIMB.search(text):
             return True
         decoded = unquote(text)
         if decoded == text:
