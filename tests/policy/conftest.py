@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from ostiaryd.ground.http import Call, Reply
+from ostiary.core.errors import Refused
+from ostiaryd.ground.http import Call, Reply, render_admin
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows, wire_admin, wire_authzen
 from ostiaryd.policy.load import load
+from tests.registry.stage import ADMIN
 
 HERE = Path(__file__).parent
 Ask = Callable[..., Awaitable[tuple[int, Any]]]
@@ -28,13 +30,10 @@ def ask(world: World) -> Ask:
     by_route = {(method, path): wire for method, path, wire, _ in wire_authzen.ROUTES + wire_admin.ROUTES}
 
     async def send(path: str, body: Any = None, *, method: str = "POST", **params: str) -> tuple[int, Any]:
-        from ostiary.core.errors import Refused
-        from ostiaryd.ground.http import render_admin
-
         sent = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         route, _, query = path.partition("?")
         headers = [(b"content-type", b"application/json")]
-        call = Call(world, method, route.format(**params), params, query, headers, sent, "rq_test")
+        call = Call(world, method, route.format(**params), params, query, headers, sent, "rq_test", ADMIN)
         try:
             reply = await by_route[method, route](call)
         except Refused as refusal:
@@ -46,9 +45,14 @@ def ask(world: World) -> Ask:
     return send
 
 
+async def put(world: World, files: dict[str, str]) -> str:
+    """Let that set decide; its hash."""
+    loaded = load(files)
+    return (await act(world, "policy.put", lambda act: flows.put(act, loaded, by=None))).hash
+
+
 @pytest.fixture
 async def certified(world: World) -> World:
     """The certification set decides."""
-    loaded = load(certification())
-    await act(world, "policy.put", lambda act: flows.put(act, loaded, by=None))
+    await put(world, certification())
     return world

@@ -21,6 +21,7 @@ from ostiaryd.policy.flows.answer import Answers, entity_of_agent
 from ostiaryd.policy.flows.sets import active_policies
 from ostiaryd.policy.model import REGISTERED, Question
 from ostiaryd.registry.model import Agent, Caller, Resource
+from ostiaryd.registry.store import agents
 
 Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"]
 ISSUE = Uid("Action", "issue_token")
@@ -42,12 +43,7 @@ def decide_one(act: Act, question: Question, *, digest: str, by: Caller | None) 
     entry.policies = list(decision.policies)
     entry.reasons = [reason(one.code, one.message) for one in decision.reasons]
     entry.detail = {"asked": _asked(question)} | _beside(decision)
-    if REGISTERED.get(question.subject.type) == "Agent":
-        entry.agent = _word(question.subject.id)
-    if REGISTERED.get(question.resource.type) == "Tool":
-        entry.resource, _, entry.tool = _word(question.resource.id).partition("/")
-    else:
-        entry.resource = _word(question.resource.id)
+    _note_registered(act, question)
     return decision
 
 
@@ -110,6 +106,20 @@ def _note_caller(entry: Entry, by: Caller | None) -> None:
     """The entry is about whom the question names; who asked is its reporter."""
     if by is not None:
         entry.reporter, entry.token, entry.key = by.id, by.token, by.jkt
+
+
+def _note_registered(act: Act, question: Question) -> None:
+    """Agents and tools where searches look for them, the agent by its id though it was named."""
+    entry, subject, resource = act.entry, question.subject, question.resource
+    entry.resource = _word(resource.id)
+    if REGISTERED.get(resource.type) == "Tool":
+        entry.resource, _, entry.tool = entry.resource.partition("/")
+    if REGISTERED.get(subject.type) == "Agent":
+        agent = agents.get(act.tx, subject.id)
+        entry.agent = _word(subject.id) if agent is None else agent.agent_id
+        entry.owner = None if agent is None else agent.owner
+        task = (question.context or {}).get("task")
+        entry.task = _word(task) if isinstance(task, str) else None
 
 
 def _asked(question: Question) -> list[str]:

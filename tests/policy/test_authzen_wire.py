@@ -1,0 +1,358 @@
+"""AuthZEN beyond its scenario: what is refused and how, what registered agents may, what an answer leaves behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from ostiary.core.bounds import parse_details
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.jose import b64u
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.model import Entry, decode_entry
+from ostiaryd.policy import wire_authzen
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Mode, Verb
+from ostiaryd.tasks import flows as tasks
+from tests.clock import Clock
+from tests.policy.conftest import Ask, put
+from tests.registry.stage import do, enrol, newest
+
+QUESTION: dict[str, Any] = {
+    "subject": {"type": "user", "id": "alice"},
+    "action": {"name": "read"},
+    "resource": {"type": "record", "id": "record-1"},
+}
+EVALUATION, EVALUATIONS = "/access/v1/evaluation", "/access/v1/evaluations"
+
+
+def without(*path: str) -> dict[str, Any]:
+    copy: dict[str, Any] = json.loads(json.dumps(QUESTION))
+    at = copy
+    for name in path[:-1]:
+        at = at[name]
+    del at[path[-1]]
+    return copy
+
+
+NO_QUESTIONS: list[Any] = [
+    b"", b"{", b"[]", b"null", b"\xff", b'{"a":NaN}', b"[" * 100_000,
+    without("subject"), without("action"), without("resource"),
+    without("subject", "id"), without("subject", "type"), without("action", "name"), without("resource", "type"),
+    QUESTION | {"subject": None}, QUESTION | {"subject": "alice"}, QUESTION | {"subject": {"type": 1, "id": "x"}},
+    QUESTION | {"action": "read"}, QUESTION | {"context": []}, QUESTION | {"context": "x"},
+    QUESTION | {"resource": {"type": "record", "id": "r", "properties": []}},
+]  # fmt: skip
+NO_BATCHES: list[Any] = [
+    {"evaluations": {}},
+    {"evaluations": [1]},
+    {"evaluations": [{"subject": "alice"}]},
+    {"evaluations": [QUESTION], "options": []},
+    {"evaluations": [QUESTION], "options": {"evaluations_semantic": "any"}},
+]
+
+
+@pytest.mark.parametrize("url", [EVALUATION, EVALUATIONS])
+async def test_what_is_no_question_is_a_400_with_an_error_string(certified: World, ask: Ask, url: str) -> None:
+    for body in NO_QUESTIONS + (NO_BATCHES if url == EVALUATIONS else []):
+        status, message = await ask(url, body)
+        assert (status, type(message)) == (400, str), body
+        assert message
+
+
+TWICE = [
+    json.dumps(QUESTION).replace('"id": "alice"', '"id": "bob", "id": "alice"'),
+    json.dumps(QUESTION).replace('"id": "alice"', '"id": "bob","id"\t\n: "alice"'),
+    json.dumps(QUESTION).replace('"id": "alice"', '"id": "b:o\\":b", "\\u0069d": "alice"'),
+    json.dumps(QUESTION | {"more": 1}).replace('"more": 1', '"more": {"x": 1, "x": 2}'),
+    json.dumps(QUESTION | {"more": 1}).replace('"more": 1', '"more": {"x": {}, "x": {"y": 2}}'),
+    json.dumps(QUESTION)[:-1] + ', "subject": {"type": "user", "id": "alice"}}',
+]
+"""Requests that other readers take for QUESTION and something more."""
+
+
+async def test_a_member_given_twice_refuses_the_request(certified: World, ask: Ask) -> None:
+    for body in TWICE:
+        assert json.loads(body) | {"more": 0} == QUESTION | {"more": 0}
+        status, message = await ask(EVALUATION, body.encode())
+        assert (status, message) == (400, "an object of the JSON text has the same member twice"), body
+
+
+SPELLINGS: list[Any] = [
+    QUESTION | {"unknown": {"deep": [1, {"x": None}]}},
+    QUESTION | {"context": None},
+    QUESTION | {"subject": {"type": "user", "id": "alice", "properties": None, "more": 'a:b " : c'}},
+    QUESTION | {"context": {"time": "12:30 :", "a\\": 1}},
+    json.dumps(QUESTION, indent=4).encode(),
+    json.dumps(QUESTION).replace('":', '" \t:').encode(),
+]
+
+
+async def test_unknown_members_and_any_spelling_are_taken(certified: World, ask: Ask) -> None:
+    for body in SPELLINGS:
+        status, answer = await ask(EVALUATION, body)
+        assert (status, answer["decision"]) == (200, True), body
+
+
+async def test_an_answer_says_which_policies_of_which_set_decided_and_why_not(certified: World, ask: Ask) -> None:
+    _, allowed = await ask(EVALUATION, QUESTION)
+    assert allowed["context"]["policies"] == ["all-read"]
+    _, denied = await ask(EVALUATION, QUESTION | {"action": {"name": "fly"}})
+    assert denied == {
+        "decision": False,
+        "context": {
+            "policy": allowed["context"]["policy"],
+            "reasons": [{"code": "no_permit", "message": "no policy permits it"}],
+        },
+    }
+
+
+async def test_an_item_without_a_subject_is_denied_alone(certified: World, ask: Ask) -> None:
+    _, answer = await ask(EVALUATIONS, without("subject") | {"evaluations": [{}, {"subject": QUESTION["subject"]}]})
+    first, second = answer["evaluations"]
+    assert first["decision"] is False
+    assert first["context"]["error"]["status"] == 400
+    assert second["decision"] is True
+
+
+async def test_a_batch_has_at_most_a_thousand_evaluations(certified: World, ask: Ask) -> None:
+    status, answer = await ask(EVALUATIONS, QUESTION | {"evaluations": [{}] * 1000})
+    assert (status, len(answer["evaluations"])) == (200, 1000)
+    status, message = await ask(EVALUATIONS, QUESTION | {"evaluations": [{}] * 1001})
+    assert (status, message) == (400, "there are 1001 evaluations, at most 1000 are answered")
+
+
+IDS = ["", "x" * 10_000, 'a"b\\', "\0", "\u202e", "😀", 'alice" || true || "', 'Agent::"ag_1"', "\ud7ff\ue000"]
+
+
+async def test_ids_of_any_text_are_names_and_nothing_more(certified: World, ask: Ask) -> None:
+    for id in IDS:
+        somebody = QUESTION | {"subject": {"type": "user", "id": id}}
+        assert (await ask(EVALUATION, somebody))[1]["decision"] is True
+        assert (await ask(EVALUATION, somebody | {"action": {"name": "write"}}))[1]["decision"] is False
+        assert (await ask(EVALUATION, QUESTION | {"action": {"name": id}}))[1]["decision"] is False
+
+
+TYPES = ["", "a-b", "urn:x", "in", "user ", "user::", "usér", 'user"', "x" * 5000 + "-"]
+
+
+async def test_a_type_that_no_policy_can_name_is_denied(world: World, ask: Ask) -> None:
+    await put(world, {"a.cedar": "permit (principal, action, resource);"})
+    for type in TYPES:
+        for question in ({"subject": {"type": type, "id": "x"}}, {"resource": {"type": type, "id": "x"}}):
+            status, answer = await ask(EVALUATION, QUESTION | question)
+            assert (status, answer["decision"]) == (200, False)
+            assert answer["context"]["reasons"][0]["code"] == "unanswerable"
+
+
+async def test_a_value_that_cedar_cannot_hold_is_denied(certified: World, ask: Ask) -> None:
+    for context in ({"amount": 2**63}, {"amount": 0.00001}, {"x": [[1.00001]]}, {"x": {"y": {"z": -(2**63) - 1}}}):
+        status, answer = await ask(EVALUATION, QUESTION | {"context": context})
+        assert (status, answer["decision"]) == (200, False)
+        assert answer["context"]["reasons"][0]["code"] == "unanswerable"
+
+
+SEE = {
+    "a.cedarschema": """
+        entity user = { id: String };
+        action see appliesTo { principal: user, resource: user, context: { now: datetime } };
+    """,
+    "a.cedar": """
+        permit (principal is user, action == Action::"see", resource)
+        when { principal.id == "alice" && context.now < datetime("2026-01-01") };
+    """,
+}
+
+
+async def test_no_property_and_no_context_replaces_what_only_we_say(world: World, ask: Ask, clock: Clock) -> None:
+    await put(world, SEE)
+    long_ago = {"now": {"__extn": {"fn": "datetime", "arg": "2020-01-01"}}}
+    alice, bob = {"type": "user", "id": "alice"}, {"type": "user", "id": "bob", "properties": {"id": "alice"}}
+    question = {"action": {"name": "see"}, "resource": {"type": "user", "id": "x"}, "context": long_ago}
+    assert (await ask(EVALUATION, question | {"subject": alice}))[1]["decision"] is False
+    clock.now = 1_700_000_000_000_000
+    assert (await ask(EVALUATION, question | {"subject": alice}))[1]["decision"] is True
+    assert (await ask(EVALUATION, question | {"subject": bob}))[1]["decision"] is False
+
+
+# --- agents and tools -----------------------------------------------------------------------------------------------
+
+TOOLS: list[dict[str, Any]] = [
+    {"name": "read_file", "effect": "read", "arguments": {"properties": {"path": {"type": "string"}}}},
+    {"name": "drop", "effect": "destroy"},
+]
+
+
+def catalogue(tools: list[dict[str, Any]]) -> Catalogue:
+    return Catalogue.parse(json.dumps({"resource": "files", "tools": tools}))
+
+
+async def stage(world: World, **agent: Any) -> str:
+    """An agent that may read files, and the resource; the id of the agent."""
+    made = await enrol(world, **({"scopes": ["files:read"]} | agent))
+    await do(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example/mcp"))
+    await do(world, lambda a: registry.set_catalogue(a, "files", catalogue(TOOLS)))
+    return made.agent_id
+
+
+def calls(agent: str, tool: str = "files/read_file", **context: Any) -> dict[str, Any]:
+    return {
+        "subject": {"type": "agent", "id": agent},
+        "action": {"name": "call"},
+        "resource": {"type": "tool", "id": tool},
+        "context": context,
+    }
+
+
+def code(answer: dict[str, Any]) -> str:
+    return "" if answer["decision"] else str(answer["context"]["reasons"][0]["code"])
+
+
+async def test_an_agent_calls_what_its_scopes_name_by_the_starter_set(world: World, ask: Ask) -> None:
+    agent = await stage(world)
+    _, answer = await ask(EVALUATION, calls(agent, arguments={"path": "/srv/x"}))
+    assert (answer["decision"], answer["context"]["policies"]) == (True, ["call-within-segment"])
+    _, by_name = await ask(EVALUATION, calls("bot"))
+    assert by_name["decision"] is True
+    for question, why in [
+        (calls(agent, "files/drop"), "outside_task"),
+        (calls(agent, "files/other"), "unknown_tool"),
+        (calls(agent, "other/read_file"), "not_found"),
+        (calls(agent, "files"), "unanswerable"),
+        (calls("ag_" + "0" * 32), "not_found"),
+        (calls("nobody"), "not_found"),
+        (calls(agent, arguments={"path": 1}), "bad_arguments"),
+        (calls(agent, arguments=[]), "unanswerable"),
+        (calls(agent, task=1), "unanswerable"),
+        (calls(agent, task="tk_1"), "not_found"),
+    ]:
+        _, answer = await ask(EVALUATION, question)
+        assert code(answer) == why, question
+
+
+async def test_properties_never_override_what_the_registry_knows(world: World, ask: Ask) -> None:
+    agent = await stage(world, segment="lab")
+    question = calls(agent)
+    _, answer = await ask(EVALUATION, question)
+    assert code(answer) == "no_permit"  # of another segment
+    for kind in ("agent", "Agent"):
+        question["subject"] = {"type": kind, "id": agent, "properties": {"segment": "default", "owner": "x"}}
+        for tool in ("tool", "Tool"):
+            question["resource"] = {"type": tool, "id": "files/read_file", "properties": {"segment": "lab"}}
+            _, answer = await ask(EVALUATION, question)
+            assert code(answer) == "no_permit"
+
+
+async def test_an_agent_that_is_not_active_is_denied_whatever_it_does(world: World, ask: Ask) -> None:
+    agent = await stage(world)
+    await put(world, {"a.cedar": "permit (principal, action, resource);"})
+    question = calls(agent)
+    anything = question | {"action": {"name": "see"}, "resource": {"type": "record", "id": "x"}}
+    for asked in (question, anything):
+        assert (await ask(EVALUATION, asked))[1]["decision"] is True
+    await do(world, lambda a: registry.set_agent_state(a, agent, Verb.SUSPEND))
+    for asked in (question, anything):
+        assert code((await ask(EVALUATION, asked))[1]) == "agent_suspended"
+    as_resource = {**anything, "subject": {"type": "user", "id": "x"}, "resource": {"type": "agent", "id": agent}}
+    assert code((await ask(EVALUATION, as_resource))[1]) == "agent_suspended"
+
+
+async def test_a_task_in_the_context_bounds_the_call_and_ends_it(world: World, ask: Ask) -> None:
+    agent = await stage(world)
+    details = parse_details(
+        [{"type": "tool", "locations": ["https://files.example/mcp"], "arguments": {"path": {"prefix": "/srv/"}}}]
+    )
+    task = await do(world, lambda a: tasks.start(a, agent=agent, purpose="to read", bounds=details))
+    inside, outside = {"path": "/srv/x"}, {"path": "/etc/x"}
+    assert code((await ask(EVALUATION, calls(agent, task=task.task_id, arguments=inside)))[1]) == ""
+    assert code((await ask(EVALUATION, calls(agent, task=task.task_id, arguments=outside)))[1]) == "outside_task"
+    assert code((await ask(EVALUATION, calls(agent, arguments=outside)))[1]) == ""
+    other = await enrol(world, "other", scopes=["files:read"])
+    assert code((await ask(EVALUATION, calls(other.agent_id, task=task.task_id)))[1]) == "not_found"
+    await do(world, lambda a: tasks.end(a, task.task_id))
+    assert code((await ask(EVALUATION, calls(agent, task=task.task_id, arguments=inside)))[1]) == "task_ended"
+
+
+async def test_a_resource_that_watches_is_answered_yes_and_the_verdict_is_on_the_entry(world: World, ask: Ask) -> None:
+    agent = await stage(world)
+    await do(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
+    _, answer = await ask(EVALUATION, calls(agent, "files/drop"))
+    assert answer["decision"] is True
+    assert answer["context"]["reasons"][0]["code"] == "outside_task"
+    entry = newest(world)
+    assert (entry.outcome, entry.detail and entry.detail["verdict"]) == ("allow", "deny")
+
+
+async def test_a_new_catalogue_counts_from_the_next_question_on(world: World, ask: Ask) -> None:
+    agent = await stage(world)
+    assert code((await ask(EVALUATION, calls(agent)))[1]) == ""
+    await do(world, lambda a: registry.set_catalogue(a, "files", catalogue(TOOLS[1:])))
+    assert code((await ask(EVALUATION, calls(agent)))[1]) == "unknown_tool"
+
+
+# --- entries --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_decision_is_one_entry_with_who_what_why_and_the_digest_of_the_request(world: World, ask: Ask) -> None:
+    agent = await stage(world)
+    body = json.dumps(calls(agent, "files/drop", secret="not to be kept")).encode()
+    await ask(EVALUATION, body)
+    entry = newest(world)
+    assert (entry.action, entry.outcome, entry.agent, entry.resource, entry.tool) == (
+        "decide", "deny", agent, "files", "drop",
+    )  # fmt: skip
+    assert [reason.code for reason in entry.reasons] == ["outside_task"]
+    assert entry.digest == b64u(hashlib.sha256(body).digest())
+    assert entry.detail == {"asked": ["agent", agent, "call", "tool", "files/drop"]}
+    assert entry.policy
+    assert b"not to be kept" not in ledger.search(world.db.read(), {}, limit=1)[0][1]
+
+
+def entries(world: World, action: str) -> list[Entry]:
+    return [decode_entry(body) for _, body in ledger.search(world.db.read(), {"action": action}, limit=1000)]
+
+
+async def test_a_batch_is_one_entry_with_all_its_decisions(certified: World, ask: Ask) -> None:
+    items = [{}, {"action": {"name": "fly"}}, {"subject": {"type": "user", "id": "bob"}}]
+    await ask(EVALUATIONS, QUESTION | {"evaluations": items})
+    [entry] = entries(certified, "decide.batch")
+    assert entry.outcome == "deny"
+    assert entry.detail == {
+        "semantic": "execute_all",
+        "decisions": [
+            [True, "user", "alice", "read", "record", "record-1", ["all-read"]],
+            [False, "user", "alice", "fly", "record", "record-1", ["no_permit"]],
+            [True, "user", "bob", "read", "record", "record-1", ["all-read"]],
+        ],
+    }
+
+
+async def test_a_batch_that_one_entry_cannot_hold_is_on_several_and_nothing_is_cut(certified: World, ask: Ask) -> None:
+    items = [{"resource": {"type": "record", "id": f"{number}" + "é" * 200}} for number in range(1000)]
+    await ask(EVALUATIONS, QUESTION | {"evaluations": items})
+    found = entries(certified, "decide.batch")
+    assert len(found) > 1
+    parts = {entry.detail["part"][0]: entry.detail for entry in found if entry.detail}
+    assert sorted(parts) == list(range(1, len(found) + 1))
+    assert {part["part"][1] for part in parts.values()} == {len(found)}
+    told = [line[5] for number in sorted(parts) for line in parts[number]["decisions"]]
+    assert told == [item["resource"]["id"] for item in items]
+
+
+async def test_an_id_too_long_for_an_entry_is_cut_there_and_decided_whole(certified: World, ask: Ask) -> None:
+    await ask(EVALUATIONS, QUESTION | {"evaluations": [{"resource": {"type": "record", "id": "r" * 100_000}}]})
+    [entry] = entries(certified, "decide.batch")
+    assert entry.detail is not None
+    assert entry.detail["decisions"][0][5] == "r" * 256
+
+
+def test_every_route_but_the_metadata_asks_for_the_scope_of_deciding() -> None:
+    assert {(path, scope) for _, path, _, scope in wire_authzen.ROUTES} == {
+        (EVALUATION, "ostiary:decide"),
+        (EVALUATIONS, "ostiary:decide"),
+        ("/.well-known/authzen-configuration", ""),
+    }

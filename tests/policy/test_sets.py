@@ -1,0 +1,241 @@
+"""Policy sets in the life of a server: put, tested, switched and shown, without a restart or a stale answer."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import pytest
+
+from ostiary.core.cedar import ir
+from ostiary.core.errors import Forbidden, NotFound
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows, store, wire_admin
+from ostiaryd.policy.flows.sets import REMEMBERED
+from ostiaryd.policy.load import starter
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent
+from tests.clock import Clock
+from tests.policy.conftest import Ask, certification, put
+from tests.registry.stage import do, enrol, feed, newest
+
+PERMIT, FORBID = (
+    {"a.cedar": "permit (principal, action, resource);"},
+    {"a.cedar": "forbid (principal, action, resource);"},
+)
+QUESTION = {
+    "subject": {"type": "user", "id": "alice"},
+    "action": {"name": "read"},
+    "resource": {"type": "record", "id": "record-1"},
+}
+
+
+WRONG = """
+[[case]]
+name = "nobody reads"
+subject = { type = "user", id = "alice" }
+action = "read"
+resource = { type = "record", id = "record-1" }
+expect = "deny"
+"""
+
+
+async def decides(ask: Ask) -> bool:
+    _, answer = await ask("/access/v1/evaluation", QUESTION)
+    return bool(answer["decision"])
+
+
+async def test_the_starter_set_decides_until_another_is_put_and_is_on_the_shelf(world: World, ask: Ask) -> None:
+    reader = world.db.read()
+    assert store.active(reader) == starter().hash
+    assert flows.active_policies(reader).hash == starter().hash
+    assert ir.parse(store.active_ir(reader)[1].encode()) == starter().ir
+    _, listed = await ask("/api/v1/policies", method="GET")
+    [only] = listed["policies"]
+    assert (only["hash"], only["active"], only["policies"], only["created_by"]) == (starter().hash, True, 2, "ostiary")
+    _, shown = await ask("/api/v1/policies/{hash}", method="GET", hash=starter().hash)
+    assert shown["files"] == starter().files
+
+
+async def test_a_set_that_is_put_decides_at_once_and_the_one_before_comes_back_when_told(
+    world: World, ask: Ask
+) -> None:
+    assert not await decides(ask)
+    status, made = await ask("/api/v1/policies", {"files": PERMIT})
+    assert (status, made["active"], made["policies"], made["tests"]) == (201, True, 1, 0)
+    assert await decides(ask)
+    _, other = await ask("/api/v1/policies", {"files": FORBID})
+    assert not await decides(ask)
+    status, again = await ask("/api/v1/policies/{hash}/activate", {}, hash=made["hash"])
+    assert (status, again["active"]) == (200, True)
+    assert await decides(ask)
+    _, listed = await ask("/api/v1/policies", method="GET")
+    assert {one["hash"]: one["active"] for one in listed["policies"]} == {
+        other["hash"]: False, made["hash"]: True, starter().hash: False,
+    }  # fmt: skip
+    await ask("/api/v1/policies/{hash}/activate", {}, hash=starter().hash)
+    assert not await decides(ask)
+
+
+async def test_guards_are_told_the_hash_and_each_change_is_an_entry(world: World, ask: Ask) -> None:
+    hash = await put(world, PERMIT)
+    entry = newest(world)
+    assert (entry.action, entry.object, entry.outcome) == ("policy.put", hash, "ok")
+    assert entry.detail == {"policies": 1, "before": starter().hash}
+    await ask("/api/v1/policies/{hash}/activate", {}, hash=starter().hash)
+    assert (newest(world).action, newest(world).detail) == ("policy.activate", {"before": hash})
+    told = [delta["hash"] for delta in feed(world) if delta["kind"] == "policy"]
+    assert told == [hash, starter().hash]
+
+
+async def test_a_dry_run_tests_and_keeps_nothing(world: World, ask: Ask) -> None:
+    status, tested = await ask("/api/v1/policies?dry_run=true", {"files": certification()})
+    assert (status, tested["active"], tested["policies"], tested["tests"]) == (200, False, 4, 4)
+    assert store.active(world.db.read()) == starter().hash
+    assert store.get(world.db.read(), tested["hash"]) is None
+    status, _ = await ask("/api/v1/policies?dry_run=yes", {"files": certification()})
+    assert status == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "error"),
+    [
+        ({"files": {"a.cedar": "permit"}}, 400, "malformed"),
+        ({"files": {"a.cedar": "permit (principal is x, action, resource);"}}, 422, "invalid"),
+        ({"files": PERMIT | {"a.test.toml": WRONG}}, 422, "policy_test_failed"),
+        ({"files": []}, 400, "malformed"),
+        ({"files": {"a.cedar": 1}}, 400, "malformed"),
+        ({"files": PERMIT, "more": 1}, 400, "malformed"),
+        ({}, 400, "malformed"),
+    ],
+)  # fmt: skip
+async def test_a_set_that_is_refused_changes_nothing(
+    world: World, ask: Ask, body: Any, status: int, error: str
+) -> None:
+    answered, refusal = await ask("/api/v1/policies", body)
+    assert (answered, refusal["error"]) == (status, error)
+    assert store.active(world.db.read()) == starter().hash
+
+
+async def test_an_unknown_hash_is_not_found(world: World, ask: Ask) -> None:
+    for method, path in (("GET", "/api/v1/policies/{hash}"), ("POST", "/api/v1/policies/{hash}/activate")):
+        status, refusal = await ask(path, {}, method=method, hash="x" * 43)
+        assert (status, refusal["error"]) == (404, "not_found")
+    assert newest(world).outcome == "refused"
+
+
+async def test_the_shelf_is_read_in_pages_the_newest_first(world: World, ask: Ask, clock: Clock) -> None:
+    hashes = []
+    for number in range(5):
+        clock.advance(1 if number != 3 else 0)  # two of one instant
+        hashes.append(await put(world, PERMIT | {f"{number}.cedar": "// nothing"}))
+    seen: list[str] = []
+    after = ""
+    while True:
+        _, page = await ask(f"/api/v1/policies?limit=2{f'&after={after}' if after else ''}", method="GET")
+        seen += [one["hash"] for one in page["policies"]]
+        assert len(page["policies"]) <= 2
+        if page["next"] is None:
+            break
+        after = page["next"]
+    assert sorted(seen) == sorted([*hashes, starter().hash])
+    assert (seen[0], set(seen[1:3]), seen[-1]) == (hashes[4], set(hashes[2:4]), starter().hash)
+    status, _ = await ask("/api/v1/policies?limit=1001", method="GET")
+    assert status == 422
+
+
+async def test_putting_the_same_files_again_makes_nothing_new(world: World, ask: Ask) -> None:
+    first = await put(world, PERMIT)
+    await put(world, FORBID)
+    assert await put(world, PERMIT) == first
+    _, listed = await ask("/api/v1/policies", method="GET")
+    assert len(listed["policies"]) == 3
+
+
+async def test_what_was_compiled_is_forgotten_and_compiled_again_from_the_shelf(world: World, ask: Ask) -> None:
+    first = await put(world, PERMIT)
+    for number in range(REMEMBERED + 1):
+        await put(world, FORBID | {f"{number}.cedar": "// nothing"})
+    assert not await decides(ask)
+    await do(world, lambda a: flows.activate(a, first))
+    assert await decides(ask)
+
+
+async def test_sets_that_change_under_load_never_give_an_answer_of_another_set(world: World, ask: Ask) -> None:
+    by_hash = {await put(world, FORBID): False, await put(world, PERMIT): True}
+
+    async def switch() -> None:
+        for number in range(20):
+            await do(world, partial(flows.activate, hash=list(by_hash)[number % 2]))
+
+    async def look() -> None:
+        for _ in range(40):
+            _, answer = await ask("/access/v1/evaluation", QUESTION)
+            assert answer["decision"] is by_hash[answer["context"]["policy"]]
+
+    await asyncio.gather(switch(), *(look() for _ in range(4)))
+
+
+def test_administrators_put_and_readers_look() -> None:
+    scopes = {(method, path): scope for method, path, _, scope in wire_admin.ROUTES}
+    assert {path for (method, path), scope in scopes.items() if scope == "ostiary:read"} == {
+        "/api/v1/policies", "/api/v1/policies/{hash}",
+    }  # fmt: skip
+    assert {scope for (method, path), scope in scopes.items() if method != "GET" and "policies" in path} == {
+        "ostiary:admin"
+    }
+
+
+# --- issuing tokens -------------------------------------------------------------------------------------------------
+
+
+def issue(agent: Agent, a: Act, **more: Any) -> str:
+    asked = {"task": "tk_1", "resource": None, "uri": "https://other.example", "scopes": frozenset({"files:read"})}
+    return flows.decide_issue(a, agent, **(asked | more))
+
+
+async def test_the_starter_set_lets_agents_have_tokens_and_notes_who_said_so(world: World) -> None:
+    agent = await enrol(world)
+    assert await do(world, lambda a: issue(agent, a)) == starter().hash
+    entry = newest(world)
+    assert (entry.policy, entry.policies) == (starter().hash, ["issue-token"])
+
+
+RULES = """
+@id("files-only")
+permit (principal is Agent, action == Action::"issue_token", resource == Resource::"files");
+
+@id("no-writing")
+@reason("this agent only reads")
+forbid (principal is Agent, action == Action::"issue_token", resource is Resource)
+when { context.scopes.contains("files:write") };
+
+@id("no-strangers")
+forbid (principal is Agent, action == Action::"issue_token", resource is Resource)
+unless { resource.segment == principal.segment && resource.uri like "https://*" && context.task like "tk_*" };
+"""
+
+
+async def test_policies_decide_on_the_resource_the_scopes_and_the_task_of_a_token(world: World) -> None:
+    agent = await enrol(world)
+    files = await do(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example/mcp"))
+    await put(world, {"a.cedar": RULES})
+    at_files: dict[str, Any] = {"resource": files, "uri": files.uri}
+    await do(world, lambda a: issue(agent, a, **at_files))
+    for more, why in [
+        (at_files | {"scopes": frozenset({"files:read", "files:write"})}, "this agent only reads"),
+        (at_files | {"task": ""}, "policy `no-strangers` forbids it"),
+        ({}, "policy `no-strangers` forbids it"),
+    ]:
+        with pytest.raises(Forbidden, match=why) as refused:
+            await do(world, partial(issue, agent, **more))
+        assert refused.value.code == "access_denied"
+        assert newest(world).outcome == "refused"
+        assert newest(world).policy
+
+
+async def test_a_set_is_found_by_its_hash_alone(world: World) -> None:
+    with pytest.raises(NotFound):
+        flows.find_set(world.db.read(), "")
