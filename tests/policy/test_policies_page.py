@@ -1,0 +1,69 @@
+"""What docs/policies.md shows is what works."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ostiary.core.access import CALL
+from ostiary.core.errors import Invalid
+from ostiaryd.policy.load import load, starter
+from ostiaryd.policy.model import cases, files, text
+from ostiaryd.policy.wire_authzen import MAX_EVALUATIONS
+
+PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
+
+
+def blocks(language: str) -> list[str]:
+    found = re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert found
+    return found
+
+
+def shown() -> dict[str, str]:
+    return {
+        "payments.cedar": blocks("cedar")[0],
+        "payments.cedarschema": blocks("cedarschema")[0],
+        "payments.test.toml": blocks("toml")[0],
+    }
+
+
+def test_the_set_on_the_page_loads_and_its_tests_hold() -> None:
+    loaded = load(shown())
+    assert (len(loaded.ir.policies), loaded.tests) == (4, 2)
+
+
+def test_a_test_on_the_page_turned_round_fails() -> None:
+    turned = shown()["payments.test.toml"].replace("99.99", "100.0")
+    with pytest.raises(Invalid, match="an agent pays a little by itself"):
+        load(shown() | {"payments.test.toml": turned})
+
+
+def test_the_types_on_the_page_are_taken() -> None:
+    load(
+        {
+            "a.cedar": "permit (principal is user, action, resource is record);",
+            "a.cedarschema": blocks("cedarschema")[1],
+        }
+    )
+
+
+def test_the_page_names_every_attribute_of_every_entity_and_every_member_of_a_context() -> None:
+    words = set(re.findall(r"`([a-z_]+)`", PAGE.read_text("utf-8")))
+    schema = (Path(load.__code__.co_filename).parent / "base.cedarschema").read_text("utf-8")
+    declared = set(re.findall(r"^\s+(\w+): (?!\[|\{)", schema, re.MULTILINE))
+    assert declared - {"principal", "resource", "context"} <= words
+    assert CALL in starter().actions
+
+
+def test_the_limits_on_the_page_are_the_limits() -> None:
+    page = PAGE.read_text("utf-8")
+    limits = page[page.index("## Limits") :]
+    numbers = [int(number) for number in re.findall(r"\d+", limits)]
+    assert numbers == [
+        files.MAX_FILES, text.MAX_POLICIES, text.MAX_FILE_BYTES >> 20, text.MAX_SCHEMA_BYTES >> 10, text.MAX_BRACKETS,
+        text.MAX_OPERATORS, cases.MAX_CASES,
+    ]  # fmt: skip
+    assert f"up to {MAX_EVALUATIONS}\nevaluations" in page
