@@ -1,0 +1,236 @@
+"""Which task a token is for, what it ends with, what the policies and the ledger say, and what it costs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from msgspec.structs import replace as with_
+
+from ostiary.core import jose
+from ostiaryd.ground.database import Sql
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.policy import flows as policies
+from ostiaryd.policy.load import load
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Verb
+from ostiaryd.registry.store import holdings
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task, standing_id
+from tests.clock import START, Clock
+from tests.registry.stage import newest
+from tests.tokens.party import FILES, SECOND, Client, claims_of, enter, guard, oauth_app
+
+LIFE = 300
+
+
+async def start(client: Client, **said: Any) -> Task:
+    return await act(
+        client.world, "task.start", lambda act: tasks.start(act, agent=client.id, purpose="reads a report", **said)
+    )
+
+
+async def test_without_a_task_the_token_is_for_the_standing_task(client: Client) -> None:
+    standing = standing_id(registry.find_agent(client.world.db.read(), client.id).agent_id)
+    assert claims_of((await client.token())["access_token"])["task"] == standing
+    assert claims_of((await client.token(task=standing))["access_token"])["task"] == standing
+
+
+async def test_a_task_must_be_the_agents_own_and_alive(client: Client, clock: Clock) -> None:
+    other, _ = await enter(client.world, name="other")
+    foreign = await act(client.world, "task.start", lambda act: tasks.start(act, agent=other.agent_id, purpose="reads"))
+    ended, expiring = await start(client), await start(client, ttl_s=20)
+    await act(client.world, "task.end", lambda act: tasks.end(act, ended.task_id))
+    clock.advance(19)
+    assert (await client.ask(task=expiring.task_id)).status == 200
+    clock.advance(1)
+    unknown = (
+        "tk_" + "0" * 32,
+        "nonsense",
+        foreign.task_id,
+        standing_id(other.agent_id),
+        ended.task_id,
+        expiring.task_id,
+    )
+    assert [(await client.ask(task=task)).error for task in unknown] == ["invalid_grant"] * 6
+
+
+async def test_that_a_task_is_anothers_is_not_told_from_that_it_is_none(client: Client) -> None:
+    other, _ = await enter(client.world, name="other")
+    foreign = await act(client.world, "task.start", lambda act: tasks.start(act, agent=other.agent_id, purpose="reads"))
+    of_another, of_nobody = [await client.ask(task=id) for id in (foreign.task_id, "tk_" + "0" * 32)]
+    assert of_another.json == of_nobody.json
+
+
+async def test_scopes_of_the_token_lie_within_those_of_the_task(client: Client) -> None:
+    task = await start(client, scopes=["files:read"])
+    assert (await client.token(task=task.task_id))["scope"] == "files:read"
+    refused = await client.ask(task=task.task_id, scope="files:write")
+    assert (refused.error, "the task does not have" in refused.json["error_description"]) == ("invalid_scope", True)
+
+
+async def test_scopes_that_the_agent_has_lost_are_lost_to_its_tasks(client: Client) -> None:
+    task = await start(client, scopes=["files:read", "files:write"])
+    await act(client.world, "agent.change", lambda act: registry.set_scopes(act, client.id, ["files:read"]))
+    assert (await client.token(task=task.task_id))["scope"] == "files:read"
+
+
+@pytest.mark.parametrize(
+    ("left_us", "seconds"), [(301 * SECOND, 300), (300 * SECOND, 300), (300 * SECOND - 1, 299), (SECOND, 1)]
+)
+async def test_a_token_ends_with_its_task_in_whole_seconds(
+    client: Client, clock: Clock, left_us: int, seconds: int
+) -> None:
+    task = await start(client, ttl_s=600)
+    assert task.expires_at is not None
+    clock.now = task.expires_at - left_us
+    got = await client.token(task=task.task_id)
+    claims = claims_of(got["access_token"])
+    assert (got["expires_in"], claims["exp"] - claims["iat"]) == (seconds, seconds)
+    assert claims["exp"] * SECOND <= task.expires_at
+
+
+async def test_nothing_is_issued_for_less_than_a_second(client: Client, clock: Clock) -> None:
+    task = await start(client, ttl_s=20)
+    clock.advance(19, us=1)
+    assert (await client.ask(task=task.task_id)).error == "invalid_grant"
+
+
+async def test_a_token_ends_with_its_agent_and_with_its_key(client: Client) -> None:
+    def shorten(act: Any) -> None:
+        registry.set_end(act, client.id, START + 60 * SECOND)
+
+    def rotate(act: Any) -> None:
+        registry.rotate_key(act, client.id, dict(jose.generate("ES256").public.jwk), overlap_s=30)
+
+    await act(client.world, "agent.change", shorten)
+    assert (await client.token())["expires_in"] == 60
+    await act(client.world, "key.rotate", rotate)
+    assert (await client.token())["expires_in"] == 30
+
+
+async def test_a_key_is_good_until_its_end_and_not_at_it(client: Client, clock: Clock) -> None:
+    newer = dict(jose.generate("ES256").public.jwk)
+    await act(client.world, "key.rotate", lambda act: registry.rotate_key(act, client.id, newer, overlap_s=30))
+    clock.advance(29)
+    assert (await client.ask()).status == 200
+    clock.advance(1)
+    assert (await client.ask()).error == "invalid_client"
+
+
+async def test_an_agent_with_two_keys_must_say_which(client: Client) -> None:
+    second = jose.generate("EdDSA", kid="second")
+    await act(client.world, "key.add", lambda act: registry.add_key(act, client.id, dict(second.public.jwk)))
+    nameless = client.assertion(header={"kid": None})
+    assert (await client.ask(client_assertion=nameless)).error == "invalid_client"
+    for key, kid in ((client.key, None), (second, None), (second, second.public.thumbprint)):
+        header = {} if kid is None else {"kid": kid}
+        assert (await client.ask(client_assertion=client.assertion(key=key, header=header))).status == 200
+
+
+@pytest.mark.parametrize("verb", [Verb.SUSPEND, Verb.QUARANTINE, Verb.REVOKE, Verb.DECOMMISSION])
+async def test_only_an_active_agent_gets_a_token_and_who_lacks_its_key_does_not_hear_why(
+    client: Client, verb: Verb
+) -> None:
+    await act(client.world, "agent.move", lambda act: registry.set_agent_state(act, client.id, verb))
+    state = registry.find_agent(client.world.db.read(), client.id).state
+    own = await client.ask()
+    assert (own.error, str(state) in own.json["error_description"]) == ("invalid_client", True)
+    stranger = await client.ask(client_assertion=client.assertion(key=jose.generate("ES256")))
+    assert str(state) not in stranger.json["error_description"]
+
+
+async def test_an_agent_whose_end_has_come_gets_no_token(client: Client, clock: Clock) -> None:
+    await act(client.world, "agent.change", lambda act: registry.set_end(act, client.id, START + 60 * SECOND))
+    clock.advance(59)
+    assert (await client.ask()).status == 200
+    clock.advance(1)
+    assert (await client.ask()).error == "invalid_client"
+
+
+async def test_policies_have_the_last_word(client: Client) -> None:
+    rule = 'permit(principal, action, resource);\nforbid(principal, action == Action::"issue_token", resource);\n'
+    loaded = load({"rules.cedar": rule})
+    await act(client.world, "policy.put", lambda act: policies.put(act, loaded, by=None))
+    refused = await client.ask()
+    assert (refused.status, refused.error) == (400, "access_denied")
+    assert newest(client.world).policy == loaded.hash
+
+
+async def test_the_token_names_the_policies_under_which_it_was_issued(client: Client) -> None:
+    token = (await client.token())["access_token"]
+    assert claims_of(token)["policy"] == policies.active_policies(client.world.db.read()).hash
+
+
+async def test_the_guard_of_a_resource_gets_a_token_for_its_feed_and_for_nothing_else(client: Client) -> None:
+    id, key = await guard(client.world)
+    guard_ = Client(client.app, client.world, id, key, client.nonce)
+    got = await guard_.token()
+    claims = claims_of(got["access_token"])
+    assert (got["scope"], claims["sub"], claims.get("task")) == ("ostiary:feed", id, None)
+    assert claims["aud"] == client.world.config.api
+    assert (await guard_.ask(scope="files:read")).error == "invalid_scope"
+    assert (await guard_.ask(task="tk_" + id[3:])).error == "invalid_grant"
+
+
+async def test_an_entry_says_who_got_what_for_which_task_and_with_which_key(client: Client) -> None:
+    got = await client.token(scope="files:read")
+    claims, entry = claims_of(got["access_token"]), newest(client.world)
+    assert (entry.action, entry.outcome, entry.agent, entry.owner) == ("token.issue", "ok", client.id, claims["owner"])
+    assert (entry.task, entry.resource, entry.token) == (claims["task"], FILES, claims["jti"])
+    assert (entry.key, entry.policy) == (client.key.public.thumbprint, claims["policy"])
+    assert entry.detail == {"scope": "files:read", "seconds": LIFE}
+
+
+async def test_a_refused_authentication_is_an_entry_that_accuses_nobody(client: Client) -> None:
+    await client.ask(client_assertion=client.assertion(key=jose.generate("ES256")))
+    entry = newest(client.world)
+    assert (entry.action, entry.outcome, entry.reasons[0].code) == ("token.issue", "refused", "invalid_client")
+    assert (entry.agent, entry.object) == (None, client.id), "only who has shown the key is the agent"
+
+
+async def test_no_part_of_a_credential_is_in_an_entry_or_an_answer(client: Client) -> None:
+    assertion, proof = client.assertion(aud="https://other.example"), client.proof()
+    refused = await client.ask(client_assertion=assertion, proof=proof)
+    for part in (*assertion.split("."), *proof.split(".")):
+        assert part not in str(newest(client.world))
+        assert part.encode() not in refused.body
+
+
+async def test_a_token_is_held_with_both_keys_until_it_expires(client: Client) -> None:
+    other = jose.generate("ES256")
+    claims = claims_of((await client.token(proof=client.proof(key=other)))["access_token"])
+    held = holdings.get(client.world.db.read(), claims["jti"])
+    assert held is not None
+    assert (held.kind, held.agent, held.task, held.audience) == ("token", client.id, claims["task"], FILES)
+    assert (held.jkt, held.client_jkt) == (other.public.thumbprint, client.key.public.thumbprint)
+    assert held.expires_at == claims["exp"] * SECOND
+
+
+async def test_the_life_of_a_token_is_what_the_configuration_says(client: Client) -> None:
+    names = ("now", "random", "db", "keys", "writer")
+    config = with_(client.world.config, token_lifetime_s=10)
+    client.app = oauth_app(World(config, *(getattr(client.world, name) for name in names)))
+    assert (await client.token())["expires_in"] == 10
+
+
+async def test_a_grant_takes_six_statements_and_two_of_its_savepoint(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the entry takes is for the whole batch."""
+    connection = client.world.writer._connection
+    ran: list[str] = []
+
+    def execute(statement: Sql, params: dict[str, Any], *, run: Any = connection.execute) -> Any:
+        ran.append(" ".join(statement.sqlite.split()))
+        return run(statement, params)
+
+    await client.token()
+    monkeypatch.setattr(connection, "execute", execute)
+    await client.token()
+    own = ran[: ran.index("release savepoint act") + 1]
+    assert own[0] == "savepoint act"
+    tables = [re.findall(r"(?:from|into) (\w+)", text)[:1] for text in own[1:-1]]
+    assert tables == [["agent"], ["agent_key"], ["replay"], ["resource"], ["policy_active"], ["holding"]]
