@@ -102,21 +102,24 @@ def eventually(done: Callable[[], Any], *, within_s: float = PATIENCE_S) -> Any:
     return value
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+def listening() -> tuple[socket.socket, int]:
+    """A socket on a free port of this machine, which is ours from now on."""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    sock.listen(128)
+    return sock, sock.getsockname()[1]
 
 
 @contextmanager
-def serving(app: Any, port: int) -> Iterator[str]:
-    """An ASGI application on a port of this machine, in a thread; its URL."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", lifespan="auto"))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+def serving(app: Any, sock: socket.socket) -> Iterator[None]:
+    """An ASGI application on that socket, in a thread."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[sock])), daemon=True)
     thread.start()
     eventually(lambda: server.started)
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield
     finally:
         server.should_exit = True
         thread.join(PATIENCE_S)
+        sock.close()

@@ -16,7 +16,7 @@ from mcp.shared.exceptions import MCPError
 from ostiary.agent import AsyncAgent
 from ostiary.guard import Guard
 from ostiary.mcp import DENIED, protect
-from tests.feed.house import House, eventually, free_port, serving
+from tests.feed.house import House, eventually, listening, serving
 
 
 def files_server() -> MCPServer:
@@ -36,13 +36,13 @@ def files_server() -> MCPServer:
 
 
 async def test_a_call_within_the_task_happens_and_others_are_denied_with_a_reason(house: House, tmp_path: Path) -> None:
-    port = free_port()
+    sock, port = listening()
     uri = f"http://127.0.0.1:{port}/mcp"
     resource, guard_key = house.resource(uri)
     agent, agent_key = house.agent(f"{resource}:read")
     with (
         Guard(guard_key, spool_dir=tmp_path / "spool") as guard,
-        serving(protect(files_server(), guard), port),
+        serving(protect(files_server(), guard), sock),
     ):
         async with (
             AsyncAgent.from_credential(agent_key) as identity,
