@@ -1,0 +1,241 @@
+"""An MCP server behind a guard: DPoP honoured, each call decided on its body, every failure a denial."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import pytest
+from mcp.client.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.mcpserver import MCPServer
+from mcp.shared.exceptions import MCPError
+
+from ostiary.core.errors import Conflict
+from ostiary.core.feed import ResourceFact, TokenFact
+from ostiary.guard import Guard
+from ostiary.mcp import DENIED, protect
+from tests.clock import Clock
+from tests.feed.house import listening, serving
+from tests.guard.feeder import ISSUER, RESOURCE_ID, TOOLS, URI, Feeder
+
+
+class Shows(httpx2.Auth):
+    """Shows a token with a proof made now; answers a nonce as a client must."""
+
+    def __init__(self, feeder: Feeder) -> None:
+        self._feeder = feeder
+        self._nonce: str | None = None
+
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        for _ in range(2):
+            url = str(request.url)
+            token = self._feeder.token(aud=url)
+            proof = self._feeder.proof(token, nonce=self._nonce, method=request.method, uri=url)
+            request.headers["authorization"], request.headers["dpop"] = f"DPoP {token}", proof
+            response = yield request
+            if "dpop-nonce" not in response.headers:
+                return
+            self._nonce = response.headers["dpop-nonce"]
+
+
+def files_server(ran: list[str]) -> MCPServer:
+    server = MCPServer("files")
+
+    @server.tool()
+    def read_file(path: str) -> str:
+        ran.append("read_file")
+        return f"text of {path}"
+
+    @server.tool()
+    def write_file(path: str) -> str:
+        ran.append("write_file")
+        return "done"
+
+    @server.tool()
+    def fail() -> str:
+        raise ValueError("it went wrong")
+
+    @server.resource("file:///secret")
+    def secret() -> str:
+        ran.append("resource")
+        return "secret"
+
+    return server
+
+
+@pytest.fixture
+def ran() -> list[str]:
+    """Which tools ran."""
+    return []
+
+
+@pytest.fixture
+def url(guard: Guard, feeder: Feeder, ran: list[str]) -> Iterator[str]:
+    """The MCP server behind the guard."""
+    sock, port = listening()
+    url = f"http://127.0.0.1:{port}/mcp"
+    feeder.say(
+        ResourceFact(
+            resource_id=RESOURCE_ID, name="files", uri=url, mode="enforce", segment="default",
+            catalogue=TOOLS.replace('"tools":[', '"tools":[{"name":"fail","effect":"read"},'),
+        )
+    )  # fmt: skip
+    with serving(protect(files_server(ran), guard), sock):
+        yield url
+
+
+@asynccontextmanager
+async def connected(url: str, feeder: Feeder) -> AsyncGenerator[Client, None]:
+    async with (
+        httpx2.AsyncClient(auth=Shows(feeder)) as http,
+        Client(streamable_http_client(url, http_client=http)) as client,
+    ):
+        yield client
+
+
+def records(guard: Guard) -> list[dict[str, Any]]:
+    return guard._spool.batch(count=100, size=1 << 20).records
+
+
+async def test_a_call_with_token_and_proof_runs_the_tool_and_is_on_record(
+    url: str, guard: Guard, feeder: Feeder, ran: list[str]
+) -> None:
+    async with connected(url, feeder) as client:
+        assert {tool.name for tool in (await client.list_tools()).tools} == {"read_file", "write_file", "fail"}
+        result: Any = await client.call_tool("read_file", {"path": "/a"})
+    assert result.content[0].text == "text of /a"
+    assert ran == ["read_file"]
+    call, outcome = records(guard)
+    assert (call["tool"], call["outcome"]) == ("read_file", "allow")
+    assert outcome["status"] == "ok"
+    assert outcome["bytes"] > 10
+    assert outcome["records"] == 1
+
+
+async def test_a_denial_is_an_error_with_the_reason_and_the_tool_does_not_run(
+    url: str, guard: Guard, feeder: Feeder, ran: list[str]
+) -> None:
+    async with connected(url, feeder) as client:
+        with pytest.raises(MCPError, match="files:write") as denied:
+            await client.call_tool("write_file", {"path": "/a"})
+    assert denied.value.code == DENIED
+    assert denied.value.data["error"] == "outside_task"
+    assert denied.value.data["reasons"][0]["hint"]
+    assert ran == []
+
+
+async def test_a_tool_that_fails_is_on_record_as_failed(url: str, guard: Guard, feeder: Feeder) -> None:
+    async with connected(url, feeder) as client:
+        result: Any = await client.call_tool("fail", {})
+    assert result.is_error
+    assert records(guard)[1]["status"] == "error"
+
+
+async def test_what_else_reveals_data_is_decided_like_a_tool_of_that_name(
+    url: str, guard: Guard, feeder: Feeder, ran: list[str]
+) -> None:
+    async with connected(url, feeder) as client:
+        with pytest.raises(MCPError, match="resources/read") as denied:
+            await client.read_resource("file:///secret")
+        assert denied.value.code == DENIED
+        assert ran == []
+        listed = '"tools":[{"name":"resources/read","effect":"read"},'
+        feeder.say(
+            ResourceFact(
+                resource_id=RESOURCE_ID, name="files", uri=url, mode="enforce", segment="default",
+                catalogue=TOOLS.replace('"tools":[', listed),
+            )
+        )  # fmt: skip
+        await client.read_resource("file:///secret")
+    assert ran == ["resource"]
+
+
+async def test_a_token_that_ends_between_two_calls_ends_the_second(url: str, feeder: Feeder, ran: list[str]) -> None:
+    async with connected(url, feeder) as client:
+        await client.call_tool("read_file", {"path": "/a"})
+        feeder.say(TokenFact("tok_1", 1 << 52))
+        with pytest.raises(MCPError, match="revoked"):
+            await client.call_tool("read_file", {"path": "/a"})
+    assert ran == ["read_file"]
+
+
+async def test_any_error_of_the_hook_is_a_denial(
+    url: str, guard: Guard, feeder: Feeder, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(url, feeder) as client:
+        monkeypatch.setattr("ostiary.mcp._named", lambda *_: 1 / 0)
+        with pytest.raises(MCPError) as denied:
+            await client.call_tool("read_file", {"path": "/a"})
+        assert denied.value.code == DENIED
+        monkeypatch.undo()
+        monkeypatch.setattr("ostiary.core.access.decide", lambda *_, **__: 1 / 0)
+        with pytest.raises(MCPError, match="guard failed"):
+            await client.call_tool("read_file", {"path": "/a"})
+    assert ran == []
+
+
+async def test_a_stale_feed_denies_every_request(url: str, feeder: Feeder, clock: Clock, ran: list[str]) -> None:
+    async with connected(url, feeder) as client:
+        clock.advance(6)
+        with pytest.raises(MCPError, match="server"):
+            await client.call_tool("read_file", {"path": "/a"})
+    assert ran == []
+
+
+@pytest.mark.parametrize("authorization", [None, "Bearer"])
+def test_without_a_proof_nothing_is_answered(
+    url: str, feeder: Feeder, authorization: str | None, ran: list[str]
+) -> None:
+    headers = {} if authorization is None else {"authorization": f"{authorization} {feeder.token(aud=url)}"}
+    response = httpx2.post(url, json=call_of("read_file", {"path": "/a"}), headers=headers)
+    assert response.status_code == 401
+    assert 'resource_metadata="' in response.headers["www-authenticate"]
+    assert response.json()["error"]["code"] == DENIED
+    assert ran == []
+
+
+def test_the_metadata_are_public(url: str) -> None:
+    response = httpx2.get(url.replace("/mcp", "/.well-known/oauth-protected-resource/mcp"))
+    assert response.json()["resource"] == url
+
+
+@pytest.mark.parametrize(("in_header", "in_body"), [("read_file", "write_file"), ("write_file", "read_file")])
+def test_a_name_in_the_header_that_the_body_does_not_have_calls_nothing(
+    url: str, feeder: Feeder, ran: list[str], in_header: str, in_body: str
+) -> None:
+    body = call_of(in_body, {"path": "/a"})
+    headers = {
+        "mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": in_header,
+        "accept": "application/json, text/event-stream",
+    }  # fmt: skip
+    response = httpx2.post(url, json=body, headers=headers, auth=Shows(feeder))
+    assert response.status_code == 400
+    assert ran == []
+
+
+def test_a_server_with_an_authorization_of_its_own_is_refused(guard: Guard) -> None:
+    class Nobody:
+        async def verify_token(self, token: str) -> None:
+            return None
+
+    settings = AuthSettings.model_validate(
+        {"issuer_url": ISSUER, "resource_server_url": URI, "validate_token_resource": True}
+    )
+    with pytest.raises(Conflict):
+        protect(MCPServer("files", token_verifier=Nobody(), auth=settings), guard)
+
+
+def call_of(tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    params = {"name": tool, "arguments": arguments, "_meta": meta}
+    body: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    return json.loads(json.dumps(body))  # type: ignore[no-any-return]
