@@ -1,0 +1,262 @@
+"""Tokens and proofs: got when they are needed, kept while they are good, renewed when a server says so."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+
+from ostiary.client import MARGIN_US, Auth, Client, Target, TokenRefused, run
+from ostiary.core import jose
+from ostiary.core.errors import Forbidden, Malformed, Unauthenticated, Unavailable
+from ostiary.keys import Credential
+from tests.clock import Clock, Dice
+from tests.sdk.server import API, ISSUER, Server
+
+KEY = jose.generate("ES256")
+TARGET = Target(API, "files:read")
+
+
+@pytest.fixture
+def server(clock: Clock) -> Server:
+    return Server(clock, KEY)
+
+
+@pytest.fixture
+def http(server: Server) -> httpx2.Client:
+    return httpx2.Client(transport=httpx2.MockTransport(server))
+
+
+@pytest.fixture
+def client(clock: Clock, dice: Dice) -> Client:
+    return Client(Credential(KEY, "ag_1", ISSUER), now=clock, random=dice)
+
+
+def get(http: httpx2.Client, client: Client, target: Target = TARGET, url: str = f"{API}/report") -> httpx2.Response:
+    return http.get(url, auth=Auth(client, target))
+
+
+def test_the_first_request_gets_a_token_and_both_nonces(server: Server, http: httpx2.Client, client: Client) -> None:
+    response = get(http, client)
+    assert response.json() == {"token": "token-1", "for": API}
+    assert server.log == [
+        f"GET {ISSUER}/.well-known/oauth-authorization-server",
+        f"POST {ISSUER}/token",
+        f"POST {ISSUER}/token",
+        f"GET {API}/report",
+        f"GET {API}/report",
+    ]
+    assert server.forms[0]["scope"] == ["files:read"]
+    assert server.forms[0]["resource"] == [API]
+    assert "task" not in server.forms[0]
+
+
+def test_later_requests_need_one_round_trip(server: Server, http: httpx2.Client, client: Client) -> None:
+    get(http, client)
+    before = len(server.log)
+    get(http, client)
+    assert len(server.log) == before + 1
+
+
+def test_each_target_has_a_token_of_its_own(server: Server, http: httpx2.Client, client: Client) -> None:
+    for target in (TARGET, Target(API, "files:read", "tk_1"), Target(API), TARGET):
+        get(http, client, target)
+    assert len(server.tokens) == 3
+    assert server.forms[1]["task"] == ["tk_1"]
+
+
+@pytest.mark.parametrize(("left_us", "is_kept"), [(1, True), (0, False), (-1, False)])
+def test_a_token_is_renewed_before_it_ends(
+    server: Server, http: httpx2.Client, client: Client, clock: Clock, left_us: int, is_kept: bool
+) -> None:
+    get(http, client)
+    clock.advance(us=300_000_000 - MARGIN_US - left_us)
+    get(http, client)
+    assert len(server.tokens) == (1 if is_kept else 2)
+
+
+@pytest.mark.parametrize(("left_us", "is_kept"), [(1, True), (0, False), (-1, False)])
+def test_a_short_token_is_renewed_when_a_fifth_of_its_life_is_left(
+    server: Server, http: httpx2.Client, client: Client, clock: Clock, left_us: int, is_kept: bool
+) -> None:
+    server.lifetime = 10
+    get(http, client)
+    clock.advance(us=8_000_000 - left_us)
+    get(http, client)
+    assert len(server.tokens) == (1 if is_kept else 2)
+
+
+def test_a_nonce_that_has_changed_is_followed(server: Server, http: httpx2.Client, client: Client) -> None:
+    get(http, client)
+    server.nonces = {"as": "as-nonce-2", "rs": "rs-nonce-2"}
+    assert get(http, client).status_code == 200
+    assert get(http, client, Target(API)).status_code == 200
+
+
+def test_a_server_that_refuses_its_own_nonce_is_not_asked_for_ever(
+    server: Server, http: httpx2.Client, client: Client
+) -> None:
+    get(http, client)
+    before = len(server.log)
+    server.nonces["rs"] = "never the one"
+    transport = httpx2.MockTransport(lambda request: wrong_nonce(server, request))
+    response = httpx2.Client(transport=transport).get(f"{API}/report", auth=Auth(client, TARGET))
+    assert response.status_code == 401
+    assert len(server.log) - before <= 3
+
+
+def wrong_nonce(server: Server, request: httpx2.Request) -> httpx2.Response:
+    """The server, that gives another nonce than the one it wants."""
+    response = server(request)
+    if "dpop-nonce" in response.headers:
+        response.headers["dpop-nonce"] = "the one"
+    return response
+
+
+def test_a_revoked_token_is_replaced_once(server: Server, http: httpx2.Client, client: Client) -> None:
+    get(http, client)
+    server.revoked.add("token-1")
+    assert get(http, client).json()["token"] == "token-2"
+
+
+def test_who_gets_no_other_token_hears_it_from_the_resource(
+    server: Server, http: httpx2.Client, client: Client
+) -> None:
+    get(http, client)
+    server.revoked.add("token-1")
+    server.refuse_tokens = True
+    response = get(http, client)
+    assert response.status_code == 401
+    assert "invalid_token" in response.headers["www-authenticate"]
+    assert str(response.request.url) == f"{API}/report"
+
+
+def test_a_token_that_is_refused_says_why_and_what_would_help(
+    server: Server, http: httpx2.Client, client: Client
+) -> None:
+    server.refuse_tokens = True
+    with pytest.raises(TokenRefused, match="suspended") as refused:
+        get(http, client)
+    assert refused.value.code == "invalid_client"
+    assert refused.value.hint == "ask its owner"
+
+
+def test_the_resource_is_what_the_challenge_says(server: Server, http: httpx2.Client, client: Client) -> None:
+    response = get(http, client, Target())
+    assert response.json()["for"] == API
+    assert "GET https://files.example.org/.well-known/oauth-protected-resource/api" in server.log
+    before = len(server.log)
+    get(http, client, Target(), f"{API}/other")
+    assert len(server.log) == before + 1, "it is remembered"
+
+
+def test_what_needs_no_token_is_sent_without(clock: Clock, client: Client) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        assert "authorization" not in request.headers
+        return httpx2.Response(200)
+
+    http = httpx2.Client(transport=httpx2.MockTransport(answer))
+    assert get(http, client, Target()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("metadata_url", "resource"),
+    [
+        ("https://elsewhere.example.org/metadata", API),
+        ("https://files.example.org/metadata", "https://elsewhere.example.org/api"),
+        ("https://files.example.org/metadata", "https://files.example.org/ap"),
+        ("https://files.example.org/metadata", "https://files.example.org/api/report/deeper"),
+    ],
+)
+def test_a_challenge_that_points_elsewhere_gets_no_token(
+    server: Server, client: Client, metadata_url: str, resource: str
+) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if str(request.url) == metadata_url:
+            return httpx2.Response(200, json={"resource": resource})
+        return httpx2.Response(401, headers={"www-authenticate": f'DPoP resource_metadata="{metadata_url}"'})
+
+    with pytest.raises(Forbidden):
+        get(httpx2.Client(transport=httpx2.MockTransport(answer)), client, Target())
+    assert server.log == []
+
+
+def test_an_issuer_that_says_that_it_is_another_is_refused(clock: Clock, dice: Dice) -> None:
+    server = Server(clock, KEY, issuer="https://other.example.org")
+    client = Client(Credential(KEY, "ag_1", ISSUER), now=clock, random=dice)
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return server(httpx2.Request("GET", str(request.url).replace(ISSUER, server.issuer)))
+
+    with pytest.raises(Malformed, match="issuer"):
+        run(httpx2.Client(transport=httpx2.MockTransport(answer)), client.discover())
+
+
+def test_a_server_on_this_machine_is_spoken_to_under_its_public_name(clock: Clock, dice: Dice) -> None:
+    server = Server(clock, KEY)
+    local = "http://127.0.0.1:8700"
+    client = Client(Credential(KEY, "ag_1", local), url=local, now=clock, random=dice)
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        assert str(request.url).startswith(local)
+        public = httpx2.Request(
+            request.method, str(request.url).replace(local, ISSUER), headers=request.headers, content=request.content
+        )
+        return server(public)
+
+    http = httpx2.Client(transport=httpx2.MockTransport(answer))
+    response = http.get(f"{local}/api/v1/agents", auth=Auth(client, Target(f"{ISSUER}/api/v1")))
+    assert response.json()["for"] == f"{ISSUER}/api/v1"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (404, {}, Unavailable),
+        (200, {"issuer": ISSUER}, Malformed),
+        (200, {"issuer": 5, "token_endpoint": "x"}, Malformed),
+    ],
+)
+def test_metadata_that_are_none_are_refused(
+    client: Client, status: int, body: dict[str, object], kind: type[Exception]
+) -> None:
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(status, json=body))
+    with pytest.raises(kind):
+        run(httpx2.Client(transport=transport), client.discover())
+
+
+def test_a_token_that_is_not_bound_is_refused(server: Server, client: Client) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        response = server(request)
+        if str(request.url).endswith("/token") and response.status_code == 200:
+            return httpx2.Response(200, json={"access_token": "t", "token_type": "Bearer", "expires_in": 300})
+        return response
+
+    with pytest.raises(Unauthenticated, match="not bound"):
+        run(httpx2.Client(transport=httpx2.MockTransport(answer)), client.token(TARGET))
+
+
+def test_what_is_kept_is_bounded(
+    server: Server, http: httpx2.Client, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.client.MAX_CACHED", 2)
+    for task in ("tk_1", "tk_2", "tk_3"):
+        get(http, client, Target(API, None, task))
+    assert [target.task for target in client._tokens] == ["tk_2", "tk_3"]
+
+
+async def test_asynchronous_clients_do_the_same(server: Server, client: Client) -> None:
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(server)) as http:
+        response = await http.get(f"{API}/report", auth=Auth(client, TARGET))
+    assert response.json() == {"token": "token-1", "for": API}
+
+
+def test_an_answer_is_not_read_ahead_for_the_caller(server: Server, client: Client) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        response = server(request)
+        is_answer = str(request.url).startswith(API) and response.status_code == 200
+        return httpx2.Response(200, content=iter([b"one", b"two"])) if is_answer else response
+
+    http = httpx2.Client(transport=httpx2.MockTransport(answer))
+    with http.stream("GET", f"{API}/report", auth=Auth(client, TARGET)) as response:
+        assert not response.is_stream_consumed
+        assert response.read() == b"onetwo"

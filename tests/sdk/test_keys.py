@@ -1,0 +1,85 @@
+"""Credential files: readable by nobody else, never overwritten, and refused where they are not what they must be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ostiary.core import jose
+from ostiary.core.errors import Conflict, Invalid
+from ostiary.keys import MAX_FILE_BYTES, load_key, save_key
+
+ISSUER = "https://ostiary.example.org"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A credential file."""
+    path = tmp_path / "agent.json"
+    save_key(path, jose.generate("ES256"), client_id="ag_1", issuer=ISSUER)
+    return path
+
+
+@pytest.mark.parametrize("alg", sorted(jose.ALGS))
+def test_a_credential_reads_back_as_it_was_saved(tmp_path: Path, alg: str) -> None:
+    key = jose.generate(alg)
+    save_key(tmp_path / "key.json", key, client_id="ag_1", issuer=ISSUER)
+    loaded = load_key(str(tmp_path / "key.json"))
+    assert loaded.key.jwk() == key.jwk()
+    assert (loaded.client_id, loaded.issuer) == ("ag_1", ISSUER)
+
+
+def test_only_its_owner_can_read_it(path: Path) -> None:
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_it_is_never_overwritten(path: Path) -> None:
+    before = path.read_bytes()
+    with pytest.raises(Conflict):
+        save_key(path, jose.generate("ES256"), client_id="ag_2", issuer=ISSUER)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o601])
+def test_a_file_that_others_can_read_is_refused(path: Path, mode: int) -> None:
+    path.chmod(mode)
+    with pytest.raises(Invalid, match="read by others"):
+        load_key(path)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="cannot read"):
+        load_key(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"no JSON",
+        b"[]",
+        b'{"kty":"EC"}',
+        json.dumps(dict(jose.generate("ES256").public.jwk)).encode(),
+        json.dumps({**jose.generate("ES256").jwk(), "client_id": 5}).encode(),
+        json.dumps({**jose.generate("ES256").jwk(), "filler": "x" * MAX_FILE_BYTES}).encode(),
+    ],
+)
+def test_a_file_that_is_no_credential_is_refused(path: Path, text: bytes) -> None:
+    path.write_bytes(text)
+    with pytest.raises(Invalid):
+        load_key(path)
+
+
+def test_the_refusal_of_a_broken_key_does_not_show_it(path: Path) -> None:
+    jwk = json.loads(path.read_text())
+    path.write_text(json.dumps(jwk | {"y": jwk["x"]}))
+    with pytest.raises(Invalid) as refused:
+        load_key(path)
+    assert jwk["d"] not in str(refused.value)
+
+
+def test_a_key_alone_is_a_credential_that_does_not_say_whose(path: Path) -> None:
+    path.write_text(json.dumps(jose.generate("ES256").jwk()))
+    assert load_key(path).client_id == load_key(path).issuer == ""
