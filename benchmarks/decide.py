@@ -13,7 +13,7 @@ from typing import Any
 from ostiary.core.access import Facts, Policies, Principal, Protected, decide
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.claims import AccessClaims, Confirmation
-from ostiaryd.policy.lower import lower
+from ostiaryd.policy.model.lower import lower
 
 ROUNDS, CALLS = 25, 2000
 NOW = 1_800_000_000_000_000

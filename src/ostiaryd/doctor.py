@@ -25,7 +25,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import store
 from ostiaryd.policy import flows as policy
-from ostiaryd.policy.load import load
+from ostiaryd.policy.model import load
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import Spend

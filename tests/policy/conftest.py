@@ -12,7 +12,7 @@ from ostiaryd.ground.http import Call, Reply, render_admin
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows, wire_admin, wire_authzen
-from ostiaryd.policy.load import load
+from ostiaryd.policy.model import load
 from tests.registry.stage import ADMIN
 
 HERE = Path(__file__).parent

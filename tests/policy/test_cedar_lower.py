@@ -7,7 +7,7 @@ from ostiary.core.cedar import ir
 from ostiary.core.cedar.compile import compile_set
 from ostiary.core.cedar.values import Uid, entity, parse_record
 from ostiary.core.errors import Malformed
-from ostiaryd.policy.lower import NotModelled, lower, lower_nodes
+from ostiaryd.policy.model.lower import NotModelled, lower, lower_nodes
 
 TEXT = """
 @id("team") permit(principal in Group::"blue", action == Action::"call", resource is Tool)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ostiary.core.errors import Invalid, Malformed, Refused
-from ostiaryd.policy.load import load, starter
+from ostiaryd.policy.model import load, starter
 from ostiaryd.policy.model.files import MAX_BYTES, MAX_FILES
 from ostiaryd.policy.model.text import MAX_BRACKETS, MAX_FILE_BYTES, MAX_OPERATORS, MAX_POLICIES
 from tests.policy.conftest import certification
@@ -226,7 +226,7 @@ def test_a_policy_has_at_most_so_many_operators() -> None:
 BOMBS = """
 import itertools
 from ostiary.core.errors import Refused
-from ostiaryd.policy.load import load
+from ostiaryd.policy.model import load
 
 def bombs(n):
     head = "permit (principal, action, resource) when {"

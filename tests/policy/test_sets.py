@@ -14,7 +14,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store, wire_admin
 from ostiaryd.policy.flows.sets import REMEMBERED
-from ostiaryd.policy.load import starter
+from ostiaryd.policy.model import starter
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
 from tests.clock import Clock

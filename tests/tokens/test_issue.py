@@ -13,7 +13,7 @@ from ostiaryd.ground.database import Sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows as policies
-from ostiaryd.policy.load import load
+from ostiaryd.policy.model import load
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from ostiaryd.registry.store import holdings

@@ -5,8 +5,7 @@ from __future__ import annotations
 from ostiary.core.cedar import ir
 from ostiary.core.cedar.values import Entity, Uid
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.policy.load import Loaded, starter
-from ostiaryd.policy.model import PolicySet, decode_actions, decode_files, encode_actions, encode_files
+from ostiaryd.policy.model import Loaded, PolicySet, decode_actions, decode_files, encode_actions, encode_files, starter
 
 _ACTIVE = sql("select hash from policy_active where id = 1")
 _ACTIVATE = sql(

@@ -13,8 +13,7 @@ import msgspec
 from ostiary.core.errors import Invalid
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.policy import flows, store
-from ostiaryd.policy.load import Loaded, load
-from ostiaryd.policy.model import PolicySet
+from ostiaryd.policy.model import Loaded, PolicySet, load
 from ostiaryd.policy.wire_authzen import DECIDE, evaluation
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ, parse_page

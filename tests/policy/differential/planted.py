@@ -17,7 +17,7 @@ from tests.policy.differential.faults import Fault
 from tests.policy.differential.run import Engine
 
 _ROOT = "ostiary.core.cedar"
-_LOWER = "ostiaryd.policy.lower"
+_LOWER = "ostiaryd.policy.model.lower"
 
 
 @contextmanager

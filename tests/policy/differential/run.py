@@ -20,7 +20,7 @@ from cedarpy import _internal as oracle
 
 from ostiary.core.cedar import compile as compile_
 from ostiary.core.cedar import ir, values
-from ostiaryd.policy import lower
+from ostiaryd.policy.model import lower
 from tests.policy.differential import (  # noqa: F401 - importing them is what fills CONSTRUCTS
     constructs_of_data,
     constructs_of_extensions,

@@ -7,8 +7,7 @@ from ostiary.core.errors import NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import store
-from ostiaryd.policy.load import Loaded, starter
-from ostiaryd.policy.model import PolicyDelta, PolicySet
+from ostiaryd.policy.model import Loaded, PolicyDelta, PolicySet, starter
 from ostiaryd.registry.flows import note, tell
 from ostiaryd.registry.model import Caller
 

@@ -18,8 +18,10 @@ from ostiary.core.access import Policies
 from ostiary.core.cedar import ir
 from ostiary.core.cedar.values import Entity, Uid, entity, parse_uid
 from ostiary.core.errors import Invalid, Malformed, Refused
-from ostiaryd.policy import model
-from ostiaryd.policy.lower import lower
+from ostiaryd.policy.model.cases import parse_cases, run_cases
+from ostiaryd.policy.model.files import POLICIES, SCHEMA, TESTS, check_files, digest, of_kind
+from ostiaryd.policy.model.lower import lower
+from ostiaryd.policy.model.text import MAX_POLICIES, check_policies, check_schema
 
 MESSAGE_LIMIT = 400
 
@@ -41,11 +43,9 @@ def load(files: Mapping[str, str]) -> Loaded:
 
     Raises Malformed, Invalid, NotModelled, each naming the file and what in it; code `policy_test_failed` for a test.
     """
-    model.check_files(files)
+    check_files(files)
     schema = _schema(files)
-    lowered = [
-        policy for name, text in model.of_kind(files, model.POLICIES) for policy in _policies(name, text, schema)
-    ]
+    lowered = [policy for name, text in of_kind(files, POLICIES) for policy in _policies(name, text, schema)]
     if not lowered:
         raise Invalid(
             "the set has no policy, so that it would deny everything", hint="write `permit` into a .cedar file"
@@ -53,12 +53,12 @@ def load(files: Mapping[str, str]) -> Loaded:
     _check_ids(lowered)
     actions = _actions(schema)
     policy_set = ir.PolicySetIR(tuple(lowered))
-    hash = model.digest(files)
+    hash = digest(files)
     policies = Policies(hash, policy_set, actions)
     tests = 0
-    for name, text in model.of_kind(files, model.TESTS):
-        cases = model.parse_cases(name, text)
-        model.run_cases(name, cases, policies)
+    for name, text in of_kind(files, TESTS):
+        cases = parse_cases(name, text)
+        run_cases(name, cases, policies)
         tests += len(cases)
     return Loaded(hash, dict(files), policy_set, actions, policies, tests)
 
@@ -73,8 +73,8 @@ def starter() -> Loaded:
 def _schema(files: Mapping[str, str]) -> cedarpy.Schema:
     parts = [(package_files("ostiaryd.policy") / "base.cedarschema").read_text("utf-8")]
     has_arguments = False
-    for name, text in model.of_kind(files, model.SCHEMA):
-        words = model.check_schema(name, text)
+    for name, text in of_kind(files, SCHEMA):
+        words = check_schema(name, text)
         has_arguments |= ("type", "Arguments") in itertools.pairwise(words)
         parts.append(text)
     if not has_arguments:
@@ -97,13 +97,13 @@ def _actions(schema: cedarpy.Schema) -> dict[Uid, Entity]:
 
 def _policies(name: str, text: str, schema: cedarpy.Schema) -> list[ir.PolicyIR]:
     """The policies of a file; one without `@id` is called after the file and its place in it."""
-    if model.check_policies(name, text) > model.MAX_POLICIES:
-        raise Invalid(f"{name} has more than {model.MAX_POLICIES} policies")
+    if check_policies(name, text) > MAX_POLICIES:
+        raise Invalid(f"{name} has more than {MAX_POLICIES} policies")
     try:
         lowered = lower(text).policies
     except Refused as error:
         raise type(error)(f"{name}: {error.message[:MESSAGE_LIMIT]}", hint=error.hint) from None
-    named = {f"policy{index}": f"{name.removesuffix(model.POLICIES)}#{index + 1}" for index in range(len(lowered))}
+    named = {f"policy{index}": f"{name.removesuffix(POLICIES)}#{index + 1}" for index in range(len(lowered))}
     result = cedarpy.validate_policies(text, schema, release_gil=True)
     if not result.validation_passed:
         first = result.errors[0]
@@ -117,8 +117,8 @@ def _policies(name: str, text: str, schema: cedarpy.Schema) -> list[ir.PolicyIR]
 
 
 def _check_ids(policies: list[ir.PolicyIR]) -> None:
-    if len(policies) > model.MAX_POLICIES:
-        raise Invalid(f"the set has {len(policies)} policies", hint=f"at most {model.MAX_POLICIES}")
+    if len(policies) > MAX_POLICIES:
+        raise Invalid(f"the set has {len(policies)} policies", hint=f"at most {MAX_POLICIES}")
     seen: set[str] = set()
     for policy in policies:
         name = policy.annotations.get("id", policy.id)
