@@ -38,6 +38,7 @@ TABLE = [
     row("both another client", NOBODY, iss="ag_" + "0" * 32, sub="ag_" + "0" * 32),
     row("both the name of the agent instead of its id", NOBODY, iss="reader", sub="reader"),
     row("both empty", NOBODY, iss="", sub=""),
+    row("both with something after the id", NOBODY, iss="ag_" + "0" * 32 + "\0", sub="ag_" + "0" * 32 + "\0"),
     row("both a number", NOBODY, iss=1, sub=1),
     # exp (point 4)
     row("no exp", NOBODY, exp=None),

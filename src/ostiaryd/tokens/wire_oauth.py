@@ -175,6 +175,8 @@ def read_form(call: Call) -> Form:
             raise InvalidRequest(f"the parameter {name[:50]!a} was sent {len(values)} times", hint="send it once")
         if len(values[0]) > MAX_VALUE:
             raise InvalidRequest(f"the parameter {name[:50]!a} is longer than {MAX_VALUE} characters")
+        if "\0" in values[0]:
+            raise InvalidRequest(f"the parameter {name[:50]!a} has a NUL in it")
     return {name: values[0] for name, values in form.items() if values[0]}
 
 

@@ -5,6 +5,7 @@ Stricter than the drafts: `iat` and `jti` are required, an assertion lives at mo
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from ostiary.core.errors import Forbidden, Refused, Unauthenticated
 from ostiary.core.jose.jws import parse_claims
 
 SECOND = 1_000_000
+_CLIENT_ID = re.compile(r"(?:ag|rs)_[0-9a-f]{32}")
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_TYP = "client-authentication+jwt"
 ENROL_TYP = "enrol+jwt"
@@ -108,7 +110,7 @@ def check_assertion(unverified_jws: jose.Jws, *, client_id: str | None, issuer: 
     except jose.InvalidToken as error:
         raise InvalidClient(f"the client assertion: {error.message}") from None
     subject, jti = claims.get("sub"), claims.get("jti")
-    if not isinstance(subject, str) or claims.get("iss") != subject:
+    if not isinstance(subject, str) or not _CLIENT_ID.fullmatch(subject) or claims.get("iss") != subject:
         raise InvalidClient("`iss` and `sub` of the client assertion are not the client id both")
     if client_id is not None and client_id != subject:
         raise InvalidClient("`client_id` is not the client of the assertion")

@@ -53,7 +53,7 @@ def check_client(act: Act, credentials: Credentials, *, issuer: str) -> Client:
     """
     unverified_jws = parse_assertion(credentials)
     assertion = check_assertion(unverified_jws, client_id=credentials.client_id, issuer=issuer, now=act.now)
-    act.entry.object = assertion.client_id[:64]  # claimed, not proved: `agent` is set where it is
+    act.entry.object = assertion.client_id  # claimed, not proved: `agent` is set where it is
     agent = agents.get(act.tx, assertion.client_id) if assertion.client_id.startswith("ag_") else None
     guard = resources.get(act.tx, assertion.client_id) if assertion.client_id.startswith("rs_") else None
     key, key_ends = _choose_key(unverified_jws.header, _keys(act, agent, guard))

@@ -1,0 +1,215 @@
+"""Forms that are wrong in whatever way are refused, each with its error, and change nothing but the ledger."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ostiary.core import jose
+from ostiary.core.errors import Refused
+from ostiaryd.ground.database import Sql
+from ostiaryd.ground.world import World
+from ostiaryd.tokens.wire_oauth import ERRORS, MAX_VALUE, render_oauth
+from tests.tokens.party import ASSERTION_TYPE, FILES, Answer, Client, send
+
+FORM = "application/x-www-form-urlencoded"
+SPOKEN = {
+    "invalid_request", "invalid_client", "invalid_grant", "unsupported_grant_type", "invalid_scope",
+    "unsupported_response_type", "access_denied", "temporarily_unavailable", "invalid_target",
+    "invalid_authorization_details", "invalid_dpop_proof", "use_dpop_nonce", "invalid_token",
+}  # fmt: skip
+"""RFC 6749 sections 4.1.2.1 and 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 12.2."""
+
+
+def kinds(kind: type[Refused] = Refused) -> list[type[Refused]]:
+    return [kind, *[below for child in kind.__subclasses__() for below in kinds(child)]]
+
+
+@pytest.mark.parametrize("kind", sorted(kinds(), key=str), ids=str)
+def test_every_refusal_of_the_server_has_words_in_oauth(kind: type[Refused]) -> None:
+    status, said = rendered(kind("no"))
+    assert said["error"] in SPOKEN
+    assert 400 <= status <= 503
+
+
+def rendered(refusal: Refused) -> tuple[int, dict[str, str]]:
+    answer = render_oauth(refusal)
+    assert isinstance(answer.body, bytes)
+    return answer.status, json.loads(answer.body)
+
+
+def test_the_table_of_errors_has_a_row_for_the_root_of_all_refusals() -> None:
+    assert ERRORS[Refused] == ("invalid_request", 400)
+
+
+def test_words_that_oauth_cannot_say_are_not_said() -> None:
+    _, said = rendered(Refused('a "quote", a \\ and \u00fc\n', hint="tab\t"))
+    assert said["error_description"] == "a 'quote', a ' and ''; tab'"
+
+
+async def post(
+    client: Client, body: bytes, *, content_type: str | None = FORM, path: str = "/token", **more: str
+) -> Answer:
+    headers = [("content-type", content_type)] if content_type is not None else []
+    return await send(client.app, "POST", path, headers=headers + list(more.items()), body=body)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        (FORM, 400),
+        (FORM + ";charset=UTF-8", 400),
+        (FORM.upper(), 400),
+        ("application/json", 415),
+        ("text/plain", 415),
+        ("multipart/form-data; boundary=x", 415),
+        ("", 415),
+        (None, 415),
+    ],
+)
+@pytest.mark.parametrize("path", ["/token", "/introspect", "/revoke"])
+async def test_a_form_must_say_that_it_is_one(client: Client, content_type: str | None, status: int, path: str) -> None:
+    answer = await post(client, b"nothing=here", content_type=content_type, path=path)
+    assert (answer.status, answer.error) == (status, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"grant_type",
+        b"grant_type=%ff",
+        b"grant_type=client_credentials&\xff=1",
+        b"&".join(b"a%d=1" % number for number in range(101)),
+        b"a=1;b=2&&",
+    ],
+)
+async def test_a_body_that_is_no_form_is_refused(client: Client, body: bytes) -> None:
+    assert (await post(client, body)).error == "invalid_request"
+
+
+async def test_a_body_may_be_as_long_as_the_limit_and_no_longer(client: Client) -> None:
+    limit = client.world.config.max_request_bytes
+    assert (await post(client, b"a=" + b"x" * (limit - 2))).status == 400
+    assert (await post(client, b"a=" + b"x" * (limit - 1))).status == 413
+
+
+async def test_a_parameter_may_be_as_long_as_the_limit_and_no_longer(client: Client) -> None:
+    assert (await client.ask(nonsense="x" * MAX_VALUE)).status == 200
+    assert (await client.ask(nonsense="x" * (MAX_VALUE + 1))).error == "invalid_request"
+
+
+async def test_two_ways_to_authenticate_are_one_too_many(client: Client) -> None:
+    both = await client.post("/token", client.form(), dpop=client.proof(), authorization="Basic YTpi")
+    assert (both.status, both.error) == (400, "invalid_request")
+    secret = {"grant_type": "client_credentials", "client_id": client.id, "client_secret": "x"}
+    assert (await client.post("/token", secret, authorization="Basic YTpi")).error == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("tried", "challenge"), [("Basic YTpi", "Basic"), ("basic YTpi", "Basic"), ("Bearer x", "DPoP")]
+)
+async def test_a_way_to_authenticate_that_is_not_offered_is_challenged_in_kind(
+    client: Client, tried: str, challenge: str
+) -> None:
+    answer = await client.post("/token", {"grant_type": "client_credentials"}, authorization=tried)
+    assert (answer.status, answer.error) == (401, "invalid_client")
+    assert answer.headers["www-authenticate"].startswith(challenge)
+
+
+async def test_no_answer_with_a_token_may_be_kept(client: Client) -> None:
+    answer = await client.ask()
+    assert (answer.status, answer.headers["cache-control"], answer.headers["pragma"]) == (200, "no-store", "no-cache")
+
+
+async def test_only_post_is_answered(client: Client) -> None:
+    for path in ("/token", "/introspect", "/revoke"):
+        assert (await send(client.app, "GET", path)).status == 405
+
+
+def state(world: World) -> dict[str, list[Any]]:
+    """All that the database holds but the ledger."""
+    reader = world.db.read()
+    if world.db.is_sqlite:
+        named = reader.all(Sql("select name from sqlite_master where type = 'table'"))
+    else:
+        named = reader.all(Sql("select tablename from pg_tables where schemaname = 'public'"))
+    names = {name for (name,) in named} - {"entry", "subtree", "log_head", "log_time", "sqlite_sequence", "checkpoint"}
+    return {name: sorted(map(repr, reader.all(Sql(f"select * from {name}")))) for name in names}
+
+
+HOSTILE: list[dict[str, Any]] = [
+    {"client_assertion": "a.b.c"},
+    {"client_assertion": "." * 5000},
+    {"client_assertion": jose.b64u(b'{"alg":"none"}') + "." + jose.b64u(b'{"sub":"ag_1"}') + "."},
+    {"client_assertion_type": "x"},
+    {"client_assertion": None, "client_secret": "secret"},
+    {"proof": "a.b.c"},
+    {"proof": None},
+    {"proof": "eyJ" * 2000},
+    {"scope": "files:delete"},
+    {"scope": 'files:"'},
+    {"scope": " ".join(f"files:s{number}" for number in range(300))},
+    {"resource": "http://169.254.169.254/latest"},
+    {"resource": "file:///etc/passwd"},
+    {"resource": "https://files.example/mcp' or 1=1 --"},
+    {"resource": [FILES, FILES]},
+    {"task": "tk_' or 1=1 --"},
+    {"task": "t" * 10_000},
+    {"authorization_details": "[" * 10_000},
+    {"authorization_details": '[{"type":"tool","locations":["\\ud800"]}]'},
+    {"authorization_details": '[{"type":"tool","locations":["https://files.example/mcp"],"actions":["a"],"x":1}]'},
+    {"authorization_details": "1e999999"},
+    {"grant_type": "password"},
+    {"grant_type": "urn:ietf:params:oauth:grant-type:token-exchange"},
+    {"client_id": "ag_' or 1=1 --"},
+    {"task": "\x00"},
+    {"scope": "\x00"},
+    {"resource": "https://files.example/\x00"},
+    {"client_id": "\x00"},
+]
+
+
+async def test_a_hostile_request_is_refused_and_changes_nothing_but_the_ledger(client: Client) -> None:
+    await client.token()
+    before = state(client.world)
+    for said in HOSTILE:
+        answer = await client.ask(**said)
+        assert 400 <= answer.status < 500, (said, answer.body)
+        assert answer.error in SPOKEN, said
+    assert state(client.world) == before
+
+
+async def test_hostile_claims_of_an_assertion_are_refused_and_change_nothing_but_the_ledger(client: Client) -> None:
+    await client.token()
+    before = state(client.world)
+    for claims in (
+        {"iss": "\ud800", "sub": "\ud800"},
+        {"iss": "ag_" + "x" * 5000, "sub": "ag_" + "x" * 5000},
+        {"iss": "ag_\x00", "sub": "ag_\x00"},
+        {"iss": "rs_\x00", "sub": "rs_\x00"},
+        {"jti": "\ud800"},
+        {"jti": "\x00"},
+        {"exp": float("1e308")},
+        {"iat": -(2**63)},
+        {"aud": {"$ne": None}},
+    ):
+        answer = await client.ask(client_assertion=client.assertion(**claims))
+        if claims.get("jti") == "\x00":
+            assert answer.status == 200, "an id is whatever the client says"
+            before = state(client.world)
+            continue
+        assert (answer.status, answer.error) == (401, "invalid_client"), claims
+    assert state(client.world) == before
+
+
+@pytest.mark.parametrize("path", ["/introspect", "/revoke"])
+async def test_hostile_tokens_change_nothing_but_the_ledger(client: Client, path: str) -> None:
+    await client.token()
+    for token in ("a.b.c", "x" * MAX_VALUE, "' or 1=1 --", "\u00e4", "\ud7ff"):
+        form = {"token": token, "client_assertion": client.assertion(), "client_assertion_type": ASSERTION_TYPE}
+        before = {name: rows for name, rows in state(client.world).items() if name != "replay"}
+        assert (await client.post(path, form)).status == 200
+        after = {name: rows for name, rows in state(client.world).items() if name != "replay"}
+        assert after == before

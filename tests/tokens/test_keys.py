@@ -1,0 +1,89 @@
+"""Signing keys: a new one signs at once, an old one verifies until nothing that it signed is alive."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ostiary.core.errors import Invalid
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry.model import LONGEST_TOKEN
+from ostiaryd.tokens import flows
+from ostiaryd.trust.flows import verify_token
+from ostiaryd.trust.model import AccessRefused
+from tests.clock import Clock
+from tests.registry.stage import feed, newest
+from tests.tokens.party import Client, enter, send
+from tests.trust.stage import call
+
+
+async def rotate(world: World, *, use: str = "token", alg: str = "ES256") -> str:
+    kid = await act(world, "keys.rotate", lambda act: flows.rotate_key(act, use=use, alg=alg))
+    world.keys.load(world.db.read())
+    return kid
+
+
+async def published(client: Client) -> set[str]:
+    return {key["kid"] for key in (await send(client.app, "GET", "/jwks")).json["keys"]}
+
+
+async def test_old_tokens_are_good_until_they_expire_and_new_ones_name_the_new_key(client: Client) -> None:
+    keys = client.world.keys
+    old_kid, before = keys.signer("token", "ES256").public.kid, await client.token()
+    new_kid = await rotate(client.world)
+    after = await client.token()
+    assert {old_kid, new_kid} <= await published(client)
+    for got in (before, after):
+        assert verify_token(got["access_token"], keys=keys).client_id == client.id
+    assert keys.signer("token", "ES256").public.kid == new_kid != old_kid
+    assert feed(client.world)[-1] == {"kind": "keys"}
+
+
+async def test_an_old_key_is_forgotten_when_the_longest_token_has_ended_and_verifies_no_more(
+    client: Client, clock: Clock
+) -> None:
+    token = (await client.token())["access_token"]
+    old = client.world.keys.signer("token", "ES256").public.kid
+    await rotate(client.world)
+    last = newest(client.world)
+    clock.advance(us=LONGEST_TOKEN)
+    assert await flows.forget_keys(client.world) == 0
+    assert newest(client.world) == last, "where there is nothing to forget there is no entry"
+    assert verify_token(token, keys=client.world.keys).client_id == client.id
+    clock.advance(us=1)
+    assert await flows.forget_keys(client.world) == 1
+    assert (newest(client.world).action, newest(client.world).detail) == ("keys.forget", {"count": 1})
+    assert old not in await published(client)
+    with pytest.raises(AccessRefused, match="not one of ours"):
+        verify_token(token, keys=client.world.keys)
+
+
+async def test_a_key_rotates_for_its_use_alone(client: Client) -> None:
+    keys = client.world.keys
+    before = {use: set(keys.public(use)) for use in ("token", "ledger", "feed")}
+    await rotate(client.world, use="feed", alg="EdDSA")
+    after = {use: set(keys.public(use)) for use in before}
+    assert [len(after[use] - before[use]) for use in before] == [0, 0, 1]
+
+
+@pytest.mark.parametrize(("use", "alg"), [("token", "HS256"), ("feed", "ES256"), ("nonce", "secret"), ("x", "ES256")])
+async def test_there_is_nothing_else_to_rotate(client: Client, use: str, alg: str) -> None:
+    with pytest.raises(Invalid):
+        await rotate(client.world, use=use, alg=alg)
+
+
+async def test_administrators_rotate_over_the_api(client: Client) -> None:
+    agent, key = await enter(client.world, name="chief", scopes=("ostiary:admin",))
+    chief = replace(client, id=agent.agent_id, key=key)
+    token = (await chief.token())["access_token"]
+    mine = (await client.token(resource=client.world.config.api))["access_token"]
+    path = "/api/v1/keys/rotate"
+    assert (await call(client, mine, path, method="POST", body={})).status == 403
+    answer = await call(chief, token, path, method="POST", body={"alg": "RS256"})
+    assert (answer.status, answer.json["use"], answer.json["alg"]) == (201, "token", "RS256")
+    assert answer.json["kid"] == client.world.keys.signer("token", "RS256").public.kid
+    assert (newest(client.world).agent, newest(client.world).key) == (chief.id, answer.json["kid"])
+    refused = await call(chief, token, path, method="POST", body={"use": "ledger", "alg": "EdDSA"})
+    assert refused.status == 400

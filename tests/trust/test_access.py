@@ -1,0 +1,231 @@
+"""The gate of our own API: RFC 6750 sections 2 and 3, RFC 9449 sections 4.3, 7 and 9, RFC 9728 section 5."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ostiary.core import dpop, jose
+from ostiary.core.claims import ACCESS_TYP
+from ostiaryd.ground.world import open_world
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Root, Verb
+from tests.clock import Clock
+from tests.tokens.party import FILES, ISSUER, SECOND, Answer, Client, claims_of, enter, guard, send, sign
+from tests.trust.stage import API, api_app, call, nonce_of, proof_of
+
+HERE = "/api/v1/whoami"
+
+
+async def api_token(client: Client, **said: Any) -> str:
+    return str((await client.token(resource=API, **said))["access_token"])
+
+
+def said(answer: Answer) -> tuple[int, str]:
+    """Status, and the error that the challenge names."""
+    challenge = answer.headers.get("www-authenticate", "")
+    return answer.status, challenge.partition('error="')[2].partition('"')[0]
+
+
+async def test_a_token_and_a_proof_of_its_key_say_who_calls(client: Client) -> None:
+    token = await api_token(client)
+    answer = await call(client, token)
+    agent = registry.find_agent(client.world.db.read(), client.id)
+    assert answer.status == 200
+    assert answer.json == {
+        "kind": "agent", "id": client.id, "name": "reader", "owner": agent.owner,
+        "jkt": client.key.public.thumbprint, "task": claims_of(token)["task"], "token": claims_of(token)["jti"],
+    }  # fmt: skip
+
+
+async def test_the_guard_of_a_resource_is_a_caller_too(client: Client) -> None:
+    id, key = await guard(client.world)
+    files = replace(client, id=id, key=key)
+    answer = await call(files, await api_token(files))
+    assert (answer.json["kind"], answer.json["id"], answer.json["name"]) == ("guard", id, "files")
+
+
+async def test_without_a_token_the_challenge_says_where_to_get_one_and_names_no_error(client: Client) -> None:
+    answer = await send(api_app(client.world), "GET", HERE)
+    challenge = answer.headers["www-authenticate"]
+    assert (answer.status, "error" in challenge) == (401, False)
+    assert challenge.startswith("DPoP algs=")
+    assert f'resource_metadata="{ISSUER}/.well-known/oauth-protected-resource/api/v1"' in challenge
+
+
+@pytest.mark.parametrize("value", ["Basic YTpi", "DPoP", "Digest x", "dpop", ""])
+async def test_what_is_no_access_token_is_as_none(client: Client, value: str) -> None:
+    answer = await send(api_app(client.world), "GET", HERE, headers=[("authorization", value)])
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"].startswith("DPoP ")
+
+
+async def test_two_authorization_headers_are_one_too_many(client: Client) -> None:
+    token = await api_token(client)
+    headers = [("authorization", f"DPoP {token}"), ("authorization", f"Bearer {token}")]
+    headers.append(("dpop", proof_of(client, token, HERE)))
+    answer = await send(api_app(client.world), "GET", HERE, headers=headers)
+    assert (answer.status, answer.error) == (400, "malformed")
+
+
+async def test_the_scheme_is_read_in_whatever_case(client: Client) -> None:
+    token = await api_token(client)
+    headers = [("authorization", f"dPoP {token}"), ("dpop", proof_of(client, token, HERE))]
+    assert (await send(api_app(client.world), "GET", HERE, headers=headers)).status == 200
+
+
+async def test_a_token_for_another_audience_is_refused(client: Client) -> None:
+    for resource in (FILES, API + "/", API.upper()):
+        answer = await client.ask(resource=resource)
+        if answer.status == 200:
+            assert said(await call(client, answer.json["access_token"])) == (401, "invalid_token")
+
+
+async def test_only_tokens_that_we_signed_as_access_tokens_are_tokens(client: Client) -> None:
+    token = await api_token(client)
+    claims, signer = claims_of(token), client.world.keys.signer("token", "ES256")
+    head, _, signature = token.rpartition(".")
+    flipped = "B" if signature[9] == "A" else "A"
+    forged = {
+        "garbage": "garbage",
+        "a letter of the signature": f"{head}.{signature[:9]}{flipped}{signature[10:]}",
+        "no signature": f"{head}.",
+        "by the client itself": sign(client.key, {"typ": ACCESS_TYP, "kid": signer.public.kid}, claims),
+        "alg none": sign(signer, {"typ": ACCESS_TYP, "alg": "none"}, claims),
+        "alg of another key": sign(signer, {"typ": ACCESS_TYP, "alg": "RS256"}, claims),
+        "no kid": sign(signer, {"typ": ACCESS_TYP, "kid": None}, claims),
+        "another kid": sign(signer, {"typ": ACCESS_TYP, "kid": "other"}, claims),
+        "another type": jose.sign_jwt(signer, typ="JWT", claims=claims),
+        "no type": jose.sign_jwt(signer, typ=None, claims=claims),
+        "another issuer": jose.sign_jwt(signer, typ=ACCESS_TYP, claims=claims | {"iss": "https://other.example"}),
+        "two audiences": jose.sign_jwt(signer, typ=ACCESS_TYP, claims=claims | {"aud": [API, FILES]}),
+        "an unknown holding": jose.sign_jwt(signer, typ=ACCESS_TYP, claims=claims | {"jti": "tok_" + "0" * 32}),
+        "the feed's key": jose.sign_jwt(client.world.keys.signer("feed"), typ=ACCESS_TYP, claims=claims),
+    }
+    answered = {what: said(await call(client, value)) for what, value in forged.items()}
+    assert answered == dict.fromkeys(forged, (401, "invalid_token"))
+    assert (await call(client, token)).status == 200
+
+
+async def test_a_token_is_good_until_it_expires_and_not_at_it(client: Client, clock: Clock) -> None:
+    token = await api_token(client)
+    clock.now = claims_of(token)["exp"] * SECOND - 1
+    assert (await call(client, token)).status == 200
+    clock.advance(us=1)
+    assert said(await call(client, token)) == (401, "invalid_token")
+
+
+async def test_a_bound_token_is_no_bearer_token(client: Client) -> None:
+    token = await api_token(client)
+    for more in ([], [("dpop", proof_of(client, token, HERE))]):
+        answer = await send(api_app(client.world), "GET", HERE, headers=[("authorization", f"Bearer {token}"), *more])
+        assert said(answer) == (401, "invalid_token")
+
+
+async def test_a_token_without_its_proof_is_refused(client: Client) -> None:
+    token = await api_token(client)
+    answer = await send(api_app(client.world), "GET", HERE, headers=[("authorization", f"DPoP {token}")])
+    assert said(answer) == (401, "invalid_dpop_proof")
+
+
+async def test_the_proof_is_of_this_request_this_token_and_this_key(client: Client) -> None:
+    token, other = await api_token(client), await api_token(client)
+    wrong: dict[str, dict[str, Any]] = {
+        "another method": {"method": "POST"},
+        "another path": {"uri": ISSUER + "/api/v1/secret"},
+        "another host": {"uri": "https://evil.example" + HERE},
+        "another token": {"access_token": other},
+        "no token": {"access_token": None},
+        "another key": {"key": jose.generate("ES256")},
+        "too old": {"now": client.world.now() - dpop.WINDOW - SECOND},
+        "too new": {"now": client.world.now() + dpop.SKEW + SECOND},
+    }
+    headers = {what: proof_of(client, token, HERE, **differs) for what, differs in wrong.items()}
+    app = api_app(client.world)
+    for what, proof in headers.items():
+        answer = await send(app, "GET", HERE, headers=[("authorization", f"DPoP {token}"), ("dpop", proof)])
+        assert said(answer) == (401, "invalid_dpop_proof"), what
+    assert (await call(client, token, now=client.world.now() - dpop.WINDOW)).status == 200
+
+
+async def test_the_query_is_no_part_of_the_target(client: Client) -> None:
+    token = await api_token(client)
+    headers = [("authorization", f"DPoP {token}"), ("dpop", proof_of(client, token, HERE))]
+    assert (await send(api_app(client.world), "GET", HERE + "?limit=3", headers=headers)).status == 200
+
+
+async def test_a_proof_is_good_once_for_reading_as_for_writing(client: Client) -> None:
+    token = await api_token(client)
+    for method in ("GET", "POST"):
+        used = [("authorization", f"DPoP {token}"), ("dpop", proof_of(client, token, HERE, method=method))]
+        first = await send(api_app(client.world), method, HERE, headers=used)
+        again = await send(api_app(client.world), method, HERE, headers=used)
+        assert (first.status, said(again)) == (200, (401, "invalid_dpop_proof"))
+
+
+async def test_a_proof_that_was_used_is_known_after_a_restart(client: Client, clock: Clock) -> None:
+    token = await api_token(client)
+    used = [("authorization", f"DPoP {token}"), ("dpop", proof_of(client, token, HERE))]
+    assert (await send(api_app(client.world), "GET", HERE, headers=used)).status == 200
+    async with open_world(client.world.config, now=clock) as again:
+        assert said(await send(api_app(again), "GET", HERE, headers=used)) == (401, "invalid_dpop_proof")
+
+
+async def test_a_nonce_is_demanded_with_a_challenge_and_renewed_before_it_ends(client: Client, clock: Clock) -> None:
+    token = await api_token(client)
+    lifetime = client.world.config.nonce_lifetime_s
+    for wrong in (None, "A" * 32, dpop.make_nonce(client.world.keys.secret("nonce"), b"as", clock())):
+        answer = await call(client, token, nonce=wrong)
+        assert said(answer) == (401, "use_dpop_nonce")
+        assert (await call(client, token, nonce=answer.headers["dpop-nonce"])).status == 200
+    nonce = nonce_of(client)
+    clock.advance(lifetime / 2, us=-1)
+    assert "dpop-nonce" not in (await call(client, token, nonce=nonce)).headers
+    clock.advance(us=1)
+    aging = await call(client, token, nonce=nonce)
+    assert (aging.status, aging.headers["cache-control"]) == (200, "no-store")
+    token = await api_token(client)
+    clock.advance(lifetime / 2, us=-1)
+    assert (await call(client, token, nonce=nonce)).status == 200
+    clock.advance(us=1)
+    assert said(await call(client, token, nonce=nonce)) == (401, "use_dpop_nonce")
+    assert (await call(client, token, nonce=aging.headers["dpop-nonce"])).status == 200
+
+
+async def test_a_scope_that_is_missing_is_named_in_the_challenge(client: Client) -> None:
+    token = await api_token(client)
+    answer = await call(client, token, "/api/v1/secret")
+    assert said(answer) == (403, "insufficient_scope")
+    assert 'scope="ostiary:admin"' in answer.headers["www-authenticate"]
+    agent, key = await enter(client.world, name="chief", scopes=("ostiary:admin",))
+    chief = replace(client, id=agent.agent_id, key=key)
+    assert (await call(chief, await api_token(chief), "/api/v1/secret")).status == 200
+
+
+@pytest.mark.parametrize("end", ["suspend", "resume", "revoke key", "revoke token", "scopes", "expired"])
+async def test_a_token_that_was_good_ends_with_what_it_rests_on(client: Client, clock: Clock, end: str) -> None:
+    token = await api_token(client)
+    assert (await call(client, token)).status == 200
+    jti = claims_of(token)["jti"]
+    flows = {
+        "suspend": lambda act: registry.set_agent_state(act, client.id, Verb.SUSPEND),
+        "resume": lambda act: [registry.set_agent_state(act, client.id, verb) for verb in (Verb.SUSPEND, Verb.RESUME)],
+        "revoke key": lambda act: registry.revoke_key(act, client.key.public.thumbprint),
+        "revoke token": lambda act: registry.end_holdings(act, Root.HOLDING, jti, why="test"),
+        "scopes": lambda act: registry.set_scopes(act, client.id, []),
+        "expired": lambda act: registry.set_end(act, client.id, clock() + SECOND),
+    }
+    await act(client.world, f"test.{end}", flows[end])
+    clock.advance(1)
+    assert said(await call(client, token)) == (401, "invalid_token")
+
+
+async def test_a_guard_whose_key_was_replaced_is_no_caller(client: Client) -> None:
+    id, key = await guard(client.world)
+    files = replace(client, id=id, key=key)
+    token = await api_token(files)
+    await guard(client.world)
+    assert said(await call(files, token)) == (401, "invalid_token")

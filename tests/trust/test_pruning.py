@@ -1,0 +1,52 @@
+"""What is remembered of proofs is forgotten when nobody would take them anyway, and not before."""
+
+from __future__ import annotations
+
+import pytest
+
+from ostiary.core import dpop
+from ostiaryd.ground.database import sql
+from ostiaryd.trust import flows
+from ostiaryd.trust.flows import pruning
+from tests.clock import START, Clock
+from tests.registry.stage import newest
+from tests.tokens.party import SECOND, Client
+
+COUNT = sql("select count(*), min(until), max(until) from replay")
+
+
+def remembered(client: Client) -> tuple[int, int, int]:
+    row = client.world.db.read().one(COUNT)
+    assert row is not None
+    return row[0], row[1], row[2]
+
+
+async def test_a_grant_is_remembered_as_two_until_neither_counts(client: Client, clock: Clock) -> None:
+    await flows.prune(client.world)
+    assert (await client.ask()).status == 200
+    assert remembered(client) == (2, START + 60 * SECOND, START + dpop.WINDOW + 1)
+    clock.now = START + 60 * SECOND - 1
+    assert await flows.prune(client.world) == 0
+    clock.advance(us=1)
+    assert await flows.prune(client.world) == 1
+    clock.advance(us=1)
+    assert await flows.prune(client.world) == 1
+
+
+async def test_much_is_forgotten_in_small_batches_and_leaves_no_entry(
+    client: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = newest(client.world)
+    for _ in range(7):
+        await client.ask()
+    assert remembered(client)[0] == 14
+    last = newest(client.world)
+    clock.advance(400)
+    monkeypatch.setattr(pruning, "BATCH", 5)
+    assert await flows.prune(client.world) == 14
+    assert newest(client.world) == last != before
+
+
+async def test_a_refused_request_is_not_remembered(client: Client) -> None:
+    await client.ask(scope="files:delete")
+    assert remembered(client)[0] == 0
