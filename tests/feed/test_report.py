@@ -1,0 +1,171 @@
+"""Reports: one entry for each record, none twice, none silently missing, none about what is not the reporter's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiary.core.errors import Forbidden, NotFound
+from ostiary.core.report import CallRecord, Report, ResultRecord
+from ostiary.core.report import Reason as Why
+from ostiaryd.feed import flows
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.model import Entry, decode_entry
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, Resource
+from tests.registry.stage import do, enrol, hold
+
+SPOOL = "0" * 32
+URI = "https://files.example.org/mcp"
+
+
+@pytest.fixture
+async def resource(world: World) -> Resource:
+    return await do(world, lambda a: registry.create_resource(a, name="files", uri=URI))
+
+
+@pytest.fixture
+async def agent(world: World, resource: Resource) -> Agent:
+    """An agent with a token for the resource."""
+    agent = await enrol(world)
+    await hold(world, agent, "tok_1", audience=URI, task="tk_1", jkt="thumbprint")
+    return agent
+
+
+def call(caller: Agent, **changed: Any) -> CallRecord:
+    right: dict[str, Any] = {
+        "at": 5, "token": "tok_1", "agent": caller.agent_id, "task": "tk_1", "tool": "read_file", "outcome": "allow",
+        "verdict": "allow", "digest": "d", "policy": "h", "policies": ["p1"],
+    }  # fmt: skip
+    return CallRecord(**{**right, **changed})
+
+
+async def report(
+    world: World, resource: Resource, first: int, *records: CallRecord | ResultRecord, spool: str = SPOOL
+) -> int:
+    told = Report(spool=spool, first=first, records=list(records))
+    return await do(world, lambda a: flows.take_report(a, told, resource_id=resource.resource_id), "feed.report")
+
+
+def told(world: World) -> list[Entry]:
+    """The entries that reports have led to, oldest first."""
+    found = [decode_entry(body) for _, body in ledger.search(world.db.read(), {}, limit=100)]
+    kinds = ("tool.call", "tool.result", "report.gap", "report.refused")
+    return [entry for entry in reversed(found) if entry.action in kinds]
+
+
+async def test_a_record_becomes_an_entry_that_says_who_reported(world: World, resource: Resource, agent: Agent) -> None:
+    assert await report(world, resource, 1, call(agent, actors=["ag_2"], reasons=[Why("why", "because")])) == 2
+    [entry] = told(world)
+    assert (entry.action, entry.outcome) == ("tool.call", "allow")
+    assert (entry.agent, entry.owner, entry.task) == (agent.agent_id, agent.owner, "tk_1")
+    assert (entry.tool, entry.resource, entry.reporter) == ("files/read_file", URI, resource.resource_id)
+    assert (entry.token, entry.key, entry.digest) == ("tok_1", "thumbprint", "d")
+    assert (entry.policy, entry.policies, entry.actors) == ("h", ["p1"], ["ag_2"])
+    assert entry.reasons[0].message == "because"
+    assert entry.detail == {"spool": SPOOL, "number": 1, "at": 5}
+    assert entry.at == world.now()
+
+
+async def test_an_outcome_goes_into_the_entry_of_its_call_or_into_one_of_its_own(
+    world: World, resource: Resource, agent: Agent
+) -> None:
+    outcome = ResultRecord(at=6, call=1, status="ok", bytes=10, records=2, data_class="internal")
+    await report(world, resource, 1, call(agent), outcome)
+    [entry] = told(world)
+    assert entry.result is not None
+    assert (entry.result.status, entry.result.bytes, entry.result.records) == ("ok", 10, 2)
+    await report(world, resource, 3, call(agent))
+    await report(world, resource, 4, ResultRecord(at=6, call=3, status="error"))
+    late = told(world)[-1]
+    assert late.action == "tool.result"
+    assert late.detail is not None
+    assert late.detail["call"] == 3
+    assert late.result is not None
+    assert late.result.status == "error"
+
+
+async def test_what_watching_let_through_is_said(world: World, resource: Resource, agent: Agent) -> None:
+    await report(world, resource, 1, call(agent, verdict="deny", watched=["w1"]))
+    [entry] = told(world)
+    assert entry.outcome == "allow"
+    assert entry.detail is not None
+    assert (entry.detail["verdict"], entry.detail["watched"]) == ("deny", ["w1"])
+
+
+async def test_a_report_that_comes_again_changes_nothing(world: World, resource: Resource, agent: Agent) -> None:
+    for _ in range(2):
+        assert await report(world, resource, 1, call(agent), call(agent)) == 3
+    assert len(told(world)) == 2
+    assert await report(world, resource, 2, call(agent), call(agent)) == 4, "the part that is new counts"
+    assert [entry.detail["number"] for entry in told(world) if entry.detail] == [1, 2, 3]
+    assert await report(world, resource, 1, call(agent)) == 4
+
+
+async def test_a_number_that_is_missing_is_said(world: World, resource: Resource, agent: Agent) -> None:
+    await report(world, resource, 1, call(agent))
+    await report(world, resource, 4, call(agent))
+    gap = told(world)[1]
+    assert (gap.action, gap.outcome) == ("report.gap", "error")
+    assert gap.detail == {"spool": SPOOL, "first": 2, "last": 3}
+    assert gap.reporter == resource.resource_id
+    await report(world, resource, 5, call(agent))
+    assert [entry.action for entry in told(world)].count("report.gap") == 1
+
+
+async def test_the_beginning_of_a_spool_may_be_missing_too(world: World, resource: Resource, agent: Agent) -> None:
+    await report(world, resource, 3, call(agent))
+    assert told(world)[0].detail == {"spool": SPOOL, "first": 1, "last": 2}
+
+
+async def test_spools_are_counted_one_by_one(world: World, resource: Resource, agent: Agent) -> None:
+    await report(world, resource, 1, call(agent))
+    assert await report(world, resource, 1, call(agent), spool="1" * 32) == 2
+    assert [entry.action for entry in told(world)] == ["tool.call", "tool.call"]
+
+
+async def test_a_record_counts_only_for_a_token_of_the_reporters_resource(
+    world: World, resource: Resource, agent: Agent
+) -> None:
+    await hold(world, agent, "tok_2", audience="https://elsewhere.example.org")
+    await hold(world, agent, "tok_3")
+    wrong = [call(agent, token="tok_2"), call(agent, token="tok_3"), call(agent, token="no such token")]
+    await report(world, resource, 1, *wrong, call(agent, agent="ag_of_somebody_else"), call(agent))
+    entries = told(world)
+    assert [entry.action for entry in entries] == ["report.refused"] * 4 + ["tool.call"]
+    assert all(entry.agent is None for entry in entries[:4]), "nobody is blamed"
+    assert entries[0].reasons[0].code == "foreign_token"
+
+
+async def test_whose_call_it_was_is_what_we_know_and_not_what_is_said(
+    world: World, resource: Resource, agent: Agent
+) -> None:
+    await report(world, resource, 1, call(agent, task="tk_of_another"))
+    assert told(world)[0].task == "tk_1"
+
+
+async def test_a_call_of_a_token_that_has_ended_since_counts(world: World, resource: Resource, agent: Agent) -> None:
+    await do(world, lambda a: registry.revoke_agent(a, agent.agent_id))
+    await report(world, resource, 1, call(agent))
+    assert told(world)[0].action == "tool.call"
+
+
+async def test_the_spool_of_another_resource_is_refused(world: World, resource: Resource, agent: Agent) -> None:
+    other = await do(world, lambda a: registry.create_resource(a, name="mail", uri="https://mail.example.org"))
+    await report(world, resource, 1, call(agent))
+    with pytest.raises(Forbidden):
+        await report(world, other, 2, call(agent))
+    assert len(told(world)) == 1
+
+
+async def test_a_report_that_is_refused_leaves_no_record(world: World, resource: Resource, agent: Agent) -> None:
+    with pytest.raises(NotFound):
+        await do(
+            world,
+            lambda a: flows.take_report(
+                a, Report(spool=SPOOL, first=1, records=[call(agent)]), resource_id="rs_" + "0" * 32
+            ),
+        )
+    assert told(world) == []

@@ -1,0 +1,358 @@
+"""Streams: a snapshot, then every change that concerns the guard, signed for it, in time, no more than it reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import pytest
+
+from ostiary.core import jose
+from ostiary.core.cedar import ir
+from ostiary.core.errors import Conflict, NotFound
+from ostiary.core.feed import AgentFact, Fact, KeyFact, KeysFact, Message, PolicyFact, ResourceFact, TaskFact, TokenFact
+from ostiary.guard import Feed
+from ostiaryd.feed import flows
+from ostiaryd.feed.flows import Streams
+from ostiaryd.ground import outbox
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import LONGEST_TOKEN, Agent, Mode, Resource, Root, Verb
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import State
+from ostiaryd.tokens.flows import rotate_key
+from tests.clock import Clock, Dice
+from tests.registry.stage import do, end, enrol, hold, new_jwk
+
+URI = "https://files.example.org/mcp"
+NUMBER = "a-number-that-a-guard-threw"
+PATIENCE_S = 10
+
+
+@pytest.fixture
+async def resource(world: World) -> Resource:
+    return await do(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
+
+
+@pytest.fixture
+async def agent(world: World) -> Agent:
+    return await enrol(world)
+
+
+class Listener:
+    """A guard on a stream: its own reader of the feed, strict as it is."""
+
+    def __init__(self, world: World, resource: Resource, *, feed: Feed | None = None, id: str = NUMBER) -> None:
+        self.world, self.id = world, id
+        self.feed = feed or Feed(
+            resource_id=resource.resource_id, now=world.now, tick=world.now, max_age=5_000_000, max_skew=2_000_000
+        )
+        keys = self.feed.feed_keys if feed else jose.JwkSet(tuple(world.keys.public("feed").values()))
+        self.feed.begin(id, issuer=world.config.issuer, keys=keys)
+        self.lines: AsyncGenerator[bytes, None] = world.keep(Streams).follow(resource, id, self.feed.seq)
+        self.resource_id = resource.resource_id
+
+    async def hear(self) -> Message:
+        line = await asyncio.wait_for(anext(self.lines), PATIENCE_S)
+        return self.feed.accept(line)
+
+    async def facts(self) -> list[Fact]:
+        """The facts of the next message that has some."""
+        while not (message := await self.hear()).facts:
+            pass
+        return message.facts
+
+    def applied(self, seq: int) -> None:
+        self.world.keep(Streams).note_applied(self.resource_id, self.id, seq)
+
+
+@asynccontextmanager
+async def listening(
+    world: World, resource: Resource, *, feed: Feed | None = None, id: str = NUMBER
+) -> AsyncIterator[Listener]:
+    """A guard that has heard the first message."""
+    listener = Listener(world, resource, feed=feed, id=id)
+    async with aclosing(listener.lines):
+        yield listener
+
+
+async def test_a_stream_begins_with_all_that_a_guard_must_know(world: World, resource: Resource) -> None:
+    async with listening(world, resource) as guard:
+        message = await guard.hear()
+        assert message.snapshot
+        present = guard.feed.current()
+        assert present.resource.uri == URI
+        assert len(present.facts.policies.hash) == 43
+        assert {key.kid for key in present.keys.keys} == set(world.keys.public("token"))
+
+
+async def test_a_snapshot_has_what_tokens_that_are_alive_may_not_know(
+    world: World, resource: Resource, agent: Agent, clock: Clock
+) -> None:
+    others = [await enrol(world, name) for name in ("old", "new")]
+    await do(world, lambda a: registry.set_agent_state(a, "old", Verb.SUSPEND))
+    clock.advance(us=LONGEST_TOKEN)
+    await do(world, lambda a: registry.set_agent_state(a, "new", Verb.SUSPEND))
+    task = await do(world, lambda a: tasks.start(a, agent=agent.agent_id, purpose="x", bounds=(), by=None))
+    await hold(world, agent, "ours", audience=URI)
+    await hold(world, agent, "theirs", audience="https://elsewhere.example.org")
+    await end(world, Root.HOLDING, "ours")
+    await end(world, Root.HOLDING, "theirs")
+    await do(world, lambda a: tasks.end(a, task.task_id, State.DONE))
+    [key, *_] = await do(world, lambda a: [registry.add_key(a, agent.agent_id, new_jwk())])
+    await do(world, lambda a: registry.revoke_key(a, key.jkt))
+    async with listening(world, resource) as guard:
+        facts = (await guard.hear()).facts
+    assert {fact.agent for fact in facts if isinstance(fact, AgentFact)} == {others[1].agent_id}
+    assert {fact.task for fact in facts if isinstance(fact, TaskFact)} == {task.task_id}
+    assert {fact.jkt for fact in facts if isinstance(fact, KeyFact)} == {key.jkt}
+    assert {fact.jti for fact in facts if isinstance(fact, TokenFact)} == {"ours"}
+
+
+async def test_a_change_is_heard_once_it_is_committed(world: World, resource: Resource, agent: Agent) -> None:
+    async with listening(world, resource) as guard:
+        await guard.hear()
+        await do(world, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
+        [fact] = await guard.facts()
+        assert fact == AgentFact(agent.agent_id, "suspended", 1, world.now() + LONGEST_TOKEN)
+        assert guard.feed.seq == outbox.head(world.db.read())
+
+
+async def test_what_is_rolled_back_is_never_heard(world: World, resource: Resource, agent: Agent) -> None:
+    async with listening(world, resource) as guard:
+        await guard.hear()
+        with pytest.raises(Conflict):
+            await do(world, lambda a: refused(a, agent))
+        await do(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
+        [fact] = await guard.facts()
+        assert isinstance(fact, ResourceFact)
+
+
+def refused(act: registry.Act, agent: Agent) -> None:  # type: ignore[name-defined]
+    registry.set_agent_state(act, agent.agent_id, Verb.SUSPEND)
+    raise Conflict("after all not")
+
+
+async def test_a_token_is_heard_of_only_where_it_could_be_shown(world: World, resource: Resource, agent: Agent) -> None:
+    await hold(world, agent, "ours", audience=URI)
+    await hold(world, agent, "theirs", audience="https://elsewhere.example.org")
+    await hold(world, agent, "anywhere")
+    async with listening(world, resource) as guard:
+        await guard.hear()
+        for id in ("theirs", "anywhere", "ours"):
+            await end(world, Root.HOLDING, id)
+        heard = await guard.facts()
+        if len(heard) == 1:
+            heard += await guard.facts()
+        assert [fact.jti for fact in heard if isinstance(fact, TokenFact)] == ["anywhere", "ours"]
+
+
+async def test_a_guard_hears_of_its_own_resource_and_no_other(world: World, resource: Resource) -> None:
+    async with listening(world, resource) as guard:
+        await guard.hear()
+        await do(world, lambda a: registry.create_resource(a, name="mail", uri="https://mail.example.org"))
+        await do(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
+        [fact] = await guard.facts()
+        assert isinstance(fact, ResourceFact)
+        assert (fact.name, fact.mode) == ("files", "watch")
+
+
+async def test_another_policy_set_is_heard(world: World, resource: Resource) -> None:
+    from ostiaryd.policy import flows as policies
+    from ostiaryd.policy.model import load
+
+    loaded = load({"a.cedar": '@id("a") permit (principal, action, resource);'})
+    async with listening(world, resource) as guard:
+        await guard.hear()
+        await do(world, lambda a: policies.put(a, loaded, by=None))
+        [fact] = await guard.facts()
+        assert isinstance(fact, PolicyFact)
+        assert ir.parse(fact.policies.encode()).policies[0].id == "a"
+        assert guard.feed.current().facts.policies.hash == loaded.hash
+
+
+@pytest.mark.parametrize(("use", "alg"), [("token", "ES256"), ("feed", "EdDSA")])
+async def test_keys_rotate_without_a_gap(world: World, resource: Resource, use: str, alg: str) -> None:
+    async with listening(world, resource) as guard:
+        await guard.hear()
+        kid = await do(world, lambda a: rotate_key(a, use=use, alg=alg))
+        [fact] = await guard.facts()
+        assert isinstance(fact, KeysFact)
+        assert kid in [key["kid"] for key in getattr(fact, use)]
+        await do(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
+        await guard.facts()
+        guard.feed.current()
+        assert world.keys.signer(use, alg).public.kid == kid
+
+
+async def test_a_stream_resumes_where_it_was(world: World, resource: Resource, agent: Agent) -> None:
+    async with listening(world, resource) as guard:
+        await do(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
+        await guard.hear()
+        feed = guard.feed
+    await do(world, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
+    await do(world, lambda a: registry.create_resource(a, name="mail", uri="https://mail.example.org"))
+    async with listening(world, resource, feed=feed, id="another-number-thrown") as guard:
+        message = await guard.hear()
+        assert not message.snapshot
+        assert [type(fact) for fact in message.facts] == [AgentFact]
+
+
+@pytest.mark.parametrize("case", ["pruned", "from the future", "from the beginning"])
+async def test_who_cannot_resume_gets_a_snapshot(world: World, resource: Resource, case: str) -> None:
+    async with listening(world, resource) as guard:
+        await guard.hear()
+        feed = guard.feed
+    if case == "pruned":
+        await do(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
+        await do(world, lambda a: outbox.prune(a.tx, "feed", before=world.now() + 1))
+        await do(world, lambda a: registry.set_mode(a, "files", Mode.ENFORCE))
+    feed.seq = {"pruned": feed.seq, "from the future": 10_000, "from the beginning": 0}[case]
+    async with listening(world, resource, feed=feed, id="another-number-thrown") as guard:
+        assert (await guard.hear()).snapshot
+
+
+async def test_a_server_that_is_silent_says_that_it_is_alive(config: Config, clock: Clock, dice: Dice) -> None:
+    import msgspec
+
+    quick = msgspec.structs.replace(config, feed_heartbeat_ms=50)
+    async with open_world(quick, now=clock, random=dice) as world:
+        resource = await do(world, lambda a: registry.create_resource(a, name="files", uri=URI))
+        async with listening(world, resource) as guard:
+            await guard.hear()
+            clock.advance(1)
+            message = await guard.hear()
+            assert message.facts == []
+            assert message.at == clock()
+
+
+async def test_what_another_process_commits_is_heard(
+    world: World, config: Config, resource: Resource, clock: Clock, dice: Dice, agent: Agent
+) -> None:
+    async with listening(world, resource) as guard:
+        await guard.hear()
+        async with open_world(config, now=clock, random=dice) as other:
+            await do(other, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
+        await flows.tend(world)
+        [fact] = await guard.facts()
+        assert isinstance(fact, AgentFact)
+
+
+async def test_the_stream_of_a_key_that_was_replaced_is_cut(world: World, resource: Resource) -> None:
+    guard = Listener(world, resource)
+    await guard.hear()
+    waiting = asyncio.ensure_future(anext(guard.lines))
+    world.keep(Streams).connected[0].task = waiting  # type: ignore[assignment]
+    await asyncio.sleep(0)
+    await do(world, lambda a: registry.set_resource_key(a, "files", new_jwk()))
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert world.keep(Streams).connected == []
+
+
+@pytest.mark.parametrize(("facts", "is_cut"), [(2, False), (3, False), (4, True)])
+async def test_a_guard_that_does_not_read_is_cut(
+    world: World, resource: Resource, monkeypatch: pytest.MonkeyPatch, facts: int, is_cut: bool
+) -> None:
+    monkeypatch.setattr("ostiaryd.feed.flows.streams.MAX_PENDING", 3)
+    guard = Listener(world, resource)
+    await guard.hear()
+    reading = asyncio.ensure_future(asyncio.sleep(PATIENCE_S))
+    world.keep(Streams).connected[0].task = reading
+    for _ in range(facts):
+        await do(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
+    await asyncio.sleep(0)
+    assert reading.cancelled() is is_cut
+    reading.cancel()
+    await guard.lines.aclose()
+
+
+async def test_a_guard_that_takes_too_long_to_take_a_message_is_cut(
+    world: World, resource: Resource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = Listener(world, resource)
+    await guard.hear()
+    reading = asyncio.ensure_future(asyncio.sleep(PATIENCE_S))
+    streams = world.keep(Streams)
+    streams.connected[0].task = reading
+    streams.cut_stuck()
+    await asyncio.sleep(0)
+    assert not reading.cancelled()
+    monkeypatch.setattr("ostiaryd.feed.flows.streams.STUCK_S", -1)
+    streams.cut_stuck()
+    await asyncio.sleep(0)
+    assert reading.cancelled()
+    await guard.lines.aclose()
+
+
+async def test_a_number_is_of_one_stream_and_a_resource_has_so_many(
+    world: World, resource: Resource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with listening(world, resource) as guard:
+        await guard.hear()
+        with pytest.raises(Conflict):
+            Listener(world, resource)
+        monkeypatch.setattr("ostiaryd.feed.flows.streams.MAX_STREAMS", 2)
+        async with listening(world, resource, id="another-number-thrown") as other:
+            await other.hear()
+            with pytest.raises(Conflict):
+                Listener(world, resource, id="a-third-number-thrown")
+    assert world.keep(Streams).connected == []
+
+
+async def test_who_revokes_is_told_when_each_guard_has_it_in_force(
+    world: World, resource: Resource, agent: Agent, clock: Clock
+) -> None:
+    streams = world.keep(Streams)
+    async with listening(world, resource) as guard, listening(world, resource, id="another-number-thrown") as slow:
+        for listener in (guard, slow):
+            message = await listener.hear()
+            listener.applied(message.seq)
+        await do(world, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
+        seq = outbox.head(world.db.read())
+        settling = asyncio.ensure_future(streams.settled(seq, within_s=PATIENCE_S))
+        await guard.facts()
+        clock.advance(us=7)
+        guard.applied(seq)
+        await asyncio.sleep(0.01)
+        assert not settling.done()
+        clock.advance(us=5)
+        slow.applied(seq)
+        settled = await settling
+        assert [stream.applied_at(seq) for stream in settled] == [clock() - 5, clock()]
+
+
+async def test_who_waits_for_a_guard_that_says_nothing_waits_no_longer_than_asked(
+    world: World, resource: Resource
+) -> None:
+    async with listening(world, resource) as guard:
+        message = await guard.hear()
+        [stream] = await world.keep(Streams).settled(message.seq, within_s=0.01)
+        assert stream.applied_at(message.seq) is None
+
+
+async def test_a_guard_that_need_not_hear_of_it_is_not_waited_for(
+    world: World, resource: Resource, agent: Agent
+) -> None:
+    await hold(world, agent, "theirs", audience="https://elsewhere.example.org")
+    async with listening(world, resource) as guard:
+        message = await guard.hear()
+        guard.applied(message.seq)
+        await end(world, Root.HOLDING, "theirs")
+        seq = outbox.head(world.db.read())
+        [stream] = await world.keep(Streams).settled(seq, within_s=PATIENCE_S)
+        assert stream.applied_at(seq) is not None
+
+
+async def test_only_its_own_guard_speaks_for_a_stream(world: World, resource: Resource) -> None:
+    streams = world.keep(Streams)
+    async with listening(world, resource) as guard:
+        await guard.hear()
+        with pytest.raises(NotFound):
+            streams.note_applied("rs_other", NUMBER, 1)
+        with pytest.raises(NotFound):
+            streams.note_applied(resource.resource_id, "no-such-stream", 1)
+        streams.note_applied(resource.resource_id, NUMBER, 10_000)
+        assert streams.connected[0].applied[-1][0] == streams.position, "nobody is ahead of us"
