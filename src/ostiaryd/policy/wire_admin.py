@@ -1,16 +1,18 @@
 """Policy sets for administrators: JSON under /api/v1. Times are seconds since the epoch.
 
-Parsing and testing happen before the act, in a thread: they take up to a second, and the writer waits for nobody.
+Parsing, testing and compiling happen before the act, in a thread: they take up to a second, and the writer waits for
+nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from ostiary.core.errors import Invalid
+from ostiary.core.errors import Invalid, NotFound
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.policy import flows, store
 from ostiaryd.policy.model import Loaded, PolicySet, load
@@ -56,7 +58,10 @@ async def show_set(call: Call) -> Reply:
 
 async def activate_set(call: Call) -> Reply:
     """Let a set on the shelf decide."""
-    made = await act_as(call, "policy.activate", lambda act: flows.activate(act, call.params["hash"]))
+    hash = call.params["hash"]
+    with suppress(NotFound):  # which is for the act to refuse, so that it is recorded
+        await call.world.db.scan(lambda reader: flows.ready(reader, hash))
+    made = await act_as(call, "policy.activate", lambda act: flows.activate(act, hash))
     return reply(_render(made, active=made.hash))
 
 

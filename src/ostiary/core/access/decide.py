@@ -13,7 +13,7 @@ from ostiary.core.arguments import BadArguments
 from ostiary.core.cedar.extensions import Datetime
 
 
-class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
+class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Why not: a stable code, what is wrong, what would help. Quotes no argument's value."""
 
     code: str
@@ -21,7 +21,7 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     hint: str = ""
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """`verdict` is what the rules say, `allowed` what is to be enforced: more than the verdict only in mode `watch`.
 
     `policies` decided; `watched` are policies in mode `watch` that held; `errors` are (policy id, message).

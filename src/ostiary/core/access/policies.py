@@ -21,7 +21,7 @@ BASE_TYPES = frozenset({"Agent", "Owner", "Segment", "Blueprint", "Task", "Tool"
 """Entity types whose attributes the registry states and nobody else."""
 
 
-class Judgement(msgspec.Struct, frozen=True):
+class Judgement(msgspec.Struct, frozen=True, gc=False):
     """`because`: why not; `policies` decided it; `watched` held without counting; `errors`: (policy id, message)."""
 
     allowed: bool

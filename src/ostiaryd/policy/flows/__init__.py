@@ -2,7 +2,7 @@
 
 from ostiaryd.policy.flows.answer import Answers
 from ostiaryd.policy.flows.decide import decide_all, decide_issue, decide_one
-from ostiaryd.policy.flows.sets import activate, active_policies, find_set, list_sets, put, show_set
+from ostiaryd.policy.flows.sets import activate, active_policies, find_set, list_sets, put, ready, show_set
 
 __all__ = [
     "Answers",
@@ -14,5 +14,6 @@ __all__ = [
     "find_set",
     "list_sets",
     "put",
+    "ready",
     "show_set",
 ]

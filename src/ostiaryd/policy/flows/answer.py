@@ -13,7 +13,7 @@ from ostiary.core.access.decide import reasons_of
 from ostiary.core.access.facts import agent_entity, resource_entity
 from ostiary.core.bounds import render_details
 from ostiary.core.catalogue import Catalogue
-from ostiary.core.cedar.values import Entity, Uid
+from ostiary.core.cedar.values import Entity, Uid, entity
 from ostiary.core.claims import AccessClaims, render_scope
 from ostiary.core.errors import Forbidden, NotFound
 from ostiaryd.ground.database import Reader
@@ -35,7 +35,7 @@ class Answers:
     def __init__(self, reader: Reader, policies: Policies, *, now: int) -> None:
         self._reader, self._policies, self._now = reader, policies, now
         self._moment = moment(now)
-        self._known: dict[int, tuple[Thing, Entity]] = {}
+        self._last: tuple[Thing | None, Entity] = None, entity(Uid("", ""))
 
     def answer(self, question: Question) -> Decision:
         """Raises nothing: what cannot be answered is denied."""
@@ -43,7 +43,9 @@ class Answers:
             subject, resource = question.subject, question.resource
             if REGISTERED.get(subject.type) == "Agent":
                 return self._answer_agent(question)
-            return self._judge(question, self._entity(subject), self._entity(resource))
+            if subject is not self._last[0]:  # which the items of a batch often share
+                self._last = subject, self._entity(subject)
+            return self._judge(question, self._last[1], self._entity(resource))
         except (Unanswerable, Forbidden, NotFound) as error:
             reason = Reason(error.code, error.message, error.hint)
             return Decision(False, False, self._policies.hash, (reason,))
@@ -93,14 +95,7 @@ class Answers:
         return find_resource(self._reader, name), tool
 
     def _entity(self, thing: Thing) -> Entity:
-        """Remembered for the things that the items of a batch share."""
-        kept = self._known.get(id(thing))
-        if kept is not None:
-            return kept[1]
-        made = entity_of(thing) if thing.type not in REGISTERED else self._registered(thing)
-        if len(self._known) < 64:
-            self._known[id(thing)] = thing, made
-        return made
+        return self._registered(thing) if thing.type in REGISTERED else entity_of(thing)
 
     def _registered(self, thing: Thing) -> Entity:
         kind = REGISTERED[thing.type]

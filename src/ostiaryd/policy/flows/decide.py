@@ -26,6 +26,7 @@ from ostiaryd.registry.store import agents
 Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"]
 ISSUE = Uid("Action", "issue_token")
 WORD_LIMIT = 256
+LINE_LIMIT = 1024
 ROOM = MAX_ENTRY_BYTES - 4096
 """bytes of an entry for the decisions of a batch; the rest is for everything else that it says"""
 
@@ -42,7 +43,9 @@ def decide_one(act: Act, question: Question, *, digest: str, by: Caller | None) 
     entry.policy = decision.policy_hash
     entry.policies = list(decision.policies)
     entry.reasons = [reason(one.code, one.message) for one in decision.reasons]
-    entry.detail = {"asked": _asked(question)} | _beside(decision)
+    subject, resource = question.subject, question.resource
+    asked = (subject.type, subject.id, question.action.name, resource.type, resource.id)
+    entry.detail = {"asked": [_word(word) for word in asked]} | _beside(decision)
     _note_registered(act, question)
     return decision
 
@@ -122,12 +125,6 @@ def _note_registered(act: Act, question: Question) -> None:
         entry.task = _word(task) if isinstance(task, str) else None
 
 
-def _asked(question: Question) -> list[str]:
-    subject, resource = question.subject, question.resource
-    words = (subject.type, subject.id, question.action.name, resource.type, resource.id)
-    return [_word(word) for word in words]
-
-
 def _word(word: str) -> str:
     return word[:WORD_LIMIT]
 
@@ -148,8 +145,11 @@ def _line(question: Question | None, decision: Decision | None) -> bytes:
     """One decision of a batch: allowed, who, what, on what, the policies or else the codes of the reasons."""
     if question is None or decision is None:
         return b"[false]"
+    subject, resource = question.subject, question.resource
+    asked = (subject.type, subject.id, question.action.name, resource.type, resource.id)
     why = decision.policies or tuple(one.code for one in decision.reasons)
-    return _encode([decision.allowed, *_asked(question), why[:8]])
+    line = _encode((decision.allowed, *asked, why))
+    return line if len(line) < LINE_LIMIT else _encode((decision.allowed, *map(_word, asked), why[:8]))
 
 
 def _spread(act: Act, lines: Sequence[bytes], semantic: Semantic) -> None:

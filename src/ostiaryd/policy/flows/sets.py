@@ -42,13 +42,15 @@ def _switch(act: Act, hash: str) -> None:
 
 def active_policies(reader: Reader) -> Policies:
     """The set that decides, ready to."""
-    hash = store.active(reader)
+    return ready(reader, store.active(reader))
+
+
+def ready(reader: Reader, hash: str) -> Policies:
+    """A set on the shelf, ready to decide; compiling it takes up to a second the first time. Raises NotFound."""
     found = _compiled.get(hash)
-    return _compile(reader, hash) if found is None else found
-
-
-def _compile(reader: Reader, hash: str) -> Policies:
-    rules = store.rules(reader, hash)
+    if found is not None:
+        return found
+    rules = store.rules(reader, find_set(reader, hash).hash)
     return _remember(starter().policies if rules is None else Policies(hash, *rules))
 
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.arguments import MAX_DEPTH, BadArguments, plain
+from ostiary.core.arguments import BadArguments, plain
 from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Entity, Record, Uid, entity, is_type_name
 from ostiary.core.errors import Invalid
 
 
-class Thing(msgspec.Struct, frozen=True, omit_defaults=True):
+class Thing(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A subject or a resource."""
 
     type: str
@@ -27,12 +27,12 @@ class Thing(msgspec.Struct, frozen=True, omit_defaults=True):
     properties: dict[str, Any] | None = None
 
 
-class Verb(msgspec.Struct, frozen=True, omit_defaults=True):
+class Verb(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     name: str
     properties: dict[str, Any] | None = None
 
 
-class Question(msgspec.Struct, frozen=True, omit_defaults=True):
+class Question(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     subject: Thing
     action: Verb
     resource: Thing
@@ -84,8 +84,8 @@ def record(properties: dict[str, Any] | None, *, of: str) -> Record:
     if not properties:
         return {}
     try:
-        made = plain(properties, MAX_DEPTH)
+        return {
+            name: item if type(item) is str else plain(item) for name, item in properties.items() if item is not None
+        }
     except BadArguments as error:
         raise Unanswerable(f"the {of}: a value {error.what}") from None
-    assert type(made) is dict
-    return made
