@@ -61,8 +61,10 @@ FAULTS = (
         'if value is True or value is False:\n        return value\n    _wrong("a condition", value)',
         "return bool(value)",
     ),
-    Fault("|| is &&", "generate", "f' {node.op} '.join", "' and '.join"),
-    Fault("a chain is turned round", "generate", "return [left, *reversed(parts)]", "return [*parts, left]"),
+    Fault("|| is &&", "generate", "f' {node.op} '.join(parts)", "' and '.join(parts)"),
+    Fault(
+        "a chain is turned round", "generate", "open_ += (part.right, part.left)", "open_ += (part.left, part.right)"
+    ),
     Fault(
         "the branches of if are exchanged",
         "generate",

@@ -153,7 +153,8 @@ class Compiled:
 
 
 def compile_set(policies: ir.PolicySetIR) -> Compiled:
-    """A policy set, checked by `ir.parse` or made by lowering, ready to decide."""
+    """A policy set ready to decide. Raises Invalid for what breaks a bound of the IR."""
+    ir.check(policies)
     return Compiled(policies)
 
 

@@ -6,13 +6,14 @@ to escape, and policies of the same shape share one code object (compiling is wh
 
     def make(k0, k1):
         def policy(p, a, r, c, E):
-            return equal(p.attrs[k0], k1)
+            return eq(p.attrs[k0], k1)
         return policy
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias
 
@@ -53,11 +54,6 @@ _OPERATORS: dict[str, tuple[Callable[..., object], Kind | None]] = {
        ("decimal_less_than", "decimal_less_eq", "decimal_greater", "decimal_greater_eq",
         "is_ipv4", "is_ipv6", "is_loopback", "is_multicast", "is_in_range")},
 }  # fmt: skip
-_LOOKUPS: dict[str, Callable[..., object]] = {
-    "in": operators.is_in,
-    "get_tag": operators.get_tag,
-    "has_tag": operators.has_tag,
-}
 _NAMESPACE: dict[str, object] = {
     "__builtins__": {},
     "boolean": operators.boolean,
@@ -68,10 +64,11 @@ _NAMESPACE: dict[str, object] = {
     "has": operators.has,
     "is_type": operators.is_type,
     "like": operators.like,
-    **_LOOKUPS,
+    "is_in": operators.is_in,
+    "get_tag": operators.get_tag,
+    "has_tag": operators.has_tag,
     **{name: function for name, (function, _) in _OPERATORS.items()},
 }
-_NAMESPACE["is_in"] = _NAMESPACE.pop("in")  # the one name of ours that Python keeps for itself
 _KINDS: dict[type, Kind] = {
     bool: "bool", int: "long", str: "string", Uid: "entity", frozenset: "set", dict: "record",
     Decimal: "decimal", Ip: "ip", Datetime: "datetime", Duration: "duration",
@@ -183,7 +180,8 @@ class _Writer:
     def _binary(self, node: ir.Binary, depth: int) -> Code:
         match node.op:
             case "and" | "or":
-                return f"({f' {node.op} '.join(self.boolean(part, depth) for part in _chain(node))})", "bool"
+                parts = list(map(self.boolean, _chain(node), itertools.repeat(depth)))
+                return f"({f' {node.op} '.join(parts)})", "bool"
             case "not_eq":
                 return f"(not {self._equal(node, depth)})", "bool"
             case "eq":
@@ -239,13 +237,16 @@ class _Writer:
 
 
 def _chain(node: ir.Binary) -> list[ir.Expr]:
-    """`a && b && c` as its parts. Cedar nests it to the left; Python would run out of parentheses."""
-    parts: list[ir.Expr] = [node.right]
-    left = node.left
-    while isinstance(left, ir.Binary) and left.op == node.op:
-        parts.append(left.right)
-        left = left.left
-    return [left, *reversed(parts)]
+    """`a && b && c` as its parts, however it is nested: Python would run out of parentheses."""
+    parts: list[ir.Expr] = []
+    open_: list[ir.Expr] = [node]
+    while open_:
+        part = open_.pop()
+        if isinstance(part, ir.Binary) and part.op == node.op:
+            open_ += (part.right, part.left)
+        else:
+            parts.append(part)
+    return parts
 
 
 def _fold(node: ir.Expr) -> tuple[bool, object]:

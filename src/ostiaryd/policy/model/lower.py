@@ -16,6 +16,9 @@ from cedarpy import pst
 from ostiary.core.cedar import ir
 from ostiary.core.cedar.values import Uid
 from ostiary.core.errors import Invalid, Malformed
+from ostiaryd.policy.model.growth import growth
+
+MAX_GROWTH = 40_000  # about a second of cedarpy's time
 
 
 class NotModelled(Invalid):
@@ -26,6 +29,11 @@ class NotModelled(Invalid):
 
 def lower(text: str) -> ir.PolicySetIR:
     """The IR of a Cedar policy file. Raises Malformed (not Cedar), NotModelled, Invalid (a bound)."""
+    if growth(text) > MAX_GROWTH:
+        raise Invalid(
+            "the policies become too long when Cedar writes them out",
+            hint="ask `has a.b` and `is .. in ..` of a plain attribute, not of a longer expression",
+        )
     try:
         nodes = cedarpy.policies_to_pst(text)
     except ValueError as error:

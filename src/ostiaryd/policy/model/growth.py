@@ -1,0 +1,49 @@
+"""How much longer Cedar text becomes when Cedar writes it out, as it does before it evaluates.
+
+`base has a.b.c` becomes three tests of `base`, `base is T in g` two; so one inside the other multiply, and a line of
+text can keep a parser busy for hours. This counts the copies from the tokens alone, before any parser sees the text.
+"""
+
+from __future__ import annotations
+
+import re
+
+_TOKEN = re.compile(
+    r"""//[^\n\r]* | (?P<string>"(?:\\.|[^"\\])*")
+      | (?P<has>\bhas\b\s*(?P<path>[A-Za-z_]\w*(?:\s*\.\s*[A-Za-z_]\w*)*)?)
+      | (?P<is>\bis\b)
+      | (?P<open>[(\[{]) | (?P<close>[)\]}])
+      | (?P<end>&&|\|\||[=!<>]=|[<>,:;]|\b(?:in|like|if|then|else)\b)
+      | (?P<other>\w+|[^\s\w])""",
+    re.VERBOSE | re.ASCII | re.DOTALL,
+)
+
+
+def growth(text: str) -> int:
+    """The number of tokens that writing `text` out adds, or more. Linear in the text."""
+    tokens, total = 0, 0
+    groups: list[tuple[int, int]] = []  # of each open bracket's surroundings: what is before, what it is the operand of
+    before, operand = 0, 0
+    for token in _TOKEN.finditer(text):
+        kind = token.lastgroup
+        if kind is None:
+            continue
+        tokens += 1
+        match kind:
+            case "has":
+                operand = operand * (1 + (token["path"] or "").count(".")) + 1
+            case "is":
+                operand = operand * 2 + 1
+            case "open":
+                groups.append((before, operand + 1))
+                before, operand = 0, 0
+            case "close" if groups:
+                inside = before + operand + 1
+                before, operand = groups.pop()
+                operand += inside
+            case "end":
+                before, operand = before + operand + 1, 0
+            case _:
+                operand += 1
+    total = before + operand + sum(outer + inner for outer, inner in groups)
+    return total - tokens
