@@ -75,6 +75,12 @@ def load_root_key(folder: Path, *, random: Callable[[int], bytes]) -> RootKey:
     return load_root_key(folder, random=random)
 
 
+def old_root_key() -> RootKey | None:
+    """`OSTIARY_ROOT_KEY_OLD` (base64) if set: the root key until now, while another takes its place."""
+    text = os.environ.get("OSTIARY_ROOT_KEY_OLD")
+    return None if text is None else RootKey(_decode(text), source="environment")
+
+
 def _decode(text: str) -> bytes:
     try:
         return base64.b64decode(text.strip(), validate=True)
@@ -153,13 +159,16 @@ def forget_keys(tx: Tx, *, before: int) -> int:
 
 
 def reseal(tx: Tx, *, old: RootKey, new: RootKey) -> int:
-    """Seal every key under another root key; the number of keys."""
-    rows = tx.all(_ALL)
-    for kid, use, alg, _state, sealed in rows:
+    """Seal every key that is still sealed under the old root key under the new one; how many. Again is harmless."""
+    count = 0
+    for kid, use, alg, _state, sealed in tx.all(_ALL):
         context = _context(kid, use, alg)
-        plain = old.open(bytes(sealed), context=context)
-        tx.run(_RESEAL, kid=kid, sealed=new.seal(plain, context=context, random=tx.random))
-    return len(rows)
+        try:
+            new.open(bytes(sealed), context=context)
+        except Conflict:
+            plain = old.open(bytes(sealed), context=context)
+            count += tx.run(_RESEAL, kid=kid, sealed=new.seal(plain, context=context, random=tx.random))
+    return count
 
 
 def _create(tx: Tx, root: RootKey, *, use: str, alg: str) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from ostiary.core.errors import Conflict
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Database, Tx, sql
-from ostiaryd.ground.keyring import Keyring, create_keys, load_root_key
+from ostiaryd.ground.keyring import Keyring, create_keys, load_root_key, old_root_key, reseal
 from ostiaryd.ground.migrate import migrate
 from ostiaryd.ground.writer import Writer
 
@@ -66,6 +66,8 @@ async def open_world(
         writer = Writer(db, now=now, random=random, keys=keys)
         try:
             config = await writer.submit(lambda tx: _first_start(tx, config, root_keys=lambda: create_keys(tx, root)))
+            if (old := old_root_key()) is not None:
+                await writer.submit(lambda tx: reseal(tx, old=old, new=root))
             keys.load(db.read())
             yield World(config, now, random, db, keys, writer)
         finally:

@@ -1,0 +1,123 @@
+"""The server's keys: sealed at rest, rotated with overlap, moved to another root key, useless without it."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from ostiary.core.errors import Conflict, Invalid, NotFound
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Tx, sql
+from ostiaryd.ground.keyring import Keyring, RootKey, forget_keys, load_root_key, rotate_key
+from ostiaryd.ground.world import World, open_world
+from tests.clock import Clock, Dice
+
+SEALED = sql("select kid, sealed from server_key order by kid")
+SWAP = sql("update server_key set sealed = :sealed where kid = :kid")
+OTHER = base64.b64encode(b"n" * 32).decode()
+
+
+def sealed(world: World) -> dict[str, bytes]:
+    return {kid: bytes(blob) for kid, blob in world.db.read().all(SEALED)}
+
+
+async def test_no_private_key_lies_open_in_the_database(world: World) -> None:
+    private = world.keys.signer("token", "ES256").jwk()
+    assert len(sealed(world)) == 6
+    assert all(private["d"].encode() not in blob for blob in sealed(world).values())
+
+
+async def test_a_rotated_key_signs_at_once_and_the_old_one_still_verifies(world: World, clock: Clock) -> None:
+    old = world.keys.signer("token", "ES256").public.kid
+    new = await world.writer.submit(lambda tx: rotate_key(tx, world.keys.root, use="token", alg="ES256"))
+    world.keys.load(world.db.read())
+    assert world.keys.signer("token", "ES256").public.kid == new != old
+    assert {old, new} <= set(world.keys.public("token"))
+    assert world.keys.find("token", old).kid == old
+
+
+@pytest.mark.parametrize(("after_us", "forgotten"), [(0, 0), (1, 1)])
+async def test_a_retired_key_is_forgotten_exactly_after_its_time(
+    world: World, clock: Clock, after_us: int, forgotten: int
+) -> None:
+    old = world.keys.signer("token", "ES256").public.kid
+    await world.writer.submit(lambda tx: rotate_key(tx, world.keys.root, use="token", alg="ES256"))
+    retired = clock.now
+    assert await world.writer.submit(lambda tx: forget_keys(tx, before=retired + after_us)) == forgotten
+    world.keys.load(world.db.read())
+    assert (old in world.keys.public("token")) is not bool(forgotten)
+
+
+@pytest.mark.parametrize(("use", "alg"), [("token", "ES512"), ("nonce", "ES256"), ("ledger", "EdDSA")])
+async def test_what_has_no_such_key_or_must_not_change_does_not_rotate(world: World, use: str, alg: str) -> None:
+    before = sealed(world)
+
+    def rotate(tx: Tx) -> None:
+        with pytest.raises(Invalid):
+            rotate_key(tx, world.keys.root, use=use, alg=alg)
+
+    await world.writer.submit(rotate)
+    assert sealed(world) == before
+
+
+async def test_a_sealed_key_opens_in_its_own_row_alone(world: World) -> None:
+    (first, _), (_, other), *_ = sealed(world).items()
+    await world.writer.submit(lambda tx: tx.run(SWAP, kid=first, sealed=other))
+    with pytest.raises(Conflict, match="root key"):
+        Keyring(world.keys.root).load(world.db.read())
+
+
+async def test_an_unknown_kid_is_not_found(world: World) -> None:
+    with pytest.raises(NotFound):
+        world.keys.find("token", "nobody")
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_another_root_key_opens_nothing(config: Config, monkeypatch: pytest.MonkeyPatch, database: str) -> None:
+    monkeypatch.setenv("OSTIARY_ROOT_KEY", OTHER)
+    with pytest.raises(Conflict, match="root key"):
+        async with open_world(config):
+            pass
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_the_root_key_moves_and_the_old_one_is_useless_from_then_on(
+    config: Config, monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
+    old = (config.folder / "root.key").read_text()
+    async with open_world(config) as world:
+        kid = world.keys.signer("ledger").public.kid
+    monkeypatch.setenv("OSTIARY_ROOT_KEY", OTHER)
+    monkeypatch.setenv("OSTIARY_ROOT_KEY_OLD", old)
+    for _ in range(2):  # a start that was interrupted is repeated
+        async with open_world(config) as world:
+            assert world.keys.signer("ledger").public.kid == kid
+            assert world.keys.root.source == "environment"
+    monkeypatch.delenv("OSTIARY_ROOT_KEY_OLD")
+    async with open_world(config) as world:
+        assert world.keys.signer("ledger").public.kid == kid
+    monkeypatch.delenv("OSTIARY_ROOT_KEY")
+    with pytest.raises(Conflict, match="root key"):
+        async with open_world(config):
+            pass
+
+
+def test_the_root_key_file_is_made_for_us_alone_and_refused_when_others_can_read_it(tmp_path: Path, dice: Dice) -> None:
+    load_root_key(tmp_path, random=dice)
+    file = tmp_path / "root.key"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert load_root_key(tmp_path, random=dice).source == "file"
+    file.chmod(0o640)
+    with pytest.raises(Conflict, match="others"):
+        load_root_key(tmp_path, random=dice)
+
+
+@pytest.mark.parametrize(("size", "good"), [(31, False), (32, True), (33, False)])
+def test_a_root_key_has_32_bytes(size: int, good: bool) -> None:
+    if good:
+        RootKey(b"k" * size, source="test")
+    else:
+        with pytest.raises(Invalid, match="32 bytes"):
+            RootKey(b"k" * size, source="test")
