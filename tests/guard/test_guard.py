@@ -338,7 +338,7 @@ def test_arguments_that_the_ledger_cannot_name_refuse_the_call(guard: Guard, fee
 def test_a_closed_guard_refuses_every_call(guard: Guard, feeder: Feeder) -> None:
     who = enter(guard, feeder)
     guard.feed.doubt("the guard is closed")
-    closed(guard, who)
+    assert "closed" in closed(guard, who).message
 
 
 def test_only_the_credential_of_a_resource_makes_a_guard(tmp_path: Path) -> None:

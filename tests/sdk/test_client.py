@@ -5,7 +5,8 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from ostiary.client import MARGIN_US, Auth, Client, Target, TokenRefused, run
+from ostiary.client import Auth, Client, Target, TokenRefused, run
+from ostiary.client.flows import MARGIN_US
 from ostiary.core import jose
 from ostiary.core.errors import Forbidden, Malformed, Unauthenticated, Unavailable
 from ostiary.keys import Credential
@@ -238,7 +239,7 @@ def test_a_token_that_is_not_bound_is_refused(server: Server, client: Client) ->
 def test_what_is_kept_is_bounded(
     server: Server, http: httpx2.Client, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ostiary.client.MAX_CACHED", 2)
+    monkeypatch.setattr("ostiary.client.flows.MAX_CACHED", 2)
     for task in ("tk_1", "tk_2", "tk_3"):
         get(http, client, Target(API, None, task))
     assert [target.task for target in client._tokens] == ["tk_2", "tk_3"]

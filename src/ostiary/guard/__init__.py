@@ -1,7 +1,8 @@
 """The guard: enforcement of the server's decisions inside the program that serves the tools."""
 
+from ostiary.guard.call import Call, Denied, Verified
 from ostiary.guard.feed import Feed, FeedBroken, FeedStale
-from ostiary.guard.guard import Call, Denied, Guard, Verified
+from ostiary.guard.guard import Guard
 from ostiary.guard.proofs import NonceNeeded
 from ostiary.guard.spool import SpoolFailed
 

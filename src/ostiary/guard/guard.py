@@ -16,17 +16,19 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from ostiary import ambient
-from ostiary.core import access, canonical, report
+from ostiary.core import access, report
 from ostiary.core.claims import ACCESS_TYP, check_access, parse_access
-from ostiary.core.errors import Forbidden, Invalid, Refused, Unauthenticated, Unavailable
+from ostiary.core.errors import Invalid, Refused, Unauthenticated, Unavailable
 from ostiary.core.feed import ResourceFact
 from ostiary.core.jose import InvalidToken, verify_jwt
+from ostiary.guard.call import Call, Verified, call_record, shorten
 from ostiary.guard.feed import Feed, Present
 from ostiary.guard.link import Link
 from ostiary.guard.proofs import NonceNeeded, Proofs
@@ -36,51 +38,7 @@ from ostiary.keys import Credential, load_key
 log = logging.getLogger("ostiary.guard")
 
 MAX_CACHED = 10_000
-MAX_REASON = 500
 SECOND = 1_000_000
-
-
-class Denied(Forbidden):
-    """The call is refused by decision; code, message and hint are those of the first reason.
-
-    `missing_scope` is the scope that the tool needs and the token does not have, if that is why.
-    """
-
-    def __init__(self, decision: access.Decision, *, missing_scope: str = "") -> None:
-        first = decision.reasons[0] if decision.reasons else access.Reason("denied", "the call is denied")
-        super().__init__(first.message, hint=first.hint, code=first.code)
-        self.decision, self.missing_scope = decision, missing_scope
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """Who is calling: a token that is genuine and alive, shown together with a proof of its key."""
-
-    principal: access.Principal
-    next_nonce: str | None = None
-    """to be sent back as `DPoP-Nonce`"""
-
-
-@dataclass(slots=True)
-class Call:
-    """A decided call; `number` is its record's in the spool."""
-
-    decision: access.Decision
-    number: int
-    missing_scope: str = ""
-    ok: bool = True
-    _size: dict[str, Any] = field(default_factory=dict)
-
-    def result(
-        self, *, ok: bool = True, bytes: int | None = None, records: int | None = None, data_class: str = ""
-    ) -> None:
-        """What came out of it, for the ledger: how much, how many records, of which class of data."""
-        self.ok, self._size = ok, {"bytes": bytes, "records": records, "data_class": data_class}
-
-    def check(self) -> None:
-        """Raises Denied."""
-        if not self.decision.allowed:
-            raise Denied(self.decision, missing_scope=self.missing_scope)
 
 
 class Guard:
@@ -208,7 +166,10 @@ class Guard:
             facts, now = self.feed.current().facts, self._now()
             principal = who.principal
             decision = access.decide(principal, tool=tool, arguments=arguments, facts=facts, now=now)
-            number = self._spool.append(self._record(principal, tool, arguments, decision, now))
+            record = call_record(principal, tool, arguments, decision, now=now)
+            if self._record_arguments:
+                record = msgspec.structs.replace(record, arguments=shorten(arguments))
+            number = self._spool.append(record)
             self._link.note()
             ready = facts.resource.tools.get(tool)
             is_missing = ready is not None and ready.scope not in principal.scopes
@@ -237,40 +198,6 @@ class Guard:
         except Refused as refusal:
             log.error("the outcome of call %d is not recorded: %s", call.number, refusal.message)
 
-    def _record(
-        self,
-        principal: access.Principal,
-        tool: str,
-        arguments: Mapping[str, Any],
-        decision: access.Decision,
-        now: int,
-    ) -> report.CallRecord:
-        claims = principal.claims
-        return report.CallRecord(
-            at=now,
-            token=claims.jti,
-            agent=claims.client_id,
-            task=claims.task,
-            actors=list(principal.agents[1:]),
-            tool=tool[:128],
-            outcome="allow" if decision.allowed else "deny",
-            verdict="allow" if decision.verdict else "deny",
-            digest=self._digest(arguments, decision),
-            arguments=_redact(arguments) if self._record_arguments else None,
-            reasons=[report.Reason(reason.code, reason.message[:MAX_REASON]) for reason in decision.reasons],
-            policy=decision.policy_hash,
-            policies=list(decision.policies),
-            watched=list(decision.watched),
-        )
-
-    def _digest(self, arguments: Mapping[str, Any], decision: access.Decision) -> str:
-        try:
-            return canonical.digest(dict(arguments), floats=True)
-        except Refused:
-            if decision.allowed:
-                raise  # what cannot be named in the ledger does not happen
-            return ""
-
 
 def _credentials(authorization: str | None) -> str:
     if authorization is None:
@@ -293,11 +220,3 @@ def _closed() -> Iterator[None]:
     except Exception as error:
         log.exception("the guard failed, and refuses")
         raise Unavailable("the guard failed, and refuses", code="guard_failed") from error
-
-
-def _redact(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers and flags as they are, the beginning of strings, of the rest the kind."""
-    return {
-        name[:64]: value if isinstance(value, (int, float, bool)) else value[:100] if isinstance(value, str) else "..."
-        for name, value in list(arguments.items())[:64]
-    }

@@ -1,15 +1,9 @@
-"""One client of one issuer, without I/O: discovery, tokens, proofs. Functions are generators that yield requests.
-
-    metadata  RFC 8414                        token  client_credentials with private_key_jwt (RFC 7523), RFC 8707
-    resource  RFC 9728, from the challenge    proof  DPoP (RFC 9449), nonces of both servers, one retry each
-
-`Agent` drives them with a blocking client, `AsyncAgent` with an asynchronous one, `Auth` inside any client of httpx2.
-"""
+"""What one client learns of its issuer and of resources: each function is a generator that yields requests."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -249,59 +243,6 @@ class Client:
 
     def _jti(self) -> str:
         return jose.b64u(self._random(16))
-
-
-class Auth(httpx2.Auth):
-    """Tokens and proofs for any client of httpx2, blocking or not: `httpx2.AsyncClient(auth=agent.auth(...))`."""
-
-    def __init__(self, client: Client, target: Target) -> None:
-        self._client, self._target = client, target
-
-    def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        flow = self._client.send(request, self._target)
-        outgoing = next(flow)
-        while True:
-            response = yield outgoing
-            if outgoing is not request or response.status_code == 401:
-                response.read()  # what answers the caller is left unread: it may be a stream without end
-            try:
-                outgoing = flow.send(response)
-            except StopIteration:
-                return
-
-    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
-        flow = self._client.send(request, self._target)
-        outgoing = next(flow)
-        while True:
-            response = yield outgoing
-            if outgoing is not request or response.status_code == 401:
-                await response.aread()
-            try:
-                outgoing = flow.send(response)
-            except StopIteration:
-                return
-
-
-def run(http: httpx2.Client, flow: Flow[T]) -> T:
-    """Drive a flow to its end."""
-    try:
-        request = next(flow)
-        while True:
-            request = flow.send(http.send(request, auth=None))
-    except StopIteration as done:
-        value: T = done.value
-        return value
-
-
-async def arun(http: httpx2.AsyncClient, flow: Flow[T]) -> T:
-    """Drive a flow to its end."""
-    try:
-        request = next(flow)
-        while True:
-            request = flow.send(await http.send(request, auth=None))
-    except StopIteration as done:
-        value: T = done.value
-        return value
 
 
 def _token_refused(response: httpx2.Response) -> Refused:

@@ -1,0 +1,90 @@
+"""What a guard costs a tool server, in microseconds of processor time: `python -m benchmarks.guard`.
+
+token    a token seen for the first time (ES256), and one that is remembered
+proof    a DPoP proof (ES256), which can never be remembered
+decide   the decision alone (starter policies), and the decision with its record in the spool
+feed     a revocation, from the line of the feed to the denial
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ostiary import ambient
+from ostiary.core import access
+from ostiary.core.cedar import ir
+from ostiary.core.feed import PolicyFact, TokenFact
+from ostiary.guard import Guard
+from ostiary.keys import Credential
+from ostiaryd.policy.model import starter
+from tests.clock import Clock
+from tests.guard.feeder import ISSUER, RESOURCE_ID, URI, Feeder
+
+COUNT, ROUNDS = 1000, 5
+
+
+def measure(name: str, function: Callable[[Any], object], inputs: Iterable[Any]) -> None:
+    """The median over rounds of the mean over calls."""
+    values = list(inputs)
+    size = len(values) // ROUNDS
+    batches = [values[start : start + size] for start in range(0, size * ROUNDS, size)]
+    means = []
+    for batch in batches:
+        started = time.process_time()
+        for value in batch:
+            function(value)
+        means.append((time.process_time() - started) / len(batch) * 1e6)
+    print(f"  {name:<44} {statistics.median(means):8.2f} µs {1e6 / statistics.median(means):10,.0f} /s")
+
+
+def main() -> None:
+    clock = Clock(ambient.now())
+    with tempfile.TemporaryDirectory() as folder:
+        credential = Credential(Feeder.agent_key, RESOURCE_ID, ISSUER)
+        guard = Guard(credential, spool_dir=Path(folder), now=clock, tick=clock)
+        feeder = Feeder(clock, feed=guard.feed)
+        feeder.snapshot()
+        feeder.say(PolicyFact(starter().hash, ir.render(starter().ir).decode()))
+        tokens = [feeder.token(jti=f"tok_{number}") for number in range(COUNT)]
+        present = guard.feed.current()
+        measure("token, first time", lambda token: guard._principal(token, present), tokens)
+        measure("token, remembered", lambda token: guard._principal(token, present), tokens * 10)
+
+        token, nonce = tokens[0], guard._proofs.nonce()
+        proofs = [feeder.proof(token, nonce=nonce) for _ in range(COUNT)]
+        shown = f"DPoP {token}"
+        measure(
+            "token remembered, with proof",
+            lambda proof: guard.verify(authorization=shown, proof=proof, method="POST", uri=URI),
+            proofs,
+        )
+
+        who = guard.verify(authorization=shown, proof=feeder.proof(token, nonce=nonce), method="POST", uri=URI)
+        arguments = {"path": "/srv/reports/2026/q3.txt"}
+        facts, now = present.facts, clock()
+        assert guard.decide(who, "read_file", arguments).decision.allowed
+
+        def decide(_: int) -> access.Decision:
+            return access.decide(who.principal, tool="read_file", arguments=arguments, facts=facts, now=now)
+
+        measure("decision", decide, range(20 * COUNT))
+        measure(
+            "decision, with its record in the spool",
+            lambda _: guard.decide(who, "read_file", arguments),
+            range(COUNT * 10),
+        )
+
+        lines = []
+        for number in range(COUNT):
+            lines.append(feeder.line(feeder.message(TokenFact(f"tok_{number}", 1 << 52), n=feeder.n + number + 1)))
+        measure("feed, one revocation", guard.feed.accept, lines)
+        assert not guard.decide(who, "read_file", arguments).decision.allowed
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Agents for asynchronous code; everything as in `ostiary.agent.blocking`, with `await`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx2
+
+from ostiary.agent.identity import DEFAULT_TTL_S, TIMEOUT_S, Identity, TaskInfo, read_credential
+from ostiary.client import Auth, Flow, Target, arun
+from ostiary.core.errors import Refused
+from ostiary.keys import Credential
+
+T = TypeVar("T")
+log = logging.getLogger("ostiary.agent")
+
+
+class AsyncAgent(Identity):
+    """An agent for asynchronous code."""
+
+    def __init__(self, credential: Credential, *, url: str | None = None, **clock: Any) -> None:
+        super().__init__(credential, url=url, **clock)
+        self._http = httpx2.AsyncClient(timeout=TIMEOUT_S)
+
+    @classmethod
+    def from_credential(cls, path: Path | str, *, url: str | None = None, client_id: str | None = None) -> AsyncAgent:
+        """As `Agent.from_credential`."""
+        return cls(read_credential(path, client_id=client_id, url=url), url=url)
+
+    async def __aenter__(self) -> AsyncAgent:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def _run(self, flow: Flow[T]) -> T:
+        return await arun(self._http, flow)
+
+    async def issuer(self) -> str:
+        """The issuer identifier, as the server's metadata has it."""
+        return (await self._run(self._client.discover())).issuer
+
+    async def token(
+        self, *, scope: str | None = None, resource: str | None = None, task: str | None = None
+    ) -> dict[str, Any]:
+        """A token response. Raises TokenRefused, Unavailable."""
+        return await self._run(self._token(Target(resource, scope, task)))
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        resource: str | None = None,
+        scope: str | None = None,
+        task: str | None = None,
+        **rest: Any,
+    ) -> httpx2.Response:
+        """As `Agent.request`."""
+        return await self._http.request(method, url, auth=self.auth(resource, scope, task=task), **rest)
+
+    async def get(self, url: str, **rest: Any) -> httpx2.Response:
+        return await self.request("GET", url, **rest)
+
+    async def post(self, url: str, **rest: Any) -> httpx2.Response:
+        return await self.request("POST", url, **rest)
+
+    def task(
+        self,
+        purpose: str,
+        *,
+        scopes: Iterable[str] | None = None,
+        bounds: Iterable[Mapping[str, Any]] | None = None,
+        on_behalf_of: str | None = None,
+        ttl: int = DEFAULT_TTL_S,
+    ) -> AsyncTask:
+        """A task that is declared when its block is entered."""
+        return AsyncTask(self, self._start(purpose, scopes=scopes, bounds=bounds, on_behalf_of=on_behalf_of, ttl=ttl))
+
+
+class AsyncTask:
+    """As `Task`."""
+
+    def __init__(self, agent: AsyncAgent, start: Flow[TaskInfo]) -> None:
+        self._agent, self._start = agent, start
+        self.id, self.facts = "", dict[str, Any]()
+
+    async def __aenter__(self) -> AsyncTask:
+        info = await self._agent._run(self._start)
+        self.id, self.facts = info.id, dict(info.facts)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.end("done" if kind is None else "failed")
+        except (Refused, httpx2.HTTPError) as failure:
+            if kind is None:
+                raise
+            log.warning("task %s has failed and could not be ended: %s", self.id, failure)
+
+    async def request(self, method: str, url: str, **rest: Any) -> httpx2.Response:
+        return await self._agent.request(method, url, task=self.id, **rest)
+
+    async def get(self, url: str, **rest: Any) -> httpx2.Response:
+        return await self.request("GET", url, **rest)
+
+    async def post(self, url: str, **rest: Any) -> httpx2.Response:
+        return await self.request("POST", url, **rest)
+
+    def auth(self, resource: str | None = None, scope: str | None = None) -> Auth:
+        return self._agent.auth(resource, scope, task=self.id)
+
+    async def renew(self, ttl: int = DEFAULT_TTL_S) -> None:
+        await self._agent._run(self._agent._renew(self.id, ttl))
+
+    async def end(self, outcome: str = "done") -> None:
+        await self._agent._run(self._agent._end(self.id, outcome))

@@ -1,0 +1,127 @@
+"""Agents for blocking code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+
+from ostiary.agent.identity import DEFAULT_TTL_S, TIMEOUT_S, Identity, TaskInfo, read_credential
+from ostiary.client import Auth, Flow, Target, run
+from ostiary.core.errors import Refused
+from ostiary.keys import Credential
+
+T = TypeVar("T")
+log = logging.getLogger("ostiary.agent")
+
+
+class Agent(Identity):
+    """An agent for blocking code. Not for two threads at once."""
+
+    def __init__(self, credential: Credential, *, url: str | None = None, **clock: Any) -> None:
+        super().__init__(credential, url=url, **clock)
+        self._http = httpx2.Client(timeout=TIMEOUT_S)
+
+    @classmethod
+    def from_credential(cls, path: Path | str, *, url: str | None = None, client_id: str | None = None) -> Agent:
+        """From the file that `ostiary agent create --generate-key` wrote. Raises Invalid.
+
+        `url`: where the server is reached, if not under its issuer's name.
+        """
+        return cls(read_credential(path, client_id=client_id, url=url), url=url)
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _run(self, flow: Flow[T]) -> T:
+        return run(self._http, flow)
+
+    @property
+    def issuer(self) -> str:
+        """The issuer identifier, as the server's metadata has it."""
+        return self._run(self._client.discover()).issuer
+
+    def token(
+        self, *, scope: str | None = None, resource: str | None = None, task: str | None = None
+    ) -> dict[str, Any]:
+        """A token response. Raises TokenRefused, Unavailable."""
+        return self._run(self._token(Target(resource, scope, task)))
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        resource: str | None = None,
+        scope: str | None = None,
+        task: str | None = None,
+        **rest: Any,
+    ) -> httpx2.Response:
+        """Send a request as this agent; `rest` is for `httpx2.Client.request`. Raises TokenRefused, Unavailable."""
+        return self._http.request(method, url, auth=self.auth(resource, scope, task=task), **rest)
+
+    def get(self, url: str, **rest: Any) -> httpx2.Response:
+        return self.request("GET", url, **rest)
+
+    def post(self, url: str, **rest: Any) -> httpx2.Response:
+        return self.request("POST", url, **rest)
+
+    def task(
+        self,
+        purpose: str,
+        *,
+        scopes: Iterable[str] | None = None,
+        bounds: Iterable[Mapping[str, Any]] | None = None,
+        on_behalf_of: str | None = None,
+        ttl: int = DEFAULT_TTL_S,
+    ) -> Task:
+        """Declare a task; use it as a context manager. Raises ServerRefused."""
+        flow = self._start(purpose, scopes=scopes, bounds=bounds, on_behalf_of=on_behalf_of, ttl=ttl)
+        return Task(self, self._run(flow))
+
+
+class Task:
+    """A declared task of an agent; leaving its block ends it."""
+
+    def __init__(self, agent: Agent, info: TaskInfo) -> None:
+        self._agent, self.id, self.facts = agent, info.id, info.facts
+
+    def __enter__(self) -> Task:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.end("done" if kind is None else "failed")
+        except (Refused, httpx2.HTTPError) as error:
+            if kind is None:
+                raise
+            log.warning("task %s has failed and could not be ended: %s", self.id, error)
+
+    def request(self, method: str, url: str, **rest: Any) -> httpx2.Response:
+        return self._agent.request(method, url, task=self.id, **rest)
+
+    def get(self, url: str, **rest: Any) -> httpx2.Response:
+        return self.request("GET", url, **rest)
+
+    def post(self, url: str, **rest: Any) -> httpx2.Response:
+        return self.request("POST", url, **rest)
+
+    def auth(self, resource: str | None = None, scope: str | None = None) -> Auth:
+        return self._agent.auth(resource, scope, task=self.id)
+
+    def renew(self, ttl: int = DEFAULT_TTL_S) -> None:
+        """Move the end to so many seconds from now. Raises ServerRefused."""
+        self._agent._run(self._agent._renew(self.id, ttl))
+
+    def end(self, outcome: str = "done") -> None:
+        """End as `done`, `failed` or `cancelled`: every token of it is dead when this returns. Raises ServerRefused."""
+        self._agent._run(self._agent._end(self.id, outcome))

@@ -1,0 +1,109 @@
+"""What both kinds of agents share: who they are, and the requests that declare and end tasks. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+
+from ostiary import ambient
+from ostiary.client import Auth, Client, Flow, Target
+from ostiary.core import canonical
+from ostiary.core.errors import Forbidden, Invalid, Malformed, Refused, Unavailable
+from ostiary.keys import Credential, load_key
+
+TIMEOUT_S = 30.0
+DEFAULT_TTL_S = 3600
+
+
+class ServerRefused(Forbidden):
+    """The server's own words, with its code and its hint."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """A declared task as the server knows it."""
+
+    id: str
+    facts: Mapping[str, Any]
+
+
+class Identity:
+    """What both agents share: who it is, and the requests for tasks."""
+
+    def __init__(
+        self,
+        credential: Credential,
+        *,
+        url: str | None = None,
+        now: Callable[[], int] = ambient.now,
+        random: Callable[[int], bytes] = ambient.random,
+    ) -> None:
+        if not credential.client_id or not (url or credential.issuer):
+            raise Invalid("the credential does not say whose it is and where", hint="give `client_id` and `url`")
+        self._url = (url or credential.issuer).rstrip("/")
+        self._client = Client(credential, url=self._url, now=now, random=random)
+
+    @property
+    def client_id(self) -> str:
+        return self._client.credential.client_id
+
+    def auth(self, resource: str | None = None, scope: str | None = None, *, task: str | None = None) -> Auth:
+        """For `httpx2.Client(auth=..)` and `httpx2.AsyncClient(auth=..)`; without a resource, servers say theirs."""
+        return Auth(self._client, Target(resource, scope, task))
+
+    def _token(self, target: Target) -> Flow[dict[str, Any]]:
+        token = yield from self._client.token(target)
+        return token.answer
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any]) -> Flow[Any]:
+        """Our own API; its answer. Raises ServerRefused, Unavailable."""
+        metadata = yield from self._client.discover()
+        request = httpx2.Request(method, f"{self._url}/api/v1{path}", json=dict(body))
+        response = yield from self._client.send(request, Target(f"{metadata.issuer}/api/v1"))
+        if response.status_code >= 400:
+            raise _refusal(response)
+        return msgspec.json.decode(response.content)
+
+    def _start(
+        self,
+        purpose: str,
+        *,
+        scopes: Iterable[str] | None,
+        bounds: Iterable[Mapping[str, Any]] | None,
+        on_behalf_of: str | None,
+        ttl: int,
+    ) -> Flow[TaskInfo]:
+        body: dict[str, Any] = {"purpose": purpose, "ttl": ttl}
+        body |= {} if scopes is None else {"scopes": list(scopes)}
+        body |= {} if bounds is None else {"bounds": list(bounds)}
+        body |= {} if on_behalf_of is None else {"on_behalf_of": on_behalf_of}
+        started = yield from self._call("POST", "/tasks", body)
+        return TaskInfo(started["task_id"], started)
+
+    def _renew(self, task: str, ttl: int) -> Flow[Any]:
+        return self._call("POST", f"/tasks/{task}/renew", {"ttl": ttl})
+
+    def _end(self, task: str, outcome: str) -> Flow[Any]:
+        return self._call("POST", f"/tasks/{task}/end", {"outcome": outcome})
+
+
+def read_credential(path: Path | str, *, client_id: str | None, url: str | None) -> Credential:
+    """The credential in a file, with what the file leaves open. Raises Invalid."""
+    credential = load_key(path)
+    return Credential(credential.key, client_id or credential.client_id, credential.issuer or url or "")
+
+
+def _refusal(response: httpx2.Response) -> Refused:
+    try:
+        said = canonical.parse(response.content)
+    except Malformed:
+        said = None
+    body = said if isinstance(said, dict) else {}
+    kind = Unavailable if response.status_code >= 500 else ServerRefused
+    message = str(body.get("message") or body.get("error_description") or f"HTTP {response.status_code}")
+    return kind(message, hint=str(body.get("hint", "")), code=str(body.get("error", "refused")))

@@ -1,0 +1,95 @@
+"""One call at a guard: who makes it, what was decided, what goes on record about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ostiary.core import access, canonical, report
+from ostiary.core.errors import Forbidden, Refused
+
+MAX_REASON = 500
+MAX_TOOL = 128
+
+
+class Denied(Forbidden):
+    """The call is refused by decision; code, message and hint are those of the first reason.
+
+    `missing_scope` is the scope that the tool needs and the token does not have, if that is why.
+    """
+
+    def __init__(self, decision: access.Decision, *, missing_scope: str = "") -> None:
+        first = decision.reasons[0] if decision.reasons else access.Reason("denied", "the call is denied")
+        super().__init__(first.message, hint=first.hint, code=first.code)
+        self.decision, self.missing_scope = decision, missing_scope
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Who is calling: a token that is genuine and alive, shown together with a proof of its key."""
+
+    principal: access.Principal
+    next_nonce: str | None = None
+    """to be sent back as `DPoP-Nonce`"""
+
+
+@dataclass(slots=True)
+class Call:
+    """A decided call; `number` is its record's in the spool."""
+
+    decision: access.Decision
+    number: int
+    missing_scope: str = ""
+    ok: bool = True
+    _size: dict[str, Any] = field(default_factory=dict)
+
+    def result(
+        self, *, ok: bool = True, bytes: int | None = None, records: int | None = None, data_class: str = ""
+    ) -> None:
+        """What came out of it, for the ledger: how much, how many records, of which class of data."""
+        self.ok, self._size = ok, {"bytes": bytes, "records": records, "data_class": data_class}
+
+    def check(self) -> None:
+        """Raises Denied."""
+        if not self.decision.allowed:
+            raise Denied(self.decision, missing_scope=self.missing_scope)
+
+
+def call_record(
+    principal: access.Principal, tool: str, arguments: Mapping[str, Any], decision: access.Decision, *, now: int
+) -> report.CallRecord:
+    """What goes on record before the tool runs. Raises Malformed for an allowed call whose arguments have no digest."""
+    claims = principal.claims
+    return report.CallRecord(
+        at=now,
+        token=claims.jti,
+        agent=claims.client_id,
+        task=claims.task,
+        actors=list(principal.agents[1:]),
+        tool=tool[:MAX_TOOL],
+        outcome="allow" if decision.allowed else "deny",
+        verdict="allow" if decision.verdict else "deny",
+        digest=_digest(arguments, decision),
+        reasons=[report.Reason(reason.code, reason.message[:MAX_REASON]) for reason in decision.reasons],
+        policy=decision.policy_hash,
+        policies=list(decision.policies),
+        watched=list(decision.watched),
+    )
+
+
+def _digest(arguments: Mapping[str, Any], decision: access.Decision) -> str:
+    try:
+        return canonical.digest(dict(arguments), floats=True)
+    except Refused:
+        if decision.allowed:
+            raise  # what cannot be named in the ledger does not happen
+        return ""
+
+
+def shorten(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """For the record: numbers and flags as they are, of strings the beginning, of the rest that it was there."""
+    return {
+        name[:64]: value if isinstance(value, (int, float, bool)) else value[:100] if isinstance(value, str) else "..."
+        for name, value in list(arguments.items())[:64]
+    }
