@@ -1,0 +1,71 @@
+"""Configuration: later sources win, unknown keys and impossible values are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ostiary.core.errors import Conflict, Invalid
+from ostiaryd.ground.config import Config, load_config
+from ostiaryd.ground.world import open_world
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "ostiary.toml"
+    file.write_text(text)
+    return file
+
+
+def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path, 'listen = "a:1"\ntrust_domain = "file"\ntoken_lifetime_s = 60')
+    environ = {"OSTIARY_TRUST_DOMAIN": "environment", "OSTIARY_TOKEN_LIFETIME_S": "90", "OSTIARY_URL": "not ours"}
+    config = load_config(file, environ=environ, data_dir="d", token_lifetime_s=120, listen=None)
+    assert (config.listen, config.trust_domain, config.token_lifetime_s) == ("a:1", "environment", 120)
+
+
+def test_an_unknown_key_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="lisen"):
+        load_config(write(tmp_path, 'lisen = "a:1"'), environ={}, data_dir="d")
+
+
+def test_a_file_that_is_none_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="cannot read"):
+        load_config(tmp_path / "absent.toml", environ={}, data_dir="d")
+    with pytest.raises(Invalid, match="cannot read"):
+        load_config(write(tmp_path, "= 1"), environ={}, data_dir="d")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "good"),
+    [
+        ("token_lifetime_s", 9, False), ("token_lifetime_s", 10, True),
+        ("token_lifetime_s", 3600, True), ("token_lifetime_s", 3601, False),
+        ("max_request_bytes", 4095, False), ("max_request_bytes", 4096, True),
+        ("token_alg", "HS256", False), ("token_alg", "RS256", True),
+        ("trust_domain", "Example", False), ("trust_domain", "example.org", True), ("trust_domain", "a/b", False),
+        ("public_url", "https://id.example", True), ("public_url", "https://id.example/", False),
+        ("public_url", "http://id.example", False), ("public_url", "http://127.0.0.1:1", True),
+        ("public_url", "https://u@id.example", False), ("public_url", "https://id.example/?q", False),
+        ("public_url", "ftp://id.example", False), ("public_url", "https://", False),
+    ],
+)  # fmt: skip
+def test_each_value_has_its_limits(key: str, value: Any, good: bool) -> None:
+    if good:
+        assert getattr(load_config(environ={}, data_dir="d", **{key: value}), key) == value
+    else:
+        with pytest.raises(Invalid):
+            load_config(environ={}, data_dir="d", **{key: value})
+
+
+@pytest.mark.parametrize(("name", "other"), [("trust_domain", "else.example"), ("public_url", "https://else.example")])
+async def test_what_the_first_start_fixed_stays(config: Config, name: str, other: str) -> None:
+    async with open_world(config) as world:
+        fixed = getattr(world.config, name)
+    given = {field: getattr(config, field) for field in Config.__struct_fields__}
+    async with open_world(Config(**given | {name: ""})) as world:
+        assert getattr(world.config, name) == fixed
+    with pytest.raises(Conflict, match=name):
+        async with open_world(Config(**given | {name: other})):
+            pass
