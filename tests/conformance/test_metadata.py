@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace as with_
 
 from ostiary.core import jose
 from ostiaryd.ground.world import World
 from ostiaryd.tokens.wire_metadata import openid_metadata, resource_metadata, server_metadata
-from tests.tokens.party import ISSUER, Client, enter, oauth_app, send
+from tests.tokens.party import ISSUER, Client, enter, oauth_app, reconfigured, send
 
 AS, OPENID, RS = (
     f"/.well-known/{name}"
@@ -68,8 +67,8 @@ async def test_whom_we_are_not_we_do_not_describe(world: World, path: str) -> No
 
 
 async def test_an_issuer_with_a_path_has_it_after_the_well_known_one(world: World) -> None:
-    config = with_(world.config, public_url=ISSUER + "/id")
-    app = oauth_app(World(config, *(getattr(world, name) for name in ("now", "random", "db", "keys", "writer"))))
+    elsewhere = reconfigured(world, public_url=ISSUER + "/id")
+    app, config = oauth_app(elsewhere), elsewhere.config
     assert (await send(app, "GET", AS + "/id")).json == server_metadata(config)
     assert (await send(app, "GET", OPENID + "/id")).json == openid_metadata(config)
     assert (await send(app, "GET", RS + "/id/api/v1")).json["resource"] == ISSUER + "/id/api/v1"

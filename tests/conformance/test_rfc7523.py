@@ -142,8 +142,7 @@ async def test_an_assertion_is_good_for_one_request(client: Client) -> None:
     assert (await client.ask(client_assertion=client.assertion(jti="once", exp=NOW + 59))).error == NOBODY
 
 
-async def test_a_refused_request_leaves_its_assertion_good(client: Client) -> None:
-    """It was not used: the retry that a nonce needs may carry the same one."""
+async def test_the_retry_that_a_nonce_needs_may_carry_the_same_assertion(client: Client) -> None:
     assertion, client.nonce = client.assertion(), None
     assert (await client.ask(client_assertion=assertion)).error == "use_dpop_nonce"
     assert (await client.ask(client_assertion=assertion)).status == 200

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ostiary.core.uri import MAX_URI
-from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World
 from tests.conformance.table import check_table, row
-from tests.tokens.party import FILES, ISSUER, Client, claims_of, enter, oauth_app
+from tests.tokens.party import FILES, ISSUER, Client, claims_of, enter, oauth_app, reconfigured
 
 TARGET, SCOPE, REQUEST = "invalid_target", "invalid_scope", "invalid_request"
 API = f"{ISSUER}/api/v1"
@@ -116,10 +116,6 @@ async def test_an_agent_without_scopes_gets_a_token_for_a_resource_that_it_names
 
 
 async def test_unregistered_resources_are_refused_where_the_configuration_says_so(client: Client) -> None:
-    from msgspec.structs import replace
-
-    config: Config = replace(client.world.config, resources="registered")
-    world = World(config, *(getattr(client.world, name) for name in ("now", "random", "db", "keys", "writer")))
-    strict = Client(oauth_app(world), world, client.id, client.key, client.nonce)
+    strict = replace(client, app=oauth_app(reconfigured(client.world, resources="registered")))
     assert (await strict.ask(resource=ELSEWHERE)).error == TARGET
     assert (await strict.ask(resource=FILES)).status == 200

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from joserfc import jwk, jwt
-from msgspec.structs import replace as with_
 
 from ostiary.core import jose
 from ostiaryd.ground.world import World
@@ -15,7 +14,7 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.policy.flows import active_policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
-from tests.tokens.party import FILES, ISSUER, SECOND, Client, claims_of, enter, oauth_app, send
+from tests.tokens.party import FILES, ISSUER, SECOND, Client, claims_of, enter, oauth_app, reconfigured, send
 
 
 @pytest.fixture
@@ -72,12 +71,9 @@ async def test_on_behalf_of_a_person_the_person_is_the_subject_and_the_agent_the
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated via RFC 9864")
 @pytest.mark.parametrize("alg", ["ES256", "RS256", "EdDSA"])
 async def test_a_library_made_by_others_verifies_it_with_our_published_keys(client: Client, alg: Any) -> None:
-    config = with_(client.world.config, token_alg=alg)
-    names = ("now", "random", "db", "keys", "writer")
-    app = oauth_app(World(config, *(getattr(client.world, name) for name in names)))
-    client.app = app
+    client.app = oauth_app(reconfigured(client.world, token_alg=alg))
     token = (await client.token())["access_token"]
-    keys = jwk.KeySet.import_key_set((await send(app, "GET", "/jwks")).json)
+    keys = jwk.KeySet.import_key_set((await send(client.app, "GET", "/jwks")).json)
     decoded = jwt.decode(token, keys, algorithms=[alg])
     assert (decoded.header["alg"], decoded.header["typ"]) == (alg, "at+jwt")
     assert decoded.claims == claims_of(token)

@@ -10,7 +10,7 @@ from ostiary.core import dpop, jose
 from ostiaryd.ground.world import World
 from tests.clock import START, Clock
 from tests.conformance.table import check_table, row
-from tests.tokens.party import ISSUER, SECOND, TOKEN, Answer, Client, claims_of, enter, oauth_app, sign
+from tests.tokens.party import ISSUER, SECOND, TOKEN, Answer, Client, claims_of, enter, oauth_app, reconfigured, sign
 
 NOW = START // SECOND
 WINDOW, SKEW = dpop.WINDOW // SECOND, dpop.SKEW // SECOND
@@ -142,6 +142,14 @@ async def test_a_nonce_is_good_for_its_lifetime_and_renewed_in_its_second_half(c
     late = await client.ask(proof=client.proof(nonce=first))
     assert (late.status, late.error) == (400, NONCE)
     assert late.headers["dpop-nonce"] == client.nonce
+    assert (await client.ask()).status == 200
+
+
+async def test_where_nonces_are_only_offered_none_is_needed_but_a_wrong_one_is_refused(client: Client) -> None:
+    client.app = oauth_app(reconfigured(client.world, dpop_nonce="offered"))
+    without = await client.ask(proof=client.proof(nonce=None))
+    assert (without.status, len(without.headers["dpop-nonce"])) == (200, 32)
+    assert (await client.ask(proof=client.proof(nonce="A" * 32))).error == NONCE
     assert (await client.ask()).status == 200
 
 

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 from urllib.parse import urlencode
 
+from msgspec.structs import replace as with_
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -81,6 +82,11 @@ def oauth_app(world: World) -> ASGIApp:
             for method, path, wire, _ in (*wire_oauth.ROUTES, *wire_metadata.ROUTES)
         ]
     )
+
+
+def reconfigured(world: World, **changes: Any) -> World:
+    """The same world with another configuration."""
+    return replace(world, config=with_(world.config, **changes))
 
 
 @dataclass(slots=True)

@@ -129,13 +129,13 @@ async def test_only_post_is_answered(client: Client) -> None:
 
 
 def state(world: World) -> dict[str, list[Any]]:
-    """All that the database holds but the ledger."""
+    """All that the database holds but the ledger and what it remembers of proofs."""
     reader = world.db.read()
     if world.db.is_sqlite:
         named = reader.all(Sql("select name from sqlite_master where type = 'table'"))
     else:
         named = reader.all(Sql("select tablename from pg_tables where schemaname = 'public'"))
-    names = {name for (name,) in named} - {"entry", "subtree", "log_head", "log_time", "sqlite_sequence", "checkpoint"}
+    names = {name for (name,) in named} - {"entry", "subtree", "log_head", "log_time", "replay"}
     return {name: sorted(map(repr, reader.all(Sql(f"select * from {name}")))) for name in names}
 
 
@@ -190,16 +190,11 @@ async def test_hostile_claims_of_an_assertion_are_refused_and_change_nothing_but
         {"iss": "ag_\x00", "sub": "ag_\x00"},
         {"iss": "rs_\x00", "sub": "rs_\x00"},
         {"jti": "\ud800"},
-        {"jti": "\x00"},
         {"exp": float("1e308")},
         {"iat": -(2**63)},
         {"aud": {"$ne": None}},
     ):
         answer = await client.ask(client_assertion=client.assertion(**claims))
-        if claims.get("jti") == "\x00":
-            assert answer.status == 200, "an id is whatever the client says"
-            before = state(client.world)
-            continue
         assert (answer.status, answer.error) == (401, "invalid_client"), claims
     assert state(client.world) == before
 
@@ -209,7 +204,6 @@ async def test_hostile_tokens_change_nothing_but_the_ledger(client: Client, path
     await client.token()
     for token in ("a.b.c", "x" * MAX_VALUE, "' or 1=1 --", "\u00e4", "\ud7ff"):
         form = {"token": token, "client_assertion": client.assertion(), "client_assertion_type": ASSERTION_TYPE}
-        before = {name: rows for name, rows in state(client.world).items() if name != "replay"}
+        before = state(client.world)
         assert (await client.post(path, form)).status == 200
-        after = {name: rows for name, rows in state(client.world).items() if name != "replay"}
-        assert after == before
+        assert state(client.world) == before

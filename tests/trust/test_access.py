@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -164,6 +165,25 @@ async def test_a_proof_is_good_once_for_reading_as_for_writing(client: Client) -
         first = await send(api_app(client.world), method, HERE, headers=used)
         again = await send(api_app(client.world), method, HERE, headers=used)
         assert (first.status, said(again)) == (200, (401, "invalid_dpop_proof"))
+
+
+async def test_a_proof_that_was_used_spoils_nothing_that_is_done_at_the_same_time(client: Client) -> None:
+    token = await api_token(client)
+    used = [("authorization", f"DPoP {token}"), ("dpop", proof_of(client, token, HERE))]
+    app = api_app(client.world)
+    replays = [send(app, "GET", HERE, headers=used) for _ in range(5)]
+    others = [call(client, token) for _ in range(5)]
+    answers = await asyncio.gather(*[one for pair in zip(replays, others, strict=True) for one in pair])
+    assert [answer.status for answer in answers[1::2]] == [200] * 5
+    assert sorted(answer.status for answer in answers[0::2]) == [200] + [401] * 4
+
+
+async def test_the_ids_of_one_key_are_not_those_of_another(client: Client) -> None:
+    agent, key = await enter(client.world, name="other")
+    other = replace(client, id=agent.agent_id, key=key)
+    tokens = [await api_token(client), await api_token(other)]
+    answers = [await call(who, token, jti="1") for who, token in zip((client, other), tokens, strict=True)]
+    assert [answer.status for answer in answers] == [200, 200]
 
 
 async def test_a_proof_that_was_used_is_known_after_a_restart(client: Client, clock: Clock) -> None:

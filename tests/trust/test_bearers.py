@@ -9,7 +9,7 @@ import pytest
 from ostiary.core.errors import NotFound
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
-from ostiaryd.trust import flows
+from ostiaryd.trust import flows, store
 from tests.registry.stage import newest
 from tests.tokens.party import Answer, Client, claims_of, enter, send
 from tests.trust.stage import API, api_app, call
@@ -81,9 +81,9 @@ async def test_administrators_switch_it_on_and_off(client: Client) -> None:
     path = "/api/v1/agents/reader/bearer"
     assert (await call(client, mine, path, method="PUT")).status == 403
     assert (await call(chief, token, path, method="PUT")).status == 204
-    assert flows.is_bearer(client.world.db.read(), client.id)
+    assert store.is_bearer(client.world.db.read(), client.id)
     assert (await call(chief, token, path, method="DELETE")).status == 204
-    assert not flows.is_bearer(client.world.db.read(), client.id)
+    assert not store.is_bearer(client.world.db.read(), client.id)
     assert newest(client.world).agent == chief.id
 
 

@@ -47,6 +47,8 @@ async def test_much_is_forgotten_in_small_batches_and_leaves_no_entry(
     assert newest(client.world) == last != before
 
 
-async def test_a_refused_request_is_not_remembered(client: Client) -> None:
-    await client.ask(scope="files:delete")
+async def test_a_refused_request_is_not_remembered_so_what_proved_the_client_may_be_shown_again(client: Client) -> None:
+    proof, assertion = client.proof(), client.assertion()
+    assert (await client.ask(scope="files:delete", proof=proof, client_assertion=assertion)).error == "invalid_scope"
     assert remembered(client)[0] == 0
+    assert (await client.ask(proof=proof, client_assertion=assertion)).status == 200

@@ -128,8 +128,10 @@ def check_assertion(unverified_jws: jose.Jws, *, client_id: str | None, issuer: 
 
 
 def spend_of(proof: dpop.Proof, *, uri: str) -> Spend:
-    """By what a DPoP proof is remembered: its `jti` at that target (RFC 9449 section 11.1)."""
-    return Spend(_digest("proof", uri, proof.jti), proof.iat + dpop.WINDOW + 1)
+    """By what a DPoP proof is remembered: its `jti` at that target (RFC 9449 section 11.1), among those of its key, so
+    that nobody can use up the ids of another.
+    """
+    return Spend(_digest("proof", uri, proof.jkt, proof.jti), proof.iat + dpop.WINDOW + 1)
 
 
 @lru_cache(maxsize=4096)

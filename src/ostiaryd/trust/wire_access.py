@@ -22,8 +22,8 @@ async def authenticate_access(call: Call, *, audience: str | None = None) -> Cal
             request_of(call), audience=resource, reader=world.db.read(), now=world.now(), keys=world.keys,
             config=world.config,
         )  # fmt: skip
-        if (proof := access.proof) is not None:
-            await world.writer.submit(lambda tx: flows.spend_access(tx, proof))
+        if access.proof is not None:
+            await flows.spend_at_once(world, access.proof)
     except Refused as refusal:
         call.answer_headers += challenge(refusal, resource=resource)
         raise

@@ -36,7 +36,7 @@ def asker_by_token(act: Act, request: trust.Request, *, config: Config) -> Asker
         request, audience=config.api, reader=act.tx, now=act.now, keys=act.tx.keys, config=config
     )
     if access.proof is not None:
-        trust.spend_access(act.tx, access.proof)
+        trust.spend_proof(act.tx, access.proof)
     registry.note_caller(act, access.caller)
     return Asker(access.caller.id, access.caller.is_admin)
 

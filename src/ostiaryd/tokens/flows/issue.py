@@ -33,6 +33,7 @@ from ostiaryd.tokens.model import (
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import Client, Possession
 from ostiaryd.trust.model import ACR, AMR, Credentials
+from ostiaryd.trust.store import is_bearer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,8 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
 
     1. The client proves itself, and that it has the key which the token will be bound to. 2. The task is its own, and
     live. 3. Target, scopes and bounds are narrowed. 4. The policies permit it. 5. The token ends with whatever it rests
-    on that ends first. 6. It is held, so that it dies with its agent, its task and its keys.
+    on that ends first. 6. What proved the client is used up; not before, so that who is refused may show it again.
+    7. The token is held, so that it dies with its agent, its task and its keys.
 
     Raises InvalidClient, InvalidProof, NonceNeeded, InvalidGrant, InvalidTarget, InvalidScope, InvalidDetails,
     and Forbidden (`access_denied`).
@@ -98,6 +100,7 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
         segment=client.segment,
         epoch=client.epoch,
     )
+    trust.spend(act, client.assertion, possession.spend)
     _hold(act, claims, jkt=possession.jkt, client_jkt=client.jkt)
     key = act.tx.keys.signer("token", config.token_alg)
     return Issued(
@@ -111,24 +114,20 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
 
 
 def _authenticate(act: Act, grant: Grant, *, config: Config) -> tuple[Client, Possession]:
-    """The client, and its key for this token; what proves both is spent together."""
+    """The client, and its key for this token; what proves both is still to be spent."""
     client = trust.check_client(act, grant.credentials, issuer=config.issuer)
     if grant.unverified_proof is None:
-        if not trust.is_bearer(act.tx, client.id):
+        if not is_bearer(act.tx, client.id):
             raise dpop.InvalidProof("the DPoP proof is missing", hint="every token is bound to a key: send `DPoP`")
-        trust.spend(act, client.assertion)
         return client, Possession()
-    possession = trust.check_possession(
+    return client, trust.check_possession(
         grant.unverified_proof, method="POST", uri=f"{config.issuer}/token", now=act.now, keys=act.tx.keys,
         config=config, purpose=b"as",
     )  # fmt: skip
-    trust.spend(act, client.assertion, possession.spend)
-    return client, possession
 
 
 def _own_task(act: Act, client: Client, id: str | None) -> Task:
     """The live task that the client names, or its standing task. Raises InvalidGrant."""
-    act.entry.task = id and id[:64]
     if client.agent is None:
         if id is not None:
             raise InvalidGrant("the guard of a resource has no tasks")
@@ -138,6 +137,7 @@ def _own_task(act: Act, client: Client, id: str | None) -> Task:
         )  # fmt: skip
     if id is None or id == standing_id(client.agent.agent_id):
         return standing_task(client.agent)
+    act.entry.detail = {"task": id[:64]}  # claimed: `task` is set where it is the agent's own
     try:
         task = tasks.live(act.tx, id, now=act.now)
     except NotFound:

@@ -1,7 +1,15 @@
 """Who is calling: one function for each way to prove it, and what is remembered so that no proof serves twice."""
 
-from ostiaryd.trust.flows.access import Access, Request, live_caller, spend_access, verify_access, verify_token
-from ostiaryd.trust.flows.bearers import allow_bearer, forbid_bearer, is_bearer
+from ostiaryd.trust.flows.access import (
+    Access,
+    Request,
+    live_caller,
+    spend_at_once,
+    spend_proof,
+    verify_access,
+    verify_token,
+)
+from ostiaryd.trust.flows.bearers import allow_bearer, forbid_bearer
 from ostiaryd.trust.flows.clients import Client, authenticate_client, check_client
 from ostiaryd.trust.flows.joining import DEFAULT_LIFETIME_S, InvalidJoin, JoinToken, create_join_token, enrol
 from ostiaryd.trust.flows.proofs import Possession, check_possession, spend
@@ -22,11 +30,11 @@ __all__ = [
     "create_join_token",
     "enrol",
     "forbid_bearer",
-    "is_bearer",
     "live_caller",
     "prune",
     "spend",
-    "spend_access",
+    "spend_at_once",
+    "spend_proof",
     "verify_access",
     "verify_token",
 ]

@@ -1,7 +1,7 @@
 """Access to our own API: an access token of ours and a proof of its key (RFC 6750, RFC 9449 section 7).
 
-Signature and claims are checked offline; whether token and holder are alive takes two point reads. What a request shows
-is spent by `spend_access`: a writer's job without an entry, or part of the act that follows.
+Signature and claims are checked offline; whether token and holder are alive takes two point reads. The proof is still
+to be spent: by `spend_proof` in an act, by `spend_at_once` where none follows.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ostiary.core.jose.jws import parse_claims
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.keyring import Keyring
+from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
 from ostiaryd.registry.store import agents, holdings, resources
 from ostiaryd.trust import store
@@ -76,24 +77,32 @@ def _check_binding(
     config: Config,
 ) -> Possession:
     """Possession of the key that the token is bound to; of none for a client that may do without."""
-    jkt = bound_key(claims)
-    if jkt is None:
+    if claims.cnf is None:
         if scheme != "bearer" or not store.is_bearer(reader, claims.client_id):
             raise AccessRefused("the token is bound to no key, and its client may not do without")
         return Possession()
-    if scheme != "dpop":
+    if scheme != "dpop" or claims.cnf.jkt is None:
         raise AccessRefused("a token that is bound to a key is not a bearer token", hint="send it as DPoP")
     if request.unverified_proof is None:
         raise dpop.InvalidProof("the DPoP proof is missing", hint="send the header `DPoP`")
     return check_possession(
         request.unverified_proof, method=request.method, uri=request.uri, now=now, keys=keys, config=config,
-        purpose=b"rs", access_token=unverified_token, jkt=jkt,
+        purpose=b"rs", access_token=unverified_token, jkt=claims.cnf.jkt,
     )  # fmt: skip
 
 
-def spend_access(tx: Tx, proof: Spend) -> None:
-    """Use up the proof of a request. Raises InvalidProof when it was used before."""
-    if not store.spend(tx, proof):
+def spend_proof(tx: Tx, proof: Spend) -> None:
+    """Use up the proof of a request, inside an act. Raises InvalidProof when it was used before."""
+    _check_new(store.spend(tx, proof))
+
+
+async def spend_at_once(world: World, proof: Spend) -> None:
+    """The same as a job of the writer without an entry, which may not raise there: it shares its batch with others."""
+    _check_new(await world.writer.submit(lambda tx: store.spend(tx, proof)))
+
+
+def _check_new(is_new: bool) -> None:
+    if not is_new:
         raise dpop.InvalidProof("the DPoP proof was used before", hint="make a new one for each request")
 
 
@@ -135,11 +144,6 @@ def _credentials(authorization: str | None) -> tuple[str, str]:
     return scheme.lower(), unverified_token.strip(" ")
 
 
-def bound_key(claims: AccessClaims) -> str | None:
-    """The thumbprint of the key that the token is bound to."""
-    return None if claims.cnf is None else claims.cnf.jkt
-
-
 @lru_cache(maxsize=4096)
 def _verified(unverified_token: str, key: jose.PublicKey) -> AccessClaims:
     """The claims of a token that this key signed: whatever time it is, that stays true."""
@@ -150,5 +154,5 @@ def _verified(unverified_token: str, key: jose.PublicKey) -> AccessClaims:
 def _caller(claims: AccessClaims, *, kind: Literal["agent", "guard"], name: str, owner: str | None) -> Caller:
     return Caller(
         kind=kind, id=claims.client_id, name=name, owner=owner, scopes=scopes(claims),
-        jkt=bound_key(claims), task=claims.task or None, token=claims.jti,
+        jkt=None if claims.cnf is None else claims.cnf.jkt, task=claims.task or None, token=claims.jti,
     )  # fmt: skip

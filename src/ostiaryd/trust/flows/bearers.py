@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Root
@@ -20,11 +19,6 @@ def forbid_bearer(act: Act, id_or_name: str) -> None:
     store.set_bearer(act.tx, agent.agent_id, False)
     for id in store.unbound(act.tx, agent.agent_id):
         registry.end_holdings(act, Root.HOLDING, id, why="bearer forbidden")
-
-
-def is_bearer(reader: Reader, client: str) -> bool:
-    """Whether this client may do without a bound token."""
-    return store.is_bearer(reader, client)
 
 
 def _find(act: Act, id_or_name: str) -> Agent:

@@ -1,4 +1,4 @@
-"""DPoP proofs at the authorization server (RFC 9449 section 5 and 8), and that nothing is used twice."""
+"""Possession of a key, shown by a DPoP proof with a nonce of ours (RFC 9449), and that nothing is used twice."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ledger.flows import Act
 from ostiaryd.trust import store
-from ostiaryd.trust.model import InvalidClient, NonceNeeded, Spend, spend_of
-
-SECOND = 1_000_000
+from ostiaryd.trust.model import SECOND, InvalidClient, NonceNeeded, Spend, spend_of
 
 
 @dataclass(frozen=True, slots=True)
