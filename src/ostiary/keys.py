@@ -46,13 +46,18 @@ def load_key(path: Path | str) -> Credential:
         raise Invalid(f"cannot read the credential {path}: {error.strerror}") from None
     if mode & 0o077:
         raise Invalid(f"the credential {path} can be read by others", hint=f"chmod 600 {path}")
+    return parse_credential(text, of=path)
+
+
+def parse_credential(text: bytes, *, of: Path | str) -> Credential:
+    """A private JWK with or without `client_id` and `issuer`, from the file `of`. Raises Invalid."""
     try:
         value = canonical.parse(text, max_bytes=MAX_FILE_BYTES)
         key = jose.parse_private_jwk(value)
     except (Malformed, Invalid) as error:
-        raise Invalid(f"{path} is no private JWK: {error.message}") from None
+        raise Invalid(f"{of} is no private JWK: {error.message}") from None
     assert isinstance(value, dict)
     client_id, issuer = value.get("client_id", ""), value.get("issuer", "")
     if not isinstance(client_id, str) or not isinstance(issuer, str):
-        raise Invalid(f"`client_id` and `issuer` of {path} must be strings")
+        raise Invalid(f"`client_id` and `issuer` of {of} must be strings")
     return Credential(key, client_id, issuer)

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import msgspec
 import uvicorn
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from ostiary.core import canonical, jose
 from ostiary.core.errors import Invalid, Unavailable
@@ -33,11 +33,6 @@ from ostiaryd.registry import flows as registry
 log = logging.getLogger("ostiary")
 
 
-def add_to(app: App) -> None:
-    """Entry point of the group `ostiary.commands`."""
-    app.command(serve)
-
-
 def serve(
     *,
     listen: str | None = None,
@@ -49,13 +44,12 @@ def serve(
 ) -> None:
     """Run the server.
 
-    Parameters
-    ----------
-    listen: HOST:PORT; port 0 takes a free one, and the same again at the next start.
-    database: sqlite:///PATH or postgresql://USER@HOST/NAME; default: a file in the data folder.
-    config: TOML file; docs/configuration.md lists the keys.
-    trust_domain: Name of the trust domain; fixed at the first start.
-    public_url: URL that clients use, and the issuer; fixed at the first start.
+    Args:
+        listen: HOST:PORT; port 0 takes a free one, and the same again at the next start.
+        database: sqlite:///PATH or postgresql://USER@HOST/NAME; without, a file in the data folder.
+        config: TOML file; docs/configuration.md lists the keys.
+        trust_domain: Name of the trust domain; fixed at the first start.
+        public_url: URL that clients use, and the issuer; fixed at the first start.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     loaded = load_config(

@@ -1,67 +1,81 @@
-"""The command line. `--data-dir` and `--json` may stand anywhere; every other option belongs to its command."""
+"""The command line. `--data-dir` and `--json` may stand anywhere; every other option belongs to its command.
+
+A command is imported when it runs: `ostiary --help` loads none of them.
+"""
 
 from __future__ import annotations
 
 import sys
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx2
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
 
-from ostiary.cli import audit, doctor, policy, registry, respond, tasks
-from ostiary.cli.session import Session, fail
-from ostiary.core.errors import Refused, Unavailable
+PLACES, WHO, MAY, WAS = map(Group.create_ordered, ("The server", "Who exists", "What they may", "What happened"))
+EVERYWHERE = Group("Everywhere")
+
+COMMANDS = (
+    ("serve", "ostiaryd.serve:serve", "Run the server.", PLACES),
+    ("demo", "ostiary.demo:demo", "See it at work on a temporary folder, told while it happens.", PLACES),
+    ("doctor", "ostiary.cli.doctor:doctor", "Prove by experiments, now, that the server does what it must.", PLACES),
+    ("keys", "ostiary.cli.keys:keys", "Keys with which the server signs: list, rotate.", PLACES),
+    ("feed", "ostiary.cli.feed:feed", "The guards that are connected, and what they have heard.", PLACES),
+    ("owner", "ostiary.cli.owners:owner", "Persons who answer for agents.", WHO),
+    ("team", "ostiary.cli.owners:team", "Teams that answer for agents together.", WHO),
+    ("agent", "ostiary.cli.agents:agent", "Agents: register, list, say what they may, suspend, decommission.", WHO),
+    ("key", "ostiary.cli.keys:key", "Keys of an agent: add, rotate, revoke.", WHO),
+    ("resource", "ostiary.cli.resources:resource", "Protected servers, their guards and their tools.", WHO),
+    ("task", "ostiary.cli.tasks:task", "Declared tasks: purpose, bounds, an end.", MAY),
+    ("token", "ostiary.cli.tasks:token", "Get an access token as an agent, bound to the agent's key.", MAY),
+    ("policy", "ostiary.cli.policy:policy", "Policy sets: a folder of Cedar files with their tests.", MAY),
+    ("decide", "ostiary.cli.policy:decide", "Ask the decision point; exits with 4 on a deny.", MAY),
+    ("revoke", "ostiary.cli.revoke:revoke", "End access with all that came of it, and time each guard.", MAY),
+    ("audit", "ostiary.cli.audit:audit", "The ledger: every act, the refused ones too.", WAS),
+)
+"""Name, where it is, what it does, and under which heading it is listed."""
 
 app = App(
     name="ostiary",
-    help="The doorkeeper for AI agents: identity, task-scoped access, policy as code, a tamper-evident ledger.",
+    help="The doorkeeper for AI agents: identity, task-scoped access, policy as code, a tamper-evident ledger.\n\n"
+    "Commands find the server by --data-dir DIR (or OSTIARY_DATA_DIR), or by OSTIARY_URL and "
+    "OSTIARY_CREDENTIAL, the path of an administrator's credential.\n\n"
+    "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no answer, 4 deny, 5 a verification failed.",
+    help_format="plaintext",
     version=lambda: version("ostiary"),
+    default_parameter=Parameter(negative=(), show_default=lambda value: value or None),
     result_action="return_value",
 )
-
-
-def _assemble() -> None:
-    for module in (registry, tasks, policy, respond, audit, doctor):
-        module.add_to(app)
-    for entry in entry_points(group="ostiary.commands"):  # `serve` and `demo`, when the server is installed
-        try:
-            entry.load()(app)
-        except ModuleNotFoundError as missing:
-            if not (missing.name or "").startswith(("ostiaryd", "starlette", "uvicorn", "cedarpy")):
-                raise
-            app.command(_needs_server(entry.name), name=entry.name)
-
-
-def _needs_server(name: str) -> Any:
-    def command() -> None:
-        """(needs the server: pip install "ostiary[server]")"""
-        raise Unavailable(f"`ostiary {name}` needs the server", hint='pip install "ostiary[server]"')
-
-    return command
+for _name, _place, _help, _group in COMMANDS:
+    app.command(_place, name=_name, help=_help, group=_group)
 
 
 @app.meta.default
 def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    data_dir: Annotated[Path | None, Parameter(help="Data folder of the server on this machine")] = None,
-    json: Annotated[bool, Parameter(help="Print JSON", negative="")] = False,
+    data_dir: Annotated[Path | None, Parameter(group=EVERYWHERE, help="Data folder of the server.")] = None,
+    json: Annotated[bool, Parameter(group=EVERYWHERE, help="Print JSON, errors too.")] = False,
 ) -> Any:
-    command, bound, ignored = app.parse_args(tokens)
-    extra = {"session": Session(data_dir, json)} if "session" in ignored else {}
-    return command(*bound.args, **bound.kwargs, **extra)
+    command, bound, ignored = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    if "session" not in ignored:
+        return command(*bound.args, **bound.kwargs)
+    from ostiary.cli.session import Session
+
+    session = Session(data_dir, json)
+    try:
+        return command(*bound.args, **bound.kwargs, session=session)
+    finally:
+        session.close()
 
 
 def main() -> None:
     """The console script."""
-    _assemble()
     try:
-        sys.exit(app.meta() or 0)
-    except Refused as refusal:
-        fail(refusal)
-    except httpx2.TransportError as error:
-        fail(Unavailable(f"the server does not answer: {error}", hint="is it running? `ostiary serve --data-dir DIR`"))
+        sys.exit(app.meta(exit_on_error=False, print_error=False) or 0)
     except BrokenPipeError:  # the reader of our output went away, as in `ostiary audit search | head`
         sys.stderr.close()
         sys.exit(0)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 because what is not foreseen is raised again
+        from ostiary.cli.failing import end
+
+        end(error, as_json="--json" in sys.argv)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,107 +13,175 @@ from cyclopts import App, Parameter
 from rich.markup import escape
 from rich.progress import Progress
 
+from ostiary import ambient
 from ostiary.audit import Report, paths_of, verify_folder, write_folder
-from ostiary.cli.registry import Hidden
-from ostiary.cli.session import FAILED, Session, err, out
+from ostiary.cli.files import read_bytes, read_json, read_text
+from ostiary.cli.names import Names, id_of
+from ostiary.cli.paper import err, facts, moment, out
+from ostiary.cli.session import FAILED, PAGE, Here, Session, Usage
+from ostiary.cli.spans import parse_time
 from ostiary.core.checkpoint import parse_checkpoint
-from ostiary.core.errors import Unavailable
-from ostiary.core.note import parse_note
+from ostiary.core.errors import Malformed, Refused, Unavailable
+from ostiary.core.note import parse_note, parse_vkey
+from ostiary.core.receipt import verify_receipt
 
-audit = App(name="audit", help="The ledger: every act, refused ones too.")
+audit = App(name="audit", help="The ledger: every act, the refused ones too.")
 _COLOURS = {"ok": "green", "allow": "green", "deny": "red", "refused": "yellow"}
+FOLLOW_S = 0.5
 
 
-def add_to(app: App) -> None:
-    app.command(audit)
-
-
-@audit.command
+@audit.command(name="search")
 def search(
     *,
     agent: str | None = None,
-    task: str | None = None,
     person: str | None = None,
     resource: str | None = None,
+    task: str | None = None,
     action: str | None = None,
     outcome: str | None = None,
     since: str | None = None,
     until: str | None = None,
     limit: int = 100,
-    session: Hidden,
+    session: Here,
 ) -> None:
-    """Find entries, newest first.
+    """Find entries, newest first. Times are in UTC.
 
-    Parameters
-    ----------
-    agent: Name or id.
-    since: A time (2026-01-31T12:00:00Z) or a span back from now (90s, 15m, 24h, 7d).
-    until: Likewise.
+    Args:
+        agent: Name or id.
+        person: Name or id.
+        resource: Name or URI.
+        task: Id.
+        action: What was done, such as token.issue or tool.call.
+        outcome: ok, allow, deny, refused or error.
+        since: A time (2026-01-31T12:00:00Z) or a span back from now (90s, 15m, 24h, 7d).
+        until: Likewise.
+        limit: How many at most.
     """
+    now = ambient.now()
     query = {
-        "agent": agent, "task": task, "person": person, "resource": resource, "action": action, "outcome": outcome,
-        "since": since, "until": until, "limit": limit,
-    }  # fmt: skip
-    entries = session.api("GET", "/audit", query=query)["entries"]
-    session.show(entries, lambda found: _print_entries(found, _names(session)))
+        "agent": id_of(session, "agent", agent),
+        "person": id_of(session, "person", person),
+        "resource": id_of(session, "resource", resource),
+        "task": task,
+        "action": action,
+        "outcome": outcome,
+        "since": since and parse_time(since, now=now),
+        "until": until and parse_time(until, now=now),
+    }
+    found: list[dict[str, Any]] = []
+    while len(found) < limit:
+        wanted = min(PAGE, limit - len(found))
+        before = found[-1]["index"] if found else None
+        page = session.api("GET", "/audit", query={**query, "limit": wanted, "before": before})["entries"]
+        found += page
+        if len(page) < wanted:
+            break
+    session.show(found, lambda entries: _print_entries(entries, Names(session)))
 
 
-@audit.command
+@audit.command(name="tail")
 def tail(
-    *, follow: Annotated[bool, Parameter(alias="-f", negative="")] = False, limit: int = 20, session: Hidden
+    *,
+    follow: Annotated[bool, Parameter(alias="-f")] = False,
+    limit: Annotated[int, Parameter(alias="-n")] = 20,
+    session: Here,
 ) -> None:
-    """Show the newest entries, oldest of them first.
+    """Show the newest entries, oldest of them first. Times are in UTC.
 
-    Parameters
-    ----------
-    follow: Go on showing what comes.
+    Args:
+        follow: Go on showing what comes, until Ctrl-C.
+        limit: How many to begin with.
     """
-    names = {} if session.as_json else _names(session)
+    names = Names(session)
     entries = session.api("GET", "/audit", query={"limit": limit})["entries"][::-1]
     session.show(entries, lambda found: _print_entries(found, names))
     while follow:
         after = entries[-1]["index"] if entries else -1
-        time.sleep(0.5)
-        fresh = session.api("GET", "/audit", query={"after": after, "limit": 1000})["entries"]
+        time.sleep(FOLLOW_S)
+        fresh = session.api("GET", "/audit", query={"after": after, "limit": PAGE})["entries"]
         if fresh:
             entries = fresh
             session.show(entries, lambda found: _print_entries(found, names))
 
 
-@audit.command
-def prove(index: int, *, session: Hidden) -> None:
-    """A receipt (C2SP tlog-proof) that entry INDEX is in the ledger; anybody can check it offline."""
+@audit.command(name="show")
+def show(index: int, /, *, session: Here) -> None:
+    """Show all that one entry says.
+
+    Args:
+        index: Number of the entry.
+    """
+    entry = session.api("GET", f"/audit/{index}")
+    session.show(entry, lambda value: facts({**value, "at": f"{moment(value['at'] / 1e6)}Z"}))
+
+
+@audit.command(name="prove")
+def prove(index: int, /, *, session: Here) -> None:
+    """Make a receipt (C2SP tlog-proof) that an entry is in the ledger; `audit check` checks it offline.
+
+    Args:
+        index: Number of the entry.
+    """
     proof = session.api("GET", f"/audit/{index}/proof")
     session.show(proof, lambda value: out.print(value["proof"], markup=False, end=""))
 
 
-@audit.command
-def export(folder: Path, *, session: Hidden) -> None:
-    """Write tiles, entries, checkpoint and public key to FOLDER, for `verify` anywhere."""
+@audit.command(name="check")
+def check(receipt: Path, /, *, key: str, session: Here) -> None:
+    """Check a receipt without any server; exits with 5 when it does not hold.
+
+    Args:
+        receipt: What `audit prove INDEX --json` printed; `-` reads standard input.
+        key: The log's public key that you trust (name+id+base64), or a file of it.
+    """
+    given = read_json(receipt)
+    try:
+        entry, proof = given["entry"].encode(), given["proof"].encode()
+    except (TypeError, KeyError, AttributeError):
+        raise Usage(f"{receipt} has no `entry` and `proof`", hint="ostiary audit prove INDEX --json") from None
+    trusted = parse_vkey(_key(key))
+    try:
+        index, checkpoint = verify_receipt(proof, entry=entry, keys=[trusted], origin=trusted.name)
+    except Refused as refusal:
+        false = {"ok": False, "message": refusal.message}
+        session.show(false, lambda value: out.print(f"[red]false[/] {escape(value['message'])}"))
+        sys.exit(FAILED)
+    said = {"ok": True, "index": index, "size": checkpoint.size, "origin": checkpoint.origin}
+    session.show(said, lambda v: out.print(f"[green]verified[/] entry {v['index']} of {v['size']} in {v['origin']}"))
+
+
+@audit.command(name="export")
+def export(folder: Path, /, *, session: Here) -> None:
+    """Write tiles, entries, checkpoint and public key, for `audit verify` anywhere.
+
+    Args:
+        folder: Where to write; an export there is brought up to date.
+    """
     size = _export(session, folder)
     session.show({"folder": str(folder), "size": size}, lambda v: out.print(f"{v['size']} entries in {v['folder']}"))
 
 
-@audit.command
-def verify(folder: Path | None = None, *, key: str | None = None, seen: Path | None = None, session: Hidden) -> None:
-    """Recompute everything from the entries; name what was changed. Exits with 5 when something was.
+@audit.command(name="verify")
+def verify(folder: Path | None = None, /, *, key: str | None = None, seen: Path | None = None, session: Here) -> None:
+    """Recompute everything from the entries and name what was changed; exits with 5 when something was.
 
-    Parameters
-    ----------
-    folder: An export; without, the running server's ledger is exported and verified.
-    key: The log's public key that you trust (`name+id+base64`, or a file of it); without, the exported one.
-    seen: A checkpoint that you saw earlier: finds truncation, rollback and forks.
+    Args:
+        folder: An export; without, the running server's ledger is exported and verified.
+        key: The log's public key that you trust (name+id+base64), or a file of it; without, the exported one.
+        seen: A checkpoint that you saw earlier: finds truncation, rollback and forks.
     """
     with tempfile.TemporaryDirectory() as temporary:
         if folder is None:
             folder = Path(temporary) / "export"
             _export(session, folder)
+        elif not folder.is_dir():
+            raise Usage(f"{folder} is no folder", hint="ostiary audit export FOLDER")
         with Progress(console=err, transient=True) as progress:
             bar = progress.add_task("verifying", total=None)
             report = verify_folder(
                 folder,
-                key=_key(key),
-                seen=seen.read_bytes() if seen else None,
+                key=key and _key(key),
+                seen=read_bytes(seen) if seen else None,
                 progress=lambda done, total: progress.update(bar, completed=done, total=total),
             )
     session.show(_as_dict(report), lambda _: _print_report(report))
@@ -125,44 +192,41 @@ def verify(folder: Path | None = None, *, key: str | None = None, seen: Path | N
 def _export(session: Session, folder: Path) -> int:
     """Fetch what the checkpoint calls for; the number of entries."""
 
-    with session.agent() as agent, Progress(console=err, transient=True) as progress:
+    def fetch(path: str) -> bytes:
+        response = session.request("GET", f"/ledger/v1/{path}")
+        if response.status_code != 200:
+            raise Unavailable(f"the server answers {response.status_code} for {path}")
+        return response.content
 
-        def fetch(path: str) -> bytes:
-            response = agent.request("GET", f"{session.url}/ledger/v1/{path}", resource=f"{agent.issuer}/api/v1")
-            if response.status_code != 200:
-                raise Unavailable(f"the server answers {response.status_code} for {path}")
-            return response.content
-
-        note, key = fetch("checkpoint"), fetch("key").decode("ascii")
-        size = parse_checkpoint(parse_note(note).text).size
-        paths = list(paths_of(size))
-        files = ((path, fetch(path)) for path in progress.track(paths, description="exporting"))
+    note, key = fetch("checkpoint"), fetch("key").decode("ascii")
+    size = parse_checkpoint(parse_note(note).text).size
+    with Progress(console=err, transient=True) as progress:
+        files = ((path, fetch(path)) for path in progress.track(list(paths_of(size)), description="exporting"))
         write_folder(folder, checkpoint=note, key=key, files=files)
     return size
 
 
-def _key(given: str | None) -> str | None:
-    return Path(given).read_text("ascii").strip() if given and Path(given).is_file() else given
+def _key(given: str) -> str:
+    """A verification key, or a file of one. Raises Usage."""
+    text = given if "+" in given and not Path(given).exists() else read_text(Path(given))
+    try:
+        parse_vkey(text.strip())
+    except Malformed as refusal:
+        raise Usage(f"{given} is no verification key: {refusal.message}") from None
+    return text.strip()
 
 
-def _names(session: Session) -> dict[str, str]:
-    """The names of agents by id, for people."""
-    agents = session.api("GET", "/agents", query={"limit": 1000})["agents"]
-    return {agent["agent_id"]: agent["name"] for agent in agents}
-
-
-def _print_entries(entries: list[dict[str, Any]], names: dict[str, str]) -> None:
-    """A line an entry, never wrapped: `cut` and `grep` work on it."""
+def _print_entries(entries: list[dict[str, Any]], names: Names) -> None:
+    """A line for each entry, never wrapped: `cut` and `grep` work on it."""
     for entry in entries:
-        when = datetime.fromtimestamp(entry["at"] / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
         outcome = entry.get("outcome", "ok")
-        agent = entry.get("agent") or entry.get("person") or entry.get("reporter") or "-"
-        named = entry.get("tool") or entry.get("object") or entry.get("resource") or "-"
+        who = names(entry.get("agent") or entry.get("person") or entry.get("reporter") or "-")
+        what = names(entry.get("tool") or entry.get("object") or entry.get("resource") or "-")
         why = " ".join(reason["code"] for reason in entry.get("reasons", []))
         colour = _COLOURS.get(outcome, "red")
         out.print(
-            f"[dim]{entry['index']:>6} {when}[/] [{colour}]{outcome:7}[/] {entry['action']:16}"
-            f" {escape(names.get(agent, agent)):16} {escape(names.get(named, named))} [{colour}]{escape(why)}[/]"
+            f"[dim]{entry['index']:>6} {moment(entry['at'] / 1e6)}[/] [{colour}]{outcome:7}[/] {entry['action']:16}"
+            f" {escape(who):16} {escape(what)} [{colour}]{escape(why)}[/]"
         )
 
 
@@ -173,6 +237,7 @@ def _as_dict(report: Report) -> dict[str, Any]:
         "size": checkpoint.size if checkpoint else None,
         "origin": checkpoint.origin if checkpoint else None,
         "trust": report.trust,
+        "key_given": report.key_given,
         "seen": report.seen.size if report.seen else None,
         "findings": [msgspec.to_builtins(finding) for finding in report.findings],
     }

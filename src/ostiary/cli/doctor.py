@@ -5,105 +5,143 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
-from cyclopts import App
 from rich.markup import escape
 
 from ostiary import ambient
-from ostiary.cli.registry import Hidden
-from ostiary.cli.session import FAILED, Session, out
+from ostiary.agent import Agent
+from ostiary.cli.files import read_bytes
+from ostiary.cli.paper import out
+from ostiary.cli.session import FAILED, UNREACHABLE, Here, Session, decoded
 from ostiary.core.errors import Conflict, Refused
+from ostiary.keys import parse_credential
 
 MAX_SKEW_S = 5
+NOBODY = {
+    "subject": {"type": "Nobody", "id": "nobody"},
+    "action": {"name": "do_anything"},
+    "resource": {"type": "Nothing", "id": "nothing"},
+}
 _COLOURS = {"ok": "green", "weak": "yellow", "fail": "red"}
+_ALARM = "this must not happen: take the server down"
+
+Line = dict[str, Any]
 
 
-def add_to(app: App) -> None:
-    app.command(doctor)
-
-
-def doctor(*, session: Hidden) -> None:
-    """Prove that the server fails closed, keeps time, signs, records and verifies; name what is not protected."""
-    lines = [_perform(name, experiment, session) for name, experiment in EXPERIMENTS]
-    if not any(line["state"] == "fail" for line in lines[:2]):
-        lines += _inside(session)
+def doctor(*, session: Here) -> None:
+    """Prove by experiments, now, that the server does what it must; exits with 5 when a line is red."""
+    lines = examine(session)
     session.show(lines, _print)
+    if lines[0]["state"] == "fail":
+        sys.exit(UNREACHABLE)
     if any(line["state"] == "fail" for line in lines):
         sys.exit(FAILED)
 
 
-def _print(lines: list[dict[str, Any]]) -> None:
-    for line in lines:
-        colour = _COLOURS[line["state"]]
-        out.print(f"[{colour}]{line['state']:4}[/] [bold]{line['name']:20}[/] {escape(line['saw'])}")
-        if line["hint"]:
-            out.print(f"{'':26}[dim]{escape(line['hint'])}[/]")
+def examine(session: Session, *, now: Callable[[], int] = ambient.now) -> list[Line]:
+    """A line for each experiment: name, state (ok, weak, fail), what it saw, a hint, milliseconds."""
+    url = session.url
+    lines = [_perform("server", lambda: _answers(session))]
+    if lines[0]["state"] == "fail":
+        return lines
+    lines.append(_perform("clock", lambda: _clock(url, now)))
+    lines.append(_perform("credential", lambda: _credential(session)))
+    session.agent = Agent(parse_credential(read_bytes(session.credential), of=session.credential), url=url)
+    lines.append(_perform("strangers", lambda: _strangers(url)))
+    lines.append(_perform("stolen token", lambda: _stolen(session)))
+    lines.append(_perform("replayed proof", lambda: _replayed(session)))
+    lines.append(_perform("default deny", lambda: _default_deny(session)))
+    return lines + _inside(session)
 
 
-def _perform(name: str, experiment: Callable[[Session], str], session: Session) -> dict[str, Any]:
+def _perform(name: str, experiment: Callable[[], str]) -> Line:
     started = time.perf_counter()
     state, hint = "ok", ""
     try:
-        saw = experiment(session)
+        saw = experiment()
     except Refused as refusal:
         state, saw, hint = "fail", refusal.message, refusal.hint
-    except httpx2.TransportError as error:
+    except httpx2.HTTPError as error:
         state, saw, hint = "fail", f"no answer: {error}", "is it running? ostiary serve --data-dir DIR"
     ms = round((time.perf_counter() - started) * 1000, 2)
     return {"name": name, "state": state, "saw": saw, "hint": hint, "ms": ms}
 
 
 def _answers(session: Session) -> str:
-    metadata = httpx2.get(f"{session.url}/.well-known/oauth-authorization-server").json()
+    metadata = decoded(httpx2.get(f"{session.url}/.well-known/oauth-authorization-server"))
     return f"{session.url} answers as the issuer {metadata['issuer']}"
+
+
+def _clock(url: str, now: Callable[[], int]) -> str:
+    """By the answer's Date, which has no fractions: what is seen is off by up to half a second."""
+    before = now()
+    date = httpx2.head(f"{url}/jwks").headers["date"]
+    skew = parsedate_to_datetime(date).timestamp() + 0.5 - (before + now()) / 2e6
+    if abs(skew) > MAX_SKEW_S:
+        raise Conflict(
+            f"the server's clock is {skew:+.1f} s from here", hint="guards and clients refuse: set the clocks by NTP"
+        )
+    return f"the server's clock is within {abs(skew) + 0.5:.1f} s of this machine's"
 
 
 def _credential(session: Session) -> str:
     path = session.credential
-    if not path.exists():
-        raise Conflict(f"{path} is not there", hint="set OSTIARY_CREDENTIAL to where it is")
     if path.stat().st_mode & 0o077:
         raise Conflict(f"{path} can be read by others", hint=f"chmod 600 {path}")
     return f"{path} is for you alone"
 
 
-def _strangers(session: Session) -> str:
-    """Without a token, and with one that is none."""
+def _strangers(url: str) -> str:
+    """Without a token, and with what is none."""
     for headers in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "DPoP nonsense"}):
-        status = httpx2.get(f"{session.url}/api/v1/agents", headers=headers).status_code
+        status = httpx2.get(f"{url}/api/v1/agents", headers=headers).status_code
         if status != 401:
-            raise Conflict(f"a stranger was answered {status}", hint="this must not happen: take the server down")
+            raise Conflict(f"a stranger was answered {status}", hint=_ALARM)
     return "a stranger is refused, with no token and with a false one"
 
 
 def _stolen(session: Session) -> str:
     """A real token, without the key that it is bound to."""
-    with session.agent() as agent:
-        token = agent.token(resource=f"{agent.issuer}/api/v1")["access_token"]
-    status = httpx2.get(f"{session.url}/api/v1/agents", headers={"Authorization": f"Bearer {token}"}).status_code
-    if status != 401:
-        raise Conflict(f"a stolen token was answered {status}", hint="this must not happen: take the server down")
+    token = session.agent.token(resource=f"{session.agent.issuer}/api/v1")["access_token"]
+    for scheme in ("Bearer", "DPoP"):
+        headers = {"Authorization": f"{scheme} {token}"}
+        status = httpx2.get(f"{session.url}/api/v1/agents", headers=headers).status_code
+        if status != 401:
+            raise Conflict(f"a stolen token was answered {status}", hint=_ALARM)
     return "a token without its key is refused"
 
 
-def _inside(session: Session) -> list[dict[str, Any]]:
+def _replayed(session: Session) -> str:
+    """A whole request that was answered, sent again by somebody who saw it."""
+    seen = session.request("GET", "/api/v1/agents", query={"limit": 1})
+    decoded(seen)
+    headers = {name: seen.request.headers[name] for name in ("authorization", "dpop")}
+    status = httpx2.get(seen.request.url, headers=headers).status_code
+    if status != 401:
+        raise Conflict(f"a proof that was used before was answered {status}", hint=_ALARM)
+    return "a request that is sent again is refused"
+
+
+def _default_deny(session: Session) -> str:
+    if session.api("POST", "/decide", NOBODY)["decision"]:
+        raise Conflict("the policies allow anybody anything", hint="ostiary policy show")
+    return "what no policy permits is denied"
+
+
+def _inside(session: Session) -> list[Line]:
     try:
-        visit = session.api("GET", "/doctor")
-    except Refused as refusal:
-        return [{"name": "inside", "state": "fail", "saw": refusal.message, "hint": refusal.hint, "ms": 0.0}]
-    skew = (visit["now"] - ambient.now()) / 1e6
-    clock: dict[str, Any] = {"name": "clock", "state": "ok", "saw": f"{skew:+.3f} s from here", "hint": "", "ms": 0.0}
-    if abs(skew) > MAX_SKEW_S:
-        clock |= {"state": "fail", "hint": "guards and clients will refuse: set the clocks by NTP"}
-    lines: list[dict[str, Any]] = [clock, *visit["lines"]]
+        lines: list[Line] = session.api("GET", "/doctor")["lines"]
+    except (Refused, httpx2.HTTPError) as error:
+        return [{"name": "inside", "state": "fail", "saw": str(error), "hint": "", "ms": 0.0}]
     return lines
 
 
-EXPERIMENTS: tuple[tuple[str, Callable[[Session], str]], ...] = (
-    ("server", _answers),
-    ("credential", _credential),
-    ("strangers", _strangers),
-    ("stolen token", _stolen),
-)
+def _print(lines: list[Line]) -> None:
+    for line in lines:
+        colour = _COLOURS[line["state"]]
+        out.print(f"[{colour}]{line['state']:4}[/] [bold]{line['name']:14}[/] {escape(line['saw'])}")
+        if line["hint"]:
+            out.print(f"{'':20}[dim]{escape(line['hint'])}[/]")

@@ -8,80 +8,124 @@ from typing import Any
 
 from cyclopts import App
 
-from ostiary.cli.registry import Hidden, _read_json
-from ostiary.cli.session import DENIED, facts, out, table
-from ostiary.core.errors import Invalid
+from ostiary.cli.files import read_json, read_text
+from ostiary.cli.paper import facts, out, table
+from ostiary.cli.session import DENIED, PAGE, Here, Session, Usage
 
 policy = App(name="policy", help="Policy sets: a folder of Cedar files with their tests. Git is their home.")
 SUFFIXES = (".cedar", ".cedarschema", ".test.toml")
 
 
-def add_to(app: App) -> None:
-    app.command(policy)
-    app.command(decide)
+@policy.command(name="put")
+def put(folder: Path, /, *, session: Here) -> None:
+    """Validate, test and activate a policy set; the one before stays on the shelf.
+
+    Args:
+        folder: Where its .cedar, .cedarschema and .test.toml files are.
+    """
+    session.show(session.api("POST", "/policies", {"files": _read(folder)}), facts)
 
 
-@policy.command
-def put(folder: Path, *, session: Hidden) -> None:
-    """Validate, test and activate a policy set; the version before stays on the shelf."""
-    session.show(session.api("POST", "/policies", {"files": _files(folder)}), facts)
+@policy.command(name="test")
+def test(folder: Path, /, *, session: Here) -> None:
+    """Validate a policy set and run its tests; nothing is kept.
 
-
-@policy.command
-def test(folder: Path, *, session: Hidden) -> None:
-    """Validate a policy set and run its tests; nothing is activated."""
-    session.show(session.api("POST", "/policies", {"files": _files(folder)}, query={"dry_run": "true"}), facts)
+    Args:
+        folder: Where its .cedar, .cedarschema and .test.toml files are.
+    """
+    session.show(session.api("POST", "/policies", {"files": _read(folder)}, query={"dry_run": "true"}), facts)
 
 
 @policy.command(name="list")
-def list_(*, session: Hidden) -> None:
-    """List the versions, newest first."""
-    columns = {"hash": "HASH", "active": "ACTIVE", "policies": "POLICIES", "created_at": "CREATED"}
-    found = session.api("GET", "/policies")["policies"]
+def list_sets(*, limit: int = PAGE, session: Here) -> None:
+    """List the sets on the shelf, newest first.
+
+    Args:
+        limit: How many at most.
+    """
+    columns = {"hash": "HASH", "active": "ACTIVE", "policies": "POLICIES", "tests": "TESTS", "created_at": "CREATED"}
+    found = session.pages("/policies", "policies", limit=limit)
     session.show(found, lambda rows: table(rows, columns, empty="no policy set"))
 
 
-@policy.command
-def show(hash: str, *, session: Hidden) -> None:
-    """Show the files of one version."""
-    found = session.api("GET", f"/policies/{hash}")
+@policy.command(name="show")
+def show(hash: str | None = None, /, *, session: Here) -> None:
+    """Show the files of a set.
 
-    def render(value: dict[str, Any]) -> None:
-        for name, text in sorted(value["files"].items()):
-            out.print(f"// {name}", style="dim")
-            out.print(text, markup=False)
-
-    session.show(found, render)
+    Args:
+        hash: Of the set; without, the active one.
+    """
+    session.show(_fetch(session, hash), _print)
 
 
-@policy.command
-def activate(hash: str, *, session: Hidden) -> None:
-    """Go back, or forward, to a version that is on the shelf."""
+@policy.command(name="export")
+def export(folder: Path, /, *, hash: str | None = None, session: Here) -> None:
+    """Write the files of a set, to begin with or to compare.
+
+    Args:
+        folder: A new folder.
+        hash: Of the set; without, the active one.
+    """
+    found = _fetch(session, hash)
+    folder.mkdir(parents=True)
+    for name, text in found["files"].items():
+        place = folder / name
+        if not place.resolve().is_relative_to(folder.resolve()):
+            raise Usage(f"the set has a file {name!r} outside of its folder")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, "utf-8")
+    session.show({"hash": found["hash"], "folder": str(folder), "files": sorted(found["files"])}, facts)
+
+
+@policy.command(name="activate")
+def activate(hash: str, /, *, session: Here) -> None:
+    """Go back, or forward, to a set on the shelf.
+
+    Args:
+        hash: Of the set.
+    """
     session.show(session.api("POST", f"/policies/{hash}/activate", {}), facts)
 
 
-def decide(file: Path, *, session: Hidden) -> None:
-    """Ask the decision point: FILE is an AuthZEN evaluation request. Exits with 4 on a deny."""
-    decision = session.api("POST", "/decide", _read_json(file))
+def decide(file: Path, /, *, session: Here) -> None:
+    """Ask the decision point; exits with 4 on a deny.
 
-    def render(value: dict[str, Any]) -> None:
-        out.print("[green]allow[/]" if value["decision"] else "[red]deny[/]")
-        facts(value.get("context", {}))
-
-    session.show(decision, render)
+    Args:
+        file: An AuthZEN evaluation request in JSON; `-` reads standard input.
+    """
+    decision = session.api("POST", "/decide", read_json(file))
+    session.show(decision, _print_decision)
     if not decision["decision"]:
         sys.exit(DENIED)
 
 
-def _files(folder: Path) -> dict[str, str]:
+def _print_decision(decision: dict[str, Any]) -> None:
+    out.print("[green]allow[/]" if decision["decision"] else "[red]deny[/]")
+    context = decision.get("context", {})
+    for reason in context.get("reasons", []):
+        out.print(f"  {reason['message']}", markup=False)
+        if reason.get("hint"):
+            out.print(f"  {reason['hint']}", style="dim", markup=False)
+    facts({"policies": context.get("policies"), "policy set": context.get("policy")})
+
+
+def _print(found: dict[str, Any]) -> None:
+    for name, text in sorted(found["files"].items()):
+        out.print(f"// {name}", style="dim", markup=False)
+        out.print(text, markup=False)
+
+
+def _fetch(session: Session, hash: str | None) -> Any:
+    if hash is None:
+        hash = next(one["hash"] for one in session.pages("/policies", "policies", limit=PAGE) if one["active"])
+    return session.api("GET", f"/policies/{hash}")
+
+
+def _read(folder: Path) -> dict[str, str]:
     """The policy files of a folder, by their path in it."""
     if not folder.is_dir():
-        raise Invalid(f"{folder} is not a folder", code="usage")
-    found = {
-        path.relative_to(folder).as_posix(): path.read_text("utf-8")
-        for path in sorted(folder.rglob("*"))
-        if path.name.endswith(SUFFIXES) and path.is_file()
-    }
+        raise Usage(f"{folder} is no folder")
+    found = [path for path in sorted(folder.rglob("*")) if path.name.endswith(SUFFIXES) and path.is_file()]
     if not found:
-        raise Invalid(f"{folder} holds no {', '.join(SUFFIXES)} file", code="usage")
-    return found
+        raise Usage(f"{folder} has no {', '.join(SUFFIXES)} file in it")
+    return {path.relative_to(folder).as_posix(): read_text(path) for path in found}

@@ -1,148 +1,141 @@
-"""What every command stands on: where the server is, who we are, how we print, how we exit.
+"""What every command stands on: where the server is, who we are, and how it ends.
 
-Exit codes: 0 done, 1 refused by the server, 2 wrong usage, 3 server not reachable, 4 a decision was deny,
-5 a verification or a doctor's line failed.
+Exit codes, for scripts:
+
+      0  done
+      1  refused by the server, whose code, message and hint are on standard error
+      2  wrong usage: an option, a file or a setting is not what it must be
+      3  the server does not answer, or cannot
+      4  `decide`: the decision is deny
+      5  `audit verify`, `doctor`: something is wrong; `revoke`: a guard has not confirmed
+    130  interrupted
 """
 
 from __future__ import annotations
 
 import json
-import sys
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any
 
 import httpx2
-from rich.console import Console
-from rich.table import Table
+from cyclopts import Parameter
 
 from ostiary import ambient
-from ostiary.agent import Agent
-from ostiary.core.errors import Invalid, Refused, Unavailable
+from ostiary.agent import Agent, ServerRefused
+from ostiary.core.errors import Invalid, Unavailable
+from ostiary.keys import load_key
 
-REFUSED, USAGE, UNREACHABLE, DENIED, FAILED = 1, 2, 3, 4, 5
-
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-class ServerRefused(Refused):
-    """The server's own words, with its code."""
+REFUSED, USAGE, UNREACHABLE, DENIED, FAILED, INTERRUPTED = 1, 2, 3, 4, 5, 130
+PAGE = 1000
+_PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 
 
-@dataclass(frozen=True, slots=True)
+class Usage(Invalid):
+    """What was asked for on the command line cannot be done."""
+
+    code = "usage"
+
+
 class Session:
-    data_dir: Path | None
-    as_json: bool
+    """One run of the command line. The server is that of the data folder, or OSTIARY_URL with OSTIARY_CREDENTIAL."""
+
+    def __init__(self, data_dir: Path | None, as_json: bool) -> None:
+        self.data_dir, self.as_json = data_dir, as_json
+        """`data_dir` as it was given; `serve` reads the environment for itself"""
+
+    @property
+    def _folder(self) -> Path | None:
+        text = ambient.environ("OSTIARY_DATA_DIR")
+        if self.data_dir is not None or text is None or ambient.environ("OSTIARY_URL"):
+            return self.data_dir
+        return Path(text)
 
     @property
     def url(self) -> str:
-        """Where the server listens: what `serve` wrote into the data folder, or OSTIARY_URL."""
-        if self.data_dir is not None:
+        """Where the server listens: what `serve` wrote into the data folder, or OSTIARY_URL. Raises Usage."""
+        if (folder := self._folder) is not None:
             try:
-                return str(json.loads((self.data_dir / "server.json").read_text("utf-8"))["url"])
+                return str(json.loads((folder / "server.json").read_text("utf-8"))["url"])
             except FileNotFoundError:
-                raise Unavailable(
-                    f"no server has been started on {self.data_dir}", hint=f"ostiary serve --data-dir {self.data_dir}"
-                ) from None
+                hint = f"ostiary serve --data-dir {folder}"
+                raise Usage(f"no server was ever started on {folder}", hint=hint) from None
+            except (ValueError, KeyError, TypeError):
+                raise Usage(f"{folder / 'server.json'} is damaged", hint="starting the server writes it anew") from None
         if url := ambient.environ("OSTIARY_URL"):
             return url.rstrip("/")
-        raise Invalid(
-            "which server?", hint="give --data-dir DIR, or set OSTIARY_URL and OSTIARY_CREDENTIAL", code="usage"
-        )
+        raise Usage("which server?", hint="give --data-dir DIR, or set OSTIARY_URL and OSTIARY_CREDENTIAL")
 
     @property
     def credential(self) -> Path:
-        if self.data_dir is not None:
-            return self.data_dir / "admin.json"
+        """The administrator's credential file. Raises Usage."""
+        if (folder := self._folder) is not None:
+            return folder / "admin.json"
         if path := ambient.environ("OSTIARY_CREDENTIAL"):
             return Path(path)
-        raise Invalid("who are you?", hint="set OSTIARY_CREDENTIAL to the path of your admin.json", code="usage")
+        raise Usage("who are you?", hint="set OSTIARY_CREDENTIAL to the path of your admin.json")
 
+    @cached_property
     def agent(self) -> Agent:
-        return Agent.from_credential(self.credential, url=self.url)
+        """We ourselves. Raises Invalid."""
+        url = self.url  # first: without a server no credential is missing
+        return Agent(load_key(self.credential), url=url)
+
+    def close(self) -> None:
+        if "agent" in self.__dict__:
+            self.agent.close()
 
     def api(self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None) -> Any:
-        """Call the admin API; the decoded answer. Raises ServerRefused with the server's words."""
-        response = self.raw(method, f"/api/v1{path}", body, query=query)
-        return json.loads(response.content) if response.content else None
+        """Call the admin API; the decoded answer. Raises ServerRefused with the server's words, Unavailable."""
+        return decoded(self.request(method, f"/api/v1{path}", body, query=query))
 
-    def raw(
+    def request(
         self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None
     ) -> httpx2.Response:
+        """Send a request as ourselves; whatever is answered. Raises Usage for a path that holds what is no name."""
+        if not _PATH.fullmatch(path):
+            raise Usage(f"{path.rpartition('/')[2]!r} is no name or id", hint="letters, digits, `.`, `_` and `-`")
         given = {name: str(value) for name, value in (query or {}).items() if value is not None}
-        with self.agent() as agent:
-            response = agent.request(
-                method, self.url + path, resource=f"{agent.issuer}/api/v1", json=body, params=given or None
-            )
-        if response.status_code >= 400:
-            raise ServerRefused(**_refusal(response))
-        return response
+        resource = f"{self.agent.issuer}/api/v1"
+        return self.agent.request(method, self.url + path, resource=resource, json=body, params=given or None)
 
-    def show(self, value: Any, render: Callable[[Any], None] | None = None) -> None:
-        """Print the value as JSON when asked, else for people."""
-        if self.as_json or render is None:
-            print(json.dumps(value, indent=None if self.as_json else 2, ensure_ascii=False))
+    def pages(self, path: str, kind: str, *, limit: int, query: Mapping[str, Any] | None = None) -> list[Any]:
+        """The first `limit` things of a list of the admin API, page by page."""
+        found: list[Any] = []
+        after: str | None = None
+        while len(found) < limit:
+            asked = {**(query or {}), "limit": min(PAGE, limit - len(found)), "after": after}
+            page = self.api("GET", path, query=asked)
+            found += page[kind]
+            after = page["next"]
+            if after is None:
+                break
+        return found
+
+    def show(self, value: Any, render: Callable[[Any], None]) -> None:
+        """Print the value: as one line of JSON when asked for, else for people."""
+        if self.as_json:
+            print(json.dumps(value), flush=True)
         else:
             render(value)
 
 
-def _refusal(response: httpx2.Response) -> dict[str, str]:
+Here = Annotated[Session, Parameter(parse=False)]
+"""The parameter by which a command gets the session."""
+
+
+def decoded(response: httpx2.Response) -> Any:
+    """What was answered. Raises ServerRefused with the server's words, Unavailable."""
     try:
-        body = json.loads(response.content)
+        said = json.loads(response.content) if response.content else None
     except ValueError:
-        body = {}
-    if not isinstance(body, dict):
-        body = {"message": str(body)}
-    return {
-        "message": str(body.get("message") or body.get("error_description") or f"HTTP {response.status_code}"),
-        "hint": str(body.get("hint", "")),
-        "code": str(body.get("error", "refused")),
-    }
-
-
-def table(rows: list[dict[str, Any]], columns: Mapping[str, str], *, empty: str) -> None:
-    """A table of `rows`; `columns` maps a key to its heading."""
-    if not rows:
-        out.print(empty, style="dim")
-        return
-    grid = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in columns.values():
-        grid.add_column(heading, overflow="fold")
-    for row in rows:
-        grid.add_row(*[_cell(row.get(key)) for key in columns])
-    out.print(grid)
-
-
-def facts(value: Mapping[str, Any]) -> None:
-    """One thing, a line per fact."""
-    grid = Table(box=None, show_header=False, pad_edge=False)
-    grid.add_column(style="dim")
-    grid.add_column(overflow="fold")
-    for key, item in value.items():
-        if item not in (None, "", [], {}):
-            grid.add_row(key, _cell(item))
-    out.print(grid)
-
-
-def _cell(value: Any) -> str:
-    from rich.markup import escape
-
-    if value is None:
-        return ""
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return escape(" ".join(value))
-    return escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-
-
-def fail(refusal: Refused) -> NoReturn:
-    """Say what is wrong and what to do, then exit with the code that tells which kind it is."""
-    from rich.markup import escape
-
-    err.print(f"[red]{escape(refusal.code)}[/]: {escape(refusal.message)}")
-    if refusal.hint:
-        err.print(f"[dim]hint:[/] {escape(refusal.hint)}")
-    if isinstance(refusal, Unavailable):
-        sys.exit(UNREACHABLE)
-    sys.exit(USAGE if refusal.code == "usage" else REFUSED)
+        said = f"{response.url} answers {response.status_code} with what is no JSON"
+        raise Unavailable(said, hint="is this the URL of the server?") from None
+    if response.status_code < 400:
+        return said
+    body = said if isinstance(said, dict) else {"message": said}
+    kind = Unavailable if response.status_code >= 500 else ServerRefused
+    message = str(body.get("message") or body.get("error_description") or f"HTTP {response.status_code}")
+    raise kind(message, hint=str(body.get("hint", "")), code=str(body.get("error", "refused")))

@@ -3,80 +3,89 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from ostiary.agent import Agent
-from ostiary.cli.registry import Hidden, _read_json
-from ostiary.cli.session import facts, table
+from ostiary.cli.agents import words
+from ostiary.cli.files import read_bytes, read_json
+from ostiary.cli.paper import err, facts, table
+from ostiary.cli.session import PAGE, Here, Session, Usage
+from ostiary.core.errors import Invalid
+from ostiary.keys import Credential, parse_credential
 
 task = App(name="task", help="Declared tasks: purpose, bounds, an end. What was given under a task dies with it.")
 
 
-def add_to(app: App) -> None:
-    app.command(task)
-    app.command(token)
-
-
-@task.command
+@task.command(name="start")
 def start(
     *,
     agent: str,
     purpose: str,
+    scope: tuple[str, ...] | None = None,
     bounds: Path | None = None,
     on_behalf_of: str | None = None,
     ttl: int = 3600,
-    session: Hidden,
+    session: Here,
 ) -> None:
     """Declare a task.
 
-    Parameters
-    ----------
-    agent: Name of the agent that will work on it.
-    purpose: What it is about, in words.
-    bounds: JSON file of authorization_details (RFC 9396, type `tool`).
-    on_behalf_of: Name of the person for whom the agent acts.
-    ttl: Seconds until the task ends by itself.
+    Args:
+        agent: Name or id of the agent that works on it.
+        purpose: What it is about, in words.
+        scope: What it allows of the agent's scopes; without, all. May be given several times.
+        bounds: JSON file of authorization_details (RFC 9396, type `tool`) that narrow it further.
+        on_behalf_of: Name of the person for whom the agent acts.
+        ttl: Seconds until the task ends by itself.
     """
-    body: dict[str, Any] = {"agent": agent, "purpose": purpose, "ttl": ttl}
-    body |= {"bounds": _read_json(bounds)} if bounds else {}
-    body |= {"on_behalf_of": on_behalf_of} if on_behalf_of else {}
+    body: dict[str, Any] = {"agent": agent, "purpose": purpose, "on_behalf_of": on_behalf_of, "ttl": ttl}
+    body["scopes"] = None if scope is None else words(scope)
+    body["bounds"] = read_json(bounds) if bounds else []
     session.show(session.api("POST", "/tasks", body), facts)
 
 
 @task.command(name="list")
-def list_(*, agent: str | None = None, session: Hidden) -> None:
-    """List declared tasks, newest first."""
-    columns = {"task_id": "ID", "agent": "AGENT", "purpose": "PURPOSE", "state": "STATE"}
-    found = session.api("GET", "/tasks", query={"agent": agent})["tasks"]
+def list_tasks(*, agent: str | None = None, limit: int = PAGE, session: Here) -> None:
+    """List declared tasks, newest first.
+
+    Args:
+        agent: Only those of this agent.
+        limit: How many at most.
+    """
+    columns = {"task_id": "ID", "agent": "AGENT", "purpose": "PURPOSE", "state": "STATE", "expires_at": "UNTIL"}
+    found = session.pages("/tasks", "tasks", limit=limit, query={"agent": agent})
     session.show(found, lambda rows: table(rows, columns, empty="no tasks: ostiary task start --help"))
 
 
-@task.command
-def show(id: str, *, session: Hidden) -> None:
-    """Show one task."""
+@task.command(name="show")
+def show(id: str, /, *, session: Here) -> None:
+    """Show one task.
+
+    Args:
+        id: Id of the task.
+    """
     session.show(session.api("GET", f"/tasks/{id}"), facts)
 
 
-@task.command
-def renew(id: str, *, ttl: int = 3600, session: Hidden) -> None:
+@task.command(name="renew")
+def renew(id: str, /, *, ttl: int = 3600, session: Here) -> None:
     """Move the end of a task that lives.
 
-    Parameters
-    ----------
-    ttl: Seconds from now.
+    Args:
+        id: Id of the task.
+        ttl: Seconds from now until its end.
     """
     session.show(session.api("POST", f"/tasks/{id}/renew", {"ttl": ttl}), facts)
 
 
-@task.command
-def end(id: str, *, outcome: str = "done", session: Hidden) -> None:
-    """End a task; every token minted under it is dead the moment this returns.
+@task.command(name="end")
+def end(id: str, /, *, outcome: Literal["done", "failed", "cancelled"] = "done", session: Here) -> None:
+    """End a task; every token that was given under it is dead the moment this returns.
 
-    Parameters
-    ----------
-    outcome: done, failed or cancelled.
+    Args:
+        id: Id of the task.
+        outcome: How it went.
     """
     session.show(session.api("POST", f"/tasks/{id}/end", {"outcome": outcome}), facts)
 
@@ -85,21 +94,42 @@ def token(
     *,
     agent: str,
     key: Path,
-    scope: Annotated[list[str], Parameter(negative="")] = [],  # noqa: B006 because cyclopts reads it as the default
+    scope: tuple[str, ...] = (),
     resource: str | None = None,
     task: str | None = None,
-    session: Hidden,
+    session: Here,
 ) -> None:
-    """Get an access token as an agent, bound to its key.
+    """Get an access token as an agent, bound to the agent's key.
 
-    Parameters
-    ----------
-    agent: Name or id of the agent.
-    key: Its private key file, as `agent create --generate-key` wrote it.
-    scope: Scopes to ask for; without, all that the task allows at the resource.
-    resource: Resource identifier that the token is for.
-    task: Task that the token serves; without, the standing task.
+    Args:
+        agent: Id of the agent; its name, for who may look it up.
+        key: File of its private key: a credential, or any private JWK.
+        scope: Scopes to ask for; without, all that the task allows. May be given several times.
+        resource: Resource identifier (RFC 8707) that the token is for.
+        task: Id of the task that it serves; without, the standing task.
     """
-    client_id = agent if agent.startswith("ag_") else session.api("GET", f"/agents/{agent}")["agent_id"]
-    with Agent.from_credential(key, url=session.url, client_id=client_id) as holder:
-        session.show(holder.token(scope=" ".join(scope) or None, resource=resource, task=task))
+    credential = _read_key(key)
+    agent_id = _id_of(agent, session, known=credential.client_id)
+    if credential.client_id not in ("", agent_id):
+        raise Usage(f"the key in {key} is of the agent {credential.client_id}", hint="give that agent, or its own key")
+    with Agent(Credential(credential.key, agent_id, credential.issuer), url=session.url) as holder:
+        session.show(holder.token(scope=" ".join(words(scope)) or None, resource=resource, task=task), facts)
+
+
+def _read_key(path: Path) -> Credential:
+    """A key that others can read is used all the same, since it may be somebody else's, but not in silence."""
+    credential = parse_credential(read_bytes(path), of=path)
+    if path.stat().st_mode & 0o077:
+        err.print(f"warning: {path} can be read by others: chmod 600 {path}", style="yellow", markup=False)
+    return credential
+
+
+def _id_of(agent: str, session: Session, *, known: str) -> str:
+    """The id behind a name; `known` is what the key file says. Raises Usage where nobody may look it up."""
+    if agent.startswith("ag_"):
+        return agent
+    try:
+        return str(session.api("GET", f"/agents/{agent}")["agent_id"])
+    except Invalid as error:
+        why = f"the name `{agent}` cannot be looked up without an administrator's credential: {error.message}"
+        raise Usage(why, hint=f"give the agent's id: --agent {known or 'ag_..'}") from None

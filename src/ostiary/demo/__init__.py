@@ -13,14 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from ostiary.core.errors import Unavailable
-
-
-def add_to(app: App) -> None:
-    """Entry point of the group `ostiary.commands`."""
-    app.command(demo)
 
 
 def demo(*, exit: Annotated[bool, Parameter(negative="", help="End instead of leaving the server up")] = False) -> None:

@@ -48,6 +48,7 @@ def team(reader: Reader, team: Team) -> dict[str, Any]:
 def agent(reader: Reader, agent: Agent, *, trust_domain: str) -> dict[str, Any]:
     return {
         "agent_id": agent.agent_id,
+        "client_id": agent.agent_id,
         "name": agent.name,
         "state": agent.state,
         "owner": name_of(reader, agent.owner),

@@ -5,29 +5,20 @@ from __future__ import annotations
 import sys
 from typing import Any, Literal
 
-from cyclopts import App
 from rich.markup import escape
 
-from ostiary.cli.registry import Hidden
-from ostiary.cli.session import FAILED, out
+from ostiary.cli.paper import out
+from ostiary.cli.session import FAILED, Here
 
-revoke = App(name="revoke", help="End an agent's access, a task, a token, a key, or all that an owner answers for.")
 WAIT_MS = 5000
-Kind = Literal["agent", "task", "token", "key", "owner"]
 
 
-def add_to(app: App) -> None:
-    app.command(revoke)
+def revoke(kind: Literal["agent", "task", "token", "key", "owner"], id: str, /, *, session: Here) -> None:
+    """End access with all that came of it, and say when each guard denied it.
 
-
-@revoke.default
-def revoke_(kind: Kind, id: str, *, session: Hidden) -> None:
-    """Revoke, then wait until every connected guard has said that it denies; exits with 5 if one has not.
-
-    Parameters
-    ----------
-    kind: agent, task, token, key or owner.
-    id: Name or id of it; for a token its `jti`, for a key its thumbprint.
+    Args:
+        kind: What is revoked; an owner leaves with everything that the owner answers for.
+        id: Name or id; of a token its `jti`, of a key its thumbprint.
     """
     done = session.api("POST", "/revoke", {"kind": kind, "id": id})
     query = {"seq": done["seq"], "since": done["committed_at"], "wait_ms": WAIT_MS}
@@ -37,16 +28,15 @@ def revoke_(kind: Kind, id: str, *, session: Hidden) -> None:
         sys.exit(FAILED)
 
 
-def _print(kind: Kind, id: str, done: dict[str, Any]) -> None:
+def _print(kind: str, id: str, done: dict[str, Any]) -> None:
     out.print(f"[bold]{kind} {escape(id)} is revoked[/]")
     for name, count in done["revoked"].items():
-        out.print(f"  {count} {name} ended")
+        out.print(f"  {count} {name}{'' if count == 1 else 's'} ended")
     if not done["guards"]:
         out.print("  no guard is connected", style="dim")
     for guard in done["guards"]:
         if guard["applied"]:
             out.print(f"  the guard of `{escape(guard['guard'])}` denies, {guard['ms']:.1f} ms after the commit")
         else:
-            out.print(
-                f"  [red]the guard of `{escape(guard['guard'])}` has not answered[/]; it denies once its feed is old"
-            )
+            name = escape(guard["guard"])
+            out.print(f"  [red]the guard of `{name}` has not answered[/]; it denies once its feed is old")

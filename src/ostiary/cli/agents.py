@@ -1,0 +1,235 @@
+"""`ostiary agent`: register agents, say what they may, move them through their states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from cyclopts import App
+
+from ostiary.cli.enrol import enrol
+from ostiary.cli.files import key_of
+from ostiary.cli.paper import facts, table
+from ostiary.cli.session import PAGE, Here, Session, Usage
+
+agent = App(name="agent", help="Agents: register, list, say what they may, suspend, decommission.")
+agent.command(enrol)
+
+Kind = Literal["assistant", "autonomous", "workflow", "service"]
+Risk = Literal["low", "medium", "high", "critical"]
+
+
+@agent.command(name="create")
+def create(
+    name: str,
+    /,
+    *,
+    owner: str,
+    purpose: str,
+    scope: tuple[str, ...] = (),
+    generate_key: Path | None = None,
+    jwk: Path | None = None,
+    kind: Kind = "assistant",
+    risk_tier: Risk = "medium",
+    provider: str = "",
+    model: str = "",
+    deputy: str | None = None,
+    segment: str = "default",
+    expires_in: int | None = None,
+    session: Here,
+) -> None:
+    """Register an agent; with a key it is active at once, without one it is pending.
+
+    Args:
+        name: Lower-case letters, digits, `.`, `_` and `-`; never given to another.
+        owner: Name of the person or team that answers for it.
+        purpose: What it is for, in words.
+        scope: What its standing task allows, as RESOURCE:CLASS; may be given several times.
+        generate_key: Make its key and write the private one here (0600).
+        jwk: Register the public key in this JWK file instead.
+        kind: What sort of agent it is.
+        risk_tier: How much harm it could do.
+        provider: Who runs the model.
+        model: Which model it is.
+        deputy: Name of the person who takes over when the owner leaves.
+        segment: Segment that it lives in.
+        expires_in: Seconds after which it ends by itself.
+    """
+    key = key_of(generate=generate_key, jwk=jwk) if generate_key or jwk else None
+    body: dict[str, Any] = {
+        "name": name, "owner": owner, "purpose": purpose, "scopes": words(scope), "kind": kind, "risk_tier": risk_tier,
+        "provider": provider, "model": model, "deputy": deputy, "segment": segment, "expires_in": expires_in,
+        "jwk": key and key.public,
+    }  # fmt: skip
+    created = session.api("POST", "/agents", body)
+    if key is not None:
+        key.save(created["agent_id"], issuer=session.agent.issuer)
+    session.show(created, _print)
+
+
+@agent.command(name="list")
+def list_agents(*, owner: str | None = None, limit: int = PAGE, session: Here) -> None:
+    """List agents.
+
+    Args:
+        owner: Only those for which this person or team answers.
+        limit: How many at most.
+    """
+    columns = {"name": "NAME", "state": "STATE", "owner": "OWNER", "scopes": "SCOPES", "agent_id": "ID"}
+    found = session.pages("/agents", "agents", limit=limit, query={"owner": owner})
+    session.show(found, lambda rows: table(rows, columns, empty="no agents: ostiary agent create --help"))
+
+
+@agent.command(name="show")
+def show(name: str, /, *, session: Here) -> None:
+    """Show one agent with its keys.
+
+    Args:
+        name: Name or id.
+    """
+    session.show(session.api("GET", f"/agents/{name}"), _print)
+
+
+@agent.command(name="allow")
+def allow(name: str, /, *scope: str, session: Here) -> None:
+    """Add scopes to what an agent's standing task allows.
+
+    Args:
+        name: Name or id.
+        scope: One or more, as RESOURCE:CLASS.
+    """
+    _set_scopes(session, name, add=words(scope), remove=[])
+
+
+@agent.command(name="disallow")
+def disallow(name: str, /, *scope: str, session: Here) -> None:
+    """Take scopes from what an agent's standing task allows.
+
+    Args:
+        name: Name or id.
+        scope: One or more, as RESOURCE:CLASS.
+    """
+    _set_scopes(session, name, add=[], remove=words(scope))
+
+
+@agent.command(name="transfer")
+def transfer(name: str, /, *, owner: str, deputy: str | None = None, session: Here) -> None:
+    """Let another person or team answer for an agent.
+
+    Args:
+        name: Name or id of the agent.
+        owner: Name of the new owner.
+        deputy: Name of the person who takes over when the new owner leaves.
+    """
+    session.show(session.api("PATCH", f"/agents/{name}", {"owner": owner, "deputy": deputy}), _print)
+
+
+@agent.command(name="suspend")
+def suspend(name: str, /, *, why: str = "", session: Here) -> None:
+    """Stop an agent for now: what it holds dies; `resume` lets it begin again.
+
+    Args:
+        name: Name or id.
+        why: For the ledger.
+    """
+    _move(session, name, "suspend", why)
+
+
+@agent.command(name="resume")
+def resume(name: str, /, *, why: str = "", session: Here) -> None:
+    """Let a suspended agent act again.
+
+    Args:
+        name: Name or id.
+        why: For the ledger.
+    """
+    _move(session, name, "resume", why)
+
+
+@agent.command(name="quarantine")
+def quarantine(name: str, /, *, why: str = "", session: Here) -> None:
+    """Isolate an agent that is suspected; only `release` ends it.
+
+    Args:
+        name: Name or id.
+        why: For the ledger.
+    """
+    _move(session, name, "quarantine", why)
+
+
+@agent.command(name="release")
+def release(name: str, /, *, why: str = "", session: Here) -> None:
+    """Let an agent out of quarantine.
+
+    Args:
+        name: Name or id.
+        why: For the ledger.
+    """
+    _move(session, name, "release", why)
+
+
+@agent.command(name="decommission")
+def decommission(name: str, /, *, why: str = "", session: Here) -> None:
+    """End an agent for good. Its name is never given to another.
+
+    Args:
+        name: Name or id.
+        why: For the ledger.
+    """
+    _move(session, name, "decommission", why)
+
+
+@agent.command(name="join-token")
+def join_token(name: str, /, *, ttl: int = 3600, session: Here) -> None:
+    """Make a one-time token with which a workload enrols a pending agent's key; it is shown once.
+
+    Args:
+        name: Name or id.
+        ttl: Seconds until it is worthless.
+    """
+    session.show(session.api("POST", f"/agents/{name}/join-token", {"ttl": ttl}), facts)
+
+
+@agent.command(name="allow-bearer")
+def allow_bearer(name: str, /, *, session: Here) -> None:
+    """Let an agent that cannot do better have tokens that are bound to no key.
+
+    Args:
+        name: Name or id.
+    """
+    session.api("PUT", f"/agents/{name}/bearer", {})
+    show(name, session=session)
+
+
+@agent.command(name="forbid-bearer")
+def forbid_bearer(name: str, /, *, session: Here) -> None:
+    """Bind an agent's tokens to its key again; the unbound ones that it holds end now.
+
+    Args:
+        name: Name or id.
+    """
+    session.api("DELETE", f"/agents/{name}/bearer")
+    show(name, session=session)
+
+
+def words(given: Iterable[str]) -> list[str]:
+    """`a b` and `c` are a, b and c."""
+    return [word for text in given for word in text.split()]
+
+
+def _set_scopes(session: Session, name: str, *, add: list[str], remove: list[str]) -> None:
+    if not add and not remove:
+        raise Usage("which scopes?", hint=f"ostiary agent allow {name} RESOURCE:CLASS")
+    before = session.api("GET", f"/agents/{name}")["scopes"]
+    scopes = sorted({*before, *add} - {*remove})
+    session.show(session.api("PATCH", f"/agents/{name}", {"scopes": scopes}), _print)
+
+
+def _move(session: Session, name: str, verb: str, why: str) -> None:
+    session.show(session.api("POST", f"/agents/{name}/{verb}", {"why": why}), _print)
+
+
+def _print(agent: dict[str, Any]) -> None:
+    """The keys by their names alone."""
+    facts({**agent, "keys": [key["kid"] for key in agent["keys"]]})

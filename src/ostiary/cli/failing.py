@@ -1,0 +1,59 @@
+"""How a command that does not succeed ends: one line that says what is wrong, one that says what to do.
+
+What nobody foresaw is raised again, with its traceback: that is a defect of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import NoReturn
+
+import httpx2
+from cyclopts import CycloptsError
+from rich.markup import escape
+
+from ostiary.agent import ServerRefused
+from ostiary.cli.paper import err
+from ostiary.cli.session import INTERRUPTED, REFUSED, UNREACHABLE, USAGE, Usage
+from ostiary.client import TokenRefused
+from ostiary.core.errors import Refused, Unavailable
+
+
+def end(error: BaseException, *, as_json: bool) -> NoReturn:
+    """Exit with the code for that kind of error."""
+    if isinstance(error, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    refusal = _foreseen(error)
+    if refusal is None:
+        raise error
+    if as_json:
+        print(json.dumps({"error": refusal.code, "message": refusal.message, "hint": refusal.hint}), file=sys.stderr)
+    else:
+        err.print(f"[red]{escape(refusal.code)}[/]: {escape(refusal.message)}")
+        if refusal.hint:
+            err.print(f"[dim]hint:[/] {escape(refusal.hint)}")
+    if isinstance(refusal, Unavailable):
+        sys.exit(UNREACHABLE)
+    sys.exit(REFUSED if isinstance(refusal, (ServerRefused, TokenRefused)) else USAGE)
+
+
+def _foreseen(error: BaseException) -> Refused | None:
+    match error:
+        case Refused():
+            return error
+        case CycloptsError():
+            return Usage(str(error), hint=" ".join(("ostiary", *(error.command_chain or ()), "--help")))
+        case httpx2.TransportError():
+            return Unavailable(
+                f"the server does not answer: {error}", hint="is it running? ostiary serve --data-dir DIR"
+            )
+        case httpx2.InvalidURL():
+            return Usage(f"OSTIARY_URL is no URL: {error}")
+        case ImportError():
+            cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
+            if cause.name and not cause.name.startswith("ostiary"):
+                return Usage(f"the package `{cause.name}` is not installed", hint='pip install "ostiary[server,mcp]"')
+        case OSError() if error.filename is not None:  # a file that the user named
+            return Usage(f"{error.filename}: {error.strerror}")
+    return None

@@ -1,0 +1,108 @@
+"""`ostiary resource`: protected servers, their guards' keys, their catalogues of tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from cyclopts import App
+
+from ostiary.cli.files import key_of, read_json
+from ostiary.cli.paper import facts, table
+from ostiary.cli.session import PAGE, Here
+
+resource = App(name="resource", help="Protected servers, their guards' keys and their catalogues of tools.")
+
+Mode = Literal["enforce", "watch"]
+
+
+@resource.command(name="create")
+def create(
+    name: str,
+    /,
+    *,
+    uri: str,
+    catalogue: Path | None = None,
+    generate_key: Path | None = None,
+    jwk: Path | None = None,
+    mode: Mode = "enforce",
+    segment: str = "default",
+    session: Here,
+) -> None:
+    """Register a protected server.
+
+    Args:
+        name: Lower-case letters, digits, `.`, `_` and `-`; scopes begin with it.
+        uri: Its resource identifier (RFC 8707): https, or http on this machine.
+        catalogue: JSON of its tools: our own form, or the result of an MCP tools/list.
+        generate_key: Make the key of its guard and write the private one here (0600).
+        jwk: Register the public key in this JWK file as its guard's instead.
+        mode: watch decides and records, and lets every call through.
+        segment: Segment that it lives in.
+    """
+    key = key_of(generate=generate_key, jwk=jwk) if generate_key or jwk else None
+    body: dict[str, Any] = {"name": name, "uri": uri, "mode": mode, "segment": segment, "jwk": key and key.public}
+    body["catalogue"] = read_json(catalogue) if catalogue else None
+    created = session.api("POST", "/resources", body)
+    if key is not None:
+        key.save(created["resource_id"], issuer=session.agent.issuer)
+    session.show(created, facts)
+
+
+@resource.command(name="list")
+def list_resources(*, limit: int = PAGE, session: Here) -> None:
+    """List resources.
+
+    Args:
+        limit: How many at most.
+    """
+    columns = {"name": "NAME", "uri": "URI", "mode": "MODE", "segment": "SEGMENT", "resource_id": "ID"}
+    found = session.pages("/resources", "resources", limit=limit)
+    session.show(found, lambda rows: table(rows, columns, empty="no resources: ostiary resource create --help"))
+
+
+@resource.command(name="show")
+def show(name: str, /, *, session: Here) -> None:
+    """Show one resource with its catalogue.
+
+    Args:
+        name: Name or id.
+    """
+    session.show(session.api("GET", f"/resources/{name}"), facts)
+
+
+@resource.command(name="catalogue")
+def set_catalogue(name: str, file: Path, /, *, session: Here) -> None:
+    """Replace a resource's catalogue of tools.
+
+    Args:
+        name: Name or id.
+        file: JSON of its tools: our own form, or the result of an MCP tools/list.
+    """
+    session.show(session.api("PUT", f"/resources/{name}/catalogue", {"catalogue": read_json(file)}), facts)
+
+
+@resource.command(name="mode")
+def set_mode(name: str, mode: Mode, /, *, session: Here) -> None:
+    """Switch between enforcing and watching.
+
+    Args:
+        name: Name or id.
+        mode: watch decides and records, and lets every call through.
+    """
+    session.show(session.api("PUT", f"/resources/{name}/mode", {"mode": mode}), facts)
+
+
+@resource.command(name="key")
+def set_key(name: str, /, *, generate_key: Path | None = None, jwk: Path | None = None, session: Here) -> None:
+    """Give a resource's guard another key; the one before is worthless at once.
+
+    Args:
+        name: Name or id.
+        generate_key: Make the key and write the private one here (0600).
+        jwk: Register the public key in this JWK file instead.
+    """
+    key = key_of(generate=generate_key, jwk=jwk)
+    changed = session.api("PUT", f"/resources/{name}/key", {"jwk": key.public})
+    key.save(changed["resource_id"], issuer=session.agent.issuer)
+    session.show(changed, facts)
