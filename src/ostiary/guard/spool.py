@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -33,6 +33,7 @@ MAX_RECORD_BYTES = 32 << 10
 Mark = tuple[int, int]
 """A place in a spool: the number that its segment begins with, the offset there."""
 
+_ID = re.compile(r"[0-9a-f]{32}")
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, object]).decode
 
@@ -59,7 +60,8 @@ class Spool:
         self.id = folder.name
         self._folder, self._lock, self._limit = folder, lock, limit
         self._mutex = threading.Lock()
-        self._sizes = {int(path.stem): path.stat().st_size for path in sorted(folder.glob("*.log"))}
+        files = sorted(path for path in folder.glob("*.log") if path.stem.isdecimal())
+        self._sizes = {int(path.stem): path.stat().st_size for path in files}
         """bytes of each segment, in order"""
         self._taken: Mark = (0, 0)
         self._file = -1
@@ -158,8 +160,15 @@ class Spool:
             if self._file >= 0:
                 os.close(self._file)
             if is_empty:
-                shutil.rmtree(self._folder, ignore_errors=True)  # another guard may be looking at it just now
+                self._remove()
             os.close(self._lock)
+
+    def _remove(self) -> None:
+        """Take away what is ours, and the folder unless something else is in it."""
+        for file in (*map(self._path, self._sizes), self._folder / "lock"):
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: another guard may be looking at it just now
+            self._folder.rmdir()
 
     def _path(self, first: int) -> Path:
         return self._folder / f"{first:09d}.log"
@@ -182,9 +191,9 @@ def new_spool(spool_dir: Path, *, random: Callable[[int], bytes], limit: int = D
 
 
 def left_behind(spool_dir: Path, *, limit: int = DEFAULT_LIMIT) -> list[Spool]:
-    """The spools of guards that are gone; they are ours now, to report."""
+    """The spools of guards that are gone; they are ours now, to report. Whatever else is there is let alone."""
     found = []
-    for folder in sorted(path for path in spool_dir.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    for folder in sorted(path for path in spool_dir.iterdir() if _ID.fullmatch(path.name) and not path.is_symlink()):
         with suppress(BlockingIOError, FileNotFoundError):  # its guard lives; or another one has just finished it
             found.append(Spool(folder, _lock(folder), limit=limit))
     return found

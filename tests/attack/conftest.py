@@ -1,0 +1,3 @@
+from tests.guard.conftest import feeder, guard
+
+__all__ = ["feeder", "guard"]

@@ -1,0 +1,64 @@
+"""The spool folder: what else lies there is not the guard's, whoever put it there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ostiary.guard import Guard
+from ostiary.guard.spool import left_behind, new_spool
+from tests.clock import Dice
+from tests.guard.feeder import Feeder
+from tests.guard.test_guard import enter, records
+
+A_SPOOL = "0123456789abcdef" * 2
+
+
+def sweep(spool_dir: Path) -> None:
+    """What a guard does with what others have left behind, once it is reported."""
+    for spool in left_behind(spool_dir):
+        while (batch := spool.batch(count=10, size=1 << 20)).records:
+            spool.taken(batch.mark)
+        spool.close()
+
+
+def test_a_folder_that_is_no_spool_survives_a_guard_beside_it(tmp_path: Path) -> None:
+    precious = tmp_path / "project" / "report.txt"
+    precious.parent.mkdir()
+    precious.write_text("three months of work")
+    sweep(tmp_path)
+    assert precious.read_text() == "three months of work"
+    assert not (tmp_path / "project" / "lock").exists()
+
+
+def test_a_log_of_another_program_is_not_reported(tmp_path: Path) -> None:
+    (tmp_path / "nginx").mkdir()
+    (tmp_path / "nginx" / "access.log").write_text('{"n":1,"kind":"call"}\n')
+    assert left_behind(tmp_path) == []
+
+
+def test_a_folder_that_only_root_may_read_does_not_end_reporting(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir(mode=0)
+    assert left_behind(tmp_path) == []
+
+
+def test_a_link_that_is_named_like_a_spool_leads_nowhere(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    spool_dir = tmp_path / "spools"
+    spool_dir.mkdir()
+    (spool_dir / A_SPOOL).symlink_to(elsewhere)
+    sweep(spool_dir)
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_what_else_lies_in_a_spool_is_not_removed_with_it(tmp_path: Path, dice: Dice) -> None:
+    spool = new_spool(tmp_path, random=dice)
+    (tmp_path / spool.id / "notes.txt").write_text("mine")
+    spool.close()
+    assert (tmp_path / spool.id / "notes.txt").read_text() == "mine"
+
+
+def test_an_empty_spool_is_removed(tmp_path: Path, dice: Dice) -> None:
+    new_spool(tmp_path, random=dice).close()
+    assert os.listdir(tmp_path) == []
