@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ostiary.guard import Guard
 from ostiary.guard.spool import left_behind, new_spool
 from tests.clock import Dice
-from tests.guard.feeder import Feeder
-from tests.guard.test_guard import enter, records
 
 A_SPOOL = "0123456789abcdef" * 2
 

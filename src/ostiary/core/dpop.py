@@ -1,7 +1,7 @@
 """DPoP proofs: RFC 9449. Making one (section 4.2), checking one (section 4.3), nonces (sections 8 and 9).
 
 A proof is checked in the order of cost: form, `htm`, `htu`, `iat`, `ath`, key, nonce and only then the signature. What
-a proof cannot show by itself, that it is used once, is the caller's: he remembers SHA-256(jti | uri) until the proof
+a proof cannot show by itself, that it is used once, is the caller's: he remembers `Proof.digest` until the proof
 leaves its window. Differs from the RFC: `iat` must be in the window even if a nonce shows freshness. Times are
 microseconds.
 """
@@ -70,6 +70,14 @@ class Proof:
     iat: int
     """microseconds"""
     key: PublicKey
+
+    @property
+    def digest(self) -> bytes:
+        """By what it is remembered: its `jti` among those of its key, so that nobody uses up the ids of another.
+
+        Stricter than section 11.1, which adds the URI: a URI has many spellings, and each would be another memory.
+        """
+        return sha256(f"{self.jkt}|{self.jti}".encode()).digest()
 
 
 def make_proof(

@@ -7,7 +7,6 @@ carries a nonce that is not ours. That is why the memory of what was used need n
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import sha256
 
 from ostiary.core import dpop
 from ostiary.core.errors import Unavailable
@@ -56,7 +55,7 @@ class Proofs:
             )
         except dpop.UseNonce:
             raise NonceNeeded(self.nonce()) from None
-        self._use(sha256(f"{proof.jti}|{uri}".encode()).digest()[:16], until=proof.iat + dpop.WINDOW, now=now)
+        self._use(proof.digest, until=proof.iat + dpop.WINDOW, now=now)
         is_young = dpop.is_fresh_nonce(self._secret, b"rs", nonce, now, NONCE_LIFETIME_US // 2)
         return proof, None if is_young else self.nonce()
 

@@ -6,6 +6,7 @@ Stricter than the drafts: `iat` and `jti` are required, an assertion lives at mo
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
@@ -93,9 +94,18 @@ def parse_assertion(credentials: Credentials) -> jose.Jws:
         unverified_jws = jose.parse_jws(credentials.unverified_assertion, max_bytes=MAX_ASSERTION_BYTES)
     except jose.InvalidToken as error:
         raise InvalidClient(f"the client assertion: {error.message}") from None
-    if "typ" in unverified_jws.header and jose.media_type(unverified_jws.header) != ASSERTION_TYP:
-        raise InvalidClient(f"the client assertion is not of type {ASSERTION_TYP}", hint="or leave `typ` out")
     return unverified_jws
+
+
+def check_assertion_type(header: jose.Header, *, is_exempt: Callable[[], bool]) -> None:
+    """`client-authentication+jwt`, or none (rfc7523bis section 4). Raises InvalidClient.
+
+    Libraries that write `JWT` into everything are for clients that are exempt: any other JWT of the client could be one.
+    """
+    typ = jose.media_type(header)
+    if "typ" not in header or typ == ASSERTION_TYP or (typ == "jwt" and is_exempt()):
+        return
+    raise InvalidClient(f"the client assertion is not of type {ASSERTION_TYP}", hint="or leave `typ` out")
 
 
 def check_assertion(unverified_jws: jose.Jws, *, client_id: str | None, issuer: str, now: int) -> Assertion:
@@ -127,11 +137,9 @@ def check_assertion(unverified_jws: jose.Jws, *, client_id: str | None, issuer: 
     return Assertion(subject, Spend(_digest("assertion", subject, jti), ends))
 
 
-def spend_of(proof: dpop.Proof, *, uri: str) -> Spend:
-    """By what a DPoP proof is remembered: its `jti` at that target (RFC 9449 section 11.1), among those of its key, so
-    that nobody can use up the ids of another.
-    """
-    return Spend(_digest("proof", uri, proof.jkt, proof.jti), proof.iat + dpop.WINDOW + 1)
+def spend_of(proof: dpop.Proof) -> Spend:
+    """How a DPoP proof is remembered: RFC 9449 section 11.1."""
+    return Spend(proof.digest, proof.iat + dpop.WINDOW + 1)
 
 
 @lru_cache(maxsize=4096)

@@ -53,7 +53,7 @@ def check_possession(
     except dpop.UseNonce:
         raise NonceNeeded(dpop.make_nonce(secret, purpose, now)) from None
     next_nonce = dpop.make_nonce(secret, purpose, now) if is_aging else None
-    return Possession(proof.jkt, spend_of(proof, uri=uri), next_nonce)
+    return Possession(proof.jkt, spend_of(proof), next_nonce)
 
 
 def spend(act: Act, assertion: Spend, proof: Spend | None = None) -> None:
