@@ -8,7 +8,9 @@ from pathlib import Path
 import msgspec
 from msgspec import inspect
 
+from ostiaryd.app import ROUTES
 from ostiaryd.ground.config import Config
+from ostiaryd.registry.model import SELF
 
 DOCS = Path(__file__).parent
 
@@ -49,7 +51,36 @@ def _accepts(kind: inspect.Type) -> str:
     raise TypeError(f"say how {kind} is written")
 
 
-PAGES: dict[Path, Callable[[], str]] = {DOCS / "configuration.md": configuration}
+def api() -> str:
+    """Every route, with who may use it."""
+    lines = [line for part, _ in ROUTES for line in part]
+    rows = "\n".join(
+        f"| {method} | `{path}` | {_who(scope)} | {_first_line(wire)} |" for method, path, wire, scope in lines
+    )
+    return f"""# HTTP
+
+Every route of the server. Who calls a route that asks for a scope shows an access token for `<public URL>/api/v1` with
+that scope and a DPoP proof; *anybody known* is whoever has such a token at all, and the route says what is theirs. The
+OAuth endpoints are open to everybody and authenticate the client by its form. Errors of the administration are
+`{{"error", "message", "hint"}}`, those of OAuth and AuthZEN have their protocol's form. This page is generated:
+`make docs`.
+
+| method | path | who | what |
+| --- | --- | --- | --- |
+{rows}
+"""
+
+
+def _who(scope: str) -> str:
+    return {"": "everybody", SELF: "anybody known"}.get(scope, f"`{scope}`")
+
+
+def _first_line(wire: Callable[..., object]) -> str:
+    text = (wire.__doc__ or wire.__name__.replace("_", " ")).strip().split("\n")[0]
+    return text.replace("|", "\\|")
+
+
+PAGES: dict[Path, Callable[[], str]] = {DOCS / "configuration.md": configuration, DOCS / "http.md": api}
 
 if __name__ == "__main__":
     for path, render in PAGES.items():

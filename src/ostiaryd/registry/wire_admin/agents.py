@@ -116,6 +116,7 @@ def move(verb: Verb) -> Wire:
         )
         return _show(call, name)
 
+    wire.__doc__ = f"{verb.capitalize()} an agent."
     return wire
 
 
