@@ -1,8 +1,8 @@
 """Our Cedar engine: is it right, and how fast.
 
-First it answers generated questions beside Cedar itself and prints, construct by construct, how many there were and how
-they came out; it fails on any difference, and when a construct came up too seldom or always came out alike. Then it
-prints microseconds a decision (median of rounds, CPU time), milliseconds to compile, and the size of the IR as JSON.
+First it answers generated questions beside Cedar itself and prints, construct by construct, how many there were and
+how they came out; it fails on any difference, and when a construct came up too seldom or always came out alike. Then it
+prints microseconds a decision (fastest and median of rounds, CPU time), milliseconds to compile, and the IR's size.
 
 Usage: python -m benchmarks.cedar [--pairs 200000] [--seed 1]
 """
@@ -119,7 +119,8 @@ def measure(count: int, entities: dict[Uid, Entity], asked: list[tuple[Uid, Uid,
     if not allowed or any(compiled.decide(*question, entities).errors for question in asked):
         raise AssertionError("the workload is not what it was meant to be")
     size = len(ir.render(lowered))
-    print(f"{count:8} {statistics.median(rounds):11.2f} {lower_ms:9.1f} {compile_ms:11.1f} {size:9} {allowed:7}")
+    fastest, median = min(rounds), statistics.median(rounds)
+    print(f"{count:8} {fastest:10.2f} {median:10.2f} {lower_ms:9.1f} {compile_ms:11.1f} {size:9} {allowed:7}")
 
 
 def timed(make: Any) -> tuple[Any, float]:
@@ -134,7 +135,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     is_right = compare(pairs=options.pairs, seed=options.seed)
-    print(f"\npolicies us/decision  lower ms  compile ms  IR bytes  allowed of {REQUESTS}")
+    print(f"\npolicies us/fastest  us/median  lower ms  compile ms  IR bytes  allowed of {REQUESTS}")
     entities, asked = store(), requests(Random(options.seed))
     for count in (10, 100, 1000):
         measure(count, entities, asked)
