@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -11,11 +12,14 @@ from ostiary.core.errors import Conflict
 from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Tx, sql
 from ostiaryd.ground.world import World
-from ostiaryd.ground.writer import Raised
+from ostiaryd.ground.writer import Raised, isolated
 from tests.clock import Clock
 
 PUT = sql("insert into setting (name, value) values (:name, :value)")
+PUT_FOR_GOOD = sql("insert into setting (name, value) values (:name, :value)", for_good=True)
+BROKEN = sql("select 1 / (select count(*) from nothing_of_that_name)")
 GET = sql("select value from setting where name = :name")
+NAMES = sql("select name from setting where name like 'test%' order by name")
 COUNT = sql("select count(*) from setting where name like 'test%'")
 
 
@@ -144,3 +148,93 @@ async def test_what_is_queued_at_closing_is_still_done(world: World) -> None:
     assert await asyncio.gather(*waiting) == [f"test {number}" for number in range(20)]
     with pytest.raises(RuntimeError, match="closed"):
         world.writer.submit(put("late"))
+
+
+async def test_late_rows_are_written_before_anybody_looks(world: World) -> None:
+    def job(tx: Tx) -> list[object]:
+        tx.late(PUT, ("test late", "1"))
+        return [tx.one(GET, name="test late"), tx.one(COUNT)]
+
+    assert await world.writer.submit(job) == [("1",), (1,)]
+    await world.writer.submit(lambda tx: tx.late(PUT, ("test later", "2")))
+    assert world.db.read().one(GET, name="test later") == ("2",)
+
+
+@pytest.mark.parametrize("looks", [False, True])
+@pytest.mark.parametrize("writes", [False, True])
+async def test_a_refused_job_loses_its_late_rows_and_no_other(world: World, looks: bool, writes: bool) -> None:
+    def late(name: str, *, fails: bool) -> Callable[[Tx], str | Raised]:
+        def job(tx: Tx) -> str:
+            tx.late(PUT, (name, "1"))
+            if writes:
+                tx.run(PUT, name=f"{name} too", value="1")
+            if looks:
+                assert tx.one(GET, name=name) == ("1",)
+            if fails:
+                raise Conflict("no")
+            return name
+
+        return isolated(job)
+
+    results = await asyncio.gather(
+        world.writer.submit(late("test 1", fails=False)),
+        world.writer.submit(late("test 2", fails=True)),
+        world.writer.submit(late("test 3", fails=False)),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [str, Conflict, str]
+    written = [(name,) for name in ("test 1", "test 1 too", "test 3", "test 3 too") if writes or "too" not in name]
+    assert world.db.read().all(NAMES) == written
+
+
+async def test_an_inner_savepoint_rolls_back_alone(world: World) -> None:
+    def inner(tx: Tx) -> None:
+        tx.late(PUT, ("test inner late", "1"))
+        tx.run(PUT, name="test inner", value="1")
+        raise Conflict("no")
+
+    def outer(tx: Tx) -> None:
+        tx.late(PUT, ("test outer late", "1"))
+        assert isinstance(isolated(inner)(tx), Raised)
+        tx.run(PUT, name="test outer", value="1")
+
+    await world.writer.submit(isolated(outer))
+    assert world.db.read().all(NAMES) == [("test outer",), ("test outer late",)]
+
+
+async def test_what_is_written_for_good_stays_though_the_job_is_refused(world: World) -> None:
+    def refused(tx: Tx) -> None:
+        tx.run(PUT_FOR_GOOD, name="test spent", value="1")
+        raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        await world.writer.submit(isolated(refused))
+    assert world.db.read().one(GET, name="test spent") == ("1",)
+
+
+async def test_a_late_row_that_fails_fails_its_batch(world: World) -> None:
+    await world.writer.submit(put("test twice"))
+    answers = await asyncio.gather(
+        world.writer.submit(isolated(lambda tx: tx.late(PUT, ("test twice", "2")))),
+        world.writer.submit(put("test beside")),
+        return_exceptions=True,
+    )
+    assert all(isinstance(answer, Exception) for answer in answers)
+    assert world.db.read().one(COUNT) == (1,)
+
+
+async def test_a_transaction_in_which_a_statement_failed_is_not_taken_for_committed(
+    world: World, database: str
+) -> None:
+    def swallow(tx: Tx) -> str:
+        tx.run(PUT, name="test", value="1")
+        with suppress(Exception):
+            tx.one(BROKEN)
+        return "fine"
+
+    if database == "sqlite":  # where a transaction goes on after an error
+        assert await world.writer.submit(swallow) == "fine"
+    else:
+        with pytest.raises(Exception, match="transaction is aborted"):
+            await world.writer.submit(swallow)
+    assert world.db.read().all(NAMES) == ([("test",)] if database == "sqlite" else [])

@@ -34,8 +34,7 @@ def run_until_cut(path: Path, keys: Keyring, disk: Disk, rng: random.Random, pra
             tx = Tx(connection, now=1, random=Dice("cut"), keys=keys)  # type: ignore[arg-type]
             for name in names:
                 recorded(name, lambda act: None)(tx)
-            for function, values in tx.deferred.items():
-                function(tx, values)
+            tx.finish()
             connection.commit()
             acknowledged += names
     except PowerCut:

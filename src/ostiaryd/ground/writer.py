@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+from ostiary.core.errors import Refused
 from ostiaryd.ground.database import Database, Tx
 from ostiaryd.ground.keyring import Keyring
 
@@ -45,6 +46,19 @@ class _Batch:
     results: list[Any] = field(default_factory=list)
     topics: set[str] = field(default_factory=set)
     error: BaseException | None = None
+
+
+def isolated(job: Callable[[Tx], T]) -> Callable[[Tx], T | Raised]:
+    """The same job, undone by itself when it is refused: its batch goes on."""
+
+    def run(tx: Tx) -> T | Raised:
+        try:
+            with tx.savepoint():
+                return job(tx)
+        except Refused as refusal:
+            return Raised(refusal)
+
+    return run
 
 
 class Writer:
@@ -103,8 +117,7 @@ class Writer:
                 job, future = self._queue.popleft()
                 batch.futures.append(future)
                 batch.results.append(job(tx))
-            for function, values in tx.deferred.items():
-                function(tx, values)
+            tx.finish()
             batch.topics = tx.topics
         except BaseException as error:  # noqa: BLE001 because every waiter must hear it, whatever it was
             batch.error = error

@@ -5,10 +5,14 @@ from __future__ import annotations
 from ostiaryd.ground.database import Reader, Tx, sql
 from ostiaryd.trust.model import Spend
 
-_SPEND = sql("insert into replay (digest, until) values (:digest, :until) on conflict do nothing returning digest")
+_SPEND = sql(
+    "insert into replay (digest, until) values (:digest, :until) on conflict do nothing returning digest",
+    for_good=True,
+)
 _SPEND_TWO = sql(
     """insert into replay (digest, until) values (:first, :first_until), (:second, :second_until)
-       on conflict do nothing returning digest"""
+       on conflict do nothing returning digest""",
+    for_good=True,
 )
 _PRUNE = sql(
     """delete from replay where digest in

@@ -39,9 +39,13 @@ _END = {
 
 
 def insert(tx: Tx, held: Holding) -> None:
-    tx.run(
-        _INSERT, id=held.id, kind=held.kind, agent=held.agent, task=held.task, parent=held.parent, jkt=held.jkt,
-        client_jkt=held.client_jkt, audience=held.audience, expires_at=held.expires_at,
+    """The id is new. Ends and times are for `end` to set."""
+    tx.late(
+        _INSERT,
+        (
+            held.id, held.kind, held.agent, held.task, held.parent, held.jkt, held.client_jkt, held.audience,
+            held.expires_at,
+        ),
     )  # fmt: skip
 
 

@@ -1,0 +1,27 @@
+"""One SQL text for two databases.
+
+A statement is written once with `:name` parameters in the subset that SQLite and PostgreSQL share (text, bigint, bytea;
+`on conflict`, `returning`, CTEs, window functions; JSON as text; booleans as 0 and 1; time as bigint microseconds).
+What really differs lives in the two connection classes and nowhere else. Rows are plain tuples.
+
+Point reads run on the caller's thread (about 4 microseconds in SQLite); whatever may scan goes to a reader thread.
+"""
+
+from ostiaryd.ground.database.connection import PRAGMAS, Connection, PostgresConnection, SqliteConnection
+from ostiaryd.ground.database.database import Database
+from ostiaryd.ground.database.statement import Sql, sql
+from ostiaryd.ground.database.transaction import Reader, Row, Savepoint, Tx
+
+__all__ = [
+    "PRAGMAS",
+    "Connection",
+    "Database",
+    "PostgresConnection",
+    "Reader",
+    "Row",
+    "Savepoint",
+    "Sql",
+    "SqliteConnection",
+    "Tx",
+    "sql",
+]

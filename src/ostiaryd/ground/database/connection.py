@@ -1,0 +1,102 @@
+"""The two drivers, alike."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from ostiaryd.ground.database.statement import Sql
+
+PRAGMAS = (
+    "pragma busy_timeout=10000",
+    "pragma journal_mode=wal",
+    "pragma synchronous=full",  # the log is synced before a commit returns, so before anybody is answered
+    "pragma foreign_keys=on",
+    "pragma cache_size=-65536",
+    "pragma temp_store=memory",  # what a savepoint may have to restore: in a file it costs a write for each page
+    "pragma wal_autocheckpoint=8000",  # pages: most are written again and again before they move to the database
+)
+
+
+class Connection(Protocol):
+    """The few calls in which the two drivers differ."""
+
+    def execute(self, statement: Sql, params: dict[str, Any]) -> Any: ...
+    def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None: ...
+    def script(self, text: str) -> None: ...
+    def begin(self, *, write: bool) -> None: ...
+    def commit(self) -> None: ...
+    def rollback(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class SqliteConnection:
+    def __init__(self, path: str, *, read_only: bool = False) -> None:
+        self._raw = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
+        for pragma in PRAGMAS:
+            self._raw.execute(pragma)
+        if read_only:
+            self._raw.execute("pragma query_only=on")
+
+    def execute(self, statement: Sql, params: dict[str, Any]) -> sqlite3.Cursor:
+        return self._raw.execute(statement.sqlite, [params[name] for name in statement.names])
+
+    def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
+        self._raw.executemany(statement.sqlite, rows)
+
+    def script(self, text: str) -> None:
+        for part in text.split(";\n"):
+            if part.strip():
+                self._raw.execute(part)
+
+    def begin(self, *, write: bool) -> None:
+        self._raw.execute("begin immediate" if write else "begin")
+
+    def commit(self) -> None:
+        self._raw.execute("commit")
+
+    def rollback(self) -> None:
+        if self._raw.in_transaction:
+            self._raw.execute("rollback")
+
+    def close(self) -> None:
+        self._raw.close()
+
+
+class PostgresConnection:
+    """psycopg 3. Writers of all processes are put in one order by an advisory lock held for the batch."""
+
+    WRITER_LOCK = 0x0571A12
+
+    def __init__(self, url: str) -> None:
+        import psycopg  # an extra: only who chooses PostgreSQL needs it
+
+        self._raw = psycopg.connect(url, autocommit=True, prepare_threshold=2)
+        self._cursor = self._raw.cursor()
+
+    def execute(self, statement: Sql, params: dict[str, Any]) -> Any:
+        return self._raw.execute(statement.postgres, params)
+
+    def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
+        names = statement.names
+        self._cursor.executemany(statement.postgres, [dict(zip(names, row, strict=True)) for row in rows])
+
+    def script(self, text: str) -> None:
+        self._raw.execute(text)
+
+    def begin(self, *, write: bool) -> None:
+        self._raw.execute("begin" if write else "begin read only")
+        if write:
+            self._raw.execute(f"select pg_advisory_xact_lock({self.WRITER_LOCK})")
+
+    def commit(self) -> None:
+        """A transaction in which a statement has failed is rolled back by `commit`, without an error: so ask first."""
+        self._raw.execute("select 1")
+        self._raw.execute("commit")
+
+    def rollback(self) -> None:
+        self._raw.execute("rollback")
+
+    def close(self) -> None:
+        self._raw.close()

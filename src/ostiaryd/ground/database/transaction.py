@@ -1,0 +1,172 @@
+"""Reading, and the writer's transaction: statements, rows that are written together, savepoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ostiaryd.ground.database.connection import Connection
+from ostiaryd.ground.database.statement import Sql, sql
+
+if TYPE_CHECKING:
+    from ostiaryd.ground.keyring import Keyring
+
+Row = tuple[Any, ...]
+_SAVEPOINT = sql("savepoint act")
+_ROLLBACK_TO = sql("rollback to savepoint act")
+_RELEASE = sql("release savepoint act")
+
+
+class Reader:
+    """Statements against one connection, for reading."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def one(self, statement: Sql, **params: Any) -> Row | None:
+        """The first row, or None."""
+        row: Row | None = self._execute(statement, params).fetchone()
+        return row
+
+    def all(self, statement: Sql, **params: Any) -> list[Row]:
+        rows: list[Row] = self._execute(statement, params).fetchall()
+        return rows
+
+    def _execute(self, statement: Sql, params: dict[str, Any]) -> Any:
+        return self._connection.execute(statement, params)
+
+
+class Tx(Reader):
+    """A transaction of the writer: `now` is the one instant of the batch, in microseconds since the epoch."""
+
+    __slots__ = ("_deferred", "_late", "_savepoints", "keys", "now", "random", "topics")
+
+    def __init__(self, connection: Connection, *, now: int, random: Callable[[int], bytes], keys: Keyring) -> None:
+        super().__init__(connection)
+        self.now = now
+        self.random = random
+        self.keys = keys
+        self.topics: set[str] = set()
+        self._deferred: dict[Callable[[Tx, list[Any]], None], list[Any]] = {}
+        self._late = Late()
+        self._savepoints: list[Savepoint] = []
+
+    def run(self, statement: Sql, **params: Any) -> int:
+        """Execute; the number of rows touched."""
+        count: int = self._execute(statement, params).rowcount
+        return count
+
+    def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
+        """Execute for each row, values in the order of `statement.names`."""
+        self._prepare(statement)
+        self._connection.many(statement, rows)
+
+    def late(self, statement: Sql, row: Sequence[Any]) -> None:
+        """Insert a row, values in the order of `statement.names`, together with those of other acts: at the end of the
+        batch, or when somebody looks at the table. It must be one that cannot fail, since that fails the batch.
+        """
+        self._late.add(statement, row)
+
+    def defer(self, function: Callable[[Tx, list[Any]], None], value: Any) -> None:
+        """Gather `value`; `function(tx, values)` runs once, right before the commit, for all acts of the batch."""
+        self._deferred.setdefault(function, []).append(value)
+
+    def finish(self) -> None:
+        """Do what was put off; then the transaction is ready to be committed."""
+        self._late.write(self._connection)
+        for function, values in self._deferred.items():
+            function(self, values)
+
+    def savepoint(self) -> Savepoint:
+        """All or nothing for what is inside; an exception rolls it back and goes on."""
+        return Savepoint(self)
+
+    def _execute(self, statement: Sql, params: dict[str, Any]) -> Any:
+        self._prepare(statement)
+        return self._connection.execute(statement, params)
+
+    def _prepare(self, statement: Sql) -> None:
+        """Begin the savepoints that a statement needs; write the late rows that it must see."""
+        is_looking = not self._late.tables.isdisjoint(statement.tables)
+        if is_looking or (statement.writes and not statement.for_good):
+            for savepoint in self._savepoints:
+                savepoint.begin()
+        if is_looking:
+            self._late.write(self._connection)
+
+
+class Late:
+    """Rows to be written together. They are numbered, from `begin` on, so that a savepoint can tell its own."""
+
+    __slots__ = ("begin", "rows", "tables")
+
+    def __init__(self) -> None:
+        self.begin = 0
+        self.rows: list[tuple[Sql, Sequence[Any]]] = []
+        self.tables: set[str] = set()
+
+    @property
+    def end(self) -> int:
+        return self.begin + len(self.rows)
+
+    def add(self, statement: Sql, row: Sequence[Any]) -> None:
+        self.rows.append((statement, row))
+        self.tables |= statement.tables
+
+    def write(self, connection: Connection, *, end: int | None = None) -> None:
+        """Write the rows up to that number; all of them if it is not said. What fails stays, and fails the batch."""
+        count = len(self.rows) if end is None else max(0, end - self.begin)
+        by_statement: dict[Sql, list[Sequence[Any]]] = {}
+        for statement, row in self.rows[:count]:
+            by_statement.setdefault(statement, []).append(row)
+        for statement, rows in by_statement.items():
+            connection.many(statement, rows)
+        del self.rows[:count]
+        self.begin += count
+        if not self.rows:
+            self.tables.clear()
+
+    def drop(self, begin: int) -> None:
+        """Forget the rows from that number on that are not written."""
+        del self.rows[max(0, begin - self.begin) :]
+
+
+class Savepoint:
+    """Begun by the first statement inside that writes: most acts that are refused never did.
+
+    Rows that were late before it are of other acts, so they are written first and stay.
+    """
+
+    __slots__ = ("_has_begun", "_late_begin", "_topics", "_tx")
+
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+        self._has_begun = False
+
+    def begin(self) -> None:
+        if not self._has_begun:
+            tx = self._tx
+            tx._late.write(tx._connection, end=self._late_begin)
+            tx._connection.execute(_SAVEPOINT, {})
+            self._has_begun = True
+
+    def __enter__(self) -> None:
+        tx = self._tx
+        self._topics, self._late_begin = set(tx.topics), tx._late.end
+        tx._savepoints.append(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        tx = self._tx
+        tx._savepoints.pop()
+        if error is not None:
+            tx.topics = self._topics
+            tx._late.drop(self._late_begin)
+            if self._has_begun:
+                tx._connection.execute(_ROLLBACK_TO, {})
+        if self._has_begun:
+            tx._connection.execute(_RELEASE, {})
