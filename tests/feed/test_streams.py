@@ -64,8 +64,8 @@ class Listener:
             pass
         return message.facts
 
-    def applied(self, seq: int) -> None:
-        self.world.keep(Streams).note_applied(self.resource_id, self.id, seq)
+    def applied(self, seq: int, *, ago: int = 0) -> None:
+        self.world.keep(Streams).note_applied(self.resource_id, self.id, seq, ago=ago)
 
 
 @asynccontextmanager
@@ -319,9 +319,9 @@ async def test_who_revokes_is_told_when_each_guard_has_it_in_force(
         await asyncio.sleep(0.01)
         assert not settling.done()
         clock.advance(us=5)
-        slow.applied(seq)
+        slow.applied(seq, ago=2)
         settled = await settling
-        assert [stream.applied_at(seq) for stream in settled] == [clock() - 5, clock()]
+        assert [stream.applied_at(seq) for stream in settled] == [clock() - 5, clock() - 2]
 
 
 async def test_who_waits_for_a_guard_that_says_nothing_waits_no_longer_than_asked(
@@ -351,8 +351,8 @@ async def test_only_its_own_guard_speaks_for_a_stream(world: World, resource: Re
     async with listening(world, resource) as guard:
         await guard.hear()
         with pytest.raises(NotFound):
-            streams.note_applied("rs_other", NUMBER, 1)
+            streams.note_applied("rs_other", NUMBER, 1, ago=0)
         with pytest.raises(NotFound):
-            streams.note_applied(resource.resource_id, "no-such-stream", 1)
-        streams.note_applied(resource.resource_id, NUMBER, 10_000)
+            streams.note_applied(resource.resource_id, "no-such-stream", 1, ago=0)
+        streams.note_applied(resource.resource_id, NUMBER, 10_000, ago=0)
         assert streams.connected[0].applied[-1][0] == streams.position, "nobody is ahead of us"

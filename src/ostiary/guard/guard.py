@@ -84,7 +84,14 @@ class Guard:
         self._verified_with: object = None
         self._spool = new_spool(Path(spool_dir), random=random, limit=spool_limit)
         self._link = Link(
-            credential, url=url, feed=self.feed, spool=self._spool, spool_dir=Path(spool_dir), now=now, random=random
+            credential,
+            url=url,
+            feed=self.feed,
+            spool=self._spool,
+            spool_dir=Path(spool_dir),
+            now=now,
+            tick=tick,
+            random=random,
         )
 
     def start(self, *, wait: float = 5.0) -> Guard:

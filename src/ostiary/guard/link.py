@@ -30,7 +30,7 @@ log = logging.getLogger("ostiary.guard")
 CONNECT_S = 5.0
 FIRST_RETRY_S, LAST_RETRY_S = 0.05, 2.0
 LINGER_S = 0.05
-"""How long a record waits for others, and a call for its outcome, so that one report takes both."""
+"""How long what is told waits for more: a record for others, a call for its outcome."""
 REPORT_BYTES = 512 << 10
 SWEEP_S = 60.0
 """How often we look for what other guards have left behind."""
@@ -49,17 +49,19 @@ class Link:
         spool: Spool,
         spool_dir: Path,
         now: Callable[[], int],
+        tick: Callable[[], int],
         random: Callable[[int], bytes],
     ) -> None:
         self._credential, self._url = credential, (url or credential.issuer).rstrip("/")
         self._feed, self._spools, self._spool_dir = feed, [spool], spool_dir
-        self._now, self._random = now, random
+        self._now, self._tick, self._random = now, tick, random
         self._closing, self._wake = threading.Event(), threading.Event()
         self.is_current = threading.Event()
         """set once a snapshot was heard"""
         self.trouble = "not connected yet"
         """what went wrong last; empty while the stream runs"""
-        self._applied: tuple[str, int] | None = None
+        self._applied: tuple[str, int, int] | None = None
+        """stream, number and moment of what is in force and was not told yet"""
         self._is_reporting = False
         self._response: httpx2.Response | None = None
         self._threads = [
@@ -124,7 +126,7 @@ class Link:
                     return
                 message = self._feed.accept(line)
                 if message.facts:
-                    self._applied = (stream, message.seq)
+                    self._applied = (stream, message.seq, self._tick())
                     self._wake.set()
                 self.trouble = ""
                 self.is_current.set()
@@ -167,15 +169,14 @@ class Link:
             if not self._wake.wait(SWEEP_S):
                 self._sweep()
             self._wake.clear()
+            self._closing.wait(LINGER_S)
             self._acknowledge(http, auth)
-            if self._is_reporting and not self._closing.is_set():
-                self._wake.wait(LINGER_S)
-                self._acknowledge(http, auth)
 
     def _acknowledge(self, http: httpx2.Client, auth: client.Auth) -> None:
         applied, self._applied = self._applied, None
         if applied is not None:
-            self._post(http, auth, "applied", {"stream": applied[0], "seq": applied[1]})
+            stream, seq, at = applied
+            self._post(http, auth, "applied", {"stream": stream, "seq": seq, "ago": self._tick() - at})
 
     def _report(self, http: httpx2.Client, auth: client.Auth) -> None:
         for spool in list(self._spools):

@@ -20,10 +20,11 @@ from ostiaryd.registry import flows as registry
 
 
 class Applied(msgspec.Struct, forbid_unknown_fields=True):
-    """All facts up to `seq` are in force at the guard."""
+    """All facts up to `seq` are in force at the guard, and were so `ago` microseconds before it said so."""
 
     stream: Annotated[str, Meta(max_length=64)]
     seq: Annotated[int, Meta(ge=0)]
+    ago: Annotated[int, Meta(ge=0, le=60_000_000)]
 
 
 async def jwks(call: Call) -> Reply:
@@ -55,7 +56,7 @@ async def report(call: Call) -> Reply:
 async def applied(call: Call) -> Reply:
     """A guard says how far it is, so that whoever revokes can be told when it was in force."""
     said = call.json(Applied)
-    call.world.keep(Streams).note_applied(call.caller.id, said.stream, said.seq)
+    call.world.keep(Streams).note_applied(call.caller.id, said.stream, said.seq, ago=said.ago)
     return reply({}, headers=[NO_STORE])
 
 

@@ -191,12 +191,14 @@ class Streams:
             if stream.resource.resource_id == resource.resource_id and stream.resource.jkt != resource.jkt:
                 stream.cut()
 
-    def note_applied(self, resource_id: str, id: str, seq: int) -> None:
-        """A guard says that everything up to `seq` is in force. Raises NotFound for a stream that is not its own."""
+    def note_applied(self, resource_id: str, id: str, seq: int, *, ago: int) -> None:
+        """A guard says that everything up to `seq` is in force, since `ago` microseconds at least: an interval, so that
+        its clock does not matter. Raises NotFound for a stream that is not its own.
+        """
         stream = self._streams.get(id)
         if stream is None or stream.resource.resource_id != resource_id:
             raise NotFound("there is no such stream")
-        stream.applied.append((min(seq, self.position), self._world.now()))
+        stream.applied.append((min(seq, self.position), self._world.now() - ago))
         self._moved.set()
 
     async def settled(self, seq: int, *, within_s: float) -> list[Stream]:
