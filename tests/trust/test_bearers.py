@@ -66,6 +66,16 @@ async def test_what_is_forbidden_ends_at_once_and_bound_tokens_live_on(client: C
     assert (await present(client, unbound)).status == 401
 
 
+async def test_who_is_allowed_may_call_its_assertions_JWT_and_nothing_else(client: Client) -> None:
+    def typed(typ: str) -> str:
+        return client.assertion(header={"typ": typ})
+
+    assert (await client.ask(client_assertion=typed("JWT"))).error == "invalid_client"
+    await allow(client)
+    assert (await client.ask(client_assertion=typed("JWT"))).status == 200
+    assert (await client.ask(client_assertion=typed("at+jwt"))).error == "invalid_client"
+
+
 async def test_an_assertion_without_a_proof_is_good_once_too(client: Client) -> None:
     await allow(client)
     assertion = client.assertion()

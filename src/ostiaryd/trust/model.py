@@ -100,7 +100,7 @@ def parse_assertion(credentials: Credentials) -> jose.Jws:
 def check_assertion_type(header: jose.Header, *, is_exempt: Callable[[], bool]) -> None:
     """`client-authentication+jwt`, or none (rfc7523bis section 4). Raises InvalidClient.
 
-    Libraries that write `JWT` into everything are for clients that are exempt: any other JWT of the client could be one.
+    Libraries that write `JWT` into everything are for exempt clients: any other JWT of the client could pass for one.
     """
     typ = jose.media_type(header)
     if "typ" not in header or typ == ASSERTION_TYP or (typ == "jwt" and is_exempt()):

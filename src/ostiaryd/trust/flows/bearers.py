@@ -1,4 +1,4 @@
-"""The exemption, by name: clients that may have tokens bound to no key, for old PEPs that cannot do better."""
+"""The exemption, by name, for clients that cannot do better: tokens bound to no key, assertions of type `JWT`."""
 
 from __future__ import annotations
 

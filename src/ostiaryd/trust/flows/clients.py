@@ -15,6 +15,7 @@ from ostiaryd.trust.model import (
     InvalidClient,
     Spend,
     check_assertion,
+    check_assertion_type,
     parse_assertion,
     public_key,
 )
@@ -56,6 +57,7 @@ def check_client(act: Act, credentials: Credentials, *, issuer: str) -> Client:
     act.entry.object = assertion.client_id  # claimed, not proved: `agent` is set where it is
     agent = agents.get(act.tx, assertion.client_id) if assertion.client_id.startswith("ag_") else None
     guard = resources.get(act.tx, assertion.client_id) if assertion.client_id.startswith("rs_") else None
+    check_assertion_type(unverified_jws.header, is_exempt=lambda: store.is_bearer(act.tx, assertion.client_id))
     key, key_ends = _choose_key(unverified_jws.header, _keys(act, agent, guard))
     try:
         key.verify(unverified_jws.signature, unverified_jws.signing_input)
