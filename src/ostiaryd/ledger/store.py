@@ -52,10 +52,7 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
     completed = frontier.extend(leaves)
     tx.many(
         _INSERT,
-        [
-            (start + i, leaves[i], bodies[i], e.at, e.action, e.outcome, e.agent, e.task, e.person, e.resource)
-            for i, e in enumerate(entries)
-        ],
+        [(start + i, leaves[i], bodies[i], e.at, e.action, e.outcome, *_indexed(e)) for i, e in enumerate(entries)],
     )
     if completed:
         tx.many(_SUBTREE, completed)
@@ -63,6 +60,12 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
     checkpoint = Checkpoint(key.name, frontier.size, frontier.root())
     note = sign_checkpoint(checkpoint, key=key, sign=tx.keys.signer("ledger").sign)
     tx.run(_SAVE_HEAD, size=frontier.size, peaks=b"".join(frontier.peaks), checkpoint=note.decode())
+
+
+def _indexed(entry: Entry) -> list[str | None]:
+    """What is searched by, as every database can hold it: PostgreSQL's text has no NUL, and one would fail the batch."""
+    words = (entry.agent, entry.task, entry.person, entry.resource)
+    return [word and word.replace("\0", "\ufffd") for word in words]
 
 
 _BODY = sql("select body from entry where idx = :idx")
