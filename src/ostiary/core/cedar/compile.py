@@ -26,8 +26,6 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 _Place: TypeAlias = "tuple[str, str, Uid | str] | None"  # principal or resource, part of its scope, what stands there
-
-
 _NOTHING_SAID = Verdict(allowed=False, reasons=(), errors=(), forbid_errors=False)
 
 
