@@ -304,6 +304,14 @@ def test_policies_see_the_tool_the_agent_and_the_task() -> None:
     assert decision.allowed, decision
 
 
+def test_a_principal_sees_the_resource_as_it_is_now_and_not_as_it_was() -> None:
+    by_scope = ["binary", "in", RESOURCE, ["entity", ["Segment", "lab"]]]
+    who, policies = principal(), rules(policy("permit", by_scope))
+    segments = ("default", "lab", "default", "lab")
+    answers = [call(who, at=resource(segment=segment), policies=policies).allowed for segment in segments]
+    assert answers == [False, True, False, True]
+
+
 def test_arguments_cannot_pose_as_anything_else_of_the_context() -> None:
     forged = {"path": "x", "task": "tk_9", "__entity": {"type": "Agent", "id": PARENT}, "now": 0}
     same_task = ["binary", "eq", ["get", CONTEXT, "task"], ["lit", "tk_1"]]

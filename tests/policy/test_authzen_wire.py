@@ -71,6 +71,7 @@ TWICE = [
     json.dumps(QUESTION | {"more": 1}).replace('"more": 1', '"more": {"x": 1, "x": 2}'),
     json.dumps(QUESTION | {"more": 1}).replace('"more": 1', '"more": {"x": {}, "x": {"y": 2}}'),
     json.dumps(QUESTION)[:-1] + ', "subject": {"type": "user", "id": "alice"}}',
+    json.dumps(QUESTION)[:-1] + ', "more": 1, "more": "\\u003a"}',
 ]
 """Requests that other readers take for QUESTION and something more."""
 
@@ -218,8 +219,11 @@ async def test_an_agent_calls_what_its_scopes_name_by_the_starter_set(world: Wor
     assert (answer["decision"], answer["context"]["policies"]) == (True, ["call-within-segment"])
     _, by_name = await ask(EVALUATION, calls("bot"))
     assert by_name["decision"] is True
+    spelled = calls(agent, "files/drop") | {"subject": {"type": "Agent", "id": agent}}
     for question, why in [
         (calls(agent, "files/drop"), "outside_task"),
+        (spelled, "outside_task"),
+        (spelled | {"resource": {"type": "Tool", "id": "files/drop"}}, "outside_task"),
         (calls(agent, "files/other"), "unknown_tool"),
         (calls(agent, "other/read_file"), "not_found"),
         (calls(agent, "files"), "unanswerable"),

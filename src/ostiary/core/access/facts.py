@@ -21,9 +21,8 @@ class Principal:
     """
 
     __slots__ = (
-        "_base",
+        "_beside",
         "_covering",
-        "_entities",
         "agents",
         "claims",
         "context",
@@ -54,8 +53,7 @@ class Principal:
             "actors": frozenset[object](Uid("Agent", actor) for actor in behind),
         }
         self._covering: dict[str, tuple[ToolDetail, ...]] = {}
-        self._base: Entities | None = None
-        self._entities: Entities = {}
+        self._beside: tuple[Entities | None, Entities] = None, {}
 
     def bounds(self, tool: str) -> tuple[ToolDetail, ...]:
         """The details of the token that speak of this tool of its audience."""
@@ -67,10 +65,11 @@ class Principal:
 
     def beside(self, entities: Entities) -> Entities:
         """`entities` with this agent among them; remembered, since a guard asks with the same ones each time."""
-        if self._base is not entities:
-            self._entities = Overlay(entities, self.entity)
-            self._base = entities
-        return self._entities
+        base, overlay = self._beside  # read and written as one, for several threads may ask
+        if base is not entities:
+            overlay = Overlay(entities, self.entity)
+            self._beside = entities, overlay
+        return overlay
 
 
 class ReadyTool(NamedTuple):
