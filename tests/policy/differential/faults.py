@@ -118,7 +118,7 @@ FAULTS = (
         "has fails on what is missing",
         "operators",
         "return entity is not None and name in entity.attrs",
-        "return name in entity.attrs",
+        "if entity is None:\n            raise EvaluationError('none')\n        return name in entity.attrs",
     ),
     Fault(
         "a missing attribute is false",
