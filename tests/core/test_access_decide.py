@@ -161,9 +161,19 @@ def test_a_tool_that_the_catalogue_lacks_is_denied_with_the_command_that_adds_it
 
 @pytest.mark.parametrize("scope", ["", "files:write", "files:rea", "other:read", "files:read2", "read"])
 def test_without_the_scope_of_the_tool_the_task_does_not_reach_it(scope: str) -> None:
-    decision = call(principal(scope=scope))
-    assert codes(decision) == ["outside_task"]
-    assert decision.reasons[0].hint == f"ostiary agent allow {AGENT} files:read"
+    assert codes(call(principal(scope=scope))) == ["outside_task"]
+
+
+@pytest.mark.parametrize(
+    ("task", "hint"),
+    [
+        ("tk_" + "1" * 32, f"ostiary agent allow {AGENT} files:read"),  # the standing task of this agent
+        ("", f"ostiary agent allow {AGENT} files:read"),
+        ("tk_" + "2" * 32, "start a task that has the scope `files:read`"),
+    ],
+)
+def test_the_hint_is_the_command_that_would_allow_it(task: str, hint: str) -> None:
+    assert call(principal(scope="", task=task)).reasons[0].hint == hint
 
 
 def detail(**more: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ostiary.core.access.facts import Facts, Principal, Protected, ReadyTool
 from ostiary.core.access.policies import CALL, Judgement, Policies
 from ostiary.core.arguments import BadArguments
 from ostiary.core.cedar.extensions import Datetime
+from ostiary.core.claims import AccessClaims
 
 
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -124,15 +125,19 @@ def _outside(
     """Scopes and details bound a token together: a call must be inside both."""
     name = ready.tool.name
     if ready.scope not in principal.scopes:
-        return Reason(
-            "outside_task",
-            f"the task does not allow `{ready.scope}`, which `{name}` needs",
-            f"ostiary agent allow {principal.claims.client_id} {ready.scope}",
-        )
+        why = f"the task does not allow `{ready.scope}`, which `{name}` needs"
+        return Reason("outside_task", why, _allowing(principal.claims, ready.scope))
     if not principal.details or any(detail.failure(arguments) is None for detail in principal.bounds(name)):
         return None
     why = bounds.explain(principal.details, resource_uri=resource.uri, tool=name, arguments=arguments)
     return Reason("outside_task", why, "ostiary task start --bounds FILE")
+
+
+def _allowing(claims: AccessClaims, scope: str) -> str:
+    """What would let a task reach `scope`: the standing task has the agent's own scopes."""
+    if claims.task.removeprefix("tk_") in ("", claims.client_id.removeprefix("ag_")):
+        return f"ostiary agent allow {claims.client_id} {scope}"
+    return f"start a task that has the scope `{scope}`"
 
 
 def _deny(resource: Protected, policies: Policies, *reasons: Reason, judged: Judgement | None = None) -> Decision:
