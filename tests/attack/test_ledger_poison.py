@@ -29,7 +29,7 @@ async def test_an_entry_with_a_nul_leaves_the_other_acts_of_its_batch_alone(worl
     results = await asyncio.gather(
         act(world, "test.poison", poison), act(world, "test.honest", honest), return_exceptions=True
     )
-    assert results == [None, "done"]
+    assert list(results) == [None, "done"]
 
 
 async def test_a_question_about_a_nul_leaves_the_other_acts_of_its_batch_alone(world: World, ask: Ask) -> None:

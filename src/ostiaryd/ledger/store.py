@@ -63,7 +63,7 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
 
 
 def _indexed(entry: Entry) -> list[str | None]:
-    """What is searched by, as every database can hold it: PostgreSQL's text has no NUL, and one would fail the batch."""
+    """What is searched by, as every database can hold it: PostgreSQL's text has no NUL: one would fail the batch."""
     words = (entry.agent, entry.task, entry.person, entry.resource)
     return [word and word.replace("\0", "\ufffd") for word in words]
 
