@@ -31,7 +31,7 @@ async def enter(world: World) -> list[tuple[str, jose.PrivateKey]]:
     def make(act: Any) -> list[tuple[str, jose.PrivateKey]]:
         registry.bootstrap_admin(act, public_jwk=jose.generate("ES256").public.jwk)
         registry.create_resource(act, name="files", uri=RESOURCE)
-        made = []
+        made: list[tuple[str, jose.PrivateKey]] = []
         for number, key in enumerate(keys):
             agent = registry.create_agent(
                 act, name=f"agent-{number}", owner="admin", purpose="bench", scopes=["files:read"]
@@ -86,7 +86,9 @@ async def main() -> int:
                 if set(statuses) != {200}:
                     print(f"refused: {statuses}")
                     return 1
-            print(f"grants, {WAVE} at once   {statistics.median(wall):8.0f} /s wall   {statistics.median(cpu):8.0f} /cpu-s")
+            print(
+                f"grants, {WAVE} at once   {statistics.median(wall):8.0f} /s wall   {statistics.median(cpu):8.0f} /cpu-s"
+            )
     return 0
 
 

@@ -196,6 +196,16 @@ def test_arguments_nest_so_deep_and_no_deeper() -> None:
         schema.type_(nested(500))
 
 
+def test_what_refers_to_itself_nests_half_as_deep_since_a_reference_is_a_level_too() -> None:
+    schema = Arguments({"properties": {"a": {"$ref": "#"}}, "additionalProperties": False, "type": "object"})
+    value: dict[str, Any] = {}
+    for _ in range(MAX_DEPTH // 2 - 1):
+        value = {"a": value}
+    schema.type_(value)
+    with pytest.raises(BadArguments, match="nested too deeply"):
+        schema.type_({"a": value})
+
+
 def test_alternatives_within_alternatives_cost_no_more_than_the_bound() -> None:
     branch = {"properties": {"next": {"$ref": "#/$defs/n"}, "end": False}}
     schema = Arguments({"$ref": "#/$defs/n", "$defs": {"n": {"anyOf": [branch] * 8}}})

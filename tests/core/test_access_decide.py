@@ -52,11 +52,12 @@ PAYS = ["binary", "eq", ["get", RESOURCE, "effect"], ["lit", "pay"]]
 
 
 def resource(**more: Any) -> Protected:
-    return Protected(**({"name": "files", "uri": URI, "segment": "default", "catalogue": CATALOGUE} | more))
+    facts: dict[str, Any] = {"name": "files", "uri": URI, "segment": "default", "catalogue": CATALOGUE}
+    return Protected(**facts | more)
 
 
 def principal(**more: Any) -> Principal:
-    claims = {
+    claims: dict[str, Any] = {
         "iss": "https://ostiary.example", "sub": AGENT, "client_id": AGENT, "aud": URI, "iat": 0, "exp": END,
         "jti": "tok_1", "scope": "files:read files:write", "task": "tk_1", "owner": "pe_1", "segment": "default",
         "cnf": Confirmation(jkt="thumb"),

@@ -289,7 +289,7 @@ def test_a_glob_matches_as_its_definition_says(glob: str, text: str) -> None:
             return matches(pattern[1:], rest) or (rest != "" and matches(pattern, rest[1:]))
         return rest != "" and pattern[0] in ("?", rest[0]) and matches(pattern[1:], rest[1:])
 
-    if glob and not bounds.conditions.climbs(glob):  # type: ignore[attr-defined]
+    if glob and not bounds.conditions.climbs(glob):
         assert condition(glob=glob).holds(text) == (matches(glob, text) and text != "..")
 
 

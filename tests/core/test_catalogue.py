@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.catalogue import MAX_TOOLS, Catalogue, Effect, Tool
+from ostiary.core.catalogue import MAX_SCHEMA_BYTES, MAX_TOOLS, Catalogue, Effect, Tool
 from ostiary.core.errors import Invalid, Malformed
 
 
@@ -113,9 +113,10 @@ def test_a_schema_is_bounded_in_depth_and_in_size() -> None:
     parse({"name": "a", "effect": "read", "arguments": {"properties": {"x": deep}}})
     with pytest.raises(Invalid, match="tool `a`"):
         parse({"name": "a", "effect": "read", "arguments": {"properties": {"x": deeper}}})
-    parse({"name": "a", "effect": "read", "arguments": {"title": "x" * 65_000}})
-    with pytest.raises(Invalid, match="has 7"):
-        parse({"name": "a", "effect": "read", "arguments": {"title": "x" * 70_000}})
+    room = MAX_SCHEMA_BYTES - len('{"title":""}')
+    parse({"name": "a", "effect": "read", "arguments": {"title": "x" * room}})
+    with pytest.raises(Invalid, match=f"has {MAX_SCHEMA_BYTES + 1} bytes"):
+        parse({"name": "a", "effect": "read", "arguments": {"title": "x" * (room + 1)}})
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_a_proof_of_another_implementation_passes() -> None:
 
 def test_another_implementation_verifies_our_proof() -> None:
     proof = make(nonce="n")
-    assert their_jwt.decode(proof, their_jwk.import_key(KEY.public.jwk)).claims == {**CLAIMS, "nonce": "n"}
+    assert their_jwt.decode(proof, their_jwk.import_key({**KEY.public.jwk})).claims == {**CLAIMS, "nonce": "n"}
 
 
 def test_making_a_proof_for_no_target_is_refused() -> None:
@@ -333,7 +333,12 @@ def test_a_nonce_that_is_asked_for_must_be_in_the_proof() -> None:
 def test_a_nonce_has_at_most_256_characters(length: int, taken: bool) -> None:
     asked: list[str | None] = []
     if taken:
-        check(make(nonce="n" * length), nonces=lambda nonce: asked.append(nonce) is None)
+
+        def remember(nonce: str | None) -> bool:
+            asked.append(nonce)
+            return True
+
+        check(make(nonce="n" * length), nonces=remember)
         assert asked == ["n" * length]
     else:
         with pytest.raises(InvalidProof, match="nonce"):
@@ -341,7 +346,8 @@ def test_a_nonce_has_at_most_256_characters(length: int, taken: bool) -> None:
 
 
 def test_a_nonce_that_is_no_string_is_refused() -> None:
-    for nonce in (1, ["x"], {}, True):
+    nonces: tuple[object, ...] = (1, ["x"], {}, True)
+    for nonce in nonces:
         with pytest.raises(InvalidProof, match="nonce"):
             check(raw_proof(claims={**CLAIMS, "nonce": nonce}), nonces=fresh)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from joserfc import jwk, jws, jwt
 from joserfc.errors import BadSignatureError
@@ -16,7 +18,7 @@ NOW = 1_700_000_000_000_000
 
 
 def theirs(key: dict[str, str]) -> jwk.Key:
-    return jwk.import_key(key)
+    return jwk.import_key({**key})
 
 
 @pytest.mark.parametrize("alg", ALGS)
@@ -39,7 +41,12 @@ def test_we_verify_what_they_sign(alg: str) -> None:
 
 @pytest.mark.parametrize("alg", ALGS)
 def test_we_read_their_keys_and_compute_their_thumbprints(alg: str) -> None:
-    kinds = {"ES256": ("EC", "P-256"), "ES384": ("EC", "P-384"), "RS256": ("RSA", 2048), "PS256": ("RSA", 3072)}
+    kinds: dict[str, tuple[Any, Any]] = {
+        "ES256": ("EC", "P-256"),
+        "ES384": ("EC", "P-384"),
+        "RS256": ("RSA", 2048),
+        "PS256": ("RSA", 3072),
+    }
     kind, size = kinds.get(alg, ("OKP", "Ed25519"))
     their_key = jwk.generate_key(kind, size, {"alg": alg})
     key = jose.parse_private_jwk(their_key.as_dict(private=True))

@@ -114,6 +114,7 @@ FORGERIES: dict[str, Forge] = {
     "one byte short": lambda r, s, n, size: both(r, s, size)[:-1],
     "one byte long": lambda r, s, n, size: both(r, s, size) + b"\0",
     "a zero before each": lambda r, s, n, size: both(r, s, size + 1),
+    "a zero before s": lambda r, s, n, size: r.to_bytes(size) + s.to_bytes(size + 1),
     "half": lambda r, s, n, size: both(r, s, size)[:size],
     "empty": lambda r, s, n, size: b"",
     "twice": lambda r, s, n, size: both(r, s, size) * 2,
@@ -401,18 +402,26 @@ def test_a_token_is_expired_from_the_microsecond_of_exp_on() -> None:
     ],
 )
 def test_issuer_and_audience_are_compared_exactly(claims: dict[str, object], why: str | None) -> None:
-    wanted = {"issuer": "https://as.example", "audience": "https://rs.example"}
+    wanted: dict[str, Any] = {"issuer": "https://as.example", "audience": "https://rs.example"}
+    made = token({**CLAIMS, **claims})
     if why is None:
-        assert verify(token(**claims), **wanted)["sub"] == "agent"
+        assert verify(made, **wanted)["sub"] == "agent"
     else:
         with pytest.raises(InvalidToken, match=why):
-            verify(token(**claims), **wanted)
+            verify(made, **wanted)
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("iss", "issuer"), ("aud", "audience")])
+def test_a_token_that_does_not_say_is_not_of_whom_and_for_whom_is_wanted(name: str, wanted: str) -> None:
+    claims = {other: value for other, value in CLAIMS.items() if other != name}
+    with pytest.raises(InvalidToken, match=f"`{name}`"):
+        verify(token(claims), **{wanted: CLAIMS[name]})
 
 
 @pytest.mark.parametrize("name", ["exp", "jti", "iss", "aud"])
 def test_a_claim_that_is_required_must_be_there(name: str) -> None:
     claims = {other: value for other, value in CLAIMS.items() if other != name}
-    wanted = {"issuer": "https://as.example"} if name == "iss" else {}
+    wanted: dict[str, Any] = {"issuer": "https://as.example"} if name == "iss" else {}
     with pytest.raises(InvalidToken, match=name):
         verify(token(claims), required=(name,), **wanted)
     assert verify(token({**CLAIMS, "jti": "j"}), required=("exp", "jti"))["jti"] == "j"
