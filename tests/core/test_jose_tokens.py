@@ -414,8 +414,9 @@ def test_issuer_and_audience_are_compared_exactly(claims: dict[str, object], why
 @pytest.mark.parametrize(("name", "wanted"), [("iss", "issuer"), ("aud", "audience")])
 def test_a_token_that_does_not_say_is_not_of_whom_and_for_whom_is_wanted(name: str, wanted: str) -> None:
     claims = {other: value for other, value in CLAIMS.items() if other != name}
+    options: dict[str, Any] = {wanted: CLAIMS[name]}
     with pytest.raises(InvalidToken, match=f"`{name}`"):
-        verify(token(claims), **{wanted: CLAIMS[name]})
+        verify(token(claims), **options)
 
 
 @pytest.mark.parametrize("name", ["exp", "jti", "iss", "aud"])
