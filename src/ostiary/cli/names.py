@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from ostiary.agent import ServerRefused
 from ostiary.cli.session import Session
 
-_KINDS = {"ag_": "agents", "pe_": "persons", "rs_": "resources", "te_": "teams"}
+_ID = re.compile(r"(ag|pe|rs|te)_[0-9a-f]{32}")
+_KINDS = {"ag": "agents", "pe": "persons", "rs": "resources", "te": "teams"}
 _CALLED = {"agent": ("agents", "agent_id"), "person": ("persons", "person_id"), "resource": ("resources", "uri")}
 
 
@@ -17,12 +20,12 @@ class Names:
 
     def __call__(self, word: str) -> str:
         """The name behind an id; anything else as it is."""
-        kind = _KINDS.get(word[:3])
-        if kind is None:
+        id = _ID.fullmatch(word)
+        if id is None:
             return word
         if word not in self._known:
             try:
-                self._known[word] = self._session.api("GET", f"/{kind}/{word}")["name"]
+                self._known[word] = self._session.api("GET", f"/{_KINDS[id[1]]}/{word}")["name"]
             except ServerRefused:
                 self._known[word] = word  # the ledger remembers what is no more
         return self._known[word]

@@ -11,12 +11,25 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 ENDLESS = 10_000
 """Columns of what is no terminal."""
 
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else ENDLESS)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Paper(Console):
+    """Strangers choose some of the names that are shown: what would move the cursor, hide, or begin a line of its own is
+    spelled out. What is printed without markup may have lines.
+    """
+
+    def render_str(self, text: str, *, markup: bool | None = None, **options: Any) -> Text:
+        kept = "\n\t" if markup is False else ""
+        shown = "".join(c if c.isprintable() or c in kept else ascii(c)[1:-1] for c in text)
+        return super().render_str(shown, markup=markup, **options)
+
+
+out = _Paper(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else ENDLESS)
+err = _Paper(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, empty: str) -> None:
@@ -55,7 +68,7 @@ def _cell(key: str, value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case int() if key.endswith(("_at", "not_after")):
-            return f"{moment(value)}Z"
+            return f"{moment(value)}Z" if value else ""
         case str():
             return escape(value)
         case list() if all(isinstance(item, str) for item in value):

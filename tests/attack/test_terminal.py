@@ -1,0 +1,70 @@
+"""A guard names tools as it likes, and an administrator reads them: names must not reach a terminal alive."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ostiary import ambient
+from ostiary.agent import Agent
+from tests.feed.house import House
+from tests.server import COMMAND, running
+
+TOOLS = (
+    "ag_\x1b[2J\x1b]0;owned\x07",
+    "ag_\n999999 2026-01-01 00:00:00 ok      agent.create     admin            nothing to see",
+    "ag_\u202eevil",
+    "ag_/../../../doctor?x=",
+    "ag_x/keys",
+    "[red]bold[/red]:warning:\x7f\x9b2J",
+)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("terminal")
+    with running(folder / "server") as server:
+        house = House(server, folder)
+        _, key = house.resource("https://files.example/mcp")
+        with Agent.from_credential(key, url=server.url) as guard:
+            records = [record(tool) for tool in TOOLS]
+            told = {"spool": "0" * 32, "first": 1, "records": records}
+            answer = guard.post(f"{server.url}/feed/v1/report", json=told, resource=f"{server.url}/api/v1")
+            assert answer.status_code == 200, answer.text
+        yield house
+        house.admin.close()
+
+
+def record(tool: str) -> dict[str, Any]:
+    return {
+        "kind": "call", "at": ambient.now(), "token": "tok_1", "agent": "ag_1", "tool": tool, "outcome": "allow",
+        "verdict": "allow",
+    }  # fmt: skip
+
+
+def ostiary(house: House, *arguments: str) -> str:
+    run = subprocess.run(
+        [COMMAND, "--data-dir", house.server.folder, *arguments],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+@pytest.mark.parametrize("arguments", [("tail",), ("search", "--outcome", "refused")])
+def test_no_name_moves_the_cursor_or_makes_lines_of_its_own(house: House, arguments: tuple[str, ...]) -> None:
+    shown = ostiary(house, "audit", *arguments)
+    assert all(character.isprintable() for character in shown.replace("\n", ""))
+    numbers = [int(line.split()[0]) for line in shown.splitlines()]
+    assert 999999 not in numbers
+    assert "[red]bold[/red]:warning:\\x7f\\x9b2J" in shown
+
+
+def test_one_entry_is_shown_with_what_it_hides(house: House) -> None:
+    line = next(line for line in ostiary(house, "audit", "tail").splitlines() if "owned" in line)
+    shown = ostiary(house, "audit", "show", line.split()[0])
+    assert all(character.isprintable() for character in shown.replace("\n", ""))
+    assert "\\x1b[2J" in shown
