@@ -18,8 +18,8 @@ ENDLESS = 10_000
 
 
 class _Paper(Console):
-    """Strangers choose some of the names that are shown: what would move the cursor, hide, or begin a line of its own is
-    spelled out. What is printed without markup may have lines.
+    """Strangers choose some of the names that are shown: what would move the cursor, hide, or begin a line of its own
+    is spelled out. What is printed without markup may have lines.
     """
 
     def render_str(self, text: str, *, markup: bool | None = None, **options: Any) -> Text:
