@@ -110,6 +110,8 @@ def test_an_argument_becomes_the_cedar_value_that_its_schema_says(schema: Any, v
         ({"enum": [1]}, True),
         ({"enum": [True]}, 1),
         ({"const": {"b": [1]}}, {"b": [2]}),
+        ({"enum": ["x", "y"], "const": "y"}, "x"),
+        ({"enum": ["x"], "const": "y"}, "y"),
         ({"type": "integer"}, object()),
         ({}, b"bytes"),
     ],

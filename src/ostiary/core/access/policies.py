@@ -34,7 +34,7 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
 class Policies:
     """A compiled set under its `hash`. Immutable, so that many threads may ask it at once.
 
-    `actions` are the actions that are in groups, with all their ancestors.
+    `actions` are those of the set's schema, each with all the groups that it is in.
     """
 
     __slots__ = ("_enforced", "_watched", "actions", "hash", "hints", "reasons")

@@ -12,12 +12,12 @@ from ostiary.core.errors import Invalid
 
 
 def members(schema: Mapping[str, Any]) -> Callable[[Any], bool] | None:
-    if "const" in schema:
-        const = schema["const"]
-        return lambda value: _equal(value, const)
-    if "enum" not in schema:
+    """Whether a value is one of those that `enum` and `const` leave; None where they are not there."""
+    listed = as_list(schema["enum"], "enum") if "enum" in schema else [schema["const"]] if "const" in schema else None
+    if listed is None:
         return None
-    listed = as_list(schema["enum"], "enum")
+    if "const" in schema:
+        listed = [item for item in listed if _equal(item, schema["const"])]
     words = frozenset(item for item in listed if type(item) is str)
     return lambda value: value in words if type(value) is str else any(_equal(value, item) for item in listed)
 
