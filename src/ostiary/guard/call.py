@@ -11,6 +11,9 @@ from ostiary.core.errors import Forbidden, Refused
 
 MAX_REASON = 500
 MAX_TOOL = 128
+MAX_CLASS = 64
+MAX_NAMED = 16
+"""policies on record of those that decided alike; a record that nobody takes would stop all that follow"""
 
 
 class Denied(Forbidden):
@@ -48,7 +51,7 @@ class Call:
         self, *, ok: bool = True, bytes: int | None = None, records: int | None = None, data_class: str = ""
     ) -> None:
         """What came out of it, for the ledger: how much, how many records, of which class of data."""
-        self.ok, self._size = ok, {"bytes": bytes, "records": records, "data_class": data_class}
+        self.ok, self._size = ok, {"bytes": bytes, "records": records, "data_class": data_class[:MAX_CLASS]}
 
     def check(self) -> None:
         """Raises Denied."""
@@ -71,10 +74,10 @@ def call_record(
         outcome="allow" if decision.allowed else "deny",
         verdict="allow" if decision.verdict else "deny",
         digest=_digest(arguments, decision),
-        reasons=[report.Reason(reason.code, reason.message[:MAX_REASON]) for reason in decision.reasons],
+        reasons=[report.Reason(reason.code, reason.message[:MAX_REASON]) for reason in decision.reasons[:MAX_NAMED]],
         policy=decision.policy_hash,
-        policies=list(decision.policies),
-        watched=list(decision.watched),
+        policies=list(decision.policies[:MAX_NAMED]),
+        watched=list(decision.watched[:MAX_NAMED]),
     )
 
 
@@ -89,7 +92,16 @@ def _digest(arguments: Mapping[str, Any], decision: access.Decision) -> str:
 
 def shorten(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """For the record: numbers and flags as they are, of strings the beginning, of the rest that it was there."""
-    return {
-        name[:64]: value if isinstance(value, (int, float, bool)) else value[:100] if isinstance(value, str) else "..."
-        for name, value in list(arguments.items())[:64]
-    }
+    return {name[:64]: _short(value) for name, value in list(arguments.items())[:64]}
+
+
+def _short(value: object) -> object:
+    match value:
+        case bool() | float():
+            return value
+        case int() if -canonical.MAX_INT <= value <= canonical.MAX_INT:
+            return value
+        case str():
+            return value[:100]
+        case _:
+            return "..."

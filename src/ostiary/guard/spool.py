@@ -28,7 +28,8 @@ SEGMENT_BYTES = 1 << 20
 DEFAULT_LIMIT = 256 << 20
 RESERVE = 1 << 20
 """Kept free for the outcomes of calls that were let through."""
-MAX_RECORD_BYTES = 32 << 10
+MAX_RECORD_BYTES = 128 << 10
+"""More than any record has, whatever an agent's arguments are: what is denied must not stay off the record."""
 
 Mark = tuple[int, int]
 """A place in a spool: the number that its segment begins with, the offset there."""

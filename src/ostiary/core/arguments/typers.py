@@ -92,14 +92,15 @@ def listed(by_type: dict[type, Typer], wrong: str, is_listed: Callable[[Any], bo
 
 
 def checked(convert: Typer, checks: list[Check]) -> Typer:
-    """`convert`, once all of `checks` have passed."""
+    """`convert`, and then all of `checks`: of what can be converted, arithmetic cannot fail."""
     if not checks:
         return convert
 
     def if_it_passes(value: Any, depth: int, fuel: Fuel) -> Value:
+        converted = convert(value, depth, fuel)
         for check in checks:
             check(value)
-        return convert(value, depth, fuel)
+        return converted
 
     return if_it_passes
 

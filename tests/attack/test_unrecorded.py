@@ -1,0 +1,98 @@
+"""A hijacked agent that would like its calls to leave no trace, or to keep everybody's from the ledger."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ostiary.core import access, canonical
+from ostiary.core.access import Facts, Policies, Principal, Protected
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.cedar import ir
+from ostiary.core.feed import PolicyFact, ResourceFact
+from ostiary.core.report import Report
+from ostiary.guard import Guard
+from ostiary.keys import Credential
+from tests.clock import Clock, Dice
+from tests.guard.feeder import ISSUER, PERMIT_ALL, RESOURCE_ID, URI, Feeder
+from tests.guard.test_guard import enter, records
+
+STEP = {
+    "type": "object",
+    "properties": {"amount": {"type": "number", "multipleOf": 0.25}, "count": {"type": "integer", "multipleOf": 0.5}},
+}
+HUGE = 10**400
+
+
+def catalogue(**arguments: Any) -> str:
+    return json.dumps({"resource": "files", "tools": [{"name": "pay", "effect": "read", "arguments": arguments}]})
+
+
+def read(guard: Guard) -> Report:
+    """What the guard would report, as the server reads it."""
+    body = msgspec.json.encode({"spool": "0" * 32, "first": 1, "records": records(guard)})
+    return msgspec.convert(canonical.parse(body), Report)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [HUGE, -HUGE, float("inf"), float("nan"), 1e308, 2**64],
+    ids=lambda v: f"{v:.0e}" if abs(v) < HUGE else "huge",
+)
+@pytest.mark.parametrize("name", ["amount", "count"])
+def test_no_number_makes_a_decision_fail(name: str, value: object, feeder: Feeder) -> None:
+    protected = Protected(name="files", uri=URI, segment="default", catalogue=Catalogue.parse(catalogue(**STEP)))
+    facts = Facts(protected, Policies("hash", PERMIT_ALL))
+    decision = access.decide(
+        Principal(feeder.claims()), tool="pay", arguments={name: value}, facts=facts, now=feeder.clock()
+    )
+    assert not decision.allowed
+    assert decision.reasons[0].code == "bad_arguments"
+
+
+def test_a_call_with_a_number_beyond_all_measure_is_denied_and_on_record(guard: Guard, feeder: Feeder) -> None:
+    feeder.say(
+        ResourceFact(
+            resource_id=RESOURCE_ID, name="files", uri=URI, mode="enforce", segment="default",
+            catalogue=catalogue(**STEP),
+        )
+    )  # fmt: skip
+    call = guard.decide(enter(guard, feeder), "pay", {"amount": HUGE})
+    assert not call.decision.allowed
+    assert [record["outcome"] for record in records(guard)] == ["deny"]
+
+
+@pytest.mark.parametrize("count", [64, 65, 300])
+@pytest.mark.parametrize("effect", ["permit", "forbid"])
+def test_a_call_that_many_policies_decide_does_not_make_its_report_unreadable(
+    guard: Guard, feeder: Feeder, effect: Any, count: int
+) -> None:
+    policies = ir.PolicySetIR(tuple(ir.PolicyIR(id=f"p{n}" + "x" * 190, effect=effect) for n in range(count)))
+    feeder.say(PolicyFact("hash", ir.render(policies).decode()))
+    guard.decide(enter(guard, feeder), "read_file", {"path": "/a"})
+    assert len(read(guard).records) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {f"{n:064}": "\x01" * 100 for n in range(64)},
+        {f"{n:064}": "\U0001f600" * 100 for n in range(64)},
+        {f"{n:064}": 10**4000 for n in range(64)},
+        {"deep": [[[[{}]]]]},
+    ],
+)
+def test_no_arguments_keep_a_denial_off_the_record(
+    tmp_path: Path, clock: Clock, dice: Dice, arguments: dict[str, Any]
+) -> None:
+    credential = Credential(Feeder.agent_key, RESOURCE_ID, ISSUER)
+    guard = Guard(credential, spool_dir=tmp_path, now=clock, tick=clock, random=dice, record_arguments=True)
+    feeder = Feeder(clock, feed=guard.feed)
+    feeder.snapshot()
+    assert not guard.decide(enter(guard, feeder), "write_file", arguments).decision.allowed
+    assert len(read(guard).records) == 1
+    guard._spool.close()
