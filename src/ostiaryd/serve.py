@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ from ostiary.core.errors import Invalid, Unavailable
 from ostiaryd import app as application
 from ostiaryd.ground.config import Config, load_config
 from ostiaryd.ground.ids import new_id
+from ostiaryd.ground.protocol import Protocol, endpoints_of
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
@@ -110,10 +112,11 @@ class _Server(uvicorn.Server):
     """uvicorn, saying `ready` once it answers."""
 
     def __init__(self, world: World) -> None:
+        app = application.build_app(world)
         super().__init__(
             uvicorn.Config(
-                application.build_app(world),
-                http="httptools",
+                app,
+                http=partial(Protocol, endpoints_of(app.routes)),  # type: ignore[arg-type]  # it is only called
                 lifespan="off",
                 log_level="warning",
                 access_log=False,

@@ -99,6 +99,7 @@ class Reply:
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
 
+Headers = list[tuple[bytes, bytes]]
 Wire = Callable[[Call], Awaitable[Reply]]
 Render = Callable[[Refused], Reply]
 
@@ -154,40 +155,47 @@ def render_admin(refusal: Refused) -> Reply:
 
 
 class Endpoint:
-    """An ASGI application for one route: read, gate, call, send."""
+    """One route: read, gate, call, render. Called as an ASGI application it reads and sends as well."""
 
     def __init__(
         self, world: World, wire: Wire, *, render: Render, gate: Callable[[Call], Awaitable[Any]] | None = None
     ) -> None:
         self._world, self._wire, self._render, self._gate = world, wire, render, gate
+        self.max_body = world.config.max_request_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await _read(receive, self.max_body)
+        answer, headers = await self.answer(
+            scope["method"],
+            scope["path"],
+            params=scope.get("path_params", {}),
+            query=scope["query_string"].decode("latin-1"),
+            headers=scope["headers"],
+            body=body,
+        )
+        await _send(receive, send, answer, headers)
+
+    async def answer(
+        self, method: str, path: str, *, params: dict[str, str], query: str, headers: Headers, body: bytes
+    ) -> tuple[Reply, Headers]:
+        """The reply, and all headers but its length. `body` may be cut off beyond `max_body`."""
         world = self._world
-        headers: list[tuple[bytes, bytes]] = scope["headers"]
         request_id = _request_id(headers, world)
-        answer_headers: list[tuple[bytes, bytes]] = []
+        call = Call(world, method, path, params, query, headers, body, request_id)
         try:
-            body = await _read(receive, world.config.max_request_bytes)
-            call = Call(
-                world,
-                scope["method"],
-                scope["path"],
-                scope.get("path_params", {}),
-                scope["query_string"].decode("latin-1"),
-                headers,
-                body,
-                request_id,
-                answer_headers=answer_headers,
-            )
+            if len(body) > self.max_body:
+                raise TooLarge(f"the body is over {self.max_body} bytes", hint="send less, or raise max_request_bytes")
             if self._gate is not None:
                 call.caller = await self._gate(call)
             answer = await self._wire(call)
         except Refused as refusal:
             answer = self._render(refusal)
-        await _send(receive, send, answer, [(b"x-request-id", request_id.encode("latin-1")), *answer_headers])
+        media_type = answer.media_type.encode("latin-1")
+        named = [(b"content-type", media_type), (b"x-request-id", request_id.encode("latin-1"))]
+        return answer, [*named, *call.answer_headers, *answer.headers]
 
 
-def _request_id(headers: list[tuple[bytes, bytes]], world: World) -> str:
+def _request_id(headers: Headers, world: World) -> str:
     for name, value in headers:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(text := value.decode("latin-1")):
             return text
@@ -195,20 +203,16 @@ def _request_id(headers: list[tuple[bytes, bytes]], world: World) -> str:
 
 
 async def _read(receive: Receive, limit: int) -> bytes:
+    """The body; what is read of one over the limit is over it too."""
     message = await receive()
     body: bytes = message.get("body", b"")
-    while message.get("more_body"):
-        if len(body) > limit:
-            break
+    while message.get("more_body") and len(body) <= limit:
         message = await receive()
         body += message.get("body", b"")
-    if len(body) > limit:
-        raise TooLarge(f"the body is over {limit} bytes", hint="send less, or raise max_request_bytes")
     return body
 
 
-async def _send(receive: Receive, send: Send, answer: Reply, more: list[tuple[bytes, bytes]]) -> None:
-    headers = [(b"content-type", answer.media_type.encode()), *more, *answer.headers]
+async def _send(receive: Receive, send: Send, answer: Reply, headers: Headers) -> None:
     start: Message = {"type": "http.response.start", "status": answer.status, "headers": headers}
     if isinstance(answer.body, bytes):
         headers.append((b"content-length", str(len(answer.body)).encode()))

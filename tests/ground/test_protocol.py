@@ -1,0 +1,186 @@
+"""The straight way from the socket to an endpoint: the same bytes get the same answer as over ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from ostiary.core.errors import Conflict, Forbidden
+from ostiaryd.ground.http import Call, Endpoint, Reply, render_admin, reply
+from ostiaryd.ground.protocol import Exchange, Protocol, endpoints_of
+from ostiaryd.ground.world import World
+
+Ports = tuple[int, int]
+
+
+async def echo(call: Call) -> Reply:
+    if call.body == b"refuse":
+        raise Conflict("no", hint="ask again")
+    if call.body == b"fail":
+        raise RuntimeError("a bug")
+    if call.body == b"two headers in one":
+        return reply({}, headers=[(b"x-told", b"a\r\nx-forged: b")])
+    call.answer_headers.append((b"x-told", b"yes"))
+    said = {"path": call.path, "query": call.query, "body": call.body.decode("latin-1"), "dpop": call.header(b"dpop")}
+    return reply(said, status=201, headers=[(b"cache-control", b"no-store")])
+
+
+async def gate(call: Call) -> None:
+    call.answer_headers.append((b"www-authenticate", b"DPoP"))
+    raise Forbidden("nobody may")
+
+
+def application(world: World) -> Starlette:
+    return Starlette(
+        routes=[
+            Route("/echo", Endpoint(world, echo, render=render_admin), methods=["POST"]),
+            Route("/gated", Endpoint(world, echo, render=render_admin, gate=gate), methods=["POST"]),
+            Route("/things/{id}", Endpoint(world, echo, render=render_admin), methods=["POST"]),
+            Route("/seen", Endpoint(world, echo, render=render_admin), methods=["GET"]),
+        ]
+    )
+
+
+@asynccontextmanager
+async def serving(app: Starlette, http: Callable[..., asyncio.Protocol] | str) -> AsyncIterator[int]:
+    config = uvicorn.Config(
+        app,
+        http=http,  # type: ignore[arg-type]  # it is only called
+        port=0,
+        lifespan="off",
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        await server.shutdown()
+
+
+@pytest.fixture
+async def ports(world: World) -> AsyncIterator[Ports]:
+    """One application twice: over ASGI, and with the straight way."""
+    app = application(world)
+    straight = partial(Protocol, endpoints_of(app.routes))
+    async with serving(app, "httptools") as asgi, serving(app, straight) as other:
+        yield asgi, other
+
+
+async def exchange(port: int, *parts: bytes) -> bytes:
+    """Everything that the server says to these parts, until it has nothing to say for a while."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    said = b""
+    try:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+        while True:
+            more = await asyncio.wait_for(reader.read(1 << 16), 0.3)
+            if not more:
+                return said + b"(closed)"
+            said += more
+    except (TimeoutError, ConnectionError):
+        return said
+    finally:
+        writer.close()
+
+
+def post(path: str, body: bytes = b"hello", *headers: str, version: str = "1.1") -> bytes:
+    length = (
+        [] if any(header.startswith("transfer-encoding") for header in headers) else [f"content-length: {len(body)}"]
+    )
+    lines = [f"POST {path} HTTP/{version}", "host: x", "x-request-id: rq_1", *length, *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+CASES: dict[str, tuple[bytes, ...]] = {
+    "a request": (post("/echo"),),
+    "one without a body": (post("/echo", b""),),
+    "one in pieces": (post("/echo")[:20], post("/echo")[20:60], post("/echo")[60:]),
+    "two, one after the other": (post("/echo"), post("/echo", b"again")),
+    "three at once": (post("/echo", b"1") + post("/seen") + post("/echo", b"3"),),
+    "chunks": (post("/echo", b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", "transfer-encoding: chunked"),),
+    "a header twice": (post("/echo", b"x", "dpop: a", "dpop: b"),),
+    "header names in capitals": (post("/echo", b"x", "DPoP: a"),),
+    "a refusal": (post("/echo", b"refuse"),),
+    "a gate that stays shut": (post("/gated"),),
+    "a query": (post("/echo?a=b"),),
+    "an encoded path": (post("/ech%6f"),),
+    "an absolute target": (post("http://elsewhere/echo"),),
+    "a path with a parameter": (post("/things/7"),),
+    "no such path": (post("/nothing"),),
+    "another method": (post("/seen"),),
+    "an old version": (post("/echo", version="1.0"),),
+    "the last one": (post("/echo", b"x", "connection: close"),),
+    "a client that waits to be told": (post("/echo", b"x", "expect: 100-continue"),),
+    "an upgrade": (post("/echo", b"x", "connection: upgrade", "upgrade: h2c"),),
+    "nonsense": (b"nonsense\r\n\r\n",),
+    "a length that is none": (post("/echo", b"x", "content-length: -1"),),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_the_same_bytes_get_the_same_answer_both_ways(ports: Ports, case: str) -> None:
+    over_asgi, straight = await asyncio.gather(*(exchange(port, *CASES[case]) for port in ports))
+    assert straight == over_asgi
+    assert over_asgi.startswith(b"HTTP/1.1 ")
+
+
+@pytest.mark.parametrize("over", [-1, 0, 1, 1 << 18])
+async def test_a_body_over_the_limit_is_refused_both_ways(ports: Ports, world: World, over: int) -> None:
+    body = b"x" * (world.config.max_request_bytes + over)
+    over_asgi, straight = await asyncio.gather(*(exchange(port, post("/echo", body)) for port in ports))
+    assert straight == over_asgi
+    assert straight.startswith(b"HTTP/1.1 413 " if over > 0 else b"HTTP/1.1 201 ")
+
+
+async def test_what_fails_is_said_to_have_failed_and_ends_the_connection(ports: Ports) -> None:
+    for port in ports:
+        answer = await exchange(port, post("/echo", b"fail"))
+        assert answer.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+        assert answer.endswith(b"\r\n\r\nInternal Server Error(closed)")
+
+
+async def test_no_header_can_hold_a_second_one(ports: Ports) -> None:
+    for port in ports:
+        answer = await exchange(port, post("/echo", b"two headers in one"))
+        assert b"forged" not in answer
+        assert answer.endswith(b"(closed)")
+
+
+async def test_a_client_that_leaves_before_its_answer_harms_nobody(ports: Ports) -> None:
+    for port in ports:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(post("/echo"))
+        writer.transport.abort()
+        assert re.match(rb"HTTP/1.1 201 ", await exchange(port, post("/echo")))
+
+
+async def test_plain_requests_do_take_the_straight_way(ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+    made = Exchange.__init__
+
+    def count(self: Exchange, endpoint: Endpoint, path: str, *given: object, **named: object) -> None:
+        taken.append(path)
+        made(self, endpoint, path, *given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Exchange, "__init__", count)
+    for path in ("/echo", "/gated", "/things/7", "/echo?a=b"):
+        await exchange(ports[1], post(path))
+    assert taken == ["/echo", "/gated"]
