@@ -8,24 +8,21 @@ is falsified.
 from __future__ import annotations
 
 import asyncio
-import sys
+import signal
 import tempfile
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
-
-from ostiary.core.errors import Unavailable
 
 
-def demo(*, exit: Annotated[bool, Parameter(negative="", help="End instead of leaving the server up")] = False) -> None:
-    """Start everything on a temporary folder and narrate the main job."""
-    try:
-        from ostiary.demo.story import tell
-    except ModuleNotFoundError as missing:
-        raise Unavailable(f"the demo needs `{missing.name}`", hint='pip install "ostiary[server,mcp]"') from None
+def demo(*, exit: bool = False) -> None:
+    """See it at work on a temporary folder, told while it happens.
+
+    Args:
+        exit: End after the last chapter, instead of leaving the server up to look around.
+    """
+    from ostiary.demo.story import tell
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have set it to be ignored
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     with tempfile.TemporaryDirectory(prefix="ostiary-demo-") as folder:
-        try:
-            asyncio.run(tell(Path(folder), stay=not exit))
-        except KeyboardInterrupt:
-            sys.exit(0)
+        asyncio.run(tell(Path(folder), stay=not exit))

@@ -39,11 +39,11 @@ def build(sandbox: Path) -> MCPServer[Any]:
         return inside(path).read_text("utf-8")
 
     @server.tool(annotations=ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False))
-    def write_file(path: str, text: str) -> int:
-        """Write a file; the number of characters."""
+    def write_file(path: str, text: str) -> str:
+        """Write a file."""
         place = inside(path)
         place.parent.mkdir(parents=True, exist_ok=True)
-        return place.write_text(text, "utf-8")
+        return f"{place.write_text(text, 'utf-8')} characters"
 
     @server.tool(annotations=ToolAnnotations(read_only_hint=False, destructive_hint=True, open_world_hint=False))
     def delete_file(path: str) -> None:

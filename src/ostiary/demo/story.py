@@ -4,246 +4,233 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import shutil
-import socket
-import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx2
 from mcp import MCPError
 from mcp.client.client import Client
-from mcp.client.streamable_http import streamable_http_client
 from mcp_types import TextContent
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 
 from ostiary import ambient
-from ostiary.agent import AsyncAgent
-from ostiary.core.errors import Refused
+from ostiary.core.errors import Conflict, Refused
 from ostiary.demo.files_server import build
+from ostiary.demo.stage import Stage
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False)
+WIDTH, INDENT = 79, 3
+CALLS = 50
+"""How many calls the writer has behind it when it is revoked."""
 
 
 async def tell(folder: Path, *, stay: bool) -> None:
-    """1. A server. 2. Who exists. 3. A guarded MCP server. 4. Two agents. 5. A task. 6. Revoke. 7. The ledger."""
+    """All chapters; with `stay`, the server is up until this is cancelled."""
     stage = Stage(folder)
+    out.print(f"[bold]Ostiary[/] at work. All of this really happens, in {folder}.")
     async with AsyncExitStack() as stack:
         stack.callback(stage.stop)
-        url = stage.start_server()
-        await stage.register()
-        stage.start_files()
-        reader = await stack.enter_async_context(stage.client("reader"))
-        writer = await stack.enter_async_context(stage.client("writer"))
-        await _read_and_write(stage, reader, writer)
-        await _work_on_a_task(stage)
-        await _revoke_in_the_middle(stage, writer)
+        _start(stage)
+        await _register(stage)
+        _guard(stage)
+        async with stage.client("reader") as reader, stage.client("writer") as writer:
+            await _read_and_write(stage, reader, writer)
+            await _work_on_a_task(stage)
+            await _revoke_in_the_middle(stage, writer)
         _verify(stage)
         if stay:
-            _invite(stage, url)
-            await asyncio.Event().wait()
+            await _look_around(stage)
+
+
+def _start(stage: Stage) -> None:
+    _chapter(1, "One process: the server")
+    _shell(stage, "serve", "--data-dir", str(stage.data), "--listen", "127.0.0.1:0")
+    stage.start_server()
+    _say(f"ready {stage.url}")
+
+
+async def _register(stage: Stage) -> None:
+    _chapter(2, "Somebody who answers, one tool server, two agents with keys of their own")
+    _run(stage, "owner", "create", "ada", "--email", "ada@example.org")
+    catalogue = stage.folder / "catalogue.json"
+    tools = await build(stage.sandbox).list_tools()  # what the tool server says of itself
+    listed = [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in tools]
+    catalogue.write_text(json.dumps({"tools": listed}))
+    made = ("--uri", stage.files_uri, "--catalogue", str(catalogue), "--generate-key", str(stage.folder / "files.json"))
+    _run(stage, "resource", "create", "files", *made)
+    for name, scopes in (("reader", "files:read"), ("writer", "files:read files:write")):
+        key = str(stage.folder / f"{name}.json")
+        who = ("--owner", "ada", "--scope", scopes, "--purpose", f"{name} of reports", "--generate-key", key)
+        agent = _run(stage, "agent", "create", name, *who)
+        stage.names[agent["agent_id"]] = name
+        _say(f"{agent['spiffe_id']} may {scopes}")
+
+
+def _guard(stage: Stage) -> None:
+    _chapter(3, "A real MCP server behind a guard")
+    stage.start_files()
+    answer = httpx2.post(stage.files_uri, json={}, timeout=60)
+    _say(f"{stage.files_uri} answers a stranger: {answer.status_code} {answer.reason_phrase}")
 
 
 async def _read_and_write(stage: Stage, reader: Client, writer: Client) -> None:
-    _chapter("4", "Two agents at work, through MCP clients, each with its own key")
-    await attempt("writer", writer, "write_file", path="reports/q3.txt", text="Revenue is up 4 %.")
-    await attempt("reader", reader, "read_file", path="reports/q3.txt")
-    await attempt("reader", reader, "list_files")
-    out.print("   Now the reader is talked into harm by something that it read:", style="dim")
-    await attempt("reader", reader, "delete_file", path="reports/q3.txt")
-    await attempt("writer", writer, "delete_file", path="reports/q3.txt")
+    _chapter(4, "Both at work, through MCP clients; every call is decided at the tool server")
+    await _attempt(stage, "writer", writer, "write_file", path="reports/q3.txt", text="Revenue is up 4 %.")
+    await _attempt(stage, "reader", reader, "read_file", path="reports/q3.txt")
+    _note("Then the reader is talked into harm by something that it read.")
+    await _attempt(stage, "reader", reader, "delete_file", path="reports/q3.txt")
 
 
 async def _work_on_a_task(stage: Stage) -> None:
-    _chapter("5", "A declared task: bounds on the arguments, and an end")
+    _chapter(5, "A task: bounds on the very arguments, and an end")
     bounds = stage.folder / "bounds.json"
     limits = {"path": {"prefix": "reports/"}, "text": {"max_length": 200}}
     detail = {"type": "tool", "locations": [stage.files_uri], "actions": ["write_file"], "arguments": limits}
     bounds.write_text(json.dumps([detail]))
-    purpose = ("--purpose", "Write the report for October", "--bounds", str(bounds))
-    task = stage.ostiary("task", "start", "--agent", "writer", *purpose)["task_id"]
-    out.print(f"   {task} for the writer: write_file, path begins with `reports/`, at most 200 characters")
+    asked = ("--agent", "writer", "--bounds", str(bounds), "--purpose", "Report for October")
+    task = _run(stage, "task", "start", *asked)["task_id"]
+    _say("only write_file, only under reports/, at most 200 characters")
     async with stage.client("writer", task=task) as writer:
-        await attempt("writer", writer, "write_file", path="reports/october.txt", text="October was calm.")
-        await attempt("writer", writer, "write_file", path="notes/private.txt", text="Not what I was asked to do.")
-        stage.ostiary("task", "end", task)
-        out.print("   The task ends; what was given under it is dead the same moment.", style="dim")
-        await attempt("writer", writer, "write_file", path="reports/november.txt", text="Too late.")
+        await _attempt(stage, "writer", writer, "write_file", path="reports/october.txt", text="October was calm.")
+        await _attempt(stage, "writer", writer, "write_file", path="notes/private.txt", text="Not what was asked.")
+        _note("The task ends, and what was given under it is dead the same moment.")
+        _run(stage, "task", "end", task)
+        stage.names[task] = "for October"
+        await _attempt(stage, "writer", writer, "write_file", path="reports/november.txt", text="Too late.")
 
 
 async def _revoke_in_the_middle(stage: Stage, writer: Client) -> None:
-    _chapter("6", "Revoke the writer in the middle of its work")
-    calls, last_allowed = 0, 0
+    _chapter(6, "The writer is revoked in the middle of its work")
+    last_allowed, calls = 0, 0
 
-    async def work() -> str:
-        nonlocal calls, last_allowed
+    async def write() -> None:
+        nonlocal last_allowed, calls
+        await _call(writer, "write_file", path=f"reports/draft-{calls % 10}.txt", text="work, work")
+        last_allowed, calls = ambient.now(), calls + 1
+
+    async def work() -> Refused:
         while True:
             try:
-                await call(writer, "write_file", path=f"reports/draft-{calls % 10}.txt", text="work, work")
+                await write()
             except MCPError as error:
-                return str(error)
-            calls, last_allowed = calls + 1, ambient.now()
+                return _refusal(error)
 
+    while calls < CALLS:
+        await write()
+    _say(f"{calls} calls of it were allowed, and it goes on")
     working = asyncio.create_task(work())
-    await asyncio.sleep(1)
-    before = calls
-    done = await asyncio.to_thread(stage.ostiary, "revoke", "agent", "writer")
-    reason = await working
-    out.print(f"   {before} calls were allowed before")
-    out.print(f"   ended with it: {escape(json.dumps(done['revoked']))}")
+    done = await asyncio.to_thread(_run, stage, "revoke", "agent", "writer")
+    refusal = await working
     for guard in done["guards"]:
-        out.print(f"   guard of `{guard['guard']}` denied [bold]{guard['ms']:.1f} ms[/] after the commit")
+        _say(f"the guard of `{guard['guard']}` denied [bold]{guard['ms']:.1f} ms[/] after the commit")
     after = (last_allowed - done["committed_at"]) / 1000
-    out.print(f"   the last allowed call was answered {after:+.1f} ms from the commit, of {calls} in all")
-    out.print(f"   writer [red]denied[/] {escape(reason)}, and no new token:", await _why_no_token(stage, "writer"))
+    _say(f"the last of {calls} allowed calls was answered {abs(after):.1f} ms {'after' if after > 0 else 'before'} it")
+    _say(f"writer [red]denied[/]: {escape(_named(stage, refusal.message))}")
+    _say(f"nor does it get a new token: {await _why_no_token(stage, 'writer')}")
 
 
 async def _why_no_token(stage: Stage, name: str) -> str:
-    async with AsyncAgent.from_credential(stage.folder / f"{name}.json", url=stage.url) as agent:
+    async with stage.agent(name) as agent:
         try:
             await agent.token(resource=stage.files_uri)
         except Refused as refusal:
-            return f"{refusal.code}, {refusal.message}"
-    raise SystemExit("a revoked agent got a token")
+            return escape(refusal.message)
+    raise Conflict(f"the {name} got a token though it is revoked")
 
 
 def _verify(stage: Stage) -> None:
-    _chapter("7", "The ledger: every act, the refused ones too")
-    export = stage.folder / "export"
-    stage.ostiary("audit", "export", str(export))
-    report = stage.ostiary("audit", "verify", str(export))
-    out.print(f"   [green]verified[/] {report['size']} entries of {report['origin']}")
-    copy = stage.folder / "falsified"
+    _chapter(7, "The ledger: every act is in it, the refused ones too")
+    export, copy = stage.folder / "export", stage.folder / "falsified"
+    _run(stage, "audit", "export", str(export))
+    report = _run(stage, "audit", "verify", str(export))
+    _say(f"[green]verified[/] {report['size']} entries of {report['origin']}")
+    _note("In a copy, one bit of a denial is flipped.")
     shutil.copytree(export, copy)
     bundle = next(file for file in sorted((copy / "tile" / "entries").rglob("*")) if file.is_file())
     data = bytearray(bundle.read_bytes())
-    data[data.index(b'"outcome":"deny"') + 12] ^= 1
+    data[data.index(b'"outcome":"deny"') + len('"outcome":"')] ^= 1
     bundle.write_bytes(data)
-    out.print("   One bit of a denial is flipped in a copy:", style="dim")
-    report = stage.ostiary("audit", "verify", str(copy), expect=5)
-    for finding in report["findings"]:
-        out.print(f"   [red]{finding['kind']}[/] entry {finding['index']}: {escape(finding['message'])}")
+    for finding in _run(stage, "audit", "verify", str(copy), expect=5)["findings"]:
+        _say(f"[red]falsified[/] entry {finding['index']} was {finding['kind']}: {finding['message']}")
 
 
-def _invite(stage: Stage, url: str) -> None:
-    _chapter("8", "Look around; Ctrl-C ends it all")
-    data = f"--data-dir {stage.data}"
-    out.print(f"   {url}/.well-known/oauth-authorization-server")
-    for line in ("audit tail", "audit search --outcome deny", "agent list", "doctor"):
-        out.print(f"   .venv/bin/ostiary {line} {data}", markup=False)
-
-
-async def attempt(name: str, client: Client, tool: str, **arguments: Any) -> None:
-    """Call a tool and say what came of it."""
-    said = ", ".join(f"{value!r}" for value in arguments.values())
+async def _look_around(stage: Stage) -> None:
+    _chapter(8, "The server is up: look around, then end it with Ctrl-C")
+    _say(f"export OSTIARY_DATA_DIR={stage.data}")
+    ostiary = "ostiary" if shutil.which("ostiary") else sys.argv[0]
+    for line in ("audit tail", "audit search --outcome deny", "agent show reader", "doctor", "--help"):
+        _say(f"{ostiary} {line}")
     try:
-        answer = await call(client, tool, **arguments)
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()  # this is how it is meant to end
+        out.print()
+
+
+async def _attempt(stage: Stage, name: str, client: Client, tool: str, **arguments: str) -> None:
+    """Call a tool and say what came of it."""
+    what = f"{name}  {tool:11} {arguments['path']:22}"
+    try:
+        answer = await _call(client, tool, **arguments)
     except MCPError as error:
-        out.print(f"   {name:6} {tool}({escape(said)}) [red]denied[/] {escape(str(error))}")
+        refusal = _refusal(error)
+        _say(f"{what} [red]denied[/]")
+        _say(f"        {escape(_named(stage, refusal.message))}")
+        if refusal.hint:
+            _note(f"        {_named(stage, refusal.hint)}")
     else:
-        out.print(f"   {name:6} {tool}({escape(said)}) [green]allowed[/] {escape(answer[:60])}")
+        _say(f"{what} [green]allowed[/]: {escape(answer)}")
 
 
-async def call(client: Client, tool: str, **arguments: Any) -> str:
+async def _call(client: Client, tool: str, **arguments: Any) -> str:
     result = await client.call_tool(tool, arguments)
     return " ".join(part.text for part in result.content if isinstance(part, TextContent))
 
 
-class Stage:
-    """The processes of the demo and where their files are."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.data, self.sandbox = folder, folder / "data", folder / "sandbox"
-        self.sandbox.mkdir()
-        self.url = ""
-        self._port = _free_port()
-        self.files_uri = f"http://127.0.0.1:{self._port}/mcp"
-        self._processes: list[subprocess.Popen[str]] = []
-
-    def start_server(self) -> str:
-        _chapter("1", "One process: the server")
-        command = ("serve", "--data-dir", str(self.data), "--listen", "127.0.0.1:0")
-        self.url = self._start(*_ostiary(*command)).removeprefix("ready ")
-        out.print(f"   ready at {self.url}, data in {self.data}")
-        return self.url
-
-    async def register(self) -> None:
-        _chapter("2", "Somebody who answers, two agents with keys of their own, one resource")
-        self.ostiary("owner", "create", "ada", "--email", "ada@example.org")
-        catalogue = self.folder / "catalogue.json"
-        catalogue.write_text(json.dumps(await _catalogue(self.sandbox)))
-        key = str(self.folder / "files.json")
-        given = ("--uri", self.files_uri, "--catalogue", str(catalogue), "--generate-key", key)
-        self.ostiary("resource", "create", "files", *given)
-        for name, scopes in (("reader", ["files:read"]), ("writer", ["files:read", "files:write"])):
-            asked = [part for scope in scopes for part in ("--scope", scope)]
-            key = str(self.folder / f"{name}.json")
-            who = ("--owner", "ada", "--purpose", f"{name} of reports", "--generate-key", key)
-            agent = self.ostiary("agent", "create", name, *who, *asked)
-            out.print(f"   {name:6} {agent['spiffe_id']}  may {' '.join(scopes)}")
-
-    def start_files(self) -> None:
-        _chapter("3", "A real MCP server behind a guard")
-        spool, key = self.folder / "spool", self.folder / "files.json"
-        arguments = (str(self.sandbox), str(self._port), str(key), self.url, str(spool))
-        self._start(sys.executable, "-m", "ostiary.demo.files_server", *arguments)
-        answer = httpx2.post(self.files_uri, json={})
-        out.print(f"   {self.files_uri} answers a stranger {answer.status_code}: {answer.headers['www-authenticate']}")
-
-    @asynccontextmanager
-    async def client(self, name: str, *, task: str | None = None) -> AsyncIterator[Client]:
-        """An MCP client that calls as that agent."""
-        async with (
-            AsyncAgent.from_credential(self.folder / f"{name}.json", url=self.url) as agent,
-            httpx2.AsyncClient(auth=agent.auth(self.files_uri, task=task)) as http,
-            Client(streamable_http_client(self.files_uri, http_client=http)) as client,
-        ):
-            yield client
-
-    def ostiary(self, *arguments: str, expect: int = 0) -> Any:
-        """Run a command as a person would; its JSON."""
-        command = _ostiary(*arguments, "--json", "--data-dir", str(self.data))
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != expect:
-            raise SystemExit(f"ostiary {' '.join(arguments)} exited with {done.returncode}: {done.stderr}")
-        return json.loads(done.stdout)
-
-    def stop(self) -> None:
-        for process in reversed(self._processes):
-            process.terminate()
-        for process in self._processes:
-            process.wait(10)
-
-    def _start(self, *command: str) -> str:
-        """Start a process and wait for its first line."""
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self._processes.append(process)
-        assert process.stdout is not None
-        line = process.stdout.readline().strip()
-        if not line:
-            raise SystemExit(f"{' '.join(command)} did not start")
-        return line
+def _refusal(error: MCPError) -> Refused:
+    """What the guard says: the first of its reasons. Raises what is no denial."""
+    data = error.data
+    if not isinstance(data, dict) or "error" not in data:
+        raise error
+    said = {"message": error.message.removeprefix("denied: ").removesuffix(f" ({data['hint']})"), "hint": data["hint"]}
+    first = next(iter(data.get("reasons", [])), said)
+    return Refused(first["message"], hint=first.get("hint", ""), code=data["error"])
 
 
-def _ostiary(*arguments: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "ostiary.cli", *arguments)
+def _run(stage: Stage, *arguments: str, expect: int = 0) -> Any:
+    """Show a command, and run it."""
+    _shell(stage, *arguments)
+    return stage.ostiary(*arguments, expect=expect)
 
 
-async def _catalogue(sandbox: Path) -> dict[str, Any]:
-    """What the MCP server itself says about its tools: the result of tools/list."""
-    tools = await build(sandbox).list_tools()
-    return {"tools": [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in tools]}
+def _shell(stage: Stage, *arguments: str) -> None:
+    line = f"$ ostiary {shlex.join(arguments)}".replace(f"{stage.folder}/", "")
+    room = WIDTH - INDENT
+    _note(line if len(line) <= room else line[: room - 2] + " …")
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
+def _named(stage: Stage, text: str) -> str:
+    """Names instead of ids."""
+    for id, name in stage.names.items():
+        text = text.replace(id, name)
+    return text
 
 
-def _chapter(number: str, title: str) -> None:
-    out.print(f"\n[bold cyan]{number}[/] [bold]{title}[/]")
+def _chapter(number: int, title: str) -> None:
+    out.print(f"\n[bold cyan]{number}[/]  [bold]{title}[/]")
+
+
+def _say(line: str, *, style: str = "") -> None:
+    """Wrapped within the indent."""
+    out.print(Padding(line, (0, 0, 0, INDENT), expand=False), style=style)
+
+
+def _note(line: str) -> None:
+    _say(escape(line), style="dim")

@@ -1,0 +1,102 @@
+"""The parts of the demo: its processes, its files, and the command line that a person would use."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from mcp.client.client import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from ostiary.agent import AsyncAgent
+from ostiary.core.errors import Unavailable
+
+PATIENCE_S = 60.0
+"""For a busy machine; a part that has not answered by then never will."""
+
+
+class Stage:
+    """Everything that the demo starts is in here, and ends with `stop`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.data, self.sandbox = folder, folder / "data", folder / "sandbox"
+        self.sandbox.mkdir()
+        self.url = ""
+        self._port = _free_port()
+        self.files_uri = f"http://127.0.0.1:{self._port}/mcp"
+        self.names: dict[str, str] = {}
+        """of agents, by their ids"""
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def start_server(self) -> None:
+        command = ("serve", "--data-dir", str(self.data), "--listen", "127.0.0.1:0")
+        self.url = self._start("server", *_ostiary(*command)).removeprefix("ready ")
+
+    def start_files(self) -> None:
+        """The tool server; its guard has connected when this returns."""
+        given = (self.sandbox, self._port, self.folder / "files.json", self.url, self.folder / "spool")
+        self._start("files", sys.executable, "-m", "ostiary.demo.files_server", *map(str, given))
+
+    @asynccontextmanager
+    async def client(self, name: str, *, task: str | None = None) -> AsyncIterator[Client]:
+        """An MCP client that calls as that agent."""
+        async with (
+            self.agent(name) as agent,
+            httpx2.AsyncClient(auth=agent.auth(self.files_uri, task=task), timeout=PATIENCE_S) as http,
+            Client(streamable_http_client(self.files_uri, http_client=http)) as client,
+        ):
+            yield client
+
+    def agent(self, name: str) -> AsyncAgent:
+        return AsyncAgent.from_credential(self.folder / f"{name}.json", url=self.url)
+
+    def ostiary(self, *arguments: str, expect: int = 0) -> Any:
+        """Run a command as a person would; its JSON. Raises Unavailable when it ends otherwise than expected."""
+        command = _ostiary("--json", "--data-dir", str(self.data), *arguments)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, start_new_session=True)
+        if done.returncode != expect:
+            raise Unavailable(f"`ostiary {' '.join(arguments)}` ended with {done.returncode}: {done.stderr.strip()}")
+        return json.loads(done.stdout)
+
+    def stop(self) -> None:
+        """End all processes, those first that use the others."""
+        for process in reversed(self._processes):
+            process.terminate()
+            try:
+                process.wait(PATIENCE_S / 4)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+    def _start(self, name: str, *command: str) -> str:
+        """Start a process and wait for its first line. It gets no Ctrl-C of ours: we end it, in the right order."""
+        log = self.folder / f"{name}.log"
+        with log.open("w") as errors:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+            )
+        self._processes.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline().strip()
+        if not line:
+            raise Unavailable(f"the {name} did not start: {log.read_text()[-500:].strip()}")
+        return line
+
+
+def _ostiary(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "ostiary.cli", *arguments)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
