@@ -112,18 +112,25 @@ async def _nothing_here(request: Request, error: Exception) -> Response:
 def _every(seconds: float, work: Callable[[World], Awaitable[Any]]) -> Callable[[World], Coroutine[Any, Any, None]]:
     """A loop that goes on though a round of it fails: the failure is logged, the next round tries again."""
 
+    name = f"{work.__module__.split('.')[1]}.{work.__name__}"
+
     async def loop(world: World) -> None:
+        rounds = world.keep(doctor.Rounds)
+        rounds.note(name, every_s=seconds)
         while True:
             await asyncio.sleep(seconds)
             try:
                 await work(world)
-            except Exception:
-                log.exception("the loop `%s` failed a round", getattr(work, "__name__", work))
+            except Exception as error:
+                log.exception("the loop `%s` failed a round", name)
+                rounds.note(name, every_s=seconds, error=error)
+            else:
+                rounds.note(name, every_s=seconds)
 
     return loop
 
 
-async def _forget_messages(world: World) -> None:
+async def forget_messages(world: World) -> None:
     """Drop what every guard has passed or will get as part of a snapshot."""
     await world.writer.submit(lambda tx: outbox.prune(tx, "feed", before=tx.now - KEEP_MESSAGES))
 
@@ -134,6 +141,6 @@ LOOPS = (
     _every(1, feed.tend),
     _every(30, trust.prune),
     _every(60, tokens.forget_keys),
-    _every(60, _forget_messages),
+    _every(60, forget_messages),
 )
 """What goes on in the background for as long as the server runs."""

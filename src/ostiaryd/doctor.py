@@ -1,25 +1,28 @@
 """The doctor: each line is an experiment performed now, on the running server, with its real parts.
 
-An experiment returns what it saw, or raises `Refused` with what is wrong. It leaves nothing but the entry of the visit.
+An experiment returns what it saw, or raises `Refused` with what is wrong. All of them together leave the entry of the
+visit and one message to the guards, which ends a task that never was.
 """
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from ostiary.core import jose
-from ostiary.core.access import CALL
-from ostiary.core.cedar.values import Uid
 from ostiary.core.checkpoint import open_checkpoint
 from ostiary.core.errors import Conflict, Refused
 from ostiary.core.merkle import leaf_hash, tree_root
 from ostiary.core.tiles import hashes_from
+from ostiaryd.feed.flows import Streams
+from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.http import Call, Reply, Wire, reply
 from ostiaryd.ground.keyring import USES, Keyring
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
@@ -27,12 +30,17 @@ from ostiaryd.ledger import store
 from ostiaryd.policy import flows as policy
 from ostiaryd.policy.model import load
 from ostiaryd.registry import flows as registry
-from ostiaryd.trust import flows as trust
-from ostiaryd.trust.model import Spend
+from ostiaryd.registry.model import READ, Caller
+from ostiaryd.tasks.model import TaskDelta, TaskId
 
 NEWEST = 10_000
 """Entries whose bytes are hashed again; the tree above all of them is recomputed whatever its size."""
 SPARE_BYTES = 256 << 20
+MAX_LAG_S = 2.0
+"""How long a connected guard may take to put a change in force."""
+MAX_LATE_S = 10
+"""How late the round of a background loop may be."""
+SECOND = 1_000_000
 
 
 class Unprotected(Refused):
@@ -43,6 +51,8 @@ class Unprotected(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Line:
+    """`state`: ok, weak or fail."""
+
     name: str
     state: str
     saw: str
@@ -50,20 +60,45 @@ class Line:
     ms: float
 
 
+@dataclass(slots=True)
+class Round:
+    """The last round of a background loop, or its start: when it ended (microseconds), and what went wrong."""
+
+    every_s: float
+    at: int
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Rounds:
+    """What the background loops say of themselves; lives on the event loop."""
+
+    world: World
+    last: dict[str, Round] = field(default_factory=dict)
+
+    def note(self, loop: str, *, every_s: float, error: BaseException | None = None) -> None:
+        said = "" if error is None else f"{type(error).__name__}: {error}"[:200]
+        self.last[loop] = Round(every_s, self.world.now(), said)
+
+
 async def doctor(call: Call) -> Reply:
-    """Every experiment, in order: `{"lines": [{name, state: ok|weak|fail, saw, hint, ms}]}`."""
-    world = call.world
-    lines = [await _durable(world, call)]
+    """Every experiment, in order: `{"lines": [{name, state, saw, hint, ms}]}`."""
+    return reply({"lines": await examine(call.world, caller=call.caller, request=call.request_id)})
+
+
+async def examine(world: World, *, caller: Caller, request: str | None = None) -> list[Line]:
+    visit = _Visit(world, caller, request)
+    lines = [await _perform("record", visit.record), await _perform("guards", visit.guards)]
     for name, experiment in EXPERIMENTS:
-        lines.append(await world.db.scan(lambda reader, n=name, e=experiment: _perform(n, e, world, reader)))  # type: ignore[misc]
-    return reply({"lines": lines, "now": world.now()})
+        lines.append(await _perform(name, lambda experiment=experiment: experiment(world)))  # type: ignore[misc]
+    return lines
 
 
-def _perform(name: str, experiment: Callable[[World, Reader], str], world: World, reader: Reader) -> Line:
+async def _perform(name: str, experiment: Callable[[], Awaitable[str]]) -> Line:
     started = time.perf_counter()
     state, hint = "ok", ""
     try:
-        saw = experiment(world, reader)
+        saw = await experiment()
     except Refused as refusal:
         state = "weak" if isinstance(refusal, Unprotected) else "fail"
         saw, hint = refusal.message, refusal.hint
@@ -72,35 +107,74 @@ def _perform(name: str, experiment: Callable[[World, Reader], str], world: World
     return Line(name, state, saw, hint, round((time.perf_counter() - started) * 1000, 2))
 
 
-async def _durable(world: World, call: Call) -> Line:
-    """An act, its entry on disk, and a proof that is refused the second time, in one."""
+@dataclass(slots=True)
+class _Visit:
+    """The act of the visit, by which every guard hears of a change that changes nothing."""
 
-    def visit(act: ledger.Act) -> None:
-        registry.note_caller(act, call.caller)
-        probe = Spend(act.tx.random(32), act.now + 1)
-        trust.spend_access(act.tx, probe)
-        try:
-            trust.spend_access(act.tx, probe)
-        except Refused:
-            return
-        raise Conflict("the replay memory took the same proof twice")
+    world: World
+    caller: Caller
+    request: str | None
+    committed: tuple[int, int] | None = None
+    """the number of the message, and when it was durable"""
 
-    started = time.perf_counter()
-    try:
-        await ledger.act(world, "server.doctor", visit, request=call.request_id)
-    except Refused as refusal:
-        return Line("replay memory", "fail", refusal.message, refusal.hint, 0.0)
-    took = round((time.perf_counter() - started) * 1000, 2)
-    return Line("replay memory", "ok", "an act became durable; a proof was refused the second time", "", took)
+    async def record(self) -> str:
+        def visit(act: ledger.Act) -> int:
+            registry.note_caller(act, self.caller)
+            registry.tell(act, TaskDelta(TaskId(act.new_id("tk")), act.now + SECOND))
+            return outbox.head(act.tx)
+
+        started = time.perf_counter()
+        seq = await ledger.act(self.world, "server.doctor", visit, request=self.request)
+        self.committed = seq, self.world.now()
+        return f"an act and its entry were durable after {(time.perf_counter() - started) * 1000:.1f} ms"
+
+    async def guards(self) -> str:
+        if self.committed is None:
+            raise Conflict("no change could be told to them")
+        seq, since = self.committed
+        streams = await self.world.keep(Streams).settled(seq, within_s=MAX_LAG_S)
+        applied = [(stream.resource.name, stream.applied_at(seq)) for stream in streams]
+        lagging = sorted({name for name, at in applied if at is None})
+        if lagging:
+            raise Conflict(
+                f"a change was not in force within {MAX_LAG_S:.0f} s at {', '.join(lagging)}, of {len(applied)} guards",
+                hint="they deny everything once their feed is old: restart them, or look at the network",
+            )
+        lags = ", ".join(f"{name} {max(0, at - since) / 1000:.1f} ms" for name, at in sorted(applied) if at is not None)
+        return f"a change was in force at {lags}" if lags else "no guard is connected"
 
 
-def _root_key(world: World, _: Reader) -> str:
+def _reading(read: Callable[[World, Reader], str]) -> Callable[[World], Awaitable[str]]:
+    """An experiment that reads much, in a reader thread and one snapshot."""
+    return lambda world: world.db.scan(lambda reader: read(world, reader))
+
+
+async def _root_key(world: World) -> str:
     if world.keys.root.source != "file":
         return f"the root key comes from the {world.keys.root.source}"
     path = world.config.folder / "root.key"
     if path.stat().st_mode & 0o077:
         raise Conflict(f"{path} can be read by others", hint=f"chmod 600 {path}")
     raise Unprotected(f"{path} lies beside what it protects", hint="give it as OSTIARY_ROOT_KEY from a secret store")
+
+
+async def _data_folder(world: World) -> str:
+    folder = world.config.folder
+    if folder.stat().st_mode & 0o077:
+        raise Conflict(f"{folder} is open to others", hint=f"chmod 700 {folder}")
+    return f"{folder} is closed to others"
+
+
+async def _public_url(world: World) -> str:
+    """Tokens and proofs must not travel in the clear."""
+    url = urlsplit(world.config.public_url)
+    if url.scheme == "https":
+        return f"clients use {world.config.public_url}"
+    if url.hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise Conflict(
+            f"{world.config.public_url} is neither https nor on this machine", hint="put TLS in front of the server"
+        )
+    return f"{world.config.public_url} is of this machine alone"
 
 
 def _keys(world: World, reader: Reader) -> str:
@@ -134,31 +208,47 @@ def _ledger(world: World, reader: Reader) -> str:
 
 
 def _policy(world: World, reader: Reader) -> str:
-    """The active set is what its files say, passes its own tests now, and denies whom nobody knows."""
+    """The active set is what its files say, and passes its own tests now."""
     active = policy.active_policies(reader)
     _, files = policy.show_set(reader, active.hash)
     loaded = load(files)
     if loaded.hash != active.hash:
         raise Conflict(f"the files of policy set {active.hash} are not those it was made of", hint="ostiary policy put")
-    nobody, nowhere = Uid("Agent", "ag_nobody"), Uid("Tool", "nowhere/nothing")
-    if active.judge(nobody, CALL, nowhere, {}, active.actions).allowed:
-        raise Conflict("the policies allow an agent that nobody knows to call a tool that is nowhere")
-    return f"{loaded.tests} tests of set {active.hash[:12]} passed, a stranger was denied"
+    return f"{loaded.tests} tests of the active set {active.hash[:12]} passed"
 
 
-def _disk(world: World, _: Reader) -> str:
-    free = shutil.disk_usage(world.config.folder).free
-    if free < SPARE_BYTES:
+async def _loops(world: World) -> str:
+    now, last = world.now(), world.keep(Rounds).last
+    failed = [f"{name} ({round.error})" for name, round in last.items() if round.error]
+    if failed:
+        raise Conflict(f"the last round failed of {', '.join(failed)}", hint="the server's log says more")
+    late = [name for name, round in last.items() if now - round.at > (round.every_s + MAX_LATE_S) * SECOND]
+    if late:
+        raise Conflict(f"no round for too long of {', '.join(late)}", hint="restart the server")
+    return f"{len(last)} background loops are on time"
+
+
+async def _disk(world: World) -> str:
+    return await asyncio.to_thread(check_space, world.config.folder)
+
+
+def check_space(folder: Path, *, spare: int = SPARE_BYTES) -> str:
+    """Raises Conflict when less than `spare` bytes are free where the data is."""
+    free = shutil.disk_usage(folder).free
+    if free < spare:
         raise Conflict(f"{free >> 20} MiB are free", hint="make room: an act that cannot be recorded is refused")
     return f"{free >> 30} GiB are free"
 
 
-EXPERIMENTS: tuple[tuple[str, Callable[[World, Reader], str]], ...] = (
+EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("root key", _root_key),
-    ("server keys", _keys),
-    ("ledger", _ledger),
-    ("policy", _policy),
+    ("server keys", _reading(_keys)),
+    ("data folder", _data_folder),
+    ("public URL", _public_url),
+    ("ledger", _reading(_ledger)),
+    ("policy", _reading(_policy)),
+    ("loops", _loops),
     ("disk", _disk),
 )
 
-ROUTES: tuple[tuple[str, str, Any, str], ...] = (("GET", "/api/v1/doctor", doctor, "ostiary:read"),)
+ROUTES: tuple[tuple[str, str, Wire, str], ...] = (("GET", "/api/v1/doctor", doctor, READ),)

@@ -161,7 +161,7 @@ async def test_bootstrap_creates_the_administrator_once(world: World) -> None:
     agent_id = "ag_" + "1" * 32
     admin = await do(world, lambda a: flows.bootstrap_admin(a, public_jwk=jwk, agent_id=agent_id))
     assert (admin.agent_id, admin.name, admin.is_active(world.now())) == (agent_id, "admin", True)
-    assert admin.scopes == {"ostiary:admin", "ostiary:read"}
+    assert admin.scopes == {"ostiary:admin", "ostiary:decide", "ostiary:read"}
     assert flows.find_resource(world.db.read(), "ostiary").uri == world.config.api
     with pytest.raises(Refused):
         await do(world, lambda a: flows.bootstrap_admin(a, public_jwk=new_jwk()))

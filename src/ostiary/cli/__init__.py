@@ -50,6 +50,9 @@ for _name, _place, _help, _group in COMMANDS:
     app.command(_place, name=_name, help=_help, group=_group)
 
 
+app.meta.end_of_options_delimiter = ""  # `--` is for the command
+
+
 @app.meta.default
 def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],

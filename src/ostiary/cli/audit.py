@@ -18,7 +18,7 @@ from ostiary.audit import Report, paths_of, verify_folder, write_folder
 from ostiary.cli.files import read_bytes, read_json, read_text
 from ostiary.cli.names import Names, id_of
 from ostiary.cli.paper import err, facts, moment, out
-from ostiary.cli.session import FAILED, PAGE, Here, Session, Usage
+from ostiary.cli.session import FAILED, PAGE, Here, Session, Source, Usage
 from ostiary.cli.spans import parse_time
 from ostiary.core.checkpoint import parse_checkpoint
 from ostiary.core.errors import Malformed, Refused, Unavailable
@@ -127,7 +127,7 @@ def prove(index: int, /, *, session: Here) -> None:
 
 
 @audit.command(name="check")
-def check(receipt: Path, /, *, key: str, session: Here) -> None:
+def check(receipt: Source, /, *, key: str, session: Here) -> None:
     """Check a receipt without any server; exits with 5 when it does not hold.
 
     Args:

@@ -13,14 +13,14 @@ import httpx2
 from ostiary import ambient
 from ostiary.cli.files import NewKey, read_text
 from ostiary.cli.paper import facts
-from ostiary.cli.session import Here, decoded
+from ostiary.cli.session import Here, Word, decoded
 from ostiary.core import jose
 
 PROOF_S = 60
 SECOND = 1_000_000
 
 
-def enrol(*, join_token: str, generate_key: Path, session: Here) -> None:
+def enrol(*, join_token: Word, generate_key: Path, session: Here) -> None:
     """Become an agent: make its first key here, with the token of `agent join-token`.
 
     Args:

@@ -10,7 +10,7 @@ from cyclopts import App
 
 from ostiary.cli.files import NewKey, PublicKey, key_of
 from ostiary.cli.paper import facts, table
-from ostiary.cli.session import Here, Session, decoded
+from ostiary.cli.session import Here, Session, Word, decoded
 
 key = App(name="key", help="Keys of an agent: add, rotate, revoke.")
 keys = App(name="keys", help="Keys with which the server signs: list, rotate.")
@@ -73,7 +73,7 @@ def rotate(
 
 
 @key.command(name="revoke")
-def revoke(agent: str, kid: str, /, *, session: Here) -> None:
+def revoke(agent: str, kid: Word, /, *, session: Here) -> None:
     """End a key with everything that was obtained with it; `ostiary revoke key KID` also waits for the guards.
 
     Args:
@@ -111,4 +111,4 @@ def rotate_server_key(*, use: Literal["token", "feed"] = "token", alg: str | Non
 def _register(session: Session, path: str, made: NewKey | PublicKey, more: dict[str, Any]) -> None:
     added = session.api("POST", path, {"jwk": made.public, **more})
     made.save(added["agent_id"], issuer=session.agent.issuer)
-    session.show(added, facts)
+    session.show(added, lambda value: facts({**value, "jwk": None}))

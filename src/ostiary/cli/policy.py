@@ -10,7 +10,7 @@ from cyclopts import App
 
 from ostiary.cli.files import read_json, read_text
 from ostiary.cli.paper import facts, out, table
-from ostiary.cli.session import DENIED, PAGE, Here, Session, Usage
+from ostiary.cli.session import DENIED, PAGE, Here, Session, Source, Usage, Word
 
 policy = App(name="policy", help="Policy sets: a folder of Cedar files with their tests. Git is their home.")
 SUFFIXES = (".cedar", ".cedarschema", ".test.toml")
@@ -49,7 +49,7 @@ def list_sets(*, limit: int = PAGE, session: Here) -> None:
 
 
 @policy.command(name="show")
-def show(hash: str | None = None, /, *, session: Here) -> None:
+def show(hash: Word | None = None, /, *, session: Here) -> None:
     """Show the files of a set.
 
     Args:
@@ -59,7 +59,7 @@ def show(hash: str | None = None, /, *, session: Here) -> None:
 
 
 @policy.command(name="export")
-def export(folder: Path, /, *, hash: str | None = None, session: Here) -> None:
+def export(folder: Path, /, *, hash: Word | None = None, session: Here) -> None:
     """Write the files of a set, to begin with or to compare.
 
     Args:
@@ -78,7 +78,7 @@ def export(folder: Path, /, *, hash: str | None = None, session: Here) -> None:
 
 
 @policy.command(name="activate")
-def activate(hash: str, /, *, session: Here) -> None:
+def activate(hash: Word, /, *, session: Here) -> None:
     """Go back, or forward, to a set on the shelf.
 
     Args:
@@ -87,7 +87,7 @@ def activate(hash: str, /, *, session: Here) -> None:
     session.show(session.api("POST", f"/policies/{hash}/activate", {}), facts)
 
 
-def decide(file: Path, /, *, session: Here) -> None:
+def decide(file: Source, /, *, session: Here) -> None:
     """Ask the decision point; exits with 4 on a deny.
 
     Args:

@@ -8,12 +8,12 @@ from typing import Any, Literal
 from rich.markup import escape
 
 from ostiary.cli.paper import out
-from ostiary.cli.session import FAILED, Here
+from ostiary.cli.session import FAILED, Here, Word
 
 WAIT_MS = 5000
 
 
-def revoke(kind: Literal["agent", "task", "token", "key", "owner"], id: str, /, *, session: Here) -> None:
+def revoke(kind: Literal["agent", "task", "token", "key", "owner"], id: Word, /, *, session: Here) -> None:
     """End access with all that came of it, and say when each guard denied it.
 
     Args:

@@ -124,6 +124,10 @@ class Session:
 
 Here = Annotated[Session, Parameter(parse=False)]
 """The parameter by which a command gets the session."""
+Word = Annotated[str, Parameter(allow_leading_hyphen=True)]
+"""Base64url, which may begin with a hyphen."""
+Source = Annotated[Path, Parameter(allow_leading_hyphen=True)]
+"""A file to read, or `-`."""
 
 
 def decoded(response: httpx2.Response) -> Any:

@@ -16,9 +16,9 @@ from ostiary.core.errors import Invalid, NotFound
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.policy import flows, store
 from ostiaryd.policy.model import Loaded, PolicySet, load
-from ostiaryd.policy.wire_authzen import DECIDE, evaluation
+from ostiaryd.policy.wire_authzen import evaluation
 from ostiaryd.registry.flows import act_as
-from ostiaryd.registry.model import ADMIN, READ, parse_page
+from ostiaryd.registry.model import ADMIN, DECIDE, READ, parse_page
 
 SECOND = 1_000_000
 

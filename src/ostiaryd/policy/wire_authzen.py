@@ -21,11 +21,11 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows.decide import Semantic
 from ostiaryd.policy.model import Question, Thing, Verb
+from ostiaryd.registry.model import DECIDE
 
 T = TypeVar("T")
 MAX_EVALUATIONS = 1000
 EVALUATION, EVALUATIONS = "/access/v1/evaluation", "/access/v1/evaluations"
-DECIDE = "ostiary:decide"
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

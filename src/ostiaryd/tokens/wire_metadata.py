@@ -9,20 +9,21 @@ from ostiary.core.errors import NotFound
 from ostiary.core.jose import ALGS
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http import Call, Reply, reply
-from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.registry.model import ADMIN, DECIDE, READ
 from ostiaryd.tokens.model import CLIENT_CREDENTIALS, UnsupportedResponseType
 
 _BRIEFLY = [(b"cache-control", b"public, max-age=300")]
 _METHODS = ["private_key_jwt"]
 _ALGS = sorted(ALGS)
-SCOPES = [ADMIN, READ]
+SCOPES = [ADMIN, DECIDE, READ]
 
 
 def server_metadata(config: Config) -> dict[str, Any]:
     """RFC 8414 section 2.
 
     `authorization_endpoint` is there though no grant uses it, and refuses: the readers of some clients (the MCP SDK's
-    among them) demand it. So is `code_challenge_methods_supported`.
+    among them) demand it, and `code_challenge_methods_supported`. `scopes_supported` is not: resources publish their
+    scopes, and the same clients ask for all that they find.
     """
     issuer = config.issuer
     return {
@@ -32,7 +33,6 @@ def server_metadata(config: Config) -> dict[str, Any]:
         "jwks_uri": f"{issuer}/jwks",
         "introspection_endpoint": f"{issuer}/introspect",
         "revocation_endpoint": f"{issuer}/revoke",
-        "scopes_supported": SCOPES,
         "response_types_supported": [],
         "grant_types_supported": [CLIENT_CREDENTIALS],
         **{

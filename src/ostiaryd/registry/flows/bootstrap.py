@@ -9,7 +9,7 @@ from ostiaryd.registry.flows.find import find_agent
 from ostiaryd.registry.flows.keys import add_key
 from ostiaryd.registry.flows.owners import create_person
 from ostiaryd.registry.flows.resources import create_resource
-from ostiaryd.registry.model import ADMIN, READ, Agent, Kind, RiskTier
+from ostiaryd.registry.model import ADMIN, DECIDE, READ, Agent, Kind, RiskTier
 from ostiaryd.registry.store import resources
 
 
@@ -28,7 +28,7 @@ def bootstrap_admin(act: Act, *, public_jwk: object, agent_id: str | None = None
         purpose="administers this server",
         kind=Kind.SERVICE,
         risk_tier=RiskTier.CRITICAL,
-        scopes=[ADMIN, READ],
+        scopes=[ADMIN, DECIDE, READ],
     )
     key = add_key(act, agent.agent_id, public_jwk)
     act.entry.detail = None

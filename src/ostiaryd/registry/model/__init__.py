@@ -12,7 +12,7 @@ from ostiaryd.registry.model.agent import (
     parse_scopes,
     spiffe_id,
 )
-from ostiaryd.registry.model.caller import ADMIN, READ, SELF, Caller
+from ostiaryd.registry.model.caller import ADMIN, DECIDE, READ, SELF, Caller
 from ostiaryd.registry.model.delta import AgentDelta, KeyDelta, ResourceDelta, TokenDelta
 from ostiaryd.registry.model.holding import LONGEST_TOKEN, Holding, HoldingId, Root
 from ostiaryd.registry.model.names import check_email, check_name, check_text
@@ -22,6 +22,7 @@ from ostiaryd.registry.model.resource import Mode, Resource, ResourceId, check_u
 
 __all__ = [
     "ADMIN",
+    "DECIDE",
     "LONGEST_TOKEN",
     "READ",
     "SELF",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-ADMIN, READ = "ostiary:admin", "ostiary:read"
+ADMIN, READ, DECIDE = "ostiary:admin", "ostiary:read", "ostiary:decide"
 SELF = "self"
 """What a route asks for that anybody may call who has proved who they are; the flow says what is theirs."""
 
