@@ -60,6 +60,16 @@ async def test_an_old_key_is_forgotten_when_the_longest_token_has_ended_and_veri
         verify_token(token, keys=client.world.keys)
 
 
+async def test_of_two_old_keys_only_the_older_is_forgotten_in_its_time(client: Client, clock: Clock) -> None:
+    await rotate(client.world)
+    kept = client.world.keys.signer("token", "ES256").public.kid
+    clock.advance(us=LONGEST_TOKEN + 1)
+    await rotate(client.world)
+    clock.advance(1)
+    assert await flows.forget_keys(client.world) == 1
+    assert kept in await published(client)
+
+
 async def test_a_key_rotates_for_its_use_alone(client: Client) -> None:
     keys = client.world.keys
     before = {use: set(keys.public(use)) for use in ("token", "ledger", "feed")}

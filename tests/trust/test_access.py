@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as with_
 
 from ostiary.core import dpop, jose
 from ostiary.core.claims import ACCESS_TYP
@@ -14,6 +15,9 @@ from ostiaryd.ground.world import open_world
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Root, Verb
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.trust.flows import allow_bearer, live_caller, verify_token
+from ostiaryd.trust.model import AccessRefused
 from tests.clock import Clock
 from tests.tokens.party import FILES, ISSUER, SECOND, Answer, Client, claims_of, enter, guard, send, sign
 from tests.trust.stage import API, api_app, call, nonce_of, proof_of
@@ -225,9 +229,10 @@ async def test_a_scope_that_is_missing_is_named_in_the_challenge(client: Client)
     assert (await call(chief, await api_token(chief), "/api/v1/secret")).status == 200
 
 
-@pytest.mark.parametrize("end", ["suspend", "resume", "revoke key", "revoke token", "scopes", "expired"])
+@pytest.mark.parametrize("end", ["suspend", "resume", "revoke key", "revoke token", "scopes", "task", "expired"])
 async def test_a_token_that_was_good_ends_with_what_it_rests_on(client: Client, clock: Clock, end: str) -> None:
-    token = await api_token(client)
+    task = await act(client.world, "task.start", lambda act: tasks.start(act, agent=client.id, purpose="is tried"))
+    token = await api_token(client, task=task.task_id)
     assert (await call(client, token)).status == 200
     jti = claims_of(token)["jti"]
     flows = {
@@ -235,12 +240,30 @@ async def test_a_token_that_was_good_ends_with_what_it_rests_on(client: Client, 
         "resume": lambda act: [registry.set_agent_state(act, client.id, verb) for verb in (Verb.SUSPEND, Verb.RESUME)],
         "revoke key": lambda act: registry.revoke_key(act, client.key.public.thumbprint),
         "revoke token": lambda act: registry.end_holdings(act, Root.HOLDING, jti, why="test"),
+        "task": lambda act: tasks.end(act, task.task_id),
         "scopes": lambda act: registry.set_scopes(act, client.id, []),
         "expired": lambda act: registry.set_end(act, client.id, clock() + SECOND),
     }
     await act(client.world, f"test.{end}", flows[end])
     clock.advance(1)
     assert said(await call(client, token)) == (401, "invalid_token")
+
+
+async def test_a_token_of_an_older_epoch_is_dead_though_it_is_held(client: Client) -> None:
+    claims = verify_token(await api_token(client), keys=client.world.keys)
+    reader, now = client.world.db.read(), client.world.now()
+    assert live_caller(reader, claims, now=now).id == client.id
+    with pytest.raises(AccessRefused):
+        live_caller(reader, with_(claims, epoch=claims.epoch - 1), now=now)
+
+
+async def test_a_token_that_is_bound_to_a_key_that_we_cannot_ask_for_is_no_bearer_token(client: Client) -> None:
+    await act(client.world, "bearer.allow", lambda act: allow_bearer(act, client.id))
+    claims = claims_of(await api_token(client)) | {"cnf": {"x5t#S256": "a" * 43}}
+    token = jose.sign_jwt(client.world.keys.signer("token", "ES256"), typ=ACCESS_TYP, claims=claims)
+    for scheme in ("Bearer", "DPoP"):
+        headers = [("authorization", f"{scheme} {token}"), ("dpop", proof_of(client, token, HERE))]
+        assert said(await send(api_app(client.world), "GET", HERE, headers=headers)) == (401, "invalid_token")
 
 
 async def test_a_guard_whose_key_was_replaced_is_no_caller(client: Client) -> None:

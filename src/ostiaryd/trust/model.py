@@ -134,7 +134,7 @@ def check_assertion(unverified_jws: jose.Jws, *, client_id: str | None, issuer: 
         raise InvalidClient("the client assertion has expired", hint="is the clock right?")
     if max(begins, valid_from) > now + AHEAD:
         raise InvalidClient("the client assertion is not valid yet", hint="is the clock right?")
-    return Assertion(subject, Spend(_digest("assertion", subject, jti), ends))
+    return Assertion(subject, Spend(sha256(canonical.encode([subject, jti])).digest(), ends))
 
 
 def spend_of(proof: dpop.Proof) -> Spend:
@@ -146,10 +146,6 @@ def spend_of(proof: dpop.Proof) -> Spend:
 def public_key(jwk: str) -> jose.PublicKey:
     """A registered key from its JSON, parsed once: loading a point costs more than the rest of reading it."""
     return jose.parse_public_jwk(canonical.parse(jwk))
-
-
-def _digest(kind: str, *parts: str) -> bytes:
-    return sha256(canonical.encode([kind, *parts])).digest()
 
 
 def challenge(refusal: Refused, *, resource: str, scope: str = "") -> list[tuple[bytes, bytes]]:
