@@ -192,6 +192,8 @@ def decimal(value: object) -> Decimal | None:
 
 def climbs(text: str) -> bool:
     """Whether a reader of paths or URLs could be led out of a prefix by this text, however often he decodes it."""
+    if text.count(".") < 2 and "%" not in text and "\0" not in text:
+        return False  # nearly all texts, at a tenth of the cost
     for _ in range(_MAX_DECODINGS):
         if _CLIMB.search(text):
             return True
