@@ -14,7 +14,7 @@ A_SPOOL = "0123456789abcdef" * 2
 def sweep(spool_dir: Path) -> None:
     """What a guard does with what others have left behind, once it is reported."""
     for spool in left_behind(spool_dir):
-        while (batch := spool.batch(count=10, size=1 << 20)).records:
+        while (batch := spool.batch(count=10, size=1 << 20)) is not None and batch.records:
             spool.taken(batch.mark)
         spool.close()
 

@@ -110,12 +110,20 @@ def explain(details: Iterable[ToolDetail], *, resource_uri: str, tool: str, argu
 
 
 def _find(arguments: Mapping[str, object], path: str) -> object:
-    """The value at a dotted path. A name with a dot of its own cannot be reached, nor an element of an array."""
+    """The value at a dotted path. An element of an array cannot be reached.
+
+    Nor is there a value where a name with a dot of its own could be meant as well: which of them the tool reads, nobody
+    here knows.
+    """
     value: object = arguments
-    for name in path.split("."):
+    rest = path
+    while rest:
+        name, _, after = rest.partition(".")
         if not isinstance(value, dict) or name not in value:
             return _ABSENT
-        value = value[name]
+        if after and any("." in key and f"{rest}.".startswith(f"{key}.") for key in value):
+            return _ABSENT
+        value, rest = value[name], after
     return value
 
 
