@@ -113,7 +113,7 @@ def listening() -> tuple[socket.socket, int]:
 @contextmanager
 def serving(app: Any, sock: socket.socket) -> Iterator[None]:
     """An ASGI application on that socket, in a thread."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[sock])), daemon=True)
     thread.start()
     eventually(lambda: server.started)

@@ -42,7 +42,8 @@ def signed(guard: Guard, feeder: Feeder, method: str, path: str, **token: Any) -
 
 
 def records(guard: Guard) -> list[dict[str, Any]]:
-    return guard._spool.batch(count=100, size=1 << 20).records
+    batch = guard._spool.batch(count=100, size=1 << 20)
+    return [] if batch is None else batch.records
 
 
 def error(response: httpx2.Response) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,17 @@ def enter(guard: Guard, feeder: Feeder, token: str | None = None, **proof: Any) 
     return guard.verify(authorization=f"DPoP {token}", proof=shown, method="POST", uri=URI)
 
 
+def is_refused(function: Callable[[], object]) -> bool:
+    try:
+        function()
+    except Refused:
+        return True
+    return False
+
+
 def records(guard: Guard) -> list[dict[str, Any]]:
-    return guard._spool.batch(count=100, size=1 << 20).records
+    batch = guard._spool.batch(count=100, size=1 << 20)
+    return [] if batch is None else batch.records
 
 
 # Who is let in

@@ -13,7 +13,7 @@ import pytest
 from ostiary.core.errors import Invalid
 from ostiary.guard import SpoolFailed
 from ostiary.guard import spool as spools
-from ostiary.guard.spool import MAX_RECORD_BYTES, RESERVE, Spool, left_behind, new_spool
+from ostiary.guard.spool import MAX_RECORD_BYTES, RESERVE, Batch, Spool, left_behind, new_spool
 from tests.clock import Dice
 
 
@@ -25,12 +25,19 @@ def spool(tmp_path: Path, dice: Dice) -> Spool:
 def numbers(spool: Spool, *, count: int = 100, size: int = 1 << 20) -> list[int]:
     """The numbers of the next batch."""
     batch = spool.batch(count=count, size=size)
-    return list(range(batch.first, batch.first + len(batch.records)))
+    return [] if batch is None else list(range(batch.first, batch.first + len(batch.records)))
+
+
+def next_batch(spool: Spool, *, count: int = 100) -> Batch:
+    """There must be one."""
+    batch = spool.batch(count=count, size=1 << 20)
+    assert batch is not None
+    return batch
 
 
 def test_records_are_numbered_and_read_back_in_order(spool: Spool) -> None:
     assert [spool.append({"call": name}) for name in "abc"] == [1, 2, 3]
-    batch = spool.batch(count=100, size=1 << 20)
+    batch = next_batch(spool)
     assert batch.first == 1
     assert batch.records == [{"call": "a"}, {"call": "b"}, {"call": "c"}]
 
@@ -45,12 +52,12 @@ def test_a_record_is_in_the_file_when_append_returns(spool: Spool, tmp_path: Pat
 def test_what_was_taken_is_not_sent_again_and_what_was_not_is(spool: Spool) -> None:
     for name in "abc":
         spool.append({"call": name})
-    batch = spool.batch(count=2, size=1 << 20)
+    batch = next_batch(spool, count=2)
     assert numbers(spool, count=2) == [1, 2], "reading alone takes nothing"
     spool.taken(batch.mark)
     assert numbers(spool) == [3]
     assert not spool.is_empty
-    spool.taken(spool.batch(count=2, size=1 << 20).mark)
+    spool.taken(next_batch(spool, count=2).mark)
     assert numbers(spool) == []
     assert spool.is_empty
 
@@ -77,10 +84,10 @@ def test_files_that_the_server_has_are_removed(spool: Spool, tmp_path: Path, mon
     assert len(files) == 4
     used = spool.used
     taken = 0
-    while batch := spool.batch(count=4, size=1 << 20).records:
-        assert spool.batch(count=4, size=1 << 20).first == taken + 1
-        taken += len(batch)
-        spool.taken(spool.batch(count=4, size=1 << 20).mark)
+    while batch := spool.batch(count=4, size=1 << 20):
+        assert batch.first == taken + 1
+        taken += len(batch.records)
+        spool.taken(batch.mark)
     assert taken == 10
     assert len(list((tmp_path / spool.id).glob("*.log"))) == 1
     assert spool.used < used
@@ -107,7 +114,7 @@ def test_a_full_spool_takes_records_again_once_the_server_has_some(
     spool.append({"call": "b"})
     with pytest.raises(SpoolFailed, match="full"):
         spool.append({"call": "c"})
-    spool.taken(spool.batch(count=9, size=1 << 20).mark)
+    spool.taken(next_batch(spool).mark)
     assert spool.append({"call": "c"}) == 3
     assert numbers(spool) == [3]
 
@@ -139,7 +146,7 @@ def test_a_disk_that_takes_nothing_refuses_the_call_and_heals(spool: Spool, monk
         spool.append({"call": "b"})
     monkeypatch.undo()
     assert spool.append({"call": "c"}) == 2
-    assert spool.batch(count=9, size=1 << 20).records == [{"call": "a"}, {"call": "c"}]
+    assert next_batch(spool).records == [{"call": "a"}, {"call": "c"}]
 
 
 def test_a_folder_that_is_gone_refuses_the_call(tmp_path: Path, dice: Dice) -> None:
@@ -154,10 +161,22 @@ def test_a_line_that_is_damaged_leaves_a_gap_in_the_numbers(spool: Spool, tmp_pa
         spool.append({"call": name})
     [file] = (tmp_path / spool.id).glob("*.log")
     file.write_bytes(file.read_bytes().replace(b'"call":"b"}', b'"call";"b"}'))
-    first = spool.batch(count=9, size=1 << 20)
+    first = next_batch(spool)
     assert (first.first, first.records) == (1, [{"call": "a"}])
     spool.taken(first.mark)
     assert numbers(spool) == [3, 4]
+
+
+def test_damage_at_the_end_is_passed_over(spool: Spool, tmp_path: Path) -> None:
+    spool.append({"call": "a"})
+    spool.append({"call": "b"})
+    [file] = (tmp_path / spool.id).glob("*.log")
+    file.write_bytes(file.read_bytes().replace(b'"call":"b"}', b'"call";"b"}'))
+    spool.taken(next_batch(spool).mark)
+    rest = next_batch(spool)
+    assert rest.records == []
+    spool.taken(rest.mark)
+    assert spool.is_empty
 
 
 def test_a_torn_last_line_is_none(spool: Spool, tmp_path: Path) -> None:
@@ -185,7 +204,7 @@ def test_an_empty_spool_is_removed_and_one_with_records_is_left_for_the_next(tmp
     assert found.id == full.id
     assert numbers(found) == [1]
     assert left_behind(tmp_path) == [], "one guard finds it, not two"
-    found.taken(found.batch(count=9, size=1 << 20).mark)
+    found.taken(next_batch(found).mark)
     found.close()
     assert not list(tmp_path.iterdir())
 

@@ -82,13 +82,14 @@ class Guard:
         self._mutex = threading.Lock()
         self._verified: dict[bytes, access.Principal] = {}
         self._verified_with: object = None
-        self._spool = new_spool(Path(spool_dir), random=random, limit=spool_limit)
+        folder = Path(spool_dir) / credential.client_id
+        self._spool = new_spool(folder, random=random, limit=spool_limit)
         self._link = Link(
             credential,
             url=url,
             feed=self.feed,
             spool=self._spool,
-            spool_dir=Path(spool_dir),
+            spool_dir=folder,
             now=now,
             tick=tick,
             random=random,

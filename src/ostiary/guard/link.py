@@ -36,7 +36,8 @@ SWEEP_S = 60.0
 """How often we look for what other guards have left behind."""
 FAREWELL_S = 2.0
 
-Failures = (Refused, httpx2.HTTPError, OSError)
+Expected = (Refused, httpx2.HTTPError, OSError)
+"""What goes wrong between a guard and a server that is not there."""
 
 
 class Link:
@@ -79,7 +80,7 @@ class Link:
         self._wake.set()
         if (response := self._response) is not None:
             _hang_up(response)
-        for thread in self._threads:
+        for thread in filter(threading.Thread.is_alive, self._threads):
             thread.join(FAREWELL_S)
 
     def note(self) -> None:
@@ -90,7 +91,7 @@ class Link:
 
     @contextmanager
     def _connected(self) -> Iterator[tuple[httpx2.Client, client.Auth, str]]:
-        """A client of its own for a conversation, with what shows who we are, and the issuer. Raises Failures."""
+        """A conversation's own client, what shows who we are, and the issuer. Raises what goes wrong."""
         timeout = httpx2.Timeout(CONNECT_S, read=self._feed.max_age / 1e6)
         with httpx2.Client(timeout=timeout) as http:
             known = client.Client(self._credential, url=self._url, now=self._now, random=self._random)
@@ -104,15 +105,14 @@ class Link:
                 with self._connected() as (http, auth, issuer):
                     for _ in self._follow(http, auth, issuer):
                         pause = FIRST_RETRY_S
-            except Failures as error:
+            except Exception as error:  # noqa: BLE001 because the feed must come back whatever it was
                 self.trouble = str(error) or type(error).__name__
-                if not self._closing.is_set():
-                    log.warning("the feed is interrupted: %s", self.trouble)
-            self._closing.wait(pause)
+                self._complain("the feed is interrupted", error)
+            self._closing.wait(self._jitter(pause))
             pause = min(2 * pause, LAST_RETRY_S)
 
     def _follow(self, http: httpx2.Client, auth: client.Auth, issuer: str) -> Iterator[Message]:
-        """One stream from beginning to end: each message once it is in force. Raises Failures."""
+        """One stream from beginning to end: each message once it is in force. Raises what goes wrong."""
         stream = b64u(self._random(16))
         self._feed.begin(stream, issuer=issuer, keys=self._feed_keys(http))
         query = {"stream": stream} | ({} if self._feed.seq is None else {"after": str(self._feed.seq)})
@@ -150,15 +150,23 @@ class Link:
                     for _ in self._converse(http, auth):
                         pause = FIRST_RETRY_S
                     return
-            except Failures as error:
-                if not self._closing.is_set():
-                    log.warning("cannot report: %s", error)
-            if self._closing.wait(pause):
+            except Exception as error:  # noqa: BLE001 because what is in the spool must be told whatever it was
+                self._complain("cannot report", error)
+            if self._closing.wait(self._jitter(pause)):
                 return
             pause = min(2 * pause, LAST_RETRY_S)
 
+    def _complain(self, what: str, error: Exception) -> None:
+        """Say what went wrong; a conversation is begun anew whatever it was."""
+        if not self._closing.is_set():
+            log.warning("%s: %s", what, error, exc_info=not isinstance(error, Expected))
+
+    def _jitter(self, pause: float) -> float:
+        """Half to one and a half of it, so that guards do not come back all at once."""
+        return pause * (0.5 + self._random(1)[0] / 255)
+
     def _converse(self, http: httpx2.Client, auth: client.Auth) -> Iterator[None]:
-        """Tell what there is to tell, until the guard closes; yields after each success. Raises Failures."""
+        """Tell what there is to tell, until the guard closes; yields after each success. Raises what goes wrong."""
         self._sweep()
         while True:
             self._is_reporting = False
@@ -180,8 +188,10 @@ class Link:
 
     def _report(self, http: httpx2.Client, auth: client.Auth) -> None:
         for spool in list(self._spools):
-            while (batch := spool.batch(count=MAX_RECORDS, size=REPORT_BYTES)).records:
-                self._post(http, auth, "report", {"spool": spool.id, "first": batch.first, "records": batch.records})
+            while (batch := spool.batch(count=MAX_RECORDS, size=REPORT_BYTES)) is not None:
+                body = {"spool": spool.id, "first": batch.first, "records": batch.records}
+                if batch.records:
+                    self._post(http, auth, "report", body)
                 spool.taken(batch.mark)
             if spool is not self._spools[0]:
                 spool.close()

@@ -47,7 +47,9 @@ class SpoolFailed(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records with the numbers `first`, `first` + 1, ..; `mark` is the place after them, for `taken`."""
+    """Records with the numbers `first`, `first` + 1, ..; `mark` is the place after them, for `taken`. Without records
+    there was only damage up to the mark.
+    """
 
     first: int
     records: list[dict[str, object]]
@@ -108,10 +110,11 @@ class Spool:
             raise OSError(0, "there was room for a part of a record only")
         self._sizes[last] += len(line)
 
-    def batch(self, *, count: int, size: int) -> Batch:
+    def batch(self, *, count: int, size: int) -> Batch | None:
         """The oldest records that the server has not taken: at most so many, and so many bytes, but at least one.
 
-        A line that cannot be read is passed over, and the next one begins a batch: the server will note the gap.
+        None if it has all. A line that cannot be read is passed over, and the next one begins a batch: the server will
+        note the gap.
         """
         first, records, mark = 0, list[dict[str, object]](), self._taken
         for line, end in self._waiting():
@@ -123,7 +126,7 @@ class Spool:
             if record is not None:
                 first = first or number
                 records.append(record)
-        return Batch(first, records, mark)
+        return Batch(first, records, mark) if mark != self._taken else None
 
     def _waiting(self) -> Iterator[tuple[bytes, Mark]]:
         """Each line after what was taken, with the place after it. A torn line is none: it was never acted upon."""
@@ -157,6 +160,8 @@ class Spool:
         """Let go. What was not reported stays for whoever comes next; an empty spool is removed."""
         is_empty = self.is_empty
         with self._mutex:
+            if self._is_closed:
+                return
             self._is_closed = True
             if self._file >= 0:
                 os.close(self._file)
