@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,14 +72,32 @@ def _launch(
         session.close()
 
 
+def _everywhere_first(words: list[str]) -> list[str]:
+    """The options of every command go before it: an argument may begin with a hyphen, and would take them."""
+    first: list[str] = []
+    rest: list[str] = []
+    given = iter(words)
+    for word in given:
+        if word == "--":
+            rest += [word, *given]
+        elif word == "--json" or word.startswith("--data-dir="):
+            first.append(word)
+        elif word == "--data-dir":
+            first += [word, *islice(given, 1)]
+        else:
+            rest.append(word)
+    return first + rest
+
+
 def main() -> None:
     """The console script."""
+    tokens = _everywhere_first(sys.argv[1:])
     try:
-        sys.exit(app.meta(exit_on_error=False, print_error=False) or 0)
+        sys.exit(app.meta(tokens, exit_on_error=False, print_error=False) or 0)
     except BrokenPipeError:  # the reader of our output went away, as in `ostiary audit search | head`
         sys.stderr.close()
         sys.exit(0)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 because what is not foreseen is raised again
         from ostiary.cli.failing import end
 
-        end(error, as_json="--json" in sys.argv)
+        end(error, as_json="--json" in tokens)

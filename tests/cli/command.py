@@ -1,0 +1,76 @@
+"""The command line, run in this process against a real server in another: what it prints and how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ostiary.cli import main
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.code == 0, self.err
+        assert self.out.count("\n") == 1, "one line, so that a log of them can be read"
+        return json.loads(self.out)
+
+
+@contextmanager
+def environment(**changed: str | None) -> Iterator[None]:
+    """None takes a variable away."""
+    before = {name: os.environ.get(name) for name in changed}
+    try:
+        _set(changed)
+        yield
+    finally:
+        _set(before)
+
+
+def _set(values: dict[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def run(*arguments: object) -> Ran:
+    """As the console script does it."""
+    out, err, argv = StringIO(), StringIO(), sys.argv
+    sys.argv = ["ostiary", *map(str, arguments)]
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            main()
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.argv = argv
+    assert isinstance(code, int)
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """`ostiary` for the server of that data folder."""
+
+    folder: Path
+
+    def __call__(self, *arguments: object) -> Ran:
+        return run(*arguments, "--data-dir", self.folder)
+
+    def json(self, *arguments: object) -> Any:
+        """The JSON of a command that succeeds."""
+        return self(*arguments, "--json").json

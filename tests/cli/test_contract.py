@@ -1,0 +1,278 @@
+"""What scripts rely on: each command, its words, the members of its JSON."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from ostiary.agent import Agent
+from ostiary.core import jose
+from tests.cli.command import Commands, environment, run
+from tests.cli.conftest import TOOLS
+from tests.server import Server
+
+ELSEWHERE = ("--resource", "https://elsewhere.example.org")
+"""A resource that is not registered."""
+
+
+def register(ostiary: Commands, name: str, *more: object) -> str:
+    """An agent of ada's; its id."""
+    agent: str = ostiary.json("agent", "create", name, "--owner", "ada", "--purpose", "tests", *more)["agent_id"]
+    return agent
+
+
+def private_jwk(path: Path, *, without: tuple[str, ...] = ()) -> Path:
+    """A key file as other programs write them: nothing but the JWK."""
+    jwk = jose.generate("ES256").jwk()
+    path.write_text(json.dumps({name: value for name, value in jwk.items() if name not in without}))
+    path.chmod(0o600)
+    return path
+
+
+def test_the_first_start_leaves_the_administrator_a_credential_that_nobody_else_reads(server: Server) -> None:
+    admin = server.folder / "admin.json"
+    assert stat.S_IMODE(admin.stat().st_mode) == 0o600
+    with Agent.from_credential(admin, url=server.url) as agent:
+        assert agent.token(scope="ostiary:admin")["token_type"] == "DPoP"
+
+
+def test_the_server_is_found_by_the_environment_too(server: Server) -> None:
+    named = {"OSTIARY_URL": server.url, "OSTIARY_CREDENTIAL": str(server.folder / "admin.json")}
+    with environment(**named, OSTIARY_DATA_DIR="/nowhere"):
+        assert run("agent", "list", "--json").json
+    with environment(OSTIARY_URL=None, OSTIARY_CREDENTIAL=None, OSTIARY_DATA_DIR=str(server.folder)):
+        assert run("agent", "list", "--json").json
+
+
+def test_data_dir_and_json_may_stand_anywhere(server: Server) -> None:
+    folder = server.folder
+    for words in (
+        ("--data-dir", folder, "--json", "owner", "list"),
+        ("owner", "--json", "--data-dir", folder, "list"),
+        ("owner", "list", f"--data-dir={folder}", "--json"),
+    ):
+        assert "ada" in {owner["name"] for owner in run(*words).json}
+
+
+def test_owners_and_teams(ostiary: Commands, name: str) -> None:
+    created = ostiary.json("owner", "create", name, "--email", "x@example.org", "--deputy", "ada")
+    assert (created["name"], created["deputy"]) == (name, "ada")
+    assert ostiary.json("owner", "deputy", name)["deputy"] is None
+    team = ostiary.json("team", "create", f"{name}-t", "--member", "ada", "--member", name)
+    assert team["members"] == sorted(["ada", name])
+    assert ostiary.json("team", "remove", f"{name}-t", name)["members"] == ["ada"]
+    assert ostiary.json("team", "add", f"{name}-t", name)["members"] == sorted(["ada", name])
+    assert ostiary.json("team", "deputy", f"{name}-t", "ada")["deputy"] == "ada"
+    assert f"{name}-t" in {one["name"] for one in ostiary.json("team", "list")}
+    assert ostiary.json("revoke", "owner", name)["guards"] == []
+    assert ostiary.json("owner", "show", name)["state"] != "active"
+    assert ostiary.json("owner", "return", name)["state"] == "active"
+
+
+def test_an_agent_with_a_key_made_here_gets_a_token_and_one_without_is_pending(
+    ostiary: Commands, name: str, tmp_path: Path
+) -> None:
+    key = tmp_path / "key.json"
+    asked = ("--scope", "a:read b:read", "--scope", "c:write", "--generate-key", key)
+    agent = ostiary.json("agent", "create", name, "--owner", "ada", "--purpose", "tests", *asked)
+    assert agent["agent_id"] == agent["client_id"]
+    assert agent["spiffe_id"] == f"spiffe://localhost/agent/{name}"
+    assert agent["scopes"] == ["a:read", "b:read", "c:write"]
+    assert agent["state"] == "active"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    token = ostiary.json("token", "--agent", name, "--key", key, *ELSEWHERE, "--scope", "a:read b:read")
+    assert token["token_type"] == "DPoP"
+    assert token["access_token"].count(".") == 2
+    assert token["scope"] == "a:read b:read"
+    assert 0 < token["expires_in"] <= 300
+    other = ostiary.json("agent", "create", f"{name}-2", "--owner", "ada", "--purpose", "tests")
+    assert other["state"] == "pending"
+
+
+@pytest.mark.parametrize("without", [(), ("kid",), ("kid", "alg", "use")])
+def test_a_token_for_a_bare_private_jwk_that_somebody_else_made(
+    ostiary: Commands, name: str, tmp_path: Path, without: tuple[str, ...]
+) -> None:
+    key = private_jwk(tmp_path / "key.jwk", without=without)
+    public = tmp_path / "public.jwk"
+    public.write_text(json.dumps({k: v for k, v in json.loads(key.read_text()).items() if k != "d"}))
+    agent = register(ostiary, name, "--scope", "a:read", "--scope", "b:read", "--jwk", public)
+    asked = ("--resource", "https://files.example.org", "--scope", "a:read")
+    assert ostiary.json("token", "--agent", name, "--key", key, *asked)["scope"] == "a:read"
+    with environment(OSTIARY_URL=json.loads((ostiary.folder / "server.json").read_text())["url"]):
+        assert run("token", "--agent", agent, "--key", key, *asked, "--json").json["scope"] == "a:read"
+        by_name = run("token", "--agent", name, "--key", key, *asked)
+    assert by_name.code == 2
+    assert "cannot be looked up without an administrator's credential" in by_name.err
+    assert "--agent ag_.." in by_name.err
+
+
+def test_of_a_private_jwk_only_the_public_part_is_registered(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    key = private_jwk(tmp_path / "key.jwk")
+    register(ostiary, name, "--jwk", key)
+    [registered] = ostiary.json("agent", "show", name)["keys"]
+    assert "d" not in registered["jwk"]
+    assert json.loads(key.read_text())["d"] not in json.dumps(ostiary.json("audit", "search", "--limit", "10"))
+
+
+def test_a_key_of_another_agent_and_one_that_others_read_are_named(
+    ostiary: Commands, name: str, tmp_path: Path
+) -> None:
+    register(ostiary, name, "--generate-key", tmp_path / "a.json")
+    other = register(ostiary, f"{name}-2", "--generate-key", tmp_path / "b.json")
+    refused = ostiary("token", "--agent", other, "--key", tmp_path / "a.json")
+    assert (refused.code, "is of the agent ag_" in refused.err) == (2, True)
+    (tmp_path / "b.json").chmod(0o644)
+    warned = ostiary("token", "--agent", other, "--key", tmp_path / "b.json", *ELSEWHERE)
+    assert (warned.code, "can be read by others" in warned.err) == (0, True)
+
+
+def test_the_states_of_an_agent(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    register(ostiary, name, "--generate-key", tmp_path / "key.json")
+    for verb, state in (
+        ("suspend", "suspended"),
+        ("resume", "active"),
+        ("quarantine", "quarantined"),
+        ("release", "active"),
+        ("decommission", "decommissioned"),
+    ):
+        assert ostiary.json("agent", verb, name, "--why", "a test")["state"] == state
+    assert name in {agent["name"] for agent in ostiary.json("agent", "list", "--owner", "ada")}
+
+
+def test_scopes_are_added_and_taken(ostiary: Commands, name: str) -> None:
+    agent = register(ostiary, name, "--scope", "a:read")
+    assert ostiary.json("agent", "allow", name, "b:read", "c:read d:read")["scopes"] == [
+        "a:read", "b:read", "c:read", "d:read",
+    ]  # fmt: skip
+    assert ostiary.json("agent", "allow", agent, "b:read")["scopes"] == ["a:read", "b:read", "c:read", "d:read"]
+    assert ostiary.json("agent", "disallow", name, "b:read", "x:read")["scopes"] == ["a:read", "c:read", "d:read"]
+    assert ostiary("agent", "allow", name).code == 2
+
+
+def test_an_agent_passes_to_another_owner(ostiary: Commands, name: str) -> None:
+    ostiary.json("owner", "create", f"{name}-o", "--email", "x@example.org")
+    register(ostiary, name)
+    assert ostiary.json("agent", "transfer", name, "--owner", f"{name}-o", "--deputy", "ada")["owner"] == f"{name}-o"
+
+
+def test_a_workload_enrols_with_a_join_token_once(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    agent = register(ostiary, name)
+    token = ostiary.json("agent", "join-token", name, "--ttl", 60)["join_token"]
+    key = tmp_path / "key.json"
+    with environment(OSTIARY_URL=json.loads((ostiary.folder / "server.json").read_text())["url"]):
+        enrolled = run("agent", "enrol", f"--join-token={token}", "--generate-key", key, "--json").json
+        again = run("agent", "enrol", f"--join-token={token}", "--generate-key", tmp_path / "again.json")
+    assert enrolled["agent_id"] == agent
+    assert ostiary.json("token", "--agent", agent, "--key", key, *ELSEWHERE)["token_type"] == "DPoP"
+    assert (again.code, again.err.partition(":")[0]) == (1, "invalid_join_token")
+    assert not (tmp_path / "again.json").exists()
+
+
+def test_keys_of_an_agent_are_added_rotated_and_revoked(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    register(ostiary, name, "--generate-key", tmp_path / "1.json")
+    added = ostiary.json("key", "add", name, "--generate-key", tmp_path / "2.json")
+    assert len(ostiary.json("key", "list", name)) == 2
+    assert ostiary("key", "revoke", name, added["kid"]).code == 0
+    rotated = ostiary.json("key", "rotate", name, "--generate-key", tmp_path / "3.json", "--overlap", 0)
+    alive = [key["kid"] for key in ostiary.json("key", "list", name) if key["revoked_at"] is None]
+    assert alive == [rotated["kid"]]
+    assert ostiary("token", "--agent", name, "--key", tmp_path / "1.json", *ELSEWHERE).code == 1
+    assert ostiary("token", "--agent", name, "--key", tmp_path / "3.json", *ELSEWHERE).code == 0
+
+
+def test_server_keys_rotate_with_overlap(ostiary: Commands) -> None:
+    before = {(key["use"], key["kid"]) for key in ostiary.json("keys", "list")}
+    rotated = ostiary.json("keys", "rotate", "--use", "token", "--alg", "ES256")
+    after = {(key["use"], key["kid"]) for key in ostiary.json("keys", "list")}
+    assert after - before == {("token", rotated["kid"])}
+    assert before < after
+    assert {use for use, _ in after} == {"token", "feed", "ledger"}
+
+
+def test_a_resource_with_its_catalogue_mode_and_key(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    catalogue = tmp_path / "catalogue.json"
+    catalogue.write_text(json.dumps(TOOLS))
+    key = tmp_path / "guard.json"
+    uri = f"https://{name}.example.org"
+    made = ostiary.json("resource", "create", name, "--uri", uri, "--catalogue", catalogue, "--generate-key", key)
+    assert (made["uri"], made["mode"], made["catalogue_version"]) == (uri, "enforce", 1)
+    assert json.loads(key.read_text())["client_id"] == made["resource_id"]
+    assert len(ostiary.json("resource", "show", name)["catalogue"]["tools"]) == 2
+    catalogue.write_text(json.dumps({"tools": TOOLS["tools"][:1]}))
+    assert ostiary.json("resource", "catalogue", name, catalogue)["catalogue_version"] == 2
+    assert ostiary.json("resource", "mode", name, "watch")["mode"] == "watch"
+    assert ostiary.json("resource", "key", name, "--generate-key", tmp_path / "2.json")["kid"] != made["kid"]
+    assert name in {one["name"] for one in ostiary.json("resource", "list")}
+
+
+def test_a_task_from_start_to_end(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    uri = f"https://{name}.example.org"
+    ostiary.json("resource", "create", name, "--uri", uri)
+    bounds = tmp_path / "bounds.json"
+    bounds.write_text(json.dumps([{"type": "tool", "locations": [uri], "actions": ["read_file"]}]))
+    key = tmp_path / "key.json"
+    register(ostiary, name, "--scope", f"{name}:read {name}:write", "--generate-key", key)
+    asked = ("--agent", name, "--purpose", "a test", "--bounds", bounds, "--scope", f"{name}:read", "--ttl", 60)
+    task = ostiary.json("task", "start", *asked)
+    assert (task["agent"], task["state"], task["scopes"]) == (name, "live", [f"{name}:read"])
+    assert task["expires_at"] - task["created_at"] == 60
+    assert ostiary.json("task", "renew", task["task_id"], "--ttl", 600)["expires_at"] > task["expires_at"]
+    token = ostiary.json("token", "--agent", name, "--key", key, "--resource", uri, "--task", task["task_id"])
+    assert token["scope"] == f"{name}:read"
+    assert [one["task_id"] for one in ostiary.json("task", "list", "--agent", name)] == [task["task_id"]]
+    assert ostiary.json("task", "end", task["task_id"])["state"] == "done"
+    assert ostiary.json("task", "show", task["task_id"])["ended_at"] is not None
+
+
+def test_revoking_says_what_ended(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    register(ostiary, name, "--generate-key", tmp_path / "key.json")
+    ostiary.json("token", "--agent", name, "--key", tmp_path / "key.json", *ELSEWHERE)
+    task = ostiary.json("task", "start", "--agent", name, "--purpose", "a test")["task_id"]
+    assert ostiary.json("revoke", "task", task)["revoked"] == {"task": 1}
+    kid = ostiary.json("key", "list", name)[0]["kid"]
+    assert ostiary.json("revoke", "key", kid)["revoked"] == {"token": 1}
+    assert ostiary.json("revoke", "agent", name)["committed_at"] > 0
+    [entry] = ostiary.json("audit", "search", "--action", "token.issue", "--agent", name)
+    assert ostiary.json("revoke", "token", entry["token"])["revoked"] == {}
+    assert "no guard is connected" in ostiary("revoke", "agent", name).out
+    assert ostiary.json("feed", "list") == []
+
+
+def test_policy_sets_are_put_tested_listed_shown_and_taken_back(ostiary: Commands, tmp_path: Path) -> None:
+    [starter] = [one for one in ostiary.json("policy", "list") if one["active"]]
+    folder = tmp_path / "set"
+    assert "starter.cedar" in ostiary.json("policy", "export", folder)["files"]
+    (folder / "more.cedar").write_text('@id("extra")\nforbid (principal, action, resource) when { false };\n')
+    tested = ostiary.json("policy", "test", folder)
+    assert ostiary.json("policy", "show")["hash"] == starter["hash"]
+    assert ostiary.json("policy", "put", folder)["hash"] == tested["hash"]
+    assert ostiary.json("policy", "show", tested["hash"])["files"].keys() > {"more.cedar"}
+    assert "extra" in ostiary("policy", "show").out
+    assert ostiary.json("policy", "activate", starter["hash"])["active"]
+    (folder / "more.cedar").write_text("permit (")
+    broken = ostiary("policy", "put", folder)
+    assert (broken.code, "more.cedar" in broken.err) == (1, True)
+
+
+def test_decide_exits_with_4_on_a_deny_and_says_why(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    catalogue, question = tmp_path / "catalogue.json", tmp_path / "question.json"
+    catalogue.write_text(json.dumps(TOOLS))
+    ostiary.json("resource", "create", name, "--uri", f"https://{name}.example.org", "--catalogue", catalogue)
+    agent = register(ostiary, name, "--generate-key", tmp_path / "key.json")
+    asked = {"subject": {"type": "agent", "id": agent}, "action": {"name": "call"}}
+    question.write_text(json.dumps(asked | {"resource": {"type": "tool", "id": f"{name}/write_file"}}))
+    denied = ostiary("decide", question, "--json")
+    assert denied.code == 4
+    said = json.loads(denied.out)
+    assert said["decision"] is False
+    [reason] = said["context"]["reasons"]
+    assert reason["code"] == "outside_task"
+    assert reason["message"] in ostiary("decide", question).out
+    words = reason["hint"].split()
+    assert words[:3] == ["ostiary", "agent", "allow"]
+    assert ostiary(*words[1:]).code == 0
+    assert ostiary.json("decide", question)["decision"] is True
