@@ -34,6 +34,7 @@ async def test_the_server_says_what_it_can_and_nothing_empty_but_what_must_be_th
         algs = said[f"{endpoint}_endpoint_auth_signing_alg_values_supported"]
         assert algs == sorted(jose.ALGS)
         assert not {"none", "HS256"} & set(algs)
+    assert "scopes_supported" not in said, "clients that know no better ask for all of them"
     assert [name for name, value in said.items() if value in ([], "", {}, None)] == ["response_types_supported"]
 
 

@@ -170,6 +170,8 @@ async def test_the_guard_of_a_resource_gets_a_token_for_its_feed_and_for_nothing
     assert (got["scope"], claims["sub"], claims.get("task")) == ("ostiary:feed", id, None)
     assert claims["aud"] == client.world.config.api
     assert (await guard_.ask(scope="files:read")).error == "invalid_scope"
+    assert (await guard_.ask(resource=FILES)).error == "invalid_target"
+    assert (await guard_.ask(resource="https://elsewhere.example")).error == "invalid_target"
     assert (await guard_.ask(task="tk_" + id[3:])).error == "invalid_grant"
 
 
@@ -195,6 +197,25 @@ async def test_no_part_of_a_credential_is_in_an_entry_or_an_answer(client: Clien
     for part in (*assertion.split("."), *proof.split(".")):
         assert part not in str(newest(client.world))
         assert part.encode() not in refused.body
+
+
+async def test_a_token_is_bound_to_no_key_of_another_and_to_none_that_has_ended(client: Client) -> None:
+    _, foreign = await enter(client.world, name="other")
+    _, guards = await guard(client.world)
+    second, ended = jose.generate("EdDSA"), jose.generate("EdDSA")
+
+    def change(act: Any) -> None:
+        registry.add_key(act, client.id, dict(second.public.jwk))
+        registry.add_key(act, client.id, dict(ended.public.jwk))
+        registry.revoke_key(act, ended.public.thumbprint)
+
+    await act(client.world, "key.add", change)
+    named = {"kid": client.key.public.kid}
+    shown = [foreign, guards, ended, second, jose.generate("EdDSA")]
+    answers = [
+        await client.ask(proof=client.proof(key=key), client_assertion=client.assertion(header=named)) for key in shown
+    ]
+    assert [answer.error for answer in answers] == ["invalid_dpop_proof"] * 3 + ["", ""]
 
 
 async def test_a_token_is_held_with_both_keys_until_it_expires(client: Client) -> None:

@@ -13,7 +13,7 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry.model import AgentId, Holding, HoldingId
-from ostiaryd.registry.store import holdings, resources
+from ostiaryd.registry.store import holdings, keys, resources
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State, Task, TaskId, standing_id, standing_task
 from ostiaryd.tokens.model import (
@@ -102,9 +102,9 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     )
     trust.spend(act, client.assertion, possession.spend)
     _hold(act, claims, jkt=possession.jkt, client_jkt=client.jkt)
-    key = act.tx.keys.signer("token", config.token_alg)
+    signer = act.tx.keys.signer("token", config.token_alg)
     return Issued(
-        access_token=sign_jwt(key, typ=ACCESS_TYP, claims=claims),
+        access_token=sign_jwt(signer, typ=ACCESS_TYP, claims=claims),
         is_bound=claims.cnf is not None,
         expires_in=seconds,
         scope=claims.scope,
@@ -120,10 +120,21 @@ def _authenticate(act: Act, grant: Grant, *, config: Config) -> tuple[Client, Po
         if not is_bearer(act.tx, client.id):
             raise dpop.InvalidProof("the DPoP proof is missing", hint="every token is bound to a key: send `DPoP`")
         return client, Possession()
-    return client, trust.check_possession(
+    possession = trust.check_possession(
         grant.unverified_proof, method="POST", uri=f"{config.issuer}/token", now=act.now, keys=act.tx.keys,
         config=config, purpose=b"as",
     )  # fmt: skip
+    if possession.jkt != client.jkt:
+        _check_key(act, client, str(possession.jkt))
+    return client, possession
+
+
+def _check_key(act: Act, client: Client, jkt: str) -> None:
+    """Any key may be the one that a token is bound to, but not a known one that is another's or no longer good."""
+    known = keys.get(act.tx, jkt)
+    is_own = known is not None and known.agent == client.id and known.is_active(act.now)
+    if (known is not None and not is_own) or resources.by_jkt(act.tx, jkt) is not None:
+        raise dpop.InvalidProof("the key of the DPoP proof is another's, or has ended", hint="make a new one")
 
 
 def _own_task(act: Act, client: Client, id: str | None) -> Task:
@@ -164,15 +175,20 @@ def _choose_target(act: Act, uri: str | None, *, asked: frozenset[str], held: fr
     check_target(uri)
     if config.resources == "registered":
         raise InvalidTarget("there is no such resource", hint="`ostiary resource create` registers it")
-    for name in {resource_name(scope) for scope in asked}:
+    for name in sorted({resource_name(scope) for scope in asked}):
         if resources.get(act.tx, name) is not None:
             raise InvalidTarget(f"scopes of `{name}` are for that resource", hint="ask for a token of its own")
     return Target(uri)
 
 
 def _consult(act: Act, client: Client, task: Task, target: Target, scope: frozenset[str]) -> str:
-    """The hash of the policies that permit the token. Raises Forbidden. A guard hears its feed whatever they say."""
+    """The hash of the policies that permit the token. A guard hears its feed whatever they say, and gets nothing else.
+
+    Raises Forbidden, InvalidTarget.
+    """
     if client.agent is None:
+        if not scope:
+            raise InvalidTarget("the guard of a resource gets a token for its feed alone")
         return ""
     return policies.decide_issue(
         act, client.agent, task=task.task_id, resource=target.resource, uri=target.uri, scopes=scope
