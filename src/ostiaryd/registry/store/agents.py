@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model import Agent, AgentId, Kind, OwnerId, Page, PersonId, RiskTier, State
 
@@ -96,6 +98,7 @@ def _join(scopes: frozenset[str]) -> str:
     return " ".join(sorted(scopes))
 
 
+@lru_cache(maxsize=4096)
 def _agent(row: Row) -> Agent:
     (
         id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,
