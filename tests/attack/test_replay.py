@@ -7,10 +7,17 @@ from typing import Any
 import pytest
 
 from ostiary.asgi import GuardASGI
+from ostiary.core import dpop, jose
 from ostiary.core.dpop import InvalidProof
 from ostiary.guard import Guard
+from ostiaryd.trust import flows as trust
+from tests.clock import Clock
 from tests.guard.feeder import URI, Feeder
-from tests.tokens.party import send
+from tests.tokens.party import ASSERTION_TYPE, Client, enter, send
+from tests.trust.conftest import client
+from tests.trust.stage import proof_of
+
+__all__ = ["client"]
 
 ORIGIN = "https://files.example.org"
 SPELLINGS = ("/mc%70", "/%6Dcp", "/./mcp", "/x/../mcp", "/mcp/.")
@@ -45,3 +52,45 @@ async def test_a_request_that_was_overheard_is_refused_at_an_application_that_de
         await guarded({**scope, "raw_path": b"/%6Dcp"}, receive, send)
 
     assert (await send(overheard, "POST", "/mcp", headers=headers)).status == 401
+
+
+async def test_a_proof_that_waits_while_it_is_forgotten_does_not_count_again(client: Client, clock: Clock) -> None:
+    """It is checked in the last instant of its window, and spent when the memory of it has just been pruned."""
+    world, api = client.world, client.world.config.api
+    token = (await client.token(resource=api))["access_token"]
+    proof = proof_of(client, token, "/api/v1/tasks")
+    made_at = clock.now // 1_000_000 * 1_000_000
+    request = trust.Request("GET", f"{api}/tasks", f"DPoP {token}", proof)
+
+    def verify() -> trust.Access:
+        return trust.verify_access(
+            request, audience=api, reader=world.db.read(), now=clock.now, keys=world.keys, config=world.config
+        )
+
+    first = verify()
+    assert first.proof is not None
+    await trust.spend_at_once(world, first.proof)
+    clock.now = made_at + dpop.WINDOW
+    second = verify()
+    assert second.proof is not None
+    clock.advance(us=1)
+    await trust.prune(world)
+    with pytest.raises(InvalidProof, match="used before"):
+        await trust.spend_at_once(world, second.proof)
+
+
+async def test_an_assertion_that_has_served_does_not_serve_a_thief_with_a_key_of_its_own(client: Client) -> None:
+    assertion = client.assertion()
+    assert (await client.ask(client_assertion=assertion)).status == 200
+    stolen = await client.ask(client_assertion=assertion, proof=client.proof(key=jose.generate("ES256")))
+    assert stolen.error == "invalid_client"
+
+
+async def test_the_assertion_of_a_question_that_was_refused_does_not_serve_again(client: Client) -> None:
+    token = (await client.token())["access_token"]
+    other, key = await enter(client.world, name="other")
+    thief = Client(client.app, client.world, other.agent_id, key, client.nonce)
+    assertion = thief.assertion()
+    form = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
+    assert (await thief.post("/revoke", form | {"token": token})).error == "invalid_grant"
+    assert (await thief.post("/introspect", form | {"token": token})).error == "invalid_client"

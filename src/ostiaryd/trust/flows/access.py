@@ -93,12 +93,17 @@ def _check_binding(
 
 def spend_proof(tx: Tx, proof: Spend) -> None:
     """Use up the proof of a request, inside an act. Raises InvalidProof when it was used before."""
-    _check_new(store.spend(tx, proof))
+    _check_new(_is_new(tx, proof))
 
 
 async def spend_at_once(world: World, proof: Spend) -> None:
     """The same as a job of the writer without an entry, which may not raise there: it shares its batch with others."""
-    _check_new(await world.writer.submit(lambda tx: store.spend(tx, proof)))
+    _check_new(await world.writer.submit(lambda tx: _is_new(tx, proof)))
+
+
+def _is_new(tx: Tx, proof: Spend) -> bool:
+    """While the request waited for the writer its time may have passed, and the memory of the proof with it."""
+    return tx.now < proof.until and store.spend(tx, proof)
 
 
 def _check_new(is_new: bool) -> None:
