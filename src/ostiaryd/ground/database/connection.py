@@ -86,7 +86,7 @@ class PostgresConnection:
         self._raw.execute(text)
 
     def begin(self, *, write: bool) -> None:
-        self._raw.execute("begin" if write else "begin read only")
+        self._raw.execute("begin" if write else "begin isolation level repeatable read, read only")
         if write:
             self._raw.execute(f"select pg_advisory_xact_lock({self.WRITER_LOCK})")
 

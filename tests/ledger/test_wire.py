@@ -1,0 +1,133 @@
+"""The ledger over HTTP: searches that end where they say, and the tiles of C2SP."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from ostiary.core.errors import Conflict
+from ostiary.core.tiles import WIDTH
+from ostiaryd.ground.http import Endpoint, render_admin
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import wire_admin, wire_tlog
+from ostiaryd.ledger.flows import Act, act
+from tests.clock import START, Clock
+from tests.tokens.party import Answer, send
+
+ROUTES = (*wire_admin.ROUTES, *wire_tlog.ROUTES)
+
+
+async def ask(world: World, path: str) -> Answer:
+    routes = [Route(path, Endpoint(world, wire, render=render_admin), methods=[verb]) for verb, path, wire, _ in ROUTES]
+    return await send(Starlette(routes=routes), "GET", path)
+
+
+async def search(world: World, query: str) -> list[int]:
+    answer = await ask(world, f"/api/v1/audit?{query}")
+    assert answer.status == 200, answer.body
+    return [entry["index"] for entry in answer.json["entries"]]
+
+
+async def write(world: World, action: str, *, refuse: bool = False, **fields: Any) -> None:
+    def flow(a: Act) -> None:
+        for name, value in fields.items():
+            setattr(a.entry, name, value)
+        if refuse:
+            raise Conflict("no")
+
+    if refuse:
+        with pytest.raises(Conflict):
+            await act(world, action, flow)
+    else:
+        await act(world, action, flow)
+
+
+@pytest.fixture
+async def written(world: World, clock: Clock) -> World:
+    """Three entries, a second apart; the first says nothing of whom it is about."""
+    await write(world, "first")
+    clock.advance(1)
+    await write(world, "second", agent="ag_1", person="pe_1", task="tk_1", resource="https://files.example")
+    clock.advance(1)
+    await write(world, "third", refuse=True, agent="ag_2", person="pe_2", task="tk_2", resource="https://other.example")
+    return world
+
+
+MIDDLE = START + 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", [2, 1, 0]),
+        (f"since={MIDDLE}", [2, 1]),
+        (f"since={MIDDLE + 1}", [2]),
+        (f"until={MIDDLE}", [0]),
+        (f"until={MIDDLE + 1}", [1, 0]),
+        ("before=1", [0]),
+        ("after=0", [1, 2]),
+        ("after=-1", [0, 1, 2]),
+        ("limit=1", [2]),
+        ("after=-1&limit=1", [0]),
+        ("agent=ag_1", [1]),
+        ("person=pe_1", [1]),
+        ("task=tk_1", [1]),
+        ("resource=https://files.example", [1]),
+        ("action=second", [1]),
+        ("outcome=refused", [2]),
+        (f"agent=ag_1&since={MIDDLE + 1}", []),
+        ("agent=ag_1&person=pe_2", []),
+    ],
+)
+async def test_each_filter_finds_what_it_says_and_ends_where_it_says(
+    written: World, query: str, found: list[int]
+) -> None:
+    assert await search(written, query) == found
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("limit=1000", 200), ("limit=1001", 422), ("limit=1", 200), ("limit=0", 422), ("limit=", 422),
+        ("agent=a", 200), ("agent=a&agent=a", 422), ("owner=a", 422), ("since=now", 422), ("since=-1", 200),
+        ("since=-2", 422), (f"since={'9' * 18}", 200), (f"since={'9' * 19}", 422),
+    ],
+)  # fmt: skip
+async def test_a_search_that_is_none_is_refused(written: World, query: str, status: int) -> None:
+    assert (await ask(written, f"/api/v1/audit?{query}")).status == status
+
+
+async def test_a_tile_that_the_log_does_not_have_yet_is_not_found(written: World) -> None:
+    for there, absent in (("tile/0/000.p/3", "tile/0/000.p/4"), ("tile/entries/000.p/3", "tile/entries/000.p/4")):
+        assert (await ask(written, f"/ledger/v1/{there}")).status == 200
+        assert (await ask(written, f"/ledger/v1/{absent}")).status == 404
+    for absent in ("tile/0/000", "tile/0/001.p/1", "tile/1/000.p/1", "tile/0/000.p/03", "tile/x"):
+        assert (await ask(written, f"/ledger/v1/{absent}")).status == 404
+
+
+async def test_a_tile_that_still_grows_is_kept_by_no_cache(written: World) -> None:
+    await asyncio.gather(*(write(written, "more") for _ in range(WIDTH - 3)))
+    kept = {path: (await ask(written, f"/ledger/v1/{path}")).headers["cache-control"] for path in (
+        "tile/0/000.p/3", "tile/0/000", "tile/entries/000", "tile/1/000.p/1", "checkpoint",
+    )}  # fmt: skip
+    forever = "public, max-age=31536000, immutable"
+    assert kept == {
+        "tile/0/000.p/3": "no-store", "tile/0/000": forever, "tile/entries/000": forever,
+        "tile/1/000.p/1": "no-store", "checkpoint": "no-store",
+    }  # fmt: skip
+
+
+def test_hashes_are_for_everybody_and_entries_for_readers() -> None:
+    assert {path: scope for _, path, _, scope in ROUTES} == {
+        "/api/v1/audit": "ostiary:read",
+        "/api/v1/audit/{index}": "ostiary:read",
+        "/api/v1/audit/{index}/proof": "ostiary:read",
+        "/ledger/v1/checkpoint": "",
+        "/ledger/v1/key": "",
+        "/ledger/v1/tile/entries/{path:path}": "ostiary:read",
+        "/ledger/v1/tile/{path:path}": "",
+    }
