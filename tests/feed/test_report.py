@@ -63,9 +63,9 @@ async def test_a_record_becomes_an_entry_that_says_who_reported(world: World, re
     assert (entry.agent, entry.owner, entry.task) == (agent.agent_id, agent.owner, "tk_1")
     assert (entry.tool, entry.resource, entry.reporter) == ("files/read_file", URI, resource.resource_id)
     assert (entry.token, entry.key, entry.digest) == ("tok_1", "thumbprint", "d")
-    assert (entry.policy, entry.policies, entry.actors) == ("h", ["p1"], ["ag_2"])
+    assert (entry.policy, entry.policies) == ("h", ["p1"])
     assert entry.reasons[0].message == "because"
-    assert entry.detail == {"spool": SPOOL, "number": 1, "at": 5}
+    assert entry.detail == {"spool": SPOOL, "number": 1, "at": 5, "actors": ["ag_2"]}
     assert entry.at == world.now()
 
 

@@ -86,7 +86,7 @@ class Told:
 def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None, *, owner: str | None) -> None:
     """The entry of a reported decision. It counts only for a token that is known and was for the reporter's resource.
 
-    Whose token it is, and for which task, is what we know, not what the guard says.
+    Whose token it is, and for which task, is what we know, not what the guard says; whom else it names is detail.
     """
     if held is None or held.audience != told.by.uri or held.agent != record.agent:
         what = "there is no such token" if held is None else "the token is not for the resource of the reporter"
@@ -102,7 +102,6 @@ def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None,
         outcome=record.outcome,
         agent=held.agent,
         owner=owner,
-        actors=record.actors,
         task=held.task,
         token=held.id,
         key=held.jkt,
@@ -113,7 +112,8 @@ def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None,
         policy=record.policy or None,
         policies=record.policies,
         detail=({"verdict": record.verdict} if record.verdict != record.outcome else {})
-        | ({"watched": record.watched} if record.watched else {}),
+        | ({"watched": record.watched} if record.watched else {})
+        | ({"actors": record.actors} if record.actors else {}),
     )
 
 

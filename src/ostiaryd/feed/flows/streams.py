@@ -92,6 +92,8 @@ class Streams:
         return self._lines(id, resource, after)
 
     async def _lines(self, id: str, resource: Resource, after: int | None) -> AsyncGenerator[bytes, None]:
+        if id in self._streams:  # somebody with the same number was faster, and must not be cut off from what changes
+            return
         self.pump()
         key, seq = self._world.keys.signer("feed"), self.position
         stream = self._streams[id] = Stream(id, resource, self._world.now(), key, told=seq)
