@@ -15,6 +15,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from tests.clock import Clock
 from tests.conformance.table import check_table, row
+from tests.registry.stage import feed
 from tests.tokens.party import FILES, ISSUER, SECOND, Answer, Client, claims_of, enter, guard, oauth_app, sign
 
 API = f"{ISSUER}/api/v1"
@@ -180,6 +181,13 @@ async def test_a_client_ends_its_own_token_and_hears_the_same_of_one_that_is_non
         answer = await about(client, value, at="/revoke")
         assert (answer.status, answer.body) == (200, b"")
     assert (await is_active(client, token), await is_active(client, kept)) == (False, True)
+
+
+async def test_guards_hear_of_a_token_that_its_client_ended(client: Client) -> None:
+    token = (await client.token())["access_token"]
+    await about(client, token, at="/revoke")
+    claims = claims_of(token)
+    assert feed(client.world)[-1] == {"kind": "token", "jti": claims["jti"], "until": claims["exp"] * SECOND}
 
 
 async def test_a_client_does_not_end_the_token_of_another(client: Client) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from ostiary.core import jose
 from ostiary.core.errors import Refused
-from ostiaryd.ground.database import Sql
+from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
 from ostiaryd.tokens.wire_oauth import ERRORS, MAX_VALUE, render_oauth
 from tests.tokens.party import ASSERTION_TYPE, FILES, Answer, Client, send
@@ -132,11 +132,11 @@ def state(world: World) -> dict[str, list[Any]]:
     """All that the database holds but the ledger and what it remembers of proofs."""
     reader = world.db.read()
     if world.db.is_sqlite:
-        named = reader.all(Sql("select name from sqlite_master where type = 'table'"))
+        named = reader.all(sql("select name from sqlite_master where type = 'table'"))
     else:
-        named = reader.all(Sql("select tablename from pg_tables where schemaname = 'public'"))
+        named = reader.all(sql("select tablename from pg_tables where schemaname = 'public'"))
     names = {name for (name,) in named} - {"entry", "subtree", "log_head", "log_time", "replay"}
-    return {name: sorted(map(repr, reader.all(Sql(f"select * from {name}")))) for name in names}
+    return {name: sorted(map(repr, reader.all(sql(f"select * from {name}")))) for name in names}
 
 
 HOSTILE: list[dict[str, Any]] = [
