@@ -33,4 +33,5 @@ def ostiary(server: Server) -> Commands:
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """A name that no other test uses."""
-    return request.node.name.lower().replace("_", "-").replace("[", "-").rstrip("]")[-60:].lstrip("-")
+    test: str = request.node.name
+    return test.lower().replace("_", "-").replace("[", "-").rstrip("]")[-60:].lstrip("-")

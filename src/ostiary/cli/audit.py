@@ -170,18 +170,20 @@ def verify(folder: Path | None = None, /, *, key: str | None = None, seen: Path 
         key: The log's public key that you trust (name+id+base64), or a file of it; without, the exported one.
         seen: A checkpoint that you saw earlier: finds truncation, rollback and forks.
     """
+    trusted = key and _key(key)
+    earlier = read_bytes(seen) if seen else None
     with tempfile.TemporaryDirectory() as temporary:
         if folder is None:
             folder = Path(temporary) / "export"
             _export(session, folder)
         elif not folder.is_dir():
             raise Usage(f"{folder} is no folder", hint="ostiary audit export FOLDER")
-        with Progress(console=err, transient=True) as progress:
+        with _progress() as progress:
             bar = progress.add_task("verifying", total=None)
             report = verify_folder(
                 folder,
-                key=key and _key(key),
-                seen=read_bytes(seen) if seen else None,
+                key=trusted,
+                seen=earlier,
                 progress=lambda done, total: progress.update(bar, completed=done, total=total),
             )
     session.show(_as_dict(report), lambda _: _print_report(report))
@@ -200,10 +202,15 @@ def _export(session: Session, folder: Path) -> int:
 
     note, key = fetch("checkpoint"), fetch("key").decode("ascii")
     size = parse_checkpoint(parse_note(note).text).size
-    with Progress(console=err, transient=True) as progress:
+    with _progress() as progress:
         files = ((path, fetch(path)) for path in progress.track(list(paths_of(size)), description="exporting"))
         write_folder(folder, checkpoint=note, key=key, files=files)
     return size
+
+
+def _progress() -> Progress:
+    """For a person who waits."""
+    return Progress(console=err, transient=True, disable=not err.is_terminal)
 
 
 def _key(given: str) -> str:

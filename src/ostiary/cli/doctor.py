@@ -32,7 +32,10 @@ Line = dict[str, Any]
 
 
 def doctor(*, session: Here) -> None:
-    """Prove by experiments, now, that the server does what it must; exits with 5 when a line is red."""
+    """Prove by experiments, now, that the server does what it must.
+
+    Exits with 5 when a line is red.
+    """
     lines = examine(session)
     session.show(lines, _print)
     if lines[0]["state"] == "fail":

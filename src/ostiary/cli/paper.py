@@ -27,6 +27,10 @@ class _Paper(Console):
         shown = "".join(c if c.isprintable() or c in kept else ascii(c)[1:-1] for c in text)
         return super().render_str(shown, markup=markup, **options)
 
+    def on_broken_pipe(self) -> None:
+        """Who reads has gone away: `main` ends in silence."""
+        raise BrokenPipeError
+
 
 out = _Paper(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else ENDLESS)
 err = _Paper(stderr=True, highlight=False, emoji=False, soft_wrap=True)

@@ -14,7 +14,7 @@ WAIT_MS = 5000
 
 
 def revoke(kind: Literal["agent", "task", "token", "key", "owner"], id: Word, /, *, session: Here) -> None:
-    """End access with all that came of it, and say when each guard denied it.
+    """End access with all that came of it, and time each guard.
 
     Args:
         kind: What is revoked; an owner leaves with everything that the owner answers for.

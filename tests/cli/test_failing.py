@@ -1,0 +1,201 @@
+"""A command that does not succeed says what is wrong in one line, what to do in another, and exits by its kind."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import Commands, Ran, environment, run
+from tests.server import COMMAND, Server
+
+
+def check_said(ran: Ran, code: int, *words: str) -> None:
+    """One line, and at most one hint."""
+    assert ran.code == code, ran
+    assert ran.out == ""
+    lines = ran.err.splitlines()
+    assert 1 <= len(lines) <= 2, ran.err
+    assert all(line.startswith("hint: ") for line in lines[1:])
+    for word in words:
+        assert word in ran.err
+
+
+@pytest.fixture
+def closed() -> str:
+    """A URL where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    return f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("agent", "list"),
+        ("owner", "create", "bob", "--email", "b@example.org"),
+        ("audit", "verify"),
+        ("revoke", "agent", "writer"),
+        ("policy", "list"),
+        ("keys", "list"),
+        ("feed", "list"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_exit_3(server: Server, closed: str, words: tuple[str, ...]) -> None:
+    with environment(OSTIARY_URL=closed, OSTIARY_CREDENTIAL=str(server.folder / "admin.json")):
+        check_said(run(*words), 3, "the server does not answer", "is it running?")
+
+
+def test_the_doctor_of_a_server_that_does_not_answer_prints_its_line_and_exits_3(server: Server, closed: str) -> None:
+    with environment(OSTIARY_URL=closed, OSTIARY_CREDENTIAL=str(server.folder / "admin.json")):
+        ran = run("doctor", "--json")
+    assert ran.code == 3
+    [line] = json.loads(ran.out)
+    assert (line["name"], line["state"]) == ("server", "fail")
+
+
+def test_a_wrong_data_folder_is_exit_2_and_says_how_to_start_there(tmp_path: Path) -> None:
+    check_said(run("agent", "list", "--data-dir", tmp_path), 2, f"ostiary serve --data-dir {tmp_path}")
+    check_said(run("doctor", "--data-dir", tmp_path), 2, f"ostiary serve --data-dir {tmp_path}")
+    (tmp_path / "server.json").write_text("{")
+    check_said(run("agent", "list", "--data-dir", tmp_path), 2, "server.json is damaged")
+
+
+def test_without_a_server_or_a_credential_the_two_ways_to_name_them_are_said() -> None:
+    nothing = {"OSTIARY_URL": None, "OSTIARY_CREDENTIAL": None, "OSTIARY_DATA_DIR": None}
+    with environment(**nothing):
+        check_said(run("agent", "list"), 2, "which server?", "--data-dir DIR", "OSTIARY_URL")
+    with environment(**nothing | {"OSTIARY_URL": "http://127.0.0.1:9"}):
+        check_said(run("agent", "list"), 2, "who are you?", "OSTIARY_CREDENTIAL")
+    with environment(**nothing | {"OSTIARY_URL": "not a url", "OSTIARY_CREDENTIAL": "/nowhere.json"}):
+        check_said(run("agent", "list"), 2, "cannot read the credential /nowhere.json")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("agent", "show", "nobody"), "ostiary agent list"),
+        (("owner", "show", "nobody"), "ostiary owner list"),
+        (("resource", "show", "nothing"), "ostiary resource list"),
+        (("task", "show", "tk_none"), "ostiary task list"),
+        (("policy", "show", "nothing"), "ostiary policy list"),
+        (("agent", "create", "x", "--owner", "nobody", "--purpose", "p"), "nobody"),
+        (("agent", "create", "No!", "--owner", "ada", "--purpose", "p"), "capital letter n"),
+        (("audit", "search", "--agent", "nobody"), "ostiary agent list"),
+        (("audit", "show", "999999"), "no entry 999999"),
+        (("audit", "prove", "999999"), "no entry 999999"),
+        (("revoke", "token", "tok_none"), "no such token"),
+        (("keys", "rotate", "--use", "token", "--alg", "none"), "no none key"),
+        (("owner", "create", "ada", "--email", "a@example.org"), "ada"),
+    ],
+)
+def test_a_refusal_of_the_server_is_exit_1_in_its_own_words(
+    ostiary: Commands, words: tuple[str, ...], said: str
+) -> None:
+    check_said(ostiary(*words), 1, said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("agent", "crate"), 'Did you mean "create"'),
+        (("agnet", "list"), 'Did you mean "agent"'),
+        (("agent", "create", "x"), "--owner"),
+        (("agent", "create", "x", "--owner"), "--owner"),
+        (("agent", "list", "--bogus"), "--bogus"),
+        (("agent", "list", "surplus"), "surplus"),
+        (("agent", "list", "--limit", "many"), "many"),
+        (("revoke", "anything", "x"), "agent"),
+        (("agent", "show", "../persons"), "no name or id"),
+        (("agent", "show", "a?b"), "no name or id"),
+        (("agent", "show", ""), "no name or id"),
+        (("decide", "/nowhere.json"), "cannot read /nowhere.json: No such file"),
+        (("decide", "/etc"), "cannot read /etc"),
+        (("policy", "put", "/nowhere"), "/nowhere is no folder"),
+        (("audit", "verify", "/nowhere"), "/nowhere is no folder"),
+        (("audit", "verify", "--key", "nothing"), "cannot read nothing"),
+        (("audit", "verify", "--seen", "/nowhere"), "/nowhere"),
+        (("audit", "search", "--since", "yesterday"), "'yesterday' is no time"),
+        (("key", "add", "admin"), "--generate-key FILE and --jwk FILE"),
+        (("agent", "create", "x", "--owner", "ada", "--purpose", "p", "--generate-key", "/nowhere/k"), "/nowhere"),
+        (("token", "--agent", "ag_1", "--key", "/nowhere"), "cannot read /nowhere"),
+        (("audit", "export", "/proc/nothing"), "/proc/nothing"),
+    ],
+)
+def test_wrong_usage_is_exit_2_and_names_what_is_wrong(ostiary: Commands, words: tuple[str, ...], said: str) -> None:
+    check_said(ostiary(*words), 2, said)
+
+
+def test_files_that_are_not_what_they_should_be_are_named(ostiary: Commands, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    for content, said in ((b"{", "not JSON"), (b'{"a":1,"a":2}', "twice"), (b"\xff\xfe", "")):
+        bad.write_bytes(content)
+        check_said(ostiary("decide", bad), 2, str(bad), said)
+        check_said(ostiary("resource", "catalogue", "ostiary", bad), 2, str(bad))
+        check_said(ostiary("agent", "create", "x", "--owner", "ada", "--purpose", "p", "--jwk", bad), 2, str(bad))
+        bad.chmod(0o600)
+        check_said(ostiary("token", "--agent", "ag_1", "--key", bad), 2, str(bad))
+    (tmp_path / "x.cedar").write_bytes(b"\xff")
+    check_said(ostiary("policy", "put", tmp_path), 2, "x.cedar is no text")
+    check_said(ostiary("policy", "put", tmp_path / "empty"), 2, "is no folder")
+
+
+def test_a_key_file_is_never_overwritten_and_nothing_is_registered_then(ostiary: Commands, tmp_path: Path) -> None:
+    there = tmp_path / "key.json"
+    there.write_text("mine")
+    asked = ("agent", "create", "unlucky", "--owner", "ada", "--purpose", "p", "--generate-key", there)
+    check_said(ostiary(*asked), 2, "exists")
+    assert there.read_text() == "mine"
+    assert ostiary("agent", "show", "unlucky").code == 1
+
+
+def test_errors_are_json_where_json_is_asked_for(ostiary: Commands) -> None:
+    for words, code, error in (
+        (("agent", "show", "nobody"), 1, "not_found"),
+        (("agent", "crate"), 2, "usage"),
+    ):
+        ran = ostiary(*words, "--json")
+        assert (ran.code, ran.out) == (code, "")
+        said = json.loads(ran.err)
+        assert (said["error"], said.keys()) == (error, {"error", "message", "hint"})
+
+
+def test_a_server_of_another_kind_is_no_traceback(ostiary: Commands, server: Server, tmp_path: Path) -> None:
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+    from threading import Thread
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as other:
+        Thread(target=other.serve_forever).start()
+        try:
+            url = f"http://127.0.0.1:{other.server_address[1]}"
+            with environment(OSTIARY_URL=url, OSTIARY_CREDENTIAL=str(server.folder / "admin.json")):
+                ran = run("agent", "list")
+        finally:
+            other.shutdown()
+    check_said(Ran(ran.code, ran.out, "\n".join(ran.err.splitlines()[-2:])), 3, "is this the URL of the issuer?")
+
+
+def test_a_reader_that_goes_away_and_ctrl_c_are_no_failures_of_ours(server: Server) -> None:
+    follow = [str(COMMAND), "audit", "tail", "-f", "--data-dir", str(server.folder)]
+    with subprocess.Popen(follow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.send_signal(2)
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, "")
+    piped = f"{COMMAND} audit search --limit 1000 --data-dir {server.folder} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
+
+
+def test_without_the_packages_of_the_server_its_commands_say_what_to_install() -> None:
+    for command, package in (("serve", "uvicorn"), ("demo", "mcp")):
+        code = f"import sys; sys.modules[{package!r}] = None; from ostiary.cli import main; main()"
+        done = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True, check=False)
+        ran = Ran(done.returncode, done.stdout, done.stderr)
+        check_said(ran, 2, f"`{package}`", 'pip install "ostiary[server,mcp]"')

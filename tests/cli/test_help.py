@@ -1,0 +1,150 @@
+"""Every command says what it does, loads nothing that it does not need, and is what hints call it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cyclopts import App
+
+from ostiary.cli import COMMANDS, app
+from tests.architecture.sources import ROOT, files, sources
+from tests.cli.command import run
+
+HEAVY = ("httpx2", "cryptography", "msgspec", "rich.markdown", "ostiaryd", "uvicorn", "starlette", "mcp")
+_NAMED = re.compile(r"\bostiary ((?:[a-z]+(?:-[a-z]+)*)(?: [a-z]+(?:-[a-z]+)*)*)")
+
+
+def walk(parent: App, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], App]]:
+    """Every command with its words."""
+    for name in parent:
+        if not name.startswith("-"):
+            yield (*words, name), parent[name]
+            yield from walk(parent[name], (*words, name))
+
+
+ALL = dict(walk(app))
+LEAVES = {words: command for words, command in ALL.items() if command.default_command is not None}
+
+
+def test_the_help_of_everything_loads_nothing_heavy() -> None:
+    for words in ("--help", "--version"):
+        code = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))"
+        code += "; from ostiary.cli import main; main()"
+        done = subprocess.run([sys.executable, "-c", code, words], capture_output=True, text=True, check=True)
+        loaded = set(done.stderr.split())
+        assert "cyclopts" in loaded
+        assert not [name for name in HEAVY if name in loaded]
+
+
+def test_help_names_every_command_and_fits_80_columns() -> None:
+    ran = run("--help")
+    assert ran.code == 0
+    assert max(map(len, ran.out.splitlines())) <= 80
+    for name, *_ in COMMANDS:
+        assert re.search(rf"^│ {name} ", ran.out, re.M)
+    assert "OSTIARY_CREDENTIAL" in ran.out
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_every_command_has_help_with_a_line_for_each_parameter(words: tuple[str, ...]) -> None:
+    ran = run(*words, "--help")
+    assert ran.code == 0
+    assert f"Usage: ostiary {' '.join(words)}" in ran.out
+    command = ALL[words]
+    assert command.help.strip().endswith(".")
+    if command.default_command is not None:
+        for argument in command.assemble_argument_collection(parse_docstring=True):
+            if argument.parse:
+                assert argument.parameter.help, f"{' '.join(words)}: {argument.name} has no help"
+
+
+def test_the_list_of_commands_says_what_the_commands_say() -> None:
+    for name, _, help, _ in COMMANDS:
+        command = LEAVES.get((name,))
+        if command is not None and command.default_command is not None:
+            assert callable(command.default_command)
+            assert (command.default_command.__doc__ or "").startswith(help), name
+
+
+def _strings(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def _texts() -> Iterator[tuple[str, str]]:
+    """Where, and what: each string of the program, and each line of the documents and of the Makefile."""
+    for source in sources("src"):
+        yield from ((source.path, text) for text in _strings(source.tree))
+    for name in files():
+        if name.endswith(".md") or name == "Makefile":
+            yield from ((name, line) for line in (ROOT / name).read_text("utf-8").splitlines())
+
+
+def _unknown(words: list[str]) -> bool:
+    """Whether these are no command: a group must be followed by one of its own, or by nothing."""
+    command: Any = app
+    for number, word in enumerate(words):
+        if word not in command:
+            return number == 0 or command.default_command is None
+        command = command[word]
+    return False
+
+
+def test_every_command_that_a_hint_or_a_document_names_exists() -> None:
+    prose = {"server", "that"}
+    named = [
+        (where, found[1])
+        for where, text in _texts()
+        for found in _NAMED.finditer(text)
+        if found[1].split()[0] not in prose and "import" not in text
+    ]
+    assert len(named) > 30
+    assert not [(where, words) for where, words in named if _unknown(words.split())]
+
+
+def test_the_options_that_hints_name_exist() -> None:
+    options = {
+        name
+        for command in LEAVES.values()
+        for argument in command.assemble_argument_collection()
+        for name in argument.names
+    }
+    everywhere = {"--data-dir", "--json", "--help", "--version", "--system-certs"}
+    named = [
+        (source.path, option)
+        for source in sources("src")
+        for text in _strings(source.tree)
+        if "ostiary " in text
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)
+    ]
+    assert named
+    assert not [(where, option) for where, option in named if option not in options | everywhere]
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", run("--version").out.strip())
+
+
+def test_every_leaf_prints_json_or_is_a_program_of_its_own() -> None:
+    """Whatever takes a session must end in `session.show`, or in a command that does."""
+    silent = [
+        words
+        for words, command in LEAVES.items()
+        if words not in {("serve",), ("demo",)} and "session" not in json.dumps(_parameters(command))
+    ]
+    assert not silent
+
+
+def _parameters(command: App) -> list[str]:
+    import inspect
+
+    assert callable(command.default_command)
+    return list(inspect.signature(command.default_command).parameters)
