@@ -65,18 +65,24 @@ def write_folder(folder: Path, *, checkpoint: bytes, key: str, files: Iterable[t
     """Write an export: `files` from `render_files`, or fetched from `paths_of`. The checkpoint comes last.
 
     Each file appears whole or not at all, and a full tile never changes: an interrupted export can be taken up again.
-    Raises Malformed for a path that is none of a tile or bundle (so nothing is written outside of `folder`).
+    A folder that is made here is for its owner alone. Raises Malformed for a path that is none of a tile or bundle (so
+    nothing is written outside of `folder`).
     """
     for path, data in files:
-        _write(folder / parse_path(path).path, data)
-    _write(folder / "key", key.encode())
-    _write(folder / "checkpoint", checkpoint)
+        _write(folder, parse_path(path).path, data)
+    _write(folder, "key", key.encode())
+    _write(folder, "checkpoint", checkpoint)
 
 
-def _write(place: Path, data: bytes) -> None:
+def _write(folder: Path, path: str, data: bytes) -> None:
+    place = folder / path
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     place.parent.mkdir(parents=True, exist_ok=True)
     partial = place.with_name(f"{place.name}.partial")
-    partial.write_bytes(data)
+    partial.unlink(missing_ok=True)
+    with partial.open("xb") as file:  # not through a link that waits here
+        file.write(data)
     os.replace(partial, place)
 
 
