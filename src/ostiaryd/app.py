@@ -16,7 +16,6 @@ from starlette.routing import BaseRoute, Route
 
 from ostiary.core.errors import Refused
 from ostiaryd import doctor
-from ostiaryd.feed import flows as feed
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground import outbox
@@ -138,7 +137,6 @@ async def forget_messages(world: World) -> None:
 LOOPS = (
     _every(1, registry.expire_due),
     _every(1, tasks.expire_due),
-    _every(1, feed.tend),
     _every(30, trust.prune),
     _every(60, tokens.forget_keys),
     _every(60, forget_messages),

@@ -37,7 +37,8 @@ class Feeder:
 
     def __init__(self, clock: Clock, *, feed: Feed | None = None, max_age: float = 5.0, max_skew: float = 2.0) -> None:
         self.clock = clock
-        self.n = self.seq = self._threw = 0
+        self.seq = self._threw = 0
+        self._is_open = False
         self.feed = feed or Feed(
             resource_id=RESOURCE_ID,
             now=clock,
@@ -49,7 +50,7 @@ class Feeder:
 
     def begin(self) -> None:
         """The guard connects anew."""
-        self.n = 0
+        self._is_open = False
         self.feed.begin(STREAM, issuer=ISSUER, keys=jose.JwkSet((self.feed_key.public,)))
 
     def facts(self) -> list[Fact]:
@@ -64,9 +65,9 @@ class Feeder:
 
     def message(self, *facts: Fact, **changed: Any) -> Message:
         """The message that must come next."""
-        right = Message(
-            iss=ISSUER, aud=RESOURCE_ID, stream=STREAM, n=self.n + 1, seq=self.seq, at=self.clock(), facts=list(facts)
-        )
+        right = Message(iss=ISSUER, prev=self.seq, seq=self.seq, at=self.clock(), facts=list(facts))
+        if not self._is_open:
+            right = msgspec.structs.replace(right, aud=RESOURCE_ID, stream=STREAM)
         return msgspec.structs.replace(right, **changed)
 
     def line(self, message: Message) -> bytes:
@@ -76,7 +77,11 @@ class Feeder:
         """Let the guard hear the next message."""
         message = self.message(*facts, **changed)
         self.feed.accept(self.line(message))
-        self.n, self.seq = message.n, message.seq
+        self.said(message)
+
+    def said(self, message: Message) -> None:
+        """The guard has heard it."""
+        self.seq, self._is_open = message.seq, True
 
     def snapshot(self, *more: Fact, **changed: Any) -> None:
         self.say(*self.facts(), *more, snapshot=True, **changed)

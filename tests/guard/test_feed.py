@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from ostiary.core import jose
@@ -22,7 +23,7 @@ from ostiary.core.feed import (
 )
 from ostiary.guard import FeedBroken, FeedStale
 from tests.clock import Clock
-from tests.guard.feeder import RESOURCE_ID, URI, Feeder
+from tests.guard.feeder import ISSUER, RESOURCE_ID, STREAM, URI, Feeder
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_each_kind_of_fact_is_in_force_when_accept_returns(feeder: Feeder) -> No
     assert "k" in facts.revoked_keys
     feeder.say(
         PolicyFact("another", ir.render(ir.PolicySetIR(())).decode()),
-        ResourceFact(resource_id=RESOURCE_ID, name="files", uri=URI, mode="watch", segment="default"),
+        resource_fact(mode="watch"),
     )
     facts = feeder.feed.current().facts
     assert facts.policies.hash == "another"
@@ -153,12 +154,14 @@ WRONG: dict[str, Callable[[Feeder], bytes]] = {
     "forged signature": lambda f: render_message(jose.generate("EdDSA", kid=f.feed_key.public.kid), f.message()),
     "unknown key": lambda f: render_message(jose.generate("EdDSA"), f.message()),
     "the key of tokens": lambda f: render_message(f.token_key, f.message()),
-    "a number left out": lambda f: f.line(f.message(n=f.n + 2)),
-    "a number again": lambda f: f.line(f.message(n=f.n)),
-    "history going back": lambda f: f.line(f.message(seq=f.seq - 1)),
+    "a step left out": lambda f: f.line(f.message(prev=f.seq + 1, seq=f.seq + 2)),
+    "a step again": lambda f: f.line(f.message(prev=f.seq - 1)),
+    "a step back": lambda f: f.line(f.message(seq=f.seq - 1)),
+    "a private message that no step announced": lambda f: f.line(f.message(aud=RESOURCE_ID)),
     "another guard's": lambda f: f.line(f.message(aud="rs_2")),
     "another issuer's": lambda f: f.line(f.message(iss="https://elsewhere.example.org")),
-    "another stream's": lambda f: f.line(f.message(stream="another")),
+    "an opening": lambda f: f.line(f.message(aud=RESOURCE_ID, stream=STREAM)),
+    "a snapshot in between": lambda f: f.line(f.message(*f.facts(), snapshot=True)),
     "an unknown kind": lambda f: signed(f, facts=[{"kind": "surprise"}]),
     "an unknown member": lambda f: signed(f, more=1),
     "a fact without a part": lambda f: signed(f, facts=[{"kind": "token", "jti": "tok_1"}]),
@@ -168,28 +171,25 @@ WRONG: dict[str, Callable[[Feeder], bytes]] = {
     "an empty line": lambda f: b"",
     "not ASCII": lambda f: "ä".encode(),
     "policies that do not parse": lambda f: f.line(f.message(PolicyFact("h", "{"))),
-    "a catalogue that does not parse": lambda f: f.line(
-        f.message(
-            ResourceFact(
-                resource_id=RESOURCE_ID, name="files", uri=URI, mode="enforce", segment="default", catalogue="{"
-            )
-        )
-    ),
+    "a catalogue that does not parse": lambda f: f.line(f.message(resource_fact(catalogue="{"))),
+    "another resource": lambda f: f.line(f.message(resource_fact(resource_id="rs_2"))),
     "no keys at all": lambda f: f.line(f.message(KeysFact([], []))),
 }
 
 
-def signed(feeder: Feeder, **changed: Any) -> bytes:
-    import msgspec
+def resource_fact(**changed: Any) -> ResourceFact:
+    right = ResourceFact(resource_id=RESOURCE_ID, name="files", uri=URI, mode="enforce", segment="default")
+    return msgspec.structs.replace(right, **changed)
 
+
+def signed(feeder: Feeder, **changed: Any) -> bytes:
     claims = msgspec.to_builtins(feeder.message()) | changed
     return jose.sign_jwt(feeder.feed_key, typ="ostiary-feed+jwt", claims=claims).encode()
 
 
 @pytest.mark.parametrize("what", WRONG)
 def test_after_a_wrong_line_nothing_is_known_until_a_snapshot(feeder: Feeder, what: str) -> None:
-    feeder.seq = 7
-    feeder.say()
+    feeder.say(seq=7)
     with pytest.raises(FeedBroken):
         feeder.feed.accept(WRONG[what](feeder))
     assert is_closed(feeder)
@@ -220,18 +220,60 @@ def test_a_stream_may_go_on_where_the_last_one_ended(feeder: Feeder) -> None:
     assert "tok_2" in facts.ended_tokens
 
 
+def test_a_stream_may_not_go_on_from_elsewhere(feeder: Feeder) -> None:
+    feeder.say(seq=7)
+    feeder.begin()
+    with pytest.raises(FeedBroken, match="prev"):
+        feeder.say(prev=6, seq=8)
+
+
 def test_a_recorded_stream_cannot_be_played_again(feeder: Feeder) -> None:
-    recorded = [feeder.line(feeder.message(*feeder.facts(), n=1, snapshot=True))]
-    feeder.feed.begin("another number", issuer="https://ostiary.example.org", keys=feeder.feed.feed_keys)
+    feeder.begin()
+    recorded = feeder.line(feeder.message(*feeder.facts(), snapshot=True))
+    feeder.feed.begin("another number", issuer=ISSUER, keys=feeder.feed.feed_keys)
     with pytest.raises(FeedBroken, match="stream"):
-        feeder.feed.accept(recorded[0])
+        feeder.feed.accept(recorded)
+
+
+def test_a_step_that_is_played_again_makes_nothing_younger(feeder: Feeder) -> None:
+    alive = feeder.line(feeder.message())
+    feeder.clock.advance(1.5)
+    feeder.feed.accept(alive)
+    assert feeder.feed.age == 1_500_000
+    feeder.clock.advance(1)
+    feeder.feed.accept(alive)
+    assert is_closed(feeder)
+
+
+def test_what_a_step_announces_in_private_must_come_next(feeder: Feeder) -> None:
+    feeder.say(TokenFact("tok_1", 1 << 52), seq=3, private=["rs_2", RESOURCE_ID])
+    feeder.say(TokenFact("tok_2", 1 << 52), aud=RESOURCE_ID)
+    feeder.say(seq=4)
+    ended = feeder.feed.current().facts.ended_tokens
+    assert "tok_1" in ended
+    assert "tok_2" in ended
+
+
+@pytest.mark.parametrize(
+    "changed", [{}, {"aud": "rs_2"}, {"aud": RESOURCE_ID, "seq": 9}, {"aud": RESOURCE_ID, "prev": 2}]
+)
+def test_what_a_step_announces_in_private_cannot_be_kept_back(feeder: Feeder, changed: dict[str, Any]) -> None:
+    feeder.say(seq=3, private=[RESOURCE_ID])
+    with pytest.raises(FeedBroken):
+        feeder.say(**changed)
+    assert is_closed(feeder)
+
+
+def test_what_is_private_to_others_concerns_nobody_else(feeder: Feeder) -> None:
+    feeder.say(seq=3, private=["rs_2"])
+    feeder.say(seq=4)
+    feeder.feed.current()
 
 
 def test_the_feed_itself_says_which_key_signs_it_next(feeder: Feeder) -> None:
     following = jose.generate("EdDSA")
     feeder.say(KeysFact([dict(feeder.token_key.public.jwk)], [dict(following.public.jwk)]))
     feeder.feed.accept(render_message(following, feeder.message()))
-    feeder.n += 1
     with pytest.raises(FeedBroken):
         feeder.say()
 

@@ -64,7 +64,7 @@ class Server:
     async def _stream(self, scope: Scope, send: Send) -> None:
         self._lines = asyncio.Queue()
         self.streams.append(dict(part.split("=") for part in scope["query_string"].decode().split("&")))
-        self.feeder.n = 0
+        self.feeder.begin()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         while (line := await self._lines.get()) is not None:
             await send({"type": "http.response.body", "body": line, "more_body": True})
@@ -77,13 +77,14 @@ class Server:
 
     def message(self, *facts: Any, **changed: Any) -> Message:
         self.feeder.clock.now = ambient.now()
-        right = {"iss": self.url, "stream": self.streams[-1]["stream"]}
-        return msgspec.structs.replace(self.feeder.message(*facts), **{**right, **changed})
+        message = self.feeder.message(*facts)
+        right = {"iss": self.url} | ({"stream": self.streams[-1]["stream"]} if message.stream else {})
+        return msgspec.structs.replace(message, **{**right, **changed})
 
     def say(self, *facts: Any, **changed: Any) -> None:
         message = self.message(*facts, **changed)
         self.write(render_message(Feeder.feed_key, message))
-        self.feeder.n, self.feeder.seq = message.n, message.seq
+        self.feeder.said(message)
 
     def snapshot(self, count: int, **changed: Any) -> None:
         """As soon as the guard is connected for the `count`th time."""
@@ -139,7 +140,7 @@ def test_what_is_said_on_the_stream_is_in_force_and_acknowledged(guard: Guard, s
 
 WRONG: dict[str, Callable[[Server], bytes]] = {
     "malformed": lambda server: b"garbage\n",
-    "a gap": lambda server: render_message(Feeder.feed_key, server.message(n=9)),
+    "a gap": lambda server: render_message(Feeder.feed_key, server.message(prev=9, seq=9)),
     "forged": lambda server: render_message(jose.generate("EdDSA"), server.message()),
 }
 

@@ -1,12 +1,15 @@
 """What a guard hears: one signed message a line, and in it facts, each complete in itself.
 
-A message is a compact JWS of type `ostiary-feed+jwt` under the server's feed key. It names its hearer (`aud`), the
-connection that it was made for (`stream`, a number that the guard threw), its place in it (`n`: 1, 2, 3, ..), the
-server's clock (`at`), and how far in the server's history it reaches (`seq`). The first message of a stream is a
-snapshot, which replaces all that the guard knew, or, on a stream that resumes after a `seq`, goes on from there. A
-message without facts says only that the server is alive.
+A message is a compact JWS of type `ostiary-feed+jwt` under the server's feed key. It leads from `prev` to `seq`,
+numbers in the server's history, and says what o'clock it is (`at`):
 
-A stream cannot be replayed (`stream`), reordered or thinned out (`n`), nor a late one pass for a fresh one (`at`).
+    opening   for one guard (`aud`) and one connection (`stream`, a number that the guard threw): a snapshot, which
+              replaces all that the guard knew, or, where the guard was at `prev`, all that it has missed
+    step      for every guard, signed once; without facts it says only that the server is alive
+    private   for the guards of one resource (`aud`), right after the step that names it in `private`
+
+A stream cannot be replayed (`stream`), reordered or thinned out (`prev`, `private`), nor a late one pass for a fresh
+one (`at`).
 """
 
 from __future__ import annotations
@@ -94,13 +97,15 @@ Fact = AgentFact | TaskFact | TokenFact | KeyFact | ResourceFact | PolicyFact | 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     iss: str
-    aud: str
-    stream: str
-    n: Annotated[int, Meta(ge=1)]
+    prev: Annotated[int, Meta(ge=0)]
     seq: Annotated[int, Meta(ge=0)]
     at: Micros
-    snapshot: bool = False
     facts: list[Fact] = []
+    private: list[str] = []
+    """resources that have something to hear in private, by id"""
+    aud: str = ""
+    stream: str = ""
+    snapshot: bool = False
 
 
 def render_message(key: PrivateKey, message: Message) -> bytes:
@@ -111,7 +116,7 @@ def render_message(key: PrivateKey, message: Message) -> bytes:
 def parse_message(unverified_line: bytes, *, keys: JwkSet) -> Message:
     """The message of a line that one of `keys` signed. Raises InvalidToken, Malformed.
 
-    Whether it is the next one, of this stream, for this guard, and fresh, is the caller's to check.
+    Whether it is the one that must come next, and fresh, is the caller's to check.
     """
     try:
         unverified_token = unverified_line.removesuffix(b"\n").decode("ascii")

@@ -1,7 +1,7 @@
 """What a guard knows, and whether it may still rely on it. No I/O: lines go in, facts come out, or a reason why not.
 
 Whatever is wrong with a line (a signature, a number out of order, a kind that we do not know, a policy that does not
-compile) makes the guard forget all of it: nothing is decided until the next snapshot. So does silence: a feed that is
+compile) makes the guard forget everything: nothing is decided until the next snapshot. So does silence: a feed that is
 older than `max_age` may have missed a revocation.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import NamedTuple
 
 from ostiary.core import access, cedar
@@ -108,6 +109,14 @@ class Knowledge:
             del self.agents_until[agent], self.agents[agent]
 
 
+class _Place(Enum):
+    """Where in a stream we are: what must come next."""
+
+    OPENING = auto()
+    STEP = auto()
+    PRIVATE = auto()
+
+
 class Feed:
     """One guard's side of the stream. Times in microseconds: `now` is the wall clock, `tick` one that never jumps."""
 
@@ -123,7 +132,8 @@ class Feed:
         self.issuer, self._resource_id = "", resource_id
         self._now, self._tick = now, tick
         self.max_age, self._max_skew = max_age, max_skew
-        self._stream, self._n = "", 0
+        self._stream = ""
+        self._place = _Place.OPENING
         self.feed_keys = JwkSet(())
         self.seq: int | None = None
         """how far in the server's history we have heard; None: only a snapshot helps"""
@@ -135,7 +145,7 @@ class Feed:
 
     def begin(self, stream: str, *, issuer: str, keys: JwkSet) -> None:
         """A connection is about to be opened, under this number and to this issuer; no other lines will count."""
-        self._stream, self._n, self.issuer, self.feed_keys = stream, 0, issuer, keys
+        self._stream, self._place, self.issuer, self.feed_keys = stream, _Place.OPENING, issuer, keys
 
     def accept(self, unverified_line: bytes) -> Message:
         """Learn from the next line. Raises FeedBroken, after which nothing is known any more."""
@@ -146,7 +156,8 @@ class Feed:
         except Refused as refusal:
             self.doubt(refusal.message)
             raise FeedBroken(f"the feed is broken: {refusal.message}") from None
-        self._n, self.seq = message.n, message.seq
+        self.seq = message.seq
+        self._place = _Place.PRIVATE if self._resource_id in message.private else _Place.STEP
         self._listen(message)
         return message
 
@@ -156,24 +167,25 @@ class Feed:
         self._why = f"the feed is broken: {why}"
 
     def _check(self, message: Message) -> None:
-        wrong = [
-            name
-            for name, is_right in (
-                ("iss", message.iss == self.issuer),
-                ("aud", message.aud == self._resource_id),
-                ("stream", message.stream == self._stream),
-                ("n", message.n == self._n + 1),
-                ("seq", message.snapshot or message.seq >= (self.seq or 0)),
-                ("snapshot", message.snapshot if self._knowledge is None else True),
-            )
-            if not is_right
-        ]
-        if wrong:
-            raise FeedBroken(f"a message has another `{wrong[0]}` than must come next")
+        """Whether this is the message that must come next."""
+        must: dict[str, object] = {"iss": self.issuer, "aud": "", "stream": "", "snapshot": False, "prev": self.seq}
+        match self._place:
+            case _Place.OPENING:
+                must |= {"aud": self._resource_id, "stream": self._stream, "private": []}
+                must |= {"snapshot": True, "prev": message.seq} if message.snapshot else {}
+            case _Place.PRIVATE:
+                must |= {"aud": self._resource_id, "seq": self.seq, "private": []}
+        for name, value in must.items():
+            if getattr(message, name) != value:
+                raise FeedBroken(f"a message has another `{name}` than must come next")
+        if message.seq < message.prev:
+            raise FeedBroken("a message leads back")
 
     def _learn(self, message: Message) -> None:
         knowledge = Knowledge() if message.snapshot or self._knowledge is None else self._knowledge
         for fact in message.facts:
+            if isinstance(fact, ResourceFact) and fact.resource_id != self._resource_id:
+                raise FeedBroken("a message is about another resource")
             knowledge.learn(fact)
             if isinstance(fact, KeysFact):
                 self.feed_keys = JwkSet.parse({"keys": fact.feed})

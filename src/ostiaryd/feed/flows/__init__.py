@@ -1,6 +1,6 @@
 """What happens on the feed: guards follow it, report on it, and are waited for."""
 
 from ostiaryd.feed.flows.report import take_report
-from ostiaryd.feed.flows.streams import Streams, tend
+from ostiaryd.feed.flows.streams import Streams
 
-__all__ = ["Streams", "take_report", "tend"]
+__all__ = ["Streams", "take_report"]

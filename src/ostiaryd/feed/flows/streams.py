@@ -1,20 +1,19 @@
-"""The streams of the guards that are connected: woken by commits, signed for each hearer, cut when nobody reads.
+"""The streams of the guards that are connected: woken by commits, cut when nobody reads.
 
-A stream owes its guard facts; the guard says how far it applied them. A commit wakes all streams at once, so that the
-time from a revocation to the last guard that denies is that of one signature and one write for each.
+What a commit means to all guards is signed once and written to each, so that the time from a revocation to the last
+guard that denies is that of one signature and a hundred writes, not of a hundred signatures.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ostiary.core.errors import Conflict, NotFound
 from ostiary.core.feed import Fact, KeysFact, Message, render_message
-from ostiary.core.jose import PrivateKey
 from ostiaryd.feed import store
 from ostiaryd.feed.flows.snapshot import keys_fact, policy_fact, resource_fact, snapshot
 from ostiaryd.feed.model import parse_delta, plain_fact
@@ -26,8 +25,10 @@ from ostiaryd.registry.model import Resource, ResourceDelta, TokenDelta
 from ostiaryd.registry.store import resources
 from ostiaryd.tokens.model import KeysDelta
 
-MAX_PENDING = 10_000
-"""Facts that a guard may be behind before it is cut; it will come back for a snapshot."""
+MAX_WAITING = 1000
+"""Lines that a guard may be behind before it is cut; it will come back, for the rest or for a snapshot."""
+MAX_MISSED = 10_000
+"""Changes that a guard may have missed and still resume."""
 MAX_STREAMS = 200
 """of one resource"""
 STUCK_S = 10.0
@@ -40,22 +41,17 @@ class Stream:
     id: str
     resource: Resource
     since: int
-    key: PrivateKey
-    """what signs for this guard: the key that it knows, until it has heard of another"""
-    pending: list[Fact] = field(default_factory=list)
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    n: int = 0
-    told: int = 0
+    told: int
     """the number of the last change that this guard had to hear of"""
     applied: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=256))
     task: asyncio.Task[None] | None = None
+    waiting: asyncio.Queue[bytes] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
     sending_since: float | None = None
 
-    def owe(self, facts: list[Fact], *, seq: int) -> None:
-        self.pending += facts
-        self.told = seq
-        self.wake.set()
-        if len(self.pending) > MAX_PENDING:
+    def put(self, line: bytes) -> None:
+        try:
+            self.waiting.put_nowait(line)
+        except asyncio.QueueFull:
             self.cut()
 
     def cut(self) -> None:
@@ -74,7 +70,10 @@ class Streams:
     def __init__(self, world: World) -> None:
         self._world = world
         self._streams: dict[str, Stream] = {}
+        self._key = world.keys.signer("feed")
+        """what signs: the key that the guards know, until they have heard of another"""
         self._moved = asyncio.Event()
+        self._beating: asyncio.TimerHandle | None = None
         self.position = outbox.head(world.db.read())
         """every change up to this number of the outbox has been handed to every stream"""
         world.writer.listeners.append(self._on_commit)
@@ -92,58 +91,40 @@ class Streams:
         return self._lines(id, resource, after)
 
     async def _lines(self, id: str, resource: Resource, after: int | None) -> AsyncGenerator[bytes, None]:
-        if id in self._streams:  # somebody with the same number was faster, and must not be cut off from what changes
-            return
         self.pump()
-        key, seq = self._world.keys.signer("feed"), self.position
-        stream = self._streams[id] = Stream(id, resource, self._world.now(), key, told=seq)
+        stream = self._streams[id] = Stream(id, resource, self._world.now(), told=self.position)
         stream.task = asyncio.current_task()
+        if self._beating is None:
+            self._beat_later()
         try:
-            missed = None if after is None else self._since(after, resource)
-            facts = missed if missed is not None else await self._snapshot(resource)
-            line = self._render(stream, facts, seq=seq, is_snapshot=missed is None)
+            line = await self._opening(stream, self.position, after)
             while True:
                 stream.sending_since = asyncio.get_running_loop().time()
                 yield line
                 stream.sending_since = None
-                await self._something_to_say(stream)
-                facts, stream.pending = stream.pending, []
-                line = self._render(stream, facts, seq=self.position)
+                line = await stream.waiting.get()
         finally:
             if self._streams.get(id) is stream:
                 del self._streams[id]
             self._moved.set()
 
-    async def _something_to_say(self, stream: Stream) -> None:
-        """Facts, or that we are alive."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._world.config.feed_heartbeat_ms / 1000):
-                await stream.wake.wait()
-        stream.wake.clear()
-
-    def _render(self, stream: Stream, facts: list[Fact], *, seq: int, is_snapshot: bool = False) -> bytes:
-        stream.n += 1
-        message = Message(
-            iss=self._world.config.issuer, aud=stream.resource.resource_id, stream=stream.id, n=stream.n, seq=seq,
-            at=self._world.now(), snapshot=is_snapshot, facts=facts,
-        )  # fmt: skip
-        line = render_message(stream.key, message)
-        if any(isinstance(fact, KeysFact) for fact in facts):
-            stream.key = self._world.keys.signer("feed")
-        return line
-
-    async def _snapshot(self, resource: Resource) -> list[Fact]:
-        world = self._world
+    async def _opening(self, stream: Stream, seq: int, after: int | None) -> bytes:
+        """What the guard has missed since `after`, or all that it must know; steps go on from `seq`."""
+        resource, world = stream.resource, self._world
+        missed = None if after is None else self._since(after, resource)
+        if missed is not None and after is not None:
+            return self._render(after, seq, missed, aud=resource.resource_id, stream=stream.id)
         now = world.now()
-        return await world.db.scan(lambda reader: snapshot(reader, world.keys, resource, now=now))
+        facts = await world.db.scan(lambda reader: snapshot(reader, world.keys, resource, now=now))
+        return self._render(seq, seq, facts, aud=resource.resource_id, stream=stream.id, is_snapshot=True)
 
     def _since(self, after: int, resource: Resource) -> list[Fact] | None:
         """The facts that a guard has missed; None where the outbox does not reach back so far, or it is too many."""
         reader = self._world.db.read()
         if not 0 < outbox.oldest(reader, TOPIC) <= after <= self.position:
             return None
-        rows = outbox.after(reader, TOPIC, after, count=MAX_PENDING + 1)
-        if len(rows) > MAX_PENDING:
+        rows = outbox.after(reader, TOPIC, after, count=MAX_MISSED + 1)
+        if len(rows) > MAX_MISSED:
             return None
         heard = [self._meaning(body, at) for seq, at, body in rows if seq <= self.position]
         return [fact for facts, only in heard if only in (None, resource.uri) for fact in facts]
@@ -156,14 +137,45 @@ class Streams:
         """Hand to every stream what was committed since the last time, by this process or another."""
         reader = self._world.db.read()
         head = outbox.head(reader)
-        while head > self.position and (rows := outbox.after(reader, TOPIC, self.position)):
-            for seq, at, body in rows:
+        while self.position < head:
+            rows = outbox.after(reader, TOPIC, self.position)
+            shared: list[Fact] = []
+            private: dict[str, list[Fact]] = defaultdict(list)
+            for _, at, body in rows:
                 facts, only = self._meaning(body, at)
-                for stream in self._streams.values():
-                    if only in (None, stream.resource.uri):
-                        stream.owe(facts, seq=seq)
-            self.position = rows[-1][0]
-        self.position = max(self.position, head)
+                (shared if only is None else private[only]).extend(facts)
+            self._step(rows[-1][0] if rows else head, shared, private)
+
+    def _step(self, seq: int, shared: list[Fact], private: dict[str, list[Fact]]) -> None:
+        """Lead every stream to `seq`; `private` facts are by the URI of the resource whose guards must hear them."""
+        concerned = {stream.resource.resource_id: stream.resource.uri for stream in self._streams.values()}
+        extra = {id: private[uri] for id, uri in concerned.items() if uri in private}
+        step = self._render(self.position, seq, shared, private=sorted(extra))
+        lines = {id: step + self._render(seq, seq, facts, aud=id) for id, facts in extra.items()}
+        for stream in self._streams.values():
+            stream.put(lines.get(stream.resource.resource_id, step))
+            if shared or stream.resource.resource_id in extra:
+                stream.told = seq
+        self.position = seq
+        if any(isinstance(fact, KeysFact) for fact in shared):
+            self._key = self._world.keys.signer("feed")
+
+    def _render(
+        self,
+        prev: int,
+        seq: int,
+        facts: list[Fact],
+        *,
+        private: list[str] | None = None,
+        aud: str = "",
+        stream: str = "",
+        is_snapshot: bool = False,
+    ) -> bytes:
+        message = Message(
+            iss=self._world.config.issuer, prev=prev, seq=seq, at=self._world.now(), facts=facts, private=private or [],
+            aud=aud, stream=stream, snapshot=is_snapshot,
+        )  # fmt: skip
+        return render_message(self._key, message)
 
     def _meaning(self, body: bytes, at: int) -> tuple[list[Fact], str | None]:
         """The facts that a change leads to, and the URI of the only resource whose guards must hear them (None: all).
@@ -193,6 +205,24 @@ class Streams:
             if stream.resource.resource_id == resource.resource_id and stream.resource.jkt != resource.jkt:
                 stream.cut()
 
+    def _beat_later(self) -> None:
+        pause_s = self._world.config.feed_heartbeat_ms / 1000
+        self._beating = asyncio.get_running_loop().call_later(pause_s, self._beat)
+
+    def _beat(self) -> None:
+        """While anybody listens: hear of other processes' commits, say that we are alive, cut who does not read."""
+        self._beating = None
+        if not self._streams:
+            return
+        self.pump()
+        alive, now = self._render(self.position, self.position, []), asyncio.get_running_loop().time()
+        for stream in self._streams.values():
+            if stream.waiting.empty():
+                stream.put(alive)
+            if stream.sending_since is not None and now - stream.sending_since > STUCK_S:
+                stream.cut()
+        self._beat_later()
+
     def note_applied(self, resource_id: str, id: str, seq: int, *, ago: int) -> None:
         """A guard says that everything up to `seq` is in force, since `ago` microseconds at least: an interval, so that
         its clock does not matter. Raises NotFound for a stream that is not its own.
@@ -212,17 +242,3 @@ class Streams:
                     self._moved.clear()
                     await self._moved.wait()
         return self.connected
-
-    def cut_stuck(self) -> None:
-        """Cut guards that have not taken what was sent for too long."""
-        now = asyncio.get_running_loop().time()
-        for stream in self._streams.values():
-            if stream.sending_since is not None and now - stream.sending_since > STUCK_S:
-                stream.cut()
-
-
-async def tend(world: World) -> None:
-    """Each second: hear of other processes' commits, cut who does not read."""
-    streams = world.keep(Streams)
-    streams.pump()
-    streams.cut_stuck()
