@@ -41,6 +41,7 @@ MAX_LAG_S = 2.0
 MAX_LATE_S = 10
 """How late the round of a background loop may be."""
 SECOND = 1_000_000
+_SEE_LOG = "the server's log may say more"
 
 
 class Unprotected(Refused):
@@ -101,9 +102,9 @@ async def _perform(name: str, experiment: Callable[[], Awaitable[str]]) -> Line:
         saw = await experiment()
     except Refused as refusal:
         state = "weak" if isinstance(refusal, Unprotected) else "fail"
-        saw, hint = refusal.message, refusal.hint
+        saw, hint = refusal.message, refusal.hint or _SEE_LOG
     except Exception as error:  # noqa: BLE001 because a doctor reports whatever breaks
-        state, saw = "fail", f"{type(error).__name__}: {error}"[:300]
+        state, saw, hint = "fail", f"{type(error).__name__}: {error}"[:300], _SEE_LOG
     return Line(name, state, saw, hint, round((time.perf_counter() - started) * 1000, 2))
 
 
@@ -221,7 +222,7 @@ async def _loops(world: World) -> str:
     now, last = world.now(), world.keep(Rounds).last
     failed = [f"{name} ({round.error})" for name, round in last.items() if round.error]
     if failed:
-        raise Conflict(f"the last round failed of {', '.join(failed)}", hint="the server's log says more")
+        raise Conflict(f"the last round failed of {', '.join(failed)}", hint=_SEE_LOG)
     late = [name for name, round in last.items() if now - round.at > (round.every_s + MAX_LATE_S) * SECOND]
     if late:
         raise Conflict(f"no round for too long of {', '.join(late)}", hint="restart the server")

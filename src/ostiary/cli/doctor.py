@@ -79,15 +79,15 @@ def _answers(session: Session) -> str:
 
 
 def _clock(url: str, now: Callable[[], int]) -> str:
-    """By the answer's Date, which has no fractions: what is seen is off by up to half a second."""
+    """By the answer's Date, which lacks fractions and is made once a second: it is 0 to 2 seconds old."""
     before = now()
     date = httpx2.head(f"{url}/jwks").headers["date"]
-    skew = parsedate_to_datetime(date).timestamp() + 0.5 - (before + now()) / 2e6
+    skew = parsedate_to_datetime(date).timestamp() + 1 - (before + now()) / 2e6
     if abs(skew) > MAX_SKEW_S:
         raise Conflict(
             f"the server's clock is {skew:+.1f} s from here", hint="guards and clients refuse: set the clocks by NTP"
         )
-    return f"the server's clock is within {abs(skew) + 0.5:.1f} s of this machine's"
+    return f"the server's clock is within {abs(skew) + 1:.1f} s of this machine's"
 
 
 def _credential(session: Session) -> str:

@@ -1,0 +1,290 @@
+"""The doctor: a real server is broken on purpose, and exactly the line that looks there turns red."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from ostiary import ambient
+from ostiary.cli.doctor import examine
+from ostiary.cli.session import Session
+from ostiaryd.doctor import check_space
+from tests.cli.command import Commands, environment
+from tests.server import Server, running
+
+LINES = [
+    "server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny", "record", "guards",
+    "root key", "server keys", "data folder", "public URL", "ledger", "policy", "loops", "disk",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that every test leaves in health."""
+    folder = tmp_path_factory.mktemp("doctor") / "data"
+    folder.mkdir(mode=0o700)
+    with running(folder) as server:
+        yield server
+
+
+def states(server: Server) -> dict[str, str]:
+    """What `ostiary doctor` says of each line; its exit code must agree."""
+    ran = Commands(server.folder)("doctor", "--json")
+    lines = {line["name"]: line for line in json.loads(ran.out)}
+    red = [name for name, line in lines.items() if line["state"] == "fail"]
+    assert ran.code == (5 if red else 0), ran.err
+    assert list(lines) == LINES
+    assert all(lines[name]["hint"] for name in red), "what is red says what to do"
+    return {name: line["state"] for name, line in lines.items()}
+
+
+HEALTHY = dict.fromkeys(LINES, "ok") | {"root key": "weak"}
+
+
+def check_only_red(server: Server, line: str) -> None:
+    assert states(server) == HEALTHY | {line: "fail"}
+
+
+@contextmanager
+def mode(path: Path, wrong: int) -> Iterator[None]:
+    before = path.stat().st_mode
+    path.chmod(wrong)
+    try:
+        yield
+    finally:
+        path.chmod(before)
+
+
+@contextmanager
+def damaged(server: Server, table: str, column: str, where: str, damage: Callable[[Any], Any]) -> Iterator[None]:
+    """Change one value of one row behind the server's back, then put it back."""
+    change = f"update {table} set {column} = ? where {where}"
+    with closing(sqlite3.connect(server.folder / "ostiary.db", isolation_level=None, timeout=20)) as db:
+        [(before,)] = db.execute(f"select {column} from {table} where {where}").fetchall()
+        assert damage(before) != before
+        db.execute(change, (damage(before),))
+        try:
+            yield
+        finally:
+            db.execute(change, (before,))
+
+
+@contextmanager
+def trigger(server: Server, when: str, what: str) -> Iterator[None]:
+    """Let the database itself misbehave."""
+    with closing(sqlite3.connect(server.folder / "ostiary.db", isolation_level=None, timeout=20)) as db:
+        db.execute(f"create trigger misbehave {when} begin {what}; end")
+        try:
+            yield
+        finally:
+            db.execute("drop trigger misbehave")
+
+
+def flip_last(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def test_a_server_in_health_has_no_red_line_and_its_root_key_is_named(patient: Server) -> None:
+    assert states(patient) == HEALTHY
+    said = Commands(patient.folder)("doctor").out
+    assert "lies beside what it protects" in said
+    assert "OSTIARY_ROOT_KEY" in said
+
+
+@pytest.mark.parametrize(("file", "line"), [("root.key", "root key"), ("admin.json", "credential")])
+@pytest.mark.parametrize("wrong", [0o640, 0o604, 0o644])
+def test_a_key_file_that_others_can_read(patient: Server, file: str, line: str, wrong: int) -> None:
+    with mode(patient.folder / file, wrong):
+        check_only_red(patient, line)
+
+
+@pytest.mark.parametrize("wrong", [0o755, 0o710])
+def test_a_data_folder_that_is_open_to_others(patient: Server, wrong: int) -> None:
+    with mode(patient.folder, wrong):
+        check_only_red(patient, "data folder")
+    assert states(patient) == HEALTHY
+
+
+def test_an_entry_that_was_changed_in_the_database(patient: Server) -> None:
+    """Its length stays; only what it says is another thing."""
+    with damaged(patient, "entry", "body", "idx = 1", lambda body: body.replace(b'"at":1', b'"at":2')):
+        check_only_red(patient, "ledger")
+        assert "entry 1 was changed" in Commands(patient.folder)("doctor").out
+    assert states(patient) == HEALTHY
+
+
+def test_stored_hashes_that_do_not_lead_to_the_checkpoint(patient: Server) -> None:
+    with damaged(patient, "entry", "leaf", "idx = 1", flip_last):
+        check_only_red(patient, "ledger")
+    assert states(patient) == HEALTHY
+
+
+@pytest.mark.parametrize("use", ["token", "feed", "ledger"])
+def test_a_sealed_key_that_is_damaged(patient: Server, use: str) -> None:
+    one = f"kid = (select min(kid) from server_key where use_ = '{use}')"
+    with damaged(patient, "server_key", "sealed", one, flip_last):
+        check_only_red(patient, "server keys")
+    assert states(patient) == HEALTHY
+
+
+def test_the_files_of_the_active_policy_set_that_were_edited(patient: Server, tmp_path: Path) -> None:
+    ostiary = Commands(patient.folder)
+    ostiary.json("policy", "export", tmp_path / "set")
+    (tmp_path / "set" / "more.cedar").write_text('@id("more") forbid (principal, action, resource) when { false };\n')
+    active = ostiary.json("policy", "put", tmp_path / "set")["hash"]
+    assert states(patient) == HEALTHY
+    edit = damaged(
+        patient, "policy_set", "files", f"hash = '{active}'", lambda files: files.replace("{ false }", "{ true }")
+    )
+    with edit:
+        check_only_red(patient, "policy")
+    assert states(patient) == HEALTHY
+
+
+def test_policies_that_allow_anybody_anything(patient: Server, tmp_path: Path) -> None:
+    ostiary = Commands(patient.folder)
+    before = ostiary.json("policy", "show")["hash"]
+    (tmp_path / "all.cedar").write_text('@id("all") permit (principal, action, resource);\n')
+    ostiary.json("policy", "put", tmp_path)
+    try:
+        check_only_red(patient, "default deny")
+    finally:
+        ostiary.json("policy", "activate", before)
+    assert states(patient) == HEALTHY
+
+
+def test_a_replay_memory_that_forgets(patient: Server) -> None:
+    with trigger(patient, "after insert on replay", "delete from replay where digest = new.digest"):
+        check_only_red(patient, "replayed proof")
+    assert states(patient) == HEALTHY
+
+
+def test_a_background_loop_that_fails_its_rounds(patient: Server, tmp_path: Path) -> None:
+    ostiary = Commands(patient.folder)
+    ostiary.json("owner", "create", "olga", "--email", "o@example.org")
+    ostiary.json("agent", "create", "brief", "--owner", "olga", "--purpose", "tests", "--generate-key", tmp_path / "k")
+    with trigger(patient, "before update on task", "select raise(abort, 'stuck')"):
+        ostiary.json("task", "start", "--agent", "brief", "--purpose", "tests", "--ttl", 1)
+        wait_for(lambda: states(patient)["loops"] == "fail")
+        check_only_red(patient, "loops")
+        assert "tasks.expire_due" in ostiary("doctor").out
+    wait_for(lambda: states(patient) == HEALTHY)
+
+
+def test_a_guard_whose_feed_stalls(patient: Server, tmp_path: Path) -> None:
+    ostiary = Commands(patient.folder)
+    key = tmp_path / "guard.json"
+    ostiary.json("owner", "create", "sam", "--email", "s@example.org")
+    ostiary.json("resource", "create", "slow", "--uri", "https://slow.example.org", "--generate-key", key)
+    code = (
+        "import sys, time; from ostiary.guard import Guard\n"
+        "with Guard(sys.argv[1], url=sys.argv[2], spool_dir=sys.argv[3]): print('up', flush=True); time.sleep(600)"
+    )
+    given = [sys.executable, "-c", code, str(key), patient.url, str(tmp_path / "spool")]
+    with subprocess.Popen(given, stdout=subprocess.PIPE, text=True) as guard:
+        try:
+            assert guard.stdout is not None
+            assert guard.stdout.readline() == "up\n"
+            assert states(patient) == HEALTHY
+            assert "a change was in force at slow" in ostiary("doctor").out
+            [connected] = ostiary.json("feed", "list")
+            assert connected["guard"] == "slow"
+            assert "slow" in ostiary("feed", "list").out
+            os.kill(guard.pid, signal.SIGSTOP)
+            check_only_red(patient, "guards")
+            assert "slow, of 1 guards" in ostiary("doctor").out
+            revoked = ostiary("revoke", "owner", "sam")
+            assert (revoked.code, "has not answered" in revoked.out) == (5, True)
+            os.kill(guard.pid, signal.SIGCONT)
+            wait_for(lambda: states(patient) == HEALTHY)
+        finally:
+            guard.kill()
+    wait_for(lambda: not ostiary.json("feed", "list"))
+
+
+@pytest.mark.parametrize(("skew_s", "state"), [(0, "ok"), (3, "ok"), (-3, "ok"), (7, "fail"), (-7, "fail")])
+def test_a_clock_that_is_off_by_more_than_five_seconds(patient: Server, skew_s: int, state: str) -> None:
+    """What the header says is up to two seconds old, so the limit is blurred by one on each side."""
+    session = Session(patient.folder, as_json=True)
+    try:
+        lines = examine(session, now=lambda: ambient.now() + skew_s * 1_000_000)
+    finally:
+        session.close()
+    assert {line["name"]: line["state"] for line in lines} == HEALTHY | {"clock": state}
+
+
+def test_a_public_url_in_the_clear_and_a_root_key_from_elsewhere(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o700)
+    with running(folder):
+        pass
+    with closing(sqlite3.connect(folder / "ostiary.db", isolation_level=None)) as db:
+        db.execute("update setting set value = 'http://ostiary.example.org' where name = 'public_url'")
+        db.execute("update resource set uri = 'http://ostiary.example.org/api/v1' where name = 'ostiary'")
+    root = (folder / "root.key").read_text().strip()
+    (folder / "root.key").unlink()
+    with environment(OSTIARY_ROOT_KEY=root), running(folder) as server:
+        assert states(server) == HEALTHY | {"public URL": "fail", "root key": "ok"}
+
+
+def test_disk_space_on_the_limit_and_on_both_its_sides(tmp_path: Path) -> None:
+    """Against the real disk: the limit is moved, since the disk cannot be."""
+    free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    assert "are free" in check_space(tmp_path, spare=free // 2)
+    assert "are free" in check_space(tmp_path, spare=0)
+    with pytest.raises(Exception, match="are free") as refused:
+        check_space(tmp_path, spare=free * 2)
+    assert "make room" in refused.value.hint  # type: ignore[attr-defined]
+
+
+class Careless(BaseHTTPRequestHandler):
+    """A server that answers everybody."""
+
+    def do_GET(self) -> None:
+        url = f"http://{self.headers['host']}"
+        body = json.dumps({"issuer": url, "token_endpoint": f"{url}/token", "keys": []}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        """In silence."""
+
+
+def test_a_server_that_answers_strangers(patient: Server) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Careless) as careless:
+        Thread(target=careless.serve_forever).start()
+        named = {
+            "OSTIARY_URL": f"http://127.0.0.1:{careless.server_address[1]}",
+            "OSTIARY_CREDENTIAL": str(patient.folder / "admin.json"),
+        }
+        try:
+            with environment(**named):
+                lines = {line["name"]: line for line in examine(Session(None, as_json=True))}
+        finally:
+            careless.shutdown()
+    assert lines["strangers"]["state"] == "fail"
+    assert "a stranger was answered 200" in lines["strangers"]["saw"]
+
+
+def wait_for(condition: Callable[[], bool], *, within_s: float = 20) -> None:
+    until = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < until, "it has not come to pass"
+        time.sleep(0.2)
