@@ -37,6 +37,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("doctor") / "data"
     folder.mkdir(mode=0o700)
     with running(folder) as server:
+        Commands(folder).json("owner", "create", "sam", "--email", "s@example.org")
         yield server
 
 
@@ -174,8 +175,7 @@ def test_a_replay_memory_that_forgets(patient: Server) -> None:
 
 def test_a_background_loop_that_fails_its_rounds(patient: Server, tmp_path: Path) -> None:
     ostiary = Commands(patient.folder)
-    ostiary.json("owner", "create", "olga", "--email", "o@example.org")
-    ostiary.json("agent", "create", "brief", "--owner", "olga", "--purpose", "tests", "--generate-key", tmp_path / "k")
+    ostiary.json("agent", "create", "brief", "--owner", "sam", "--purpose", "tests", "--generate-key", tmp_path / "k")
     with trigger(patient, "before update on task", "select raise(abort, 'stuck')"):
         ostiary.json("task", "start", "--agent", "brief", "--purpose", "tests", "--ttl", 1)
         wait_for(lambda: states(patient)["loops"] == "fail")
@@ -187,7 +187,6 @@ def test_a_background_loop_that_fails_its_rounds(patient: Server, tmp_path: Path
 def test_a_guard_whose_feed_stalls(patient: Server, tmp_path: Path) -> None:
     ostiary = Commands(patient.folder)
     key = tmp_path / "guard.json"
-    ostiary.json("owner", "create", "sam", "--email", "s@example.org")
     ostiary.json("resource", "create", "slow", "--uri", "https://slow.example.org", "--generate-key", key)
     code = (
         "import sys, time; from ostiary.guard import Guard\n"

@@ -1,0 +1,173 @@
+"""The ledger from the command line: found by names, printed for grep, proved and verified without the server."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from ostiary.cli.session import Usage
+from ostiary.cli.spans import parse_time
+from ostiary.core.jose import generate, unb64u
+from ostiary.core.note import NoteKey
+from tests.cli.command import Commands, run
+from tests.server import Server
+
+NOW = 1_800_000_000_000_000
+MINUTE = 60_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("90s", NOW - 90_000_000),
+        ("15m", NOW - 15 * MINUTE),
+        ("24h", NOW - 1440 * MINUTE),
+        ("7d", NOW - 10_080 * MINUTE),
+        ("2w", NOW - 20_160 * MINUTE),
+        ("1h30m", NOW - 90 * MINUTE),
+        ("0s", NOW),
+        ("2026-01-31T12:00:00Z", 1_769_860_800_000_000),
+        ("2026-01-31T13:00:00+01:00", 1_769_860_800_000_000),
+        ("2026-01-31T12:00:00", 1_769_860_800_000_000),
+        ("2026-01-31", 1_769_817_600_000_000),
+        ("2026-01-31T12:00:00.25Z", 1_769_860_800_250_000),
+    ],
+)
+def test_times_are_spans_back_from_now_or_instants_in_utc(text: str, time: int) -> None:
+    assert parse_time(text, now=NOW) == time
+
+
+@pytest.mark.parametrize("text", ["", "15", "m", "15 m", "15y", "-15m", "now", "31.01.2026", "1h30", "9999999999s"])
+def test_what_is_no_time_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(Usage, match="is no time") as refused:
+        parse_time(text, now=NOW)
+    assert "15m" in refused.value.hint
+
+
+@pytest.fixture
+def busy(ostiary: Commands, name: str, tmp_path: Path) -> str:
+    """An agent that has done something, and was refused something; its name."""
+    key = tmp_path / "key.json"
+    made = ("--owner", "ada", "--purpose", "tests", "--scope", "a:read", "--generate-key", key)
+    ostiary.json("agent", "create", name, *made)
+    elsewhere = ("--resource", "https://elsewhere.example.org")
+    ostiary.json("token", "--agent", name, "--key", key, *elsewhere, "--scope", "a:read")
+    assert ostiary("token", "--agent", name, "--key", key, *elsewhere, "--scope", "b:read").code == 1
+    return name
+
+
+def test_entries_are_found_by_the_names_of_agents_persons_and_resources(ostiary: Commands, busy: str) -> None:
+    agent = ostiary.json("agent", "show", busy)
+    found = ostiary.json("audit", "search", "--agent", busy)
+    assert [(entry["action"], entry["outcome"]) for entry in found] == [
+        ("token.issue", "refused"),
+        ("token.issue", "ok"),
+    ]
+    assert {entry["agent"] for entry in found} == {agent["agent_id"]}
+    assert found == ostiary.json("audit", "search", "--agent", agent["agent_id"])
+    assert ostiary.json("audit", "search", "--agent", busy, "--outcome", "refused") == found[:1]
+    assert ostiary.json("audit", "search", "--agent", busy, "--action", "token.issue", "--limit", 1) == found[:1]
+    assert ostiary.json("audit", "search", "--resource", "ostiary", "--limit", 1)[0]["agent"]
+    assert ostiary.json("audit", "search", "--person", "ada") == []
+
+
+def test_a_span_bounds_the_search_on_both_sides(ostiary: Commands, busy: str) -> None:
+    assert len(ostiary.json("audit", "search", "--agent", busy, "--since", "15m")) == 2
+    assert ostiary.json("audit", "search", "--agent", busy, "--until", "15m") == []
+    assert ostiary.json("audit", "search", "--agent", busy, "--since", "2100-01-01") == []
+
+
+def test_people_read_a_line_for_each_entry_with_names_in_it(ostiary: Commands, busy: str) -> None:
+    out = ostiary("audit", "search", "--agent", busy).out
+    lines = out.splitlines()
+    assert len(lines) == 2
+    for line, outcome in zip(lines, ("refused", "ok"), strict=True):
+        assert re.match(rf" *\d+ \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d {outcome} +token\.issue +{busy} ", line), line
+    assert "\x1b" not in out
+    assert "ag_" not in out
+
+
+def test_tail_shows_the_newest_entries_oldest_of_them_first(ostiary: Commands, busy: str) -> None:
+    indices = [entry["index"] for entry in ostiary.json("audit", "tail", "-n", 5)]
+    assert indices == list(range(indices[0], indices[0] + 5))
+    assert ostiary.json("audit", "show", indices[-1])["index"] == indices[-1]
+
+
+def test_more_entries_than_the_server_gives_at_once_are_fetched_in_pages(
+    ostiary: Commands, busy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.cli.audit.PAGE", 3)
+    until = ("--until", "0s", "--limit", 8)
+    indices = [entry["index"] for entry in ostiary.json("audit", "search", *until)]
+    assert indices == list(range(indices[0], indices[0] - 8, -1))
+
+
+def test_a_receipt_is_checked_without_the_server(ostiary: Commands, busy: str, tmp_path: Path) -> None:
+    index = ostiary.json("audit", "search", "--agent", busy)[0]["index"]
+    proof = ostiary.json("audit", "prove", index)
+    assert ostiary("audit", "prove", index).out.startswith("c2sp.org/tlog-proof@v1\n")
+    receipt, key = tmp_path / "receipt", tmp_path / "vkey"
+    receipt.write_text(json.dumps(proof))
+    key.write_text(next(one["kid"] for one in ostiary.json("keys", "list") if one["use"] == "ledger"))
+    assert run("audit", "check", receipt, "--key", key, "--json").json["index"] == index
+    assert run("audit", "check", receipt, "--key", key.read_text()).code == 0
+    receipt.write_text(json.dumps(proof | {"entry": proof["entry"].replace("refused", "ok")}))
+    false = run("audit", "check", receipt, "--key", key)
+    assert (false.code, "false" in false.out) == (5, True)
+
+
+@pytest.fixture
+def exported(ostiary: Commands, busy: str, tmp_path: Path) -> Path:
+    folder = tmp_path / "export"
+    assert ostiary.json("audit", "export", folder)["size"] > 5
+    return folder
+
+
+def test_verify_says_what_its_verdict_rests_on(ostiary: Commands, exported: Path) -> None:
+    own = run("audit", "verify", exported, "--json").json
+    assert (own["ok"], own["key_given"], own["findings"]) == (True, False, [])
+    assert "came with the export" in run("audit", "verify", exported).out
+    given = run("audit", "verify", exported, "--key", exported / "key").out
+    assert "trusts the key that was given" in given
+    assert "verified" in given
+    live = ostiary.json("audit", "verify")
+    assert live["ok"]
+    assert live["size"] > own["size"]
+
+
+def test_verify_exits_with_5_and_names_the_entry_that_was_changed(exported: Path) -> None:
+    bundle = next(path for path in sorted((exported / "tile" / "entries").rglob("*")) if path.is_file())
+    data = bundle.read_bytes()
+    bundle.write_bytes(data.replace(b'"outcome":"refused"', b'"outcome":"RefuseD"', 1))
+    ran = run("audit", "verify", exported, "--json")
+    assert ran.code == 5
+    [finding] = json.loads(ran.out)["findings"]
+    assert finding["kind"] == "altered"
+    said = run("audit", "verify", exported)
+    assert (said.code, f"altered entry {finding['index']}" in said.out) == (5, True)
+
+
+def test_verify_with_a_checkpoint_seen_earlier_finds_that_the_log_was_cut_back(
+    ostiary: Commands, exported: Path, tmp_path: Path, busy: str
+) -> None:
+    ostiary.json("audit", "export", tmp_path / "later")
+    seen = tmp_path / "later" / "checkpoint"
+    assert run("audit", "verify", tmp_path / "later", "--seen", exported / "checkpoint").code == 0
+    ran = run("audit", "verify", exported, "--seen", seen, "--json")
+    assert ran.code == 5
+    assert {finding["kind"] for finding in json.loads(ran.out)["findings"]} == {"rollback"}
+
+
+def test_another_logs_key_trusts_nothing(exported: Path) -> None:
+    other = NoteKey("localhost/ostiary", unb64u(generate("EdDSA").public.jwk["x"])).vkey
+    ran = run("audit", "verify", exported, "--key", other, "--json")
+    assert ran.code == 5
+    assert {finding["kind"] for finding in json.loads(ran.out)["findings"]} == {"signature"}
+
+
+def test_an_export_is_brought_up_to_date(ostiary: Commands, exported: Path, server: Server) -> None:
+    again = ostiary.json("audit", "export", exported)["size"]
+    assert run("audit", "verify", exported, "--json").json["size"] == again
