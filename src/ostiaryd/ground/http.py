@@ -25,7 +25,6 @@ from ostiaryd.ground.world import World
 T = TypeVar("T")
 MAX_DEPTH = 32
 MAX_PARAMETERS = 100
-MAX_HEADER_BYTES = 16 << 10
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 

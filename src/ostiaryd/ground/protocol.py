@@ -17,6 +17,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from ostiaryd.ground.http import Endpoint, Headers, Reply
 
 log = logging.getLogger("ostiary")
+MAX_HEAD_BYTES = 64 << 10
+"""What a request may say besides its body, headers and trailers: httptools keeps them without end."""
 _FAILED = Reply(500, b"Internal Server Error"), [(b"content-type", b"text/plain; charset=utf-8")]
 
 
@@ -55,8 +57,16 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, endpoints: Mapping[bytes, Endpoint], **given: Any) -> None:
         super().__init__(**given)
         self._endpoints = endpoints
+        self._head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self.transport.close()
 
     def on_message_begin(self) -> None:
+        self._head_bytes = 0
         self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_headers_complete(self) -> None:
@@ -82,6 +92,7 @@ class Protocol(HttpToolsProtocol):
         )
 
     def on_body(self, body: bytes) -> None:
+        self._head_bytes -= len(body)
         exchange: object = self.cycle
         if not isinstance(exchange, Exchange):
             super().on_body(body)
