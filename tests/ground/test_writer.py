@@ -18,6 +18,8 @@ from tests.clock import Clock
 PUT = sql("insert into setting (name, value) values (:name, :value)")
 PUT_FOR_GOOD = sql("insert into setting (name, value) values (:name, :value)", for_good=True)
 BROKEN = sql("select 1 / (select count(*) from nothing_of_that_name)")
+STEADY = sql("select value from setting where name = :name", steady=True)
+CHANGE = sql("update setting set value = :value where name = :name")
 GET = sql("select value from setting where name = :name")
 NAMES = sql("select name from setting where name like 'test%' order by name")
 COUNT = sql("select count(*) from setting where name like 'test%'")
@@ -238,3 +240,27 @@ async def test_a_transaction_in_which_a_statement_failed_is_not_taken_for_commit
         with pytest.raises(Exception, match="transaction is aborted"):
             await world.writer.submit(swallow)
     assert world.db.read().all(NAMES) == ([("test",)] if database == "sqlite" else [])
+
+
+async def test_what_is_steady_is_asked_once_until_its_table_is_written(world: World) -> None:
+    await world.writer.submit(put("test steady"))
+
+    def job(tx: Tx) -> list[object]:
+        seen: list[object] = [tx.one(STEADY, name="test steady")]
+        tx._connection.execute(CHANGE, {"name": "test steady", "value": "behind its back"})
+        seen.append(tx.one(STEADY, name="test steady"))
+        tx.run(CHANGE, name="test steady", value="2")
+        seen.append(tx.one(STEADY, name="test steady"))
+        assert isinstance(isolated(change_and_refuse)(tx), Raised)
+        seen.append(tx.one(STEADY, name="test steady"))
+        seen.append(tx.one(STEADY, name="test soon"))
+        tx.late(PUT, ("test soon", "3"))
+        seen.append(tx.one(STEADY, name="test soon"))
+        return seen
+
+    def change_and_refuse(tx: Tx) -> None:
+        tx.run(CHANGE, name="test steady", value="undone")
+        assert tx.one(STEADY, name="test steady") == ("undone",)
+        raise Conflict("no")
+
+    assert await world.writer.submit(job) == [("1",), ("1",), ("2",), ("2",), None, ("3",)]

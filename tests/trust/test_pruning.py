@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from ostiary.core import dpop
 from ostiaryd.ground.database import sql
 from ostiaryd.trust import flows
-from ostiaryd.trust.flows import pruning
 from tests.clock import START, Clock
 from tests.registry.stage import newest
 from tests.tokens.party import SECOND, Client
@@ -33,16 +30,13 @@ async def test_a_grant_is_remembered_as_two_until_neither_counts(client: Client,
     assert await flows.prune(client.world) == 1
 
 
-async def test_much_is_forgotten_in_small_batches_and_leaves_no_entry(
-    client: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_all_is_forgotten_and_leaves_no_entry(client: Client, clock: Clock) -> None:
     before = newest(client.world)
     for _ in range(7):
         await client.ask()
     assert remembered(client)[0] == 14
     last = newest(client.world)
     clock.advance(400)
-    monkeypatch.setattr(pruning, "BATCH", 5)
     assert await flows.prune(client.world) == 14
     assert newest(client.world) == last != before
 

@@ -7,7 +7,7 @@ from ostiary.core.cedar.values import Entity, Uid
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.policy.model import Loaded, PolicySet, decode_actions, decode_files, encode_actions, encode_files, starter
 
-_ACTIVE = sql("select hash from policy_active where id = 1")
+_ACTIVE = sql("select hash from policy_active where id = 1", steady=True)
 _ACTIVATE = sql(
     """insert into policy_active (id, hash, since) values (1, :hash, :now)
        on conflict (id) do update set hash = excluded.hash, since = excluded.since"""

@@ -14,9 +14,9 @@ class Sql:
     `names` is the order in which `many` expects the columns of a row, `tables` are all that it mentions.
     """
 
-    __slots__ = ("for_good", "names", "postgres", "sqlite", "tables", "writes")
+    __slots__ = ("for_good", "names", "postgres", "sqlite", "steady", "tables", "writes")
 
-    def __init__(self, text: str, *, for_good: bool = False) -> None:
+    def __init__(self, text: str, *, for_good: bool = False, steady: bool = False) -> None:
         self.names: tuple[str, ...] = tuple(dict.fromkeys(_PARAMETER.findall(text)))
         number = {name: index for index, name in enumerate(self.names, 1)}
         self.sqlite = _PARAMETER.sub(lambda match: f"?{number[match[1]]}", text)
@@ -24,11 +24,14 @@ class Sql:
         self.tables = frozenset(_TABLE.findall(text))
         self.writes = not text.lstrip().startswith("select")
         self.for_good = for_good
+        self.steady = steady
 
 
-def sql(text: str, *, for_good: bool = False) -> Sql:
+def sql(text: str, *, for_good: bool = False, steady: bool = False) -> Sql:
     """Prepare a statement; call it at import, never with a value spliced in.
 
     `for_good`: what it writes stays though the act be refused, unless the act has written something else before.
+    `steady`: what `one` reads seldom changes and is asked often; within a transaction it is asked once, and again only
+    after something was written to its tables.
     """
-    return Sql(text, for_good=for_good)
+    return Sql(text, for_good=for_good, steady=steady)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ class Reader:
 class Tx(Reader):
     """A transaction of the writer: `now` is the one instant of the batch, in microseconds since the epoch."""
 
-    __slots__ = ("_deferred", "_late", "_savepoints", "keys", "now", "random", "topics")
+    __slots__ = ("_deferred", "_known", "_known_tables", "_late", "_savepoints", "keys", "now", "random", "topics")
 
     def __init__(self, connection: Connection, *, now: int, random: Callable[[int], bytes], keys: Keyring) -> None:
         super().__init__(connection)
@@ -51,8 +51,19 @@ class Tx(Reader):
         self.keys = keys
         self.topics: set[str] = set()
         self._deferred: dict[Callable[[Tx, list[Any]], None], list[Any]] = {}
+        self._known: dict[tuple[Any, ...], Row | None] = {}
+        self._known_tables: set[str] = set()
         self._late = Late()
         self._savepoints: list[Savepoint] = []
+
+    def one(self, statement: Sql, **params: Any) -> Row | None:
+        if not statement.steady:
+            return super().one(statement, **params)
+        key = (statement, *params.values())
+        if key not in self._known:
+            self._known[key] = super().one(statement, **params)
+            self._known_tables |= statement.tables
+        return self._known[key]
 
     def run(self, statement: Sql, **params: Any) -> int:
         """Execute; the number of rows touched."""
@@ -69,6 +80,7 @@ class Tx(Reader):
         batch, or when somebody looks at the table. It must be one that cannot fail, since that fails the batch.
         """
         self._late.add(statement, row)
+        self._forget(statement.tables)
 
     def defer(self, function: Callable[[Tx, list[Any]], None], value: Any) -> None:
         """Gather `value`; `function(tx, values)` runs once, right before the commit, for all acts of the batch."""
@@ -96,6 +108,14 @@ class Tx(Reader):
                 savepoint.begin()
         if is_looking:
             self._late.write(self._connection)
+        if statement.writes:
+            self._forget(statement.tables)
+
+    def _forget(self, tables: Collection[str]) -> None:
+        """What steady statements have read, if it was of these tables."""
+        if not self._known_tables.isdisjoint(tables):
+            self._known.clear()
+            self._known_tables.clear()
 
 
 class Late:
@@ -168,5 +188,6 @@ class Savepoint:
             tx._late.drop(self._late_begin)
             if self._has_begun:
                 tx._connection.execute(_ROLLBACK_TO, {})
+                tx._forget(tx._known_tables)
         if self._has_begun:
             tx._connection.execute(_RELEASE, {})

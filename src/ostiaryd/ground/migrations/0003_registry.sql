@@ -77,9 +77,9 @@ create table holding (
     ended_why text
 ) {keyed};
 create index holding_agent on holding (agent, expires_at);
-create index holding_task on holding (task, expires_at);
+create index holding_task on holding (task, expires_at) where task <> 'tk_' || substr(agent, 4);
 create index holding_parent on holding (parent) where parent is not null;
 create index holding_jkt on holding (jkt, expires_at);
-create index holding_client_jkt on holding (client_jkt, expires_at);
+create index holding_client_jkt on holding (client_jkt, expires_at) where jkt is null or jkt <> client_jkt;
 create index holding_expiry on holding (expires_at);
 create index holding_ended on holding (ended_at) where ended_at is not null;

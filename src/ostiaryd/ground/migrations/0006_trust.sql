@@ -2,7 +2,6 @@ create table replay (
     digest bytea primary key,
     until bigint not null
 ) {keyed};
-create index replay_until on replay (until);
 create table join_token (
     digest bytea primary key,
     agent text not null,

@@ -10,8 +10,8 @@ from ostiaryd.registry.model import Agent, AgentId, Kind, OwnerId, Page, PersonI
 _COLUMNS = """agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,
     created_at, expires_at"""
 _SELECT = f"select {_COLUMNS} from agent "
-_BY_ID = sql(_SELECT + "where agent_id = :key")
-_BY_NAME = sql(_SELECT + "where name = :key")
+_BY_ID = sql(_SELECT + "where agent_id = :key", steady=True)
+_BY_NAME = sql(_SELECT + "where name = :key", steady=True)
 _LIST = sql(_SELECT + "where agent_id > :after order by agent_id limit :limit")
 _OWNED = sql(_SELECT + "where owner = :owner and agent_id > :after order by agent_id limit :limit")
 _OWNED_ALIVE = sql(_SELECT + "where owner = :owner and state <> 'decommissioned' order by agent_id")

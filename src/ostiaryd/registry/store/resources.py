@@ -10,9 +10,9 @@ from ostiaryd.registry.model import Mode, Page, Resource, ResourceId
 
 _SELECT = """select resource_id, name, uri, mode, segment, jkt, jwk, catalogue_hash, catalogue_version,
     created_at from resource """
-_BY_ID = sql(_SELECT + "where resource_id = :key")
-_BY_NAME = sql(_SELECT + "where name = :key")
-_BY_URI = sql(_SELECT + "where uri = :key")
+_BY_ID = sql(_SELECT + "where resource_id = :key", steady=True)
+_BY_NAME = sql(_SELECT + "where name = :key", steady=True)
+_BY_URI = sql(_SELECT + "where uri = :key", steady=True)
 _BY_JKT = sql(_SELECT + "where jkt = :key")
 _LIST = sql(_SELECT + "where resource_id > :after order by resource_id limit :limit")
 _INSERT = sql(

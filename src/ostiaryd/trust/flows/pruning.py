@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from ostiaryd.ground.database import Tx
 from ostiaryd.ground.world import World
 from ostiaryd.trust import store
-
-BATCH = 5000
 
 
 async def prune(world: World) -> int:
@@ -13,10 +14,11 @@ async def prune(world: World) -> int:
 
     Nothing that counts is changed, so this leaves no entry.
     """
-    forgotten = 0
-    while True:
-        count = await world.writer.submit(lambda tx: store.prune_replay(tx, now=tx.now, count=BATCH))
-        forgotten += count
-        if count < BATCH:
-            break
-    return forgotten + await world.writer.submit(lambda tx: store.prune_join_tokens(tx, before=tx.now))
+    forgotten = await world.writer.submit(lambda tx: store.prune_join_tokens(tx, before=tx.now))
+    for first_byte in range(256):
+        forgotten += await world.writer.submit(partial(_prune_replay, first_byte))
+    return forgotten
+
+
+def _prune_replay(first_byte: int, tx: Tx) -> int:
+    return store.prune_replay(tx, first_byte, now=tx.now)
