@@ -27,7 +27,10 @@ TARGET_MS = 50.0
 def decide_until_denied(folder: Path, first: int) -> None:
     """A process: for each agent that is named on stdin, decide for it at every guard until all deny."""
     names = [f"files-{number}" for number in range(first, first + GUARDS_EACH)]
-    guards = [Guard(folder / f"{name}.json", spool_dir=folder / f"{name}.spool", max_age=30).start() for name in names]
+    guards = [
+        Guard(folder / f"{name}.json", spool_dir=folder / f"{name}.spool", max_age=30, max_skew=30).start()
+        for name in names
+    ]
     for guard in guards:
         guard._link.note = lambda: None  # type: ignore[method-assign]  # to report all of this would measure something else
     print("ready", flush=True)

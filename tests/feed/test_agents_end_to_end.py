@@ -1,0 +1,128 @@
+"""Agents of the SDK against a real server: identity in three lines, tasks that end as their blocks do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ostiary.agent import Agent, AsyncAgent, ServerRefused
+from ostiary.asgi import VERIFIED, GuardASGI, Receive, Scope, Send
+from ostiary.client import TokenRefused
+from ostiary.core.errors import Invalid
+from ostiary.guard import Guard
+from tests.feed.house import House, eventually, listening, serving
+
+
+async def who(scope: Scope, receive: Receive, send: Send) -> None:
+    """Says for which task somebody calls."""
+    assert scope["type"] == "http"
+    body = scope[VERIFIED].principal.claims.task.encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def state_of(house: House, task: str) -> str:
+    return str(house.api("GET", f"/tasks/{task}")["state"])
+
+
+def test_an_agent_calls_an_api_that_says_which_resource_it_is(house: House, tmp_path: Path) -> None:
+    sock, port = listening()
+    url = f"http://127.0.0.1:{port}/api"
+    resource, guard_key = house.resource(url)
+    _, agent_key = house.agent(f"{resource}:read")
+    with Guard(guard_key, spool_dir=tmp_path) as guard:
+        rules = {"GET /api/files/{path*}": "read_file", "PUT /api/files/{path*}": "write_file"}
+        with serving(GuardASGI(who, guard, tool=rules), sock), Agent.from_credential(agent_key) as agent:
+            response = agent.get(f"{url}/files/a")
+            assert response.status_code == 200
+            assert response.text == "tk_" + agent.client_id.removeprefix("ag_"), "the standing task"
+            with agent.task("read a file", scopes=[f"{resource}:read"]) as task:
+                assert task.get(f"{url}/files/a").text == task.id
+                denied = task.request("PUT", f"{url}/files/a")
+                assert denied.status_code == 403
+                assert denied.json()["error"] == "outside_task"
+                held = agent._client._tokens
+            assert state_of(house, task.id) == "done"
+            assert any(target.task == task.id for target in held), "it still has the token, which is dead"
+            assert agent.get(f"{url}/files/a", task=task.id).status_code == 401
+        entries = eventually(lambda: calls(house, resource=url, task=task.id))
+    assert [entry["outcome"] for entry in entries] == ["deny", "allow"]
+
+
+def calls(house: House, **query: str) -> list[dict[str, Any]] | None:
+    """Both calls, the newest first, once they were reported."""
+    found = [entry for entry in house.entries(**query) if entry["action"] == "tool.call"]
+    return found if len(found) == 2 else None
+
+
+def test_a_task_whose_block_raises_has_failed(house: House) -> None:
+    resource, _ = house.resource("https://failing.example.org/mcp")
+    _, agent_key = house.agent(f"{resource}:read")
+    with Agent.from_credential(agent_key) as agent:
+        task = agent.task("fail")
+        with pytest.raises(ZeroDivisionError), task:
+            raise ZeroDivisionError
+        assert state_of(house, task.id) == "failed"
+
+
+def test_a_task_is_renewed_and_narrows(house: House) -> None:
+    resource, _ = house.resource("https://renewed.example.org/mcp")
+    _, agent_key = house.agent(f"{resource}:read", f"{resource}:write")
+    with Agent.from_credential(agent_key) as agent:
+        bounds: list[dict[str, Any]] = [
+            {"type": "tool", "locations": ["https://renewed.example.org/mcp"], "actions": ["read_file"]}
+        ]
+        with agent.task("read", scopes=[f"{resource}:read"], bounds=bounds, ttl=60) as task:
+            before = house.api("GET", f"/tasks/{task.id}")
+            task.renew(600)
+            after = house.api("GET", f"/tasks/{task.id}")
+            assert after["expires_at"] > before["expires_at"]
+            answer = agent.token(resource="https://renewed.example.org/mcp", task=task.id)
+            assert answer["scope"] == f"{resource}:read"
+            assert answer["authorization_details"][0]["actions"] == ["read_file"]
+            with pytest.raises(TokenRefused):
+                agent.token(resource="https://renewed.example.org/mcp", task=task.id, scope=f"{resource}:write")
+
+
+def test_what_the_server_refuses_is_raised_in_its_own_words(house: House) -> None:
+    _, agent_key = house.agent()
+    with Agent.from_credential(agent_key) as agent:
+        with pytest.raises(ServerRefused) as refused:
+            agent.task("x", ttl=0)
+        assert refused.value.message
+        with pytest.raises(ServerRefused):
+            agent.task("x", on_behalf_of="nobody-of-that-name")
+
+
+async def test_an_asynchronous_agent_does_the_same(house: House, tmp_path: Path) -> None:
+    sock, port = listening()
+    url = f"http://127.0.0.1:{port}/api"
+    resource, guard_key = house.resource(url)
+    _, agent_key = house.agent(f"{resource}:read")
+    with (
+        Guard(guard_key, spool_dir=tmp_path) as guard,
+        serving(GuardASGI(who, guard, tool={"GET /api/files/{path*}": "read_file"}), sock),
+    ):
+        async with AsyncAgent.from_credential(agent_key) as agent:
+            assert await agent.issuer() == house.server.url
+            async with agent.task("read a file") as task:
+                assert (await task.get(f"{url}/files/a")).text == task.id
+                await task.renew(7200)
+            assert state_of(house, task.id) == "done"
+            with pytest.raises(ZeroDivisionError):
+                async with agent.task("fail") as failing:
+                    raise ZeroDivisionError
+            assert state_of(house, failing.id) == "failed"
+            assert (await agent.token(resource=url))["token_type"] == "DPoP"
+
+
+def test_a_credential_that_does_not_say_whose_it_is_needs_to_be_told(house: House, tmp_path: Path) -> None:
+    from ostiary.core import jose
+    from ostiary.keys import save_key
+
+    save_key(tmp_path / "bare.json", jose.generate("ES256"), client_id="", issuer="")
+    with pytest.raises(Invalid, match="whose"):
+        Agent.from_credential(tmp_path / "bare.json")
+    Agent.from_credential(tmp_path / "bare.json", url=house.server.url, client_id="ag_1").close()

@@ -1,0 +1,173 @@
+"""The feed over HTTP: who may speak there, what is refused, and what administrators see."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from ostiary.agent import Agent
+from ostiary.client import TokenRefused
+from ostiary.core import jose
+from ostiary.core.feed import parse_message
+from ostiary.core.jose import JwkSet
+from ostiary.core.report import MAX_RECORDS
+from ostiary.guard import Guard
+from tests.feed.house import House, eventually
+
+SPOOL = "0" * 32
+
+
+@pytest.fixture(scope="module")
+def resource(house: House) -> tuple[str, Path]:
+    return house.resource("https://wire.example.org/mcp")
+
+
+def ask(house: House, key: Path, method: str, path: str, **rest: Any) -> httpx2.Response:
+    """A request with the credential in that file."""
+    with Agent.from_credential(key) as caller:
+        return caller.request(method, f"{house.server.url}{path}", resource=f"{caller.issuer}/api/v1", **rest)
+
+
+def report(**changed: Any) -> dict[str, Any]:
+    right = {"spool": SPOOL, "first": 1, "records": [record()]}
+    return {**right, **changed}
+
+
+def record(**changed: Any) -> dict[str, Any]:
+    right = {
+        "kind": "call", "at": 1, "token": "tok_1", "agent": "ag_1", "tool": "read_file", "outcome": "deny",
+        "verdict": "deny",
+    }  # fmt: skip
+    return {**right, **changed}
+
+
+def test_the_keys_of_the_feed_are_public(house: House) -> None:
+    response = httpx2.get(f"{house.server.url}/feed/v1/jwks")
+    [key] = JwkSet.parse(response.json()).keys
+    assert key.alg == "EdDSA"
+    tokens = httpx2.get(f"{house.server.url}/jwks").json()["keys"]
+    assert key.kid not in [token["kid"] for token in tokens]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/feed/v1/stream"), ("POST", "/feed/v1/report"), ("POST", "/feed/v1/applied")]
+)
+def test_only_guards_may_speak_there(house: House, method: str, path: str) -> None:
+    assert httpx2.request(method, f"{house.server.url}{path}").status_code == 401
+    _, agent_key = house.agent()
+    assert ask(house, agent_key, method, path).status_code == 403
+
+
+def test_a_guard_may_do_nothing_else(house: House, resource: tuple[str, Path]) -> None:
+    assert ask(house, resource[1], "GET", "/api/v1/agents").status_code == 403
+    assert ask(house, resource[1], "POST", "/api/v1/revoke", json={"kind": "agent", "id": "admin"}).status_code == 403
+    with Agent.from_credential(resource[1]) as guard, pytest.raises(TokenRefused):
+        guard.token(resource="https://wire.example.org/mcp", scope="files:read")
+
+
+def test_a_stream_is_lines_of_signed_messages(house: House, resource: tuple[str, Path]) -> None:
+    keys = JwkSet.parse(httpx2.get(f"{house.server.url}/feed/v1/jwks").json())
+    with Agent.from_credential(resource[1]) as guard:
+        auth = guard.auth(f"{guard.issuer}/api/v1")
+        query = {"stream": "a-number-that-was-thrown"}
+        with (
+            httpx2.Client(auth=auth) as http,
+            http.stream("GET", f"{house.server.url}/feed/v1/stream", params=query) as response,
+        ):
+            assert response.headers["content-type"] == "application/jose-lines"
+            assert response.headers["cache-control"] == "no-store"
+            lines = response.iter_lines()
+            opening = parse_message(next(lines).encode(), keys=keys)
+            step = parse_message(next(lines).encode(), keys=keys)
+    assert opening.snapshot
+    assert opening.aud == guard.client_id
+    assert step.prev == opening.seq
+    eventually(lambda: not [one for one in house.api("GET", "/feeds")["guards"] if one["stream"] == query["stream"]])
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"stream": "x" * 15},
+        {"stream": "x" * 65},
+        {"stream": "x" * 16, "after": "-1"},
+        {"stream": "x" * 16, "after": "1" * 19},
+        {"stream": "x" * 16, "after": "x"},
+    ],
+)
+def test_a_stream_that_is_asked_for_wrongly_is_refused(
+    house: House, resource: tuple[str, Path], query: dict[str, str]
+) -> None:
+    response = ask(house, resource[1], "GET", "/feed/v1/stream", params=query)
+    assert (response.status_code, response.json()["error"]) == (422, "invalid")
+
+
+@pytest.mark.parametrize(("count", "status"), [(0, 400), (1, 200), (MAX_RECORDS, 200), (MAX_RECORDS + 1, 400)])
+def test_a_report_has_so_many_records(house: House, resource: tuple[str, Path], count: int, status: int) -> None:
+    body = report(spool=os.urandom(16).hex(), records=[record()] * count)
+    response = ask(house, resource[1], "POST", "/feed/v1/report", json=body)
+    assert response.status_code == status
+    if status == 200:
+        assert response.json() == {"next": count + 1}
+
+
+WRONG = {
+    "a spool that is none": report(spool="0" * 31),
+    "a number that is none": report(first=0),
+    "a kind that is none": report(records=[record(kind="guess")]),
+    "an outcome that is none": report(records=[record(outcome="perhaps")]),
+    "more than a record has": report(records=[record(more=1)]),
+    "less than a record has": report(records=[{"kind": "call"}]),
+    "a tool's name without end": report(records=[record(tool="x" * 257)]),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_report_that_is_none_is_refused(house: House, resource: tuple[str, Path], what: str) -> None:
+    assert ask(house, resource[1], "POST", "/feed/v1/report", json=WRONG[what]).status_code == 400
+
+
+def test_nobody_speaks_for_the_stream_of_another(house: House, resource: tuple[str, Path]) -> None:
+    body = {"stream": "no-such-stream-here", "seq": 1, "ago": 0}
+    assert ask(house, resource[1], "POST", "/feed/v1/applied", json=body).status_code == 404
+
+
+@pytest.mark.parametrize(("ago", "status"), [(-1, 400), (0, 404), (60_000_000, 404), (60_000_001, 400)])
+def test_what_was_in_force_was_so_not_too_long_ago(
+    house: House, resource: tuple[str, Path], ago: int, status: int
+) -> None:
+    body = {"stream": "no-such-stream-here", "seq": 1, "ago": ago}
+    assert ask(house, resource[1], "POST", "/feed/v1/applied", json=body).status_code == status
+
+
+def test_administrators_see_who_is_connected(house: House, resource: tuple[str, Path], tmp_path: Path) -> None:
+    name, key = resource
+    with Guard(key, spool_dir=tmp_path) as guard:
+        [seen] = eventually(lambda: [one for one in house.api("GET", "/feeds")["guards"] if one["seq"] is not None])
+        assert seen["guard"] == name
+        assert seen["seq"] == guard.feed.seq
+        assert seen["applied"]
+        assert seen["ms"] is None
+    eventually(lambda: house.api("GET", "/feeds")["guards"] == [])
+
+
+@pytest.mark.parametrize("query", [{"seq": "x"}, {"seq": "-1"}, {"seq": 1, "since": "x"}, {"seq": 1, "wait_ms": "1.5"}])
+def test_a_question_that_is_none_is_refused(house: House, query: dict[str, Any]) -> None:
+    response = house.admin.get(
+        f"{house.server.url}/api/v1/feeds", resource=f"{house.admin.issuer}/api/v1", params=query
+    )
+    assert response.status_code == 422
+
+
+def test_a_credential_of_another_key_gets_no_token(house: House, resource: tuple[str, Path], tmp_path: Path) -> None:
+    from ostiary.keys import load_key, save_key
+
+    right = load_key(resource[1])
+    save_key(tmp_path / "wrong.json", jose.generate("ES256"), client_id=right.client_id, issuer=right.issuer)
+    with Agent.from_credential(tmp_path / "wrong.json") as thief, pytest.raises(TokenRefused):
+        thief.token()
