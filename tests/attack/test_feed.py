@@ -29,7 +29,7 @@ async def heard(world: World, lines: AsyncGenerator[bytes, None]) -> Message | N
 async def test_nobody_takes_a_stream_over_by_opening_another_with_its_number(
     world: World, resource: Resource, agent: Agent
 ) -> None:
-    """The first would go on to hear that the server is alive, and nothing of what changes."""
+    """The first would hear nothing from then on."""
     streams = world.keep(Streams)
     first, second = (streams.follow(resource, STREAM, None) for _ in range(2))
     assert (await heard(world, first)) is not None

@@ -91,6 +91,8 @@ class Streams:
         return self._lines(id, resource, after)
 
     async def _lines(self, id: str, resource: Resource, after: int | None) -> AsyncGenerator[bytes, None]:
+        if id in self._streams:  # somebody with the same number was faster, and would hear nothing from now on
+            return
         self.pump()
         stream = self._streams[id] = Stream(id, resource, self._world.now(), told=self.position)
         stream.task = asyncio.current_task()
