@@ -32,7 +32,7 @@ def prove(clock: Clock) -> Callable[..., str]:
 
 def check(proofs: Proofs, proof: str, *, jkt: str = JKT) -> str | None:
     """Check for the request that all tests make; the next nonce."""
-    return proofs.check(proof, method="POST", uri=URI, access_token="t", jkt=jkt)[1]
+    return proofs.check(proof, method="POST", uri=URI, access_token="t", jkt=jkt)
 
 
 def test_the_refusal_of_a_proof_without_nonce_carries_one_that_will_do(

@@ -132,8 +132,7 @@ class Guard:
                 raise InvalidToken("the token is not bound to a key", hint="ask for it with a DPoP proof")
             if proof is None:
                 raise NonceNeeded(self._proofs.nonce())
-            with self._mutex:
-                _, nonce = self._proofs.check(proof, method=method, uri=uri, access_token=token, jkt=principal.jkt)
+            nonce = self._proofs.check(proof, method=method, uri=uri, access_token=token, jkt=principal.jkt)
             who = Verified(principal, nonce)
             self.check_alive(who)
             return who
@@ -153,13 +152,17 @@ class Guard:
             )
             check_access(claims, issuer=self.feed.issuer, audience=present.resource.uri, now=now, leeway=self._leeway)
             principal = access.Principal(claims)
-            with self._mutex:
-                if len(self._verified) >= MAX_CACHED:
-                    del self._verified[next(iter(self._verified))]
-                self._verified[digest] = principal
+            self._remember(digest, principal, present)
         if now >= principal.expires_at:
             raise InvalidToken("the token has expired")
         return principal
+
+    def _remember(self, digest: bytes, principal: access.Principal, present: Present) -> None:
+        with self._mutex:
+            if self._verified_with is present.keys:  # no other thread has heard of other keys meanwhile
+                if len(self._verified) >= MAX_CACHED:
+                    del self._verified[next(iter(self._verified))]
+                self._verified[digest] = principal
 
     def check_alive(self, who: Verified) -> None:
         """For what takes long: whether the token is alive still. Raises InvalidToken, Unavailable."""
@@ -180,8 +183,8 @@ class Guard:
             number = self._spool.append(record)
             self._link.note()
             ready = facts.resource.tools.get(tool)
-            is_missing = ready is not None and ready.scope not in principal.scopes
-            return Call(decision, number, ready.scope if ready is not None and is_missing else "")
+            needed = "" if ready is None or ready.scope in principal.scopes else ready.scope
+            return Call(decision, number, missing_scope=needed)
 
     @contextmanager
     def call(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Iterator[Call]:

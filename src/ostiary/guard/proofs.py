@@ -6,6 +6,7 @@ carries a nonce that is not ours. That is why the memory of what was used need n
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from ostiary.core import dpop
@@ -25,19 +26,18 @@ class NonceNeeded(dpop.UseNonce):
 
 
 class Proofs:
-    """Not for two threads at once."""
+    """Thread-safe."""
 
     def __init__(self, *, secret: bytes, now: Callable[[], int], limit: int = MAX_REMEMBERED) -> None:
         self._secret, self._now, self._limit = secret, now, limit
         self._used: dict[bytes, int] = {}
+        self._mutex = threading.Lock()
 
     def nonce(self) -> str:
         return dpop.make_nonce(self._secret, b"rs", self._now())
 
-    def check(
-        self, unverified_proof: str, *, method: str, uri: str, access_token: str, jkt: str
-    ) -> tuple[dpop.Proof, str | None]:
-        """The proof, used up; and the next nonce, where the last one is half gone.
+    def check(self, unverified_proof: str, *, method: str, uri: str, access_token: str, jkt: str) -> str | None:
+        """Use up a proof of that key; the next nonce, where the last one is half gone.
 
         Raises NonceNeeded, InvalidProof, Unavailable.
         """
@@ -57,7 +57,7 @@ class Proofs:
             raise NonceNeeded(self.nonce()) from None
         self._use(proof.digest, until=proof.iat + dpop.WINDOW, now=now)
         is_young = dpop.is_fresh_nonce(self._secret, b"rs", nonce, now, NONCE_LIFETIME_US // 2)
-        return proof, None if is_young else self.nonce()
+        return None if is_young else self.nonce()
 
     def _use(self, digest: bytes, *, until: int, now: int) -> None:
         used = self._used
