@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -119,3 +120,17 @@ def test_a_used_proof_is_remembered_for_as_long_as_it_could_be_shown(
     clock.advance(1)
     with pytest.raises(dpop.InvalidProof, match="just now"):
         check(proofs, proof)
+
+
+def test_a_proof_counts_once_however_many_threads_show_it(proofs: Proofs, prove: Callable[..., str]) -> None:
+    def show(proof: str) -> bool:
+        try:
+            check(proofs, proof)
+        except dpop.InvalidProof:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(50):
+            proof = prove(f"proof-{number}", proofs.nonce())
+            assert sum(threads.map(show, [proof] * 8)) == 1

@@ -55,7 +55,8 @@ class Proofs:
             )
         except dpop.UseNonce:
             raise NonceNeeded(self.nonce()) from None
-        self._use(proof.digest, until=proof.iat + dpop.WINDOW, now=now)
+        with self._mutex:
+            self._use(proof.digest, until=proof.iat + dpop.WINDOW, now=now)
         is_young = dpop.is_fresh_nonce(self._secret, b"rs", nonce, now, NONCE_LIFETIME_US // 2)
         return None if is_young else self.nonce()
 
