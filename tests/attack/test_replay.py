@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from ostiary.asgi import GuardASGI
 from ostiary.core import dpop, jose
 from ostiary.core.dpop import InvalidProof
 from ostiary.guard import Guard
+from ostiary.guard.proofs import Proofs
 from ostiaryd.trust import flows as trust
-from tests.clock import Clock
+from tests.clock import Clock, Dice
 from tests.guard.feeder import URI, Feeder
 from tests.tokens.party import ASSERTION_TYPE, Client, enter, send
 from tests.trust.conftest import client
@@ -94,3 +96,34 @@ async def test_the_assertion_of_a_question_that_was_refused_does_not_serve_again
     form = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
     assert (await thief.post("/revoke", form | {"token": token})).error == "invalid_grant"
     assert (await thief.post("/introspect", form | {"token": token})).error == "invalid_client"
+
+
+def test_a_proof_that_a_guard_checks_while_another_thread_forgets_it_does_not_count_again(dice: Dice) -> None:
+    """The thread reads the clock in the last instant of the proof, and goes on after the memory of it was dropped."""
+    key, clock = jose.generate("ES256"), Clock()
+    meanwhile: list[Callable[[], None]] = []
+
+    def now() -> int:
+        read = clock.now
+        while meanwhile:
+            meanwhile.pop()()
+        return read
+
+    proofs = Proofs(secret=dice(32), now=now)
+    nonce = proofs.nonce()
+
+    def show(jti: str, made_at: int) -> None:
+        proof = dpop.make_proof(key, method="POST", uri=URI, now=made_at, jti=jti, nonce=nonce, access_token="t")
+        proofs.check(proof, method="POST", uri=URI, access_token="t", jkt=key.public.thumbprint)
+
+    made_at = clock.now
+    show("overheard", made_at)
+    clock.advance(us=dpop.WINDOW)
+
+    def another() -> None:
+        clock.advance(us=1)
+        show("another", clock.now)
+
+    meanwhile.append(another)
+    with pytest.raises(InvalidProof):
+        show("overheard", made_at)

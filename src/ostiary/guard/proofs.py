@@ -56,13 +56,14 @@ class Proofs:
         except dpop.UseNonce:
             raise NonceNeeded(self.nonce()) from None
         with self._mutex:
-            self._use(proof.digest, until=proof.iat + dpop.WINDOW, now=now)
+            self._use(proof.digest, until=proof.iat + dpop.WINDOW)
         is_young = dpop.is_fresh_nonce(self._secret, b"rs", nonce, now, NONCE_LIFETIME_US // 2)
         return None if is_young else self.nonce()
 
-    def _use(self, digest: bytes, *, until: int, now: int) -> None:
-        used = self._used
-        if digest in used:
+    def _use(self, digest: bytes, *, until: int) -> None:
+        """By now its time may have passed, and the memory of it with it."""
+        used, now = self._used, self._now()
+        if digest in used or until < now:
             raise dpop.InvalidProof("the DPoP proof was used before", hint="make a new one for each request")
         while used and used[oldest := next(iter(used))] < now:
             del used[oldest]
