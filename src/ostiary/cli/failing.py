@@ -54,6 +54,8 @@ def _foreseen(error: BaseException) -> Refused | None:
             cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
             if cause.name and not cause.name.startswith("ostiary"):
                 return Usage(f"the package `{cause.name}` is not installed", hint='pip install "ostiary[server,mcp]"')
+        case BaseExceptionGroup() if len(error.exceptions) == 1:
+            return _foreseen(error.exceptions[0])
         case OSError() if error.filename is not None:  # a file that the user named
             return Usage(f"{error.filename}: {error.strerror}")
     return None

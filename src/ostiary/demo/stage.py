@@ -88,7 +88,7 @@ class Stage:
         assert process.stdout is not None
         line = process.stdout.readline().strip()
         if not line:
-            raise Unavailable(f"the {name} did not start: {log.read_text()[-500:].strip()}")
+            raise Unavailable(f"the {name} did not start: {log.read_text().strip().rpartition(chr(10))[2]}")
         return line
 
 

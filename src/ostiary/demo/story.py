@@ -124,9 +124,10 @@ async def _revoke_in_the_middle(stage: Stage, writer: Client) -> None:
     while calls < CALLS:
         await write()
     _say(f"{calls} calls of it were allowed, and it goes on")
-    working = asyncio.create_task(work())
-    done = await asyncio.to_thread(_run, stage, "revoke", "agent", "writer")
-    refusal = await working
+    async with asyncio.TaskGroup() as both:
+        working = both.create_task(work())
+        done = await asyncio.to_thread(_run, stage, "revoke", "agent", "writer")
+    refusal = working.result()
     for guard in done["guards"]:
         _say(f"the guard of `{guard['guard']}` denied [bold]{guard['ms']:.1f} ms[/] after the commit")
     after = (last_allowed - done["committed_at"]) / 1000
@@ -162,10 +163,10 @@ def _verify(stage: Stage) -> None:
 
 async def _look_around(stage: Stage) -> None:
     _chapter(8, "The server is up: look around, then end it with Ctrl-C")
-    _say(f"export OSTIARY_DATA_DIR={stage.data}")
     ostiary = "ostiary" if shutil.which("ostiary") else sys.argv[0]
-    for line in ("audit tail", "audit search --outcome deny", "agent show reader", "doctor", "--help"):
-        _say(f"{ostiary} {line}")
+    commands = ("audit tail", "audit search --outcome deny", "agent show reader", "doctor", "--help")
+    for line in (f"export OSTIARY_DATA_DIR={stage.data}", *(f"{ostiary} {command}" for command in commands)):
+        out.print(f"{'':{INDENT}}{line}", markup=False, soft_wrap=True)  # to be copied
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:

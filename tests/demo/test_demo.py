@@ -1,0 +1,128 @@
+"""The demo as a stranger runs it: each promise is printed, and nothing is left, however it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+from tests.server import COMMAND
+
+pytestmark = pytest.mark.slow
+PATIENCE_S = 120
+
+
+class Demo:
+    """A running demo; its processes are known by a mark in their environment, its folder by where it must be."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._folder, self._mark = folder, uuid4().hex
+        environment = {**os.environ, "TMPDIR": str(folder), "DEMO_MARK": self._mark, "COLUMNS": "80"}
+        self.process = subprocess.Popen(
+            [COMMAND, "demo", *options],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.said = ""
+
+    def listen(self, until: str = "") -> None:
+        """Read on, to the end or until a line has `until` in it."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said += line
+            if until and until in line:
+                return
+        assert not until, f"it never said {until!r}: {self.said}"
+
+    def end(self, number: int | None = None) -> int:
+        if number is not None:
+            self.process.send_signal(number)
+        self.listen()
+        return self.process.wait(PATIENCE_S)
+
+    def left(self) -> list[str]:
+        """Command lines of the processes that are still there, and files."""
+        found = [str(path) for path in self._folder.iterdir()]
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if self._mark.encode() in (process / "environ").read_bytes():
+                    found.append((process / "cmdline").read_text())
+            except (OSError, ProcessLookupError):
+                continue  # it has just ended, or is of another user
+        return found
+
+
+@contextmanager
+def demo(folder: Path, *options: str) -> Iterator[Demo]:
+    folder.mkdir()
+    running = Demo(folder, *options)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.terminate()
+        running.process.wait(PATIENCE_S)
+        if running.process.stdout is not None:
+            running.process.stdout.close()
+
+
+def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
+    with demo(tmp_path / "d", "--exit") as story:
+        assert story.end() == 0, story.said
+        assert story.left() == []
+    said = story.said
+    assert re.search(r"writer +write_file +reports/q3\.txt +allowed", said)
+    assert re.search(r"reader +delete_file +reports/q3\.txt +denied\n +the task does not allow `files:write`", said)
+    assert "ostiary agent allow reader files:write" in said
+    assert re.search(r"notes/private\.txt +denied\n +the argument `path` must begin with 'reports/'", said)
+    assert re.search(r"reports/november\.txt +denied\n +task for October has ended", said)
+    assert re.search(r"the guard of `files` denied \d+\.\d ms after the commit", said)
+    assert re.search(r"the last of \d+ allowed calls was answered \d+\.\d ms (before|after) it", said)
+    assert "writer denied: agent writer is suspended" in said
+    assert "nor does it get a new token" in said
+    assert re.search(r"verified \d+ entries of localhost/ostiary", said)
+    assert re.search(r"falsified entry \d+ was altered", said)
+    assert "denied denied" not in said
+    assert not re.search(r"\bag_[0-9a-f]{32}", said), "people read names"
+    assert max(map(len, said.splitlines())) <= 80
+    assert "Traceback" not in said
+
+
+def test_without_exit_the_server_is_left_up_to_look_around_until_ctrl_c(tmp_path: Path) -> None:
+    with demo(tmp_path / "d") as story:
+        story.listen(until="--help")
+        url = re.search(r"ready (http://\S+)", story.said)
+        data = re.search(r"export OSTIARY_DATA_DIR=(\S+)", story.said)
+        assert url is not None
+        assert data is not None
+        assert httpx2.get(f"{url[1]}/.well-known/oauth-authorization-server").json()["issuer"] == url[1]
+        looked = subprocess.run(
+            [COMMAND, "audit", "search", "--outcome", "deny"],
+            env={**os.environ, "OSTIARY_DATA_DIR": data[1]},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert re.search(r"deny +tool\.call +reader +files/delete_file outside_task", looked.stdout)
+        assert story.end(signal.SIGINT) == 0, story.said
+        assert story.left() == []
+
+
+@pytest.mark.parametrize(("number", "until"), [(signal.SIGINT, "ready http"), (signal.SIGTERM, "$ ostiary revoke")])
+def test_a_demo_that_is_stopped_in_the_middle_leaves_nothing(tmp_path: Path, number: int, until: str) -> None:
+    with demo(tmp_path / "d", "--exit") as story:
+        story.listen(until=until)
+        assert story.end(number) == 130, story.said
+        assert story.left() == []
+    assert "Traceback" not in story.said
