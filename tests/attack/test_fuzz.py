@@ -7,6 +7,7 @@ from contextlib import suppress
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 
 from ostiary.core import access
@@ -84,12 +85,14 @@ def protected(random: Random) -> Protected:
 
 
 def policies() -> Policies:
-    forbids: list[dict[str, object]] = [
-        {"id": f"f{n}", "effect": "forbid", "conditions": [one]} for n, one in enumerate(FORBIDS)
-    ]
-    watches = [one | {"id": f"w{n}", "annotations": {"mode": "watch"}} for n, one in enumerate(forbids)]
-    said = {"version": 1, "policies": [{"id": "p", "effect": "permit"}, *forbids[:1], *watches]}
-    return Policies("hash", ir.parse(json.dumps(said).encode()))
+    permit = ir.PolicyIR(id="p", effect="permit")
+    conditions = [msgspec.convert(one, ir.Expr) for one in FORBIDS]
+    forbid = ir.PolicyIR(id="f", effect="forbid", conditions=(conditions[0],))
+    watches = (
+        ir.PolicyIR(id=f"w{n}", effect="forbid", conditions=(one,), annotations={"mode": "watch"})
+        for n, one in enumerate(conditions)
+    )
+    return Policies("hash", ir.PolicySetIR((permit, forbid, *watches)))
 
 
 def principal(random: Random) -> Principal:
