@@ -96,7 +96,11 @@ def policies() -> Policies:
 
 
 def principal(random: Random) -> Principal:
-    detail = {"type": "tool", "locations": [URI], "arguments": {random.choice(("a", "a.b")): random.choice(CONDITIONS)}}
+    detail: dict[str, object] = {
+        "type": "tool",
+        "locations": [URI],
+        "arguments": {random.choice(("a", "a.b")): random.choice(CONDITIONS)},
+    }
     return Principal(
         AccessClaims(
             iss="i", sub="ag_1", client_id="ag_1", aud=URI, exp=9, iat=0, jti="t", scope="files:read", segment="s",
