@@ -45,6 +45,13 @@ def test_before_anything_was_heard_nothing_is_known(clock: Clock) -> None:
     assert is_closed(Feeder(clock))
 
 
+def test_a_stream_that_does_not_begin_with_a_snapshot_is_none_though_it_says_all(clock: Clock) -> None:
+    feeder = Feeder(clock)
+    with pytest.raises(FeedBroken, match="than must come next"):
+        feeder.say(*feeder.facts())
+    assert is_closed(feeder)
+
+
 def test_a_snapshot_is_what_decisions_rest_on(feeder: Feeder) -> None:
     present = feeder.feed.current()
     assert present.resource.uri == URI
@@ -267,7 +274,7 @@ def test_what_a_step_announces_in_private_cannot_be_kept_back(feeder: Feeder, ch
 def test_what_is_private_to_others_concerns_nobody_else(feeder: Feeder) -> None:
     feeder.say(seq=3, private=["rs_2"])
     feeder.say(seq=4)
-    feeder.feed.current()
+    assert feeder.feed.current().resource.resource_id == RESOURCE_ID
 
 
 def test_the_feed_itself_says_which_key_signs_it_next(feeder: Feeder) -> None:

@@ -171,7 +171,7 @@ def test_a_server_that_is_silent_closes_the_guard_and_is_asked_again(guard: Guar
     eventually(lambda: not is_open(guard))
     eventually(lambda: len(server.streams) == 2)
     server.say()
-    eventually(lambda: is_open(guard))
+    assert eventually(lambda: is_open(guard))
 
 
 def test_an_error_that_nobody_thought_of_ends_no_conversation(
@@ -181,7 +181,7 @@ def test_an_error_that_nobody_thought_of_ends_no_conversation(
     server.write(None)
     eventually(lambda: "ZeroDivisionError" in caplog.text)
     monkeypatch.undo()
-    eventually(lambda: len(server.streams) == 2)
+    assert eventually(lambda: len(server.streams) == 2)
 
 
 def test_what_is_decided_is_reported_with_its_outcome(guard: Guard, server: Server) -> None:
