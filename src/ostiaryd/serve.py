@@ -73,7 +73,7 @@ def serve(
 
 def _bind(config: Config) -> socket.socket:
     host, _, port_text = config.listen.rpartition(":")
-    if not host or not port_text.isdigit():
+    if not host or not port_text.isdigit() or int(port_text) > 65535:
         raise Invalid(f"`{config.listen}` is not HOST:PORT", code="usage")
     port = int(port_text) or _port_of_last_start(config)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -89,6 +89,9 @@ def test_without_a_server_or_a_credential_the_two_ways_to_name_them_are_said() -
         (("audit", "show", "999999"), "no entry 999999"),
         (("audit", "prove", "999999"), "no entry 999999"),
         (("revoke", "token", "tok_none"), "no such token"),
+        (("revoke", "key", "-abc"), "no such key"),
+        (("policy", "show", "-a-bc"), "ostiary policy list"),
+        (("policy", "show", "--", "-a-bc"), "ostiary policy list"),
         (("keys", "rotate", "--use", "token", "--alg", "none"), "no none key"),
         (("owner", "create", "ada", "--email", "a@example.org"), "ada"),
     ],
@@ -128,6 +131,22 @@ def test_a_refusal_of_the_server_is_exit_1_in_its_own_words(
 )
 def test_wrong_usage_is_exit_2_and_names_what_is_wrong(ostiary: Commands, words: tuple[str, ...], said: str) -> None:
     check_said(ostiary(*words), 2, said)
+
+
+def test_a_dash_is_standard_input(server: Server) -> None:
+    where = ["--data-dir", str(server.folder)]
+    for words, given, code, said in (
+        (("decide", "-"), "{", 2, "-: not JSON"),
+        (
+            ("agent", "enrol", "--join-token", "-", "--generate-key", f"{server.folder}/no"),
+            "x\n",
+            1,
+            "invalid_join_token",
+        ),
+    ):
+        command = [str(COMMAND), *words, *where]
+        done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+        check_said(Ran(done.returncode, done.stdout, done.stderr), code, said)
 
 
 def test_files_that_are_not_what_they_should_be_are_named(ostiary: Commands, tmp_path: Path) -> None:
@@ -193,9 +212,44 @@ def test_a_reader_that_goes_away_and_ctrl_c_are_no_failures_of_ours(server: Serv
     assert done.stdout.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--listen", "nonsense"), 2, "is not HOST:PORT"),
+        (("--listen", "127.0.0.1:65536"), 2, "is not HOST:PORT"),
+        (("--listen", "no.such.host.invalid:0"), 3, "cannot listen on no.such.host.invalid"),
+        (("--config", "/nowhere.toml"), 2, "/nowhere.toml"),
+        (("--database", "mysql://x"), 2, "unknown database `mysql`"),
+        (("--database", "sqlite:////nowhere/x.db"), 3, "cannot open the database /nowhere/x.db"),
+        (("--database", "postgresql://nobody@127.0.0.1:1/x"), 3, "PostgreSQL does not let us in"),
+        (("--public-url", "http://ostiary.example.org"), 2, "must be https"),
+        (("--trust-domain", "No"), 2, "trust domain"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why(tmp_path: Path, words: tuple[str, str], code: int, said: str) -> None:
+    given = {"--listen": "127.0.0.1:0"} | {words[0]: words[1]}
+    options = [part for option in given.items() for part in option]
+    command = [str(COMMAND), "serve", "--data-dir", str(tmp_path / "data"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    check_said(Ran(done.returncode, done.stdout, done.stderr), code, said)
+
+
+def test_a_port_that_is_taken_a_root_key_that_others_read_and_no_folder(server: Server, tmp_path: Path) -> None:
+    host = server.url.removeprefix("http://")
+    (tmp_path / "root.key").write_text("x")
+    (tmp_path / "root.key").chmod(0o644)
+    for words, code, said in (
+        (("--data-dir", str(tmp_path), "--listen", host), 3, "cannot listen"),
+        (("--data-dir", str(tmp_path), "--listen", "127.0.0.1:0"), 2, "root.key can be read by others"),
+        ((), 2, "data_dir"),
+    ):
+        done = subprocess.run([str(COMMAND), "serve", *words], capture_output=True, text=True, check=False, timeout=60)
+        check_said(Ran(done.returncode, done.stdout, done.stderr), code, said)
+
+
 def test_without_the_packages_of_the_server_its_commands_say_what_to_install() -> None:
     for command, package in (("serve", "uvicorn"), ("demo", "mcp")):
         code = f"import sys; sys.modules[{package!r}] = None; from ostiary.cli import main; main()"
         done = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True, check=False)
         ran = Ran(done.returncode, done.stdout, done.stderr)
-        check_said(ran, 2, f"`{package}`", 'pip install "ostiary[server,mcp]"')
+        check_said(ran, 2, f"`{package}`", 'pip install "ostiary[server,postgres,mcp]"')

@@ -75,14 +75,19 @@ def _perform(name: str, experiment: Callable[[], str]) -> Line:
 
 def _answers(session: Session) -> str:
     metadata = decoded(httpx2.get(f"{session.url}/.well-known/oauth-authorization-server"))
+    if not isinstance(metadata, dict) or "issuer" not in metadata:
+        raise Conflict(f"{session.url} names no issuer", hint="is this the URL of the server?")
     return f"{session.url} answers as the issuer {metadata['issuer']}"
 
 
 def _clock(url: str, now: Callable[[], int]) -> str:
     """By the answer's Date, which lacks fractions and is made once a second: it is 0 to 2 seconds old."""
     before = now()
-    date = httpx2.head(f"{url}/jwks").headers["date"]
-    skew = parsedate_to_datetime(date).timestamp() + 1 - (before + now()) / 2e6
+    try:
+        date = parsedate_to_datetime(httpx2.get(f"{url}/jwks").headers.get("date", "")).timestamp()
+    except ValueError:
+        raise Conflict("the server's answers have no Date", hint="is something in front that takes it away?") from None
+    skew = date + 1 - (before + now()) / 2e6
     if abs(skew) > MAX_SKEW_S:
         raise Conflict(
             f"the server's clock is {skew:+.1f} s from here", hint="guards and clients refuse: set the clocks by NTP"

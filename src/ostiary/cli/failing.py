@@ -53,7 +53,9 @@ def _foreseen(error: BaseException) -> Refused | None:
         case ImportError():
             cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
             if cause.name and not cause.name.startswith("ostiary"):
-                return Usage(f"the package `{cause.name}` is not installed", hint='pip install "ostiary[server,mcp]"')
+                return Usage(
+                    f"the package `{cause.name}` is not installed", hint='pip install "ostiary[server,postgres,mcp]"'
+                )
         case BaseExceptionGroup() if len(error.exceptions) == 1:
             return _foreseen(error.exceptions[0])
         case OSError() if error.filename is not None:  # a file that the user named

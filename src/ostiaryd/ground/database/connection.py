@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from ostiary.core.errors import Unavailable
 from ostiaryd.ground.database.statement import Sql
 
 PRAGMAS = (
@@ -33,9 +34,14 @@ class Connection(Protocol):
 
 class SqliteConnection:
     def __init__(self, path: str, *, read_only: bool = False) -> None:
-        self._raw = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
-        for pragma in PRAGMAS:
-            self._raw.execute(pragma)
+        try:
+            self._raw = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
+            for pragma in PRAGMAS:
+                self._raw.execute(pragma)
+        except sqlite3.DatabaseError as error:
+            raise Unavailable(
+                f"cannot open the database {path}: {error}", hint="is it one, and ours to write?"
+            ) from error
         if read_only:
             self._raw.execute("pragma query_only=on")
 
@@ -72,7 +78,13 @@ class PostgresConnection:
     def __init__(self, url: str) -> None:
         import psycopg  # an extra: only who chooses PostgreSQL needs it
 
-        self._raw = psycopg.connect(url, autocommit=True, prepare_threshold=2)
+        try:
+            self._raw = psycopg.connect(url, autocommit=True, prepare_threshold=2)
+        except psycopg.OperationalError as error:
+            said = str(error).partition("\n")[0]
+            raise Unavailable(
+                f"PostgreSQL does not let us in: {said}", hint="is it running, and is the URL right?"
+            ) from error
         self._cursor = self._raw.cursor()
 
     def execute(self, statement: Sql, params: dict[str, Any]) -> Any:
