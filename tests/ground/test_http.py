@@ -12,12 +12,12 @@ from ostiaryd.ground.world import World
 
 
 async def ask(
-    world: World, wire: Wire, *headers: tuple[str, str], query: str = "", body: bytes = b""
+    world: World, wire: Wire, *headers: tuple[str, str], path: str = "/here", query: str = "", body: bytes = b""
 ) -> tuple[int, Any]:
     """Status and JSON of the answer."""
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
     endpoint = Endpoint(world, wire, render=render_admin)
-    answer, sent = await endpoint.answer("POST", "/here", params={}, query=query, headers=raw, body=body)
+    answer, sent = await endpoint.answer("POST", path, params={}, query=query, headers=raw, body=body)
     assert isinstance(answer.body, bytes)
     return answer.status, json.loads(answer.body) | {"sent": dict(sent)}
 
@@ -74,6 +74,15 @@ async def test_a_body_without_a_type_is_refused(world: World) -> None:
 async def test_a_body_nests_so_deep_and_no_deeper(world: World, levels: int, status: int) -> None:
     body = b'{"a":' * (levels - 1) + b"{}" + b"}" * (levels - 1)
     assert (await ask(world, read_json, ("content-type", "application/json"), body=body))[0] == status
+
+
+async def test_a_null_character_is_refused_wherever_it_is(world: World) -> None:
+    typed = ("content-type", "application/json")
+    assert (await ask(world, after, path="/he\1re", query="after=%01"))[0] == 200
+    assert (await ask(world, read_json, typed, body=b'{"a": "\\u0001"}'))[0] == 200
+    assert (await ask(world, after, path="/he\0re"))[0] == 400
+    assert (await ask(world, after, query="after=%00"))[0] == 400
+    assert (await ask(world, read_json, typed, body=b'{"a": "\\u0000"}'))[0] == 400
 
 
 async def test_a_member_given_twice_is_refused(world: World) -> None:

@@ -66,6 +66,8 @@ class Call:
     def json(self, kind: type[T]) -> T:
         """The body as strict JSON of that type: no duplicate keys, bounded depth, right content type."""
         self.expect("application/json")
+        if b"\\u0000" in self.body:  # no database of ours keeps it
+            raise Malformed("the body has a null character in it")
         value = canonical.parse(self.body, max_bytes=self.world.config.max_request_bytes, max_depth=MAX_DEPTH)
         try:
             return msgspec.convert(value, kind)
@@ -192,6 +194,8 @@ class Endpoint:
         try:
             if len(body) > self.max_body:
                 raise TooLarge(f"the body is over {self.max_body} bytes", hint="send less, or raise max_request_bytes")
+            if "\0" in path or "%00" in query:
+                raise Malformed("the path or the query has a null character in it")
             if self._gate is not None:
                 call.caller = await self._gate(call)
             answer = await self._wire(call)
