@@ -113,6 +113,8 @@ async def test_a_number_that_is_missing_is_said(world: World, resource: Resource
     assert gap.reporter == resource.resource_id
     await report(world, resource, 5, call(agent))
     assert [entry.action for entry in told(world)].count("report.gap") == 1
+    await report(world, resource, 7, call(agent))
+    assert told(world)[-2].detail == {"spool": SPOOL, "first": 6, "last": 6}
 
 
 async def test_the_beginning_of_a_spool_may_be_missing_too(world: World, resource: Resource, agent: Agent) -> None:

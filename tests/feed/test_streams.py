@@ -94,8 +94,9 @@ async def test_a_snapshot_has_what_tokens_that_are_alive_may_not_know(
 ) -> None:
     others = [await enrol(world, name) for name in ("old", "new")]
     await do(world, lambda a: registry.set_agent_state(a, "old", Verb.SUSPEND))
-    clock.advance(us=LONGEST_TOKEN)
+    clock.advance(us=1)
     await do(world, lambda a: registry.set_agent_state(a, "new", Verb.SUSPEND))
+    clock.advance(us=LONGEST_TOKEN - 1)
     task = await do(world, lambda a: tasks.start(a, agent=agent.agent_id, purpose="x", bounds=(), by=None))
     await hold(world, agent, "ours", audience=URI)
     await hold(world, agent, "theirs", audience="https://elsewhere.example.org")

@@ -10,7 +10,7 @@ import pytest
 from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Tx, sql
-from ostiaryd.ground.keyring import Keyring, RootKey, forget_keys, load_root_key, rotate_key
+from ostiaryd.ground.keyring import USES, Keyring, RootKey, forget_keys, load_root_key, rotate_key
 from ostiaryd.ground.world import World, open_world
 from tests.clock import Clock, Dice
 
@@ -36,6 +36,16 @@ async def test_a_rotated_key_signs_at_once_and_the_old_one_still_verifies(world:
     assert world.keys.signer("token", "ES256").public.kid == new != old
     assert {old, new} <= set(world.keys.public("token"))
     assert world.keys.find("token", old).kid == old
+
+
+async def test_a_key_rotates_for_its_use_and_algorithm_alone(world: World) -> None:
+    def signers() -> dict[tuple[str, str], str]:
+        return {(use, alg): world.keys.signer(use, alg).public.kid for use, algs in USES.items() for alg in algs}
+
+    before = signers()
+    await world.writer.submit(lambda tx: rotate_key(tx, world.keys.root, use="token", alg="EdDSA"))
+    world.keys.load(world.db.read())
+    assert {which for which, kid in signers().items() if kid != before[which]} == {("token", "EdDSA")}
 
 
 @pytest.mark.parametrize(("after_us", "forgotten"), [(0, 0), (1, 1)])
@@ -67,6 +77,19 @@ async def test_a_sealed_key_opens_in_its_own_row_alone(world: World) -> None:
     await world.writer.submit(lambda tx: tx.run(SWAP, kid=first, sealed=other))
     with pytest.raises(Conflict, match="root key"):
         Keyring(world.keys.root).load(world.db.read())
+
+
+@pytest.mark.parametrize("column", ["kid", "use_", "alg"])
+async def test_what_a_sealed_key_is_for_is_sealed_with_it(world: World, column: str) -> None:
+    change = sql(f"update server_key set {column} = 'feed' where use_ = 'ledger'")
+    assert await world.writer.submit(lambda tx: tx.run(change)) == 1
+    with pytest.raises(Conflict, match="root key"):
+        Keyring(world.keys.root).load(world.db.read())
+
+
+async def test_no_two_keys_are_sealed_with_one_nonce(world: World) -> None:
+    nonces = {blob[:12] for blob in sealed(world).values()}
+    assert len(nonces) == len(sealed(world))
 
 
 async def test_an_unknown_kid_is_not_found(world: World) -> None:
@@ -121,3 +144,26 @@ def test_a_root_key_has_32_bytes(size: int, good: bool) -> None:
     else:
         with pytest.raises(Invalid, match="32 bytes"):
             RootKey(b"k" * size, source="test")
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [(OTHER, True), (f" {OTHER}\n", True), (OTHER[:-1], False), (f"{OTHER[:9]}*{OTHER[9:]}", False), ("", False)],
+)
+def test_a_root_key_that_is_not_32_bytes_in_base64_is_refused(
+    tmp_path: Path, dice: Dice, monkeypatch: pytest.MonkeyPatch, text: str, good: bool
+) -> None:
+    monkeypatch.setenv("OSTIARY_ROOT_KEY", text)
+    if good:
+        assert load_root_key(tmp_path, random=dice).source == "environment"
+    else:
+        with pytest.raises(Invalid, match="root key"):
+            load_root_key(tmp_path, random=dice)
+
+
+def test_the_root_key_of_the_environment_goes_before_the_file(
+    tmp_path: Path, dice: Dice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_root_key(tmp_path, random=dice)
+    monkeypatch.setenv("OSTIARY_ROOT_KEY", OTHER)
+    assert load_root_key(tmp_path, random=dice).source == "environment"

@@ -115,6 +115,7 @@ def test_a_used_proof_is_remembered_for_as_long_as_it_could_be_shown(
     proof = prove("a", proofs.nonce())
     check(proofs, proof)
     clock.advance(us=dpop.WINDOW)
+    check(proofs, prove("b", proofs.nonce()))  # which forgets what could not be shown any more
     with pytest.raises(dpop.InvalidProof, match="used before"):
         check(proofs, proof)
     clock.advance(1)

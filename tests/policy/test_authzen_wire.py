@@ -169,6 +169,20 @@ SEE = {
 }
 
 
+DO = {
+    "a.cedarschema": """
+        entity user;
+        action do appliesTo { principal: user, resource: user, context: { action: { how: String }, sure: Bool } };
+    """
+}
+DO_QUESTION = {
+    "subject": {"type": "user", "id": "x"},
+    "action": {"name": "do"},
+    "resource": {"type": "user", "id": "y"},
+}
+PERMIT_DO = 'permit (principal, action == Action::"do", resource) '
+
+
 async def test_no_property_and_no_context_replaces_what_only_we_say(world: World, ask: Ask, clock: Clock) -> None:
     await put(world, SEE)
     long_ago = {"now": {"__extn": {"fn": "datetime", "arg": "2020-01-01"}}}
@@ -178,6 +192,20 @@ async def test_no_property_and_no_context_replaces_what_only_we_say(world: World
     clock.now = 1_700_000_000_000_000
     assert (await ask(EVALUATION, question | {"subject": alice}))[1]["decision"] is True
     assert (await ask(EVALUATION, question | {"subject": bob}))[1]["decision"] is False
+
+
+async def test_no_context_poses_as_the_properties_of_the_action(world: World, ask: Ask) -> None:
+    await put(world, DO | {"a.cedar": PERMIT_DO + 'when { context.action.how == "kindly" };'})
+    question, kindly = DO_QUESTION, {"how": "kindly"}
+    assert (await ask(EVALUATION, question | {"action": {"name": "do", "properties": kindly}}))[1]["decision"] is True
+    assert (await ask(EVALUATION, question | {"context": {"action": kindly}}))[1]["decision"] is False
+
+
+async def test_the_context_of_a_batch_is_replaced_as_a_whole(world: World, ask: Ask) -> None:
+    await put(world, DO | {"a.cedar": PERMIT_DO + "when { context.sure };"})
+    batch = DO_QUESTION | {"context": {"sure": True}}
+    _, answer = await ask(EVALUATIONS, batch | {"evaluations": [{}, {"context": {"other": True}}, {"context": {}}]})
+    assert [one["decision"] for one in answer["evaluations"]] == [True, False, False]
 
 
 # --- agents and tools -----------------------------------------------------------------------------------------------
@@ -251,6 +279,19 @@ async def test_properties_never_override_what_the_registry_knows(world: World, a
             assert code(answer) == "no_permit"
 
 
+async def test_what_a_tool_does_is_what_its_catalogue_says_whoever_asks(world: World, ask: Ask) -> None:
+    await stage(world)
+    schema = "entity user; action see appliesTo { principal: user, resource: Tool };"
+    await put(world, {"a.cedarschema": schema, "a.cedar": READS})
+    question = {"subject": {"type": "user", "id": "x"}, "action": {"name": "see"}}
+    for tool, decision in (("read_file", True), ("drop", False)):
+        thing = {"type": "tool", "id": f"files/{tool}", "properties": {"effect": "read"}}
+        assert (await ask(EVALUATION, question | {"resource": thing}))[1]["decision"] is decision
+
+
+READS = 'permit (principal, action == Action::"see", resource is Tool) when { resource.effect == "read" };'
+
+
 async def test_an_agent_that_is_not_active_is_denied_whatever_it_does(world: World, ask: Ask) -> None:
     agent = await stage(world)
     await put(world, {"a.cedar": "permit (principal, action, resource);"})
@@ -275,6 +316,8 @@ async def test_a_task_in_the_context_bounds_the_call_and_ends_it(world: World, a
     assert code((await ask(EVALUATION, calls(agent, task=task.task_id, arguments=inside)))[1]) == ""
     assert code((await ask(EVALUATION, calls(agent, task=task.task_id, arguments=outside)))[1]) == "outside_task"
     assert code((await ask(EVALUATION, calls(agent, arguments=outside)))[1]) == ""
+    narrow = await do(world, lambda a: tasks.start(a, agent=agent, purpose="to do nothing", scopes=[]))
+    assert code((await ask(EVALUATION, calls(agent, task=narrow.task_id)))[1]) == "outside_task"
     other = await enrol(world, "other", scopes=["files:read"])
     assert code((await ask(EVALUATION, calls(other.agent_id, task=task.task_id)))[1]) == "not_found"
     await do(world, lambda a: tasks.end(a, task.task_id))

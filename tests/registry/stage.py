@@ -103,8 +103,9 @@ def user(person_id: str, *scopes: str) -> Caller:
 
 
 ADMIN = Caller(
-    kind="agent", id="ag_admin", name="admin", owner="pe_admin", scopes=frozenset({"ostiary:admin", "ostiary:read"})
-)
+    kind="agent", id="ag_admin", name="admin", owner="pe_admin", scopes=frozenset({"ostiary:admin", "ostiary:read"}),
+    jkt="admin's key", task="tk_admin", token="tok_admin",
+)  # fmt: skip
 
 
 async def ask(

@@ -36,6 +36,8 @@ async def test_nobody_is_their_own_deputy(world: World) -> None:
     bob = await person(world, "bob", deputy="alice")
     with pytest.raises(Invalid):
         await do(world, lambda a: flows.set_deputy(a, "bob", "bob"))
+    with pytest.raises(Invalid, match="owner and deputy"):
+        await enrol(world, owner="alice", deputy="alice")
     assert (await do(world, lambda a: flows.set_deputy(a, "alice", "bob"))).deputy == bob
     assert (await do(world, lambda a: flows.set_deputy(a, "bob", None))).deputy is None
 

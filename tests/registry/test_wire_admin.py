@@ -45,6 +45,7 @@ async def test_the_entry_names_the_caller_and_the_request(world: World) -> None:
     await ask(world, "POST", "/persons", {"name": "alice"})
     entry = newest(world)
     assert (entry.action, entry.agent, entry.owner, entry.request) == ("person.create", ADMIN.id, ADMIN.owner, "rq_1")
+    assert (entry.task, entry.token, entry.key) == (ADMIN.task, ADMIN.token, ADMIN.jkt)
     await ask(world, "POST", "/persons", {"name": "alice"})
     entry = newest(world)
     assert (entry.outcome, entry.agent, entry.reasons[0].code) == ("refused", ADMIN.id, "name_taken")

@@ -106,10 +106,10 @@ def test_a_server_that_refuses_its_own_nonce_is_not_asked_for_ever(
 
 
 def wrong_nonce(server: Server, request: httpx2.Request) -> httpx2.Response:
-    """The server, that gives another nonce than the one it wants."""
+    """The server, that gives another nonce than the one it wants, and each time another."""
     response = server(request)
     if "dpop-nonce" in response.headers:
-        response.headers["dpop-nonce"] = "the one"
+        response.headers["dpop-nonce"] = f"the one, number {len(server.log)}"
     return response
 
 

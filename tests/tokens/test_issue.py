@@ -118,6 +118,15 @@ async def test_a_key_is_good_until_its_end_and_not_at_it(client: Client, clock: 
     assert (await client.ask()).error == "invalid_client"
 
 
+async def test_a_key_that_was_revoked_gets_no_token(client: Client) -> None:
+    other = jose.generate("ES256")
+    await act(client.world, "key.add", lambda act: registry.add_key(act, client.id, dict(other.public.jwk)))
+    await act(client.world, "key.revoke", lambda act: registry.revoke_key(act, client.key.public.thumbprint))
+    assert (await client.ask()).error == "invalid_client"
+    answer = await client.ask(client_assertion=client.assertion(key=other), proof=client.proof(key=other))
+    assert answer.status == 200
+
+
 async def test_an_agent_with_two_keys_must_say_which(client: Client) -> None:
     second = jose.generate("EdDSA", kid="second")
     await act(client.world, "key.add", lambda act: registry.add_key(act, client.id, dict(second.public.jwk)))

@@ -82,6 +82,14 @@ async def test_the_scheme_is_read_in_whatever_case(client: Client) -> None:
     assert (await send(api_app(client.world), "GET", HERE, headers=headers)).status == 200
 
 
+async def test_the_host_header_says_nothing_about_the_target(client: Client) -> None:
+    token = await api_token(client)
+    for uri, status in ((ISSUER + HERE, 200), (f"https://evil.example{HERE}", 401)):
+        headers = [("authorization", f"DPoP {token}"), ("dpop", proof_of(client, token, HERE, uri=uri))]
+        answer = await send(api_app(client.world), "GET", HERE, headers=[*headers, ("host", "evil.example")])
+        assert answer.status == status
+
+
 async def test_a_token_for_another_audience_is_refused(client: Client) -> None:
     for resource in (FILES, API + "/", API.upper()):
         answer = await client.ask(resource=resource)

@@ -66,6 +66,13 @@ async def test_what_is_forbidden_ends_at_once_and_bound_tokens_live_on(client: C
     assert (await present(client, unbound)).status == 401
 
 
+async def test_the_exemption_is_asked_for_with_each_request_too(client: Client) -> None:
+    await allow(client)
+    token = await bearer_token(client)
+    await client.world.writer.submit(lambda tx: store.set_bearer(tx, client.id, False))
+    assert (await present(client, token)).status == 401
+
+
 async def test_who_is_allowed_may_call_its_assertions_JWT_and_nothing_else(client: Client) -> None:
     def typed(typ: str) -> str:
         return client.assertion(header={"typ": typ})
