@@ -1,16 +1,23 @@
 """The same HTTP stack with nothing behind it, as a server of its own: what HTTP alone costs.
 
-Run: python -m benchmarks.load.bare raw|starlette PORT
+Run: python -m benchmarks.load.bare raw|starlette|straight PORT
 """
 
 from __future__ import annotations
 
 import sys
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ostiaryd.ground.http import Call, Endpoint, Reply, render_admin
+from ostiaryd.ground.protocol import Protocol, endpoints_of
+from ostiaryd.ground.world import wall_clock
 
 ANSWER = b'{"access_token":"' + b"x" * 700 + b'","token_type":"DPoP","expires_in":300}'
 HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(ANSWER)).encode())]
@@ -25,23 +32,32 @@ async def raw(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": ANSWER})
 
 
-class Endpoint:
+class Raw:
     """What Starlette takes for an ASGI application rather than for a function of a request."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await raw(scope, receive, send)
 
 
-def build(kind: str) -> ASGIApp:
+async def wire(call: Call) -> Reply:
+    return Reply(200, ANSWER)
+
+
+def build(kind: str) -> tuple[ASGIApp, Any]:
+    """The application, and what speaks HTTP for it."""
     if kind == "raw":
-        return raw
-    routes = [Route("/token", Endpoint(), methods=["POST"])]
-    routes += [Route(f"/api/v1/other{number}/{{id}}", Endpoint(), methods=["GET"]) for number in range(PATHS)]
-    return Starlette(routes=routes)
+        return raw, "httptools"
+    world: Any = SimpleNamespace(config=SimpleNamespace(max_request_bytes=1 << 20), now=wall_clock, random=bytes)
+    endpoint = Raw() if kind == "starlette" else Endpoint(world, wire, render=render_admin)
+    routes = [Route("/token", endpoint, methods=["POST"])]
+    routes += [Route(f"/api/v1/other{number}/{{id}}", Raw(), methods=["GET"]) for number in range(PATHS)]
+    app = Starlette(routes=routes)
+    return app, "httptools" if kind == "starlette" else partial(Protocol, endpoints_of(app.routes))
 
 
 if __name__ == "__main__":
+    app, http = build(sys.argv[1])
     uvicorn.run(
-        build(sys.argv[1]), host="127.0.0.1", port=int(sys.argv[2]), http="httptools", lifespan="off",
-        log_level="warning", access_log=False, server_header=False,
+        app, host="127.0.0.1", port=int(sys.argv[2]), http=http, lifespan="off", log_level="warning",
+        access_log=False, server_header=False,
     )  # fmt: skip

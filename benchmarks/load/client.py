@@ -21,6 +21,7 @@ class Ran:
 
     seconds: float
     statuses: list[int]
+    heads: list[bytes]
     bodies: list[bytes]
     latencies: list[float]
     """seconds each"""
@@ -43,7 +44,7 @@ class _Connection:
 def drive(port: int, requests: Sequence[bytes], *, connections: int) -> Ran:
     """Send every request once and wait for its answer, `connections` of them in flight."""
     count = len(requests)
-    statuses, bodies, latencies = [0] * count, [b""] * count, [0.0] * count
+    statuses, heads, bodies, latencies = [0] * count, [b""] * count, [b""] * count, [0.0] * count
     poll = select.epoll()
     opened = {c.socket.fileno(): c for c in (_Connection(port) for _ in range(min(connections, count)))}
     for number in opened:
@@ -64,7 +65,7 @@ def drive(port: int, requests: Sequence[bytes], *, connections: int) -> Ran:
             index, now = connection.number, clock()
             latencies[index] = now - connection.sent_at
             statuses[index] = int(connection.received[9:12])
-            bodies[index] = connection.received[-connection.wanted :] if connection.wanted else b""
+            heads[index], _, bodies[index] = connection.received.partition(b"\r\n\r\n")
             connection.received, connection.wanted = b"", -1
             done += 1
             if (following := next(queue, None)) is not None:
@@ -73,7 +74,7 @@ def drive(port: int, requests: Sequence[bytes], *, connections: int) -> Ran:
     for connection in opened.values():
         connection.socket.close()
     poll.close()
-    return Ran(seconds, statuses, bodies, latencies)
+    return Ran(seconds, statuses, heads, bodies, latencies)
 
 
 def _send(connection: _Connection, number: int, requests: Sequence[bytes], now: float) -> None:

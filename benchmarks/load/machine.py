@@ -1,18 +1,24 @@
-"""The machine: cores, the CPU time of a process, and what its disk and its cryptography can do at most."""
+"""The machine: its cores, the CPU time of a process, and what disk, signatures and HTTP alone could do at most."""
 
 from __future__ import annotations
 
 import os
+import socket
+import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.load.client import drive, render
 from ostiary.core import jose
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, CLIENT_CORE = _CORES[0], _CORES[-1]
+BARE_REQUESTS, BARE_RUNS = 10_000, 3
 
 
 @contextmanager
@@ -32,22 +38,29 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICK
 
 
-def fsync_rate(folder: Path, *, count: int = 200) -> float:
-    """Appends of 4 KiB, each synced, per second: what one commit after another could do at most."""
+def print_ceilings(folder: Path) -> None:
+    """What this machine can do at most right now."""
+    load = " ".join(f"{part:.1f}" for part in os.getloadavg())
+    print(f"{len(_CORES)} cores; server on core {SERVER_CORE}, client on core {CLIENT_CORE}; load average {load}")
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"fsync after appending 4 KiB           {_fsync_rate(folder):9,.0f} /s")
+    key, text = jose.generate("ES256"), b"x" * 500
+    signature = key.sign(text)
+    print(f"ES256 signatures                      {_rate(lambda: key.sign(text)):9,.0f} /cpu-s")
+    print(f"ES256 verifications                   {_rate(lambda: key.public.verify(signature, text)):9,.0f} /cpu-s")
+    for kind, name in (("raw", "bare ASGI"), ("starlette", "bare Starlette"), ("straight", "bare straight way")):
+        wall, cpu = _bare(kind)
+        print(f"{name:38}{wall:9,.0f} /s wall{cpu:10,.0f} /cpu-s", flush=True)
+
+
+def _fsync_rate(folder: Path, *, count: int = 200) -> float:
+    """One commit after another could be no faster."""
     with (folder / "probe").open("wb", buffering=0) as file:
         started = time.perf_counter()
         for _ in range(count):
             file.write(b"x" * 4096)
             os.fdatasync(file.fileno())
         return count / (time.perf_counter() - started)
-
-
-def signature_rates(alg: str = "ES256") -> tuple[float, float]:
-    """Signatures made and verified per second of one core."""
-    key = jose.generate(alg)
-    text = b"x" * 500
-    signature = key.sign(text)
-    return _rate(lambda: key.sign(text)), _rate(lambda: key.public.verify(signature, text))
 
 
 def _rate(work: Callable[[], object], *, seconds: float = 0.3) -> float:
@@ -57,3 +70,39 @@ def _rate(work: Callable[[], object], *, seconds: float = 0.3) -> float:
             work()
         count += 50
     return count / spent
+
+
+def _bare(kind: str) -> tuple[float, float]:
+    """Requests like those for tokens to the same HTTP stack with nothing behind it: per second, and per CPU second."""
+    request = render(
+        "POST", "/token", headers={"dpop": "x" * 500}, body=b"a=" + b"x" * 700,
+        media_type="application/x-www-form-urlencoded",
+    )  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with on_core(SERVER_CORE):
+        server = subprocess.Popen([sys.executable, "-m", "benchmarks.load.bare", kind, str(port)])
+    try:
+        _wait_for(port)
+        wall, cpu = [], []
+        with on_core(CLIENT_CORE):
+            for _ in range(BARE_RUNS):
+                began = cpu_seconds(server.pid)
+                ran = drive(port, [request] * BARE_REQUESTS, connections=64)
+                cpu.append(BARE_REQUESTS / (cpu_seconds(server.pid) - began))
+                wall.append(BARE_REQUESTS / ran.seconds)
+        return statistics.median(wall), statistics.median(cpu)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+        else:
+            return
+    raise TimeoutError("the server does not listen")

@@ -1,0 +1,102 @@
+"""Access tokens a second over HTTP, everything on: `POST /token` with a client assertion and a DPoP proof of its own.
+
+Both signatures are verified, replay memory, nonce, task, scopes and policies are asked, the token is signed and held,
+its entry is in the ledger, all of it durable before the answer. Enforced: one entry for each grant, no token twice, and
+the statements of a grant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.load.machine import print_ceilings
+from benchmarks.load.party import FILES, FORM, config, enter, settle
+from benchmarks.load.station import Wrong, measure, stationed
+from ostiary.core import dpop
+from ostiaryd.app import build_app
+from ostiaryd.ground.protocol import endpoints_of
+from ostiaryd.ground.world import open_world
+
+AGENTS, GRANTS = 500, 8000
+EACH = {"agent": 1, "agent_key": 1, "replay": 1, "holding": 1, "entry": 1}
+"""Statements of a grant by the table that they are about."""
+SHARED = {"begin": 1, "resource": 1, "policy_active": 1, "setting": 1, "log_head": 2, "commit": 1}
+"""Those of a batch of grants."""
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        print_ceilings(folder / "ceilings")
+        asyncio.run(_count(folder / "counted"))
+        for agents in (AGENTS, 1):
+            _measure(folder / f"{agents}", agents)
+    return 0
+
+
+def _measure(folder: Path, agents: int) -> None:
+    party = settle(folder, agents=agents)
+    seen: set[bytes] = set()
+
+    def is_new(body: bytes) -> bool:
+        token = json.loads(body)["access_token"].encode()
+        was_seen = token in seen
+        seen.add(token)
+        return not was_seen
+
+    with stationed(folder) as station:
+        nonce = station.nonce(party.turn(0).ask_token(nonce=None), status=400)
+        for connections in (256, 32):
+            measure(
+                f"grants, {agents} agents" if agents > 1 else "grants, one agent", station,
+                lambda: [party.turn(number).ask_token(nonce=nonce) for number in range(GRANTS)],
+                connections=connections, target=4000, entries=1, accept=is_new,
+            )  # fmt: skip
+
+
+async def _count(folder: Path) -> None:
+    """What the database is asked for a batch of grants. Raises Wrong."""
+    count = 64
+    async with open_world(config(folder)) as world:
+        party = await enter(world, agents=count)
+        endpoint = endpoints_of(build_app(world).routes)[b"/token"]
+        nonce = dpop.make_nonce(world.keys.secret("nonce"), b"as", world.now())
+        statements: list[str] = []
+        world.writer._connection._raw.set_trace_callback(statements.append)  # type: ignore[attr-defined]
+        bodies = [agent.form(grant_type="client_credentials", resource=FILES) for agent in party.agents]
+        headers = [
+            [(b"content-type", FORM.encode()), (b"dpop", agent.proof("POST", "/token", nonce=nonce).encode())]
+            for agent in party.agents
+        ]
+        answers = await asyncio.gather(
+            *(
+                endpoint.answer("POST", "/token", params={}, query="", headers=head, body=body)
+                for head, body in zip(headers, bodies, strict=True)
+            )
+        )
+        if {reply.status for reply, _ in answers} != {200}:
+            raise Wrong(str(answers[0]))
+    asked = _by_table(statements)
+    batches = asked["commit"]
+    expected = {table: n * count for table, n in EACH.items()} | {table: n * batches for table, n in SHARED.items()}
+    if asked != expected or batches > count // 8:
+        raise Wrong(f"{count} grants asked the database for {asked}, not for {expected}")
+    each, shared = sum(EACH.values()), sum(SHARED.values())
+    print(f"{count} grants at once: {each} statements each, {shared} a batch, {batches} commits")
+
+
+def _by_table(statements: list[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for text in statements:
+        words = text.lower().split()
+        table = next((words[at + 1] for at, word in enumerate(words) if word in ("from", "into", "update")), words[0])
+        found[table] = found.get(table, 0) + 1
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
