@@ -21,8 +21,12 @@ import pytest
 from ostiary import ambient
 from ostiary.cli.doctor import examine
 from ostiary.cli.session import Session
-from ostiaryd.doctor import check_space
+from ostiaryd.doctor import Rounds, check_space
+from ostiaryd.doctor import examine as inside
+from ostiaryd.ground.world import World
+from ostiaryd.registry.model import Caller
 from tests.cli.command import Commands, environment
+from tests.clock import Clock
 from tests.server import Server, running
 
 LINES = [
@@ -237,6 +241,22 @@ def test_a_public_url_in_the_clear_and_a_root_key_from_elsewhere(tmp_path: Path)
     (folder / "root.key").unlink()
     with environment(OSTIARY_ROOT_KEY=root), running(folder) as server:
         assert states(server) == HEALTHY | {"public URL": "fail", "root key": "ok"}
+
+
+async def test_what_is_examined_inside_is_the_same_on_both_databases(world: World) -> None:
+    world.config.folder.chmod(0o700)
+    admin = Caller(kind="agent", id="ag_1", name="admin", owner=None, scopes=frozenset())
+    lines = await inside(world, caller=admin)
+    assert {line.name: line.state for line in lines} == {name: HEALTHY[name] for name in LINES[LINES.index("record") :]}
+
+
+async def test_a_loop_that_makes_no_round_for_too_long(world: World, clock: Clock) -> None:
+    rounds = world.keep(Rounds)
+    rounds.note("tasks.expire_due", every_s=1)
+    admin = Caller(kind="agent", id="ag_1", name="admin", owner=None, scopes=frozenset())
+    for seconds, state in ((11, "ok"), (0.000001, "fail")):
+        clock.advance(seconds)
+        assert {line.name: line.state for line in await inside(world, caller=admin)}["loops"] == state
 
 
 def test_disk_space_on_the_limit_and_on_both_its_sides(tmp_path: Path) -> None:

@@ -222,8 +222,6 @@ def test_a_reader_that_goes_away_and_ctrl_c_are_no_failures_of_ours(server: Serv
         (("--database", "mysql://x"), 2, "unknown database `mysql`"),
         (("--database", "sqlite:////nowhere/x.db"), 3, "cannot open the database /nowhere/x.db"),
         (("--database", "postgresql://nobody@127.0.0.1:1/x"), 3, "PostgreSQL does not let us in"),
-        (("--public-url", "http://ostiary.example.org"), 2, "must be https"),
-        (("--trust-domain", "No"), 2, "trust domain"),
     ],
 )
 def test_a_server_that_cannot_start_says_why(tmp_path: Path, words: tuple[str, str], code: int, said: str) -> None:
