@@ -6,7 +6,6 @@ A command is imported when it runs: `ostiary --help` loads none of them.
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +35,13 @@ COMMANDS = (
 )
 """Name, where it is, what it does, and under which heading it is listed."""
 
+
+def _version() -> str:
+    from importlib.metadata import version  # slow to import, and nobody else asks
+
+    return version("ostiary")
+
+
 app = App(
     name="ostiary",
     help="The doorkeeper for AI agents: identity, task-scoped access, policy as code, a tamper-evident ledger.\n\n"
@@ -43,7 +49,7 @@ app = App(
     "OSTIARY_CREDENTIAL, the path of an administrator's credential.\n\n"
     "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no answer, 4 deny, 5 a verification failed.",
     help_format="plaintext",
-    version=lambda: version("ostiary"),
+    version=_version,
     default_parameter=Parameter(negative=(), show_default=lambda value: value or None),
     result_action="return_value",
 )
