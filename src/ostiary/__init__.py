@@ -1,8 +1,8 @@
 """Ostiary, the doorkeeper for AI agents: what agents, tools and people use.
 
-    Agent, AsyncAgent    an identity in three lines (`ostiary.agent`)
-    Guard                enforcement inside a tool server (`ostiary.guard`)
-    protect, GuardASGI   the same for MCP servers and ASGI applications (`ostiary.mcp`, `ostiary.asgi`)
+Agent, AsyncAgent    an identity in three lines (`ostiary.agent`)
+Guard                enforcement inside a tool server (`ostiary.guard`)
+protect, GuardASGI   the same for MCP servers and ASGI applications (`ostiary.mcp`, `ostiary.asgi`)
 """
 
 from __future__ import annotations
