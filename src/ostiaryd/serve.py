@@ -6,6 +6,7 @@ Prints `ready http://HOST:PORT` once it answers. The first start makes the keys 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -99,6 +100,8 @@ async def _run(config: Config, sock: socket.socket) -> None:
     async with open_world(config) as world:
         await _bootstrap(world)
         server = _Server(world)
+        gc.collect()
+        gc.freeze()  # what is there now stays: looking through it again and again would hold up requests
         loops = [asyncio.create_task(loop(world)) for loop in application.LOOPS]
         try:
             await server.serve(sockets=[sock])

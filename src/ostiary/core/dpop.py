@@ -171,7 +171,7 @@ def _protect(key: PrivateKey) -> str:
     return protect({"typ": TYP, "alg": key.public.alg, "jwk": key.public.bare_jwk})
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def _proof_key(unverified_protected: str) -> PublicKey:
     """The key in the header, parsed once for all proofs of a client.
 

@@ -167,7 +167,7 @@ def media_type(header: Header) -> str | None:
     return typ.lower().removeprefix("application/") if isinstance(typ, str) else None
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4096)
 def parse_header(unverified_protected: str) -> Header:
     """The header as `parse_jws` accepts it; issuers repeat theirs, so the work is done once. Raises InvalidToken."""
     try:
