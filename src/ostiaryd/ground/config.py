@@ -89,6 +89,8 @@ def load_config(file: Path | None = None, *, environ: dict[str, str] | None = No
         if (value := environ.get(f"OSTIARY_{field.upper()}")) is not None:
             values[field] = value
     values |= {name: value for name, value in given.items() if value is not None}
+    if "data_dir" not in values:
+        raise Invalid("where shall the data live?", hint="give --data-dir DIR", code="usage")
     try:
         return _checked(msgspec.convert(values, Config, strict=False))
     except msgspec.ValidationError as error:
