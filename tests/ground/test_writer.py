@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -10,7 +11,7 @@ import pytest
 
 from ostiary.core.errors import Conflict
 from ostiaryd.ground import outbox
-from ostiaryd.ground.database import Tx, sql
+from ostiaryd.ground.database import Reader, Tx, sql, transaction
 from ostiaryd.ground.world import World
 from ostiaryd.ground.writer import Raised, isolated
 from tests.clock import Clock
@@ -266,3 +267,41 @@ async def test_what_is_steady_is_asked_once_until_its_table_is_written(world: Wo
         raise Conflict("no")
 
     assert await world.writer.submit(job) == [("1",), ("1",), ("2",), ("2",), None, ("3",)]
+
+
+async def test_a_reader_remembers_what_is_steady_until_the_next_commit(world: World) -> None:
+    await world.writer.submit(put("test seen"))
+    reader = world.db.read()
+    assert reader.one(STEADY, name="test seen") == ("1",)
+    assert reader.one(STEADY, name="test unseen") is None
+    await world.writer.submit(lambda tx: tx.run(CHANGE, name="test seen", value="2"))
+    await world.writer.submit(put("test unseen"))
+    assert reader.one(STEADY, name="test seen") == ("2",)
+    assert reader.one(STEADY, name="test unseen") == ("1",)
+
+
+async def test_a_scan_remembers_nothing_of_its_snapshot(world: World) -> None:
+    await world.writer.submit(put("test scanned"))
+    begun, may_end = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def scan(reader: Reader) -> tuple[object, object]:
+        before = reader.one(GET, name="test scanned")
+        loop.call_soon_threadsafe(begun.set)
+        assert may_end.wait(10)
+        return before, reader.one(STEADY, name="test scanned")
+
+    scanning = asyncio.ensure_future(world.db.scan(scan))
+    await begun.wait()
+    await world.writer.submit(lambda tx: tx.run(CHANGE, name="test scanned", value="2"))
+    may_end.set()
+    await scanning
+    assert await world.db.scan(lambda reader: reader.one(STEADY, name="test scanned")) == ("2",)
+
+
+async def test_readers_do_not_remember_without_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transaction, "MAX_KNOWN", 3)
+    reader = world.db.read()
+    for number in range(10):
+        assert reader.one(STEADY, name=f"test {number}") is None
+        assert len(getattr(reader, "_known", ())) <= 3

@@ -29,7 +29,7 @@ _USE_JOIN = sql(
 )
 _DROP_JOIN = sql("delete from join_token where agent = :agent and used_at is null")
 _PRUNE_JOIN = sql("delete from join_token where expires_at <= :before")
-_IS_BEARER = sql("select since from bearer_client where agent = :agent")
+_IS_BEARER = sql("select since from bearer_client where agent = :agent", steady=True)
 _UNBOUND = sql("select id from holding where agent = :agent and kind = 'token' and jkt is null and ended_at is null")
 _ADD_BEARER = sql("insert into bearer_client (agent, since) values (:agent, :since) on conflict (agent) do nothing")
 _DROP_BEARER = sql("delete from bearer_client where agent = :agent")

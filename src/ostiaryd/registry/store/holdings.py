@@ -6,7 +6,7 @@ from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model import Holding, Root
 
 _COLUMNS = "id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at, ended_at, ended_why"
-_GET = sql(f"select {_COLUMNS} from holding where id = :id")
+_GET = sql(f"select {_COLUMNS} from holding where id = :id", steady=True)
 _INSERT = sql(
     """insert into holding (id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at)
        values (:id, :kind, :agent, :task, :parent, :jkt, :client_jkt, :audience, :expires_at)"""
