@@ -64,7 +64,6 @@ def isolated(job: Callable[[Tx], T]) -> Callable[[Tx], T | Raised]:
 class Writer:
     def __init__(self, db: Database, *, now: Callable[[], int], random: Callable[[int], bytes], keys: Keyring) -> None:
         self._now, self._random, self._keys = now, random, keys
-        self._db = db
         self._connection = db.connect()
         self._on_loop = db.is_sqlite
         self._queue: deque[tuple[Job, asyncio.Future[Any]]] = deque()
@@ -130,7 +129,6 @@ class Writer:
         if batch.error is None:
             try:
                 self._connection.commit()
-                self._db.commits += 1
                 return
             except BaseException as error:  # noqa: BLE001 as above
                 batch.error = error

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from ostiary.core.errors import Invalid
 from ostiaryd.ground.database.connection import Connection, PostgresConnection, SqliteConnection
-from ostiaryd.ground.database.transaction import CurrentReader, Reader
+from ostiaryd.ground.database.transaction import Reader
 
 T = TypeVar("T")
 READER_THREADS = 4
@@ -28,8 +28,6 @@ class Database:
             raise Invalid(
                 f"unknown database `{urlsplit(url).scheme}`", hint="use sqlite:///PATH or postgresql://HOST/NAME"
             )
-        self.commits = 0
-        """how many there were in this process; the writer counts"""
         self._local = threading.local()
         self._opened: list[Connection] = []
         self._pool = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reader")
@@ -45,32 +43,25 @@ class Database:
         return PostgresConnection(self.url)
 
     def read(self) -> Reader:
-        """A reader on this thread: each statement sees the newest commit.
-
-        What is steady it remembers until then on SQLite, where this process is the only one that writes.
-        """
+        """A reader on this thread: each statement sees the newest commit."""
         reader: Reader | None = getattr(self._local, "reader", None)
         if reader is None:
             connection = self.connect(read_only=True)
             self._opened.append(connection)
-            reader = CurrentReader(connection, commits=self._count) if self.is_sqlite else Reader(connection)
-            self._local.reader = reader
+            reader = self._local.reader = Reader(connection)
         return reader
-
-    def _count(self) -> int:
-        return self.commits
 
     async def scan(self, read: Callable[[Reader], T]) -> T:
         """Run what may scan, in a reader thread and one snapshot."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._scan, read)
 
     def _scan(self, read: Callable[[Reader], T]) -> T:
-        connection = self.read()._connection
-        connection.begin(write=False)
+        reader = self.read()
+        reader._connection.begin(write=False)
         try:
-            return read(Reader(connection))
+            return read(reader)
         finally:
-            connection.rollback()
+            reader._connection.rollback()
 
     def close(self) -> None:
         self._pool.shutdown()

@@ -18,11 +18,6 @@ _ROLLBACK_TO = sql("rollback to savepoint act")
 _RELEASE = sql("release savepoint act")
 
 
-Known = dict[tuple[Any, ...], Row | None]
-"""What steady statements have read: by statement and parameters."""
-MAX_KNOWN = 10_000
-
-
 class Reader:
     """Statements against one connection, for reading."""
 
@@ -33,50 +28,15 @@ class Reader:
 
     def one(self, statement: Sql, **params: Any) -> Row | None:
         """The first row, or None."""
-        known = self._recall() if statement.steady else None
-        if known is None:
-            return self._one(statement, params)
-        key = (statement, *params.values())
-        if key not in known:
-            known[key] = self._one(statement, params)
-        return known[key]
+        row: Row | None = self._execute(statement, params).fetchone()
+        return row
 
     def all(self, statement: Sql, **params: Any) -> list[Row]:
         rows: list[Row] = self._execute(statement, params).fetchall()
         return rows
 
-    def _one(self, statement: Sql, params: dict[str, Any]) -> Row | None:
-        row: Row | None = self._execute(statement, params).fetchone()
-        return row
-
     def _execute(self, statement: Sql, params: dict[str, Any]) -> Any:
         return self._connection.execute(statement, params)
-
-    def _recall(self) -> Known | None:
-        """What is known and still holds; None where nothing is remembered."""
-        return None
-
-
-class CurrentReader(Reader):
-    """Each statement sees the newest commit; what is steady is remembered until the next one.
-
-    `commits` says how many there were, so it must count those of everybody who writes.
-    """
-
-    __slots__ = ("_commits", "_known", "_seen")
-
-    def __init__(self, connection: Connection, *, commits: Callable[[], int]) -> None:
-        super().__init__(connection)
-        self._commits = commits
-        self._known: Known = {}
-        self._seen = -1
-
-    def _recall(self) -> Known:
-        commits = self._commits()
-        if commits != self._seen or len(self._known) >= MAX_KNOWN:
-            self._known.clear()
-            self._seen = commits
-        return self._known
 
 
 class Tx(Reader):
@@ -91,10 +51,19 @@ class Tx(Reader):
         self.keys = keys
         self.topics: set[str] = set()
         self._deferred: dict[Callable[[Tx, list[Any]], None], list[Any]] = {}
-        self._known: Known = {}
+        self._known: dict[tuple[Any, ...], Row | None] = {}
         self._known_tables: set[str] = set()
         self._late = Late()
         self._savepoints: list[Savepoint] = []
+
+    def one(self, statement: Sql, **params: Any) -> Row | None:
+        if not statement.steady:
+            return super().one(statement, **params)
+        key = (statement, *params.values())
+        if key not in self._known:
+            self._known[key] = super().one(statement, **params)
+            self._known_tables |= statement.tables
+        return self._known[key]
 
     def run(self, statement: Sql, **params: Any) -> int:
         """Execute; the number of rows touched."""
@@ -131,9 +100,6 @@ class Tx(Reader):
         self._prepare(statement)
         return self._connection.execute(statement, params)
 
-    def _recall(self) -> Known:
-        return self._known
-
     def _prepare(self, statement: Sql) -> None:
         """Begin the savepoints that a statement needs; write the late rows that it must see."""
         is_looking = not self._late.tables.isdisjoint(statement.tables)
@@ -144,8 +110,6 @@ class Tx(Reader):
             self._late.write(self._connection)
         if statement.writes:
             self._forget(statement.tables)
-        elif statement.steady:
-            self._known_tables |= statement.tables
 
     def _forget(self, tables: Collection[str]) -> None:
         """What steady statements have read, if it was of these tables."""
