@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from typing import Any
 
@@ -27,11 +28,14 @@ def kinds(kind: type[Refused] = Refused) -> list[type[Refused]]:
     return [kind, *[below for child in kind.__subclasses__() for below in kinds(child)]]
 
 
-@pytest.mark.parametrize("kind", sorted(kinds(), key=str), ids=str)
-def test_every_refusal_of_the_server_has_words_in_oauth(kind: type[Refused]) -> None:
-    status, said = rendered(kind("no"))
-    assert said["error"] in SPOKEN
-    assert 400 <= status <= 503
+def test_every_refusal_of_the_server_has_words_in_oauth() -> None:
+    importlib.import_module("ostiaryd.app")  # with it, every refusal that there is
+    of_the_server = [kind for kind in kinds() if kind.__module__.startswith(("ostiaryd.", "ostiary.core."))]
+    assert len(of_the_server) > 20
+    for kind in of_the_server:
+        status, said = rendered(kind("no"))
+        assert said["error"] in SPOKEN, kind
+        assert 400 <= status <= 503, kind
 
 
 def rendered(refusal: Refused) -> tuple[int, dict[str, str]]:
