@@ -53,6 +53,14 @@ def test_words_that_oauth_cannot_say_are_not_said() -> None:
     assert said["error_description"] == "a 'quote', a ' and ''; tab'"
 
 
+@pytest.mark.parametrize("name", ["grant_type", "client_assertion", "client_id", "scope", "authorization_details", "x"])
+async def test_a_parameter_is_sent_once(client: Client, name: str) -> None:
+    form = client.form(client_id=client.id, scope="files:read", authorization_details="[]", x="unknown to us")
+    answer = await client.post("/token", form | {name: [form[name], form[name]]}, dpop=client.proof())
+    assert answer.error == "invalid_request"
+    assert (await client.post("/token", form, dpop=client.proof())).status == 200
+
+
 async def post(
     client: Client, body: bytes, *, content_type: str | None = FORM, path: str = "/token", **more: str
 ) -> Answer:

@@ -130,8 +130,9 @@ async def test_a_key_that_was_revoked_gets_no_token(client: Client) -> None:
 async def test_an_agent_with_two_keys_must_say_which(client: Client) -> None:
     second = jose.generate("EdDSA", kid="second")
     await act(client.world, "key.add", lambda act: registry.add_key(act, client.id, dict(second.public.jwk)))
-    nameless = client.assertion(header={"kid": None})
-    assert (await client.ask(client_assertion=nameless)).error == "invalid_client"
+    for key in (client.key, second):
+        nameless = client.assertion(key=key, header={"kid": None})
+        assert (await client.ask(client_assertion=nameless)).error == "invalid_client"
     for key, kid in ((client.key, None), (second, None), (second, second.public.thumbprint)):
         header = {} if kid is None else {"kid": kid}
         assert (await client.ask(client_assertion=client.assertion(key=key, header=header))).status == 200
