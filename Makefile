@@ -53,7 +53,7 @@ bench: $(SETUP) ## measure; counts are enforced, times are reported (BENCH_ARGS=
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 .PHONY: mutants
-mutants: $(SETUP) $(NODE) ## plant every fault of tests/mutants/faults.toml and see a test redden
+mutants: $(SETUP) $(NODE) ## plant every fault of tests/mutants/faults and see a test redden
 	$(BIN)/python -m tests.mutants --jobs $(JOBS)
 
 .PHONY: docs
