@@ -33,7 +33,7 @@ _BROKEN = ("NameError", "UnboundLocalError", "ImportError", "SyntaxError")
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`tests` are arguments of pytest, best one test, or else one command of the virtual environment (`lint-imports`)."""
+    """`tests` are arguments of pytest, best one test, or one command of the environment (`lint-imports`)."""
 
     file: str
     find: str

@@ -1,0 +1,86 @@
+"""The gate of every route: who does not show a token with its scope is turned away, and that is on record."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from ostiary.core import dpop
+from ostiaryd.app import ROUTES, build_app
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.registry.model import SELF
+from tests.registry.stage import newest
+from tests.tokens.conftest import client
+from tests.tokens.party import Answer, Client, send
+from tests.trust.stage import API, proof_of
+
+__all__ = ["client"]
+GATED = [(method, path, scope) for part, _ in ROUTES for method, path, _, scope in part if scope]
+QUESTION = {"subject": {"type": "user", "id": "x"}, "action": {"name": "see"}, "resource": {"type": "user", "id": "y"}}
+
+
+async def ask(world: World, method: str, template: str, *headers: tuple[str, str]) -> Answer:
+    kind = ("content-type", "application/json")
+    path = re.sub(r"{[^}]*}", "x", template)
+    return await send(build_app(world), method, path, headers=[kind, *headers], body=json.dumps(QUESTION).encode())
+
+
+async def show(client: Client, token: str, method: str, template: str, **said: Any) -> Answer:
+    path = re.sub(r"{[^}]*}", "x", template)
+    proof = proof_of(client, token, path, method=method, **said)
+    return await ask(client.world, method, template, ("authorization", f"DPoP {token}"), ("dpop", proof))
+
+
+def size(world: World) -> int:
+    return ledger.head(world.db.read())[0].size
+
+
+async def test_nobody_passes_who_shows_nothing(world: World) -> None:
+    assert len(GATED) > 40
+    for method, path, _ in GATED:
+        before = size(world)
+        answer = await ask(world, method, path)
+        assert (answer.status, "DPoP " in answer.headers["www-authenticate"]) == (401, True), (method, path)
+        assert (size(world) - before, newest(world).outcome) == (1, "refused"), (method, path)
+
+
+async def test_nobody_passes_whose_token_lacks_the_scope(client: Client) -> None:
+    token = (await client.token(resource=API))["access_token"]
+    for method, path, scope in GATED:
+        if scope == SELF:
+            continue
+        before = size(client.world)
+        answer = await show(client, token, method, path)
+        assert answer.status == 403, (method, path)
+        assert f'scope="{scope}"' in answer.headers["www-authenticate"], (method, path)
+        assert (size(client.world) - before, newest(client.world).outcome) == (1, "refused"), (method, path)
+
+
+async def test_who_is_turned_away_is_on_record_with_what_was_asked_for(world: World) -> None:
+    await ask(world, "GET", "/api/v1/agents")
+    entry = newest(world)
+    assert (entry.action, entry.detail) == ("api.call", {"method": "GET", "path": "/api/v1/agents"})
+    assert [reason.code for reason in entry.reasons] == ["unauthenticated"]
+
+
+async def test_a_challenge_is_on_no_record_and_who_meets_it_passes(client: Client) -> None:
+    token = (await client.token(resource=API))["access_token"]
+    before = size(client.world)
+    challenged = await show(client, token, "GET", "/api/v1/tasks", nonce=None)
+    assert (challenged.status, size(client.world)) == (401, before)
+    nonce = challenged.headers["dpop-nonce"]
+    assert dpop.is_fresh_nonce(client.world.keys.secret("nonce"), b"rs", nonce, client.world.now(), 1)
+    assert (await show(client, token, "GET", "/api/v1/tasks", nonce=nonce)).status == 200
+
+
+def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
+    assert {path for part, _ in ROUTES for _, path, _, scope in part if not scope} == {
+        "/token", "/introspect", "/revoke", "/authorize", "/jwks", "/enrol", "/feed/v1/jwks",
+        "/.well-known/oauth-authorization-server", "/.well-known/oauth-authorization-server/{path:path}",
+        "/.well-known/openid-configuration", "/.well-known/openid-configuration/{path:path}",
+        "/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/{path:path}",
+        "/.well-known/authzen-configuration",
+        "/ledger/v1/checkpoint", "/ledger/v1/key", "/ledger/v1/tile/{path:path}",
+    }  # fmt: skip
