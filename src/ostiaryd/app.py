@@ -61,20 +61,26 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
 )
 
 
+PROVES_IN_ACT = frozenset({wire_authzen.evaluation, wire_authzen.evaluations})
+"""Wires that run one act and prove the caller in it (`Call.prove`), since they are asked often."""
+
+
 def build_app(world: World) -> Starlette:
     """The ASGI application of this world."""
     lines = [(line, render) for part, render in ROUTES for line in part]
     routes: list[BaseRoute] = [
-        Route(path, Endpoint(world, wire, render=render, gate=_gate(scope)), methods=[method])
+        Route(path, Endpoint(world, wire, render=render, gate=_gate(scope, wire)), methods=[method])
         for (method, path, wire, scope), render in lines
     ]
     return Starlette(routes=routes, exception_handlers={404: _nothing_here, 405: _nothing_here})
 
 
-def _gate(scope: str) -> Callable[[Call], Awaitable[Caller]] | None:
+def _gate(scope: str, wire: Wire) -> Callable[[Call], Awaitable[Caller | None]] | None:
     """Who may pass: anybody who has proved who they are for `self`, else who holds the scope. A refusal is recorded."""
     if not scope:
         return None
+    if wire in PROVES_IN_ACT:
+        return _gate_in_act(scope)
 
     async def gate(call: Call) -> Caller:
         try:
@@ -86,6 +92,20 @@ def _gate(scope: str) -> Callable[[Call], Awaitable[Caller]] | None:
                 await _record(call, refusal)
             raise
         return caller
+
+    return gate
+
+
+def _gate_in_act(scope: str) -> Callable[[Call], Awaitable[None]]:
+    """The same within the act of the request, on the entry of which a refusal is."""
+
+    async def gate(call: Call) -> None:
+        def prove(act: Act) -> Caller:
+            caller = wire_access.authenticate_in_act(call, act)
+            wire_access.require_scope(call, caller, scope)
+            return caller
+
+        call.proving = prove
 
     return gate
 

@@ -38,7 +38,10 @@ class UnsupportedMediaType(Malformed):
 
 @dataclass(slots=True)
 class Call:
-    """One request. `caller` is filled by the gate of the route; `answer_headers` go on whatever is answered."""
+    """One request. `answer_headers` go on whatever is answered.
+
+    `caller` is filled by the gate of the route, or by `prove` where the gate leaves that to the act of the request.
+    """
 
     world: World
     method: str
@@ -49,6 +52,7 @@ class Call:
     body: bytes
     request_id: str
     caller: Any = None
+    proving: Callable[[Any], Any] | None = None
     answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     def header(self, name: bytes) -> str | None:
@@ -57,6 +61,13 @@ class Call:
         if len(values) > 1:
             raise Malformed(f"the header `{name.decode()}` was sent {len(values)} times", hint="send it once")
         return values[0].decode("latin-1") if values else None
+
+    def prove(self, act: Any) -> Any:
+        """Who calls; for a wire that runs one act, at the beginning of it. Raises what the gate would have raised."""
+        if self.proving is not None:
+            self.caller = self.proving(act)
+            self.proving = None
+        return self.caller
 
     @property
     def uri(self) -> str:
@@ -199,6 +210,8 @@ class Endpoint:
             if self._gate is not None:
                 call.caller = await self._gate(call)
             answer = await self._wire(call)
+            if call.proving is not None:
+                raise RuntimeError(f"nobody proved who calls {path}")
         except Refused as refusal:
             answer = self._render(refusal)
         media_type = answer.media_type.encode("latin-1")

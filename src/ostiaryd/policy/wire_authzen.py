@@ -80,7 +80,7 @@ async def evaluations(call: Call) -> Reply:
     digest = b64u(sha256(call.body).digest())
 
     def run(act: Act) -> list[Decision | None]:
-        return flows.decide_all(act, questions, semantic=semantic, digest=digest, by=call.caller)
+        return flows.decide_all(act, questions, semantic=semantic, digest=digest, by=call.prove(act))
 
     decisions = await act(call.world, "decide.batch", run, request=call.request_id)
     return reply({"evaluations": [_answer(decision) for decision in decisions]})
@@ -150,7 +150,7 @@ async def _decide(call: Call, question: Question) -> Decision:
     return await act(
         call.world,
         "decide",
-        lambda act: flows.decide_one(act, question, digest=digest, by=call.caller),
+        lambda act: flows.decide_one(act, question, digest=digest, by=call.prove(act)),
         request=call.request_id,
     )
 

@@ -1,0 +1,134 @@
+"""Who may ask the decision point: proved in the act that decides, as strictly as at every other route."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from starlette.types import ASGIApp
+
+from ostiary.core.errors import Refused
+from ostiaryd.app import PROVES_IN_ACT, ROUTES, build_app
+from ostiaryd.ground.http import Call, Endpoint, Reply, render_admin
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Verb
+from tests.registry.stage import newest
+from tests.tokens.party import ISSUER, Answer, Client, enter, send
+from tests.trust.stage import nonce_of
+
+API = f"{ISSUER}/api/v1"
+ONE, MANY = "/access/v1/evaluation", "/access/v1/evaluations"
+QUESTION = {
+    "subject": {"type": "user", "id": "u"},
+    "action": {"name": "read"},
+    "resource": {"type": "record", "id": "r"},
+}
+
+
+@pytest.fixture
+async def client(world: World) -> Client:
+    app: ASGIApp = build_app(world)
+    agent, key = await enter(world, scopes=("ostiary:decide", "ostiary:read"))
+    client = Client(app, world, agent.agent_id, key)
+    await client.ask()
+    return client
+
+
+async def token(client: Client, scope: str = "ostiary:decide") -> str:
+    return str((await client.token(resource=API, scope=scope))["access_token"])
+
+
+async def ask(client: Client, access_token: str, path: str = ONE, **said: Any) -> Answer:
+    proof = said.pop("proof", None) or client.proof(
+        method="POST", uri=ISSUER + path, access_token=access_token, **{"nonce": nonce_of(client)} | said
+    )
+    headers = [("authorization", f"DPoP {access_token}"), ("dpop", proof), ("content-type", "application/json")]
+    return await send(client.app, "POST", path, headers=headers, body=json.dumps(QUESTION).encode())
+
+
+def entry(world: World) -> tuple[str, str, list[str]]:
+    last = newest(world)
+    return last.action, last.outcome, [reason.code for reason in last.reasons]
+
+
+@pytest.mark.parametrize("path", [ONE, MANY])
+async def test_who_holds_the_scope_is_answered_in_one_act_that_says_who_asked(client: Client, path: str) -> None:
+    access_token = await token(client)
+    before = len(await entries(client.world))
+    assert (await ask(client, access_token, path)).status == 200
+    assert len(await entries(client.world)) == before + 1
+    assert newest(client.world).reporter == client.id
+
+
+async def entries(world: World) -> list[Any]:
+    from ostiaryd.ledger import store
+
+    return store.search(world.db.read(), {}, limit=1000)
+
+
+@pytest.mark.parametrize("path", [ONE, MANY])
+async def test_a_proof_is_good_once(client: Client, path: str) -> None:
+    access_token = await token(client)
+    proof = client.proof(method="POST", uri=ISSUER + path, access_token=access_token, nonce=nonce_of(client))
+    assert (await ask(client, access_token, path, proof=proof)).status == 200
+    again = await ask(client, access_token, path, proof=proof)
+    assert again.status == 401
+    assert 'error="invalid_dpop_proof"' in again.headers["www-authenticate"]
+    assert entry(client.world) == ("decide", "refused", ["invalid_dpop_proof"])
+
+
+async def test_a_nonce_is_demanded_and_that_leaves_no_entry(client: Client) -> None:
+    access_token = await token(client)
+    before = newest(client.world)
+    answer = await ask(client, access_token, nonce=None)
+    assert answer.status == 401
+    assert 'error="use_dpop_nonce"' in answer.headers["www-authenticate"]
+    assert answer.headers["dpop-nonce"]
+    assert newest(client.world) == before
+
+
+async def test_another_scope_is_not_enough(client: Client) -> None:
+    answer = await ask(client, await token(client, "ostiary:read"))
+    assert answer.status == 403
+    assert 'scope="ostiary:decide"' in answer.headers["www-authenticate"]
+    assert entry(client.world) == ("decide", "refused", ["insufficient_scope"])
+
+
+async def test_a_token_dies_with_its_agent(client: Client) -> None:
+    access_token = await token(client)
+    await act(client.world, "test", lambda act: registry.set_agent_state(act, client.id, Verb.SUSPEND))
+    assert (await ask(client, access_token)).status == 401
+    assert entry(client.world) == ("decide", "refused", ["invalid_token"])
+
+
+@pytest.mark.parametrize("authorization", [None, "Bearer x", "DPoP x", "Basic x"])
+async def test_without_a_token_there_is_no_answer(client: Client, authorization: str | None) -> None:
+    headers = [("content-type", "application/json")] + ([("authorization", authorization)] if authorization else [])
+    answer = await send(client.app, "POST", ONE, headers=headers, body=json.dumps(QUESTION).encode())
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"].startswith("DPoP ")
+    assert b"decision" not in answer.body
+
+
+async def test_a_wire_that_forgets_to_prove_its_caller_answers_nothing(world: World) -> None:
+    async def forgetful(call: Call) -> Reply:
+        return Reply(200, b"secret")
+
+    def prove(act: object) -> object:
+        raise Refused("nobody")
+
+    async def gate(call: Call) -> None:
+        call.proving = prove
+
+    endpoint = Endpoint(world, forgetful, render=render_admin, gate=gate)
+    with pytest.raises(RuntimeError, match="nobody proved"):
+        await endpoint.answer("POST", "/x", params={}, query="", headers=[], body=b"")
+
+
+def test_what_proves_its_caller_in_its_act_has_a_scope() -> None:
+    scopes = {wire: scope for part, _ in ROUTES for _, _, wire, scope in part if wire in PROVES_IN_ACT}
+    assert scopes.keys() == PROVES_IN_ACT
+    assert set(scopes.values()) == {"ostiary:decide"}
