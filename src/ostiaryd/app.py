@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,7 +20,7 @@ from ostiaryd import doctor
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground import outbox
-from ostiaryd.ground.http import Call, Endpoint, Render, Wire, render_admin
+from ostiaryd.ground.http import Call, Endpoint, Render, Reply, Wire, render_admin
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import wire_admin as ledger_admin
 from ostiaryd.ledger import wire_tlog
@@ -69,18 +70,22 @@ def build_app(world: World) -> Starlette:
     """The ASGI application of this world."""
     lines = [(line, render) for part, render in ROUTES for line in part]
     routes: list[BaseRoute] = [
-        Route(path, Endpoint(world, wire, render=render, gate=_gate(scope, wire)), methods=[method])
+        Route(path, _endpoint(world, wire, scope, render), methods=[method])
         for (method, path, wire, scope), render in lines
     ]
     return Starlette(routes=routes, exception_handlers={404: _nothing_here, 405: _nothing_here})
 
 
-def _gate(scope: str, wire: Wire) -> Callable[[Call], Awaitable[Caller | None]] | None:
+def _endpoint(world: World, wire: Wire, scope: str, render: Render) -> Endpoint:
+    if wire in PROVES_IN_ACT:
+        return Endpoint(world, _proving(wire, scope), render=render)
+    return Endpoint(world, wire, render=render, gate=_gate(scope))
+
+
+def _gate(scope: str) -> Callable[[Call], Awaitable[Caller]] | None:
     """Who may pass: anybody who has proved who they are for `self`, else who holds the scope. A refusal is recorded."""
     if not scope:
         return None
-    if wire in PROVES_IN_ACT:
-        return _gate_in_act(scope)
 
     async def gate(call: Call) -> Caller:
         try:
@@ -96,29 +101,39 @@ def _gate(scope: str, wire: Wire) -> Callable[[Call], Awaitable[Caller | None]] 
     return gate
 
 
-def _gate_in_act(scope: str) -> Callable[[Call], Awaitable[None]]:
-    """The same within the act of the request, on the entry of which a refusal is."""
+def _proving(wire: Wire, scope: str) -> Wire:
+    """The same for a wire that proves its caller in its act; nobody else hears what it would have refused before."""
 
-    async def gate(call: Call) -> None:
+    async def run(call: Call) -> Reply:
         def prove(act: Act) -> Caller:
             caller = wire_access.authenticate_in_act(call, act)
             wire_access.require_scope(call, caller, scope)
             return caller
 
         call.proving = prove
+        try:
+            answer = await wire(call)
+        except Refused as refusal:
+            if call.proving is not None:
+                await act(call.world, "api.call", partial(_refuse, call, refusal), request=call.request_id)
+            raise
+        if call.proving is not None:
+            raise RuntimeError(f"nobody proved who calls {call.path}")
+        return answer
 
-    return gate
+    return run
 
 
 async def _record(call: Call, refusal: Refused) -> None:
     """Leave the entry of a request that did not get past the gate."""
-
-    def refuse(a: Act) -> None:
-        a.entry.detail = {"method": call.method, "path": call.path[:256]}
-        raise refusal
-
     with suppress(Refused):
-        await act(call.world, "api.call", refuse, request=call.request_id)
+        await act(call.world, "api.call", partial(_refuse, call, refusal), request=call.request_id)
+
+
+def _refuse(call: Call, refusal: Refused, act: Act) -> None:
+    act.entry.detail = {"method": call.method, "path": call.path[:256]}
+    call.prove(act)
+    raise refusal
 
 
 async def _nothing_here(request: Request, error: Exception) -> Response:

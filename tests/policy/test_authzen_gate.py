@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp
 
-from ostiary.core.errors import Refused
 from ostiaryd.app import PROVES_IN_ACT, ROUTES, build_app
-from ostiaryd.ground.http import Call, Endpoint, Reply, render_admin
+from ostiaryd.ground.http import Call, Reply, render_admin
 from ostiaryd.ground.world import World
+from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
@@ -27,6 +27,8 @@ QUESTION = {
     "resource": {"type": "record", "id": "r"},
 }
 
+BODY = json.dumps(QUESTION).encode()
+
 
 @pytest.fixture
 async def client(world: World) -> Client:
@@ -41,12 +43,12 @@ async def token(client: Client, scope: str = "ostiary:decide") -> str:
     return str((await client.token(resource=API, scope=scope))["access_token"])
 
 
-async def ask(client: Client, access_token: str, path: str = ONE, **said: Any) -> Answer:
+async def ask(client: Client, access_token: str, path: str = ONE, *, body: bytes = BODY, **said: Any) -> Answer:
     proof = said.pop("proof", None) or client.proof(
         method="POST", uri=ISSUER + path, access_token=access_token, **{"nonce": nonce_of(client)} | said
     )
     headers = [("authorization", f"DPoP {access_token}"), ("dpop", proof), ("content-type", "application/json")]
-    return await send(client.app, "POST", path, headers=headers, body=json.dumps(QUESTION).encode())
+    return await send(client.app, "POST", path, headers=headers, body=body)
 
 
 def entry(world: World) -> tuple[str, str, list[str]]:
@@ -57,16 +59,11 @@ def entry(world: World) -> tuple[str, str, list[str]]:
 @pytest.mark.parametrize("path", [ONE, MANY])
 async def test_who_holds_the_scope_is_answered_in_one_act_that_says_who_asked(client: Client, path: str) -> None:
     access_token = await token(client)
-    before = len(await entries(client.world))
+    before, _ = store.head(client.world.db.read())
     assert (await ask(client, access_token, path)).status == 200
-    assert len(await entries(client.world)) == before + 1
+    after, _ = store.head(client.world.db.read())
+    assert after.size == before.size + 1
     assert newest(client.world).reporter == client.id
-
-
-async def entries(world: World) -> list[Any]:
-    from ostiaryd.ledger import store
-
-    return store.search(world.db.read(), {}, limit=1000)
 
 
 @pytest.mark.parametrize("path", [ONE, MANY])
@@ -107,25 +104,32 @@ async def test_a_token_dies_with_its_agent(client: Client) -> None:
 @pytest.mark.parametrize("authorization", [None, "Bearer x", "DPoP x", "Basic x"])
 async def test_without_a_token_there_is_no_answer(client: Client, authorization: str | None) -> None:
     headers = [("content-type", "application/json")] + ([("authorization", authorization)] if authorization else [])
-    answer = await send(client.app, "POST", ONE, headers=headers, body=json.dumps(QUESTION).encode())
+    answer = await send(client.app, "POST", ONE, headers=headers, body=BODY)
     assert answer.status == 401
     assert answer.headers["www-authenticate"].startswith("DPoP ")
     assert b"decision" not in answer.body
 
 
-async def test_a_wire_that_forgets_to_prove_its_caller_answers_nothing(world: World) -> None:
+@pytest.mark.parametrize("body", [b"{}", b"nonsense"])
+async def test_who_may_not_ask_does_not_hear_that_the_question_is_malformed(client: Client, body: bytes) -> None:
+    allowed, other = await token(client), await token(client, "ostiary:read")
+    assert (await ask(client, other, body=body)).status == 403
+    assert entry(client.world) == ("api.call", "refused", ["insufficient_scope"])
+    assert (await ask(client, allowed, body=body)).status == 400
+    assert entry(client.world) == ("api.call", "refused", ["malformed"])
+    assert (await send(client.app, "POST", ONE, body=body)).status == 401
+
+
+async def test_a_wire_that_forgets_to_prove_its_caller_answers_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def forgetful(call: Call) -> Reply:
         return Reply(200, b"secret")
 
-    def prove(act: object) -> object:
-        raise Refused("nobody")
-
-    async def gate(call: Call) -> None:
-        call.proving = prove
-
-    endpoint = Endpoint(world, forgetful, render=render_admin, gate=gate)
+    monkeypatch.setattr("ostiaryd.app.ROUTES", (((("POST", ONE, forgetful, "ostiary:decide"),), render_admin),))
+    monkeypatch.setattr("ostiaryd.app.PROVES_IN_ACT", {forgetful})
     with pytest.raises(RuntimeError, match="nobody proved"):
-        await endpoint.answer("POST", "/x", params={}, query="", headers=[], body=b"")
+        await send(build_app(world), "POST", ONE, body=b"")
 
 
 def test_what_proves_its_caller_in_its_act_has_a_scope() -> None:

@@ -40,7 +40,7 @@ class UnsupportedMediaType(Malformed):
 class Call:
     """One request. `answer_headers` go on whatever is answered.
 
-    `caller` is filled by the gate of the route, or by `prove` where the gate leaves that to the act of the request.
+    `caller` is filled by the gate of the route, or by `prove` where that is left to the act of the request.
     """
 
     world: World
@@ -65,8 +65,8 @@ class Call:
     def prove(self, act: Any) -> Any:
         """Who calls; for a wire that runs one act, at the beginning of it. Raises what the gate would have raised."""
         if self.proving is not None:
-            self.caller = self.proving(act)
-            self.proving = None
+            proving, self.proving = self.proving, None
+            self.caller = proving(act)
         return self.caller
 
     @property
@@ -210,8 +210,6 @@ class Endpoint:
             if self._gate is not None:
                 call.caller = await self._gate(call)
             answer = await self._wire(call)
-            if call.proving is not None:
-                raise RuntimeError(f"nobody proved who calls {path}")
         except Refused as refusal:
             answer = self._render(refusal)
         media_type = answer.media_type.encode("latin-1")
