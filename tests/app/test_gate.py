@@ -10,7 +10,7 @@ from ostiary.core import dpop
 from ostiaryd.app import ROUTES, build_app
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
-from ostiaryd.registry.model import SELF
+from ostiaryd.registry.model import ADMIN, READ, SELF
 from tests.registry.stage import newest
 from tests.tokens.conftest import client
 from tests.tokens.party import Answer, Client, send
@@ -73,6 +73,27 @@ async def test_a_challenge_is_on_no_record_and_who_meets_it_passes(client: Clien
     nonce = challenged.headers["dpop-nonce"]
     assert dpop.is_fresh_nonce(client.world.keys.secret("nonce"), b"rs", nonce, client.world.now(), 1)
     assert (await show(client, token, "GET", "/api/v1/tasks", nonce=nonce)).status == 200
+
+
+def test_what_changes_something_is_for_administrators_but_for_this() -> None:
+    less = {(method, path): scope for method, path, scope in GATED if method != "GET" and scope != ADMIN}
+    assert less == {
+        ("POST", "/api/v1/agents/{name}/suspend"): SELF,  # its owner may
+        ("POST", "/api/v1/tasks"): SELF,  # one's own
+        ("POST", "/api/v1/tasks/{id}/renew"): SELF,
+        ("POST", "/api/v1/tasks/{id}/end"): SELF,
+        ("POST", "/api/v1/revoke"): SELF,
+        ("POST", "/api/v1/decide"): "ostiary:decide",
+        ("POST", "/access/v1/evaluation"): "ostiary:decide",
+        ("POST", "/access/v1/evaluations"): "ostiary:decide",
+        ("POST", "/feed/v1/report"): "ostiary:feed",
+        ("POST", "/feed/v1/applied"): "ostiary:feed",
+    }
+
+
+def test_what_is_shown_is_for_readers_but_for_this() -> None:
+    less = {path: scope for method, path, scope in GATED if method == "GET" and scope != READ}
+    assert less == {"/api/v1/tasks": SELF, "/api/v1/tasks/{id}": SELF, "/feed/v1/stream": "ostiary:feed"}
 
 
 def test_what_is_open_to_everybody_is_no_more_than_this() -> None:

@@ -150,6 +150,18 @@ async def test_a_body_over_the_limit_is_refused_both_ways(ports: Ports, world: W
     assert straight.startswith(b"HTTP/1.1 413 " if over > 0 else b"HTTP/1.1 201 ")
 
 
+@pytest.mark.parametrize("over", [0, 1])
+async def test_a_body_whose_first_part_is_as_long_as_the_limit_may_have_no_second_one(
+    ports: Ports, world: World, over: int
+) -> None:
+    limit = world.config.max_request_bytes
+    chunks = b"%x\r\n%b\r\n" % (limit, b"x" * limit) + b"1\r\nx\r\n" * over + b"0\r\n\r\n"
+    request = post("/echo", chunks, "transfer-encoding: chunked")
+    over_asgi, straight = await asyncio.gather(*(exchange(port, request) for port in ports))
+    assert straight == over_asgi
+    assert straight.startswith(b"HTTP/1.1 413 " if over else b"HTTP/1.1 201 ")
+
+
 async def test_what_fails_is_said_to_have_failed_and_ends_the_connection(ports: Ports) -> None:
     for port in ports:
         answer = await exchange(port, post("/echo", b"fail"))
