@@ -239,7 +239,7 @@ def test_a_port_that_is_taken_a_root_key_that_others_read_and_no_folder(server: 
     for words, code, said in (
         (("--data-dir", str(tmp_path), "--listen", host), 3, "cannot listen"),
         (("--data-dir", str(tmp_path), "--listen", "127.0.0.1:0"), 2, "root.key can be read by others"),
-        ((), 2, "data_dir"),
+        ((), 2, "--data-dir"),
     ):
         done = subprocess.run([str(COMMAND), "serve", *words], capture_output=True, text=True, check=False, timeout=60)
         check_said(Ran(done.returncode, done.stdout, done.stderr), code, said)
