@@ -89,7 +89,7 @@ def _gate(scope: str) -> Callable[[Call], Awaitable[Caller]] | None:
 
     async def gate(call: Call) -> Caller:
         try:
-            caller = await wire_access.authenticate_access(call)
+            caller = call.caller = await wire_access.authenticate_access(call)  # whom a refusal names from here on
             if scope != SELF:
                 wire_access.require_scope(call, caller, scope)
         except Refused as refusal:
@@ -107,6 +107,7 @@ def _proving(wire: Wire, scope: str) -> Wire:
     async def run(call: Call) -> Reply:
         def prove(act: Act) -> Caller:
             caller = wire_access.authenticate_in_act(call, act)
+            act.entry.reporter, act.entry.token = caller.id, caller.token
             wire_access.require_scope(call, caller, scope)
             return caller
 
@@ -132,7 +133,8 @@ async def _record(call: Call, refusal: Refused) -> None:
 
 def _refuse(call: Call, refusal: Refused, act: Act) -> None:
     act.entry.detail = {"method": call.method, "path": call.path[:256]}
-    call.prove(act)
+    if (caller := call.prove(act)) is not None:
+        registry.note_caller(act, caller)
     raise refusal
 
 

@@ -55,7 +55,9 @@ async def test_nobody_passes_whose_token_lacks_the_scope(client: Client) -> None
         answer = await show(client, token, method, path)
         assert answer.status == 403, (method, path)
         assert f'scope="{scope}"' in answer.headers["www-authenticate"], (method, path)
-        assert (size(client.world) - before, newest(client.world).outcome) == (1, "refused"), (method, path)
+        entry = newest(client.world)
+        assert (size(client.world) - before, entry.outcome) == (1, "refused"), (method, path)
+        assert client.id in (entry.agent, entry.reporter), "it is known who was turned away"
 
 
 async def test_who_is_turned_away_is_on_record_with_what_was_asked_for(world: World) -> None:
