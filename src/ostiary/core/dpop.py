@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from typing import Literal
@@ -60,8 +59,7 @@ class UseNonce(Unauthenticated):
     is_challenge = True
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(msgspec.Struct, frozen=True):
     """Possession of `key`, shown for one request."""
 
     jkt: str
@@ -162,6 +160,7 @@ def is_fresh_nonce(secret: bytes, purpose: Purpose, nonce: str | None, now: int,
     return genuine and 0 <= now - int.from_bytes(time8) < lifetime_us
 
 
+@lru_cache(maxsize=64)  # a nonce is used for minutes, by many
 def _mac(secret: bytes, purpose: Purpose, time8: bytes) -> bytes:
     return hmac.digest(secret, purpose + b"|" + time8, "sha256")[:16]
 

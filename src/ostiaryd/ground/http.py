@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import unquote_plus
 
@@ -144,6 +145,12 @@ def parse_form(body: bytes) -> dict[str, list[str]]:
 def _unquote(text: str) -> str:
     if "%" not in text and "+" not in text:  # as in the longest of all, tokens
         return text
+    return _decode(text) if len(text) <= 256 else unquote_plus(text, errors="strict")
+
+
+@lru_cache(maxsize=1024)
+def _decode(text: str) -> str:
+    """What is short comes again and again: names of grants, of assertion types, of resources."""
     return unquote_plus(text, errors="strict")
 
 

@@ -6,7 +6,6 @@ Everything narrows: what is granted lies within what was asked, and that within 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -55,8 +54,7 @@ class KeysDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="keys"):
     """What guards hear when our signing keys change: that they do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """The resource that a token is for; None where nobody has registered it."""
 
     uri: str

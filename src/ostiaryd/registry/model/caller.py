@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 ADMIN, READ, DECIDE = "ostiary:admin", "ostiary:read", "ostiary:decide"
 SELF = "self"
 """What a route asks for that anybody may call who has proved who they are; the flow says what is theirs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who stands behind a checked token: a person, an agent, or a resource's guard. `owner` answers for an agent."""
 
     kind: Literal["person", "agent", "guard"]

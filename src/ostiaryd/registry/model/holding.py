@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
+
+import msgspec
 
 from ostiaryd.registry.model.agent import AgentId
 
@@ -23,8 +24,7 @@ class Root(StrEnum):
     OWNER = "owner"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
+class Holding(msgspec.Struct, frozen=True, kw_only=True):
     """`jkt` is the key that it is bound to, `client_jkt` the key with which the agent proved itself to get it,
     `audience` the resource that it is for.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model import Holding, Root
 
@@ -69,6 +71,7 @@ def prune(tx: Tx, *, before: int, limit: int) -> int:
     return tx.run(_PRUNE, before=before, limit=limit)
 
 
+@lru_cache(maxsize=4096)
 def _holding(row: Row) -> Holding:
     id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at, ended_at, ended_why = row
     return Holding(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from ostiary.core import dpop
 from ostiary.core.bounds import ToolDetail, render_details
 from ostiary.core.claims import ACCESS_TYP, AccessClaims, Actor, Confirmation, parse_scope, render_scope
@@ -36,8 +38,7 @@ from ostiaryd.trust.model import ACR, AMR, Credentials
 from ostiaryd.trust.store import is_bearer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """A token request, parsed and not yet believed."""
 
     credentials: Credentials

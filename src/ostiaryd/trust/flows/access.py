@@ -6,9 +6,10 @@ to be spent: by `spend_proof` in an act, by `spend_at_once` where none follows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
+
+import msgspec
 
 from ostiary.core import dpop, jose
 from ostiary.core.claims import ACCESS_TYP, AccessClaims, check_access, parse_access, scopes
@@ -25,8 +26,7 @@ from ostiaryd.trust.flows.proofs import Possession, check_possession
 from ostiaryd.trust.model import AccessRefused, Spend
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What a request shows of itself: nothing of it has been checked. `uri` is our own public one."""
 
     method: str
@@ -35,8 +35,7 @@ class Request:
     unverified_proof: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(msgspec.Struct, frozen=True):
     """Who calls; `proof` is still to be spent, `next_nonce` to be sent where there is one."""
 
     caller: Caller

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from ostiary.core import feed, jose
 from ostiaryd.ledger.flows import Act
@@ -21,8 +21,7 @@ from ostiaryd.trust.model import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Client:
+class Client(msgspec.Struct, frozen=True, kw_only=True):
     """Who has proved itself with the key `jkt`: an agent, or the guard of a resource (`agent` is None).
 
     `ends` is when the client or its key ends, whichever comes first, in microseconds; `assertion` is still to be spent.

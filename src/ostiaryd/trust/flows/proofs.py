@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from ostiary.core import dpop
 from ostiaryd.ground.config import Config
@@ -12,8 +12,7 @@ from ostiaryd.trust import store
 from ostiaryd.trust.model import SECOND, InvalidClient, NonceNeeded, Spend, spend_of
 
 
-@dataclass(frozen=True, slots=True)
-class Possession:
+class Possession(msgspec.Struct, frozen=True):
     """A key that was shown to be there: its thumbprint, the proof to spend, and the nonce to use from now on,
     where half of the last one's life is over. All None for who need not show one.
     """
