@@ -1,8 +1,9 @@
 """Access tokens a second over HTTP, everything on: `POST /token` with a client assertion and a DPoP proof of its own.
 
 Both signatures are verified, replay memory, nonce, task, scopes and policies are asked, the token is signed and held,
-its entry is in the ledger, all of it durable before the answer. Enforced: one entry for each grant, no token twice, and
-the statements of a grant.
+its entry is in the ledger, all of it durable before the answer; a new server for each line.
+
+Enforced: one entry for each grant, no token twice, and the statements of a grant.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ def main() -> int:
         print_ceilings(folder / "ceilings")
         asyncio.run(_count(folder / "counted"))
         for agents in (AGENTS, 1):
-            _measure(folder / f"{agents}", agents)
+            for connections in (256, 32):
+                _measure(folder / f"{agents}-{connections}", agents, connections)
     return 0
 
 
-def _measure(folder: Path, agents: int) -> None:
+def _measure(folder: Path, agents: int, connections: int) -> None:
     party = settle(folder, agents=agents)
     seen: set[bytes] = set()
 
@@ -50,12 +52,11 @@ def _measure(folder: Path, agents: int) -> None:
 
     with stationed(folder) as station:
         nonce = station.nonce(party.turn(0).ask_token(nonce=None), status=400)
-        for connections in (256, 32):
-            measure(
-                f"grants, {agents} agents" if agents > 1 else "grants, one agent", station,
-                lambda: [party.turn(number).ask_token(nonce=nonce) for number in range(GRANTS)],
-                connections=connections, target=4000, entries=1, accept=is_new,
-            )  # fmt: skip
+        measure(
+            f"grants, {agents} agents" if agents > 1 else "grants, one agent", station,
+            lambda: [party.turn(number).ask_token(nonce=nonce) for number in range(GRANTS)],
+            connections=connections, target=4000, entries=1, accept=is_new,
+        )  # fmt: skip
 
 
 async def _count(folder: Path) -> None:
