@@ -309,3 +309,24 @@ async def test_a_scan_remembers_nothing_of_its_snapshot(world: World) -> None:
     may_end.set()
     await scanning
     assert await world.db.scan(lambda reader: reader.one(STEADY, name="test scanned")) == ("2",)
+
+
+async def test_another_process_that_writes_holds_up_the_writer_and_not_the_loop(world: World) -> None:
+    theirs = world.db.connect()
+    theirs.begin(write=True)
+    waiting = asyncio.ensure_future(world.writer.submit(put("test held up")))
+    ticks = 0
+    for _ in range(20):
+        await asyncio.wait_for(asyncio.sleep(0.005), 1)
+        ticks += 1
+    assert (ticks, waiting.done()) == (20, False)
+    theirs.rollback()
+    theirs.close()
+    assert await asyncio.wait_for(waiting, 20) == "test held up"
+    assert world.db.read().one(GET, name="test held up") == ("1",)
+
+
+async def test_a_database_that_cannot_be_written_is_heard_by_everybody_who_waits(world: World) -> None:
+    world.writer._connection.close()
+    answers = await asyncio.gather(*[world.writer.submit(put(f"test {n}")) for n in range(3)], return_exceptions=True)
+    assert [isinstance(answer, Exception) for answer in answers] == [True] * 3

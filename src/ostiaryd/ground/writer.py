@@ -16,11 +16,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeVar
 
 from ostiary.core.errors import Refused
-from ostiaryd.ground.database import Database, Tx
+from ostiaryd.ground.database import Database, SqliteConnection, Tx
 from ostiaryd.ground.keyring import Keyring
 
 T = TypeVar("T")
@@ -64,8 +63,9 @@ def isolated(job: Callable[[Tx], T]) -> Callable[[Tx], T | Raised]:
 class Writer:
     def __init__(self, db: Database, *, now: Callable[[], int], random: Callable[[int], bytes], keys: Keyring) -> None:
         self._now, self._random, self._keys = now, random, keys
-        self._connection = db.connect()
-        self._on_loop = db.is_sqlite
+        self._connection = connection = db.connect()
+        self._begin_now = connection.begin_now if isinstance(connection, SqliteConnection) else None
+        """where jobs run on the event loop"""
         self._queue: deque[tuple[Job, asyncio.Future[Any]]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._idle = asyncio.Event()
@@ -95,34 +95,58 @@ class Writer:
 
     def _start(self) -> None:
         batch = _Batch()
-        if self._on_loop:
-            self._run(batch)
-            ending = self._commit
+        if self._begin_now is None:
+            self._in_thread(self._do_all, batch, then=self._end)
+            return
+        try:
+            has_begun = self._begin_now()
+        except Exception as error:  # noqa: BLE001 because every waiter must hear it, whatever it was
+            batch.error, has_begun = error, True
+        if has_begun:
+            self._go_on(batch)
         else:
-            ending = self._run_and_commit
-        loop = asyncio.get_running_loop()
-        loop.run_in_executor(self._thread, ending, batch).add_done_callback(partial(self._end, batch))
+            self._in_thread(self._begin, batch, then=self._go_on)
 
-    def _run_and_commit(self, batch: _Batch) -> None:
+    def _go_on(self, batch: _Batch) -> None:
+        self._run(batch)
+        self._in_thread(self._commit, batch, then=self._end)
+
+    def _in_thread(self, work: Callable[[_Batch], None], batch: _Batch, *, then: Callable[[_Batch], None]) -> None:
+        """Do that in the writer's thread, then the other on the event loop."""
+
+        def go_on(done: asyncio.Future[None]) -> None:
+            batch.error = batch.error or done.exception()
+            then(batch)
+
+        asyncio.get_running_loop().run_in_executor(self._thread, work, batch).add_done_callback(go_on)
+
+    def _do_all(self, batch: _Batch) -> None:
+        self._begin(batch)
         self._run(batch)
         self._commit(batch)
 
-    def _run(self, batch: _Batch) -> None:
-        """Run what waits in one transaction, which is left open."""
-        until = time.monotonic() + LONGEST_BATCH_S
+    def _begin(self, batch: _Batch) -> None:
         try:
             self._connection.begin(write=True)
-            tx = Tx(self._connection, now=self._now(), random=self._random, keys=self._keys)
-            while self._queue and time.monotonic() < until:
-                job, future = self._queue.popleft()
-                batch.futures.append(future)
-                batch.results.append(job(tx))
-            tx.finish()
-            batch.topics = tx.topics
-        except BaseException as error:  # noqa: BLE001 because every waiter must hear it, whatever it was
+        except BaseException as error:  # noqa: BLE001 as above
             batch.error = error
-            if not batch.futures:  # it did not even begin
-                batch.futures = [self._queue.popleft()[1] for _ in range(len(self._queue))]
+
+    def _run(self, batch: _Batch) -> None:
+        """Run what waits in the transaction that has begun, and leave it open."""
+        until = time.monotonic() + LONGEST_BATCH_S
+        try:
+            if batch.error is None:
+                tx = Tx(self._connection, now=self._now(), random=self._random, keys=self._keys)
+                while self._queue and time.monotonic() < until:
+                    job, future = self._queue.popleft()
+                    batch.futures.append(future)
+                    batch.results.append(job(tx))
+                tx.finish()
+                batch.topics = tx.topics
+        except BaseException as error:  # noqa: BLE001 as above
+            batch.error = error
+        if not batch.futures:  # it did not even begin
+            batch.futures = [self._queue.popleft()[1] for _ in range(len(self._queue))]
 
     def _commit(self, batch: _Batch) -> None:
         """End the transaction: durably, unless the batch has failed."""
@@ -134,9 +158,9 @@ class Writer:
                 batch.error = error
         self._connection.rollback()
 
-    def _end(self, batch: _Batch, committing: asyncio.Future[None]) -> None:
+    def _end(self, batch: _Batch) -> None:
         """Tell who waits; then the next batch, once the loop has sent their answers."""
-        error = batch.error or committing.exception()
+        error = batch.error
         results = batch.results if error is None else [Raised(error)] * len(batch.futures)
         for future, result in zip(batch.futures, results, strict=True):
             if future.done():  # the waiter was cancelled; the act stands all the same

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 from ostiary.core.errors import Unavailable
 from ostiaryd.ground.database.statement import Sql
 
+BUSY_TIMEOUT = "pragma busy_timeout=10000"
 PRAGMAS = (
-    "pragma busy_timeout=10000",
+    BUSY_TIMEOUT,
     "pragma journal_mode=wal",
     "pragma synchronous=full",  # the log is synced before a commit returns, so before anybody is answered
     "pragma foreign_keys=on",
@@ -58,6 +59,19 @@ class SqliteConnection:
 
     def begin(self, *, write: bool) -> None:
         self._raw.execute("begin immediate" if write else "begin")
+
+    def begin_now(self) -> bool:
+        """Begin to write, but do not wait: False while another process writes."""
+        self._raw.execute("pragma busy_timeout=0")
+        try:
+            self.begin(write=True)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            return False
+        finally:
+            self._raw.execute(BUSY_TIMEOUT)
+        return True
 
     def commit(self) -> None:
         self._raw.execute("commit")
