@@ -23,9 +23,9 @@ from ostiaryd.ground.protocol import endpoints_of
 from ostiaryd.ground.world import open_world
 
 AGENTS, GRANTS = 500, 8000
-EACH = {"agent": 1, "agent_key": 1, "replay": 1, "holding": 1, "entry": 1}
-"""Statements of a grant by the table that they are about."""
-SHARED = {"begin": 1, "resource": 1, "policy_active": 1, "setting": 1, "log_head": 2, "commit": 1}
+EACH = {"replay": 1, "holding": 1, "entry": 1}
+"""Statements of a grant by the table that they are about, when its agent was seen before."""
+SHARED = {"pragma": 1, "begin": 1, "setting": 1, "log_head": 2, "commit": 1}
 """Those of a batch of grants."""
 
 

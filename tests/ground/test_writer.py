@@ -11,7 +11,7 @@ import pytest
 
 from ostiary.core.errors import Conflict
 from ostiaryd.ground import outbox
-from ostiaryd.ground.database import Reader, Tx, sql
+from ostiaryd.ground.database import Reader, Sql, Tx, known, sql
 from ostiaryd.ground.world import World
 from ostiaryd.ground.writer import Raised, isolated
 from tests.clock import Clock
@@ -20,6 +20,7 @@ PUT = sql("insert into setting (name, value) values (:name, :value)")
 PUT_FOR_GOOD = sql("insert into setting (name, value) values (:name, :value)", for_good=True)
 BROKEN = sql("select 1 / (select count(*) from nothing_of_that_name)")
 STEADY = sql("select value from setting where name = :name", steady=True)
+STEADY_ALL = sql("select name, value from setting where name like 'test %'", steady=True)
 CHANGE = sql("update setting set value = :value where name = :name")
 GET = sql("select value from setting where name = :name")
 NAMES = sql("select name from setting where name like 'test%' order by name")
@@ -267,6 +268,68 @@ async def test_what_is_steady_is_asked_once_until_its_table_is_written(world: Wo
         raise Conflict("no")
 
     assert await world.writer.submit(job) == [("1",), ("1",), ("2",), ("2",), None, ("3",)]
+
+
+async def test_what_is_steady_stays_known_from_batch_to_batch(world: World, database: str) -> None:
+    """Until its table is written, by an act or by another process, or a batch is undone."""
+    await world.writer.submit(put("test kept"))
+    reads = 0
+
+    def look(tx: Tx) -> object:
+        nonlocal reads
+        before = tx._connection.execute
+
+        def execute(statement: Sql, params: dict[str, object]) -> object:
+            nonlocal reads
+            reads += 1
+            return before(statement, params)
+
+        tx._connection.execute = execute  # type: ignore[method-assign]
+        try:
+            return tx.one(STEADY, name="test kept"), tx.all(STEADY_ALL)
+        finally:
+            tx._connection.execute = before  # type: ignore[method-assign]
+
+    async def again() -> int:
+        nonlocal reads
+        reads = 0
+        assert await world.writer.submit(look) == ((value,), [("test kept", value)])
+        return reads
+
+    def fail(tx: Tx) -> None:
+        tx.run(CHANGE, name="test kept", value="of a batch that fails")
+        assert tx.one(STEADY, name="test kept") == ("of a batch that fails",)
+        raise ArithmeticError
+
+    value, kept = "1", 0 if database == "sqlite" else 2
+    assert [await again(), await again()] == [2, kept]
+    await world.writer.submit(lambda tx: tx.run(CHANGE, name="test kept", value="2"))
+    value = "2"
+    assert [await again(), await again()] == [2, kept]
+    with pytest.raises(ArithmeticError):
+        await world.writer.submit(fail)
+    assert [await again(), await again()] == [2, kept]
+    theirs = world.db.connect()
+    theirs.begin(write=True)
+    theirs.execute(CHANGE, {"name": "test kept", "value": "3"})
+    theirs.commit()
+    value = "3"
+    assert [await again(), await again()] == [2, kept]
+    theirs.close()
+
+
+async def test_what_is_known_of_a_table_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known, "MAX_KNOWN", 3)
+
+    def look(tx: Tx) -> list[int]:
+        sizes = []
+        for number in range(5):
+            assert tx.one(STEADY, name=f"test {number}") is None
+            sizes.append(sum(map(len, tx._known._by_tables.values())))
+        return sizes
+
+    await world.writer.submit(put("test forget"))
+    assert await world.writer.submit(look) == [1, 2, 3, 1, 2]
 
 
 async def test_a_reader_sees_each_commit_of_what_is_steady_too(world: World) -> None:

@@ -134,6 +134,8 @@ async def test_search_finds_by_each_field_newest_first(world: World) -> None:
     assert find(task="tk_2") == find(person="pe_2") == find(resource="rs_2") == find(action="test.2") == ["test.2"]
     assert find(agent="ag_1", outcome="deny") == ["test.3"]
     assert find(agent="ag_1", outcome="refused") == []
+    assert find(task="tk_1") == find(task="tk_1", agent="ag_1") == ["test.1"]  # the standing task of its agent
+    assert find(task="tk_1", agent="ag_0") == find(task="tk_0", outcome="deny") == []
     last = store.head(world.db.read())[0].size - 1
     assert find(after=last - 2) == ["test.2", "test.3"]
     assert find(agent="ag_1", before=last) == ["test.1"]

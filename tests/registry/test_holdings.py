@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,23 +14,24 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
-from ostiaryd.registry.model import AgentId, Holding, HoldingId, Root
-from ostiaryd.registry.store import holdings
+from ostiaryd.registry.model import AgentId, AgentKey, Holding, HoldingId, Root
+from ostiaryd.registry.store import agents, holdings, keys
 from tests.clock import Clock, Dice
 from tests.registry.stage import SECOND, do, end, enrol, feed, hold, is_live
 
-AGENTS, TASKS, KEYS = ["ag_0", "ag_1", "ag_2"], ["tk_0", "tk_1"], ["key 0", "key 1", "key 2"]
+AGENTS, TASKS, KEYS = ["ag_0", "ag_1", "rs_0"], ["tk_0", "tk_1"], ["key 0", "key 1", "key 2", "key 3"]
+"""The first keys are those of the agents and of the guard, in their order; the last is nobody's."""
 NAMES: dict[Root, list[str]] = {Root.AGENT: AGENTS, Root.TASK: TASKS, Root.KEY: KEYS}
 
 
 @dataclass(frozen=True)
 class Seed:
-    """A holding to be; `parent` is the place of an earlier one."""
+    """A holding to be, of somebody who proved himself with his key or not; `parent` is the place of an earlier one."""
 
     agent: int
     task: int | None
     jkt: int | None
-    client_jkt: int | None
+    has_client_key: bool
     parent: int | None
     is_over: bool
 
@@ -41,7 +42,7 @@ def place(count: int) -> st.SearchStrategy[int | None]:
 
 forests = st.lists(
     st.builds(
-        Seed, agent=st.integers(0, 2), task=place(2), jkt=place(3), client_jkt=place(3), parent=place(12),
+        Seed, agent=st.integers(0, 2), task=place(2), jkt=place(4), has_client_key=st.booleans(), parent=place(12),
         is_over=st.booleans(),
     ),
     min_size=1,
@@ -59,15 +60,24 @@ def plant(example: str, seeds: list[Seed], now: int) -> list[Holding]:
             Holding(
                 id=HoldingId(f"{example} {place}"),
                 kind=f"kind {place % 2}",
-                agent=AgentId(f"{example} {AGENTS[seed.agent]}"),
+                agent=AgentId(f"{AGENTS[seed.agent]} {example}"),
                 task=None if seed.task is None else f"{example} {TASKS[seed.task]}",
                 parent=None if parent is None else parent.id,
                 jkt=None if seed.jkt is None else f"{example} {KEYS[seed.jkt]}",
-                client_jkt=None if seed.client_jkt is None else f"{example} {KEYS[seed.client_jkt]}",
+                client_jkt=f"{example} {KEYS[seed.agent]}" if seed.has_client_key else None,
                 expires_at=now if is_over else now + 1,
             )
         )
     return planted
+
+
+def register(act: Act, id: str, *, key: str) -> None:
+    agent = agents.get(act.tx, "bot")
+    assert agent is not None
+    agents.insert(act.tx, replace(agent, agent_id=AgentId(id), name=id))
+    keys.insert(
+        act.tx, AgentKey(jkt=key, agent=AgentId(id), alg="ES256", jwk={}, added_at=0, not_after=None, revoked_at=None)
+    )
 
 
 def doomed(planted: list[Holding], root: Root, value: str, now: int) -> set[str]:
@@ -90,6 +100,7 @@ def test_everything_under_a_root_ends_and_nothing_else(config: Config) -> None:
 
     async def run() -> None:
         async with open_world(config, now=clock, random=Dice("holdings")) as world:
+            await enrol(world)
             loop = asyncio.get_running_loop()
             await asyncio.to_thread(check, world, loop)
 
@@ -101,9 +112,12 @@ def test_everything_under_a_root_ends_and_nothing_else(config: Config) -> None:
         example = f"example {next(examples)}"
         planted = plant(example, seeds, clock.now)
         names = NAMES[root] if root in NAMES else [str(place) for place in range(len(planted))]
-        value = f"{example} {names[which % len(names)]}"
+        name = names[which % len(names)]
+        value = f"{name} {example}" if root is Root.AGENT else f"{example} {name}"
 
         def flow(act: Act) -> dict[str, int]:
+            for agent, key in zip(AGENTS[:2], KEYS[:2], strict=True):
+                register(act, f"{agent} {example}", key=f"{example} {key}")
             for held in planted:
                 holdings.insert(act.tx, held)
             return dict(flows.end_holdings(act, root, value, why="test"))

@@ -243,8 +243,8 @@ async def test_the_life_of_a_token_is_what_the_configuration_says(client: Client
     assert (await client.token())["expires_in"] == 10
 
 
-async def test_a_grant_takes_five_statements_beside_those_of_its_batch(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+async def test_a_grant_reads_nothing_that_the_last_one_has_read(
+    client: Client, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection = client.world.writer._connection
     ran: list[str] = []
@@ -258,4 +258,5 @@ async def test_a_grant_takes_five_statements_beside_those_of_its_batch(
     await client.token()
     tables = [table for text in ran for table in re.findall(r"(?:from|into) (\w+)", text)[:1]]
     own = [table for table in tables if table not in ("entry", "setting", "log_head", "subtree")]
-    assert own == ["agent", "agent_key", "resource", "policy_active", "replay"]
+    steady = ["agent", "agent_key", "resource", "policy_active"]
+    assert own == [*([] if database == "sqlite" else steady), "replay"]  # PostgreSQL does not say who else has written

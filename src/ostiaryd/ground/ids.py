@@ -10,3 +10,13 @@ def new_id(prefix: str, *, now: int, random: Callable[[int], bytes]) -> str:
     tail = int.from_bytes(random(10), "big")
     value = (now // 1000) << 80 | 0x7 << 76 | (tail >> 68) << 64 | 0b10 << 62 | tail & (1 << 62) - 1
     return f"{prefix}_{value:032x}"
+
+
+def standing_task(agent: str) -> str:
+    """The standing task of an agent: its id is the agent's own with another prefix."""
+    return "tk_" + agent.removeprefix("ag_")
+
+
+def standing_agent(task: str) -> str:
+    """The agent whose standing task that would be."""
+    return "ag_" + task.removeprefix("tk_")

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ostiary.core.errors import Refused
-from ostiaryd.ground.database import Database, SqliteConnection, Tx
+from ostiaryd.ground.database import Database, Known, SqliteConnection, Tx
 from ostiaryd.ground.keyring import Keyring
 
 T = TypeVar("T")
@@ -66,6 +66,7 @@ class Writer:
         self._connection = connection = db.connect()
         self._begin_now = connection.begin_now if isinstance(connection, SqliteConnection) else None
         """where jobs run on the event loop"""
+        self._known = Known()
         self._queue: deque[tuple[Job, asyncio.Future[Any]]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._idle = asyncio.Event()
@@ -136,7 +137,11 @@ class Writer:
         until = time.monotonic() + LONGEST_BATCH_S
         try:
             if batch.error is None:
-                tx = Tx(self._connection, now=self._now(), random=self._random, keys=self._keys)
+                if not self._connection.is_alone():
+                    self._known.clear()
+                tx = Tx(
+                    self._connection, now=self._now(), random=self._random, keys=self._keys, known=self._known
+                )  # fmt: skip
                 while self._queue and time.monotonic() < until:
                     job, future = self._queue.popleft()
                     batch.futures.append(future)
@@ -156,6 +161,7 @@ class Writer:
                 return
             except BaseException as error:  # noqa: BLE001 as above
                 batch.error = error
+        self._known.clear()
         self._connection.rollback()
 
     def _end(self, batch: _Batch) -> None:

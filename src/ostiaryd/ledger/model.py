@@ -9,6 +9,7 @@ import msgspec
 
 from ostiary.core.jose import b64u
 from ostiary.core.tiles import MAX_ENTRY_BYTES
+from ostiaryd.ground.ids import standing_agent
 
 MESSAGE_LIMIT = 500
 """Characters kept of a reason's message, so that an entry stays below the 65,535 bytes of a tile bundle."""
@@ -77,6 +78,11 @@ def encode_entry(entry: Entry) -> bytes:
     cut = {"bytes": len(body), "sha256": b64u(sha256(body).digest())}
     reasons = [Reason(r.code[:WORD_LIMIT], r.message[:MESSAGE_LIMIT]) for r in entry.reasons[:8]]
     return _ENCODER.encode(Entry(at=entry.at, **kept, reasons=reasons, detail={"cut": cut}))  # type: ignore[arg-type]
+
+
+def is_standing(entry: Entry) -> bool:
+    """Whether its task is the standing task of its agent, which needs no place in an index beside the agent's."""
+    return entry.task is not None and entry.agent == standing_agent(entry.task)
 
 
 def decode_entry(body: bytes) -> Entry:

@@ -11,8 +11,9 @@ from ostiary.core.merkle import HASH_BYTES, Frontier, leaf_hash
 from ostiary.core.note import NoteKey
 from ostiary.core.tiles import Rows
 from ostiaryd.ground.database import Reader, Sql, Tx, sql
+from ostiaryd.ground.ids import standing_agent
 from ostiaryd.ground.keyring import Keyring
-from ostiaryd.ledger.model import Entry, encode_entry
+from ostiaryd.ledger.model import Entry, encode_entry, is_standing
 
 _HEAD = sql("select size, peaks, checkpoint from log_head where id = 1")
 _DOMAIN = sql("select value from setting where name = 'trust_domain'")
@@ -64,7 +65,7 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
 
 def _indexed(entry: Entry) -> list[str | None]:
     """What is searched by, as every database can hold it: PostgreSQL's text has no NUL: one would fail the batch."""
-    words = (entry.agent, entry.task, entry.person, entry.resource)
+    words = (entry.agent, "" if is_standing(entry) else entry.task, entry.person, entry.resource)
     return [word and word.replace("\0", "\ufffd") for word in words]
 
 
@@ -112,6 +113,15 @@ def rows(reader: Reader) -> Rows:
 
 def search(reader: Reader, filters: Mapping[str, str | int], *, limit: int) -> list[tuple[int, bytes]]:
     """(index, body) of the newest entries that match every filter; after `after` the oldest first."""
+    found = _find(reader, filters, limit)
+    if not found and "task" in filters:
+        agent = standing_agent(str(filters["task"]))
+        if filters.get("agent", agent) == agent:
+            found = _find(reader, {**filters, "task": "", "agent": agent}, limit)
+    return found
+
+
+def _find(reader: Reader, filters: Mapping[str, str | int], limit: int) -> list[tuple[int, bytes]]:
     statement = _search(tuple(sorted(filters)))
     return [(index, bytes(data)) for index, data in reader.all(statement, limit=limit, **filters)]
 

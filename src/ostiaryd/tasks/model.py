@@ -14,6 +14,7 @@ import msgspec
 
 from ostiary.core.bounds import ToolDetail
 from ostiary.core.errors import Conflict, Invalid
+from ostiaryd.ground import ids
 from ostiaryd.registry.model import Agent, AgentId, PersonId
 
 TaskId = NewType("TaskId", str)
@@ -71,12 +72,12 @@ class TaskDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="task"):
 
 
 def standing_id(agent: AgentId) -> TaskId:
-    return TaskId("tk_" + agent.removeprefix("ag_"))
+    return TaskId(ids.standing_task(agent))
 
 
 def standing_agent(task: str) -> AgentId:
     """The agent whose standing task that would be."""
-    return AgentId("ag_" + task.removeprefix("tk_"))
+    return AgentId(ids.standing_agent(task))
 
 
 def standing_task(agent: Agent) -> Task:

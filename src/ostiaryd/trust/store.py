@@ -16,8 +16,7 @@ _SPEND_TWO = sql(
 )
 _PRUNE = sql("delete from replay where digest between :first and :last and until <= :now")
 _AGENT_KEYS = sql(
-    """select jwk, not_after from agent_key
-       where agent = :agent and revoked_at is null and (not_after is null or not_after > :now)"""
+    "select jwk, not_after from agent_key where agent = :agent and revoked_at is null order by added_at", steady=True
 )
 _ADD_JOIN = sql(
     """insert into join_token (digest, agent, created_at, expires_at)
@@ -51,7 +50,7 @@ def spend_two(tx: Tx, first: Spend, second: Spend) -> tuple[bool, bool]:
 
 def agent_keys(reader: Reader, agent: str, *, now: int) -> list[tuple[str, int | None]]:
     """The keys with which an agent can authenticate at that instant: (JWK as JSON, end)."""
-    return [(jwk, ends) for jwk, ends in reader.all(_AGENT_KEYS, agent=agent, now=now)]
+    return [(jwk, ends) for jwk, ends in reader.all(_AGENT_KEYS, agent=agent) if ends is None or ends > now]
 
 
 def prune_replay(tx: Tx, first_byte: int, *, now: int) -> int:

@@ -9,6 +9,7 @@ Point reads run on the caller's thread (about 4 microseconds in SQLite); whateve
 
 from ostiaryd.ground.database.connection import PRAGMAS, Connection, PostgresConnection, SqliteConnection
 from ostiaryd.ground.database.database import Database
+from ostiaryd.ground.database.known import Known
 from ostiaryd.ground.database.statement import Sql, sql
 from ostiaryd.ground.database.transaction import Reader, Row, Savepoint, Tx
 
@@ -16,6 +17,7 @@ __all__ = [
     "PRAGMAS",
     "Connection",
     "Database",
+    "Known",
     "PostgresConnection",
     "Reader",
     "Row",

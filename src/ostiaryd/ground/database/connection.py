@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from ostiary.core.errors import Unavailable
 from ostiaryd.ground.database.statement import Sql
 
-BUSY_TIMEOUT = "pragma busy_timeout=10000"
+BUSY_TIMEOUT, DO_NOT_WAIT = "pragma busy_timeout=10000", "pragma busy_timeout=0"
 PRAGMAS = (
     BUSY_TIMEOUT,
     "pragma journal_mode=wal",
@@ -32,6 +32,10 @@ class Connection(Protocol):
     def rollback(self) -> None: ...
     def close(self) -> None: ...
 
+    def is_alone(self) -> bool:
+        """Whether no other connection has committed since this was last asked; in a transaction, before it began."""
+        ...
+
 
 class SqliteConnection:
     def __init__(self, path: str, *, read_only: bool = False) -> None:
@@ -43,6 +47,8 @@ class SqliteConnection:
             raise Unavailable(
                 f"cannot open the database {path}: {error}", hint="is it one, and ours to write?"
             ) from error
+        self._waits = True
+        self._version = 0
         if read_only:
             self._raw.execute("pragma query_only=on")
 
@@ -58,20 +64,29 @@ class SqliteConnection:
                 self._raw.execute(part)
 
     def begin(self, *, write: bool) -> None:
+        self._wait(True)
         self._raw.execute("begin immediate" if write else "begin")
 
     def begin_now(self) -> bool:
         """Begin to write, but do not wait: False while another process writes."""
-        self._raw.execute("pragma busy_timeout=0")
+        self._wait(False)
         try:
-            self.begin(write=True)
+            self._raw.execute("begin immediate")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise
             return False
-        finally:
-            self._raw.execute(BUSY_TIMEOUT)
         return True
+
+    def _wait(self, waits: bool) -> None:
+        if waits is not self._waits:
+            self._raw.execute(BUSY_TIMEOUT if waits else DO_NOT_WAIT)
+            self._waits = waits
+
+    def is_alone(self) -> bool:
+        (version,) = self._raw.execute("pragma data_version").fetchone()
+        was, self._version = self._version, version
+        return bool(was == version)
 
     def commit(self) -> None:
         self._raw.execute("commit")
@@ -126,3 +141,6 @@ class PostgresConnection:
 
     def close(self) -> None:
         self._raw.close()
+
+    def is_alone(self) -> bool:
+        return False  # it does not say

@@ -31,7 +31,7 @@ def sql(text: str, *, for_good: bool = False, steady: bool = False) -> Sql:
     """Prepare a statement; call it at import, never with a value spliced in.
 
     `for_good`: what it writes stays though the act be refused, unless the act has written something else before.
-    `steady`: what `one` reads seldom changes and is asked often; within a transaction it is asked once, and again only
-    after something was written to its tables.
+    `steady`: what it reads seldom changes and is asked often: the writer asks once, and again only after something was
+    written to its tables.
     """
     return Sql(text, for_good=for_good, steady=steady)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ostiaryd.ground.database.connection import Connection
+from ostiaryd.ground.database.known import Known
 from ostiaryd.ground.database.statement import Sql, sql
 
 if TYPE_CHECKING:
@@ -40,30 +41,43 @@ class Reader:
 
 
 class Tx(Reader):
-    """A transaction of the writer: `now` is the one instant of the batch, in microseconds since the epoch."""
+    """A transaction of the writer: `now` is the one instant of the batch, in microseconds since the epoch.
 
-    __slots__ = ("_deferred", "_known", "_known_tables", "_late", "_savepoints", "keys", "now", "random", "topics")
+    `known` may be that of the last transaction, if nobody else has written since and it was committed.
+    """
 
-    def __init__(self, connection: Connection, *, now: int, random: Callable[[int], bytes], keys: Keyring) -> None:
+    __slots__ = ("_deferred", "_known", "_late", "_savepoints", "keys", "now", "random", "topics")
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        now: int,
+        random: Callable[[int], bytes],
+        keys: Keyring,
+        known: Known | None = None,
+    ) -> None:
         super().__init__(connection)
         self.now = now
         self.random = random
         self.keys = keys
         self.topics: set[str] = set()
         self._deferred: dict[Callable[[Tx, list[Any]], None], list[Any]] = {}
-        self._known: dict[tuple[Any, ...], Row | None] = {}
-        self._known_tables: set[str] = set()
+        self._known = known or Known()
         self._late = Late()
         self._savepoints: list[Savepoint] = []
 
     def one(self, statement: Sql, **params: Any) -> Row | None:
         if not statement.steady:
             return super().one(statement, **params)
-        key = (statement, *params.values())
-        if key not in self._known:
-            self._known[key] = super().one(statement, **params)
-            self._known_tables |= statement.tables
-        return self._known[key]
+        row: Row | None = self._known.recall(statement, params, super().one)
+        return row
+
+    def all(self, statement: Sql, **params: Any) -> list[Row]:
+        if not statement.steady:
+            return super().all(statement, **params)
+        rows: list[Row] = self._known.recall(statement, params, super().all)
+        return rows
 
     def run(self, statement: Sql, **params: Any) -> int:
         """Execute; the number of rows touched."""
@@ -80,7 +94,7 @@ class Tx(Reader):
         batch, or when somebody looks at the table. It must be one that cannot fail, since that fails the batch.
         """
         self._late.add(statement, row)
-        self._forget(statement.tables)
+        self._known.forget(statement.tables)
 
     def defer(self, function: Callable[[Tx, list[Any]], None], value: Any) -> None:
         """Gather `value`; `function(tx, values)` runs once, right before the commit, for all acts of the batch."""
@@ -109,13 +123,7 @@ class Tx(Reader):
         if is_looking:
             self._late.write(self._connection)
         if statement.writes:
-            self._forget(statement.tables)
-
-    def _forget(self, tables: Collection[str]) -> None:
-        """What steady statements have read, if it was of these tables."""
-        if not self._known_tables.isdisjoint(tables):
-            self._known.clear()
-            self._known_tables.clear()
+            self._known.forget(statement.tables)
 
 
 class Late:
@@ -188,6 +196,6 @@ class Savepoint:
             tx._late.drop(self._late_begin)
             if self._has_begun:
                 tx._connection.execute(_ROLLBACK_TO, {})
-                tx._forget(tx._known_tables)
+                tx._known.clear()
         if self._has_begun:
             tx._connection.execute(_RELEASE, {})

@@ -32,15 +32,23 @@ def _end(*seeds: str) -> str:
 
 
 # Most tokens are bound to the key of their client, and under its standing task: the indexes leave that out, since an
-# entry in each index is the most that issuing a token costs in the database.
+# entry in each index is the most that issuing a token costs in the database. Guards (rs_) have no
+# other place where their keys are looked up.
 _OTHER_KEY = "(jkt is null or jkt <> client_jkt)"
+_OTHER_CLIENT = "(client_jkt is null or jkt <> client_jkt or agent >= 'rs_')"
 _DECLARED = "task <> 'tk_' || substr(agent, 4)"
 _AGENT_OF_ROOT = "'ag_' || substr(cast(:root as text), 4)"
 _END = {
     Root.HOLDING: sql(_end("id = :root")),
     Root.AGENT: sql(_end("agent = :root")),
     Root.TASK: sql(_end(f"task = :root and {_DECLARED}", f"agent = {_AGENT_OF_ROOT} and task = :root")),
-    Root.KEY: sql(_end("jkt = :root", f"client_jkt = :root and {_OTHER_KEY}")),
+    Root.KEY: sql(
+        _end(
+            "agent = (select agent from agent_key where jkt = :root) and jkt = :root",
+            f"jkt = :root and {_OTHER_CLIENT}",
+            f"client_jkt = :root and {_OTHER_KEY}",
+        )
+    ),
     Root.OWNER: sql(_end("agent in (select agent_id from agent where owner = :root)")),
 }
 
