@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.load.machine import print_ceilings
-from benchmarks.load.party import FILES, FORM, config, enter, settle
+from benchmarks.load.party import FILES, FORM, Agent, config, enter, settle
 from benchmarks.load.station import Wrong, measure, stationed
 from ostiary.core import dpop
 from ostiaryd.app import build_app
@@ -62,25 +62,24 @@ def _measure(folder: Path, agents: int, connections: int) -> None:
 async def _count(folder: Path) -> None:
     """What the database is asked for a batch of grants. Raises Wrong."""
     count = 64
+    statements: list[str] = []
     async with open_world(config(folder)) as world:
         party = await enter(world, agents=count)
         endpoint = endpoints_of(build_app(world).routes)[b"/token"]
         nonce = dpop.make_nonce(world.keys.secret("nonce"), b"as", world.now())
-        statements: list[str] = []
+
+        async def ask(agent: Agent) -> int:
+            proof = agent.proof("POST", "/token", nonce=nonce).encode()
+            head = [(b"content-type", FORM.encode()), (b"dpop", proof)]
+            body = agent.form(grant_type="client_credentials", resource=FILES)
+            reply, _ = await endpoint.answer("POST", "/token", params={}, query="", headers=head, body=body)
+            return reply.status
+
+        statuses = await asyncio.gather(*map(ask, party.agents))  # now all are known
         world.writer._connection._raw.set_trace_callback(statements.append)  # type: ignore[attr-defined]
-        bodies = [agent.form(grant_type="client_credentials", resource=FILES) for agent in party.agents]
-        headers = [
-            [(b"content-type", FORM.encode()), (b"dpop", agent.proof("POST", "/token", nonce=nonce).encode())]
-            for agent in party.agents
-        ]
-        answers = await asyncio.gather(
-            *(
-                endpoint.answer("POST", "/token", params={}, query="", headers=head, body=body)
-                for head, body in zip(headers, bodies, strict=True)
-            )
-        )
-        if {reply.status for reply, _ in answers} != {200}:
-            raise Wrong(str(answers[0]))
+        statuses += await asyncio.gather(*map(ask, party.agents))
+    if set(statuses) != {200}:
+        raise Wrong(str(statuses))
     asked = _by_table(statements)
     batches = asked["commit"]
     expected = {table: n * count for table, n in EACH.items()} | {table: n * batches for table, n in SHARED.items()}
