@@ -6,7 +6,6 @@ bounds are the agent's scopes, it has no row and ends with the agent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
 
@@ -40,8 +39,7 @@ def end_state(state: State, outcome: State) -> State:
     return outcome
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Task(msgspec.Struct, frozen=True, kw_only=True):
     """Times in microseconds. A call must be within both `scopes` and `bounds`; no bounds: whatever the scopes allow."""
 
     task_id: TaskId

@@ -134,7 +134,7 @@ def check_assertion(unverified_jws: jose.Jws, *, client_id: str | None, issuer: 
         raise InvalidClient("the client assertion has expired", hint="is the clock right?")
     if max(begins, valid_from) > now + AHEAD:
         raise InvalidClient("the client assertion is not valid yet", hint="is the clock right?")
-    return Assertion(subject, Spend(sha256(canonical.encode([subject, jti])).digest(), ends))
+    return Assertion(subject, Spend(sha256(f"{subject}|{jti}".encode()).digest(), ends))
 
 
 def spend_of(proof: dpop.Proof) -> Spend:

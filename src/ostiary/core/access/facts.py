@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -126,11 +127,13 @@ class Facts:
     revoked_keys: Container[str] = frozenset()
 
 
+@lru_cache(maxsize=4096)
 def agent_entity(agent_id: str, *, owner: str, segment: str) -> Entity:
     belongs = (Uid("Owner", owner), Uid("Segment", segment))
     return entity(Uid("Agent", agent_id), {"id": agent_id, "owner": belongs[0], "segment": belongs[1]}, belongs)
 
 
+@lru_cache(maxsize=1024)
 def resource_entity(name: str, *, uri: str, segment: str) -> Entity:
     where = Uid("Segment", segment)
     return entity(Uid("Resource", name), {"name": name, "uri": uri, "segment": where}, (where,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from ostiary.core import canonical
@@ -86,6 +87,7 @@ def _encode(jwk: dict[str, Any] | None) -> str | None:
     return None if jwk is None else canonical.encode(jwk).decode()
 
 
+@lru_cache(maxsize=1024)
 def _resource(row: Row) -> Resource:
     id, name, uri, mode, segment, jkt, jwk, catalogue_hash, catalogue_version, created_at = row
     parsed = None if jwk is None else canonical.parse(jwk)
