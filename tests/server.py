@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from select import select
@@ -35,13 +35,13 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path, *options: str) -> Iterator[Server]:
+def running(folder: Path, *options: str, command: Sequence[str | Path] = (COMMAND,)) -> Iterator[Server]:
     """`ostiary serve` on a free port of this machine, until the block ends; then it must end with code 0."""
     log = folder / "server.log"
     folder.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            [COMMAND, "serve", "--data-dir", folder, "--listen", "127.0.0.1:0", *options],
+            [*command, "serve", "--data-dir", folder, "--listen", "127.0.0.1:0", *options],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

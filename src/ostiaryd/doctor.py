@@ -32,6 +32,7 @@ from ostiaryd.policy.model import load
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ, Caller
 from ostiaryd.tasks.model import TaskDelta, TaskId
+from ostiaryd.trust import flows as trust
 
 NEWEST = 10_000
 """Entries whose bytes are hashed again; the tree above all of them is recomputed whatever its size."""
@@ -192,6 +193,12 @@ def _keys(world: World, reader: Reader) -> str:
     return f"{signed} keys opened, signed and verified"
 
 
+async def _replay_memory(world: World) -> str:
+    if not await trust.survives(world):
+        raise Conflict("a proof that was used up is not on the disk", hint="a restart would take it again: see the log")
+    return "a proof that was used up is known after a restart"
+
+
 def _ledger(world: World, reader: Reader) -> str:
     """The head is signed and is what the stored hashes lead to; the newest entries hash to their leaves."""
     frontier, note = store.head(reader)
@@ -246,6 +253,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("server keys", _reading(_keys)),
     ("data folder", _data_folder),
     ("public URL", _public_url),
+    ("replay memory", _replay_memory),
     ("ledger", _reading(_ledger)),
     ("policy", _reading(_policy)),
     ("loops", _loops),

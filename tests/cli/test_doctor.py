@@ -31,7 +31,7 @@ from tests.server import Server, running
 
 LINES = [
     "server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny", "record", "guards",
-    "root key", "server keys", "data folder", "public URL", "ledger", "policy", "loops", "disk",
+    "root key", "server keys", "data folder", "public URL", "replay memory", "ledger", "policy", "loops", "disk",
 ]  # fmt: skip
 
 
@@ -171,9 +171,25 @@ def test_policies_that_allow_anybody_anything(patient: Server, tmp_path: Path) -
     assert states(patient) == HEALTHY
 
 
-def test_a_replay_memory_that_forgets(patient: Server) -> None:
-    with trigger(patient, "after insert on replay", "delete from replay where digest = new.digest"):
-        check_only_red(patient, "replayed proof")
+FORGETFUL = """
+from ostiaryd.trust.model import Spent
+Spent.__contains__ = lambda self, digest: False
+import sys
+from ostiary.cli import main
+sys.exit(main())
+"""
+
+
+def test_a_server_that_takes_a_proof_twice(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o700)
+    with running(folder, command=(sys.executable, "-c", FORGETFUL)) as server:
+        check_only_red(server, "replayed proof")
+
+
+def test_a_replay_memory_that_a_restart_would_lose(patient: Server) -> None:
+    with trigger(patient, "after insert on spent", "delete from spent where seq = new.seq"):
+        check_only_red(patient, "replay memory")
     assert states(patient) == HEALTHY
 
 

@@ -17,7 +17,6 @@ from ostiaryd.ground.writer import Raised, isolated
 from tests.clock import Clock
 
 PUT = sql("insert into setting (name, value) values (:name, :value)")
-PUT_FOR_GOOD = sql("insert into setting (name, value) values (:name, :value)", for_good=True)
 BROKEN = sql("select 1 / (select count(*) from nothing_of_that_name)")
 STEADY = sql("select value from setting where name = :name", steady=True)
 STEADY_ALL = sql("select name, value from setting where name like 'test %'", steady=True)
@@ -208,14 +207,28 @@ async def test_an_inner_savepoint_rolls_back_alone(world: World) -> None:
     assert world.db.read().all(NAMES) == [("test outer",), ("test outer late",)]
 
 
-async def test_what_is_written_for_good_stays_though_the_job_is_refused(world: World) -> None:
+async def test_what_is_deferred_stays_though_the_job_is_refused(world: World) -> None:
+    def write(tx: Tx, names: list[str]) -> None:
+        for name in names:
+            tx.run(PUT, name=name, value="1")
+
     def refused(tx: Tx) -> None:
-        tx.run(PUT_FOR_GOOD, name="test spent", value="1")
+        tx.defer(write, "test spent")
         raise Conflict("no")
 
     with pytest.raises(Conflict):
         await world.writer.submit(isolated(refused))
     assert world.db.read().one(GET, name="test spent") == ("1",)
+
+
+async def test_what_a_room_keeps_stands_whatever_becomes_of_its_batch(world: World) -> None:
+    def fail(tx: Tx) -> None:
+        tx.keep(list[str]).append("kept")
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        await world.writer.submit(fail)
+    assert await world.writer.submit(lambda tx: tx.keep(list[str])) == ["kept"]
 
 
 async def test_a_late_row_that_fails_fails_its_batch(world: World) -> None:

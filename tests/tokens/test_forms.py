@@ -147,7 +147,7 @@ def state(world: World) -> dict[str, list[Any]]:
         named = reader.all(sql("select name from sqlite_master where type = 'table'"))
     else:
         named = reader.all(sql("select tablename from pg_tables where schemaname = 'public'"))
-    names = {name for (name,) in named} - {"entry", "subtree", "log_head", "log_time", "replay"}
+    names = {name for (name,) in named} - {"entry", "subtree", "log_head", "log_time", "spent"}
     return {name: sorted(map(repr, reader.all(sql(f"select * from {name}")))) for name in names}
 
 

@@ -9,7 +9,7 @@ from tests.clock import START, Clock
 from tests.registry.stage import newest
 from tests.tokens.party import SECOND, Client
 
-COUNT = sql("select count(*), min(until), max(until) from replay")
+COUNT = sql("select count(*), min(until), max(until) from spent")
 
 
 def remembered(client: Client) -> tuple[int, int, int]:

@@ -24,6 +24,8 @@ ENROL_TYP = "enrol+jwt"
 MAX_ASSERTION_BYTES = 8 << 10
 MAX_JTI = 256
 LONGEST_ASSERTION = 300 * SECOND
+SPAN = 16 * SECOND
+DIGEST_BYTES = 16
 AHEAD = 5 * SECOND
 """How far the clock of a client may be ahead of ours."""
 ACR = "urn:ostiary:acr:key"
@@ -71,10 +73,36 @@ class Credentials(NamedTuple):
 
 
 class Spend(NamedTuple):
-    """A proof that may be used once: by what it is remembered, and the first instant at which it is refused anyway."""
+    """A proof that may be used once: by what it is remembered (128 bits of a hash: a second one with the same cannot be
+    found), and the first instant at which it is refused anyway.
+    """
 
     digest: bytes
     until: int
+
+
+class Spent:
+    """The proofs that were used and would still be taken, in memory; `seq` is the last one that was read from the disk.
+
+    Digests are kept by the span of time in which they end, so that a whole span is forgotten at once.
+    """
+
+    __slots__ = ("_spans", "seq")
+
+    def __init__(self) -> None:
+        self._spans: dict[int, set[bytes]] = {}
+        self.seq = 0
+
+    def __contains__(self, digest: bytes) -> bool:
+        return any(digest in span for span in self._spans.values())
+
+    def add(self, digest: bytes, until: int) -> None:
+        self._spans.setdefault(until // SPAN, set()).add(digest)
+
+    def forget(self, *, now: int) -> None:
+        """Drop what nobody would take any more."""
+        for span in [span for span in self._spans if (span + 1) * SPAN <= now]:
+            del self._spans[span]
 
 
 class Assertion(NamedTuple):
@@ -134,12 +162,12 @@ def check_assertion(unverified_jws: jose.Jws, *, client_id: str | None, issuer: 
         raise InvalidClient("the client assertion has expired", hint="is the clock right?")
     if max(begins, valid_from) > now + AHEAD:
         raise InvalidClient("the client assertion is not valid yet", hint="is the clock right?")
-    return Assertion(subject, Spend(sha256(f"{subject}|{jti}".encode()).digest(), ends))
+    return Assertion(subject, Spend(sha256(f"{subject}|{jti}".encode()).digest()[:DIGEST_BYTES], ends))
 
 
 def spend_of(proof: dpop.Proof) -> Spend:
     """How a DPoP proof is remembered: RFC 9449 section 11.1."""
-    return Spend(proof.digest, proof.iat + dpop.WINDOW + 1)
+    return Spend(proof.digest[:DIGEST_BYTES], proof.iat + dpop.WINDOW + 1)
 
 
 @lru_cache(maxsize=4096)

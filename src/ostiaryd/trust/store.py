@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from ostiaryd.ground.database import Reader, Tx, sql
-from ostiaryd.trust.model import Spend
+from ostiaryd.trust.model import Spend, Spent
 
-_SPEND = sql(
-    "insert into replay (digest, until) values (:digest, :until) on conflict do nothing returning digest",
-    for_good=True,
-)
-_SPEND_TWO = sql(
-    """insert into replay (digest, until) values (:first, :first_until), (:second, :second_until)
-       on conflict do nothing returning digest""",
-    for_good=True,
-)
-_PRUNE = sql("delete from replay where digest between :first and :last and until <= :now")
+_SPENT_SINCE = sql("select seq, digest, until from spent where seq > :seq order by seq", steady=True)
+_ADD_SPENT = sql("insert into spent (seq, digest, until) values (:seq, :digest, :until)")
+_IS_SPENT = sql("select seq from spent where digest = :digest")
+_PRUNE_SPENT = sql("delete from spent where seq in (select seq from spent order by seq limit :limit) and until <= :now")
 _AGENT_KEYS = sql(
     "select jwk, not_after from agent_key where agent = :agent and revoked_at is null order by added_at", steady=True
 )
@@ -35,17 +29,26 @@ _DROP_BEARER = sql("delete from bearer_client where agent = :agent")
 
 
 def spend(tx: Tx, one: Spend) -> bool:
-    """Remember a proof; False when it was remembered already."""
-    return tx.one(_SPEND, digest=one.digest, until=one.until) is not None
+    """Remember a proof, for good; False when it was remembered already.
+
+    Looked up in memory, written as a log: an index by digest on the disk would cost a page for each proof.
+    """
+    spent = tx.keep(Spent)
+    while rows := tx.all(_SPENT_SINCE, seq=spent.seq):
+        for seq, digest, until in rows:
+            spent.add(bytes(digest), until)
+            spent.seq = seq
+    if one.digest in spent:
+        return False
+    spent.add(one.digest, one.until)
+    tx.defer(_write_spent, one)
+    return True
 
 
-def spend_two(tx: Tx, first: Spend, second: Spend) -> tuple[bool, bool]:
-    """The same for two proofs of one request, in one statement."""
-    rows = tx.all(
-        _SPEND_TWO, first=first.digest, first_until=first.until, second=second.digest, second_until=second.until
-    )
-    fresh = {bytes(digest) for (digest,) in rows}
-    return first.digest in fresh, second.digest in fresh
+def _write_spent(tx: Tx, spends: list[Spend]) -> None:
+    spent = tx.keep(Spent)
+    spent.forget(now=tx.now)
+    tx.many(_ADD_SPENT, [(seq, *one) for seq, one in enumerate(spends, spent.seq + 1)])
 
 
 def agent_keys(reader: Reader, agent: str, *, now: int) -> list[tuple[str, int | None]]:
@@ -53,13 +56,14 @@ def agent_keys(reader: Reader, agent: str, *, now: int) -> list[tuple[str, int |
     return [(jwk, ends) for jwk, ends in reader.all(_AGENT_KEYS, agent=agent) if ends is None or ends > now]
 
 
-def prune_replay(tx: Tx, first_byte: int, *, now: int) -> int:
-    """Forget the proofs that are past their time, of the 256th of all whose digests begin so; how many.
+def is_spent(reader: Reader, digest: bytes) -> bool:
+    """Whether the disk knows it: a scan."""
+    return reader.one(_IS_SPENT, digest=digest) is not None
 
-    There is no index by time: it would double what it costs to remember a proof.
-    """
-    first = bytes([first_byte])
-    return tx.run(_PRUNE, first=first.ljust(32, b"\x00"), last=first.ljust(32, b"\xff"), now=now)
+
+def prune_spent(tx: Tx, *, now: int, limit: int) -> int:
+    """Forget those that are past their time, of the oldest `limit` on the disk; how many."""
+    return tx.run(_PRUNE_SPENT, now=now, limit=limit)
 
 
 def add_join_token(tx: Tx, digest: bytes, *, agent: str, expires_at: int) -> None:

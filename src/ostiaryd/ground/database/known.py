@@ -1,24 +1,35 @@
-"""What steady statements have read: remembered from batch to batch until something is written to their tables."""
+"""What the writer remembers from batch to batch: what steady statements have read, until something is written to
+their tables, and what rooms keep.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, TypeVar
 
 from ostiaryd.ground.database.statement import Sql
 
+T = TypeVar("T")
 MAX_KNOWN = 16_384
 """results from the same tables; then they are forgotten and read anew"""
 
 
 class Known:
-    """Results by the tables that they were read from. Who rolls back clears it: some may be of what never was."""
+    """Results by the tables that they were read from. Who rolls back clears them: some may be of what never was."""
 
-    __slots__ = ("_by_tables", "_tables")
+    __slots__ = ("_by_tables", "_kept", "_tables")
 
     def __init__(self) -> None:
         self._by_tables: dict[frozenset[str], dict[tuple[Any, ...], Any]] = {}
         self._tables: set[str] = set()
+        self._kept: dict[Any, Any] = {}
+
+    def keep(self, make: Callable[[], T]) -> T:
+        """What a room keeps, for as long as the writer lives."""
+        if make not in self._kept:
+            self._kept[make] = make()
+        kept: T = self._kept[make]
+        return kept
 
     def recall(self, statement: Sql, params: dict[str, Any], read: Callable[..., Any]) -> Any:
         """What `read(statement, **params)` gave when it was last called for these."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ostiaryd.ground.database.connection import Connection
 from ostiaryd.ground.database.known import Known
@@ -13,6 +13,7 @@ from ostiaryd.ground.database.statement import Sql, sql
 if TYPE_CHECKING:
     from ostiaryd.ground.keyring import Keyring
 
+T = TypeVar("T")
 Row = tuple[Any, ...]
 _SAVEPOINT = sql("savepoint act")
 _ROLLBACK_TO = sql("rollback to savepoint act")
@@ -96,8 +97,15 @@ class Tx(Reader):
         self._late.add(statement, row)
         self._known.forget(statement.tables)
 
+    def keep(self, make: Callable[[], T]) -> T:
+        """What a room keeps in memory from batch to batch, made when it is first asked for.
+
+        It stands though an act be refused, a batch fail or another process write: who keeps it must bear that.
+        """
+        return self._known.keep(make)
+
     def defer(self, function: Callable[[Tx, list[Any]], None], value: Any) -> None:
-        """Gather `value`; `function(tx, values)` runs once, right before the commit, for all acts of the batch."""
+        """Gather `value`, for good; `function(tx, values)` runs once, right before the commit, for the whole batch."""
         self._deferred.setdefault(function, []).append(value)
 
     def finish(self) -> None:
@@ -117,7 +125,7 @@ class Tx(Reader):
     def _prepare(self, statement: Sql) -> None:
         """Begin the savepoints that a statement needs; write the late rows that it must see."""
         is_looking = not self._late.tables.isdisjoint(statement.tables)
-        if is_looking or (statement.writes and not statement.for_good):
+        if is_looking or statement.writes:
             for savepoint in self._savepoints:
                 savepoint.begin()
         if is_looking:

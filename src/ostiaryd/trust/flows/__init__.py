@@ -6,6 +6,7 @@ from ostiaryd.trust.flows.access import (
     live_caller,
     spend_at_once,
     spend_proof,
+    survives,
     verify_access,
     verify_token,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "spend",
     "spend_at_once",
     "spend_proof",
+    "survives",
     "verify_access",
     "verify_token",
 ]

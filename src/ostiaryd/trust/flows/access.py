@@ -23,7 +23,7 @@ from ostiaryd.registry.model import Caller
 from ostiaryd.registry.store import agents, holdings, resources
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.proofs import Possession, check_possession
-from ostiaryd.trust.model import AccessRefused, Spend
+from ostiaryd.trust.model import DIGEST_BYTES, SECOND, AccessRefused, Spend
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -98,6 +98,13 @@ def spend_proof(tx: Tx, proof: Spend) -> None:
 async def spend_at_once(world: World, proof: Spend) -> None:
     """The same as a job of the writer without an entry, which may not raise there: it shares its batch with others."""
     _check_new(await world.writer.submit(lambda tx: _is_new(tx, proof)))
+
+
+async def survives(world: World) -> bool:
+    """Use up a proof that nobody has made; whether the disk has it then, so that a restart would not take it again."""
+    proof = Spend(world.random(DIGEST_BYTES), world.now() + SECOND)
+    await spend_at_once(world, proof)
+    return await world.db.scan(lambda reader: store.is_spent(reader, proof.digest))
 
 
 def _is_new(tx: Tx, proof: Spend) -> bool:

@@ -57,11 +57,7 @@ def check_possession(
 
 def spend(act: Act, assertion: Spend, proof: Spend | None = None) -> None:
     """Use up what authenticated a request. Raises InvalidClient, InvalidProof for what was used before."""
-    if proof is None:
-        is_new, proof_is_new = store.spend(act.tx, assertion), True
-    else:
-        is_new, proof_is_new = store.spend_two(act.tx, assertion, proof)
-    if not is_new:
+    if not store.spend(act.tx, assertion):
         raise InvalidClient("the client assertion was used before", hint="make a new one, with a new `jti`")
-    if not proof_is_new:
+    if proof is not None and not store.spend(act.tx, proof):
         raise dpop.InvalidProof("the DPoP proof was used before", hint="make a new one for each request")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from ostiaryd.ground.database import Tx
 from ostiaryd.ground.world import World
 from ostiaryd.trust import store
+
+AT_ONCE = 1000
 
 
 async def prune(world: World) -> int:
@@ -14,11 +13,9 @@ async def prune(world: World) -> int:
 
     Nothing that counts is changed, so this leaves no entry.
     """
-    forgotten = await world.writer.submit(lambda tx: store.prune_join_tokens(tx, before=tx.now))
-    for first_byte in range(256):
-        forgotten += await world.writer.submit(partial(_prune_replay, first_byte))
-    return forgotten
-
-
-def _prune_replay(first_byte: int, tx: Tx) -> int:
-    return store.prune_replay(tx, first_byte, now=tx.now)
+    total = await world.writer.submit(lambda tx: store.prune_join_tokens(tx, before=tx.now))
+    while True:
+        count = await world.writer.submit(lambda tx: store.prune_spent(tx, now=tx.now, limit=AT_ONCE))
+        total += count
+        if count < AT_ONCE:
+            return total

@@ -1,0 +1,61 @@
+"""The replay memory: looked up in memory, written as a log that other processes and later lives read."""
+
+from __future__ import annotations
+
+import pytest
+
+from ostiaryd.ground.database import Tx, sql
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.trust import store
+from ostiaryd.trust.model import SPAN, Spend, Spent
+from tests.clock import START, Clock
+
+COUNT = sql("select count(*), max(seq) from spent")
+
+
+def proof(number: int, *, until: int = START + SPAN) -> Spend:
+    return Spend(number.to_bytes(16), until)
+
+
+async def spend(world: World, *numbers: int) -> list[bool]:
+    return await world.writer.submit(lambda tx: [store.spend(tx, proof(number)) for number in numbers])
+
+
+async def test_what_was_used_is_refused_within_a_batch_and_after_it(world: World) -> None:
+    assert await spend(world, 1, 2, 1) == [True, True, False]
+    assert await spend(world, 2, 3) == [False, True]
+    assert world.db.read().one(COUNT) == (3, 3)
+
+
+async def test_processes_on_one_database_know_what_the_others_have_used(world: World, clock: Clock) -> None:
+    async with open_world(world.config, now=clock) as other:
+        for number in range(6):
+            here, there = (world, other) if number % 2 else (other, world)
+            assert await spend(here, number) == [True]
+            assert await spend(there, *range(number + 1)) == [False] * (number + 1)
+        assert world.db.read().one(COUNT) == (6, 6)
+
+
+async def test_what_a_batch_has_used_that_failed_stays_used_and_the_numbers_have_no_gap(
+    world: World, clock: Clock
+) -> None:
+    def fail(tx: Tx) -> None:
+        assert store.spend(tx, proof(1))
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        await world.writer.submit(fail)
+    async with open_world(world.config, now=clock) as other:
+        assert await spend(other, 2) == [True]
+    assert await spend(world, 1, 2, 3) == [False, False, True]
+    assert world.db.read().one(COUNT) == (2, 2)
+
+
+async def test_memory_is_freed_when_nobody_would_take_a_proof_any_more(world: World, clock: Clock) -> None:
+    spent = await world.writer.submit(lambda tx: tx.keep(Spent))
+    assert await spend(world, 1) == [True]
+    last = (START + SPAN) // SPAN * SPAN + SPAN
+    for now, is_known in ((last - 1, True), (last, False)):
+        clock.now = now
+        await world.writer.submit(lambda tx: store.spend(tx, proof(tx.now, until=tx.now + 1)))
+        assert (proof(1).digest in spent) is is_known
