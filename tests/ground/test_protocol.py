@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 import uvicorn
@@ -15,7 +16,7 @@ from starlette.routing import Route
 
 from ostiary.core.errors import Conflict, Forbidden
 from ostiaryd.ground.http import Call, Endpoint, Reply, render_admin, reply
-from ostiaryd.ground.protocol import Exchange, Protocol, endpoints_of
+from ostiaryd.ground.protocol import SLOWEST_S, Exchange, Protocol, endpoints_of
 from ostiaryd.ground.world import World
 
 Ports = tuple[int, int]
@@ -99,6 +100,29 @@ async def exchange(port: int, *parts: bytes) -> bytes:
         return said
     finally:
         writer.close()
+
+
+async def test_a_request_that_comes_too_slowly_is_cut_off_and_no_other(world: World) -> None:
+    app, made = application(world), list[Protocol]()
+
+    def protocol(**given: Any) -> Protocol:
+        made.append(Protocol(endpoints_of(app.routes), **given))
+        return made[-1]
+
+    parts = {"nothing": b"", "half a head": post("/echo")[:20], "half a body": post("/echo")[:-1], "all": post("/echo")}
+    async with serving(app, protocol) as port:
+        open = {name: await asyncio.open_connection("127.0.0.1", port) for name in parts}
+        for name, part in parts.items():
+            open[name][1].write(part)
+        await asyncio.sleep(0.2)
+        now = asyncio.get_running_loop().time()
+        for late, cut_off in ((SLOWEST_S - 1, set[str]()), (SLOWEST_S + 1, {"nothing", "half a head", "half a body"})):
+            for one in made:
+                one.close_if_slow(now + late)
+            await asyncio.sleep(0.05)
+            assert {name for name, (reader, _) in open.items() if reader.at_eof()} == cut_off
+        for _, writer in open.values():
+            writer.close()
 
 
 def post(path: str, body: bytes = b"hello", *headers: str, version: str = "1.1") -> bytes:

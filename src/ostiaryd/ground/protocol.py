@@ -19,6 +19,8 @@ from ostiaryd.ground.http import Endpoint, Headers, Reply
 log = logging.getLogger("ostiary")
 MAX_HEAD_BYTES = 64 << 10
 """What a request may say besides its body, headers and trailers: httptools keeps them without end."""
+SLOWEST_S = 30.0
+"""Within this time a request must have come, counted from its first byte, or from the connection on for the first."""
 _FAILED = Reply(500, b"Internal Server Error"), [(b"content-type", b"text/plain; charset=utf-8")]
 
 
@@ -58,6 +60,12 @@ class Protocol(HttpToolsProtocol):
         super().__init__(**given)
         self._endpoints = endpoints
         self._head_bytes = 0
+        self._waits_since: float | None = self.loop.time()
+
+    def close_if_slow(self, now: float) -> None:
+        """Close the connection if its request should have come by then (on the clock of the loop)."""
+        if self._waits_since is not None and now - self._waits_since > SLOWEST_S:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -67,6 +75,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0
+        self._waits_since = self.loop.time()
         self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_headers_complete(self) -> None:
@@ -100,6 +109,7 @@ class Protocol(HttpToolsProtocol):
             exchange.body += body
 
     def on_message_complete(self) -> None:
+        self._waits_since = None
         exchange: object = self.cycle
         if not isinstance(exchange, Exchange):
             super().on_message_complete()

@@ -1,0 +1,24 @@
+"""The process itself: what it does with connections that hold it up."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+from tests.server import running
+
+IMPATIENT = """
+import sys
+from ostiaryd.ground import protocol
+protocol.SLOWEST_S = 0.5
+from ostiary.cli import main
+sys.exit(main())
+"""
+
+
+def test_the_server_cuts_off_who_sends_too_slowly(tmp_path: Path) -> None:
+    with running(tmp_path / "data", command=(sys.executable, "-c", IMPATIENT)) as server:
+        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20) as slow:
+            slow.sendall(b"POST /token HTTP/1.1\r\n")
+            assert slow.recv(1) == b""
