@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -109,19 +109,29 @@ async def test_a_request_that_comes_too_slowly_is_cut_off_and_no_other(world: Wo
         made.append(Protocol(endpoints_of(app.routes), **given))
         return made[-1]
 
-    parts = {"nothing": b"", "half a head": post("/echo")[:20], "half a body": post("/echo")[:-1], "all": post("/echo")}
+    whole = post("/echo")
+    slow = {
+        "nothing": b"",
+        "half a head": whole[:20],
+        "half a body": whole[:-1],
+        "half a second one": whole + whole[:-1],
+    }
+    parts = slow | {"all": whole}
     async with serving(app, protocol) as port:
-        open = {name: await asyncio.open_connection("127.0.0.1", port) for name in parts}
+        opened = {name: await asyncio.open_connection("127.0.0.1", port) for name in parts}
         for name, part in parts.items():
-            open[name][1].write(part)
+            opened[name][1].write(part)
         await asyncio.sleep(0.2)
         now = asyncio.get_running_loop().time()
-        for late, cut_off in ((SLOWEST_S - 1, set[str]()), (SLOWEST_S + 1, {"nothing", "half a head", "half a body"})):
+        for late, cut_off in ((SLOWEST_S - 1, set[str]()), (SLOWEST_S + 1, set(slow))):
             for one in made:
                 one.close_if_slow(now + late)
             await asyncio.sleep(0.05)
-            assert {name for name, (reader, _) in open.items() if reader.at_eof()} == cut_off
-        for _, writer in open.values():
+            for reader, _ in opened.values():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(reader.read(1 << 16), 0.05)
+            assert {name for name, (reader, _) in opened.items() if reader.at_eof()} == cut_off
+        for _, writer in opened.values():
             writer.close()
 
 
