@@ -11,7 +11,7 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Sql
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.registry.store import agents, holdings, keys, owners, resources
-from ostiaryd.tasks import store as tasks
+from ostiaryd.tasks.store import tasks
 from tests.clock import Clock, Dice
 
 STATEMENTS = {

@@ -10,8 +10,9 @@ from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import LONGEST_TOKEN, Agent, Verb
-from ostiaryd.tasks import flows, store
+from ostiaryd.tasks import flows
 from ostiaryd.tasks.model import State, Task, TaskId, standing_id
+from ostiaryd.tasks.store import tasks as store
 from tests.clock import Clock
 from tests.registry.stage import SECOND, caller, do, enrol, feed, hold, is_live, newest, person, user
 

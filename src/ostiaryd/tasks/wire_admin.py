@@ -16,8 +16,9 @@ from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF, parse_page
-from ostiaryd.tasks import flows, store
+from ostiaryd.tasks import flows
 from ostiaryd.tasks.model import DEFAULT_TTL_S, SECOND, State, Task
+from ostiaryd.tasks.store import tasks as store
 
 
 class NewTask(msgspec.Struct, forbid_unknown_fields=True):

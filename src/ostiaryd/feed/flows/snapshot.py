@@ -10,7 +10,7 @@ from ostiaryd.ground.keyring import Keyring
 from ostiaryd.policy.store import active_ir
 from ostiaryd.registry.model import LONGEST_TOKEN, Resource
 from ostiaryd.registry.store import agents, keys, resources
-from ostiaryd.tasks import store as tasks
+from ostiaryd.tasks.store import tasks
 
 
 def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) -> list[Fact]:

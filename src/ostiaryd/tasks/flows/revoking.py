@@ -11,9 +11,9 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller, Person, Root, Verb
 from ostiaryd.registry.store import agents, holdings, keys
-from ostiaryd.tasks import store
 from ostiaryd.tasks.flows.tasks import end_task, find_task
 from ostiaryd.tasks.model import State, Task
+from ostiaryd.tasks.store import tasks as store
 
 
 class Kind(StrEnum):

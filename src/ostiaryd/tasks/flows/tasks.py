@@ -15,7 +15,6 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import LONGEST_TOKEN, Agent, AgentId, Caller, Person, Root, check_text, parse_scopes
 from ostiaryd.registry.store import agents
-from ostiaryd.tasks import store
 from ostiaryd.tasks.flows.reach import check_reach
 from ostiaryd.tasks.model import (
     DEFAULT_TTL_S,
@@ -28,6 +27,7 @@ from ostiaryd.tasks.model import (
     standing_agent,
     standing_task,
 )
+from ostiaryd.tasks.store import tasks as store
 
 MAX_LIVE = 1000
 

@@ -1,0 +1,29 @@
+"""What is true of tasks. Pure: values in, values out."""
+
+from ostiaryd.tasks.model.task import (
+    DEFAULT_TTL_S,
+    SECOND,
+    State,
+    Task,
+    TaskDelta,
+    TaskId,
+    check_ttl,
+    end_state,
+    standing_agent,
+    standing_id,
+    standing_task,
+)
+
+__all__ = [
+    "DEFAULT_TTL_S",
+    "SECOND",
+    "State",
+    "Task",
+    "TaskDelta",
+    "TaskId",
+    "check_ttl",
+    "end_state",
+    "standing_agent",
+    "standing_id",
+    "standing_task",
+]

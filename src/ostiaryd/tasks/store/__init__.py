@@ -1,0 +1,1 @@
+"""What is remembered of tasks: one module per noun, SQL and nothing but SQL."""
