@@ -16,20 +16,26 @@ UV_COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-has
 
 SETUP := .venv/.setup
 NODE := tests/node/node_modules/.package-lock.json
+FRAMEWORKS := $(patsubst requirements/frameworks/%.lock,%,$(wildcard requirements/frameworks/*.lock))
+FRAMEWORK_SETUPS := $(FRAMEWORKS:%=.frameworks/%/.setup)
 
 .PHONY: help
 help: ## say what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: setup
-setup: $(SETUP) $(NODE) ## make .venv and tests/node/node_modules from the lock files
+setup: $(SETUP) $(NODE) frameworks ## make .venv, tests/node/node_modules and .frameworks from the lock files
+
+.PHONY: frameworks
+frameworks: $(SETUP) ## make an environment for each agent framework that we have an adapter for
+	$(MAKE) --jobs $(JOBS) $(FRAMEWORK_SETUPS)
 
 .PHONY: demo
 demo: $(SETUP) ## start a server with example agents and print what to try (DEMO_ARGS=--exit ends by itself)
 	$(BIN)/ostiary demo $(DEMO_ARGS)
 
 .PHONY: test
-test: check $(NODE) ## everything: check, then all tests on SQLite and on PostgreSQL
+test: check $(NODE) frameworks ## everything: check, then all tests on SQLite and on PostgreSQL
 	$(BIN)/pytest -n $(JOBS) $(PYTEST_ARGS)
 
 .PHONY: quick
@@ -53,7 +59,7 @@ bench: $(SETUP) ## measure; counts are enforced, times are reported (BENCH_ARGS=
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 .PHONY: mutants
-mutants: $(SETUP) $(NODE) ## plant every fault of tests/mutants/faults and see a test redden
+mutants: $(SETUP) $(NODE) frameworks ## plant every fault of tests/mutants/faults and see a test redden
 	$(BIN)/python -m tests.mutants --jobs $(JOBS)
 
 .PHONY: docs
@@ -63,12 +69,13 @@ docs: $(SETUP) ## write the generated pages under docs/ (a test compares them)
 .PHONY: lock
 lock: $(SETUP) ## renew the lock files after a change of the dependencies
 	$(UV_COMPILE) requirements/uv.in --output-file requirements/uv.lock
-	$(UV_COMPILE) pyproject.toml --all-extras --group dev --output-file requirements/dev.lock
+	$(UV_COMPILE) pyproject.toml --extra server --extra postgres --extra mcp --group dev --output-file requirements/dev.lock
+	for name in $(FRAMEWORKS); do $(UV_COMPILE) pyproject.toml --extra $$name requirements/frameworks/tests.in --output-file requirements/frameworks/$$name.lock; done
 	npm --prefix tests/node install --package-lock-only --ignore-scripts
 
 .PHONY: clean
 clean: ## remove everything that was made
-	rm -rf .venv tests/node/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .frameworks tests/node/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(SETUP): requirements/uv.lock requirements/dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=...")'
@@ -76,6 +83,12 @@ $(SETUP): requirements/uv.lock requirements/dev.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/uv.lock
 	$(UV) pip install --require-hashes --no-deps -r requirements/dev.lock
 	$(UV) pip install --no-deps --no-build-isolation --editable .
+	touch $@
+
+# The Claude Agent SDK is built from its source: its wheel brings 380 MB of a command line that no test runs.
+.frameworks/%/.setup: requirements/frameworks/%.lock
+	$(UV) venv --clear --python $(BIN)/python .frameworks/$*
+	$(UV) pip install --python .frameworks/$*/bin/python --require-hashes --no-deps --build-constraints requirements/dev.lock --no-binary claude-agent-sdk -r $<
 	touch $@
 
 $(NODE): tests/node/package.json tests/node/package-lock.json

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,8 @@ from pathlib import Path
 from select import select
 from typing import Any
 
-COMMAND = Path(sys.executable).with_name("ostiary")
+COMMAND = Path(os.environ.get("OSTIARY_TEST_COMMAND", Path(sys.executable).with_name("ostiary")))
+"""The environment of a framework has no server: its tests name the command of the main one."""
 PATIENCE_S = 30
 
 

@@ -2,6 +2,7 @@
 
 Agent, AsyncAgent    an identity in three lines (`ostiary.agent`)
 Guard                enforcement inside a tool server (`ostiary.guard`)
+Tools                the same for tools in the agent's own process (`ostiary.tools`)
 protect, GuardASGI   the same for MCP servers and ASGI applications (`ostiary.mcp`, `ostiary.asgi`)
 """
 
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ostiary.agent import Agent, AsyncAgent
     from ostiary.guard import Guard
+    from ostiary.tools import Tools
 
-__all__ = ["Agent", "AsyncAgent", "Guard"]
-_HOMES = {"Agent": "ostiary.agent", "AsyncAgent": "ostiary.agent", "Guard": "ostiary.guard"}
+__all__ = ["Agent", "AsyncAgent", "Guard", "Tools"]
+_HOMES = {"Agent": "ostiary.agent", "AsyncAgent": "ostiary.agent", "Guard": "ostiary.guard", "Tools": "ostiary.tools"}
 
 
 def __getattr__(name: str) -> Any:

@@ -28,7 +28,7 @@ from mcp.shared.exceptions import MCPError
 
 from ostiary.asgi import VERIFIED, App, Door, Message, Meter, Receive, Scope, Send
 from ostiary.core.errors import Conflict, Refused
-from ostiary.guard import Call, Denied, Guard, Verified
+from ostiary.guard import Call, Guard, Verified, data, words
 
 log = logging.getLogger("ostiary.guard")
 
@@ -69,7 +69,7 @@ class _Front:
             who = self._door.authenticate(scope)
         except Refused as refusal:
             answer = self._door.refuse(refusal)
-            error = {"code": DENIED, "message": _words(refusal), "data": _data(refusal)}
+            error = {"code": DENIED, "message": words(refusal), "data": data(refusal)}
             answer.body = {"jsonrpc": "2.0", "id": None, "error": error}  # clients show what is in here
             await answer.send(send)
             return
@@ -118,7 +118,7 @@ class _Hook:
             call.check()
             return call
         except Refused as refusal:
-            raise MCPError(DENIED, _words(refusal), _data(refusal)) from None
+            raise MCPError(DENIED, words(refusal), data(refusal)) from None
         except MCPError:
             raise
         except Exception as error:
@@ -132,17 +132,6 @@ def _named(method: str, params: Mapping[str, Any]) -> tuple[str, Mapping[str, An
         arguments = params.get("arguments")
         return str(params.get("name", "")), {} if arguments is None else arguments
     return method, {name: value for name, value in params.items() if name != "_meta"}
-
-
-def _words(refusal: Refused) -> str:
-    return f"denied: {refusal.message}" + (f" ({refusal.hint})" if refusal.hint else "")
-
-
-def _data(refusal: Refused) -> dict[str, Any]:
-    data: dict[str, Any] = {"error": refusal.code, "hint": refusal.hint}
-    if isinstance(refusal, Denied):
-        data["reasons"] = [msgspec.to_builtins(reason) for reason in refusal.decision.reasons]
-    return data
 
 
 def _measure(call: Call, result: HandlerResult) -> None:

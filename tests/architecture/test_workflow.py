@@ -12,28 +12,42 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.architecture.sources import ROOT
+from tests.frameworks.environment import FRAMEWORKS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-LOCK = (ROOT / "requirements/dev.lock").read_text("utf-8")
-LOCKED = {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", LOCK, re.M)}
+LOCKS = ["dev", "uv", *(f"frameworks/{name}" for name in FRAMEWORKS)]
+"""Files of `requirements/`."""
 HEAVY = {"starlette", "uvicorn", "cedarpy", "psycopg", "numpy", "pydantic", "sqlalchemy", "mcp"}
 
 
-def _declared() -> list[str]:
+def _locked(lock: str) -> dict[str, str]:
+    text = (ROOT / f"requirements/{lock}.lock").read_text("utf-8")
+    found = re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.M)
+    return {canonicalize_name(name): version for name, version in found}
+
+
+LOCKED = _locked("dev")
+
+
+def _declared() -> list[tuple[str, str]]:
+    """Each dependency, and the lock that must have it: frameworks cannot share an environment."""
     project = PROJECT["project"]
-    extras = [name for names in project["optional-dependencies"].values() for name in names]
-    return [*project["dependencies"], *extras, *PROJECT["dependency-groups"]["dev"]]
+    found = [("dev", text) for text in [*project["dependencies"], *PROJECT["dependency-groups"]["dev"]]]
+    for extra, texts in project["optional-dependencies"].items():
+        found += [(f"frameworks/{extra}" if extra in FRAMEWORKS else "dev", text) for text in texts]
+    return found
 
 
-@pytest.mark.parametrize("text", sorted(_declared()))
-def test_the_lock_satisfies_every_declared_dependency(text: str) -> None:
+@pytest.mark.parametrize(("lock", "text"), sorted(_declared()))
+def test_the_lock_satisfies_every_declared_dependency(lock: str, text: str) -> None:
     wanted = Requirement(text)
-    assert wanted.specifier.contains(LOCKED[canonicalize_name(wanted.name)], prereleases=True), "make lock"
+    locked = _locked(lock)
+    assert wanted.specifier.contains(locked[canonicalize_name(wanted.name)], prereleases=True), "make lock"
 
 
-@pytest.mark.parametrize("name", ["requirements/dev.lock", "requirements/uv.lock"])
+@pytest.mark.parametrize("name", LOCKS)
 def test_lock_files_name_hashes_and_no_host(name: str) -> None:
-    text = (ROOT / name).read_text("utf-8")
+    text = (ROOT / f"requirements/{name}.lock").read_text("utf-8")
     assert "://" not in text
     for block in re.split(r"^(?=\w)", text, flags=re.M)[1:]:
         assert "--hash=sha256:" in block

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from ostiary.agent import Agent
 from ostiary.core import jose
 from ostiary.keys import save_key
@@ -113,6 +111,8 @@ def listening() -> tuple[socket.socket, int]:
 @contextmanager
 def serving(app: Any, sock: socket.socket) -> Iterator[None]:
     """An ASGI application on that socket, in a thread."""
+    import uvicorn  # here, since not every environment of a framework has it
+
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[sock])), daemon=True)
     thread.start()

@@ -3,7 +3,8 @@
 `faults/` has the tables: where, which exact text (it must occur once), what stands there instead, the claim that this
 breaks, and the quickest test that proves the claim. A fault that no test notices means that the claim is only words, so
 the run fails; it also fails if the text is gone, if the tests are red without a fault, or if the fault breaks the
-program rather than the claim. Tests that run on both databases run on SQLite alone here.
+program rather than the claim. Tests that run on both databases run on SQLite alone here; those of a framework run in
+its environment, which `make frameworks` makes.
 
 Usage: python -m tests.mutants [--jobs N] [--only WORD ...]
 """
@@ -24,6 +25,8 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import msgspec
+
+from tests.frameworks.environment import FRAMEWORKS, environment, framework_of, python
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = Path(__file__).with_name("faults")
@@ -95,9 +98,11 @@ def is_green(trees: SimpleQueue[Path], chosen: list[Fault]) -> bool:
     try:
         seen = _run([sys.executable, "-c", "import ostiary; print(ostiary.__file__)"], tree).stdout
         assert seen.startswith(str(tree)), f"the tests would import {seen}"
-        selected = {test for fault in chosen if _is_pytest(fault) for test in fault.tests}
+        selected: dict[str, set[str]] = {}
+        for test in {test for fault in chosen if _is_pytest(fault) for test in fault.tests}:
+            selected.setdefault(framework_of(test) or "", set()).add(test)
         commands = {fault.tests for fault in chosen if not _is_pytest(fault)}
-        for tests in [*filter(None, [tuple(sorted(selected))]), *sorted(commands)]:
+        for tests in [*(tuple(sorted(chosen)) for chosen in selected.values()), *sorted(commands)]:
             run = _run(_command(tests), tree, limit_s=None)
             if run.returncode != 0:
                 print(run.stdout, run.stderr, "red without a fault", sep="\n")
@@ -160,15 +165,19 @@ def _is_pytest(fault: Fault) -> bool:
 def _command(tests: tuple[str, ...], *options: str) -> list[str]:
     if not tests[0].startswith("tests/"):
         return [str(Path(sys.executable).parent / tests[0]), *tests[1:]]
+    framework = framework_of(tests[0])
+    options = (*options, "-o", "filterwarnings=") if framework else options
     quiet = ["-q", "-rf", "--tb=no", "--no-header", "-p", "no:cacheprovider", "-k", "not postgres"]
-    return [sys.executable, "-m", "pytest", *quiet, *options, *tests]
+    return [python(framework) if framework else sys.executable, "-m", "pytest", *quiet, *options, *tests]
 
 
 def _run(command: list[str], tree: Path, *, limit_s: float | None = LIMIT_S) -> subprocess.CompletedProcess[str]:
     """`PYTHONPATH` goes before the editable install, so the copy is what is tested."""
-    environment = os.environ | {"PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    framework = next((name for name in FRAMEWORKS if python(name) == command[0]), None)
+    variables = environment(framework, tree) if framework else os.environ | {"PYTHONPATH": str(tree / "src")}
+    variables["PYTHONDONTWRITEBYTECODE"] = "1"
     return subprocess.run(
-        command, cwd=tree, env=environment, capture_output=True, text=True, timeout=limit_s, check=False
+        command, cwd=tree, env=variables, capture_output=True, text=True, timeout=limit_s, check=False
     )
 
 

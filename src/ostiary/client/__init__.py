@@ -7,6 +7,6 @@
 """
 
 from ostiary.client.drive import Auth, arun, run
-from ostiary.client.flows import Client, Flow, Target, TokenRefused
+from ostiary.client.flows import Client, Flow, Target, Token, TokenRefused
 
-__all__ = ["Auth", "Client", "Flow", "Target", "TokenRefused", "arun", "run"]
+__all__ = ["Auth", "Client", "Flow", "Target", "Token", "TokenRefused", "arun", "run"]

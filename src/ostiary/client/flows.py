@@ -112,7 +112,7 @@ class Client:
     def token(self, target: Target) -> Flow[Token]:
         """A token for that target, from memory while it is fresh. Raises TokenRefused, Unavailable."""
         held = self._tokens.get(target)
-        if held is not None and self._now() < held.renew_at:
+        if held is not None and self.is_fresh(held):
             return held
         metadata = yield from self.discover()
         for _ in range(2):
@@ -123,6 +123,14 @@ class Client:
         self._forget_oldest()
         token = self._tokens[target] = self._read_token(response)
         return token
+
+    def is_fresh(self, token: Token) -> bool:
+        """Whether it is good for a while still."""
+        return self._now() < token.renew_at
+
+    def forget(self, target: Target) -> None:
+        """The token for that target is dead: the next one is fetched."""
+        self._tokens.pop(target, None)
 
     def _token_request(self, metadata: _Metadata, target: Target) -> httpx2.Request:
         now = self._now()
@@ -191,18 +199,18 @@ class Client:
 
     def _prove(self, request: httpx2.Request, token: Token) -> httpx2.Request:
         """The request with the token and a proof of its key."""
-        proof = dpop.make_proof(
-            self.credential.key,
-            method=request.method,
-            uri=self.public(str(request.url).partition("#")[0].partition("?")[0]),
-            now=self._now(),
-            jti=self._jti(),
-            nonce=self._nonces.get(_origin(request.url)),
-            access_token=token.text,
-        )
+        uri = self.public(str(request.url).partition("#")[0].partition("?")[0])
+        proof = self.proof(method=request.method, uri=uri, token=token, nonce=self._nonces.get(_origin(request.url)))
         request.headers["authorization"] = f"DPoP {token.text}"
         request.headers["dpop"] = proof
         return request
+
+    def proof(self, *, method: str, uri: str, token: Token, nonce: str | None) -> str:
+        """That we have the key which the token is bound to, for one request (RFC 9449 section 4.2)."""
+        return dpop.make_proof(
+            self.credential.key, method=method, uri=uri, now=self._now(), jti=self._jti(), nonce=nonce,
+            access_token=token.text,
+        )  # fmt: skip
 
     def _read_challenge(self, request: httpx2.Request, response: httpx2.Response) -> Flow[str | None]:
         """The resource that a URL belongs to, as the server's challenge says (RFC 9728 section 5); None without one.

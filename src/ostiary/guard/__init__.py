@@ -5,5 +5,9 @@ from ostiary.guard.feed import Feed, FeedBroken, FeedStale
 from ostiary.guard.guard import Guard
 from ostiary.guard.proofs import NonceNeeded
 from ostiary.guard.spool import SpoolFailed
+from ostiary.guard.words import data, words
 
-__all__ = ["Call", "Denied", "Feed", "FeedBroken", "FeedStale", "Guard", "NonceNeeded", "SpoolFailed", "Verified"]
+__all__ = [
+    "Call", "Denied", "Feed", "FeedBroken", "FeedStale", "Guard", "NonceNeeded", "SpoolFailed", "Verified", "data",
+    "words",
+]  # fmt: skip

@@ -1,0 +1,23 @@
+"""What a refusal looks like to who asked: in words, and as data. Neither quotes an argument."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ostiary.core.errors import Refused
+from ostiary.guard.call import Denied
+
+
+def words(refusal: Refused) -> str:
+    """The reason, and what would help: a model reads this."""
+    return f"denied: {refusal.message}" + (f" ({refusal.hint})" if refusal.hint else "")
+
+
+def data(refusal: Refused) -> dict[str, Any]:
+    """The code, the hint, and all reasons of a decision."""
+    found: dict[str, Any] = {"error": refusal.code, "hint": refusal.hint}
+    if isinstance(refusal, Denied):
+        found["reasons"] = [msgspec.to_builtins(reason) for reason in refusal.decision.reasons]
+    return found

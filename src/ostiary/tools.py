@@ -1,0 +1,284 @@
+"""Tools that run in the agent's own process: each call is decided on its arguments, and recorded before the tool runs.
+
+    tools = Tools(guard, agent)                # or a task of it: whose calls these are
+
+    @tools.tool("read_file")                   # decides on the bound, defaulted arguments; raises Denied
+    def read_file(path: str, encoding: str = "utf-8") -> str: ...
+
+    with tools.admit("read_file", {"path": "/a"}) as running:     # what the decorator and every adapter stand on
+        text = running.returned(read("/a"))
+
+The guard is a resource of its own (`ostiary resource create`), whose catalogue lists the tools. The agent gets a token
+for it and proves its key to the guard as it would to any server; that is done again whenever the token is a new one.
+
+It fails closed: nothing but `Refused` is ever raised before a tool runs, and whatever goes wrong is one. Where nobody
+is known to act, nothing is allowed: a program that serves several tasks says so with `Tools(guard)` and
+`with tools.acting(task)`, and a thread that has lost its context acts for nobody, never for somebody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import PurePath
+from typing import Any, ParamSpec, TypeVar, cast
+
+import httpx2
+import msgspec
+
+from ostiary.agent import AsyncTask, Task
+from ostiary.agent.identity import TIMEOUT_S, Identity
+from ostiary.client import Target, Token, run
+from ostiary.core.errors import Conflict, Invalid, Malformed, Refused, Unauthenticated, Unavailable
+from ostiary.core.jose import InvalidToken
+from ostiary.guard import Call, Guard, NonceNeeded, Verified
+
+P = ParamSpec("P")
+T = TypeVar("T")
+log = logging.getLogger("ostiary.tools")
+
+Who = Identity | Task | AsyncTask | Verified
+"""Who calls: an agent (its standing task), a declared task of an agent, or whoever showed a token to the guard."""
+
+
+class Tools:
+    """The tools of this process behind a guard, as somebody calls them. Thread-safe."""
+
+    def __init__(self, guard: Guard, who: Who | None = None) -> None:
+        """Without `who`, each context says with `acting` for whom it acts."""
+        self.guard = guard
+        self._fixed = None if who is None else _caller(guard, who)
+        self._acting: ContextVar[_Caller | _Shown | None] = ContextVar("ostiary.acting", default=None)
+
+    @contextmanager
+    def acting(self, who: Who) -> Iterator[None]:
+        """In this block, and in what it starts with its context, calls are those of `who`. Raises Conflict."""
+        if self._fixed is not None:
+            raise Conflict("these tools act for one caller", hint="Tools(guard), without a caller")
+        token = self._acting.set(_caller(self.guard, who))
+        try:
+            yield
+        finally:
+            self._acting.reset(token)
+
+    def admit(self, tool: str, arguments: Mapping[str, Any]) -> Running:
+        """A call that is allowed and on record, to be run in a `with`. Raises Denied and other Refused, nothing else.
+
+        The arguments are what the tool is about to get, with its defaults; `plain` says what of Python they may be.
+        """
+        with closed():
+            return admit(self.guard, self._caller().enter(), tool, arguments)
+
+    async def admit_async(self, tool: str, arguments: Mapping[str, Any]) -> Running:
+        """As `admit`; where a token must be fetched, a thread waits for it."""
+        with closed():
+            caller = self._caller()
+            who = caller.held()
+            if who is None:
+                who = await asyncio.to_thread(caller.enter)
+            return admit(self.guard, who, tool, arguments)
+
+    def tool(self, name: str, *, leave_out: Collection[str] = ()) -> Callable[[Callable[P, T]], Callable[P, T]]:
+        """Let a function, blocking or not, run only as the tool of this name.
+
+        `leave_out`: parameters that the caller does not choose (`self`, the context of a framework). Raises Invalid.
+        """
+
+        def guarded(function: Callable[P, T]) -> Callable[P, T]:
+            bind = _binder(function, frozenset(leave_out))
+
+            @wraps(function)
+            def blocking(*args: P.args, **kwargs: P.kwargs) -> T:
+                with self.admit(name, bind(args, kwargs)) as running:
+                    return running.returned(function(*args, **kwargs))
+
+            @wraps(function)
+            async def asynchronous(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with await self.admit_async(name, bind(args, kwargs)) as running:
+                    return running.returned(await cast(Awaitable[Any], function(*args, **kwargs)))
+
+            return cast(Callable[P, T], asynchronous) if inspect.iscoroutinefunction(function) else blocking
+
+        return guarded
+
+    def _caller(self) -> _Caller | _Shown:
+        caller = self._fixed or self._acting.get()
+        if caller is None:
+            raise Unauthenticated("nobody is known to act here", hint="with tools.acting(task): ..", code="nobody_acts")
+        return caller
+
+
+class Running:
+    """Around a tool that may run: how it went goes on record when the block ends."""
+
+    def __init__(self, guard: Guard, call: Call) -> None:
+        self._guard, self._call = guard, call
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._call.ok = self._call.ok and kind is None
+        self._guard.finish(self._call)
+
+    def returned(self, value: T, *, ok: bool = True) -> T:
+        """What the tool returned, and whether that is a success: its size and its records are counted."""
+        records = len(value) if isinstance(value, list | tuple) else None
+        self._call.result(ok=ok, bytes=_size(value), records=records)
+        return value
+
+
+class _Caller:
+    """An agent at one guard: its token, shown to the guard with a proof of its key whenever it is a new one."""
+
+    def __init__(self, guard: Guard, who: Identity | Task | AsyncTask) -> None:
+        self._guard = guard
+        self._task = None if isinstance(who, Identity) else who
+        self._client = (who if isinstance(who, Identity) else who._agent)._client
+        self._mutex = threading.Lock()
+        self._held: tuple[Verified, Token] | None = None
+
+    def held(self) -> Verified | None:
+        """Who calls, if that can be said without the network. Raises Unavailable."""
+        if self._held is None or not self._client.is_fresh(self._held[1]):
+            return None
+        try:
+            self._guard.check_alive(self._held[0])
+        except InvalidToken:
+            return None
+        return self._held[0]
+
+    def enter(self) -> Verified:
+        """Who calls. Raises Refused, httpx2.HTTPError."""
+        with self._mutex:
+            if (held := self.held()) is not None:
+                return held
+            if self._task is not None and not self._task.id:
+                raise Conflict("the task is not declared yet", hint="async with agent.task(..) as task: ..")
+            target = Target(self._guard.resource.uri, task=self._task.id if self._task is not None else None)
+            with httpx2.Client(timeout=TIMEOUT_S) as http:
+                token = run(http, self._client.token(target))
+                try:
+                    who = self._show(token)
+                except InvalidToken:  # it was revoked; if the agent may have another one, that one counts
+                    self._client.forget(target)
+                    token = run(http, self._client.token(target))
+                    who = self._show(token)
+            self._held = who, token
+            return who
+
+    def _show(self, token: Token) -> Verified:
+        """Show the token to the guard, once it has said its nonce. Raises Refused."""
+        request: dict[str, str] = {"method": "POST", "uri": self._guard.resource.uri}
+        nonce = None
+        for _ in range(2):
+            proof = self._client.proof(**request, token=token, nonce=nonce)
+            try:
+                return self._guard.verify(authorization=f"DPoP {token.text}", proof=proof, **request)
+            except NonceNeeded as needed:
+                nonce = needed.nonce
+        raise Unavailable("the guard takes no proof of ours", hint="do the clocks of this machine agree?")
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """Somebody who has shown a token already."""
+
+    who: Verified
+
+    def held(self) -> Verified:
+        return self.who
+
+    enter = held
+
+
+def _caller(guard: Guard, who: Who) -> _Caller | _Shown:
+    return _Shown(who) if isinstance(who, Verified) else _Caller(guard, who)
+
+
+def admit(guard: Guard, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Running:
+    """A call of somebody who has shown a token: as `Tools.admit`."""
+    with closed():
+        call = guard.decide(who, tool, {name: plain(value, name) for name, value in arguments.items()})
+        call.check()
+        return Running(guard, call)
+
+
+@contextmanager
+def closed() -> Iterator[None]:
+    """Whatever goes wrong in here is a refusal."""
+    try:
+        yield
+    except Refused:
+        raise
+    except httpx2.HTTPError as error:
+        raise Unavailable(f"no token is to be had: {error}", hint="is the server running?") from error
+    except Exception as error:
+        log.exception("the guard of a tool failed, and refuses")
+        raise Unavailable("the guard failed, and refuses", code="guard_failed") from error
+
+
+def plain(value: object, name: str) -> Any:
+    """The JSON value that an argument is judged as: dates, enumerations, paths, dataclasses as everybody writes them.
+
+    Raises Malformed for what has no such form: subclasses of `str` and numbers too, for they may say one thing to the
+    guard and another to the tool.
+    """
+    try:
+        return msgspec.to_builtins(value, enc_hook=_described)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Malformed(f"argument `{name[:64]}` cannot be judged: {error}", code="bad_arguments") from None
+
+
+def _described(value: object) -> object:
+    """What msgspec does not know: paths, and pydantic's models by their fields, whose serializers may say less."""
+    if isinstance(value, PurePath):
+        return os.fspath(value)
+    if hasattr(type(value), "__pydantic_fields__"):
+        return dict(cast(Iterable[tuple[str, object]], value))
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+def _size(value: object) -> int | None:
+    """Bytes of a result, as text or as JSON; None for what is neither."""
+    if isinstance(value, str | bytes):
+        return len(value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value)
+    try:
+        return len(msgspec.json.encode(value))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return None
+
+
+def _binder(
+    function: Callable[..., Any], leave_out: frozenset[str]
+) -> Callable[[tuple[Any, ...], dict[str, Any]], dict[str, Any]]:
+    """What binds the arguments of a call to the names of the parameters, defaults filled in. Raises Invalid."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise Invalid("a generator runs after its call has returned", hint="guard the function that consumes it")
+    signature = inspect.signature(function)
+    if unknown := leave_out - signature.parameters.keys():
+        raise Invalid(f"the tool has no parameter {', '.join(sorted(unknown))}")
+    rest = {parameter.name: parameter.kind for parameter in signature.parameters.values()}
+
+    def bind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        named: dict[str, Any] = {}
+        for name, value in bound.arguments.items():
+            if name in leave_out:
+                continue
+            more = value if rest[name] is inspect.Parameter.VAR_KEYWORD else {name: value}
+            if clash := named.keys() & more.keys():
+                raise Malformed(f"two arguments are called {', '.join(sorted(clash))}", code="bad_arguments")
+            named |= more
+        return named
+
+    return bind

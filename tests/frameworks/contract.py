@@ -1,0 +1,113 @@
+"""What holds in every framework. Each file of tests takes these and gives `call`, a fixture that runs the framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ostiary import Tools
+from ostiary.guard import Call as Decided
+from ostiary.guard import Verified
+from tests.feed.house import eventually
+from tests.feed.test_fail_closed_end_to_end import own_house
+from tests.frameworks.stage import Call, Stage
+
+
+def test_an_allowed_call_runs_and_is_in_the_ledger(stage: Stage, call: Call) -> None:
+    assert "text of /srv/a" in call(stage, "read_file", {"path": "/srv/a", "limit": 5})
+    assert stage.ran == [("read_file", ("/srv/a", 5))]
+    assert eventually(lambda: stage.recorded() == (["allow"], ["ok"]))
+
+
+def test_a_default_is_decided_on_and_is_what_the_tool_gets(
+    stage: Stage, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[object]()
+    decide = stage.guard.decide
+
+    def listening(who: Verified, tool: str, arguments: Mapping[str, Any]) -> Decided:
+        seen.append(arguments)
+        return decide(who, tool, arguments)
+
+    monkeypatch.setattr(stage.guard, "decide", listening)
+    call(stage, "read_file", {"path": "/srv/a"})
+    assert seen == [{"path": "/srv/a", "limit": 10}]
+    assert stage.ran == [("read_file", ("/srv/a", 10))]
+
+
+def test_an_argument_outside_of_the_bounds_is_denied_and_the_model_is_told_why(stage: Stage, call: Call) -> None:
+    told = call(stage, "read_file", {"path": "/etc/passwd", "limit": 5})
+    assert "denied: the argument `path`" in told
+    assert "ostiary task start" in told, "the hint"
+    assert stage.ran == []
+
+
+@pytest.mark.parametrize(("limit", "is_allowed"), [(99, True), (100, True), (101, False)])
+def test_the_schema_of_the_catalogue_bounds_an_argument(stage: Stage, call: Call, limit: int, is_allowed: bool) -> None:
+    told = call(stage, "read_file", {"path": "/srv/a", "limit": limit})
+    assert ("denied" not in told) is is_allowed
+    assert bool(stage.ran) is is_allowed
+
+
+def test_a_scope_that_the_task_does_not_have_is_denied(stage: Stage, call: Call) -> None:
+    assert f"{stage.resource}:write" in call(stage, "write_file", {"path": "/srv/a"})
+    assert stage.ran == []
+
+
+def test_a_tool_that_the_catalogue_does_not_have_is_denied(stage: Stage, call: Call) -> None:
+    assert "denied: the catalogue" in call(stage, "delete_file", {"path": "/srv/a"})
+    assert stage.ran == []
+
+
+def test_a_tool_that_fails_is_on_record_as_failed(stage: Stage, call: Call) -> None:
+    with suppress(RuntimeError):  # some frameworks tell the model, some let it through
+        call(stage, "fail", {})
+    assert stage.ran == [("fail", ())]
+    assert eventually(lambda: stage.recorded() == (["allow"], ["error"]))
+
+
+@pytest.mark.parametrize("where", ["ostiary.core.access.decide", "ostiary.tools.plain"])
+def test_an_error_of_the_guard_denies(stage: Stage, call: Call, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    monkeypatch.setattr(where, lambda *_, **__: 1 / 0)
+    assert "the guard failed, and refuses" in call(stage, "read_file", {"path": "/srv/a"})
+    assert stage.ran == []
+
+
+def test_an_error_of_the_adapter_runs_nothing(stage: Stage, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise KeyError("nobody expected this")
+
+    async def fails_later(*_: object) -> None:
+        raise KeyError("nobody expected this")
+
+    monkeypatch.setattr(Tools, "admit", fails)
+    monkeypatch.setattr(Tools, "admit_async", fails_later)
+    with suppress(KeyError):
+        call(stage, "read_file", {"path": "/srv/a"})
+    assert stage.ran == []
+
+
+def test_a_dead_control_plane_denies(tmp_path: Path, call: Call) -> None:
+    with own_house(tmp_path) as house:
+        stage = Stage(house, tmp_path)
+        assert "text of" in call(stage, "read_file", {"path": "/srv/a"})
+    try:
+        stage.ran.clear()
+        eventually(lambda: "denied: nothing has been heard" in call(stage, "read_file", {"path": "/srv/a"}))
+        stage.ran.clear()
+        assert "denied" in call(stage, "read_file", {"path": "/srv/b"})
+        assert stage.ran == []
+    finally:
+        stage.close()
+
+
+def test_nobody_acts_where_nobody_said_who(stage: Stage, call: Call) -> None:
+    stage.tools = Tools(stage.guard)
+    assert "nobody is known to act" in call(stage, "read_file", {"path": "/srv/a"})
+    assert stage.ran == []
+    with stage.tools.acting(stage.task):
+        assert "text of /srv/a" in call(stage, "read_file", {"path": "/srv/a"})

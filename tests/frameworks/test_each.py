@@ -1,0 +1,48 @@
+"""Each framework's tests, in the framework's own environment. None is skipped: a missing environment is a failure."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.frameworks.environment import FRAMEWORKS, HERE, ROOT, environment, file_of, python
+
+LIMIT_S = 300
+CONTRACT = re.findall(r"^def (test_\w+)", (HERE / "contract.py").read_text("utf-8"), re.M)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_adapter_holds_against_the_real_framework(name: str) -> None:
+    command = [python(name), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "filterwarnings=", file_of(name)]
+    run = subprocess.run(
+        command, cwd=ROOT, env=environment(name), capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    closing = run.stdout.rstrip().rpartition("\n")[2]
+    assert re.fullmatch(r"[1-9]\d* passed( in .*|, \d+ warnings? in .*)", closing), f"{closing}: nothing is skipped"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_types_of_the_adapter_are_those_of_the_framework(name: str, tmp_path: Path) -> None:
+    adapter = f"src/ostiary/adapters/{name.replace('-', '_')}.py"
+    command = [sys.executable, "-m", "mypy", "--python-executable", python(name), "--cache-dir", str(tmp_path), adapter]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_every_framework_has_an_extra_and_a_page_and_is_held_to_all_of_the_contract() -> None:
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert {file.name for file in HERE.glob("test_*.py")} == {"test_each.py"} | {
+        file_of(name).rpartition("/")[2] for name in FRAMEWORKS
+    }
+    for name in FRAMEWORKS:
+        assert f"\n{name} = [" in project
+        assert (ROOT / f"docs/adapters/{name}.md").is_file()
+        tests = (ROOT / file_of(name)).read_text("utf-8")
+        assert [test for test in CONTRACT if f"    {test},\n" not in tests] == [], f"{name} has no exceptions"

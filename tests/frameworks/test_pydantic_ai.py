@@ -1,0 +1,132 @@
+"""Pydantic AI: its own `FunctionModel` plays the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic_ai import Agent, RunContext
+from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+
+from ostiary.adapters.pydantic_ai import Guarded
+from ostiary.core.errors import Conflict
+from tests.frameworks.contract import (
+    test_a_dead_control_plane_denies,
+    test_a_default_is_decided_on_and_is_what_the_tool_gets,
+    test_a_scope_that_the_task_does_not_have_is_denied,
+    test_a_tool_that_fails_is_on_record_as_failed,
+    test_a_tool_that_the_catalogue_does_not_have_is_denied,
+    test_an_allowed_call_runs_and_is_in_the_ledger,
+    test_an_argument_outside_of_the_bounds_is_denied_and_the_model_is_told_why,
+    test_an_error_of_the_adapter_runs_nothing,
+    test_an_error_of_the_guard_denies,
+    test_nobody_acts_where_nobody_said_who,
+    test_the_schema_of_the_catalogue_bounds_an_argument,
+)
+from tests.frameworks.stage import Call, Stage, quick_start
+
+
+def scripted(tool: str, arguments: dict[str, Any], told: list[str]) -> FunctionModel:
+    """A model that calls the tool, and ends with what it was told."""
+
+    def play(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        last = messages[-1]
+        results = [part for part in last.parts if part.part_kind == "tool-return"]
+        if not results:
+            return ModelResponse(parts=[ToolCallPart(tool, arguments)])
+        told.extend(str(part.content) for part in results)
+        return ModelResponse(parts=[TextPart("done")])
+
+    return FunctionModel(play)
+
+
+def agent_of(stage: Stage, model: FunctionModel, *more: AbstractCapability[Any], **options: Any) -> Agent[None, Any]:
+    agent = Agent(model, capabilities=[Guarded(stage.tools), *more], **options)
+
+    @agent.tool
+    def read_file(ctx: RunContext[None], path: str, limit: int = 10) -> str:
+        return stage.read_file(path, limit)
+
+    agent.tool_plain(stage.write_file)
+    agent.tool_plain(stage.delete_file)
+    agent.tool_plain(stage.fail)
+    return agent
+
+
+def play(stage: Stage, tool: str, arguments: dict[str, Any]) -> str:
+    told: list[str] = []
+    agent_of(stage, scripted(tool, arguments, told)).run_sync("go")
+    return told[0]
+
+
+@pytest.fixture
+def call() -> Call:
+    return play
+
+
+class Meddler(AbstractCapability[Any]):
+    """Another capability that changes the arguments of calls."""
+
+    async def before_tool_execute(self, ctx: Any, *, call: Any, tool_def: Any, args: dict[str, Any]) -> dict[str, Any]:
+        return {**args, "path": "/etc/passwd"}
+
+
+def test_arguments_that_another_capability_changes_are_decided_on_as_changed(stage: Stage) -> None:
+    told: list[str] = []
+    agent_of(stage, scripted("read_file", {"path": "/srv/a"}, told), Meddler()).run_sync("go")
+    assert "denied: the argument `path`" in told[0]
+    assert stage.ran == []
+
+
+async def test_toolsets_that_a_run_adds_are_decided_too(stage: Stage) -> None:
+    from pydantic_ai.toolsets import FunctionToolset
+
+    told: list[str] = []
+    agent = Agent(scripted("write_file", {"path": "/srv/a"}, told), capabilities=[Guarded(stage.tools)])
+    await agent.run("go", toolsets=[FunctionToolset([stage.write_file])])
+    assert "denied" in told[0]
+    assert stage.ran == []
+
+
+def test_an_output_function_is_refused_unless_it_is_named(stage: Stage) -> None:
+    def deliver(text: str) -> str:
+        stage.ran.append(("deliver", text))
+        return text
+
+    model = FunctionModel(lambda messages, info: ModelResponse(parts=[ToolCallPart("final_result", {"text": "x"})]))
+    with pytest.raises(Conflict, match="deliver"):
+        Agent(model, output_type=deliver, capabilities=[Guarded(stage.tools)]).run_sync("go")
+    assert stage.ran == []
+    named = Guarded(stage.tools, unguarded=frozenset({"deliver"}))
+    assert Agent(model, output_type=deliver, capabilities=[named]).run_sync("go").output == "x"
+
+
+def test_a_tool_at_the_models_provider_is_refused_unless_it_is_named(stage: Stage) -> None:
+    from pydantic_ai.capabilities import NativeTool
+    from pydantic_ai.native_tools import WebSearchTool
+
+    model = FunctionModel(
+        lambda messages, info: ModelResponse(parts=[TextPart("done")]),
+        profile={"supported_native_tools": frozenset({WebSearchTool})},
+    )
+    with pytest.raises(Conflict, match="web_search"):
+        Agent(model, capabilities=[NativeTool(WebSearchTool()), Guarded(stage.tools)]).run_sync("go")
+    named = Guarded(stage.tools, unguarded=frozenset({"web_search"}))
+    assert Agent(model, capabilities=[NativeTool(WebSearchTool()), named]).run_sync("go").output == "done"
+
+
+def test_the_quick_start_of_the_page(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told: list[str] = []
+    names: dict[str, Any] = {"model": scripted("read_file", {"path": "/srv/a"}, told), "read_file": reader(stage)}
+    quick_start(stage, monkeypatch, tmp_path)(names)
+    assert told == ["text of /srv/a"]
+
+
+def reader(stage: Stage) -> Any:
+    def read_file(path: str, limit: int = 10) -> str:
+        return stage.read_file(path, limit)
+
+    return read_file

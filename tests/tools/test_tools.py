@@ -1,0 +1,357 @@
+"""Tools of this process: what is decided on, that it is recorded before the tool runs, and that every doubt is a no."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ostiary.core.errors import Conflict, Invalid, Malformed, Refused, Unauthenticated
+from ostiary.core.feed import ResourceFact, TokenFact
+from ostiary.guard import Call, Denied, FeedStale, Guard, SpoolFailed, Verified
+from ostiary.tools import Tools
+from tests.clock import Clock
+from tests.guard.feeder import RESOURCE_ID, URI, Feeder
+
+TOOLS = (
+    '{"resource":"files","tools":['
+    '{"name":"read_file","effect":"read","arguments":{"type":"object","properties":'
+    '{"path":{"type":"string"},"limit":{"type":"integer","maximum":10}}}},'
+    '{"name":"write_file","effect":"write"}]}'
+)
+
+
+@pytest.fixture
+def who(guard: Guard, feeder: Feeder) -> Verified:
+    """An agent that may read, up to ten lines, and has shown a token."""
+    resource = ResourceFact(
+        resource_id=RESOURCE_ID, name="files", uri=URI, mode="enforce", segment="default", catalogue=TOOLS
+    )
+    feeder.say(resource)
+    token = feeder.token()
+    proof = feeder.proof(token, nonce=guard._proofs.nonce())
+    return guard.verify(authorization=f"DPoP {token}", proof=proof, method="POST", uri=URI)
+
+
+@pytest.fixture
+def tools(guard: Guard, who: Verified) -> Tools:
+    return Tools(guard, who)
+
+
+def records(guard: Guard) -> list[dict[str, Any]]:
+    batch = guard._spool.batch(count=100, size=1 << 20)
+    return [] if batch is None else batch.records
+
+
+# What is decided on
+
+
+def test_a_function_runs_if_it_is_allowed_and_is_on_record_before(guard: Guard, tools: Tools) -> None:
+    before: list[dict[str, Any]] = []
+
+    @tools.tool("read_file")
+    def read_file(path: str) -> str:
+        before.extend(records(guard))
+        return f"text of {path}"
+
+    assert read_file("/a") == "text of /a"
+    assert [(record["tool"], record["outcome"]) for record in before] == [("read_file", "allow")]
+    _, outcome = records(guard)
+    assert (outcome["call"], outcome["status"], outcome["bytes"]) == (1, "ok", len("text of /a"))
+
+
+def test_a_function_that_is_denied_does_not_run(guard: Guard, tools: Tools) -> None:
+    @tools.tool("write_file")
+    def write_file(path: str) -> None:
+        raise AssertionError("it ran")
+
+    with pytest.raises(Denied, match="files:write") as denied:
+        write_file("/a")
+    assert denied.value.code == "outside_task"
+    assert [record["outcome"] for record in records(guard)] == ["deny"]
+
+
+@pytest.mark.parametrize(("limit", "is_allowed"), [(9, True), (10, True), (11, False)])
+def test_a_default_is_decided_on_like_an_argument_that_was_given(tools: Tools, limit: int, is_allowed: bool) -> None:
+    @tools.tool("read_file")
+    def read_file(path: str, limit: int = limit) -> str:
+        return "text"
+
+    if is_allowed:
+        assert read_file("/a") == "text"
+    else:
+        with pytest.raises(Denied, match="limit"):
+            read_file("/a")
+
+
+@pytest.mark.parametrize("given", [((1, 2, 3), {}), ((1,), {"b": 2}), ((1,), {"b": 2, "extra": 4})])
+def test_arguments_are_judged_by_their_names_however_they_were_given(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, given: tuple[tuple[int, ...], dict[str, int]]
+) -> None:
+    seen: list[Any] = []
+    decide = tools.guard.decide
+
+    def listening(who: Verified, tool: str, arguments: Mapping[str, Any]) -> Call:
+        seen.append(arguments)
+        return decide(who, tool, arguments)
+
+    monkeypatch.setattr(tools.guard, "decide", listening)
+
+    @tools.tool("read_file", leave_out=["context"])
+    def read_file(a: int, b: int = 0, *rest: int, context: object = None, **more: int) -> str:
+        return "text"
+
+    read_file(*given[0], **given[1])
+    args, named = given
+    expected = {"a": 1, "b": 2, "rest": list(args[2:])} | ({"extra": 4} if "extra" in named else {})
+    assert [{**arguments, "rest": list(arguments["rest"])} for arguments in seen] == [expected]
+
+
+def test_two_values_of_one_name_are_refused_since_the_guard_could_judge_the_other(tools: Tools) -> None:
+    @tools.tool("read_file")
+    def read_file(path: str, /, **more: Any) -> None:
+        raise AssertionError("it ran")
+
+    @tools.tool("read_file")
+    def read_files(*paths: str, **more: Any) -> None:
+        raise AssertionError("it ran")
+
+    with pytest.raises(Malformed, match="path"):
+        read_file("/etc/passwd", path="/a")
+    with pytest.raises(Malformed, match="paths"):
+        read_files("/etc/passwd", paths=["/a"])
+
+
+def test_what_python_has_and_json_has_not_is_judged_as_everybody_writes_it(tools: Tools, guard: Guard) -> None:
+    class Kind(enum.Enum):
+        TEXT = "text"
+
+    @dataclass
+    class Span:
+        first: int
+
+    guard._record_arguments = True
+    given = {"path": Path("/a/b"), "at": date(2026, 1, 2), "kind": Kind.TEXT}
+    with tools.admit("read_file", given | {"span": Span(1)}) as running:
+        running.returned(None)
+    assert records(guard)[0]["arguments"] == {
+        "path": "/a/b", "at": "2026-01-02", "kind": "text", "span": "...",
+    }  # fmt: skip
+
+
+class Liar(str):
+    """Says another path to who compares than to who opens."""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Liar("/a"), object(), float("nan"), 1 << 80, {1: "a"}, "\ud800", lambda: None],
+    ids=["subclass", "object", "nan", "large", "key", "surrogate", "function"],
+)
+def test_what_has_no_json_form_is_refused(tools: Tools, value: object) -> None:
+    with pytest.raises(Refused) as refused:
+        tools.admit("read_file", {"path": "/a", "more": value})
+    assert refused.value.code in ("bad_arguments", "malformed")
+
+
+def test_arguments_nested_beyond_measure_are_refused(tools: Tools) -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(Refused):
+        tools.admit("read_file", {"path": "/a", "more": deep})
+
+
+def test_a_parameter_to_leave_out_must_be_there(tools: Tools) -> None:
+    with pytest.raises(Invalid, match="selff"):
+        tools.tool("read_file", leave_out=["selff"])(lambda self, path: None)
+
+
+def test_a_generator_is_no_tool_since_it_runs_after_its_call(tools: Tools) -> None:
+    def reads() -> Iterator[str]:
+        yield "text"
+
+    async def reads_later() -> AsyncIterator[str]:
+        yield "text"
+
+    for function in (reads, reads_later):
+        with pytest.raises(Invalid, match="generator"):
+            tools.tool("read_file")(function)
+
+
+# How it went
+
+
+def test_a_tool_that_raises_is_on_record_as_failed_and_its_error_is_its_own(guard: Guard, tools: Tools) -> None:
+    @tools.tool("read_file")
+    def read_file(path: str) -> str:
+        raise FileNotFoundError(path)
+
+    with pytest.raises(FileNotFoundError):
+        read_file("/a")
+    assert records(guard)[1]["status"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("value", "size", "count"),
+    [("é", 2, None), (b"ab", 2, None), ([1, 2], 5, 2), ((), 2, 0), ({"a": 1}, 7, None), (object(), None, None)],
+)
+def test_how_much_came_out_is_on_record(
+    guard: Guard, tools: Tools, value: object, size: int | None, count: int | None
+) -> None:
+    with tools.admit("read_file", {"path": "/a"}) as running:
+        running.returned(value)
+    outcome = records(guard)[1]
+    assert (outcome.get("bytes"), outcome.get("records")) == (size, count)
+
+
+def test_a_result_that_says_it_failed_is_on_record_as_failed(guard: Guard, tools: Tools) -> None:
+    with tools.admit("read_file", {"path": "/a"}) as running:
+        running.returned("Error: no such file", ok=False)
+    assert records(guard)[1]["status"] == "error"
+
+
+# Asynchronous tools
+
+
+async def test_an_asynchronous_function_is_decided_before_it_starts(guard: Guard, tools: Tools) -> None:
+    @tools.tool("read_file")
+    async def read_file(path: str, limit: int = 10) -> str:
+        assert [record["outcome"] for record in records(guard)] == ["allow"]
+        await asyncio.sleep(0)
+        return "text"
+
+    assert await read_file("/a") == "text"
+    with pytest.raises(Denied, match="limit"):
+        await read_file("/a", limit=11)
+    assert [record.get("status") for record in records(guard)] == [None, "ok", None]
+
+
+async def test_a_cancelled_tool_is_on_record_as_failed(guard: Guard, tools: Tools) -> None:
+    started = asyncio.Event()
+
+    @tools.tool("read_file")
+    async def read_file(path: str) -> None:
+        started.set()
+        await asyncio.sleep(60)
+
+    task = asyncio.ensure_future(read_file("/a"))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert records(guard)[1]["status"] == "error"
+
+
+# Who acts
+
+
+def test_who_acts_is_said_by_the_context_and_nobody_acts_outside_of_it(guard: Guard, who: Verified) -> None:
+    tools = Tools(guard)
+
+    @tools.tool("read_file")
+    def read_file(path: str) -> str:
+        return "text"
+
+    with pytest.raises(Unauthenticated, match="nobody"):
+        read_file("/a")
+    with tools.acting(who):
+        assert read_file("/a") == "text"
+    with pytest.raises(Unauthenticated, match="nobody"):
+        read_file("/a")
+
+
+def test_a_thread_without_the_context_acts_for_nobody(guard: Guard, who: Verified) -> None:
+    tools, refused = Tools(guard), list[str]()
+
+    def elsewhere() -> None:
+        try:
+            tools.admit("read_file", {"path": "/a"})
+        except Refused as refusal:
+            refused.append(refusal.code)
+
+    with tools.acting(who):
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+    assert refused == ["nobody_acts"]
+
+
+async def test_two_tasks_of_one_loop_act_for_themselves(guard: Guard, feeder: Feeder, who: Verified) -> None:
+    tools = Tools(guard)
+    token = feeder.token(scope="", jti="tok_2")
+    proof = feeder.proof(token, nonce=guard._proofs.nonce())
+    nothing = guard.verify(authorization=f"DPoP {token}", proof=proof, method="POST", uri=URI)
+
+    @tools.tool("read_file")
+    async def read_file(path: str) -> str:
+        return "text"
+
+    async def act(who: Verified) -> str:
+        with tools.acting(who):
+            await asyncio.sleep(0)
+            try:
+                return await read_file("/a")
+            except Denied as denied:
+                return denied.code
+
+    assert list(await asyncio.gather(act(who), act(nothing), act(who))) == ["text", "outside_task", "text"]
+
+
+def test_tools_of_one_caller_do_not_act_for_another(tools: Tools, who: Verified) -> None:
+    with pytest.raises(Conflict), tools.acting(who):
+        raise AssertionError("it acts")
+
+
+# Every doubt is a no
+
+
+def test_a_stale_feed_denies(tools: Tools, clock: Clock) -> None:
+    clock.advance(6)
+    with pytest.raises(FeedStale):
+        tools.admit("read_file", {"path": "/a"})
+
+
+def test_a_token_that_ends_is_denied(tools: Tools, feeder: Feeder) -> None:
+    feeder.say(TokenFact("tok_1", 1 << 52))
+    with pytest.raises(Denied, match="revoked"):
+        tools.admit("read_file", {"path": "/a"})
+
+
+def test_a_tool_that_the_catalogue_does_not_have_is_denied(tools: Tools) -> None:
+    with pytest.raises(Denied) as denied:
+        tools.admit("delete_everything", {})
+    assert denied.value.code == "unknown_tool"
+
+
+def test_what_cannot_be_recorded_does_not_happen(tools: Tools, guard: Guard) -> None:
+    guard._spool._limit = 0
+    with pytest.raises(SpoolFailed):
+        tools.admit("read_file", {"path": "/a"})
+
+
+@pytest.mark.parametrize("where", ["ostiary.core.access.decide", "ostiary.tools.plain"])
+async def test_any_error_is_a_refusal(tools: Tools, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    ran: list[str] = []
+
+    @tools.tool("read_file")
+    def read_file(path: str) -> None:
+        ran.append("blocking")
+
+    @tools.tool("read_file")
+    async def read_file_later(path: str) -> None:
+        ran.append("asynchronous")
+
+    monkeypatch.setattr(where, lambda *_, **__: 1 / 0)
+    with pytest.raises(Refused, match="guard failed"):
+        read_file("/a")
+    with pytest.raises(Refused, match="guard failed"):
+        await read_file_later("/a")
+    assert ran == []
