@@ -95,7 +95,10 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
 
 def test_what_is_shown_is_for_readers_but_for_this() -> None:
     less = {path: scope for method, path, scope in GATED if method == "GET" and scope != READ}
-    assert less == {"/api/v1/tasks": SELF, "/api/v1/tasks/{id}": SELF, "/feed/v1/stream": "ostiary:feed"}
+    assert less == {
+        "/api/v1/tasks": SELF, "/api/v1/tasks/{id}": SELF, "/api/v1/tasks/{id}/tree": SELF,
+        "/feed/v1/stream": "ostiary:feed",
+    }  # fmt: skip
 
 
 def test_what_is_open_to_everybody_is_no_more_than_this() -> None:

@@ -27,8 +27,12 @@ def one(text: str, **more: str) -> dict[str, str]:
 
 def test_the_starter_set_loads_and_its_tests_hold() -> None:
     loaded = starter()
-    assert [policy.id for policy in loaded.ir.policies] == ["call-within-segment", "issue-token"]
-    assert loaded.tests == 3
+    assert [policy.id for policy in loaded.ir.policies] == [
+        "call-within-segment",
+        "issue-token",
+        "delegate-within-segment",
+    ]
+    assert loaded.tests == 5
 
 
 def test_policies_go_by_their_id_or_else_by_file_and_place() -> None:

@@ -15,6 +15,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import Entry, decode_entry
+from ostiaryd.policy.wire_tasks import ROUTES as START_ROUTES
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import Agent, AgentId, Caller, Holding, HoldingId, Root
 from ostiaryd.registry.store import agents, holdings, owners
@@ -23,7 +24,7 @@ from ostiaryd.tasks.wire_admin import ROUTES as TASK_ROUTES
 
 T = TypeVar("T")
 SECOND = 1_000_000
-ROUTES = (*REGISTRY_ROUTES, *TASK_ROUTES)
+ROUTES = (*REGISTRY_ROUTES, *START_ROUTES, *TASK_ROUTES)
 
 
 async def do(world: World, flow: Callable[[Act], T], action: str = "test") -> T:

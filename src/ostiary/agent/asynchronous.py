@@ -84,6 +84,22 @@ class AsyncAgent(Identity):
         """A task that is declared when its block is entered."""
         return AsyncTask(self, self._start(purpose, scopes=scopes, bounds=bounds, on_behalf_of=on_behalf_of, ttl=ttl))
 
+    def delegate(
+        self,
+        to: str,
+        purpose: str,
+        *,
+        scopes: Iterable[str] | None = None,
+        bounds: Iterable[Mapping[str, Any]] | None = None,
+        ttl: int = DEFAULT_TTL_S,
+        parent: str | None = None,
+    ) -> AsyncTask:
+        """As `Agent.delegate`, when the block of the task is entered."""
+        flow = self._start(
+            purpose, scopes=scopes, bounds=bounds, ttl=ttl, parent=parent or self.standing_task, agent=to
+        )
+        return AsyncTask(self, flow)
+
 
 class AsyncTask:
     """As `Task`."""
@@ -106,6 +122,22 @@ class AsyncTask:
             if kind is None:
                 raise
             log.warning("task %s has failed and could not be ended: %s", self.id, failure)
+
+    def task(
+        self,
+        purpose: str,
+        *,
+        scopes: Iterable[str] | None = None,
+        bounds: Iterable[Mapping[str, Any]] | None = None,
+        ttl: int = DEFAULT_TTL_S,
+    ) -> AsyncTask:
+        """As `Task.task`, when the block of the new task is entered."""
+        flow = self._agent._start(purpose, scopes=scopes, bounds=bounds, ttl=ttl, parent=self.id)
+        return AsyncTask(self._agent, flow)
+
+    def delegate(self, to: str, purpose: str, **narrower: Any) -> AsyncTask:
+        """As `Task.delegate`."""
+        return self._agent.delegate(to, purpose, parent=self.id, **narrower)
 
     async def request(self, method: str, url: str, **rest: Any) -> httpx2.Response:
         return await self._agent.request(method, url, task=self.id, **rest)

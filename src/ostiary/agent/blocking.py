@@ -88,6 +88,26 @@ class Agent(Identity):
         flow = self._start(purpose, scopes=scopes, bounds=bounds, on_behalf_of=on_behalf_of, ttl=ttl)
         return Task(self, self._run(flow))
 
+    def delegate(
+        self,
+        to: str,
+        purpose: str,
+        *,
+        scopes: Iterable[str] | None = None,
+        bounds: Iterable[Mapping[str, Any]] | None = None,
+        ttl: int = DEFAULT_TTL_S,
+        parent: str | None = None,
+    ) -> Task:
+        """Hand work to another agent (name or id): a task of that agent, no wider than our standing one or `parent`.
+
+        Give it the `id` of the task, which is no secret: it works under `task=id`, with its own key. Leaving the block
+        of the task ends it, with all that the other agent has got under it. Raises ServerRefused.
+        """
+        flow = self._start(
+            purpose, scopes=scopes, bounds=bounds, ttl=ttl, parent=parent or self.standing_task, agent=to
+        )
+        return Task(self, self._run(flow))
+
 
 class Task:
     """A declared task of an agent; leaving its block ends it."""
@@ -105,6 +125,22 @@ class Task:
             if kind is None:
                 raise
             log.warning("task %s has failed and could not be ended: %s", self.id, error)
+
+    def task(
+        self,
+        purpose: str,
+        *,
+        scopes: Iterable[str] | None = None,
+        bounds: Iterable[Mapping[str, Any]] | None = None,
+        ttl: int = DEFAULT_TTL_S,
+    ) -> Task:
+        """A part of this task, for this agent: no wider, and over no later. Raises ServerRefused."""
+        flow = self._agent._start(purpose, scopes=scopes, bounds=bounds, ttl=ttl, parent=self.id)
+        return Task(self._agent, self._agent._run(flow))
+
+    def delegate(self, to: str, purpose: str, **narrower: Any) -> Task:
+        """Hand a part of this task to another agent, as `Agent.delegate` does."""
+        return self._agent.delegate(to, purpose, parent=self.id, **narrower)
 
     def request(self, method: str, url: str, **rest: Any) -> httpx2.Response:
         return self._agent.request(method, url, task=self.id, **rest)

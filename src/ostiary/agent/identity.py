@@ -52,6 +52,11 @@ class Identity:
     def client_id(self) -> str:
         return self._client.credential.client_id
 
+    @property
+    def standing_task(self) -> str:
+        """The id of the task for all that is done without declaring one."""
+        return f"tk_{self.client_id.partition('_')[2]}"
+
     def auth(self, resource: str | None = None, scope: str | None = None, *, task: str | None = None) -> Auth:
         """For `httpx2.Client(auth=..)` and `httpx2.AsyncClient(auth=..)`; without a resource, servers say theirs."""
         return Auth(self._client, Target(resource, scope, task))
@@ -75,13 +80,17 @@ class Identity:
         *,
         scopes: Iterable[str] | None,
         bounds: Iterable[Mapping[str, Any]] | None,
-        on_behalf_of: str | None,
+        on_behalf_of: str | None = None,
         ttl: int,
+        parent: str | None = None,
+        agent: str | None = None,
     ) -> Flow[TaskInfo]:
         body: dict[str, Any] = {"purpose": purpose, "ttl": ttl}
         body |= {} if scopes is None else {"scopes": list(scopes)}
         body |= {} if bounds is None else {"bounds": list(bounds)}
         body |= {} if on_behalf_of is None else {"on_behalf_of": on_behalf_of}
+        body |= {} if parent is None else {"parent": parent}
+        body |= {} if agent is None else {"agent": agent}
         started = yield from self._call("POST", "/tasks", body)
         return TaskInfo(started["task_id"], started)
 

@@ -36,6 +36,7 @@ def create(
     model: str = "",
     deputy: str | None = None,
     segment: str = "default",
+    max_depth: int = 3,
     expires_in: int | None = None,
     session: Here,
 ) -> None:
@@ -54,13 +55,14 @@ def create(
         model: Which model it is.
         deputy: Name of the person who takes over when the owner leaves.
         segment: Segment that it lives in.
+        max_depth: How many agents may come after it, one behind the other, in what it hands on.
         expires_in: Seconds after which it ends by itself.
     """
     key = key_of(generate=generate_key, jwk=jwk) if generate_key or jwk else None
     body: dict[str, Any] = {
         "name": name, "owner": owner, "purpose": purpose, "scopes": words(scope), "kind": kind, "risk_tier": risk_tier,
-        "provider": provider, "model": model, "deputy": deputy, "segment": segment, "expires_in": expires_in,
-        "jwk": key and key.public,
+        "provider": provider, "model": model, "deputy": deputy, "segment": segment, "max_depth": max_depth,
+        "expires_in": expires_in, "jwk": key and key.public,
     }  # fmt: skip
     created = session.api("POST", "/agents", body)
     if key is not None:
@@ -111,6 +113,17 @@ def disallow(name: str, /, *scope: str, session: Here) -> None:
         scope: One or more, as RESOURCE:CLASS.
     """
     _set_scopes(session, name, add=[], remove=words(scope))
+
+
+@agent.command(name="depth")
+def depth(name: str, max_depth: int, /, *, session: Here) -> None:
+    """Say how many agents may come after this one in what it hands on; counts from now on, 0 forbids it.
+
+    Args:
+        name: Name or id.
+        max_depth: 0 to 7.
+    """
+    session.show(session.api("PATCH", f"/agents/{name}", {"max_depth": max_depth}), _print)
 
 
 @agent.command(name="transfer")

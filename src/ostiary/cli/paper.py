@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
 ENDLESS = 10_000
 """Columns of what is no terminal."""
@@ -58,6 +59,15 @@ def facts(value: Mapping[str, Any]) -> None:
         if item not in (None, "", [], {}):
             grid.add_row(key, _cell(key, item))
     out.print(grid)
+
+
+def tree(rows: Sequence[Mapping[str, Any]], line: Callable[[Any], str], *, of: str, key: str = "task_id") -> None:
+    """A line for each thing, under the one that its member `of` names; the first is the top, none before its own."""
+    first, *rest = rows
+    drawn = {first[key]: Tree(escape(line(first)))}
+    for row in rest:
+        drawn[row[key]] = drawn[row[of]].add(escape(line(row)))
+    out.print(drawn[first[key]])
 
 
 def moment(seconds: float) -> str:

@@ -10,7 +10,7 @@ from cyclopts import App
 from ostiary.agent import Agent
 from ostiary.cli.agents import words
 from ostiary.cli.files import read_bytes, read_json
-from ostiary.cli.paper import err, facts, table
+from ostiary.cli.paper import err, facts, moment, table, tree
 from ostiary.cli.session import PAGE, Here, Session, Usage
 from ostiary.core.errors import Invalid
 from ostiary.keys import Credential, parse_credential
@@ -26,20 +26,23 @@ def start(
     scope: tuple[str, ...] | None = None,
     bounds: Path | None = None,
     on_behalf_of: str | None = None,
+    parent: str | None = None,
     ttl: int = 3600,
     session: Here,
 ) -> None:
-    """Declare a task.
+    """Declare a task, or give a part of one to an agent.
 
     Args:
         agent: Name or id of the agent that works on it.
         purpose: What it is about, in words.
         scope: What it allows of the agent's scopes; without, all. May be given several times.
+        parent: Id of the task of which it is a part: it only narrows that one, and ends with it.
         bounds: JSON file of authorization_details (RFC 9396, type `tool`) that narrow it further.
         on_behalf_of: Name of the person for whom the agent acts.
         ttl: Seconds until the task ends by itself.
     """
     body: dict[str, Any] = {"agent": agent, "purpose": purpose, "on_behalf_of": on_behalf_of, "ttl": ttl}
+    body["parent"] = parent
     body["scopes"] = None if scope is None else words(scope)
     body["bounds"] = read_json(bounds) if bounds else []
     session.show(session.api("POST", "/tasks", body), facts)
@@ -66,6 +69,16 @@ def show(id: str, /, *, session: Here) -> None:
         id: Id of the task.
     """
     session.show(session.api("GET", f"/tasks/{id}"), facts)
+
+
+@task.command(name="tree")
+def show_tree(id: str, /, *, session: Here) -> None:
+    """Draw a task with all that is under it.
+
+    Args:
+        id: Id of the task.
+    """
+    session.show(session.api("GET", f"/tasks/{id}/tree"), lambda found: tree(found["tasks"], _line, of="parent"))
 
 
 @task.command(name="renew")
@@ -114,6 +127,12 @@ def token(
         raise Usage(f"the key in {key} is of the agent {credential.client_id}", hint="give that agent, or its own key")
     with Agent(Credential(credential.key, agent_id, credential.issuer), url=session.url) as holder:
         session.show(holder.token(scope=" ".join(words(scope)) or None, resource=resource, task=task), facts)
+
+
+def _line(task: dict[str, Any]) -> str:
+    until = moment(task["ended_at"] or task["expires_at"] or 0)
+    when = f"ended {until}Z" if task["ended_at"] else f"until {until}Z" if task["expires_at"] else "standing"
+    return f"{task['agent']}  {task['purpose']}  ({task['state']}, {when})  {task['task_id']}"
 
 
 def _read_key(path: Path) -> Credential:

@@ -1,12 +1,14 @@
 """What an access token says: RFC 9068 (`at+jwt`), with `cnf` of RFC 7800 and RFC 9449, `act` of RFC 8693 section 4.1.
 
 Times in the claims are seconds, as on the wire; arguments of functions are microseconds. Unknown claims are ignored.
-Our own claims: `task`, `policy` (the hash of the policy set at issue), `owner`, `segment`, `epoch` (of the agent).
+Our own claims: `task`, `policy` (the hash of the policy set at issue), `owner`, `segment`, `epoch` (of the agent), and
+`chain`: through whom the authority came, so that a token dies with every task and every agent that it came through.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import msgspec
 
@@ -15,6 +17,8 @@ from ostiary.core.jose import MAX_SECONDS, InvalidToken
 
 ACCESS_TYP = "at+jwt"
 MAX_ACTORS = 8
+MAX_LINKS = MAX_ACTORS - 1
+"""of a chain; the holder of the token is not in it"""
 MAX_SCOPES = 256
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")  # RFC 6749 section 3.3
 
@@ -41,6 +45,14 @@ class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
     act: Actor | None = None
 
 
+class Link(msgspec.Struct, frozen=True, array_like=True):
+    """An agent that handed authority on: its epoch at that time, and the task under which it did."""
+
+    agent: str
+    epoch: int
+    task: str
+
+
 class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     iss: str
     sub: str
@@ -62,6 +74,8 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     owner: str = ""
     segment: str = ""
     epoch: int = 0
+    chain: list[Link] = []
+    """the newest first; who holds the token is not in it"""
 
 
 def parse_access(claims: dict[str, object]) -> AccessClaims:
@@ -100,6 +114,8 @@ def check_access(claims: AccessClaims, *, issuer: str, audience: str, now: int, 
         raise InvalidToken("the token is not valid yet (`nbf`)")
     if claims.epoch < 0:
         raise InvalidToken("`epoch` is negative")
+    if len(claims.chain) > MAX_LINKS:
+        raise InvalidToken(f"`chain` has more than {MAX_LINKS} links")
     if len(actors(claims)) > MAX_ACTORS:
         raise InvalidToken(f"more than {MAX_ACTORS} actors")
 
@@ -111,6 +127,17 @@ def actors(claims: AccessClaims) -> tuple[str, ...]:
         chain.append(actor.sub)
         actor = actor.act
     return tuple(chain)
+
+
+def acting(agents: Sequence[str], *, person: str | None) -> tuple[str, Actor | None]:
+    """`sub` and `act` of a token: agents, the newest first, act each for the next, and the last for a person or for
+    itself.
+    """
+    subject, behind = (agents[-1], agents[:-1]) if person is None else (person, agents)
+    actor = None
+    for agent in reversed(behind):
+        actor = Actor(agent, actor)
+    return subject, actor
 
 
 def scopes(claims: AccessClaims) -> frozenset[str]:

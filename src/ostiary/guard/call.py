@@ -69,7 +69,7 @@ def call_record(
         token=claims.jti,
         agent=claims.client_id,
         task=claims.task,
-        actors=list(principal.agents[1:]),
+        actors=list(principal.behind),
         tool=tool[:MAX_TOOL],
         outcome="allow" if decision.allowed else "deny",
         verdict="allow" if decision.verdict else "deny",

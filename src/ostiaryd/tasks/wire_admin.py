@@ -1,6 +1,7 @@
 """Tasks as JSON under /api/v1, and the one revoke. Times are seconds since the epoch.
 
-An agent declares, renews, ends and sees its own tasks; who answers for it and administrators do so too.
+An agent renews, ends and sees its own tasks and those under them; who answers for it and administrators do so too.
+`policy.wire_tasks` starts them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from ostiary.core.bounds import parse_details, render_details
 from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import Call, Reply, reply
@@ -17,18 +17,8 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF, parse_page
 from ostiaryd.tasks import flows
-from ostiaryd.tasks.model import DEFAULT_TTL_S, SECOND, State, Task
+from ostiaryd.tasks.model import DEFAULT_TTL_S, State
 from ostiaryd.tasks.store import tasks as store
-
-
-class NewTask(msgspec.Struct, forbid_unknown_fields=True):
-    purpose: str
-    agent: str | None = None
-    """Name or id; the caller itself if left out."""
-    bounds: list[Any] = []
-    scopes: list[str] | None = None
-    on_behalf_of: str | None = None
-    ttl: int = DEFAULT_TTL_S
 
 
 class Renewal(msgspec.Struct, forbid_unknown_fields=True):
@@ -44,21 +34,6 @@ class Revocation(msgspec.Struct, forbid_unknown_fields=True):
     id: str
 
 
-async def start_task(call: Call) -> Reply:
-    new = call.json(NewTask)
-    bounds = parse_details(new.bounds)
-    task = await registry.act_as(
-        call,
-        "task.start",
-        lambda act: flows.start(
-            act, agent=new.agent or call.caller.id, purpose=new.purpose, bounds=bounds, scopes=new.scopes,
-            on_behalf_of=new.on_behalf_of, ttl_s=new.ttl, unregistered=call.world.config.resources == "any",
-            by=call.caller,
-        ),
-    )  # fmt: skip
-    return reply(_render(call.world.db.read(), task, now=call.world.now()), status=201)
-
-
 async def list_tasks(call: Call) -> Reply:
     """Declared tasks, the newest first: of `?agent=`, or all that exist for those who may read everything."""
     asked = parse_page(call.query_one("limit"), call.query_one("after"))
@@ -66,7 +41,7 @@ async def list_tasks(call: Call) -> Reply:
 
     def read(reader: Reader) -> list[dict[str, Any]]:
         whose = flows.may_list(reader, agent, by=call.caller)
-        return [_render(reader, task, now=now) for task in store.page(reader, agent=whose, page=asked)]
+        return [flows.show(reader, task, now=now) for task in store.page(reader, agent=whose, page=asked)]
 
     rows = await call.world.db.scan(read)
     return reply({"tasks": rows, "next": rows[-1]["task_id"] if len(rows) == asked.limit else None})
@@ -75,7 +50,20 @@ async def list_tasks(call: Call) -> Reply:
 async def show_task(call: Call) -> Reply:
     reader = call.world.db.read()
     task = flows.may_see(reader, call.params["id"], by=call.caller)
-    return reply(_render(reader, task, now=call.world.now()))
+    return reply(flows.show(reader, task, now=call.world.now()))
+
+
+async def show_tree(call: Call) -> Reply:
+    """A task with all under it: the lowest last, and none before its parent. `truncated` where there are too many."""
+    now = call.world.now()
+
+    def read(reader: Reader) -> tuple[list[dict[str, Any]], bool]:
+        top = flows.may_see(reader, call.params["id"], by=call.caller)
+        found = flows.tree(reader, top)
+        return [flows.show(reader, task, now=now) for task in found[: flows.MAX_TREE]], len(found) > flows.MAX_TREE
+
+    rows, is_truncated = await call.world.db.scan(read)
+    return reply({"tasks": rows, "truncated": is_truncated})
 
 
 async def renew_task(call: Call) -> Reply:
@@ -83,7 +71,7 @@ async def renew_task(call: Call) -> Reply:
     task = await registry.act_as(
         call, "task.renew", lambda act: flows.renew(act, call.params["id"], ttl_s=ttl, by=call.caller)
     )
-    return reply(_render(call.world.db.read(), task, now=call.world.now()))
+    return reply(flows.show(call.world.db.read(), task, now=call.world.now()))
 
 
 async def end_task(call: Call) -> Reply:
@@ -92,7 +80,7 @@ async def end_task(call: Call) -> Reply:
     task = await registry.act_as(
         call, "task.end", lambda act: flows.end(act, call.params["id"], outcome, by=call.caller)
     )
-    return reply(_render(call.world.db.read(), task, now=call.world.now()))
+    return reply(flows.show(call.world.db.read(), task, now=call.world.now()))
 
 
 async def revoke(call: Call) -> Reply:
@@ -109,26 +97,10 @@ async def revoke(call: Call) -> Reply:
     return reply({"revoked": ended, "seq": seq, "committed_at": call.world.now()})
 
 
-def _render(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
-    return {
-        "task_id": task.task_id,
-        "agent": registry.find_agent(reader, task.agent).name,
-        "agent_id": task.agent,
-        "purpose": task.purpose,
-        "state": task.state_at(now),
-        "on_behalf_of": None if task.person is None else registry.find_person(reader, task.person).name,
-        "scopes": sorted(task.scopes),
-        "bounds": render_details(task.bounds),
-        "created_at": task.created_at // SECOND,
-        "expires_at": None if task.expires_at is None else task.expires_at // SECOND,
-        "ended_at": None if task.ended_at is None else task.ended_at // SECOND,
-    }
-
-
 ROUTES = (
-    ("POST", "/api/v1/tasks", start_task, SELF),
     ("GET", "/api/v1/tasks", list_tasks, SELF),
     ("GET", "/api/v1/tasks/{id}", show_task, SELF),
+    ("GET", "/api/v1/tasks/{id}/tree", show_tree, SELF),
     ("POST", "/api/v1/tasks/{id}/renew", renew_task, SELF),
     ("POST", "/api/v1/tasks/{id}/end", end_task, SELF),
     ("POST", "/api/v1/revoke", revoke, SELF),

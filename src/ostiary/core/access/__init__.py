@@ -9,7 +9,7 @@ What it rests on is made ready ahead of the call:
 
 and `decide(principal, tool=.., arguments=.., facts=.., now=..) -> Decision` takes five steps, each of which can deny:
 
-    liveness    token, agent, those it acts for, task and key are alive
+    liveness    token and key are alive, the task and those above it, the agent and those it acts for
     audience    the token is for this resource
     task        the tool is known, its scope is in the token, and the token's bounds permit the call
     arguments   they are what the tool's schema says

@@ -95,15 +95,16 @@ def dead(principal: Principal, facts: Facts, now: int) -> Reason | None:
     if now >= principal.expires_at:
         return Reason("token_expired", "the token has expired")
     if facts.agents:
-        for agent in principal.agents:
+        for agent, epoch in principal.agents:
             if (fact := facts.agents.get(agent)) is None:
                 continue
             if fact.state != "active":
                 return Reason("agent_not_active", f"agent {agent} is {fact.state}")
-            if agent == claims.client_id and claims.epoch < fact.epoch:
+            if epoch is not None and epoch < fact.epoch:
                 return Reason("token_revoked", f"the tokens of agent {agent} were revoked", "get a new token")
-    if claims.task in facts.ended_tasks:
-        return Reason("task_ended", f"task {claims.task} has ended", "declare a new task")
+    for task in principal.tasks:
+        if task in facts.ended_tasks:
+            return Reason("task_ended", f"task {task} has ended", "declare a new task")
     if claims.jti in facts.ended_tokens:
         return Reason("token_revoked", "the token was revoked", "get a new token")
     if principal.jkt is not None and principal.jkt in facts.revoked_keys:

@@ -25,6 +25,7 @@ class Principal:
         "_beside",
         "_covering",
         "agents",
+        "behind",
         "claims",
         "context",
         "details",
@@ -32,6 +33,7 @@ class Principal:
         "expires_at",
         "jkt",
         "scopes",
+        "tasks",
     )
 
     def __init__(self, claims: AccessClaims) -> None:
@@ -41,9 +43,13 @@ class Principal:
         self.details: tuple[ToolDetail, ...] = parse_details(claims.authorization_details)
         self.expires_at = claims.exp * 1_000_000
         self.jkt = claims.cnf.jkt if claims.cnf else None
-        behind = tuple(actor for actor in actors(claims) if actor != claims.client_id)
-        self.agents = (claims.client_id, *behind)
-        """the agent that holds the token, then those that it acts for"""
+        epochs = {link.agent: link.epoch for link in claims.chain} | {claims.client_id: claims.epoch}
+        self.behind = tuple(dict.fromkeys(agent for agent in (*actors(claims), *epochs) if agent != claims.client_id))
+        """the agents through which the token came"""
+        self.agents = tuple((agent, epochs.get(agent)) for agent in (claims.client_id, *self.behind))
+        """the agent that holds the token and those behind it, each with its epoch where the token says it"""
+        self.tasks = tuple(dict.fromkeys((claims.task, *(link.task for link in claims.chain))))
+        """the task, and those above it"""
         self.entity = agent_entity(claims.client_id, owner=claims.owner, segment=claims.segment)
         self.context: Record = {
             "subject": claims.sub,
@@ -51,7 +57,7 @@ class Principal:
             "acr": claims.acr,
             "amr": frozenset[object](claims.amr),
             "scopes": frozenset[object](self.scopes),
-            "actors": frozenset[object](Uid("Agent", actor) for actor in behind),
+            "actors": frozenset[object](Uid("Agent", actor) for actor in self.behind),
         }
         self._covering: dict[str, tuple[ToolDetail, ...]] = {}
         self._beside: tuple[Entities | None, Entities] = None, {}

@@ -1,13 +1,14 @@
 """What happens to policy sets, and what they decide."""
 
 from ostiaryd.policy.flows.answer import Answers
-from ostiaryd.policy.flows.decide import decide_all, decide_issue, decide_one
+from ostiaryd.policy.flows.decide import check_delegation, decide_all, decide_issue, decide_one
 from ostiaryd.policy.flows.sets import activate, active_policies, find_set, list_sets, put, ready, show_set
 
 __all__ = [
     "Answers",
     "activate",
     "active_policies",
+    "check_delegation",
     "decide_all",
     "decide_issue",
     "decide_one",

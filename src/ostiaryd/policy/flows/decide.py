@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ostiary.core.access import Decision
+from ostiary.core.access import Decision, Judgement, Policies
 from ostiary.core.access.decide import reasons_of
 from ostiary.core.access.facts import resource_entity
 from ostiary.core.cedar.extensions import Datetime
@@ -20,11 +20,14 @@ from ostiaryd.ledger.model import Entry, reason
 from ostiaryd.policy.flows.answer import Answers, entity_of_agent
 from ostiaryd.policy.flows.sets import active_policies
 from ostiaryd.policy.model import REGISTERED, Question
+from ostiaryd.registry.flows import find_agent
 from ostiaryd.registry.model import Agent, Caller, Resource
 from ostiaryd.registry.store import agents
+from ostiaryd.tasks.model import Task
 
 Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"]
 ISSUE = Uid("Action", "issue_token")
+DELEGATE = Uid("Action", "delegate")
 WORD_LIMIT = 256
 LINE_LIMIT = 1024
 ROOM = MAX_ENTRY_BYTES - 4096
@@ -90,7 +93,29 @@ def decide_issue(
     target = _target(resource, uri)
     context: Record = {"task": task, "scopes": frozenset[object](scopes), "now": Datetime(act.now // 1000)}
     entities = {**policies.actions, principal.uid: principal, target.uid: target}
-    judged = policies.judge(principal.uid, ISSUE, target.uid, context, entities)
+    return _check(act, policies, policies.judge(principal.uid, ISSUE, target.uid, context, entities))
+
+
+def check_delegation(act: Act, giver: Agent, task: Task) -> None:
+    """Whether `giver` may hand that task, which is a part of its own, to the agent that the task is for.
+
+    Raises Forbidden with the code `access_denied`.
+    """
+    policies = active_policies(act.tx)
+    principal = entity_of_agent(giver)
+    receiver = entity_of_agent(find_agent(act.tx, task.agent))
+    context: Record = {
+        "task": task.parent or "",
+        "scopes": frozenset[object](task.scopes),
+        "depth": task.depth,
+        "now": Datetime(act.now // 1000),
+    }
+    entities = {**policies.actions, principal.uid: principal, receiver.uid: receiver}
+    _check(act, policies, policies.judge(principal.uid, DELEGATE, receiver.uid, context, entities))
+
+
+def _check(act: Act, policies: Policies, judged: Judgement) -> str:
+    """Note what decided; the hash of the policies."""
     act.entry.policy = policies.hash
     act.entry.policies = list(judged.policies)
     if not judged.allowed:

@@ -53,6 +53,8 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             context = _CALL | {"subject": principal.uid.id} | context
         elif action.id == "issue_token":
             context = _ISSUE | context
+        elif action.id == "delegate":
+            context = _ISSUE | {"depth": 1} | context
         entities = {**policies.actions, principal.uid: principal, resource.uid: resource}
         return policies.judge(principal.uid, action, resource.uid, context, entities)
 

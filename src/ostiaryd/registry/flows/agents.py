@@ -13,6 +13,7 @@ from ostiaryd.registry.flows.find import find_agent, find_owner
 from ostiaryd.registry.flows.holdings import end_holdings
 from ostiaryd.registry.flows.owners import active_person, is_answerable
 from ostiaryd.registry.model import (
+    DEFAULT_DEPTH,
     Agent,
     AgentDelta,
     AgentId,
@@ -24,6 +25,7 @@ from ostiaryd.registry.model import (
     Root,
     State,
     Verb,
+    check_depth,
     check_name,
     check_text,
     next_state,
@@ -49,6 +51,7 @@ def create_agent(
     segment: str = "default",
     scopes: list[str] | None = None,
     expires_at: int | None = None,
+    max_depth: int = DEFAULT_DEPTH,
 ) -> Agent:
     """Register an agent; it is pending until its first key arrives. `owner` and `deputy` are names or ids."""
     answers = find_owner(act.tx, owner)
@@ -68,6 +71,7 @@ def create_agent(
         epoch=0,
         created_at=act.now,
         expires_at=expires_at if expires_at is None else check_end(expires_at, now=act.now),
+        max_depth=check_depth(max_depth),
     )
     note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, kind=kind.value, scopes=sorted(agent.scopes))
     _check_answerable(act, agent)
@@ -128,6 +132,15 @@ def set_end(act: Act, id_or_name: str, expires_at: int | None) -> Agent:
     note(act, object=agent.agent_id, was=agent.expires_at, expires_at=end)
     agents.set_end(act.tx, agent.agent_id, end)
     return replace(agent, expires_at=end)
+
+
+def set_depth(act: Act, id_or_name: str, max_depth: int) -> Agent:
+    """Say how deep others may hand on what this agent hands on; it counts for what is handed on from now on."""
+    agent = _living(act, id_or_name)
+    depth = check_depth(max_depth)
+    note(act, object=agent.agent_id, depth=f"{agent.max_depth} -> {depth}")
+    agents.set_depth(act.tx, agent.agent_id, depth)
+    return replace(agent, max_depth=depth)
 
 
 def transfer_agent(act: Act, id_or_name: str, owner: str, *, deputy: str | None = None) -> Agent:

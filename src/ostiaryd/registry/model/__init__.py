@@ -1,6 +1,8 @@
 """What is true of those who exist. Pure: values in, values out."""
 
 from ostiaryd.registry.model.agent import (
+    DEFAULT_DEPTH,
+    MAX_DEPTH,
     Agent,
     AgentId,
     AgentKey,
@@ -8,6 +10,7 @@ from ostiaryd.registry.model.agent import (
     RiskTier,
     State,
     Verb,
+    check_depth,
     next_state,
     parse_scopes,
     spiffe_id,
@@ -23,7 +26,9 @@ from ostiaryd.registry.model.resource import Mode, Resource, ResourceId, check_u
 __all__ = [
     "ADMIN",
     "DECIDE",
+    "DEFAULT_DEPTH",
     "LONGEST_TOKEN",
+    "MAX_DEPTH",
     "READ",
     "SELF",
     "Agent",
@@ -52,6 +57,7 @@ __all__ = [
     "TeamId",
     "TokenDelta",
     "Verb",
+    "check_depth",
     "check_email",
     "check_name",
     "check_text",

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NewType
 
+from ostiary.core.claims import MAX_LINKS
 from ostiary.core.errors import Conflict, Invalid
 from ostiaryd.registry.model.owner import OwnerId, PersonId
 
 AgentId = NewType("AgentId", str)
 MAX_SCOPES = 100
+DEFAULT_DEPTH = 3
+MAX_DEPTH = MAX_LINKS
 _SCOPE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}:[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -95,6 +98,8 @@ class Agent:
     epoch: int
     created_at: int
     expires_at: int | None
+    max_depth: int = DEFAULT_DEPTH
+    """How many agents may come after it, one behind the other, in what it hands on."""
 
     def is_active(self, now: int) -> bool:
         """Whether it may act at that instant: dates act by themselves."""
@@ -127,6 +132,13 @@ def parse_scopes(unverified_scopes: list[str]) -> frozenset[str]:
                 f"the scope {scope[:130]!a} is not of the form <resource>:<class>", hint="such as `files:read`"
             )
     return frozenset(unverified_scopes)
+
+
+def check_depth(depth: int) -> int:
+    """How deep an agent may let others hand on what it hands on; raises Invalid."""
+    if not 0 <= depth <= MAX_DEPTH:
+        raise Invalid(f"the depth must be 0 to {MAX_DEPTH}")
+    return depth
 
 
 def spiffe_id(trust_domain: str, name: str) -> str:

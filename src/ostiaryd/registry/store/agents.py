@@ -8,7 +8,7 @@ from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model import Agent, AgentId, Kind, OwnerId, Page, PersonId, RiskTier, State
 
 _COLUMNS = """agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,
-    created_at, expires_at"""
+    created_at, expires_at, max_depth"""
 _SELECT = f"select {_COLUMNS} from agent "
 _BY_ID = sql(_SELECT + "where agent_id = :key", steady=True)
 _BY_NAME = sql(_SELECT + "where name = :key", steady=True)
@@ -17,13 +17,14 @@ _OWNED = sql(_SELECT + "where owner = :owner and agent_id > :after order by agen
 _OWNED_ALIVE = sql(_SELECT + "where owner = :owner and state <> 'decommissioned' order by agent_id")
 _INSERT = sql(
     """insert into agent (agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes,
-           state, epoch, changed_at, created_at, expires_at)
+           state, epoch, changed_at, created_at, expires_at, max_depth)
        values (:id, :name, :owner, :deputy, :purpose, :kind, :provider, :model, :risk_tier, :segment, :scopes,
-           :state, :epoch, :created_at, :created_at, :expires_at)"""
+           :state, :epoch, :created_at, :created_at, :expires_at, :max_depth)"""
 )
 _SET_STATE = sql("update agent set state = :state, epoch = :epoch, changed_at = :now where agent_id = :id")
 _SET_OWNER = sql("update agent set owner = :owner, deputy = :deputy where agent_id = :id")
 _SET_SCOPES = sql("update agent set scopes = :scopes where agent_id = :id")
+_SET_DEPTH = sql("update agent set max_depth = :max_depth where agent_id = :id")
 _SET_END = sql("update agent set expires_at = :expires_at where agent_id = :id")
 _DUE = sql(
     """select agent_id from agent where expires_at <= :now and state in ('pending', 'active')
@@ -40,7 +41,7 @@ def insert(tx: Tx, agent: Agent) -> None:
         _INSERT, id=agent.agent_id, name=agent.name, owner=agent.owner, deputy=agent.deputy, purpose=agent.purpose,
         kind=agent.kind.value, provider=agent.provider, model=agent.model, risk_tier=agent.risk_tier.value,
         segment=agent.segment, scopes=_join(agent.scopes), state=agent.state.value, epoch=agent.epoch,
-        created_at=agent.created_at, expires_at=agent.expires_at,
+        created_at=agent.created_at, expires_at=agent.expires_at, max_depth=agent.max_depth,
     )  # fmt: skip
 
 
@@ -76,6 +77,10 @@ def set_scopes(tx: Tx, id: AgentId, scopes: frozenset[str]) -> None:
     tx.run(_SET_SCOPES, id=id, scopes=_join(scopes))
 
 
+def set_depth(tx: Tx, id: AgentId, max_depth: int) -> None:
+    tx.run(_SET_DEPTH, id=id, max_depth=max_depth)
+
+
 def set_end(tx: Tx, id: AgentId, expires_at: int | None) -> None:
     tx.run(_SET_END, id=id, expires_at=expires_at)
 
@@ -102,10 +107,10 @@ def _join(scopes: frozenset[str]) -> str:
 def _agent(row: Row) -> Agent:
     (
         id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,
-        created_at, expires_at,
+        created_at, expires_at, max_depth,
     ) = row  # fmt: skip
     return Agent(
         agent_id=id, name=name, owner=owner, deputy=deputy, purpose=purpose, kind=Kind(kind), provider=provider,
         model=model, risk_tier=RiskTier(risk_tier), segment=segment, scopes=frozenset(scopes.split()),
-        state=State(state), epoch=epoch, created_at=created_at, expires_at=expires_at,
+        state=State(state), epoch=epoch, created_at=created_at, expires_at=expires_at, max_depth=max_depth,
     )  # fmt: skip

@@ -14,23 +14,6 @@ _INSERT = sql(
        values (:id, :kind, :agent, :task, :parent, :jkt, :client_jkt, :audience, :expires_at)"""
 )
 _PRUNE = sql("delete from holding where id in (select id from holding where expires_at < :before limit :limit)")
-
-
-def _end(*seeds: str) -> str:
-    """Everything live under the seeds, down to the last descendant, whoever holds it: one statement.
-
-    Nothing outlives its parent, so what has expired has no live children and need not be looked at.
-    """
-    live = "ended_at is null and expires_at > :now"
-    first = " union ".join(f"select id from holding where {seed} and {live}" for seed in seeds)
-    return f"""with recursive doomed (id) as (
-            {first}
-            union select child.id from doomed join holding child on child.parent = doomed.id
-            where child.ended_at is null and child.expires_at > :now)
-        update holding set ended_at = :now, ended_why = :why where id in (select id from doomed)
-        returning {_COLUMNS}"""
-
-
 # Most tokens are bound to the key of their client, and under its standing task: the indexes leave that out, since an
 # entry in each index is the most that issuing a token costs in the database. Guards (rs_) have no
 # other place where their keys are looked up.
@@ -38,10 +21,44 @@ _OTHER_KEY = "(jkt is null or jkt <> client_jkt)"
 _OTHER_CLIENT = "(client_jkt is null or jkt <> client_jkt or agent >= 'rs_')"
 _DECLARED = "task <> 'tk_' || substr(agent, 4)"
 _AGENT_OF_ROOT = "'ag_' || substr(cast(:root as text), 4)"
+
+
+def _end(*seeds: str, tasks: str = "") -> str:
+    """Everything live under the seeds, down to the last descendant, whoever holds it: one statement.
+
+    `tasks` are the ids of tasks, under which everything ends that was given under them or the tasks below. Nothing
+    outlives its parent, so what has expired has no live children and need not be looked at; nor has a task that ended
+    before.
+    """
+    live = "ended_at is null and expires_at > :now"
+    first = " union ".join(f"select id from holding where {seed} and {live}" for seed in seeds)
+    tree = ""
+    if tasks:
+        tree = f"""tree (id) as (
+            {tasks}
+            union select task.task_id from tree cross join task where task.parent = tree.id
+            and (task.ended_at is null or task.ended_at = :now)),"""
+        first += (
+            f""" union select holding.id from tree cross join holding where task = tree.id and {_DECLARED} and {live}"""
+        )
+    return f"""with recursive {tree} doomed (id) as (
+            {first}
+            union select child.id from doomed join holding child on child.parent = doomed.id
+            where child.ended_at is null and child.expires_at > :now)
+        update holding set ended_at = :now, ended_why = :why where id in (select id from doomed)
+        returning {_COLUMNS}"""
+
+
 _END = {
     Root.HOLDING: sql(_end("id = :root")),
-    Root.AGENT: sql(_end("agent = :root")),
-    Root.TASK: sql(_end(f"task = :root and {_DECLARED}", f"agent = {_AGENT_OF_ROOT} and task = :root")),
+    Root.AGENT: sql(
+        _end(
+            "agent = :root",
+            tasks="""select task_id from task where agent = :root and state = 'live'
+                union select 'tk_' || substr(cast(:root as text), 4)""",
+        )
+    ),
+    Root.TASK: sql(_end(f"agent = {_AGENT_OF_ROOT} and task = :root", tasks="select cast(:root as text)")),
     Root.KEY: sql(
         _end(
             "agent = (select agent from agent_key where jkt = :root) and jkt = :root",
@@ -49,7 +66,13 @@ _END = {
             f"client_jkt = :root and {_OTHER_KEY}",
         )
     ),
-    Root.OWNER: sql(_end("agent in (select agent_id from agent where owner = :root)")),
+    Root.OWNER: sql(
+        _end(
+            "agent in (select agent_id from agent where owner = :root)",
+            tasks="""select task_id from agent join task on agent = agent_id where owner = :root and task.state = 'live'
+                union select 'tk_' || substr(agent_id, 4) from agent where owner = :root""",
+        )
+    ),
 }
 
 

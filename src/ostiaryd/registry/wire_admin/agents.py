@@ -11,7 +11,7 @@ from ostiary.core.errors import Invalid
 from ostiaryd.ground.http import Call, Reply, Wire, reply
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
-from ostiaryd.registry.model import ADMIN, READ, SELF, Agent, Kind, RiskTier, Verb
+from ostiaryd.registry.model import ADMIN, DEFAULT_DEPTH, READ, SELF, Agent, Kind, RiskTier, Verb
 from ostiaryd.registry.store import agents, keys
 from ostiaryd.registry.wire_admin import render
 
@@ -27,6 +27,7 @@ class NewAgent(msgspec.Struct, forbid_unknown_fields=True):
     risk_tier: RiskTier = RiskTier.MEDIUM
     segment: str = "default"
     scopes: list[str] = []
+    max_depth: int = DEFAULT_DEPTH
     expires_in: int | None = None
     jwk: dict[str, Any] | None = None
 
@@ -35,6 +36,7 @@ class Change(msgspec.Struct, forbid_unknown_fields=True):
     """What shall be otherwise; `expires_in: null` takes the end away, `deputy` goes with `owner`."""
 
     scopes: list[str] | UnsetType = UNSET
+    max_depth: int | UnsetType = UNSET
     expires_in: int | UnsetType | None = UNSET
     owner: str | UnsetType = UNSET
     deputy: str | None = None
@@ -62,7 +64,7 @@ async def create_agent(call: Call) -> Reply:
         agent = flows.create_agent(
             act, name=new.name, owner=new.owner, purpose=new.purpose, kind=new.kind, deputy=new.deputy,
             provider=new.provider, model=new.model, risk_tier=new.risk_tier, segment=new.segment, scopes=new.scopes,
-            expires_at=_end(act, new.expires_in),
+            expires_at=_end(act, new.expires_in), max_depth=new.max_depth,
         )  # fmt: skip
         if new.jwk is not None:
             flows.add_key(act, agent.agent_id, new.jwk)
@@ -99,6 +101,8 @@ async def change_agent(call: Call) -> Reply:
             flows.transfer_agent(act, name, change.owner, deputy=change.deputy)
         if change.scopes is not UNSET:
             flows.set_scopes(act, name, change.scopes)
+        if change.max_depth is not UNSET:
+            flows.set_depth(act, name, change.max_depth)
         if change.expires_in is not UNSET:
             flows.set_end(act, name, _end(act, change.expires_in))
 

@@ -9,10 +9,10 @@ from enum import StrEnum
 from ostiary.core.errors import Conflict, NotFound
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Caller, Person, Root, Verb
+from ostiaryd.registry.model import Agent, Caller, Person, Root, Verb
 from ostiaryd.registry.store import agents, holdings, keys
 from ostiaryd.tasks.flows.tasks import end_task, find_task
-from ostiaryd.tasks.model import State, Task
+from ostiaryd.tasks.model import State, Task, standing_id
 from ostiaryd.tasks.store import tasks as store
 
 
@@ -36,8 +36,10 @@ def revoke(act: Act, kind: Kind, id: str, *, by: Caller | None = None) -> Counte
 
 def _agent(act: Act, id: str, by: Caller | None) -> Counter[str]:
     agent = registry.find_agent(act.tx, id)
-    ended = registry.revoke_agent(act, id, by=by)
-    return ended + _cancel(act, store.live_of_agent(act.tx, agent.agent_id))
+    registry.note(act, object=agent.agent_id, owner=agent.owner)
+    registry.check_may(act, by, Verb.REVOKE, agent)
+    ended = _cancel(act, _given(act, agent))  # first: of these guards need not be told one by one
+    return ended + registry.revoke_agent(act, id, by=by)
 
 
 def _task(act: Act, id: str, by: Caller | None) -> Counter[str]:
@@ -71,11 +73,16 @@ def _owner(act: Act, id: str, by: Caller | None) -> Counter[str]:
     registry.check_admin(by)
     owner = registry.find_owner(act.tx, id)
     owned = [agent for gone in registry.leaving(act.tx, owner) for agent in agents.owned(act.tx, gone.id)]
-    tasks = [task for agent in owned for task in store.live_of_agent(act.tx, agent.agent_id)]
+    tasks = [task for agent in owned for task in _given(act, agent)]
     if isinstance(owner, Person):
         tasks += store.live_for_person(act.tx, owner.person_id)
-    ended = registry.revoke_owner(act, owner.id)
-    return ended + _cancel(act, tasks)
+    ended = _cancel(act, tasks)
+    return ended + registry.revoke_owner(act, owner.id)
+
+
+def _given(act: Act, agent: Agent) -> list[Task]:
+    """Its own tasks, and what it gave away under its standing task."""
+    return store.live_of_agent(act.tx, agent.agent_id) + store.live_under(act.tx, standing_id(agent.agent_id))
 
 
 def _cancel(act: Act, tasks: list[Task]) -> Counter[str]:
@@ -83,7 +90,6 @@ def _cancel(act: Act, tasks: list[Task]) -> Counter[str]:
     ended: Counter[str] = Counter()
     for task in {task.task_id: task for task in tasks}.values():
         ended += end_task(act, task, State.CANCELLED)
-        ended["task"] += 1
     return ended
 
 

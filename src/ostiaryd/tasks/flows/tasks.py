@@ -1,4 +1,4 @@
-"""Tasks: start, renew, end. A task only narrows what its agent has."""
+"""Tasks: start, renew, end. A task only narrows what its agent has, and what the task above it has."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import LONGEST_TOKEN, Agent, AgentId, Caller, Person, Root, check_text, parse_scopes
 from ostiaryd.registry.store import agents
+from ostiaryd.tasks.flows.above import above, with_chain
 from ostiaryd.tasks.flows.reach import check_reach
 from ostiaryd.tasks.model import (
     DEFAULT_TTL_S,
@@ -24,6 +25,7 @@ from ostiaryd.tasks.model import (
     TaskId,
     check_ttl,
     end_state,
+    put_under,
     standing_agent,
     standing_task,
 )
@@ -41,13 +43,16 @@ def start(
     scopes: list[str] | None = None,
     on_behalf_of: str | None = None,
     ttl_s: int = DEFAULT_TTL_S,
+    parent: str | None = None,
     unregistered: bool = True,
     by: Caller | None = None,
 ) -> Task:
     """Declare a task of an agent (name or id), on behalf of a person (name or id), for `ttl_s` seconds.
 
-    `unregistered` says whether bounds may name https resources that are not registered. Raises Invalid, NotFound,
-    Forbidden (not your agent, an agent that is not active, more than the agent has), Conflict (too many live tasks).
+    Under a `parent` it is a part of that task: who holds the parent may give it to itself or to another agent. Whether
+    policies permit that is the caller's to ask. `unregistered` says whether bounds may name https resources that are
+    not registered. Raises Invalid, NotFound, InvalidDetails, Forbidden (not your agent or parent, an agent that is not
+    active, more than there is to have), Conflict (too many live tasks).
     """
     doer = registry.active_agent(act.tx, agent, now=act.now)
     task = Task(
@@ -59,27 +64,58 @@ def start(
         bounds=tuple(bounds),
         state=State.LIVE,
         created_at=act.now,
-        expires_at=_until(doer, act.now + check_ttl(ttl_s)),
+        expires_at=_until(act.now + check_ttl(ttl_s), doer),
     )
-    registry.note(act, object=task.task_id, owner=doer.owner, agent=doer.agent_id, purpose=task.purpose)
-    _check_own(act.tx, by, doer)
-    if on_behalf_of is not None:
-        task = replace(task, person=_behalf(act, on_behalf_of, doer, by=by).person_id)
-        act.entry.person = act.entry.person or task.person
+    registry.note(
+        act,
+        object=task.task_id,
+        owner=doer.owner,
+        agent=doer.agent_id,
+        purpose=task.purpose,
+        parent=(parent or "")[:64],
+    )
+    if parent is None:
+        _check_own(act.tx, by, doer)
     if extra := task.scopes - doer.scopes:
         raise Forbidden(f"the agent does not have {' '.join(sorted(extra))}", hint="a task only narrows", code="widens")
+    if on_behalf_of is not None:
+        task = replace(task, person=_behalf(act, on_behalf_of, doer, by=by).person_id)
+    if parent is not None:
+        task = _under(act, task, doer, parent, is_whole=scopes is None, by=by)
+    act.entry.person = act.entry.person or task.person
     check_reach(act.tx, task, unregistered=unregistered)
-    if store.count_live(act.tx, doer.agent_id, now=act.now) >= MAX_LIVE:
-        raise Conflict(f"`{doer.name}` has {MAX_LIVE} live tasks", hint="end some first", code="too_many_tasks")
+    _check_room(act, task)
     store.insert(act.tx, task)
     return task
 
 
+def _under(act: Act, task: Task, doer: Agent, parent: str, *, is_whole: bool, by: Caller | None) -> Task:
+    """The task narrowed to what is left of its parent, with its chain; `is_whole`: with all scopes that both have."""
+    holder = registry.find_agent(act.tx, find_task(act.tx, parent).agent)
+    _check_own(act.tx, by, holder)
+    outer = live(act.tx, parent, now=act.now)
+    if is_whole:
+        task = replace(task, scopes=task.scopes & outer.scopes)
+    return with_chain(act.tx, put_under(task, outer), doer, now=act.now)
+
+
+def _check_room(act: Act, task: Task) -> None:
+    """Whoever gives tasks away fills up what is under its own task, not what the other agent may have."""
+    if task.parent is None:
+        count, whose = store.count_live(act.tx, task.agent, now=act.now), "the agent has"
+    else:
+        count, whose = store.count_under(act.tx, task.parent, now=act.now), "under that task are"
+    if count >= MAX_LIVE:
+        raise Conflict(f"{whose} {MAX_LIVE} live tasks", hint="end some first", code="too_many_tasks")
+
+
 def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = None) -> Task:
-    """Move the end of a live task to `ttl_s` seconds from now; never to an earlier one. Raises as `live` does."""
+    """Move the end of a live task to `ttl_s` seconds from now, at most to that of the one above it, and never to an
+    earlier one. Raises as `live` does.
+    """
     task, doer = _own(act, id, by=by)
     live(act.tx, id, now=act.now)
-    until = _until(doer, act.now + check_ttl(ttl_s))
+    until = _until(act.now + check_ttl(ttl_s), doer, *above(act.tx, task)[:1])
     registry.note(act, object=task.task_id, was=task.expires_at, until=until)
     if task.expires_at is None or until < task.expires_at:
         raise Invalid("renewing never shortens", hint="end the task instead")
@@ -88,7 +124,10 @@ def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = 
 
 
 def end(act: Act, id: str, outcome: State = State.DONE, *, by: Caller | None = None) -> Task:
-    """End a task; everything that was given under it dies with this act. Raises NotFound, Forbidden, Conflict."""
+    """End a task; everything under it, and all that was given under any of that, dies with this act.
+
+    Raises NotFound, Forbidden, Conflict.
+    """
     task, _ = _own(act, id, by=by)
     registry.note(act, object=task.task_id, outcome=outcome.value)
     if task.expires_at is None:
@@ -115,10 +154,13 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
 
 
 def may_see(reader: Reader, id: str, *, by: Caller) -> Task:
-    """A task, for its agent, for who answers for it, and for who may read everything. Raises NotFound, Forbidden."""
+    """A task, for its agent and those above, for who answers for them, and for who may read everything.
+
+    Raises NotFound, Forbidden.
+    """
     task = find_task(reader, id)
     if not by.may_read:
-        _check_own(reader, by, registry.find_agent(reader, task.agent))
+        _check_concerned(reader, by, task)
     return task
 
 
@@ -133,7 +175,8 @@ def may_list(reader: Reader, agent: str | None, *, by: Caller) -> AgentId | None
 
 
 def live(reader: Reader, id: str, *, now: int) -> Task:
-    """A task under which something may happen at that instant, no wider and no longer than its agent is now.
+    """A task under which something may happen at that instant, with its chain: no wider than its agent is now, nor any
+    agent above.
 
     Raises NotFound, and Forbidden for a task that ended, an agent that is not active, a person who has left.
     """
@@ -143,7 +186,7 @@ def live(reader: Reader, id: str, *, now: int) -> Task:
         raise Forbidden(f"the task is over: {task.state_at(now)}", hint="start another", code="task_ended")
     if task.person is not None and not registry.find_person(reader, task.person).is_active:
         raise Forbidden("the person on whose behalf this is done has left", code="person_left")
-    return replace(task, scopes=task.scopes & doer.scopes)
+    return with_chain(reader, task, doer, now=now)
 
 
 def find_task(reader: Reader, id: str) -> Task:
@@ -156,10 +199,19 @@ def find_task(reader: Reader, id: str) -> Task:
 
 
 def end_task(act: Act, task: Task, state: State) -> Counter[str]:
-    """Mark it, end everything under it, tell the guards; what was ended, by kind."""
-    store.end(act.tx, task.task_id, state)
+    """Mark it and all tasks under it, end what is held under them, tell the guards of it alone: whatever came through
+    it names it. What was ended, by kind.
+    """
+    under = State.EXPIRED if state is State.EXPIRED else State.CANCELLED
+    tree = store.end(act.tx, task.task_id, state, under=under)
+    if not tree:
+        return Counter()
     registry.tell(act, TaskDelta(task.task_id, act.now + LONGEST_TOKEN))
-    return registry.end_holdings(act, Root.TASK, task.task_id, why=f"task {state}")
+    ended = registry.end_holdings(act, Root.TASK, task.task_id, why=f"task {state}", tasks=frozenset(tree))
+    ended["task"] = len(tree)
+    if len(tree) > 1:
+        registry.note(act, object=act.entry.object or task.task_id, ended=dict(ended))
+    return ended
 
 
 def _own(act: Act, id: str, *, by: Caller | None) -> tuple[Task, Agent]:
@@ -167,8 +219,16 @@ def _own(act: Act, id: str, *, by: Caller | None) -> tuple[Task, Agent]:
     task = find_task(act.tx, id)
     doer = registry.find_agent(act.tx, task.agent)
     registry.note(act, object=task.task_id, owner=doer.owner, agent=doer.agent_id)
-    _check_own(act.tx, by, doer)
+    _check_concerned(act.tx, by, task)
     return task, doer
+
+
+def _check_concerned(reader: Reader, caller: Caller | None, task: Task) -> None:
+    """Raises Forbidden unless it is the caller's own task, or under one."""
+    doer = registry.find_agent(reader, task.agent)
+    if caller is not None and any(one.agent == caller.id for one in above(reader, task)):
+        return
+    _check_own(reader, caller, doer)
 
 
 def _check_own(reader: Reader, caller: Caller | None, agent: Agent) -> None:
@@ -191,6 +251,6 @@ def _behalf(act: Act, id_or_name: str, agent: Agent, *, by: Caller | None) -> Pe
     return person
 
 
-def _until(agent: Agent, wanted: int) -> int:
-    """No task outlives its agent."""
-    return wanted if agent.expires_at is None else min(wanted, agent.expires_at)
+def _until(wanted: int, *longest: Agent | Task) -> int:
+    """No task outlives its agent, or the task above it."""
+    return min([wanted, *(end for one in longest if (end := one.expires_at) is not None)])

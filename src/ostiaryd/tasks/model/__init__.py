@@ -1,5 +1,6 @@
 """What is true of tasks. Pure: values in, values out."""
 
+from ostiaryd.tasks.model.nesting import check_line, put_under
 from ostiaryd.tasks.model.task import (
     DEFAULT_TTL_S,
     SECOND,
@@ -21,8 +22,10 @@ __all__ = [
     "Task",
     "TaskDelta",
     "TaskId",
+    "check_line",
     "check_ttl",
     "end_state",
+    "put_under",
     "standing_agent",
     "standing_id",
     "standing_task",

@@ -2,6 +2,9 @@
 
 Every agent has a *standing task* for work that nobody declared: its id is the agent's own with another prefix, its
 bounds are the agent's scopes, it has no row and ends with the agent.
+
+A task may be *under* another one, of the same agent or of one that the agent hands a part of its work to. Whatever is
+under a task only narrows it and never outlives it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import NewType
 import msgspec
 
 from ostiary.core.bounds import ToolDetail
+from ostiary.core.claims import Link
 from ostiary.core.errors import Conflict, Invalid
 from ostiaryd.ground import ids
 from ostiaryd.registry.model import Agent, AgentId, PersonId
@@ -53,6 +57,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int | None
     """None for a standing task."""
     ended_at: int | None = None
+    parent: TaskId | None = None
+    depth: int = 0
+    """How many tasks are above it."""
+    chain: tuple[Link, ...] = ()
+    """The tasks above it, the nearest first; filled in where it matters who is behind a task."""
 
     def is_live(self, now: int) -> bool:
         """Dates act by themselves."""

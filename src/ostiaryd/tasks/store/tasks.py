@@ -8,22 +8,55 @@ from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model import AgentId, Page, PersonId
 from ostiaryd.tasks.model import State, Task, TaskId
 
-_SELECT = (
-    """select task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at from task """
-)
+_COLUMNS = """task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at, parent, depth"""
+_SELECT = f"select {_COLUMNS} from task "
 _GET = sql(_SELECT + "where task_id = :id")
 _LIST = sql(_SELECT + "where task_id < :before order by task_id desc limit :limit")
 _OF_AGENT = sql(_SELECT + "where agent = :agent and task_id < :before order by task_id desc limit :limit")
 _LIVE_OF_AGENT = sql(_SELECT + "where agent = :agent and state = 'live' order by task_id")
 _LIVE_FOR_PERSON = sql(_SELECT + "where person = :person and state = 'live' order by task_id")
-_COUNT_LIVE = sql("select count(*) from task where agent = :agent and state = 'live' and expires_at > :now")
-_DUE = sql("select task_id from task where state = 'live' and expires_at <= :now order by expires_at limit :limit")
-_ENDED = sql("select task_id, ended_at from task where ended_at > :since order by ended_at, task_id")
-_INSERT = sql(
-    """insert into task (task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at)
-       values (:id, :agent, :person, :purpose, :scopes, :bounds, :state, :created_at, :expires_at)"""
+_LIVE_UNDER = sql(_SELECT + "where parent = :parent and state = 'live' order by task_id")
+_COUNT_LIVE = sql(
+    """select count(*) from task
+       where agent = :agent and state = 'live' and parent is null and expires_at > :now"""
 )
-_END = sql("update task set state = :state, ended_at = :now where task_id = :id")
+_COUNT_UNDER = sql("select count(*) from task where parent = :parent and state = 'live' and expires_at > :now")
+_DUE = sql(
+    """select task_id from task where state = 'live' and expires_at <= :now and not exists
+           (select 1 from task above where above.task_id = task.parent and above.state = 'live'
+                and above.expires_at <= :now)
+       order by expires_at limit :limit"""
+)
+_ENDED = sql(
+    """select task_id, ended_at from task where ended_at > :since and not exists
+           (select 1 from task above where above.task_id = task.parent and above.ended_at = task.ended_at)
+       order by ended_at, task_id"""
+)
+_INSERT = sql(
+    """insert into task
+           (task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, parent, depth)
+       values (:id, :agent, :person, :purpose, :scopes, :bounds, :state, :created_at, :expires_at, :parent, :depth)"""
+)
+_END = sql(
+    """with recursive tree (id) as (
+           select task_id from task where task_id = :id and state = 'live'
+           union all select task.task_id from tree join task on task.parent = tree.id where task.state = 'live')
+       update task set state = case when task_id = :id then :state else :under end, ended_at = :now
+       where task_id in (select id from tree) returning task_id"""
+)
+_ABOVE = sql(
+    f"""with recursive line (id, step) as (
+           select cast(:id as text), 0
+           union all select task.parent, step + 1 from line join task on task.task_id = line.id
+           where task.parent is not null)
+       select {_COLUMNS} from line join task on task_id = id order by step"""
+)
+_TREE = sql(
+    f"""with recursive tree (id) as (
+           select task_id from task where task_id = :id
+           union all select task.task_id from tree join task on task.parent = tree.id)
+       select {_COLUMNS} from task where task_id in (select id from tree limit :limit) order by depth, task_id"""
+)
 _RENEW = sql("update task set expires_at = :expires_at where task_id = :id")
 _LAST = "tk_z"  # sorts after every id in every collation
 
@@ -33,7 +66,7 @@ def insert(tx: Tx, task: Task) -> None:
         _INSERT, id=task.task_id, agent=task.agent, person=task.person, purpose=task.purpose,
         scopes=" ".join(sorted(task.scopes)), bounds=canonical.encode(render_details(task.bounds)).decode(),
         state=task.state.value,
-        created_at=task.created_at, expires_at=task.expires_at,
+        created_at=task.created_at, expires_at=task.expires_at, parent=task.parent, depth=task.depth,
     )  # fmt: skip
 
 
@@ -58,14 +91,37 @@ def live_for_person(reader: Reader, person: PersonId) -> list[Task]:
     return [_task(row) for row in reader.all(_LIVE_FOR_PERSON, person=person)]
 
 
+def live_under(reader: Reader, parent: TaskId) -> list[Task]:
+    """Those right under it."""
+    return [_task(row) for row in reader.all(_LIVE_UNDER, parent=parent)]
+
+
+def above(reader: Reader, id: TaskId) -> list[Task]:
+    """That task and those above it, the nearest first, as far as they have a row."""
+    return [_task(row) for row in reader.all(_ABOVE, id=id)]
+
+
+def tree(reader: Reader, id: TaskId, *, limit: int) -> list[Task]:
+    """That task and those under it, whatever their state; none comes before the one that it is under."""
+    return [_task(row) for row in reader.all(_TREE, id=id, limit=limit)]
+
+
 def count_live(reader: Reader, agent: AgentId, *, now: int) -> int:
+    """How many tasks of the agent are under no other."""
     row = reader.one(_COUNT_LIVE, agent=agent, now=now)
     assert row is not None
     return int(row[0])
 
 
-def end(tx: Tx, id: TaskId, state: State) -> None:
-    tx.run(_END, id=id, state=state.value, now=tx.now)
+def count_under(reader: Reader, parent: TaskId, *, now: int) -> int:
+    row = reader.one(_COUNT_UNDER, parent=parent, now=now)
+    assert row is not None
+    return int(row[0])
+
+
+def end(tx: Tx, id: TaskId, state: State, *, under: State) -> list[TaskId]:
+    """End what is live of that task and of everything under it; which."""
+    return [row[0] for row in tx.all(_END, id=id, state=state.value, under=under.value, now=tx.now)]
 
 
 def renew(tx: Tx, id: TaskId, *, expires_at: int) -> None:
@@ -73,19 +129,22 @@ def renew(tx: Tx, id: TaskId, *, expires_at: int) -> None:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[TaskId]:
-    """Tasks whose end has come and that are not marked as ended, the longest overdue first."""
+    """Tasks whose end has come and that are not marked as ended, the longest overdue first; of those under each other
+    the topmost.
+    """
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
 def ended(reader: Reader, *, since: int) -> list[tuple[TaskId, int]]:
-    """Tasks ended after `since`: (id, when)."""
+    """Tasks ended after `since`: (id, when); of those that ended together with the one above them, that one."""
     return [(id, at) for id, at in reader.all(_ENDED, since=since)]
 
 
 def _task(row: Row) -> Task:
-    id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at = row
+    id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at, parent, depth = row
     return Task(
         task_id=id, agent=agent, person=person, purpose=purpose, scopes=frozenset(scopes.split()),
         bounds=parse_details(canonical.parse(bounds)),
         state=State(state), created_at=created_at, expires_at=expires_at, ended_at=ended_at,
+        parent=parent, depth=depth,
     )  # fmt: skip

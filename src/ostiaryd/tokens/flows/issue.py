@@ -8,7 +8,7 @@ import msgspec
 
 from ostiary.core import dpop
 from ostiary.core.bounds import ToolDetail, render_details
-from ostiary.core.claims import ACCESS_TYP, AccessClaims, Actor, Confirmation, parse_scope, render_scope
+from ostiary.core.claims import ACCESS_TYP, AccessClaims, Confirmation, acting, actors, parse_scope, render_scope
 from ostiary.core.errors import Forbidden, NotFound
 from ostiary.core.jose import sign_jwt
 from ostiaryd.ground.config import Config
@@ -81,9 +81,11 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     details = narrow_details(grant.details, task=task.bounds, target=target)
     policy = _consult(act, client, task, target, scope)
     seconds = lifetime(now=act.now, longest=config.token_lifetime_s, ends=(client.ends, task.expires_at))
+    line = tuple(dict.fromkeys((client.id, *(link.agent for link in task.chain))))
+    subject, actor = acting(line, person=task.person)
     claims = AccessClaims(
         iss=config.issuer,
-        sub=task.person or client.id,
+        sub=subject,
         client_id=client.id,
         aud=target.uri,
         iat=act.now // SECOND,
@@ -95,11 +97,12 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
         amr=AMR,
         cnf=Confirmation(jkt=possession.jkt) if possession.jkt else None,
         authorization_details=render_details(details),
-        act=Actor(sub=client.id) if task.person else None,
+        act=actor,
         policy=policy,
         owner=client.owner,
         segment=client.segment,
         epoch=client.epoch,
+        chain=list(task.chain),
     )
     trust.spend(act, client.assertion, possession.spend)
     _hold(act, claims, jkt=possession.jkt, client_jkt=client.jkt)
@@ -209,6 +212,8 @@ def _hold(act: Act, claims: AccessClaims, *, jkt: str | None, client_jkt: str) -
     entry.task, entry.resource, entry.token = claims.task or None, claims.aud, claims.jti
     entry.detail = {"scope": claims.scope, "seconds": claims.exp - claims.iat}
     if claims.act is not None:
-        entry.person, entry.actors = claims.sub, [claims.client_id]
+        entry.actors = list(actors(claims))
+    if claims.sub.startswith("pe_"):
+        entry.person = claims.sub
     if jkt is not None and jkt != client_jkt:
         entry.detail["bound_to"] = jkt

@@ -1,0 +1,50 @@
+"""Starting a task, under /api/v1: here, since policies say whether a part of one may be handed to another agent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ostiary.core.bounds import parse_details
+from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import SELF
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import DEFAULT_TTL_S, Task
+
+
+class NewTask(msgspec.Struct, forbid_unknown_fields=True):
+    purpose: str
+    agent: str | None = None
+    """Name or id; the caller itself if left out."""
+    bounds: list[Any] = []
+    scopes: list[str] | None = None
+    on_behalf_of: str | None = None
+    parent: str | None = None
+    """Id of the task of which this is a part."""
+    ttl: int = DEFAULT_TTL_S
+
+
+async def start_task(call: Call) -> Reply:
+    """Declare a task; under a `parent`, give a part of that one to its agent or to another."""
+    new = call.json(NewTask)
+    bounds = parse_details(new.bounds)
+
+    def start(act: Act) -> Task:
+        task = tasks.start(
+            act, agent=new.agent or call.caller.id, purpose=new.purpose, bounds=bounds, scopes=new.scopes,
+            on_behalf_of=new.on_behalf_of, ttl_s=new.ttl, parent=new.parent,
+            unregistered=call.world.config.resources == "any", by=call.caller,
+        )  # fmt: skip
+        if task.chain and task.chain[0].agent != task.agent:
+            flows.check_delegation(act, registry.find_agent(act.tx, task.chain[0].agent), task)
+        return task
+
+    task = await registry.act_as(call, "task.start", start)
+    return reply(tasks.show(call.world.db.read(), task, now=call.world.now()), status=201)
+
+
+ROUTES = (("POST", "/api/v1/tasks", start_task, SELF),)

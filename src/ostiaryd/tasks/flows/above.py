@@ -1,0 +1,59 @@
+"""What is above a task, through whom it came, and that all of it is alive; and what is under one."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from ostiary.core.claims import Link
+from ostiary.core.errors import Forbidden
+from ostiaryd.ground.database import Reader
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent
+from ostiaryd.registry.store import agents
+from ostiaryd.tasks.model import Task, check_line, standing_agent, standing_task
+from ostiaryd.tasks.store import tasks as store
+
+MAX_TREE = 20_000
+"""Tasks that are shown of a tree; ending one has no limit."""
+
+
+def tree(reader: Reader, task: Task) -> list[Task]:
+    """The task and those under it, none before its parent: of very many the first, and one more than are shown."""
+    if task.expires_at is not None:
+        return store.tree(reader, task.task_id, limit=MAX_TREE + 1)
+    parts = [store.tree(reader, one.task_id, limit=MAX_TREE) for one in store.live_under(reader, task.task_id)]
+    return [task, *sorted((one for part in parts for one in part), key=lambda one: one.depth)][: MAX_TREE + 1]
+
+
+def above(reader: Reader, task: Task) -> list[Task]:
+    """The tasks above it, the nearest first."""
+    if task.parent is None:
+        return []
+    found = store.above(reader, task.parent)
+    top = found[-1].parent if found else task.parent
+    if top is not None and (agent := agents.get(reader, standing_agent(top))) is not None:
+        found.append(standing_task(agent))
+    return found
+
+
+def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
+    """The task as it may be used at that instant by `doer`, with its chain: no wider and no longer than all agents
+    behind it are.
+
+    Raises Forbidden where a task or an agent above is not alive, or the line is not one that may be any more.
+    """
+    tasks = above(reader, task)
+    if not tasks:
+        return replace(task, scopes=task.scopes & doer.scopes)
+    line = [registry.active_agent(reader, one.agent, now=now) for one in tasks]
+    for one in tasks:
+        if not one.is_live(now):
+            raise Forbidden(f"a task above is over: {one.state_at(now)}", hint="start another", code="task_ended")
+    check_line(doer, line)
+    ends = [end for end in (task.expires_at, *(agent.expires_at for agent in line)) if end is not None]
+    return replace(
+        task,
+        expires_at=min(ends, default=None),
+        scopes=task.scopes.intersection(doer.scopes, *(agent.scopes for agent in line)),
+        chain=tuple(Link(agent.agent_id, agent.epoch, one.task_id) for one, agent in zip(tasks, line, strict=True)),
+    )

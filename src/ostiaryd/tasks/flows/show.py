@@ -1,0 +1,29 @@
+"""A task as JSON says it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ostiary.core.bounds import render_details
+from ostiaryd.ground.database import Reader
+from ostiaryd.registry import flows as registry
+from ostiaryd.tasks.model import SECOND, Task
+
+
+def show(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
+    """Times in seconds since the epoch."""
+    return {
+        "task_id": task.task_id,
+        "agent": registry.find_agent(reader, task.agent).name,
+        "agent_id": task.agent,
+        "parent": task.parent,
+        "depth": task.depth,
+        "purpose": task.purpose,
+        "state": task.state_at(now),
+        "on_behalf_of": None if task.person is None else registry.find_person(reader, task.person).name,
+        "scopes": sorted(task.scopes),
+        "bounds": render_details(task.bounds),
+        "created_at": task.created_at // SECOND,
+        "expires_at": None if task.expires_at is None else task.expires_at // SECOND,
+        "ended_at": None if task.ended_at is None else task.ended_at // SECOND,
+    }

@@ -1,0 +1,55 @@
+"""What may be under a task: narrower than it, by agents that may come one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from ostiary.core import bounds
+from ostiary.core.claims import MAX_LINKS
+from ostiary.core.errors import Forbidden
+from ostiaryd.registry.model import Agent
+from ostiaryd.tasks.model.task import Task
+
+
+def put_under(task: Task, parent: Task) -> Task:
+    """The task under that parent, narrowed: its scopes and bounds within the parent's, for the same person, no longer.
+
+    Raises Forbidden, InvalidDetails.
+    """
+    if extra := task.scopes - parent.scopes:
+        scopes = " ".join(sorted(extra))
+        raise Forbidden(f"the task above does not have {scopes}", hint="a task only narrows", code="widens")
+    if task.person not in (None, parent.person):
+        raise Forbidden("the task above is not on behalf of that person", hint="leave it out", code="widens")
+    ends = [end for end in (task.expires_at, parent.expires_at) if end is not None]
+    return replace(
+        task,
+        parent=parent.task_id,
+        depth=parent.depth + 1,
+        person=parent.person,
+        bounds=bounds.narrow(parent.bounds, task.bounds) if parent.bounds else task.bounds,
+        expires_at=min(ends, default=None),
+    )
+
+
+def check_line(doer: Agent, above: Sequence[Agent]) -> None:
+    """Whether `doer` may come after those agents, the nearest first, each the agent of one task above.
+
+    Raises Forbidden for a loop, another segment, and a line that is too long for one of them.
+    """
+    if len(above) > MAX_LINKS:
+        raise Forbidden(f"there are more than {MAX_LINKS} tasks above", code="too_deep")
+    line = list({agent.agent_id: agent for agent in above}.values())
+    if doer.agent_id == line[0].agent_id:
+        line = line[1:]
+    elif any(agent.agent_id == doer.agent_id for agent in line):
+        raise Forbidden(f"`{doer.name}` is in this line already", hint="work is not handed back", code="loop")
+    for distance, agent in enumerate(line, 1):
+        if agent.segment != doer.segment:
+            why = f"`{doer.name}` is in another segment than `{agent.name}`"
+            raise Forbidden(why, hint="a task stays in its segment", code="widens")
+        if distance > agent.max_depth:
+            hint = f"`ostiary agent depth {agent.name} N` allows more"
+            raise Forbidden(f"`{agent.name}` lets {agent.max_depth} agents come after it", hint=hint, code="too_deep")
