@@ -1,0 +1,69 @@
+"""The first pages: one after the other in one folder, every file written, every command run, every output compared."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "start"
+ORDER = ("tool-owner", "agent-developer", "security-engineer")
+_BLOCK = re.compile(r"(?:`(?P<file>[\w./-]+)`:\n\n)?```(?P<kind>\w*)\n(?P<text>.*?)```", re.DOTALL)
+PATIENCE_S = 120
+
+
+def script(pages: list[str]) -> tuple[str, list[tuple[int, str]]]:
+    """All pages as one shell script that prints a number before each block of commands, and what each must print."""
+    lines, wanted, blocks = [], [], 0
+    for match in (match for page in pages for match in _BLOCK.finditer(page)):
+        if file := match["file"]:
+            lines.append(f"mkdir -p $(dirname {file})\ncat > {file} <<'END OF FILE'\n{match['text']}END OF FILE")
+        elif match["kind"] == "sh":
+            blocks += 1
+            lines.append(f"echo '=== {blocks}'\n{match['text']}")
+        elif match["kind"] == "text":
+            wanted.append((blocks, match["text"]))
+        else:
+            assert match["kind"] == "", f"a block of {match['kind']} that is not a file"
+    return "\n".join(lines), wanted
+
+
+def is_in(wanted: str, said: str) -> bool:
+    """Whether the lines are among what was said, in order; `…` stands for anything."""
+    pattern = "(?:.*\n)*?".join(re.escape(line).replace("…", ".*") + ".*\n" for line in wanted.splitlines())
+    return re.search(pattern, said) is not None
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_the_first_pages_do_what_they_say(tmp_path: Path) -> None:
+    pages = [(PAGES / f"{name}.md").read_text("utf-8") for name in ORDER]
+    assert sorted(f"{name}.md" for name in ORDER) == sorted(file.name for file in PAGES.iterdir())
+    text, wanted = script(pages)
+    for port in ("8700", "8701"):
+        text = re.sub(rf"(127\.0\.0\.1:|port=){port}", rf"\g<1>{free_port()}", text)
+    path, output = f"{Path(sys.executable).parent}:{os.environ['PATH']}", tmp_path / "output"
+    with output.open("w") as file:
+        run = subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", text], cwd=tmp_path, env={**os.environ, "PATH": path, "TERM": "dumb"},
+            stdout=file, stderr=file, start_new_session=True,
+        )  # fmt: skip
+    try:
+        code = run.wait(PATIENCE_S)
+    finally:
+        os.killpg(run.pid, signal.SIGTERM)  # with what it left in the background
+    said = output.read_text("utf-8")
+    assert code == 0, said
+    blocks = re.split(r"^=== \d+\n", said, flags=re.MULTILINE)
+    for number, lines in wanted:
+        assert is_in(lines, blocks[number]), f"wanted:\n{lines}\nsaid:\n{blocks[number]}"
