@@ -6,7 +6,7 @@ import pytest
 
 from ostiaryd.ground.database import Tx, sql
 from ostiaryd.ground.world import World, open_world
-from ostiaryd.trust import store
+from ostiaryd.trust import flows, store
 from ostiaryd.trust.model import SPAN, Spend, Spent
 from tests.clock import START, Clock
 
@@ -59,3 +59,16 @@ async def test_memory_is_freed_when_nobody_would_take_a_proof_any_more(world: Wo
         clock.now = now
         await world.writer.submit(lambda tx: store.spend(tx, proof(tx.now, until=tx.now + 1)))
         assert (proof(1).digest in spent) is is_known
+
+
+async def test_the_numbers_go_on_though_all_was_forgotten(world: World, clock: Clock) -> None:
+    assert await spend(world, 1, 2) == [True, True]
+    clock.advance(400)
+    await flows.prune(world)
+    assert world.db.read().one(COUNT) == (1, 2)
+    async with open_world(world.config, now=clock) as other:
+        later = [
+            await one.writer.submit(lambda tx: store.spend(tx, proof(3, until=tx.now + 1))) for one in (other, world)
+        ]
+    assert later == [True, False]
+    assert world.db.read().one(COUNT) == (2, 3)

@@ -8,7 +8,10 @@ from ostiaryd.trust.model import Spend, Spent
 _SPENT_SINCE = sql("select seq, digest, until from spent where seq > :seq order by seq", steady=True)
 _ADD_SPENT = sql("insert into spent (seq, digest, until) values (:seq, :digest, :until)")
 _IS_SPENT = sql("select seq from spent where digest = :digest")
-_PRUNE_SPENT = sql("delete from spent where seq in (select seq from spent order by seq limit :limit) and until <= :now")
+_PRUNE_SPENT = sql(
+    """delete from spent where seq in (select seq from spent order by seq limit :limit) and until <= :now
+       and seq < (select max(seq) from spent)"""
+)
 _AGENT_KEYS = sql(
     "select jwk, not_after from agent_key where agent = :agent and revoked_at is null order by added_at", steady=True
 )
@@ -62,7 +65,10 @@ def is_spent(reader: Reader, digest: bytes) -> bool:
 
 
 def prune_spent(tx: Tx, *, now: int, limit: int) -> int:
-    """Forget those that are past their time, of the oldest `limit` on the disk; how many."""
+    """Forget those that are past their time, of the oldest `limit` on the disk; how many.
+
+    The last one stays: from it a process that starts knows where the numbers go on, which no other would see otherwise.
+    """
     return tx.run(_PRUNE_SPENT, now=now, limit=limit)
 
 
