@@ -1,0 +1,43 @@
+"""Every recipe of docs/cookbook.md works, and its tests hold it to its word."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ostiary.core.errors import Invalid
+from ostiaryd.policy.model import load, starter
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cookbook.md").read_text("utf-8")
+STARTER = dict(starter().files)
+RECIPES = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
+
+
+def recipe(title: str) -> dict[str, str]:
+    kinds = {"cedar": "recipe.cedar", "cedarschema": "recipe.cedarschema", "toml": "recipe.test.toml"}
+    return {
+        kinds[kind]: text
+        for kind, text in re.findall(r"^```(\w+)\n(.*?)^```", RECIPES[title], re.DOTALL | re.MULTILINE)
+    }
+
+
+@pytest.mark.parametrize("title", RECIPES)
+def test_a_recipe_stands_beside_the_starter_set(title: str) -> None:
+    files = recipe(title)
+    loaded = load(STARTER | files)
+    assert loaded.tests == starter().tests + files["recipe.test.toml"].count("[[case]]")
+
+
+@pytest.mark.parametrize("title", RECIPES)
+def test_without_its_policy_a_recipe_fails_its_tests(title: str) -> None:
+    files = recipe(title)
+    policies = re.findall(r'@id\("([^"]+)"\)', files["recipe.cedar"])
+    assert len(policies) == 1
+    if '@mode("watch")' in files["recipe.cedar"]:
+        changed = {"recipe.cedar": files["recipe.cedar"].replace('@mode("watch")', "")}
+    else:
+        changed = {"recipe.cedar": "// nothing"}
+    with pytest.raises(Invalid):
+        load(STARTER | files | changed)
