@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 import msgspec
 
@@ -45,7 +45,18 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
         return self.ended_at is None and now < self.expires_at
 
 
-def names_root(held: Holding, root: Root, value: str) -> bool:
+class Ended(NamedTuple):
+    """What guards may have to hear of a holding that was ended: one of ten thousand, so no more than that."""
+
+    id: HoldingId
+    kind: str
+    agent: AgentId
+    task: str | None
+    jkt: str | None
+    expires_at: int
+
+
+def names_root(held: Ended, root: Root, value: str) -> bool:
     """Whether the token itself names the root, so that a guard that hears of the root needs no word of the token."""
     match root:
         case Root.AGENT:

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model import Holding, Root
+from ostiaryd.registry.model.holding import Ended
 
 _COLUMNS = "id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at, ended_at, ended_why"
 _GET = sql(f"select {_COLUMNS} from holding where id = :id", steady=True)
@@ -36,7 +37,7 @@ def _end(*seeds: str, tasks: str = "") -> str:
     if tasks:
         tree = f"""tree (id) as (
             {tasks}
-            union select task.task_id from tree cross join task where task.parent = tree.id
+            union all select task.task_id from tree cross join task where task.parent = tree.id
             and (task.ended_at is null or task.ended_at = :now)),"""
         first += (
             f""" union select holding.id from tree cross join holding where task = tree.id and {_DECLARED} and {live}"""
@@ -46,7 +47,7 @@ def _end(*seeds: str, tasks: str = "") -> str:
             union select child.id from doomed join holding child on child.parent = doomed.id
             where child.ended_at is null and child.expires_at > :now)
         update holding set ended_at = :now, ended_why = :why where id in (select id from doomed)
-        returning {_COLUMNS}"""
+        returning {", ".join(Ended._fields)}"""
 
 
 _END = {
@@ -92,9 +93,9 @@ def get(reader: Reader, id: str) -> Holding | None:
     return None if row is None else _holding(row)
 
 
-def end(tx: Tx, root: Root, value: str, *, why: str) -> list[Holding]:
+def end(tx: Tx, root: Root, value: str, *, why: str) -> list[Ended]:
     """End what is live under the root; what was ended."""
-    return [_holding(row) for row in tx.all(_END[root], root=value, why=why, now=tx.now)]
+    return [Ended(*row) for row in tx.all(_END[root], root=value, why=why, now=tx.now)]
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:
