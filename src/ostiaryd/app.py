@@ -32,6 +32,7 @@ from ostiaryd.registry import wire_admin as registry_admin
 from ostiaryd.registry.model import SELF, Caller
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks import wire_admin as tasks_admin
+from ostiaryd.tasks import wire_budgets
 from ostiaryd.tokens import flows as tokens
 from ostiaryd.tokens import wire_admin as tokens_admin
 from ostiaryd.tokens import wire_metadata, wire_oauth
@@ -53,6 +54,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (trust_admin.ROUTES, render_admin),
     (wire_tasks.ROUTES, render_admin),
     (tasks_admin.ROUTES, render_admin),
+    (wire_budgets.ROUTES, render_admin),
     (policy_admin.ROUTES, render_admin),
     (tokens_admin.ROUTES, render_admin),
     (ledger_admin.ROUTES, render_admin),
@@ -176,6 +178,7 @@ LOOPS = (
     _every(1, registry.expire_due),
     _every(1, tasks.expire_due),
     _every(30, trust.prune),
+    _every(60, tasks.forget_days),
     _every(60, tokens.forget_keys),
     _every(60, forget_messages),
 )

@@ -19,7 +19,7 @@ async def test_an_agent_declares_shows_renews_and_ends_its_own_task(world: World
     assert status == 201
     assert task == {
         "task_id": task["task_id"], "agent": "bot", "agent_id": bot.id, "purpose": "to sort", "state": "live",
-        "on_behalf_of": "alice", "scopes": ["files:read"], "bounds": FILES, "created_at": now,
+        "on_behalf_of": "alice", "scopes": ["files:read"], "bounds": FILES, "budgets": [], "created_at": now,
         "expires_at": now + 60, "ended_at": None, "parent": None, "depth": 0,
     }  # fmt: skip
     entry = newest(world)

@@ -1,17 +1,21 @@
 """What an access token says: RFC 9068 (`at+jwt`), with `cnf` of RFC 7800 and RFC 9449, `act` of RFC 8693 section 4.1.
 
 Times in the claims are seconds, as on the wire; arguments of functions are microseconds. Unknown claims are ignored.
-Our own claims: `task`, `policy` (the hash of the policy set at issue), `owner`, `segment`, `epoch` (of the agent), and
-`chain`: through whom the authority came, so that a token dies with every task and every agent that it came through.
+Our own claims: `task`, `policy` (the hash of the policy set at issue), `owner`, `segment`, `epoch` (of the agent),
+`budgets` (what calls are counted against), and `chain`: through whom the authority came, so that a token dies with
+every task and every agent that it came through.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
+from ostiary.core.budget import MAX_BUDGETS, Budget
 from ostiary.core.errors import Invalid
 from ostiary.core.jose import MAX_SECONDS, InvalidToken
 
@@ -76,6 +80,8 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     epoch: int = 0
     chain: list[Link] = []
     """the newest first; who holds the token is not in it"""
+    budgets: Annotated[list[Budget], Meta(max_length=MAX_BUDGETS)] = []
+    """what calls are counted against"""
 
 
 def parse_access(claims: dict[str, object]) -> AccessClaims:

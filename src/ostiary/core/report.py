@@ -15,6 +15,7 @@ Name = Annotated[str, Meta(max_length=256)]
 Names = Annotated[list[Name], Meta(max_length=256)]
 Micros = Annotated[int, Meta(ge=0, le=1 << 53)]
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
+SpoolId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 
 
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -49,6 +50,8 @@ class CallRecord(
     policy: Name = ""
     policies: Names = []
     watched: Names = []
+    spent: Annotated[dict[Name, Count], Meta(max_length=64)] = {}
+    """what the call took from which account"""
 
 
 class ResultRecord(
@@ -73,6 +76,6 @@ class ResultRecord(
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Records of one spool with the numbers `first`, `first` + 1, and so on."""
 
-    spool: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+    spool: SpoolId
     first: Annotated[int, Meta(ge=1, le=1 << 53)]
     records: Annotated[list[CallRecord | ResultRecord], Meta(min_length=1, max_length=MAX_RECORDS)]

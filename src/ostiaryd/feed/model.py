@@ -113,7 +113,8 @@ def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None,
         policies=record.policies,
         detail=({"verdict": record.verdict} if record.verdict != record.outcome else {})
         | ({"watched": record.watched} if record.watched else {})
-        | ({"actors": record.actors} if record.actors else {}),
+        | ({"actors": record.actors} if record.actors else {})
+        | ({"spent": record.spent} if record.spent else {}),
     )
 
 

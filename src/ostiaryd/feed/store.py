@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ostiaryd.ground.database import Reader, Tx, sql
 
-_SPOOL = sql("select resource_id, next_number from spool where id = :id")
+_SPOOL = sql("select resource_id, next_number, closed_at from spool where id = :id")
 _SAVE = sql(
     """insert into spool (id, resource_id, next_number, reported_at) values (:id, :resource_id, :next, :now)
        on conflict (id) do update set next_number = excluded.next_number, reported_at = excluded.reported_at"""
 )
+_CLOSE = sql("update spool set closed_at = :now where id = :id")
 _AUDIENCE = sql("select audience from holding where id = :id")
 _ENDED = sql(
     """select id, expires_at from holding
@@ -16,14 +17,18 @@ _ENDED = sql(
 )
 
 
-def spool(reader: Reader, id: str) -> tuple[str, int] | None:
-    """(resource, number that must come next) of a spool, or None for a new one."""
+def spool(reader: Reader, id: str) -> tuple[str, int, bool] | None:
+    """(resource, number that must come next, whether it is closed) of a spool, or None for a new one."""
     row = reader.one(_SPOOL, id=id)
-    return None if row is None else (row[0], row[1])
+    return None if row is None else (row[0], row[1], row[2] is not None)
 
 
 def save_spool(tx: Tx, id: str, *, resource_id: str, next: int) -> None:
     tx.run(_SAVE, id=id, resource_id=resource_id, next=next, now=tx.now)
+
+
+def close_spool(tx: Tx, id: str) -> None:
+    tx.run(_CLOSE, id=id, now=tx.now)
 
 
 def audience(reader: Reader, token: str) -> str | None:

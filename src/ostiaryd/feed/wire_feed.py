@@ -14,6 +14,8 @@ from msgspec import Meta
 from ostiary.core.errors import Invalid
 from ostiary.core.feed import SCOPE
 from ostiary.core.report import Report
+from ostiary.core.slices import Draw, GiveBack, Settled
+from ostiaryd.feed import flows
 from ostiaryd.feed.flows import Streams, take_report
 from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
 from ostiaryd.registry import flows as registry
@@ -60,9 +62,37 @@ async def applied(call: Call) -> Reply:
     return reply({}, headers=[NO_STORE])
 
 
+async def draw(call: Call) -> Reply:
+    """A guard draws from budgets what a call needs, and a slice more: `total` in all, `left` for others."""
+    asked = call.json(Draw)
+    drawn = await registry.act_as(call, "budget.draw", lambda act: flows.draw(act, asked, resource_id=call.caller.id))
+    return reply(drawn, headers=[NO_STORE])
+
+
+async def give_back(call: Call) -> Reply:
+    """A guard keeps less than it has drawn."""
+    given = call.json(GiveBack)
+    await registry.act_as(
+        call, "budget.give_back", lambda act: flows.give_back(act, given.spool, given.keep, resource_id=call.caller.id)
+    )
+    return reply({}, headers=[NO_STORE])
+
+
+async def settle(call: Call) -> Reply:
+    """A spool is told to its end: what its guard had left comes back."""
+    said = call.json(Settled)
+    await registry.act_as(
+        call, "budget.settle", lambda act: flows.settle(act, said.spool, told=said.told, resource_id=call.caller.id)
+    )
+    return reply({}, headers=[NO_STORE])
+
+
 ROUTES = (
     ("GET", "/feed/v1/jwks", jwks, ""),
     ("GET", "/feed/v1/stream", stream, SCOPE),
     ("POST", "/feed/v1/report", report, SCOPE),
     ("POST", "/feed/v1/applied", applied, SCOPE),
+    ("POST", "/feed/v1/draw", draw, SCOPE),
+    ("POST", "/feed/v1/give-back", give_back, SCOPE),
+    ("POST", "/feed/v1/settle", settle, SCOPE),
 )

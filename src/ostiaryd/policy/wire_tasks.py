@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from ostiary.core.bounds import parse_details
+from ostiary.core.budget import parse_limits
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows
@@ -21,6 +22,8 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
     agent: str | None = None
     """Name or id; the caller itself if left out."""
     bounds: list[Any] = []
+    budget: list[Any] = []
+    """Limits as in `ostiary.core.budget`."""
     scopes: list[str] | None = None
     on_behalf_of: str | None = None
     parent: str | None = None
@@ -31,12 +34,12 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
 async def start_task(call: Call) -> Reply:
     """Declare a task; under a `parent`, give a part of that one to its agent or to another."""
     new = call.json(NewTask)
-    bounds = parse_details(new.bounds)
+    bounds, budget = parse_details(new.bounds), parse_limits(new.budget)
 
     def start(act: Act) -> Task:
         task = tasks.start(
-            act, agent=new.agent or call.caller.id, purpose=new.purpose, bounds=bounds, scopes=new.scopes,
-            on_behalf_of=new.on_behalf_of, ttl_s=new.ttl, parent=new.parent,
+            act, agent=new.agent or call.caller.id, purpose=new.purpose, bounds=bounds, budget=budget,
+            scopes=new.scopes, on_behalf_of=new.on_behalf_of, ttl_s=new.ttl, parent=new.parent,
             unregistered=call.world.config.resources == "any", by=call.caller,
         )  # fmt: skip
         if task.chain and task.chain[0].agent != task.agent:

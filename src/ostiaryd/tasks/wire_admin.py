@@ -41,7 +41,7 @@ async def list_tasks(call: Call) -> Reply:
 
     def read(reader: Reader) -> list[dict[str, Any]]:
         whose = flows.may_list(reader, agent, by=call.caller)
-        return [flows.show(reader, task, now=now) for task in store.page(reader, agent=whose, page=asked)]
+        return [flows.show_briefly(reader, task, now=now) for task in store.page(reader, agent=whose, page=asked)]
 
     rows = await call.world.db.scan(read)
     return reply({"tasks": rows, "next": rows[-1]["task_id"] if len(rows) == asked.limit else None})
@@ -60,7 +60,9 @@ async def show_tree(call: Call) -> Reply:
     def read(reader: Reader) -> tuple[list[dict[str, Any]], bool]:
         top = flows.may_see(reader, call.params["id"], by=call.caller)
         found = flows.tree(reader, top)
-        return [flows.show(reader, task, now=now) for task in found[: flows.MAX_TREE]], len(found) > flows.MAX_TREE
+        return [flows.show_briefly(reader, task, now=now) for task in found[: flows.MAX_TREE]], len(
+            found
+        ) > flows.MAX_TREE
 
     rows, is_truncated = await call.world.db.scan(read)
     return reply({"tasks": rows, "truncated": is_truncated})

@@ -100,6 +100,8 @@ async def token(call: Call) -> Reply:
     }
     if issued.details:
         body["authorization_details"] = issued.details
+    if issued.balances:
+        body["budgets"] = issued.balances
     headers = [NO_STORE, (b"pragma", b"no-cache")]
     if issued.next_nonce is not None:
         headers.append((b"dpop-nonce", issued.next_nonce.encode()))

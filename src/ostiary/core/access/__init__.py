@@ -19,7 +19,7 @@ In mode `watch` a denial is recorded and the call passes, except for the first t
 another audience, is no matter of policy.
 """
 
-from ostiary.core.access.decide import Decision, Reason, dead, decide
+from ostiary.core.access.decide import Decision, Reason, dead, decide, deny
 from ostiary.core.access.facts import AgentFact, Facts, Principal, Protected
 from ostiary.core.access.policies import BASE_TYPES, CALL, Judgement, Policies
 
@@ -36,4 +36,5 @@ __all__ = [
     "Reason",
     "dead",
     "decide",
+    "deny",
 ]

@@ -51,21 +51,21 @@ def decide(principal: Principal, *, tool: str, arguments: Mapping[str, object], 
 
     ready = resource.tools.get(tool)
     if ready is None:
-        return _deny(resource, policies, _unknown(resource, tool))
+        return deny(resource, policies, _unknown(resource, tool))
     reason = _outside(principal, resource, ready, arguments)
     if reason is not None:
-        return _deny(resource, policies, reason)
+        return deny(resource, policies, reason)
 
     try:
         typed = ready.type_(arguments)
     except BadArguments as error:
-        return _deny(resource, policies, Reason(error.code, error.message))
+        return deny(resource, policies, Reason(error.code, error.message))
 
     context = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
     judged = policies.judge(principal.entity.uid, CALL, ready.uid, context, principal.beside(resource.entities))
     if judged.allowed:
         return Decision(True, True, policies.hash, (), judged.policies, judged.watched, judged.errors)
-    return _deny(resource, policies, *reasons_of(judged, policies), judged=judged)
+    return deny(resource, policies, *reasons_of(judged, policies), judged=judged)
 
 
 def reasons_of(judged: Judgement, policies: Policies) -> tuple[Reason, ...]:
@@ -141,7 +141,8 @@ def _allowing(claims: AccessClaims, scope: str) -> str:
     return f"start a task that has the scope `{scope}`"
 
 
-def _deny(resource: Protected, policies: Policies, *reasons: Reason, judged: Judgement | None = None) -> Decision:
+def deny(resource: Protected, policies: Policies, *reasons: Reason, judged: Judgement | None = None) -> Decision:
+    """A denial; in mode `watch` it is recorded and the call passes."""
     allowed = resource.mode == "watch"
     if judged is None:
         return Decision(allowed, False, policies.hash, reasons)

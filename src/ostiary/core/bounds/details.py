@@ -22,7 +22,7 @@ MAX_LOCATION = 2048
 MAX_PATH = 8
 
 _TOOL: Literal["tool"] = "tool"
-_ABSENT = object()
+ABSENT = object()
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]+")
 
 
@@ -60,8 +60,8 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     def failure(self, arguments: Mapping[str, object]) -> str | None:
         """Which condition the arguments fail, in words; argument values are not quoted."""
         for path, condition in self.arguments.items():
-            value = _find(arguments, path)
-            if value is _ABSENT:
+            value = argument_at(arguments, path)
+            if value is ABSENT:
                 return f"the argument `{path}` is missing"
             if (reason := condition.failure(value)) is not None:
                 return f"the argument `{path}` {reason}"
@@ -109,8 +109,8 @@ def explain(details: Iterable[ToolDetail], *, resource_uri: str, tool: str, argu
     return "" if None in failures else "; or ".join(filter(None, failures))
 
 
-def _find(arguments: Mapping[str, object], path: str) -> object:
-    """The value at a dotted path. An element of an array cannot be reached.
+def argument_at(arguments: Mapping[str, object], path: str) -> object:
+    """The value at a dotted path, or ABSENT. An element of an array cannot be reached.
 
     Nor is there a value where a name with a dot of its own could be meant as well: which of them the tool reads, nobody
     here knows.
@@ -120,9 +120,9 @@ def _find(arguments: Mapping[str, object], path: str) -> object:
     while rest:
         name, _, after = rest.partition(".")
         if not isinstance(value, dict) or name not in value:
-            return _ABSENT
+            return ABSENT
         if after and any("." in key and f"{rest}.".startswith(f"{key}.") for key in value):
-            return _ABSENT
+            return ABSENT
         value, rest = value[name], after
     return value
 

@@ -1,6 +1,7 @@
 """What happens on the feed: guards follow it, report on it, and are waited for."""
 
 from ostiaryd.feed.flows.report import take_report
+from ostiaryd.feed.flows.slices import draw, give_back, settle
 from ostiaryd.feed.flows.streams import Streams
 
-__all__ = ["Streams", "take_report"]
+__all__ = ["Streams", "draw", "give_back", "settle", "take_report"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import lru_cache
 
 from ostiary.core.errors import Forbidden
@@ -11,6 +12,7 @@ from ostiaryd.feed.model import Reporter, Told, tell_call, tell_result
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.store import agents, holdings
+from ostiaryd.tasks import flows as tasks
 
 
 def take_report(act: Act, report: Report, *, resource_id: str) -> int:
@@ -27,17 +29,21 @@ def take_report(act: Act, report: Report, *, resource_id: str) -> int:
     told = Told(Reporter(resource_id=resource_id, name=resource.name, uri=resource.uri, spool=report.spool), act.now)
     if report.first > expected:
         told.gap(expected, report.first - 1)
+        tasks.report_lost(act.tx, report.spool)
+    spent: Counter[str] = Counter()
     owner = lru_cache(maxsize=None)(lambda agent: _owner(act, agent))
     for number, record in enumerate(report.records, report.first):
         if number < expected:
             continue
         if isinstance(record, CallRecord):
+            spent.update(record.spent)
             held = holdings.get(act.tx, record.token)
             tell_call(told, number, record, held, owner=owner(held.agent) if held is not None else None)
         else:
             tell_result(told, number, record)
     following = max(expected, report.first + len(report.records))
     store.save_spool(act.tx, report.spool, resource_id=resource_id, next=following)
+    tasks.report_spent(act.tx, report.spool, spent)
     act.told = told.entries
     act.entry.resource = resource.uri
     act.entry.detail = {"spool": report.spool, "first": report.first, "records": len(report.records)}

@@ -12,11 +12,13 @@ from ostiary.core.access import Decision, Facts, Policies, Principal, Protected,
 from ostiary.core.access.decide import reasons_of
 from ostiary.core.access.facts import agent_entity, resource_entity
 from ostiary.core.bounds import render_details
+from ostiary.core.budget import BadAmount, Exhausted
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.cedar.values import Entity, Uid, entity
 from ostiary.core.claims import AccessClaims, render_scope
 from ostiary.core.errors import Forbidden, NotFound
 from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.model import REGISTERED, Question, Thing, Unanswerable, context_of, entity_of, moment
 from ostiaryd.registry.flows import active_agent, find_resource
 from ostiaryd.registry.model import Agent, Resource
@@ -77,6 +79,24 @@ class Answers:
         claims = _claims(agent, self._task(agent, context.get("task")), resource)
         facts = Facts(protected(self._reader, resource), self._policies)
         return access.decide(Principal(claims), tool=tool, arguments=arguments, facts=facts, now=self._now)
+
+    def spend(self, act: Act, question: Question, decision: Decision) -> Decision:
+        """Take what an allowed call costs from the budgets of its task; where it is not there, the call is denied."""
+        subject, resource = question.subject, question.resource
+        is_call = question.action.name == access.CALL.id and REGISTERED.get(resource.type) == "Tool"
+        if not (decision.verdict and is_call and REGISTERED.get(subject.type) == "Agent"):
+            return decision
+        context = question.context or {}
+        agent = active_agent(self._reader, subject.id, now=self._now)
+        budgets = tasks.in_force(self._reader, self._task(agent, context.get("task")))
+        found, tool = self._tool(resource.id)
+        arguments: dict[str, object] = context.get("arguments", {})
+        try:
+            tasks.spend(act, budgets, f"{found.name}/{tool}", arguments)
+        except (Exhausted, BadAmount) as error:
+            reason = Reason(error.code, error.message, error.hint)
+            return access.deny(protected(self._reader, found), self._policies, reason)
+        return decision
 
     def _task(self, agent: Agent, id: object) -> Task:
         if id is None or id == "" or id == standing_id(agent.agent_id):

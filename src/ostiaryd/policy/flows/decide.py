@@ -38,7 +38,8 @@ _encode = msgspec.json.Encoder().encode
 
 def decide_one(act: Act, question: Question, *, digest: str, by: Caller | None) -> Decision:
     """Answer and note it. `digest` is that of the request, whose properties and context the entry leaves out."""
-    decision = Answers(act.tx, active_policies(act.tx), now=act.now).answer(question)
+    answers = Answers(act.tx, active_policies(act.tx), now=act.now)
+    decision = answers.spend(act, question, answers.answer(question))
     entry = act.entry
     _note_caller(entry, by)
     entry.outcome = "allow" if decision.allowed else "deny"
@@ -57,6 +58,7 @@ def decide_all(
     act: Act, questions: Iterable[Question | None], *, semantic: Semantic, digest: str, by: Caller | None
 ) -> list[Decision | None]:
     """Answer in order up to the one that settles it, and note all on one entry (or on several, when one is too small).
+    Each allowed call is paid for, whatever comes of those after it.
 
     None stands for an item that is no question; it counts as a denial.
     """
@@ -66,7 +68,7 @@ def decide_all(
     lines: list[bytes] = []
     is_allowed = True
     for question in questions:
-        decision = None if question is None else answers.answer(question)
+        decision = None if question is None else answers.spend(act, question, answers.answer(question))
         decisions.append(decision)
         allowed = decision is not None and decision.allowed
         is_allowed &= allowed

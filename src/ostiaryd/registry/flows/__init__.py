@@ -3,6 +3,7 @@
 from ostiaryd.registry.flows.agents import (
     MAX_LIFETIME_S,
     create_agent,
+    renew_tokens,
     revoke_agent,
     set_agent_state,
     set_depth,
@@ -59,6 +60,7 @@ __all__ = [
     "note",
     "note_caller",
     "remove_member",
+    "renew_tokens",
     "return_person",
     "revoke_agent",
     "revoke_key",

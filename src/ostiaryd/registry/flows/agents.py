@@ -122,7 +122,7 @@ def set_scopes(act: Act, id_or_name: str, scopes: list[str]) -> Agent:
     was, new = sorted(agent.scopes), sorted(changed.scopes)
     note(act, object=agent.agent_id, was=was, scopes=new)
     agents.set_scopes(act.tx, agent.agent_id, changed.scopes)
-    return changed if agent.scopes <= changed.scopes else _renew_epoch(act, changed, why="scopes narrowed")
+    return changed if agent.scopes <= changed.scopes else renew_tokens(act, changed, why="scopes narrowed")
 
 
 def set_end(act: Act, id_or_name: str, expires_at: int | None) -> Agent:
@@ -150,11 +150,11 @@ def transfer_agent(act: Act, id_or_name: str, owner: str, *, deputy: str | None 
     note(act, object=agent.agent_id, was=agent.owner, to=to.id)
     _check_answerable(act, given)
     agents.set_owner(act.tx, given.agent_id, given.owner, given.deputy)
-    return _renew_epoch(act, given, why="transferred")
+    return renew_tokens(act, given, why="transferred")
 
 
-def _renew_epoch(act: Act, agent: Agent, *, why: str) -> Agent:
-    """Everything issued so far is dead; the agent goes on."""
+def renew_tokens(act: Act, agent: Agent, *, why: str) -> Agent:
+    """Everything that it holds is dead; the agent goes on, and gets new tokens."""
     end_holdings(act, Root.AGENT, agent.agent_id, why=why)
     renewed = replace(agent, epoch=agent.epoch + 1)
     agents.set_state(act.tx, renewed.agent_id, renewed.state, epoch=renewed.epoch)

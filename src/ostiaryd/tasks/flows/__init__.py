@@ -1,24 +1,51 @@
 """What happens to tasks, and the one revoke that ends everything derived."""
 
 from ostiaryd.tasks.flows.above import MAX_TREE, above, tree
+from ostiaryd.tasks.flows.budgets import (
+    allowance,
+    balances,
+    balances_of,
+    draw,
+    forget_days,
+    give_back,
+    in_force,
+    report_lost,
+    report_spent,
+    set_allowance,
+    settle,
+    spend,
+)
 from ostiaryd.tasks.flows.revoking import Kind, revoke
-from ostiaryd.tasks.flows.show import show
+from ostiaryd.tasks.flows.show import show, show_briefly
 from ostiaryd.tasks.flows.tasks import end, expire, expire_due, find_task, live, may_list, may_see, renew, start
 
 __all__ = [
     "MAX_TREE",
     "Kind",
     "above",
+    "allowance",
+    "balances",
+    "balances_of",
+    "draw",
     "end",
     "expire",
     "expire_due",
     "find_task",
+    "forget_days",
+    "give_back",
+    "in_force",
     "live",
     "may_list",
     "may_see",
     "renew",
+    "report_lost",
+    "report_spent",
     "revoke",
+    "set_allowance",
+    "settle",
     "show",
+    "show_briefly",
+    "spend",
     "start",
     "tree",
 ]

@@ -1,4 +1,4 @@
-"""A task as JSON says it."""
+"""A task as JSON says it: in brief, in a list, and whole."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from typing import Any
 from ostiary.core.bounds import render_details
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry import flows as registry
+from ostiaryd.tasks.flows.budgets import balances_of
 from ostiaryd.tasks.model import SECOND, Task
 
 
 def show(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
+    """With what is left of its budgets."""
+    return show_briefly(reader, task, now=now) | {"budgets": balances_of(reader, task, now=now)}
+
+
+def show_briefly(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
     """Times in seconds since the epoch."""
     return {
         "task_id": task.task_id,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from ostiary.core.bounds import ToolDetail
+from ostiary.core.budget import Limit
 from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
@@ -16,6 +17,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import LONGEST_TOKEN, Agent, AgentId, Caller, Person, Root, check_text, parse_scopes
 from ostiaryd.registry.store import agents
 from ostiaryd.tasks.flows.above import above, with_chain
+from ostiaryd.tasks.flows.budgets import allot, end_allotments
 from ostiaryd.tasks.flows.reach import check_reach
 from ostiaryd.tasks.model import (
     DEFAULT_TTL_S,
@@ -40,6 +42,7 @@ def start(
     agent: str,
     purpose: str,
     bounds: Sequence[ToolDetail] = (),
+    budget: Sequence[Limit] = (),
     scopes: list[str] | None = None,
     on_behalf_of: str | None = None,
     ttl_s: int = DEFAULT_TTL_S,
@@ -86,6 +89,7 @@ def start(
     check_reach(act.tx, task, unregistered=unregistered)
     _check_room(act, task)
     store.insert(act.tx, task)
+    allot(act, task, budget)
     return task
 
 
@@ -206,6 +210,7 @@ def end_task(act: Act, task: Task, state: State) -> Counter[str]:
     tree = store.end(act.tx, task.task_id, state, under=under)
     if not tree:
         return Counter()
+    end_allotments(act, task, tree)
     registry.tell(act, TaskDelta(task.task_id, act.now + LONGEST_TOKEN))
     ended = registry.end_holdings(act, Root.TASK, task.task_id, why=f"task {state}", tasks=frozenset(tree))
     ended["task"] = len(tree)

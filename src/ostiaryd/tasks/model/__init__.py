@@ -1,5 +1,6 @@
 """What is true of tasks. Pure: values in, values out."""
 
+from ostiaryd.tasks.model.budget import Account, Allotment, Balance, Slice
 from ostiaryd.tasks.model.nesting import check_line, put_under
 from ostiaryd.tasks.model.task import (
     DEFAULT_TTL_S,
@@ -18,6 +19,10 @@ from ostiaryd.tasks.model.task import (
 __all__ = [
     "DEFAULT_TTL_S",
     "SECOND",
+    "Account",
+    "Allotment",
+    "Balance",
+    "Slice",
     "State",
     "Task",
     "TaskDelta",

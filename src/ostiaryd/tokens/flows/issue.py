@@ -17,7 +17,7 @@ from ostiaryd.policy import flows as policies
 from ostiaryd.registry.model import AgentId, Holding, HoldingId
 from ostiaryd.registry.store import holdings, keys, resources
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import State, Task, TaskId, standing_id, standing_task
+from ostiaryd.tasks.model import Balance, State, Task, TaskId, standing_id, standing_task
 from ostiaryd.tokens.model import (
     KIND,
     SECOND,
@@ -58,6 +58,7 @@ class Issued:
     expires_in: int
     scope: str
     details: tuple[ToolDetail, ...]
+    balances: list[Balance]
     next_nonce: str | None
 
 
@@ -80,6 +81,7 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     scope = scopes_at(target, asked, held=held)
     details = narrow_details(grant.details, task=task.bounds, target=target)
     policy = _consult(act, client, task, target, scope)
+    budgets = tasks.in_force(act.tx, task)
     seconds = lifetime(now=act.now, longest=config.token_lifetime_s, ends=(client.ends, task.expires_at))
     line = tuple(dict.fromkeys((client.id, *(link.agent for link in task.chain))))
     subject, actor = acting(line, person=task.person)
@@ -103,6 +105,7 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
         segment=client.segment,
         epoch=client.epoch,
         chain=list(task.chain),
+        budgets=list(budgets),
     )
     trust.spend(act, client.assertion, possession.spend)
     _hold(act, claims, jkt=possession.jkt, client_jkt=client.jkt)
@@ -113,6 +116,7 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
         expires_in=seconds,
         scope=claims.scope,
         details=details,
+        balances=tasks.balances(act.tx, budgets, now=act.now),
         next_nonce=possession.next_nonce,
     )
 

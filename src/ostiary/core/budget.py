@@ -1,0 +1,203 @@
+"""Budgets: how much may be done at all. A limit says what is counted, and how much of it there is.
+
+    {"kind": "calls", "limit": 100}                                             calls, of whatever tool
+    {"kind": "calls", "limit": 5, "tools": ["bank/pay"]}                        calls of these tools
+    {"kind": "amount", "limit": "250.00", "tools": ["bank/pay"], "argument": "amount"}    what that argument says
+
+A kind is a class with these members in the union `Limit`: a new one is one more class there. Everything is counted in
+whole units: the decimal places of an amount's limit say which (`"250.00"` is 25,000), and no amount may have more.
+An amount is an integer or a string of plain digits, so that there is one reading: no sign, no exponent, no other
+script's digits, no NaN, and no JSON number with a fraction, whose digits each reader rounds for himself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.core.bounds.details import ABSENT, argument_at
+from ostiary.core.canonical import MAX_INT
+from ostiary.core.errors import Forbidden, Invalid
+
+MAX_LIMITS = 8
+"""of one task or one agent"""
+MAX_BUDGETS = 32
+"""in one token: those of its task, of the tasks above it, and of their agents"""
+SLICES = 16
+"""A guard gets this part of what is left."""
+DAY_US = 86_400_000_000
+
+_DECIMAL = re.compile(r"(0|[1-9][0-9]{0,15})(?:\.([0-9]{1,6}))?", re.ASCII)
+
+ToolId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}/[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}\Z")]
+"""`bank/pay`: the tool `pay` of the resource `bank`"""
+Path = Annotated[str, Meta(pattern=r"^[^.\x00]{1,64}(\.[^.\x00]{1,64}){0,7}\Z")]
+
+
+class InvalidBudget(Invalid):
+    """What is given as a budget is none, or is more than there is."""
+
+    code = "invalid_budget"
+
+
+class BadAmount(Invalid):
+    """A call of which nobody can say what it costs."""
+
+    code = "bad_amount"
+
+
+class Exhausted(Forbidden):
+    """There is not so much left."""
+
+    code = "budget_exhausted"
+
+
+class Meter(NamedTuple):
+    """What a limit counts; two limits that count the same differ in nothing but how much."""
+
+    kind: str
+    tools: frozenset[str]
+    argument: str = ""
+
+
+class Calls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="calls"):
+    """Every call of these tools (none named: of all) is one unit."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_INT)]
+    tools: Annotated[tuple[ToolId, ...], Meta(max_length=64)] = ()
+
+    @property
+    def meter(self) -> Meter:
+        return Meter("calls", frozenset(self.tools))
+
+    @property
+    def units(self) -> int:
+        return self.limit
+
+    def cost(self, arguments: Mapping[str, object]) -> int:
+        return 1
+
+    def render(self, units: int) -> str:
+        return str(units)
+
+    def within(self, outer: Limit) -> Limit:
+        """The same, counted in the units of `outer`, which has the same meter."""
+        return self
+
+
+class Amount(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="amount"
+):
+    """The sum of what one argument of these tools says."""
+
+    limit: str
+    tools: Annotated[tuple[ToolId, ...], Meta(min_length=1, max_length=64)]
+    argument: Path
+    """by name or dotted path, as in bounds"""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidBudget."""
+        if _DECIMAL.fullmatch(self.limit) is None or not 0 < self.units <= MAX_INT:
+            raise InvalidBudget(
+                "the `limit` of an amount is a decimal number above zero, as a string",
+                hint='such as "250.00": up to six digits after the point, at most 2^53-1 of the smallest unit',
+            )
+
+    @property
+    def meter(self) -> Meter:
+        return Meter("amount", frozenset(self.tools), self.argument)
+
+    @property
+    def places(self) -> int:
+        """Decimal places: what one unit is."""
+        return len(self.limit.partition(".")[2])
+
+    @property
+    def units(self) -> int:
+        return int(self.limit.replace(".", ""))
+
+    def cost(self, arguments: Mapping[str, object]) -> int:
+        """Raises BadAmount; quotes no value."""
+        value, places = argument_at(arguments, self.argument), self.places
+        if isinstance(value, str) and (found := _DECIMAL.fullmatch(value)) is not None:
+            fraction = found[2] or ""
+            if len(fraction) > places:
+                raise BadAmount(f"`{self.argument}` has more than {places} digits after the point")
+            units = int(found[1] + fraction.ljust(places, "0"))
+        elif type(value) is int and value >= 0:
+            units = value * 10**places
+        else:
+            what = "is missing" if value is ABSENT else "is no plain decimal number"
+            raise BadAmount(f"`{self.argument}` {what}", hint='an integer, or a string such as "12.50"')
+        if units > MAX_INT:
+            raise BadAmount(f"`{self.argument}` is beyond what can be counted")
+        return units
+
+    def render(self, units: int) -> str:
+        if not self.places:
+            return str(units)
+        text = str(units).rjust(self.places + 1, "0")
+        return f"{text[: -self.places]}.{text[-self.places :]}"
+
+    def within(self, outer: Limit) -> Limit:
+        """The same, counted in the units of `outer`, which has the same meter. Raises InvalidBudget."""
+        assert isinstance(outer, Amount)
+        if self.places > outer.places:
+            raise InvalidBudget(f"a limit has more than the {outer.places} decimal places of what it is taken from")
+        whole, _, fraction = self.limit.partition(".")
+        padded = whole if not outer.places else f"{whole}.{fraction.ljust(outer.places, '0')}"
+        return msgspec.structs.replace(self, limit=padded)
+
+
+Limit = Calls | Amount
+
+
+class Budget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A limit that is in force: of a task, or (`daily`) of an agent on each day of UTC."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=64)]
+    limit: Limit
+    daily: bool = False
+
+    def account(self, now: int) -> str:
+        """Where it is counted what is spent at that instant (microseconds)."""
+        return f"{self.id}.{now // DAY_US}" if self.daily else self.id
+
+
+def parse_limits(value: object) -> tuple[Limit, ...]:
+    """From its JSON array. Raises InvalidBudget."""
+    try:
+        limits: tuple[Limit, ...] = msgspec.convert(value, Annotated[tuple[Limit, ...], Meta(max_length=MAX_LIMITS)])
+    except msgspec.ValidationError as error:
+        raise InvalidBudget(f"`budget`: {str(error)[:200]}", hint=f"at most {MAX_LIMITS} limits") from None
+    if len({limit.meter for limit in limits}) < len(limits):
+        raise InvalidBudget("two limits count the same", hint="keep the lower one")
+    return limits
+
+
+def costs(budgets: Iterable[Budget], tool: str, arguments: Mapping[str, object], *, now: int) -> dict[str, int]:
+    """What a call of `tool` (`bank/pay`) takes from each account. Raises BadAmount."""
+    return {
+        budget.account(now): budget.limit.cost(arguments)
+        for budget in budgets
+        if not budget.limit.tools or tool in budget.limit.tools
+    }
+
+
+def slice_of(left: int, need: int) -> int:
+    """How much of what is left a guard gets that needs so much; nothing where that is not there."""
+    return 0 if need > left else max(need, left // SLICES)
+
+
+def exhausted(budget: Budget, left: int) -> Exhausted:
+    """What is said where `left` units are not enough."""
+    limit = budget.limit
+    what = f"{limit.meter.kind} of {' '.join(limit.tools) or 'all tools'}"[:200]
+    message = f"the budget for {what} has {limit.render(left)} of {limit.render(limit.units)} left"
+    if budget.daily:
+        return Exhausted(f"{message} today", hint="it begins anew at midnight UTC: `ostiary agent budget` sets it")
+    return Exhausted(message, hint="`ostiary task start --budget FILE` begins a task with a larger one")

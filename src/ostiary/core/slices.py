@@ -1,0 +1,42 @@
+"""How guards draw slices of budgets. Numbers are totals since the spool began, so what is sent again changes nothing.
+
+draw       "to let a call pass under this token I need so much in all"; the answer: so much you have in all
+give back  "of all that I ever drew I keep so much", and never spend the rest
+settle     "nobody writes in this spool any more, and you have all records that spent anything"
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.core.budget import MAX_BUDGETS
+from ostiary.core.report import Count, Id, SpoolId
+
+AccountId = Annotated[str, Meta(min_length=1, max_length=80)]
+Units = Annotated[dict[AccountId, Count], Meta(min_length=1, max_length=MAX_BUDGETS)]
+
+
+class Draw(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    spool: SpoolId
+    token: Id
+    need: Units
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    total: dict[str, int]
+    left: dict[str, int]
+    """of the whole budget, for others and for later"""
+
+
+class GiveBack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    spool: SpoolId
+    keep: Annotated[dict[AccountId, Count], Meta(min_length=1, max_length=1000)]
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    spool: SpoolId
+    told: Count
+    """the number of the last record that spent anything, or a later one"""

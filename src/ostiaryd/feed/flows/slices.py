@@ -1,0 +1,72 @@
+"""Slices of budgets at guards: drawn for a live token of the guard's own resource, given back, settled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ostiary.core.errors import Conflict, Forbidden
+from ostiary.core.slices import Draw, Drawn
+from ostiaryd.feed import store
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.store import holdings
+from ostiaryd.tasks import flows as tasks
+
+
+def draw(act: Act, asked: Draw, *, resource_id: str) -> Drawn:
+    """Give a guard what it needs and a slice more, or what it has already where there is not so much.
+
+    Raises Forbidden for a token that is not alive or not for this resource, for budgets that are not the token's, for
+    another day's, and for a spool that is closed or another's.
+    """
+    resource = registry.find_resource(act.tx, resource_id)
+    act.entry.resource, act.entry.token = resource.uri, asked.token
+    held = holdings.get(act.tx, asked.token)
+    if held is None or held.audience != resource.uri or held.task is None or not held.is_live(act.now):
+        raise Forbidden("there is no such token that is alive and for this resource", code="foreign_token")
+    act.entry.agent, act.entry.task = held.agent, held.task
+    task = tasks.live(act.tx, held.task, now=act.now)
+    budgets = {budget.account(act.now): budget for budget in tasks.in_force(act.tx, task)}
+    if unknown := asked.need.keys() - budgets.keys():
+        raise Forbidden(f"{min(unknown)} is no budget of that token today", hint="get a new token", code="no_budget")
+    _own_spool(act, asked.spool, resource_id)
+    drawn = {account: tasks.draw(act, asked.spool, budgets[account], need) for account, need in asked.need.items()}
+    total = {account: total for account, (total, _) in drawn.items()}
+    act.entry.detail = {"spool": asked.spool, "need": asked.need, "total": total}
+    return Drawn(total, {account: left for account, (_, left) in drawn.items()})
+
+
+def give_back(act: Act, spool: str, keep: Mapping[str, int], *, resource_id: str) -> None:
+    """Take back what a guard does not need. Raises Forbidden for a spool that is closed or another's."""
+    act.entry.detail = {"spool": spool, "keep": keep}
+    _own_spool(act, spool, resource_id)
+    for account, units in keep.items():
+        tasks.give_back(act, spool, account, units)
+
+
+def settle(act: Act, spool: str, *, told: int, resource_id: str) -> None:
+    """Close a spool in which nobody writes any more: what its guard has drawn and not spent comes back.
+
+    Raises Forbidden for another's spool, Conflict while records up to `told` are missing.
+    """
+    known = store.spool(act.tx, spool)
+    act.entry.detail = {"spool": spool, "told": told}
+    if known is not None and known[2]:
+        return
+    _own_spool(act, spool, resource_id)
+    if told >= (1 if known is None else known[1]):
+        raise Conflict(f"record {told} has not been reported", hint="report it first")
+    back = tasks.settle(act.tx, spool)
+    store.close_spool(act.tx, spool)
+    act.entry.detail["back"] = back
+
+
+def _own_spool(act: Act, id: str, resource_id: str) -> None:
+    """Raises Forbidden unless it is that guard's, and open; one that is new is its own from now on."""
+    known = store.spool(act.tx, id)
+    if known is None:
+        store.save_spool(act.tx, id, resource_id=resource_id, next=1)
+    elif known[0] != resource_id:
+        raise Forbidden("this spool is of another resource")
+    elif known[2]:
+        raise Forbidden("this spool is closed", hint="its guard was taken for dead", code="spool_closed")

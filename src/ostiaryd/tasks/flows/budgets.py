@@ -1,0 +1,212 @@
+"""Budgets: what is in force, and every way in which units go out of an account and come back.
+
+A child task's limit that counts what one of its parent's counts is taken out of the parent's account when the child
+begins, and what it has not used comes back when it ends. Every other limit of the parent's holds for the child too, on
+the parent's own account. Limits per day are of agents: of the one that calls, and of each for whom it acts.
+
+A guard draws slices. What it has drawn counts as gone until the guard gives it back or its spool is told to the end;
+never does it come back by time alone, for nobody could know what a guard that is silent has let pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from ostiary.core.budget import MAX_BUDGETS, Budget, InvalidBudget, Limit, costs, exhausted, slice_of
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, AgentId
+from ostiaryd.tasks.flows.above import above
+from ostiaryd.tasks.model import Account, Allotment, Balance, Task, TaskId
+from ostiaryd.tasks.store import budgets as store
+
+DAYS_KEPT_US = 7 * 86_400_000_000
+
+
+def in_force(reader: Reader, task: Task) -> tuple[Budget, ...]:
+    """All budgets that a call under the task takes from."""
+    line = [(task.task_id, task.agent)]
+    if task.chain:
+        line += [(TaskId(link.task), AgentId(link.agent)) for link in task.chain]
+    else:
+        line += [(one.task_id, one.agent) for one in above(reader, task)]
+    found: list[Allotment] = []
+    for id, _ in line:
+        replaced = {allotment.parent for allotment in found}
+        found += [held for held in store.held(reader, id) if held.budget.id not in replaced]
+    for agent in dict.fromkeys(agent for _, agent in line):
+        found += store.held(reader, agent)
+    return tuple(allotment.budget for allotment in found)
+
+
+def allot(act: Act, task: Task, limits: Sequence[Limit]) -> None:
+    """Give a task that begins its budget. Raises InvalidBudget for more than the task above has left."""
+    outer = [one for one in in_force(act.tx, task) if not one.daily]
+    for limit in limits:
+        source = next((one for one in outer if one.limit.meter == limit.meter), None)
+        budget = Budget(act.new_id("bu"), limit if source is None else limit.within(source.limit))
+        if source is not None and not store.take(act.tx, source.id, budget.limit.units):
+            left = source.limit.render(balance(act.tx, source, now=act.now).left)
+            raise InvalidBudget(f"the task above has {left} left, not {limit.limit}", hint="a budget only narrows")
+        parent = None if source is None else source.id
+        store.insert(act.tx, Allotment(budget=budget, holder=task.task_id, parent=parent))
+        store.open_account(act.tx, budget.id, budget)
+    if limits and len(in_force(act.tx, task)) > MAX_BUDGETS:
+        raise InvalidBudget(f"more than {MAX_BUDGETS} limits hold for this task", hint="those above it count too")
+
+
+def end_allotments(act: Act, task: Task, tree: Collection[str]) -> None:
+    """The task has ended with the tree under it: what nobody has taken goes back to where it came from."""
+    sources = [budget.id for budget in in_force(act.tx, task) if not budget.daily]
+    taken_out = {one.budget.id: one for source in sources for one in store.under(act.tx, source)}
+    ended = [one for one in taken_out.values() if one.holder in tree]
+    for one in ended:
+        store.end(act.tx, one.budget.id)
+    for one in ended:
+        left = balance(act.tx, one.budget, now=act.now).left
+        if left and one.parent is not None:
+            store.take(act.tx, one.budget.id, left)
+            _put_back(act.tx, store.get(act.tx, one.parent), one.parent, left)
+
+
+def set_allowance(act: Act, id_or_name: str, limits: Sequence[Limit]) -> Agent:
+    """What an agent may do on each day of UTC; what it has used today still counts.
+
+    Tokens name the limits that hold, so where one is new everything that the agent holds ends. Raises NotFound,
+    InvalidBudget for what is counted more finely than it was.
+    """
+    agent = registry.find_agent(act.tx, id_or_name)
+    registry.note(act, object=agent.agent_id, owner=agent.owner, limits=len(limits))
+    known = {one.budget.limit.meter: one.budget for one in store.held(act.tx, agent.agent_id)}
+    fresh = [limit for limit in limits if limit.meter not in known]
+    for limit in limits:
+        if (old := known.pop(limit.meter, None)) is not None:
+            store.set_limit(act.tx, old.id, limit.within(old.limit))
+    for gone in known.values():
+        store.end(act.tx, gone.id)
+    for limit in fresh:
+        budget = Budget(act.new_id("bu"), limit, daily=True)
+        store.insert(act.tx, Allotment(budget=budget, holder=agent.agent_id))
+    return registry.renew_tokens(act, agent, why="another budget") if fresh else agent
+
+
+def allowance(reader: Reader, agent: Agent) -> tuple[Budget, ...]:
+    """What the agent may do on each day; nothing where nobody said."""
+    return tuple(one.budget for one in store.held(reader, agent.agent_id))
+
+
+def balance(reader: Reader, budget: Budget, *, now: int) -> Account:
+    """How much of it has gone (of a daily one: today)."""
+    found = store.account(reader, budget.account(now))
+    return Account(budget.limit.units, 0, 0) if found is None else replace(found, ceiling=budget.limit.units)
+
+
+def balances(reader: Reader, budgets: Iterable[Budget], *, now: int) -> list[Balance]:
+    """The same for people."""
+    return [_balance(budget, balance(reader, budget, now=now)) for budget in budgets]
+
+
+def balances_of(reader: Reader, task: Task, *, now: int) -> list[Balance]:
+    """All that holds for a task; of one that is over, what its own budgets came to."""
+    if task.is_live(now):
+        return balances(reader, in_force(reader, task), now=now)
+    return balances(reader, [one.budget for one in store.held(reader, task.task_id, ended=True)], now=now)
+
+
+def spend(act: Act, budgets: Collection[Budget], tool: str, arguments: Mapping[str, object]) -> None:
+    """What the server lets pass itself is spent at once: from each account, or from none.
+
+    Raises Exhausted, BadAmount.
+    """
+    taken = costs(budgets, tool, arguments, now=act.now)
+    touched = [budget for budget in budgets if taken.get(budget.account(act.now))]
+    for budget in touched:
+        left = balance(act.tx, budget, now=act.now).left
+        if left < taken[budget.account(act.now)]:
+            raise exhausted(budget, left)
+    for budget in touched:
+        account = budget.account(act.now)
+        store.open_account(act.tx, account, budget)
+        store.take(act.tx, account, taken[account])
+        _note_spent(act.tx, account, taken[account])
+
+
+def draw(act: Act, spool: str, budget: Budget, need: int) -> tuple[int, int]:
+    """Let the guard of that spool have `need` units in all that it ever drew from this budget, or more.
+
+    What it then has in all, which is less if there is not so much, and what is left.
+    """
+    account = budget.account(act.now)
+    store.open_account(act.tx, account, budget)
+    part, left = store.slice_of(act.tx, spool, account), balance(act.tx, budget, now=act.now).left
+    more = slice_of(left, need - part.amount) if need > part.amount else 0
+    if more and store.take(act.tx, account, more):
+        part, left = replace(part, amount=part.amount + more), left - more
+        store.put_slice(act.tx, spool, part)
+    return part.amount, left
+
+
+def give_back(act: Act, spool: str, account: str, keep: int) -> None:
+    """The guard keeps so much of all that it ever drew from that account, and never spends the rest."""
+    part = store.slice_of(act.tx, spool, account)
+    rest = part.amount - max(keep, part.spent)
+    if rest > 0:
+        store.put_slice(act.tx, spool, replace(part, amount=part.amount - rest))
+        _put_back(act.tx, _allotment_of(act.tx, account), account, rest)
+
+
+def report_spent(tx: Tx, spool: str, spent: Mapping[str, int]) -> None:
+    """What a guard reports as spent, of what it has drawn."""
+    for account, units in spent.items():
+        part = store.slice_of(tx, spool, account)
+        if counted := min(units, part.amount - part.spent):
+            store.put_slice(tx, spool, replace(part, spent=part.spent + counted))
+            _note_spent(tx, account, counted)
+
+
+def report_lost(tx: Tx, spool: str) -> None:
+    """Records are missing: whatever lies at that guard may have been spent."""
+    report_spent(tx, spool, {part.account: part.amount - part.spent for part in store.slices(tx, spool)})
+
+
+def settle(tx: Tx, spool: str) -> dict[str, int]:
+    """Nothing will ever be spent by that guard again, and all that was is reported: what came back, by account."""
+    rest = {part.account: part.amount - part.spent for part in store.slices(tx, spool)}
+    for account, units in rest.items():
+        _put_back(tx, _allotment_of(tx, account), account, units)
+    store.drop_slices(tx, spool)
+    return {account: units for account, units in rest.items() if units}
+
+
+async def forget_days(world: World) -> int:
+    """Forget days that are long over."""
+    return await world.writer.submit(lambda tx: store.prune(tx, before=tx.now - DAYS_KEPT_US, limit=1000))
+
+
+def _balance(budget: Budget, account: Account) -> Balance:
+    render = budget.limit.render
+    return Balance(budget.id, budget.limit, render(account.left), render(account.spent), budget.daily)
+
+
+def _allotment_of(reader: Reader, account: str) -> Allotment:
+    return store.get(reader, store.budget_of(reader, account))
+
+
+def _put_back(tx: Tx, allotment: Allotment, account: str, units: int) -> None:
+    """To the account, or where its task has ended, to the nearest above that has not."""
+    while allotment.ended_at is not None and allotment.parent is not None:
+        allotment = store.get(tx, account := allotment.parent)
+    store.put_back(tx, account, units)
+
+
+def _note_spent(tx: Tx, account: str, units: int) -> None:
+    """Also on every account that this one was taken out of."""
+    store.note_spent(tx, account, units)
+    parent = _allotment_of(tx, account).parent
+    while parent is not None:
+        store.note_spent(tx, parent, units)
+        parent = store.get(tx, parent).parent

@@ -1,0 +1,51 @@
+"""Budgets at the server: whose they are, and how much of each has gone."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiary.core.budget import Budget, Limit
+
+
+class Allotment(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget, whose it is (a task, or an agent for each day), and out of which it was taken when it began."""
+
+    budget: Budget
+    holder: str
+    parent: str | None = None
+    ended_at: int | None = None
+
+
+class Account(msgspec.Struct, frozen=True):
+    """What has gone out of a budget, in its units: `taken` by calls, guards and child tasks, of which `spent` is known
+    to be used up.
+    """
+
+    ceiling: int
+    taken: int
+    spent: int
+
+    @property
+    def left(self) -> int:
+        """A ceiling that was lowered may have been passed already."""
+        return max(0, self.ceiling - self.taken)
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """What the guard of a spool has drawn from an account, and how much of it it has reported as spent."""
+
+    account: str
+    amount: int
+    spent: int
+
+
+class Balance(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A budget as people read it, in the words of its limit; what is neither left nor spent lies at guards, or with
+    tasks under this one.
+    """
+
+    id: str
+    limit: Limit
+    left: str
+    spent: str
+    daily: bool = False

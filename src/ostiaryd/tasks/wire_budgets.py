@@ -1,0 +1,42 @@
+"""What an agent may do on each day of UTC, as JSON under /api/v1. Limits are as in `ostiary.core.budget`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ostiary.core.budget import parse_limits
+from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.tasks import flows
+
+
+class Allowance(msgspec.Struct, forbid_unknown_fields=True):
+    limits: list[Any]
+    """All that hold from now on; an empty list takes them away."""
+
+
+async def set_allowance(call: Call) -> Reply:
+    """Say what an agent may do on each day; what it has used today still counts."""
+    limits = parse_limits(call.json(Allowance).limits)
+    await registry.act_as(call, "agent.budget", lambda act: flows.set_allowance(act, call.params["name"], limits))
+    return _show(call)
+
+
+async def show_allowance(call: Call) -> Reply:
+    """What an agent may do on each day, and what is left of it today."""
+    return _show(call)
+
+
+def _show(call: Call) -> Reply:
+    reader = call.world.db.read()
+    agent = registry.find_agent(reader, call.params["name"])
+    return reply({"budgets": flows.balances(reader, flows.allowance(reader, agent), now=call.world.now())})
+
+
+ROUTES = (
+    ("PUT", "/api/v1/agents/{name}/budget", set_allowance, ADMIN),
+    ("GET", "/api/v1/agents/{name}/budget", show_allowance, READ),
+)

@@ -1,0 +1,202 @@
+"""Slices over the feed: for a live token of the guard's own resource, in a spool of its own that is still open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiary.core.budget import DAY_US, parse_limits
+from ostiary.core.errors import Conflict, Forbidden
+from ostiary.core.report import CallRecord, Report
+from ostiary.core.slices import Draw, Drawn
+from ostiaryd.feed import flows
+from ostiaryd.ground.world import World
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Resource, Root, Verb
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import State, Task
+from tests.clock import Clock
+from tests.registry.stage import agent_of, do, end, enrol, hold, newest
+
+SPOOL, OTHER = "0" * 32, "1" * 32
+URI = "https://bank.example/mcp"
+
+
+@pytest.fixture
+async def bank(world: World) -> Resource:
+    return await do(world, lambda a: registry.create_resource(a, name="bank", uri=URI))
+
+
+@pytest.fixture
+async def task(world: World, bank: Resource) -> Task:
+    """A task of a hundred calls, and a token for the bank under it."""
+    bot = await enrol(world)
+    limits = parse_limits([{"kind": "calls", "limit": 100}])
+    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to pay", budget=limits))
+    await hold(world, bot, "tok_1", audience=URI, task=task.task_id)
+    return task
+
+
+def budget(world: World, task: Task) -> str:
+    return tasks.in_force(world.db.read(), task)[0].id
+
+
+async def draw(world: World, bank: Resource, need: dict[str, int], **said: Any) -> Drawn:
+    asked = Draw(**{"spool": SPOOL, "token": "tok_1", "need": need} | said)
+    return await do(world, lambda a: flows.draw(a, asked, resource_id=bank.resource_id), "budget.draw")
+
+
+async def give_back(world: World, bank: Resource, keep: dict[str, int], spool: str = SPOOL) -> None:
+    await do(world, lambda a: flows.give_back(a, spool, keep, resource_id=bank.resource_id))
+
+
+async def settle(world: World, bank: Resource, told: int, spool: str = SPOOL) -> None:
+    await do(world, lambda a: flows.settle(a, spool, told=told, resource_id=bank.resource_id), "budget.settle")
+
+
+async def report(world: World, bank: Resource, first: int, *spent: dict[str, int]) -> None:
+    records = [
+        CallRecord(
+            at=5, token="tok_1", agent=agent_of(world, "bot").agent_id, tool="pay", outcome="allow", verdict="allow",
+            spent=one,
+        )
+        for one in spent
+    ]  # fmt: skip
+    told = Report(spool=SPOOL, first=first, records=list(records))
+    await do(world, lambda a: flows.take_report(a, told, resource_id=bank.resource_id))
+
+
+def left(world: World, task: Task) -> tuple[str, str]:
+    [one] = tasks.balances_of(world.db.read(), task, now=world.now())
+    return one.left, one.spent
+
+
+async def test_a_guard_draws_for_a_token_and_the_entry_says_whose(world: World, bank: Resource, task: Task) -> None:
+    id = budget(world, task)
+    assert await draw(world, bank, {id: 1}) == Drawn({id: 6}, {id: 94})
+    entry = newest(world)
+    assert (entry.action, entry.agent, entry.task, entry.resource) == ("budget.draw", task.agent, task.task_id, URI)
+    assert entry.detail == {"spool": SPOOL, "need": {id: 1}, "total": {id: 6}}
+
+
+async def test_a_guard_draws_for_nothing_but_a_live_token_of_its_own(
+    world: World, bank: Resource, task: Task, clock: Clock
+) -> None:
+    id = budget(world, task)
+    other = await do(world, lambda a: registry.create_resource(a, name="shop", uri="https://shop.example/mcp"))
+    for resource, token in ((bank, "tok_unknown"), (other, "tok_1")):
+        with pytest.raises(Forbidden) as refused:
+            await draw(world, resource, {id: 1}, token=token)
+        assert refused.value.code == "foreign_token"
+    await end(world, Root.HOLDING, "tok_1")
+    with pytest.raises(Forbidden) as refused:
+        await draw(world, bank, {id: 1})
+    assert refused.value.code == "foreign_token"
+    await hold(world, "ag_" + task.agent[3:], "tok_2", audience=URI, task=task.task_id, seconds=60)
+    clock.advance(us=60_000_000)
+    with pytest.raises(Forbidden):
+        await draw(world, bank, {id: 1}, token="tok_2")
+    assert left(world, task) == ("100", "0")
+
+
+async def test_nothing_is_drawn_under_a_task_or_an_agent_that_is_over(world: World, bank: Resource, task: Task) -> None:
+    id = budget(world, task)
+    await do(world, lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
+    with pytest.raises(Forbidden):
+        await draw(world, bank, {id: 1})
+    await do(world, lambda a: registry.set_agent_state(a, "bot", Verb.RESUME))
+    await hold(world, task.agent, "tok_2", audience=URI, task=task.task_id)
+    assert (await draw(world, bank, {id: 1}, token="tok_2")).total == {id: 6}
+    await do(world, lambda a: tasks.end(a, task.task_id, State.DONE))
+    with pytest.raises(Forbidden):
+        await draw(world, bank, {id: 7}, token="tok_2")
+
+
+async def test_a_guard_draws_from_the_budgets_of_that_token_alone(world: World, bank: Resource, task: Task) -> None:
+    limits = parse_limits([{"kind": "calls", "limit": 5}])
+    other = await do(world, lambda a: tasks.start(a, agent="bot", purpose="else", budget=limits))
+    with pytest.raises(Forbidden) as refused:
+        await draw(world, bank, {budget(world, other): 1})
+    assert refused.value.code == "no_budget"
+    assert left(world, other) == ("5", "0")
+
+
+async def test_a_day_is_drawn_from_while_it_lasts(world: World, bank: Resource, task: Task, clock: Clock) -> None:
+    clock.advance(us=DAY_US - 1 - world.now() % DAY_US)
+    await do(world, lambda a: tasks.set_allowance(a, "bot", parse_limits([{"kind": "calls", "limit": 7}])))
+    live = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to pay"))
+    await hold(world, task.agent, "tok_3", audience=URI, task=live.task_id)
+    [daily] = tasks.in_force(world.db.read(), live)
+    account = daily.account(world.now())
+    assert (await draw(world, bank, {account: 7}, token="tok_3")).left == {account: 0}
+    clock.advance(us=1)
+    with pytest.raises(Forbidden) as refused:
+        await draw(world, bank, {account: 8}, token="tok_3")
+    assert refused.value.code == "no_budget"
+    today = daily.account(world.now())
+    assert (await draw(world, bank, {today: 7}, token="tok_3")).total == {today: 7}
+
+
+async def test_what_is_reported_stays_spent_and_the_rest_comes_back(world: World, bank: Resource, task: Task) -> None:
+    id = budget(world, task)
+    await draw(world, bank, {id: 10})
+    await report(world, bank, 1, {id: 1}, {id: 2}, {})
+    assert left(world, task) == ("90", "3")
+    await report(world, bank, 1, {id: 1}, {id: 2}, {})
+    assert left(world, task) == ("90", "3"), "a report that comes again changes nothing"
+    with pytest.raises(Conflict):
+        await settle(world, bank, told=4)
+    assert left(world, task) == ("90", "3")
+    await settle(world, bank, told=3)
+    assert left(world, task) == ("97", "3")
+    assert newest(world).detail == {"spool": SPOOL, "told": 3, "back": {id: 7}}
+
+
+async def test_a_spool_that_is_closed_stays_closed(world: World, bank: Resource, task: Task) -> None:
+    """A draw of a guard that was killed may still be on its way."""
+    id = budget(world, task)
+    await settle(world, bank, told=0)
+    await settle(world, bank, told=0)
+    with pytest.raises(Forbidden) as refused:
+        await draw(world, bank, {id: 1})
+    assert refused.value.code == "spool_closed"
+    with pytest.raises(Forbidden):
+        await give_back(world, bank, {id: 0})
+    assert left(world, task) == ("100", "0")
+
+
+async def test_the_spool_of_another_resource_is_let_alone(world: World, bank: Resource, task: Task) -> None:
+    id = budget(world, task)
+    await draw(world, bank, {id: 10})
+    other = await do(world, lambda a: registry.create_resource(a, name="shop", uri="https://shop.example/mcp"))
+    for attempt in (
+        lambda: settle(world, other, told=0),
+        lambda: give_back(world, other, {id: 0}),
+    ):
+        with pytest.raises(Forbidden):
+            await attempt()
+    bot = agent_of(world, "bot")
+    await hold(world, bot, "tok_4", audience="https://shop.example/mcp", task=task.task_id)
+    with pytest.raises(Forbidden, match="another resource"):
+        await draw(world, other, {id: 1}, token="tok_4")
+    assert left(world, task) == ("90", "0")
+
+
+async def test_where_records_are_missing_everything_counts_as_spent(world: World, bank: Resource, task: Task) -> None:
+    id = budget(world, task)
+    await draw(world, bank, {id: 10})
+    await report(world, bank, 3, {id: 1})
+    assert left(world, task) == ("90", "10")
+    await settle(world, bank, told=3)
+    assert left(world, task) == ("90", "10")
+
+
+async def test_a_guard_gives_back_what_it_does_not_need(world: World, bank: Resource, task: Task) -> None:
+    id = budget(world, task)
+    await draw(world, bank, {id: 10})
+    await report(world, bank, 1, {id: 4})
+    await give_back(world, bank, {id: 5})
+    assert left(world, task) == ("95", "4")
+    await give_back(world, bank, {id: 0})
+    assert left(world, task) == ("96", "4")
