@@ -72,6 +72,26 @@ def test_owners_and_teams(ostiary: Commands, name: str) -> None:
     assert ostiary.json("owner", "return", name)["state"] == "active"
 
 
+def test_budgets_of_tasks_and_of_days(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    register(ostiary, name, "--scope", "bank:write", "--generate-key", tmp_path / "key.json")
+    limits = tmp_path / "limits.json"
+    pay = {"kind": "amount", "limit": "250.00", "tools": ["bank/pay"], "argument": "amount"}
+    limits.write_text(json.dumps([pay]))
+    task = ostiary.json("task", "start", "--agent", name, "--purpose", "pay", "--budget", limits)
+    assert [(one["limit"], one["left"]) for one in task["budgets"]] == [(pay, "250.00")]
+    assert ostiary.json("task", "show", task["task_id"])["budgets"] == task["budgets"]
+    assert ostiary.json("agent", "budget", name) == []
+    [daily] = ostiary.json("agent", "budget", name, "--limits", limits)
+    assert (daily["limit"], daily["daily"], daily["spent"]) == (pay, True, "0.00")
+    assert ostiary.json("agent", "budget", name) == [daily]
+    answer = ostiary.json(
+        "token", "--agent", name, "--key", tmp_path / "key.json", "--task", task["task_id"], *ELSEWHERE
+    )
+    assert answer["budgets"] == [task["budgets"][0], daily]
+    limits.write_text("[]")
+    assert ostiary.json("agent", "budget", name, "--limits", limits) == []
+
+
 def test_an_agent_with_a_key_made_here_gets_a_token_and_one_without_is_pending(
     ostiary: Commands, name: str, tmp_path: Path
 ) -> None:

@@ -54,7 +54,11 @@ def test_the_keys_of_the_feed_are_public(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/feed/v1/stream"), ("POST", "/feed/v1/report"), ("POST", "/feed/v1/applied")]
+    ("method", "path"),
+    [
+        ("GET", "/feed/v1/stream"),
+        *(("POST", f"/feed/v1/{name}") for name in ("report", "applied", "draw", "give-back", "settle")),
+    ],
 )
 def test_only_guards_may_speak_there(house: House, method: str, path: str) -> None:
     assert httpx2.request(method, f"{house.server.url}{path}").status_code == 401

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from cyclopts import App
 
 from ostiary.cli.enrol import enrol
-from ostiary.cli.files import key_of
+from ostiary.cli.files import key_of, read_json
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import PAGE, Here, Session, Usage
 
@@ -191,6 +191,20 @@ def decommission(name: str, /, *, why: str = "", session: Here) -> None:
         why: For the ledger.
     """
     _move(session, name, "decommission", why)
+
+
+@agent.command(name="budget")
+def budget(name: str, /, *, limits: Path | None = None, session: Here) -> None:
+    """Show what is left today of an agent's budget for each day (UTC), or say what it is from now on.
+
+    Args:
+        name: Name or id.
+        limits: JSON file of all limits, such as [{"kind": "calls", "limit": 100}]; [] takes them away.
+    """
+    path = f"/agents/{name}/budget"
+    said = session.api("GET", path) if limits is None else session.api("PUT", path, {"limits": read_json(limits)})
+    columns = {"limit": "LIMIT", "left": "LEFT", "spent": "SPENT", "id": "ID"}
+    session.show(said["budgets"], lambda rows: table(rows, columns, empty="no limit: ostiary agent budget --help"))
 
 
 @agent.command(name="join-token")
