@@ -35,9 +35,12 @@ def in_force(reader: Reader, task: Task) -> tuple[Budget, ...]:
     else:
         line += [(one.task_id, one.agent) for one in above(reader, task)]
     found: list[Allotment] = []
+    replaced: set[str | None] = set()
     for id, _ in line:
-        replaced = {allotment.parent for allotment in found}
-        found += [held for held in store.held(reader, id) if held.budget.id not in replaced]
+        for allotment in store.held(reader, id):
+            if allotment.budget.id not in replaced:
+                found.append(allotment)
+            replaced.add(allotment.parent)  # what this was taken out of is counted with it
     for agent in dict.fromkeys(agent for _, agent in line):
         found += store.held(reader, agent)
     return tuple(allotment.budget for allotment in found)
