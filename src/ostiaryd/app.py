@@ -26,7 +26,7 @@ from ostiaryd.ledger import wire_admin as ledger_admin
 from ostiaryd.ledger import wire_tlog
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy import wire_admin as policy_admin
-from ostiaryd.policy import wire_authzen, wire_tasks
+from ostiaryd.policy import wire_authzen, wire_search, wire_tasks
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry import wire_admin as registry_admin
 from ostiaryd.registry.model import SELF, Caller
@@ -49,6 +49,7 @@ Line = tuple[str, str, Wire, str]
 ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (wire_oauth.ROUTES, wire_oauth.render_oauth),
     (wire_authzen.ROUTES, wire_authzen.render),
+    (wire_search.ROUTES, wire_authzen.render),
     (wire_metadata.ROUTES, wire_oauth.render_oauth),
     (registry_admin.ROUTES, render_admin),
     (trust_admin.ROUTES, render_admin),

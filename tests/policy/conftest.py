@@ -11,11 +11,13 @@ from ostiary.core.errors import Refused
 from ostiaryd.ground.http import Call, Reply, render_admin
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
-from ostiaryd.policy import flows, wire_admin, wire_authzen
+from ostiaryd.policy import flows, wire_admin, wire_authzen, wire_search
 from ostiaryd.policy.model import load
+from ostiaryd.registry.model import Caller
 from tests.registry.stage import ADMIN
 
 HERE = Path(__file__).parent
+ROUTES = wire_authzen.ROUTES + wire_search.ROUTES + wire_admin.ROUTES
 Ask = Callable[..., Awaitable[tuple[int, Any]]]
 
 
@@ -27,13 +29,15 @@ def certification() -> dict[str, str]:
 @pytest.fixture
 def ask(world: World) -> Ask:
     """`status, body = await ask(path, json or bytes)`: the wire functions behind their own renderer, without a gate."""
-    by_route = {(method, path): wire for method, path, wire, _ in wire_authzen.ROUTES + wire_admin.ROUTES}
+    by_route = {(method, path): wire for method, path, wire, _ in ROUTES}
 
-    async def send(path: str, body: Any = None, *, method: str = "POST", **params: str) -> tuple[int, Any]:
+    async def send(
+        path: str, body: Any = None, *, method: str = "POST", by: Caller | None = ADMIN, **params: str
+    ) -> tuple[int, Any]:
         sent = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         route, _, query = path.partition("?")
         headers = [(b"content-type", b"application/json")]
-        call = Call(world, method, route.format(**params), params, query, headers, sent, "rq_test", ADMIN)
+        call = Call(world, method, route.format(**params), params, query, headers, sent, "rq_test", by)
         try:
             reply = await by_route[method, route](call)
         except Refused as refusal:

@@ -1,4 +1,7 @@
-"""The scenario of the OpenID AuthZEN certification: Basic and Batch, Core and Properties, and Discovery."""
+"""The scenario of the OpenID AuthZEN certification: Basic, Batch and Search, Core and Properties, and Discovery.
+
+Fixture: certification/. What its text says of transport is in test_authzen_transport.py.
+"""
 
 from __future__ import annotations
 
@@ -50,9 +53,9 @@ async def test_a_batch_decides_as_certified_in_the_order_of_the_request(certifie
 
 async def test_defaults_are_replaced_as_a_whole_and_not_merged(certified: World, ask: Ask) -> None:
     batch = {
-        "subject": BOB | ADMIN,
+        "subject": ALICE | ADMIN,
         "action": {"name": "write"},
-        "evaluations": [{"resource": R2 | ARCHIVED}, {"subject": BOB, "resource": R2 | ARCHIVED}],
+        "evaluations": [{"resource": R2 | ARCHIVED}, {"subject": ALICE, "resource": R2 | ARCHIVED}],
         "resource": R1,
     }
     _, answer = await ask("/access/v1/evaluations", batch)
@@ -70,7 +73,7 @@ async def test_defaults_are_replaced_as_a_whole_and_not_merged(certified: World,
 async def test_a_semantic_stops_with_the_decision_that_settles_it(
     certified: World, ask: Ask, semantic: str, expected: list[bool]
 ) -> None:
-    asked = [case(ALICE, "read", R1), case(BOB, "write", R1), case(BOB, "read", R1), case(BOB, "write", R2)]
+    asked = [case(ALICE, "read", R1), case(BOB, "write", R1), case(BOB, "read", R1), case(BOB, "write", R1)]
     _, answer = await ask(
         "/access/v1/evaluations", {"evaluations": asked, "options": {"evaluations_semantic": semantic}}
     )
@@ -78,7 +81,7 @@ async def test_a_semantic_stops_with_the_decision_that_settles_it(
 
 
 async def test_permit_on_first_permit_goes_on_after_denials(certified: World, ask: Ask) -> None:
-    asked = [case(BOB, "write", R1), case(BOB, "write", R2), case(ALICE, "read", R1), case(BOB, "read", R1)]
+    asked = [case(BOB, "write", R1), case(ALICE, "write", R2), case(ALICE, "read", R1), case(BOB, "read", R1)]
     _, answer = await ask(
         "/access/v1/evaluations", {"evaluations": asked, "options": {"evaluations_semantic": "permit_on_first_permit"}}
     )
@@ -93,6 +96,102 @@ async def test_without_evaluations_a_batch_is_a_single_evaluation(
     assert (status, answer["decision"], "evaluations" in answer) == (200, True, False)
 
 
+# --- Search -----------------------------------------------------------------------------------------------------------
+
+SUBJECT, RESOURCE, ACTION = "/access/v1/search/subject", "/access/v1/search/resource", "/access/v1/search/action"
+USERS, RECORDS = {"type": "user"}, {"type": "record"}
+READ, WRITE = {"name": "read"}, {"name": "write"}
+CONTEXT = {"context": {"time": "2025-06-27T18:03-07:00", "ip": "192.168.1.1"}}
+WHO_READS = {"subject": USERS, "action": READ, "resource": R1}
+WHAT_ALICE_READS = {"subject": ALICE, "action": READ, "resource": RECORDS}
+WHAT_ALICE_DOES = {"subject": ALICE, "resource": R1}
+
+SEARCHES: list[tuple[str, dict[str, Any], set[str]]] = [
+    (SUBJECT, WHO_READS, {"alice", "bob"}),
+    (SUBJECT, WHO_READS | CONTEXT, {"alice", "bob"}),
+    (SUBJECT, WHO_READS | {"subject": ALICE}, {"alice", "bob"}),
+    (SUBJECT, {"subject": USERS, "action": WRITE, "resource": R2 | ARCHIVED}, {"bob"}),
+    (RESOURCE, WHAT_ALICE_READS, {"record-1", "record-2"}),
+    (RESOURCE, WHAT_ALICE_READS | CONTEXT, {"record-1", "record-2"}),
+    (RESOURCE, WHAT_ALICE_READS | {"resource": R1}, {"record-1", "record-2"}),
+    (RESOURCE, {"subject": BOB | ADMIN, "action": WRITE, "resource": RECORDS}, {"record-2"}),
+    (ACTION, WHAT_ALICE_DOES, {"read", "write"}),
+    (ACTION, WHAT_ALICE_DOES | CONTEXT, {"read", "write"}),
+    (ACTION, {"subject": BOB | ADMIN, "resource": R2 | ARCHIVED}, {"read", "write"}),
+]
+
+
+@pytest.mark.parametrize(("path", "search", "expected"), SEARCHES)
+async def test_a_search_finds_as_certified_and_each_result_is_permitted(
+    certified: World, ask: Ask, path: str, search: dict[str, Any], expected: set[str]
+) -> None:
+    status, answer = await ask(path, search)
+    assert status == 200
+    assert next(iter(answer)) == "page"
+    assert (answer["page"]["next_token"], answer["page"]["count"]) == ("", len(expected))
+    key = "name" if path == ACTION else "id"
+    assert {one[key] for one in answer["results"]} == expected
+    if path != ACTION:
+        sought = search["subject" if path == SUBJECT else "resource"]
+        assert all(one == {"type": sought["type"], "id": one["id"]} for one in answer["results"])
+    for one in answer["results"]:
+        part = {SUBJECT: "subject", RESOURCE: "resource", ACTION: "action"}[path]
+        _, decided = await ask("/access/v1/evaluation", search | {part: search.get(part, {}) | one})
+        assert decided["decision"] is True
+
+
+@pytest.mark.parametrize(
+    ("path", "search"),
+    [
+        (ACTION, WHAT_ALICE_DOES | {"subject": {"type": "user", "id": "nonexistent-user"}}),
+        (ACTION, WHAT_ALICE_DOES | {"resource": {"type": "record", "id": "nonexistent"}}),
+        (ACTION, WHAT_ALICE_DOES | {"subject": {"type": "spaceship", "id": "x"}}),
+        (SUBJECT, WHO_READS | {"subject": {"type": "spaceship"}}),
+        (SUBJECT, WHO_READS | {"resource": {"type": "record", "id": "nonexistent"}}),
+        (SUBJECT, WHO_READS | {"resource": {"type": "spaceship", "id": "x"}}),
+        (RESOURCE, WHAT_ALICE_READS | {"resource": {"type": "spaceship"}}),
+        (RESOURCE, WHAT_ALICE_READS | {"subject": {"type": "user", "id": "nonexistent"}}),
+        (RESOURCE, WHAT_ALICE_READS | {"subject": {"type": "spaceship", "id": "x"}}),
+    ],
+)
+async def test_what_nobody_knows_finds_nothing_and_the_administrator_hears_why(
+    certified: World, ask: Ask, path: str, search: dict[str, Any]
+) -> None:
+    status, answer = await ask(path, search)
+    assert (status, answer["results"], answer["page"]["next_token"]) == (200, [], "")
+    assert answer["context"]["reason_admin"]["404"].startswith("the polic")
+
+
+@pytest.mark.parametrize(
+    ("path", "search"),
+    [
+        (SUBJECT, {"subject": USERS, "resource": R1}),
+        (RESOURCE, {"action": READ, "resource": RECORDS}),
+        (ACTION, {"subject": ALICE}),
+        (SUBJECT, {"subject": USERS, "action": READ, "resource": RECORDS}),
+        (RESOURCE, {"subject": USERS, "action": READ, "resource": RECORDS}),
+        (ACTION, {"subject": USERS, "resource": R1}),
+        (ACTION, {"subject": ALICE, "resource": RECORDS}),
+        (SUBJECT, {"subject": {}, "action": READ, "resource": R1}),
+    ],
+)
+async def test_a_search_that_lacks_a_part_is_a_400(
+    certified: World, ask: Ask, path: str, search: dict[str, Any]
+) -> None:
+    status, message = await ask(path, search)
+    assert (status, type(message)) == (400, str)
+
+
+async def test_a_page_with_a_limit_leads_to_the_rest_without_it(certified: World, ask: Ask) -> None:
+    _, first = await ask(SUBJECT, WHO_READS | {"page": {"limit": 1}})
+    assert first["results"] == [{"type": "user", "id": "alice"}]
+    status, second = await ask(SUBJECT, WHO_READS | {"page": {"token": first["page"]["next_token"]}})
+    assert (status, second["results"], second["page"]["next_token"]) == (200, [{"type": "user", "id": "bob"}], "")
+
+
+# --- Discovery --------------------------------------------------------------------------------------------------------
+
+
 async def test_the_metadata_names_this_decision_point_and_what_it_offers(world: World, ask: Ask) -> None:
     status, found = await ask("/.well-known/authzen-configuration", method="GET")
     url = world.config.public_url
@@ -101,4 +200,7 @@ async def test_the_metadata_names_this_decision_point_and_what_it_offers(world: 
         "policy_decision_point": url,
         "access_evaluation_endpoint": f"{url}/access/v1/evaluation",
         "access_evaluations_endpoint": f"{url}/access/v1/evaluations",
+        "search_subject_endpoint": url + SUBJECT,
+        "search_resource_endpoint": url + RESOURCE,
+        "search_action_endpoint": url + ACTION,
     }

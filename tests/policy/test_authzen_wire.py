@@ -108,8 +108,35 @@ async def test_an_answer_says_which_policies_of_which_set_decided_and_why_not(ce
         "context": {
             "policy": allowed["context"]["policy"],
             "reasons": [{"code": "no_permit", "message": "no policy permits it"}],
+            "reason_admin": {
+                "403": f"denied under the policy set {allowed['context']['policy']}: no_permit: no policy permits it"
+            },
+            "reason_user": {"403": "You are not permitted to do this."},
         },
     }
+    assert set(allowed["context"]) == {"policy", "policies"}
+
+
+async def test_an_answer_says_in_words_why_not_and_to_a_user_only_what_is_his_business(world: World, ask: Ask) -> None:
+    scope = '(principal, action == Action::"see", resource)'
+    rules = {
+        f"forbid {scope} when {{ context.x == 1 }};": ("policy `f` forbids it", "f"),
+        f'@reason("not on Sundays") @hint("come tomorrow") forbid {scope};': ("not on Sundays", "f"),
+        f"permit {scope} when {{ context.x > 9223372036854775807 - context.x }};": (
+            "This could not be decided. Please tell your administrator.", "f",
+        ),
+    }  # fmt: skip
+    schema = "entity user; action see appliesTo { principal: user, resource: user, context: { x: Long } };"
+    user = {"type": "user", "id": "u"}
+    question = {"subject": user, "action": {"name": "see"}, "resource": user, "context": {"x": 1}}
+    for rule, (said, name) in rules.items():
+        await put(world, {"a.cedarschema": schema, "a.cedar": f'@id("{name}") {rule}'})
+        asked = question | ({"context": {"x": -2}} if rule.startswith("permit") else {})
+        _, answer = await ask(EVALUATION, asked)
+        assert answer["context"]["reason_user"] == {"403": said}
+        admin = answer["context"]["reason_admin"]["403"]
+        assert admin.startswith(f"denied under the policy set {answer['context']['policy']} by f: ")
+        assert admin.endswith(": not on Sundays (come tomorrow)") is ("Sundays" in rule)
 
 
 async def test_an_item_without_a_subject_is_denied_alone(certified: World, ask: Ask) -> None:
@@ -330,6 +357,7 @@ async def test_a_resource_that_watches_is_answered_yes_and_the_verdict_is_on_the
     _, answer = await ask(EVALUATION, calls(agent, "files/drop"))
     assert answer["decision"] is True
     assert answer["context"]["reasons"][0]["code"] == "outside_task"
+    assert answer["context"]["reason_admin"]["200"].startswith("let pass under the policy set ")
     entry = newest(world)
     assert (entry.outcome, entry.detail and entry.detail["verdict"]) == ("allow", "deny")
 

@@ -10,8 +10,10 @@ import pytest
 
 from ostiary.core.access import CALL
 from ostiary.core.errors import Invalid
-from ostiaryd.policy.model import cases, files, load, starter, text
+from ostiaryd.policy.flows.search import MAX_EXAMINED, MAX_RESULTS, NOTED
+from ostiaryd.policy.model import cases, entities, files, load, starter, text
 from ostiaryd.policy.wire_authzen import MAX_EVALUATIONS
+from ostiaryd.policy.wire_search import DEFAULT_RESULTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
 
@@ -55,12 +57,25 @@ def test_the_page_names_every_attribute_of_every_entity_and_every_member_of_a_co
     assert CALL in starter().actions
 
 
+def test_the_entities_on_the_page_are_taken() -> None:
+    policy = "permit (principal is user, action, resource is record);"
+    files = {"a.cedar": policy, "a.cedarschema": blocks("cedarschema")[1], "a.entities.json": blocks("json")[0]}
+    assert load(files).ready.ids == {"user": ("bob",), "record": ("record-1",)}
+
+
+def test_the_numbers_of_searches_on_the_page_are_the_numbers() -> None:
+    page = PAGE.read_text("utf-8")
+    said = page[page.index("## Searching") : page.index("## Limits")]
+    numbers = [int(number) for number in re.findall(r"\d+", said) if number not in ("1", "0")]
+    assert numbers == [DEFAULT_RESULTS, MAX_RESULTS, MAX_EXAMINED, NOTED]
+
+
 def test_the_limits_on_the_page_are_the_limits() -> None:
     page = PAGE.read_text("utf-8")
     limits = page[page.index("## Limits") :]
     numbers = [int(number) for number in re.findall(r"\d+", limits)]
     assert numbers == [
         files.MAX_FILES, text.MAX_POLICIES, text.MAX_FILE_BYTES >> 20, text.MAX_SCHEMA_BYTES >> 10, text.MAX_BRACKETS,
-        text.MAX_OPERATORS, cases.MAX_CASES,
+        text.MAX_OPERATORS, cases.MAX_CASES, entities.MAX_ENTITIES, entities.MAX_ANCESTORS,
     ]  # fmt: skip
     assert f"up to {MAX_EVALUATIONS}\nevaluations" in page

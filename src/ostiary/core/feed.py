@@ -79,10 +79,14 @@ class ResourceFact(_Fact, frozen=True, tag="resource", kw_only=True):
 
 
 class PolicyFact(_Fact, frozen=True, tag="policy"):
-    """The active policies as JSON of `cedar.ir`, and the hash by which decisions and tokens name them."""
+    """The active policies as JSON of `cedar.ir`, and the hash by which decisions and tokens name them.
+
+    `entities` are those that the set states, in Cedar's JSON; empty where there are none.
+    """
 
     hash: str
     policies: str
+    entities: str = ""
 
 
 class KeysFact(_Fact, frozen=True, tag="keys"):

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
 
-from ostiary.core import access, cedar
+from ostiary.core import access, canonical, cedar
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.errors import Refused, Unavailable
 from ostiary.core.feed import (
+    MAX_LINE_BYTES,
     AgentFact,
     Fact,
     KeyFact,
@@ -87,7 +88,7 @@ class Knowledge:
             case ResourceFact():
                 self.resource, self.protected = fact, _protect(fact)
             case PolicyFact():
-                self.policies = access.Policies(fact.hash, cedar.ir.parse(fact.policies.encode()))
+                self.policies = _policies(fact)
             case KeysFact():
                 self.keys = JwkSet.parse({"keys": fact.token})
 
@@ -218,6 +219,13 @@ class Feed:
         if present is None or self._tick() - self._heard_at > self.max_age:
             raise FeedStale(self._why, hint="is the server running, and does this guard's clock agree with it?")
         return present
+
+
+def _policies(fact: PolicyFact) -> access.Policies:
+    stated = canonical.parse(fact.entities, max_bytes=MAX_LINE_BYTES) if fact.entities else []
+    return access.Policies(
+        fact.hash, cedar.ir.parse(fact.policies.encode()), entities=cedar.values.parse_entities(stated)
+    )
 
 
 def _protect(fact: ResourceFact) -> access.Protected:

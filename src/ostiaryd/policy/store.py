@@ -19,7 +19,7 @@ _PAGE = sql(
         order by created_at desc, hash limit :limit"""
 )
 _FILES = sql("select files from policy_set where hash = :hash")
-_RULES = sql("select ir, actions from policy_set where hash = :hash")
+_RULES = sql("select files, ir, actions from policy_set where hash = :hash")
 _INSERT = sql(
     """insert into policy_set (hash, files, ir, actions, policies, tests, created_at, created_by)
        values (:hash, :files, :ir, :actions, :policies, :tests, :now, :by)
@@ -38,7 +38,7 @@ def active_ir(reader: Reader) -> tuple[str, str]:
     """The hash of the set that decides, and its IR as JSON: what guards are told."""
     hash = active(reader)
     row = reader.one(_RULES, hash=hash)
-    return hash, ir.render(starter().ir).decode() if row is None else row[0]
+    return hash, ir.render(starter().ir).decode() if row is None else row[1]
 
 
 def activate(tx: Tx, hash: str) -> None:
@@ -69,10 +69,10 @@ def files(reader: Reader, hash: str) -> dict[str, str] | None:
     return None if row is None else decode_files(row[0])
 
 
-def rules(reader: Reader, hash: str) -> tuple[ir.PolicySetIR, dict[Uid, Entity]] | None:
-    """What a kept set says, and the actions of its schema."""
+def rules(reader: Reader, hash: str) -> tuple[dict[str, str], ir.PolicySetIR, dict[Uid, Entity]] | None:
+    """The files of a kept set, what its policies say, and the actions of its schema."""
     row = reader.one(_RULES, hash=hash)
-    return None if row is None else (ir.parse(row[0].encode()), decode_actions(row[1]))
+    return None if row is None else (decode_files(row[0]), ir.parse(row[1].encode()), decode_actions(row[2]))
 
 
 def _summary(row: Row) -> PolicySet:

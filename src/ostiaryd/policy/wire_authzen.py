@@ -2,7 +2,8 @@
 
 A denial is an answer: 200 with `decision: false`. Stricter than the standard: a member given twice refuses the request
 (it is no I-JSON), and a batch has at most 1000 evaluations. `context` of an answer holds the `policies` that decided,
-the hash `policy` of their set, and `reasons` (code, message, hint). Search (section 8) is not offered.
+the hash `policy` of their set, and `reasons` (code, message, hint); `reason_admin` and `reason_user` say the same in a
+sentence, the second without what is none of a user's business. Search (section 8) is in `wire_search`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgspec
 
 from ostiary.core import canonical
 from ostiary.core.access import Decision, Reason
-from ostiary.core.errors import Invalid, Malformed, NotFound, Refused
+from ostiary.core.errors import Invalid, Malformed, Refused
 from ostiary.core.jose import b64u
 from ostiaryd.ground.http import Call, Reply, reply, status_of
 from ostiaryd.ledger.flows import Act, act
@@ -26,6 +27,7 @@ from ostiaryd.registry.model import DECIDE
 T = TypeVar("T")
 MAX_EVALUATIONS = 1000
 EVALUATION, EVALUATIONS = "/access/v1/evaluation", "/access/v1/evaluations"
+SUBJECT, RESOURCE, ACTION = "/access/v1/search/subject", "/access/v1/search/resource", "/access/v1/search/action"
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -46,10 +48,12 @@ class Batch(Item, frozen=True, omit_defaults=True, gc=False):
     options: Options | None = None
 
 
-class Context(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class Context(msgspec.Struct, omit_defaults=True, gc=False):
     policy: str = ""
     policies: tuple[str, ...] = ()
     reasons: tuple[Reason, ...] = ()
+    reason_admin: dict[str, str] | None = None
+    reason_user: dict[str, str] | None = None
     error: dict[str, Any] | None = None
 
 
@@ -94,14 +98,17 @@ async def configuration(call: Call) -> Reply:
             "policy_decision_point": url,
             "access_evaluation_endpoint": url + EVALUATION,
             "access_evaluations_endpoint": url + EVALUATIONS,
+            "search_subject_endpoint": url + SUBJECT,
+            "search_resource_endpoint": url + RESOURCE,
+            "search_action_endpoint": url + ACTION,
         }
     )
 
 
 def render(refusal: Refused) -> Reply:
-    """Section 10.1.2: an HTTP status and an error string."""
-    status = 400 if isinstance(refusal, (Invalid, NotFound)) else status_of(refusal)
-    return reply(refusal.message, status=status)
+    """Section 10.1.2: 400, 401, 403 or 500, and an error string."""
+    status = status_of(refusal)
+    return reply(refusal.message, status=status if status in (401, 403) else 400 if status < 500 else 500)
 
 
 def read(call: Call, kind: type[T]) -> T:
@@ -163,7 +170,28 @@ _INCOMPLETE = Answer(
 def _answer(decision: Decision | None) -> Answer:
     if decision is None:
         return _INCOMPLETE
-    return Answer(decision.allowed, Context(decision.policy_hash, decision.policies, decision.reasons))
+    said = Context(decision.policy_hash, decision.policies, decision.reasons)
+    if decision.reasons:
+        status = "200" if decision.allowed else "403"
+        said.reason_admin, said.reason_user = {status: _for_admin(decision)}, {status: _for_user(decision.reasons[0])}
+    return Answer(decision.allowed, said)
+
+
+_UNSAID = {
+    "no_permit": "You are not permitted to do this.",
+    "policy_error": "This could not be decided. Please tell your administrator.",
+}
+"""What a user hears where the reason itself names only policies."""
+
+
+def _for_admin(decision: Decision) -> str:
+    said = "; ".join(f"{one.code}: {one.message}" + (f" ({one.hint})" if one.hint else "") for one in decision.reasons)
+    by = f" by {', '.join(decision.policies)}" if decision.policies else ""
+    return f"{'let pass' if decision.allowed else 'denied'} under the policy set {decision.policy_hash}{by}: {said}"
+
+
+def _for_user(reason: Reason) -> str:
+    return _UNSAID.get(reason.code, reason.message)
 
 
 ROUTES = (

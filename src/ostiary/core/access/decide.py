@@ -62,7 +62,7 @@ def decide(principal: Principal, *, tool: str, arguments: Mapping[str, object], 
         return deny(resource, policies, Reason(error.code, error.message))
 
     context = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
-    judged = policies.judge(principal.entity.uid, CALL, ready.uid, context, principal.beside(resource.entities))
+    judged = policies.judge(principal.entity.uid, CALL, ready.uid, context, principal.beside(facts.entities))
     if judged.allowed:
         return Decision(True, True, policies.hash, (), judged.policies, judged.watched, judged.errors)
     return deny(resource, policies, *reasons_of(judged, policies), judged=judged)

@@ -131,6 +131,12 @@ class Facts:
     ended_tasks: Container[str] = frozenset()
     ended_tokens: Container[str] = frozenset()
     revoked_keys: Container[str] = frozenset()
+    entities: Entities = field(init=False)
+    """the resource's and those that the set states"""
+
+    def __post_init__(self) -> None:
+        near, stated = self.resource.entities, self.policies.entities
+        object.__setattr__(self, "entities", Overlay.over(stated, near) if stated else near)
 
 
 @lru_cache(maxsize=4096)

@@ -34,21 +34,33 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
 class Policies:
     """A compiled set under its `hash`. Immutable, so that many threads may ask it at once.
 
-    `actions` are those of the set's schema, each with all the groups that it is in.
+    `actions` are those of the set's schema, each with all the groups that it is in; `entities` what the set itself
+    states; `known` both.
     """
 
-    __slots__ = ("_enforced", "_watched", "actions", "hash", "hints", "reasons")
+    __slots__ = ("_enforced", "_watched", "entities", "hash", "hints", "known", "reasons")
 
-    def __init__(self, hash: str, policies: PolicySetIR, actions: Mapping[Uid, Entity] | None = None) -> None:
+    def __init__(
+        self,
+        hash: str,
+        policies: PolicySetIR,
+        actions: Mapping[Uid, Entity] | None = None,
+        entities: Mapping[Uid, Entity] | None = None,
+    ) -> None:
         """Raises Invalid for what breaks a bound of the IR."""
         watched = tuple(filter(_is_watched, policies.policies))
         enforced = tuple(policy for policy in policies.policies if not _is_watched(policy))
         self.hash = hash
         self._enforced: Compiled = compile_set(PolicySetIR(enforced))
         self._watched: Compiled | None = compile_set(PolicySetIR(watched)) if watched else None
-        self.actions: dict[Uid, Entity] = {CALL: entity(CALL)} | dict(actions or {})
+        self.entities: dict[Uid, Entity] = dict(entities or {})
+        self.known: dict[Uid, Entity] = {CALL: entity(CALL)} | dict(actions or {}) | self.entities
         self.reasons = _annotated(policies, "reason")
         self.hints = _annotated(policies, "hint")
+
+    def states(self, type: str, id: str) -> bool:
+        """Whether the set itself has that entity."""
+        return Uid(type, id) in self.entities
 
     def judge(self, principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities) -> Judgement:
         """What the policies say; `entities` must hold the actions too."""

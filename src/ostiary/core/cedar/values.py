@@ -23,6 +23,7 @@ from ostiary.core.errors import Invalid, Malformed
 
 LONG_MIN, LONG_MAX = -(2**63), 2**63 - 1
 MAX_DEPTH = 64  # nesting of a JSON value; Cedar has no limit of its own
+MAX_ANCESTORS = 10_000  # of one entity
 
 
 class Uid(msgspec.Struct, frozen=True, array_like=True, cache_hash=True, forbid_unknown_fields=True):
@@ -111,6 +112,13 @@ class Overlay:
     def __init__(self, base: Entities, *entities: Entity) -> None:
         self._near = {one.uid: one for one in entities}
         self._base = base
+
+    @classmethod
+    def over(cls, base: Entities, near: dict[Uid, Entity]) -> Overlay:
+        """A whole dict in front of another."""
+        made = cls(base)
+        made._near = near
+        return made
 
     def get(self, uid: Uid, /) -> Entity | None:
         return self._near.get(uid) or self._base.get(uid)
@@ -213,10 +221,11 @@ def _extension(call: object, depth: int) -> Value:
         raise Invalid(str(error)) from error
 
 
-def parse_entities(unverified: object) -> dict[Uid, Entity]:
+def parse_entities(unverified: object, *, max_ancestors: int = MAX_ANCESTORS) -> dict[Uid, Entity]:
     """A store from Cedar's entity JSON: a list of `{uid, attrs, parents, tags?}`. Raises Malformed or Invalid.
 
-    Ancestors are closed over; an entity that is its own ancestor is refused, and so is one that comes twice.
+    Ancestors are closed over; an entity that is its own ancestor is refused, one with too many, and one that comes
+    twice.
     """
     if type(unverified) is not list:
         raise Malformed("entities are a JSON list")
@@ -232,14 +241,15 @@ def parse_entities(unverified: object) -> dict[Uid, Entity]:
             raise Malformed("`parents` is a list")
         parents[name] = tuple(parse_uid(parent) for parent in item.get("parents", []))
         bodies[name] = parse_record(item.get("attrs", {})), parse_record(item.get("tags", {}))
-    closed = close(parents)
+    closed = close(parents, max_ancestors=max_ancestors)
     return {name: entity(name, attrs, closed[name], tags) for name, (attrs, tags) in bodies.items()}
 
 
-def close(parents: Mapping[Uid, Iterable[Uid]]) -> dict[Uid, frozenset[Uid]]:
-    """All ancestors of each entity from the parents of each. Raises Invalid when an entity is its own ancestor.
+def close(parents: Mapping[Uid, Iterable[Uid]], *, max_ancestors: int = MAX_ANCESTORS) -> dict[Uid, frozenset[Uid]]:
+    """All ancestors of each entity from the parents of each.
 
-    Iterative, because hierarchies may be deeper than Python's stack.
+    Raises Invalid when an entity is its own ancestor, or has too many of them. Iterative, because hierarchies may be
+    deeper than Python's stack.
     """
     closed: dict[Uid, frozenset[Uid]] = {}
     for start in parents:
@@ -249,7 +259,9 @@ def close(parents: Mapping[Uid, Iterable[Uid]]) -> dict[Uid, frozenset[Uid]]:
             missing = [up for up in parents.get(name, ()) if up not in closed]
             if name in closed or not missing:
                 ups = parents.get(name, ())
-                closed.setdefault(name, frozenset(ups).union(*(closed[up] for up in ups)))
+                ancestors = closed.setdefault(name, frozenset(ups).union(*(closed[up] for up in ups)))
+                if len(ancestors) > max_ancestors:
+                    raise Invalid(f"{name} has more than {max_ancestors} ancestors")
                 path.discard(name)
                 open_.pop()
                 continue

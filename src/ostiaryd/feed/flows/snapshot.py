@@ -7,6 +7,7 @@ from ostiaryd.feed import store
 from ostiaryd.feed.model import agent_fact
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.keyring import Keyring
+from ostiaryd.policy.flows import active_set
 from ostiaryd.policy.store import active_ir
 from ostiaryd.registry.model import LONGEST_TOKEN, Resource
 from ostiaryd.registry.store import agents, keys, resources
@@ -36,7 +37,7 @@ def resource_fact(reader: Reader, resource: Resource) -> ResourceFact:
 
 
 def policy_fact(reader: Reader) -> PolicyFact:
-    return PolicyFact(*active_ir(reader))
+    return PolicyFact(*active_ir(reader), active_set(reader).entities)
 
 
 def keys_fact(keyring: Keyring) -> KeysFact:

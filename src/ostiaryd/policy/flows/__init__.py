@@ -2,19 +2,23 @@
 
 from ostiaryd.policy.flows.answer import Answers
 from ostiaryd.policy.flows.decide import check_delegation, decide_all, decide_issue, decide_one
-from ostiaryd.policy.flows.sets import activate, active_policies, find_set, list_sets, put, ready, show_set
+from ostiaryd.policy.flows.search import note_search, search
+from ostiaryd.policy.flows.sets import activate, active_policies, active_set, find_set, list_sets, put, ready, show_set
 
 __all__ = [
     "Answers",
     "activate",
     "active_policies",
+    "active_set",
     "check_delegation",
     "decide_all",
     "decide_issue",
     "decide_one",
     "find_set",
     "list_sets",
+    "note_search",
     "put",
     "ready",
+    "search",
     "show_set",
 ]

@@ -14,7 +14,7 @@ from ostiary.core.access.facts import agent_entity, resource_entity
 from ostiary.core.bounds import render_details
 from ostiary.core.budget import BadAmount, Exhausted
 from ostiary.core.catalogue import Catalogue
-from ostiary.core.cedar.values import Entity, Uid, entity
+from ostiary.core.cedar.values import Entity, Overlay, Uid, entity
 from ostiary.core.claims import AccessClaims, render_scope
 from ostiary.core.errors import Forbidden, NotFound
 from ostiaryd.ground.database import Reader
@@ -55,7 +55,7 @@ class Answers:
     def _judge(self, question: Question, principal: Entity, resource: Entity) -> Decision:
         policies = self._policies
         context = context_of(question, now=self._moment)
-        entities = {**policies.actions, principal.uid: principal, resource.uid: resource}
+        entities = Overlay(policies.known, principal, resource)
         action = Uid("Action", question.action.name)
         judged = policies.judge(principal.uid, action, resource.uid, context, entities)
         reasons = () if judged.allowed else reasons_of(judged, policies)
@@ -115,7 +115,9 @@ class Answers:
         return find_resource(self._reader, name), tool
 
     def _entity(self, thing: Thing) -> Entity:
-        return self._registered(thing) if thing.type in REGISTERED else entity_of(thing)
+        if thing.type in REGISTERED:
+            return self._registered(thing)
+        return entity_of(thing, self._policies.entities)
 
     def _registered(self, thing: Thing) -> Entity:
         kind = REGISTERED[thing.type]

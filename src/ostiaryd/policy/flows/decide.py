@@ -11,7 +11,7 @@ from ostiary.core.access import Decision, Judgement, Policies
 from ostiary.core.access.decide import reasons_of
 from ostiary.core.access.facts import resource_entity
 from ostiary.core.cedar.extensions import Datetime
-from ostiary.core.cedar.values import Entity, Record, Uid
+from ostiary.core.cedar.values import Entity, Overlay, Record, Uid
 from ostiary.core.errors import Forbidden
 from ostiary.core.tiles import MAX_ENTRY_BYTES
 from ostiaryd.ledger import store as ledger
@@ -41,7 +41,7 @@ def decide_one(act: Act, question: Question, *, digest: str, by: Caller | None) 
     answers = Answers(act.tx, active_policies(act.tx), now=act.now)
     decision = answers.spend(act, question, answers.answer(question))
     entry = act.entry
-    _note_caller(entry, by)
+    note_asker(entry, by)
     entry.outcome = "allow" if decision.allowed else "deny"
     entry.digest = digest
     entry.policy = decision.policy_hash
@@ -49,7 +49,7 @@ def decide_one(act: Act, question: Question, *, digest: str, by: Caller | None) 
     entry.reasons = [reason(one.code, one.message) for one in decision.reasons]
     subject, resource = question.subject, question.resource
     asked = (subject.type, subject.id, question.action.name, resource.type, resource.id)
-    entry.detail = {"asked": [_word(word) for word in asked]} | _beside(decision)
+    entry.detail = {"asked": [shorten(word) for word in asked]} | _beside(decision)
     _note_registered(act, question)
     return decision
 
@@ -75,7 +75,7 @@ def decide_all(
         lines.append(_line(question, decision))
         if allowed is stop_at:
             break
-    _note_caller(act.entry, by)
+    note_asker(act.entry, by)
     act.entry.outcome = "allow" if is_allowed else "deny"
     act.entry.digest = digest
     act.entry.policy = policies.hash
@@ -94,7 +94,7 @@ def decide_issue(
     principal = entity_of_agent(agent)
     target = _target(resource, uri)
     context: Record = {"task": task, "scopes": frozenset[object](scopes), "now": Datetime(act.now // 1000)}
-    entities = {**policies.actions, principal.uid: principal, target.uid: target}
+    entities = Overlay(policies.known, principal, target)
     return _check(act, policies, policies.judge(principal.uid, ISSUE, target.uid, context, entities))
 
 
@@ -112,7 +112,7 @@ def check_delegation(act: Act, giver: Agent, task: Task) -> None:
         "depth": task.depth,
         "now": Datetime(act.now // 1000),
     }
-    entities = {**policies.actions, principal.uid: principal, receiver.uid: receiver}
+    entities = Overlay(policies.known, principal, receiver)
     _check(act, policies, policies.judge(principal.uid, DELEGATE, receiver.uid, context, entities))
 
 
@@ -132,7 +132,7 @@ def _target(resource: Resource | None, uri: str) -> Entity:
     return resource_entity(resource.name, uri=resource.uri, segment=resource.segment)
 
 
-def _note_caller(entry: Entry, by: Caller | None) -> None:
+def note_asker(entry: Entry, by: Caller | None) -> None:
     """The entry is about whom the question names; who asked is its reporter."""
     if by is not None:
         entry.reporter, entry.token, entry.key = by.id, by.token, by.jkt
@@ -141,18 +141,18 @@ def _note_caller(entry: Entry, by: Caller | None) -> None:
 def _note_registered(act: Act, question: Question) -> None:
     """Agents and tools where searches look for them, the agent by its id though it was named."""
     entry, subject, resource = act.entry, question.subject, question.resource
-    entry.resource = _word(resource.id)
+    entry.resource = shorten(resource.id)
     if REGISTERED.get(resource.type) == "Tool":
         entry.resource, _, entry.tool = entry.resource.partition("/")
     if REGISTERED.get(subject.type) == "Agent":
         agent = agents.get(act.tx, subject.id)
-        entry.agent = _word(subject.id) if agent is None else agent.agent_id
+        entry.agent = shorten(subject.id) if agent is None else agent.agent_id
         entry.owner = None if agent is None else agent.owner
         task = (question.context or {}).get("task")
-        entry.task = _word(task) if isinstance(task, str) else None
+        entry.task = shorten(task) if isinstance(task, str) else None
 
 
-def _word(word: str) -> str:
+def shorten(word: str) -> str:
     return word[:WORD_LIMIT]
 
 
@@ -176,7 +176,7 @@ def _line(question: Question | None, decision: Decision | None) -> bytes:
     asked = (subject.type, subject.id, question.action.name, resource.type, resource.id)
     why = decision.policies or tuple(one.code for one in decision.reasons)
     line = _encode((decision.allowed, *asked, why))
-    return line if len(line) < LINE_LIMIT else _encode((decision.allowed, *map(_word, asked), why[:8]))
+    return line if len(line) < LINE_LIMIT else _encode((decision.allowed, *map(shorten, asked), why[:8]))
 
 
 def _spread(act: Act, lines: Sequence[bytes], semantic: Semantic) -> None:

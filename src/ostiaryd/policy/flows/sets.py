@@ -7,20 +7,20 @@ from ostiary.core.errors import NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import store
-from ostiaryd.policy.model import Loaded, PolicyDelta, PolicySet, starter
+from ostiaryd.policy.model import Loaded, PolicyDelta, PolicySet, Ready, restore, starter
 from ostiaryd.registry.flows import note, tell
 from ostiaryd.registry.model import Caller
 
 BY_US = "ostiary"
 REMEMBERED = 8
-_compiled: dict[str, Policies] = {}
+_compiled: dict[str, Ready] = {}
 
 
 def put(act: Act, loaded: Loaded, *, by: Caller | None) -> PolicySet:
     """Keep a set that `load` accepted, and let it decide from this act on; the one before stays on the shelf."""
     note(act, object=loaded.hash, policies=len(loaded.ir.policies), tests=loaded.tests, before=store.active(act.tx))
     store.insert(act.tx, loaded, by=BY_US if by is None else by.id)
-    _remember(loaded.policies)
+    _remember(loaded.ready)
     _switch(act, loaded.hash)
     return find_set(act.tx, loaded.hash)
 
@@ -41,24 +41,29 @@ def _switch(act: Act, hash: str) -> None:
 
 
 def active_policies(reader: Reader) -> Policies:
+    """The policies that decide."""
+    return active_set(reader).policies
+
+
+def active_set(reader: Reader) -> Ready:
     """The set that decides, ready to."""
     return ready(reader, store.active(reader))
 
 
-def ready(reader: Reader, hash: str) -> Policies:
+def ready(reader: Reader, hash: str) -> Ready:
     """A set on the shelf, ready to decide; compiling it takes up to a second the first time. Raises NotFound."""
     found = _compiled.get(hash)
     if found is not None:
         return found
     rules = store.rules(reader, find_set(reader, hash).hash)
-    return _remember(starter().policies if rules is None else Policies(hash, *rules))
+    return _remember(starter().ready if rules is None else restore(hash, *rules))
 
 
-def _remember(policies: Policies) -> Policies:
+def _remember(made: Ready) -> Ready:
     while len(_compiled) >= REMEMBERED:
         _compiled.pop(next(iter(_compiled)), None)
-    _compiled[policies.hash] = policies
-    return policies
+    _compiled[made.policies.hash] = made
+    return made
 
 
 def find_set(reader: Reader, hash: str) -> PolicySet:

@@ -8,10 +8,13 @@ from ostiaryd.policy.model.files import (
     encode_actions,
     encode_files,
 )
-from ostiaryd.policy.model.load import Loaded, load, starter
+from ostiaryd.policy.model.load import Loaded, Ready, load, restore, starter
+from ostiaryd.policy.model.page import Place, check_same, open_place, page_key, seal_place
 from ostiaryd.policy.model.questions import (
     REGISTERED,
     Question,
+    Search,
+    Sought,
     Thing,
     Unanswerable,
     Verb,
@@ -23,12 +26,17 @@ from ostiaryd.policy.model.questions import (
 __all__ = [
     "REGISTERED",
     "Loaded",
+    "Place",
     "PolicyDelta",
     "PolicySet",
     "Question",
+    "Ready",
+    "Search",
+    "Sought",
     "Thing",
     "Unanswerable",
     "Verb",
+    "check_same",
     "context_of",
     "decode_actions",
     "decode_files",
@@ -37,5 +45,9 @@ __all__ = [
     "entity_of",
     "load",
     "moment",
+    "open_place",
+    "page_key",
+    "restore",
+    "seal_place",
     "starter",
 ]

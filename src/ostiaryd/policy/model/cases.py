@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from ostiary.core.access import CALL, Judgement, Policies
 from ostiary.core.access.facts import agent_entity, resource_entity
-from ostiary.core.cedar.values import Entity, Record, Uid, entity
+from ostiary.core.cedar.values import Entity, Overlay, Record, Uid, entity
 from ostiary.core.errors import Invalid, Malformed
 from ostiaryd.policy.model.questions import REGISTERED, Question, Thing, Verb, context_of, entity_of, moment, record
 
@@ -47,7 +47,8 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     def _ask(self, policies: Policies) -> Judgement:
         verb = Verb(self.action) if isinstance(self.action, str) else self.action
         question = Question(self.subject, verb, self.resource, self.context)
-        principal, resource, action = _stand_in(self.subject), _stand_in(self.resource), Uid("Action", verb.name)
+        principal, resource = _stand_in(self.subject, policies), _stand_in(self.resource, policies)
+        action = Uid("Action", verb.name)
         context = context_of(question, now=moment(round(self.now.timestamp() * 1_000_000)))
         if principal.uid.type == "Agent" and action == CALL:
             context = _CALL | {"subject": principal.uid.id} | context
@@ -55,8 +56,9 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             context = _ISSUE | context
         elif action.id == "delegate":
             context = _ISSUE | {"depth": 1} | context
-        entities = {**policies.actions, principal.uid: principal, resource.uid: resource}
-        return policies.judge(principal.uid, action, resource.uid, context, entities)
+        return policies.judge(
+            principal.uid, action, resource.uid, context, Overlay(policies.known, principal, resource)
+        )  # fmt: skip
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -96,11 +98,11 @@ def _run(case: Case, policies: Policies) -> str:
         return error.message
 
 
-def _stand_in(thing: Thing) -> Entity:
+def _stand_in(thing: Thing, policies: Policies) -> Entity:
     """The entity that a case names; of the registry's types, its properties stand for what the registry would say."""
     kind = REGISTERED.get(thing.type)
     if kind is None:
-        return entity_of(thing)
+        return entity_of(thing, policies.entities)
     given = record(thing.properties, of="properties")
     segment = str(given.pop("segment", "default"))
     if kind == "Agent":

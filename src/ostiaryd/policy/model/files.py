@@ -12,7 +12,8 @@ from ostiary.core import canonical
 from ostiary.core.cedar.values import Entity, Uid, entity
 from ostiary.core.errors import Invalid
 
-POLICIES, SCHEMA, TESTS = ".cedar", ".cedarschema", ".test.toml"
+POLICIES, SCHEMA, ENTITIES, TESTS = ".cedar", ".cedarschema", ".entities.json", ".test.toml"
+KINDS = (POLICIES, SCHEMA, ENTITIES, TESTS)
 MAX_FILES = 200
 MAX_BYTES = 4 << 20
 _encode = msgspec.json.Encoder().encode
@@ -26,8 +27,8 @@ def check_files(files: Mapping[str, str]) -> None:
     for name in files:
         if len(name) > 200 or not _NAME.fullmatch(name):
             raise Invalid(f"{name[:200]!a} is not a file name that a policy set may have")
-        if not name.endswith((POLICIES, SCHEMA, TESTS)):
-            raise Invalid(f"{name} is none of {POLICIES}, {SCHEMA}, {TESTS}")
+        if not name.endswith(KINDS):
+            raise Invalid(f"{name} is none of {', '.join(KINDS)}")
     if (size := sum(map(len, files.values()))) > MAX_BYTES:
         raise Invalid(f"the files have {size} characters together", hint=f"at most {MAX_BYTES}")
 

@@ -19,11 +19,24 @@ from ostiary.core.cedar import ir
 from ostiary.core.cedar.values import Entity, Uid, entity, parse_uid
 from ostiary.core.errors import Invalid, Malformed, Refused
 from ostiaryd.policy.model.cases import parse_cases, run_cases
+from ostiaryd.policy.model.entities import by_type, check_entities, read_entities
 from ostiaryd.policy.model.files import POLICIES, SCHEMA, TESTS, check_files, digest, of_kind
 from ostiaryd.policy.model.lower import lower
 from ostiaryd.policy.model.text import MAX_POLICIES, check_policies, check_schema
+from ostiaryd.policy.model.vocabulary import Vocabulary, read_vocabulary
 
 MESSAGE_LIMIT = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A set that can decide. `ids` are those of its own entities by type, which searches go through."""
+
+    policies: Policies
+    vocabulary: Vocabulary
+    ids: dict[str, tuple[str, ...]]
+    entities: str
+    """its own entities as JSON, which guards are told; empty where there are none"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +47,16 @@ class Loaded:
     files: dict[str, str]
     ir: ir.PolicySetIR
     actions: dict[Uid, Entity]
-    policies: Policies
+    ready: Ready
     tests: int
+
+    @property
+    def policies(self) -> Policies:
+        return self.ready.policies
 
 
 def load(files: Mapping[str, str]) -> Loaded:
-    """In this order: bounds of the files, the schema, each policy file against it, the tests.
+    """In this order: bounds of the files, the schema, each policy file against it, the entities, the tests.
 
     Raises Malformed, Invalid, NotModelled, each naming the file and what in it; code `policy_test_failed` for a test.
     """
@@ -54,13 +71,24 @@ def load(files: Mapping[str, str]) -> Loaded:
     actions = _actions(schema)
     policy_set = ir.PolicySetIR(tuple(lowered))
     hash = digest(files)
-    policies = Policies(hash, policy_set, actions)
+    vocabulary = read_vocabulary(str(schema))
+    entities, stated = read_entities(files, vocabulary)
+    check_entities(stated, schema)
+    policies = Policies(hash, policy_set, actions, entities)
     tests = 0
     for name, text in of_kind(files, TESTS):
         cases = parse_cases(name, text)
         run_cases(name, cases, policies)
         tests += len(cases)
-    return Loaded(hash, dict(files), policy_set, actions, policies, tests)
+    ready = Ready(policies, vocabulary, by_type(entities), stated)
+    return Loaded(hash, dict(files), policy_set, actions, ready, tests)
+
+
+def restore(hash: str, files: Mapping[str, str], policy_set: ir.PolicySetIR, actions: Mapping[Uid, Entity]) -> Ready:
+    """A set that `load` accepted once, from what was kept of it."""
+    vocabulary = read_vocabulary(str(_schema(files)))
+    entities, stated = read_entities(files, vocabulary)
+    return Ready(Policies(hash, policy_set, actions, entities), vocabulary, by_type(entities), stated)
 
 
 @functools.cache

@@ -9,6 +9,7 @@ The registry's own types (`Agent`, `Tool`, ..) are not made here: their attribut
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -39,6 +40,35 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     context: dict[str, Any] | None = None
 
 
+class Sought(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a search looks for: entities of a type. The properties hold for each, as far as nothing else is known."""
+
+    type: str
+    properties: dict[str, Any] | None = None
+
+    def named(self, id: str) -> Thing:
+        return Thing(self.type, id, self.properties)
+
+
+class Search(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A question with one part left open (section 8): the part that is `Sought`, or the action that is None."""
+
+    subject: Thing | Sought
+    action: Verb | None
+    resource: Thing | Sought
+    context: dict[str, Any] | None = None
+
+    def asked(self, id: str) -> Question:
+        """The question about one candidate."""
+        subject, action, resource = self.subject, self.action or Verb(id), self.resource
+        return Question(
+            subject.named(id) if isinstance(subject, Sought) else subject,
+            action,
+            resource.named(id) if isinstance(resource, Sought) else resource,
+            self.context,
+        )
+
+
 class Unanswerable(Invalid):
     """No policy can speak of this; the answer is a denial."""
 
@@ -51,8 +81,11 @@ _NO_TAGS: Record = {}
 BARE = frozenset({"Owner", "Segment", "Action"})
 
 
-def entity_of(thing: Thing) -> Entity:
-    """The entity of a type that is not registered. Raises Unanswerable."""
+def entity_of(thing: Thing, stated: Mapping[Uid, Entity]) -> Entity:
+    """The entity of a type that is not registered. What the set states of it, no property overrides.
+
+    Raises Unanswerable.
+    """
     if not is_type_name(thing.type):
         raise Unanswerable(f"{thing.type[:100]!a} is not a type that policies can name")
     uid = Uid(thing.type, thing.id)
@@ -60,6 +93,10 @@ def entity_of(thing: Thing) -> Entity:
         return entity(uid)
     attrs = record(thing.properties, of="properties")
     attrs["id"] = thing.id
+    known = stated.get(uid)
+    if known is not None:
+        attrs.update(known.attrs)
+        return Entity(uid, attrs, known.lineage, known.tags)
     return Entity(uid, attrs, frozenset((uid,)), _NO_TAGS)
 
 

@@ -1,0 +1,156 @@
+"""Who may, on what, and what: each candidate is asked about as an evaluation would be, so that both agree.
+
+Candidates are the entities that the set states and, of the registered types, what the registry has. A page examines a
+bounded number of them, in an order that a page token can go on with. An input that nobody knows finds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ostiary.core.errors import Refused
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy.flows.answer import Answers, protected
+from ostiaryd.policy.flows.decide import note_asker, shorten
+from ostiaryd.policy.model import REGISTERED, Ready, Search, Sought, Thing
+from ostiaryd.registry.model import Caller, Page
+from ostiaryd.registry.store import agents, resources
+
+MAX_RESULTS = 1000
+MAX_EXAMINED = 1000
+"""candidates of one page, whatever its limit"""
+NOTED = 100
+"""results that the entry names"""
+_CHUNK = 100
+
+Kind = Literal["subject", "resource", "action"]
+Candidate = tuple[str, str]
+"""where it stands in the order, and its id or name"""
+
+
+@dataclass(slots=True)
+class Found:
+    """`after` is where the page ends, None at the end of all; `why` says in words why nothing could be found."""
+
+    policies: str
+    limit: int
+    results: list[str] = field(default_factory=list)
+    examined: int = 0
+    after: str | None = None
+    why: str = ""
+
+
+def search(reader: Reader, ready: Ready, asked: Search, *, after: str, limit: int, now: int) -> Found:
+    """The next `limit` results behind `after`, or as many as MAX_EXAMINED candidates give. Scans: not on the loop."""
+    found = Found(ready.policies.hash, limit)
+    found.why = _unknown(ready, asked)
+    if found.why:
+        return found
+    if limit == 0:
+        found.after = after
+        return found
+    answers = Answers(reader, ready.policies, now=now)
+    for place, id in _candidates(reader, ready, asked, after):
+        if len(found.results) == limit or found.examined == MAX_EXAMINED:
+            found.after = after
+            break
+        after = place
+        found.examined += 1
+        if answers.answer(asked.asked(id)).allowed:
+            found.results.append(id)
+    return found
+
+
+def note_search(
+    act: Act, kind: Kind, asked: Search, found: Found | Refused, *, digest: str, by: Caller | None
+) -> Found:
+    """The entry of a page: who asked, for what, and whom the answer named. Raises what was not found but refused."""
+    note_asker(act.entry, by)
+    act.entry.digest = digest
+    subject, action, resource = asked.subject, asked.action, asked.resource
+    words = [subject.type, _id(subject), action.name if action else "", resource.type, _id(resource)]
+    detail: dict[str, Any] = {"asked": [shorten(one) for one in words], "sought": kind}
+    act.entry.detail = detail
+    if isinstance(found, Refused):
+        raise found
+    act.entry.policy = found.policies
+    detail |= {
+        "found": [shorten(id) for id in found.results[:NOTED]],
+        "count": len(found.results),
+        "examined": found.examined,
+        "more": found.after is not None,
+    }
+    return found
+
+
+def _id(thing: Thing | Sought) -> str:
+    return thing.id if isinstance(thing, Thing) else ""
+
+
+def _unknown(ready: Ready, asked: Search) -> str:
+    """What of the search nobody knows; empty if all is known, or is for the registry to say."""
+    for thing in (asked.subject, asked.resource):
+        if thing.type in REGISTERED:
+            continue
+        if thing.type not in ready.vocabulary.types:
+            return f"the policies know no type {thing.type[:100]!a}"
+        ids = ready.ids.get(thing.type, ())
+        if isinstance(thing, Sought) and not ids:
+            return f"the policy set states no entity of the type {thing.type[:100]!a}"
+        if isinstance(thing, Thing) and ids and not ready.policies.states(thing.type, thing.id):
+            return f"the policy set states no {thing.type[:100]} {thing.id[:100]!a}"
+    return ""
+
+
+def _candidates(reader: Reader, ready: Ready, asked: Search, after: str) -> Iterator[Candidate]:
+    """All that could be meant, behind `after`."""
+    if asked.action is None:
+        subject, resource = (REGISTERED.get(thing.type, thing.type) for thing in (asked.subject, asked.resource))
+        return _stated(ready.vocabulary.actions_of(subject, resource), after)
+    sought = asked.subject if isinstance(asked.subject, Sought) else asked.resource
+    match REGISTERED.get(sought.type):
+        case "Agent":
+            return _agents(reader, after)
+        case "Tool":
+            return _tools(reader, after)
+        case "Resource":
+            return _resources(reader, after)
+        case _:
+            return _stated(ready.ids[sought.type], after)
+
+
+def _stated(ids: tuple[str, ...] | list[str], after: str) -> Iterator[Candidate]:
+    """The order is that of the set, which a page token is bound to: so a place is a number."""
+    first = int(after) + 1 if after else 0
+    return ((str(index), ids[index]) for index in range(first, len(ids)))
+
+
+def _agents(reader: Reader, after: str) -> Iterator[Candidate]:
+    while chunk := agents.page(reader, Page(_CHUNK, after)):
+        for agent in chunk:
+            yield agent.agent_id, agent.agent_id
+        after = chunk[-1].agent_id
+
+
+def _resources(reader: Reader, after: str) -> Iterator[Candidate]:
+    while chunk := resources.page(reader, Page(_CHUNK, after)):
+        for resource in chunk:
+            yield resource.resource_id, resource.name
+        after = chunk[-1].resource_id
+
+
+def _tools(reader: Reader, after: str) -> Iterator[Candidate]:
+    """Resource by resource; a place is the id of one, and the name of a tool of it."""
+    at, _, last = after.partition("/")
+    if at and (within := resources.get(reader, at)) is not None:
+        names = (name for name in sorted(protected(reader, within).tools) if name > last)
+        yield from ((f"{at}/{name}", f"{within.name}/{name}") for name in names)
+    while chunk := resources.page(reader, Page(_CHUNK, at)):
+        for resource in chunk:
+            at = resource.resource_id
+            yield from (
+                (f"{at}/{name}", f"{resource.name}/{name}") for name in sorted(protected(reader, resource).tools)
+            )

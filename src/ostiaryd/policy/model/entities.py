@@ -1,0 +1,116 @@
+"""Entities of a set's own, `*.entities.json`: whom and what its policies speak of besides agents and tools.
+
+Cedar's JSON for entities (docs.cedarpolicy.com, "Entities syntax"): a list of `{uid, attrs, parents, tags}`. They make
+groups hold wherever a policy decides, and give searches something to go through. Agents, tools and whatever else the
+registry knows cannot be stated here. An attribute `id` that the schema has is filled in, and can be nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import cedarpy
+import msgspec
+
+from ostiary.core import canonical
+from ostiary.core.access import BASE_TYPES
+from ostiary.core.cedar.values import Entity, Uid, parse_entities
+from ostiary.core.errors import Invalid, Malformed, Refused
+from ostiaryd.policy.model.files import ENTITIES, of_kind
+from ostiaryd.policy.model.vocabulary import Vocabulary, spelled
+
+MAX_FILE_BYTES = 1 << 20
+MAX_ENTITIES = 10_000
+MAX_ANCESTORS = 64
+"""of one entity: what is deeper costs whoever closes over it a square of that"""
+MAX_DEPTH = 32
+
+Json = dict[str, Any]
+_encode = msgspec.json.Encoder().encode
+
+
+def read_entities(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[dict[Uid, Entity], str]:
+    """The entities of all files, and the same as one JSON text (empty for none), each complete.
+
+    Raises Malformed, Invalid.
+    """
+    items = [
+        _completed(name, item, vocabulary) for name, text in of_kind(files, ENTITIES) for item in _items(name, text)
+    ]
+    if len(items) > MAX_ENTITIES:
+        raise Invalid(f"the set has {len(items)} entities", hint=f"at most {MAX_ENTITIES}")
+    try:
+        return parse_entities(items, max_ancestors=MAX_ANCESTORS), _encode(items).decode() if items else ""
+    except Refused as error:
+        raise type(error)(f"the entities: {error.message}", hint=error.hint) from None
+
+
+def check_entities(text: str, schema: cedarpy.Schema) -> None:
+    """Whether entities are as the schema says; `text` is what `read_entities` gave. Raises Invalid."""
+    if not text or _fits(text, schema):
+        return
+    for item in msgspec.json.decode(text):
+        if not _fits(_encode([item]).decode(), schema):
+            uid = Uid(item["uid"]["type"], item["uid"]["id"])
+            raise Invalid(
+                f"the entity {str(uid)[:200]} is not as the schema says", hint="see its attributes and parents"
+            )
+    raise Invalid("the entities are not as the schema says")
+
+
+def by_type(entities: Mapping[Uid, Entity]) -> dict[str, tuple[str, ...]]:
+    """The ids of each type, in order: what a search goes through."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for uid in entities:
+        found[uid.type].append(uid.id)
+    return {kind: tuple(sorted(ids)) for kind, ids in found.items()}
+
+
+def _items(name: str, text: str) -> list[Json]:
+    try:
+        found = canonical.parse(text, max_bytes=MAX_FILE_BYTES, max_depth=MAX_DEPTH)
+    except Malformed as error:
+        raise Malformed(f"{name}: {error.message}") from None
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise Malformed(f"{name}: entities are a list of objects")
+    return found
+
+
+def _completed(name: str, item: Json, vocabulary: Vocabulary) -> Json:
+    """The entity with its attribute `id`. Raises Malformed, Invalid where it is not for a set to state."""
+    uid = _uid(name, item.get("uid"))
+    parents = item.get("parents", [])
+    if not isinstance(parents, list):
+        raise Malformed(f"{name}: `parents` is a list")
+    for one in (uid, *(_uid(name, parent) for parent in parents)):
+        if one.type in BASE_TYPES:
+            raise Invalid(f"{name}: {str(one)[:200]} is for the registry to state")
+        if one.type not in vocabulary.types:
+            raise Invalid(f"{name}: {spelled(one.type, vocabulary.types.keys() - BASE_TYPES)}")
+    attrs = item.get("attrs", {})
+    if not isinstance(attrs, dict):
+        raise Malformed(f"{name}: `attrs` is an object")
+    if attrs.get("id", uid.id) != uid.id:
+        raise Invalid(f"{name}: the attribute `id` of {str(uid)[:200]} is its id", hint="leave it out")
+    if vocabulary.types[uid.type]:
+        attrs = attrs | {"id": uid.id}
+    return {**item, "attrs": attrs, "parents": parents}
+
+
+def _uid(name: str, value: Any) -> Uid:
+    if isinstance(value, dict) and value.keys() == {"__entity"}:
+        value = value["__entity"]
+    try:
+        return Uid(**msgspec.convert(value, dict[str, str]))
+    except (msgspec.ValidationError, TypeError):
+        raise Malformed(f"{name}: an entity is named by an object with exactly `type` and `id`") from None
+
+
+def _fits(text: str, schema: cedarpy.Schema) -> bool:
+    try:
+        cedarpy.Entities.from_json_str(text, schema=schema)
+    except ValueError:
+        return False
+    return True

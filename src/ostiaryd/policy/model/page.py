@@ -1,0 +1,71 @@
+"""Where a search goes on: page tokens, which nobody but us can read or make (Authorization API 1.0, section 8.2).
+
+A token is AES-256-GCM over where the page ended, with the caller as associated data: another one cannot use it. It goes
+on with the search that it was given for and no other, under the same policies, for an hour.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ostiary.core.errors import Invalid, Malformed
+from ostiary.core.jose import b64u, unb64u
+
+LIFETIME = 3_600_000_000
+MAX_TOKEN = 4096
+_NONCE = 12
+_ANEW = "begin the search anew, without a token"
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """`after`: what was examined last. `search` is the digest of all that was asked, `limit` what it was limited to."""
+
+    after: str
+    search: str
+    policies: str
+    limit: int
+    made_at: int
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Place).decode
+
+
+def page_key(secret: bytes) -> bytes:
+    """A key for this alone, from a secret of the server."""
+    return hmac.digest(secret, b"ostiary authzen page", "sha256")
+
+
+def seal_place(place: Place, *, key: bytes, caller: str, nonce: bytes) -> str:
+    """`nonce`: 12 random bytes."""
+    return b64u(nonce + AESGCM(key).encrypt(nonce, _encode(place), caller.encode()))
+
+
+def open_place(unverified_token: str, *, key: bytes, caller: str, now: int) -> Place:
+    """Raises Invalid for what we did not make for this caller, and for what is too old."""
+    try:
+        if len(unverified_token) > MAX_TOKEN:
+            raise ValueError
+        sealed = unb64u(unverified_token)
+        place = _decode(AESGCM(key).decrypt(sealed[:_NONCE], sealed[_NONCE:], caller.encode()))
+    except (ValueError, Malformed, InvalidTag, msgspec.DecodeError):
+        raise Invalid("the page token is none that you were given", hint=_ANEW, code="invalid_page_token") from None
+    if not 0 <= now - place.made_at < LIFETIME:
+        raise Invalid("the page token is more than an hour old", hint=_ANEW, code="invalid_page_token")
+    return place
+
+
+def check_same(place: Place, *, search: str, policies: str, limit: int | None) -> None:
+    """Whether this is the search that the token goes on with. Raises Invalid."""
+    if place.search != search:
+        message = "the search is another one than that which the page token goes on with"
+        raise Invalid(message, hint="leave everything but the token as it was", code="page_changed")
+    if limit is not None and limit != place.limit:
+        message = f"`page.limit` was {place.limit} and is {limit}"
+        raise Invalid(message, hint="leave everything but the token as it was", code="page_changed")
+    if place.policies != policies:
+        raise Invalid("the policies have changed since the page before", hint=_ANEW, code="page_changed")

@@ -1,0 +1,83 @@
+"""What a policy set can speak of: the types and actions of its schema, read from the form that cedarpy writes it in.
+
+cedarpy hands out no syntax tree of a schema. What it prints is regular: each declaration begins a line, indented by two
+within a namespace, and strings are escaped so that none breaks a line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+_NAMESPACE = re.compile(r"namespace (\S+) \{")
+_ENTITY = re.compile(r"( *)entity (\w+)")
+_ACTION = re.compile(r' *action "((?:\\.|[^"\\])*)"')
+_APPLIES = re.compile(r" *(principal|resource): \[(.*)\],?")
+_ESCAPE = re.compile(r"\\(u\{[0-9a-fA-F]+\}|.)")
+_PLAIN = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
+
+
+@dataclass(slots=True)
+class Action:
+    """To whom and on what an action can be asked about."""
+
+    principals: frozenset[str] = frozenset()
+    resources: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Vocabulary:
+    """`types`: each with whether it has an attribute `id`, a string. `actions`: those of no namespace, by name."""
+
+    types: dict[str, bool] = field(default_factory=dict)
+    actions: dict[str, Action] = field(default_factory=dict)
+
+    def actions_of(self, principal: str, resource: str) -> list[str]:
+        """The actions that can be asked about for these types, in order."""
+        return sorted(
+            name
+            for name, action in self.actions.items()
+            if principal in action.principals and resource in action.resources
+        )
+
+
+def read_vocabulary(printed_schema: str) -> Vocabulary:
+    """From what cedarpy prints of a schema."""
+    found = Vocabulary()
+    namespace, type_, action = "", "", Action()
+    has_id = ""
+    for line in printed_schema.splitlines():
+        if (match := _NAMESPACE.fullmatch(line)) is not None:
+            namespace = match[1] + "::"
+        elif line == "}":
+            namespace = ""
+        elif (match := _ENTITY.match(line)) is not None:
+            type_, has_id = namespace + match[2], match[1] + "  id"
+            found.types[type_] = False
+        elif (match := _ACTION.match(line)) is not None:
+            action = Action()
+            if not namespace:
+                found.actions[_unescape(match[1])] = action
+        elif line.removesuffix(",") in (has_id + ": String", has_id + "?: String"):
+            found.types[type_] = True
+        elif (match := _APPLIES.fullmatch(line)) is not None:
+            types = frozenset(match[2].split(", ")) - {""}
+            if match[1] == "principal":
+                action.principals = types
+            else:
+                action.resources = types
+    return found
+
+
+def spelled(kind: str, names: Iterable[str]) -> str:
+    """For a message: what there is instead of `kind`."""
+    return f"there is no type {kind[:100]!a}; there are {', '.join(sorted(names))}"[:400]
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPE.sub(lambda match: _plain(match[1]), text)
+
+
+def _plain(escape: str) -> str:
+    return chr(int(escape[2:-1], 16)) if escape.startswith("u{") else _PLAIN.get(escape, escape)

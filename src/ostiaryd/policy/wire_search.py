@@ -1,0 +1,143 @@
+"""OpenID AuthZEN Authorization API 1.0: Subject, Resource and Action Search (section 8).
+
+Every answer has a `page`: `next_token` (empty at the end), `count`, and in `properties` how many candidates were
+examined for it. A page has 100 results if no `limit` is given and 1,000 at most, and is the answer to at most 1,000
+candidates: it can be empty and have a `next_token`. `limit` 0 asks for nothing, and is answered with the way on.
+
+A token goes on with the search that it was given for: the same caller, entities, context, `page.properties` and
+policies. `limit` may be left out beside it, as in the example of the specification; another one is refused.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.core.errors import Refused
+from ostiary.core.jose import b64u
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ledger.flows import act
+from ostiaryd.policy import flows
+from ostiaryd.policy.flows.search import MAX_RESULTS, Found, Kind
+from ostiaryd.policy.model import (
+    Place,
+    Search,
+    Sought,
+    Thing,
+    Verb,
+    check_same,
+    open_place,
+    page_key,
+    seal_place,
+)
+from ostiaryd.policy.wire_authzen import ACTION, RESOURCE, SUBJECT, read
+from ostiaryd.registry.model import DECIDE
+
+DEFAULT_RESULTS = 100
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class PageAsked(msgspec.Struct, frozen=True, omit_defaults=True):
+    token: str | None = None
+    limit: Annotated[int, Meta(ge=0)] | None = None
+    properties: dict[str, Any] | None = None
+
+
+class SubjectSearch(msgspec.Struct, frozen=True, omit_defaults=True):
+    subject: Sought
+    action: Verb
+    resource: Thing
+    context: dict[str, Any] | None = None
+    page: PageAsked = PageAsked()
+
+
+class ResourceSearch(msgspec.Struct, frozen=True, omit_defaults=True):
+    subject: Thing
+    action: Verb
+    resource: Sought
+    context: dict[str, Any] | None = None
+    page: PageAsked = PageAsked()
+
+
+class ActionSearch(msgspec.Struct, frozen=True, omit_defaults=True):
+    subject: Thing
+    resource: Thing
+    context: dict[str, Any] | None = None
+    page: PageAsked = PageAsked()
+
+
+async def subjects(call: Call) -> Reply:
+    """Who may do that to it?"""
+    body = read(call, SubjectSearch)
+    found, page = await _search(
+        call, "subject", Search(body.subject, body.action, body.resource, body.context), body.page
+    )
+    return _answer(found, page, [{"type": body.subject.type, "id": id} for id in found.results])
+
+
+async def resources(call: Call) -> Reply:
+    """To what may he do that?"""
+    body = read(call, ResourceSearch)
+    found, page = await _search(
+        call, "resource", Search(body.subject, body.action, body.resource, body.context), body.page
+    )
+    return _answer(found, page, [{"type": body.resource.type, "id": id} for id in found.results])
+
+
+async def actions(call: Call) -> Reply:
+    """What may he do to it?"""
+    body = read(call, ActionSearch)
+    found, page = await _search(call, "action", Search(body.subject, None, body.resource, body.context), body.page)
+    return _answer(found, page, [{"name": name} for name in found.results])
+
+
+async def _search(call: Call, kind: Kind, asked: Search, page: PageAsked) -> tuple[Found, str]:
+    """What was found, and the token of the page that follows. One entry, of a refusal too."""
+    world, by = call.world, call.caller
+    key, caller = page_key(world.keys.secret("nonce")), "" if by is None else by.id
+    same = b64u(sha256(_encode((kind, asked, page.properties))).digest())
+    limit = DEFAULT_RESULTS if page.limit is None else min(page.limit, MAX_RESULTS)
+    digest = b64u(sha256(call.body).digest())
+
+    def look(reader: Reader) -> Found:
+        ready = flows.active_set(reader)
+        at = Place("", same, ready.policies.hash, limit, 0)
+        if page.token is not None:
+            at = open_place(page.token, key=key, caller=caller, now=world.now())
+            check_same(at, search=same, policies=ready.policies.hash, limit=None if page.limit is None else limit)
+        return flows.search(reader, ready, asked, after=at.after, limit=at.limit, now=world.now())
+
+    found: Found | Refused
+    try:
+        found = await world.db.scan(look)
+    except Refused as refusal:
+        found = refusal
+    noted = await act(
+        world,
+        f"search.{kind}",
+        lambda act: flows.note_search(act, kind, asked, found, digest=digest, by=by),
+        request=call.request_id,
+    )
+    if noted.after is None:
+        return noted, ""
+    ended = Place(noted.after, same, noted.policies, noted.limit, world.now())
+    return noted, seal_place(ended, key=key, caller=caller, nonce=world.random(12))
+
+
+def _answer(found: Found, next_token: str, results: list[dict[str, str]]) -> Reply:
+    page = {"next_token": next_token, "count": len(results), "properties": {"examined": found.examined}}
+    context: dict[str, Any] = {"policy": found.policies}
+    if found.why:
+        context["reason_admin"] = {"404": found.why}
+    return reply({"page": page, "context": context, "results": results})
+
+
+ROUTES = (
+    ("POST", SUBJECT, subjects, DECIDE),
+    ("POST", RESOURCE, resources, DECIDE),
+    ("POST", ACTION, actions, DECIDE),
+)

@@ -1,0 +1,405 @@
+"""Searches beyond the certification's: registered kinds, groups, pages and their tokens, bounds, hostile requests."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.jose import b64u, unb64u
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy.flows.search import MAX_EXAMINED, MAX_RESULTS
+from ostiaryd.policy.model.page import LIFETIME
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Verb
+from tests.clock import Clock
+from tests.policy.conftest import Ask, certification, put
+from tests.registry.stage import ADMIN, caller, do, enrol, newest
+
+SUBJECT, RESOURCE, ACTION = "/access/v1/search/subject", "/access/v1/search/resource", "/access/v1/search/action"
+WHO: dict[str, Any] = {
+    "subject": {"type": "user"},
+    "action": {"name": "view"},
+    "resource": {"type": "document", "id": "d"},
+}
+GROUPS = {
+    "a.cedarschema": """
+        entity group in [group];
+        entity user in [group] = { id: String, clearance?: Long };
+        entity document in [document] = { id: String, viewers?: Set<group> };
+        action view appliesTo { principal: user, resource: document };
+    """,
+    "a.cedar": """
+        permit (principal, action == Action::"view", resource) when { principal in group::"staff" };
+    """,
+    "a.entities.json": json.dumps(
+        [
+            {"uid": {"type": "group", "id": "staff"}},
+            {"uid": {"type": "group", "id": "lab"}, "parents": [{"type": "group", "id": "staff"}]},
+            {"uid": {"type": "user", "id": "ann"}, "parents": [{"type": "group", "id": "lab"}]},
+            {"uid": {"type": "user", "id": "ben"}, "parents": [{"type": "group", "id": "staff"}]},
+            {"uid": {"type": "user", "id": "cem"}},
+            {"uid": {"type": "document", "id": "d"}},
+        ]
+    ),
+}
+
+
+def many(count: int, permitted: str = "principal has clearance && principal.clearance > 0") -> dict[str, str]:
+    """A set with so many users, of whom every third has a clearance."""
+    users = [
+        {"uid": {"type": "user", "id": f"u{number:05}"}, "attrs": {"clearance": int(number % 3 == 0)}}
+        for number in range(count)
+    ]
+    return GROUPS | {
+        "a.cedar": f'permit (principal, action == Action::"view", resource) when {{ {permitted} }};',
+        "a.entities.json": json.dumps([*users, {"uid": {"type": "document", "id": "d"}}]),
+    }
+
+
+def names(answer: dict[str, Any]) -> list[str]:
+    return [one.get("id") or one["name"] for one in answer["results"]]
+
+
+async def test_groups_of_groups_are_followed_in_searches_and_in_evaluations(world: World, ask: Ask) -> None:
+    await put(world, GROUPS)
+    assert names((await ask(SUBJECT, WHO))[1]) == ["ann", "ben"]
+    for user, decision in (("ann", True), ("ben", True), ("cem", False), ("eve", False)):
+        question = WHO | {"subject": {"type": "user", "id": user}}
+        assert (await ask("/access/v1/evaluation", question))[1]["decision"] is decision
+
+
+async def test_no_property_overrides_what_the_set_states_and_what_it_leaves_open_counts(world: World, ask: Ask) -> None:
+    await put(world, many(2))
+    cleared, stated = {"clearance": 1}, {"type": "user", "id": "u00001", "properties": {"clearance": 1}}
+    assert names((await ask(SUBJECT, WHO | {"subject": {"type": "user", "properties": cleared}}))[1]) == ["u00000"]
+    assert (await ask("/access/v1/evaluation", WHO | {"subject": stated}))[1]["decision"] is False
+    await put(world, GROUPS | {"a.cedar": many(0)["a.cedar"]})
+    assert names((await ask(SUBJECT, WHO))[1]) == []
+    assert names((await ask(SUBJECT, WHO | {"subject": {"type": "user", "properties": cleared}}))[1]) == [
+        "ann",
+        "ben",
+        "cem",
+    ]
+
+
+async def test_a_type_of_which_the_set_states_nobody_is_taken_as_it_is_sent(world: World, ask: Ask) -> None:
+    open_ = {name: text for name, text in GROUPS.items() if name != "a.entities.json"}
+    await put(world, open_ | {"a.cedar": 'permit (principal, action, resource) when { principal.id == "ann" };'})
+    for user, found in (("ann", ["view"]), ("ben", [])):
+        _, answer = await ask(ACTION, {"subject": {"type": "user", "id": user}, "resource": WHO["resource"]})
+        assert names(answer) == found
+
+
+async def test_actions_are_only_those_that_the_schema_has_for_the_two(world: World, ask: Ask) -> None:
+    await put(world, GROUPS | {"a.cedar": "permit (principal, action, resource);"})
+    _, answer = await ask(ACTION, {"subject": {"type": "user", "id": "cem"}, "resource": WHO["resource"]})
+    assert names(answer) == ["view"]
+    _, swapped = await ask(ACTION, {"subject": WHO["resource"], "resource": {"type": "user", "id": "cem"}})
+    assert names(swapped) == []
+
+
+# --- agents, tools, resources ---------------------------------------------------------------------------------------
+
+
+def _catalogue(name: str, parsed: Catalogue, act: Act) -> None:
+    registry.set_catalogue(act, name, parsed)
+
+
+async def stage(world: World) -> dict[str, str]:
+    """Three agents, one of them suspended and one without scopes, and two servers; the agents' ids by name."""
+    for name, tools in (("files", ["read", "write", "list"]), ("bank", ["pay"])):
+        catalogue = {"resource": name, "tools": [{"name": tool, "effect": "read"} for tool in tools]}
+        parsed = Catalogue.parse(json.dumps(catalogue))
+        await do(world, partial(registry.create_resource, name=name, uri=f"https://{name}.example"))
+        await do(world, partial(_catalogue, name, parsed))
+    ids: dict[str, str] = {}
+    for name, scopes in (
+        ("one", ["files:read"]),
+        ("two", ["files:read", "bank:read"]),
+        ("three", []),
+        ("four", ["files:read"]),
+    ):
+        ids[name] = (await enrol(world, name, scopes=scopes)).agent_id
+    await do(world, lambda a: registry.set_agent_state(a, ids["four"], Verb.SUSPEND))
+    return ids
+
+
+def calls(subject: dict[str, Any], resource: dict[str, Any]) -> dict[str, Any]:
+    return {"subject": subject, "action": {"name": "call"}, "resource": resource}
+
+
+async def test_agents_and_tools_are_found_in_the_registry_by_the_whole_decision(world: World, ask: Ask) -> None:
+    ids = await stage(world)
+    tool = {"type": "tool", "id": "files/read"}
+    assert names((await ask(SUBJECT, calls({"type": "agent"}, tool)))[1]) == sorted([ids["one"], ids["two"]])
+    assert names((await ask(SUBJECT, calls({"type": "agent"}, tool | {"id": "bank/pay"})))[1]) == [ids["two"]]
+    for name, found in (
+        ("one", ["files/list", "files/read", "files/write"]),
+        ("two", ["bank/pay", "files/list", "files/read", "files/write"]),
+        ("three", []),
+        ("four", []),
+    ):
+        _, answer = await ask(RESOURCE, calls({"type": "agent", "id": ids[name]}, {"type": "tool"}))
+        assert sorted(names(answer)) == found
+    for name, found in (("one", ["call"]), ("three", []), ("four", [])):
+        _, answer = await ask(ACTION, {"subject": {"type": "Agent", "id": ids[name]}, "resource": tool})
+        assert names(answer) == found
+    _, answer = await ask(
+        RESOURCE,
+        {
+            "subject": {"type": "agent", "id": "one"},
+            "action": {"name": "issue_token"},
+            "resource": {"type": "Resource"},
+        },
+    )
+    assert sorted(names(answer)) == ["bank", "files"]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5])
+async def test_tools_are_paged_through_across_resources_and_none_is_missed_or_repeated(
+    world: World, ask: Ask, limit: int
+) -> None:
+    ids = await stage(world)
+    search = calls({"type": "agent", "id": ids["two"]}, {"type": "tool"})
+    found = await walk(ask, RESOURCE, search, limit)
+    assert sorted(found) == ["bank/pay", "files/list", "files/read", "files/write"]
+    agents = await walk(ask, SUBJECT, calls({"type": "agent"}, {"type": "tool", "id": "files/read"}), limit)
+    assert agents == sorted([ids["one"], ids["two"]])
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+async def walk(ask: Ask, path: str, search: dict[str, Any], limit: int | None = None) -> list[str]:
+    """All results, page by page."""
+    page: dict[str, Any] = {} if limit is None else {"limit": limit}
+    found: list[str] = []
+    while True:
+        status, answer = await ask(path, search | {"page": page})
+        assert status == 200, answer
+        assert answer["page"]["count"] == len(answer["results"]) <= (limit or MAX_RESULTS)
+        assert answer["page"]["properties"]["examined"] <= MAX_EXAMINED
+        found += names(answer)
+        if not answer["page"]["next_token"]:
+            return found
+        page["token"] = answer["page"]["next_token"]
+
+
+async def test_a_page_has_a_hundred_results_unless_told_and_never_more_than_a_thousand(world: World, ask: Ask) -> None:
+    await put(world, many(MAX_RESULTS + 1, "true"))
+    for page, count in (
+        ({}, 100), ({"limit": 99}, 99), ({"limit": 101}, 101), ({"limit": MAX_RESULTS}, MAX_RESULTS),
+        ({"limit": MAX_RESULTS + 1}, MAX_RESULTS), ({"limit": 10**18}, MAX_RESULTS),
+    ):  # fmt: skip
+        status, answer = await ask(SUBJECT, WHO | {"page": page})
+        assert (status, len(answer["results"])) == (200, count)
+        assert answer["page"]["next_token"]
+
+
+async def test_a_page_examines_at_most_a_thousand_and_says_so(world: World, ask: Ask) -> None:
+    await put(world, many(MAX_EXAMINED + 2, 'principal.id == "u00000" || principal.id == "u01001"'))
+    _, first = await ask(SUBJECT, WHO)
+    assert (names(first), first["page"]["properties"]) == (["u00000"], {"examined": MAX_EXAMINED})
+    _, second = await ask(SUBJECT, WHO | {"page": {"token": first["page"]["next_token"]}})
+    assert (names(second), second["page"]) == (
+        ["u01001"], {"next_token": "", "count": 1, "properties": {"examined": 2}},
+    )  # fmt: skip
+    await put(world, many(MAX_EXAMINED, "false"))
+    _, whole = await ask(SUBJECT, WHO)
+    assert whole["page"] == {"next_token": "", "count": 0, "properties": {"examined": MAX_EXAMINED}}
+
+
+async def test_a_limit_of_nothing_examines_nothing_and_says_that_there_is_more(world: World, ask: Ask) -> None:
+    await put(world, GROUPS)
+    status, answer = await ask(SUBJECT, WHO | {"page": {"limit": 0}})
+    assert (status, answer["results"], answer["page"]["properties"]) == (200, [], {"examined": 0})
+    assert answer["page"]["next_token"]
+    _, again = await ask(SUBJECT, WHO | {"page": {"limit": 0, "token": answer["page"]["next_token"]}})
+    assert again["results"] == []
+
+
+BAD_PAGES: list[Any] = [
+    {"limit": -1}, {"limit": 1.5}, {"limit": "1"}, {"limit": True}, {"limit": -(2**70)}, {"token": 1}, {"token": ""},
+    {"token": "x"}, {"token": "A" * 5000}, {"token": "é"}, {"token": "AAAA"}, [], "x", 1, {"properties": []},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("page", BAD_PAGES)
+async def test_a_page_that_is_none_is_a_400_with_an_error_string(world: World, ask: Ask, page: Any) -> None:
+    await put(world, GROUPS)
+    status, message = await ask(SUBJECT, WHO | {"page": page})
+    assert (status, type(message)) == (400, str)
+
+
+async def first_token(ask: Ask, search: dict[str, Any] = WHO, limit: int = 1) -> str:
+    _, answer = await ask(SUBJECT, search | {"page": {"limit": limit}})
+    assert answer["page"]["next_token"]
+    return str(answer["page"]["next_token"])
+
+
+async def test_a_forged_token_is_refused_and_the_refusal_is_on_record(world: World, ask: Ask) -> None:
+    await put(world, GROUPS)
+    sealed = unb64u(await first_token(ask))
+    for place in range(len(sealed)):
+        forged = bytearray(sealed)
+        forged[place] ^= 1
+        status, message = await ask(SUBJECT, WHO | {"page": {"token": b64u(bytes(forged))}})
+        assert (status, message) == (400, "the page token is none that you were given")
+    for cut in (0, 1, 11, 12, 27, 28, len(sealed) - 1):
+        assert (await ask(SUBJECT, WHO | {"page": {"token": b64u(sealed[:cut]) or "A"}}))[0] == 400
+    entry = newest(world)
+    assert (entry.action, entry.outcome, entry.reasons[0].code) == ("search.subject", "refused", "invalid_page_token")
+
+
+async def test_a_token_says_nothing_of_where_it_leads(world: World, ask: Ask) -> None:
+    await put(world, many(9))
+    token = await first_token(ask)
+    assert b"u0000" not in unb64u(token)
+    assert await first_token(ask) != token
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"action": {"name": "edit"}},
+        {"action": {"name": "view", "properties": {"a": 1}}},
+        {"resource": {"type": "document", "id": "e"}},
+        {"resource": {"type": "document", "id": "d", "properties": {"a": 1}}},
+        {"subject": {"type": "group"}},
+        {"subject": {"type": "user", "properties": {"a": 1}}},
+        {"context": {"a": 1}},
+    ],
+)
+async def test_a_token_goes_on_with_its_own_search_alone(world: World, ask: Ask, change: dict[str, Any]) -> None:
+    await put(world, GROUPS)
+    token = await first_token(ask)
+    status, message = await ask(SUBJECT, WHO | change | {"page": {"token": token}})
+    assert (status, message) == (400, "the search is another one than that which the page token goes on with")
+
+
+async def test_beside_a_token_the_page_stays_as_it_was(world: World, ask: Ask) -> None:
+    await put(world, GROUPS)
+    token = await first_token(ask)
+    for page, status in (
+        ({}, 200), ({"limit": 1}, 200), ({"limit": 2}, 400), ({"limit": 0}, 400), ({"properties": {"a": 1}}, 400),
+    ):  # fmt: skip
+        assert (await ask(SUBJECT, WHO | {"page": {"token": token} | page}))[0] == status
+    spelled = json.dumps(dict(reversed((WHO | {"page": {"token": token}, "unknown": 1}).items())), indent=2).encode()
+    assert (await ask(SUBJECT, spelled))[0] == 200
+    assert (await ask(SUBJECT, WHO | {"subject": {"type": "user", "id": "x"}, "page": {"token": token}}))[0] == 200
+    other = {"subject": {"type": "user", "id": "ann"}, "action": WHO["action"], "resource": {"type": "document"}}
+    assert (await ask(RESOURCE, other | {"page": {"token": token}}))[0] == 400
+
+
+async def test_a_token_is_for_whoever_was_given_it(world: World, ask: Ask) -> None:
+    await put(world, GROUPS)
+    other = caller(await enrol(world))
+    token = await first_token(ask)
+    assert (await ask(SUBJECT, WHO | {"page": {"token": token}}, by=other))[0] == 400
+    assert (await ask(SUBJECT, WHO | {"page": {"token": token}}, by=ADMIN))[0] == 200
+
+
+async def test_a_token_ends_with_the_policies_and_after_an_hour(world: World, ask: Ask, clock: Clock) -> None:
+    await put(world, GROUPS)
+    token = await first_token(ask)
+    clock.now += LIFETIME - 1_000_000
+    assert (await ask(SUBJECT, WHO | {"page": {"token": token}}))[0] == 200
+    clock.now += 1_000_000
+    assert (await ask(SUBJECT, WHO | {"page": {"token": token}}))[1] == "the page token is more than an hour old"
+    token = await first_token(ask)
+    await put(world, GROUPS | {"b.cedar": "permit (principal, action, resource);"})
+    status, message = await ask(SUBJECT, WHO | {"page": {"token": token}})
+    assert (status, message) == (400, "the policies have changed since the page before")
+    await put(world, GROUPS)
+    assert (await ask(SUBJECT, WHO | {"page": {"token": token}}))[0] == 200
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@given(data=st.data())
+async def test_pages_of_any_size_are_the_whole_in_order_and_each_result_is_permitted(
+    world: World, ask: Ask, data: st.DataObject
+) -> None:
+    users = data.draw(st.dictionaries(st.text(min_size=1, max_size=3), st.integers(0, 2), max_size=12))
+    entities = [{"uid": {"type": "user", "id": id}, "attrs": {"clearance": n}} for id, n in users.items()]
+    document = {"uid": {"type": "document", "id": "d"}}
+    await put(world, many(0) | {"a.entities.json": json.dumps([*entities, document])})
+    limit = data.draw(st.integers(1, 5))
+    found = await walk(ask, SUBJECT, WHO, limit)
+    assert found == sorted(id for id, clearance in users.items() if clearance > 0)
+    for id in users:
+        question = WHO | {"subject": {"type": "user", "id": id}}
+        assert (await ask("/access/v1/evaluation", question))[1]["decision"] is (id in found)
+
+
+# --- entries, and hostile requests ------------------------------------------------------------------------------------
+
+
+async def test_a_page_is_one_entry_with_who_asked_what_and_whom_it_named(world: World, ask: Ask) -> None:
+    hash = await put(world, GROUPS)
+    before, _ = ledger.head(world.db.read())
+    await ask(SUBJECT, WHO | {"page": {"limit": 1}})
+    after, _ = ledger.head(world.db.read())
+    assert after.size == before.size + 1
+    entry = newest(world)
+    assert (entry.action, entry.reporter, entry.token, entry.policy) == ("search.subject", ADMIN.id, ADMIN.token, hash)
+    assert entry.detail == {
+        "asked": ["user", "", "view", "document", "d"], "sought": "subject", "found": ["ann"], "count": 1,
+        "examined": 1, "more": True,
+    }  # fmt: skip
+
+
+HOSTILE: list[bytes] = [
+    b"[" * 100_000,
+    b'{"subject":{"type":"user"},"subject":{"type":"user"}}',
+    json.dumps(WHO).replace('"type": "user"', '"type": "user", "type": "group"').encode(),
+    json.dumps(WHO | {"context": {"a": 1}}).replace('"a": 1', '"a": 1, "a": 2').encode(),
+    json.dumps(WHO).encode("utf-16"),
+    b'{"a":' * 5000 + b"1" + b"}" * 5000,
+    b"\xff",
+    b"",
+]
+
+
+@pytest.mark.parametrize("body", HOSTILE)
+async def test_what_is_no_search_is_a_400_with_an_error_string(world: World, ask: Ask, body: bytes) -> None:
+    await put(world, GROUPS)
+    status, message = await ask(SUBJECT, body)
+    assert (status, type(message)) == (400, str)
+
+
+async def test_a_huge_bag_of_properties_is_taken_and_changes_nothing(world: World, ask: Ask) -> None:
+    await put(world, GROUPS)
+    bag = {f"property {number}": ["x" * 50] * 3 for number in range(2000)}
+    for part in ({"subject": {"type": "user", "properties": bag}}, {"context": bag}):
+        status, answer = await ask(SUBJECT, WHO | part)
+        assert (status, names(answer)) == (200, ["ann", "ben"])
+
+
+async def test_names_are_compared_code_point_by_code_point(world: World, ask: Ask) -> None:
+    await put(world, GROUPS)
+    for kind in ("User", "user ", "us\u200ber", "ｕser", ""):
+        assert names((await ask(SUBJECT, WHO | {"subject": {"type": kind}}))[1]) == []
+    for id in ("D", "d ", "d\u0301", "ｄ", "", "../d"):
+        assert names((await ask(SUBJECT, WHO | {"resource": {"type": "document", "id": id}}))[1]) == []
+
+
+def test_every_search_asks_for_the_scope_of_deciding() -> None:
+    from ostiaryd.policy import wire_search
+
+    assert {(path, scope) for _, path, _, scope in wire_search.ROUTES} == {
+        (SUBJECT, "ostiary:decide"), (RESOURCE, "ostiary:decide"), (ACTION, "ostiary:decide"),
+    }  # fmt: skip
+
+
+def test_the_certification_set_is_what_its_fixture_says() -> None:
+    assert set(certification()) == {
+        "certification.cedar", "certification.cedarschema", "certification.entities.json", "certification.test.toml",
+    }  # fmt: skip

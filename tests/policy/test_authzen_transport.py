@@ -1,0 +1,79 @@
+"""What the certification's text says of transport: statuses, error strings, request ids, content types."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from starlette.types import ASGIApp
+
+from ostiaryd.app import build_app
+from ostiaryd.ground.world import World
+from ostiaryd.policy import wire_authzen, wire_search
+from tests.policy.test_authzen_gate import API
+from tests.tokens.party import ISSUER, Answer, Client, enter, send
+from tests.trust.stage import nonce_of
+
+PATHS = [path for method, path, _, _ in wire_authzen.ROUTES + wire_search.ROUTES if method == "POST"]
+BODY = json.dumps(
+    {
+        "subject": {"type": "user", "id": "alice"},
+        "action": {"name": "read"},
+        "resource": {"type": "record", "id": "record-1"},
+    }
+).encode()
+
+
+@pytest.fixture
+async def client(world: World) -> Client:
+    app: ASGIApp = build_app(world)
+    agent, key = await enter(world, scopes=("ostiary:decide", "ostiary:read"))
+    client = Client(app, world, agent.agent_id, key)
+    await client.ask()
+    return client
+
+
+async def ask(
+    client: Client, path: str, body: bytes = BODY, *, kind: str = "application/json", scope: str = "ostiary:decide"
+) -> Answer:
+    token = str((await client.token(resource=API, scope=scope))["access_token"])
+    proof = client.proof(method="POST", uri=ISSUER + path, access_token=token, nonce=nonce_of(client))
+    headers = [("authorization", f"DPoP {token}"), ("dpop", proof), ("content-type", kind), ("x-request-id", "id-7")]
+    return await send(client.app, "POST", path, headers=headers, body=body)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_an_answer_is_json_and_has_the_id_of_its_request(client: Client, path: str) -> None:
+    answer = await ask(client, path)
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.headers["x-request-id"] == "id-7"
+    assert isinstance(json.loads(answer.body), dict)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_an_error_is_one_of_four_with_a_string_and_the_id_of_its_request(client: Client, path: str) -> None:
+    unauthenticated = await send(client.app, "POST", path, headers=[("x-request-id", "id-7")], body=BODY)
+    assert unauthenticated.headers["www-authenticate"].startswith("DPoP ")
+    over = b" " * client.world.config.max_request_bytes
+    for answer, status in (
+        (await ask(client, path, b""), 400),
+        (await ask(client, path, b"{"), 400),
+        (await ask(client, path, b"{}"), 400),
+        (await ask(client, path, b'"x"'), 400),
+        (await ask(client, path, BODY + over), 400),
+        (await ask(client, path, kind="text/plain"), 400),
+        (await ask(client, path, kind=""), 400),
+        (await ask(client, path, scope="ostiary:read"), 403),
+        (unauthenticated, 401),
+    ):
+        assert (answer.status, answer.headers["x-request-id"]) == (status, "id-7")
+        assert answer.headers["content-type"] == "application/json"
+        message = json.loads(answer.body)
+        assert isinstance(message, str)
+        assert message
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_without_an_id_of_the_caller_one_is_made(client: Client, path: str) -> None:
+    answer = await send(client.app, "POST", path, body=BODY)
+    assert answer.headers["x-request-id"].startswith("rq_")

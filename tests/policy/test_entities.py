@@ -1,0 +1,194 @@
+"""Entities that a set states: taken whole or refused with what is wrong, bounded, the same at guards."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ostiary.core import cedar
+from ostiary.core.access import Policies
+from ostiary.core.cedar.values import Uid
+from ostiary.core.errors import Refused
+from ostiary.core.feed import PolicyFact
+from ostiary.guard.feed import Knowledge
+from ostiaryd.feed.flows.snapshot import policy_fact
+from ostiaryd.ground.world import World
+from ostiaryd.policy import flows
+from ostiaryd.policy.model import load, vocabulary
+from ostiaryd.policy.model.entities import MAX_ANCESTORS, MAX_ENTITIES
+from tests.core.test_access_decide import call
+from tests.policy.conftest import put
+
+SCHEMA = """
+    entity group in [group];
+    entity user in [group] = { id: String, role?: String };
+    entity card enum ["red", "blue"];
+    action see appliesTo { principal: user, resource: user };
+"""
+PERMIT = 'permit (principal, action == Action::"see", resource);'
+
+
+def a_set(entities: Any, **files: str) -> dict[str, str]:
+    text = entities if isinstance(entities, str) else json.dumps(entities)
+    return {"a.cedar": PERMIT, "a.cedarschema": SCHEMA, "a.entities.json": text} | files
+
+
+def one(type: str = "user", id: str = "u", **more: Any) -> dict[str, Any]:
+    return {"uid": {"type": type, "id": id}} | more
+
+
+def test_entities_are_read_with_their_id_and_all_their_ancestors() -> None:
+    entities = [
+        one("group", "inner", parents=[{"type": "group", "id": "outer"}]),
+        one(attrs={"role": "x"}, parents=[{"__entity": {"type": "group", "id": "inner"}}]),
+    ]
+    loaded = load(a_set(entities, **{"b.entities.json": json.dumps([one("group", "outer")])}))
+    user = loaded.policies.entities[Uid("user", "u")]
+    assert user.attrs == {"id": "u", "role": "x"}
+    assert user.lineage == {Uid("user", "u"), Uid("group", "inner"), Uid("group", "outer")}
+    assert loaded.ready.ids == {"user": ("u",), "group": ("inner", "outer")}
+
+
+def test_the_hash_names_the_entities_too() -> None:
+    assert load(a_set([one()])).hash != load(a_set([one(id="v")])).hash != load(a_set([])).hash
+
+
+WRONG: dict[str, tuple[Any, str]] = {
+    "no JSON": ("[", "a.entities.json: not JSON"),
+    "no list": ({}, "a.entities.json: entities are a list of objects"),
+    "no objects": ([1], "a.entities.json: entities are a list of objects"),
+    "a member twice": ('[{"uid": {"type": "user", "id": "u", "id": "v"}}]', "same member twice"),
+    "no uid": ([{"attrs": {}}], "exactly `type` and `id`"),
+    "no string": ([one(id=1)], "exactly `type` and `id`"),  # type: ignore[arg-type]
+    "more in a uid": ([{"uid": {"type": "user", "id": "u", "x": "y"}}], "exactly `type` and `id`"),
+    "no parents": ([one(parents={})], "`parents` is a list"),
+    "no parent": ([one(parents=["x"])], "exactly `type` and `id`"),
+    "no attributes": ([one(attrs=[])], "`attrs` is an object"),
+    "more": ([one(x=1)], "the entities: an entity is an object with `uid`"),
+    "another id": ([one(attrs={"id": "v"})], 'the attribute `id` of user::"u" is its id'),
+    "twice": ([one(), one()], 'the entities: user::"u" comes twice'),
+    "an unknown type": ([one("spaceship")], "there is no type 'spaceship'; there are card, group, user"),
+    "an unknown parent": ([one(parents=[{"type": "x", "id": "y"}])], "there is no type 'x'"),
+    "an agent": ([one("Agent", "ag_1")], 'Agent::"ag_1" is for the registry to state'),
+    "a parent of the registry": ([one(parents=[{"type": "Owner", "id": "o"}])], "is for the registry to state"),
+    "an attribute that the type has not": ([one("group", attrs={"x": 1})], 'group::"u" is not as the schema says'),
+    "an attribute of another type": ([one(id="ok"), one(attrs={"role": 1})], 'user::"u" is not as the schema says'),
+    "a parent that may be none": ([one(parents=[{"type": "user", "id": "v"}])], 'user::"u" is not as the schema says'),
+    "its own ancestor": ([one("group", "g", parents=[{"type": "group", "id": "g"}])], "is its own ancestor"),
+    "another name of an enumeration": ([one("card", "green")], "is not as the schema says"),
+    "null": ([one(attrs={"role": None})], "Cedar has no value for null"),
+    "a fraction": ([one(attrs={"role": 1.5})], "Cedar has no value for float"),
+    "deep": ('[{"uid":{"type":"user","id":"u"},"attrs":{"role":' + "[" * 40 + "]" * 40 + "}}]", "nested"),
+    "very deep": ("[" * 100_000, "a.entities.json: "),
+    "a lone surrogate": ('[{"uid":{"type":"user","id":"\\ud800"}}]', "a.entities.json: not JSON"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_with_entities_is_said(case: str) -> None:
+    entities, said = WRONG[case]
+    with pytest.raises(Refused) as refused:
+        load(a_set(entities))
+    assert said in refused.value.message
+
+
+def chain(length: int) -> list[dict[str, Any]]:
+    """Groups each in the next one: the first has `length` ancestors."""
+    return [one("group", f"g{n}", parents=[{"type": "group", "id": f"g{n + 1}"}]) for n in range(length)]
+
+
+def test_an_entity_has_at_most_so_many_ancestors() -> None:
+    load(a_set(chain(MAX_ANCESTORS)))
+    for length in (MAX_ANCESTORS + 1, 9000):
+        with pytest.raises(Refused, match=f"more than {MAX_ANCESTORS} ancestors"):
+            load(a_set(chain(length)))
+
+
+@pytest.mark.slow
+def test_a_set_has_at_most_so_many_entities() -> None:
+    load(a_set([one(id=str(number)) for number in range(MAX_ENTITIES)]))
+    with pytest.raises(Refused, match=f"the set has {MAX_ENTITIES + 1} entities"):
+        load(a_set([one(id=str(number)) for number in range(MAX_ENTITIES + 1)]))
+
+
+def test_a_test_of_the_set_asks_about_its_entities() -> None:
+    test = """
+        [[case]]
+        name = "the chief sees"
+        subject = { type = "user", id = "u", properties = { role = "guest" } }
+        action = "see"
+        resource = { type = "user", id = "v" }
+        expect = "allow"
+    """
+    rule = PERMIT.replace(";", ' when { principal in group::"g" && principal has role && principal.role == "chief" };')
+    entities = [one(attrs={"role": "chief"}, parents=[{"type": "group", "id": "g"}])]
+    load(a_set(entities, **{"a.cedar": rule, "a.test.toml": test}))
+    with pytest.raises(Refused, match="the chief sees"):
+        load(a_set([one()], **{"a.cedar": rule, "a.test.toml": test}))
+
+
+def test_what_guards_are_told_is_the_entities_complete_and_nothing_where_there_are_none() -> None:
+    test = '[[case]]\nname = "x"\nsubject = { type = "user", id = "u" }\naction = "see"\nexpect = "allow"\n'
+    test += 'resource = { type = "user", id = "u" }\n'
+    told = load(a_set([one()], **{"a.test.toml": test})).ready.entities
+    assert json.loads(told) == [one(attrs={"id": "u"}, parents=[])]
+    assert load(a_set([], **{"a.test.toml": test})).ready.entities == ""
+
+
+async def test_a_set_taken_from_the_shelf_has_its_entities_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    hash = await put(world, a_set([one(attrs={"role": "x"})]))
+    before = flows.ready(world.db.read(), hash)
+    monkeypatch.setattr("ostiaryd.policy.flows.sets._compiled", {})
+    again = flows.ready(world.db.read(), hash)
+    assert (again.policies.entities, again.ids, again.vocabulary, again.entities) == (
+        before.policies.entities, before.ids, before.vocabulary, before.entities,
+    )  # fmt: skip
+
+
+async def test_guards_hear_of_the_entities_and_decide_by_them(world: World) -> None:
+    rule = """
+        permit (principal is Agent, action == Action::"call", resource is Tool)
+        when { user::"u" has role && user::"u".role == "x" && user::"u" in group::"g" };
+    """
+    await put(world, a_set([one(attrs={"role": "x"}, parents=[{"type": "group", "id": "g"}])], **{"b.cedar": rule}))
+    fact = policy_fact(world.db.read())
+    knowledge = Knowledge()
+    knowledge.learn(fact)
+    assert knowledge.policies is not None
+    assert knowledge.policies.entities == flows.active_policies(world.db.read()).entities
+    assert call(policies=knowledge.policies).allowed
+    alone = Policies(fact.hash, cedar.ir.parse(fact.policies.encode()))
+    assert not call(policies=alone).allowed
+    await put(world, {"a.cedar": PERMIT.replace(' == Action::"see"', "")})
+    assert policy_fact(world.db.read()).entities == ""
+    with pytest.raises(Refused):
+        knowledge.learn(PolicyFact("hash", fact.policies, '[{"uid": 1}]'))
+
+
+def test_a_schema_is_read_with_its_namespaces_and_strange_names() -> None:
+    printed = load(
+        {
+            "a.cedar": PERMIT,
+            "a.cedarschema": SCHEMA
+            + r"""
+            namespace Shop::Inner {
+                entity clerk in [Group] = { "id": String, record: { id: Long } };
+                entity Group;
+                action sell appliesTo { principal: clerk, resource: clerk };
+            }
+            entity thing = { inner: { id: String }, id: Long };
+            action "say \"x\"\n", tell in [all]
+                appliesTo { principal: [user, thing], resource: [thing, Shop::Inner::clerk] };
+            action all;
+            """,
+        }
+    ).ready.vocabulary
+    assert printed.types["Shop::Inner::clerk"] is True
+    assert (printed.types["thing"], printed.types["Shop::Inner::Group"], printed.types["card"]) == (False, False, False)
+    assert printed.actions_of("thing", "Shop::Inner::clerk") == ['say "x"\n', "tell"]
+    assert printed.actions_of("user", "user") == ["see"]
+    assert printed.actions_of("Agent", "Tool") == ["call"]
+    assert "sell" not in printed.actions
+    assert vocabulary.read_vocabulary("") == vocabulary.Vocabulary()
