@@ -23,3 +23,8 @@ def random(count: int) -> bytes:
 
 def environ(name: str) -> str | None:
     return os.environ.get(name)
+
+
+def environment() -> dict[str, str]:
+    """All of it, for a program that we start."""
+    return dict(os.environ)

@@ -8,14 +8,12 @@ refuses a request whose `Mcp-Name` header differs), recorded, and only then run.
 with the reason in words.
 
 The hook is a server middleware, the innermost one: an extension's `intercept_tool_call` can only be given to the
-constructor, and would not see the other methods. `resources/read`, `prompts/get` and whatever else is not in FREE are
-decided like a tool of that name, so that a catalogue must list them before anybody reads.
+constructor, and would not see the other methods. What each of them is decided as, `ostiary.guard.mcp` says.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -29,17 +27,11 @@ from mcp.shared.exceptions import MCPError
 from ostiary.asgi import VERIFIED, App, Door, Message, Meter, Receive, Scope, Send
 from ostiary.core.errors import Conflict, Refused
 from ostiary.guard import Call, Guard, Verified, data, words
+from ostiary.guard.mcp import DENIED, FREE, named
+
+__all__ = ["DENIED", "FREE", "protect"]
 
 log = logging.getLogger("ostiary.guard")
-
-DENIED = -32001
-FREE = frozenset(
-    {
-        "initialize", "ping", "server/discover", "logging/setLevel", "tools/list", "resources/list",
-        "resources/templates/list", "prompts/list",
-    }
-)  # fmt: skip
-"""What a caller that is let in at all may ask: it says what there is, and reveals nothing of what is in it."""
 
 
 def protect(server: MCPServer, guard: Guard, *, origin: str | None = None, **options: Any) -> App:
@@ -114,7 +106,7 @@ class _Hook:
             who = ctx.request.scope[VERIFIED] if ctx.request is not None else None
             if not isinstance(who, Verified):
                 raise MCPError(DENIED, "nobody has shown who is calling")
-            call = self._guard.decide(who, *_named(ctx.method, ctx.params or {}))
+            call = self._guard.decide(who, *named(ctx.method, ctx.params or {}))
             call.check()
             return call
         except Refused as refusal:
@@ -124,14 +116,6 @@ class _Hook:
         except Exception as error:
             log.exception("the guard failed, and refuses")
             raise MCPError(DENIED, "the guard failed, and refuses") from error
-
-
-def _named(method: str, params: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """Tool and arguments of a request, as its body has them."""
-    if method == "tools/call":
-        arguments = params.get("arguments")
-        return str(params.get("name", "")), {} if arguments is None else arguments
-    return method, {name: value for name, value in params.items() if name != "_meta"}
 
 
 def _measure(call: Call, result: HandlerResult) -> None:

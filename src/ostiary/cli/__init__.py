@@ -18,6 +18,7 @@ EVERYWHERE = Group("Everywhere")
 COMMANDS = (
     ("serve", "ostiaryd.serve:serve", "Run the server.", PLACES),
     ("demo", "ostiary.demo:demo", "See it at work on a temporary folder, told while it happens.", PLACES),
+    ("run", "ostiary.cli.run:run", "Run an agent that you have, with a guard in front of its MCP servers.", PLACES),
     ("doctor", "ostiary.cli.doctor:doctor", "Prove by experiments, now, that the server does what it must.", PLACES),
     ("keys", "ostiary.cli.keys:keys", "Keys with which the server signs: list, rotate.", PLACES),
     ("feed", "ostiary.cli.feed:feed", "The guards that are connected, and what they have heard.", PLACES),
@@ -30,6 +31,9 @@ COMMANDS = (
     ("token", "ostiary.cli.tasks:token", "Get an access token as an agent, bound to the agent's key.", MAY),
     ("policy", "ostiary.cli.policy:policy", "Policy sets: a folder of Cedar files with their tests.", MAY),
     ("decide", "ostiary.cli.policy:decide", "Ask the decision point; exits with 4 on a deny.", MAY),
+    ("suggest", "ostiary.cli.suggest:suggest_least", "The least that an agent needs, from what was seen of it.", MAY),
+    ("enforce", "ostiary.cli.enforce:enforce", "Carry out what is decided.", MAY),
+    ("watch", "ostiary.cli.enforce:watch", "Let every call through again, and go on recording.", MAY),
     ("revoke", "ostiary.cli.revoke:revoke", "End access with all that came of it, and time each guard.", MAY),
     ("audit", "ostiary.cli.audit:audit", "The ledger: every act, the refused ones too.", WAS),
 )

@@ -121,6 +121,15 @@ def _fetch(session: Session, hash: str | None) -> Any:
     return session.api("GET", f"/policies/{hash}")
 
 
+def active_files(session: Session) -> dict[str, str]:
+    """The files of the active set, by their names, none of which leads out of its folder. Raises Usage."""
+    files: dict[str, str] = _fetch(session, None)["files"]
+    for name in files:
+        if not Path("/set", name).resolve().is_relative_to("/set"):
+            raise Usage(f"the set has a file {name!r} outside of its folder")
+    return files
+
+
 def _read(folder: Path) -> dict[str, str]:
     """The policy files of a folder, by their path in it."""
     if not folder.is_dir():

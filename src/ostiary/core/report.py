@@ -1,4 +1,6 @@
-"""What a guard reports: numbered records of the calls that it decided, and of how those that it let through went."""
+"""What a guard reports: numbered records of the calls that it decided, or could not decide, and how those that it let
+through went.
+"""
 
 from __future__ import annotations
 
@@ -54,6 +56,29 @@ class CallRecord(
     """what the call took from which account"""
 
 
+class UndecidedRecord(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="undecided",
+):
+    """A call that nobody could decide, and why. `outcome`: `allow` where it happened all the same, in mode `watch`."""
+
+    at: Micros
+    tool: Annotated[str, Meta(max_length=256)]
+    outcome: Literal["allow", "deny"]
+    token: Name = ""
+    """the token's `jti`, if there was one"""
+    agent: Name = ""
+    """who the guard believes that it was"""
+    digest: Annotated[str, Meta(max_length=64)] = ""
+    arguments: dict[str, Any] | None = None
+    reasons: Annotated[list[Reason], Meta(max_length=64)] = []
+
+
 class ResultRecord(
     msgspec.Struct,
     frozen=True,
@@ -78,4 +103,4 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     spool: SpoolId
     first: Annotated[int, Meta(ge=1, le=1 << 53)]
-    records: Annotated[list[CallRecord | ResultRecord], Meta(min_length=1, max_length=MAX_RECORDS)]
+    records: Annotated[list[CallRecord | UndecidedRecord | ResultRecord], Meta(min_length=1, max_length=MAX_RECORDS)]

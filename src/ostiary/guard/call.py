@@ -81,6 +81,33 @@ def call_record(
     )
 
 
+def undecided_record(
+    principal: access.Principal | None,
+    agent: str,
+    tool: str,
+    arguments: Mapping[str, Any],
+    why: Refused,
+    *,
+    passes: bool,
+    now: int,
+) -> report.UndecidedRecord:
+    """What goes on record where nothing could be decided. Arguments that have no digest go without."""
+    claims = principal.claims if principal is not None else None
+    try:
+        digest = canonical.digest(dict(arguments), floats=True)
+    except Refused:
+        digest = ""
+    return report.UndecidedRecord(
+        at=now,
+        token=claims.jti if claims is not None else "",
+        agent=claims.client_id if claims is not None else agent,
+        tool=tool[:MAX_TOOL],
+        outcome="allow" if passes else "deny",
+        digest=digest,
+        reasons=[report.Reason(why.code[:MAX_CLASS], why.message[:MAX_REASON])],
+    )
+
+
 def _digest(arguments: Mapping[str, Any], decision: access.Decision) -> str:
     try:
         return canonical.digest(dict(arguments), floats=True)

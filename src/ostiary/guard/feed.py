@@ -141,6 +141,8 @@ class Feed:
         self._knowledge: Knowledge | None = None
         self._present: Present | None = None
         self._heard_at = 0  # on the clock that never jumps, put back by what the message was late
+        self.mode: str | None = None
+        """of the resource, as it was said last, however long ago"""
         self._why = "nothing has been heard of the server yet"
         self._prune_at = 0
 
@@ -188,6 +190,8 @@ class Feed:
             if isinstance(fact, ResourceFact) and fact.resource_id != self._resource_id:
                 raise FeedBroken("a message is about another resource")
             knowledge.learn(fact)
+            if isinstance(fact, ResourceFact):
+                self.mode = fact.mode
             if isinstance(fact, KeysFact):
                 self.feed_keys = JwkSet.parse({"keys": fact.feed})
         if message.facts or self._present is None:

@@ -28,10 +28,11 @@ from ostiary.core.claims import ACCESS_TYP, check_access, parse_access
 from ostiary.core.errors import Invalid, Refused, Unauthenticated, Unavailable
 from ostiary.core.feed import ResourceFact
 from ostiary.core.jose import InvalidToken, verify_jwt
-from ostiary.guard.call import Call, Verified, call_record, shorten
+from ostiary.guard.call import Call, Verified, call_record, shorten, undecided_record
 from ostiary.guard.feed import Feed, Present
 from ostiary.guard.link import Link
 from ostiary.guard.proofs import NonceNeeded, Proofs
+from ostiary.guard.seen import seen
 from ostiary.guard.spool import DEFAULT_LIMIT, new_spool
 from ostiary.keys import Credential, load_key
 
@@ -54,14 +55,15 @@ class Guard:
         max_skew: float = 2.0,
         spool_limit: int = DEFAULT_LIMIT,
         record_arguments: bool = False,
+        learn: bool = False,
         now: Callable[[], int] = ambient.now,
         tick: Callable[[], int] = ambient.tick,
         random: Callable[[int], bytes] = ambient.random,
     ) -> None:
         """`credential`: what `ostiary resource create --generate-key` wrote. `url`: the server's, if not its issuer's.
 
-        `max_age`: how old the feed may be. `max_skew`: how far the server's clock may be off. Raises Invalid,
-        SpoolFailed.
+        `max_age`: how old the feed may be. `max_skew`: how far the server's clock may be off. `learn`: record in mode
+        `watch` what the arguments are like (`ostiary.guard.seen`). Raises Invalid, SpoolFailed.
         """
         if not isinstance(credential, Credential):
             credential = load_key(credential)
@@ -69,7 +71,7 @@ class Guard:
             raise Invalid(
                 f"`{credential.client_id}` is no resource", hint="ostiary resource create NAME --uri U --generate-key F"
             )
-        self._now, self._record_arguments = now, record_arguments
+        self._now, self._record_arguments, self._learns = now, record_arguments, learn
         self.feed = Feed(
             resource_id=credential.client_id,
             now=now,
@@ -178,13 +180,34 @@ class Guard:
             principal = who.principal
             decision = access.decide(principal, tool=tool, arguments=arguments, facts=facts, now=now)
             record = call_record(principal, tool, arguments, decision, now=now)
+            ready = facts.resource.tools.get(tool)
             if self._record_arguments:
                 record = msgspec.structs.replace(record, arguments=shorten(arguments))
+            elif self._learns and facts.resource.mode == "watch":
+                kinds = ready.tool.kinds if ready is not None else {}
+                record = msgspec.structs.replace(record, arguments=seen(arguments, kinds))
             number = self._spool.append(record)
             self._link.note()
-            ready = facts.resource.tools.get(tool)
             needed = "" if ready is None or ready.scope in principal.scopes else ready.scope
             return Call(decision, number, missing_scope=needed)
+
+    def undecided(
+        self, who: Verified | None, agent: str, tool: str, arguments: Mapping[str, Any], why: Refused, *, passes: bool
+    ) -> Call:
+        """Record a call that could not be decided, and whether it happens all the same, as it may in mode `watch`.
+
+        `agent`: who it is believed to be, where nobody has shown a token. Raises Unavailable.
+        """
+        with _closed():
+            record = undecided_record(
+                None if who is None else who.principal, agent, tool, arguments, why, passes=passes, now=self._now()
+            )
+            if self._learns and passes:
+                record = msgspec.structs.replace(record, arguments=seen(arguments, {}))
+            number = self._spool.append(record)
+            self._link.note()
+            reasons = (access.Reason(why.code, why.message, why.hint),)
+            return Call(access.Decision(passes, False, "", reasons), number)
 
     @contextmanager
     def call(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Iterator[Call]:

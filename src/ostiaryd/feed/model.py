@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ostiary.core.feed import AgentFact, Fact, KeyFact, TaskFact, TokenFact
-from ostiary.core.report import CallRecord, ResultRecord
+from ostiary.core.report import CallRecord, ResultRecord, UndecidedRecord
 from ostiaryd.ledger.model import Entry, Result, reason
 from ostiaryd.policy.model import PolicyDelta
 from ostiaryd.registry.model import LONGEST_TOKEN, AgentDelta, Holding, KeyDelta, ResourceDelta, TokenDelta
@@ -115,6 +115,30 @@ def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None,
         | ({"watched": record.watched} if record.watched else {})
         | ({"actors": record.actors} if record.actors else {})
         | ({"spent": record.spent} if record.spent else {}),
+    )
+
+
+def tell_undecided(
+    told: Told, number: int, record: UndecidedRecord, held: Holding | None, *, owner: str | None
+) -> None:
+    """The entry of a call that could not be decided. It is the agent's only where a token of it was at the guard."""
+    detail: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
+    if held is not None and held.audience == told.by.uri and held.agent == record.agent:
+        fields = {"agent": held.agent, "owner": owner, "task": held.task, "token": held.id, "key": held.jkt}
+    elif record.agent:
+        detail = {"claimed_agent": record.agent}
+    told.calls[number] = told.add(
+        "tool.undecided",
+        number,
+        at=record.at,
+        outcome=record.outcome,
+        tool=f"{told.by.name}/{record.tool}",
+        digest=record.digest or None,
+        arguments=record.arguments,
+        reasons=[reason(why.code, why.message) for why in record.reasons],
+        detail=detail,
+        **fields,
     )
 
 

@@ -6,9 +6,9 @@ from collections import Counter
 from functools import lru_cache
 
 from ostiary.core.errors import Forbidden
-from ostiary.core.report import CallRecord, Report
+from ostiary.core.report import CallRecord, Report, ResultRecord
 from ostiaryd.feed import store
-from ostiaryd.feed.model import Reporter, Told, tell_call, tell_result
+from ostiaryd.feed.model import Reporter, Told, tell_call, tell_result, tell_undecided
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.store import agents, holdings
@@ -35,12 +35,16 @@ def take_report(act: Act, report: Report, *, resource_id: str) -> int:
     for number, record in enumerate(report.records, report.first):
         if number < expected:
             continue
+        if isinstance(record, ResultRecord):
+            tell_result(told, number, record)
+            continue
+        held = holdings.get(act.tx, record.token)
+        owned = owner(held.agent) if held is not None else None
         if isinstance(record, CallRecord):
             spent.update(record.spent)
-            held = holdings.get(act.tx, record.token)
-            tell_call(told, number, record, held, owner=owner(held.agent) if held is not None else None)
+            tell_call(told, number, record, held, owner=owned)
         else:
-            tell_result(told, number, record)
+            tell_undecided(told, number, record, held, owner=owned)
     following = max(expected, report.first + len(report.records))
     store.save_spool(act.tx, report.spool, resource_id=resource_id, next=following)
     tasks.report_spent(act.tx, report.spool, spent)

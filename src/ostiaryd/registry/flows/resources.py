@@ -70,13 +70,22 @@ def set_resource_key(act: Act, id_or_name: str, jwk: object) -> Resource:
     return replace(resource, jkt=public.thumbprint, jwk=key)
 
 
-def set_catalogue(act: Act, id_or_name: str, catalogue: Catalogue) -> Resource:
-    """Replace the catalogue; the same tools again change nothing. Raises NotFound, Invalid."""
+def set_catalogue(act: Act, id_or_name: str, catalogue: Catalogue, *, is_proposed: bool = False) -> Resource:
+    """Replace the catalogue; the same tools again change nothing but whether somebody stands behind them.
+
+    `is_proposed`: it is what the server says of itself. Raises NotFound, Invalid.
+    """
     resource = find_resource(act.tx, id_or_name)
     digest = catalogue.digest
-    note(act, object=resource.resource_id, name=resource.name, catalogue=digest, tools=len(catalogue.tools))
+    note(
+        act, object=resource.resource_id, name=resource.name, catalogue=digest, tools=len(catalogue.tools),
+        proposed=is_proposed,
+    )  # fmt: skip
     if catalogue.resource != resource.name:
         raise Invalid(f"this is the catalogue of `{catalogue.resource}`, not of `{resource.name}`")
+    if is_proposed != resource.is_proposed:
+        resources.set_proposed(act.tx, resource.resource_id, is_proposed=is_proposed)
+        resource = replace(resource, is_proposed=is_proposed)
     if digest == resource.catalogue_hash:
         return resource
     text = canonical.encode(catalogue.render(), floats=True).decode()

@@ -37,6 +37,8 @@ class Resource:
     catalogue_hash: str | None
     catalogue_version: int
     created_at: int
+    is_proposed: bool = False
+    """the catalogue is what the server says of itself, and nobody has confirmed it"""
 
 
 def check_uri(unverified_uri: str) -> str:

@@ -10,7 +10,7 @@ from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model import Mode, Page, Resource, ResourceId
 
 _SELECT = """select resource_id, name, uri, mode, segment, jkt, jwk, catalogue_hash, catalogue_version,
-    created_at from resource """
+    created_at, proposed from resource """
 _BY_ID = sql(_SELECT + "where resource_id = :key", steady=True)
 _BY_NAME = sql(_SELECT + "where name = :key", steady=True)
 _BY_URI = sql(_SELECT + "where uri = :key", steady=True)
@@ -27,6 +27,7 @@ _SET_CATALOGUE = sql(
     """update resource set catalogue = :catalogue, catalogue_hash = :hash, catalogue_version = catalogue_version + 1
        where resource_id = :id"""
 )
+_SET_PROPOSED = sql("update resource set proposed = :proposed where resource_id = :id")
 _API = sql("select value from setting where name = 'public_url'")
 
 
@@ -76,6 +77,10 @@ def set_catalogue(tx: Tx, id: ResourceId, *, catalogue: str, hash: str) -> None:
     tx.run(_SET_CATALOGUE, id=id, catalogue=catalogue, hash=hash)
 
 
+def set_proposed(tx: Tx, id: ResourceId, *, is_proposed: bool) -> None:
+    tx.run(_SET_PROPOSED, id=id, proposed=int(is_proposed))
+
+
 def public_url(reader: Reader) -> str:
     """What the first start fixed."""
     row = reader.one(_API)
@@ -89,10 +94,11 @@ def _encode(jwk: dict[str, Any] | None) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _resource(row: Row) -> Resource:
-    id, name, uri, mode, segment, jkt, jwk, catalogue_hash, catalogue_version, created_at = row
+    id, name, uri, mode, segment, jkt, jwk, catalogue_hash, catalogue_version, created_at, proposed = row
     parsed = None if jwk is None else canonical.parse(jwk)
     assert parsed is None or isinstance(parsed, dict)
     return Resource(
         resource_id=id, name=name, uri=uri, mode=Mode(mode), segment=segment, jkt=jkt, jwk=parsed,
         catalogue_hash=catalogue_hash, catalogue_version=catalogue_version, created_at=created_at,
+        is_proposed=bool(proposed),
     )  # fmt: skip

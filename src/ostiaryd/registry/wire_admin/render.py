@@ -91,6 +91,7 @@ def resource(resource: Resource) -> dict[str, Any]:
         "kid": resource.jkt,
         "catalogue_hash": resource.catalogue_hash,
         "catalogue_version": resource.catalogue_version,
+        "catalogue_proposed": resource.is_proposed,
         "created_at": seconds(resource.created_at),
     }
 

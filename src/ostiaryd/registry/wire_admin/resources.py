@@ -22,6 +22,7 @@ class NewResource(msgspec.Struct, forbid_unknown_fields=True):
     segment: str = "default"
     jwk: dict[str, Any] | None = None
     catalogue: dict[str, Any] | None = None
+    proposed: bool = False
 
 
 class NewMode(msgspec.Struct, forbid_unknown_fields=True):
@@ -29,7 +30,10 @@ class NewMode(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class NewCatalogue(msgspec.Struct, forbid_unknown_fields=True):
+    """`proposed`: it is what the server says of itself, and nobody has confirmed it."""
+
     catalogue: dict[str, Any]
+    proposed: bool = False
 
 
 class NewKey(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,7 +46,9 @@ async def create_resource(call: Call) -> Reply:
 
     def create(act: Act) -> Resource:
         made = flows.create_resource(act, name=new.name, uri=new.uri, mode=new.mode, segment=new.segment, jwk=new.jwk)
-        return made if catalogue is None else flows.set_catalogue(act, made.resource_id, catalogue)
+        if catalogue is None:
+            return made
+        return flows.set_catalogue(act, made.resource_id, catalogue, is_proposed=new.proposed)
 
     return reply(render.resource(await flows.act_as(call, "resource.create", create)), status=201)
 
@@ -67,8 +73,13 @@ async def show_resource(call: Call) -> Reply:
 async def set_catalogue(call: Call) -> Reply:
     """Replace the catalogue: our own form, or the result of MCP `tools/list`."""
     name = flows.find_resource(call.world.db.read(), call.params["name"]).name
-    catalogue = await asyncio.to_thread(parse_catalogue, name, call.json(NewCatalogue).catalogue)
-    changed = await flows.act_as(call, "resource.set_catalogue", lambda act: flows.set_catalogue(act, name, catalogue))
+    new = call.json(NewCatalogue)
+    catalogue = await asyncio.to_thread(parse_catalogue, name, new.catalogue)
+    changed = await flows.act_as(
+        call,
+        "resource.set_catalogue",
+        lambda act: flows.set_catalogue(act, name, catalogue, is_proposed=new.proposed),
+    )
     return reply(render.resource(changed))
 
 

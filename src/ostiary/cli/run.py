@@ -1,0 +1,173 @@
+"""`ostiary run`: an agent that somebody already has, with a guard in front of each of its stdio MCP servers."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import httpx2
+import msgspec
+from cyclopts import Parameter
+from rich.markup import escape
+
+from ostiary import ambient
+from ostiary.agent import Agent
+from ostiary.cli.files import read_json
+from ostiary.cli.names import Names
+from ostiary.cli.paper import err
+from ostiary.cli.session import Here, Session, Usage
+from ostiary.core.errors import Refused, Unavailable
+from ostiary.keys import load_key
+from ostiary.run.configs import Config, Server
+from ostiary.run.delivery import delivery, source_of
+from ostiary.run.enlist import Place, agent_name, enlist, place_of
+from ostiary.run.events import Listener
+from ostiary.run.paper import Paper
+
+TTL_S = 3600
+
+
+def run(
+    *command: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    config: Path | None = None,
+    config_env: str | None = None,
+    agent: str | None = None,
+    owner: str | None = None,
+    purpose: str | None = None,
+    bounds: Path | None = None,
+    quiet: bool = False,
+    session: Here,
+) -> None:
+    """Run an agent that you have, with a guard in front of its MCP servers.
+
+    It is registered when it is missing, with a key and a resource per server, and only watched: every call passes, and
+    its line says what would have become of it. Your files stay as they are; COMMAND gets a copy of its configuration
+    of MCP servers: in place of `{mcp_config}` in its words, or of the file after its `--mcp-config`, or by
+    --config-env, or by the option that a known program has for it. Exits with COMMAND's code.
+
+        ostiary run -- claude
+        ostiary run -- python my_agent.py --mcp-config mcp.json
+        ostiary run --config mcp.json --config-env MCP_CONFIG -- ./agent
+
+    Args:
+        command: The program and its words, after `--`.
+        config: Its configuration of MCP servers; without, .mcp.json, .cursor/mcp.json, .vscode/mcp.json or the user's.
+        config_env: Environment variable in which COMMAND expects the path of its configuration.
+        agent: Name for it; without, after the program.
+        owner: Name of the person or team that answers for it, when it is registered.
+        purpose: Declare a task with this purpose for the run, instead of its standing task.
+        bounds: JSON file of authorization_details that bound the task, such as `ostiary suggest` writes.
+        quiet: No line per call, no summary.
+    """
+    if not command:
+        raise Usage("which command?", hint="ostiary run -- COMMAND ...")
+    environment = ambient.environment()
+    source = source_of(command, config=config, config_env=config_env, environment=environment)
+    deliver = delivery(command, config_env=config_env)
+    place = place_of(session, agent or agent_name(command))
+    paper = Paper(place.agent, quiet=quiet)
+    for name in source.remote:
+        paper.say(
+            f"[yellow]not guarded:[/] the server `{escape(name)}` is not on this machine; put a guard where it runs"
+        )
+    url = _prepare(session, place, source.stdio, owner=owner, command=command, paper=paper)
+    with tempfile.TemporaryDirectory(prefix="ostiary-run-") as folder, _task(place, url, purpose, bounds) as task:
+        copy = _write(Path(folder), source, place, url=url, task=task)
+        words, more = deliver(copy)
+        listener = Listener(Path(folder) / "events")
+        with paper.following(listener, Names(session), task=task):
+            code = _start(words, environment | more)
+    paper.summary(place, source.stdio)
+    sys.exit(code)
+
+
+def _prepare(
+    session: Session,
+    place: Place,
+    servers: Sequence[Server],
+    *,
+    owner: str | None,
+    command: Sequence[str],
+    paper: Paper,
+) -> str:
+    """Have all that is missing made; where the control plane is. An agent that is known runs without it, too."""
+    try:
+        enlist(session, place, servers, owner=owner, command=command, say=lambda line: paper.say(escape(line)))
+        return session.url
+    except (Unavailable, httpx2.TransportError) as error:
+        if not place.is_known(servers):
+            raise
+        message = error.message if isinstance(error, Refused) else str(error)
+        paper.alarm(f"the control plane does not answer: {message}")
+        return session.url
+
+
+@contextmanager
+def _task(place: Place, url: str, purpose: str | None, bounds: Path | None) -> Iterator[str | None]:
+    """The id of a task that lives as long as the command; None: the standing task."""
+    if purpose is None and bounds is None:
+        yield None
+        return
+    details = None if bounds is None else read_json(bounds)
+    with (
+        Agent(load_key(place.credential), url=url) as agent,
+        agent.task(purpose or "a run", bounds=details, ttl=TTL_S) as task,
+    ):
+        ended = threading.Event()
+
+        def renew() -> None:
+            while not ended.wait(TTL_S / 4):
+                try:
+                    task.renew(TTL_S)
+                except (Refused, httpx2.HTTPError) as error:
+                    err.print(f"the task is not renewed: {error}", style="yellow", markup=False)
+
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield task.id
+        finally:
+            ended.set()
+            thread.join()
+
+
+def _write(folder: Path, source: Config, place: Place, *, url: str, task: str | None) -> Path:
+    """The copy, with a plan for the proxy of each server."""
+
+    def front(server: Server) -> list[str]:
+        plan = folder / f"{server.word}.plan"
+        plan.write_bytes(msgspec.json.encode(place.plan(server, url=url, task=task, events=folder / "events")))
+        return [sys.executable, "-m", "ostiary.run", str(plan), "--"]
+
+    copy = folder / "mcp.json"
+    copy.write_text(json.dumps(source.guarded(front), indent=2), "utf-8")
+    return copy
+
+
+def _start(words: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run the command to its end with our own terminal; its exit code, or 128 and the signal that ended it."""
+    try:
+        process = subprocess.Popen(words, env=dict(environment))
+    except OSError as error:
+        raise Usage(f"cannot run {words[0]}: {error.strerror}") from None
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        process.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command has it from the terminal, too
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code

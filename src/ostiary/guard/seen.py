@@ -1,0 +1,89 @@
+"""What goes on record of the arguments of a call in mode `watch`, so that bounds can be suggested from what was seen.
+
+Values that a bound could name stay as they are: numbers, flags, and texts that are short and no secret. Of all else
+the record says of what kind it was and how long. Objects are opened, so that a name is a path as bounds have it
+(`a.b`), and a value that is an object is always such a summary:
+
+    {"path": "/srv/reports/q3.txt", "limit": 20, "text": {"type": "string", "length": 8210},
+     "key": {"type": "string", "length": 40, "secret": true}, "walk.depth": 3, "tags": {"type": "array", "length": 2}}
+
+A value is a secret where the catalogue says so (kind `secret`), where its name says so, or where it looks like one.
+That finds what is spelled as secrets usually are, and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from ostiary.core import canonical
+
+MAX_TEXT = 256
+"""Code points of a text that is recorded as it is."""
+MAX_ARGUMENTS = 64
+MAX_NAME = 256
+MAX_DEPTH = 8
+
+_SECRET_NAME = re.compile(
+    r"pass(word|wd|phrase|code)|secret|token(?!s)|(api|access|private|signing)[-_]?key|auth(orization)?$|cookie"
+    r"|credential|^(key|otp|pin|pat)$",
+    re.IGNORECASE,
+)
+_SECRET_TEXT = re.compile(
+    r"""\b(sk|pk|rk|gh[pousr]|github_pat|glpat|xox[abeprs]|npm|hf|dop_v1)[-_][A-Za-z0-9_-]{8}  # of well-known issuers
+    | \b(AKIA|ASIA)[A-Z0-9]{12} | \bAIza[A-Za-z0-9_-]{20} | \bya29\.
+    | \beyJ[A-Za-z0-9_-]{8,}\.                               # JWT
+    | -----BEGIN | \b(bearer|basic)\s+[A-Za-z0-9+/=._~-]{8}
+    | ://[^/\s@]*:[^/\s@]+@                                  # a password in a URL
+    | (password|passwd|secret|token|api[-_]?key|sig|signature)=.
+    | (?<![A-Za-z0-9+=])(?=[A-Za-z+=]*[0-9])(?=[0-9+=]*[A-Za-z])[A-Za-z0-9+=]{28,}  # random""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
+
+
+def seen(arguments: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
+    """What is recorded of the arguments; `kinds` is the catalogue's, by the name of an argument. Raises nothing."""
+    return dict(islice(_leaves(arguments, kinds, "", MAX_DEPTH), MAX_ARGUMENTS))
+
+
+def _leaves(inside: Mapping[str, Any], kinds: Mapping[str, str], before: str, depth: int) -> Iterator[tuple[str, Any]]:
+    """Paths and values. A name with a dot of its own is left out, since no bound could tell it from a path."""
+    for name, value in inside.items():
+        path = before + name
+        if not name or "." in name or len(path) > MAX_NAME:
+            continue
+        if isinstance(value, dict) and value and depth > 1 and kinds.get(path) != "secret":
+            yield from _leaves(value, kinds, f"{path}.", depth - 1)
+        else:
+            is_secret = kinds.get(path) == "secret" or _SECRET_NAME.search(name) is not None
+            yield path, _summary(value, is_secret=is_secret)
+
+
+def _summary(value: object, *, is_secret: bool) -> object:
+    match value:
+        case bool() | None:
+            return value
+        case int() if not is_secret and -canonical.MAX_INT <= value <= canonical.MAX_INT:
+            return value
+        case float() if not is_secret and abs(value) <= canonical.MAX_INT:
+            return value
+        case int() | float():
+            return _hidden("number", None, is_secret=is_secret)
+        case str():
+            if is_secret or len(value) > MAX_TEXT:
+                return _hidden("string", len(value), is_secret=is_secret)
+            is_secret = _SECRET_TEXT.search(_UUID.sub("", value)) is not None
+            return _hidden("string", len(value), is_secret=True) if is_secret else value
+        case list() | tuple():
+            return _hidden("array", len(value), is_secret=is_secret)
+        case dict():
+            return _hidden("object", len(value), is_secret=is_secret)
+        case _:
+            return _hidden(type(value).__name__, None, is_secret=is_secret)
+
+
+def _hidden(kind: str, length: int | None, *, is_secret: bool) -> dict[str, Any]:
+    return {"type": kind} | ({} if length is None else {"length": length}) | ({"secret": True} if is_secret else {})

@@ -1,0 +1,161 @@
+"""Where agents keep their MCP servers, and a copy of that in which each stdio server has a guard in front.
+
+| who | file | member |
+| --- | --- | --- |
+| Claude Code | `.mcp.json`; `~/.claude.json`, for the user and for this folder | `mcpServers` |
+| Cursor | `.cursor/mcp.json`, `~/.cursor/mcp.json` | `mcpServers` |
+| VS Code | `.vscode/mcp.json` | `servers` |
+| Claude Desktop | `claude_desktop_config.json` in its folder | `mcpServers` |
+
+A server is stdio where it has a `command`, remote where it has a `url`. Variables in a command (`${HOME}`) stay:
+whoever starts the server fills them in, as before. Nothing is written but the copy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ostiary.cli.files import read_json
+from ostiary.cli.session import Usage
+
+MAX_SERVERS = 64
+MEMBERS = ("mcpServers", "servers")
+KINDS = {None, "stdio", "local"}
+"""What `type` says of a server that has a command."""
+_NO_LETTER = re.compile(r"[^a-z0-9._-]+")
+_VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A stdio server as the configuration has it."""
+
+    name: str
+    word: str
+    """the name as a part of the names of resources"""
+    entry: Mapping[str, Any]
+
+    @property
+    def command(self) -> list[str]:
+        return [self.entry["command"], *self.entry.get("args", [])]
+
+    @property
+    def env(self) -> dict[str, str]:
+        return dict(self.entry.get("env") or {})
+
+    @property
+    def cwd(self) -> str | None:
+        return self.entry.get("cwd")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What is known of an agent's MCP servers."""
+
+    text: Mapping[str, Any]
+    member: str
+    stdio: tuple[Server, ...]
+    remote: tuple[str, ...]
+
+    def guarded(self, front: Callable[[Server], Sequence[str]]) -> dict[str, Any]:
+        """The same with the words that `front` gives before the command of each stdio server."""
+        entries = dict(self.text[self.member])
+        for server in self.stdio:
+            words = [*front(server), *server.command]
+            entries[server.name] = {**server.entry, "command": words[0], "args": words[1:]}
+        return {**self.text, self.member: entries}
+
+
+def read_config(path: Path) -> Config:
+    """Raises Usage."""
+    return parse_config(read_json(path), of=str(path))
+
+
+def parse_config(text: object, *, of: str) -> Config:
+    """Raises Usage for what is no configuration of MCP servers, or more than one can follow."""
+    member = next((name for name in MEMBERS if isinstance(text, dict) and isinstance(text.get(name), dict)), None)
+    if member is None:
+        raise Usage(f"{of} has no `mcpServers` and no `servers`", hint="is it a configuration of MCP servers?")
+    assert isinstance(text, dict)
+    entries = text[member]
+    if len(entries) > MAX_SERVERS:
+        raise Usage(f"{of} has {len(entries)} servers", hint=f"at most {MAX_SERVERS}")
+    stdio, remote = list[Server](), list[str]()
+    for name, entry in entries.items():
+        if not isinstance(entry, dict):
+            raise Usage(f"{of}: the server {name!a} is no object")
+        if entry.get("disabled") is True:
+            continue
+        if "command" in entry and entry.get("type") in KINDS:
+            stdio.append(_stdio(name, entry, of=of))
+        elif isinstance(entry.get("url", entry.get("serverUrl")), str):
+            remote.append(name)
+        else:
+            raise Usage(f"{of}: the server {name!a} has neither a `command` nor a `url`")
+    if twice := [one.name for one in stdio if [other.word for other in stdio].count(one.word) > 1]:
+        raise Usage(f"{of}: the servers {', '.join(map(ascii, twice))} would have one name", hint="rename one of them")
+    return Config(text, member, tuple(stdio), tuple(remote))
+
+
+def _stdio(name: str, entry: Mapping[str, Any], *, of: str) -> Server:
+    command, args = entry["command"], entry.get("args", [])
+    if not isinstance(command, str) or not command:
+        raise Usage(f"{of}: the `command` of {name!a} is no text")
+    if not isinstance(args, list) or not all(isinstance(word, str) for word in args):
+        raise Usage(f"{of}: the `args` of {name!a} are no list of texts")
+    env, cwd = entry.get("env") or {}, entry.get("cwd")
+    if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
+        raise Usage(f"{of}: the `env` of {name!a} is no object of texts")
+    if not isinstance(cwd, (str, type(None))):
+        raise Usage(f"{of}: the `cwd` of {name!a} is no text")
+    return Server(name, to_word(name, of=f"{of}: the server"), entry)
+
+
+def expand(text: str, environment: Mapping[str, str]) -> str:
+    """With the variables filled in as agents do; what has no value stays as it is."""
+    return _VARIABLE.sub(lambda found: environment.get(found[1], found[2] or found[0]), text)
+
+
+def to_word(name: str, *, of: str) -> str:
+    """A name in the letters that names of ours have. Raises Usage."""
+    word = _NO_LETTER.sub("-", name.lower()).strip("._-")
+    if not word:
+        raise Usage(f"{of} {name!a} has no letter or digit in its name", hint="rename it")
+    return word
+
+
+def find_config(folder: Path, home: Path) -> tuple[object, str]:
+    """The first configuration that is there, and where: of the folder, then of the user. Raises Usage."""
+    places = [
+        folder / ".mcp.json",
+        folder / ".cursor" / "mcp.json",
+        folder / ".vscode" / "mcp.json",
+        home / ".claude.json",
+        home / ".cursor" / "mcp.json",
+        home / ".config" / "Claude" / "claude_desktop_config.json",
+        home / "Library" / "Application Support" / "Claude" / "claude_desktop_config.json",
+    ]
+    for place in places:
+        if not place.is_file():
+            continue
+        text = read_json(place)
+        if place.name == ".claude.json":
+            text = _of_claude(text, folder)
+        if isinstance(text, dict) and any(text.get(member) for member in MEMBERS):
+            return text, str(place)
+    raise Usage("which MCP servers does it have?", hint="give --config FILE, JSON with `mcpServers`")
+
+
+def _of_claude(text: object, folder: Path) -> object:
+    """Of all that Claude Code keeps: the servers of the user, under those that the user has for this folder alone."""
+    if not isinstance(text, dict):
+        return None
+    projects = text.get("projects")
+    own = projects.get(str(folder)) if isinstance(projects, dict) else None
+    found = [part.get("mcpServers") for part in (text, own) if isinstance(part, dict)]
+    servers = {name: entry for part in found if isinstance(part, dict) for name, entry in part.items()}
+    return {"mcpServers": servers}

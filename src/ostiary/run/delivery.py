@@ -1,0 +1,69 @@
+"""How a command finds its MCP servers, and how it gets the copy of that configuration instead."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ostiary.cli.session import Usage
+from ostiary.run.configs import Config, find_config, parse_config, read_config
+
+OPTION = "--mcp-config"
+PLACE = "{mcp_config}"
+KNOWN = {"claude": (OPTION, "--strict-mcp-config")}
+"""Programs that take a configuration by an option, and what makes them take no other beside it."""
+
+Delivery = Callable[[Path], tuple[list[str], dict[str, str]]]
+"""From the path of the copy to the words of the command, and what its environment has more."""
+
+
+def source_of(
+    command: Sequence[str], *, config: Path | None, config_env: str | None, environment: Mapping[str, str]
+) -> Config:
+    """The configuration that the command would have used. Raises Usage."""
+    if config is not None:
+        return read_config(config)
+    named = _after_option(command)
+    if named is not None and command[named].lstrip().startswith("{"):
+        try:
+            return parse_config(json.loads(command[named]), of=f"what stands after {OPTION}")
+        except ValueError as error:
+            raise Usage(f"what stands after {OPTION} is no JSON: {error}") from None
+    if named is not None and command[named] != PLACE:
+        return read_config(Path(command[named]))
+    if config_env is not None and environment.get(config_env):
+        return read_config(Path(environment[config_env]))
+    found, where = find_config(Path.cwd(), Path.home())
+    return parse_config(found, of=where)
+
+
+def _after_option(command: Sequence[str]) -> int | None:
+    """Where the value of `--mcp-config` is. Raises Usage where there are several, or it is glued to the option."""
+    if any(word.startswith(f"{OPTION}=") for word in command):
+        raise Usage(f"write `{OPTION} FILE`, with a space")
+    places = [number for number, word in enumerate(command) if word == OPTION]
+    if len(places) > 1:
+        raise Usage(f"{OPTION} is given more than once", hint="put the servers into one file")
+    if not places:
+        return None
+    if places[0] + 1 == len(command):
+        raise Usage(f"{OPTION} has no value")
+    return places[0] + 1
+
+
+def delivery(command: Sequence[str], *, config_env: str | None) -> Delivery:
+    """How the command gets the copy: a function from its path to the words and the environment. Raises Usage."""
+    named = _after_option(command)
+    if any(PLACE in word for word in command):
+        return lambda copy: ([word.replace(PLACE, str(copy)) for word in command], {})
+    if named is not None:
+        return lambda copy: ([*command[:named], str(copy), *command[named + 1 :]], {})
+    if config_env is not None:
+        return lambda copy: ([*command], {config_env: str(copy)})
+    if (option := KNOWN.get(Path(command[0]).name)) is not None:
+        return lambda copy: ([*command, option[0], str(copy), *option[1:]], {})
+    raise Usage(
+        f"how does {command[0]} find its MCP servers?",
+        hint=f"write {PLACE} where it expects the file, or name the variable with --config-env NAME",
+    )

@@ -1,0 +1,168 @@
+"""Whatever the registry lacks for an agent that somebody already has: owner, agent, a resource per stdio server.
+
+    KEYS/<agent>/agent.json              the agent's credential
+    KEYS/<agent>/servers/<server>.json   the credential of the guard in front of that server
+    KEYS/<agent>/servers/<server>.mode   the mode that its guard heard last
+    KEYS/<agent>/spool/                  what guards have not reported yet
+
+KEYS is `run/` beside the administrator's credential. What is there is not asked for again, so an agent that was run
+once starts without the control plane too. A resource is `<agent>.<server>`, its identifier
+`http://localhost/stdio/<agent>/<server>` (nothing listens there), and it begins in mode `watch`; for an agent that is
+enforced somewhere, in `enforce`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ostiary import ambient
+from ostiary.agent import ServerRefused
+from ostiary.cli.files import NewKey
+from ostiary.cli.session import PAGE, Session, Usage
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.errors import Refused
+from ostiary.run.configs import Server, expand, to_word
+from ostiary.run.plan import Plan
+from ostiary.run.probe import Said, probe, propose
+
+MAX_RESOURCES = 100 * PAGE
+MAX_PURPOSE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the keys of one agent are."""
+
+    folder: Path
+    agent: str
+
+    @property
+    def credential(self) -> Path:
+        return self.folder / "agent.json"
+
+    def guard(self, server: Server) -> Path:
+        return self.folder / "servers" / f"{server.word}.json"
+
+    def mode(self, server: Server) -> Path:
+        return self.folder / "servers" / f"{server.word}.mode"
+
+    def resource(self, server: Server) -> str:
+        return f"{self.agent}.{server.word}"
+
+    def uri(self, server: Server) -> str:
+        return f"{stdio_uri(self.agent)}{server.word}"
+
+    def is_known(self, servers: Sequence[Server]) -> bool:
+        """Whether all that is needed is there."""
+        return self.credential.exists() and all(self.guard(server).exists() for server in servers)
+
+    def plan(self, server: Server, *, url: str, task: str | None, events: Path) -> Plan:
+        return Plan(
+            server=server.name, agent=str(self.credential), guard=str(self.guard(server)), uri=self.uri(server),
+            spool=str(self.folder / "spool"), mode=str(self.mode(server)), url=url, task=task, events=str(events),
+        )  # fmt: skip
+
+
+def stdio_uri(agent: str) -> str:
+    """What the identifiers of an agent's stdio servers begin with."""
+    return f"http://localhost/stdio/{agent}/"
+
+
+def place_of(session: Session, agent: str) -> Place:
+    """Makes the folder, which nobody else reads."""
+    folder = session.credential.resolve().parent / "run" / agent
+    for made in (folder.parent, folder, folder / "servers"):
+        made.mkdir(mode=0o700, exist_ok=True)
+    return Place(folder, agent)
+
+
+def agent_name(command: Sequence[str]) -> str:
+    """After the program, or the script that an interpreter runs. Raises Usage."""
+    words = [Path(word).name for word in command if not word.startswith("-")]
+    is_interpreter = words[0].startswith(("python", "node", "uv", "npx", "bun", "deno", "sh", "bash")) and words[1:]
+    word = words[1] if is_interpreter else words[0]
+    return to_word(word.rpartition(".")[0] or word, of="the command")
+
+
+def enlist(
+    session: Session, place: Place, servers: Sequence[Server], *, owner: str | None, command: Sequence[str],
+    say: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Make what is missing, and say what was made. Raises Usage, ServerRefused, Unavailable."""
+    if not place.credential.exists():
+        _enlist_agent(session, place, owner or _owner(session), command)
+        say(f"registered the agent `{place.agent}`; it has no scopes yet")
+    fresh = [server for server in servers if not place.guard(server).exists()]
+    if fresh:
+        mode = _mode(session, place)
+        for server in fresh:
+            _enlist_server(session, place, server, mode=mode, say=say)
+
+
+def _enlist_agent(session: Session, place: Place, owner: str, command: Sequence[str]) -> None:
+    if _is_known(session, f"/agents/{place.agent}"):
+        raise Usage(
+            f"there is an agent `{place.agent}` already, and its key is not in {place.credential}",
+            hint=f"run it under another name with --agent NAME, or: ostiary key add {place.agent} --generate-key "
+            f"{place.credential}",
+        )
+    key = NewKey.made(place.credential)
+    body = {"name": place.agent, "owner": owner, "purpose": f"runs {shlex.join(command)}"[:MAX_PURPOSE]}
+    created = session.api("POST", "/agents", body | {"jwk": key.public})
+    key.save(created["agent_id"], issuer=session.agent.issuer)
+
+
+def _owner(session: Session) -> str:
+    """Whoever answers for the credential that this is done with."""
+    return str(session.api("GET", f"/agents/{session.agent.client_id}")["owner"])
+
+
+def _mode(session: Session, place: Place) -> str:
+    """Of a new server: nothing that is new may be open where the others are not."""
+    uri = stdio_uri(place.agent)
+    found = session.pages("/resources", "resources", limit=MAX_RESOURCES)
+    return "enforce" if any(one["uri"].startswith(uri) and one["mode"] == "enforce" for one in found) else "watch"
+
+
+def _enlist_server(session: Session, place: Place, server: Server, *, mode: str, say: Callable[[str], None]) -> None:
+    name = place.resource(server)
+    key = NewKey.made(place.guard(server))
+    body: dict[str, Any] = {"name": name, "uri": place.uri(server), "mode": mode, "jwk": key.public}
+    catalogue = _catalogue(name, server, say)
+    if catalogue is not None:
+        body |= {"catalogue": catalogue.render(), "proposed": True}
+    created = session.api("POST", "/resources", body)
+    place.mode(server).write_text(mode, "utf-8")
+    key.save(created["resource_id"], issuer=session.agent.issuer)
+    known = "no tools are known" if catalogue is None else f"{len(catalogue.tools)} tools, as it says of itself"
+    say(f"registered the server `{name}` in mode {mode}: {known}")
+
+
+def _catalogue(name: str, server: Server, say: Callable[[str], None]) -> Catalogue | None:
+    """What the server says of itself. It is not let down by what it says wrong: its tools are then unknown ones."""
+    try:
+        return propose(name, _said(server))
+    except Refused as refusal:
+        say(f"no catalogue of `{server.name}`: {refusal.message}" + (f" ({refusal.hint})" if refusal.hint else ""))
+        return None
+
+
+def _said(server: Server) -> Said:
+    """Asked as an agent would start it: variables filled in, its own environment on top of ours."""
+    ours = ambient.environment()
+    own = {name: expand(value, ours) for name, value in server.env.items()}
+    return probe([expand(word, ours) for word in server.command], env=ours | own, cwd=server.cwd)
+
+
+def _is_known(session: Session, path: str) -> bool:
+    try:
+        session.api("GET", path)
+    except ServerRefused as refusal:
+        if refusal.code == "not_found":
+            return False
+        raise
+    return True

@@ -1,0 +1,96 @@
+"""What the proxies tell `ostiary run` while it happens: datagrams on a socket in a folder of its own.
+
+They are for the eyes: the ledger has what counts. One that finds no room is dropped, so that a terminal that stands
+still holds up no call.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from ostiary.core.errors import Refused
+
+MAX_TEXT = 300
+MAX_BYTES = 4096
+
+
+class Called(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event", tag="called"):
+    """One call. `verdict` is what the rules say, `passed` what became of it."""
+
+    server: str
+    tool: str
+    verdict: Literal["allow", "deny", "undecided"]
+    passed: bool
+    owner: str = ""
+    task: str = ""
+    code: str = ""
+    why: str = ""
+    hint: str = ""
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event", tag="trouble"):
+    """Something that its owner must hear."""
+
+    server: str
+    text: str
+
+
+Event = Called | Trouble
+_decode = msgspec.json.Decoder(Event).decode
+
+
+def called(
+    server: str, tool: str, *, verdict: Literal["allow", "deny", "undecided"], passed: bool, owner: str, task: str,
+    why: Refused | None,
+) -> Called:  # fmt: skip
+    """With what may be long cut to what a datagram holds."""
+    said = {} if why is None else {"code": why.code, "why": why.message[:MAX_TEXT], "hint": why.hint[:MAX_TEXT]}
+    return Called(server=server, tool=tool[:MAX_TEXT], verdict=verdict, passed=passed, owner=owner, task=task, **said)
+
+
+class Teller:
+    """A proxy's end; without a socket it tells nobody."""
+
+    def __init__(self, path: str | None) -> None:
+        self._socket = None
+        if path is not None:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._socket.setblocking(False)
+            with suppress(OSError):  # `ostiary run` is gone
+                self._socket.connect(path)
+
+    def tell(self, event: Event) -> None:
+        if self._socket is not None:
+            with suppress(OSError):  # no room, or nobody there any more
+                self._socket.send(msgspec.json.encode(event))
+
+
+class Listener:
+    """The end of `ostiary run`."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.setblocking(False)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def next(self) -> Event | None:
+        """What was told and not yet taken; None: nothing more. What nobody understands is passed over."""
+        while True:
+            try:
+                said = self._socket.recv(MAX_BYTES)
+            except BlockingIOError:
+                return None
+            with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                event: Event = _decode(said)
+                return event
+
+    def close(self) -> None:
+        self._socket.close()

@@ -1,0 +1,165 @@
+"""JSON-RPC 2.0 over stdio (MCP 2025-11-25 "stdio", 2026-07-28): a message, or a batch of them, on a line.
+
+What goes to the server is read strictly, since the guard and the server must understand the same. Refused are a member
+given twice, a name that differs from ours in case alone (readers in Go take it for the same), a carriage return within
+a line (readers in Python end a line there), and whatever is no JSON-RPC message.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from ostiary.core import canonical
+from ostiary.core.errors import Malformed
+from ostiary.guard.mcp import FREE, named
+
+MAX_LINE_BYTES = 64 << 20
+MAX_BATCH = 100
+CHUNK_BYTES = 64 << 10
+PARSE_ERROR, INVALID_REQUEST = -32700, -32600
+
+Id = str | int | None
+"""of a request; None: it is a notification"""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What the agent says. `method` is empty for its answer to a request of the server."""
+
+    id: Id = None
+    method: str = ""
+    tool: str | None = None
+    """what is to be decided; None: nothing"""
+    arguments: Mapping[str, Any] = {}
+    cancels: Id = None
+    """the request that a notification cancels"""
+
+
+_NOTHING = msgspec.Raw()
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """As much of what the server says as its outcome needs."""
+
+    id: str | int | float | None = None
+    method: str | None = None
+    result: msgspec.Raw = _NOTHING
+    error: msgspec.Raw = _NOTHING
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the tool did it: MCP has errors of the protocol, and results that are errors."""
+        if self.error or not self.result:
+            return False
+        try:
+            return msgspec.json.decode(self.result, type=_Result).isError is not True
+        except msgspec.DecodeError:
+            return False
+
+
+class _Result(msgspec.Struct):
+    isError: Any = False
+
+
+_MEMBERS = {"jsonrpc", "id", "method", "params", "result", "error"}
+_PARAMS = {"name", "arguments", "_meta", "task"}
+_answer = msgspec.json.Decoder(Answer).decode
+_answers = msgspec.json.Decoder(list[Answer]).decode
+
+
+def lines(descriptor: int) -> Iterator[bytes]:
+    """What is read from there, line by line, each with its end; the last one may have none. Raises Malformed."""
+    held = bytearray()
+    while chunk := os.read(descriptor, CHUNK_BYTES):
+        start = 0
+        while (end := chunk.find(b"\n", start)) >= 0:
+            yield bytes(held) + chunk[start : end + 1]
+            held.clear()
+            start = end + 1
+        held += chunk[start:]
+        if len(held) > MAX_LINE_BYTES:
+            raise Malformed(f"a line has more than {MAX_LINE_BYTES >> 20} MiB")
+    if held:
+        yield bytes(held)
+
+
+def read(unverified_line: bytes) -> list[Message]:
+    """The messages of a line from the agent; a blank line has none. Raises Malformed."""
+    text = unverified_line.rstrip(b"\r\n")
+    if not text.strip(b" \t"):
+        return []
+    if b"\r" in text:
+        raise Malformed("a carriage return within the line")
+    value = canonical.parse(text, max_bytes=MAX_LINE_BYTES)
+    if not isinstance(value, list):
+        return [_message(value)]
+    if not 0 < len(value) <= MAX_BATCH:
+        raise Malformed(f"a batch has 1 to {MAX_BATCH} messages")
+    return [_message(item) for item in value]
+
+
+def answers(line: bytes) -> list[Answer]:
+    """What the server answers on that line; nothing where it says something else, which is the agent's business."""
+    try:
+        found = _answers(line) if line.lstrip(b" \t").startswith(b"[") else [_answer(line)]
+    except (msgspec.DecodeError, RecursionError):
+        return []
+    return [answer for answer in found if answer.id is not None and answer.method is None]
+
+
+def error(id: Id, code: int, message: str, data: Mapping[str, Any] | None = None) -> bytes:
+    """A line with a JSON-RPC error."""
+    said = {"code": code, "message": message} | ({} if data is None else {"data": data})
+    return msgspec.json.encode({"jsonrpc": "2.0", "id": id, "error": said}) + b"\n"
+
+
+def _message(value: object) -> Message:
+    if not isinstance(value, dict):
+        raise Malformed("a message is a JSON object")
+    _check_names(value, _MEMBERS)
+    id, method = value.get("id"), value.get("method")
+    if "id" in value and (isinstance(id, bool) or not isinstance(id, (str, int))):
+        raise Malformed("an `id` is a string or an integer")
+    if method is None and ("result" in value or "error" in value):
+        return Message(id)
+    if not isinstance(method, str) or not method:
+        raise Malformed("a message has a `method`, a `result` or an `error`")
+    if method in FREE or (id is None and method.startswith("notifications/")):
+        return Message(id, method, cancels=_cancelled(value) if method == "notifications/cancelled" else None)
+    params = value.get("params", {})
+    if not isinstance(params, dict):
+        raise Malformed("`params` is an object")
+    if method == "tools/call":
+        _check_names(params, _PARAMS)
+        if not isinstance(params.get("name"), str) or not isinstance(params.get("arguments") or {}, dict):
+            raise Malformed("`tools/call` has a `name` and an object `arguments`")
+    tool, arguments = named(method, params)
+    _check_alike(arguments)
+    return Message(id, method, tool, arguments)
+
+
+def _cancelled(value: Mapping[str, Any]) -> Id:
+    params = value.get("params")
+    id = params.get("requestId") if isinstance(params, dict) else None
+    return id if isinstance(id, (str, int)) else None
+
+
+def _check_names(value: Mapping[str, Any], known: set[str]) -> None:
+    for name in value:
+        if name not in known and name.casefold() in known:
+            raise Malformed(f"the member {name[:64]!a} differs in case alone from `{name.casefold()}`")
+
+
+def _check_alike(value: object) -> None:
+    """Whether no two names of one object are the same for whoever ignores case."""
+    if isinstance(value, dict):
+        if len({name.casefold() for name in value}) != len(value):
+            raise Malformed("two arguments have names that differ in case alone")
+        for item in value.values():
+            _check_alike(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_alike(item)

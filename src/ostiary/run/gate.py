@@ -1,0 +1,227 @@
+"""The decision on one call of the agent at one of its stdio servers, whatever goes wrong.
+
+The guard decides in this process. The agent's token is got by a thread and shown to the guard with a proof of its key,
+as to any server, so that no call waits for the network; only the first one waits until both have connected.
+
+What nobody can decide is denied, except in mode `watch`: there it passes and is recorded as undecided. The mode is what
+the signed feed said last, in this life or an earlier one; where it has never said any, calls are denied. Also in mode
+`watch` a call is denied when the server itself says that the agent, its task, its token or its key is dead.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ostiary import ambient
+from ostiary.agent import Agent
+from ostiary.client import TokenRefused
+from ostiary.core import dpop
+from ostiary.core.errors import Refused, Unavailable
+from ostiary.core.jose import InvalidToken, b64u
+from ostiary.guard import Call, Denied, Guard, NonceNeeded, Verified
+from ostiary.keys import Credential, load_key
+from ostiary.run.events import Teller, Trouble, called
+from ostiary.run.plan import Plan
+
+log = logging.getLogger("ostiary.run")
+
+PATIENCE_S = 10.0
+"""How long a call waits for the first connection, counted from the start."""
+RENEWAL_S = 2.0
+"""How long a call waits for another token in place of one that was just revoked."""
+RETRY_S = 1.0
+MARGIN_S = 30.0
+"""A token is renewed this long before its end, or when a fifth of its life is left, whichever is later."""
+DEAD = frozenset({"invalid_client", "invalid_grant"})
+"""What the server answers who asks for a token for an agent or a task that is dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`why` it is denied, had it been enforced (None: allowed); `call` is on record, None where even that failed."""
+
+    passes: bool
+    why: Refused | None
+    call: Call | None
+
+
+class Gate:
+    """Thread-safe."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Raises Invalid, SpoolFailed."""
+        self._plan, self._teller = plan, Teller(plan.events)
+        self._credential: Credential = load_key(plan.agent)
+        self._guard = Guard(plan.guard, spool_dir=plan.spool, url=plan.url, learn=True)
+        self._memory = Path(plan.mode)
+        self._remembered = remembered(self._memory)
+        self._who: Verified | None = None
+        self._trouble: Refused | None = Unavailable("the control plane has not answered yet")
+        self._ready, self._wake, self._closing = threading.Event(), threading.Event(), threading.Event()
+        self._changed = threading.Condition()
+        self._attempts = 0
+        self._renew_at = 0
+        self._until = ambient.tick() + round(PATIENCE_S * 1e6)
+        self._keeper = threading.Thread(target=self._keep, name="ostiary-token", daemon=True)
+
+    def start(self) -> None:
+        """Connect, beside whatever the caller does next."""
+        self._keeper.start()
+
+    def close(self) -> None:
+        """Report what is left."""
+        self._closing.set()
+        self._wake.set()
+        self._remember()
+        self._guard.close()
+
+    def decide(self, tool: str, arguments: Mapping[str, Any]) -> Verdict:
+        """Decided and on record when this returns. Raises nothing."""
+        who: Verified | None = None
+        try:
+            who = self._present()
+            call = self._guard.decide(who, tool, arguments)
+        except Refused as refusal:
+            return self._undecided(who, tool, arguments, refusal)
+        except Exception:
+            log.exception("the guard failed")
+            return self._undecided(who, tool, arguments, Unavailable("the guard failed", code="guard_failed"))
+        why = None if call.decision.verdict else Denied(call.decision, missing_scope=call.missing_scope)
+        self._tell(tool, "deny" if why else "allow", passed=call.decision.allowed, why=why, who=who)
+        return Verdict(call.decision.allowed, why, call)
+
+    def undecided(self, tool: str, why: Refused) -> Verdict:
+        """What becomes of something that is no message, or that there is no room for."""
+        return self._undecided(None, tool, {}, why)
+
+    def finish(self, call: Call, *, ok: bool, bytes: int | None = None) -> None:
+        call.result(ok=ok, bytes=bytes)
+        self._guard.finish(call)
+
+    def _undecided(self, who: Verified | None, tool: str, arguments: Mapping[str, Any], why: Refused) -> Verdict:
+        passes = self._mode == "watch" and not (isinstance(why, TokenRefused) and why.code in DEAD)
+        call = None
+        try:
+            call = self._guard.undecided(who, self._credential.client_id, tool, arguments, why, passes=passes)
+        except Refused as refusal:
+            log.error("%s: a call of %s is not on record: %s", self._plan.server, tool, refusal.message)
+            self._teller.tell(Trouble(server=self._plan.server, text=f"not on record: {refusal.message}"[:300]))
+        self._tell(tool, "undecided", passed=passes, why=why, who=who)
+        return Verdict(passes, why, call)
+
+    def _tell(
+        self, tool: str, verdict: Literal["allow", "deny", "undecided"], *, passed: bool, why: Refused | None,
+        who: Verified | None,
+    ) -> None:  # fmt: skip
+        claims = who.principal.claims if who is not None else None
+        owner, task = (claims.owner, claims.task) if claims is not None else ("", "")
+        self._teller.tell(
+            called(self._plan.server, tool, verdict=verdict, passed=passed, owner=owner, task=task, why=why)
+        )
+
+    def _present(self) -> Verified:
+        """Who calls, alive. Raises Refused."""
+        if not self._ready.is_set():
+            self._ready.wait(max(self._until - ambient.tick(), 0) / 1e6)
+        who = self._who
+        if who is None:
+            raise self._trouble or Unavailable("there is no token yet")
+        try:
+            self._guard.check_alive(who)
+        except InvalidToken:
+            return self._another(who)
+        return who
+
+    def _another(self, dead: Verified) -> Verified:
+        """Another token than this one, which the guard knows to be dead; or this one, which it will deny."""
+        with self._changed:
+            before, self._renew_at = self._attempts, 0
+            self._wake.set()
+            self._changed.wait_for(lambda: self._attempts > before, RENEWAL_S)
+        if self._who is dead and isinstance(self._trouble, Unavailable):
+            raise self._trouble
+        return self._who or dead
+
+    def _keep(self) -> None:
+        """Connect the guard, then have a token that is shown to it before the last one ends."""
+        self._guard.start(wait=PATIENCE_S / 2)
+        while not self._closing.is_set():
+            self._wake.clear()
+            if ambient.tick() >= self._renew_at:
+                try:
+                    self._enter()
+                except Exception as error:  # noqa: BLE001 because the next one may succeed; until then calls know why
+                    self._lose(error)
+                self._ready.set()
+            self._remember()
+            self._wake.wait(RETRY_S)
+
+    def _enter(self) -> None:
+        """Get a token and show it to the guard. Raises whatever goes wrong."""
+        with Agent(self._credential, url=self._plan.url) as agent:
+            answer = agent.token(resource=self._plan.uri, task=self._plan.task)
+        who = self._show(str(answer["access_token"]))
+        if self._trouble is not None and self._ready.is_set():
+            self._teller.tell(Trouble(server=self._plan.server, text="the control plane answers again"))
+        lifetime = float(answer["expires_in"])
+        with self._changed:
+            self._who, self._trouble = who, None
+            self._renew_at = ambient.tick() + round((lifetime - min(MARGIN_S, lifetime / 5)) * 1e6)
+            self._attempts += 1
+            self._changed.notify_all()
+
+    def _show(self, token: str) -> Verified:
+        """As one would to any server. Raises Refused."""
+        nonce: str | None = None
+        while True:
+            proof = dpop.make_proof(
+                self._credential.key, method="POST", uri=self._plan.uri, now=ambient.now(),
+                jti=b64u(ambient.random(16)), nonce=nonce, access_token=token,
+            )  # fmt: skip
+            try:
+                return self._guard.verify(authorization=f"DPoP {token}", proof=proof, method="POST", uri=self._plan.uri)
+            except NonceNeeded as needed:
+                if nonce is not None:
+                    raise
+                nonce = needed.nonce
+
+    def _lose(self, error: Exception) -> None:
+        refusal = error if isinstance(error, Refused) else Unavailable(f"the control plane does not answer: {error}")
+        if self._trouble is None or not self._ready.is_set():
+            self._teller.tell(Trouble(server=self._plan.server, text=refusal.message[:300]))
+            log.warning("%s: no token: %s", self._plan.server, refusal.message)
+        with self._changed:
+            self._trouble = refusal
+            self._attempts += 1
+            self._changed.notify_all()
+
+    @property
+    def _mode(self) -> str:
+        return self._guard.feed.mode or self._remembered
+
+    def _remember(self) -> None:
+        """Keep the mode for a life in which nobody says it."""
+        if (mode := self._mode) == self._remembered:
+            return
+        fresh = self._memory.with_name(f"{self._memory.name}.{os.getpid()}")
+        try:
+            fresh.write_text(mode, "utf-8")
+            fresh.replace(self._memory)
+        except OSError as error:
+            log.error("cannot remember that the mode is %s: %s", mode, error)
+        else:
+            self._remembered = mode
+
+
+def remembered(memory: Path) -> str:
+    """The mode that was heard last. Where none was heard, or it cannot be read, it is not one that lets calls pass."""
+    try:
+        return memory.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return "enforce"

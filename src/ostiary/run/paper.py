@@ -1,0 +1,114 @@
+"""What `ostiary run` says beside the command: on standard error, a line for each call, and what it came to."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import httpx2
+from rich.markup import escape
+
+from ostiary import ambient
+from ostiary.cli.names import Names
+from ostiary.cli.paper import err
+from ostiary.core.errors import Refused
+from ostiary.run.configs import Server
+from ostiary.run.enlist import Place
+from ostiary.run.events import Called, Event, Listener, Trouble
+from ostiary.run.gate import remembered
+from ostiary.suggest import counted
+
+POLL_S = 0.1
+
+
+class Paper:
+    def __init__(self, agent: str, *, quiet: bool) -> None:
+        self._agent, self._quiet = agent, quiet
+        self._counts = Counter[str]()
+        self._began = ambient.now()
+
+    def say(self, markup: str) -> None:
+        if not self._quiet:
+            err.print(f"[dim]ostiary[/] {markup}")
+
+    def alarm(self, text: str) -> None:
+        """What must be heard, quiet or not."""
+        err.print(f"[bold red]ostiary[/] {escape(text)}")
+
+    @contextmanager
+    def following(self, listener: Listener, names: Names, *, task: str | None) -> Iterator[None]:
+        """Print what the proxies tell, in a thread of its own."""
+        ended = threading.Event()
+
+        def follow() -> None:
+            is_last = False
+            while not is_last:
+                is_last = ended.wait(POLL_S)
+                while (event := listener.next()) is not None:
+                    self._show(event, names, task)
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            listener.close()
+
+    def _show(self, event: Event, names: Names, task: str | None) -> None:
+        if isinstance(event, Trouble):
+            self.alarm(f"{event.server}: {event.text}")
+            return
+        self._counts[_outcome(event)] += 1
+        if event.verdict == "undecided" and event.passed:
+            self._counts["blind"] += 1
+        owner = _name(names, event.owner)
+        said = {"allow": "[green]allow[/]", "deny": "[red]deny[/]", "undecided": "[yellow]undecided[/]"}[event.verdict]
+        if event.verdict == "deny" and event.passed:
+            said = "[yellow]would be denied[/]"
+        elif event.verdict == "undecided":
+            said = "[yellow]passed undecided[/]" if event.passed else "[red]denied undecided[/]"
+        why = f"[dim]{escape(event.why)}[/]" if event.why else ""
+        what = escape(f"{event.server}/{event.tool}  {owner}  {task or 'standing task'}")
+        self.say(f"{said} {what}  {why}".rstrip())
+
+    def summary(self, place: Place, servers: Sequence[Server]) -> None:
+        """What it came to, and what to do next."""
+        counts = self._counts
+        calls = sum(counts[name] for name in ("allowed", "would be denied", "denied", "undecided"))
+        parts = [
+            f"{counts[name]} {name}" for name in ("allowed", "would be denied", "denied", "undecided") if counts[name]
+        ]
+        self.say(f"{counted(calls)} of `{escape(self._agent)}`" + (f": {', '.join(parts)}" if parts else ""))
+        if counts["blind"]:
+            self.alarm(
+                f"{counted(counts['blind'])} passed that nobody could decide; in the spool until it can be reported"
+            )
+        if counts["would be denied"]:
+            self.say(f"next: ostiary suggest {escape(self._agent)} --since {_span(ambient.now() - self._began)}")
+        elif calls and any(remembered(place.mode(server)) == "watch" for server in servers):
+            self.say(f"next: ostiary enforce {escape(self._agent)}")
+
+
+def _outcome(event: Called) -> str:
+    if event.verdict == "undecided":
+        return "undecided" if event.passed else "denied"
+    if event.verdict == "allow":
+        return "allowed"
+    return "would be denied" if event.passed else "denied"
+
+
+def _name(names: Names, owner: str) -> str:
+    """The owner's name, where the control plane says it."""
+    try:
+        return names(owner) if owner else "?"
+    except (Refused, httpx2.HTTPError):
+        return owner
+
+
+def _span(micros: int) -> str:
+    """So much and a minute more, in minutes."""
+    return f"{micros // 60_000_000 + 1}m"

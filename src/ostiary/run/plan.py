@@ -1,0 +1,44 @@
+"""What a proxy is told by whoever starts it: one JSON file that nobody else reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from ostiary.core.errors import Invalid
+
+MAX_BYTES = 64 << 10
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Paths of files, where none says otherwise."""
+
+    server: str
+    """what the agent's configuration calls the server"""
+    agent: str
+    """the agent's credential"""
+    guard: str
+    """the credential of the guard: of the resource that the server is"""
+    uri: str
+    """the resource's identifier"""
+    spool: str
+    mode: str
+    """where the mode that was heard last is kept"""
+    url: str
+    """of the control plane"""
+    task: str | None = None
+    """id of the declared task; without, the standing task"""
+    events: str | None = None
+    """the socket of `ostiary run`"""
+
+
+def read_plan(path: Path) -> Plan:
+    """Raises Invalid."""
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(MAX_BYTES), type=Plan)
+    except OSError as error:
+        raise Invalid(f"cannot read the plan {path}: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path} is no plan: {error}", hint="`ostiary run` writes them") from None

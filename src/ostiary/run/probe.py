@@ -1,0 +1,181 @@
+"""What a stdio MCP server says of itself: it is started once, asked for its tools, and ended.
+
+Both of MCP's ways are tried on one connection: the handshake (up to 2025-11-25), and `server/discover` (2026-07-28).
+Whatever it says is bounded, and none of it is believed: it becomes a catalogue that is marked as proposed.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from ostiary import ambient
+from ostiary.core import canonical
+from ostiary.core.catalogue import MAX_TOOLS, Catalogue, Effect, Tool
+from ostiary.core.errors import Invalid, Malformed, Refused, Unavailable
+
+TIMEOUT_S = 60.0
+"""A server may have to be downloaded first."""
+MAX_LINE_BYTES = 8 << 20
+MAX_LINES = 10_000
+MAX_PAGES = 100
+GRACE_S = 2.0
+HANDSHAKE, MODERN = "2025-11-25", "2026-07-28"
+OURS = {"name": "ostiary", "version": "1"}
+MODERN_META = {
+    "io.modelcontextprotocol/protocolVersion": MODERN,
+    "io.modelcontextprotocol/clientInfo": OURS,
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+READS = {"resources": ("resources/read", "resources/subscribe"), "prompts": ("prompts/get",)}
+"""What of MCP is decided like a tool, by the capability that offers it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the server says that it offers: the `tools` of all pages, and methods that are decided like tools."""
+
+    tools: list[Any]
+    methods: tuple[str, ...]
+
+
+def propose(resource: str, said: Said) -> Catalogue:
+    """What the server says, as a catalogue. Raises Malformed, Invalid for what can be none."""
+    listed = Catalogue.from_mcp(resource, {"tools": said.tools})
+    methods = [Tool(name=name, effect=Effect.READ) for name in said.methods if name not in listed.tools]
+    return Catalogue(resource, {**listed.tools, **{tool.name: tool for tool in methods}})
+
+
+def probe(command: Sequence[str], *, env: Mapping[str, str], cwd: str | None, timeout_s: float = TIMEOUT_S) -> Said:
+    """Raises Unavailable, Malformed, Invalid."""
+    try:
+        server = subprocess.Popen(
+            command, env=dict(env), cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, bufsize=0, start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        raise Unavailable(f"cannot run {command[0]}: {error.strerror}") from None
+    try:
+        return _Talk(server, ambient.tick() + round(timeout_s * 1e6)).ask()
+    except BrokenPipeError:
+        raise Unavailable("the server reads nothing") from None
+    finally:
+        _end(server)
+
+
+class _Talk:
+    def __init__(self, server: subprocess.Popen[bytes], until: int) -> None:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        self._in, self._out, self._until = server.stdin.fileno(), server.stdout.fileno(), until
+        self._held = bytearray()
+        self._id = self._lines = 0
+        self._meta: dict[str, Any] | None = None
+
+    def ask(self) -> Said:
+        capabilities = self._greet()
+        methods = tuple(name for kind, names in READS.items() if kind in capabilities for name in names)
+        return Said(self._tools() if "tools" in capabilities else [], methods)
+
+    def _greet(self) -> Mapping[str, Any]:
+        """The server's capabilities."""
+        try:
+            asked = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": OURS}
+            said = self._request("initialize", asked)
+            self._send({"method": "notifications/initialized"})
+        except Invalid:  # it knows no handshake any more
+            self._meta = MODERN_META
+            said = self._request("server/discover", {})
+        capabilities = said.get("capabilities")
+        if not isinstance(capabilities, dict):
+            raise Malformed("the server does not say what it is capable of")
+        return capabilities
+
+    def _tools(self) -> list[Any]:
+        tools, asked = list[Any](), dict[str, Any]()
+        for _ in range(MAX_PAGES):
+            said = self._request("tools/list", asked)
+            page = said.get("tools")
+            if not isinstance(page, list):
+                raise Malformed("the answer to tools/list has no `tools`")
+            tools += page
+            if len(tools) > MAX_TOOLS:
+                raise Invalid(f"the server lists more than {MAX_TOOLS} tools")
+            cursor = said.get("nextCursor")
+            if cursor is None:
+                return tools
+            if not isinstance(cursor, str) or len(cursor) > 4096:
+                raise Malformed("a `nextCursor` is no text, or too long a one")
+            asked = {"cursor": cursor}
+        raise Invalid(f"tools/list has more than {MAX_PAGES} pages")
+
+    def _request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The result. Raises Invalid with the server's words where it answers with an error."""
+        self._id += 1
+        meta = {} if self._meta is None else {"_meta": self._meta}
+        self._send({"id": self._id, "method": method, "params": {**params, **meta}})
+        while True:
+            message = self._line()
+            if "method" in message or message.get("id") != self._id:
+                continue  # its own requests and notifications are for its user
+            result = message.get("result")
+            if isinstance(result, dict):
+                return result
+            error = message.get("error")
+            words = error.get("message") if isinstance(error, dict) else None
+            raise Invalid(f"the server answers {method} with an error: {str(words)[:200]!a}")
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        rest = memoryview(canonical.encode({"jsonrpc": "2.0", **message}) + b"\n")
+        while rest:
+            rest = rest[os.write(self._in, rest) :]
+
+    def _line(self) -> dict[str, Any]:
+        """The next message, however much it says that is none."""
+        while True:
+            end = self._held.find(b"\n")
+            if end >= 0:
+                line = bytes(self._held[:end])
+                del self._held[: end + 1]
+                self._lines += 1
+                if self._lines > MAX_LINES:
+                    raise Invalid(f"the server says more than {MAX_LINES} lines")
+                try:
+                    message = canonical.parse(line, max_bytes=MAX_LINE_BYTES, max_depth=2 * canonical.MAX_DEPTH)
+                except Refused:
+                    if line.lstrip().startswith(b"{"):
+                        raise
+                    continue  # a greeting on standard output, as some servers have it
+                if isinstance(message, dict):
+                    return message
+            elif len(self._held) > MAX_LINE_BYTES:
+                raise Malformed(f"the server says a line of more than {MAX_LINE_BYTES >> 20} MiB")
+            else:
+                self._more()
+
+    def _more(self) -> None:
+        left = (self._until - ambient.tick()) / 1e6
+        if left <= 0 or not select.select([self._out], [], [], left)[0]:
+            raise Unavailable("the server does not answer")
+        chunk = os.read(self._out, 64 << 10)
+        if not chunk:
+            raise Unavailable("the server ends before it answers")
+        self._held += chunk
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """As MCP has it: close its input, wait, and only then force it, with all that it has started."""
+    for pipe in (server.stdin, server.stdout):
+        if pipe is not None:
+            pipe.close()
+    with suppress(subprocess.TimeoutExpired):
+        server.wait(GRACE_S)
+    with suppress(ProcessLookupError):  # nobody of its group is left
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()

@@ -1,0 +1,1 @@
+alter table resource add column proposed bigint not null default 0;

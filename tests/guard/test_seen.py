@@ -1,0 +1,141 @@
+"""What is recorded of arguments in mode `watch`: as much as a bound needs, and no secret that is spelled like one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ostiary.core.errors import Unavailable
+from ostiary.core.feed import ResourceFact
+from ostiary.guard import Guard, Verified
+from ostiary.guard.seen import MAX_ARGUMENTS, MAX_DEPTH, MAX_TEXT, seen
+from ostiary.keys import Credential
+from tests.clock import Clock, Dice
+from tests.guard.feeder import ISSUER, RESOURCE_ID, TOOLS, URI, Feeder
+
+
+def test_what_a_bound_could_name_stays_as_it_is() -> None:
+    arguments = {"path": "/srv/a.txt", "limit": 5, "deep": True, "ratio": 0.5, "none": None, "at": {"x": {"y": "z"}}}
+    assert seen(arguments, {}) == {
+        "path": "/srv/a.txt", "limit": 5, "deep": True, "ratio": 0.5, "none": None, "at.x.y": "z",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("length", "whole"), [(MAX_TEXT - 1, True), (MAX_TEXT, True), (MAX_TEXT + 1, False)])
+def test_a_long_text_is_its_length(length: int, whole: bool) -> None:
+    text = "é " * (length // 2) + "é" * (length % 2)
+    assert seen({"text": text}, {}) == {"text": text if whole else {"type": "string", "length": length}}
+
+
+def test_of_other_kinds_only_the_kind_and_the_length_stay() -> None:
+    arguments = {"tags": ["a", "b"], "none": {}, "far": 2**60, "huge": 1e300}
+    assert seen(arguments, {}) == {
+        "tags": {"type": "array", "length": 2},
+        "none": {"type": "object", "length": 0},
+        "far": {"type": "number"},
+        "huge": {"type": "number"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("password", "a"), ("db_password", "a"), ("apiKey", "a"), ("api-key", "a"), ("client_secret", "a"),
+        ("token", "a"),
+        ("Authorization", "a"), ("cookie", "a"), ("otp", 123456), ("key", "a"), ("passphrase", "a"),
+        ("text", "sk-proj-abcdefgh12345678"), ("text", "my ghp_abcdefgh12345678 is here"),
+        ("text", "AKIAABCDEFGHIJKLMNOP"),
+        ("text", "eyJhbGciOiJIUzI1NiJ9.e30.abc"), ("text", "-----BEGIN PRIVATE KEY-----"),
+        ("text", "Bearer abcdefghijk"), ("url", "https://ada:hunter2@db.example/x"),
+        ("url", "https://api.example/x?token=abc"), ("text", "q8Zr3Lm0Xv7Tn2Bk5Wd9Yc4Hs6Jf1Gp"),
+    ],
+)  # fmt: skip
+def test_what_is_spelled_like_a_secret_is_not_recorded(name: str, value: Any) -> None:
+    recorded = seen({name: value}, {})[name]
+    assert recorded["secret"] is True
+    assert str(value) not in json.dumps(recorded)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_tokens", 100), ("monkey", "a"), ("author", "ada"), ("id", "3f2b8c1e-7d4a-4b6e-9f10-2a3b4c5d6e7f"),
+        ("path", "/srv/reports/2026/quarterly/report-of-the-third-quarter-7.txt"), ("url", "https://files.example/a/b"),
+        ("text", "a sentence of some length without anything that ought to be hidden 42"),
+    ],
+)  # fmt: skip
+def test_what_identifies_is_recorded(name: str, value: Any) -> None:
+    assert seen({name: value}, {}) == {name: value}
+
+
+def test_the_catalogue_says_what_is_secret() -> None:
+    assert seen({"pat": "a", "note": "b", "in": {"x": 1}}, {"note": "secret", "in": "secret"}) == {
+        "pat": {"type": "string", "length": 1, "secret": True},
+        "note": {"type": "string", "length": 1, "secret": True},
+        "in": {"type": "object", "length": 1, "secret": True},
+    }
+
+
+def test_names_are_paths_and_nothing_is_without_bounds() -> None:
+    assert seen({"a.b": 1, "": 2, "x" * 257: 3, "a": {"b": 4}}, {}) == {"a.b": 4}
+    assert len(seen({str(number): number for number in range(1000)}, {})) == MAX_ARGUMENTS
+    deep: Any = "end"
+    for _ in range(MAX_DEPTH + 3):
+        deep = {"d": deep}
+    assert seen(deep, {}) == {".".join("d" * MAX_DEPTH): {"type": "object", "length": 1}}
+
+
+@pytest.fixture
+def learning(tmp_path: Path, clock: Clock, dice: Dice) -> Guard:
+    credential = Credential(Feeder.agent_key, RESOURCE_ID, ISSUER)
+    return Guard(credential, spool_dir=tmp_path / "spool", now=clock, tick=clock, random=dice, learn=True)
+
+
+def records(guard: Guard) -> list[dict[str, Any]]:
+    batch = guard._spool.batch(count=100, size=1 << 20)
+    return [] if batch is None else batch.records
+
+
+def shown(guard: Guard, feeder: Feeder) -> Verified:
+    token = feeder.token()
+    proof = feeder.proof(token, nonce=guard._proofs.nonce())
+    return guard.verify(authorization=f"DPoP {token}", proof=proof, method="POST", uri=URI)
+
+
+@pytest.mark.parametrize("mode", ["watch", "enforce"])
+def test_arguments_are_recorded_while_watching_alone(learning: Guard, clock: Clock, mode: Any) -> None:
+    feeder = Feeder(clock, feed=learning.feed)
+    feeder.snapshot()
+    feeder.say(
+        ResourceFact(resource_id=RESOURCE_ID, name="files", uri=URI, mode=mode, segment="default", catalogue=TOOLS)
+    )
+    assert learning.feed.mode == mode
+    learning.decide(shown(learning, feeder), "read_file", {"path": "/a"})
+    [record] = records(learning)
+    assert record.get("arguments") == ({"path": "/a"} if mode == "watch" else None)
+    learning._spool.close()
+
+
+def test_a_call_that_nobody_can_decide_is_on_record(learning: Guard, clock: Clock) -> None:
+    feeder = Feeder(clock, feed=learning.feed)
+    feeder.snapshot()
+    who = shown(learning, feeder)
+    why = Unavailable("nobody is there", hint="wait")
+    passed = learning.undecided(None, "ag_1", "read_file", {"path": "/a"}, why, passes=True)
+    denied = learning.undecided(who, "ag_1", "read_file", {"n": 2**70}, why, passes=False)
+    assert (passed.decision.allowed, passed.decision.verdict, denied.decision.allowed) == (True, False, False)
+    first, second = records(learning)
+    assert (first["kind"], first["outcome"], first["agent"], first.get("token")) == (
+        "undecided", "allow", "ag_1", None,
+    )  # fmt: skip
+    assert first["arguments"] == {"path": "/a"}
+    assert (second["outcome"], second["token"], second.get("digest"), second.get("arguments")) == (
+        "deny", "tok_1", None, None,
+    )  # fmt: skip
+    assert first["reasons"] == [{"code": "unavailable", "message": "nobody is there"}]
+    assert msgspec.json.encode(first)
+    learning._spool.close()

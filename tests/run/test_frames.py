@@ -1,0 +1,206 @@
+"""Lines between an agent and a stdio server: what is decided, and what nobody may read in two ways."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from typing import Any
+
+import pytest
+
+from ostiary.core.errors import Malformed
+from ostiary.run import frames
+from ostiary.run.frames import Message, answers, error, lines, read
+
+CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "read_file", "arguments": {"path": "/a"}}}
+
+
+def line(value: Any) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+def changed(**members: Any) -> bytes:
+    return line({**CALL, **members})
+
+
+def test_a_tool_call_is_decided_on_its_name_and_its_arguments() -> None:
+    assert read(line(CALL)) == [Message(1, "tools/call", "read_file", {"path": "/a"})]
+    assert read(changed(params={"name": "now"})) == [Message(1, "tools/call", "now", {})]
+    assert read(changed(params={"name": "now", "arguments": None})) == [Message(1, "tools/call", "now", {})]
+    assert read(changed(id="one"))[0].id == "one"
+
+
+@pytest.mark.parametrize("method", ["initialize", "ping", "server/discover", "tools/list", "prompts/list"])
+def test_what_says_only_what_there_is_passes(method: str) -> None:
+    assert read(line({"jsonrpc": "2.0", "id": 1, "method": method})) == [Message(1, method)]
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [("resources/read", {"uri": "file:///a"}), ("prompts/get", {"name": "a"}), ("Tools/Call", {"name": "a"})],
+)
+def test_every_other_request_is_decided_like_a_tool_of_its_name(method: str, params: dict[str, Any]) -> None:
+    asked = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": {"progressToken": 1}}}
+    assert read(line(asked)) == [Message(1, method, method, params)]
+
+
+def test_notifications_and_answers_pass_but_a_call_without_an_id_is_decided() -> None:
+    assert read(line({"jsonrpc": "2.0", "method": "notifications/initialized"}))[0].tool is None
+    assert read(line({"jsonrpc": "2.0", "id": 7, "result": {}})) == [Message(7)]
+    assert read(line({"jsonrpc": "2.0", "id": 7, "error": {"code": 1, "message": "no"}})) == [Message(7)]
+    call = {name: value for name, value in CALL.items() if name != "id"}
+    assert read(line(call))[0].tool == "read_file"
+    assert read(line({"jsonrpc": "2.0", "method": "resources/read"}))[0].tool == "resources/read"
+    assert read(line({"jsonrpc": "2.0", "id": 1, "method": "notifications/x"}))[0].tool == "notifications/x"
+
+
+def test_what_is_cancelled_is_known_by_its_id() -> None:
+    said = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 4, "reason": "late"}}
+    assert read(line(said)) == [Message(None, "notifications/cancelled", cancels=4)]
+    assert read(line({**said, "params": {"requestId": [4]}}))[0].cancels is None
+
+
+def test_a_batch_is_all_its_messages() -> None:
+    batch = [CALL, {"jsonrpc": "2.0", "method": "notifications/initialized"}, {**CALL, "id": 2}]
+    assert [(message.id, message.tool) for message in read(line(batch))] == [
+        (1, "read_file"),
+        (None, None),
+        (2, "read_file"),
+    ]
+    assert len(read(line([CALL] * frames.MAX_BATCH))) == frames.MAX_BATCH
+    with pytest.raises(Malformed, match="batch"):
+        read(line([CALL] * (frames.MAX_BATCH + 1)))
+    with pytest.raises(Malformed, match="batch"):
+        read(b"[]\n")
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n", b" \t\r\n"])
+def test_a_blank_line_has_no_message(blank: bytes) -> None:
+    assert read(blank) == []
+
+
+INNER = json.dumps(CALL)
+
+
+@pytest.mark.parametrize(
+    ("unverified", "why"),
+    [
+        (b"tools/call\n", "not JSON"),
+        (b"\xff\xfe{}\n", "not JSON"),
+        (b"\xef\xbb\xbf" + line(CALL), "not JSON"),
+        (b'"tools/call"\n', "JSON object"),
+        (b"[[]]\n", "JSON object"),
+        (b"{}\n", "`method`"),
+        (changed(method=None), "`method`"),
+        (changed(method=["tools/call"]), "`method`"),
+        (changed(method=""), "`method`"),
+        (changed(id=None), "`id`"),
+        (changed(id=True), "`id`"),
+        (changed(id=1.5), "`id`"),
+        (changed(id={}), "`id`"),
+        (changed(params=[]), "`params`"),
+        (changed(params={}), "`name`"),
+        (changed(params={"name": 1}), "`name`"),
+        (changed(params={"name": "a", "arguments": [1]}), "`arguments`"),
+        (changed(params={"name": "a", "arguments": "{}"}), "`arguments`"),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call","params":{"name":"a"}}\n', "twice"),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping","m\\u0065thod":"tools/call","params":{"name":"a"}}\n', "twice"),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","name":"b"}}\n', "twice"),
+        (changed(Method="ping"), "differs in case"),
+        (changed(PARAMS={"name": "b"}), "differs in case"),
+        (line({"jsonrpc": "2.0", "id": 1, "result": {}, "METHOD": "tools/call"}), "differs in case"),
+        (changed(params={"name": "a", "Name": "b"}), "differs in case"),
+        (changed(params={"name": "a", "argument\u017f": {"path": "/b"}}), "differs in case"),
+        (changed(params={"name": "a", "arguments": {"path": "/a", "Path": "/b"}}), "differ in case"),
+        (changed(params={"name": "a", "arguments": {"x": [{"key": 1, "\u212aey": 2}]}}), "differ in case"),
+        (f'{{"jsonrpc":"2.0","method":"notifications/x","params":{{"x":\r{INNER}\r}}}}\n'.encode(), "carriage return"),
+        (b"[" * 40 + b"]" * 40 + b"\n", "nested"),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":' + b"[" * 33 + b"]" * 33 + b"}\n", "nested"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_two_readers_may_take_for_two_things_is_malformed(unverified: bytes, why: str) -> None:
+    with pytest.raises(Malformed, match=why):
+        read(unverified)
+
+
+def test_a_line_ends_with_a_newline_alone() -> None:
+    assert read(line(CALL)[:-1] + b"\r\n") == read(line(CALL)) == read(line(CALL)[:-1])
+
+
+def piped(data: bytes) -> list[bytes]:
+    reading, writing = os.pipe()
+
+    def feed() -> None:
+        with os.fdopen(writing, "wb") as file:
+            file.write(data)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    try:
+        return list(lines(reading))
+    finally:
+        os.close(reading)
+        thread.join()
+
+
+def test_lines_are_what_came_byte_for_byte_whatever_their_length() -> None:
+    sent = [b"\n", b"a\r\n", b"x" * 200_000 + b"\n", b"\x00\xff\n", b"the last"]
+    assert piped(b"".join(sent)) == sent
+    assert piped(b"") == []
+
+
+@pytest.mark.parametrize(("extra", "fits"), [(-1, True), (0, True), (1, False)])
+def test_a_line_has_a_limit(extra: int, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "MAX_LINE_BYTES", 300_000)
+    data = b"x" * (300_000 + extra)
+    if fits:
+        assert piped(data) == [data]
+        return
+    reading, writing = os.pipe()
+    thread = threading.Thread(target=os.write, args=(writing, data))
+    thread.start()
+    with pytest.raises(Malformed, match="a line has more than"):
+        list(lines(reading))
+    os.close(reading)
+    thread.join()
+    os.close(writing)
+
+
+@pytest.mark.parametrize(
+    ("said", "ok"),
+    [
+        ({"id": 1, "result": {"content": []}}, True),
+        ({"id": 1, "result": {"isError": False}}, True),
+        ({"id": 1, "result": {"isError": True}}, False),
+        ({"id": 1, "error": {"code": 1, "message": "no"}}, False),
+        ({"id": 1}, False),
+    ],
+)
+def test_an_outcome_is_an_error_of_the_protocol_or_of_the_tool(said: dict[str, Any], ok: bool) -> None:
+    [answer] = answers(line({"jsonrpc": "2.0", **said}))
+    assert answer.is_ok is ok
+
+
+def test_what_is_no_answer_is_none() -> None:
+    for said in (
+        b"hello\n",
+        b"\n",
+        b"{",
+        b"[1]\n",
+        line({"id": 1, "method": "sampling/createMessage"}),
+        line({"x": 1}),
+    ):
+        assert answers(said) == []
+    assert [answer.id for answer in answers(line([{"id": 1, "result": {}}, {"id": 2, "error": {}}]))] == [1, 2]
+
+
+def test_an_error_is_a_line_in_the_form_of_the_protocol() -> None:
+    said = json.loads(error("a", -32001, "denied: no", {"error": "outside_task"}))
+    assert said == {
+        "jsonrpc": "2.0",
+        "id": "a",
+        "error": {"code": -32001, "message": "denied: no", "data": {"error": "outside_task"}},
+    }
+    assert error(None, -32700, "x\ny").count(b"\n") == 1
