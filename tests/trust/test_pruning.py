@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ostiary.core import dpop
+from ostiary.core import dpop, jose
 from ostiaryd.ground.database import sql
 from ostiaryd.trust import flows
 from tests.clock import START, Clock
@@ -43,8 +43,18 @@ async def test_all_is_forgotten_and_leaves_no_entry(client: Client, clock: Clock
     assert newest(client.world) == last != before
 
 
-async def test_a_refused_request_is_not_remembered_so_what_proved_the_client_may_be_shown_again(client: Client) -> None:
+async def test_what_proved_a_client_is_used_up_though_the_request_was_refused(client: Client) -> None:
+    """Or who has seen it could bring it to an end, with a key of his own."""
     proof, assertion = client.proof(), client.assertion()
     assert (await client.ask(scope="files:delete", proof=proof, client_assertion=assertion)).error == "invalid_scope"
-    assert remembered(client)[0] == 0
-    assert (await client.ask(proof=proof, client_assertion=assertion)).status == 200
+    assert remembered(client)[0] == 2
+    other = client.proof(key=jose.generate("ES256"))
+    assert (await client.ask(proof=other, client_assertion=assertion)).error == "invalid_client"
+    assert (await client.ask(proof=proof)).error == "invalid_dpop_proof"
+
+
+async def test_a_challenge_uses_up_nothing(client: Client) -> None:
+    assertion = client.assertion()
+    challenged = await client.ask(proof=client.proof(nonce=None), client_assertion=assertion)
+    assert (challenged.error, remembered(client)[0]) == ("use_dpop_nonce", 0)
+    assert (await client.ask(client_assertion=assertion)).status == 200

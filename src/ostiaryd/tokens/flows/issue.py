@@ -65,15 +65,16 @@ class Issued:
 def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     """Issue a token.
 
-    1. The client proves itself, and that it has the key which the token will be bound to. 2. The task is its own, and
-    live. 3. Target, scopes and bounds are narrowed. 4. The policies permit it. 5. The token ends with whatever it rests
-    on that ends first. 6. What proved the client is used up; not before, so that who is refused may show it again.
-    7. The token is held, so that it dies with its agent, its task and its keys.
+    1. The client proves itself, and that it has the key which the token will be bound to. 2. What proved it is used up,
+    whatever comes of the request: who saw a refused one cannot bring it to an end with a key of his own. 3. The task is
+    its own, and live. 4. Target, scopes and bounds are narrowed. 5. The policies permit it. 6. The token ends with
+    whatever it rests on that ends first. 7. The token is held, so that it dies with its agent, its task and its keys.
 
     Raises InvalidClient, InvalidProof, NonceNeeded, InvalidGrant, InvalidTarget, InvalidScope, InvalidDetails,
     and Forbidden (`access_denied`).
     """
     client, possession = _authenticate(act, grant, config=config)
+    trust.spend(act, client.assertion, possession.spend)
     task = _own_task(act, client, grant.task)
     asked, held = parse_scope(grant.scope), client.scopes & task.scopes
     check_scopes(asked, agent=client.scopes, task=task.scopes)
@@ -107,7 +108,6 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
         chain=list(task.chain),
         budgets=list(budgets),
     )
-    trust.spend(act, client.assertion, possession.spend)
     _hold(act, claims, jkt=possession.jkt, client_jkt=client.jkt)
     signer = act.tx.keys.signer("token", config.token_alg)
     return Issued(
