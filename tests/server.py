@@ -37,13 +37,13 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path, *options: str, command: Sequence[str | Path] = (COMMAND,)) -> Iterator[Server]:
-    """`ostiary serve` on a free port of this machine, until the block ends; then it must end with code 0."""
+def running(folder: Path, *options: str, command: Sequence[str | Path] = (COMMAND,), port: int = 0) -> Iterator[Server]:
+    """`ostiary serve` on that port, or a free one, until the block ends; then it must end with code 0."""
     log = folder / "server.log"
     folder.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            [*command, "serve", "--data-dir", folder, "--listen", "127.0.0.1:0", *options],
+            [*command, "serve", "--data-dir", folder, "--listen", f"127.0.0.1:{port}", *options],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -29,8 +29,10 @@ from ostiary.core.errors import Refused, Unavailable
 from ostiary.keys import load_key
 from ostiary.run.configs import Config, Server
 from ostiary.run.delivery import delivery, source_of
-from ostiary.run.enlist import Place, agent_name, enlist, place_of
+from ostiary.run.enlist import Place, agent_name, changed, enlist, place_of
+from ostiary.run.enlist import refresh as ask_again
 from ostiary.run.events import Listener
+from ostiary.run.gate import remembered
 from ostiary.run.paper import Paper
 
 TTL_S = 3600
@@ -44,6 +46,7 @@ def run(
     owner: str | None = None,
     purpose: str | None = None,
     bounds: Path | None = None,
+    refresh: bool = False,
     quiet: bool = False,
     session: Here,
 ) -> None:
@@ -66,6 +69,7 @@ def run(
         owner: Name of the person or team that answers for it, when it is registered.
         purpose: Declare a task with this purpose for the run, instead of its standing task.
         bounds: JSON file of authorization_details that bound the task, such as `ostiary suggest` writes.
+        refresh: Ask its servers again for their tools; they must be in mode watch.
         quiet: No line per call, no summary.
     """
     if not command:
@@ -73,19 +77,22 @@ def run(
     environment = ambient.environment()
     source = source_of(command, config=config, config_env=config_env, environment=environment)
     deliver = delivery(command, config_env=config_env)
-    place = place_of(session, agent or agent_name(command))
+    place = place_of(session, agent or agent_name(command, Path.cwd()))
     paper = Paper(place.agent, quiet=quiet)
     for name in source.remote:
         paper.say(
             f"[yellow]not guarded:[/] the server `{escape(name)}` is not on this machine; put a guard where it runs"
         )
     url = _prepare(session, place, source.stdio, owner=owner, command=command, paper=paper)
+    if refresh:
+        ask_again(session, place, source.stdio, say=lambda line: paper.say(escape(line)))
+    _check_unchanged(place, source.stdio, paper)
     with tempfile.TemporaryDirectory(prefix="ostiary-run-") as folder, _task(place, url, purpose, bounds) as task:
         copy = _write(Path(folder), source, place, url=url, task=task)
         words, more = deliver(copy)
         listener = Listener(Path(folder) / "events")
         with paper.following(listener, Names(session), task=task):
-            code = _start(words, environment | more)
+            code = _start(words, _without_ours(environment) | more)
     paper.summary(place, source.stdio)
     sys.exit(code)
 
@@ -109,6 +116,20 @@ def _prepare(
         message = error.message if isinstance(error, Refused) else str(error)
         paper.alarm(f"the control plane does not answer: {message}")
         return session.url
+
+
+def _without_ours(environment: Mapping[str, str]) -> dict[str, str]:
+    """The agent has nothing to do with the administrator's credential."""
+    return {name: value for name, value in environment.items() if not name.startswith("OSTIARY_")}
+
+
+def _check_unchanged(place: Place, servers: Sequence[Server], paper: Paper) -> None:
+    """What was allowed to one server is not for another under its name. Raises Usage unless it is only watched."""
+    for server in changed(place, servers):
+        what = f"`{place.resource(server)}` was registered with another command"
+        if remembered(place.mode(server)) != "watch":
+            raise Usage(what, hint=f"another agent? --agent NAME; else: ostiary watch {place.resource(server)}")
+        paper.alarm(f"{what}; --refresh makes this one known")
 
 
 @contextmanager

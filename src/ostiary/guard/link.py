@@ -78,10 +78,13 @@ class Link:
         """Report what is left, for a moment, then end both conversations."""
         self._closing.set()
         self._wake.set()
+        listen, tell = self._threads
+        if tell.is_alive():
+            tell.join(FAREWELL_S)  # first: it may acknowledge what came by a stream, which must live till then
         if (response := self._response) is not None:
             _hang_up(response)
-        for thread in filter(threading.Thread.is_alive, self._threads):
-            thread.join(FAREWELL_S)
+        if listen.is_alive():
+            listen.join(FAREWELL_S)
 
     def note(self) -> None:
         """There is a new record."""

@@ -3,6 +3,7 @@
     KEYS/<agent>/agent.json              the agent's credential
     KEYS/<agent>/servers/<server>.json   the credential of the guard in front of that server
     KEYS/<agent>/servers/<server>.mode   the mode that its guard heard last
+    KEYS/<agent>/servers/<server>.cmd    the command that it was registered with
     KEYS/<agent>/spool/                  what guards have not reported yet
 
 KEYS is `run/` beside the administrator's credential. What is there is not asked for again, so an agent that was run
@@ -13,6 +14,7 @@ enforced somewhere, in `enforce`.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from typing import Any
 
 from ostiary import ambient
 from ostiary.agent import ServerRefused
-from ostiary.cli.files import NewKey
+from ostiary.cli.files import NewKey, read_json
 from ostiary.cli.session import PAGE, Session, Usage
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.errors import Refused
@@ -31,6 +33,10 @@ from ostiary.run.probe import Said, probe, propose
 
 MAX_RESOURCES = 100 * PAGE
 MAX_PURPOSE = 200
+INTERPRETERS = ("python", "node", "uv", "npx", "npm", "bun", "deno", "sh", "bash")
+VERBS = {"run", "exec", "x"}
+GENERIC = {"main", "agent", "app", "index", "run", "__main__"}
+"""Names of scripts that many agents have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,9 @@ class Place:
 
     def mode(self, server: Server) -> Path:
         return self.folder / "servers" / f"{server.word}.mode"
+
+    def command(self, server: Server) -> Path:
+        return self.folder / "servers" / f"{server.word}.cmd"
 
     def resource(self, server: Server) -> str:
         return f"{self.agent}.{server.word}"
@@ -80,12 +89,18 @@ def place_of(session: Session, agent: str) -> Place:
     return Place(folder, agent)
 
 
-def agent_name(command: Sequence[str]) -> str:
-    """After the program, or the script that an interpreter runs. Raises Usage."""
-    words = [Path(word).name for word in command if not word.startswith("-")]
-    is_interpreter = words[0].startswith(("python", "node", "uv", "npx", "bun", "deno", "sh", "bash")) and words[1:]
-    word = words[1] if is_interpreter else words[0]
-    return to_word(word.rpartition(".")[0] or word, of="the command")
+def agent_name(command: Sequence[str], folder: Path) -> str:
+    """After the program or the script that an interpreter runs, or the folder where that says nothing. Raises Usage."""
+    words = [word for word in command if not word.startswith("-") and word not in VERBS]
+    is_interpreter = Path(words[0]).name.startswith(INTERPRETERS) and words[1:]
+    program = Path(folder, words[1] if is_interpreter else words[0])
+    return to_word(program.parent.name if program.stem in GENERIC else program.stem, of="the command")
+
+
+def changed(place: Place, servers: Sequence[Server]) -> list[Server]:
+    """Those that are not what was registered under their name."""
+    known = [(server, place.command(server)) for server in servers if place.guard(server).exists()]
+    return [server for server, file in known if not file.exists() or read_json(file) != server.command]
 
 
 def enlist(
@@ -97,10 +112,38 @@ def enlist(
         _enlist_agent(session, place, owner or _owner(session), command)
         say(f"registered the agent `{place.agent}`; it has no scopes yet")
     fresh = [server for server in servers if not place.guard(server).exists()]
+    for server in servers:
+        if server not in fresh:
+            _recall(session, place, server)
     if fresh:
         mode = _mode(session, place)
         for server in fresh:
             _enlist_server(session, place, server, mode=mode, say=say)
+
+
+def refresh(session: Session, place: Place, servers: Sequence[Server], *, say: Callable[[str], None]) -> None:
+    """Ask servers that are only watched for their tools again, and propose that. Raises Usage for an enforced one."""
+    for server in servers:
+        name = place.resource(server)
+        if session.api("GET", f"/resources/{name}")["mode"] != "watch":
+            raise Usage(f"`{name}` is enforced, and what it says would count at once", hint=f"ostiary watch {name}")
+        place.command(server).write_text(json.dumps(server.command), "utf-8")
+        if (catalogue := _catalogue(name, server, say)) is not None:
+            proposal = {"catalogue": catalogue.render(), "proposed": True}
+            session.api("PUT", f"/resources/{name}/catalogue", proposal)
+            say(f"`{name}` has {len(catalogue.tools)} tools, as it says of itself")
+
+
+def _recall(session: Session, place: Place, server: Server) -> None:
+    """The mode may have been switched since its guard heard it. Raises Usage for what the server does not know."""
+    try:
+        mode = session.api("GET", f"/resources/{place.resource(server)}")["mode"]
+    except ServerRefused as refusal:
+        if refusal.code != "not_found":
+            raise
+        known = f"`{place.resource(server)}` is not known to {session.url}"
+        raise Usage(known, hint=f"is this the right server? {place.guard(server)} is of another") from None
+    place.mode(server).write_text(mode, "utf-8")
 
 
 def _enlist_agent(session: Session, place: Place, owner: str, command: Sequence[str]) -> None:
@@ -137,6 +180,7 @@ def _enlist_server(session: Session, place: Place, server: Server, *, mode: str,
         body |= {"catalogue": catalogue.render(), "proposed": True}
     created = session.api("POST", "/resources", body)
     place.mode(server).write_text(mode, "utf-8")
+    place.command(server).write_text(json.dumps(server.command), "utf-8")
     key.save(created["resource_id"], issuer=session.agent.issuer)
     known = "no tools are known" if catalogue is None else f"{len(catalogue.tools)} tools, as it says of itself"
     say(f"registered the server `{name}` in mode {mode}: {known}")

@@ -59,9 +59,25 @@ class Answer(msgspec.Struct, frozen=True):
         except msgspec.DecodeError:
             return False
 
+    @property
+    def tools(self) -> set[str]:
+        """The names in an answer to `tools/list`; none where it is something else."""
+        try:
+            return {tool.name for tool in msgspec.json.decode(self.result, type=_Listed).tools}
+        except msgspec.DecodeError:
+            return set()
+
 
 class _Result(msgspec.Struct):
     isError: Any = False
+
+
+class _Named(msgspec.Struct):
+    name: str
+
+
+class _Listed(msgspec.Struct):
+    tools: list[_Named]
 
 
 _MEMBERS = {"jsonrpc", "id", "method", "params", "result", "error"}

@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,8 @@ RENEWAL_S = 2.0
 RETRY_S = 1.0
 MARGIN_S = 30.0
 """A token is renewed this long before its end, or when a fifth of its life is left, whichever is later."""
+MAX_TOLD = 1000
+"""Tools that one is told of."""
 DEAD = frozenset({"invalid_client", "invalid_grant"})
 """What the server answers who asks for a token for an agent or a task that is dead."""
 
@@ -66,6 +69,7 @@ class Gate:
         self._ready, self._wake, self._closing = threading.Event(), threading.Event(), threading.Event()
         self._changed = threading.Condition()
         self._attempts = 0
+        self._told = set[str]()
         self._renew_at = 0
         self._until = ambient.tick() + round(PATIENCE_S * 1e6)
         self._keeper = threading.Thread(target=self._keep, name="ostiary-token", daemon=True)
@@ -98,7 +102,18 @@ class Gate:
 
     def undecided(self, tool: str, why: Refused) -> Verdict:
         """What becomes of something that is no message, or that there is no room for."""
+        self._await()
         return self._undecided(None, tool, {}, why)
+
+    def listed(self, tools: set[str]) -> None:
+        """The server says that it has these tools: tell of those that its catalogue has not."""
+        with suppress(Refused):  # nobody knows its catalogue now
+            known = self._guard.feed.current().facts.resource.tools
+            fresh = sorted(tools - known.keys() - self._told)
+            if fresh and len(self._told) < MAX_TOLD:
+                self._told.update(fresh[:MAX_TOLD])
+                text = f"{len(fresh)} tools are not in its catalogue: {', '.join(map(ascii, fresh[:5]))[:200]}"
+                self._teller.tell(Trouble(server=self._plan.server, text=text))
 
     def finish(self, call: Call, *, ok: bool, bytes: int | None = None) -> None:
         call.result(ok=ok, bytes=bytes)
@@ -127,8 +142,7 @@ class Gate:
 
     def _present(self) -> Verified:
         """Who calls, alive. Raises Refused."""
-        if not self._ready.is_set():
-            self._ready.wait(max(self._until - ambient.tick(), 0) / 1e6)
+        self._await()
         who = self._who
         if who is None:
             raise self._trouble or Unavailable("there is no token yet")
@@ -137,6 +151,11 @@ class Gate:
         except InvalidToken:
             return self._another(who)
         return who
+
+    def _await(self) -> None:
+        """Until both have connected once, or it takes too long: what the mode is nobody knows before."""
+        if not self._ready.is_set():
+            self._ready.wait(max(self._until - ambient.tick(), 0) / 1e6)
 
     def _another(self, dead: Verified) -> Verified:
         """Another token than this one, which the guard knows to be dead; or this one, which it will deny."""

@@ -41,6 +41,8 @@ class Proxy:
         self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         self._speaking, self._counting = threading.Lock(), threading.Lock()
         self._in_flight: dict[Id, Call] = {}
+        self._listing = set[Id]()
+        """requests for `tools/list` that are in flight"""
         self._broken: Refused | None = None
 
     def run(self) -> int:
@@ -84,7 +86,7 @@ class Proxy:
         try:
             for line in frames.lines(self._server.stdout.fileno()):
                 self._say(line)
-                if self._in_flight:
+                if self._in_flight or self._listing:
                     self._note(line)
         except Malformed as refusal:
             self._break(refusal)
@@ -112,9 +114,7 @@ class Proxy:
             return verdict.passes
         decided = [(message, self._decide(message)) for message in messages if message.tool is not None]
         if not decided:
-            for message in messages:
-                if message.cancels is not None:
-                    self._cancel(message.cancels)
+            self._follow(messages)
             return True
         if all(verdict.passes for _, verdict in decided):
             for message, verdict in decided:
@@ -153,17 +153,24 @@ class Proxy:
 
     def _note(self, line: bytes) -> None:
         for answer in frames.answers(line):
+            if answer.id in self._listing:
+                self._listing.discard(answer.id)
+                self._gate.listed(answer.tools)
             with self._counting:
                 call = self._in_flight.pop(answer.id, None)  # type: ignore[arg-type]
             if call is not None:
                 self._gate.finish(call, ok=answer.is_ok, bytes=len(bytes(answer.result or answer.error)))
 
-    def _cancel(self, id: Id) -> None:
-        """No answer comes to what was cancelled (MCP "cancellation")."""
-        with self._counting:
-            call = self._in_flight.pop(id, None)
-        if call is not None:
-            self._gate.finish(call, ok=False)
+    def _follow(self, messages: Sequence[Message]) -> None:
+        """What passes undecided and matters all the same."""
+        for message in messages:
+            if message.method == "tools/list" and len(self._listing) < MAX_IN_FLIGHT:
+                self._listing.add(message.id)
+            if message.cancels is not None:  # no answer comes to what was cancelled (MCP "cancellation")
+                with self._counting:
+                    call = self._in_flight.pop(message.cancels, None)
+                if call is not None:
+                    self._gate.finish(call, ok=False)
 
     def _take_all(self) -> list[Call]:
         with self._counting:

@@ -1,0 +1,90 @@
+"""The control plane dies, before or while an agent works: what is enforced is denied, what is watched goes on."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.feed.house import House, eventually
+from tests.run.talk import Talk, call
+from tests.run.test_proxy import Stage, staged
+from tests.server import running
+
+WRITE = call(1, "write_file", path="/a")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@contextmanager
+def control_plane(folder: Path, port: int) -> Iterator[House]:
+    with running(folder, port=port) as server:
+        house = House(server, folder)
+        yield house
+        house.admin.close()
+
+
+def dies(talk: Talk, stage: Stage, answer: str) -> None:
+    """The feed of its guard is old by now; how a call is answered then."""
+    eventually(lambda: answer in talk.ask(WRITE) and "undecided" in spooled(stage), within_s=20)
+
+
+def spooled(stage: Stage) -> str:
+    return "".join(file.read_text() for file in Path(stage.plan.spool).rglob("*.log"))
+
+
+@pytest.mark.slow
+def test_what_is_watched_goes_on_and_is_reported_later_and_what_is_enforced_stops(tmp_path: Path) -> None:
+    folder, port = tmp_path / "data", free_port()
+    for name in ("watch", "enforce"):
+        (tmp_path / name).mkdir()
+    with control_plane(folder, port) as house:
+        watched = staged(house, tmp_path / "watch", "watch", "read")
+        enforced = staged(house, tmp_path / "enforce", "enforce", "read", "write")
+        with watched.talk() as one, enforced.talk() as other:
+            assert "result" in one.ask(WRITE)
+            assert "result" in other.ask(WRITE)
+    with watched.talk() as one, enforced.talk() as other:
+        assert "result" in one.ask(WRITE)
+        assert "no token" in one.log.read_text()
+        denied = other.ask(WRITE)
+        assert denied["error"]["data"]["error"] == "unavailable"
+        assert other.has_heard().count(b"write_file") == 1, "only what was sent while it was decided"
+    assert spooled(watched).count('"kind":"undecided"') == spooled(enforced).count('"kind":"undecided"') == 1
+    (tmp_path / "watch" / "mode").unlink()  # nobody has ever said that it is only watched
+    with watched.talk() as one:
+        assert "error" in one.ask(WRITE)
+    with control_plane(folder, port) as house:
+        for stage, outcomes in ((watched, ["allow", "deny"]), (enforced, ["deny"])):
+            with stage.talk() as talk:
+                assert "result" in talk.ask(WRITE)
+            entries = Stage(house, *[getattr(stage, name) for name in ("folder", "agent", "resource", "plan")]).entries(
+                "tool.undecided", count=len(outcomes)
+            )
+            assert sorted(entry["outcome"] for entry in entries) == outcomes
+
+
+@pytest.mark.slow
+def test_it_dies_in_the_middle_and_comes_back(tmp_path: Path) -> None:
+    folder, port = tmp_path / "data", free_port()
+    for name in ("watch", "enforce"):
+        (tmp_path / name).mkdir()
+    with ExitStack() as talks:
+        with control_plane(folder, port) as house:
+            watched = staged(house, tmp_path / "watch", "watch")
+            enforced = staged(house, tmp_path / "enforce", "enforce", "write")
+            one, other = (talks.enter_context(stage.talk()) for stage in (watched, enforced))
+            assert "result" in one.ask(WRITE)
+            assert "result" in other.ask(WRITE)
+        dies(one, watched, "result")
+        dies(other, enforced, "error")
+        with control_plane(folder, port):
+            eventually(lambda: "result" in other.ask(WRITE), within_s=20)
+            assert "result" in one.ask(WRITE)

@@ -1,0 +1,370 @@
+"""The process between an agent and a stdio server: what passes, what does not, and what is left when somebody dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ostiary.agent import Agent
+from ostiary.guard.mcp import DENIED
+from ostiary.run.plan import Plan
+from tests.feed.house import House, eventually
+from tests.run.talk import TOOLS, Talk, call
+from tests.server import Server
+
+
+@pytest.fixture(scope="module")
+def house(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    house = House(server, tmp_path_factory.mktemp("keys"))
+    yield house
+    house.admin.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """An agent and a stdio server that are registered, and how to run a proxy between them."""
+
+    house: House
+    folder: Path
+    agent: str
+    resource: str
+    plan: Plan
+
+    @contextmanager
+    def talk(self, **changed: Any) -> Iterator[Talk]:
+        with Talk(self.folder, msgspec.structs.replace(self.plan, **changed)) as talk:
+            yield talk
+
+    def entries(self, action: str = "tool.call", count: int = 1) -> list[dict[str, Any]]:
+        """So many entries about the server, the oldest first."""
+
+        def found() -> list[dict[str, Any]] | None:
+            entries = self.house.entries(resource=self.plan.uri, action=action)
+            return entries[::-1] if len(entries) >= count else None
+
+        return eventually(found)  # type: ignore[no-any-return]
+
+    def outcome_of(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """In its entry, or in one of its own."""
+
+        def found() -> dict[str, Any] | None:
+            if "result" in entry:
+                return entry["result"]  # type: ignore[no-any-return]
+            late = self.house.entries(resource=self.plan.uri, action="tool.result")
+            return next((one["result"] for one in late if one["detail"]["call"] == entry["detail"]["number"]), None)
+
+        return eventually(found)  # type: ignore[no-any-return]
+
+
+def staged(house: House, folder: Path, mode: str, *scopes: str) -> Stage:
+    uri = f"http://localhost/stdio/{folder.name}/{mode}"
+    resource, guard = house.resource(uri, TOOLS)
+    agent, credential = house.agent(*[f"{resource}:{scope}" for scope in scopes])
+    house.api("PUT", f"/resources/{resource}/mode", {"mode": mode})
+    plan = Plan(
+        server="files", agent=str(credential), guard=str(guard), uri=uri, spool=str(folder / "spool"),
+        mode=str(folder / "mode"), url=house.server.url,
+    )  # fmt: skip
+    return Stage(house, folder, agent, resource, plan)
+
+
+@pytest.fixture
+def enforced(house: House, tmp_path: Path) -> Stage:
+    """The agent may read."""
+    return staged(house, tmp_path, "enforce", "read")
+
+
+@pytest.fixture
+def watched(house: House, tmp_path: Path) -> Stage:
+    """The agent may do nothing."""
+    return staged(house, tmp_path, "watch")
+
+
+def test_what_is_no_call_passes_byte_for_byte_in_both_directions(enforced: Stage) -> None:
+    lines = [
+        b'{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"capabilities":{},  "x":"\\u00e9 \xc3\xa9"}}\n',
+        b'  { "method" : "notifications/initialized", "jsonrpc" : "2.0" }\r\n',
+        b"\n",
+        b'{"id":"from-the-server","jsonrpc":"2.0","result":{"role":"assistant"}}\n',
+    ]
+    with enforced.talk() as talk:
+        talk.write(b"".join(lines))
+        assert talk.hear()["id"] == 0
+        assert talk.has_heard() == b"".join(lines)
+        talk.send(call(1, "ask"))
+        assert talk.read() == (
+            b'{"jsonrpc": "2.0", "id": "from-the-server", "method": "sampling/createMessage", "params": {}}\n'
+        )
+        assert talk.hear()["id"] == 1
+
+
+def test_an_allowed_call_passes_as_it_is_and_its_outcome_is_on_record(enforced: Stage) -> None:
+    line = b'{"params":{"arguments":{"path":"/a"},  "name":"read_file"},"method":"tools/call","id":5,"jsonrpc":"2.0"}\n'
+    with enforced.talk() as talk:
+        talk.write(line)
+        said = talk.read()
+        assert json.loads(said)["result"]["content"][0]["text"] == '{"path": "/a"}'
+        assert talk.has_heard() == line
+    [entry] = enforced.entries()
+    assert (entry["outcome"], entry["tool"]) == ("allow", f"{enforced.resource}/read_file")
+    assert "arguments" not in entry
+    assert enforced.outcome_of(entry) == {"status": "ok", "bytes": len(json.dumps(json.loads(said)["result"]))}
+
+
+def test_a_denied_call_is_answered_in_mcps_form_and_never_comes_to_the_server(enforced: Stage) -> None:
+    with enforced.talk() as talk:
+        denied = talk.ask(call("a", "write_file", path="/a"))
+        assert denied["id"] == "a"
+        assert denied["error"]["code"] == DENIED
+        assert denied["error"]["message"].startswith("denied: the task does not allow")
+        assert denied["error"]["data"]["reasons"][0]["code"] == "outside_task"
+        assert "ostiary agent allow ag_" in denied["error"]["data"]["hint"]
+        wrong = talk.ask(call("b", "read_file", path=5))
+        assert wrong["error"]["data"]["error"] == "bad_arguments"
+        unknown = talk.ask(call("c", "rm"))
+        assert unknown["error"]["data"]["error"] == "unknown_tool"
+        reading = talk.ask({"jsonrpc": "2.0", "id": "d", "method": "resources/read", "params": {"uri": "file:///a"}})
+        assert reading["error"]["data"]["error"] == "unknown_tool"
+        talk.send({"jsonrpc": "2.0", "method": "tools/call", "params": {"name": "write_file"}})
+        assert talk.has_heard() == b""
+    entries = enforced.entries(count=5)
+    assert [entry["outcome"] for entry in entries] == ["deny"] * 5
+
+
+def test_what_is_watched_passes_and_the_verdict_is_on_record_with_what_its_arguments_are_like(watched: Stage) -> None:
+    sent = [call(1, "write_file", path="/a", text="x" * 300, password="hunter2"), call(2, "rm", all=True)]
+    with watched.talk() as talk:
+        for value in sent:
+            assert "result" in talk.ask(value)
+        assert talk.has_heard() == b"".join(json.dumps(value).encode() + b"\n" for value in sent)
+    first, second = watched.entries(count=2)
+    assert [(one["outcome"], one["detail"]["verdict"]) for one in (first, second)] == [("allow", "deny")] * 2
+    assert first["arguments"] == {
+        "path": "/a",
+        "text": {"type": "string", "length": 300},
+        "password": {"type": "string", "length": 7, "secret": True},
+    }
+    assert second["reasons"][0]["code"] == "unknown_tool"
+    assert (watched.folder / "mode").read_text() == "watch"
+
+
+SMUGGLED = f'{{"jsonrpc":"2.0","method":"notifications/x","params":{{"x":\r{json.dumps(call(9, "write_file"))}\r}}}}\n'
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"tools/call\n", -32700),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call","params":{"name":"write_file"}}\n', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"Method":"tools/call","params":{"name":"write_file"}}\n', -32600),
+        (SMUGGLED.encode(), -32600),
+    ],
+    ids=["no JSON", "twice", "case", "carriage return"],
+)
+def test_a_malformed_frame_is_denied_where_it_is_enforced_and_passes_where_it_is_watched(
+    line: bytes, code: int, enforced: Stage, watched: Stage
+) -> None:
+    with enforced.talk() as talk:
+        talk.write(line)
+        denied = talk.hear()
+        assert (denied["id"], denied["error"]["code"]) == (None, code)
+        assert talk.has_heard() == b""
+    with watched.talk() as talk:
+        talk.ask({"jsonrpc": "2.0", "id": 0, "method": "ping"})
+        talk.write(line)
+        eventually(lambda: line in talk.heard.read_bytes())
+    assert [entry["outcome"] for entry in enforced.entries("tool.undecided")] == ["deny"]
+    [entry] = watched.entries("tool.undecided")
+    assert entry["outcome"] == "allow"
+    assert entry["detail"]["claimed_agent"].startswith("ag_")
+    assert "agent" not in entry
+
+
+def test_of_a_batch_all_pass_or_none(enforced: Stage) -> None:
+    both = [call(1, "read_file", path="/a"), call(2, "read_file", path="/b")]
+    mixed = [call(3, "read_file", path="/a"), call(4, "write_file"), {"jsonrpc": "2.0", "id": 5, "method": "ping"}]
+    with enforced.talk() as talk:
+        talk.send(both)
+        assert [talk.hear()["id"] for _ in both] == [1, 2]
+        talk.send(mixed)
+        answers = {answer["id"]: answer["error"] for answer in (talk.hear() for _ in mixed)}
+        assert answers.keys() == {3, 4, 5}
+        assert answers[4]["data"]["error"] == "outside_task"
+        assert "another call of the same batch" in answers[3]["message"]
+        assert talk.has_heard() == json.dumps(both).encode() + b"\n"
+    entries = enforced.entries(count=4)
+    assert [entry["outcome"] for entry in entries] == ["allow", "allow", "allow", "deny"]
+    assert enforced.outcome_of(entries[2])["status"] == "error"
+
+
+def test_outcomes_are_those_of_the_tool_and_of_who_cancelled(enforced: Stage) -> None:
+    with enforced.talk() as talk:
+        assert talk.ask(call(1, "fail"))["result"]["isError"]
+        assert "error" in talk.ask(call(2, "refuse"))
+        talk.send(call(3, "silent"))
+        talk.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 3}})
+        talk.has_heard()
+        talk.send(call(4, "silent"), call(4, "read_file", path="/a"))  # the same id once more
+        assert talk.hear()["id"] == 4
+        talk.send(call(5, "silent"))
+        talk.has_heard()
+        assert talk.end() == 0
+    entries = enforced.entries(count=6)
+    statuses = [enforced.outcome_of(entry)["status"] for entry in entries]
+    assert statuses == ["error", "error", "error", "error", "ok", "error"]
+
+
+def test_a_large_answer_and_a_large_argument_pass_whole(enforced: Stage) -> None:
+    size = 20 << 20
+    with enforced.talk() as talk:
+        talk.send(call(1, "large", size=size))
+        said = talk.read()
+        assert len(json.loads(said)["result"]["content"][0]["text"]) == size
+        echoed = talk.ask(call(2, "read_file", path="é" * 100_000))
+        assert len(json.loads(echoed["result"]["content"][0]["text"])["path"]) == 100_000
+    assert enforced.outcome_of(enforced.entries(count=2)[0])["bytes"] > size
+
+
+def test_many_calls_at_once_are_all_answered(enforced: Stage) -> None:
+    count = 500
+    with enforced.talk() as talk:
+        talk.send(*[call(number, "read_file" if number % 2 else "write_file", path="/a") for number in range(count)])
+        answers = [talk.hear() for _ in range(count)]
+    assert sorted(answer["id"] for answer in answers) == list(range(count))
+    assert {"result" in answer for answer in answers if answer["id"] % 2} == {True}
+    assert {"error" in answer for answer in answers if not answer["id"] % 2} == {True}
+
+
+@pytest.mark.parametrize(("tool", "code"), [("die", 7), ("kill", 128 + signal.SIGKILL)])
+def test_a_server_that_dies_ends_the_proxy_with_its_code(enforced: Stage, tool: str, code: int) -> None:
+    with enforced.talk() as talk:
+        talk.send(call(1, tool))
+        assert talk.read() == b""
+        assert talk.process.wait(30) == code
+    assert enforced.outcome_of(enforced.entries()[0])["status"] == "error"
+
+
+def test_the_end_of_input_and_signals_are_passed_on(enforced: Stage) -> None:
+    with enforced.talk() as talk:
+        talk.has_heard()
+        assert talk.end() == 0
+        assert talk.heard.read_bytes().endswith(b"[end]")
+    with enforced.talk() as talk:
+        talk.has_heard()
+        talk.process.send_signal(signal.SIGTERM)
+        assert talk.process.wait(30) == 128 + signal.SIGTERM
+
+
+def test_a_line_without_end_ends_everything(enforced: Stage) -> None:
+    with enforced.talk() as talk:
+        talk.send(call(1, "endless"))
+        assert talk.read() == b""
+        assert talk.process.wait(60) == 1
+        assert "a line has more than 64 MiB" in talk.log.read_text()
+
+
+def test_a_token_that_is_revoked_is_replaced_and_an_agent_that_is_revoked_is_denied(watched: Stage) -> None:
+    house = watched.house
+    with watched.talk() as talk:
+        assert "result" in talk.ask(call(1, "read_file", path="/a"))
+        [first] = watched.entries()
+        revoked = house.api("POST", "/revoke", {"kind": "token", "id": first["token"]})
+        house.api("GET", "/feeds", seq=revoked["seq"], wait_ms=5000)
+        assert "result" in talk.ask(call(2, "read_file", path="/a"))
+        assert watched.entries(count=2)[1]["token"] != first["token"]
+        revoked = house.api("POST", "/revoke", {"kind": "agent", "id": watched.agent})
+        house.api("GET", "/feeds", seq=revoked["seq"], wait_ms=5000)
+        denied = talk.ask(call(3, "read_file", path="/a"))
+        assert denied["error"]["data"]["error"] == "agent_not_active"
+    with watched.talk() as talk:  # nor does it get a token: the server itself says no
+        denied = talk.ask(call(4, "read_file", path="/a"))
+        assert "suspended" in denied["error"]["message"]
+    assert [entry["outcome"] for entry in watched.entries("tool.undecided")] == ["deny"]
+
+
+def test_a_switch_to_enforce_is_in_force_at_once_and_remembered(watched: Stage) -> None:
+    with watched.talk() as talk:
+        assert "result" in talk.ask(call(1, "write_file"))
+        watched.house.api("PUT", f"/resources/{watched.resource}/mode", {"mode": "enforce"})
+        eventually(lambda: "error" in talk.ask(call(2, "write_file")))
+        assert talk.end() == 0
+    assert (watched.folder / "mode").read_text() == "enforce"
+
+
+def test_nobody_is_let_through_where_no_guard_can_be(enforced: Stage, watched: Stage) -> None:
+    Path(enforced.plan.guard).unlink()
+    with enforced.talk() as talk:
+        assert talk.read() == b""
+        assert talk.process.wait(30) == 2
+        assert not talk.heard.exists()
+        assert "no guard for `files`" in talk.log.read_text()
+    Path(watched.plan.guard).unlink()
+    (watched.folder / "mode").write_text("watch")
+    with watched.talk() as talk:
+        assert "result" in talk.ask(call(1, "write_file"))
+        assert "runs without a guard" in talk.log.read_text()
+
+
+def test_a_record_that_cannot_be_kept_denies_where_it_is_enforced(enforced: Stage, watched: Stage) -> None:
+    for stage, key in ((enforced, "error"), (watched, "result")):
+        with stage.talk() as talk:
+            assert "result" in talk.ask(call(1, "read_file", path="/a"))
+            limit_files(talk.process.pid)
+            assert key in talk.ask(call(2, "read_file", path="/a"))
+
+
+def limit_files(pid: int) -> None:
+    """From now on it cannot write to a file."""
+    subprocess.run(["prlimit", f"--pid={pid}", "--fsize=1:1"], check=True)
+
+
+def test_tools_that_the_catalogue_has_not_are_told(enforced: Stage) -> None:
+    path = enforced.folder / "events"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as events:
+        events.bind(str(path))
+        events.settimeout(10)
+        with enforced.talk(events=str(path)) as talk:
+            talk.ask(call(1, "write_file", path="/a"))
+            talk.ask({"jsonrpc": "2.0", "id": 2, "method": "tools/list"})
+            denied, trouble = (json.loads(events.recv(4096)) for _ in range(2))
+    assert (denied["event"], denied["verdict"], denied["passed"], denied["code"]) == (
+        "called", "deny", False, "outside_task",
+    )  # fmt: skip
+    assert trouble == {"event": "trouble", "server": "files", "text": "1 tools are not in its catalogue: 'brand_new'"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["plan"], ["plan", "true"], ["plan", "--"], ["missing", "--", "true"]], ids=" ".join
+)
+def test_wrong_usage_starts_nothing(arguments: list[str], tmp_path: Path) -> None:
+    words = [os.sys.executable, "-m", "ostiary.run", *arguments]  # type: ignore[attr-defined]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=30)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "ostiary: " in done.stderr
+
+
+def test_a_command_that_is_not_there(enforced: Stage) -> None:
+    with Talk(enforced.folder, enforced.plan, command=["/nowhere/server"]) as talk:
+        assert talk.process.wait(30) == 127
+        assert "cannot run /nowhere/server" in talk.log.read_text()
+
+
+def test_the_agents_token_is_for_this_server_alone(enforced: Stage) -> None:
+    with Agent.from_credential(enforced.plan.agent, url=enforced.house.server.url) as agent:
+        folder = enforced.folder / "other"
+        folder.mkdir()
+        other = staged(enforced.house, folder, "enforce", "read")
+        assert agent.token(resource=enforced.plan.uri)["scope"] == f"{enforced.resource}:read"
+    with other.talk() as talk:
+        assert "result" in talk.ask(call(1, "read_file", path="/a"))
