@@ -115,7 +115,7 @@ def _proving(wire: Wire, scope: str) -> Wire:
             wire_access.require_scope(call, caller, scope)
             return caller
 
-        call.proving = prove
+        call.proving, call.gate = prove, _gate(scope)
         try:
             answer = await wire(call)
         except Refused as refusal:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.access import AgentFact, Decision, Facts, Policies, Principal, Protected, decide
+from ostiary.core.access import AgentFact, Decision, Facts, Policies, Principal, Protected, Said, decide
+from ostiary.core.access.elsewhere import MAX_QUESTION
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.cedar import ir
 from ostiary.core.claims import AccessClaims, Actor, Confirmation
@@ -361,3 +362,50 @@ def test_a_resource_that_watches_lets_pass_what_it_would_deny(asked: dict[str, A
 def test_a_resource_that_watches_still_stops_a_dead_token_and_one_for_another_audience(asked: dict[str, Any]) -> None:
     decision = call(at=resource(mode="watch"), **asked)
     assert (decision.allowed, decision.verdict) == (False, False)
+
+
+# --- policies that are run elsewhere ------------------------------------------------------------------------------------
+
+
+def mixed(*policies: dict[str, Any], watches: bool = False) -> Policies:
+    parsed = ir.parse(json.dumps({"version": 1, "policies": policies}).encode())
+    return Policies("hash", parsed, elsewhere={"rego": watches})
+
+
+def test_what_cannot_be_asked_here_denies_unless_it_only_watches() -> None:
+    denied = call(policies=mixed(PERMIT))
+    assert (denied.allowed, codes(denied), denied.policies) == (False, ["policy_error"], ("rego",))
+    watched = call(policies=mixed(PERMIT, watches=True))
+    assert (watched.allowed, watched.policies, watched.errors[0][0]) == (True, ("permit",), "rego")
+
+
+def test_what_cedar_forbids_or_fails_is_asked_nowhere_else() -> None:
+    def never(question: bytes) -> tuple[Said, ...]:
+        raise AssertionError("asked")
+
+    assert codes(call(policies=mixed(PERMIT, policy("forbid")), elsewhere=never)) == ["forbidden_by_policy"]
+    assert codes(call(policies=mixed(PERMIT, policy("forbid", FAILS)), elsewhere=never)) == ["policy_error"]
+
+
+@pytest.mark.parametrize(
+    ("said", "allowed", "why"),
+    [
+        ((Said("rego", permits=True),), True, []),
+        ((Said("rego"),), False, ["no_permit"]),
+        ((Said("rego", permits=True, forbids=("",)),), False, ["forbidden_by_policy"]),
+        ((Said("rego", permits=True, error="x"),), False, ["policy_error"]),
+        ((Said("other", permits=True),), False, ["policy_error"]),
+        ((), False, ["policy_error"]),
+    ],
+)
+def test_what_is_said_elsewhere_counts_like_a_policy(said: tuple[Said, ...], allowed: bool, why: list[str]) -> None:
+    decision = call(policies=mixed(), elsewhere=lambda _: said)
+    assert (decision.allowed, codes(decision)) == (allowed, why)
+    assert call(policies=mixed(watches=True), elsewhere=lambda _: said).allowed is False
+    assert call(policies=mixed(PERMIT, watches=True), elsewhere=lambda _: said).allowed is True
+
+
+def test_a_question_that_is_too_large_is_not_asked() -> None:
+    arguments = {"path": "x" * MAX_QUESTION}
+    decision = call(policies=mixed(), elsewhere=lambda _: (Said("rego", permits=True),), arguments=arguments)
+    assert codes(decision) == ["policy_error"]

@@ -13,7 +13,7 @@ from ostiary.cli.paper import facts, out, table
 from ostiary.cli.session import DENIED, PAGE, Here, Session, Source, Usage, Word
 
 policy = App(name="policy", help="Policy sets: a folder of Cedar files with their tests. Git is their home.")
-SUFFIXES = (".cedar", ".cedarschema", ".entities.json", ".test.toml")
+SUFFIXES = (".cedar", ".cedarschema", ".entities.json", ".rego", ".data.json", ".opa.toml", ".test.toml")
 
 
 @policy.command(name="put")
@@ -21,7 +21,7 @@ def put(folder: Path, /, *, session: Here) -> None:
     """Validate, test and activate a policy set; the one before stays on the shelf.
 
     Args:
-        folder: Where its .cedar, .cedarschema, .entities.json and .test.toml files are.
+        folder: Where its files are: .cedar, .cedarschema, .entities.json, .rego, .data.json, .opa.toml, .test.toml.
     """
     session.show(session.api("POST", "/policies", {"files": _read(folder)}), facts)
 
@@ -31,7 +31,7 @@ def test(folder: Path, /, *, session: Here) -> None:
     """Validate a policy set and run its tests; nothing is kept.
 
     Args:
-        folder: Where its .cedar, .cedarschema, .entities.json and .test.toml files are.
+        folder: Where its files are: .cedar, .cedarschema, .entities.json, .rego, .data.json, .opa.toml, .test.toml.
     """
     session.show(session.api("POST", "/policies", {"files": _read(folder)}, query={"dry_run": "true"}), facts)
 

@@ -81,12 +81,14 @@ class ResourceFact(_Fact, frozen=True, tag="resource", kw_only=True):
 class PolicyFact(_Fact, frozen=True, tag="policy"):
     """The active policies as JSON of `cedar.ir`, and the hash by which decisions and tokens name them.
 
-    `entities` are those that the set states, in Cedar's JSON; empty where there are none.
+    `entities` are those that the set states, in Cedar's JSON; empty where there are none. `elsewhere` are policies that
+    no guard can run, with whether each only watches.
     """
 
     hash: str
     policies: str
     entities: str = ""
+    elsewhere: dict[str, bool] = {}
 
 
 class KeysFact(_Fact, frozen=True, tag="keys"):

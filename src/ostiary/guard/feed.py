@@ -228,7 +228,10 @@ class Feed:
 def _policies(fact: PolicyFact) -> access.Policies:
     stated = canonical.parse(fact.entities, max_bytes=MAX_LINE_BYTES) if fact.entities else []
     return access.Policies(
-        fact.hash, cedar.ir.parse(fact.policies.encode()), entities=cedar.values.parse_entities(stated)
+        fact.hash,
+        cedar.ir.parse(fact.policies.encode()),
+        entities=cedar.values.parse_entities(stated),
+        elsewhere=fact.elsewhere,
     )
 
 

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from ostiary.core.errors import Invalid
+from ostiaryd.ground.fetch import check_origin
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}")
 
@@ -56,6 +57,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     feed_heartbeat_ms: Annotated[
         int, Meta(ge=50, le=60_000, description="How often a feed says that it is alive, in milliseconds")
     ] = 1000
+
+    opa_url: Annotated[
+        str, Meta(description="URL of an Open Policy Agent that policy sets may ask; off this machine it must be https")
+    ] = ""
+    rego_ms: Annotated[
+        int, Meta(ge=10, le=5000, description="How long Rego or OPA may take for one question, in milliseconds")
+    ] = 200
 
     @property
     def folder(self) -> Path:
@@ -98,6 +106,8 @@ def load_config(file: Path | None = None, *, environ: dict[str, str] | None = No
 
 
 def _checked(config: Config) -> Config:
+    if config.opa_url:
+        check_origin(config.opa_url, name="opa_url")
     if config.trust_domain and not _TRUST_DOMAIN.fullmatch(config.trust_domain):
         raise Invalid(f"trust domain `{config.trust_domain}` is not lower-case letters, digits, `.`, `-` and `_`")
     if config.public_url:

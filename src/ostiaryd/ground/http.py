@@ -54,6 +54,7 @@ class Call:
     request_id: str
     caller: Any = None
     proving: Callable[[Any], Any] | None = None
+    gate: Callable[[Call], Awaitable[Any]] | None = None
     answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     def header(self, name: bytes) -> str | None:
@@ -69,6 +70,12 @@ class Call:
             proving, self.proving = self.proving, None
             self.caller = proving(act)
         return self.caller
+
+    async def prove_first(self) -> None:
+        """The same ahead of the act, for a wire that has work to do that not everybody may have done."""
+        if self.proving is not None and self.gate is not None:
+            gate, self.proving = self.gate, None
+            self.caller = await gate(self)
 
     @property
     def uri(self) -> str:

@@ -47,6 +47,12 @@ class World:
         kept: T = self._rooms[make]
         return kept
 
+    async def close_rooms(self) -> None:
+        """End what a room keeps that has to be ended."""
+        for kept in self._rooms.values():
+            if (close := getattr(kept, "close", None)) is not None:
+                await close()
+
 
 @asynccontextmanager
 async def open_world(
@@ -69,7 +75,11 @@ async def open_world(
             if (old := old_root_key()) is not None:
                 await writer.submit(lambda tx: reseal(tx, old=old, new=root))
             keys.load(db.read())
-            yield World(config, now, random, db, keys, writer)
+            world = World(config, now, random, db, keys, writer)
+            try:
+                yield world
+            finally:
+                await world.close_rooms()
         finally:
             await writer.close()
     finally:

@@ -49,7 +49,7 @@ def insert(tx: Tx, loaded: Loaded, *, by: str) -> None:
     """Keep a set; one that is there already stays as it is."""
     tx.run(
         _INSERT, hash=loaded.hash, files=encode_files(loaded.files), ir=ir.render(loaded.ir).decode(),
-        actions=encode_actions(loaded.actions), policies=len(loaded.ir.policies), tests=loaded.tests, now=tx.now, by=by,
+        actions=encode_actions(loaded.actions), policies=loaded.count, tests=loaded.tests, now=tx.now, by=by,
     )  # fmt: skip
 
 

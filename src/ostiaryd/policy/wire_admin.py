@@ -15,8 +15,9 @@ import msgspec
 from ostiary.core.errors import Invalid, NotFound
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.policy import flows, store
-from ostiaryd.policy.model import Loaded, PolicySet, load
+from ostiaryd.policy.model import Loaded, PolicySet, load, notes
 from ostiaryd.policy.wire_authzen import evaluation
+from ostiaryd.policy.wire_elsewhere import Trial, note_latest
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, DECIDE, READ, parse_page
 
@@ -32,11 +33,12 @@ async def put_set(call: Call) -> Reply:
     dry = call.query_one("dry_run") or "false"
     if dry not in ("true", "false"):
         raise Invalid("`dry_run` is true or false")
-    loaded = await asyncio.to_thread(load, call.json(NewSet).files)
+    loaded = await asyncio.to_thread(load, call.json(NewSet).files, Trial(call.world))
     if dry == "true":
         return reply(_tested(loaded))
     made = await act_as(call, "policy.put", lambda act: flows.put(act, loaded, by=call.caller))
-    return reply(_render(made, active=made.hash), status=201)
+    note_latest(call.world, made.hash)
+    return reply(_render(made, active=made.hash) | {"notes": notes(loaded)}, status=201)
 
 
 async def list_sets(call: Call) -> Reply:
@@ -62,6 +64,7 @@ async def activate_set(call: Call) -> Reply:
     with suppress(NotFound):  # which is for the act to refuse, so that it is recorded
         await call.world.db.scan(lambda reader: flows.ready(reader, hash))
     made = await act_as(call, "policy.activate", lambda act: flows.activate(act, hash))
+    note_latest(call.world, made.hash)
     return reply(_render(made, active=made.hash))
 
 
@@ -77,7 +80,13 @@ def _render(one: PolicySet, *, active: str) -> dict[str, Any]:
 
 
 def _tested(loaded: Loaded) -> dict[str, Any]:
-    return {"hash": loaded.hash, "active": False, "policies": len(loaded.ir.policies), "tests": loaded.tests}
+    return {
+        "hash": loaded.hash,
+        "active": False,
+        "policies": loaded.count,
+        "tests": loaded.tests,
+        "notes": notes(loaded),
+    }
 
 
 ROUTES = (

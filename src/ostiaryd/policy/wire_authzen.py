@@ -22,6 +22,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows.decide import Semantic
 from ostiaryd.policy.model import Question, Thing, Verb
+from ostiaryd.policy.wire_elsewhere import ask_ahead, note_latest
 from ostiaryd.registry.model import DECIDE
 
 T = TypeVar("T")
@@ -83,10 +84,19 @@ async def evaluations(call: Call) -> Reply:
     semantic: Semantic = batch.options.evaluations_semantic if batch.options else "execute_all"
     digest = b64u(sha256(call.body).digest())
 
+    def rehearse(answers: flows.Answers) -> None:
+        for question in questions:
+            if question is not None:
+                answers.answer(question)
+
+    asked = await ask_ahead(call, rehearse)
+
     def run(act: Act) -> list[Decision | None]:
-        return flows.decide_all(act, questions, semantic=semantic, digest=digest, by=call.prove(act))
+        by = call.prove(act)
+        return flows.decide_all(act, questions, semantic=semantic, digest=digest, by=by, asked=asked)
 
     decisions = await act(call.world, "decide.batch", run, request=call.request_id)
+    note_latest(call.world, *{decision.policy_hash for decision in decisions if decision is not None})
     return reply({"evaluations": [_answer(decision) for decision in decisions]})
 
 
@@ -154,12 +164,15 @@ def _question(item: Item, batch: Batch) -> Question | None:
 
 async def _decide(call: Call, question: Question) -> Decision:
     digest = b64u(sha256(call.body).digest())
-    return await act(
+    asked = await ask_ahead(call, lambda answers: answers.answer(question))
+    decision = await act(
         call.world,
         "decide",
-        lambda act: flows.decide_one(act, question, digest=digest, by=call.prove(act)),
+        lambda act: flows.decide_one(act, question, digest=digest, by=call.prove(act), asked=asked),
         request=call.request_id,
     )
+    note_latest(call.world, decision.policy_hash)
+    return decision
 
 
 _INCOMPLETE = Answer(

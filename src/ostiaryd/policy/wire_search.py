@@ -22,6 +22,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
+from ostiaryd.policy.flows import Asked
 from ostiaryd.policy.flows.search import MAX_RESULTS, Found, Kind
 from ostiaryd.policy.model import (
     Place,
@@ -35,6 +36,7 @@ from ostiaryd.policy.model import (
     seal_place,
 )
 from ostiaryd.policy.wire_authzen import ACTION, RESOURCE, SUBJECT, read
+from ostiaryd.policy.wire_elsewhere import ask_ahead_scanning
 from ostiaryd.registry.model import DECIDE
 
 DEFAULT_RESULTS = 100
@@ -95,31 +97,32 @@ async def actions(call: Call) -> Reply:
     return _answer(found, page, [{"name": name} for name in found.results])
 
 
-async def _search(call: Call, kind: Kind, asked: Search, page: PageAsked) -> tuple[Found, str]:
+async def _search(call: Call, kind: Kind, sought: Search, page: PageAsked) -> tuple[Found, str]:
     """What was found, and the token of the page that follows. One entry, of a refusal too."""
     world, by = call.world, call.caller
     key, caller = page_key(world.keys.secret("nonce")), "" if by is None else by.id
-    same = b64u(sha256(_encode((kind, asked, page.properties))).digest())
+    same = b64u(sha256(_encode((kind, sought, page.properties))).digest())
     limit = DEFAULT_RESULTS if page.limit is None else min(page.limit, MAX_RESULTS)
     digest = b64u(sha256(call.body).digest())
 
-    def look(reader: Reader) -> Found:
+    def look(reader: Reader, asked: Asked | None = None) -> Found:
         ready = flows.active_set(reader)
         at = Place("", same, ready.policies.hash, limit, 0)
         if page.token is not None:
             at = open_place(page.token, key=key, caller=caller, now=world.now())
             check_same(at, search=same, policies=ready.policies.hash, limit=None if page.limit is None else limit)
-        return flows.search(reader, ready, asked, after=at.after, limit=at.limit, now=world.now())
+        return flows.search(reader, ready, sought, after=at.after, limit=at.limit, now=world.now(), asked=asked)
 
     found: Found | Refused
     try:
-        found = await world.db.scan(look)
+        asked = await ask_ahead_scanning(world, look)
+        found = await world.db.scan(lambda reader: look(reader, asked))
     except Refused as refusal:
         found = refusal
     noted = await act(
         world,
         f"search.{kind}",
-        lambda act: flows.note_search(act, kind, asked, found, digest=digest, by=by),
+        lambda act: flows.note_search(act, kind, sought, found, digest=digest, by=by),
         request=call.request_id,
     )
     if noted.after is None:

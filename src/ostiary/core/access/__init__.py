@@ -20,6 +20,7 @@ another audience, is no matter of policy.
 """
 
 from ostiary.core.access.decide import Decision, Reason, dead, decide, deny
+from ostiary.core.access.elsewhere import Elsewhere, Said, failed
 from ostiary.core.access.facts import AgentFact, Facts, Principal, Protected
 from ostiary.core.access.policies import BASE_TYPES, CALL, Judgement, Policies
 
@@ -28,13 +29,16 @@ __all__ = [
     "CALL",
     "AgentFact",
     "Decision",
+    "Elsewhere",
     "Facts",
     "Judgement",
     "Policies",
     "Principal",
     "Protected",
     "Reason",
+    "Said",
     "dead",
     "decide",
     "deny",
+    "failed",
 ]

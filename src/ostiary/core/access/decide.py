@@ -62,7 +62,9 @@ def decide(principal: Principal, *, tool: str, arguments: Mapping[str, object], 
         return deny(resource, policies, Reason(error.code, error.message))
 
     context = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
-    judged = policies.judge(principal.entity.uid, CALL, ready.uid, context, principal.beside(facts.entities))
+    judged = policies.judge(
+        principal.entity.uid, CALL, ready.uid, context, principal.beside(facts.entities), facts.elsewhere
+    )
     if judged.allowed:
         return Decision(True, True, policies.hash, (), judged.policies, judged.watched, judged.errors)
     return deny(resource, policies, *reasons_of(judged, policies), judged=judged)
@@ -79,10 +81,11 @@ def reasons_of(judged: Judgement, policies: Policies) -> tuple[Reason, ...]:
             failed = dict(judged.errors)
             return tuple(Reason("policy_error", f"policy `{name}`: {failed[name]}") for name in judged.policies)
         case "forbidden_by_policy":
+            said = dict(judged.said)
             return tuple(
                 Reason(
                     "forbidden_by_policy",
-                    policies.reasons.get(name) or f"policy `{name}` forbids it",
+                    said.get(name) or policies.reasons.get(name) or f"policy `{name}` forbids it",
                     policies.hints.get(name, ""),
                 )
                 for name in judged.policies

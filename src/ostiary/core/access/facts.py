@@ -8,6 +8,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+from ostiary.core.access.elsewhere import Elsewhere
 from ostiary.core.access.policies import CALL, Policies
 from ostiary.core.bounds import ToolDetail, parse_details
 from ostiary.core.catalogue import Catalogue, Tool
@@ -131,6 +132,8 @@ class Facts:
     ended_tasks: Container[str] = frozenset()
     ended_tokens: Container[str] = frozenset()
     revoked_keys: Container[str] = frozenset()
+    elsewhere: Elsewhere | None = None
+    """who runs the policies that are not ours to run"""
     entities: Entities = field(init=False)
     """the resource's and those that the set states"""
 

@@ -3,6 +3,9 @@
 Cedar skips a policy that errors. Here an error in a policy that is enforced denies, whether it permits or forbids: what
 it would have said is not known. A policy with the annotation `@mode("watch")` neither permits nor denies; that it held,
 or failed, is told beside the answer.
+
+A set can have policies that are run elsewhere (`ostiary.core.access.elsewhere`). They permit, forbid, fail and watch
+like all others, and are asked after Cedar, so that what a Cedar policy forbids needs no answer of theirs.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ from typing import Literal
 
 import msgspec
 
-from ostiary.core.cedar.compile import Compiled, compile_set
+from ostiary.core.access.elsewhere import CEDAR_ONLY, Elsewhere, Said, failed, question
+from ostiary.core.cedar.compile import Compiled, Verdict, compile_set
 from ostiary.core.cedar.ir import PolicyIR, PolicySetIR
 from ostiary.core.cedar.values import Entities, Entity, Record, Uid, entity
 
@@ -21,24 +25,31 @@ BASE_TYPES = frozenset({"Agent", "Owner", "Segment", "Blueprint", "Task", "Tool"
 """Entity types whose attributes the registry states and nobody else."""
 
 
+Because = Literal["", "policy_error", "forbidden_by_policy", "no_permit"]
+
+
 class Judgement(msgspec.Struct, frozen=True, gc=False):
-    """`because`: why not; `policies` decided it; `watched` held without counting; `errors`: (policy id, message)."""
+    """`because`: why not; `policies` decided it; `watched` held without counting; `errors`: (policy id, message).
+
+    `said`: (policy id, message) of those that forbid in words of their own.
+    """
 
     allowed: bool
-    because: Literal["", "policy_error", "forbidden_by_policy", "no_permit"]
+    because: Because
     policies: tuple[str, ...]
     errors: tuple[tuple[str, str], ...] = ()
     watched: tuple[str, ...] = ()
+    said: tuple[tuple[str, str], ...] = ()
 
 
 class Policies:
     """A compiled set under its `hash`. Immutable, so that many threads may ask it at once.
 
     `actions` are those of the set's schema, each with all the groups that it is in; `entities` what the set itself
-    states; `known` both.
+    states; `known` both. `elsewhere` are the policies that are run elsewhere, and whether each only watches.
     """
 
-    __slots__ = ("_enforced", "_watched", "entities", "hash", "hints", "known", "reasons")
+    __slots__ = ("_enforced", "_watched", "elsewhere", "entities", "hash", "hints", "known", "reasons")
 
     def __init__(
         self,
@@ -46,6 +57,7 @@ class Policies:
         policies: PolicySetIR,
         actions: Mapping[Uid, Entity] | None = None,
         entities: Mapping[Uid, Entity] | None = None,
+        elsewhere: Mapping[str, bool] | None = None,
     ) -> None:
         """Raises Invalid for what breaks a bound of the IR."""
         watched = tuple(filter(_is_watched, policies.policies))
@@ -55,6 +67,7 @@ class Policies:
         self._watched: Compiled | None = compile_set(PolicySetIR(watched)) if watched else None
         self.entities: dict[Uid, Entity] = dict(entities or {})
         self.known: dict[Uid, Entity] = {CALL: entity(CALL)} | dict(actions or {}) | self.entities
+        self.elsewhere: dict[str, bool] = dict(elsewhere or {})
         self.reasons = _annotated(policies, "reason")
         self.hints = _annotated(policies, "hint")
 
@@ -62,23 +75,84 @@ class Policies:
         """Whether the set itself has that entity."""
         return Uid(type, id) in self.entities
 
-    def judge(self, principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities) -> Judgement:
+    def judge(
+        self,
+        principal: Uid,
+        action: Uid,
+        resource: Uid,
+        context: Record,
+        entities: Entities,
+        elsewhere: Elsewhere | None = None,
+    ) -> Judgement:
         """What the policies say; `entities` must hold the actions too."""
         verdict = self._enforced.decide(principal, action, resource, context, entities)
+        if self.elsewhere and action not in CEDAR_ONLY:
+            watched = self._judge_watched(principal, action, resource, context, entities)
+            if verdict.errors or (verdict.reasons and not verdict.allowed):
+                return _judgement(verdict, watched)
+            said = self._ask(principal, action, resource, context, entities, elsewhere)
+            return _joined(_judgement(verdict, watched), said, self.elsewhere)
         if self._watched is None and verdict.allowed and not verdict.errors:
             return Judgement(True, "", verdict.reasons)
-        errors, watched = verdict.errors, verdict.reasons[:0]
-        if self._watched is not None:
-            other = self._watched.decide(principal, action, resource, context, entities)
-            errors, watched = errors + other.errors, other.reasons
-        if verdict.errors:
-            failed = tuple(policy for policy, _ in verdict.errors)
-            return Judgement(False, "policy_error", failed, errors, watched)
-        if verdict.allowed:
-            return Judgement(True, "", verdict.reasons, errors, watched)
-        return Judgement(
-            False, "forbidden_by_policy" if verdict.reasons else "no_permit", verdict.reasons, errors, watched
-        )
+        return _judgement(verdict, self._judge_watched(principal, action, resource, context, entities))
+
+    def _judge_watched(
+        self, principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities
+    ) -> Verdict | None:
+        if self._watched is None:
+            return None
+        return self._watched.decide(principal, action, resource, context, entities)
+
+    def _ask(
+        self,
+        principal: Uid,
+        action: Uid,
+        resource: Uid,
+        context: Record,
+        entities: Entities,
+        elsewhere: Elsewhere | None,
+    ) -> list[Said]:
+        """What each policy elsewhere says, one that says nothing included: it has failed."""
+        if elsewhere is None:
+            answers = failed(self.elsewhere, "it cannot be asked here")
+        else:
+            try:
+                answers = elsewhere(question(principal, action, resource, context, entities))
+            except ValueError as error:
+                answers = failed(self.elsewhere, str(error))
+        said = {one.policy: one for one in answers}
+        return [said.get(policy) or Said(policy, error="it gave no answer") for policy in self.elsewhere]
+
+
+def _judgement(verdict: Verdict, other: Verdict | None) -> Judgement:
+    """What was enforced, and beside it what only watched."""
+    errors, watched = verdict.errors, verdict.reasons[:0]
+    if other is not None:
+        errors, watched = errors + other.errors, other.reasons
+    if verdict.errors:
+        names = tuple(policy for policy, _ in verdict.errors)
+        return Judgement(False, "policy_error", names, errors, watched)
+    if verdict.allowed:
+        return Judgement(True, "", verdict.reasons, errors, watched)
+    because: Because = "forbidden_by_policy" if verdict.reasons else "no_permit"
+    return Judgement(False, because, verdict.reasons, errors, watched)
+
+
+def _joined(cedar: Judgement, said: list[Said], watching: Mapping[str, bool]) -> Judgement:
+    """The same with what was said elsewhere; `cedar` neither forbids nor has failed."""
+    errors = cedar.errors + tuple((one.policy, one.error) for one in said if one.error)
+    watched = cedar.watched + tuple(
+        one.policy for one in said if watching[one.policy] and not one.error and (one.permits or one.forbids)
+    )
+    counts = [one for one in said if not watching[one.policy]]
+    if wrong := tuple(one.policy for one in counts if one.error):
+        return Judgement(False, "policy_error", wrong, errors, watched)
+    if forbidding := [one for one in counts if one.forbids]:
+        words = tuple((one.policy, "; ".join(filter(None, one.forbids))) for one in forbidding)
+        names = tuple(one.policy for one in forbidding)
+        return Judgement(False, "forbidden_by_policy", names, errors, watched, words)
+    permitting = cedar.policies + tuple(one.policy for one in counts if one.permits)
+    return Judgement(bool(permitting), "" if permitting else "no_permit", permitting, errors, watched)
 
 
 def _is_watched(policy: PolicyIR) -> bool:

@@ -57,6 +57,18 @@ def key(value: object) -> object:
     return value
 
 
+def unkey(stood_for: object) -> object:
+    """The value that a key of a set stands for."""
+    if stood_for is _TRUE:
+        return True
+    if stood_for is _FALSE:
+        return False
+    if type(stood_for) is tuple:
+        (fields,) = stood_for
+        return {name: unkey(item) for name, item in fields}
+    return stood_for
+
+
 def make_set(elements: Iterable[object]) -> frozenset[object]:
     """The set of these values."""
     return frozenset([key(element) for element in elements])

@@ -37,7 +37,8 @@ def resource_fact(reader: Reader, resource: Resource) -> ResourceFact:
 
 
 def policy_fact(reader: Reader) -> PolicyFact:
-    return PolicyFact(*active_ir(reader), active_set(reader).entities)
+    ready = active_set(reader)
+    return PolicyFact(*active_ir(reader), ready.entities, ready.policies.elsewhere)
 
 
 def keys_fact(keyring: Keyring) -> KeysFact:

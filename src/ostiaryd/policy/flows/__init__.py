@@ -1,12 +1,13 @@
 """What happens to policy sets, and what they decide."""
 
-from ostiaryd.policy.flows.answer import Answers
+from ostiaryd.policy.flows.answer import Answers, Asked
 from ostiaryd.policy.flows.decide import check_delegation, decide_all, decide_issue, decide_one
 from ostiaryd.policy.flows.search import note_search, search
 from ostiaryd.policy.flows.sets import activate, active_policies, active_set, find_set, list_sets, put, ready, show_set
 
 __all__ = [
     "Answers",
+    "Asked",
     "activate",
     "active_policies",
     "active_set",

@@ -7,8 +7,10 @@ anybody else           the policies alone: types and properties as they were sen
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ostiary.core import access
-from ostiary.core.access import Decision, Facts, Policies, Principal, Protected, Reason
+from ostiary.core.access import Decision, Elsewhere, Facts, Policies, Principal, Protected, Reason
 from ostiary.core.access.decide import reasons_of
 from ostiary.core.access.facts import agent_entity, resource_entity
 from ostiary.core.bounds import render_details
@@ -28,15 +30,33 @@ from ostiaryd.tasks.model import Task, standing_id, standing_task
 
 _FOREVER = 1 << 40
 REMEMBERED = 256
+FRESH = 10_000_000
+"""how old an answer from elsewhere may be, in microseconds"""
 _ready: dict[tuple[str | None, ...], Protected] = {}
 
 
-class Answers:
-    """Answers any number of questions with the policies `policies`, at `now` (microseconds)."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked elsewhere ahead of an act: under which policies, at what instant, and what was said."""
 
-    def __init__(self, reader: Reader, policies: Policies, *, now: int) -> None:
+    policies: str
+    now: int
+    verdict: Elsewhere
+
+
+class Answers:
+    """Answers any number of questions with the policies `policies`, at `now` (microseconds).
+
+    With `asked`, contexts say the instant of the asking, so that questions are the same again; who is alive is as of
+    now.
+    """
+
+    def __init__(self, reader: Reader, policies: Policies, *, now: int, asked: Asked | None = None) -> None:
         self._reader, self._policies, self._now = reader, policies, now
-        self._moment = moment(now)
+        self._at, self._elsewhere = now, None
+        if asked is not None and asked.policies == policies.hash and 0 <= now - asked.now <= FRESH:
+            self._at, self._elsewhere = asked.now, asked.verdict
+        self._moment = moment(self._at)
         self._last: tuple[Thing | None, Entity] = None, entity(Uid("", ""))
 
     def answer(self, question: Question) -> Decision:
@@ -57,7 +77,7 @@ class Answers:
         context = context_of(question, now=self._moment)
         entities = Overlay(policies.known, principal, resource)
         action = Uid("Action", question.action.name)
-        judged = policies.judge(principal.uid, action, resource.uid, context, entities)
+        judged = policies.judge(principal.uid, action, resource.uid, context, entities, self._elsewhere)
         reasons = () if judged.allowed else reasons_of(judged, policies)
         return Decision(
             judged.allowed, judged.allowed, policies.hash, reasons, judged.policies, judged.watched, judged.errors
@@ -77,8 +97,8 @@ class Answers:
         if not isinstance(arguments, dict):
             raise Unanswerable("`context.arguments` is not an object")
         claims = _claims(agent, self._task(agent, context.get("task")), resource)
-        facts = Facts(protected(self._reader, resource), self._policies)
-        return access.decide(Principal(claims), tool=tool, arguments=arguments, facts=facts, now=self._now)
+        facts = Facts(protected(self._reader, resource), self._policies, elsewhere=self._elsewhere)
+        return access.decide(Principal(claims), tool=tool, arguments=arguments, facts=facts, now=self._at)
 
     def spend(self, act: Act, question: Question, decision: Decision) -> Decision:
         """Take what an allowed call costs from the budgets of its task; where it is not there, the call is denied."""

@@ -17,7 +17,7 @@ from ostiary.core.tiles import MAX_ENTRY_BYTES
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, reason
-from ostiaryd.policy.flows.answer import Answers, entity_of_agent
+from ostiaryd.policy.flows.answer import Answers, Asked, entity_of_agent
 from ostiaryd.policy.flows.sets import active_policies
 from ostiaryd.policy.model import REGISTERED, Question
 from ostiaryd.registry.flows import find_agent
@@ -36,9 +36,9 @@ ROOM = MAX_ENTRY_BYTES - 4096
 _encode = msgspec.json.Encoder().encode
 
 
-def decide_one(act: Act, question: Question, *, digest: str, by: Caller | None) -> Decision:
+def decide_one(act: Act, question: Question, *, digest: str, by: Caller | None, asked: Asked | None = None) -> Decision:
     """Answer and note it. `digest` is that of the request, whose properties and context the entry leaves out."""
-    answers = Answers(act.tx, active_policies(act.tx), now=act.now)
+    answers = Answers(act.tx, active_policies(act.tx), now=act.now, asked=asked)
     decision = answers.spend(act, question, answers.answer(question))
     entry = act.entry
     note_asker(entry, by)
@@ -48,21 +48,27 @@ def decide_one(act: Act, question: Question, *, digest: str, by: Caller | None) 
     entry.policies = list(decision.policies)
     entry.reasons = [reason(one.code, one.message) for one in decision.reasons]
     subject, resource = question.subject, question.resource
-    asked = (subject.type, subject.id, question.action.name, resource.type, resource.id)
-    entry.detail = {"asked": [shorten(word) for word in asked]} | _beside(decision)
+    words = (subject.type, subject.id, question.action.name, resource.type, resource.id)
+    entry.detail = {"asked": [shorten(word) for word in words]} | _beside(decision)
     _note_registered(act, question)
     return decision
 
 
 def decide_all(
-    act: Act, questions: Iterable[Question | None], *, semantic: Semantic, digest: str, by: Caller | None
+    act: Act,
+    questions: Iterable[Question | None],
+    *,
+    semantic: Semantic,
+    digest: str,
+    by: Caller | None,
+    asked: Asked | None = None,
 ) -> list[Decision | None]:
     """Answer in order up to the one that settles it, and note all on one entry (or on several, when one is too small).
     Each allowed call is paid for, whatever comes of those after it.
 
     None stands for an item that is no question; it counts as a denial.
     """
-    answers = Answers(act.tx, policies := active_policies(act.tx), now=act.now)
+    answers = Answers(act.tx, policies := active_policies(act.tx), now=act.now, asked=asked)
     stop_at = {"execute_all": None, "deny_on_first_deny": False, "permit_on_first_permit": True}[semantic]
     decisions: list[Decision | None] = []
     lines: list[bytes] = []

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ostiary.core.errors import Refused
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy.flows.answer import Answers, protected
+from ostiaryd.policy.flows.answer import Answers, Asked, protected
 from ostiaryd.policy.flows.decide import note_asker, shorten
 from ostiaryd.policy.model import REGISTERED, Ready, Search, Sought, Thing
 from ostiaryd.registry.model import Caller, Page
@@ -22,6 +22,8 @@ from ostiaryd.registry.store import agents, resources
 MAX_RESULTS = 1000
 MAX_EXAMINED = 1000
 """candidates of one page, whatever its limit"""
+MAX_ASKED = 100
+"""the same where policies are asked elsewhere"""
 NOTED = 100
 """results that the entry names"""
 _CHUNK = 100
@@ -43,23 +45,26 @@ class Found:
     why: str = ""
 
 
-def search(reader: Reader, ready: Ready, asked: Search, *, after: str, limit: int, now: int) -> Found:
+def search(
+    reader: Reader, ready: Ready, sought: Search, *, after: str, limit: int, now: int, asked: Asked | None = None
+) -> Found:
     """The next `limit` results behind `after`, or as many as MAX_EXAMINED candidates give. Scans: not on the loop."""
     found = Found(ready.policies.hash, limit)
-    found.why = _unknown(ready, asked)
+    found.why = _unknown(ready, sought)
     if found.why:
         return found
     if limit == 0:
         found.after = after
         return found
-    answers = Answers(reader, ready.policies, now=now)
-    for place, id in _candidates(reader, ready, asked, after):
-        if len(found.results) == limit or found.examined == MAX_EXAMINED:
+    answers = Answers(reader, ready.policies, now=now, asked=asked)
+    most = MAX_EXAMINED if ready.program is None else MAX_ASKED
+    for place, id in _candidates(reader, ready, sought, after):
+        if len(found.results) == limit or found.examined == most:
             found.after = after
             break
         after = place
         found.examined += 1
-        if answers.answer(asked.asked(id)).allowed:
+        if answers.answer(sought.asked(id)).allowed:
             found.results.append(id)
     return found
 

@@ -18,7 +18,7 @@ _compiled: dict[str, Ready] = {}
 
 def put(act: Act, loaded: Loaded, *, by: Caller | None) -> PolicySet:
     """Keep a set that `load` accepted, and let it decide from this act on; the one before stays on the shelf."""
-    note(act, object=loaded.hash, policies=len(loaded.ir.policies), tests=loaded.tests, before=store.active(act.tx))
+    note(act, object=loaded.hash, policies=loaded.count, tests=loaded.tests, before=store.active(act.tx))
     store.insert(act.tx, loaded, by=BY_US if by is None else by.id)
     _remember(loaded.ready)
     _switch(act, loaded.hash)

@@ -8,7 +8,7 @@ from ostiaryd.policy.model.files import (
     encode_actions,
     encode_files,
 )
-from ostiaryd.policy.model.load import Loaded, Ready, load, restore, starter
+from ostiaryd.policy.model.load import Loaded, Ready, load, notes, restore, starter
 from ostiaryd.policy.model.page import Place, check_same, open_place, page_key, seal_place
 from ostiaryd.policy.model.questions import (
     REGISTERED,
@@ -22,13 +22,16 @@ from ostiaryd.policy.model.questions import (
     entity_of,
     moment,
 )
+from ostiaryd.policy.model.rego import Engine, Program
 
 __all__ = [
     "REGISTERED",
+    "Engine",
     "Loaded",
     "Place",
     "PolicyDelta",
     "PolicySet",
+    "Program",
     "Question",
     "Ready",
     "Search",
@@ -45,6 +48,7 @@ __all__ = [
     "entity_of",
     "load",
     "moment",
+    "notes",
     "open_place",
     "page_key",
     "restore",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from ostiary.core.access import CALL, Judgement, Policies
+from ostiary.core.access import CALL, Elsewhere, Judgement, Policies
 from ostiary.core.access.facts import agent_entity, resource_entity
 from ostiary.core.cedar.values import Entity, Overlay, Record, Uid, entity
 from ostiary.core.errors import Invalid, Malformed
@@ -32,9 +32,9 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     policies: list[str] | None = None
     """exactly those that decide it; None: whichever"""
 
-    def run(self, policies: Policies) -> str:
+    def run(self, policies: Policies, elsewhere: Elsewhere | None = None) -> str:
         """What is wrong, in words; empty when nothing is. Raises Unanswerable."""
-        judged = self._ask(policies)
+        judged = self._ask(policies, elsewhere)
         verdict = "allow" if judged.allowed else "deny"
         told = f"{verdict} ({judged.because})" if judged.because else verdict
         errors = "".join(f"; `{policy}`: {message}" for policy, message in judged.errors)
@@ -44,7 +44,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             return f"expected {told} by {_list(self.policies)}, got it by {_list(judged.policies)}{errors}"
         return ""
 
-    def _ask(self, policies: Policies) -> Judgement:
+    def _ask(self, policies: Policies, elsewhere: Elsewhere | None) -> Judgement:
         verb = Verb(self.action) if isinstance(self.action, str) else self.action
         question = Question(self.subject, verb, self.resource, self.context)
         principal, resource = _stand_in(self.subject, policies), _stand_in(self.resource, policies)
@@ -57,7 +57,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         elif action.id == "delegate":
             context = _ISSUE | {"depth": 1} | context
         return policies.judge(
-            principal.uid, action, resource.uid, context, Overlay(policies.known, principal, resource)
+            principal.uid, action, resource.uid, context, Overlay(policies.known, principal, resource), elsewhere
         )  # fmt: skip
 
 
@@ -82,18 +82,18 @@ def parse_cases(name: str, text: str) -> list[Case]:
         raise Malformed(f"{name}: nested too deeply") from None
 
 
-def run_cases(name: str, cases: list[Case], policies: Policies) -> None:
+def run_cases(name: str, cases: list[Case], policies: Policies, elsewhere: Elsewhere | None = None) -> None:
     """Run all; raises Invalid that names the first that fails, and says how many do."""
-    failed = [(case, wrong) for case in cases if (wrong := _run(case, policies))]
+    failed = [(case, wrong) for case in cases if (wrong := _run(case, policies, elsewhere))]
     if failed:
         case, wrong = failed[0]
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         raise Invalid(f"{name}: test `{case.name}`: {wrong}{more}", code="policy_test_failed")
 
 
-def _run(case: Case, policies: Policies) -> str:
+def _run(case: Case, policies: Policies, elsewhere: Elsewhere | None) -> str:
     try:
-        return case.run(policies)
+        return case.run(policies, elsewhere)
     except Invalid as error:
         return error.message
 

@@ -13,7 +13,8 @@ from ostiary.core.cedar.values import Entity, Uid, entity
 from ostiary.core.errors import Invalid
 
 POLICIES, SCHEMA, ENTITIES, TESTS = ".cedar", ".cedarschema", ".entities.json", ".test.toml"
-KINDS = (POLICIES, SCHEMA, ENTITIES, TESTS)
+REGO, DATA, OPA = ".rego", ".data.json", ".opa.toml"
+KINDS = (POLICIES, SCHEMA, ENTITIES, REGO, DATA, OPA, TESTS)
 MAX_FILES = 200
 MAX_BYTES = 4 << 20
 _encode = msgspec.json.Encoder().encode

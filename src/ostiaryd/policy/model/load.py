@@ -14,7 +14,7 @@ from importlib.resources import files as package_files
 import cedarpy
 import msgspec
 
-from ostiary.core.access import Policies
+from ostiary.core.access import Elsewhere, Policies
 from ostiary.core.cedar import ir
 from ostiary.core.cedar.values import Entity, Uid, entity, parse_uid
 from ostiary.core.errors import Invalid, Malformed, Refused
@@ -22,6 +22,7 @@ from ostiaryd.policy.model.cases import parse_cases, run_cases
 from ostiaryd.policy.model.entities import by_type, check_entities, read_entities
 from ostiaryd.policy.model.files import POLICIES, SCHEMA, TESTS, check_files, digest, of_kind
 from ostiaryd.policy.model.lower import lower
+from ostiaryd.policy.model.rego import Engine, Program, read_program
 from ostiaryd.policy.model.text import MAX_POLICIES, check_policies, check_schema
 from ostiaryd.policy.model.vocabulary import Vocabulary, read_vocabulary
 
@@ -37,6 +38,8 @@ class Ready:
     ids: dict[str, tuple[str, ...]]
     entities: str
     """its own entities as JSON, which guards are told; empty where there are none"""
+    program: Program | None = None
+    """what is not Cedar"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,33 +57,41 @@ class Loaded:
     def policies(self) -> Policies:
         return self.ready.policies
 
+    @property
+    def count(self) -> int:
+        """How many policies it has, in whatever language."""
+        return len(self.ir.policies) + len(self.policies.elsewhere)
 
-def load(files: Mapping[str, str]) -> Loaded:
-    """In this order: bounds of the files, the schema, each policy file against it, the entities, the tests.
+
+def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
+    """In this order: bounds of the files, the schema, each policy file against it, the entities, what is not Cedar (for
+    which it takes an engine), the tests.
 
     Raises Malformed, Invalid, NotModelled, each naming the file and what in it; code `policy_test_failed` for a test.
     """
     check_files(files)
     schema = _schema(files)
     lowered = [policy for name, text in of_kind(files, POLICIES) for policy in _policies(name, text, schema)]
-    if not lowered:
+    hash = digest(files)
+    program = read_program(hash, files)
+    if not lowered and program is None:
         raise Invalid(
             "the set has no policy, so that it would deny everything", hint="write `permit` into a .cedar file"
         )
-    _check_ids(lowered)
+    _check_ids(lowered, program)
     actions = _actions(schema)
     policy_set = ir.PolicySetIR(tuple(lowered))
-    hash = digest(files)
     vocabulary = read_vocabulary(str(schema))
     entities, stated = read_entities(files, vocabulary)
     check_entities(stated, schema)
-    policies = Policies(hash, policy_set, actions, entities)
+    policies = Policies(hash, policy_set, actions, entities, program.watching if program else None)
+    elsewhere = None if program is None else _prepare(program, engine)
     tests = 0
     for name, text in of_kind(files, TESTS):
         cases = parse_cases(name, text)
-        run_cases(name, cases, policies)
+        run_cases(name, cases, policies, elsewhere)
         tests += len(cases)
-    ready = Ready(policies, vocabulary, by_type(entities), stated)
+    ready = Ready(policies, vocabulary, by_type(entities), stated, program)
     return Loaded(hash, dict(files), policy_set, actions, ready, tests)
 
 
@@ -88,7 +99,30 @@ def restore(hash: str, files: Mapping[str, str], policy_set: ir.PolicySetIR, act
     """A set that `load` accepted once, from what was kept of it."""
     vocabulary = read_vocabulary(str(_schema(files)))
     entities, stated = read_entities(files, vocabulary)
-    return Ready(Policies(hash, policy_set, actions, entities), vocabulary, by_type(entities), stated)
+    program = read_program(hash, files)
+    policies = Policies(hash, policy_set, actions, entities, program.watching if program else None)
+    return Ready(policies, vocabulary, by_type(entities), stated, program)
+
+
+def _prepare(program: Program, engine: Engine | None) -> Elsewhere:
+    """What answers the questions of the tests. Raises Invalid."""
+    if engine is None:
+        raise Invalid("the set has policies that are not Cedar, and nothing here runs them")
+    engine.check(program)
+    return lambda question: engine.ask(program, question)
+
+
+def notes(loaded: Loaded) -> list[str]:
+    """What whoever puts the set should know of it: what it stops."""
+    found = []
+    enforced = sorted(policy for policy, watches in loaded.policies.elsewhere.items() if not watches)
+    if enforced:
+        names = ", ".join(f"`{policy}`" for policy in enforced)
+        found.append(f"the server alone can ask {names}: guards deny every call while this set is active")
+    issuing = ir.Scope(equals=Uid("Action", "issue_token"))
+    if not any(policy.effect == "permit" and policy.action in (ir.Scope(), issuing) for policy in loaded.ir.policies):
+        found.append("no policy in Cedar permits `issue_token`: nobody gets a token, administrators included")
+    return found
 
 
 @functools.cache
@@ -144,10 +178,10 @@ def _policies(name: str, text: str, schema: cedarpy.Schema) -> list[ir.PolicyIR]
     ]
 
 
-def _check_ids(policies: list[ir.PolicyIR]) -> None:
+def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
     if len(policies) > MAX_POLICIES:
         raise Invalid(f"the set has {len(policies)} policies", hint=f"at most {MAX_POLICIES}")
-    seen: set[str] = set()
+    seen: set[str] = set(program.watching if program else ())
     for policy in policies:
         name = policy.annotations.get("id", policy.id)
         if not 0 < len(name) <= 200:

@@ -1,0 +1,153 @@
+"""The part of a policy set that is not Cedar: Rego modules with their data, and paths at a remote OPA.
+
+A package `ostiary.NAME` is the policy NAME: its rule `permit` is true or false, its rule `forbid` true, false, or a set
+of messages. It has one of them at least, and what it has must have a value whatever is asked (`default permit :=
+false`): where it has none, the policy has failed. `mode := "watch"` makes it one that only reports. Other packages are
+for it to use.
+
+A file `NAME.opa.toml` names a document of a remote OPA, which has the same two members, or is itself true or false.
+What a policy says must follow from the question and the data alone: clocks, dice, network and environment are refused.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Protocol
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.core import canonical
+from ostiary.core.access.elsewhere import Verdict
+from ostiary.core.errors import Invalid, Malformed
+from ostiaryd.policy.model.files import DATA, OPA, REGO, of_kind
+
+MAX_POLICIES = 64
+MAX_DATA = 1 << 20
+MAX_BRACKETS = 64
+
+_QUIET = re.compile(r'"(?:\\.|[^"\\\n])*"|`[^`]*`|\#[^\n]*')
+_PACKAGE = re.compile(r"^[ \t]*package[ \t]+(\S+)[ \t]*$", re.MULTILINE)
+_POLICY = re.compile(r"ostiary\.([a-z][a-z0-9_]{0,62})")
+_DATA_NAME = re.compile(r"(?:[A-Za-z0-9_.-]+/)*([a-z][a-z0-9_]{0,62})")
+_MODE = re.compile(r'^mode[ \t]*:=[ \t]*"(\w*)"[ \t]*$', re.MULTILINE)
+_RULES = re.compile(r"\b(permit|forbid)\b")
+_OUTER = re.compile(
+    r"""(?<![\w.])(?: (?:http|net|opa|rand) \s* [.\[] | rego\.(?!v1\b) | (?:rego|uuid) \s* \[
+          | time\.now_ns | time \s* \[ | uuid\.rfc4122 | io\.jwt\.decode_verify )""",
+    re.VERBOSE,
+)
+_PATH = r"^[A-Za-z0-9_-]{1,63}(/[A-Za-z0-9_-]{1,63}){0,15}\Z"
+
+
+class Program(msgspec.Struct, frozen=True):
+    """`hash` is that of the set. `policies`: the rules that each local one must have a value for; `remote`: paths."""
+
+    hash: str
+    modules: dict[str, str]
+    data: dict[str, Any]
+    policies: dict[str, tuple[str, ...]]
+    remote: dict[str, str]
+    watching: dict[str, bool]
+
+
+class Engine(Protocol):
+    """What runs programs."""
+
+    def check(self, program: Program) -> None:
+        """Raises Invalid for a program that does not compile, Unavailable."""
+
+    def ask(self, program: Program, question: bytes) -> Verdict:
+        """Raises nothing."""
+
+
+class _Remote(msgspec.Struct, forbid_unknown_fields=True):
+    path: Annotated[str, Meta(pattern=_PATH)]
+    mode: Literal["enforce", "watch"] = "enforce"
+
+
+def read_program(hash: str, files: Mapping[str, str]) -> Program | None:
+    """What is in the files; None where all is Cedar. Raises Malformed, Invalid."""
+    modules = dict(of_kind(files, REGO))
+    policies, watching = _packages(modules)
+    remote: dict[str, str] = {}
+    for name, text in of_kind(files, OPA):
+        policy, found = name.removesuffix(OPA).rpartition("/")[2], _remote(name, text)
+        if policy in watching:
+            raise Invalid(f"{name}: there is another policy `{policy}`")
+        remote[policy], watching[policy] = found.path, found.mode == "watch"
+    data = {_data_name(name): _data(name, text) for name, text in of_kind(files, DATA)}
+    if not watching:
+        if unused := [*modules, *(name for name, _ in of_kind(files, DATA))]:
+            raise Invalid(f"{unused[0]}: no package of the set is a policy", hint="package ostiary.NAME")
+        return None
+    if len(watching) > MAX_POLICIES:
+        raise Invalid(f"the set has {len(watching)} policies outside of Cedar", hint=f"at most {MAX_POLICIES}")
+    return Program(hash, modules, data, policies, remote, watching)
+
+
+def _packages(modules: Mapping[str, str]) -> tuple[dict[str, tuple[str, ...]], dict[str, bool]]:
+    rules: dict[str, set[str]] = defaultdict(set)
+    modes: dict[str, list[str]] = defaultdict(list)
+    for name, text in modules.items():
+        bare = _bare(name, text)
+        package = _PACKAGE.findall(bare)
+        if len(package) != 1:
+            raise Malformed(f"{name}: a module begins with one `package NAME`")
+        if package[0] == "ostiary_answers" or package[0].startswith("ostiary_answers."):
+            raise Invalid(f"{name}: the package `ostiary_answers` is ours")
+        if (found := _POLICY.fullmatch(package[0])) is not None:
+            rules[found[1]] |= set(_RULES.findall(bare))
+            modes[found[1]] += _MODE.findall(text)
+        elif package[0] == "ostiary" or package[0].startswith("ostiary."):
+            raise Invalid(f"{name}: `{package[0][:100]}` is no name of a policy", hint="package ostiary.NAME")
+    for policy, found_rules in rules.items():
+        if not found_rules:
+            raise Invalid(f"the package ostiary.{policy} has neither `permit` nor `forbid`")
+        if len(modes[policy]) > 1 or not {"watch", "enforce"}.issuperset(modes[policy]):
+            raise Invalid(f'the package ostiary.{policy}: mode := "watch", once, or nothing')
+    return (
+        {policy: tuple(sorted(found)) for policy, found in sorted(rules.items())},
+        {policy: modes[policy] == ["watch"] for policy in sorted(rules)},
+    )
+
+
+def _bare(name: str, text: str) -> str:
+    """The text without strings and comments. Raises Invalid for what reaches outside, Malformed for what is no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Malformed(f"{name}: a lone surrogate is no text") from None
+    bare = _QUIET.sub('""', text)
+    if (outer := _OUTER.search(bare)) is not None:
+        raise Invalid(f"{name}: `{outer[0]}` is not to be had: a policy sees the question and the data alone")
+    depth = 0
+    for bracket in re.findall(r"[\[\](){}]", bare):
+        depth += 1 if bracket in "[({" else -1
+        if depth > MAX_BRACKETS:
+            raise Invalid(f"{name}: brackets are nested deeper than {MAX_BRACKETS}")
+    return bare
+
+
+def _remote(name: str, text: str) -> _Remote:
+    try:
+        return msgspec.convert(tomllib.loads(text), _Remote)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
+        raise Malformed(f"{name}: {error}") from None
+
+
+def _data_name(name: str) -> str:
+    found = _DATA_NAME.fullmatch(name.removesuffix(DATA))
+    if found is None or found[1].startswith("ostiary"):
+        raise Invalid(f"{name}: `NAME{DATA}` becomes `data.NAME`, a lower-case word of Rego")
+    return found[1]
+
+
+def _data(name: str, text: str) -> Any:
+    try:
+        return canonical.parse(text, max_bytes=MAX_DATA)
+    except Malformed as error:
+        raise Malformed(f"{name}: {error.message}") from None

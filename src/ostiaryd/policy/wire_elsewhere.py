@@ -1,0 +1,229 @@
+"""Asking what is not Cedar: Rego in a confined process, a remote OPA by its REST API (`POST /v1/data/PATH`).
+
+A flow never waits, so its questions are found by a rehearsal of the decision, asked here, and the answers handed to the
+act, which finds the same questions again. One that it finds anew, since something has changed meanwhile, has no answer
+there and is denied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import msgspec
+
+from ostiary.core.access import Said, failed
+from ostiary.core.access.elsewhere import MAX_SAID, Verdict
+from ostiary.core.errors import Invalid, Refused, Unavailable
+from ostiaryd.ground.confined import Confined
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.fetch import Fetcher
+from ostiaryd.ground.http import Call
+from ostiaryd.ground.world import World
+from ostiaryd.policy import flows
+from ostiaryd.policy.flows.answer import Answers, Asked
+from ostiaryd.policy.model import Program, Ready
+
+T = TypeVar("T")
+COMPILE_S = 5.0
+ALL_S = 2.0
+"""for all questions of one request"""
+_encode = msgspec.json.Encoder().encode
+_decode_said = msgspec.json.Decoder(tuple[Said, ...]).decode
+_decode_error = msgspec.json.Decoder(dict[str, str]).decode
+
+
+class _Document(msgspec.Struct):
+    """What OPA answers. Without a result the document is undefined."""
+
+    result: msgspec.Raw = msgspec.Raw()
+
+
+class _Policy(msgspec.Struct):
+    permit: bool | None = None
+    forbid: bool | tuple[str, ...] | None = None
+
+
+_decode_document = msgspec.json.Decoder(_Document).decode
+_decode_policy = msgspec.json.Decoder(bool | _Policy).decode
+
+
+class Engines:
+    """What this process asks with; made with the world and closed with it."""
+
+    def __init__(self, world: World) -> None:
+        config = world.config
+        self._limit_s = config.rego_ms / 1000
+        self._rego = Confined("ostiaryd.policy.engines.rego:answer")
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="rego")
+        self._loaded: set[tuple[int, str]] = set()
+        """programs that a child has compiled: which child, and their hash"""
+        self._opa = Fetcher(config.opa_url) if config.opa_url else None
+
+    async def check(self, program: Program) -> None:
+        """Raises Invalid for a program that cannot run here."""
+        if program.remote and self._opa is None:
+            raise Invalid("the set asks a remote OPA, and none is configured", hint="opa_url in the configuration")
+        if not program.policies:
+            return
+        try:
+            await self._in_thread(lambda: self._load(program))
+        except Unavailable as error:
+            raise Invalid(f"the Rego of the set cannot be compiled: {error.message}", hint=error.hint) from None
+
+    async def ask(self, program: Program, questions: Iterable[bytes]) -> dict[bytes, Verdict]:
+        """What all policies of the program say to each question. Raises nothing: what fails says so."""
+        asked = list(questions)
+        local = await self._ask_rego(program, asked)
+        remote = await asyncio.gather(*(self._ask_opa(program, question) for question in asked))
+        return {question: mine + theirs for question, mine, theirs in zip(asked, local, remote, strict=True)}
+
+    async def close(self) -> None:
+        self._rego.close()
+        self._threads.shutdown()
+        if self._opa is not None:
+            await self._opa.close()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def _ask_rego(self, program: Program, questions: list[bytes]) -> list[Verdict]:
+        if not program.policies:
+            return [()] * len(questions)
+        until = asyncio.get_running_loop().time() + ALL_S
+        return [await self._ask_one(program, question, until=until) for question in questions]
+
+    async def _ask_one(self, program: Program, question: bytes, *, until: float) -> Verdict:
+        names = dict.fromkeys(program.policies, False)
+        if asyncio.get_running_loop().time() > until:
+            return failed(names, f"there is no time left of {ALL_S:g} s")
+        body = b'{"hash":"%b","question":%b}' % (program.hash.encode(), question)
+        try:
+            return await self._in_thread(lambda: _decode_said(self._ask_child(program, body)))
+        except Refused as error:
+            return failed(names, error.message)
+        except msgspec.DecodeError:
+            return failed(names, "it gave no answer")
+
+    def _ask_child(self, program: Program, body: bytes) -> bytes:
+        self._load(program)
+        return self._rego.ask(body, within_s=self._limit_s)
+
+    def _load(self, program: Program) -> None:
+        """See that the child has the program. Raises Invalid, Unavailable."""
+        key = self._rego.start(), program.hash
+        if key in self._loaded:
+            return
+        error = _decode_error(self._rego.ask(_encode({"program": program}), within_s=COMPILE_S)).get("error")
+        if error is not None:
+            raise Invalid(f"the Rego of the set does not compile: {error[:MAX_SAID]}")
+        self._loaded = {one for one in self._loaded if one[0] == key[0]} | {key}
+
+    async def _ask_opa(self, program: Program, question: bytes) -> Verdict:
+        return tuple([await self._ask_document(policy, path, question) for policy, path in program.remote.items()])
+
+    async def _ask_document(self, policy: str, path: str, question: bytes) -> Said:
+        if self._opa is None:
+            return Said(policy, error="no OPA is configured")
+        try:
+            body = b'{"input":%b}' % question
+            answer = await self._opa.post(f"/v1/data/{path}", body, within_s=self._limit_s)
+            document = _decode_document(answer)
+            if not document.result:
+                return Said(policy, error="the document is undefined")
+            return _said(policy, _decode_policy(document.result))
+        except Unavailable as error:
+            return Said(policy, error=error.message)
+        except (msgspec.DecodeError, RecursionError):
+            return Said(policy, error="it answers with what is no decision")
+
+
+def _said(policy: str, found: bool | _Policy) -> Said:
+    if isinstance(found, bool):
+        return Said(policy, permits=found)
+    if found.permit is None and found.forbid is None:
+        return Said(policy, error="the document has neither `permit` nor `forbid`")
+    forbid = found.forbid or ()
+    messages = ("",) if forbid is True else tuple(message[:MAX_SAID] for message in forbid[:16])
+    return Said(policy, bool(found.permit), messages)
+
+
+class Latest:
+    """The set that this process saw decide last, so that nobody looks it up for each question.
+
+    Another process may have put another one meanwhile. Then the first question after that is denied where it needs an
+    answer from elsewhere, and heals this.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._ready: Ready | None = None
+
+    def note(self, hash: str) -> None:
+        """That is the set which has just decided."""
+        if self._ready is not None and self._ready.policies.hash != hash:
+            self._ready = None
+
+    def get(self, reader: Callable[[], Reader]) -> Ready:
+        if self._ready is None:
+            self._ready = flows.active_set(reader())
+        return self._ready
+
+
+async def ask_ahead(call: Call, rehearse: Callable[[Answers], object]) -> Asked | None:
+    """The answers to what deciding will ask elsewhere; None where nobody is asked. The caller is proved before."""
+    world = call.world
+    ready = world.keep(Latest).get(world.db.read)
+    if ready.program is None:
+        return None
+    await call.prove_first()
+    rehearsal = _Rehearsal(ready, world.now())
+    rehearse(Answers(world.db.read(), ready.policies, now=rehearsal.now, asked=rehearsal.asked))
+    return await rehearsal.ask(world, ready.program)
+
+
+def note_latest(world: World, *hashes: str) -> None:
+    """Which sets have just decided, or been told to."""
+    for hash in hashes:
+        world.keep(Latest).note(hash)
+
+
+async def ask_ahead_scanning(world: World, rehearse: Callable[[Reader, Asked], object]) -> Asked | None:
+    """The same for what may scan."""
+    ready = await world.db.scan(flows.active_set)
+    if ready.program is None:
+        return None
+    rehearsal = _Rehearsal(ready, world.now())
+    await world.db.scan(lambda reader: rehearse(reader, rehearsal.asked))
+    return await rehearsal.ask(world, ready.program)
+
+
+class _Rehearsal:
+    """Notes what is asked, and answers nothing."""
+
+    def __init__(self, ready: Ready, now: int) -> None:
+        self._hash, self.now = ready.policies.hash, now
+        self._questions: dict[bytes, None] = {}
+        self.asked = Asked(self._hash, now, self._note)
+
+    def _note(self, question: bytes) -> Verdict:
+        self._questions[question] = None
+        return ()
+
+    async def ask(self, world: World, program: Program) -> Asked:
+        verdicts = await world.keep(Engines).ask(program, self._questions)
+        return Asked(self._hash, self.now, lambda question: verdicts.get(question, ()))
+
+
+class Trial:
+    """Engines for the tests of a set, which run in a thread; the questions are answered on the loop."""
+
+    def __init__(self, world: World) -> None:
+        self._engines, self._loop = world.keep(Engines), asyncio.get_running_loop()
+
+    def check(self, program: Program) -> None:
+        asyncio.run_coroutine_threadsafe(self._engines.check(program), self._loop).result()
+
+    def ask(self, program: Program, question: bytes) -> Verdict:
+        return asyncio.run_coroutine_threadsafe(self._engines.ask(program, [question]), self._loop).result()[question]

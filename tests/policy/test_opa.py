@@ -1,0 +1,143 @@
+"""A remote OPA as decision point: over HTTP, bounded, and whatever it does wrong denies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from ostiary.core.errors import Invalid
+from ostiaryd.ground.config import Config, load_config
+from ostiaryd.ground.fetch import MAX_ANSWER
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.ledger.flows import act
+from ostiaryd.policy import flows
+from ostiaryd.policy.model import load
+from ostiaryd.policy.wire_elsewhere import Trial, note_latest
+from tests.clock import Clock, Dice
+from tests.policy.conftest import Ask
+from tests.policy.opa import Opa, opa
+from tests.policy.test_rego import CEDAR_PERMITS, FORBIDS, SCHEMA, decision
+
+ANN = {
+    "subject": {"type": "user", "id": "ann"}, "action": {"name": "see"}, "resource": {"type": "user", "id": "ben"},
+}  # fmt: skip
+
+
+def somebody(id: str) -> dict[str, Any]:
+    return ANN | {"subject": {"type": "user", "id": id}}
+
+
+@pytest.fixture
+def served() -> Iterator[Opa]:
+    with opa() as served:
+        yield served
+
+
+@pytest.fixture
+async def world(config: Config, clock: Clock, dice: Dice, served: Opa) -> AsyncIterator[World]:
+    asking = msgspec.structs.replace(config, opa_url=served.url)
+    async with open_world(asking, now=clock, random=dice) as world:
+        yield world
+
+
+async def put(world: World, toml: str, cedar: str = "") -> None:
+    files = {"a.cedarschema": SCHEMA, "pay.opa.toml": toml} | ({"a.cedar": cedar} if cedar else {})
+    loaded = await asyncio.to_thread(load, files, Trial(world))
+    made = await act(world, "policy.put", lambda act: flows.put(act, loaded, by=None))
+    note_latest(world, made.hash)
+
+
+async def test_a_document_of_a_remote_opa_is_a_policy(world: World, ask: Ask, served: Opa) -> None:
+    await put(world, 'path = "payments/decision"')
+    assert await decision(ask, ANN) == (True, "", ["pay"])
+    assert await decision(ask, somebody("ben")) == (False, "no policy permits it", [])
+    assert await decision(ask, somebody("eve")) == (False, "not eve", ["pay"])
+    path, body = served.asked[0]
+    assert path == "/v1/data/payments/decision"
+    assert body["input"]["subject"] == {"type": "user", "id": "ann", "attributes": {"id": "ann"}, "ancestors": []}
+
+
+async def test_a_document_may_be_true_or_false(world: World, ask: Ask) -> None:
+    await put(world, 'path = "payments/plain"')
+    assert await decision(ask, ANN) == (True, "", ["pay"])
+    assert await decision(ask, somebody("ben")) == (False, "no policy permits it", [])
+
+
+async def test_what_cedar_forbids_is_not_asked_about(world: World, ask: Ask, served: Opa) -> None:
+    await put(world, 'path = "payments/decision"', FORBIDS)
+    assert (await decision(ask, ANN))[2] == ["a#1"]
+    assert served.asked == []
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("payments/nothing", "the document is undefined"),
+        ("payments/empty", "neither `permit` nor `forbid`"),
+        ("payments/strange", "what is no decision"),
+        ("payments/number", "what is no decision"),
+    ],
+)
+async def test_a_document_that_is_no_decision_denies(world: World, ask: Ask, path: str, said: str) -> None:
+    await put(world, f'path = "{path}"', CEDAR_PERMITS)
+    allowed, message, policies = await decision(ask, ANN)
+    assert (allowed, policies) == (False, ["pay"])
+    assert said in message
+    await put(world, f'path = "{path}"\nmode = "watch"', CEDAR_PERMITS)
+    assert (await decision(ask, ANN))[0] is True
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "said"),
+    [
+        ("slow", "longer than 0.2 s"),
+        ("redirect", "it answers 302"),
+        ("broken", "it answers 500"),
+        ("text", "of the type 'text/html'"),
+        ("no JSON", "no decision"),
+        ("huge", f"more than {MAX_ANSWER} bytes"),
+        ("deep", "no decision"),
+    ],
+)
+async def test_an_opa_that_misbehaves_denies(world: World, ask: Ask, served: Opa, misbehave: str, said: str) -> None:
+    await put(world, 'path = "payments/decision"', CEDAR_PERMITS)
+    served.misbehave = misbehave
+    allowed, message, policies = await decision(ask, ANN)
+    assert (allowed, policies) == (False, ["pay"])
+    assert said in message
+    assert len(served.asked) == 1
+    served.misbehave = ""
+    assert (await decision(ask, ANN))[0] is True
+
+
+async def test_an_opa_that_is_not_there_denies(config: Config, clock: Clock, dice: Dice) -> None:
+    from ostiaryd.policy.wire_elsewhere import Engines
+
+    with opa() as gone:
+        pass
+    async with open_world(msgspec.structs.replace(config, opa_url=gone.url), now=clock, random=dice) as world:
+        loaded = await asyncio.to_thread(load, {"pay.opa.toml": 'path = "a"'}, Trial(world))
+        assert loaded.ready.program is not None
+        [said] = (await world.keep(Engines).ask(loaded.ready.program, [b"{}"]))[b"{}"]
+        assert said.error == "it is not reached: ConnectError"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://opa.example", "http://opa.example", "https://", "https://u:p@opa.example", "https://opa.example/?x",
+        "https://opa.example/#x", "https://opa.example/", "opa.example", "http://127.0.0.1.example",
+    ],
+)  # fmt: skip
+def test_only_a_url_that_may_be_fetched_is_configured(url: str) -> None:
+    with pytest.raises(Invalid, match="opa_url"):
+        load_config(environ={}, data_dir="x", opa_url=url)
+
+
+@pytest.mark.parametrize("url", ["https://opa.example", "http://127.0.0.1:8181", "https://opa.example/prefix"])
+def test_a_url_on_this_machine_or_of_https_is_configured(url: str) -> None:
+    assert load_config(environ={}, data_dir="x", opa_url=url).opa_url == url

@@ -1,0 +1,297 @@
+"""Rego beside Cedar: what is taken, what it decides, and that whatever goes wrong denies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from ostiary.core.errors import Refused
+from ostiaryd.feed.flows.snapshot import policy_fact
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.policy import flows
+from ostiaryd.policy.model import load
+from ostiaryd.policy.model.rego import MAX_BRACKETS, MAX_POLICIES, read_program
+from ostiaryd.policy.wire_elsewhere import Engines, Trial, note_latest
+from tests.policy.conftest import Ask
+from tests.registry.stage import newest
+
+EVALUATION, EVALUATIONS = "/access/v1/evaluation", "/access/v1/evaluations"
+QUESTION: dict[str, Any] = {
+    "subject": {"type": "user", "id": "ann", "properties": {"level": 2}},
+    "action": {"name": "see"},
+    "resource": {"type": "user", "id": "ben"},
+}
+SCHEMA = """
+    entity group;
+    entity user in [group] = { id: String, level?: Long };
+    action see appliesTo { principal: user, resource: user, context: {} };
+"""
+HEAD = "package ostiary.levels\nimport rego.v1\n"
+PERMITS = HEAD + "default permit := false\npermit if input.subject.attributes.level > 1\n"
+
+
+def a_set(rego: str, **files: str) -> dict[str, str]:
+    named = {name.replace("__", "."): text for name, text in files.items()}
+    return {"a.cedarschema": SCHEMA, "levels.rego": rego} | named
+
+
+async def put(world: World, files: dict[str, str]) -> str:
+    loaded = await asyncio.to_thread(load, files, Trial(world))
+    made = await act(world, "policy.put", lambda act: flows.put(act, loaded, by=None))
+    note_latest(world, made.hash)
+    return made.hash
+
+
+async def decision(ask: Ask, question: dict[str, Any] = QUESTION) -> tuple[bool, str, list[str]]:
+    """The decision, the first message, and the policies."""
+    status, answer = await ask(EVALUATION, question)
+    assert status == 200
+    context = answer["context"]
+    return answer["decision"], context.get("reasons", [{}])[0].get("message", ""), context.get("policies", [])
+
+
+async def test_rego_permits_and_is_named(world: World, ask: Ask) -> None:
+    await put(world, a_set(PERMITS))
+    assert await decision(ask) == (True, "", ["levels"])
+    low = QUESTION | {"subject": {"type": "user", "id": "ann", "properties": {"level": 1}}}
+    assert await decision(ask, low) == (False, "no policy permits it", [])
+    assert newest(world).outcome == "deny"
+
+
+FORBIDS = 'forbid (principal, action == Action::"see", resource);'
+CEDAR_PERMITS = 'permit (principal, action == Action::"see", resource);'
+
+
+@pytest.mark.parametrize(
+    ("cedar", "rego", "allowed", "by"),
+    [
+        (CEDAR_PERMITS, PERMITS, True, ["a#1", "levels"]),
+        (FORBIDS, PERMITS, False, ["a#1"]),
+        (FORBIDS, HEAD + "permit := true\nforbid := true", False, ["a#1"]),
+        (CEDAR_PERMITS, HEAD + "permit := true\nforbid := true", False, ["levels"]),
+        (CEDAR_PERMITS, HEAD + 'forbid contains "never on a Sunday"', False, ["levels"]),
+        (CEDAR_PERMITS, HEAD + 'forbid contains "x" if input.subject.id == "eve"', True, ["a#1"]),
+        (CEDAR_PERMITS, HEAD + "permit := false", True, ["a#1"]),
+        (CEDAR_PERMITS, HEAD + 'mode := "watch"\nforbid := true', True, ["a#1"]),
+        (CEDAR_PERMITS, HEAD + 'mode := "watch"\nforbid := 7', True, ["a#1"]),
+        (CEDAR_PERMITS, HEAD + "forbid := 7", False, ["levels"]),
+        ('@mode("watch") ' + FORBIDS, PERMITS, True, ["levels"]),
+    ],
+)
+async def test_a_set_of_two_engines_is_one_set_and_forbids_win(
+    world: World, ask: Ask, cedar: str, rego: str, allowed: bool, by: list[str]
+) -> None:
+    await put(world, a_set(rego, a__cedar=cedar))
+    found, message, policies = await decision(ask)
+    assert (found, policies) == (allowed, by)
+    if "Sunday" in rego:
+        assert message == "never on a Sunday"
+
+
+async def test_what_only_watches_is_on_record(world: World, ask: Ask) -> None:
+    await put(world, a_set(HEAD + 'mode := "watch"\nforbid := true', a__cedar=CEDAR_PERMITS))
+    assert (await decision(ask))[0] is True
+    assert (newest(world).detail or {})["watched"] == ["levels"]
+
+
+FAILS = {
+    "undefined": ("permit if input.nothing", "`permit` is undefined; write `default permit := false`"),
+    "undefined forbid": ("permit := true\nforbid if input.nothing", "`forbid` is undefined; write"),
+    "not a boolean": ('permit := "true"', "`permit` is neither true nor false"),
+    "no messages": ("forbid contains 1", "`forbid` is neither true nor false nor a set of messages"),
+    "two values": ("permit := input.subject.id\npermit := input.resource.id", "it fails"),
+    "a built-in fails": ("permit if to_number(input.subject.id) == 1", "it fails"),
+    "loops": ("permit if { some x in numbers.range(1, 5000); some y in numbers.range(1, 5000); x * y == 0 }", "longer"),
+    "backtracks": (f'permit if regex.match("(a+)+$", "{"a" * 40}b")', "longer than 0.2 s"),
+    "allocates": ("permit if count([x | some x in numbers.range(1, 900000000)]) > 0", ""),
+    "recurses": ("f(x) := f(x - 1)\npermit if f(3)", "it fails"),
+}
+
+
+@pytest.mark.parametrize("case", FAILS)
+async def test_whatever_fails_denies_with_a_reason_and_the_next_question_is_answered(
+    world: World, ask: Ask, case: str
+) -> None:
+    rego, said = FAILS[case]
+    await put(world, a_set(HEAD + rego, a__cedar=CEDAR_PERMITS))
+    allowed, message, policies = await decision(ask)
+    assert (allowed, policies) == (False, ["levels"])
+    assert message.startswith("policy `levels`: ")
+    assert said in message
+    assert "ann" not in message
+    await put(world, a_set(PERMITS))
+    assert await decision(ask) == (True, "", ["levels"])
+
+
+WRONG = {
+    "does not parse": ({"levels.rego": HEAD + "permit if {"}, "does not compile: this is unclosed"),
+    "no package": ({"levels.rego": "permit := true"}, "begins with one `package NAME`"),
+    "two packages": ({"levels.rego": HEAD + "permit := true\npackage ostiary.b"}, "begins with one `package NAME`"),
+    "no policy": ({"x.rego": "package lib\nf := 1", "a.cedar": CEDAR_PERMITS}, "no package of the set is a policy"),
+    "no name": ({"levels.rego": "package ostiary.Levels\npermit := true"}, "is no name of a policy"),
+    "the root": ({"levels.rego": "package ostiary\npermit := true"}, "is no name of a policy"),
+    "ours": ({"levels.rego": "package ostiary_answers\npermit := true"}, "is ours"),
+    "neither rule": ({"levels.rego": HEAD + "allow := true"}, "has neither `permit` nor `forbid`"),
+    "a mode that is none": ({"levels.rego": PERMITS + 'mode := "wach"'}, 'mode := "watch", once'),
+    "two modes": ({"levels.rego": PERMITS + 'mode := "watch"\nmode := "watch"'}, 'mode := "watch", once'),
+    "a Cedar policy of that name": (
+        {"levels.rego": PERMITS, "a.cedar": '@id("levels") ' + CEDAR_PERMITS}, "two policies have the @id 'levels'",
+    ),
+    "deep": ({"levels.rego": HEAD + "permit := " + "[" * (MAX_BRACKETS + 1)}, "nested deeper"),
+    "data that is none": ({"levels.rego": PERMITS, "x.data.json": "["}, "x.data.json: not JSON"),
+    "data without a name": ({"levels.rego": PERMITS, "X.data.json": "{}"}, "becomes `data.NAME`"),
+    "data in our place": ({"levels.rego": PERMITS, "ostiary.data.json": "{}"}, "becomes `data.NAME`"),
+    "data alone": ({"x.data.json": "{}", "a.cedar": CEDAR_PERMITS}, "no package of the set is a policy"),
+    "a remote without OPA": ({"x.opa.toml": 'path = "a/b"'}, "none is configured"),
+    "a remote path": ({"x.opa.toml": 'path = "../secrets"'}, "x.opa.toml: "),
+    "a failing test": (
+        {
+            "levels.rego": PERMITS,
+            "a.test.toml": '[[case]]\nname = "ann"\nsubject = { type = "user", id = "ann" }\naction = "see"\n'
+            'resource = { type = "user", id = "b" }\nexpect = "allow"',
+        },
+        "test `ann`: expected allow, got deny",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+async def test_what_is_wrong_refuses_the_set_and_is_said(world: World, case: str) -> None:
+    files, said = WRONG[case]
+    before = flows.active_policies(world.db.read()).hash
+    with pytest.raises(Refused) as refused:
+        await put(world, {"a.cedarschema": SCHEMA} | files)
+    assert said in refused.value.message
+    assert flows.active_policies(world.db.read()).hash == before
+
+
+@pytest.mark.parametrize(
+    "outer",
+    [
+        'http.send({"method": "GET", "url": "http://127.0.0.1"})', 'http["send"]({})', "opa.runtime()", "time.now_ns()",
+        'rand.intn("x", 2)', 'net.lookup_ip_addr("localhost")', 'uuid.rfc4122("x")', 'rego.parse_module("a", "b")',
+        'io.jwt.decode_verify("x", {})',
+    ],
+)  # fmt: skip
+def test_nothing_but_the_question_and_the_data_can_be_asked(outer: str) -> None:
+    with pytest.raises(Refused, match="is not to be had"):
+        read_program("hash", {"levels.rego": HEAD + f"permit if {outer}"})
+    inside = f'permit := input.net.x == "http.send" # {outer}'
+    assert read_program("hash", {"levels.rego": HEAD + inside}) is not None
+
+
+def test_a_set_has_at_most_so_many_policies_outside_of_cedar() -> None:
+    def remotes(count: int) -> dict[str, str]:
+        return {f"p{number}.opa.toml": 'path = "a"' for number in range(count)}
+
+    assert read_program("hash", remotes(MAX_POLICIES)) is not None
+    with pytest.raises(Refused, match=f"at most|has {MAX_POLICIES + 1} policies"):
+        read_program("hash", remotes(MAX_POLICIES + 1))
+
+
+async def test_the_question_is_what_the_page_says(world: World, ask: Ask) -> None:
+    expected = {
+        "subject": {
+            "type": "user", "id": "ann", "attributes": {"id": "ann", "level": 2},
+            "ancestors": [{"type": "group", "id": "staff"}],
+        },
+        "action": {"name": "see", "properties": {"how": "kindly"}},
+        "resource": {"type": "user", "id": "ben", "attributes": {"id": "ben"}, "ancestors": []},
+    }  # fmt: skip
+    rule = f'permit := object.remove(input, {{"context"}}) == json.unmarshal(`{json.dumps(expected)}`)'
+    more = 'forbid contains "x" if input.context.list != ["a", 1, true]\nforbid contains "y" if input.context.pi != 3.5'
+    now = 'forbid contains "z" if time.clock(input.context.now)[0] < 0'
+    entities = [{"uid": {"type": "user", "id": "ann"}, "parents": [{"type": "group", "id": "staff"}]}]
+    await put(world, a_set("\n".join([HEAD, rule, more, now]), a__entities__json=json.dumps(entities)))
+    question = QUESTION | {"action": {"name": "see", "properties": {"how": "kindly"}}}
+    question["context"] = {"list": ["a", 1, True], "pi": 3.5}
+    found = await decision(ask, question)
+    assert found == (True, "", ["levels"]), found
+
+
+async def test_data_and_libraries_are_at_hand(world: World, ask: Ask) -> None:
+    await put(
+        world,
+        a_set(
+            HEAD + "import data.lib\ndefault permit := false\npermit if lib.enough(input.subject.attributes.level)",
+            lib__rego="package lib\nimport rego.v1\nenough(x) if x >= data.limits.least",
+            limits__data__json='{"least": 2}',
+        ),
+    )
+    assert (await decision(ask))[0] is True
+
+
+async def test_a_batch_and_a_search_ask_rego_for_each(world: World, ask: Ask) -> None:
+    entities = [{"uid": {"type": "user", "id": f"u{n}"}, "attrs": {"level": n}} for n in range(4)]
+    await put(world, a_set(PERMITS, a__entities__json=json.dumps(entities)))
+    items = [{"subject": {"type": "user", "id": f"u{n}"}} for n in range(4)]
+    _, answer = await ask(EVALUATIONS, QUESTION | {"evaluations": items})
+    assert [one["decision"] for one in answer["evaluations"]] == [False, False, True, True]
+    search = {"subject": {"type": "user"}, "action": {"name": "see"}, "resource": {"type": "user", "id": "u0"}}
+    _, found = await ask("/access/v1/search/subject", search)
+    assert [one["id"] for one in found["results"]] == ["u2", "u3"]
+
+
+async def test_an_answer_to_another_question_or_of_another_set_counts_for_nothing(world: World) -> None:
+    from ostiary.core.access import Said
+    from ostiaryd.policy.flows import Answers, Asked
+    from ostiaryd.policy.flows.answer import FRESH
+    from ostiaryd.policy.model import Question, Thing, Verb
+
+    hash = await put(world, a_set(PERMITS))
+    policies, reader, now = flows.active_policies(world.db.read()), world.db.read(), world.now()
+    question = Question(Thing("user", "ann", {"level": 2}), Verb("see"), Thing("user", "ben"))
+
+    def yes(_: bytes) -> tuple[Said, ...]:
+        return (Said("levels", permits=True),)
+
+    def allowed(asked: Asked | None) -> bool:
+        return Answers(reader, policies, now=now, asked=asked).answer(question).allowed
+
+    assert allowed(Asked(hash, now - FRESH, yes))
+    assert not allowed(Asked(hash, now - FRESH - 1, yes))
+    assert not allowed(Asked(hash, now + 1, yes))
+    assert not allowed(Asked("another", now, yes))
+    assert not allowed(Asked(hash, now, lambda _: ()))
+    assert not allowed(Asked(hash, now, lambda _: (Said("other", permits=True),)))
+    assert not allowed(None)
+
+
+async def test_a_set_is_swapped_while_it_decides_and_another_process_is_noticed(world: World, ask: Ask) -> None:
+    first = await put(world, a_set(PERMITS))
+    assert (await decision(ask))[0] is True
+    await put(world, a_set(PERMITS.replace("> 1", "> 5")))
+    assert (await decision(ask))[1] == "no policy permits it"
+    await act(world, "policy.activate", lambda act: flows.activate(act, first))  # as another process would
+    assert (await decision(ask))[1] == "policy `levels`: it cannot be asked here"
+    assert (await decision(ask))[0] is True
+
+
+async def test_who_puts_a_set_hears_what_it_stops(ask: Ask) -> None:
+    _, answer = await ask("/api/v1/policies?dry_run=true", {"files": a_set(PERMITS, a__cedar=CEDAR_PERMITS)})
+    assert (answer["policies"], answer["notes"]) == (2, [
+        "the server alone can ask `levels`: guards deny every call while this set is active",
+        "no policy in Cedar permits `issue_token`: nobody gets a token, administrators included",
+    ])  # fmt: skip
+    watching = a_set(PERMITS + 'mode := "watch"', a__cedar="permit (principal, action, resource);")
+    status, put = await ask("/api/v1/policies", {"files": watching})
+    assert (status, put["notes"], put["policies"]) == (201, [], 2)
+
+
+async def test_guards_hear_of_policies_that_they_cannot_run(world: World) -> None:
+    await put(world, a_set(PERMITS))
+    assert policy_fact(world.db.read()).elsewhere == {"levels": False}
+
+
+async def test_the_engine_ends_with_the_world(world: World) -> None:
+    engines = world.keep(Engines)
+    await put(world, a_set(PERMITS))
+    child = engines._rego._child
+    assert child is not None
+    assert child.poll() is None
+    await engines.close()
+    assert child.poll() is not None
