@@ -364,7 +364,7 @@ def test_a_resource_that_watches_still_stops_a_dead_token_and_one_for_another_au
     assert (decision.allowed, decision.verdict) == (False, False)
 
 
-# --- policies that are run elsewhere ------------------------------------------------------------------------------------
+# --- policies that are run elsewhere --------------------------------------------------------------------------------
 
 
 def mixed(*policies: dict[str, Any], watches: bool = False) -> Policies:

@@ -64,9 +64,9 @@ def opa() -> Iterator[Opa]:
             asking = Interpreter()
             asking.add_module("payments.rego", MODULE)
             asking.set_input_term(json.dumps(body["input"]))
-            found = asking.query("data." + self.path.removeprefix("/v1/data/").replace("/", "."))
-            expressions = found.results[0].expressions
-            self._send(200, json.dumps({"result": expressions[0]} if expressions else {}).encode())
+            document = "data." + self.path.removeprefix("/v1/data/").replace("/", ".")
+            values = asking.query(f"[x | x := {document}]").results[0].expressions[0]
+            self._send(200, json.dumps({"result": values[0]} if values else {}).encode())
 
         def _send(self, status: int, body: bytes, *, kind: str = "application/json", location: str = "") -> None:
             self.send_response(status)

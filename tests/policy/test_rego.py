@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ostiary.core.errors import Refused
+from ostiary.guard.feed import Knowledge
 from ostiaryd.feed.flows.snapshot import policy_fact
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
@@ -16,6 +17,7 @@ from ostiaryd.policy import flows
 from ostiaryd.policy.model import load
 from ostiaryd.policy.model.rego import MAX_BRACKETS, MAX_POLICIES, read_program
 from ostiaryd.policy.wire_elsewhere import Engines, Trial, note_latest
+from tests.core.test_access_decide import call
 from tests.policy.conftest import Ask
 from tests.registry.stage import newest
 
@@ -285,6 +287,14 @@ async def test_who_puts_a_set_hears_what_it_stops(ask: Ask) -> None:
 async def test_guards_hear_of_policies_that_they_cannot_run(world: World) -> None:
     await put(world, a_set(PERMITS))
     assert policy_fact(world.db.read()).elsewhere == {"levels": False}
+
+
+async def test_a_guard_denies_what_it_cannot_run(world: World) -> None:
+    await put(world, a_set(PERMITS, a__cedar="permit (principal, action, resource);"))
+    knowledge = Knowledge()
+    knowledge.learn(policy_fact(world.db.read()))
+    decided = call(policies=knowledge.policies)
+    assert (decided.allowed, decided.reasons[0].code, decided.policies) == (False, "policy_error", ("levels",))
 
 
 async def test_the_engine_ends_with_the_world(world: World) -> None:
