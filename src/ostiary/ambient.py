@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 
 def now() -> int:
@@ -19,6 +20,14 @@ def tick() -> int:
 def random(count: int) -> bytes:
     """Bytes that nobody can guess."""
     return os.urandom(count)
+
+
+def boot() -> str:
+    """Which boot of this machine it is; empty where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
 
 
 def environ(name: str) -> str | None:

@@ -160,7 +160,7 @@ class GuardASGI:
         if named is None:
             raise Forbidden("no rule names this request as a tool", code="unknown_tool")
         meter = Meter(send, who)
-        call = self._guard.decide(who, *named)
+        call = await self._guard.decide_async(who, *named)
         call.check()
         try:
             await self._app({**scope, VERIFIED: who}, receive, meter)

@@ -91,7 +91,7 @@ class _Hook:
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         if ctx.method in FREE or ctx.request_id is None:  # without an id it is a notification, which does nothing
             return await call_next(ctx)
-        call = self._decide(ctx)
+        call = await self._decide(ctx)
         call.ok = False
         try:
             result = await call_next(ctx)
@@ -100,13 +100,13 @@ class _Hook:
         finally:
             self._guard.finish(call)
 
-    def _decide(self, ctx: ServerRequestContext[Any, Any]) -> Call:
+    async def _decide(self, ctx: ServerRequestContext[Any, Any]) -> Call:
         """A call that is allowed and recorded. Raises MCPError, whatever goes wrong."""
         try:
             who = ctx.request.scope[VERIFIED] if ctx.request is not None else None
             if not isinstance(who, Verified):
                 raise MCPError(DENIED, "nobody has shown who is calling")
-            call = self._guard.decide(who, *named(ctx.method, ctx.params or {}))
+            call = await self._guard.decide_async(who, *named(ctx.method, ctx.params or {}))
             call.check()
             return call
         except Refused as refusal:

@@ -78,13 +78,13 @@ class Tools:
             return admit(self.guard, self._caller().enter(), tool, arguments)
 
     async def admit_async(self, tool: str, arguments: Mapping[str, Any]) -> Running:
-        """As `admit`; where a token must be fetched, a thread waits for it."""
+        """As `admit`; where a token must be fetched, or a budget asked for, a thread waits for it."""
         with closed():
             caller = self._caller()
             who = caller.held()
             if who is None:
                 who = await asyncio.to_thread(caller.enter)
-            return admit(self.guard, who, tool, arguments)
+            return _running(self.guard, await self.guard.decide_async(who, tool, _plain(arguments)))
 
     def tool(self, name: str, *, leave_out: Collection[str] = ()) -> Callable[[Callable[P, T]], Callable[P, T]]:
         """Let a function, blocking or not, run only as the tool of this name.
@@ -207,9 +207,16 @@ def _caller(guard: Guard, who: Who) -> _Caller | _Shown:
 def admit(guard: Guard, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Running:
     """A call of somebody who has shown a token: as `Tools.admit`."""
     with closed():
-        call = guard.decide(who, tool, {name: plain(value, name) for name, value in arguments.items()})
-        call.check()
-        return Running(guard, call)
+        return _running(guard, guard.decide(who, tool, _plain(arguments)))
+
+
+def _running(guard: Guard, call: Call) -> Running:
+    call.check()
+    return Running(guard, call)
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: plain(value, name) for name, value in arguments.items()}
 
 
 @contextmanager

@@ -36,6 +36,11 @@ class GiveBack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     keep: Annotated[dict[AccountId, Count], Meta(min_length=1, max_length=1000)]
 
 
+class GivenBack(msgspec.Struct, frozen=True):
+    closed: list[str]
+    """accounts from which this guard has nothing any more: both sides forget them, and count anew"""
+
+
 class Settled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     spool: SpoolId
     told: Count

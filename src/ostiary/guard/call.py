@@ -60,7 +60,13 @@ class Call:
 
 
 def call_record(
-    principal: access.Principal, tool: str, arguments: Mapping[str, Any], decision: access.Decision, *, now: int
+    principal: access.Principal,
+    tool: str,
+    arguments: Mapping[str, Any],
+    decision: access.Decision,
+    *,
+    spent: dict[str, int],
+    now: int,
 ) -> report.CallRecord:
     """What goes on record before the tool runs. Raises Malformed for an allowed call whose arguments have no digest."""
     claims = principal.claims
@@ -78,6 +84,7 @@ def call_record(
         policy=decision.policy_hash,
         policies=list(decision.policies[:MAX_NAMED]),
         watched=list(decision.watched[:MAX_NAMED]),
+        spent=spent,
     )
 
 

@@ -12,6 +12,7 @@ written, and with any error of its own, every call is refused. Nothing but `Refu
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +24,7 @@ from typing import Any, Literal
 import msgspec
 
 from ostiary import ambient
-from ostiary.core import access, report
+from ostiary.core import access, budget, report
 from ostiary.core.claims import ACCESS_TYP, check_access, parse_access
 from ostiary.core.errors import Invalid, Refused, Unauthenticated, Unavailable
 from ostiary.core.feed import ResourceFact
@@ -32,6 +33,7 @@ from ostiary.guard.call import Call, Verified, call_record, shorten, undecided_r
 from ostiary.guard.feed import Feed, Present
 from ostiary.guard.link import Link
 from ostiary.guard.proofs import NonceNeeded, Proofs
+from ostiary.guard.purse import Purse
 from ostiary.guard.seen import seen
 from ostiary.guard.spool import DEFAULT_LIMIT, new_spool
 from ostiary.keys import Credential, load_key
@@ -39,6 +41,8 @@ from ostiary.keys import Credential, load_key
 log = logging.getLogger("ostiary.guard")
 
 MAX_CACHED = 10_000
+MAX_DRAWS = 8
+"""How often a call asks for a budget that others take away before it pays."""
 SECOND = 1_000_000
 
 
@@ -85,13 +89,15 @@ class Guard:
         self._verified: dict[bytes, access.Principal] = {}
         self._verified_with: object = None
         folder = Path(spool_dir) / credential.client_id
-        self._spool = new_spool(folder, random=random, limit=spool_limit)
+        self._spool = new_spool(folder, random=random, boot=ambient.boot(), limit=spool_limit)
+        self._purse = Purse(tick=tick)
         self._link = Link(
             credential,
             url=url,
             feed=self.feed,
             spool=self._spool,
             spool_dir=folder,
+            purse=self._purse,
             now=now,
             tick=tick,
             random=random,
@@ -107,8 +113,9 @@ class Guard:
     def close(self) -> None:
         """Report what is left and end; from now on every call is refused."""
         self.feed.doubt("the guard is closed")
+        self._purse.close()
         self._link.stop()
-        self._spool.close()
+        self._spool.close(keep=self._link.drawer.has_drawn)
 
     def __enter__(self) -> Guard:
         return self.start()
@@ -174,22 +181,62 @@ class Guard:
                 raise InvalidToken(reason.message, hint=reason.hint)
 
     def decide(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Call:
-        """Decide and record, in this order; the answer may be no. Raises Unavailable where it cannot be decided."""
+        """Decide, pay and record, in this order; the answer may be no. Where the call is counted against a budget of
+        which too little is at hand, the server is asked. Raises Unavailable where it cannot be decided.
+        """
         with _closed():
-            facts, now = self.feed.current().facts, self._now()
-            principal = who.principal
-            decision = access.decide(principal, tool=tool, arguments=arguments, facts=facts, now=now)
-            record = call_record(principal, tool, arguments, decision, now=now)
-            ready = facts.resource.tools.get(tool)
-            if self._record_arguments:
-                record = msgspec.structs.replace(record, arguments=shorten(arguments))
-            elif self._learns and facts.resource.mode == "watch":
-                kinds = ready.tool.kinds if ready is not None else {}
-                record = msgspec.structs.replace(record, arguments=seen(arguments, kinds))
+            left: dict[str, int] = {}
+            for _ in range(MAX_DRAWS):
+                made = self._decide(who, tool, arguments, left)
+                if isinstance(made, Call):
+                    return made
+                left = self._link.drawer.draw(who.principal.claims.jti, made)
+            raise _crowded()
+
+    async def decide_async(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Call:
+        """As `decide`; where the server must be asked, a thread waits for it."""
+        with _closed():
+            left: dict[str, int] = {}
+            for _ in range(MAX_DRAWS):
+                made = self._decide(who, tool, arguments, left)
+                if isinstance(made, Call):
+                    return made
+                left = await asyncio.to_thread(self._link.drawer.draw, who.principal.claims.jti, made)
+            raise _crowded()
+
+    def _decide(
+        self, who: Verified, tool: str, arguments: Mapping[str, Any], left: Mapping[str, int]
+    ) -> Call | dict[str, int]:
+        """The call as it is decided now, or what it costs where that cannot be paid. `left`: of budgets of which the
+        server has just said that they have too little.
+        """
+        facts, now = self.feed.current().facts, self._now()
+        principal = who.principal
+        decision = access.decide(principal, tool=tool, arguments=arguments, facts=facts, now=now)
+        costs: dict[str, int] = {}
+        if principal.claims.budgets and decision.verdict:
+            try:
+                costs = budget.costs(principal.claims.budgets, f"{facts.resource.name}/{tool}", arguments, now=now)
+                self._purse.check(costs, principal.claims.budgets, left, now=now)
+            except (budget.BadAmount, budget.Exhausted) as refusal:
+                reason = access.Reason(refusal.code, refusal.message, refusal.hint)
+                decision = access.deny(facts.resource, facts.policies, reason)
+        record = call_record(principal, tool, arguments, decision, spent=costs, now=now)
+        ready = facts.resource.tools.get(tool)
+        if self._record_arguments:
+            record = msgspec.structs.replace(record, arguments=shorten(arguments))
+        elif self._learns and facts.resource.mode == "watch":
+            kinds = ready.tool.kinds if ready is not None else {}
+            record = msgspec.structs.replace(record, arguments=seen(arguments, kinds))
+        if not costs:
             number = self._spool.append(record)
-            self._link.note()
-            needed = "" if ready is None or ready.scope in principal.scopes else ready.scope
-            return Call(decision, number, missing_scope=needed)
+        elif (paid := self._purse.pay(costs, lambda: self._spool.append(record))) is None:
+            return costs
+        else:
+            number = paid
+        self._link.note()
+        needed = "" if ready is None or ready.scope in principal.scopes else ready.scope
+        return Call(decision, number, missing_scope=needed)
 
     def undecided(
         self, who: Verified | None, agent: str, tool: str, arguments: Mapping[str, Any], why: Refused, *, passes: bool
@@ -231,6 +278,10 @@ class Guard:
             self._link.note()
         except Refused as refusal:
             log.error("the outcome of call %d is not recorded: %s", call.number, refusal.message)
+
+
+def _crowded() -> Unavailable:
+    return Unavailable("too many calls want the same budget at once", hint="try again", code="budget_unavailable")
 
 
 def _credentials(authorization: str | None) -> str:

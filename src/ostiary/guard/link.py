@@ -1,7 +1,8 @@
-"""The guard's two conversations with the server, each in a thread of its own, so that they serve any kind of program.
+"""Two of the guard's conversations with the server, in threads of their own, so that they serve any kind of program.
 
 listen   GET /feed/v1/stream, for ever; reconnects, resuming where it was unless the feed was broken
-tell     POST /feed/v1/applied as soon as a fact is in force, POST /feed/v1/report soon after it was decided
+tell     POST /feed/v1/applied as soon as a fact is in force, POST /feed/v1/report soon after it was decided, and what
+         is to be said of slices: /feed/v1/give-back what lies idle, /feed/v1/settle a spool that is told to its end
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from pathlib import Path
 import httpx2
 import msgspec
 
-from ostiary import client
+from ostiary import ambient, client
 from ostiary.core import canonical
 from ostiary.core.errors import Malformed, Refused, Unavailable
 from ostiary.core.feed import MAX_LINE_BYTES, SCOPE, Message
 from ostiary.core.jose import JwkSet, b64u
 from ostiary.core.report import MAX_RECORDS
+from ostiary.guard.drawer import DRAW_S, Drawer
 from ostiary.guard.feed import Feed
+from ostiary.guard.purse import IDLE_US, Purse
 from ostiary.guard.spool import Spool, left_behind
 from ostiary.keys import Credential
 
@@ -49,6 +52,7 @@ class Link:
         feed: Feed,
         spool: Spool,
         spool_dir: Path,
+        purse: Purse,
         now: Callable[[], int],
         tick: Callable[[], int],
         random: Callable[[int], bytes],
@@ -56,6 +60,8 @@ class Link:
         self._credential, self._url = credential, (url or credential.issuer).rstrip("/")
         self._feed, self._spools, self._spool_dir = feed, [spool], spool_dir
         self._now, self._tick, self._random = now, tick, random
+        self.drawer = Drawer(purse, spool=spool.id, url=self._url, connect=lambda: self._connected(DRAW_S))
+        self._purse = purse
         self._closing, self._wake = threading.Event(), threading.Event()
         self.is_current = threading.Event()
         """set once a snapshot was heard"""
@@ -85,6 +91,7 @@ class Link:
             _hang_up(response)
         if listen.is_alive():
             listen.join(FAREWELL_S)
+        self.drawer.close()
 
     def note(self) -> None:
         """There is a new record."""
@@ -93,9 +100,9 @@ class Link:
             self._wake.set()
 
     @contextmanager
-    def _connected(self) -> Iterator[tuple[httpx2.Client, client.Auth, str]]:
+    def _connected(self, timeout_s: float | None = None) -> Iterator[tuple[httpx2.Client, client.Auth, str]]:
         """A conversation's own client, what shows who we are, and the issuer. Raises what goes wrong."""
-        timeout = httpx2.Timeout(CONNECT_S, read=self._feed.max_age / 1e6)
+        timeout = httpx2.Timeout(timeout_s or CONNECT_S, read=timeout_s or self._feed.max_age / 1e6)
         with httpx2.Client(timeout=timeout) as http:
             known = client.Client(self._credential, url=self._url, now=self._now, random=self._random)
             issuer = client.run(http, known.discover()).issuer
@@ -176,12 +183,16 @@ class Link:
             self._report(http, auth)
             yield
             if self._closing.is_set():
+                if self.drawer.has_drawn:
+                    self.drawer.settle()
                 return
-            if not self._wake.wait(SWEEP_S):
+            if not self._wake.wait(SWEEP_S if self._purse.is_empty else IDLE_US / 1e6):
                 self._sweep()
             self._wake.clear()
             self._closing.wait(LINGER_S)
             self._acknowledge(http, auth)
+            if not self._purse.is_empty:
+                self.drawer.give_back()
 
     def _acknowledge(self, http: httpx2.Client, auth: client.Auth) -> None:
         applied, self._applied = self._applied, None
@@ -191,17 +202,21 @@ class Link:
 
     def _report(self, http: httpx2.Client, auth: client.Auth) -> None:
         for spool in list(self._spools):
+            told = 0
             while (batch := spool.batch(count=MAX_RECORDS, size=REPORT_BYTES)) is not None:
                 body = {"spool": spool.id, "first": batch.first, "records": batch.records}
                 if batch.records:
                     self._post(http, auth, "report", body)
+                    told = batch.first + len(batch.records) - 1
                 spool.taken(batch.mark)
             if spool is not self._spools[0]:
+                if spool.is_whole:  # else what its guard had drawn stays spent: the last records may be lost
+                    self._post(http, auth, "settle", {"spool": spool.id, "told": told})
                 spool.close()
                 self._spools.remove(spool)
 
     def _sweep(self) -> None:
-        self._spools += left_behind(self._spool_dir)
+        self._spools += left_behind(self._spool_dir, boot=ambient.boot())
 
     def _post(self, http: httpx2.Client, auth: client.Auth, path: str, body: object) -> None:
         headers = {"content-type": "application/json"}

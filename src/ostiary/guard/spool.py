@@ -1,6 +1,7 @@
 """What a guard has decided and not yet reported: numbered records in files, written before the tool runs.
 
-    SPOOL_DIR/<id>/lock            held by the guard that writes here; free when it is gone, however it went
+    SPOOL_DIR/<id>/lock            held by the guard that writes here; free when it is gone, however it went; in it is
+                                   which boot of the machine it was, since only that one has kept every record
     SPOOL_DIR/<id>/000000001.log   records as JSON lines, the name is the number of the first
 
 Each life of a guard is a spool of its own with a random id, so that a number never means two records. What a guard
@@ -59,8 +60,9 @@ class Batch:
 class Spool:
     """A spool whose lock is ours; `append` may be called from any thread, the rest from one."""
 
-    def __init__(self, folder: Path, lock: int, *, limit: int) -> None:
-        self.id = folder.name
+    def __init__(self, folder: Path, lock: int, *, limit: int, is_whole: bool = True) -> None:
+        self.id, self.is_whole = folder.name, is_whole
+        """`is_whole`: the machine has not died since, so that every record that was kept is here"""
         self._folder, self._lock, self._limit = folder, lock, limit
         self._mutex = threading.Lock()
         files = sorted(path for path in folder.glob("*.log") if path.stem.isdecimal())
@@ -156,9 +158,11 @@ class Spool:
         with self._mutex:
             return all((first, size) <= self._taken or size == 0 for first, size in self._sizes.items())
 
-    def close(self) -> None:
-        """Let go. What was not reported stays for whoever comes next; an empty spool is removed."""
-        is_empty = self.is_empty
+    def close(self, *, keep: bool = False) -> None:
+        """Let go. What was not reported stays for whoever comes next; an empty spool is removed, unless the server must
+        still hear (`keep`) that it ended.
+        """
+        is_empty = self.is_empty and not keep
         with self._mutex:
             if self._is_closed:
                 return
@@ -180,7 +184,7 @@ class Spool:
         return self._folder / f"{first:09d}.log"
 
 
-def new_spool(spool_dir: Path, *, random: Callable[[int], bytes], limit: int = DEFAULT_LIMIT) -> Spool:
+def new_spool(spool_dir: Path, *, random: Callable[[int], bytes], boot: str = "", limit: int = DEFAULT_LIMIT) -> Spool:
     """A fresh spool under `spool_dir`. Raises SpoolFailed, Invalid for a limit that leaves no room."""
     if limit <= RESERVE:
         raise Invalid(f"the spool must have more than {RESERVE} bytes")
@@ -190,18 +194,21 @@ def new_spool(spool_dir: Path, *, random: Callable[[int], bytes], limit: int = D
         spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         hidden.mkdir(mode=0o700)
         lock = _lock(hidden)
+        os.write(lock, boot.encode())
         hidden.rename(folder)
     except OSError as error:
         raise SpoolFailed(f"cannot write in {spool_dir}: {error.strerror}", hint="name another spool_dir") from None
     return Spool(folder, lock, limit=limit)
 
 
-def left_behind(spool_dir: Path, *, limit: int = DEFAULT_LIMIT) -> list[Spool]:
+def left_behind(spool_dir: Path, *, boot: str = "", limit: int = DEFAULT_LIMIT) -> list[Spool]:
     """The spools of guards that are gone; they are ours now, to report. Whatever else is there is let alone."""
     found = []
     for folder in sorted(path for path in spool_dir.iterdir() if _ID.fullmatch(path.name) and not path.is_symlink()):
         with suppress(BlockingIOError, FileNotFoundError):  # its guard lives; or another one has just finished it
-            found.append(Spool(folder, _lock(folder), limit=limit))
+            lock = _lock(folder)
+            is_whole = boot != "" and os.pread(lock, len(boot) + 1, 0) == boot.encode()
+            found.append(Spool(folder, lock, limit=limit, is_whole=is_whole))
     return found
 
 

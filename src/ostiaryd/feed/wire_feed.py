@@ -70,12 +70,12 @@ async def draw(call: Call) -> Reply:
 
 
 async def give_back(call: Call) -> Reply:
-    """A guard keeps less than it has drawn."""
+    """A guard keeps less than it has drawn; `closed` are the accounts from which it has nothing any more."""
     given = call.json(GiveBack)
-    await registry.act_as(
+    back = await registry.act_as(
         call, "budget.give_back", lambda act: flows.give_back(act, given.spool, given.keep, resource_id=call.caller.id)
     )
-    return reply({}, headers=[NO_STORE])
+    return reply(back, headers=[NO_STORE])
 
 
 async def settle(call: Call) -> Reply:

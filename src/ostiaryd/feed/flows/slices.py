@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ostiary.core.errors import Conflict, Forbidden
-from ostiary.core.slices import Draw, Drawn
+from ostiary.core.slices import Draw, Drawn, GivenBack
 from ostiaryd.feed import store
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
@@ -36,12 +36,11 @@ def draw(act: Act, asked: Draw, *, resource_id: str) -> Drawn:
     return Drawn(total, {account: left for account, (_, left) in drawn.items()})
 
 
-def give_back(act: Act, spool: str, keep: Mapping[str, int], *, resource_id: str) -> None:
+def give_back(act: Act, spool: str, keep: Mapping[str, int], *, resource_id: str) -> GivenBack:
     """Take back what a guard does not need. Raises Forbidden for a spool that is closed or another's."""
     act.entry.detail = {"spool": spool, "keep": keep}
     _own_spool(act, spool, resource_id)
-    for account, units in keep.items():
-        tasks.give_back(act, spool, account, units)
+    return GivenBack([account for account, units in keep.items() if tasks.give_back(act, spool, account, units)])
 
 
 def settle(act: Act, spool: str, *, told: int, resource_id: str) -> None:

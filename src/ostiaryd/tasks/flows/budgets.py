@@ -153,13 +153,21 @@ def draw(act: Act, spool: str, budget: Budget, need: int) -> tuple[int, int]:
     return part.amount, left
 
 
-def give_back(act: Act, spool: str, account: str, keep: int) -> None:
-    """The guard keeps so much of all that it ever drew from that account, and never spends the rest."""
+def give_back(act: Act, spool: str, account: str, keep: int) -> bool:
+    """The guard keeps so much of all that it ever drew from that account, and never spends the rest.
+
+    Whether nothing is left of it, and all is reported: then it is forgotten.
+    """
     part = store.slice_of(act.tx, spool, account)
     rest = part.amount - max(keep, part.spent)
     if rest > 0:
-        store.put_slice(act.tx, spool, replace(part, amount=part.amount - rest))
+        part = replace(part, amount=part.amount - rest)
+        store.put_slice(act.tx, spool, part)
         _put_back(act.tx, _allotment_of(act.tx, account), account, rest)
+    if part.amount > part.spent:
+        return False
+    store.drop_slice(act.tx, spool, account)
+    return True
 
 
 def report_spent(tx: Tx, spool: str, spent: Mapping[str, int]) -> None:

@@ -42,6 +42,7 @@ _PUT_SLICE = sql(
     """insert into slice (spool, account_id, amount, spent) values (:spool, :account, :amount, :spent)
        on conflict (spool, account_id) do update set amount = excluded.amount, spent = excluded.spent"""
 )
+_DROP_SLICE = sql("delete from slice where spool = :spool and account_id = :account")
 _DROP_SLICES = sql("delete from slice where spool = :spool")
 _PRUNE = sql(
     """delete from account where account_id in (
@@ -124,6 +125,10 @@ def slices(reader: Reader, spool: str) -> list[Slice]:
 
 def put_slice(tx: Tx, spool: str, part: Slice) -> None:
     tx.run(_PUT_SLICE, spool=spool, account=part.account, amount=part.amount, spent=part.spent)
+
+
+def drop_slice(tx: Tx, spool: str, account: str) -> None:
+    tx.run(_DROP_SLICE, spool=spool, account=account)
 
 
 def drop_slices(tx: Tx, spool: str) -> None:

@@ -1,0 +1,49 @@
+"""Spends without pause until told otherwise: `python -m tests.feed.spender GUARD AGENT SPOOL URI TASK EFFECTS COUNT`.
+
+A tool server in a process of its own, with an agent that calls its tool. Each call that is let through leaves one byte
+in EFFECTS, which all such processes share: what the tool did to the world.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from ostiary.core.errors import Refused
+from ostiary.guard import Guard, Verified
+from tests.feed.test_fail_closed_end_to_end import enter
+
+ARGUMENTS = {"amount": "0.01"}
+
+
+def spend(guard: Guard, who: Verified) -> str:
+    """Empty, or why not."""
+    try:
+        call = guard.decide(who, "pay", ARGUMENTS)
+    except Refused as refusal:
+        return refusal.code
+    return "" if call.decision.allowed else call.decision.reasons[0].code
+
+
+def main(guard_key: str, agent_key: str, spool: str, uri: str, task: str, effects: str, count: str) -> None:
+    file = os.open(effects, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    with Guard(Path(guard_key), spool_dir=Path(spool), max_age=30, max_skew=10) as guard:
+        who = enter(guard, Path(agent_key), uri, task=task)
+        print("spending", flush=True)
+        done = 0
+        while done < int(count):
+            why = spend(guard, who)
+            if not why:
+                os.write(file, b"x")
+                done += 1
+            elif why == "budget_exhausted":
+                break
+            else:
+                time.sleep(0.05)
+    print("closed", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
