@@ -26,13 +26,13 @@ import msgspec
 from ostiary import ambient
 from ostiary.core import access, budget, report
 from ostiary.core.claims import ACCESS_TYP, check_access, parse_access
-from ostiary.core.errors import Invalid, Refused, Unauthenticated, Unavailable
+from ostiary.core.errors import Invalid, Refused, Unavailable
 from ostiary.core.feed import ResourceFact
 from ostiary.core.jose import InvalidToken, verify_jwt
 from ostiary.guard.call import Call, Verified, call_record, shorten, undecided_record
 from ostiary.guard.feed import Feed, Present
 from ostiary.guard.link import Link
-from ostiary.guard.proofs import NonceNeeded, Proofs
+from ostiary.guard.proofs import NonceNeeded, Proofs, access_token
 from ostiary.guard.purse import Purse
 from ostiary.guard.seen import seen
 from ostiary.guard.spool import DEFAULT_LIMIT, new_spool
@@ -42,7 +42,7 @@ log = logging.getLogger("ostiary.guard")
 
 MAX_CACHED = 10_000
 MAX_DRAWS = 8
-"""How often a call asks for a budget that others take away before it pays."""
+"""How often a call draws what others take away before it pays."""
 SECOND = 1_000_000
 
 
@@ -135,7 +135,7 @@ class Guard:
         Unauthenticated (code `no_credentials`), InvalidToken, InvalidProof, NonceNeeded, Unavailable.
         """
         with _closed():
-            token = _credentials(authorization)
+            token = access_token(authorization)
             principal = self._principal(token, self.feed.current())
             if principal.jkt is None:
                 raise InvalidToken("the token is not bound to a key", hint="ask for it with a DPoP proof")
@@ -191,7 +191,7 @@ class Guard:
                 if isinstance(made, Call):
                     return made
                 left = self._link.drawer.draw(who.principal.claims.jti, made)
-            raise _crowded()
+            raise Unavailable("others took what was drawn", hint="try again", code="budget_unavailable")
 
     async def decide_async(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Call:
         """As `decide`; where the server must be asked, a thread waits for it."""
@@ -202,7 +202,7 @@ class Guard:
                 if isinstance(made, Call):
                     return made
                 left = await asyncio.to_thread(self._link.drawer.draw, who.principal.claims.jti, made)
-            raise _crowded()
+            raise Unavailable("others took what was drawn", hint="try again", code="budget_unavailable")
 
     def _decide(
         self, who: Verified, tool: str, arguments: Mapping[str, Any], left: Mapping[str, int]
@@ -220,7 +220,7 @@ class Guard:
                 self._purse.check(costs, principal.claims.budgets, left, now=now)
             except (budget.BadAmount, budget.Exhausted) as refusal:
                 reason = access.Reason(refusal.code, refusal.message, refusal.hint)
-                decision = access.deny(facts.resource, facts.policies, reason)
+                decision, costs = access.deny(facts.resource, facts.policies, reason), {}
         record = call_record(principal, tool, arguments, decision, spent=costs, now=now)
         ready = facts.resource.tools.get(tool)
         if self._record_arguments:
@@ -278,21 +278,6 @@ class Guard:
             self._link.note()
         except Refused as refusal:
             log.error("the outcome of call %d is not recorded: %s", call.number, refusal.message)
-
-
-def _crowded() -> Unavailable:
-    return Unavailable("too many calls want the same budget at once", hint="try again", code="budget_unavailable")
-
-
-def _credentials(authorization: str | None) -> str:
-    if authorization is None:
-        raise Unauthenticated("the request has no access token", code="no_credentials")
-    scheme, _, token = authorization.partition(" ")
-    if scheme.lower() == "bearer":
-        raise InvalidToken("tokens are bound to a key here", hint="send `Authorization: DPoP ..` with a DPoP proof")
-    if scheme.lower() != "dpop" or not token:
-        raise Unauthenticated("the request has no access token", code="no_credentials")
-    return token.strip(" ")
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable
 
 from ostiary.core import dpop
-from ostiary.core.errors import Unavailable
+from ostiary.core.errors import Unauthenticated, Unavailable
+from ostiary.core.jose import InvalidToken
 
 NONCE_LIFETIME_US = 300_000_000
 MAX_REMEMBERED = 1_000_000
@@ -70,3 +71,15 @@ class Proofs:
         if len(used) >= self._limit:
             raise Unavailable("too many requests: no more proofs can be remembered", hint="try again in a minute")
         used[digest] = until
+
+
+def access_token(authorization: str | None) -> str:
+    """The token of an `Authorization` header. Raises Unauthenticated, InvalidToken."""
+    if authorization is None:
+        raise Unauthenticated("the request has no access token", code="no_credentials")
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        raise InvalidToken("tokens are bound to a key here", hint="send `Authorization: DPoP ..` with a DPoP proof")
+    if scheme.lower() != "dpop" or not token:
+        raise Unauthenticated("the request has no access token", code="no_credentials")
+    return token.strip(" ")
