@@ -24,6 +24,8 @@ TIMEOUT_S = 60.0
 """A server may have to be downloaded first."""
 MAX_LINE_BYTES = 8 << 20
 MAX_LINES = 10_000
+MAX_BYTES = 16 << 20
+"""in all that it says"""
 MAX_PAGES = 100
 GRACE_S = 2.0
 HANDSHAKE, MODERN = "2025-11-25", "2026-07-28"
@@ -49,7 +51,8 @@ def propose(resource: str, said: Said) -> Catalogue:
     """What the server says, as a catalogue. Raises Malformed, Invalid for what can be none."""
     listed = Catalogue.from_mcp(resource, {"tools": said.tools})
     methods = [Tool(name=name, effect=Effect.READ) for name in said.methods if name not in listed.tools]
-    return Catalogue(resource, {**listed.tools, **{tool.name: tool for tool in methods}})
+    room = MAX_TOOLS - len(listed.tools)
+    return Catalogue(resource, {**listed.tools, **{tool.name: tool for tool in methods[:room]}})
 
 
 def probe(command: Sequence[str], *, env: Mapping[str, str], cwd: str | None, timeout_s: float = TIMEOUT_S) -> Said:
@@ -75,7 +78,7 @@ class _Talk:
         assert server.stdout is not None
         self._in, self._out, self._until = server.stdin.fileno(), server.stdout.fileno(), until
         self._held = bytearray()
-        self._id = self._lines = 0
+        self._id = self._lines = self._bytes = 0
         self._meta: dict[str, Any] | None = None
 
     def ask(self) -> Said:
@@ -166,6 +169,9 @@ class _Talk:
         chunk = os.read(self._out, 64 << 10)
         if not chunk:
             raise Unavailable("the server ends before it answers")
+        self._bytes += len(chunk)
+        if self._bytes > MAX_BYTES:
+            raise Invalid(f"the server says more than {MAX_BYTES >> 20} MiB")
         self._held += chunk
 
 

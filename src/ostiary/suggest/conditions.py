@@ -56,11 +56,14 @@ def _kind(value: object) -> str:
             return "null"
 
 
-def _number(values: Sequence[Any]) -> tuple[Condition, str]:
+def _number(values: Sequence[Any]) -> tuple[Condition | None, str]:
     low, high = min(values), max(values)
     if low == high and float(low).is_integer():
         return Condition(eq=int(low)), f"is always {int(low)}"
-    return Condition(min=_spell(low), max=_spell(high)), f"is from {low} to {high}"
+    try:
+        return Condition(min=_spell(low), max=_spell(high)), f"is from {low} to {high}"
+    except InvalidDetails:
+        return None, f"is from {low} to {high}, with more digits than a condition may have"
 
 
 def _spell(number: int | float) -> int | str:
@@ -88,7 +91,7 @@ def _place(texts: Sequence[str]) -> tuple[Condition, str] | None:
     first, last = texts[0], texts[-1]
     same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     folder = first[: first.rfind("/", 0, same) + 1]
-    if not folder.strip("/"):
+    if not folder.strip("/") or folder.endswith("://"):
         return None
     endings = {text[text.rfind(".") :] if "." in text[len(folder) :] else "" for text in texts}
     ending = endings.pop() if len(endings) == 1 else ""

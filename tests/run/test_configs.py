@@ -1,0 +1,179 @@
+"""Configurations of MCP servers as programs have them: found, copied with a guard in front, never changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ostiary.cli.session import Usage
+from ostiary.run.configs import MAX_SERVERS, Config, expand, find_config, parse_config, to_word
+from ostiary.run.delivery import delivery, source_of
+from ostiary.run.enlist import agent_name
+
+FILES = {"command": "npx", "args": ["-y", "server", "${HOME}"], "env": {"A": "b"}, "timeout": 1.5, "type": "stdio"}
+FAR = {"type": "http", "url": "https://mcp.example/mcp", "headers": {"X": "y"}}
+
+
+def parse(text: Any) -> Config:
+    return parse_config(text, of="mcp.json")
+
+
+@pytest.mark.parametrize("member", ["mcpServers", "servers"])
+def test_the_copy_has_a_guard_in_front_of_each_stdio_server_and_all_else_as_it_was(member: str) -> None:
+    text = {"inputs": [{"id": "x"}], member: {"My Files": FILES, "far": FAR, "off": {**FILES, "disabled": True}}}
+    before = json.dumps(text)
+    config = parse(text)
+    assert [(server.name, server.word) for server in config.stdio] == [("My Files", "my-files")]
+    assert config.remote == ("far",)
+    copy = config.guarded(lambda server: ["python", f"{server.word}.plan", "--"])
+    guarded = {**FILES, "command": "python", "args": ["my-files.plan", "--", "npx", "-y", "server", "${HOME}"]}
+    assert copy == {**text, member: {"My Files": guarded, "far": FAR, "off": {**FILES, "disabled": True}}}
+    assert json.dumps(text) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ([], "no `mcpServers`"),
+        ({}, "no `mcpServers`"),
+        ({"mcpServers": []}, "no `mcpServers`"),
+        ({"mcpServers": {"a": "npx"}}, "is no object"),
+        ({"mcpServers": {"a": {}}}, "neither a `command` nor a `url`"),
+        ({"mcpServers": {"a": {"command": "x", "type": "http"}}}, "neither"),
+        ({"mcpServers": {"a": {"command": ["npx"]}}}, "`command`"),
+        ({"mcpServers": {"a": {"command": ""}}}, "`command`"),
+        ({"mcpServers": {"a": {"command": "x", "args": "y"}}}, "`args`"),
+        ({"mcpServers": {"a": {"command": "x", "args": [1]}}}, "`args`"),
+        ({"mcpServers": {"a": {"command": "x", "env": {"A": 1}}}}, "`env`"),
+        ({"mcpServers": {"a": {"command": "x", "cwd": 1}}}, "`cwd`"),
+        ({"mcpServers": {"?!": {"command": "x"}}}, "no letter or digit"),
+        ({"mcpServers": {"\u0430": {"command": "x"}}}, "no letter or digit"),
+        ({"mcpServers": {"My Files": {"command": "x"}, "my.files!": {"command": "x"}, "my-files": {"command": "y"}}},
+         "would have one name"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_followed_is_refused_by_name(text: Any, why: str) -> None:
+    with pytest.raises(Usage, match=why):
+        parse(text)
+
+
+@pytest.mark.parametrize(("extra", "fits"), [(-1, True), (0, True), (1, False)])
+def test_there_are_so_many_servers_at_most(extra: int, fits: bool) -> None:
+    text = {"mcpServers": {f"s{number}": FILES for number in range(MAX_SERVERS + extra)}}
+    if fits:
+        assert len(parse(text).stdio) == MAX_SERVERS + extra
+    else:
+        with pytest.raises(Usage, match="65 servers"):
+            parse(text)
+
+
+def put(path: Path, text: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(text))
+
+
+def servers(**named: Any) -> dict[str, Any]:
+    return {"mcpServers": named}
+
+
+def test_the_folders_configuration_goes_before_the_users(tmp_path: Path) -> None:
+    folder, home = tmp_path / "work", tmp_path / "home"
+    with pytest.raises(Usage, match="which MCP servers"):
+        find_config(folder, home)
+    places = [
+        (home / "Library" / "Application Support" / "Claude" / "claude_desktop_config.json", servers(mac=FILES)),
+        (home / ".config" / "Claude" / "claude_desktop_config.json", servers(desktop=FILES)),
+        (home / ".cursor" / "mcp.json", servers(cursor=FILES)),
+        (home / ".claude.json", servers(user=FILES) | {"projects": {str(folder): servers(here=FAR)}}),
+        (folder / ".vscode" / "mcp.json", {"servers": {"code": FILES}}),
+        (folder / ".cursor" / "mcp.json", servers(cursor=FILES)),
+        (folder / ".mcp.json", servers(project=FILES)),
+    ]
+    for path, text in places:
+        put(path, text)
+        found, where = find_config(folder, home)
+        assert where == str(path)
+        if path.name == ".claude.json":
+            assert found == servers(user=FILES, here=FAR)
+        else:
+            assert found == text
+    put(folder / ".mcp.json", {"mcpServers": {}})
+    assert find_config(folder, home)[1] == str(folder / ".cursor" / "mcp.json"), "one without servers says nothing"
+
+
+def test_variables_are_filled_in_as_agents_do() -> None:
+    values = {"HOME": "/users/ada", "EMPTY": ""}
+    for text, filled in {
+        "${HOME}/x": "/users/ada/x", "${env:HOME}": "/users/ada", "${NO}": "${NO}", "${NO:-a b}": "a b", "$HOME": "$HOME",
+        "${EMPTY:-x}": "", "${input:key}": "${input:key}",
+    }.items():  # fmt: skip
+        assert expand(text, values) == filled
+
+
+def test_a_command_gets_the_copy_where_it_looks_for_it(tmp_path: Path) -> None:
+    copy = tmp_path / "copy.json"
+    for command, config_env, expected in [
+        (("a", "-c={mcp_config}"), None, (["a", f"-c={copy}"], {})),
+        (("claude", "--mcp-config", "x.json", "-p"), None, (["claude", "--mcp-config", str(copy), "-p"], {})),
+        (("./a",), "MCP_CONFIG", (["./a"], {"MCP_CONFIG": str(copy)})),
+        (("/usr/bin/claude", "-p", "hello"), None,
+         (["/usr/bin/claude", "-p", "hello", "--mcp-config", str(copy), "--strict-mcp-config"], {})),
+    ]:  # fmt: skip
+        assert delivery(command, config_env=config_env)(copy) == expected
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        (("cursor", "."), "how does cursor find"),
+        (("a", "--mcp-config"), "has no value"),
+        (("a", "--mcp-config=x"), "with a space"),
+        (("a", "--mcp-config", "x", "--mcp-config", "y"), "more than once"),
+    ],
+)
+def test_a_command_that_would_not_get_it_is_refused(command: tuple[str, ...], why: str) -> None:
+    with pytest.raises(Usage, match=why):
+        delivery(command, config_env=None)
+
+
+def test_the_source_is_what_the_command_would_have_used(tmp_path: Path) -> None:
+    for name in ("option", "variable", "given"):
+        put(tmp_path / f"{name}.json", servers(**{name: FILES}))
+
+    def source(*command: str, config: str | None = None, **environment: str) -> list[str]:
+        file = None if config is None else tmp_path / config
+        found = source_of(command, config=file, config_env="CONFIG", environment=environment)
+        return [server.name for server in found.stdio]
+
+    option = ("a", "--mcp-config", str(tmp_path / "option.json"))
+    assert source(*option, CONFIG=str(tmp_path / "variable.json")) == ["option"]
+    assert source("a", CONFIG=str(tmp_path / "variable.json")) == ["variable"]
+    assert source(*option, config="given.json") == ["given"]
+    assert source("a", "--mcp-config", json.dumps(servers(inline=FILES))) == ["inline"]
+    with pytest.raises(Usage, match="no JSON"):
+        source("a", "--mcp-config", "{")
+    (tmp_path / "given.json").write_text('{"mcpServers": {"a": {"command": "x"}, "a": {"command": "y"}}}')
+    with pytest.raises(Usage, match="twice"):
+        source("a", config="given.json")
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("claude -p hello", "claude"), ("python my_agent.py {mcp_config}", "my_agent"),
+        ("/usr/bin/python3.12 -m bot", "bot"),
+        ("uv run crew.py", "crew"), ("python main.py", "work"), ("./bots/reporter/main.py", "reporter"),
+        ("node index.js", "work"), ("./My-Agent", "my-agent"),
+    ],
+)  # fmt: skip
+def test_an_agent_is_called_after_its_program(command: str, name: str) -> None:
+    assert agent_name(command.split(), Path("/users/ada/work")) == name
+
+
+def test_a_name_is_a_part_of_names() -> None:
+    assert to_word("GitHub (work)", of="x") == "github-work"
+    with pytest.raises(Usage):
+        to_word("日本", of="x")

@@ -1,0 +1,153 @@
+"""Asking a server for its tools: a hostile answer ends in a refusal that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ostiary.core.catalogue import MAX_TOOLS, Effect
+from ostiary.core.errors import Invalid, Malformed, Refused, Unavailable
+from ostiary.run.probe import MAX_PAGES, Said, probe, propose
+from tests.feed.house import eventually
+from tests.run.conftest import HERE
+
+SERVER = textwrap.dedent("""
+    import json, os, sys, time
+    def say(id, **more): print(json.dumps({"jsonrpc": "2.0", "id": id, **more}), flush=True)
+    capabilities = {"tools": {}}
+    def listed(params): return {"tools": [{"name": "a", "inputSchema": {"type": "object"}}]}
+    def greet(id): say(id, result={"protocolVersion": "2025-11-25", "capabilities": capabilities})
+    exec(sys.argv[1])
+    for line in sys.stdin:
+        message = json.loads(line)
+        if message["method"] == "initialize": greet(message["id"])
+        elif message["method"] == "tools/list": say(message["id"], result=listed(message["params"]))
+        elif "id" in message: say(message["id"], error={"code": -32601, "message": "no such method"})
+""")
+
+
+def ask(code: str, *, timeout_s: float = 20.0) -> Said:
+    return probe([sys.executable, "-c", SERVER, code], env=os.environ, cwd=None, timeout_s=timeout_s)
+
+
+def test_a_server_of_the_official_sdk_says_its_tools(tmp_path: Path) -> None:
+    said = probe([sys.executable, str(HERE / "files_server.py"), str(tmp_path)], env=os.environ, cwd=None)
+    catalogue = propose("files", said)
+    effects = {name: tool.effect for name, tool in catalogue.tools.items()}
+    assert effects == {
+        "read_file": Effect.READ, "large": Effect.READ, "write_file": Effect.WRITE, "delete_file": Effect.DESTROY,
+        "resources/read": Effect.READ, "resources/subscribe": Effect.READ, "prompts/get": Effect.READ,
+    }  # fmt: skip
+
+
+def test_pages_are_put_together_and_what_else_is_said_is_passed_over() -> None:
+    said = ask("""
+print("Listening on stdio", flush=True)
+say("x", method="sampling/createMessage", params={})
+def listed(params):
+    page = int(params.get("cursor", 0))
+    return {"tools": [{"name": f"t{page}"}], **({"nextCursor": str(page + 1)} if page < 4 else {})}
+""")
+    assert [tool["name"] for tool in said.tools] == ["t0", "t1", "t2", "t3", "t4"]
+    assert said.methods == ()
+
+
+def test_a_server_that_knows_no_handshake_is_asked_as_of_2026() -> None:
+    said = ask("""
+def greet(id): say(id, error={"code": -32601, "message": "gone"})
+for line in sys.stdin:
+    message = json.loads(line)
+    if message["method"] == "server/discover":
+        assert message["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] == "2026-07-28"
+        say(message["id"], result={"capabilities": {"tools": {}, "prompts": {}}})
+    elif message["method"] == "tools/list": say(message["id"], result=listed(message["params"]))
+    elif "id" in message: greet(message["id"])
+""")
+    assert (len(said.tools), said.methods) == (1, ("prompts/get",))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "why"),
+    [
+        ("sys.exit(3)", Unavailable, "ends before it answers"),
+        ("time.sleep(60)", Unavailable, "does not answer"),
+        ("os.close(0); time.sleep(60)", Unavailable, "does not answer|reads nothing"),
+        ('capabilities = "all"', Malformed, "capable"),
+        ("def greet(id): say(id, error={'code': 1, 'message': 'go away\\x1b[2J'})", Invalid, "no such method"),
+        ("listed = lambda _: {}", Malformed, "no `tools`"),
+        ("listed = lambda _: {'tools': {}}", Malformed, "no `tools`"),
+        ("listed = lambda _: {'tools': [], 'nextCursor': 5}", Malformed, "nextCursor"),
+        ("listed = lambda _: {'tools': [], 'nextCursor': 'x' * 5000}", Malformed, "nextCursor"),
+        ("listed = lambda _: {'tools': [], 'nextCursor': 'again'}", Invalid, f"more than {MAX_PAGES} pages"),
+        (f"listed = lambda _: {{'tools': [{{'name': 'a'}}] * {MAX_TOOLS + 1}}}", Invalid, "more than 1000 tools"),
+        ("print('x' * (9 << 20), flush=True)", Malformed, "a line of more than 8 MiB"),
+        ("listed = lambda _: {'tools': [{'name': 'x' * (1 << 20)}], 'nextCursor': 'a'}", Invalid, "more than 16 MiB"),
+        ("[print('hello') for _ in range(20_000)]", Invalid, "more than 10000 lines"),
+        ('print(\'{"id": 1, "id": 1}\', flush=True)', Malformed, "twice"),
+        ("print('{\"a\":' + '[' * 100 + ']' * 100 + '}', flush=True)", Malformed, "nested"),
+    ],
+)
+def test_a_hostile_server_is_refused_precisely(code: str, kind: type[Refused], why: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(kind, match=why):
+        ask(code, timeout_s=5.0)
+    assert time.monotonic() - started < 20
+
+
+def test_what_it_has_started_ends_with_it(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    ask(f"import subprocess; open({str(pid)!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid))")
+    stat = Path(f"/proc/{pid.read_text()}/stat")
+    assert eventually(lambda: not stat.exists() or stat.read_text().split()[2] == "Z")
+
+
+def test_a_command_that_is_not_there_is_unavailable() -> None:
+    with pytest.raises(Unavailable, match="cannot run /nowhere"):
+        probe(["/nowhere"], env={}, cwd=None)
+
+
+def tool(name: Any = "a", **more: Any) -> dict[str, Any]:
+    return {"name": name, **more}
+
+
+DEEP: Any = {}
+for _ in range(40):
+    DEEP = {"type": "object", "properties": {"a": DEEP}}
+
+
+@pytest.mark.parametrize(
+    ("tools", "why"),
+    [
+        ([tool(), tool()], "two tools"),
+        ([tool("rеad_file")], "tools\\[0\\].name"),  # with a Cyrillic letter
+        ([tool("read\u200bfile")], "tools\\[0\\].name"),
+        ([tool("read file")], "tools\\[0\\].name"),
+        ([tool("a\n")], "tools\\[0\\].name"),
+        ([tool("")], "tools\\[0\\].name"),
+        ([tool("x" * 129)], "tools\\[0\\].name"),
+        ([tool("../../a")], "tools\\[0\\].name"),
+        ([tool(), tool(5)], "tools\\[1\\].name"),
+        (["a"], "tools\\[0\\]"),
+        ([tool(inputSchema=[])], "inputSchema"),
+        ([tool(inputSchema=DEEP)], "nested|deep"),
+        ([tool(inputSchema={"type": "object", "description": "x" * (65 << 10)})], "tool `a`: its schema has"),
+        ([tool(inputSchema={"type": "string"})], "tool `a`"),
+        ([tool(inputSchema={"$ref": "https://evil.example/schema"})], "tool `a`: a `\\$ref` leads outside"),
+        ([tool(annotations={"readOnlyHint": "yes"})], "readOnlyHint"),
+    ],
+)
+def test_a_hostile_list_is_no_catalogue(tools: list[Any], why: str) -> None:
+    with pytest.raises(Refused, match=why):
+        propose("files", Said(tools, ()))
+
+
+def test_the_longest_list_is_one() -> None:
+    said = Said([tool(f"t{number}", description=json.dumps(number)) for number in range(MAX_TOOLS)], ("prompts/get",))
+    assert len(propose("files", said).tools) == MAX_TOOLS, "and no room for anything beside it"
