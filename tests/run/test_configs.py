@@ -107,7 +107,8 @@ def test_the_folders_configuration_goes_before_the_users(tmp_path: Path) -> None
 def test_variables_are_filled_in_as_agents_do() -> None:
     values = {"HOME": "/users/ada", "EMPTY": ""}
     for text, filled in {
-        "${HOME}/x": "/users/ada/x", "${env:HOME}": "/users/ada", "${NO}": "${NO}", "${NO:-a b}": "a b", "$HOME": "$HOME",
+        "${HOME}/x": "/users/ada/x", "${env:HOME}": "/users/ada", "${NO}": "${NO}", "${NO:-a b}": "a b",
+        "$HOME": "$HOME",
         "${EMPTY:-x}": "", "${input:key}": "${input:key}",
     }.items():  # fmt: skip
         assert expand(text, values) == filled
