@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ostiary.core.errors import Forbidden, NotFound
-from ostiary.core.report import CallRecord, Report, ResultRecord
+from ostiary.core.report import CallRecord, Report, ResultRecord, UndecidedRecord
 from ostiary.core.report import Reason as Why
 from ostiaryd.feed import flows
 from ostiaryd.ground.world import World
@@ -43,7 +43,11 @@ def call(caller: Agent, **changed: Any) -> CallRecord:
 
 
 async def report(
-    world: World, resource: Resource, first: int, *records: CallRecord | ResultRecord, spool: str = SPOOL
+    world: World,
+    resource: Resource,
+    first: int,
+    *records: CallRecord | UndecidedRecord | ResultRecord,
+    spool: str = SPOOL,
 ) -> int:
     told = Report(spool=spool, first=first, records=list(records))
     return await do(world, lambda a: flows.take_report(a, told, resource_id=resource.resource_id), "feed.report")
@@ -85,6 +89,27 @@ async def test_an_outcome_goes_into_the_entry_of_its_call_or_into_one_of_its_own
     assert late.detail["call"] == 3
     assert late.result is not None
     assert late.result.status == "error"
+
+
+async def test_an_undecided_call_is_the_agents_only_with_its_token_for_that_server(
+    world: World, resource: Resource, agent: Agent
+) -> None:
+    def undecided(**changed: Any) -> UndecidedRecord:
+        right: dict[str, Any] = {"at": 5, "tool": "rm", "outcome": "allow", "agent": agent.agent_id, "token": "tok_1"}
+        return UndecidedRecord(**{**right, "reasons": [Why("feed_stale", "too old")], **changed})
+
+    await hold(world, agent, "tok_2", audience="https://other.example.org", task="tk_1", jkt="thumbprint")
+    foreign = (undecided(token=""), undecided(token="tok_2"), undecided(agent="ag_other"))
+    await report(world, resource, 1, undecided(), *foreign, ResultRecord(at=6, call=2, status="ok"))
+    found = [decode_entry(body) for _, body in ledger.search(world.db.read(), {"action": "tool.undecided"}, limit=9)]
+    entries = found[::-1]
+    assert [(entry.agent, entry.token) for entry in entries] == [(agent.agent_id, "tok_1"), *[(None, None)] * 3]
+    claimed = [(entry.detail or {}).get("claimed_agent") for entry in entries]
+    assert claimed == [None, agent.agent_id, agent.agent_id, "ag_other"]
+    assert {(entry.tool, entry.outcome, entry.reasons[0].code) for entry in entries} == {
+        ("files/rm", "allow", "feed_stale")
+    }
+    assert entries[1].result is not None
 
 
 async def test_what_watching_let_through_is_said(world: World, resource: Resource, agent: Agent) -> None:

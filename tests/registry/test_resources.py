@@ -165,3 +165,14 @@ async def test_bootstrap_creates_the_administrator_once(world: World) -> None:
     assert flows.find_resource(world.db.read(), "ostiary").uri == world.config.api
     with pytest.raises(Refused):
         await do(world, lambda a: flows.bootstrap_admin(a, public_jwk=new_jwk()))
+
+
+async def test_a_catalogue_is_proposed_until_somebody_puts_the_same(world: World) -> None:
+    await files(world)
+    catalogue = parse_catalogue("files", TOOLS)
+    proposed = await do(world, lambda a: flows.set_catalogue(a, "files", catalogue, is_proposed=True))
+    assert (proposed.is_proposed, proposed.catalogue_version) == (True, 1)
+    assert resources.get(world.db.read(), "files") == proposed
+    confirmed = await describe(world, TOOLS)
+    assert (confirmed.is_proposed, confirmed.catalogue_version) == (False, 1)
+    assert resources.get(world.db.read(), "files") == confirmed
