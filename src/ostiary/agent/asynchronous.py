@@ -78,11 +78,14 @@ class AsyncAgent(Identity):
         *,
         scopes: Iterable[str] | None = None,
         bounds: Iterable[Mapping[str, Any]] | None = None,
+        budget: Iterable[Mapping[str, Any]] = (),
         on_behalf_of: str | None = None,
         ttl: int = DEFAULT_TTL_S,
     ) -> AsyncTask:
         """A task that is declared when its block is entered."""
-        return AsyncTask(self, self._start(purpose, scopes=scopes, bounds=bounds, on_behalf_of=on_behalf_of, ttl=ttl))
+        return AsyncTask(
+            self, self._start(purpose, scopes=scopes, bounds=bounds, budget=budget, on_behalf_of=on_behalf_of, ttl=ttl)
+        )
 
     def delegate(
         self,
@@ -91,12 +94,13 @@ class AsyncAgent(Identity):
         *,
         scopes: Iterable[str] | None = None,
         bounds: Iterable[Mapping[str, Any]] | None = None,
+        budget: Iterable[Mapping[str, Any]] = (),
         ttl: int = DEFAULT_TTL_S,
         parent: str | None = None,
     ) -> AsyncTask:
         """As `Agent.delegate`, when the block of the task is entered."""
         flow = self._start(
-            purpose, scopes=scopes, bounds=bounds, ttl=ttl, parent=parent or self.standing_task, agent=to
+            purpose, scopes=scopes, bounds=bounds, budget=budget, ttl=ttl, parent=parent or self.standing_task, agent=to
         )
         return AsyncTask(self, flow)
 
@@ -129,10 +133,11 @@ class AsyncTask:
         *,
         scopes: Iterable[str] | None = None,
         bounds: Iterable[Mapping[str, Any]] | None = None,
+        budget: Iterable[Mapping[str, Any]] = (),
         ttl: int = DEFAULT_TTL_S,
     ) -> AsyncTask:
         """As `Task.task`, when the block of the new task is entered."""
-        flow = self._agent._start(purpose, scopes=scopes, bounds=bounds, ttl=ttl, parent=self.id)
+        flow = self._agent._start(purpose, scopes=scopes, bounds=bounds, budget=budget, ttl=ttl, parent=self.id)
         return AsyncTask(self._agent, flow)
 
     def delegate(self, to: str, purpose: str, **narrower: Any) -> AsyncTask:

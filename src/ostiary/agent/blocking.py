@@ -81,11 +81,12 @@ class Agent(Identity):
         *,
         scopes: Iterable[str] | None = None,
         bounds: Iterable[Mapping[str, Any]] | None = None,
+        budget: Iterable[Mapping[str, Any]] = (),
         on_behalf_of: str | None = None,
         ttl: int = DEFAULT_TTL_S,
     ) -> Task:
         """Declare a task; use it as a context manager. Raises ServerRefused."""
-        flow = self._start(purpose, scopes=scopes, bounds=bounds, on_behalf_of=on_behalf_of, ttl=ttl)
+        flow = self._start(purpose, scopes=scopes, bounds=bounds, budget=budget, on_behalf_of=on_behalf_of, ttl=ttl)
         return Task(self, self._run(flow))
 
     def delegate(
@@ -95,6 +96,7 @@ class Agent(Identity):
         *,
         scopes: Iterable[str] | None = None,
         bounds: Iterable[Mapping[str, Any]] | None = None,
+        budget: Iterable[Mapping[str, Any]] = (),
         ttl: int = DEFAULT_TTL_S,
         parent: str | None = None,
     ) -> Task:
@@ -104,7 +106,7 @@ class Agent(Identity):
         of the task ends it, with all that the other agent has got under it. Raises ServerRefused.
         """
         flow = self._start(
-            purpose, scopes=scopes, bounds=bounds, ttl=ttl, parent=parent or self.standing_task, agent=to
+            purpose, scopes=scopes, bounds=bounds, budget=budget, ttl=ttl, parent=parent or self.standing_task, agent=to
         )
         return Task(self, self._run(flow))
 
@@ -132,10 +134,11 @@ class Task:
         *,
         scopes: Iterable[str] | None = None,
         bounds: Iterable[Mapping[str, Any]] | None = None,
+        budget: Iterable[Mapping[str, Any]] = (),
         ttl: int = DEFAULT_TTL_S,
     ) -> Task:
         """A part of this task, for this agent: no wider, and over no later. Raises ServerRefused."""
-        flow = self._agent._start(purpose, scopes=scopes, bounds=bounds, ttl=ttl, parent=self.id)
+        flow = self._agent._start(purpose, scopes=scopes, bounds=bounds, budget=budget, ttl=ttl, parent=self.id)
         return Task(self._agent, self._agent._run(flow))
 
     def delegate(self, to: str, purpose: str, **narrower: Any) -> Task:

@@ -80,12 +80,13 @@ class Identity:
         *,
         scopes: Iterable[str] | None,
         bounds: Iterable[Mapping[str, Any]] | None,
+        budget: Iterable[Mapping[str, Any]] = (),
         on_behalf_of: str | None = None,
         ttl: int,
         parent: str | None = None,
         agent: str | None = None,
     ) -> Flow[TaskInfo]:
-        body: dict[str, Any] = {"purpose": purpose, "ttl": ttl}
+        body: dict[str, Any] = {"purpose": purpose, "ttl": ttl, "budget": list(budget)}
         body |= {} if scopes is None else {"scopes": list(scopes)}
         body |= {} if bounds is None else {"bounds": list(bounds)}
         body |= {} if on_behalf_of is None else {"on_behalf_of": on_behalf_of}

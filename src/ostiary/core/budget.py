@@ -122,7 +122,8 @@ class Amount(
 
     def cost(self, arguments: Mapping[str, object]) -> int:
         """Raises BadAmount; quotes no value."""
-        value, places = argument_at(arguments, self.argument), self.places
+        path, places = self.argument, self.places
+        value = argument_at(arguments, path) if "." in path else arguments.get(path, ABSENT)
         if isinstance(value, str) and (found := _DECIMAL.fullmatch(value)) is not None:
             fraction = found[2] or ""
             if len(fraction) > places:

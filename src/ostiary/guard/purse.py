@@ -46,8 +46,10 @@ class Purse:
             self.last = record()
             now = self._tick()
             for account, units in costs.items():
-                part = self._parts.setdefault(account, _Part())
-                part.spent, part.touched = part.spent + units, now
+                if (part := self._parts.get(account)) is None:  # a call of nothing needs none
+                    continue
+                part.spent += units
+                part.touched = now
             return self.last
 
     def need(self, costs: Mapping[str, int]) -> dict[str, int]:
