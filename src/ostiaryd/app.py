@@ -32,7 +32,7 @@ from ostiaryd.registry import wire_admin as registry_admin
 from ostiaryd.registry.model import SELF, Caller
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks import wire_admin as tasks_admin
-from ostiaryd.tasks import wire_budgets
+from ostiaryd.tasks import wire_budgets, wire_holding
 from ostiaryd.tokens import flows as tokens
 from ostiaryd.tokens import wire_admin as tokens_admin
 from ostiaryd.tokens import wire_metadata, wire_oauth
@@ -56,6 +56,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (wire_tasks.ROUTES, render_admin),
     (tasks_admin.ROUTES, render_admin),
     (wire_budgets.ROUTES, render_admin),
+    (wire_holding.ROUTES, render_admin),
     (policy_admin.ROUTES, render_admin),
     (tokens_admin.ROUTES, render_admin),
     (ledger_admin.ROUTES, render_admin),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -81,11 +82,19 @@ class AsyncAgent(Identity):
         budget: Iterable[Mapping[str, Any]] = (),
         on_behalf_of: str | None = None,
         ttl: int = DEFAULT_TTL_S,
+        heartbeat: int | None = None,
+        end_with_last: bool = False,
     ) -> AsyncTask:
         """A task that is declared when its block is entered."""
-        return AsyncTask(
-            self, self._start(purpose, scopes=scopes, bounds=bounds, budget=budget, on_behalf_of=on_behalf_of, ttl=ttl)
-        )
+        flow = self._start(
+            purpose, scopes=scopes, bounds=bounds, budget=budget, on_behalf_of=on_behalf_of, ttl=ttl,
+            heartbeat=heartbeat, end_with_last=end_with_last,
+        )  # fmt: skip
+        return AsyncTask(self, flow)
+
+    def resume(self, task: str) -> AsyncTask:
+        """As `Agent.resume`, when its block is entered."""
+        return AsyncTask(self, self._resume(task))
 
     def delegate(
         self,
@@ -111,21 +120,42 @@ class AsyncTask:
     def __init__(self, agent: AsyncAgent, start: Flow[TaskInfo]) -> None:
         self._agent, self._start = agent, start
         self.id, self.facts = "", dict[str, Any]()
+        self._holder = ""
+        self._beats: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> AsyncTask:
         info = await self._agent._run(self._start)
         self.id, self.facts = info.id, dict(info.facts)
+        if heartbeat := self.facts.get("heartbeat"):
+            self._holder = self._agent._new_holder()
+            await self._agent._run(self._agent._hold(self.id, self._holder, "hold"))
+            self._beats = asyncio.create_task(self._beat(heartbeat / 3))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        outcome = "done" if kind is None else "failed"
         try:
-            await self.end("done" if kind is None else "failed")
+            if self._beats is not None:
+                self._beats.cancel()
+                await asyncio.wait([self._beats])
+                await self._agent._run(self._agent._hold(self.id, self._holder, "leave", outcome=outcome))
+            if not self.facts.get("end_with_last"):
+                await self.end(outcome)
         except (Refused, httpx2.HTTPError) as failure:
             if kind is None:
                 raise
             log.warning("task %s has failed and could not be ended: %s", self.id, failure)
+
+    async def _beat(self, every: float) -> None:
+        is_held = True
+        while is_held:
+            await asyncio.sleep(every)
+            try:
+                is_held = await self._agent._run(self._agent._keep(self.id, self._holder))
+            except (Refused, httpx2.HTTPError) as error:
+                log.warning("the heartbeat of task %s was not heard: %s", self.id, error)
 
     def task(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -84,10 +85,24 @@ class Agent(Identity):
         budget: Iterable[Mapping[str, Any]] = (),
         on_behalf_of: str | None = None,
         ttl: int = DEFAULT_TTL_S,
+        heartbeat: int | None = None,
+        end_with_last: bool = False,
     ) -> Task:
-        """Declare a task; use it as a context manager. Raises ServerRefused."""
-        flow = self._start(purpose, scopes=scopes, bounds=bounds, budget=budget, on_behalf_of=on_behalf_of, ttl=ttl)
+        """Declare a task; use it as a context manager. With a `heartbeat` (seconds) it is lost when nobody who holds it
+        is heard of for so long; inside its block a thread sees to that. Raises ServerRefused.
+        """
+        flow = self._start(
+            purpose, scopes=scopes, bounds=bounds, budget=budget, on_behalf_of=on_behalf_of, ttl=ttl,
+            heartbeat=heartbeat, end_with_last=end_with_last,
+        )  # fmt: skip
         return Task(self, self._run(flow))
+
+    def resume(self, task: str) -> Task:
+        """A task of ours that another copy of us began, to go on with: beside that copy, or after it has died.
+
+        Raises ServerRefused for one that is over.
+        """
+        return Task(self, self._run(self._resume(task)))
 
     def delegate(
         self,
@@ -116,13 +131,20 @@ class Task:
 
     def __init__(self, agent: Agent, info: TaskInfo) -> None:
         self._agent, self.id, self.facts = agent, info.id, info.facts
+        self._beats: Beats | None = None
 
     def __enter__(self) -> Task:
+        if heartbeat := self.facts.get("heartbeat"):
+            self._beats = Beats(self._agent, self.id, every=heartbeat / 3)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        outcome = "done" if kind is None else "failed"
         try:
-            self.end("done" if kind is None else "failed")
+            if self._beats is not None:
+                self._beats.stop(outcome)
+            if not self.facts.get("end_with_last"):
+                self.end(outcome)
         except (Refused, httpx2.HTTPError) as error:
             if kind is None:
                 raise
@@ -164,3 +186,31 @@ class Task:
     def end(self, outcome: str = "done") -> None:
         """End as `done`, `failed` or `cancelled`: every token of it is dead when this returns. Raises ServerRefused."""
         self._agent._run(self._agent._end(self.id, outcome))
+
+
+class Beats:
+    """Holds a task, and says so from a thread of its own, whose connection is not the agent's."""
+
+    def __init__(self, agent: Agent, task: str, *, every: float) -> None:
+        """Raises ServerRefused."""
+        self._agent = Agent(agent._client.credential, url=agent._url)
+        self._task, self._every, self._holder = task, every, agent._new_holder()
+        self._stopping = threading.Event()
+        self._agent._run(self._agent._hold(task, self._holder, "hold"))
+        self._thread = threading.Thread(target=self._beat, name="ostiary-heartbeat", daemon=True)
+        self._thread.start()
+
+    def stop(self, outcome: str) -> None:
+        """Let go of the task: `outcome` is how it ends, if we are the last. Raises ServerRefused."""
+        self._stopping.set()
+        self._thread.join()
+        with self._agent:
+            self._agent._run(self._agent._hold(self._task, self._holder, "leave", outcome=outcome))
+
+    def _beat(self) -> None:
+        while not self._stopping.wait(self._every):
+            try:
+                if not self._agent._run(self._agent._keep(self._task, self._holder)):
+                    return
+            except (Refused, httpx2.HTTPError) as error:
+                log.warning("the heartbeat of task %s was not heard: %s", self._task, error)

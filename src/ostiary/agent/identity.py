@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from ostiary.client import Auth, Client, Flow, Target
 from ostiary.core import canonical
 from ostiary.core.errors import Forbidden, Invalid, Malformed, Refused, Unavailable
 from ostiary.keys import Credential, load_key
+
+log = logging.getLogger("ostiary.agent")
 
 TIMEOUT_S = 30.0
 DEFAULT_TTL_S = 3600
@@ -46,6 +49,7 @@ class Identity:
         if not credential.client_id or not (url or credential.issuer):
             raise Invalid("the credential does not say whose it is and where", hint="give `client_id` and `url`")
         self._url = (url or credential.issuer).rstrip("/")
+        self._random = random
         self._client = Client(credential, url=self._url, now=now, random=random)
 
     @property
@@ -65,10 +69,10 @@ class Identity:
         token = yield from self._client.token(target)
         return token.answer
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any]) -> Flow[Any]:
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Flow[Any]:
         """Our own API; its answer. Raises ServerRefused, Unavailable."""
         metadata = yield from self._client.discover()
-        request = httpx2.Request(method, f"{self._url}/api/v1{path}", json=dict(body))
+        request = httpx2.Request(method, f"{self._url}/api/v1{path}", json=dict(body) if body is not None else None)
         response = yield from self._client.send(request, Target(f"{metadata.issuer}/api/v1"))
         if response.status_code >= 400:
             raise _refusal(response)
@@ -85,6 +89,8 @@ class Identity:
         ttl: int,
         parent: str | None = None,
         agent: str | None = None,
+        heartbeat: int | None = None,
+        end_with_last: bool = False,
     ) -> Flow[TaskInfo]:
         body: dict[str, Any] = {"purpose": purpose, "ttl": ttl, "budget": list(budget)}
         body |= {} if scopes is None else {"scopes": list(scopes)}
@@ -92,8 +98,34 @@ class Identity:
         body |= {} if on_behalf_of is None else {"on_behalf_of": on_behalf_of}
         body |= {} if parent is None else {"parent": parent}
         body |= {} if agent is None else {"agent": agent}
+        body |= {} if heartbeat is None else {"heartbeat": heartbeat, "end_with_last": end_with_last}
         started = yield from self._call("POST", "/tasks", body)
         return TaskInfo(started["task_id"], started)
+
+    def _resume(self, task: str) -> Flow[TaskInfo]:
+        """A task of ours that lives; where it has a heartbeat, we may take hold of it. Raises ServerRefused."""
+        found = yield from self._call("GET", f"/tasks/{task}")
+        if found["state"] != "live":
+            raise ServerRefused(f"the task is over: {found['state']}", hint="start another", code="task_ended")
+        return TaskInfo(found["task_id"], found)
+
+    def _hold(self, task: str, holder: str, verb: str, **more: str) -> Flow[Any]:
+        """`hold`, `beat` or `leave`."""
+        return self._call("POST", f"/tasks/{task}/{verb}", {"holder": holder, **more})
+
+    def _keep(self, task: str, holder: str) -> Flow[bool]:
+        """One heartbeat; whether more are wanted. Raises Unavailable."""
+        try:
+            yield from self._hold(task, holder, "beat")
+        except ServerRefused as refusal:
+            if refusal.code != "no_holder":
+                log.warning("task %s is not held any more: %s", task, refusal.message)
+                return False
+            yield from self._hold(task, holder, "hold")  # we were silent for too long, and others were not
+        return True
+
+    def _new_holder(self) -> str:
+        return f"ho_{self._random(16).hex()}"
 
     def _renew(self, task: str, ttl: int) -> Flow[Any]:
         return self._call("POST", f"/tasks/{task}/renew", {"ttl": ttl})

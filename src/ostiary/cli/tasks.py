@@ -29,6 +29,8 @@ def start(
     on_behalf_of: str | None = None,
     parent: str | None = None,
     ttl: int = 3600,
+    heartbeat: int | None = None,
+    end_with_last: bool = False,
     session: Here,
 ) -> None:
     """Declare a task, or give a part of one to an agent.
@@ -42,11 +44,14 @@ def start(
         budget: JSON file of limits, such as [{"kind": "calls", "limit": 100}]; docs/budgets.md has all kinds.
         on_behalf_of: Name of the person for whom the agent acts.
         ttl: Seconds until the task ends by itself.
+        heartbeat: Seconds of silence of all who hold the task, after which it is lost.
+        end_with_last: End it when the last who holds it lets go.
     """
     body: dict[str, Any] = {"agent": agent, "purpose": purpose, "on_behalf_of": on_behalf_of, "ttl": ttl}
     body["parent"] = parent
     body["scopes"] = None if scope is None else words(scope)
     body["bounds"] = read_json(bounds) if bounds else []
+    body |= {"heartbeat": heartbeat, "end_with_last": end_with_last}
     body["budget"] = read_json(budget) if budget else []
     session.show(session.api("POST", "/tasks", body), facts)
 

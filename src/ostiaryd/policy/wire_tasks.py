@@ -29,6 +29,9 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
     parent: str | None = None
     """Id of the task of which this is a part."""
     ttl: int = DEFAULT_TTL_S
+    heartbeat: int | None = None
+    """Seconds of silence of all who hold the task, after which it is lost."""
+    end_with_last: bool = False
 
 
 async def start_task(call: Call) -> Reply:
@@ -40,6 +43,7 @@ async def start_task(call: Call) -> Reply:
         task = tasks.start(
             act, agent=new.agent or call.caller.id, purpose=new.purpose, bounds=bounds, budget=budget,
             scopes=new.scopes, on_behalf_of=new.on_behalf_of, ttl_s=new.ttl, parent=new.parent,
+            heartbeat_s=new.heartbeat, ends_with_last=new.end_with_last,
             unregistered=call.world.config.resources == "any", by=call.caller,
         )  # fmt: skip
         if task.chain and task.chain[0].agent != task.agent:

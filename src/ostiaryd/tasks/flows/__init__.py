@@ -15,6 +15,7 @@ from ostiaryd.tasks.flows.budgets import (
     settle,
     spend,
 )
+from ostiaryd.tasks.flows.holding import beat, hold, holders, leave
 from ostiaryd.tasks.flows.revoking import Kind, revoke
 from ostiaryd.tasks.flows.show import show, show_briefly
 from ostiaryd.tasks.flows.tasks import end, expire, expire_due, find_task, live, may_list, may_see, renew, start
@@ -26,6 +27,7 @@ __all__ = [
     "allowance",
     "balances",
     "balances_of",
+    "beat",
     "draw",
     "end",
     "expire",
@@ -33,7 +35,10 @@ __all__ = [
     "find_task",
     "forget_days",
     "give_back",
+    "hold",
+    "holders",
     "in_force",
+    "leave",
     "live",
     "may_list",
     "may_see",

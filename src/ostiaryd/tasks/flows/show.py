@@ -8,12 +8,24 @@ from ostiary.core.bounds import render_details
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks.flows.budgets import balances_of
+from ostiaryd.tasks.flows.holding import holders
 from ostiaryd.tasks.model import SECOND, Task
 
 
 def show(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
-    """With what is left of its budgets."""
-    return show_briefly(reader, task, now=now) | {"budgets": balances_of(reader, task, now=now)}
+    """With what is left of its budgets, and who holds it."""
+    shown = show_briefly(reader, task, now=now) | {"budgets": balances_of(reader, task, now=now)}
+    if task.heartbeat is None:
+        return shown
+    held = [
+        {"holder": one.holder, "since": one.since // SECOND, "heard_at": one.beat_at // SECOND}
+        for one in holders(reader, task, now=now)
+    ]
+    return shown | {
+        "heartbeat": task.heartbeat // SECOND,
+        "end_with_last": task.ends_with_last,
+        "holders": held if task.is_live(now) else [],
+    }
 
 
 def show_briefly(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:

@@ -25,12 +25,14 @@ from ostiaryd.tasks.model import (
     Task,
     TaskDelta,
     TaskId,
+    check_heartbeat,
     check_ttl,
     end_state,
     put_under,
     standing_agent,
     standing_task,
 )
+from ostiaryd.tasks.store import holders
 from ostiaryd.tasks.store import tasks as store
 
 MAX_LIVE = 1000
@@ -46,18 +48,22 @@ def start(
     scopes: list[str] | None = None,
     on_behalf_of: str | None = None,
     ttl_s: int = DEFAULT_TTL_S,
+    heartbeat_s: int | None = None,
+    ends_with_last: bool = False,
     parent: str | None = None,
     unregistered: bool = True,
     by: Caller | None = None,
 ) -> Task:
     """Declare a task of an agent (name or id), on behalf of a person (name or id), for `ttl_s` seconds.
 
-    Under a `parent` it is a part of that task: who holds the parent may give it to itself or to another agent. Whether
-    policies permit that is the caller's to ask. `unregistered` says whether bounds may name https resources that are
-    not registered. Raises Invalid, NotFound, InvalidDetails, Forbidden (not your agent or parent, an agent that is not
-    active, more than there is to have), Conflict (too many live tasks).
+    With a `heartbeat_s` it is lost when nobody who holds it was heard of for so long. Under a `parent` it is a part of
+    that task: who holds the parent may give it to itself or to another agent. Whether policies permit that is the
+    caller's to ask. `unregistered` says whether bounds may name https resources that are not registered. Raises
+    Invalid, NotFound, InvalidDetails, Forbidden (not your agent or parent, an agent that is not active, more than there
+    is to have), Conflict (too many live tasks).
     """
     doer = registry.active_agent(act.tx, agent, now=act.now)
+    heartbeat = check_heartbeat(heartbeat_s, ends_with_last=ends_with_last)
     task = Task(
         task_id=TaskId(act.new_id("tk")),
         agent=doer.agent_id,
@@ -68,6 +74,9 @@ def start(
         state=State.LIVE,
         created_at=act.now,
         expires_at=_until(act.now + check_ttl(ttl_s), doer),
+        heartbeat=heartbeat,
+        beat_until=None if heartbeat is None else act.now + heartbeat,
+        ends_with_last=ends_with_last,
     )
     registry.note(
         act,
@@ -121,6 +130,8 @@ def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = 
     live(act.tx, id, now=act.now)
     until = _until(act.now + check_ttl(ttl_s), doer, *above(act.tx, task)[:1])
     registry.note(act, object=task.task_id, was=task.expires_at, until=until)
+    if task.heartbeat is not None and not holders.living(act.tx, task.task_id, after=act.now - task.heartbeat):
+        raise Conflict("nobody holds this task", hint="resume it first", code="not_held")
     if task.expires_at is None or until < task.expires_at:
         raise Invalid("renewing never shortens", hint="end the task instead")
     store.renew(act.tx, task.task_id, expires_at=until)
@@ -142,19 +153,24 @@ def end(act: Act, id: str, outcome: State = State.DONE, *, by: Caller | None = N
 
 
 def expire(act: Act, id: str) -> Task:
-    """What a task's date does."""
+    """What a task's date does, and the silence of all who hold it."""
     task = find_task(act.tx, id)
     registry.note(act, object=task.task_id, agent=task.agent)
-    if task.state_at(act.now) is not State.EXPIRED or task.state is not State.LIVE:
+    state = task.state_at(act.now)
+    if task.state is not State.LIVE or state is State.LIVE:
         raise Conflict("the end of this task has not come, or is past")
-    end_task(act, task, State.EXPIRED)
-    return replace(task, state=State.EXPIRED, ended_at=act.now)
+    registry.note(act, object=task.task_id, outcome=state.value)
+    end_task(act, task, state)
+    return replace(task, state=state, ended_at=act.now)
 
 
 async def expire_due(world: World, *, limit: int = 100) -> int:
-    """Mark tasks whose date has come, each in its own act; how many."""
-    due = await world.db.scan(lambda reader: store.due(reader, now=world.now(), limit=limit))
-    return await registry.act_on_each(world, "task.expire", expire, due)
+    """Mark tasks whose date has come, or of which nobody was heard, each in its own act; how many."""
+    now = world.now()
+    due = await world.db.scan(
+        lambda reader: [*store.due(reader, now=now, limit=limit), *store.silent(reader, now=now, limit=limit)]
+    )
+    return await registry.act_on_each(world, "task.expire", expire, list(dict.fromkeys(due)))
 
 
 def may_see(reader: Reader, id: str, *, by: Caller) -> Task:

@@ -1,4 +1,5 @@
-"""A task and its states: `live` until it is ended by word (`done`, `failed`, `cancelled`) or by its date (`expired`).
+"""A task and its states: `live` until it is ended by word (`done`, `failed`, `cancelled`), by its date (`expired`), or
+by the silence of all who hold it (`lost`).
 
 Every agent has a *standing task* for work that nobody declared: its id is the agent's own with another prefix, its
 bounds are the agent's scopes, it has no row and ends with the agent.
@@ -24,6 +25,7 @@ TaskId = NewType("TaskId", str)
 SECOND = 1_000_000
 DEFAULT_TTL_S = 3600
 MAX_TTL_S = 30 * 86_400
+MAX_HEARTBEAT_S = 86_400
 
 
 class State(StrEnum):
@@ -32,11 +34,12 @@ class State(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+    LOST = "lost"
 
 
 def end_state(state: State, outcome: State) -> State:
     """Where ending by word leads; raises Conflict when the task has ended already, Invalid for what is no such end."""
-    if outcome in (State.LIVE, State.EXPIRED):
+    if outcome in (State.LIVE, State.EXPIRED, State.LOST):
         raise Invalid("a task ends as done, failed or cancelled")
     if state is not State.LIVE:
         raise Conflict(f"the task has ended already: {state}", code="task_ended")
@@ -63,12 +66,31 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     chain: tuple[Link, ...] = ()
     """The tasks above it, the nearest first; filled in where it matters who is behind a task."""
 
+    heartbeat: int | None = None
+    """How long nobody who holds it may be silent before it is lost; None: nobody need say anything."""
+    beat_until: int | None = None
+    ends_with_last: bool = False
+
     def is_live(self, now: int) -> bool:
-        """Dates act by themselves."""
-        return self.state is State.LIVE and (self.expires_at is None or now < self.expires_at)
+        """Dates act by themselves, and so does silence."""
+        return (
+            self.state is State.LIVE
+            and (self.expires_at is None or now < self.expires_at)
+            and (self.beat_until is None or now < self.beat_until)
+        )
 
     def state_at(self, now: int) -> State:
-        return State.EXPIRED if self.state is State.LIVE and not self.is_live(now) else self.state
+        if self.state is not State.LIVE or self.is_live(now):
+            return self.state
+        return State.LOST if self.expires_at is None or now < self.expires_at else State.EXPIRED
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """A running copy of an agent that works on a task, as it calls itself; times in microseconds."""
+
+    holder: str
+    since: int
+    beat_at: int
 
 
 class TaskDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="task"):
@@ -99,6 +121,17 @@ def standing_task(agent: Agent) -> Task:
         created_at=agent.created_at,
         expires_at=None,
     )
+
+
+def check_heartbeat(seconds: int | None, *, ends_with_last: bool) -> int | None:
+    """A heartbeat in microseconds; raises Invalid beyond 1 second to 1 day, and without one where it is needed."""
+    if seconds is None:
+        if ends_with_last:
+            raise Invalid("who is the last one out is known by heartbeats alone", hint="give a `heartbeat` too")
+        return None
+    if not 1 <= seconds <= MAX_HEARTBEAT_S:
+        raise Invalid(f"the heartbeat must be 1 to {MAX_HEARTBEAT_S} seconds")
+    return seconds * SECOND
 
 
 def check_ttl(seconds: int) -> int:

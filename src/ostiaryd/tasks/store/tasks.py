@@ -8,7 +8,8 @@ from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model import AgentId, Page, PersonId
 from ostiaryd.tasks.model import State, Task, TaskId
 
-_COLUMNS = """task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at, parent, depth"""
+_COLUMNS = """task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at, parent, depth,
+    heartbeat, beat_until, ends_with_last"""
 _SELECT = f"select {_COLUMNS} from task "
 _GET = sql(_SELECT + "where task_id = :id")
 _LIST = sql(_SELECT + "where task_id < :before order by task_id desc limit :limit")
@@ -27,6 +28,10 @@ _DUE = sql(
                 and above.expires_at <= :now)
        order by expires_at limit :limit"""
 )
+_SILENT = sql(
+    """select task_id from task
+       where state = 'live' and beat_until is not null and beat_until <= :now order by beat_until limit :limit"""
+)
 _ENDED = sql(
     """select task_id, ended_at from task where ended_at > :since and not exists
            (select 1 from task above where above.task_id = task.parent and above.ended_at = task.ended_at)
@@ -34,8 +39,10 @@ _ENDED = sql(
 )
 _INSERT = sql(
     """insert into task
-           (task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, parent, depth)
-       values (:id, :agent, :person, :purpose, :scopes, :bounds, :state, :created_at, :expires_at, :parent, :depth)"""
+           (task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, parent, depth,
+            heartbeat, beat_until, ends_with_last)
+       values (:id, :agent, :person, :purpose, :scopes, :bounds, :state, :created_at, :expires_at, :parent, :depth,
+            :heartbeat, :beat_until, :ends_with_last)"""
 )
 _END = sql(
     """with recursive tree (id) as (
@@ -67,6 +74,7 @@ def insert(tx: Tx, task: Task) -> None:
         scopes=" ".join(sorted(task.scopes)), bounds=canonical.encode(render_details(task.bounds)).decode(),
         state=task.state.value,
         created_at=task.created_at, expires_at=task.expires_at, parent=task.parent, depth=task.depth,
+        heartbeat=task.heartbeat, beat_until=task.beat_until, ends_with_last=int(task.ends_with_last),
     )  # fmt: skip
 
 
@@ -135,16 +143,21 @@ def due(reader: Reader, *, now: int, limit: int) -> list[TaskId]:
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
+def silent(reader: Reader, *, now: int, limit: int) -> list[TaskId]:
+    """Tasks of which nobody was heard for too long and that are not marked as ended, the longest first."""
+    return [row[0] for row in reader.all(_SILENT, now=now, limit=limit)]
+
+
 def ended(reader: Reader, *, since: int) -> list[tuple[TaskId, int]]:
     """Tasks ended after `since`: (id, when); of those that ended together with the one above them, that one."""
     return [(id, at) for id, at in reader.all(_ENDED, since=since)]
 
 
 def _task(row: Row) -> Task:
-    id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at, parent, depth = row
+    id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at, parent, depth, *held = row
     return Task(
         task_id=id, agent=agent, person=person, purpose=purpose, scopes=frozenset(scopes.split()),
         bounds=parse_details(canonical.parse(bounds)),
         state=State(state), created_at=created_at, expires_at=expires_at, ended_at=ended_at,
-        parent=parent, depth=depth,
+        parent=parent, depth=depth, heartbeat=held[0], beat_until=held[1], ends_with_last=bool(held[2]),
     )  # fmt: skip

@@ -1,0 +1,70 @@
+"""Holding a task: running copies of its agent say that they are at it, and the task is lost when none of them is."""
+
+from __future__ import annotations
+
+import re
+
+from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Caller
+from ostiaryd.tasks.flows.tasks import end_task, find_task, live
+from ostiaryd.tasks.model import Holder, State, Task, end_state
+from ostiaryd.tasks.store import holders as store
+
+MAX_HOLDERS = 100
+_HOLDER = re.compile(r"ho_[0-9a-f]{32}")
+
+
+def hold(act: Act, id: str, holder: str, *, by: Caller) -> Task:
+    """Take hold of a live task of one's own, beside whoever holds it already.
+
+    Raises NotFound, Forbidden (over, or another agent's), Conflict (no heartbeat, too many), Invalid.
+    """
+    task, heartbeat = _own(act.tx, id, holder, now=act.now, by=by)
+    registry.note(act, object=task.task_id, holder=holder)
+    store.drop_silent(act.tx, task.task_id, before=act.now - heartbeat)
+    others = [one for one in holders(act.tx, task, now=act.now) if one.holder != holder]
+    if len(others) >= MAX_HOLDERS:
+        raise Conflict(f"{MAX_HOLDERS} hold this task", code="too_many_holders")
+    store.put(act.tx, task.task_id, holder, until=act.now + heartbeat)
+    return live(act.tx, id, now=act.now)
+
+
+def beat(tx: Tx, id: str, holder: str, *, by: Caller) -> None:
+    """A holder is at it still. Nothing else changes, so this leaves no entry. Raises as `hold`, and NotFound."""
+    task, heartbeat = _own(tx, id, holder, now=tx.now, by=by)
+    if holder not in [one.holder for one in holders(tx, task, now=tx.now)]:
+        raise NotFound("this holder was not heard of for too long", hint="hold the task again", code="no_holder")
+    store.put(tx, task.task_id, holder, until=tx.now + heartbeat)
+
+
+def leave(act: Act, id: str, holder: str, outcome: State, *, by: Caller) -> Task:
+    """Let go. Where the task was declared so, the last one out ends it. Raises as `hold`."""
+    task, _ = _own(act.tx, id, holder, now=act.now, by=by)
+    registry.note(act, object=task.task_id, holder=holder)
+    state = end_state(task.state, outcome)
+    store.drop(act.tx, task.task_id, holder)
+    if task.ends_with_last and not holders(act.tx, task, now=act.now):
+        registry.note(act, object=task.task_id, outcome=state.value)
+        end_task(act, task, state)
+    return find_task(act.tx, id)
+
+
+def holders(reader: Reader, task: Task, *, now: int) -> list[Holder]:
+    """Who holds it: those heard of within its heartbeat."""
+    return [] if task.heartbeat is None else store.living(reader, task.task_id, after=now - task.heartbeat)
+
+
+def _own(reader: Reader, id: str, holder: str, *, now: int, by: Caller) -> tuple[Task, int]:
+    """The live task, with its heartbeat, if it is the caller's own."""
+    if not _HOLDER.fullmatch(holder):
+        raise Invalid("`holder` is `ho_` and 32 hexadecimal digits", hint="throw a random one for each running copy")
+    task = find_task(reader, id)
+    if task.agent != by.id:
+        raise Forbidden("this is another agent's task", hint="only the agent itself holds its tasks")
+    live(reader, id, now=now)
+    if task.heartbeat is None:
+        raise Conflict("this task has no heartbeat", hint="`ostiary task start --heartbeat`", code="no_heartbeat")
+    return task, task.heartbeat

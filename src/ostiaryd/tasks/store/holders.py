@@ -1,0 +1,36 @@
+"""Who holds a task: the running copies of its agent that work on it."""
+
+from __future__ import annotations
+
+from ostiaryd.ground.database import Reader, Tx, sql
+from ostiaryd.tasks.model import Holder, TaskId
+
+_LIVING = sql(
+    """select holder, since, beat_at from holder where task = :task and beat_at > :after order by since, holder"""
+)
+_PUT = sql(
+    """insert into holder (task, holder, since, beat_at) values (:task, :holder, :now, :now)
+       on conflict (task, holder) do update set beat_at = excluded.beat_at"""
+)
+_DROP = sql("delete from holder where task = :task and holder = :holder")
+_DROP_SILENT = sql("delete from holder where task = :task and beat_at <= :before")
+_BEAT = sql("update task set beat_until = :until where task_id = :task")
+
+
+def living(reader: Reader, task: TaskId, *, after: int) -> list[Holder]:
+    """Those heard of after that instant."""
+    return [Holder(*row) for row in reader.all(_LIVING, task=task, after=after)]
+
+
+def put(tx: Tx, task: TaskId, holder: str, *, until: int) -> None:
+    """It is heard of now; the task lives until then, unless somebody is heard of again."""
+    tx.run(_PUT, task=task, holder=holder, now=tx.now)
+    tx.run(_BEAT, task=task, until=until)
+
+
+def drop(tx: Tx, task: TaskId, holder: str) -> None:
+    tx.run(_DROP, task=task, holder=holder)
+
+
+def drop_silent(tx: Tx, task: TaskId, *, before: int) -> None:
+    tx.run(_DROP_SILENT, task=task, before=before)

@@ -1,0 +1,54 @@
+"""Holding a task, as JSON under /api/v1: for the running copies of its agent."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.writer import isolated
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import SELF
+from ostiaryd.tasks import flows
+from ostiaryd.tasks.model import State
+
+
+class Hold(msgspec.Struct, forbid_unknown_fields=True):
+    holder: str
+
+
+class Leave(msgspec.Struct, forbid_unknown_fields=True):
+    holder: str
+    outcome: Literal["done", "failed", "cancelled"] = "done"
+    """How the task ends, if this is the last one out and it was declared so."""
+
+
+async def hold_task(call: Call) -> Reply:
+    """Take hold of a task of one's own that has a heartbeat; from now on say `beat` before it is over."""
+    holder, id = call.json(Hold).holder, call.params["id"]
+    task = await registry.act_as(call, "task.hold", lambda act: flows.hold(act, id, holder, by=call.caller))
+    return reply(flows.show(call.world.db.read(), task, now=call.world.now()))
+
+
+async def beat_task(call: Call) -> Reply:
+    """Say that one is at it still."""
+    holder, id = call.json(Hold).holder, call.params["id"]
+    await call.world.writer.submit(isolated(lambda tx: flows.beat(tx, id, holder, by=call.caller)))
+    return reply({})
+
+
+async def leave_task(call: Call) -> Reply:
+    """Let go of a task; where it was declared so, the last one out ends it."""
+    left, id = call.json(Leave), call.params["id"]
+    task = await registry.act_as(
+        call, "task.leave", lambda act: flows.leave(act, id, left.holder, State(left.outcome), by=call.caller)
+    )
+    return reply(flows.show(call.world.db.read(), task, now=call.world.now()))
+
+
+ROUTES = (
+    ("POST", "/api/v1/tasks/{id}/hold", hold_task, SELF),
+    ("POST", "/api/v1/tasks/{id}/beat", beat_task, SELF),
+    ("POST", "/api/v1/tasks/{id}/leave", leave_task, SELF),
+)

@@ -1,0 +1,198 @@
+"""Holding a task: heartbeats, overlapping holders, the last one out, and what becomes of a task that nobody holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiary.core.errors import Invalid
+from ostiaryd.ground.world import World
+from ostiaryd.registry.model import Caller
+from ostiaryd.tasks import flows
+from ostiaryd.tasks.flows.holding import MAX_HOLDERS
+from ostiaryd.tasks.model import check_heartbeat
+from ostiaryd.tasks.model.task import MAX_HEARTBEAT_S
+from tests.clock import Clock
+from tests.registry.stage import ADMIN, ask, caller, do, enrol, hold, is_live, newest
+
+ONE, TWO = "ho_" + "1" * 32, "ho_" + "2" * 32
+
+
+async def begin(world: World, **more: Any) -> tuple[str, Caller]:
+    """A task with a heartbeat of ten seconds: its path, and its agent."""
+    bot = caller(await enrol(world))
+    body = {"purpose": "to sort", "heartbeat": 10, **more}
+    status, task = await ask(world, "POST", "/tasks", body, by=bot)
+    assert status == 201, task
+    return f"/tasks/{task['task_id']}", bot
+
+
+async def say(world: World, path: str, verb: str, holder: str, by: Caller, **more: Any) -> str:
+    """Empty, or the code of the refusal."""
+    status, body = await ask(world, "POST", f"{path}/{verb}", {"holder": holder, **more}, by=by)
+    return "" if status == 200 else str(body["error"])
+
+
+async def show(world: World, path: str) -> dict[str, Any]:
+    return (await ask(world, "GET", path))[1]
+
+
+async def test_a_task_lives_as_long_as_somebody_who_holds_it_is_heard_of(world: World, clock: Clock) -> None:
+    path, bot = await begin(world)
+    assert await say(world, path, "hold", ONE, bot) == ""
+    for _ in range(5):
+        clock.advance(9)
+        assert await say(world, path, "beat", ONE, bot) == ""
+    clock.advance(us=9_999_999)
+    assert (await show(world, path))["state"] == "live"
+    assert [one["holder"] for one in (await show(world, path))["holders"]] == [ONE]
+    clock.advance(us=1)
+    assert (await show(world, path))["state"] == "lost"
+    assert await say(world, path, "beat", ONE, bot) == "task_ended"
+    assert await say(world, path, "hold", ONE, bot) == "task_ended"
+
+
+async def test_a_task_that_nobody_holds_from_the_beginning_is_lost_too(world: World, clock: Clock) -> None:
+    path, _ = await begin(world)
+    clock.advance(10)
+    assert (await show(world, path))["state"] == "lost"
+    assert await flows.expire_due(world) == 1
+    assert await flows.expire_due(world) == 0
+
+
+async def test_what_was_given_under_a_lost_task_dies_with_it_and_the_ledger_says_why(
+    world: World, clock: Clock
+) -> None:
+    path, bot = await begin(world)
+    await say(world, path, "hold", ONE, bot)
+    await hold(world, bot.id, "tok_1", task=path[7:], seconds=100)
+    clock.advance(10)
+    assert await flows.expire_due(world) == 1
+    assert not is_live(world, "tok_1")
+    entry = newest(world)
+    assert (entry.action, entry.object) == ("task.expire", path[7:])
+    assert entry.detail is not None
+    assert entry.detail["outcome"] == "lost"
+    assert (await show(world, path))["state"] == "lost"
+    status, refusal = await ask(world, "POST", f"{path}/end", {}, by=bot)
+    assert (status, refusal["error"]) == (409, "task_ended")
+
+
+async def test_a_date_that_came_first_is_the_reason(world: World, clock: Clock) -> None:
+    path, _ = await begin(world, ttl=10)
+    clock.advance(10)
+    assert (await show(world, path))["state"] == "expired"
+
+
+async def test_overlapping_holders_are_counted_and_the_last_one_out_ends_it(world: World, clock: Clock) -> None:
+    path, bot = await begin(world, end_with_last=True)
+    await say(world, path, "hold", ONE, bot)
+    clock.advance(1)
+    await say(world, path, "hold", TWO, bot)
+    assert [one["holder"] for one in (await show(world, path))["holders"]] == [ONE, TWO]
+    assert await say(world, path, "leave", ONE, bot) == ""
+    assert (await show(world, path))["state"] == "live"
+    assert [one["holder"] for one in (await show(world, path))["holders"]] == [TWO]
+    assert await say(world, path, "leave", TWO, bot, outcome="failed") == ""
+    shown = await show(world, path)
+    assert (shown["state"], shown["holders"]) == ("failed", [])
+    assert await say(world, path, "hold", ONE, bot) == "task_ended"
+
+
+async def test_who_is_silent_for_too_long_counts_no_more(world: World, clock: Clock) -> None:
+    path, bot = await begin(world, end_with_last=True)
+    await say(world, path, "hold", ONE, bot)
+    clock.advance(5)
+    await say(world, path, "hold", TWO, bot)
+    clock.advance(5)
+    assert await say(world, path, "beat", ONE, bot) == "no_holder"
+    assert await say(world, path, "leave", TWO, bot) == ""
+    assert (await show(world, path))["state"] == "done"
+
+
+async def test_a_task_that_was_not_declared_so_stays_for_who_resumes_it_in_time(world: World, clock: Clock) -> None:
+    path, bot = await begin(world)
+    await say(world, path, "hold", ONE, bot)
+    await say(world, path, "leave", ONE, bot)
+    assert (await show(world, path))["state"] == "live"
+    clock.advance(9)
+    assert await say(world, path, "hold", TWO, bot) == ""
+    clock.advance(9)
+    assert (await show(world, path))["state"] == "live"
+
+
+async def test_a_task_is_renewed_while_somebody_holds_it(world: World, clock: Clock) -> None:
+    path, bot = await begin(world, ttl=60)
+    status, refusal = await ask(world, "POST", f"{path}/renew", {"ttl": 120}, by=bot)
+    assert (status, refusal["error"]) == (409, "not_held")
+    await say(world, path, "hold", ONE, bot)
+    assert (await ask(world, "POST", f"{path}/renew", {"ttl": 120}, by=bot))[0] == 200
+    await say(world, path, "leave", ONE, bot)
+    assert (await ask(world, "POST", f"{path}/renew", {"ttl": 180}, by=bot))[1]["error"] == "not_held"
+
+
+async def test_only_the_agent_itself_holds_its_tasks(world: World) -> None:
+    path, _ = await begin(world)
+    other = caller(await enrol(world, "other", owner="bob"))
+    for by in (other, ADMIN):
+        for verb in ("hold", "beat", "leave"):
+            assert await say(world, path, verb, ONE, by) == "forbidden"
+    assert (await show(world, path))["holders"] == []
+
+
+async def test_a_task_without_a_heartbeat_and_a_standing_one_are_not_held(world: World) -> None:
+    path, bot = await begin(world, heartbeat=None)
+    for verb in ("hold", "beat", "leave"):
+        assert await say(world, path, verb, ONE, bot) == "no_heartbeat"
+        assert await say(world, f"/tasks/tk_{bot.id[3:]}", verb, ONE, bot) == "no_heartbeat"
+    assert "holders" not in await show(world, path)
+
+
+@pytest.mark.parametrize("holder", ["", "ho_", "ho_" + "1" * 31, "ho_" + "1" * 33, "ho_" + "G" * 32, ONE + "\n"])
+async def test_a_holder_has_a_name_that_nobody_else_throws(world: World, holder: str) -> None:
+    path, bot = await begin(world)
+    assert await say(world, path, "hold", holder, bot) == "invalid"
+
+
+async def test_so_many_hold_a_task_and_no_more(world: World, clock: Clock) -> None:
+    path, bot = await begin(world)
+    for number in range(MAX_HOLDERS):
+        assert await say(world, path, "hold", f"ho_{number:032x}", bot) == ""
+    assert await say(world, path, "hold", ONE, bot) == "too_many_holders"
+    assert await say(world, path, "hold", f"ho_{0:032x}", bot) == "", "who holds it already may say so again"
+    clock.advance(us=9_999_999)
+    assert await say(world, path, "beat", f"ho_{1:032x}", bot) == ""
+    clock.advance(us=1)
+    assert await say(world, path, "hold", ONE, bot) == ""
+
+
+async def test_a_beat_leaves_no_entry(world: World) -> None:
+    path, bot = await begin(world)
+    await say(world, path, "hold", ONE, bot)
+    before = newest(world)
+    assert before.action == "task.hold"
+    assert await say(world, path, "beat", ONE, bot) == ""
+    assert newest(world) == before
+
+
+def test_a_heartbeat_is_a_second_to_a_day() -> None:
+    assert check_heartbeat(1, ends_with_last=False) == 1_000_000
+    assert check_heartbeat(MAX_HEARTBEAT_S, ends_with_last=True) == MAX_HEARTBEAT_S * 1_000_000
+    assert check_heartbeat(None, ends_with_last=False) is None
+    for seconds in (0, -1, MAX_HEARTBEAT_S + 1):
+        with pytest.raises(Invalid):
+            check_heartbeat(seconds, ends_with_last=False)
+    with pytest.raises(Invalid, match="heartbeats alone"):
+        check_heartbeat(None, ends_with_last=True)
+
+
+async def test_the_children_of_a_lost_task_are_over_too(world: World, clock: Clock) -> None:
+    path, bot = await begin(world)
+    _, child = await ask(world, "POST", "/tasks", {"purpose": "part", "parent": path[7:]}, by=bot)
+    clock.advance(10)
+    await flows.expire_due(world)
+    assert (await show(world, f"/tasks/{child['task_id']}"))["state"] == "cancelled"
+    status, refusal = await ask(world, "POST", "/tasks", {"purpose": "part", "parent": path[7:]}, by=bot)
+    assert (status, refusal["error"]) == (403, "task_ended")
+    assert await do(world, lambda a: flows.find_task(a.tx, path[7:]).state) == "lost"
