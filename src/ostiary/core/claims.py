@@ -74,6 +74,8 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     authorization_details: list[dict[str, object]] = []
     """RFC 9396; `bounds.parse_details` reads them"""
     act: Actor | None = None
+    may_act: Actor | None = None
+    """RFC 8693 section 4.4: who may exchange it"""
     policy: str = ""
     owner: str = ""
     segment: str = ""

@@ -47,7 +47,8 @@ async def start_task(call: Call) -> Reply:
             unregistered=call.world.config.resources == "any", by=call.caller,
         )  # fmt: skip
         if task.chain and task.chain[0].agent != task.agent:
-            flows.check_delegation(act, registry.find_agent(act.tx, task.chain[0].agent), task)
+            giver, receiver = (registry.find_agent(act.tx, id) for id in (task.chain[0].agent, task.agent))
+            flows.check_delegation(act, giver, receiver, task=task.chain[0].task, scopes=task.scopes, depth=task.depth)
         return task
 
     task = await registry.act_as(call, "task.start", start)

@@ -12,12 +12,16 @@ import msgspec
 from ostiary.core import bounds
 from ostiary.core.claims import InvalidScope, render_scope
 from ostiary.core.errors import Invalid, Malformed, Refused
-from ostiaryd.registry.model import Resource, check_uri
+from ostiaryd.registry.model import Agent, Resource, check_uri
 
 SECOND = 1_000_000
 KIND = "token"
 """Of which kind of holding a token is."""
 CLIENT_CREDENTIALS = "client_credentials"
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+GRANT_TYPES = (CLIENT_CREDENTIALS, TOKEN_EXCHANGE)
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+"""RFC 8693 section 3."""
 
 
 class InvalidRequest(Malformed):
@@ -38,6 +42,12 @@ class InvalidTarget(Refused):
     code = "invalid_target"
 
 
+class UnauthorizedClient(Refused):
+    """RFC 6749 section 5.2."""
+
+    code = "unauthorized_client"
+
+
 class UnsupportedGrantType(Refused):
     """RFC 6749 section 5.2."""
 
@@ -55,12 +65,15 @@ class KeysDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="keys"):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """The resource that a token is for; None where nobody has registered it."""
+    """For whom a token is: a resource (None where nobody has registered it), or an agent that may act on it."""
 
     uri: str
     resource: Resource | None = None
+    agent: Agent | None = None
 
     def owns(self, scope: str) -> bool:
+        if self.agent is not None:
+            return True
         return self.resource is not None and resource_name(scope) == self.resource.name
 
 
@@ -112,10 +125,12 @@ def narrow_details(
 
     A task without bounds is bounded by its scopes alone. Raises InvalidDetails when wider ones are asked or nothing of
     what is asked is at the target, InvalidTarget when the task's bounds do not reach the target: an empty result would
-    stand for no bounds at all.
+    stand for no bounds at all. What is for an agent is not cut down: it is not used until it is exchanged.
     """
     wanted, outer = tuple(asked), tuple(task)
     granted = bounds.narrow(outer, wanted) if outer else wanted
+    if target.agent is not None:
+        return granted
     here = tuple(_at(detail, target.uri) for detail in granted if target.uri in detail.locations)
     if granted and not here:
         if wanted:

@@ -10,7 +10,7 @@ from ostiary.core.jose import ALGS
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.registry.model import ADMIN, DECIDE, READ
-from ostiaryd.tokens.model import CLIENT_CREDENTIALS, UnsupportedResponseType
+from ostiaryd.tokens.model import GRANT_TYPES, UnsupportedResponseType
 
 _BRIEFLY = [(b"cache-control", b"public, max-age=300")]
 _METHODS = ["private_key_jwt"]
@@ -34,7 +34,7 @@ def server_metadata(config: Config) -> dict[str, Any]:
         "introspection_endpoint": f"{issuer}/introspect",
         "revocation_endpoint": f"{issuer}/revoke",
         "response_types_supported": [],
-        "grant_types_supported": [CLIENT_CREDENTIALS],
+        "grant_types_supported": list(GRANT_TYPES),
         **{
             f"{endpoint}_endpoint_auth_{what}_supported": values
             for endpoint in ("token", "introspection", "revocation")
@@ -91,7 +91,7 @@ async def jwks(call: Call) -> Reply:
 
 async def authorize(call: Call) -> Reply:
     """There is nothing to authorize here yet: RFC 6749 section 4.1.2.1."""
-    raise UnsupportedResponseType("no response type is offered", hint=f"grant type {CLIENT_CREDENTIALS}")
+    raise UnsupportedResponseType("no response type is offered", hint="grant types " + " and ".join(GRANT_TYPES))
 
 
 def _check_suffix(call: Call, path: str) -> None:

@@ -23,12 +23,16 @@ from ostiary.core.errors import (
 from ostiaryd.ground.http import NO_STORE, Call, Reply, TooLarge, UnsupportedMediaType, reply
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.tokens import flows
-from ostiaryd.tokens.flows import Asker, Grant
+from ostiaryd.tokens.flows import Asker, Exchange, Grant
 from ostiaryd.tokens.model import (
+    ACCESS_TOKEN,
     CLIENT_CREDENTIALS,
+    GRANT_TYPES,
+    TOKEN_EXCHANGE,
     InvalidGrant,
     InvalidRequest,
     InvalidTarget,
+    UnauthorizedClient,
     UnsupportedGrantType,
     UnsupportedResponseType,
 )
@@ -45,6 +49,7 @@ ERRORS: dict[type[Refused], tuple[str, int]] = {
     InvalidClient: ("invalid_client", 401),
     AccessRefused: ("", 401),
     InvalidGrant: ("invalid_grant", 400),
+    UnauthorizedClient: ("unauthorized_client", 400),
     UnsupportedGrantType: ("unsupported_grant_type", 400),
     UnsupportedResponseType: ("unsupported_response_type", 400),
     claims.InvalidScope: ("invalid_scope", 400),
@@ -85,19 +90,28 @@ def render_oauth(refusal: Refused) -> Reply:
 
 
 async def token(call: Call) -> Reply:
-    """RFC 6749 section 4.4, with `resource` (RFC 8707), `authorization_details` (RFC 9396) and our own `task`."""
+    """RFC 6749 section 4.4 and RFC 8693, with `resource` (RFC 8707) and `authorization_details` (RFC 9396)."""
     form = read_form(call)
-    grant = _parse_grant(form, authorization=call.header(b"authorization"), unverified_proof=call.header(b"dpop"))
+    authorization, unverified_proof = call.header(b"authorization"), call.header(b"dpop")
     config = call.world.config
-    issued = await act(
-        call.world, "token.issue", lambda act: flows.issue(act, grant, config=config), request=call.request_id
-    )
+    if form.get("grant_type") == TOKEN_EXCHANGE:
+        asked = _parse_exchange(form, authorization=authorization, unverified_proof=unverified_proof)
+        issued = await act(
+            call.world, "token.exchange", lambda act: flows.exchange(act, asked, config=config), request=call.request_id
+        )
+    else:
+        grant = _parse_grant(form, authorization=authorization, unverified_proof=unverified_proof)
+        issued = await act(
+            call.world, "token.issue", lambda act: flows.issue(act, grant, config=config), request=call.request_id
+        )
     body: dict[str, object] = {
         "access_token": issued.access_token,
         "token_type": "DPoP" if issued.is_bound else "Bearer",
         "expires_in": issued.expires_in,
         "scope": issued.scope,
     }
+    if form["grant_type"] == TOKEN_EXCHANGE:
+        body["issued_token_type"] = ACCESS_TOKEN
     if issued.details:
         body["authorization_details"] = issued.details
     if issued.balances:
@@ -170,7 +184,7 @@ def read_form(call: Call) -> Form:
     Raises InvalidRequest, and InvalidTarget for more than one `resource`.
     """
     form = call.form()
-    if len(form.get("resource", ())) > 1:
+    if len(form.get("resource", ())) > 1 or len(form.get("audience", ())) > 1:
         raise InvalidTarget("a token is for one resource", hint="ask once for each")
     for name, values in form.items():
         if len(values) > 1:
@@ -203,13 +217,36 @@ def _parse_grant(form: Form, *, authorization: str | None, unverified_proof: str
     if "grant_type" not in form:
         raise InvalidRequest("`grant_type` is missing")
     if form["grant_type"] != CLIENT_CREDENTIALS:
-        raise UnsupportedGrantType("this grant type is not offered", hint=CLIENT_CREDENTIALS)
+        raise UnsupportedGrantType("this grant type is not offered", hint=" or ".join(GRANT_TYPES))
     return Grant(
         credentials=credentials(form, authorization),
         unverified_proof=unverified_proof,
         scope=form.get("scope", ""),
         resource=form.get("resource"),
         task=form.get("task"),
+        details=_parse_details(form.get("authorization_details")),
+    )
+
+
+def _parse_exchange(form: Form, *, authorization: str | None, unverified_proof: str | None) -> Exchange:
+    """RFC 8693 section 2.1, of the token types only the one that we issue."""
+    for name in ("subject_token", "subject_token_type"):
+        _required(form, name)
+    if ("actor_token" in form) is not ("actor_token_type" in form):
+        raise InvalidRequest("`actor_token` and `actor_token_type` come together")
+    for name in ("subject_token_type", "actor_token_type", "requested_token_type"):
+        if form.get(name, ACCESS_TOKEN) != ACCESS_TOKEN:
+            raise InvalidRequest(f"`{name}` is not one that we take", hint=ACCESS_TOKEN)
+    if "task" in form:
+        raise InvalidRequest("the task is that of the subject token", hint=f"`task` goes with {CLIENT_CREDENTIALS}")
+    return Exchange(
+        credentials=credentials(form, authorization),
+        unverified_proof=unverified_proof,
+        unverified_subject=form["subject_token"],
+        unverified_actor=form.get("actor_token"),
+        scope=form.get("scope", ""),
+        resource=form.get("resource"),
+        audience=form.get("audience"),
         details=_parse_details(form.get("authorization_details")),
     )
 

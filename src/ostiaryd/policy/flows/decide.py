@@ -20,10 +20,8 @@ from ostiaryd.ledger.model import Entry, reason
 from ostiaryd.policy.flows.answer import Answers, Asked, entity_of_agent
 from ostiaryd.policy.flows.sets import active_policies
 from ostiaryd.policy.model import REGISTERED, Question
-from ostiaryd.registry.flows import find_agent
 from ostiaryd.registry.model import Agent, Caller, Resource
 from ostiaryd.registry.store import agents
-from ostiaryd.tasks.model import Task
 
 Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"]
 ISSUE = Uid("Action", "issue_token")
@@ -104,28 +102,24 @@ def decide_issue(
     return _check(act, policies, policies.judge(principal.uid, ISSUE, target.uid, context, entities))
 
 
-def check_delegation(act: Act, giver: Agent, task: Task) -> None:
-    """Whether `giver` may hand that task, which is a part of its own, to the agent that the task is for.
+def check_delegation(act: Act, giver: Agent, receiver: Agent, *, task: str, scopes: frozenset[str], depth: int) -> None:
+    """Whether `giver` may hand a part of that task on to `receiver`, `depth` steps from where it began.
 
     Raises Forbidden with the code `access_denied`.
     """
     policies = active_policies(act.tx)
-    principal = entity_of_agent(giver)
-    receiver = entity_of_agent(find_agent(act.tx, task.agent))
+    principal, resource = entity_of_agent(giver), entity_of_agent(receiver)
     context: Record = {
-        "task": task.parent or "",
-        "scopes": frozenset[object](task.scopes),
-        "depth": task.depth,
-        "now": Datetime(act.now // 1000),
-    }
-    entities = Overlay(policies.known, principal, receiver)
-    _check(act, policies, policies.judge(principal.uid, DELEGATE, receiver.uid, context, entities))
+        "task": task, "scopes": frozenset[object](scopes), "depth": depth, "now": Datetime(act.now // 1000),
+    }  # fmt: skip
+    entities = Overlay(policies.known, principal, resource)
+    _check(act, policies, policies.judge(principal.uid, DELEGATE, resource.uid, context, entities))
 
 
 def _check(act: Act, policies: Policies, judged: Judgement) -> str:
     """Note what decided; the hash of the policies."""
     act.entry.policy = policies.hash
-    act.entry.policies = list(judged.policies)
+    act.entry.policies = [*act.entry.policies, *judged.policies]
     if not judged.allowed:
         first = reasons_of(judged, policies)[0]
         raise Forbidden(first.message, hint=first.hint, code="access_denied")

@@ -144,3 +144,8 @@ def check_depth(depth: int) -> int:
 def spiffe_id(trust_domain: str, name: str) -> str:
     """The SPIFFE ID of the agent of that name, for life."""
     return f"spiffe://{trust_domain}/agent/{name}"
+
+
+def agent_uri(issuer: str, name: str) -> str:
+    """How a token names the agent of that name as the one that it is for: a resource identifier (RFC 8707)."""
+    return f"{issuer}/agents/{name}"

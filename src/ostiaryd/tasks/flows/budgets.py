@@ -36,7 +36,7 @@ def in_force(reader: Reader, task: Task) -> tuple[Budget, ...]:
         line += [(one.task_id, one.agent) for one in above(reader, task)]
     found: list[Allotment] = []
     replaced: set[str | None] = set()
-    for id, _ in line:
+    for id in dict.fromkeys(id for id, _ in line):
         for allotment in store.held(reader, id):
             if allotment.budget.id not in replaced:
                 found.append(allotment)

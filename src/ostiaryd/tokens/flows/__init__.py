@@ -1,15 +1,19 @@
 """What happens to tokens and to the keys that sign them: one function per verb."""
 
+from ostiaryd.tokens.flows.exchange import Exchange, exchange
 from ostiaryd.tokens.flows.introspect import Asker, asker_by_assertion, asker_by_token, introspect, revoke
-from ostiaryd.tokens.flows.issue import Grant, Issued, issue
+from ostiaryd.tokens.flows.issue import Grant, issue
 from ostiaryd.tokens.flows.keys import forget_keys, rotate_key
+from ostiaryd.tokens.flows.mint import Issued
 
 __all__ = [
     "Asker",
+    "Exchange",
     "Grant",
     "Issued",
     "asker_by_assertion",
     "asker_by_token",
+    "exchange",
     "forget_keys",
     "introspect",
     "issue",

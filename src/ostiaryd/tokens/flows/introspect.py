@@ -44,7 +44,8 @@ def asker_by_token(act: Act, request: trust.Request, *, config: Config) -> Asker
 def introspect(act: Act, unverified_token: str, *, asker: Asker, config: Config) -> AccessClaims | None:
     """The claims of a token that is alive and that this asker may know of; None for every other.
 
-    Clients know their own, the guard of a resource those for its resource, administrators all (RFC 7662 section 4).
+    Clients know their own and those that they may act on, the guard of a resource those for its resource,
+    administrators all (RFC 7662 section 4).
     """
     try:
         claims = trust.verify_token(unverified_token, keys=act.tx.keys)
@@ -52,7 +53,8 @@ def introspect(act: Act, unverified_token: str, *, asker: Asker, config: Config)
         holder = trust.live_caller(act.tx, claims, now=act.now)
     except (AccessRefused, jose.InvalidToken):
         return None
-    if not (asker.is_admin or asker.id == holder.id or _guards(act, asker, claims.aud)):
+    own = (holder.id, claims.may_act and claims.may_act.sub)
+    if not (asker.is_admin or asker.id in own or _guards(act, asker, claims.aud)):
         return None
     act.entry.object, act.entry.token = holder.id, claims.jti
     return claims

@@ -1,0 +1,206 @@
+"""Token exchange (RFC 8693): an agent that was given a token for itself gets one to act on, or narrows one of its own.
+
+Stricter than the RFC: only our own access tokens are taken; who exchanges is the actor, whatever `actor_token` shows
+beside; a token that is bound to no key is not exchanged; nothing in the new token is wider than in the subject token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from msgspec.structs import replace
+
+from ostiary.core import claims as core
+from ostiary.core import jose
+from ostiary.core.bounds import ToolDetail, parse_details
+from ostiary.core.claims import AccessClaims, InvalidScope, Link, parse_scope, render_scope
+from ostiary.core.errors import Forbidden, NotFound
+from ostiaryd.ground.config import Config
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows as policies
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, agent_uri
+from ostiaryd.registry.store import agents, resources
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task, check_line
+from ostiaryd.tokens.flows.mint import Issued, authenticate, mint
+from ostiaryd.tokens.flows.target import choose_target
+from ostiaryd.tokens.model import (
+    InvalidGrant,
+    InvalidRequest,
+    InvalidTarget,
+    Target,
+    UnauthorizedClient,
+    lifetime,
+    narrow_details,
+    scopes_at,
+)
+from ostiaryd.trust import flows as trust
+from ostiaryd.trust.flows import Possession
+from ostiaryd.trust.model import SECOND, AccessRefused, Credentials
+
+
+class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to exchange, parsed and not yet believed."""
+
+    credentials: Credentials
+    unverified_proof: str | None
+    unverified_subject: str
+    unverified_actor: str | None = None
+    scope: str = ""
+    resource: str | None = None
+    audience: str | None = None
+    details: tuple[ToolDetail, ...] = ()
+
+
+def exchange(act: Act, asked: Exchange, *, config: Config) -> Issued:
+    """Exchange a token.
+
+    1. The client proves itself, and that it has the key which the new token will be bound to. 2. The subject token is
+    alive, and the client may exchange it. 3. An actor token is the client's own. 4. The client may come after all that
+    the token came through. 5. Target, scopes and bounds are narrowed. 6. The policies permit the step and the token.
+    7. The new token dies with the subject token, and with whatever that rests on.
+
+    Raises InvalidClient, UnauthorizedClient, InvalidProof, NonceNeeded, InvalidRequest (either token, section 2.2.2),
+    InvalidTarget, InvalidScope, InvalidDetails, and Forbidden (`access_denied`).
+    """
+    client, possession = authenticate(act, asked.credentials, asked.unverified_proof, config=config)
+    if (agent := client.agent) is None:
+        raise UnauthorizedClient("the guard of a resource exchanges no tokens")
+    subject = _verify(act, asked.unverified_subject, of="subject", config=config)
+    act.entry.detail = {"subject_token": subject.jti}
+    _check_recipient(subject, agent, config=config)
+    if asked.unverified_actor is not None:
+        actor = _verify(act, asked.unverified_actor, of="actor", config=config)
+        _check_actor(actor, agent, possession, config=config)
+    task, line = _step(act, subject, agent)
+
+    held = parse_scope(subject.scope).intersection(agent.scopes, task.scopes, *(one.scopes for one in line))
+    wanted = parse_scope(asked.scope)
+    if extra := wanted - held:
+        raise InvalidScope(f"more than there is to hand on: {render_scope(extra)}", hint="ask for less")
+    target = _target(act, asked, subject, agent, wanted=wanted, held=held, config=config)
+    scope = scopes_at(target, wanted, held=held)
+    details = narrow_details(asked.details, task=parse_details(subject.authorization_details), target=target)
+    if not scope and not details:
+        raise InvalidTarget("the subject token reaches nothing there")
+
+    if subject.client_id != agent.agent_id:
+        _consult(act, line[0], agent, task, scope=scope)
+    policy = policies.decide_issue(
+        act, agent, task=task.task_id, resource=target.resource, uri=target.uri, scopes=scope
+    )
+    ends = (client.ends, task.expires_at, subject.exp * SECOND, *(one.expires_at for one in line))
+    return mint(
+        act, client, possession, task=task, target=target, scope=scope, details=details, parent=subject.jti,
+        policy=policy, seconds=_seconds(act, ends, config=config), config=config,
+    )  # fmt: skip
+
+
+def _verify(act: Act, unverified_token: str, *, of: str, config: Config) -> AccessClaims:
+    """The claims of an access token of ours that is alive, as is its holder, and bound to a key.
+
+    Raises InvalidRequest.
+    """
+    try:
+        claims = trust.verify_token(unverified_token, keys=act.tx.keys)
+        core.check_access(claims, issuer=config.issuer, audience=claims.aud, now=act.now)
+        trust.live_caller(act.tx, claims, now=act.now)
+    except (AccessRefused, jose.InvalidToken) as error:
+        raise InvalidRequest(f"`{of}_token`: {error.message}", hint=error.hint) from None
+    if claims.cnf is None:
+        raise InvalidRequest(f"`{of}_token`: it is bound to no key", hint="bearer tokens are not exchanged")
+    return claims
+
+
+def _check_recipient(subject: AccessClaims, agent: Agent, *, config: Config) -> None:
+    """The client is for whom the token was made (`aud`) and who may act on it (`may_act`), or it is its own token."""
+    if subject.client_id == agent.agent_id:
+        return
+    if subject.aud != agent_uri(config.issuer, agent.name):
+        raise InvalidRequest("`subject_token`: it is not for this client (`aud`)")
+    if subject.may_act is None or subject.may_act.sub != agent.agent_id:
+        raise InvalidRequest("`subject_token`: it does not let this client act (`may_act`)")
+
+
+def _check_actor(actor: AccessClaims, agent: Agent, possession: Possession, *, config: Config) -> None:
+    """It is the client's own token for us, got by itself from nobody, and bound to the key that was shown."""
+    if actor.client_id != agent.agent_id:
+        raise InvalidRequest("`actor_token`: it is another client's", hint="who exchanges is who acts")
+    if actor.aud != config.api:
+        raise InvalidRequest("`actor_token`: it is not for this server (`aud`)", hint=config.api)
+    if actor.sub != agent.agent_id or actor.chain:
+        raise InvalidRequest("`actor_token`: it came from somebody else", hint="two chains are not mixed")
+    if actor.cnf is None or actor.cnf.jkt != possession.jkt:
+        raise InvalidRequest("`actor_token`: it is bound to another key than the DPoP proof shows")
+
+
+def _step(act: Act, subject: AccessClaims, agent: Agent) -> tuple[Task, list[Agent]]:
+    """The task that the token is of, with what the new token comes through, and the agents of that, the nearest first.
+
+    All are alive, and `agent` may come after them. Raises InvalidRequest.
+    """
+    links = list(subject.chain)
+    if subject.client_id != agent.agent_id:
+        links.insert(0, Link(subject.client_id, subject.epoch, subject.task))
+    try:
+        task = tasks.live(act.tx, subject.task, now=act.now)
+        line = [registry.active_agent(act.tx, link.agent, now=act.now) for link in links]
+        if any(link.epoch < one.epoch for link, one in zip(links, line, strict=True)):
+            raise Forbidden("an agent that it came through was stopped since")
+        if line:
+            check_line(agent, line)
+    except (Forbidden, NotFound) as error:
+        raise InvalidRequest(f"`subject_token`: {error.message}", hint=error.hint) from None
+    return replace(task, agent=agent.agent_id, chain=tuple(links)), line
+
+
+def _target(
+    act: Act,
+    asked: Exchange,
+    subject: AccessClaims,
+    agent: Agent,
+    *,
+    wanted: frozenset[str],
+    held: frozenset[str],
+    config: Config,
+) -> Target:
+    """One's own token stays for whom it is; what was handed on is for whatever it reaches. Raises InvalidTarget."""
+    uri = asked.resource
+    if asked.audience is not None:
+        named = _named(act, asked.audience, config=config)
+        if uri not in (None, named):
+            raise InvalidTarget("`resource` and `audience` are not the same", hint="a token is for one of them")
+        uri = named
+    if subject.client_id == agent.agent_id:
+        if uri not in (None, subject.aud):
+            raise InvalidTarget("one's own token stays for whom it is", hint=subject.aud)
+        uri = subject.aud
+    target = choose_target(act, uri, asked=wanted, held=held, config=config)
+    if target.agent is not None and target.agent.agent_id == agent.agent_id:
+        raise InvalidTarget("a token for oneself gives nothing new", hint="name a resource, or another agent")
+    return target
+
+
+def _named(act: Act, audience: str, *, config: Config) -> str:
+    """The resource identifier behind a logical name: a resource's name, or an agent's client id (section 2.1)."""
+    if audience.startswith("ag_") and (agent := agents.get(act.tx, audience)) is not None:
+        return agent_uri(config.issuer, agent.name)
+    resource = resources.get(act.tx, audience)
+    return audience if resource is None else resource.uri
+
+
+def _consult(act: Act, giver: Agent, receiver: Agent, task: Task, *, scope: frozenset[str]) -> None:
+    """Raises InvalidRequest: to the policies the subject token is not acceptable."""
+    try:
+        policies.check_delegation(act, giver, receiver, task=task.task_id, scopes=scope, depth=len(task.chain))
+    except Forbidden as error:
+        raise InvalidRequest(f"`subject_token`: {error.message}", hint=error.hint) from None
+
+
+def _seconds(act: Act, ends: Iterable[int | None], *, config: Config) -> int:
+    try:
+        return lifetime(now=act.now, longest=config.token_lifetime_s, ends=ends)
+    except InvalidGrant as error:
+        raise InvalidRequest(error.message) from None

@@ -1,0 +1,148 @@
+"""What all grants share: who asks and with which key, and the token that is signed and held."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ostiary.core import dpop
+from ostiary.core.bounds import ToolDetail, render_details
+from ostiary.core.claims import ACCESS_TYP, AccessClaims, Actor, Confirmation, acting, actors, render_scope
+from ostiary.core.jose import sign_jwt
+from ostiaryd.ground.config import Config
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.model import AgentId, Holding, HoldingId
+from ostiaryd.registry.store import holdings, keys, resources
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Balance, Task
+from ostiaryd.tokens.model import KIND, SECOND, Target
+from ostiaryd.trust import flows as trust
+from ostiaryd.trust.flows import Client, Possession
+from ostiaryd.trust.model import ACR, AMR, Credentials
+from ostiaryd.trust.store import is_bearer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A token, and what its holder is told about it."""
+
+    access_token: str = field(repr=False)
+    is_bound: bool
+    expires_in: int
+    scope: str
+    details: tuple[ToolDetail, ...]
+    balances: list[Balance]
+    next_nonce: str | None
+
+
+def authenticate(
+    act: Act, credentials: Credentials, unverified_proof: str | None, *, config: Config
+) -> tuple[Client, Possession]:
+    """The client, and its key for this token.
+
+    What proved both is used up, whatever comes of the request: who saw a refused one cannot bring it to an end with a
+    key of his own.
+    """
+    client = trust.check_client(act, credentials, issuer=config.issuer)
+    possession = _check_possession(act, client, unverified_proof, config=config)
+    trust.spend(act, client.assertion, possession.spend)
+    return client, possession
+
+
+def _check_possession(act: Act, client: Client, unverified_proof: str | None, *, config: Config) -> Possession:
+    if unverified_proof is None:
+        if not is_bearer(act.tx, client.id):
+            raise dpop.InvalidProof("the DPoP proof is missing", hint="every token is bound to a key: send `DPoP`")
+        return Possession()
+    possession = trust.check_possession(
+        unverified_proof, method="POST", uri=f"{config.issuer}/token", now=act.now, keys=act.tx.keys,
+        config=config, purpose=b"as",
+    )  # fmt: skip
+    if possession.jkt != client.jkt:
+        _check_key(act, client, str(possession.jkt))
+    return possession
+
+
+def _check_key(act: Act, client: Client, jkt: str) -> None:
+    """Any key may be the one that a token is bound to, but not a known one that is another's or no longer good."""
+    known = keys.get(act.tx, jkt)
+    is_own = known is not None and known.agent == client.id and known.is_active(act.now)
+    if (known is not None and not is_own) or resources.by_jkt(act.tx, jkt) is not None:
+        raise dpop.InvalidProof("the key of the DPoP proof is another's, or has ended", hint="make a new one")
+
+
+def mint(
+    act: Act,
+    client: Client,
+    possession: Possession,
+    *,
+    task: Task,
+    target: Target,
+    scope: frozenset[str],
+    details: tuple[ToolDetail, ...],
+    parent: str | None = None,
+    policy: str,
+    seconds: int,
+    config: Config,
+) -> Issued:
+    """Sign and hold a token.
+
+    The chain of `task` is through whom the token came; `parent` is the token that it came from, with which it dies.
+    """
+    agents = tuple(dict.fromkeys((client.id, *(link.agent for link in task.chain))))
+    subject, actor = acting(agents, person=task.person)
+    budgets = tasks.in_force(act.tx, task)
+    claims = AccessClaims(
+        iss=config.issuer,
+        sub=subject,
+        client_id=client.id,
+        aud=target.uri,
+        iat=act.now // SECOND,
+        exp=act.now // SECOND + seconds,
+        jti=act.new_id("tok"),
+        scope=render_scope(scope),
+        task=task.task_id,
+        acr=ACR,
+        amr=AMR,
+        cnf=Confirmation(jkt=possession.jkt) if possession.jkt else None,
+        authorization_details=render_details(details),
+        act=actor,
+        may_act=None if target.agent is None else Actor(target.agent.agent_id),
+        policy=policy,
+        owner=client.owner,
+        segment=client.segment,
+        epoch=client.epoch,
+        chain=list(task.chain),
+        budgets=list(budgets),
+    )
+    _hold(act, claims, jkt=possession.jkt, client_jkt=client.jkt, parent=parent)
+    signer = act.tx.keys.signer("token", config.token_alg)
+    return Issued(
+        access_token=sign_jwt(signer, typ=ACCESS_TYP, claims=claims),
+        is_bound=claims.cnf is not None,
+        expires_in=seconds,
+        scope=claims.scope,
+        details=details,
+        balances=tasks.balances(act.tx, budgets, now=act.now),
+        next_nonce=possession.next_nonce,
+    )
+
+
+def _hold(act: Act, claims: AccessClaims, *, jkt: str | None, client_jkt: str, parent: str | None) -> None:
+    """The agent was found active and the id is new in this act, so this goes straight to the table."""
+    holdings.insert(
+        act.tx,
+        Holding(
+            id=HoldingId(claims.jti), kind=KIND, agent=AgentId(claims.client_id), task=claims.task or None,
+            parent=None if parent is None else HoldingId(parent), jkt=jkt,
+            client_jkt=client_jkt, audience=claims.aud, expires_at=claims.exp * SECOND,
+        ),
+    )  # fmt: skip
+    entry = act.entry
+    entry.task, entry.resource, entry.token = claims.task or None, claims.aud, claims.jti
+    entry.detail = {"scope": claims.scope, "seconds": claims.exp - claims.iat}
+    if claims.act is not None:
+        entry.actors = list(actors(claims))
+    if claims.sub.startswith("pe_"):
+        entry.person = claims.sub
+    if jkt is not None and jkt != client_jkt:
+        entry.detail["bound_to"] = jkt

@@ -1,0 +1,44 @@
+"""For whom a token shall be: a resource, or an agent (RFC 8707, and `audience` of RFC 8693)."""
+
+from __future__ import annotations
+
+from ostiary.core.errors import Refused
+from ostiaryd.ground.config import Config
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import agent_uri
+from ostiaryd.registry.store import resources
+from ostiaryd.tokens.model import InvalidTarget, Target, check_target, resource_name, sole_resource
+
+
+def choose_target(act: Act, uri: str | None, *, asked: frozenset[str], held: frozenset[str], config: Config) -> Target:
+    """The resource or agent that is named, or the only resource that the scopes belong to. Raises InvalidTarget.
+
+    One that nobody registered has none of the scopes of one that somebody did.
+    """
+    if uri is None:
+        name = sole_resource(asked or held)
+        if (resource := resources.get(act.tx, name)) is None:
+            raise InvalidTarget(f"there is no resource `{name}`", hint="send `resource`")
+        return Target(resource.uri, resource)
+    if (name := uri.removeprefix(agent_uri(config.issuer, ""))) != uri:
+        return _agent(act, name, uri)
+    if (resource := resources.by_uri(act.tx, uri)) is not None:
+        return Target(uri, resource)
+    check_target(uri)
+    if config.resources == "registered":
+        raise InvalidTarget("there is no such resource", hint="`ostiary resource create` registers it")
+    for name in sorted({resource_name(scope) for scope in asked}):
+        if resources.get(act.tx, name) is not None:
+            raise InvalidTarget(f"scopes of `{name}` are for that resource", hint="ask for a token of its own")
+    return Target(uri)
+
+
+def _agent(act: Act, name: str, uri: str) -> Target:
+    try:
+        agent = registry.active_agent(act.tx, name, now=act.now)
+    except Refused as error:
+        raise InvalidTarget(error.message, hint=error.hint) from None
+    if agent.name != name:
+        raise InvalidTarget("an agent is named by its name in `resource`")
+    return Target(uri, agent=agent)

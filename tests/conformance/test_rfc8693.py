@@ -1,0 +1,198 @@
+"""RFC 8693: what a request to exchange says, what is answered, what the new token says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiaryd.ground.world import World
+from tests.conformance.table import check_table, row
+from tests.registry.stage import newest
+from tests.tokens.line import ACCESS, EXCHANGE, MAIL, agents, chain_of, passed, start, swap, swapped, token_for, uri
+from tests.tokens.party import FILES, ISSUER, Client, claims_of
+
+REQUEST, TARGET, SCOPE = "invalid_request", "invalid_target", "invalid_scope"
+KIND = "urn:ietf:params:oauth:token-type:"
+API = f"{ISSUER}/api/v1"
+READ = '[{"type": "tool", "locations": ["https://files.example/mcp"], "actions": ["read_file"]}]'
+
+TABLE = [
+    row("no more than is needed"),
+    row("the grant type in capitals", "unsupported_grant_type", grant_type=EXCHANGE.upper()),
+    row("no subject_token", REQUEST, subject_token=None),
+    row("an empty subject_token is none", REQUEST, subject_token=""),
+    row("no subject_token_type", REQUEST, subject_token_type=None),
+    *(row(f"a subject_token of the type {kind}", REQUEST, subject_token_type=KIND + kind)
+      for kind in ("refresh_token", "id_token", "saml1", "saml2", "jwt", "id-jag", "txn_token", "nonsense", "")),
+    row("the type by its last word", REQUEST, subject_token_type="access_token"),
+    row("a subject_token that is no token", REQUEST, subject_token="nonsense"),
+    row("subject_token twice", REQUEST, subject_token=["a", "b"]),
+    row("requested_token_type: the one that there is", requested_token_type=ACCESS),
+    row("requested_token_type: a JWT", REQUEST, requested_token_type=KIND + "jwt"),
+    row("requested_token_type: a refresh token", REQUEST, requested_token_type=KIND + "refresh_token"),
+    row("an empty requested_token_type is none", requested_token_type=""),
+    row("actor_token_type without actor_token", REQUEST, actor_token_type=ACCESS),
+    row("actor_token that is no token", REQUEST, actor_token="nonsense", actor_token_type=ACCESS),
+    row("the resource", resource=FILES),
+    row("the resource that the scope is not of", TARGET, resource=MAIL),
+    row("the resource twice", TARGET, resource=[FILES, FILES]),
+    row("the audience: the name of a resource", audience="files"),
+    row("the audience: the URI of a resource", audience=FILES),
+    row("the audience twice", TARGET, audience=["files", "files"]),
+    row("the audience: nobody", TARGET, audience="nobody"),
+    row("resource and audience: the same", resource=FILES, audience="files"),
+    row("resource and audience: two", TARGET, resource=FILES, audience="mail"),
+    row("an unregistered resource that the subject token does not reach", TARGET, resource="https://else.example/",
+        scope=None),
+    row("our own API, of which the subject token has no scope", TARGET, resource=API, scope=None),
+    row("a resource with a fragment", TARGET, resource="https://else.example/#a"),
+    row("a scope that the subject token does not have", SCOPE, scope="mail:send"),
+    row("a scope that it has and one that it does not have", SCOPE, scope="files:read files:write"),
+    row("a scope that nobody has", SCOPE, scope="files:all"),
+    row("a malformed scope", SCOPE, scope="files:read  files:write"),
+    row("no scope: all that the subject token has there", scope=None),
+    row("bounds", authorization_details=READ),
+    row("bounds at another resource", "invalid_authorization_details",
+        authorization_details=READ.replace("files.example", "else.example")),
+    row("bounds of another type", "invalid_authorization_details", authorization_details='[{"type": "shell"}]'),
+    row("bounds that are no JSON", "invalid_authorization_details", authorization_details="{"),
+    row("a task", REQUEST, task="tk_1"),
+    row("a client that does not authenticate", "invalid_client", client_assertion=None),
+    row("no proof", "invalid_dpop_proof", proof=None),
+]  # fmt: skip
+
+
+async def test_a_request_to_exchange(world: World) -> None:
+    one, two = await agents(world, "one", "two")
+    token = await token_for(one, "two", scope="files:read")
+
+    async def run(**said: Any) -> Any:
+        return await swap(two, said.pop("subject_token", token), **said)
+
+    await check_table(TABLE, run)
+
+
+async def test_the_answer_is_that_of_section_2_2_1(world: World) -> None:
+    one, two = await agents(world, "one", "two")
+    token = await token_for(one, "two", scope="files:read files:write")
+    answer = await swap(two, token, authorization_details=READ)
+    body = answer.json
+    assert body.pop("access_token").count(".") == 2
+    assert body == {
+        "issued_token_type": ACCESS, "token_type": "DPoP", "expires_in": 300, "scope": "files:read",
+        "authorization_details": [{"type": "tool", "locations": [FILES], "actions": ["read_file"]}],
+    }  # fmt: skip
+    assert answer.headers["cache-control"] == "no-store"
+    entry = newest(world)
+    assert (entry.action, entry.outcome, entry.agent, entry.resource) == ("token.exchange", "ok", two.id, FILES)
+    assert entry.actors == [two.id]
+    assert entry.policies == ["delegate-within-segment", "issue-token"]
+
+
+async def test_the_newest_actor_is_outermost_and_the_subject_is_who_began(world: World) -> None:
+    """Section 4.1."""
+    one, two, three = await agents(world, "one", "two", "three")
+    token = await passed((one, "one"), (two, "two"), (three, "three"))
+    claims = claims_of(await swapped(three, token))
+    assert (claims["sub"], claims["client_id"]) == (one.id, three.id)
+    assert claims["act"] == {"sub": three.id, "act": {"sub": two.id}}
+    standing = f"tk_{one.id[3:]}"
+    assert claims["chain"] == [[two.id, 0, standing], [one.id, 0, standing]]
+    assert "may_act" not in claims
+    assert claims["cnf"] == {"jkt": three.key.public.thumbprint}
+
+
+async def test_on_behalf_of_a_person_all_agents_are_actors(world: World) -> None:
+    one, two = await agents(world, "one", "two")
+    task = await start(world, agent="one", on_behalf_of="ann")
+    claims = claims_of(await swapped(two, await token_for(one, "two", task=task.task_id, scope="files:read")))
+    assert (claims["sub"], claims["act"]) == (task.person, {"sub": two.id, "act": {"sub": one.id}})
+    assert (claims["task"], claims["chain"]) == (task.task_id, [[one.id, 0, task.task_id]])
+    assert newest(world).person == task.person
+
+
+async def test_a_part_of_a_task_has_the_same_chain_without_any_exchange(world: World) -> None:
+    one, two = await agents(world, "one", "two")
+    whole = await start(world, agent="one")
+    part = await start(world, agent="two", parent=whole.task_id)
+    token = (await two.token(task=part.task_id, scope="files:read"))["access_token"]
+    claims = claims_of(token)
+    assert (claims["sub"], claims["act"], claims["task"]) == (one.id, {"sub": two.id}, part.task_id)
+    assert chain_of(token) == [[one.id, 0, whole.task_id]]
+
+
+async def test_a_token_for_an_agent_names_it_and_lets_nobody_else_act(world: World) -> None:
+    """Section 4.4: `may_act`."""
+    one, two, three = await agents(world, "one", "two", "three")
+    token = await token_for(one, "two")
+    claims = claims_of(token)
+    assert (claims["aud"], claims["may_act"]) == (uri("two"), {"sub": two.id})
+    assert claims["scope"] == "files:read files:write mail:send"
+    answer = await swap(three, token)
+    assert (answer.error, "`aud`" in answer.json["error_description"]) == (REQUEST, True)
+    assert claims_of(await swapped(two, token))["aud"] == FILES
+    assert claims_of(await swapped(two, token, scope="mail:send"))["aud"] == MAIL
+
+
+@pytest.mark.parametrize("name", ["nobody", "one", "", "two/", "ag_" + "0" * 32])
+async def test_a_token_is_for_another_agent_that_is_there(world: World, name: str) -> None:
+    one, _ = await agents(world, "one", "two")
+    assert (await one.ask(resource=uri(name))).error == TARGET
+
+
+async def test_an_agent_is_named_by_its_name_or_as_audience_by_its_client_id(world: World) -> None:
+    one, two, three = await agents(world, "one", "two", "three")
+    assert (await one.ask(resource=uri(two.id))).error == TARGET
+    token = await token_for(one, "two", scope="files:read")
+    assert claims_of(await swapped(two, token, audience=three.id))["may_act"] == {"sub": three.id}
+    assert (await swap(two, token, audience=two.id)).error == TARGET
+    assert (await swap(two, token, audience="ag_" + "0" * 32)).error == TARGET
+
+
+async def test_an_actor_token_is_the_clients_own(world: World) -> None:
+    one, two, three = await agents(world, "one", "two", "three")
+    token = await token_for(one, "two", scope="files:read")
+
+    async def own(client: Client, **said: Any) -> str:
+        return str((await client.token(**({"resource": API} | said)))["access_token"])
+
+    for_person = await start(world, agent="two", on_behalf_of="ann")
+    part = await start(world, agent="two", parent=(await start(world, agent="one")).task_id)
+    table = [
+        row("its own", actor_token=await own(two)),
+        row("without a type", REQUEST, actor_token=await own(two), actor_token_type=None),
+        row("of the type of a JWT", REQUEST, actor_token=await own(two), actor_token_type=KIND + "jwt"),
+        row("of the agent that handed on", REQUEST, actor_token=await own(one)),
+        row("of a third", REQUEST, actor_token=await own(three)),
+        row("for a resource", REQUEST, actor_token=await own(two, resource=FILES)),
+        row("for another agent", REQUEST, actor_token=await own(two, resource=uri("three"))),
+        row("on behalf of a person", REQUEST, actor_token=await own(two, task=for_person.task_id)),
+        row("of a task that came from another", REQUEST, actor_token=await own(two, task=part.task_id)),
+        row("the subject token itself", REQUEST, actor_token=token),
+    ]
+
+    async def run(**said: Any) -> Any:
+        return await swap(two, token, **{"actor_token_type": ACCESS} | said)
+
+    await check_table(table, run)
+
+
+async def test_the_metadata_lists_the_grant(world: World) -> None:
+    from tests.tokens.party import oauth_app, send
+
+    answer = await send(oauth_app(world), "GET", "/.well-known/oauth-authorization-server")
+    assert answer.json["grant_types_supported"] == ["client_credentials", EXCHANGE]
+
+
+async def test_who_may_act_on_a_token_may_ask_whether_it_is_alive(world: World) -> None:
+    one, two, three = await agents(world, "one", "two", "three")
+    token = await token_for(one, "two")
+
+    async def ask(client: Client) -> Any:
+        form = client.form(token=token) | {"grant_type": None}
+        return (await client.post("/introspect", form)).json
+
+    assert (await ask(two))["may_act"] == {"sub": two.id}
+    assert (await ask(one))["active"] is True
+    assert await ask(three) == {"active": False}

@@ -1,0 +1,75 @@
+"""Agents that hand on to each other: what the tests of token exchange stand on."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.store import resources
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task
+from tests.tokens.party import ISSUER, Answer, Client, claims_of, enter, oauth_app
+
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS = "urn:ietf:params:oauth:token-type:access_token"
+SCOPES = ("files:read", "files:write", "mail:send")
+MAIL = "https://mail.example/mcp"
+
+
+async def agents(world: World, *names: str, scopes: tuple[str, ...] = SCOPES) -> list[Client]:
+    """Clients of those names, beside the resources `files` and `mail`, each with a nonce."""
+    clients = []
+    for name in names:
+        agent, key = await enter(world, name=name, scopes=scopes)
+        clients.append(Client(oauth_app(world), world, agent.agent_id, key))
+        await clients[-1].ask()
+
+    def make(a: Act) -> None:
+        if resources.get(a.tx, "mail") is None:
+            registry.create_resource(a, name="mail", uri=MAIL)
+
+    await act(world, "test.mail", make)
+    return clients
+
+
+def uri(name: str) -> str:
+    """How tokens name the agent of that name."""
+    return f"{ISSUER}/agents/{name}"
+
+
+async def start(world: World, **said: Any) -> Task:
+    return await act(world, "test.start", lambda a: tasks.start(a, **({"purpose": "p"} | said)))
+
+
+async def token_for(client: Client, name: str, **said: Any) -> str:
+    """A token of that client with which the agent of that name may act."""
+    return str((await client.token(resource=uri(name), **said))["access_token"])
+
+
+async def swap(client: Client, subject: str | None, **said: Any) -> Answer:
+    """A good exchange, but for what is said; None leaves out."""
+    asked = {"grant_type": EXCHANGE, "subject_token": subject, "subject_token_type": ACCESS, "scope": "files:read"}
+    return await client.ask(**asked | said)
+
+
+async def swapped(client: Client, subject: str, **said: Any) -> str:
+    """The new token."""
+    answer = await swap(client, subject, **said)
+    assert answer.status == 200, answer.body
+    return str(answer.json["access_token"])
+
+
+async def passed(*clients: tuple[Client, str], scope: str = "files:read", **said: Any) -> str:
+    """The token with which the last may act, handed from each to the next."""
+    (first, _), *rest = clients
+    token = await token_for(first, rest[0][1], scope=scope, **said)
+    for (client, _), (_, following) in itertools.pairwise(rest):
+        token = await swapped(client, token, resource=uri(following), scope=scope)
+    return token
+
+
+def chain_of(token: str) -> list[list[Any]]:
+    return list(claims_of(token).get("chain", []))
