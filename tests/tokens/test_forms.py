@@ -17,7 +17,8 @@ from tests.tokens.party import ASSERTION_TYPE, FILES, Answer, Client, send
 
 FORM = "application/x-www-form-urlencoded"
 SPOKEN = {
-    "invalid_request", "invalid_client", "invalid_grant", "unsupported_grant_type", "invalid_scope",
+    "invalid_request", "invalid_client", "invalid_grant", "unsupported_grant_type", "unauthorized_client",
+    "invalid_scope",
     "unsupported_response_type", "access_denied", "temporarily_unavailable", "invalid_target",
     "invalid_authorization_details", "invalid_dpop_proof", "use_dpop_nonce", "invalid_token",
 }  # fmt: skip
