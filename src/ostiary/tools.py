@@ -254,6 +254,13 @@ def _described(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is no JSON")
 
 
+def filled(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with the defaults that the tool's JSON Schema has for them; null is no default but an absence."""
+    properties = schema.get("properties", {})
+    defaults = {name: inner.get("default") for name, inner in properties.items() if isinstance(inner, Mapping)}
+    return {name: value for name, value in defaults.items() if value is not None} | dict(arguments)
+
+
 def _size(value: object) -> int | None:
     """Bytes of a result, as text or as JSON; None for what is neither."""
     if isinstance(value, str | bytes):

@@ -1,0 +1,130 @@
+"""LangChain and LangGraph: every tool call of an agent or a `ToolNode` is decided, blocking or not.
+
+    create_agent(model, tools=[read_file], middleware=[Guarded(tools)])
+    builder.add_node("tools", guarded_node([read_file], tools))
+
+The middleware puts a copy of the tool in place of the tool, and the decision is made where that copy runs: on the
+arguments as the tool's schema has validated and completed them, after whatever other middleware has changed. What the
+graph injects (state, store, runtime) is not the model's choice and is not judged. A denial is a `ToolMessage` with the
+status `error`.
+
+A `ToolNode` that is given only one of its two hooks runs calls of the other kind undecided, so `guarded_node` gives
+both. What runs at the model's provider is refused, unless it is named in `unguarded`.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import wraps
+from typing import Any
+
+from langchain.agents.middleware import AgentMiddleware
+from langchain.agents.middleware.types import ModelRequest
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import BaseTool, ToolException
+from langchain_core.tools.base import FILTERED_ARGS, _get_runnable_config_param
+from langgraph.prebuilt import ToolNode
+from langgraph.prebuilt.tool_node import ToolCallRequest
+
+from ostiary.core.errors import Conflict, Refused
+from ostiary.guard import words
+from ostiary.tools import Tools
+
+
+class Guarded(AgentMiddleware[Any, Any, Any]):
+    """List it after middleware that brings tools of its own. `unguarded`: tools at the model's provider, by name."""
+
+    def __init__(self, tools: Tools, *, unguarded: Collection[str] = ()) -> None:
+        super().__init__()
+        self.tools = []  # what LangChain means by that: tools that the middleware brings
+        self._by, self._unguarded = tools, frozenset(unguarded)
+
+    def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Any]) -> Any:
+        try:
+            return handler(request.override(tool=_decided(request, self._by)))
+        except _Denied as denied:
+            return _told(request, denied)
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Any]]
+    ) -> Any:
+        try:
+            return await handler(request.override(tool=_decided(request, self._by)))
+        except _Denied as denied:
+            return _told(request, denied)
+
+    def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Any]) -> Any:
+        self._check_provider(request)
+        return handler(request)
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[Any]]
+    ) -> Any:
+        self._check_provider(request)
+        return await handler(request)
+
+    def _check_provider(self, request: ModelRequest[Any]) -> None:
+        """Raises Conflict for tools that the model's provider would run, where nobody decides."""
+        named = {str(tool.get("name") or tool.get("type")) for tool in request.tools if isinstance(tool, dict)}
+        if at_provider := named - self._unguarded:
+            names = ", ".join(sorted(at_provider))
+            raise Conflict(f"the model's provider would run {names}, undecided", hint="name it in `unguarded`")
+
+
+def guarded_node(node_tools: Sequence[BaseTool | Callable[..., Any]], tools: Tools, **options: Any) -> ToolNode:
+    """A `ToolNode` for a graph of one's own; `options` are for its constructor."""
+    guard = Guarded(tools)
+    return ToolNode(node_tools, wrap_tool_call=guard.wrap_tool_call, awrap_tool_call=guard.awrap_tool_call, **options)
+
+
+class _Denied(ToolException):
+    """Comes out of a tool that did not run."""
+
+
+def _told(request: ToolCallRequest, denied: _Denied) -> ToolMessage:
+    call = request.tool_call
+    return ToolMessage(str(denied), name=call["name"], tool_call_id=call["id"] or "", status="error")
+
+
+def _decided(request: ToolCallRequest, tools: Tools) -> BaseTool:
+    """A copy of the tool that decides before it runs. Raises _Denied for a tool that is not there yet."""
+    tool = request.tool
+    if tool is None:
+        raise _Denied(f"denied: there is no tool {request.tool_call['name'][:128]!a} to be decided")
+    decided = copy.copy(tool)
+
+    @wraps(tool._run)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            running = tools.admit(tool.name, _judged(tool, tool._run, args, kwargs))
+        except Refused as refusal:
+            raise _Denied(words(refusal)) from None
+        with running:
+            return _measured(running, tool._run(*args, **kwargs))
+
+    @wraps(tool._arun)
+    async def arun(*args: Any, **kwargs: Any) -> Any:
+        try:
+            running = await tools.admit_async(tool.name, _judged(tool, tool._arun, args, kwargs))
+        except Refused as refusal:
+            raise _Denied(words(refusal)) from None
+        with running:
+            return _measured(running, await tool._arun(*args, **kwargs))
+
+    object.__setattr__(decided, "_run", run)
+    object.__setattr__(decided, "_arun", arun)
+    return decided
+
+
+def _judged(tool: BaseTool, run: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that the model has chosen: not what LangChain supplies or the graph injects."""
+    supplied = {"run_manager"} & inspect.signature(run).parameters.keys() | {_get_runnable_config_param(run)}
+    injected = kwargs.keys() - tool._filter_injected_args(dict(kwargs)).keys() - set(FILTERED_ARGS)
+    chosen = {name: value for name, value in kwargs.items() if name not in supplied | injected}
+    return dict(zip(tool.args, args, strict=False)) | chosen
+
+
+def _measured(running: Any, result: Any) -> Any:
+    return running.returned(result, ok=getattr(result, "status", "") != "error")

@@ -1,0 +1,227 @@
+"""LangChain and LangGraph: their own `GenericFakeChatModel` plays the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.tools import StructuredTool, Tool, tool
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.prebuilt import InjectedState
+
+from ostiary.adapters.langchain import Guarded, guarded_node
+from ostiary.core.errors import Conflict
+from tests.frameworks.contract import (
+    test_a_dead_control_plane_denies,
+    test_a_default_is_decided_on_and_is_what_the_tool_gets,
+    test_a_scope_that_the_task_does_not_have_is_denied,
+    test_a_tool_that_fails_is_on_record_as_failed,
+    test_a_tool_that_the_catalogue_does_not_have_is_denied,
+    test_an_allowed_call_runs_and_is_in_the_ledger,
+    test_an_argument_outside_of_the_bounds_is_denied_and_the_model_is_told_why,
+    test_an_error_of_the_adapter_runs_nothing,
+    test_an_error_of_the_guard_denies,
+    test_nobody_acts_where_nobody_said_who,
+    test_the_schema_of_the_catalogue_bounds_an_argument,
+)
+from tests.frameworks.stage import Call, Stage, quick_start
+
+
+class Scripted(GenericFakeChatModel):
+    """A model that calls a tool, and then is done."""
+
+    def bind_tools(self, tools: Any, **_: Any) -> Any:
+        return self
+
+
+def scripted(name: str, arguments: dict[str, Any]) -> Scripted:
+    def said() -> Iterator[AIMessage]:
+        yield AIMessage("", tool_calls=[{"name": name, "args": arguments, "id": "call-1"}])
+        while True:
+            yield AIMessage("done")
+
+    return Scripted(messages=said())
+
+
+def tools_of(stage: Stage) -> list[Any]:
+    @tool
+    def read_file(path: str, limit: int = 10) -> str:
+        """Read."""
+        return stage.read_file(path, limit)
+
+    @tool
+    def write_file(path: str) -> str:
+        """Write."""
+        return stage.write_file(path)
+
+    @tool
+    def delete_file(path: str) -> str:
+        """Delete."""
+        return stage.delete_file(path)
+
+    @tool
+    def fail() -> str:
+        """Fail."""
+        return stage.fail()
+
+    return [read_file, write_file, delete_file, fail]
+
+
+def told(state: dict[str, Any]) -> str:
+    """What the model heard of its call."""
+    [message] = [message for message in state["messages"] if isinstance(message, ToolMessage)]
+    return str(message.content)
+
+
+GO = {"messages": [("user", "go")]}
+
+
+def in_agent(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
+    agent = create_agent(scripted(name, arguments), tools=tools_of(stage), middleware=[Guarded(stage.tools)])
+    return told(agent.invoke(GO))
+
+
+def in_agent_asynchronously(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
+    import asyncio
+
+    agent = create_agent(scripted(name, arguments), tools=tools_of(stage), middleware=[Guarded(stage.tools)])
+    return told(asyncio.run(agent.ainvoke(GO)))
+
+
+def in_graph(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
+    return told(graph(stage, name, arguments).invoke(GO))
+
+
+def in_graph_asynchronously(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
+    import asyncio
+
+    return told(asyncio.run(graph(stage, name, arguments).ainvoke(GO)))
+
+
+def graph(stage: Stage, name: str, arguments: dict[str, Any]) -> Any:
+    model = scripted(name, arguments)
+    builder = StateGraph(MessagesState)
+    builder.add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
+    builder.add_node("tools", guarded_node(tools_of(stage), stage.tools))
+    builder.add_edge(START, "model")
+    builder.add_edge("model", "tools")
+    builder.add_edge("tools", END)
+    return builder.compile()
+
+
+@pytest.fixture(params=[in_agent, in_agent_asynchronously, in_graph, in_graph_asynchronously])
+def call(request: pytest.FixtureRequest) -> Call:
+    return request.param  # type: ignore[no-any-return]
+
+
+class Meddler(AgentMiddleware[Any, Any, Any]):
+    """Other middleware that changes the arguments of calls."""
+
+    def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+        return handler(request.override(tool_call={**request.tool_call, "args": {"path": "/etc/passwd"}}))
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_arguments_that_other_middleware_changes_are_decided_on_as_changed(stage: Stage, is_first: bool) -> None:
+    middleware = [Meddler(), Guarded(stage.tools)] if is_first else [Guarded(stage.tools), Meddler()]
+    agent = create_agent(scripted("read_file", {"path": "/srv/a"}), tools=tools_of(stage), middleware=middleware)
+    assert "denied: the argument `path`" in told(agent.invoke(GO))
+    assert stage.ran == []
+
+
+def test_what_the_graph_injects_is_not_judged_and_what_the_model_chooses_is(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[Any]()
+    decide = stage.guard.decide
+    monkeypatch.setattr(stage.guard, "decide", lambda *given: seen.append(given[2]) or decide(*given))
+
+    @tool
+    def read_file(path: str, state: Annotated[dict[str, Any], InjectedState], limit: int = 10) -> str:
+        """Read."""
+        assert state["messages"]
+        return stage.read_file(path, limit)
+
+    agent = create_agent(
+        scripted("read_file", {"path": "/srv/a", "state": "forged"}), tools=[read_file],
+        middleware=[Guarded(stage.tools)],
+    )  # fmt: skip
+    assert told(agent.invoke(GO)) == "text of /srv/a"
+    assert seen == [{"path": "/srv/a", "limit": 10}]
+
+
+@pytest.mark.parametrize("name", ["callbacks", "run_manager", "config", "more"])
+def test_no_name_of_an_argument_hides_it(stage: Stage, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    seen = list[Any]()
+    decide = stage.guard.decide
+    monkeypatch.setattr(stage.guard, "decide", lambda *given: seen.append(given[2]) or decide(*given))
+    got = list[Any]()
+
+    def read_file(**arguments: Any) -> str:
+        got.append(arguments)
+        return "text"
+
+    by_schema = StructuredTool(
+        name="read_file", description="Read.", func=read_file, args_schema={"type": "object", "properties": {}}
+    )
+    arguments = {"path": "/srv/a", "limit": 1, name: "x"}
+    agent = create_agent(scripted("read_file", arguments), tools=[by_schema], middleware=[Guarded(stage.tools)])
+    agent.invoke(GO)
+    assert got == seen, "the tool gets what was decided on, and nothing else"
+
+
+def test_a_tool_of_one_text_is_decided_by_the_name_of_its_argument(stage: Stage) -> None:
+    single = Tool(name="write_file", description="Write.", func=stage.write_file)
+    agent = create_agent(
+        scripted("write_file", {"__arg1": "/srv/a"}), tools=[single], middleware=[Guarded(stage.tools)]
+    )
+    assert "denied" in told(agent.invoke(GO))
+    assert stage.ran == []
+
+
+def test_tools_that_other_middleware_brings_are_decided(stage: Stage) -> None:
+    class Brings(AgentMiddleware[Any, Any, Any]):
+        tools = tools_of(stage)
+
+    agent = create_agent(
+        scripted("write_file", {"path": "/srv/a"}), tools=[], middleware=[Brings(), Guarded(stage.tools)]
+    )
+    assert "denied" in told(agent.invoke(GO))
+    assert stage.ran == []
+
+
+def test_a_tool_that_is_not_there_when_it_is_to_be_decided_does_not_run(stage: Stage) -> None:
+    class Supplies(AgentMiddleware[Any, Any, Any]):
+        """Puts a tool in place that nobody registered."""
+
+        def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+            return handler(request.override(tool=tools_of(stage)[1]))
+
+    for middleware in ([Guarded(stage.tools), Supplies()], [Supplies(), Guarded(stage.tools)]):
+        agent = create_agent(scripted("write_file", {"path": "/srv/a"}), tools=[], middleware=middleware)
+        assert "denied" in told(agent.invoke(GO))
+    assert stage.ran == []
+
+
+async def test_a_tool_at_the_models_provider_is_refused_unless_it_is_named(stage: Stage) -> None:
+    provided: list[Any] = [{"type": "web_search"}]
+    refusing = create_agent(scripted("x", {}), tools=provided, middleware=[Guarded(stage.tools)])
+    with pytest.raises(Conflict, match="web_search"):
+        refusing.invoke(GO)
+    with pytest.raises(Conflict, match="web_search"):
+        await refusing.ainvoke(GO)
+    named = Guarded(stage.tools, unguarded=["web_search"])
+    said = Scripted(messages=iter([AIMessage("done")]))
+    assert create_agent(said, tools=provided, middleware=[named]).invoke(GO)["messages"][-1].content == "done"
+
+
+def test_the_quick_start_of_the_page(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    names: dict[str, Any] = {"model": scripted("read_file", {"path": "/srv/a"}), "read_file": tools_of(stage)[0]}
+    quick_start(stage, monkeypatch, tmp_path)(names)
+    assert stage.ran == [("read_file", ("/srv/a", 10))]
