@@ -55,10 +55,10 @@ def tools_of(stage: Stage) -> list[Any]:
         """Read."""
         return stage.read_file(path, limit)
 
-    @tool
-    def write_file(path: str) -> str:
-        """Write."""
+    async def write_later(path: str) -> str:
         return stage.write_file(path)
+
+    write_file = StructuredTool.from_function(stage.write_file, write_later, description="Write.")
 
     @tool
     def delete_file(path: str) -> str:
