@@ -17,6 +17,8 @@ from langgraph.prebuilt import InjectedState
 
 from ostiary.adapters.langchain import Guarded, guarded_node
 from ostiary.core.errors import Conflict
+from ostiary.guard import Call as Decided
+from ostiary.guard import Verified
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
@@ -140,7 +142,12 @@ def test_what_the_graph_injects_is_not_judged_and_what_the_model_chooses_is(
 ) -> None:
     seen = list[Any]()
     decide = stage.guard.decide
-    monkeypatch.setattr(stage.guard, "decide", lambda *given: seen.append(given[2]) or decide(*given))
+
+    def listening(who: Verified, tool: str, arguments: Any) -> Decided:
+        seen.append(arguments)
+        return decide(who, tool, arguments)
+
+    monkeypatch.setattr(stage.guard, "decide", listening)
 
     @tool
     def read_file(path: str, state: Annotated[dict[str, Any], InjectedState], limit: int = 10) -> str:
@@ -160,7 +167,12 @@ def test_what_the_graph_injects_is_not_judged_and_what_the_model_chooses_is(
 def test_no_name_of_an_argument_hides_it(stage: Stage, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     seen = list[Any]()
     decide = stage.guard.decide
-    monkeypatch.setattr(stage.guard, "decide", lambda *given: seen.append(given[2]) or decide(*given))
+
+    def listening(who: Verified, tool: str, arguments: Any) -> Decided:
+        seen.append(arguments)
+        return decide(who, tool, arguments)
+
+    monkeypatch.setattr(stage.guard, "decide", listening)
     got = list[Any]()
 
     def read_file(**arguments: Any) -> str:

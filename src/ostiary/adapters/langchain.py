@@ -38,7 +38,7 @@ class Guarded(AgentMiddleware[Any, Any, Any]):
 
     def __init__(self, tools: Tools, *, unguarded: Collection[str] = ()) -> None:
         super().__init__()
-        self.tools = []  # what LangChain means by that: tools that the middleware brings
+        self.tools: Sequence[BaseTool] = []  # what LangChain means by that: tools that the middleware brings
         self._by, self._unguarded = tools, frozenset(unguarded)
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Any]) -> Any:
