@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ostiary import Tools
-from ostiary.guard import Call as Decided
-from ostiary.guard import Verified
 from tests.feed.house import eventually
 from tests.feed.test_fail_closed_end_to_end import own_house
-from tests.frameworks.stage import Call, Stage
+from tests.frameworks.stage import Call, Stage, judged
 
 
 def test_an_allowed_call_runs_and_is_in_the_ledger(stage: Stage, call: Call) -> None:
@@ -26,14 +22,7 @@ def test_an_allowed_call_runs_and_is_in_the_ledger(stage: Stage, call: Call) -> 
 def test_a_default_is_decided_on_and_is_what_the_tool_gets(
     stage: Stage, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = list[object]()
-    decide = stage.guard.decide
-
-    def listening(who: Verified, tool: str, arguments: Mapping[str, Any]) -> Decided:
-        seen.append(arguments)
-        return decide(who, tool, arguments)
-
-    monkeypatch.setattr(stage.guard, "decide", listening)
+    seen = judged(monkeypatch)
     call(stage, "read_file", {"path": "/srv/a"})
     assert seen == [{"path": "/srv/a", "limit": 10}]
     assert stage.ran == [("read_file", ("/srv/a", 10))]

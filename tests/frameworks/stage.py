@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ostiary import Agent, Guard, Tools
+from ostiary.core import access
 from tests.feed.house import House
 from tests.frameworks.environment import INSIDE, ROOT
 
@@ -85,6 +86,18 @@ def stage(house: House, tmp_path: Path) -> Iterator[Stage]:
     stage.close()
 
 
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The arguments that are decided on from now on."""
+    seen, decide = list[Any](), access.decide
+
+    def listening(*who: Any, **asked: Any) -> access.Decision:
+        seen.append(asked["arguments"])
+        return decide(*who, **asked)
+
+    monkeypatch.setattr("ostiary.core.access.decide", listening)
+    return seen
+
+
 def quick_start(stage: Stage, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Callable[[dict[str, Any]], None]:
     """The program of the framework's page, to be run with the names that it does not define itself."""
     page = (ROOT / f"docs/adapters/{INSIDE}.md").read_text("utf-8")
@@ -95,4 +108,4 @@ def quick_start(stage: Stage, monkeypatch: pytest.MonkeyPatch, folder: Path) -> 
     return lambda names: exec(compile(program, f"{INSIDE}.md", "exec"), names)
 
 
-__all__ = ["CATALOGUE", "MAX_AGE_S", "Call", "Stage", "quick_start", "stage"]
+__all__ = ["CATALOGUE", "MAX_AGE_S", "Call", "Stage", "judged", "quick_start", "stage"]

@@ -17,8 +17,6 @@ from langgraph.prebuilt import InjectedState
 
 from ostiary.adapters.langchain import Guarded, guarded_node
 from ostiary.core.errors import Conflict
-from ostiary.guard import Call as Decided
-from ostiary.guard import Verified
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
@@ -32,7 +30,7 @@ from tests.frameworks.contract import (
     test_nobody_acts_where_nobody_said_who,
     test_the_schema_of_the_catalogue_bounds_an_argument,
 )
-from tests.frameworks.stage import Call, Stage, quick_start
+from tests.frameworks.stage import Call, Stage, judged, quick_start
 
 
 class Scripted(GenericFakeChatModel):
@@ -140,14 +138,7 @@ def test_arguments_that_other_middleware_changes_are_decided_on_as_changed(stage
 def test_what_the_graph_injects_is_not_judged_and_what_the_model_chooses_is(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = list[Any]()
-    decide = stage.guard.decide
-
-    def listening(who: Verified, tool: str, arguments: Any) -> Decided:
-        seen.append(arguments)
-        return decide(who, tool, arguments)
-
-    monkeypatch.setattr(stage.guard, "decide", listening)
+    seen = judged(monkeypatch)
 
     @tool
     def read_file(path: str, state: Annotated[dict[str, Any], InjectedState], limit: int = 10) -> str:
@@ -165,14 +156,7 @@ def test_what_the_graph_injects_is_not_judged_and_what_the_model_chooses_is(
 
 @pytest.mark.parametrize("name", ["callbacks", "run_manager", "config", "more"])
 def test_no_name_of_an_argument_hides_it(stage: Stage, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    seen = list[Any]()
-    decide = stage.guard.decide
-
-    def listening(who: Verified, tool: str, arguments: Any) -> Decided:
-        seen.append(arguments)
-        return decide(who, tool, arguments)
-
-    monkeypatch.setattr(stage.guard, "decide", listening)
+    seen = judged(monkeypatch)
     got = list[Any]()
 
     def read_file(**arguments: Any) -> str:
