@@ -49,10 +49,15 @@ class AsyncAgent(Identity):
         return (await self._run(self._client.discover())).issuer
 
     async def token(
-        self, *, scope: str | None = None, resource: str | None = None, task: str | None = None
+        self,
+        *,
+        scope: str | None = None,
+        resource: str | None = None,
+        task: str | None = None,
+        subject: str | None = None,
     ) -> dict[str, Any]:
-        """A token response. Raises TokenRefused, Unavailable."""
-        return await self._run(self._token(Target(resource, scope, task)))
+        """A token response; with a `subject`, in exchange for that token. Raises TokenRefused, Unavailable."""
+        return await self._run(self._token(Target(resource, scope, task, subject)))
 
     async def request(
         self,
@@ -62,10 +67,13 @@ class AsyncAgent(Identity):
         resource: str | None = None,
         scope: str | None = None,
         task: str | None = None,
+        subject: str | None = None,
         **rest: Any,
     ) -> httpx2.Response:
         """As `Agent.request`."""
-        return await self._http.request(method, url, auth=self.auth(resource, scope, task=task), **rest)
+        return await self._http.request(
+            method, url, auth=self.auth(resource, scope, task=task, subject=subject), **rest
+        )
 
     async def get(self, url: str, **rest: Any) -> httpx2.Response:
         return await self.request("GET", url, **rest)

@@ -52,10 +52,15 @@ class Agent(Identity):
         return self._run(self._client.discover()).issuer
 
     def token(
-        self, *, scope: str | None = None, resource: str | None = None, task: str | None = None
+        self,
+        *,
+        scope: str | None = None,
+        resource: str | None = None,
+        task: str | None = None,
+        subject: str | None = None,
     ) -> dict[str, Any]:
-        """A token response. Raises TokenRefused, Unavailable."""
-        return self._run(self._token(Target(resource, scope, task)))
+        """A token response; with a `subject`, in exchange for that token. Raises TokenRefused, Unavailable."""
+        return self._run(self._token(Target(resource, scope, task, subject)))
 
     def request(
         self,
@@ -65,10 +70,11 @@ class Agent(Identity):
         resource: str | None = None,
         scope: str | None = None,
         task: str | None = None,
+        subject: str | None = None,
         **rest: Any,
     ) -> httpx2.Response:
         """Send a request as this agent; `rest` is for `httpx2.Client.request`. Raises TokenRefused, Unavailable."""
-        return self._http.request(method, url, auth=self.auth(resource, scope, task=task), **rest)
+        return self._http.request(method, url, auth=self.auth(resource, scope, task=task, subject=subject), **rest)
 
     def get(self, url: str, **rest: Any) -> httpx2.Response:
         return self.request("GET", url, **rest)

@@ -61,9 +61,19 @@ class Identity:
         """The id of the task for all that is done without declaring one."""
         return f"tk_{self.client_id.partition('_')[2]}"
 
-    def auth(self, resource: str | None = None, scope: str | None = None, *, task: str | None = None) -> Auth:
-        """For `httpx2.Client(auth=..)` and `httpx2.AsyncClient(auth=..)`; without a resource, servers say theirs."""
-        return Auth(self._client, Target(resource, scope, task))
+    def auth(
+        self,
+        resource: str | None = None,
+        scope: str | None = None,
+        *,
+        task: str | None = None,
+        subject: str | None = None,
+    ) -> Auth:
+        """For `httpx2.Client(auth=..)` and `httpx2.AsyncClient(auth=..)`; without a resource, servers say theirs.
+
+        `subject`: a token that another agent made for us (`resource` `<issuer>/agents/<name>`), on which we act.
+        """
+        return Auth(self._client, Target(resource, scope, task, subject))
 
     def _token(self, target: Target) -> Flow[dict[str, Any]]:
         token = yield from self._client.token(target)

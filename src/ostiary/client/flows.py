@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -20,6 +20,8 @@ T = TypeVar("T")
 Flow = Generator[httpx2.Request, httpx2.Response, T]
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 ASSERTION_LIFETIME_S = 60
 MAX_CACHED = 1000
 MAX_ATTEMPTS = 3
@@ -50,11 +52,15 @@ class _TokenAnswer(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a token is for: a resource identifier, scopes, a task (none: the standing task)."""
+    """What a token is for: a resource identifier, scopes, a task (none: the standing task).
+
+    With a `subject`, a token that somebody made for us, it is got in exchange for that (RFC 8693), and of its task.
+    """
 
     resource: str | None = None
     scope: str | None = None
     task: str | None = None
+    subject: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +155,9 @@ class Client:
             "client_assertion": jose.sign_jwt(self.credential.key, typ="client-authentication+jwt", claims=claims),
         }
         named = {"resource": target.resource, "scope": target.scope, "task": target.task}
+        if target.subject is not None:
+            form["grant_type"] = TOKEN_EXCHANGE
+            named |= {"subject_token": target.subject, "subject_token_type": ACCESS_TOKEN}
         form |= {name: value for name, value in named.items() if value is not None}
         proof = dpop.make_proof(
             self.credential.key, method="POST", uri=metadata.token_endpoint, now=now, jti=self._jti(),
@@ -183,7 +192,7 @@ class Client:
                 resource = yield from self._read_challenge(request, response)
                 if resource is None:
                     return response  # that was enough
-            target = Target(resource, target.scope, target.task)
+            target = replace(target, resource=resource)
         token = yield from self.token(target)
         for _ in range(MAX_ATTEMPTS):
             response = yield self._prove(request, token)
