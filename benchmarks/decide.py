@@ -10,9 +10,9 @@ import statistics
 import time
 from typing import Any
 
-from ostiary.core.access import Facts, Policies, Principal, Protected, decide
+from ostiary.core.access import AgentFact, Facts, Policies, Principal, Protected, decide
 from ostiary.core.catalogue import Catalogue
-from ostiary.core.claims import AccessClaims, Confirmation
+from ostiary.core.claims import AccessClaims, Confirmation, Link
 from ostiaryd.policy.model.lower import lower
 
 ROUNDS, CALLS = 25, 2000
@@ -78,12 +78,17 @@ def main() -> None:
     bounds = [{"type": "tool", "locations": [URI], "actions": ["tool_7"], "arguments": {"path": {"prefix": "/srv/"}}}]
     resource = Protected(name="files", uri=URI, segment="default", catalogue=CATALOGUE)
     arguments = {"path": "/srv/reports/2026.txt", "limit": 20, "encoding": "utf-8"}
-    print("policies   by scopes   with bounds   (microseconds a decision)")
+    chain = [Link(f"ag_{number}", 0, f"tk_{number}") for number in range(2, 5)]
+    busy: dict[str, Any] = {"agents": {"ag_9": AgentFact("suspended", 1)}, "ended_tasks": {"tk_9": 0}}
+    print("policies   by scopes   with bounds   bounds and a chain of 3   (microseconds a decision)")
     for count in (10, 100, 1000, 5000):
         facts = Facts(resource, policies(count))
         plain = measure(principal(), facts, arguments)
         bounded = measure(principal(authorization_details=bounds), facts, arguments)
-        print(f"{count:8} {plain:11.2f} {bounded:13.2f}")
+        handed = measure(
+            principal(authorization_details=bounds, chain=chain), Facts(resource, policies(count), **busy), arguments
+        )
+        print(f"{count:8} {plain:11.2f} {bounded:13.2f} {handed:25.2f}")
 
 
 if __name__ == "__main__":
