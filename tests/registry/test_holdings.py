@@ -205,3 +205,33 @@ async def test_only_an_active_agent_holds(world: World) -> None:
     assert refused.value.code == "agent_pending"
     with pytest.raises(NotFound):
         await hold(world, "ag_" + "0" * 32, "tok_1")
+
+
+@pytest.mark.parametrize(
+    ("holder", "jkt", "client_jkt"),
+    [
+        ("ag_1", "key", "key"),
+        ("ag_1", "key", None),
+        ("ag_1", "key", "other"),
+        ("ag_1", None, "key"),
+        ("ag_1", "other", "key"),
+        ("rs_1", "key", "key"),
+    ],
+)
+async def test_what_a_key_got_or_is_bound_to_ends_with_it(
+    world: World, holder: str, jkt: str | None, client_jkt: str | None
+) -> None:
+    await enrol(world)
+
+    def flow(act: Act) -> dict[str, int]:
+        register(act, "ag_1", key="key")
+        for id, keys_of_it in (("tok_1", (jkt, client_jkt)), ("tok_2", ("other", "other"))):
+            made = Holding(
+                id=HoldingId(id), kind="token", agent=AgentId(holder), jkt=keys_of_it[0], client_jkt=keys_of_it[1],
+                expires_at=act.now + SECOND,
+            )  # fmt: skip
+            holdings.insert(act.tx, made)
+        return dict(flows.end_holdings(act, Root.KEY, "key", why="test"))
+
+    assert await do(world, flow) == {"token": 1}
+    assert (is_live(world, "tok_1"), is_live(world, "tok_2")) == (False, True)
