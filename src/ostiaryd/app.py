@@ -22,6 +22,7 @@ from ostiaryd.feed import wire_feed
 from ostiaryd.ground import outbox
 from ostiaryd.ground.http import Call, Endpoint, Render, Reply, Wire, render_admin
 from ostiaryd.ground.world import World
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import wire_admin as ledger_admin
 from ostiaryd.ledger import wire_tlog
 from ostiaryd.ledger.flows import Act, act
@@ -183,5 +184,6 @@ LOOPS = (
     _every(60, tasks.forget_days),
     _every(60, tokens.forget_keys),
     _every(60, forget_messages),
+    _every(60, ledger.forget_facts),
 )
 """What goes on in the background for as long as the server runs."""

@@ -86,7 +86,7 @@ def codes(decision: Decision) -> list[str]:
 
 
 def test_a_call_within_everything_is_allowed_and_names_the_policy_and_its_set() -> None:
-    assert call() == Decision(True, True, "hash", (), ("permit",))
+    assert call() == Decision(True, True, "hash", (), ("permit",), arguments={"path": "/srv/x"})
 
 
 # --- liveness -------------------------------------------------------------------------------------------------------

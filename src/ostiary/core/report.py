@@ -25,6 +25,22 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     message: Annotated[str, Meta(max_length=500)] = ""
 
 
+class CallFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What the policies were asked, beside what the record says already: enough to ask others the same.
+
+    `context` is in Cedar's JSON, without arguments and time; `arguments` as `access.recorded` keeps them.
+    """
+
+    owner: Name
+    segment: Name
+    resource_segment: Name
+    catalogue: Annotated[str, Meta(max_length=64)]
+    """digest of the catalogue"""
+    context: dict[str, Any]
+    arguments: dict[str, Any] | None = None
+    hidden: Names = []
+
+
 class CallRecord(
     msgspec.Struct,
     frozen=True,
@@ -54,6 +70,8 @@ class CallRecord(
     watched: Names = []
     spent: Annotated[dict[Name, Count], Meta(max_length=64)] = {}
     """what the call took from which account"""
+    errors: Annotated[list[tuple[Name, Annotated[str, Meta(max_length=500)]]], Meta(max_length=64)] = []
+    facts: CallFacts | None = None
 
 
 class UndecidedRecord(

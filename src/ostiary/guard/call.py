@@ -64,12 +64,14 @@ def call_record(
     tool: str,
     arguments: Mapping[str, Any],
     decision: access.Decision,
+    resource: access.Protected,
     *,
     spent: dict[str, int],
     now: int,
 ) -> report.CallRecord:
     """What goes on record before the tool runs. Raises Malformed for an allowed call whose arguments have no digest."""
     claims = principal.claims
+    digest = _digest(arguments, decision)
     return report.CallRecord(
         at=now,
         token=claims.jti,
@@ -79,12 +81,32 @@ def call_record(
         tool=tool[:MAX_TOOL],
         outcome="allow" if decision.allowed else "deny",
         verdict="allow" if decision.verdict else "deny",
-        digest=_digest(arguments, decision),
+        digest=digest,
         reasons=[report.Reason(reason.code, reason.message[:MAX_REASON]) for reason in decision.reasons[:MAX_NAMED]],
         policy=decision.policy_hash,
         policies=list(decision.policies[:MAX_NAMED]),
         watched=list(decision.watched[:MAX_NAMED]),
         spent=spent,
+        errors=[(policy, message[:MAX_REASON]) for policy, message in decision.errors[:MAX_NAMED]],
+        facts=_facts(principal, resource, tool, decision) if digest and decision.arguments is not None else None,
+    )
+
+
+def _facts(
+    principal: access.Principal, resource: access.Protected, tool: str, decision: access.Decision
+) -> report.CallFacts:
+    """What the policies were asked."""
+    assert decision.arguments is not None
+    claims = principal.claims
+    kept = access.keep(decision.arguments, resource.tools[tool].secrets)
+    return report.CallFacts(
+        owner=claims.owner,
+        segment=claims.segment,
+        resource_segment=resource.segment,
+        catalogue=resource.catalogue_hash,
+        context=principal.recorded,
+        arguments=kept.arguments,
+        hidden=kept.hidden,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from hashlib import sha256
 from typing import NamedTuple
 
 from ostiary.core import access, canonical, cedar
@@ -28,7 +29,7 @@ from ostiary.core.feed import (
     TokenFact,
     parse_message,
 )
-from ostiary.core.jose import JwkSet
+from ostiary.core.jose import JwkSet, b64u
 
 MAX_EXCEPTIONS = 1_000_000
 GRACE_US = 60_000_000
@@ -236,5 +237,12 @@ def _policies(fact: PolicyFact) -> access.Policies:
 
 
 def _protect(fact: ResourceFact) -> access.Protected:
-    catalogue = Catalogue.parse(fact.catalogue) if fact.catalogue is not None else None
-    return access.Protected(name=fact.name, uri=fact.uri, segment=fact.segment, catalogue=catalogue, mode=fact.mode)
+    text = fact.catalogue
+    return access.Protected(
+        name=fact.name,
+        uri=fact.uri,
+        segment=fact.segment,
+        catalogue=None if text is None else Catalogue.parse(text),
+        mode=fact.mode,
+        catalogue_hash="" if text is None else b64u(sha256(text.encode()).digest()),  # it comes in its canonical form
+    )

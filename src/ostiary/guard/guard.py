@@ -221,7 +221,7 @@ class Guard:
             except (budget.BadAmount, budget.Exhausted) as refusal:
                 reason = access.Reason(refusal.code, refusal.message, refusal.hint)
                 decision, costs = access.deny(facts.resource, facts.policies, reason), {}
-        record = call_record(principal, tool, arguments, decision, spent=costs, now=now)
+        record = call_record(principal, tool, arguments, decision, facts.resource, spent=costs, now=now)
         ready = facts.resource.tools.get(tool)
         if self._record_arguments:
             record = msgspec.structs.replace(record, arguments=shorten(arguments))

@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
+from ostiary.core.access import Kept
 from ostiary.core.feed import AgentFact, Fact, KeyFact, TaskFact, TokenFact
 from ostiary.core.report import CallRecord, ResultRecord, UndecidedRecord
 from ostiaryd.ledger.model import Entry, Result, reason
-from ostiaryd.policy.model import PolicyDelta
+from ostiaryd.policy.model import AgentSeen, PolicyDelta, Posed, ToolSeen, call_seen
 from ostiaryd.registry.model import LONGEST_TOKEN, AgentDelta, Holding, KeyDelta, ResourceDelta, TokenDelta
 from ostiaryd.tasks.model import TaskDelta
 from ostiaryd.tokens.model import KeysDelta
@@ -113,6 +114,7 @@ def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None,
         policies=record.policies,
         detail=({"verdict": record.verdict} if record.verdict != record.outcome else {})
         | ({"watched": record.watched} if record.watched else {})
+        | ({"errors": record.errors} if record.errors else {})
         | ({"actors": record.actors} if record.actors else {})
         | ({"spent": record.spent} if record.spent else {}),
     )
@@ -140,6 +142,16 @@ def tell_undecided(
         detail=detail,
         **fields,
     )
+
+
+def asked_of(told: Told, record: CallRecord, held: Holding) -> Posed | None:
+    """What the policies were asked about a reported call: who and where it was is what we know."""
+    facts = record.facts
+    if facts is None:
+        return None
+    agent = AgentSeen(held.agent, facts.owner, facts.segment)
+    tool = ToolSeen(told.by.name, told.by.uri, facts.resource_segment, facts.catalogue, record.tool)
+    return call_seen(agent, tool, facts.context, Kept(facts.arguments, facts.hidden))
 
 
 def tell_result(told: Told, number: int, record: ResultRecord) -> None:

@@ -51,6 +51,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     nonce_lifetime_s: Annotated[int, Meta(ge=10, le=3600, description="How long a DPoP nonce is fresh, in seconds")] = (
         300
     )
+    replay_days: Annotated[
+        int, Meta(ge=0, le=3650, description="How long what was decided upon is kept, for what-if; 0: not at all")
+    ] = 30
     max_request_bytes: Annotated[
         int, Meta(ge=4096, le=64 << 20, description="Largest request body that is read, in bytes")
     ] = 1 << 20

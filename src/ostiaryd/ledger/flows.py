@@ -18,6 +18,8 @@ from ostiaryd.ledger import store
 from ostiaryd.ledger.model import Entry, reason
 
 T = TypeVar("T")
+DAY = 86_400_000_000
+FORGOTTEN_AT_ONCE = 5000
 
 
 class Act:
@@ -38,10 +40,31 @@ class Act:
 
 async def act(world: World, action: str, flow: Callable[[Act], T], *, request: str | None = None) -> T:
     """Run `flow` as one act named `action`; returns what it returns, raises what it raises, both after the commit."""
-    return await world.writer.submit(recorded(action, flow, request=request))
+    keeps = world.config.replay_days > 0
+    return await world.writer.submit(recorded(action, flow, request=request, keeps_facts=keeps))
 
 
-def recorded(action: str, flow: Callable[[Act], T], *, request: str | None = None) -> Callable[[Tx], T | Raised]:
+async def forget_facts(world: World) -> int:
+    """Forget facts that were kept as long as the configuration says, in small batches; up to which entry."""
+    before = world.now() - world.config.replay_days * DAY
+
+    def forget(tx: Tx) -> tuple[int, int]:
+        oldest = store.oldest_facts(tx)
+        first = store.first_since(tx, before)
+        end = store.head(tx)[0].size if first is None else first
+        done = end if oldest is None else min(end, oldest + FORGOTTEN_AT_ONCE)
+        store.forget_facts(tx, before=done)
+        return done, end
+
+    while True:
+        done, end = await world.writer.submit(forget)
+        if done >= end:
+            return end
+
+
+def recorded(
+    action: str, flow: Callable[[Act], T], *, request: str | None = None, keeps_facts: bool = True
+) -> Callable[[Tx], T | Raised]:
     """The writer's job that runs `flow` and leaves its entry."""
 
     def job(tx: Tx) -> T | Raised:
@@ -64,6 +87,8 @@ def recorded(action: str, flow: Callable[[Act], T], *, request: str | None = Non
             entry.reasons = [reason("internal_error", type(error).__name__)]
             result = Raised(error)
         for left in (entry, *acting.told):
+            if not keeps_facts:
+                left.leave()
             tx.defer(store.append, left)
         return result
 

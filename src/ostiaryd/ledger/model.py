@@ -58,6 +58,18 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     request: str | None = None
     reporter: str | None = None
     detail: dict[str, Any] | None = None
+    facts: str | None = None
+    """digest of what was decided upon"""
+    beside: bytes | None = None
+    """that itself, on its way to a table of its own: it is not encoded, and will be forgotten"""
+
+    def keep(self, facts: bytes) -> None:
+        """Let these facts stand beside the entry, which has their digest alone."""
+        self.facts, self.beside = b64u(sha256(facts).digest()), facts
+
+    def leave(self) -> None:
+        """Keep no facts after all."""
+        self.facts = self.beside = None
 
 
 WORD_LIMIT = 256
@@ -71,6 +83,7 @@ def encode_entry(entry: Entry) -> bytes:
 
     Total on purpose: an entry that could not be written would take the acts of its whole batch with it.
     """
+    entry.beside = None
     body = _ENCODER.encode(entry)
     if len(body) <= MAX_ENTRY_BYTES:
         return body

@@ -25,6 +25,7 @@ _INSERT = sql(
     """insert into entry (idx, leaf, body, at, action, outcome, agent, task, person, resource)
        values (:idx, :leaf, :body, :at, :action, :outcome, :agent, :task, :person, :resource)"""
 )
+_INSERT_FACT = sql("insert into fact (idx, body) values (:idx, :body)")
 _SUBTREE = sql("insert into subtree (level, idx, hash) values (:level, :idx, :hash)")
 
 
@@ -48,6 +49,7 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
     """Append a batch and sign the new head: runs once per commit, for all of its acts."""
     frontier, _ = head(tx)
     start = frontier.size
+    facts = [(start + i, entry.beside) for i, entry in enumerate(entries) if entry.beside is not None]
     bodies = [encode_entry(entry) for entry in entries]
     leaves = [leaf_hash(body) for body in bodies]
     completed = frontier.extend(leaves)
@@ -55,6 +57,8 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
         _INSERT,
         [(start + i, leaves[i], bodies[i], e.at, e.action, e.outcome, *_indexed(e)) for i, e in enumerate(entries)],
     )
+    if facts:
+        tx.many(_INSERT_FACT, facts)
     if completed:
         tx.many(_SUBTREE, completed)
     key = log_key(tx, tx.keys)
@@ -96,6 +100,37 @@ def body(reader: Reader, index: int) -> bytes | None:
 def bodies(reader: Reader, start: int, count: int) -> list[bytes]:
     """The entries from number `start` on."""
     return [bytes(row[0]) for row in reader.all(_BODIES, start=start, stop=start + count)]
+
+
+_FACTS = sql(
+    """select entry.idx, entry.body, fact.body from fact join entry on entry.idx = fact.idx
+       where fact.idx >= :start and fact.idx < :stop order by fact.idx limit :limit"""
+)
+_FIRST = sql("select idx from entry where at >= :since order by at, idx limit 1")
+_OLDEST_FACT = sql("select min(idx) from fact")
+_FORGET = sql("delete from fact where idx < :before")
+
+
+def with_facts(reader: Reader, start: int, stop: int, *, limit: int) -> list[tuple[int, bytes, bytes]]:
+    """(index, body, facts) of entries with an index from `start` to below `stop` that have facts, in order."""
+    return reader.all(_FACTS, start=start, stop=stop, limit=limit)
+
+
+def first_since(reader: Reader, since: int) -> int | None:
+    """The index of the first entry at `since` (microseconds) or later; None: there is none."""
+    row = reader.one(_FIRST, since=since)
+    return None if row is None else row[0]
+
+
+def oldest_facts(reader: Reader) -> int | None:
+    """The index of the oldest entry that has facts."""
+    row = reader.one(_OLDEST_FACT)
+    return None if row is None else row[0]
+
+
+def forget_facts(tx: Tx, *, before: int) -> None:
+    """Forget what stands beside entries with an index below `before`; the entries stay."""
+    tx.run(_FORGET, before=before)
 
 
 def rows(reader: Reader) -> Rows:

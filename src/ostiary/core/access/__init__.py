@@ -23,6 +23,7 @@ from ostiary.core.access.decide import Decision, Reason, dead, decide, deny
 from ostiary.core.access.elsewhere import Elsewhere, Said, failed
 from ostiary.core.access.facts import AgentFact, Facts, Principal, Protected
 from ostiary.core.access.policies import BASE_TYPES, CALL, Judgement, Policies
+from ostiary.core.access.recorded import Kept, keep
 
 __all__ = [
     "BASE_TYPES",
@@ -32,6 +33,7 @@ __all__ = [
     "Elsewhere",
     "Facts",
     "Judgement",
+    "Kept",
     "Policies",
     "Principal",
     "Protected",
@@ -41,4 +43,5 @@ __all__ = [
     "decide",
     "deny",
     "failed",
+    "keep",
 ]

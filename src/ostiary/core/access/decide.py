@@ -11,6 +11,7 @@ from ostiary.core.access.facts import Facts, Principal, Protected, ReadyTool
 from ostiary.core.access.policies import CALL, Judgement, Policies
 from ostiary.core.arguments import BadArguments
 from ostiary.core.cedar.extensions import Datetime
+from ostiary.core.cedar.values import Record
 from ostiary.core.claims import AccessClaims
 
 
@@ -35,6 +36,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     policies: tuple[str, ...] = ()
     watched: tuple[str, ...] = ()
     errors: tuple[tuple[str, str], ...] = ()
+    arguments: Record | None = None
+    """typed, where the policies were asked"""
 
 
 def decide(principal: Principal, *, tool: str, arguments: Mapping[str, object], facts: Facts, now: int) -> Decision:
@@ -66,8 +69,10 @@ def decide(principal: Principal, *, tool: str, arguments: Mapping[str, object], 
         principal.entity.uid, CALL, ready.uid, context, principal.beside(facts.entities), facts.elsewhere
     )
     if judged.allowed:
-        return Decision(True, True, policies.hash, (), judged.policies, judged.watched, judged.errors)
-    return deny(resource, policies, *reasons_of(judged, policies), judged=judged)
+        return Decision(True, True, policies.hash, (), judged.policies, judged.watched, judged.errors, typed)
+    reasons = reasons_of(judged, policies)
+    allowed = resource.mode == "watch"
+    return Decision(allowed, False, policies.hash, reasons, judged.policies, judged.watched, judged.errors, typed)
 
 
 def reasons_of(judged: Judgement, policies: Policies) -> tuple[Reason, ...]:
@@ -144,9 +149,6 @@ def _allowing(claims: AccessClaims, scope: str) -> str:
     return f"start a task that has the scope `{scope}`"
 
 
-def deny(resource: Protected, policies: Policies, *reasons: Reason, judged: Judgement | None = None) -> Decision:
+def deny(resource: Protected, policies: Policies, reason: Reason) -> Decision:
     """A denial; in mode `watch` it is recorded and the call passes."""
-    allowed = resource.mode == "watch"
-    if judged is None:
-        return Decision(allowed, False, policies.hash, reasons)
-    return Decision(allowed, False, policies.hash, reasons, judged.policies, judged.watched, judged.errors)
+    return Decision(resource.mode == "watch", False, policies.hash, (reason,))

@@ -10,8 +10,10 @@ from typing import Literal, NamedTuple
 
 from ostiary.core.access.elsewhere import Elsewhere
 from ostiary.core.access.policies import CALL, Policies
+from ostiary.core.access.recorded import secrets_of
 from ostiary.core.bounds import ToolDetail, parse_details
 from ostiary.core.catalogue import Catalogue, Tool
+from ostiary.core.cedar.render import render_record
 from ostiary.core.cedar.values import Entities, Entity, Overlay, Record, Uid, entity
 from ostiary.core.claims import AccessClaims, actors, scopes
 
@@ -25,6 +27,7 @@ class Principal:
     __slots__ = (
         "_beside",
         "_covering",
+        "_recorded",
         "agents",
         "behind",
         "claims",
@@ -62,6 +65,7 @@ class Principal:
         }
         self._covering: dict[str, tuple[ToolDetail, ...]] = {}
         self._beside: tuple[Entities | None, Entities] = None, {}
+        self._recorded: dict[str, object] | None = None
 
     def bounds(self, tool: str) -> tuple[ToolDetail, ...]:
         """The details of the token that speak of this tool of its audience."""
@@ -70,6 +74,13 @@ class Principal:
             found = tuple(detail for detail in self.details if detail.covers(self.claims.aud, tool))
             self._covering[tool] = found
         return found
+
+    @property
+    def recorded(self) -> dict[str, object]:
+        """Its context in Cedar's JSON, for the record."""
+        if self._recorded is None:
+            self._recorded = render_record(self.context)
+        return self._recorded
 
     def beside(self, entities: Entities) -> Entities:
         """`entities` with this agent among them; remembered, since a guard asks with the same ones each time."""
@@ -85,12 +96,14 @@ class ReadyTool(NamedTuple):
     uid: Uid
     scope: str
     type_: Callable[[Mapping[str, object]], Record]
+    secrets: frozenset[str] | None
+    """arguments that no record keeps; None: all"""
 
 
 class Protected:
     """A resource with its tools, made ready once per catalogue: `Tool::"files/read_file"` in `Resource::"files"`."""
 
-    __slots__ = ("entities", "mode", "name", "segment", "tools", "uid", "uri")
+    __slots__ = ("catalogue_hash", "entities", "mode", "name", "segment", "tools", "uid", "uri")
 
     def __init__(
         self,
@@ -100,8 +113,10 @@ class Protected:
         segment: str,
         catalogue: Catalogue | None,
         mode: Literal["enforce", "watch"] = "enforce",
+        catalogue_hash: str = "",
     ) -> None:
         """Raises Invalid for a schema that does not compile. Without a catalogue no tool is known."""
+        self.catalogue_hash = catalogue_hash
         self.name, self.uri, self.segment, self.mode = name, uri, segment, mode
         resource = resource_entity(name, uri=uri, segment=segment)
         self.uid = resource.uid
@@ -111,7 +126,7 @@ class Protected:
             scope = f"{name}:{tool.scope_class}"
             made = _tool_entity(tool, scope=scope, resource=resource)
             self.entities[made.uid] = made
-            self.tools[tool.name] = ReadyTool(tool, made.uid, scope, tool.typed.type_)
+            self.tools[tool.name] = ReadyTool(tool, made.uid, scope, tool.typed.type_, secrets_of(tool))
 
 
 class AgentFact(NamedTuple):

@@ -147,7 +147,7 @@ _CONSTRUCTORS: dict[str, Callable[..., Value]] = {
     "duration": extensions.duration,
     "offset": extensions.offset,
 }
-_ESCAPES = frozenset({"__entity", "__extn", "__expr"})
+ESCAPES = frozenset({"__entity", "__extn", "__expr"})
 
 
 @functools.lru_cache(maxsize=1024)
@@ -192,7 +192,7 @@ def parse_record(unverified: object, *, depth: int = MAX_DEPTH) -> Record:
     """A Cedar record (a context, attributes, tags) from a parsed JSON object. Raises like `parse_value`."""
     if type(unverified) is not dict:
         raise Malformed("a record is a JSON object")
-    if not _ESCAPES.isdisjoint(unverified):
+    if not ESCAPES.isdisjoint(unverified):
         raise Malformed("a name in a record is reserved for an escape")
     made: Record = {}
     for name, item in unverified.items():

@@ -8,8 +8,9 @@ from functools import lru_cache
 from ostiary.core.errors import Forbidden
 from ostiary.core.report import CallRecord, Report, ResultRecord
 from ostiaryd.feed import store
-from ostiaryd.feed.model import Reporter, Told, tell_call, tell_result, tell_undecided
+from ostiaryd.feed.model import Reporter, Told, asked_of, tell_call, tell_result, tell_undecided
 from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.store import agents, holdings
 from ostiaryd.tasks import flows as tasks
@@ -43,6 +44,8 @@ def take_report(act: Act, report: Report, *, resource_id: str) -> int:
         if isinstance(record, CallRecord):
             spent.update(record.spent)
             tell_call(told, number, record, held, owner=owned)
+            if held is not None and number in told.calls:
+                policies.keep_facts(act, told.calls[number], [asked_of(told, record, held)], at=record.at)
         else:
             tell_undecided(told, number, record, held, owner=owned)
     following = max(expected, report.first + len(report.records))

@@ -1,7 +1,7 @@
 """What happens to policy sets, and what they decide."""
 
 from ostiaryd.policy.flows.answer import Answers, Asked
-from ostiaryd.policy.flows.decide import check_delegation, decide_all, decide_issue, decide_one
+from ostiaryd.policy.flows.decide import check_delegation, decide_all, decide_issue, decide_one, keep_facts
 from ostiaryd.policy.flows.search import note_search, search
 from ostiaryd.policy.flows.sets import activate, active_policies, active_set, find_set, list_sets, put, ready, show_set
 
@@ -16,6 +16,7 @@ __all__ = [
     "decide_issue",
     "decide_one",
     "find_set",
+    "keep_facts",
     "list_sets",
     "note_search",
     "put",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ostiary.core import access
 from ostiary.core.access import Decision, Elsewhere, Facts, Policies, Principal, Protected, Reason
 from ostiary.core.access.decide import reasons_of
-from ostiary.core.access.facts import agent_entity, resource_entity
+from ostiary.core.access.facts import agent_entity
 from ostiary.core.bounds import render_details
 from ostiary.core.budget import BadAmount, Exhausted
 from ostiary.core.catalogue import Catalogue
@@ -21,7 +21,21 @@ from ostiary.core.claims import AccessClaims, render_scope
 from ostiary.core.errors import Forbidden, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy.model import REGISTERED, Question, Thing, Unanswerable, context_of, entity_of, moment
+from ostiaryd.policy.model import (
+    REGISTERED,
+    AgentSeen,
+    Posed,
+    Question,
+    ResourceSeen,
+    Seen,
+    Thing,
+    ToolSeen,
+    Unanswerable,
+    context_of,
+    entity_of,
+    moment,
+    posed_call,
+)
 from ostiaryd.registry.flows import active_agent, find_resource
 from ostiaryd.registry.model import Agent, Resource
 from ostiaryd.registry.store import resources
@@ -32,6 +46,8 @@ _FOREVER = 1 << 40
 REMEMBERED = 256
 FRESH = 10_000_000
 """how old an answer from elsewhere may be, in microseconds"""
+_Found = tuple[Entity, Seen | None]
+"""An entity, and what is kept of it where the registry knows it."""
 _ready: dict[tuple[str | None, ...], Protected] = {}
 
 
@@ -57,20 +73,33 @@ class Answers:
         if asked is not None and asked.policies == policies.hash and 0 <= now - asked.now <= FRESH:
             self._at, self._elsewhere = asked.now, asked.verdict
         self._moment = moment(self._at)
-        self._last: tuple[Thing | None, Entity] = None, entity(Uid("", ""))
+        self._last: tuple[Thing | None, _Found] = None, (entity(Uid("", "")), None)
+
+    @property
+    def at(self) -> int:
+        """The instant that contexts say."""
+        return self._at
 
     def answer(self, question: Question) -> Decision:
         """Raises nothing: what cannot be answered is denied."""
+        return self.answer_and_tell(question)[0]
+
+    def answer_and_tell(self, question: Question) -> tuple[Decision, Posed | None]:
+        """The answer, and what the policies were asked for it, if they were."""
         try:
             subject, resource = question.subject, question.resource
             if REGISTERED.get(subject.type) == "Agent":
                 return self._answer_agent(question)
             if subject is not self._last[0]:  # which the items of a batch often share
-                self._last = subject, self._entity(subject)
-            return self._judge(question, self._last[1], self._entity(resource))
+                self._last = subject, self._find(subject)
+            return self._answer(question, self._last[1], self._find(resource))
         except (Unanswerable, Forbidden, NotFound) as error:
             reason = Reason(error.code, error.message, error.hint)
-            return Decision(False, False, self._policies.hash, (reason,))
+            return Decision(False, False, self._policies.hash, (reason,)), None
+
+    def _answer(self, question: Question, principal: _Found, resource: _Found) -> tuple[Decision, Posed]:
+        decision = self._judge(question, principal[0], resource[0])
+        return decision, Posed(question=question, principal=principal[1], resource=resource[1])
 
     def _judge(self, question: Question, principal: Entity, resource: Entity) -> Decision:
         policies = self._policies
@@ -83,22 +112,23 @@ class Answers:
             judged.allowed, judged.allowed, policies.hash, reasons, judged.policies, judged.watched, judged.errors
         )
 
-    def _answer_agent(self, question: Question) -> Decision:
+    def _answer_agent(self, question: Question) -> tuple[Decision, Posed | None]:
         agent = active_agent(self._reader, question.subject.id, now=self._now)
         kind = REGISTERED.get(question.resource.type)
         if kind == "Tool" and question.action.name == access.CALL.id:
             return self._call(question, agent)
-        return self._judge(question, entity_of_agent(agent), self._entity(question.resource))
+        return self._answer(question, found_agent(agent), self._find(question.resource))
 
-    def _call(self, question: Question, agent: Agent) -> Decision:
+    def _call(self, question: Question, agent: Agent) -> tuple[Decision, Posed | None]:
         resource, tool = self._tool(question.resource.id)
         context = question.context or {}
         arguments = context.get("arguments", {})
         if not isinstance(arguments, dict):
             raise Unanswerable("`context.arguments` is not an object")
-        claims = _claims(agent, self._task(agent, context.get("task")), resource)
+        principal = Principal(_claims(agent, self._task(agent, context.get("task")), resource))
         facts = Facts(protected(self._reader, resource), self._policies, elsewhere=self._elsewhere)
-        return access.decide(Principal(claims), tool=tool, arguments=arguments, facts=facts, now=self._at)
+        decision = access.decide(principal, tool=tool, arguments=arguments, facts=facts, now=self._at)
+        return decision, posed_call(principal, facts.resource, tool, decision)
 
     def spend(self, act: Act, question: Question, decision: Decision) -> Decision:
         """Take what an allowed call costs from the budgets of its task; where it is not there, the call is denied."""
@@ -134,27 +164,38 @@ class Answers:
             raise Unanswerable("a tool is named `<resource>/<tool>`")
         return find_resource(self._reader, name), tool
 
-    def _entity(self, thing: Thing) -> Entity:
+    def _find(self, thing: Thing) -> _Found:
         if thing.type in REGISTERED:
             return self._registered(thing)
-        return entity_of(thing, self._policies.entities)
+        return entity_of(thing, self._policies.entities), None
 
-    def _registered(self, thing: Thing) -> Entity:
+    def _registered(self, thing: Thing) -> _Found:
         kind = REGISTERED[thing.type]
         if kind == "Agent":
-            return entity_of_agent(active_agent(self._reader, thing.id, now=self._now))
+            return found_agent(active_agent(self._reader, thing.id, now=self._now))
         if kind == "Resource":
-            found = find_resource(self._reader, thing.id)
-            return resource_entity(found.name, uri=found.uri, segment=found.segment)
+            return found_resource(self._reader, find_resource(self._reader, thing.id))
         resource, tool = self._tool(thing.id)
         ready = protected(self._reader, resource)
         if tool not in ready.tools:
             raise NotFound(f"the catalogue of `{resource.name}` has no tool {tool[:128]!a}", code="unknown_tool")
-        return ready.entities[ready.tools[tool].uid]
+        seen = ToolSeen(ready.name, ready.uri, ready.segment, ready.catalogue_hash, tool)
+        return ready.entities[ready.tools[tool].uid], seen
 
 
 def entity_of_agent(agent: Agent) -> Entity:
     return agent_entity(agent.agent_id, owner=agent.owner, segment=agent.segment)
+
+
+def found_agent(agent: Agent) -> tuple[Entity, AgentSeen]:
+    """The entity of an agent, and what of it is kept."""
+    return entity_of_agent(agent), AgentSeen(agent.agent_id, agent.owner, agent.segment)
+
+
+def found_resource(reader: Reader, resource: Resource) -> tuple[Entity, ResourceSeen]:
+    """The entity of a registered resource, and what of it is kept."""
+    ready = protected(reader, resource)
+    return ready.entities[ready.uid], ResourceSeen(ready.name, ready.uri, ready.segment, ready.catalogue_hash)
 
 
 def _claims(agent: Agent, task: Task, resource: Resource) -> AccessClaims:
@@ -188,6 +229,7 @@ def protected(reader: Reader, resource: Resource) -> Protected:
             segment=resource.segment,
             catalogue=None if text is None else Catalogue.parse(text),
             mode=resource.mode.value,
+            catalogue_hash=resource.catalogue_hash or "",
         )
         while len(_ready) >= REMEMBERED:
             _ready.pop(next(iter(_ready)), None)

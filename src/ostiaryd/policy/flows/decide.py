@@ -7,19 +7,31 @@ from typing import Any, Literal
 
 import msgspec
 
-from ostiary.core.access import Decision, Judgement, Policies
+from ostiary.core.access import Decision, Judgement
 from ostiary.core.access.decide import reasons_of
 from ostiary.core.access.facts import resource_entity
 from ostiary.core.cedar.extensions import Datetime
+from ostiary.core.cedar.render import render_record
 from ostiary.core.cedar.values import Entity, Overlay, Record, Uid
 from ostiary.core.errors import Forbidden
+from ostiary.core.jose import b64u
 from ostiary.core.tiles import MAX_ENTRY_BYTES
-from ostiaryd.ledger import store as ledger
+from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, reason
-from ostiaryd.policy.flows.answer import Answers, Asked, entity_of_agent
+from ostiaryd.policy.flows.answer import Answers, Asked, found_agent, found_resource
 from ostiaryd.policy.flows.sets import active_policies
-from ostiaryd.policy.model import REGISTERED, Question
+from ostiaryd.policy.model import (
+    REGISTERED,
+    Facts,
+    Posed,
+    Question,
+    ResourceSeen,
+    Seen,
+    decode_facts,
+    encode_context,
+    encode_facts,
+)
 from ostiaryd.registry.model import Agent, Caller, Resource
 from ostiaryd.registry.store import agents
 
@@ -37,8 +49,9 @@ _encode = msgspec.json.Encoder().encode
 def decide_one(act: Act, question: Question, *, digest: str, by: Caller | None, asked: Asked | None = None) -> Decision:
     """Answer and note it. `digest` is that of the request, whose properties and context the entry leaves out."""
     answers = Answers(act.tx, active_policies(act.tx), now=act.now, asked=asked)
-    decision = answers.spend(act, question, answers.answer(question))
+    decision, posed = _decide(act, answers, question)
     entry = act.entry
+    keep_facts(act, entry, [posed], at=answers.at)
     note_asker(entry, by)
     entry.outcome = "allow" if decision.allowed else "deny"
     entry.digest = digest
@@ -69,22 +82,29 @@ def decide_all(
     answers = Answers(act.tx, policies := active_policies(act.tx), now=act.now, asked=asked)
     stop_at = {"execute_all": None, "deny_on_first_deny": False, "permit_on_first_permit": True}[semantic]
     decisions: list[Decision | None] = []
-    lines: list[bytes] = []
+    lines: list[tuple[bytes, Posed | None]] = []
     is_allowed = True
     for question in questions:
-        decision = None if question is None else answers.spend(act, question, answers.answer(question))
+        decision, posed = (None, None) if question is None else _decide(act, answers, question)
         decisions.append(decision)
         allowed = decision is not None and decision.allowed
         is_allowed &= allowed
-        lines.append(_line(question, decision))
+        lines.append((_line(question, decision), posed))
         if allowed is stop_at:
             break
     note_asker(act.entry, by)
     act.entry.outcome = "allow" if is_allowed else "deny"
     act.entry.digest = digest
     act.entry.policy = policies.hash
-    _spread(act, lines, semantic)
+    _spread(act, lines, semantic, at=answers.at)
     return decisions
+
+
+def _decide(act: Act, answers: Answers, question: Question) -> tuple[Decision, Posed | None]:
+    """The answer, paid for, and what the policies were asked; an empty budget denies whatever they say."""
+    answer, posed = answers.answer_and_tell(question)
+    decision = answers.spend(act, question, answer)
+    return decision, posed if decision is answer else None
 
 
 def decide_issue(
@@ -94,12 +114,8 @@ def decide_issue(
 
     Raises Forbidden with the code `access_denied`.
     """
-    policies = active_policies(act.tx)
-    principal = entity_of_agent(agent)
-    target = _target(resource, uri)
-    context: Record = {"task": task, "scopes": frozenset[object](scopes), "now": Datetime(act.now // 1000)}
-    entities = Overlay(policies.known, principal, target)
-    return _check(act, policies, policies.judge(principal.uid, ISSUE, target.uid, context, entities))
+    context: Record = {"task": task, "scopes": frozenset[object](scopes)}
+    return _check(act, agent, ISSUE, _target(act.tx, resource, uri), context)
 
 
 def check_delegation(act: Act, giver: Agent, receiver: Agent, *, task: str, scopes: frozenset[str], depth: int) -> None:
@@ -107,29 +123,44 @@ def check_delegation(act: Act, giver: Agent, receiver: Agent, *, task: str, scop
 
     Raises Forbidden with the code `access_denied`.
     """
-    policies = active_policies(act.tx)
-    principal, resource = entity_of_agent(giver), entity_of_agent(receiver)
-    context: Record = {
-        "task": task, "scopes": frozenset[object](scopes), "depth": depth, "now": Datetime(act.now // 1000),
-    }  # fmt: skip
-    entities = Overlay(policies.known, principal, resource)
-    _check(act, policies, policies.judge(principal.uid, DELEGATE, resource.uid, context, entities))
+    context: Record = {"task": task, "scopes": frozenset[object](scopes), "depth": depth}
+    _check(act, giver, DELEGATE, found_agent(receiver), context)
 
 
-def _check(act: Act, policies: Policies, judged: Judgement) -> str:
-    """Note what decided; the hash of the policies."""
+def _check(act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], context: Record) -> str:
+    """Ask the policies and note what they were asked, and what decided; the hash of the policies. Raises Forbidden."""
+    policies, principal = active_policies(act.tx), found_agent(agent)
+    posed = Posed(
+        principal=principal[1],
+        action=action.id,
+        resource=resource[1],
+        context=encode_context(render_record(context)),
+    )
+    before = [] if act.entry.beside is None else decode_facts(act.entry.beside).asked  # an exchange asks twice
+    keep_facts(act, act.entry, [*before, posed], at=act.now)
+    entities = Overlay(policies.known, principal[0], resource[0])
+    now: Record = {"now": Datetime(act.now // 1000)}
+    judged = policies.judge(principal[0].uid, action, resource[0].uid, context | now, entities)
     act.entry.policy = policies.hash
     act.entry.policies = [*act.entry.policies, *judged.policies]
+    if beside := _beside(judged):
+        act.entry.detail = (act.entry.detail or {}) | beside
     if not judged.allowed:
         first = reasons_of(judged, policies)[0]
         raise Forbidden(first.message, hint=first.hint, code="access_denied")
     return policies.hash
 
 
-def _target(resource: Resource | None, uri: str) -> Entity:
+def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) -> None:
+    """Let stand beside `entry` what the policies were asked at `at` (microseconds), if they were asked at all."""
+    if any(posed):
+        entry.keep(encode_facts(Facts(salt=b64u(act.tx.random(16)), at=at, asked=posed)))
+
+
+def _target(reader: Reader, resource: Resource | None, uri: str) -> tuple[Entity, ResourceSeen]:
     if resource is None:
-        return resource_entity("", uri=uri, segment="")
-    return resource_entity(resource.name, uri=resource.uri, segment=resource.segment)
+        return resource_entity("", uri=uri, segment=""), ResourceSeen("", uri)
+    return found_resource(reader, resource)
 
 
 def note_asker(entry: Entry, by: Caller | None) -> None:
@@ -156,14 +187,14 @@ def shorten(word: str) -> str:
     return word[:WORD_LIMIT]
 
 
-def _beside(decision: Decision) -> dict[str, Any]:
+def _beside(decision: Decision | Judgement) -> dict[str, Any]:
     """What else is to be known of a decision: what only watched, what failed, and what was let pass."""
     beside: dict[str, Any] = {}
     if decision.watched:
         beside["watched"] = decision.watched
     if decision.errors:
         beside["errors"] = [(policy, message[:WORD_LIMIT]) for policy, message in decision.errors[:8]]
-    if decision.allowed is not decision.verdict:
+    if isinstance(decision, Decision) and decision.allowed is not decision.verdict:
         beside["verdict"] = "deny"
     return beside
 
@@ -175,25 +206,30 @@ def _line(question: Question | None, decision: Decision | None) -> bytes:
     subject, resource = question.subject, question.resource
     asked = (subject.type, subject.id, question.action.name, resource.type, resource.id)
     why = decision.policies or tuple(one.code for one in decision.reasons)
-    line = _encode((decision.allowed, *asked, why))
-    return line if len(line) < LINE_LIMIT else _encode((decision.allowed, *map(shorten, asked), why[:8]))
+    beside = (found,) if (found := _beside(decision)) else ()
+    line = _encode((decision.allowed, *asked, why, *beside))
+    return line if len(line) < LINE_LIMIT else _encode((decision.allowed, *map(shorten, asked), why[:8], *beside))
 
 
-def _spread(act: Act, lines: Sequence[bytes], semantic: Semantic) -> None:
+def _spread(act: Act, lines: Sequence[tuple[bytes, Posed | None]], semantic: Semantic, *, at: int) -> None:
     """The decisions on the act's entry; when it is full, on further entries of the same act, each saying its part."""
-    parts: list[list[bytes]] = [[]]
+    parts: list[list[tuple[bytes, Posed | None]]] = [[]]
     room = ROOM
     for line in lines:
-        if len(line) + 1 > room:
+        if len(line[0]) + 1 > room:
             parts.append([])
             room = ROOM
         parts[-1].append(line)
-        room -= len(line) + 1
+        room -= len(line[0]) + 1
     for number, part in enumerate(parts, 1):
-        detail: dict[str, Any] = {"decisions": msgspec.Raw(b"[" + b",".join(part) + b"]"), "semantic": semantic}
+        told = b",".join(line for line, _ in part)
+        detail: dict[str, Any] = {"decisions": msgspec.Raw(b"[" + told + b"]"), "semantic": semantic}
         if len(parts) > 1:
             detail["part"] = [number, len(parts)]
-        if number == 1:
-            act.entry.detail = detail
-        else:
-            act.tx.defer(ledger.append, msgspec.structs.replace(act.entry, detail=detail))
+        entry = act.entry
+        if number > 1:
+            entry = msgspec.structs.replace(act.entry)
+            act.told.append(entry)
+        entry.detail = detail
+        entry.leave()
+        keep_facts(act, entry, [posed for _, posed in part], at=at)

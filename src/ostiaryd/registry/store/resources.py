@@ -28,6 +28,8 @@ _SET_CATALOGUE = sql(
        where resource_id = :id"""
 )
 _SET_PROPOSED = sql("update resource set proposed = :proposed where resource_id = :id")
+_KEEP_CATALOGUE = sql("insert into catalogue (hash, body) values (:hash, :catalogue) on conflict (hash) do nothing")
+_KEPT_CATALOGUE = sql("select body from catalogue where hash = :hash")
 _API = sql("select value from setting where name = 'public_url'")
 
 
@@ -75,6 +77,13 @@ def set_key(tx: Tx, id: ResourceId, *, jkt: str, jwk: dict[str, Any]) -> None:
 
 def set_catalogue(tx: Tx, id: ResourceId, *, catalogue: str, hash: str) -> None:
     tx.run(_SET_CATALOGUE, id=id, catalogue=catalogue, hash=hash)
+    tx.run(_KEEP_CATALOGUE, catalogue=catalogue, hash=hash)
+
+
+def kept_catalogue(reader: Reader, hash: str) -> str | None:
+    """A catalogue that some resource has, or had."""
+    row = reader.one(_KEPT_CATALOGUE, hash=hash)
+    return None if row is None else row[0]
 
 
 def set_proposed(tx: Tx, id: ResourceId, *, is_proposed: bool) -> None:

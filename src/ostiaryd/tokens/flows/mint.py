@@ -139,7 +139,8 @@ def _hold(act: Act, claims: AccessClaims, *, jkt: str | None, client_jkt: str, p
     )  # fmt: skip
     entry = act.entry
     entry.task, entry.resource, entry.token = claims.task or None, claims.aud, claims.jti
-    entry.detail = {"scope": claims.scope, "seconds": claims.exp - claims.iat}
+    beside = {name: value for name, value in (entry.detail or {}).items() if name in ("watched", "errors")}
+    entry.detail = beside | {"scope": claims.scope, "seconds": claims.exp - claims.iat}
     if claims.act is not None:
         entry.actors = list(actors(claims))
     if claims.sub.startswith("pe_"):

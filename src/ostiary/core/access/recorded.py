@@ -1,0 +1,82 @@
+"""What is kept of the arguments of a call, so that other policies can be asked what they would have said.
+
+They are kept as the policies saw them: typed. Hidden are arguments that the catalogue calls `secret`, all arguments of
+a tool that handles the data class `secret`, and what is long: a policy that reads a hidden one cannot be replayed, and
+whoever replays says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from ostiary.core.catalogue import Tool
+from ostiary.core.cedar.render import render_value
+from ostiary.core.errors import Invalid
+
+SECRET = "secret"
+MAX_TEXT = 1024
+"""characters of an argument"""
+MAX_TOGETHER = 8192
+"""characters of all arguments"""
+MAX_NAMES = 64
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Kept(NamedTuple):
+    """Arguments in Cedar's JSON; None where all are hidden. `hidden` were there as well."""
+
+    arguments: dict[str, object] | None
+    hidden: list[str]
+
+
+ALL_HIDDEN = Kept(None, [])
+
+
+def secrets_of(tool: Tool) -> frozenset[str] | None:
+    """The names of its arguments that are never kept; None: all of them."""
+    if SECRET in tool.data_classes:
+        return None
+    return frozenset(name for name, kind in tool.kinds.items() if kind == SECRET)
+
+
+def keep(typed: Mapping[str, object], secrets: frozenset[str] | None) -> Kept:
+    """What may be kept of arguments that have a digest. Raises nothing."""
+    if secrets is None or len(typed) > MAX_NAMES:
+        return ALL_HIDDEN
+    arguments: dict[str, object] = {}
+    hidden: list[str] = []
+    room = MAX_TOGETHER
+    for name, value in typed.items():
+        kind = type(value)
+        kept = value
+        if name in secrets:
+            size = -1
+        elif kind is str:
+            size = len(value) if "\0" not in value else -1  # type: ignore[arg-type, operator]
+        elif kind is int or kind is bool:
+            size = 0
+        else:
+            kept, size = _rendered(value)
+        room -= len(name)
+        if 0 <= size <= MAX_TEXT and size <= room:
+            arguments[name] = kept
+            room -= size
+        else:
+            hidden.append(name)
+        if room < 0 or "\0" in name:
+            return ALL_HIDDEN
+    return Kept(arguments, hidden)
+
+
+def _rendered(value: object) -> tuple[object, int]:
+    """The value in Cedar's JSON, and its length; -1 for what cannot be kept."""
+    try:
+        rendered = render_value(value)
+        text = _encode(rendered)
+    except (Invalid, UnicodeEncodeError):
+        return None, -1
+    return rendered, -1 if b"\\u0000" in text else len(text)

@@ -1,0 +1,109 @@
+"""What policies were asked, kept beside the entry of the decision: enough to ask other policies the very same.
+
+An entry has the digest of its facts and not the facts, which are forgotten after a while while the ledger stays whole.
+A salt in them keeps anybody from guessing what was forgotten until the digest fits.
+
+Registered things are kept by what their entities are made of, tools by the digest of their catalogue. What somebody
+else's question said is kept as it was said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ostiary.core.access import Decision, Kept, Principal, Protected, keep
+from ostiaryd.policy.model.questions import Question
+
+
+class AgentSeen(msgspec.Struct, frozen=True, array_like=True, tag="agent", gc=False):
+    id: str
+    owner: str
+    segment: str
+
+
+class ResourceSeen(msgspec.Struct, frozen=True, array_like=True, tag="resource", gc=False):
+    """Without a name: one that nobody registered. `catalogue` is a digest."""
+
+    name: str
+    uri: str
+    segment: str = ""
+    catalogue: str = ""
+
+
+class ToolSeen(msgspec.Struct, frozen=True, array_like=True, tag="tool", gc=False):
+    name: str
+    uri: str
+    segment: str
+    catalogue: str
+    tool: str
+
+
+Seen = AgentSeen | ResourceSeen | ToolSeen
+
+
+NOTHING = msgspec.Raw(b"")
+
+
+class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+    """One question. What `principal`, `resource` and `context` leave out is as `question` says.
+
+    `context` is in Cedar's JSON, without the time and the arguments; those of a call are as `access.keep` left them.
+    """
+
+    question: Question | None = None
+    principal: Seen | None = None
+    action: str = ""
+    resource: Seen | None = None
+    context: msgspec.Raw = NOTHING
+    arguments: dict[str, Any] | None = None
+    hidden: list[str] = []
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the decisions of one entry were asked at `at` (microseconds); None: the policies were not asked."""
+
+    salt: str
+    at: int
+    asked: list[Posed | None]
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Facts).decode
+
+
+def encode_context(context: Mapping[str, object]) -> msgspec.Raw:
+    """A context that is in Cedar's JSON."""
+    return msgspec.Raw(_encode(context))
+
+
+def encode_facts(facts: Facts) -> bytes:
+    return _encode(facts)
+
+
+def decode_facts(body: bytes) -> Facts:
+    """Raises msgspec.DecodeError."""
+    return _decode(body)
+
+
+def posed_call(principal: Principal, resource: Protected, tool: str, decision: Decision) -> Posed | None:
+    """What the policies were asked about that call; None where the decision did not come to them."""
+    if decision.arguments is None:
+        return None
+    claims = principal.claims
+    seen = AgentSeen(claims.client_id, claims.owner, claims.segment)
+    where = ToolSeen(resource.name, resource.uri, resource.segment, resource.catalogue_hash, tool)
+    kept = keep(decision.arguments, resource.tools[tool].secrets)
+    return call_seen(seen, where, principal.recorded, kept)
+
+
+def call_seen(agent: AgentSeen, tool: ToolSeen, context: Mapping[str, object], kept: Kept) -> Posed:
+    return Posed(
+        principal=agent,
+        resource=tool,
+        context=encode_context(context),
+        arguments=kept.arguments,
+        hidden=kept.hidden,
+    )

@@ -1,0 +1,163 @@
+"""Asking a policy set what a decision was asked before, with the facts as they were then.
+
+The answer is exact, or there is none: a policy may read an argument that was not kept, and a catalogue may be gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from ostiary.core.access import CALL, Facts, Judgement, Policies, Protected
+from ostiary.core.access.facts import agent_entity, resource_entity
+from ostiary.core.access.policies import CEDAR_ONLY
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.cedar import ir
+from ostiary.core.cedar.values import Entity, Overlay, Record, Uid, parse_record, parse_value
+from ostiary.core.errors import Refused
+from ostiaryd.policy.model.facts import AgentSeen, Posed, ResourceSeen, Seen, ToolSeen
+from ostiaryd.policy.model.questions import Question, context_of, entity_of, moment
+
+K = TypeVar("K")
+V = TypeVar("V")
+MAX_CONTEXTS, MAX_RESOURCES = 4096, 64
+"""that are remembered"""
+_decode = msgspec.json.Decoder().decode
+
+
+class Unreplayable(Refused):
+    """What would be needed was not kept."""
+
+    code = "unreplayable"
+
+
+class Replay:
+    """One policy set asked again and again; `catalogue` finds the text of a catalogue by its digest."""
+
+    def __init__(self, policies: Policies, rules: ir.PolicySetIR, *, catalogue: Callable[[str], str | None]) -> None:
+        self._policies, self._reads, self._catalogue = policies, argument_names(rules), catalogue
+        self._resources: dict[tuple[str, str, str, str], Facts] = {}
+        self._contexts: dict[bytes, Record] = {}
+
+    def judge(self, asked: Posed, *, at: int) -> Judgement:
+        """What the policies say now of what was asked at `at` (microseconds). Raises Unreplayable."""
+        if self._policies.elsewhere and Uid("Action", asked.action) not in CEDAR_ONLY:
+            raise Unreplayable("the policies are Rego, which is not replayed")
+        try:
+            if asked.question is not None:
+                return self._question(asked, asked.question, at)
+            if isinstance(asked.principal, AgentSeen) and isinstance(asked.resource, ToolSeen):
+                return self._call(asked, asked.principal, asked.resource, at)
+            return self._plain(asked, at)
+        except Unreplayable:
+            raise
+        except (Refused, msgspec.DecodeError, RecursionError) as error:
+            raise Unreplayable("what was kept does not parse") from error
+
+    def _call(self, asked: Posed, agent: AgentSeen, tool: ToolSeen, at: int) -> Judgement:
+        """What `ostiary.core.access.decide` asked."""
+        facts, principal = self._facts(tool), _agent(agent)
+        ready = facts.resource.tools.get(tool.tool)
+        if ready is None:
+            raise Unreplayable("the catalogue does not have the tool")
+        context = {**self._context(asked.context), "arguments": self._arguments(asked), **moment(at)}
+        entities = Overlay(facts.entities, principal)
+        return self._policies.judge(principal.uid, CALL, ready.uid, context, entities)
+
+    def _arguments(self, asked: Posed) -> Record:
+        """Hidden ones are there, but nobody reads them."""
+        kept, reads = asked.arguments, self._reads
+        if (kept is None or asked.hidden) and (reads is None or (reads if kept is None else reads & {*asked.hidden})):
+            raise Unreplayable("a policy reads an argument that was not kept")
+        arguments: Record = dict.fromkeys(asked.hidden, "")
+        for name, value in (kept or {}).items():
+            arguments[name] = value if type(value) is str else parse_value(value)
+        return arguments
+
+    def _plain(self, asked: Posed, at: int) -> Judgement:
+        principal, resource = self._entity(asked.principal), self._entity(asked.resource)
+        return self._ask(principal, asked.action, resource, {**self._context(asked.context), **moment(at)})
+
+    def _question(self, asked: Posed, question: Question, at: int) -> Judgement:
+        """Somebody's question, about registered things as they were and about others as it says."""
+        stated = self._policies.entities
+        principal = entity_of(question.subject, stated) if asked.principal is None else self._entity(asked.principal)
+        resource = entity_of(question.resource, stated) if asked.resource is None else self._entity(asked.resource)
+        return self._ask(principal, question.action.name, resource, context_of(question, now=moment(at)))
+
+    def _ask(self, principal: Entity, action: str, resource: Entity, context: Record) -> Judgement:
+        entities = Overlay(self._policies.known, principal, resource)
+        return self._policies.judge(principal.uid, Uid("Action", action), resource.uid, context, entities)
+
+    def _entity(self, seen: Seen | None) -> Entity:
+        match seen:
+            case AgentSeen():
+                return _agent(seen)
+            case ResourceSeen(name="", uri=uri):
+                return resource_entity("", uri=uri, segment="")
+            case ResourceSeen():
+                protected = self._facts(seen).resource
+                return protected.entities[protected.uid]
+            case ToolSeen():
+                protected = self._facts(seen).resource
+                if (ready := protected.tools.get(seen.tool)) is not None:
+                    return protected.entities[ready.uid]
+        raise Unreplayable("it is not said who or what it was about")
+
+    def _facts(self, seen: ResourceSeen | ToolSeen) -> Facts:
+        key = (seen.name, seen.uri, seen.segment, seen.catalogue)
+        found = self._resources.get(key)
+        if found is None:
+            text = self._catalogue(seen.catalogue) if seen.catalogue else None
+            if text is None and seen.catalogue:
+                raise Unreplayable("the catalogue of the resource was not kept")
+            protected = Protected(
+                name=seen.name,
+                uri=seen.uri,
+                segment=seen.segment,
+                catalogue=None if text is None else Catalogue.parse(text),
+                catalogue_hash=seen.catalogue,
+            )
+            found = Facts(protected, self._policies)
+            _remember(self._resources, key, found, most=MAX_RESOURCES)
+        return found
+
+    def _context(self, text: msgspec.Raw) -> Record:
+        """Read once for each text: calls under one token have the same."""
+        key = bytes(text)
+        found = self._contexts.get(key)
+        if found is None:
+            found = parse_record(_decode(key))
+            _remember(self._contexts, key, found, most=MAX_CONTEXTS)
+        return found
+
+
+def argument_names(rules: ir.PolicySetIR) -> frozenset[str] | None:
+    """The arguments of calls that some policy looks at; None where one looks at all of them together."""
+    names: set[str] = set()
+    open_ = [condition for policy in rules.policies for condition in policy.conditions]
+    while open_:
+        match open_.pop():
+            case ir.Get(ir.Get(ir.Var("context"), "arguments"), name):
+                names.add(name)
+            case ir.Has(ir.Get(ir.Var("context"), "arguments"), name):
+                names.add(name)
+            case ir.Get(ir.Var("context"), "arguments") | ir.Var("context"):
+                return None
+            case ir.Get(ir.Var("context"), _) | ir.Has(ir.Var("context"), _):
+                pass
+            case other:
+                open_ += ir.children(other)
+    return frozenset(names)
+
+
+def _agent(seen: AgentSeen) -> Entity:
+    return agent_entity(seen.id, owner=seen.owner, segment=seen.segment)
+
+
+def _remember(table: dict[K, V], key: K, value: V, *, most: int) -> None:
+    if len(table) >= most:
+        del table[next(iter(table))]
+    table[key] = value
