@@ -11,8 +11,8 @@ from typing import TypeVar
 import msgspec
 
 from ostiary.core.access import CALL, Facts, Judgement, Policies, Protected
+from ostiary.core.access.elsewhere import CEDAR_ONLY
 from ostiary.core.access.facts import agent_entity, resource_entity
-from ostiary.core.access.policies import CEDAR_ONLY
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.cedar import ir
 from ostiary.core.cedar.values import Entity, Overlay, Record, Uid, parse_record, parse_value
