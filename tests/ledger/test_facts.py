@@ -1,0 +1,52 @@
+"""Facts beside entries: in the table while they are kept, never in the entry, and forgotten without a trace in it."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store
+from ostiaryd.ledger.flows import DAY, Act, act, forget_facts
+from tests.clock import Clock
+
+
+async def decide(world: World, facts: bytes) -> None:
+    def flow(act: Act) -> None:
+        act.entry.keep(facts)
+
+    await act(world, "test", flow)
+
+
+def kept(world: World) -> list[bytes]:
+    return [bytes(facts) for _, _, facts in store.with_facts(world.db.read(), 0, 1 << 40, limit=100)]
+
+
+async def test_an_entry_has_the_digest_and_the_table_the_facts(world: World) -> None:
+    await decide(world, b"what was asked")
+    [(index, body, facts)] = store.with_facts(world.db.read(), 0, 1 << 40, limit=100)
+    assert bytes(facts) == b"what was asked"
+    assert msgspec.json.decode(body)["facts"] == "m0oRhYHz_7KnjtQ-ca5-gPN7JsW3sNjAfWL4-MYtu0Q"
+    assert "beside" not in msgspec.json.decode(body)
+    assert store.body(world.db.read(), index) == bytes(body)
+
+
+@pytest.mark.parametrize(("more", "left"), [(-1, [b"old", b"new"]), (0, [b"old", b"new"]), (1, [b"new"])])
+async def test_facts_are_forgotten_after_so_many_days(world: World, clock: Clock, more: int, left: list[bytes]) -> None:
+    await decide(world, b"old")
+    clock.advance(us=world.config.replay_days * DAY + more)
+    await decide(world, b"new")
+    size = store.head(world.db.read())[0].size
+    await forget_facts(world)
+    assert kept(world) == left
+    assert store.head(world.db.read())[0].size == size
+    assert len(store.bodies(world.db.read(), 0, size)) == size
+
+
+async def test_where_nothing_shall_be_kept_nothing_is(world: World) -> None:
+    none = msgspec.structs.replace(world.config, replay_days=0)
+    object.__setattr__(world, "config", none)
+    await decide(world, b"what was asked")
+    assert kept(world) == []
+    newest = store.search(world.db.read(), {}, limit=1)[0][1]
+    assert "facts" not in msgspec.json.decode(newest)
