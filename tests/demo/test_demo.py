@@ -87,6 +87,18 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert "ostiary agent allow reader files:write" in said
     assert re.search(r"notes/private\.txt +denied\n +the argument `path` must begin with 'reports/'", said)
     assert re.search(r"reports/november\.txt +denied\n +task for October has ended", said)
+    part = said.partition("hands a part of its task on")[2]
+    outcomes = re.findall(r"(editor|helper) +write_file +(\S+) +(allowed|denied)", part)
+    assert outcomes == [
+        ("helper", "reports/figures/q3.txt", "allowed"),
+        ("helper", "reports/summary.txt", "denied"),
+        ("helper", "reports/figures/q4.txt", "denied"),
+        ("editor", "notes/editor.txt", "allowed"),
+        ("helper", "notes/helper.txt", "allowed"),
+    ]
+    assert re.search(r"summary\.txt +denied\n +the argument `path` must begin with 'reports/figures/'", part)
+    assert re.search(r"\n   editor  Report for 2026 .*\n   └── helper  Its figures +\(live, until ", part)
+    assert re.search(r"figures/q4\.txt +denied\n +task for 2026 has ended", part)
     assert re.search(r"the guard of `files` denied \d+\.\d ms after the commit", said)
     assert re.search(r"the last of \d+ allowed calls was answered \d+\.\d ms (before|after) it", said)
     assert "writer denied: agent writer is suspended" in said
@@ -119,7 +131,7 @@ def test_without_exit_the_server_is_left_up_to_look_around_until_ctrl_c(tmp_path
         assert story.left() == []
 
 
-@pytest.mark.parametrize(("number", "until"), [(signal.SIGINT, "ready http"), (signal.SIGTERM, "$ ostiary revoke")])
+@pytest.mark.parametrize(("number", "until"), [(signal.SIGINT, "ready http"), (signal.SIGTERM, "revoke agent")])
 def test_a_demo_that_is_stopped_in_the_middle_leaves_nothing(tmp_path: Path, number: int, until: str) -> None:
     with demo(tmp_path / "d", "--exit") as story:
         story.listen(until=until)

@@ -1,8 +1,8 @@
 """`ostiary demo`: the main job, end to end, with real parts, told while it happens.
 
-A server on a temporary SQLite file, an MCP server behind a guard, a reader and a writer with keys of their own that
-call it through MCP clients. The writer is revoked in the middle of its work; the ledger is verified, then a copy of it
-is falsified.
+A server on a temporary SQLite file, an MCP server behind a guard, agents with keys of their own that call it through
+MCP clients. An editor hands a part of its task on to a helper, and the whole is revoked; the writer is revoked in the
+middle of its work; the ledger is verified, then a copy of it is falsified.
 """
 
 from __future__ import annotations

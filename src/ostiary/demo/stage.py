@@ -59,11 +59,15 @@ class Stage:
 
     def ostiary(self, *arguments: str, expect: int = 0) -> Any:
         """Run a command as a person would; its JSON. Raises Unavailable when it ends otherwise than expected."""
-        command = _ostiary("--json", "--data-dir", str(self.data), *arguments)
+        return json.loads(self.seen("--json", *arguments, expect=expect))
+
+    def seen(self, *arguments: str, expect: int = 0) -> str:
+        """Run a command as a person would; what it prints. Raises Unavailable when it ends otherwise than expected."""
+        command = _ostiary("--data-dir", str(self.data), *arguments)
         done = subprocess.run(command, capture_output=True, text=True, check=False, start_new_session=True)
         if done.returncode != expect:
             raise Unavailable(f"`ostiary {' '.join(arguments)}` ended with {done.returncode}: {done.stderr.strip()}")
-        return json.loads(done.stdout)
+        return done.stdout
 
     def stop(self) -> None:
         """End all processes, those first that use the others."""

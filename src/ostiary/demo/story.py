@@ -42,6 +42,7 @@ async def tell(folder: Path, *, stay: bool) -> None:
         async with stage.client("reader") as reader, stage.client("writer") as writer:
             await _read_and_write(stage, reader, writer)
             await _work_on_a_task(stage)
+            await _hand_on(stage)
             await _revoke_in_the_middle(stage, writer)
         _verify(stage)
         if stay:
@@ -56,7 +57,7 @@ def _start(stage: Stage) -> None:
 
 
 async def _register(stage: Stage) -> None:
-    _chapter(2, "Somebody who answers, one tool server, two agents with keys of their own")
+    _chapter(2, "Somebody who answers, one tool server, four agents with keys of their own")
     _run(stage, "owner", "create", "ada", "--email", "ada@example.org")
     catalogue = stage.folder / "catalogue.json"
     tools = await build(stage.sandbox).list_tools()  # what the tool server says of itself
@@ -64,7 +65,8 @@ async def _register(stage: Stage) -> None:
     catalogue.write_text(json.dumps({"tools": listed}))
     made = ("--uri", stage.files_uri, "--catalogue", str(catalogue), "--generate-key", str(stage.folder / "files.json"))
     _run(stage, "resource", "create", "files", *made)
-    for name, scopes in (("reader", "files:read"), ("writer", "files:read files:write")):
+    for name in ("reader", "writer", "editor", "helper"):
+        scopes = "files:read" if name == "reader" else "files:read files:write"
         key = str(stage.folder / f"{name}.json")
         who = ("--owner", "ada", "--scope", scopes, "--purpose", f"{name} of reports", "--generate-key", key)
         agent = _run(stage, "agent", "create", name, *who)
@@ -90,9 +92,7 @@ async def _read_and_write(stage: Stage, reader: Client, writer: Client) -> None:
 async def _work_on_a_task(stage: Stage) -> None:
     _chapter(5, "A task: bounds on the very arguments, and an end")
     bounds = stage.folder / "bounds.json"
-    limits = {"path": {"prefix": "reports/"}, "text": {"max_length": 200}}
-    detail = {"type": "tool", "locations": [stage.files_uri], "actions": ["write_file"], "arguments": limits}
-    bounds.write_text(json.dumps([detail]))
+    bounds.write_text(json.dumps([_writing(stage, path={"prefix": "reports/"}, text={"max_length": 200})]))
     asked = ("--agent", "writer", "--bounds", str(bounds), "--purpose", "Report for October")
     task = _run(stage, "task", "start", *asked)["task_id"]
     _say("only write_file, only under reports/, at most 200 characters")
@@ -105,8 +105,37 @@ async def _work_on_a_task(stage: Stage) -> None:
         await _attempt(stage, "writer", writer, "write_file", path="reports/november.txt", text="Too late.")
 
 
+async def _hand_on(stage: Stage) -> None:
+    _chapter(6, "A third agent hands a part of its task on to a sub-agent")
+    async with stage.agent("editor") as editor, stage.client("editor") as apart, AsyncExitStack() as stack:
+        blocks = AsyncExitStack()  # never left: the tasks are revoked before their blocks would end them
+        whole = await blocks.enter_async_context(
+            editor.task("Report for 2026", bounds=[_writing(stage, path={"prefix": "reports/"})])
+        )
+        part = await blocks.enter_async_context(
+            whole.delegate("helper", "Its figures", bounds=[_writing(stage, path={"prefix": "reports/figures/"})])
+        )
+        stage.names |= {whole.id: "for 2026", part.id: "for its figures"}
+        _say("the helper gets nothing secret: it acts on its part with its own key")
+        helper = await stack.enter_async_context(stage.client("helper", task=part.id))
+        await _attempt(stage, "helper", helper, "write_file", path="reports/figures/q3.txt", text="4 %")
+        await _attempt(stage, "helper", helper, "write_file", path="reports/summary.txt", text="Not its part.")
+        _draw(stage, "task", "tree", whole.id)
+        _note("The whole is revoked: the part dies with it, and nothing else does.")
+        _run(stage, "revoke", "task", whole.id)
+        await _attempt(stage, "helper", helper, "write_file", path="reports/figures/q4.txt", text="Too late.")
+        await _attempt(stage, "editor", apart, "write_file", path="notes/editor.txt", text="Other work.")
+        other = await stack.enter_async_context(stage.client("helper"))
+        await _attempt(stage, "helper", other, "write_file", path="notes/helper.txt", text="Other work.")
+
+
+def _writing(stage: Stage, **arguments: dict[str, Any]) -> dict[str, Any]:
+    """Bounds: `write_file` alone, with its arguments within those conditions."""
+    return {"type": "tool", "locations": [stage.files_uri], "actions": ["write_file"], "arguments": arguments}
+
+
 async def _revoke_in_the_middle(stage: Stage, writer: Client) -> None:
-    _chapter(6, "The writer is revoked in the middle of its work")
+    _chapter(7, "The writer is revoked in the middle of its work")
     last_allowed, calls = 0, 0
 
     async def write() -> None:
@@ -146,7 +175,7 @@ async def _why_no_token(stage: Stage, name: str) -> str:
 
 
 def _verify(stage: Stage) -> None:
-    _chapter(7, "The ledger: every act is in it, the refused ones too")
+    _chapter(8, "The ledger: every act is in it, the refused ones too")
     export, copy = stage.folder / "export", stage.folder / "falsified"
     _run(stage, "audit", "export", str(export))
     report = _run(stage, "audit", "verify", str(export))
@@ -162,7 +191,7 @@ def _verify(stage: Stage) -> None:
 
 
 async def _look_around(stage: Stage) -> None:
-    _chapter(8, "The server is up: look around, then end it with Ctrl-C")
+    _chapter(9, "The server is up: look around, then end it with Ctrl-C")
     ostiary = "ostiary" if shutil.which("ostiary") else sys.argv[0]
     commands = ("audit tail", "audit search --outcome deny", "agent show reader", "doctor", "--help")
     for line in (f"export OSTIARY_DATA_DIR={stage.data}", *(f"{ostiary} {command}" for command in commands)):
@@ -211,10 +240,20 @@ def _run(stage: Stage, *arguments: str, expect: int = 0) -> Any:
     return stage.ostiary(*arguments, expect=expect)
 
 
+def _draw(stage: Stage, *arguments: str) -> None:
+    """Show a command, and what it shows to people."""
+    _shell(stage, *arguments)
+    for line in stage.seen(*arguments).splitlines():
+        _say(escape(_cut(line)))
+
+
 def _shell(stage: Stage, *arguments: str) -> None:
-    line = f"$ ostiary {shlex.join(arguments)}".replace(f"{stage.folder}/", "")
+    _note(_cut(f"$ ostiary {shlex.join(arguments)}".replace(f"{stage.folder}/", "")))
+
+
+def _cut(line: str) -> str:
     room = WIDTH - INDENT
-    _note(line if len(line) <= room else line[: room - 2] + " …")
+    return line if len(line) <= room else line[: room - 2] + " …"
 
 
 def _named(stage: Stage, text: str) -> str:
