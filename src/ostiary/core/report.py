@@ -36,7 +36,8 @@ class CallFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     resource_segment: Name
     catalogue: Annotated[str, Meta(max_length=64)]
     """digest of the catalogue"""
-    context: dict[str, Any]
+    context: dict[str, Any] | msgspec.Raw
+    """a guard has it in bytes"""
     arguments: dict[str, Any] | None = None
     hidden: Names = []
 

@@ -8,6 +8,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from ostiary.core.access.elsewhere import Elsewhere
 from ostiary.core.access.policies import CALL, Policies
 from ostiary.core.access.recorded import secrets_of
@@ -16,6 +18,8 @@ from ostiary.core.catalogue import Catalogue, Tool
 from ostiary.core.cedar.render import render_record
 from ostiary.core.cedar.values import Entities, Entity, Overlay, Record, Uid, entity
 from ostiary.core.claims import AccessClaims, actors, scopes
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Principal:
@@ -65,7 +69,7 @@ class Principal:
         }
         self._covering: dict[str, tuple[ToolDetail, ...]] = {}
         self._beside: tuple[Entities | None, Entities] = None, {}
-        self._recorded: dict[str, object] | None = None
+        self._recorded: msgspec.Raw | None = None
 
     def bounds(self, tool: str) -> tuple[ToolDetail, ...]:
         """The details of the token that speak of this tool of its audience."""
@@ -76,10 +80,10 @@ class Principal:
         return found
 
     @property
-    def recorded(self) -> dict[str, object]:
-        """Its context in Cedar's JSON, for the record."""
+    def recorded(self) -> msgspec.Raw:
+        """Its context in Cedar's JSON, for the record: the same bytes for each of its calls."""
         if self._recorded is None:
-            self._recorded = render_record(self.context)
+            self._recorded = msgspec.Raw(_encode(render_record(self.context)))
         return self._recorded
 
     def beside(self, entities: Entities) -> Entities:

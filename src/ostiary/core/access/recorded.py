@@ -22,6 +22,8 @@ MAX_TEXT = 1024
 MAX_TOGETHER = 8192
 """characters of all arguments"""
 MAX_NAMES = 64
+NEVER = 1 << 62
+"""the length of what cannot be kept"""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -52,17 +54,14 @@ def keep(typed: Mapping[str, object], secrets: frozenset[str] | None) -> Kept:
     room = MAX_TOGETHER
     for name, value in typed.items():
         kind = type(value)
-        kept = value
-        if name in secrets:
-            size = -1
-        elif kind is str:
-            size = len(value) if "\0" not in value else -1  # type: ignore[arg-type, operator]
+        if kind is str:
+            kept, size = value, len(value) if "\0" not in value else NEVER  # type: ignore[arg-type, operator]
         elif kind is int or kind is bool:
-            size = 0
+            kept, size = value, 0
         else:
             kept, size = _rendered(value)
         room -= len(name)
-        if 0 <= size <= MAX_TEXT and size <= room:
+        if size <= MAX_TEXT and size <= room and name not in secrets:
             arguments[name] = kept
             room -= size
         else:
@@ -73,10 +72,10 @@ def keep(typed: Mapping[str, object], secrets: frozenset[str] | None) -> Kept:
 
 
 def _rendered(value: object) -> tuple[object, int]:
-    """The value in Cedar's JSON, and its length; -1 for what cannot be kept."""
+    """The value in Cedar's JSON, and its length; NEVER for what cannot be kept."""
     try:
         rendered = render_value(value)
         text = _encode(rendered)
     except (Invalid, UnicodeEncodeError):
-        return None, -1
-    return rendered, -1 if b"\\u0000" in text else len(text)
+        return None, NEVER
+    return rendered, NEVER if b"\\u0000" in text else len(text)

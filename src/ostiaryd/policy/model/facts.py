@@ -74,9 +74,9 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Facts).decode
 
 
-def encode_context(context: Mapping[str, object]) -> msgspec.Raw:
+def encode_context(context: Mapping[str, object] | msgspec.Raw) -> msgspec.Raw:
     """A context that is in Cedar's JSON."""
-    return msgspec.Raw(_encode(context))
+    return context if isinstance(context, msgspec.Raw) else msgspec.Raw(_encode(context))
 
 
 def encode_facts(facts: Facts) -> bytes:
@@ -99,7 +99,7 @@ def posed_call(principal: Principal, resource: Protected, tool: str, decision: D
     return call_seen(seen, where, principal.recorded, kept)
 
 
-def call_seen(agent: AgentSeen, tool: ToolSeen, context: Mapping[str, object], kept: Kept) -> Posed:
+def call_seen(agent: AgentSeen, tool: ToolSeen, context: Mapping[str, object] | msgspec.Raw, kept: Kept) -> Posed:
     return Posed(
         principal=agent,
         resource=tool,
