@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from ostiary.core.budget import (
     costs,
     exhausted,
     parse_limits,
+    prices,
     slice_of,
 )
 from ostiary.core.canonical import MAX_INT
@@ -108,6 +111,15 @@ def test_a_text_is_counted_exactly_or_not_at_all(text: str) -> None:
     assert units == int(whole) * 100 + int((fraction + "00")[:2])
 
 
+@given(st.text("0123456789. +-_e٣", max_size=20))
+def test_a_text_is_an_amount_if_and_only_if_it_reads_so(text: str) -> None:
+    if re.fullmatch(r"(0|[1-9][0-9]{0,12})(\.[0-9]{1,2})?", text, re.ASCII):
+        assert cost(text, limit="1.00") == int(Decimal(text) * 100)
+    elif re.fullmatch(r"[1-9][0-9]{13,15}(\.[0-9]{1,2})?", text, re.ASCII) is None:
+        with pytest.raises(BadAmount):
+            cost(text, limit="1.00")
+
+
 @pytest.mark.parametrize(
     "limit",
     [
@@ -164,9 +176,13 @@ def test_a_call_costs_what_each_limit_that_speaks_of_its_tool_counts() -> None:
         Budget("bu_day", Calls(limit=9), daily=True),
     ]
     now = 20_000 * DAY_US
-    assert costs(budgets, "bank/pay", {"amount": "1.00"}, now=now) == {"bu_all": 1, "bu_pay": 100, "bu_day.20000": 1}
-    assert costs(budgets, "bank/read", {}, now=now) == {"bu_all": 1, "bu_read": 1, "bu_day.20000": 1}
-    assert costs(budgets, "other/pay", {}, now=now) == {"bu_all": 1, "bu_day.20000": 1}
+    assert costs(prices(budgets, "bank/pay"), {"amount": "1.00"}, now=now) == {
+        "bu_all": 1,
+        "bu_pay": 100,
+        "bu_day.20000": 1,
+    }
+    assert costs(prices(budgets, "bank/read"), {}, now=now) == {"bu_all": 1, "bu_read": 1, "bu_day.20000": 1}
+    assert costs(prices(budgets, "other/pay"), {}, now=now) == {"bu_all": 1, "bu_day.20000": 1}
 
 
 def test_a_day_begins_at_midnight_of_utc() -> None:

@@ -13,7 +13,7 @@ script's digits, no NaN, and no JSON number with a fraction, whose digits each r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -31,7 +31,9 @@ SLICES = 16
 """A guard gets this part of what is left."""
 DAY_US = 86_400_000_000
 
-_DECIMAL = re.compile(r"(0|[1-9][0-9]{0,15})(?:\.([0-9]{1,6}))?", re.ASCII)
+MAX_WHOLE = 16
+"""digits of an amount before the point"""
+_DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,6})?", re.ASCII)
 
 ToolId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}/[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}\Z")]
 """`bank/pay`: the tool `pay` of the resource `bank`"""
@@ -120,23 +122,36 @@ class Amount(
     def units(self) -> int:
         return int(self.limit.replace(".", ""))
 
-    def cost(self, arguments: Mapping[str, object]) -> int:
-        """Raises BadAmount; quotes no value."""
+    @property
+    def cost(self) -> Callable[[Mapping[str, object]], int]:
+        """What a call with these arguments takes, as a function that is made ready once.
+
+        It raises BadAmount, and quotes no value.
+        """
         path, places = self.argument, self.places
-        value = argument_at(arguments, path) if "." in path else arguments.get(path, ABSENT)
-        if isinstance(value, str) and (found := _DECIMAL.fullmatch(value)) is not None:
-            fraction = found[2] or ""
-            if len(fraction) > places:
-                raise BadAmount(f"`{self.argument}` has more than {places} digits after the point")
-            units = int(found[1] + fraction.ljust(places, "0"))
-        elif type(value) is int and value >= 0:
-            units = value * 10**places
-        else:
+        is_dotted = "." in path
+
+        def cost(arguments: Mapping[str, object]) -> int:
+            value = argument_at(arguments, path) if is_dotted else arguments.get(path, ABSENT)
+            units = -1
+            if type(value) is str:  # what `_DECIMAL` says, by means that cost less
+                whole, point, fraction = value.partition(".")
+                digits = whole + fraction
+                is_plain = digits.isascii() and digits.isdigit() and len(whole) <= MAX_WHOLE
+                if is_plain and (whole == "0" or whole[:1] > "0") and (fraction or not point):
+                    if len(fraction) > places:
+                        raise BadAmount(f"`{path}` has more than {places} digits after the point")
+                    units = int(digits + "0" * (places - len(fraction)))
+            elif type(value) is int:
+                units = value * 10**places
+            if 0 <= units <= MAX_INT:
+                return units
+            if units > MAX_INT:
+                raise BadAmount(f"`{path}` is beyond what can be counted")
             what = "is missing" if value is ABSENT else "is no plain decimal number"
-            raise BadAmount(f"`{self.argument}` {what}", hint='an integer, or a string such as "12.50"')
-        if units > MAX_INT:
-            raise BadAmount(f"`{self.argument}` is beyond what can be counted")
-        return units
+            raise BadAmount(f"`{path}` {what}", hint='an integer, or a string such as "12.50"')
+
+        return cost
 
     def render(self, units: int) -> str:
         if not self.places:
@@ -166,7 +181,7 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
     def account(self, now: int) -> str:
         """Where it is counted what is spent at that instant (microseconds)."""
-        return f"{self.id}.{now // DAY_US}" if self.daily else self.id
+        return account_of(self.id, now) if self.daily else self.id
 
 
 def parse_limits(value: object) -> tuple[Limit, ...]:
@@ -180,13 +195,34 @@ def parse_limits(value: object) -> tuple[Limit, ...]:
     return limits
 
 
-def costs(budgets: Iterable[Budget], tool: str, arguments: Mapping[str, object], *, now: int) -> dict[str, int]:
-    """What a call of `tool` (`bank/pay`) takes from each account. Raises BadAmount."""
-    return {
-        budget.account(now): budget.limit.cost(arguments)
+class Price(NamedTuple):
+    """How a budget counts a call of one tool, made ready once so that each call is cheap."""
+
+    id: str
+    daily: bool
+    cost: Callable[[Mapping[str, object]], int]
+
+
+def prices(budgets: Iterable[Budget], tool: str) -> tuple[Price, ...]:
+    """Of those against which a call of `tool` (`bank/pay`) is counted."""
+    return tuple(
+        Price(budget.id, budget.daily, budget.limit.cost)
         for budget in budgets
         if not budget.limit.tools or tool in budget.limit.tools
-    }
+    )
+
+
+def costs(prices: Iterable[Price], arguments: Mapping[str, object], *, now: int) -> dict[str, int]:
+    """What a call with these arguments takes from each account. Raises BadAmount."""
+    taken = {}
+    for id, daily, cost in prices:
+        taken[account_of(id, now) if daily else id] = cost(arguments)
+    return taken
+
+
+def account_of(id: str, now: int) -> str:
+    """Where it is counted what is spent of a daily budget at that instant (microseconds)."""
+    return f"{id}.{now // DAY_US}"
 
 
 def slice_of(left: int, need: int) -> int:

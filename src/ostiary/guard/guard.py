@@ -213,16 +213,17 @@ class Guard:
         facts, now = self.feed.current().facts, self._now()
         principal = who.principal
         decision = access.decide(principal, tool=tool, arguments=arguments, facts=facts, now=now)
+        ready = facts.resource.tools.get(tool)
         costs: dict[str, int] = {}
-        if principal.claims.budgets and decision.verdict:
+        if ready is not None and decision.verdict and (prices := principal.prices(ready.uid.id)):
             try:
-                costs = budget.costs(principal.claims.budgets, f"{facts.resource.name}/{tool}", arguments, now=now)
-                self._purse.check(costs, principal.claims.budgets, left, now=now)
+                costs = budget.costs(prices, arguments, now=now)
+                if left:
+                    self._purse.check(costs, principal.claims.budgets, left, now=now)
             except (budget.BadAmount, budget.Exhausted) as refusal:
                 reason = access.Reason(refusal.code, refusal.message, refusal.hint)
                 decision, costs = access.deny(facts.resource, facts.policies, reason), {}
         record = call_record(principal, tool, arguments, decision, facts.resource, spent=costs, now=now)
-        ready = facts.resource.tools.get(tool)
         if self._record_arguments:
             record = msgspec.structs.replace(record, arguments=shorten(arguments))
         elif self._learns and facts.resource.mode == "watch":

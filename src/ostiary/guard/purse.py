@@ -20,9 +20,15 @@ IDLE_US = 5_000_000
 
 @dataclass(slots=True)
 class _Part:
-    total: int = 0
+    left: int = 0
     spent: int = 0
-    touched: int = 0
+    is_touched: bool = True
+    """since it was last looked at"""
+    since: int = 0
+    """when it was last found touched"""
+
+
+_NOTHING = _Part()
 
 
 class Purse:
@@ -41,34 +47,32 @@ class Purse:
         with self._mutex:
             if self._is_closed:
                 raise Unavailable("the guard is closed")
-            if self._need(costs):
-                return None
-            self.last = record()
-            now = self._tick()
+            parts = self._parts
             for account, units in costs.items():
-                if (part := self._parts.get(account)) is None:  # a call of nothing needs none
-                    continue
-                part.spent += units
-                part.touched = now
+                if units and parts.get(account, _NOTHING).left < units:
+                    return None
+            self.last = record()
+            for account, units in costs.items():
+                if units:
+                    part = parts[account]
+                    part.left -= units
+                    part.spent += units
+                    part.is_touched = True
             return self.last
 
     def need(self, costs: Mapping[str, int]) -> dict[str, int]:
         """How much must have been drawn in all from each account that has too little for these costs."""
-        with self._mutex:
-            return self._need(costs)
-
-    def _need(self, costs: Mapping[str, int]) -> dict[str, int]:
-        parts = self._parts
         need = {}
-        for account, units in costs.items():
-            part = parts.get(account)
-            if units and (part is None or part.total - part.spent < units):
-                need[account] = units if part is None else part.spent + units
+        with self._mutex:
+            for account, units in costs.items():
+                part = self._parts.get(account, _NOTHING)
+                if part.left < units:
+                    need[account] = part.spent + units
         return need
 
     def check(self, costs: Mapping[str, int], budgets: Iterable[Budget], left: Mapping[str, int], *, now: int) -> None:
         """Raises Exhausted where too little is here, and the server has said that no more is to be had (`left`)."""
-        short = self.need(costs) if left else {}
+        short = self.need(costs)
         for budget in budgets:
             if (account := budget.account(now)) in short and account in left:
                 raise exhausted(budget, left[account])
@@ -78,22 +82,25 @@ class Purse:
         with self._mutex:
             for account, total in totals.items():
                 part = self._parts.setdefault(account, _Part())
-                part.total, part.touched = total, self._tick()
+                part.left, part.is_touched = total - part.spent, True
 
     def here(self, account: str) -> int:
         """What is left of what was drawn."""
         with self._mutex:
-            part = self._parts.get(account)
-            return 0 if part is None else part.total - part.spent
+            return self._parts.get(account, _NOTHING).left
 
     def part_with(self, *, idle: int, count: int) -> dict[str, int]:
         """Never spend again what is left in accounts that were not touched for so long: how much of each was kept."""
-        before = self._tick() - idle
+        now = self._tick()
+        kept: dict[str, int] = {}
         with self._mutex:
-            parts = [(account, part) for account, part in self._parts.items() if part.touched <= before][:count]
-            for _, part in parts:
-                part.total = part.spent
-            return {account: part.spent for account, part in parts}
+            for account, part in self._parts.items():
+                if part.is_touched:
+                    part.is_touched, part.since = False, now
+                elif part.since <= now - idle and len(kept) < count:
+                    part.left = 0
+                    kept[account] = part.spent
+        return kept
 
     def forget(self, accounts: Collection[str]) -> None:
         """The server has forgotten them too."""

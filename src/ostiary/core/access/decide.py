@@ -102,16 +102,17 @@ def dead(principal: Principal, facts: Facts, now: int) -> Reason | None:
     claims = principal.claims
     if now >= principal.expires_at:
         return Reason("token_expired", "the token has expired")
-    if facts.agents:
+    if exceptions := facts.agents:
         for agent, epoch in principal.agents:
-            if (fact := facts.agents.get(agent)) is None:
+            if agent not in exceptions or (fact := exceptions.get(agent)) is None:  # a feed may change meanwhile
                 continue
             if fact.state != "active":
                 return Reason("agent_not_active", f"agent {agent} is {fact.state}")
             if epoch is not None and epoch < fact.epoch:
                 return Reason("token_revoked", f"the tokens of agent {agent} were revoked", "get a new token")
+    ended = facts.ended_tasks
     for task in principal.tasks:
-        if task in facts.ended_tasks:
+        if task in ended:
             return Reason("task_ended", f"task {task} has ended", "declare a new task")
     if claims.jti in facts.ended_tokens:
         return Reason("token_revoked", "the token was revoked", "get a new token")

@@ -14,6 +14,7 @@ from ostiary.core.access.elsewhere import Elsewhere
 from ostiary.core.access.policies import CALL, Policies
 from ostiary.core.access.recorded import secrets_of
 from ostiary.core.bounds import ToolDetail, parse_details
+from ostiary.core.budget import Price, prices
 from ostiary.core.catalogue import Catalogue, Tool
 from ostiary.core.cedar.render import render_record
 from ostiary.core.cedar.values import Entities, Entity, Overlay, Record, Uid, entity
@@ -31,6 +32,7 @@ class Principal:
     __slots__ = (
         "_beside",
         "_covering",
+        "_prices",
         "_recorded",
         "agents",
         "behind",
@@ -68,6 +70,7 @@ class Principal:
             "actors": frozenset[object](Uid("Agent", actor) for actor in self.behind),
         }
         self._covering: dict[str, tuple[ToolDetail, ...]] = {}
+        self._prices: dict[str, tuple[Price, ...]] = {}
         self._beside: tuple[Entities | None, Entities] = None, {}
         self._recorded: msgspec.Raw | None = None
 
@@ -85,6 +88,13 @@ class Principal:
         if self._recorded is None:
             self._recorded = msgspec.Raw(_encode(render_record(self.context)))
         return self._recorded
+
+    def prices(self, tool: str) -> tuple[Price, ...]:
+        """What a call of that tool (`bank/pay`) takes from the budgets of the token."""
+        found = self._prices.get(tool)
+        if found is None:
+            found = self._prices[tool] = prices(self.claims.budgets, tool)
+        return found
 
     def beside(self, entities: Entities) -> Entities:
         """`entities` with this agent among them; remembered, since a guard asks with the same ones each time."""

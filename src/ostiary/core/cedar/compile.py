@@ -16,7 +16,7 @@ from ostiary.core.cedar.generate import Function, generate
 from ostiary.core.cedar.values import Entities, Entity, Record, Uid, absent
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """`reasons`: the forbids that held, or else the permits. `errors`: (policy id, message). Both in order of id."""
 
     allowed: bool
@@ -79,8 +79,9 @@ class _Bucket:
             if side.exact:
                 found += side.exact.get(entity.uid, ())
                 found += side.exact.get(entity.uid.type, ())
-            for group in side.groups & entity.lineage:
-                found += side.within[group]
+            if side.within:
+                for group in side.groups & entity.lineage:
+                    found += side.within[group]
 
 
 class Compiled:
@@ -132,8 +133,10 @@ class Compiled:
                 errors.append((policy_id, _message(error)))
                 forbid_errors |= is_forbid
         reasons = forbids or permits
+        if len(reasons) > 1:
+            reasons.sort()
         allowed = bool(permits) and not forbids
-        return Verdict(allowed, tuple(sorted(reasons)), tuple(sorted(errors)), forbid_errors)
+        return Verdict(allowed, tuple(reasons), tuple(sorted(errors)) if errors else (), forbid_errors)
 
     def _candidates(self, principal: Entity, action: Entity, resource: Entity) -> list[_Policy]:
         """Every policy whose scope may hold, each once."""

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from ostiary.core.budget import MAX_BUDGETS, Budget, InvalidBudget, Limit, costs, exhausted, slice_of
+from ostiary.core.budget import MAX_BUDGETS, Budget, InvalidBudget, Limit, costs, exhausted, prices, slice_of
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
@@ -125,7 +125,7 @@ def spend(act: Act, budgets: Collection[Budget], tool: str, arguments: Mapping[s
 
     Raises Exhausted, BadAmount.
     """
-    taken = costs(budgets, tool, arguments, now=act.now)
+    taken = costs(prices(budgets, tool), arguments, now=act.now)
     touched = [budget for budget in budgets if taken.get(budget.account(act.now))]
     for budget in touched:
         left = balance(act.tx, budget, now=act.now).left
