@@ -22,7 +22,7 @@ CATALOGUE: list[dict[str, Any]] = [
         "effect": "read",
         "arguments": {
             "type": "object",
-            "properties": {"path": {"type": "string"}, "limit": {"type": "integer", "maximum": 100}},
+            "properties": {"path": {"type": "string"}, "limit": {"type": "integer", "maximum": 100, "default": 10}},
             "required": ["path", "limit"],
         },
     },

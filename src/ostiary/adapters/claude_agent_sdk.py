@@ -1,0 +1,147 @@
+"""Claude Agent SDK: every tool call of a session is decided, those of its sub-agents too: Bash, Write, MCP tools, all.
+
+    options = guarded(ClaudeAgentOptions(..), tools, names={"mcp__files__read_file": "read_file"})
+    async for message in query(prompt="..", options=options): ...
+
+The tools run in the command line that the SDK starts; it asks hooks of ours before each (`PreToolUse`) and tells us how
+it went (`PostToolUse`). `can_use_tool` is not the place: allow rules and modes skip it. By default the command line
+goes on where a hook fails, so ours are set to block (`on_failure`), and the SDK refuses a command line that does not
+honour that. What is decided on is what the model sent, with the defaults that the catalogue has.
+
+Other hooks run beside ours, and `can_use_tool` after them: what they change is decided on again as changed. Hooks that
+the SDK cannot see (of settings files, of plugins) are left out, unless they are named in `unguarded`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, cast
+
+from claude_agent_sdk import (
+    CanUseTool,
+    ClaudeAgentOptions,
+    HookCallback,
+    HookMatcher,
+    PermissionResultAllow,
+    PermissionResultDeny,
+)
+
+from ostiary.core.errors import Conflict, Refused
+from ostiary.guard import words
+from ostiary.tools import Running, Tools, closed, filled
+
+LIMIT_S = 30
+"""How long a decision may take; then it is a denial."""
+GIVE_UP_S = 24 * 3600
+"""When the command line stops waiting for our hooks: long after us."""
+MAX_RUNNING = 1000
+"""Calls whose outcome is awaited; more, and the oldest outcome is not recorded."""
+log = logging.getLogger("ostiary.tools")
+
+
+def guarded(
+    options: ClaudeAgentOptions,
+    tools: Tools,
+    *,
+    names: Mapping[str, str] = MappingProxyType({}),
+    unguarded: Collection[str] = (),
+) -> ClaudeAgentOptions:
+    """The options of a session whose tool calls are decided. Raises Conflict.
+
+    `names`: what the catalogue calls a tool, by the name that the session has for it (`Bash`, `mcp__server__tool`),
+    where they differ. `unguarded`: tools that run without a decision, by the session's name; and sources of hooks that
+    nobody decides on, as `settings:project` and `plugin:PATH`.
+    """
+    sources = list(options.setting_sources or ())  # None means all of them
+    unseen = [f"settings:{source}" for source in sources] + [f"plugin:{plugin['path']}" for plugin in options.plugins]
+    if undecided := [source for source in unseen if source not in unguarded]:
+        which = ", ".join(undecided)
+        raise Conflict(f"hooks of {which} could change what was decided", hint="name it in `unguarded`")
+    by = _Guard(tools, names, frozenset(unguarded))
+    hooks: dict[Any, list[HookMatcher]] = dict(options.hooks or {})
+    for event in ("PreToolUse", "PermissionRequest"):
+        hooks[event] = [replace(found, hooks=list(map(by.again, found.hooks))) for found in hooks.get(event, ())]
+    for event, hook in (("PreToolUse", by.before), ("PostToolUse", by.after), ("PostToolUseFailure", by.failed)):
+        ours = HookMatcher(hooks=[cast(HookCallback, hook)], timeout=GIVE_UP_S, on_failure="block")
+        hooks[event] = [ours, *hooks.get(event, ())]
+    ask = None if options.can_use_tool is None else by.asking(options.can_use_tool)
+    # A prompt that is not verbatim may name files, which are then read without a call.
+    return replace(options, hooks=hooks, can_use_tool=ask, setting_sources=sources, verbatim_prompts=True)
+
+
+class _Guard:
+    def __init__(self, tools: Tools, names: Mapping[str, str], unguarded: frozenset[str]) -> None:
+        self._tools, self._names, self._unguarded = tools, names, unguarded
+        self._running: dict[str, Running] = {}
+
+    async def before(self, event: dict[str, Any], call: str | None, _: object) -> dict[str, Any]:
+        refusal = await self._refusal(event["tool_name"], event["tool_input"], call)
+        return {} if refusal is None else _denied("PreToolUse", refusal)
+
+    async def after(self, event: dict[str, Any], call: str | None, _: object) -> dict[str, Any]:
+        response = event.get("tool_response")
+        return self._end(call, response, ok=not (isinstance(response, dict) and response.get("isError")))
+
+    async def failed(self, event: dict[str, Any], call: str | None, _: object) -> dict[str, Any]:
+        return self._end(call, event.get("error"), ok=False)
+
+    def again(self, hook: HookCallback) -> HookCallback:
+        """A hook of somebody else: what it changes is decided on; what it puts off would come back unasked."""
+
+        async def decided(event: Any, call: str | None, context: Any) -> Any:
+            answer = await hook(event, call, context)
+            inner: Any = answer.get("hookSpecificOutput") or {}
+            if inner.get("permissionDecision") == "defer":
+                return _denied(event["hook_event_name"], "denied: a call that is put off is not decided when it runs")
+            changed = inner.get("updatedInput", (inner.get("decision") or {}).get("updatedInput"))
+            refusal = None if changed is None else await self._refusal(event["tool_name"], changed, call)
+            return answer if refusal is None else _denied(event["hook_event_name"], refusal)
+
+        return decided
+
+    def asking(self, ask: CanUseTool) -> CanUseTool:
+        async def decided(name: str, arguments: dict[str, Any], context: Any) -> Any:
+            answer = await ask(name, arguments, context)
+            if isinstance(answer, PermissionResultAllow) and answer.updated_input not in (None, arguments):
+                refusal = await self._refusal(name, answer.updated_input, context.tool_use_id)
+                return answer if refusal is None else PermissionResultDeny(message=refusal)
+            return answer
+
+        return decided
+
+    async def _refusal(self, name: str, arguments: Any, call: str | None) -> str | None:
+        """Why the call is denied; None if it may run, which is then on record."""
+        if name in self._unguarded:
+            return None
+        try:
+            with closed():
+                tool = self._names.get(name, name)
+                ready = self._tools.guard.feed.current().facts.resource.tools.get(tool)
+                whole = filled(arguments, ready.tool.arguments if ready is not None else {})
+                async with asyncio.timeout(LIMIT_S):
+                    running = await self._tools.admit_async(tool, whole)
+        except Refused as refusal:
+            return words(refusal)
+        self._running[call or ""] = running
+        if len(self._running) > MAX_RUNNING:
+            log.warning("the outcome of a call is not recorded: too many are awaited")
+            del self._running[next(iter(self._running))]
+        return None
+
+    def _end(self, call: str | None, result: object, *, ok: bool) -> dict[str, Any]:
+        if (running := self._running.pop(call or "", None)) is not None:
+            with running:
+                running.returned(result, ok=ok)
+        return {}
+
+
+def _denied(event: str, why: str) -> dict[str, Any]:
+    """The answer of a hook that blocks, in the form of its event."""
+    if event == "PermissionRequest":
+        return {"hookSpecificOutput": {"hookEventName": event, "decision": {"behavior": "deny", "message": why}}}
+    decision = {"permissionDecision": "deny", "permissionDecisionReason": why}
+    return {"hookSpecificOutput": {"hookEventName": event, **decision}}
