@@ -69,6 +69,19 @@ async def test_a_part_of_a_task_has_all_that_both_have_unless_it_asks_for_less(w
     assert live(world, part) == part
 
 
+async def test_a_part_has_the_bounds_of_its_task_though_its_agent_cannot_reach_all_of_them(world: World) -> None:
+    await agents(world, "top", "sub")
+    for name in ("files", "mail"):
+        await do(world, lambda a, n=name: registry.create_resource(a, name=n, uri=f"https://{n}.example/"))  # type: ignore[misc]
+    await do(world, lambda a: registry.set_scopes(a, "top", [*SCOPES, "mail:send"]))
+    both = [{"type": "tool", "locations": ["https://files.example/", "https://mail.example/"]}]
+    whole = await start(world, bounds=parse_details(both))
+    part = await start(world, "sub", parent=whole.task_id)
+    assert (part.bounds, part.scopes) == (whole.bounds, frozenset(SCOPES))
+    said: dict[str, Any] = {"agent": "sub", "purpose": "p", "parent": whole.task_id, "bounds": whole.bounds}
+    assert await refused(world, lambda a: flows.start(a, **said)) == "widens"  # who asks for them must reach them
+
+
 async def test_nothing_is_wider_under_a_task(world: World) -> None:
     top, sub = await agents(world, "top", "sub")
     await person(world, "bob")

@@ -168,7 +168,12 @@ async def guard(world: World, *, name: str = "files") -> tuple[str, jose.Private
 
 
 async def enter(
-    world: World, *, name: str = "reader", scopes: tuple[str, ...] = ("files:read", "files:write")
+    world: World,
+    *,
+    name: str = "reader",
+    scopes: tuple[str, ...] = ("files:read", "files:write"),
+    owner: str = "ann",
+    **more: Any,
 ) -> tuple[Agent, jose.PrivateKey]:
     """An agent with a key, of a person, beside the resource `files`; all made when they are first asked for."""
     key = jose.generate("ES256")
@@ -178,7 +183,7 @@ async def enter(
             registry.bootstrap_admin(act, public_jwk=jose.generate("ES256").public.jwk)
             registry.create_person(act, name="ann")
             registry.create_resource(act, name="files", uri=FILES)
-        agent = registry.create_agent(act, name=name, owner="ann", purpose="reads files", scopes=list(scopes))
+        agent = registry.create_agent(act, name=name, owner=owner, purpose="reads files", scopes=list(scopes), **more)
         registry.add_key(act, agent.agent_id, dict(key.public.jwk))
         return registry.find_agent(act.tx, agent.agent_id)
 

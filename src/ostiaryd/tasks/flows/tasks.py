@@ -95,7 +95,8 @@ def start(
     if parent is not None:
         task = _under(act, task, doer, parent, is_whole=scopes is None, by=by)
     act.entry.person = act.entry.person or task.person
-    check_reach(act.tx, task, unregistered=unregistered)
+    if bounds:  # those of the parent were looked at with the parent; here they may name what this agent cannot reach
+        check_reach(act.tx, task, unregistered=unregistered)
     _check_room(act, task)
     store.insert(act.tx, task)
     allot(act, task, budget)
