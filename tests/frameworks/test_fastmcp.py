@@ -1,0 +1,437 @@
+"""FastMCP: its own client calls a server over HTTP, with DPoP, and over stdio."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from fastmcp import Client, FastMCP
+from fastmcp.client.transports import ClientTransport, SSETransport, StdioTransport, StreamableHttpTransport
+from fastmcp.server.dependencies import get_access_token, get_http_headers
+from fastmcp.server.extensions import ServerExtension
+from fastmcp.server.middleware import Middleware
+from fastmcp.server.middleware.caching import ResponseCachingMiddleware
+from fastmcp.server.middleware.tool_injection import ToolInjectionMiddleware
+from fastmcp.tools import Tool
+from mcp.client.session import ClientSession
+from mcp.server.stdio import stdio_server
+from mcp.shared.exceptions import MCPError
+
+from ostiary import Guard, Tools
+from ostiary.adapters.fastmcp import protect
+from ostiary.core.errors import Conflict
+from ostiary.guard.mcp import DENIED
+from tests.feed.house import eventually, listening, serving
+from tests.frameworks.contract import (
+    test_a_dead_control_plane_denies,
+    test_a_default_is_decided_on_and_is_what_the_tool_gets,
+    test_a_scope_that_the_task_does_not_have_is_denied,
+    test_a_tool_that_fails_is_on_record_as_failed,
+    test_a_tool_that_the_catalogue_does_not_have_is_denied,
+    test_an_allowed_call_runs_and_is_in_the_ledger,
+    test_an_argument_outside_of_the_bounds_is_denied_and_the_model_is_told_why,
+    test_an_error_of_the_adapter_runs_nothing,
+    test_an_error_of_the_guard_denies,
+    test_nobody_acts_where_nobody_said_who,
+    test_the_schema_of_the_catalogue_bounds_an_argument,
+)
+from tests.frameworks.environment import ROOT
+from tests.frameworks.stage import Call, Stage, judged
+
+
+def server_of(stage: Stage, **options: Any) -> FastMCP[Any]:
+    server = FastMCP("files", **options)
+
+    @server.tool
+    def read_file(path: str, limit: int = 10) -> str:
+        return stage.read_file(path, limit)
+
+    server.tool(stage.write_file)
+    server.tool(stage.delete_file)
+    server.tool(stage.fail)
+    return server
+
+
+async def ask(transport: ClientTransport, name: str, arguments: dict[str, Any]) -> str:
+    """Call a tool; what the client hears."""
+    try:
+        async with Client(transport) as client:
+            result = await client.call_tool(name, arguments, raise_on_error=False)
+            return "".join(getattr(part, "text", "") for part in result.content)
+    except MCPError as error:
+        if error.error.code != DENIED:
+            raise
+        return str(error)
+
+
+@contextmanager
+def at_http(stage: Stage, server: FastMCP[Any], **options: Any) -> Iterator[Any]:
+    """The server on a port, and the way to it for the stage's agent under its task."""
+    sock, port = listening()
+    protect(server, stage.guard, origin=f"http://127.0.0.1:{port}")
+    with serving(server.http_app(**options), sock):
+        kind: Any = SSETransport if options.get("transport") == "sse" else StreamableHttpTransport
+        path = "sse" if kind is SSETransport else "mcp"
+        yield kind(f"http://127.0.0.1:{port}/{path}", auth=stage.task.auth(stage.uri))
+
+
+class AtStdio(ClientTransport):
+    """The server on standard input and output of this very process, as they are while it is connected."""
+
+    def __init__(self, server: FastMCP[Any]) -> None:
+        self.server = server
+
+    @asynccontextmanager
+    async def connect_session(self, **options: Any) -> AsyncIterator[ClientSession]:
+        options.pop("transport_options", None)
+        (their_in, our_out), (our_in, their_out) = os.pipe(), os.pipe()
+        before = sys.stdin, sys.stdout
+        with os.fdopen(our_in) as reads, os.fdopen(our_out, "w") as writes:
+            with os.fdopen(their_in) as sys.stdin, os.fdopen(their_out, "w") as sys.stdout:
+                serving, theirs = asyncio.create_task(self.server.run_stdio_async(show_banner=False)), sys.stdout
+                # Frames of stdio are the same in both directions, so the server's end of the SDK does for a client.
+                async with stdio_server(anyio.wrap_file(reads), anyio.wrap_file(writes)) as (read, write):
+                    try:
+                        async with ClientSession(read, write, **options) as session:
+                            yield session
+                    finally:
+                        writes.close()
+                        await serving
+                        theirs.close()
+            sys.stdin, sys.stdout = before
+
+
+def over_http(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
+    with at_http(stage, server_of(stage)) as transport:
+        return asyncio.run(ask(transport, name, arguments))
+
+
+def over_sse(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
+    with at_http(stage, server_of(stage), transport="sse") as transport:
+        return asyncio.run(ask(transport, name, arguments))
+
+
+def over_stdio(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
+    async def call() -> str:
+        server = server_of(stage)
+        protect(server, stage.guard, stdio=stage.tools)
+        return await ask(AtStdio(server), name, arguments)
+
+    return asyncio.run(call())
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Over HTTP everybody has shown a token, so that only over stdio can nobody be known."""
+    if "call" in metafunc.fixturenames:
+        nobody = metafunc.function is test_nobody_acts_where_nobody_said_who
+        metafunc.parametrize("call", [over_stdio] if nobody else [over_stdio, over_http])
+
+
+def test_over_sse_every_call_is_decided(stage: Stage) -> None:
+    assert over_sse(stage, "read_file", {"path": "/srv/a"}) == "text of /srv/a"
+    assert "denied" in over_sse(stage, "write_file", {"path": "/srv/a"})
+    assert stage.ran == [("read_file", ("/srv/a", 10))]
+
+
+async def connected(server: FastMCP[Any], name: str, arguments: dict[str, Any]) -> str:
+    return await ask(AtStdio(server), name, arguments)
+
+
+async def test_over_stdio_nobody_is_known_unless_it_is_said_who(stage: Stage) -> None:
+    server = server_of(stage)
+    protect(server, stage.guard)
+    assert "nobody has shown who is calling" in await connected(server, "read_file", {"path": "/srv/a"})
+    assert stage.ran == []
+
+
+async def test_inside_of_the_process_nobody_is_known(stage: Stage) -> None:
+    server = server_of(stage)
+    protect(server, stage.guard, stdio=stage.tools)
+    with pytest.raises(MCPError, match="nobody has shown"):
+        await server.call_tool("read_file", {"path": "/srv/a"})
+    async with Client(server) as client:
+        with pytest.raises(MCPError, match="nobody has shown"):
+            await client.call_tool("read_file", {"path": "/srv/a"})
+    assert stage.ran == []
+
+
+async def test_over_http_stdios_caller_is_not_meant(stage: Stage) -> None:
+    sock, port = listening()
+    server = server_of(stage)
+    before = server.http_app()  # made before there was a guard: nobody stands at its door
+    protect(server, stage.guard, stdio=stage.tools, origin=f"http://127.0.0.1:{port}")
+    with serving(before, sock):
+        told = await ask(StreamableHttpTransport(f"http://127.0.0.1:{port}/mcp"), "read_file", {"path": "/srv/a"})
+    assert "nobody has shown who is calling" in told
+    assert stage.ran == []
+
+
+@pytest.mark.parametrize("transport", ["http", "sse"])
+async def test_without_a_token_and_its_proof_nobody_comes_in(stage: Stage, transport: str) -> None:
+    import httpx2
+
+    with at_http(stage, server_of(stage), transport=transport) as way:
+        url: str = way.url
+        async with httpx2.AsyncClient() as http:
+            for headers in ({}, {"authorization": "Bearer shown-to-the-guard"}, {"authorization": "DPoP x"}):
+                answer = await http.post(url, json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, headers=headers)
+                assert answer.status_code == 401
+                assert answer.headers["www-authenticate"].startswith("DPoP ")
+            metadata = (await http.get(answer.headers["www-authenticate"].split('"')[-2])).json()
+    assert metadata["resource"] == stage.uri
+    assert metadata["dpop_bound_access_tokens_required"] is True
+
+
+async def test_a_tool_sees_who_calls_and_not_the_token(stage: Stage) -> None:
+    server, seen = server_of(stage), list[Any]()
+
+    @server.tool(name="read_file")
+    def looks(path: str, limit: int = 10) -> str:
+        token = get_access_token()
+        assert token is not None
+        seen.append((token.client_id, token.token, get_http_headers(include_all=True)))
+        return "looked"
+
+    with at_http(stage, server) as transport:
+        assert await ask(transport, "read_file", {"path": "/srv/a"}) == "looked"
+    [(client_id, token, headers)] = seen
+    assert (client_id, token) == (stage.agent.client_id, "")
+    assert "dpop" not in headers
+    assert headers["authorization"] == "Bearer shown-to-the-guard"
+
+
+async def test_a_custom_route_needs_a_token_too(stage: Stage) -> None:
+    import httpx2
+    from starlette.responses import PlainTextResponse
+
+    server = server_of(stage)
+
+    @server.custom_route("/health", methods=["GET"])
+    async def health(request: Any) -> PlainTextResponse:
+        return PlainTextResponse("fine")
+
+    with at_http(stage, server) as way:
+        url = way.url.replace("/mcp", "/health")
+        async with httpx2.AsyncClient() as http:
+            assert (await http.get(url)).status_code == 401
+        async with httpx2.AsyncClient(auth=stage.task.auth(stage.uri)) as http:
+            assert (await http.get(url)).text == "fine"
+
+
+class Meddler(Middleware):
+    """Changes the arguments of calls, in a copy or in place."""
+
+    def __init__(self, *, in_place: bool) -> None:
+        self.in_place = in_place
+
+    async def on_call_tool(self, context: Any, call_next: Any) -> Any:
+        if self.in_place:
+            context.message.arguments["path"] = "/etc/passwd"
+            return await call_next(context)
+        changed = context.message.model_copy(update={"arguments": {"path": "/etc/passwd"}})
+        return await call_next(context.copy(message=changed))
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+async def test_a_call_that_was_changed_after_it_was_decided_does_not_run(stage: Stage, in_place: bool) -> None:
+    server = server_of(stage, middleware=[Meddler(in_place=in_place)])
+    protect(server, stage.guard, stdio=stage.tools)
+    assert "changed after it was decided" in await connected(server, "read_file", {"path": "/srv/a"})
+    assert stage.ran == []
+
+
+async def test_middleware_and_extensions_that_come_later_are_refused(stage: Stage) -> None:
+    class Intercepts(ServerExtension):
+        identifier = "org.example/intercepts"
+
+        async def intercept_tool_call(self, params: Any, ctx: Any, call_next: Any) -> Any:
+            return await call_next()
+
+    class Settings(ServerExtension):
+        identifier = "org.example/settings"
+
+    for add, said in (
+        (lambda server: server.add_middleware(Meddler(in_place=False)), "middleware came after the guard"),
+        (lambda server: server.middleware.insert(0, Meddler(in_place=False)), "middleware came after the guard"),
+        (lambda server: server.add_extension(Intercepts()), "the extension org.example/intercepts could change"),
+    ):
+        server = server_of(stage)
+        protect(server, stage.guard, stdio=stage.tools)
+        add(server)
+        assert said in await connected(server, "read_file", {"path": "/srv/a"})
+    assert stage.ran == []
+    server = server_of(stage)
+    server.add_extension(Intercepts())
+    with pytest.raises(Conflict, match=r"org\.example/intercepts"):
+        protect(server, stage.guard)
+    server = server_of(stage)
+    server.add_extension(Settings())
+    protect(server, stage.guard, stdio=stage.tools)
+    assert await connected(server, "read_file", {"path": "/srv/a"}) == "text of /srv/a"
+
+
+async def test_what_middleware_answers_by_itself_is_decided(stage: Stage) -> None:
+    cached = server_of(stage, middleware=[ResponseCachingMiddleware()])
+    protect(cached, stage.guard, stdio=stage.tools)
+    assert await connected(cached, "read_file", {"path": "/srv/a"}) == "text of /srv/a"
+    stage.task.end()
+    assert "denied" in await connected(cached, "read_file", {"path": "/srv/a"}), "though the answer is in the cache"
+
+
+async def test_a_tool_that_middleware_brings_is_decided(stage: Stage) -> None:
+    brought = ToolInjectionMiddleware(tools=[Tool.from_function(stage.write_file)])
+    server = FastMCP[Any]("files", middleware=[brought])
+    protect(server, stage.guard, stdio=stage.tools)
+    assert "denied" in await connected(server, "write_file", {"path": "/srv/a"})
+    assert stage.ran == []
+
+
+async def test_a_tool_that_a_tool_calls_is_decided(stage: Stage) -> None:
+    server = server_of(stage)
+
+    @server.tool(name="fail")
+    async def calls_another() -> str:
+        await server.call_tool("write_file", {"path": "/srv/a"})
+        return "called"
+
+    protect(server, stage.guard, stdio=stage.tools)
+    assert "denied" in await connected(server, "fail", {})
+    assert stage.ran == []
+
+
+async def test_a_server_that_is_mounted_is_decided_at_the_door_that_was_used(stage: Stage, tmp_path: Path) -> None:
+    outer = FastMCP[Any]("outer")
+    outer.mount(server_of(stage))
+    protect(outer, stage.guard, stdio=stage.tools)
+    assert await connected(outer, "read_file", {"path": "/srv/a"}) == "text of /srv/a"
+    assert "denied" in await connected(outer, "write_file", {"path": "/srv/a"})
+    stage.ran.clear()
+    inner, (_, key) = server_of(stage), stage.house.resource("https://inner.example.org/")
+    with Guard(key, spool_dir=tmp_path / "inner") as other:
+        protect(inner, other)
+        outer = FastMCP[Any]("outer")
+        outer.mount(inner)
+        with at_http(stage, outer) as transport:
+            assert "shown to another guard" in await ask(transport, "read_file", {"path": "/srv/a"})
+    assert stage.ran == []
+
+
+async def test_resources_and_prompts_are_decided_and_lists_are_free(stage: Stage) -> None:
+    server = server_of(stage)
+    server.resource("file://secret")(lambda: "secret")
+    server.prompt(name="hello")(lambda: "hello")
+    protect(server, stage.guard, stdio=stage.tools)
+    async with Client(AtStdio(server)) as client:
+        assert {tool.name for tool in await client.list_tools()} == {"read_file", "write_file", "delete_file", "fail"}
+        assert [prompt.name for prompt in await client.list_prompts()] == ["hello"]
+        for asked in (client.read_resource("file://secret"), client.get_prompt("hello")):
+            with pytest.raises(MCPError, match="denied"):
+                await asked
+
+
+async def test_the_defaults_are_those_of_the_version_that_is_meant(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, seen = FastMCP[Any]("files"), judged(monkeypatch)
+
+    @server.tool(version="1")
+    def read_file(path: str, limit: int = 1) -> str:
+        return stage.read_file(path, limit)
+
+    @server.tool(name="read_file", version="2")
+    def newer(path: str, limit: int = 2) -> str:
+        return stage.read_file(path, limit)
+
+    protect(server, stage.guard, stdio=stage.tools)
+    async with Client(AtStdio(server)) as client:
+        await client.call_tool("read_file", {"path": "/srv/a"}, version="1")
+        await client.call_tool("read_file", {"path": "/srv/a"})
+    assert seen == [{"path": "/srv/a", "limit": 1}, {"path": "/srv/a", "limit": 2}]
+    assert stage.ran == [("read_file", ("/srv/a", 1)), ("read_file", ("/srv/a", 2))]
+
+
+async def test_how_much_came_out_is_on_record(stage: Stage) -> None:
+    server = server_of(stage)
+
+    @server.tool(name="read_file")
+    def lists(path: str, limit: int = 10) -> list[str]:
+        return ["a", "b", "c"]
+
+    protect(server, stage.guard, stdio=stage.tools)
+    await connected(server, "read_file", {"path": "/srv/a"})
+    eventually(lambda: stage.recorded()[1] == ["ok"])
+    [result] = [entry["result"] for entry in stage.house.entries(resource=stage.uri) if entry.get("result")]
+    assert (result["records"], result["bytes"]) == (3, len('["a","b","c"]'))
+
+
+def test_who_has_an_auth_or_tools_of_another_guard_is_told(stage: Stage, tmp_path: Path) -> None:
+    server = server_of(stage)
+    protect(server, stage.guard)
+    with pytest.raises(Conflict, match="has an `auth`"):
+        protect(server, stage.guard)
+    other = Guard(stage.guard_key, spool_dir=tmp_path / "other")
+    with pytest.raises(Conflict, match="another guard"):
+        protect(server_of(stage), stage.guard, stdio=Tools(other))
+
+
+def programs() -> tuple[str, str]:
+    """Those of the page: over stdio, and over HTTP."""
+    over_stdio, over_http = re.findall(r"```python\n(# .*?)```", (ROOT / "docs/adapters/fastmcp.md").read_text(), re.S)
+    return over_stdio, over_http
+
+
+@pytest.fixture
+def folder(stage: Stage, tmp_path: Path) -> Path:
+    """Where the programs of the page find what they need."""
+    shutil.copy(stage.guard_key, tmp_path / "tools.json")
+    shutil.copy(stage.agent_key, tmp_path / "writer.json")
+    (tmp_path / "srv").mkdir()
+    (tmp_path / "srv/a").write_text("text of a file")
+    return tmp_path
+
+
+async def test_the_program_of_the_page_over_stdio(stage: Stage, folder: Path) -> None:
+    (folder / "server.py").write_text(programs()[0])
+    transport = StdioTransport(
+        sys.executable,
+        ["server.py"],
+        cwd=str(folder),
+        env=dict(os.environ),
+        keep_alive=False,
+        log_file=Path(os.devnull),
+    )
+    async with Client(transport) as client:
+        assert (await client.call_tool("read_file", {"path": "srv/a"})).data == "text of a "
+        with pytest.raises(MCPError, match="denied: "):
+            await client.call_tool("write_file", {"path": "srv/a", "text": "other"})
+    assert (folder / "srv/a").read_text() == "text of a file"
+
+
+async def test_the_program_of_the_page_over_http(stage: Stage, folder: Path) -> None:
+    sock, port = listening()
+    sock.close()
+    (folder / "server.py").write_text(programs()[1].replace("8001", str(port)))
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "server.py", cwd=folder, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        assert program.stderr is not None
+        async for line in program.stderr:
+            if b"running on" in line:
+                break
+        url = f"http://127.0.0.1:{port}/mcp"
+        transport = StreamableHttpTransport(url, auth=stage.agent.auth(stage.uri))
+        assert await ask(transport, "read_file", {"path": "srv/a"}) == "text of a "
+        assert "denied" in await ask(transport, "write_file", {"path": "srv/a", "text": "other"})
+    finally:
+        program.terminate()
+        await program.communicate()
