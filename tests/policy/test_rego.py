@@ -276,7 +276,7 @@ async def test_a_set_is_swapped_while_it_decides_and_another_process_is_noticed(
 async def test_who_puts_a_set_hears_what_it_stops(ask: Ask) -> None:
     _, answer = await ask("/api/v1/policies?dry_run=true", {"files": a_set(PERMITS, a__cedar=CEDAR_PERMITS)})
     assert (answer["policies"], answer["notes"]) == (2, [
-        "the server alone can ask `levels`: guards deny every call while this set is active",
+        "the server alone can ask `levels`: guards ask it for each call that nothing else denies",
         "no policy in Cedar permits `issue_token`: nobody gets a token, administrators included",
     ])  # fmt: skip
     watching = a_set(PERMITS + 'mode := "watch"', a__cedar="permit (principal, action, resource);")
@@ -289,7 +289,7 @@ async def test_guards_hear_of_policies_that_they_cannot_run(world: World) -> Non
     assert policy_fact(world.db.read()).elsewhere == {"levels": False}
 
 
-async def test_a_guard_denies_what_it_cannot_run(world: World) -> None:
+async def test_a_guard_that_cannot_ask_denies(world: World) -> None:
     await put(world, a_set(PERMITS, a__cedar="permit (principal, action, resource);"))
     knowledge = Knowledge()
     knowledge.learn(policy_fact(world.db.read()))

@@ -42,6 +42,16 @@ class CallFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     hidden: Names = []
 
 
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the server was asked for policies that no guard can run: the digest of the question, what each of them said.
+
+    The server's own entry has the same digest.
+    """
+
+    question: Annotated[str, Meta(max_length=64)]
+    said: Annotated[dict[Name, Literal["permit", "forbid", "neither", "error"]], Meta(max_length=64)]
+
+
 class CallRecord(
     msgspec.Struct,
     frozen=True,
@@ -73,6 +83,7 @@ class CallRecord(
     """what the call took from which account"""
     errors: Annotated[list[tuple[Name, Annotated[str, Meta(max_length=500)]]], Meta(max_length=64)] = []
     facts: CallFacts | None = None
+    elsewhere: Elsewhere | None = None
 
 
 class UndecidedRecord(

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ostiary.core import access, canonical, report
+from ostiary.core import access, asking, canonical, report
 from ostiary.core.errors import Forbidden, Refused
+from ostiary.guard.asker import Asking
 
 MAX_REASON = 500
 MAX_TOOL = 128
@@ -67,9 +68,13 @@ def call_record(
     resource: access.Protected,
     *,
     spent: dict[str, int],
+    asked: Asking | None = None,
     now: int,
 ) -> report.CallRecord:
-    """What goes on record before the tool runs. Raises Malformed for an allowed call whose arguments have no digest."""
+    """What goes on record before the tool runs; `now` is what the policies saw.
+
+    Raises Malformed for an allowed call whose arguments have no digest.
+    """
     claims = principal.claims
     digest = _digest(arguments, decision)
     return report.CallRecord(
@@ -89,7 +94,14 @@ def call_record(
         spent=spent,
         errors=[(policy, message[:MAX_REASON]) for policy, message in decision.errors[:MAX_NAMED]],
         facts=_facts(principal, resource, tool, decision) if digest and decision.arguments is not None else None,
+        elsewhere=_elsewhere(asked) if asked is not None else None,
     )
+
+
+def _elsewhere(asked: Asking) -> report.Elsewhere | None:
+    if asked.question is None:
+        return None
+    return report.Elsewhere(question=asking.digest(asked.question), said=asked.said)
 
 
 def _facts(

@@ -29,6 +29,7 @@ from ostiary.core.claims import ACCESS_TYP, check_access, parse_access
 from ostiary.core.errors import Invalid, Refused, Unavailable
 from ostiary.core.feed import ResourceFact
 from ostiary.core.jose import InvalidToken, verify_jwt
+from ostiary.guard.asker import Asking
 from ostiary.guard.call import Call, Verified, call_record, shorten, undecided_record
 from ostiary.guard.feed import Feed, Present
 from ostiary.guard.link import Link
@@ -41,8 +42,8 @@ from ostiary.keys import Credential, load_key
 log = logging.getLogger("ostiary.guard")
 
 MAX_CACHED = 10_000
-MAX_DRAWS = 8
-"""How often a call draws what others take away before it pays."""
+MAX_STEPS = 8
+"""How often a call asks the server: once for policies, else to draw what others take away before it pays."""
 SECOND = 1_000_000
 
 
@@ -181,38 +182,59 @@ class Guard:
                 raise InvalidToken(reason.message, hint=reason.hint)
 
     def decide(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Call:
-        """Decide, pay and record, in this order; the answer may be no. Where the call is counted against a budget of
-        which too little is at hand, the server is asked. Raises Unavailable where it cannot be decided.
+        """Decide, pay and record, in this order; the answer may be no. Where policies are not ours to run, or the call
+        is counted against a budget of which too little is at hand, the server is asked. Raises Unavailable where it
+        cannot be decided.
         """
         with _closed():
-            left: dict[str, int] = {}
-            for _ in range(MAX_DRAWS):
-                made = self._decide(who, tool, arguments, left)
+            left, asked = dict[str, int](), None
+            for _ in range(MAX_STEPS):
+                made = self._decide(who, tool, arguments, left, asked)
                 if isinstance(made, Call):
                     return made
-                left = self._link.drawer.draw(who.principal.claims.jti, made)
+                if isinstance(made, Asking):
+                    self._link.asker.ask(asked := made, who.principal.claims.jti)
+                else:
+                    left = self._link.drawer.draw(who.principal.claims.jti, made)
             raise Unavailable("others took what was drawn", hint="try again", code="budget_unavailable")
 
     async def decide_async(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Call:
         """As `decide`; where the server must be asked, a thread waits for it."""
         with _closed():
-            left: dict[str, int] = {}
-            for _ in range(MAX_DRAWS):
-                made = self._decide(who, tool, arguments, left)
+            left, asked = dict[str, int](), None
+            for _ in range(MAX_STEPS):
+                made = self._decide(who, tool, arguments, left, asked)
                 if isinstance(made, Call):
                     return made
-                left = await asyncio.to_thread(self._link.drawer.draw, who.principal.claims.jti, made)
+                if isinstance(made, Asking):
+                    await self._link.asker.ask_async(asked := made, who.principal.claims.jti)
+                else:
+                    left = await asyncio.to_thread(self._link.drawer.draw, who.principal.claims.jti, made)
             raise Unavailable("others took what was drawn", hint="try again", code="budget_unavailable")
 
     def _decide(
-        self, who: Verified, tool: str, arguments: Mapping[str, Any], left: Mapping[str, int]
-    ) -> Call | dict[str, int]:
-        """The call as it is decided now, or what it costs where that cannot be paid. `left`: of budgets of which the
-        server has just said that they have too little.
+        self,
+        who: Verified,
+        tool: str,
+        arguments: Mapping[str, Any],
+        left: Mapping[str, int],
+        asked: Asking | None,
+    ) -> Call | Asking | dict[str, int]:
+        """The call as it is decided now; or what must be asked first; or what it costs where that cannot be paid.
+
+        `left`: of budgets of which the server has just said that they have too little. `asked`: what it has just said
+        for policies.
         """
         facts, now = self.feed.current().facts, self._now()
-        principal = who.principal
-        decision = access.decide(principal, tool=tool, arguments=arguments, facts=facts, now=now)
+        principal, at = who.principal, now
+        if asked is None and not facts.policies.elsewhere:
+            decision = access.decide(principal, tool=tool, arguments=arguments, facts=facts, now=now)
+        else:
+            asked = asked or Asking(facts.policies, now)
+            found = asked.decide(principal, tool, arguments, facts, now)
+            if found is None:
+                return asked
+            decision, at = found, asked.at
         ready = facts.resource.tools.get(tool)
         costs: dict[str, int] = {}
         if ready is not None and decision.verdict and (prices := principal.prices(ready.uid.id)):
@@ -223,7 +245,7 @@ class Guard:
             except (budget.BadAmount, budget.Exhausted) as refusal:
                 reason = access.Reason(refusal.code, refusal.message, refusal.hint)
                 decision, costs = access.deny(facts.resource, facts.policies, reason), {}
-        record = call_record(principal, tool, arguments, decision, facts.resource, spent=costs, now=now)
+        record = call_record(principal, tool, arguments, decision, facts.resource, spent=costs, asked=asked, now=at)
         if self._record_arguments:
             record = msgspec.structs.replace(record, arguments=shorten(arguments))
         elif self._learns and facts.resource.mode == "watch":

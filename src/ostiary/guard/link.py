@@ -22,6 +22,7 @@ from ostiary.core.errors import Malformed, Refused, Unavailable
 from ostiary.core.feed import MAX_LINE_BYTES, SCOPE, Message
 from ostiary.core.jose import JwkSet, b64u
 from ostiary.core.report import MAX_RECORDS
+from ostiary.guard.asker import ASK_S, Asker
 from ostiary.guard.drawer import DRAW_S, Drawer
 from ostiary.guard.feed import Feed
 from ostiary.guard.purse import IDLE_US, Purse
@@ -61,6 +62,14 @@ class Link:
         self._feed, self._spools, self._spool_dir = feed, [spool], spool_dir
         self._now, self._tick, self._random = now, tick, random
         self.drawer = Drawer(purse, spool=spool.id, url=self._url, connect=lambda: self._connected(DRAW_S))
+        self.asker = Asker(
+            url=self._url,
+            resource_id=credential.client_id,
+            feed=feed,
+            connect=lambda: self._connected(ASK_S),
+            tick=tick,
+            random=random,
+        )
         self._purse = purse
         self._closing, self._wake = threading.Event(), threading.Event()
         self.is_current = threading.Event()
@@ -92,6 +101,7 @@ class Link:
         if listen.is_alive():
             listen.join(FAREWELL_S)
         self.drawer.close()
+        self.asker.close()
 
     def note(self) -> None:
         """There is a new record."""

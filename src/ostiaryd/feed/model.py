@@ -116,7 +116,8 @@ def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None,
         | ({"watched": record.watched} if record.watched else {})
         | ({"errors": record.errors} if record.errors else {})
         | ({"actors": record.actors} if record.actors else {})
-        | ({"spent": record.spent} if record.spent else {}),
+        | ({"spent": record.spent} if record.spent else {})
+        | ({"elsewhere": msgspec.to_builtins(record.elsewhere)} if record.elsewhere is not None else {}),
     )
 
 

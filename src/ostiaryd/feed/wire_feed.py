@@ -6,19 +6,26 @@ A guard is a resource that shows its own key: it gets a token (client_credential
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from ostiary.core.errors import Invalid
+from ostiary.core import asking, canonical
+from ostiary.core.access.elsewhere import MAX_QUESTION, Verdict
+from ostiary.core.errors import Invalid, Refused
 from ostiary.core.feed import SCOPE
 from ostiary.core.report import Report
 from ostiary.core.slices import Draw, GiveBack, Settled
 from ostiaryd.feed import flows
 from ostiaryd.feed.flows import Streams, take_report
 from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
+from ostiaryd.policy.wire_elsewhere import ask_elsewhere
 from ostiaryd.registry import flows as registry
+
+MAX_ASK = MAX_QUESTION + 1024
+MAX_DEPTH = 64
 
 
 class Applied(msgspec.Struct, forbid_unknown_fields=True):
@@ -87,11 +94,31 @@ async def settle(call: Call) -> Reply:
     return reply({}, headers=[NO_STORE])
 
 
+async def ask(call: Call) -> Reply:
+    """A guard asks for what policies say that it cannot run; the answer is signed, and for this question alone."""
+    call.expect("application/json")
+    world, resource_id = call.world, call.caller.id
+    canonical.parse(call.body, max_bytes=MAX_ASK, max_depth=MAX_DEPTH)  # no member twice
+    asked, question = asking.parse_ask(call.body)
+    verdict: Verdict = ()
+    with suppress(Refused):  # which is for the act to say, so that it is recorded
+        reader = world.db.read()
+        ready = flows.check_ask(reader, asked, question, resource_id=resource_id, now=world.now())
+        verdict = await ask_elsewhere(world, ready, bytes(asked.question))
+    await registry.act_as(
+        call, "policy.ask", lambda act: flows.note_asked(act, asked, question, verdict, resource_id=resource_id)
+    )
+    answer = asking.Answer(iss=world.config.issuer, aud=resource_id, asked=asking.digest(call.body), said=verdict)
+    signed = asking.render_answer(world.keep(Streams).key, answer)
+    return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])
+
+
 ROUTES = (
     ("GET", "/feed/v1/jwks", jwks, ""),
     ("GET", "/feed/v1/stream", stream, SCOPE),
     ("POST", "/feed/v1/report", report, SCOPE),
     ("POST", "/feed/v1/applied", applied, SCOPE),
+    ("POST", "/feed/v1/ask", ask, SCOPE),
     ("POST", "/feed/v1/draw", draw, SCOPE),
     ("POST", "/feed/v1/give-back", give_back, SCOPE),
     ("POST", "/feed/v1/settle", settle, SCOPE),

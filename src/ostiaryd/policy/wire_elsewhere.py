@@ -183,6 +183,12 @@ async def ask_ahead(call: Call, rehearse: Callable[[Answers], object]) -> Asked 
     return await rehearsal.ask(world, ready.program)
 
 
+async def ask_elsewhere(world: World, ready: Ready, question: bytes) -> Verdict:
+    """What the policies of that set that are not Cedar say to one question, which somebody else has thought up."""
+    assert ready.program is not None
+    return (await world.keep(Engines).ask(ready.program, [question]))[question]
+
+
 def note_latest(world: World, *hashes: str) -> None:
     """Which sets have just decided, or been told to."""
     for hash in hashes:

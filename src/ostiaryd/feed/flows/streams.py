@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from ostiary.core.errors import Conflict, NotFound
 from ostiary.core.feed import Fact, KeysFact, Message, render_message
+from ostiary.core.jose import PrivateKey
 from ostiaryd.feed import store
 from ostiaryd.feed.flows.snapshot import keys_fact, policy_fact, resource_fact, snapshot
 from ostiaryd.feed.model import parse_delta, plain_fact
@@ -77,6 +78,11 @@ class Streams:
         self.position = outbox.head(world.db.read())
         """every change up to this number of the outbox has been handed to every stream"""
         world.writer.listeners.append(self._on_commit)
+
+    @property
+    def key(self) -> PrivateKey:
+        """What signs all that guards believe."""
+        return self._key
 
     @property
     def connected(self) -> list[Stream]:

@@ -118,7 +118,7 @@ def notes(loaded: Loaded) -> list[str]:
     enforced = sorted(policy for policy, watches in loaded.policies.elsewhere.items() if not watches)
     if enforced:
         names = ", ".join(f"`{policy}`" for policy in enforced)
-        found.append(f"the server alone can ask {names}: guards deny every call while this set is active")
+        found.append(f"the server alone can ask {names}: guards ask it for each call that nothing else denies")
     issuing = ir.Scope(equals=Uid("Action", "issue_token"))
     if not any(policy.effect == "permit" and policy.action in (ir.Scope(), issuing) for policy in loaded.ir.policies):
         found.append("no policy in Cedar permits `issue_token`: nobody gets a token, administrators included")

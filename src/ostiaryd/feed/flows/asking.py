@@ -1,0 +1,72 @@
+"""What a guard asks of policies that it cannot run: for a live token of its own resource, about a call under it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ostiary.core.access import CALL
+from ostiary.core.access.elsewhere import Verdict
+from ostiary.core.asking import Ask, Question, digest
+from ostiary.core.errors import Conflict, Forbidden
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows as policies
+from ostiaryd.policy.flows.answer import FRESH
+from ostiaryd.policy.model import Ready
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Holding, Resource
+from ostiaryd.registry.store import holdings
+
+
+def check_ask(reader: Reader, ask: Ask, question: Question, *, resource_id: str, now: int) -> Ready:
+    """The policies that are asked.
+
+    Raises Forbidden for a token that is not alive or not for this resource, and for a question that is about something
+    else than a call under it at present; Conflict where other policies decide by now.
+    """
+    resource = registry.find_resource(reader, resource_id)
+    held = holdings.get(reader, ask.token)
+    if held is None or held.audience != resource.uri or held.task is None or not held.is_live(now):
+        raise Forbidden("there is no such token that is alive and for this resource", code="foreign_token")
+    if not _is_about(question, resource, held) or not _is_of(question.context.get("now"), now):
+        raise Forbidden("the question is not about a call under that token at present", code="foreign_question")
+    ready = policies.active_set(reader)
+    if ready.policies.hash != ask.policy or ready.program is None:
+        raise Conflict("other policies decide by now", hint="try again", code="other_policies")
+    return ready
+
+
+def _is_about(question: Question, resource: Resource, held: Holding) -> bool:
+    subject, what = question.subject, question.resource
+    return (
+        (subject.type, subject.id) == ("Agent", held.agent)
+        and question.action.name == CALL.id
+        and (what.type, what.id.partition("/")[0]) == ("Tool", resource.name)
+        and question.context.get("task") == held.task
+    )
+
+
+def _is_of(instant: object, now: int) -> bool:
+    """Whether it is the present, give or take, in nanoseconds."""
+    return isinstance(instant, int) and abs(instant // 1000 - now) <= FRESH
+
+
+def note_asked(act: Act, ask: Ask, question: Question, verdict: Verdict, *, resource_id: str) -> None:
+    """The entry of what was said; raises what `check_ask` does, for meanwhile the token may have ended."""
+    resource = registry.find_resource(act.tx, resource_id)
+    act.entry.resource, act.entry.token, act.entry.policy = resource.uri, ask.token, ask.policy
+    act.entry.digest = digest(ask.question)
+    act.entry.tool = question.resource.id[:256]
+    check_ask(act.tx, ask, question, resource_id=resource_id, now=act.now)
+    if (held := holdings.get(act.tx, ask.token)) is not None:
+        act.entry.agent, act.entry.task = held.agent, held.task
+    said: dict[str, Any] = {one.policy: _said(one.permits, one.forbids, one.error) for one in verdict}
+    act.entry.detail = {"call": ask.call, "said": said}
+
+
+def _said(permits: bool, forbids: tuple[str, ...], error: str) -> Any:
+    if error:
+        return {"error": error[:256]}
+    if forbids:
+        return {"forbid": [one[:256] for one in forbids[:4]]}
+    return "permit" if permits else "neither"

@@ -1,0 +1,205 @@
+"""What a guard may ask of policies that it cannot run: about a call under a live token of its own resource, now."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from ostiary.core import asking
+from ostiary.core.access import Said
+from ostiary.core.errors import Refused
+from ostiary.core.jose import JwkSet
+from ostiaryd.feed import wire_feed
+from ostiaryd.ground.http import Call
+from ostiaryd.ground.world import World
+from ostiaryd.policy.flows.answer import FRESH
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, Caller, Resource, Root, Verb
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task
+from tests.policy.test_rego import put
+from tests.registry.stage import do, end, enrol, hold, newest
+
+URI = "https://bank.example/mcp"
+REGO = """package ostiary.levels
+import rego.v1
+default permit := false
+permit if input.context.arguments.amount < 100
+forbid contains "not to Eve" if input.context.arguments.to == "eve"
+"""
+
+
+@pytest.fixture
+async def bank(world: World) -> Resource:
+    return await do(world, lambda a: registry.create_resource(a, name="bank", uri=URI))
+
+
+@pytest.fixture
+async def bot(world: World, bank: Resource) -> Agent:
+    return await enrol(world)
+
+
+@pytest.fixture
+async def task(world: World, bot: Agent) -> Task:
+    """A task, with the token `tok_1` for the bank under it."""
+    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to pay"))
+    await hold(world, bot, "tok_1", audience=URI, task=task.task_id)
+    return task
+
+
+@pytest.fixture
+async def hash(world: World) -> str:
+    return await put(world, {"a.rego": REGO})
+
+
+def question(world: World, bot: Agent, task: Task, **changed: Any) -> dict[str, Any]:
+    arguments = {"amount": 5, "to": "ann"} | changed.pop("arguments", {})
+    right: dict[str, Any] = {
+        "subject": {"type": "Agent", "id": bot.agent_id},
+        "action": {"name": "call"},
+        "resource": {"type": "Tool", "id": "bank/pay"},
+        "context": {"task": task.task_id, "now": world.now() * 1000, "arguments": arguments},
+    }
+    return right | {name: right[name] | value for name, value in changed.items()}
+
+
+async def ask(world: World, bank: Resource, hash: str, question: dict[str, Any], **changed: Any) -> tuple[Said, ...]:
+    """The answer as the guard of that resource believes it."""
+    body = json.dumps({"call": "c" * 22, "token": "tok_1", "policy": hash, "question": question} | changed).encode()
+    return await send(world, bank, body)
+
+
+async def send(world: World, bank: Resource, body: bytes) -> tuple[Said, ...]:
+    headers = [(b"content-type", b"application/json")]
+    by = Caller(kind="guard", id=bank.resource_id, name="bank", owner=None, scopes=frozenset({"ostiary:feed"}))
+    call = Call(world, "POST", "/feed/v1/ask", {}, "", headers, body, "rq_1", by)
+    reply = await wire_feed.ask(call)
+    assert isinstance(reply.body, bytes)
+    return asking.parse_answer(
+        reply.body, keys=JwkSet(tuple(world.keys.public("feed").values())), issuer=world.config.issuer,
+        resource_id=bank.resource_id, asked=asking.digest(body),
+    )  # fmt: skip
+
+
+async def test_what_each_policy_says_is_answered_and_on_record(
+    world: World, bank: Resource, bot: Agent, task: Task, hash: str
+) -> None:
+    asked = question(world, bot, task)
+    assert await ask(world, bank, hash, asked) == (Said("levels", permits=True),)
+    entry = newest(world)
+    assert (entry.action, entry.outcome, entry.agent, entry.task, entry.token, entry.policy, entry.tool) == (
+        "policy.ask", "ok", bot.agent_id, task.task_id, "tok_1", hash, "bank/pay",
+    )  # fmt: skip
+    assert entry.digest == asking.digest(json.dumps(asked).encode())
+    assert (entry.detail or {})["said"] == {"levels": "permit"}
+    said = await ask(world, bank, hash, question(world, bot, task, arguments={"to": "eve"}))
+    assert said == (Said("levels", permits=True, forbids=("not to Eve",)),)
+    assert (newest(world).detail or {})["said"] == {"levels": {"forbid": ["not to Eve"]}}
+
+
+FOREIGN: dict[str, dict[str, Any]] = {
+    "another agent": {"subject": {"id": "ag_other"}},
+    "no agent": {"subject": {"type": "user"}},
+    "another action": {"action": {"name": "issue_token"}},
+    "another resource": {"resource": {"id": "files/pay"}},
+    "no tool": {"resource": {"type": "Resource", "id": "bank"}},
+    "another task": {"context": {"task": "tk_other"}},
+    "no instant": {"context": {"now": "today"}},
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+async def test_a_question_about_anything_else_is_refused(
+    world: World, bank: Resource, bot: Agent, task: Task, hash: str, case: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        await ask(world, bank, hash, question(world, bot, task, **FOREIGN[case]))
+    assert refused.value.code == "foreign_question"
+    entry = newest(world)
+    assert (entry.action, entry.outcome, entry.token) == ("policy.ask", "refused", "tok_1")
+    assert entry.agent is None, "nobody has shown that it was that agent's call"
+
+
+@pytest.mark.parametrize(("off", "fresh"), [(FRESH, True), (-FRESH, True), (FRESH + 1, False), (-FRESH - 1, False)])
+async def test_a_question_is_about_the_present(
+    world: World, bank: Resource, bot: Agent, task: Task, hash: str, off: int, fresh: bool
+) -> None:
+    asked = question(world, bot, task, context={"now": (world.now() + off) * 1000})
+    if fresh:
+        assert (await ask(world, bank, hash, asked))[0].permits
+    else:
+        with pytest.raises(Refused, match="at present"):
+            await ask(world, bank, hash, asked)
+
+
+async def test_the_token_must_be_alive_and_for_the_resource(
+    world: World, bank: Resource, bot: Agent, task: Task, hash: str
+) -> None:
+    await hold(world, bot, "tok_elsewhere", audience="https://elsewhere.example", task=task.task_id)
+    for token in ("tok_none", "tok_elsewhere"):
+        with pytest.raises(Refused) as refused:
+            await ask(world, bank, hash, question(world, bot, task), token=token)
+        assert refused.value.code == "foreign_token"
+    other = await do(world, lambda a: registry.create_resource(a, name="other", uri="https://other.example"))
+    with pytest.raises(Refused) as refused:
+        await ask(world, other, hash, question(world, bot, task))
+    assert refused.value.code == "foreign_token"
+    await end(world, Root.HOLDING, "tok_1")
+    with pytest.raises(Refused) as refused:
+        await ask(world, bank, hash, question(world, bot, task))
+    assert refused.value.code == "foreign_token"
+
+
+async def test_the_agent_must_be_active(world: World, bank: Resource, bot: Agent, task: Task, hash: str) -> None:
+    await do(world, lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
+    with pytest.raises(Refused):
+        await ask(world, bank, hash, question(world, bot, task))
+    assert newest(world).outcome == "refused"
+
+
+async def test_only_the_policies_that_decide_are_asked(
+    world: World, bank: Resource, bot: Agent, task: Task, hash: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        await ask(world, bank, "another", question(world, bot, task))
+    assert refused.value.code == "other_policies"
+    after = await put(world, {"a.cedar": "permit (principal, action, resource);"})
+    for named in (hash, after):
+        with pytest.raises(Refused) as refused:
+            await ask(world, bank, named, question(world, bot, task))
+        assert refused.value.code == "other_policies"
+
+
+async def test_what_ended_while_it_was_asked_gets_no_answer(
+    world: World, bank: Resource, bot: Agent, task: Task
+) -> None:
+    slow = "numbers.range(1, 3000)"
+    rego = (
+        f"package ostiary.slow\nimport rego.v1\npermit if count([x | some x in {slow}; some y in {slow}; x == y]) > 0"
+    )
+    hash = await put(world, {"a.rego": rego})
+    asking_ = asyncio.ensure_future(ask(world, bank, hash, question(world, bot, task)))
+    await asyncio.sleep(0.05)
+    await end(world, Root.HOLDING, "tok_1")
+    with pytest.raises(Refused) as refused:
+        await asking_
+    assert refused.value.code == "foreign_token"
+
+
+async def test_a_member_given_twice_is_malformed(
+    world: World, bank: Resource, bot: Agent, task: Task, hash: str
+) -> None:
+    body = json.dumps(
+        {"call": "c" * 22, "token": "tok_1", "policy": hash, "question": question(world, bot, task)}
+    ).replace('"amount": 5', '"amount": 500, "amount": 5')
+    with pytest.raises(Refused, match="twice"):
+        await send(world, bank, body.encode())
+
+
+async def test_a_question_is_bounded(world: World, bank: Resource, bot: Agent, task: Task, hash: str) -> None:
+    long = question(world, bot, task, arguments={"x": "y" * wire_feed.MAX_ASK})
+    with pytest.raises(Refused, match="longer than"):
+        await ask(world, bank, hash, long)

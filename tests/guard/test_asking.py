@@ -1,0 +1,354 @@
+"""Policies that a guard cannot run: it asks the server, believes the answer to its own question alone, and denies in
+every other case, soon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ostiary.core import asking, jose
+from ostiary.core.access import Said
+from ostiary.core.cedar import ir
+from ostiary.core.errors import Malformed
+from ostiary.core.feed import PolicyFact, ResourceFact, TaskFact, TokenFact
+from ostiary.guard import Guard, Verified
+from ostiary.guard import asker as askers
+from ostiary.guard.call import Call
+from ostiary.keys import Credential
+from tests.feed.house import eventually, listening, serving
+from tests.guard.feeder import PERMIT_ALL, RESOURCE_ID, TASK, Feeder
+from tests.guard.test_guard import records
+from tests.guard.test_link import Server, show
+
+YES, NO = (Said("rego", permits=True),), (Said("rego", forbids=("never on a Sunday",)),)
+READ = ("read_file", {"path": "/a"})
+
+
+class Asked(Server):
+    """A server that is asked, and answers as a test wants."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.asks: list[bytes] = []
+        self.reply: Callable[[bytes], tuple[int, bytes]] = self.says(YES)
+        self.pause_s = 0.0
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def says(
+        self, said: tuple[Said, ...], *, key: jose.PrivateKey = Feeder.feed_key, **changed: str
+    ) -> Callable[[bytes], tuple[int, bytes]]:
+        def answering(body: bytes) -> tuple[int, bytes]:
+            right = asking.Answer(iss=self.url, aud=RESOURCE_ID, asked=asking.digest(body), said=said)
+            return 200, asking.render_answer(key, msgspec.structs.replace(right, **changed))
+
+        return answering
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"] != "/feed/v1/ask":
+            return await super().__call__(scope, receive, send)
+        body = (await receive()).get("body", b"")
+        self.asks.append(body)
+        self.meanwhile()
+        status, said = self.reply(body)
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        for start in range(0, len(said), max(1, len(said) // 4 + 1)):
+            await asyncio.sleep(self.pause_s)
+            chunk = said[start : start + len(said) // 4 + 1]
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    def set(self, *, watches: bool = False, cedar: ir.PolicySetIR = PERMIT_ALL, hash: str = "with-rego") -> PolicyFact:
+        return PolicyFact(hash, ir.render(cedar).decode(), "", {"rego": watches})
+
+
+@pytest.fixture
+def server() -> Iterator[Asked]:
+    sock, port = listening()
+    server = Asked(f"http://127.0.0.1:{port}")
+    with serving(server, sock):
+        yield server
+
+
+@pytest.fixture
+def guard(server: Asked, tmp_path: Path) -> Iterator[Guard]:
+    """A guard that has heard of a set with a policy that it cannot run."""
+    guard = Guard(Credential(jose.generate("ES256"), RESOURCE_ID, server.url), spool_dir=tmp_path, max_age=20)
+    starting = threading.Thread(target=guard.start)
+    starting.start()
+    server.snapshot(1)
+    starting.join()
+    hear(guard, server, server.set())
+    server.refuse.add("/feed/v1/report")  # so that records stay, for tests to read
+    yield guard
+    server.refuse.clear()
+    guard.close()
+    server.write(None)
+
+
+def hear(guard: Guard, server: Asked, fact: PolicyFact) -> None:
+    server.say(fact)
+    eventually(lambda: guard.feed.current().facts.policies.hash == fact.hash)
+    eventually(lambda: dict(guard.feed.current().facts.policies.elsewhere) == fact.elsewhere)
+
+
+@pytest.fixture
+def who(guard: Guard, server: Asked) -> Verified:
+    verified: Verified = show(guard, server)
+    return verified
+
+
+def why(call: Call) -> str:
+    assert not call.decision.allowed
+    [reason] = call.decision.reasons
+    assert reason.code == "policy_error"
+    return reason.message
+
+
+def test_what_the_server_says_counts_and_is_on_record(guard: Guard, server: Asked, who: Verified) -> None:
+    call = guard.decide(who, *READ)
+    assert (call.decision.allowed, call.decision.policies) == (True, ("all", "rego"))
+    server.reply = server.says(NO)
+    call = guard.decide(who, *READ)
+    assert (call.decision.allowed, call.decision.policies) == (False, ("rego",))
+    assert [(one.code, one.message) for one in call.decision.reasons] == [("forbidden_by_policy", "never on a Sunday")]
+    questions = [asking.parse_ask(body)[0].question for body in server.asks]
+    found = [record["elsewhere"] for record in records(guard)]
+    assert found == [
+        {"question": asking.digest(question), "said": {"rego": word}}
+        for question, word in zip(questions, ("permit", "forbid"), strict=True)
+    ]
+
+
+def test_a_question_names_the_policies_the_token_and_the_call(guard: Guard, server: Asked, who: Verified) -> None:
+    guard.decide(who, *READ)
+    guard.decide(who, *READ)
+    (first, question), (second, _) = (asking.parse_ask(body) for body in server.asks)
+    assert (first.policy, first.token) == ("with-rego", "tok_1")
+    assert first.call != second.call
+    assert (question.subject.id, question.action.name, question.resource.id) == (
+        who.principal.claims.client_id, "call", "files/read_file",
+    )  # fmt: skip
+    assert (question.context["task"], question.context["arguments"]) == (TASK, {"path": "/a"})
+    assert abs(question.context["now"] // 1000 - server.feeder.clock.now) < 10_000_000
+
+
+async def test_the_asynchronous_way_asks_once_too_and_the_loop_goes_on(
+    guard: Guard, server: Asked, who: Verified
+) -> None:
+    server.pause_s = 0.05
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            await asyncio.sleep(0.005)
+            beats += 1
+
+    beating = asyncio.ensure_future(beat())
+    calls = await asyncio.gather(*(guard.decide_async(who, *READ) for _ in range(4)))
+    beating.cancel()
+    assert all(call.decision.allowed for call in calls)
+    assert len(server.asks) == 4
+    assert beats > 5, "nobody has blocked it"
+
+
+FORBIDS = ir.PolicySetIR((ir.PolicyIR(id="no", effect="forbid"),))
+
+
+def test_what_is_denied_here_is_asked_nowhere(guard: Guard, server: Asked, who: Verified) -> None:
+    assert not guard.decide(who, "write_file", {}).decision.allowed
+    assert not guard.decide(who, "no_such_tool", {}).decision.allowed
+    assert not guard.decide(who, "read_file", {"path": 5}).decision.allowed
+    hear(guard, server, server.set(cedar=FORBIDS, hash="forbids"))
+    assert guard.decide(who, *READ).decision.policies == ("no",)
+    server.say(TokenFact("tok_1", 1 << 52))
+    eventually(lambda: "tok_1" in guard.feed.current().facts.ended_tokens)
+    assert guard.decide(who, *READ).decision.reasons[0].code == "token_revoked"
+    assert server.asks == []
+    assert [record.get("elsewhere") for record in records(guard)] == [None] * 5
+
+
+WRONG: dict[str, tuple[Callable[[Asked], Callable[[bytes], tuple[int, bytes]]], str]] = {
+    "for another question": (lambda s: s.says(YES, asked=asking.digest(b"another")), "another question"),
+    "for another guard": (lambda s: s.says(YES, aud="rs_2"), "another question"),
+    "of another server": (lambda s: s.says(YES, iss="https://evil.example"), "another question"),
+    "signed by somebody": (lambda s: s.says(YES, key=jose.generate("EdDSA")), "cannot be asked"),
+    "not signed": (lambda s: lambda _: (200, b'{"said": [["rego", true]]}'), "cannot be asked"),
+    "of another type": (
+        lambda s: lambda body: (
+            200, jose.sign_jwt(Feeder.feed_key, typ="ostiary-feed+jwt", claims=asking.Answer(
+                iss=s.url, aud=RESOURCE_ID, asked=asking.digest(body), said=YES)).encode(),
+        ),
+        "cannot be asked",
+    ),
+    "nonsense": (lambda s: lambda _: (200, b"\xff\x00"), "no answer of a decision point"),
+    "nothing": (lambda s: lambda _: (200, b""), "cannot be asked"),
+    "endless": (lambda s: lambda _: (200, b"x" * (asking.MAX_ANSWER + 5)), "more than 1048576 bytes"),
+    "a failure": (lambda s: lambda _: (500, b"Internal Server Error"), "it answers 500"),
+    "a refusal": (lambda s: lambda _: (409, b'{"message": "other policies decide by now"}'), "409: other policies"),
+    "a redirect": (lambda s: lambda _: (302, b""), "it answers 302"),
+    "silence of the policy": (lambda s: s.says((Said("other", permits=True),)), "it gave no answer"),
+    "an error": (lambda s: s.says((Said("rego", error="it fails"),)), "it fails"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_answer_denies(guard: Guard, server: Asked, who: Verified, case: str) -> None:
+    made, words = WRONG[case]
+    server.reply = made(server)
+    assert words in why(guard.decide(who, *READ))
+    assert records(guard)[-1]["outcome"] == "deny"
+    server.reply = server.says(YES)
+    assert guard.decide(who, *READ).decision.allowed, "the next one is answered"
+
+
+def test_the_answer_to_an_earlier_call_counts_for_nothing(guard: Guard, server: Asked, who: Verified) -> None:
+    server.feeder.clock.now = guard._now()
+    assert guard.decide(who, *READ).decision.allowed
+    _, earlier = server.reply(server.asks[0])
+    server.reply = lambda _: (200, earlier)
+    assert "another question" in why(guard.decide(who, *READ))
+
+
+@pytest.mark.parametrize("pause_s", [0.3, 2.0], ids=["drips", "stalls"])
+def test_a_slow_server_denies_soon(guard: Guard, server: Asked, who: Verified, pause_s: float) -> None:
+    assert guard.decide(who, *READ).decision.allowed
+    server.pause_s = pause_s
+    began = time.monotonic()
+    assert "longer than 1 s" in why(guard.decide(who, *READ))
+    assert time.monotonic() - began < 1.5
+
+
+async def test_a_slow_server_denies_soon_in_the_asynchronous_way(guard: Guard, server: Asked, who: Verified) -> None:
+    server.pause_s = 2.0
+    began = time.monotonic()
+    calls = await asyncio.gather(*(guard.decide_async(who, *READ) for _ in range(20)))
+    assert {why(call) for call in calls} <= {
+        "policy `rego`: the server took longer than 1 s",
+        "policy `rego`: the server cannot be asked: it took longer than 1 s",
+    }
+    assert time.monotonic() - began < 2, "those that had to wait for their turn too"
+
+
+async def test_only_so_many_wait(guard: Guard, server: Asked, who: Verified, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard._link.asker, "_room", threading.BoundedSemaphore(2))
+    server.pause_s = 0.05
+    calls = await asyncio.gather(*(guard.decide_async(who, *READ) for _ in range(3)))
+    denied = [call for call in calls if not call.decision.allowed]
+    assert len(denied) == 1
+    assert f"{askers.MAX_ASKING} calls wait" in why(denied[0])
+    assert guard.decide(who, *READ).decision.allowed, "whoever was answered has made room"
+
+
+def test_a_server_that_is_gone_denies_at_once(tmp_path: Path) -> None:
+    sock, port = listening()
+    server = Asked(f"http://127.0.0.1:{port}")
+    guard = Guard(Credential(jose.generate("ES256"), RESOURCE_ID, server.url), spool_dir=tmp_path, max_age=20)
+    with serving(server, sock):
+        starting = threading.Thread(target=guard.start)
+        starting.start()
+        server.snapshot(1)
+        starting.join()
+        hear(guard, server, server.set())
+        who = show(guard, server)
+        assert guard.decide(who, *READ).decision.allowed
+        server.write(None)
+    began = time.monotonic()
+    assert "the server cannot be asked: ConnectError" in why(guard.decide(who, *READ))
+    assert time.monotonic() - began < 1
+    guard._link.asker.close()
+    assert "the guard is closed" in why(guard.decide(who, *READ))
+    guard.close()
+
+
+def test_a_connection_that_has_ended_is_made_anew(guard: Guard, server: Asked, who: Verified) -> None:
+    assert guard.decide(who, *READ).decision.allowed
+    talk = guard._link.asker._talk
+    assert talk is not None
+    for connection in talk[0]._transport._pool.connections:  # type: ignore[attr-defined]
+        connection._connection._network_stream.get_extra_info("socket").shutdown(2)
+    assert guard.decide(who, *READ).decision.allowed
+
+
+def test_what_only_watches_denies_nothing_and_is_on_record(guard: Guard, server: Asked, who: Verified) -> None:
+    hear(guard, server, server.set(watches=True, hash="watching"))
+    server.reply = server.says(NO)
+    call = guard.decide(who, *READ)
+    assert (call.decision.allowed, call.decision.watched) == (True, ("rego",))
+    server.reply = lambda _: (500, b"")
+    call = guard.decide(who, *READ)
+    assert call.decision.allowed
+    assert call.decision.errors[0][0] == "rego"
+    assert [record["elsewhere"]["said"] for record in records(guard)] == [{"rego": "forbid"}, {"rego": "error"}]
+
+
+def test_policies_that_change_meanwhile_are_not_answered_by_the_old_ones(
+    guard: Guard, server: Asked, who: Verified
+) -> None:
+    def swap() -> None:
+        server.say(server.set(hash="swapped"))
+        while guard.feed.current().facts.policies.hash != "swapped":
+            time.sleep(0.01)
+
+    def swap_beside() -> None:
+        threading.Thread(target=swap).start()
+
+    server.meanwhile, server.pause_s = swap_beside, 0.1
+    call = guard.decide(who, *READ)
+    assert "the policies were changed while it was asked" in why(call)
+    assert call.decision.policy_hash == "swapped"
+    server.meanwhile = lambda: None
+    assert guard.decide(who, *READ).decision.allowed
+
+
+def test_a_task_that_ends_meanwhile_ends_the_call(guard: Guard, server: Asked, who: Verified) -> None:
+    server.meanwhile, server.pause_s = lambda: server.say(TaskFact(TASK, 1 << 52)), 0.1
+    call = guard.decide(who, *READ)
+    assert [reason.code for reason in call.decision.reasons] == ["task_ended"]
+
+
+def test_a_token_that_expires_meanwhile_ends_the_call(
+    guard: Guard, server: Asked, who: Verified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.meanwhile = lambda: monkeypatch.setattr(guard, "_now", lambda: who.principal.expires_at)
+    call = guard.decide(who, *READ)
+    assert [reason.code for reason in call.decision.reasons] == ["token_expired"]
+
+
+def test_a_resource_that_watches_lets_pass_what_could_not_be_asked(guard: Guard, server: Asked, who: Verified) -> None:
+    fact = next(fact for fact in server.feeder.facts() if isinstance(fact, ResourceFact))
+    server.say(msgspec.structs.replace(fact, mode="watch"))
+    eventually(lambda: guard.feed.current().facts.resource.mode == "watch")
+    server.reply = lambda _: (500, b"")
+    decision = guard.decide(who, *READ).decision
+    assert (decision.allowed, decision.verdict) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"call": "short"}, {"call": "x" * 23}, {"policy": ""}, {"token": ""}, {"more": 1}, {"question": {"subject": 1}}],
+)
+def test_what_is_no_question_is_malformed(change: dict[str, Any]) -> None:
+    thing = {"type": "Agent", "id": "ag_1"}
+    question = {"subject": thing, "action": {"name": "call"}, "resource": thing, "context": {}}
+    right = {"call": "x" * 22, "token": "tok_1", "policy": "hash", "question": question}
+    assert asking.parse_ask(json.dumps(right).encode())[0].token == "tok_1"
+    with pytest.raises(Malformed):
+        asking.parse_ask(json.dumps(right | change).encode())
+
+
+def test_a_question_that_has_changed_has_no_answer(guard: Guard, server: Asked, who: Verified) -> None:
+    """The catalogue says something else of the tool by then, so it is another question."""
+    fact = next(fact for fact in server.feeder.facts() if isinstance(fact, ResourceFact))
+    moved = msgspec.structs.replace(fact, segment="elsewhere")
+    server.meanwhile, server.pause_s = lambda: server.say(moved), 0.1
+    assert "it gave no answer" in why(guard.decide(who, *READ))
