@@ -27,7 +27,7 @@ from ostiaryd.ledger import wire_admin as ledger_admin
 from ostiaryd.ledger import wire_tlog
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy import wire_admin as policy_admin
-from ostiaryd.policy import wire_authzen, wire_search, wire_tasks
+from ostiaryd.policy import wire_authzen, wire_search, wire_tasks, wire_whatif
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry import wire_admin as registry_admin
 from ostiaryd.registry.model import SELF, Caller
@@ -59,6 +59,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (wire_budgets.ROUTES, render_admin),
     (wire_holding.ROUTES, render_admin),
     (policy_admin.ROUTES, render_admin),
+    (wire_whatif.ROUTES, render_admin),
     (tokens_admin.ROUTES, render_admin),
     (ledger_admin.ROUTES, render_admin),
     (wire_tlog.ROUTES, render_admin),
@@ -70,6 +71,8 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
 
 PROVES_IN_ACT = frozenset({wire_authzen.evaluation, wire_authzen.evaluations})
 """Wires that run one act and prove the caller in it (`Call.prove`), since they are asked often."""
+STREAMS = frozenset({wire_feed.stream, wire_whatif.ask})
+"""Wires whose answer is sent while it is made."""
 
 
 def build_app(world: World) -> Starlette:
@@ -85,7 +88,7 @@ def build_app(world: World) -> Starlette:
 def _endpoint(world: World, wire: Wire, scope: str, render: Render) -> Endpoint:
     if wire in PROVES_IN_ACT:
         return Endpoint(world, _proving(wire, scope), render=render)
-    return Endpoint(world, wire, render=render, gate=_gate(scope))
+    return Endpoint(world, wire, render=render, gate=_gate(scope), streams=wire in STREAMS)
 
 
 def _gate(scope: str) -> Callable[[Call], Awaitable[Caller]] | None:

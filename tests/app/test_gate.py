@@ -80,6 +80,7 @@ async def test_a_challenge_is_on_no_record_and_who_meets_it_passes(client: Clien
 def test_what_changes_something_is_for_administrators_but_for_this() -> None:
     less = {(method, path): scope for method, path, scope in GATED if method != "GET" and scope != ADMIN}
     assert less == {
+        ("POST", "/api/v1/policies/whatif"): READ,  # changes nothing
         ("POST", "/api/v1/agents/{name}/suspend"): SELF,  # its owner may
         ("POST", "/api/v1/tasks"): SELF,  # one's own
         ("POST", "/api/v1/tasks/{id}/renew"): SELF,

@@ -275,7 +275,9 @@ class Town:
         """Whether each decision with facts could be replayed unless its arguments were hidden; all are the same."""
         reader = self.world.db.read()
         replays: dict[str, Replay] = {}
-        for _, body, facts in ledger.with_facts(reader, 0, 1 << 40, limit=100_000):
+        for _, body, facts in ledger.with_facts(reader, 0, 1 << 40):
+            if facts is None:
+                continue
             entry = msgspec.json.decode(body, type=Recorded)
             if entry.policy not in replays:
                 rules = policies.rules(reader, entry.policy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,6 +76,12 @@ class Agent(Identity):
     ) -> httpx2.Response:
         """Send a request as this agent; `rest` is for `httpx2.Client.request`. Raises TokenRefused, Unavailable."""
         return self._http.request(method, url, auth=self.auth(resource, scope, task=task, subject=subject), **rest)
+
+    def stream(
+        self, method: str, url: str, *, resource: str | None = None, scope: str | None = None, **rest: Any
+    ) -> AbstractContextManager[httpx2.Response]:
+        """The same, for an answer that is read while it comes."""
+        return self._http.stream(method, url, auth=self.auth(resource, scope), **rest)
 
     def get(self, url: str, **rest: Any) -> httpx2.Response:
         return self.request("GET", url, **rest)

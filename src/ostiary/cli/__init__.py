@@ -31,6 +31,7 @@ COMMANDS = (
     ("token", "ostiary.cli.tasks:token", "Get an access token as an agent, bound to the agent's key.", MAY),
     ("policy", "ostiary.cli.policy:policy", "Policy sets: a folder of Cedar files with their tests.", MAY),
     ("decide", "ostiary.cli.policy:decide", "Ask the decision point; exits with 4 on a deny.", MAY),
+    ("whatif", "ostiary.cli.whatif:whatif", "Which recorded verdicts a policy set would change.", MAY),
     ("suggest", "ostiary.cli.suggest:suggest_least", "The least that an agent needs, from what was seen of it.", MAY),
     ("enforce", "ostiary.cli.enforce:enforce", "Carry out what is decided.", MAY),
     ("watch", "ostiary.cli.enforce:watch", "Let every call through again, and go on recording.", MAY),
@@ -51,7 +52,7 @@ app = App(
     help="The doorkeeper for AI agents: identity, task-scoped access, policy as code, a tamper-evident ledger.\n\n"
     "Commands find the server by --data-dir DIR (or OSTIARY_DATA_DIR), or by OSTIARY_URL and "
     "OSTIARY_CREDENTIAL, the path of an administrator's credential.\n\n"
-    "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no answer, 4 deny, 5 a verification failed.",
+    "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no answer, 4 deny, 5 a verification failed, 6 verdicts change.",
     help_format="plaintext",
     version=_version,
     default_parameter=Parameter(negative=(), show_default=lambda value: value or None),

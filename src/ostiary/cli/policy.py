@@ -8,22 +8,44 @@ from typing import Any
 
 from cyclopts import App
 
+from ostiary import ambient
+from ostiary.agent import ServerRefused
 from ostiary.cli.files import read_json, read_text
 from ostiary.cli.paper import facts, out, table
+from ostiary.cli.replayed import print_report, replayed
 from ostiary.cli.session import DENIED, PAGE, Here, Session, Source, Usage, Word
+from ostiary.cli.spans import parse_time
 
 policy = App(name="policy", help="Policy sets: a folder of Cedar files with their tests. Git is their home.")
 SUFFIXES = (".cedar", ".cedarschema", ".entities.json", ".rego", ".data.json", ".opa.toml", ".test.toml")
 
 
 @policy.command(name="put")
-def put(folder: Path, /, *, session: Here) -> None:
+def put(folder: Path, /, *, whatif: str | None = None, max_changes: int | None = None, session: Here) -> None:
     """Validate, test and activate a policy set; the one before stays on the shelf.
 
     Args:
         folder: Where its files are: .cedar, .cedarschema, .entities.json, .rego, .data.json, .opa.toml, .test.toml.
+        whatif: Refuse it where verdicts since then would change, or cannot be replayed: a span (24h, 7d) or a time.
+        max_changes: How many of them may, none if it is not said.
     """
-    session.show(session.api("POST", "/policies", {"files": _read(folder)}), facts)
+    files = read_files(folder)
+    if whatif is None:
+        if max_changes is not None:
+            raise Usage("--max-changes counts what --whatif finds", hint="ostiary policy put DIR --whatif 7d")
+        session.show(session.api("POST", "/policies", {"files": files}), facts)
+        return
+    found = replayed(session, files, since=parse_time(whatif, now=ambient.now()))
+    query = {"whatif": found.pop("ticket"), "max_changes": max_changes}
+    if not session.as_json:
+        print_report(found)
+    try:
+        made = session.api("POST", "/policies", {"files": files}, query=query)
+    except ServerRefused:
+        if session.as_json:
+            session.show(found, print_report)
+        raise
+    session.show({**made, "whatif": found} if session.as_json else made, facts)
 
 
 @policy.command(name="test")
@@ -33,7 +55,7 @@ def test(folder: Path, /, *, session: Here) -> None:
     Args:
         folder: Where its files are: .cedar, .cedarschema, .entities.json, .rego, .data.json, .opa.toml, .test.toml.
     """
-    session.show(session.api("POST", "/policies", {"files": _read(folder)}, query={"dry_run": "true"}), facts)
+    session.show(session.api("POST", "/policies", {"files": read_files(folder)}, query={"dry_run": "true"}), facts)
 
 
 @policy.command(name="list")
@@ -130,7 +152,7 @@ def active_files(session: Session) -> dict[str, str]:
     return files
 
 
-def _read(folder: Path) -> dict[str, str]:
+def read_files(folder: Path) -> dict[str, str]:
     """The policy files of a folder, by their path in it."""
     if not folder.is_dir():
         raise Usage(f"{folder} is no folder")

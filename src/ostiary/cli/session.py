@@ -7,7 +7,9 @@ Exit codes, for scripts:
       2  wrong usage: an option, a file or a setting is not what it must be
       3  the server does not answer, or cannot
       4  `decide`: the decision is deny
-      5  `audit verify`, `doctor`: something is wrong; `revoke`: a guard has not confirmed
+      5  `audit verify`, `doctor`: something is wrong; `revoke`: a guard has not confirmed; `whatif`: nothing would
+         change, but not all could be replayed
+      6  `whatif`: something would change
     130  interrupted
 """
 
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +30,7 @@ from ostiary.agent import Agent, ServerRefused
 from ostiary.core.errors import Invalid, Unavailable
 from ostiary.keys import load_key
 
-REFUSED, USAGE, UNREACHABLE, DENIED, FAILED, INTERRUPTED = 1, 2, 3, 4, 5, 130
+REFUSED, USAGE, UNREACHABLE, DENIED, FAILED, CHANGES, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 PAGE = 1000
 _PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 
@@ -95,11 +97,27 @@ class Session:
         self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None
     ) -> httpx2.Response:
         """Send a request as ourselves; whatever is answered. Raises Usage for a path that holds what is no name."""
-        if not _PATH.fullmatch(path):
-            raise Usage(f"{path.rpartition('/')[2]!r} is no name or id", hint="letters, digits, `.`, `_` and `-`")
+        _check_path(path)
         given = {name: str(value) for name, value in (query or {}).items() if value is not None}
         resource = f"{self.agent.issuer}/api/v1"
         return self.agent.request(method, self.url + path, resource=resource, json=body, params=given or None)
+
+    def lines(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
+        """Post to the admin API, and read the lines of the answer while they come; an error in them is raised.
+
+        Raises ServerRefused with the server's words, Unavailable.
+        """
+        _check_path(path)
+        url, resource = f"{self.url}/api/v1{path}", f"{self.agent.issuer}/api/v1"
+        with self.agent.stream("POST", url, resource=resource, json=body) as response:
+            if response.status_code >= 400:
+                response.read()
+                decoded(response)
+            for line in response.iter_lines():
+                said: dict[str, Any] = json.loads(line)
+                if "error" in said:
+                    raise Unavailable(said["message"], hint=said["hint"], code=said["error"])
+                yield said
 
     def pages(self, path: str, kind: str, *, limit: int, query: Mapping[str, Any] | None = None) -> list[Any]:
         """The first `limit` things of a list of the admin API, page by page."""
@@ -120,6 +138,12 @@ class Session:
             print(json.dumps(value), flush=True)
         else:
             render(value)
+
+
+def _check_path(path: str) -> None:
+    """Raises Usage for a path that holds what is no name."""
+    if not _PATH.fullmatch(path):
+        raise Usage(f"{path.rpartition('/')[2]!r} is no name or id", hint="letters, digits, `.`, `_` and `-`")
 
 
 Here = Annotated[Session, Parameter(parse=False)]

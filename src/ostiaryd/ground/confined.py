@@ -33,9 +33,9 @@ _LENGTH = struct.Struct(">I")
 class Confined:
     """One child at a time. Thread-safe; blocks, so ask it in a thread."""
 
-    def __init__(self, target: str, *, memory: int = MEMORY) -> None:
-        """`target` is MODULE:FUNCTION, the function from bytes to bytes."""
-        self._target, self._memory = target, memory
+    def __init__(self, target: str, *, memory: int = MEMORY, nice: int = 0) -> None:
+        """`target` is MODULE:FUNCTION, the function from bytes to bytes. `nice`: how far it gives way to others."""
+        self._target, self._memory, self._nice = target, memory, nice
         self._mutex = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
@@ -73,7 +73,7 @@ class Confined:
         if self._child is not None:
             self._end(self._child, late=False, within_s=0)
         self.lives += 1
-        command = [sys.executable, "-m", __name__, self._target, str(self._memory)]
+        command = [sys.executable, "-m", __name__, self._target, str(self._memory), str(self._nice)]
         child = self._child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, bufsize=0,
         )  # fmt: skip
@@ -143,12 +143,13 @@ def _wait(pipe: IO[bytes], event: int, until: float) -> None:
 # --- the child ------------------------------------------------------------------------------------------------------
 
 
-def main(target: str, memory: int) -> None:
+def main(target: str, memory: int, nice: int) -> None:
     """Serve one function until the parent is gone."""
     requests, answers = os.fdopen(0, "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever the function prints is no answer
     module, _, name = target.partition(":")
     function: Callable[[bytes], bytes] = getattr(importlib.import_module(module), name)
+    os.nice(nice)
     for what, limit in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_CORE, 0),
@@ -164,4 +165,4 @@ def main(target: str, memory: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -192,9 +192,16 @@ class Endpoint:
     """One route: read, gate, call, render. Called as an ASGI application it reads and sends as well."""
 
     def __init__(
-        self, world: World, wire: Wire, *, render: Render, gate: Callable[[Call], Awaitable[Any]] | None = None
+        self,
+        world: World,
+        wire: Wire,
+        *,
+        render: Render,
+        gate: Callable[[Call], Awaitable[Any]] | None = None,
+        streams: bool = False,
     ) -> None:
-        self._world, self._wire, self._render, self._gate = world, wire, render, gate
+        """`streams`: some answers are sent while they are made."""
+        self._world, self._wire, self._render, self._gate, self.streams = world, wire, render, gate, streams
         self.max_body = world.config.max_request_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -25,7 +25,7 @@ _FAILED = Reply(500, b"Internal Server Error"), [(b"content-type", b"text/plain;
 
 
 def endpoints_of(routes: Iterable[BaseRoute]) -> dict[bytes, Endpoint]:
-    """Those that `Protocol` takes, by their URL: endpoints that a POST reaches at one path alone."""
+    """Those that `Protocol` takes, by their URL: endpoints that a POST reaches at one path alone, answered at once."""
     return {
         route.path.encode(): route.endpoint
         for route in routes
@@ -33,6 +33,7 @@ def endpoints_of(routes: Iterable[BaseRoute]) -> dict[bytes, Endpoint]:
         and isinstance(route.endpoint, Endpoint)
         and route.methods == {"POST"}
         and not route.param_convertors
+        and not route.endpoint.streams
     }
 
 

@@ -102,18 +102,34 @@ def bodies(reader: Reader, start: int, count: int) -> list[bytes]:
     return [bytes(row[0]) for row in reader.all(_BODIES, start=start, stop=start + count)]
 
 
-_FACTS = sql(
-    """select entry.idx, entry.body, fact.body from fact join entry on entry.idx = fact.idx
-       where fact.idx >= :start and fact.idx < :stop order by fact.idx limit :limit"""
+_SIZES = sql(
+    """select entry.idx, length(entry.body) + coalesce(length(fact.body), 0)
+       from entry left join fact on fact.idx = entry.idx
+       where entry.idx >= :start and entry.idx < :stop order by entry.idx limit :limit"""
+)
+_WITH_FACTS = sql(
+    """select entry.idx, entry.body, fact.body from entry left join fact on fact.idx = entry.idx
+       where entry.idx >= :start and entry.idx < :stop order by entry.idx"""
 )
 _FIRST = sql("select idx from entry where at >= :since order by at, idx limit 1")
 _OLDEST_FACT = sql("select min(idx) from fact")
 _FORGET = sql("delete from fact where idx < :before")
 
 
-def with_facts(reader: Reader, start: int, stop: int, *, limit: int) -> list[tuple[int, bytes, bytes]]:
-    """(index, body, facts) of entries with an index from `start` to below `stop` that have facts, in order."""
-    return reader.all(_FACTS, start=start, stop=stop, limit=limit)
+def end_of_page(reader: Reader, start: int, stop: int, *, count: int, size: int) -> int:
+    """Up to where entries from `start` on, with their facts, are so many and have so many bytes; one at least."""
+    end = start
+    for index, length in reader.all(_SIZES, start=start, stop=stop, limit=count):
+        size -= length
+        if size < 0 and end > start:
+            break
+        end = index + 1
+    return end
+
+
+def with_facts(reader: Reader, start: int, stop: int) -> list[tuple[int, bytes, bytes | None]]:
+    """(index, body, facts) of entries with an index from `start` to below `stop`, in order; None: it has no facts."""
+    return reader.all(_WITH_FACTS, start=start, stop=stop)
 
 
 def first_since(reader: Reader, since: int) -> int | None:

@@ -29,16 +29,29 @@ class NewSet(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def put_set(call: Call) -> Reply:
-    """Validate, test and activate a set; with `?dry_run=true` nothing is kept."""
+    """Validate, test and activate a set; with `?dry_run=true` nothing is kept.
+
+    With `?whatif=TICKET` (`/api/v1/policies/whatif` gives it) only where at most `max_changes` verdicts change (0).
+    """
     dry = call.query_one("dry_run") or "false"
     if dry not in ("true", "false"):
         raise Invalid("`dry_run` is true or false")
+    gate = _gate(call)
     loaded = await asyncio.to_thread(load, call.json(NewSet).files, Trial(call.world))
     if dry == "true":
         return reply(_tested(loaded))
-    made = await act_as(call, "policy.put", lambda act: flows.put(act, loaded, by=call.caller))
+    made = await act_as(call, "policy.put", lambda act: flows.put(act, loaded, by=call.caller, gate=gate))
     note_latest(call.world, made.hash)
     return reply(_render(made, active=made.hash) | {"notes": notes(loaded)}, status=201)
+
+
+def _gate(call: Call) -> flows.Gate | None:
+    ticket, most = call.query_one("whatif"), call.query_one("max_changes")
+    if ticket is None and most is not None:
+        raise Invalid("`max_changes` is for a set with the ticket of a what-if", hint="POST /api/v1/policies/whatif")
+    if most is not None and not (most.isascii() and most.isdigit() and len(most) <= 18):
+        raise Invalid("`max_changes` is a number of up to 18 digits")
+    return None if ticket is None else flows.Gate(ticket, int(most or 0))
 
 
 async def list_sets(call: Call) -> Reply:

@@ -4,13 +4,17 @@ from ostiaryd.policy.flows.answer import Answers, Asked
 from ostiaryd.policy.flows.decide import check_delegation, decide_all, decide_issue, decide_one, keep_facts
 from ostiaryd.policy.flows.search import note_search, search
 from ostiaryd.policy.flows.sets import activate, active_policies, active_set, find_set, list_sets, put, ready, show_set
+from ostiaryd.policy.flows.whatif import Gate, Span, begin_whatif
 
 __all__ = [
     "Answers",
     "Asked",
+    "Gate",
+    "Span",
     "activate",
     "active_policies",
     "active_set",
+    "begin_whatif",
     "check_delegation",
     "decide_all",
     "decide_issue",

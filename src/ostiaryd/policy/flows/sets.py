@@ -7,6 +7,7 @@ from ostiary.core.errors import NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import store
+from ostiaryd.policy.flows.whatif import Gate, check_gate
 from ostiaryd.policy.model import Loaded, PolicyDelta, PolicySet, Ready, restore, starter
 from ostiaryd.registry.flows import note, tell
 from ostiaryd.registry.model import Caller
@@ -16,9 +17,14 @@ REMEMBERED = 8
 _compiled: dict[str, Ready] = {}
 
 
-def put(act: Act, loaded: Loaded, *, by: Caller | None) -> PolicySet:
-    """Keep a set that `load` accepted, and let it decide from this act on; the one before stays on the shelf."""
+def put(act: Act, loaded: Loaded, *, by: Caller | None, gate: Gate | None = None) -> PolicySet:
+    """Keep a set that `load` accepted, and let it decide from this act on; the one before stays on the shelf.
+
+    Raises Invalid, Conflict where the gate does not let it pass.
+    """
     note(act, object=loaded.hash, policies=loaded.count, tests=loaded.tests, before=store.active(act.tx))
+    if gate is not None:
+        check_gate(act, gate, hash=loaded.hash, by=by)
     store.insert(act.tx, loaded, by=BY_US if by is None else by.id)
     _remember(loaded.ready)
     _switch(act, loaded.hash)

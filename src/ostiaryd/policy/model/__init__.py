@@ -16,8 +16,10 @@ from ostiaryd.policy.model.facts import (
 from ostiaryd.policy.model.files import (
     PolicyDelta,
     PolicySet,
+    check_files,
     decode_actions,
     decode_files,
+    digest,
     encode_actions,
     encode_files,
 )
@@ -36,6 +38,7 @@ from ostiaryd.policy.model.questions import (
     moment,
 )
 from ostiaryd.policy.model.rego import Engine, Program
+from ostiaryd.policy.model.ticket import Ticket, open_ticket, seal_ticket, ticket_key
 
 __all__ = [
     "REGISTERED",
@@ -55,15 +58,18 @@ __all__ = [
     "Seen",
     "Sought",
     "Thing",
+    "Ticket",
     "ToolSeen",
     "Unanswerable",
     "Verb",
     "call_seen",
+    "check_files",
     "check_same",
     "context_of",
     "decode_actions",
     "decode_facts",
     "decode_files",
+    "digest",
     "encode_actions",
     "encode_context",
     "encode_facts",
@@ -73,9 +79,12 @@ __all__ = [
     "moment",
     "notes",
     "open_place",
+    "open_ticket",
     "page_key",
     "posed_call",
     "restore",
     "seal_place",
+    "seal_ticket",
     "starter",
+    "ticket_key",
 ]

@@ -22,7 +22,7 @@ from ostiaryd.policy.model.questions import Question, context_of, entity_of, mom
 
 K = TypeVar("K")
 V = TypeVar("V")
-MAX_CONTEXTS, MAX_RESOURCES = 4096, 64
+MAX_CONTEXTS, MAX_RESOURCES = 4096, 256
 """that are remembered"""
 _decode = msgspec.json.Decoder().decode
 
@@ -33,8 +33,18 @@ class Unreplayable(Refused):
     code = "unreplayable"
 
 
+class Lacking(Exception):
+    """The catalogue with that digest is not at hand; with it, the same can be judged."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(digest)
+        self.digest = digest
+
+
 class Replay:
-    """One policy set asked again and again; `catalogue` finds the text of a catalogue by its digest."""
+    """One policy set asked again and again; `catalogue` finds the text of a catalogue by its digest, or
+    raises Lacking.
+    """
 
     def __init__(self, policies: Policies, rules: ir.PolicySetIR, *, catalogue: Callable[[str], str | None]) -> None:
         self._policies, self._reads, self._catalogue = policies, argument_names(rules), catalogue
@@ -42,7 +52,7 @@ class Replay:
         self._contexts: dict[bytes, Record] = {}
 
     def judge(self, asked: Posed, *, at: int) -> Judgement:
-        """What the policies say now of what was asked at `at` (microseconds). Raises Unreplayable."""
+        """What the policies say now of what was asked at `at` (microseconds). Raises Unreplayable, Lacking."""
         if self._policies.elsewhere and Uid("Action", asked.action) not in CEDAR_ONLY:
             raise Unreplayable("the policies are Rego, which is not replayed")
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
@@ -12,15 +12,19 @@ import msgspec
 from ostiary.core.access import Judgement
 from ostiary.core.jose import b64u
 from ostiaryd.policy.model.facts import AgentSeen, Posed, ResourceSeen, ToolSeen, decode_facts
-from ostiaryd.policy.model.replay import Replay, Unreplayable
+from ostiaryd.policy.model.replay import Lacking, Replay, Unreplayable
 
-MAX_GROUPS = 1000
+MAX_GROUPS = 500
 MAX_AGENTS = 1000
 """agents that a group counts"""
 MAX_NAMED = 16
+"""policies that a group names"""
+MAX_WORD = 256
 
-By = Literal["kind", "agent"]
+By = Literal["", "agent", "owner"]
 Direction = Literal["allow->deny", "deny->allow"]
+Row = tuple[int, bytes, bytes | None]
+"""The index of an entry, the entry, and the facts beside it."""
 
 
 class _Detail(msgspec.Struct, gc=False):
@@ -28,6 +32,7 @@ class _Detail(msgspec.Struct, gc=False):
     errors: list[tuple[str, str]] = []
     watched: list[str] = []
     decisions: list[Any] = []
+    cut: Any = None
 
 
 class _Reason(msgspec.Struct, gc=False):
@@ -60,8 +65,12 @@ _NO_DETAIL = _Detail()
 
 
 def verdicts(entry: Recorded, count: int) -> list[Verdict]:
-    """The `count` decisions of an entry, in their order: of those that one act needs, only the last can be a denial."""
+    """The `count` decisions of an entry, in their order; none where it does not say them. Of those that one act needs,
+    only the last can be a denial.
+    """
     detail = entry.detail or _NO_DETAIL
+    if detail.cut is not None:
+        return []  # it was too long, and all but who and how is gone
     if entry.action == "decide.batch":
         return [_of_line(line) for line in detail.decisions]
     if entry.outcome in ("allow", "deny"):
@@ -70,6 +79,12 @@ def verdicts(entry: Recorded, count: int) -> list[Verdict]:
         allowed = not any(reason.code == "access_denied" for reason in entry.reasons)
     last = _verdict(allowed, entry.policies, detail)
     return [last._replace(allowed=True)] * (count - 1) + [last]
+
+
+def _named_policies(entry: Recorded) -> bool:
+    """Whether policies decided, of which no facts were kept. What was denied before they were asked names none."""
+    lines = entry.detail.decisions if entry.detail is not None else []
+    return bool(entry.policies) or any(line[0] for line in lines)
 
 
 def _of_line(line: list[Any]) -> Verdict:
@@ -85,8 +100,8 @@ def _verdict(allowed: bool, policies: list[str], detail: _Detail) -> Verdict:
 
 
 class Change(msgspec.Struct, kw_only=True):
-    """Verdicts that would change alike. `who` is a kind of agents, an agent, or the type of another subject; `before`
-    and `after` are the policies that settled it; `example` is an entry, `agent` its agent.
+    """Verdicts that would change alike. `who` is an agent, an owner or a type of subjects; `before` and `after` are the
+    policies that settled it, or else `because` says why not; `example` is an entry, `agent` its agent.
     """
 
     direction: Direction
@@ -102,7 +117,9 @@ class Change(msgspec.Struct, kw_only=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """`replayed` decisions gave a verdict, others did not, by why. `ungrouped` changes were of more groups than fit."""
+    """`replayed` decisions gave a verdict, `unknown` are others, by why. `ungrouped` changes are of groups that did not
+    fit.
+    """
 
     policy: str
     replayed: int
@@ -115,53 +132,74 @@ class Report(msgspec.Struct, kw_only=True):
     changes: list[Change]
     ungrouped: int
 
+    @property
+    def not_known(self) -> int:
+        """Of how many decisions, at least, nobody knows whether they would change."""
+        return sum(self.unknown.values())
+
 
 class Comparison:
-    """Takes entries with their facts one by one; its memory does not grow with them."""
+    """Takes entries with their facts; its memory does not grow with them."""
 
-    def __init__(self, replay: Replay, *, policy: str, by: By, kind_of: Callable[[str], str]) -> None:
-        self._replay, self._policy, self._by, self._kind_of = replay, policy, by, kind_of
+    def __init__(self, replay: Replay, *, policy: str, by: By) -> None:
+        self._replay, self._policy, self._by = replay, policy, by
         self._groups: dict[tuple[Any, ...], Change] = {}
         self._agents: dict[tuple[Any, ...], set[str]] = {}
         self._counts: Counter[str] = Counter()
         self._unknown: Counter[str] = Counter()
         self._altered: list[int] = []
 
-    def add(self, index: int, body: bytes, facts: bytes) -> None:
-        """An entry, and what stands beside it."""
-        entry = _decode_entry(body)
-        if b64u(sha256(facts).digest()) != entry.facts:
-            self._unknown["the facts were altered"] += 1
-            if len(self._altered) < MAX_GROUPS:
-                self._altered.append(index)
-            return
-        for asked, was, now in self._judged(entry, facts):
-            self._counts["replayed"] += 1
-            if was.allowed is not now.allowed:
-                self._note(index, entry, asked, was, now)
+    def compare(self, rows: Iterable[Row]) -> Iterator[str]:
+        """Compare all decisions of these entries; stops at the digest of a catalogue that it needs to go on."""
+        replayed = 0
+        for index, body, facts in rows:
+            for entry, asked, was, at in self._decisions(index, body, facts):
+                try:
+                    while True:
+                        try:
+                            now = self._replay.judge(asked, at=at)
+                            break
+                        except Lacking as lacking:
+                            yield lacking.digest
+                except Unreplayable as error:
+                    self._unknown[error.message] += 1
+                    continue
+                replayed += 1
+                if was.allowed is not now.allowed:
+                    self._note(index, entry, asked, was, now)
+        self._counts["replayed"] += replayed
 
-    def _judged(self, entry: Recorded, facts: bytes) -> Iterator[tuple[Posed, Verdict, Judgement]]:
+    def _decisions(self, index: int, body: bytes, facts: bytes | None) -> list[tuple[Recorded, Posed, Verdict, int]]:
+        """What of an entry can be asked again, and what the answer was; the rest is counted as unknown."""
         try:
+            entry = _decode_entry(body)
+            if not entry.facts:
+                self._unknown["nothing was kept of it"] += _named_policies(entry)
+                return []
+            if facts is None:
+                self._unknown["the facts are gone"] += 1
+                return []
+            if b64u(sha256(facts).digest()) != entry.facts:
+                self._unknown["the facts were altered"] += 1
+                if len(self._altered) < MAX_GROUPS:
+                    self._altered.append(index)
+                return []
             told = decode_facts(facts)
+            was = verdicts(entry, len(told.asked))
         except (msgspec.DecodeError, RecursionError):
             self._unknown["what was kept does not parse"] += 1
-            return
-        for asked, was in zip(told.asked, verdicts(entry, len(told.asked)), strict=False):
-            if asked is None:
-                continue
-            try:
-                now = self._replay.judge(asked, at=told.at)
-            except Unreplayable as error:
-                self._unknown[error.message] += 1
-                continue
-            yield asked, was, now
+            return []
+        if len(was) != len(told.asked):
+            self._unknown["the entry does not say what was decided"] += len(told.asked)
+            return []
+        return [(entry, asked, one, told.at) for asked, one in zip(told.asked, was, strict=True) if asked is not None]
 
     def _note(self, index: int, entry: Recorded, asked: Posed, was: Verdict, now: Judgement) -> None:
         direction: Direction = "deny->allow" if now.allowed else "allow->deny"
         self._counts[direction] += 1
-        agent, what = subject_of(asked), what_of(asked)
-        who = self._who(asked)
-        key = (direction, who, what, now.because, now.policies, was.policies)
+        agent, what, who = subject_of(asked)[:MAX_WORD], what_of(asked)[:MAX_WORD], self._who(asked)[:MAX_WORD]
+        before, after = was.policies[:MAX_NAMED], now.policies[:MAX_NAMED]
+        key = (direction, who, what, now.because, after, before)
         change = self._groups.get(key)
         if change is None:
             if len(self._groups) == MAX_GROUPS:
@@ -169,7 +207,7 @@ class Comparison:
                 return
             change = self._groups[key] = Change(
                 direction=direction, who=who, what=what, because=now.because, example=index, agent=agent,
-                before=list(was.policies[:MAX_NAMED]), after=list(now.policies[:MAX_NAMED]),
+                before=list(before), after=list(after),
             )  # fmt: skip
             self._agents[key] = set()
         change.count += 1
@@ -178,9 +216,10 @@ class Comparison:
             change.agents = len(seen)
 
     def _who(self, asked: Posed) -> str:
-        if not isinstance(asked.principal, AgentSeen):
+        seen = asked.principal
+        if not isinstance(seen, AgentSeen):
             return asked.question.subject.type if asked.question else ""
-        return asked.principal.id if self._by == "agent" else self._kind_of(asked.principal.id)
+        return {"": "agent", "agent": seen.id, "owner": seen.owner}[self._by]
 
     def report(self) -> Report:
         """The largest groups first."""
@@ -191,7 +230,7 @@ class Comparison:
             changed=counts["allow->deny"] + counts["deny->allow"],
             to_deny=counts["allow->deny"],
             to_allow=counts["deny->allow"],
-            unknown=dict(self._unknown),
+            unknown=dict(+self._unknown),
             altered=self._altered,
             changes=sorted(self._groups.values(), key=lambda change: (-change.count, change.example)),
             ungrouped=counts["ungrouped"],

@@ -1,0 +1,68 @@
+"""What-if, in a confined process: one candidate, then rows of the ledger, at last a report.
+
+Candidate        -> {}
+Rows             -> {} when all are compared, {"lacks": digest} where it stops at a catalogue
+Found            -> the same, going on from there
+Ended            -> {"report": ..}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from ostiary.core import cedar
+from ostiary.core.access import Policies
+from ostiary.core.cedar import ir
+from ostiaryd.policy.model import decode_actions
+from ostiaryd.policy.model.frames import Answer, Candidate, Ended, Found, Rows, decode_request, encode_answer
+from ostiaryd.policy.model.replay import Lacking, Replay
+from ostiaryd.policy.model.whatif import Comparison
+
+
+class _Run:
+    """One candidate, and how far it is."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        rules = ir.parse(candidate.rules.encode())
+        stated = cedar.values.parse_entities(msgspec.json.decode(candidate.entities or "[]"))
+        policies = Policies(candidate.hash, rules, decode_actions(candidate.actions), stated, candidate.elsewhere)
+        self._found = Found("", None)
+        replay = Replay(policies, rules, catalogue=self._catalogue)
+        self.comparison = Comparison(replay, policy=candidate.hash, by=candidate.by)
+        self._work: Iterator[str] = iter(())
+
+    def begin(self, rows: Rows) -> Answer:
+        self._work = self.comparison.compare(rows.rows)
+        return self._go_on()
+
+    def find(self, found: Found) -> Answer:
+        self._found = found
+        return self._go_on()
+
+    def _go_on(self) -> Answer:
+        return Answer(lacks=next(self._work, ""))
+
+    def _catalogue(self, digest: str) -> str | None:
+        if digest != self._found.digest:
+            raise Lacking(digest)
+        return self._found.text
+
+
+_running: list[_Run] = []
+
+
+def answer(body: bytes) -> bytes:
+    """The answer to a request of ours."""
+    match decode_request(body):
+        case Candidate() as candidate:
+            _running[:] = [_Run(candidate)]
+            said = Answer()
+        case Rows() as rows:
+            said = _running[0].begin(rows)
+        case Found() as found:
+            said = _running[0].find(found)
+        case Ended():
+            said = Answer(report=_running[0].comparison.report())
+    return encode_answer(said)

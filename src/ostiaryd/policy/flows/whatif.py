@@ -1,0 +1,61 @@
+"""What-if: who may ask, which entries it is about, and the gate that an answer is for whoever puts the set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ostiary.core.errors import Conflict, Forbidden, Invalid
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy.model import check_files, digest, open_ticket, ticket_key
+from ostiaryd.registry.flows import note
+from ostiaryd.registry.model import DECIDE, Caller
+
+
+class Span(NamedTuple):
+    """Entries from the index `first` to below `stop`."""
+
+    first: int
+    stop: int
+
+
+def begin_whatif(act: Act, files: Mapping[str, str], *, since: int, until: int | None, by: Caller) -> Span:
+    """Note the question; which entries it is about. Raises Forbidden, Malformed, Invalid.
+
+    With sets made for it, whoever may ask learns what arguments were: it takes the scope to ask the decision point,
+    beside that to read.
+    """
+    if not (by.is_admin or DECIDE in by.scopes):
+        raise Forbidden(f"what-if needs the scope `{DECIDE}` too", hint="ask for a token that has it")
+    check_files(files)
+    note(act, object=digest(files), since=since, until=until)
+    if until is not None and until <= since:
+        raise Invalid("`until` is not after `since`")
+    size = ledger.head(act.tx)[0].size
+    first, stop = (size if at is None else ledger.first_since(act.tx, at) for at in (since, until))
+    return Span(size if first is None else first, size if stop is None else stop)
+
+
+class Gate(NamedTuple):
+    """A set may be put if by this ticket, which is not checked yet, no more than so many verdicts change."""
+
+    unverified_ticket: str
+    max_changes: int
+
+
+def check_gate(act: Act, gate: Gate, *, hash: str, by: Caller | None) -> None:
+    """What could not be replayed counts like a change. Raises Invalid for a foreign ticket, Conflict for too much."""
+    caller = "" if by is None else by.id
+    key = ticket_key(act.tx.keys.secret("nonce"))
+    ticket = open_ticket(gate.unverified_ticket, key=key, caller=caller, now=act.now)
+    note(act, object=hash, changed=ticket.changed, not_known=ticket.not_known, entries=[ticket.first, ticket.stop])
+    if ticket.policy != hash:
+        raise Invalid("the ticket is for another set", hint="ask what would change for this one", code="foreign_ticket")
+    if ticket.changed + ticket.not_known > gate.max_changes:
+        also = f", and {ticket.not_known} could not be replayed" if ticket.not_known else ""
+        raise Conflict(
+            f"{ticket.changed} recorded verdicts would change{also}; at most {gate.max_changes} may",
+            hint="nothing is changed; allow more with --max-changes",
+            code="would_change",
+        )

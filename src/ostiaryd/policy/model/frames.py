@@ -1,0 +1,60 @@
+"""What-if in a process of its own (`ostiaryd.policy.engines.whatif`): what it is sent and what it answers, as bytes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiary.core.cedar import ir
+from ostiaryd.policy.model.files import encode_actions
+from ostiaryd.policy.model.load import Loaded
+from ostiaryd.policy.model.whatif import By, Report, Row
+
+
+class Candidate(msgspec.Struct, frozen=True, tag="candidate"):
+    """The set that is tried, as guards get it, with its actions; answered by what needs no answer."""
+
+    hash: str
+    rules: str
+    actions: str
+    entities: str
+    elsewhere: dict[str, bool]
+    by: By
+
+
+class Rows(msgspec.Struct, frozen=True, tag="rows"):
+    """Entries to compare."""
+
+    rows: list[Row]
+
+
+class Found(msgspec.Struct, frozen=True, tag="found"):
+    """The text of the catalogue without which it did not go on; None: it was not kept."""
+
+    digest: str
+    text: str | None
+
+
+class Ended(msgspec.Struct, frozen=True, tag="ended"):
+    """There are no more."""
+
+
+Request = Candidate | Rows | Found | Ended
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`lacks`: the digest of a catalogue; the report at the end."""
+
+    lacks: str = ""
+    report: Report | None = None
+
+
+def candidate_of(loaded: Loaded, by: By) -> Candidate:
+    rules = ir.render(loaded.ir).decode()
+    ready = loaded.ready
+    return Candidate(loaded.hash, rules, encode_actions(loaded.actions), ready.entities, ready.policies.elsewhere, by)
+
+
+encode_request = msgspec.msgpack.Encoder().encode
+decode_request = msgspec.msgpack.Decoder(Request).decode
+encode_answer = msgspec.msgpack.Encoder().encode
+decode_answer = msgspec.msgpack.Decoder(Answer).decode

@@ -1,0 +1,64 @@
+"""What a what-if found, sealed for whoever asked: shown with the set that is put, it is the gate's proof.
+
+A ticket is for one caller and one set, for ten minutes; HMAC-SHA256 with a key for this alone.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+import msgspec
+
+from ostiary.core.errors import Invalid, Malformed
+from ostiary.core.jose import b64u, unb64u
+
+LIFETIME = 600_000_000
+MAX_TICKET = 1024
+_TAG = 32
+
+
+class Ticket(msgspec.Struct, frozen=True, array_like=True):
+    """Of the entries from `first` to below `stop`: how many verdicts change, and of how many it is not known."""
+
+    policy: str
+    first: int
+    stop: int
+    changed: int
+    not_known: int
+    made_at: int
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Ticket).decode
+
+
+def ticket_key(secret: bytes) -> bytes:
+    """A key for this alone, from a secret of the server."""
+    return hmac.digest(secret, b"ostiary what-if ticket", "sha256")
+
+
+def seal_ticket(ticket: Ticket, *, key: bytes, caller: str) -> str:
+    body = _encode(ticket)
+    return b64u(_tag(key, caller, body) + body)
+
+
+def open_ticket(unverified_ticket: str, *, key: bytes, caller: str, now: int) -> Ticket:
+    """Raises Invalid for what we did not make for this caller, and for what is too old."""
+    hint = "ask again what would change"
+    try:
+        if len(unverified_ticket) > MAX_TICKET:
+            raise ValueError
+        sealed = unb64u(unverified_ticket)
+        body = sealed[_TAG:]
+        if not hmac.compare_digest(sealed[:_TAG], _tag(key, caller, body)):
+            raise ValueError
+        ticket = _decode(body)
+    except (ValueError, Malformed, msgspec.DecodeError):
+        raise Invalid("the ticket is none that you were given", hint=hint, code="foreign_ticket") from None
+    if not 0 <= now - ticket.made_at < LIFETIME:
+        raise Invalid("the ticket is more than ten minutes old", hint=hint, code="old_ticket")
+    return ticket
+
+
+def _tag(key: bytes, caller: str, body: bytes) -> bytes:
+    return hmac.digest(key, caller.encode() + b"\0" + body, "sha256")

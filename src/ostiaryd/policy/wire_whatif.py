@@ -1,0 +1,164 @@
+"""What-if: recorded decisions asked again of a candidate set, in a process of its own, told as JSON lines.
+
+    {"done": entries, "of": entries}         as it goes on
+    {"report": {..}, "ticket": ".."}         the end; whoever puts the set can show the ticket
+    {"error": .., "message": .., "hint": ..} the end, where there is no report
+
+The process gets policies and rows, and nothing else: no database, no file, no network. It gives way to others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.core.errors import Refused, Unavailable
+from ostiaryd.ground.confined import Confined
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http import NO_STORE, Call, Reply
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.policy import flows
+from ostiaryd.policy.flows import Span
+from ostiaryd.policy.model import Loaded, Ticket, load, seal_ticket, ticket_key
+from ostiaryd.policy.model.frames import (
+    Answer,
+    Candidate,
+    Ended,
+    Found,
+    Request,
+    Rows,
+    candidate_of,
+    decode_answer,
+    encode_request,
+)
+from ostiaryd.policy.model.whatif import By, Report, Row
+from ostiaryd.policy.wire_elsewhere import Trial
+from ostiaryd.registry.flows import act_as
+from ostiaryd.registry.model import READ
+from ostiaryd.registry.store import resources
+
+PAGE, PAGE_BYTES = 1000, 4 << 20
+"""entries that are read at a time, and their bytes: one entry may have more"""
+PAGE_S, ALL_S = 20.0, 600.0
+NICE = 10
+_encode = msgspec.json.Encoder().encode
+
+
+class NewQuestion(msgspec.Struct, forbid_unknown_fields=True):
+    """`since` and `until` in microseconds; `by` is what else verdicts are grouped by."""
+
+    files: dict[str, str]
+    since: Annotated[int, Meta(ge=0, lt=1 << 62)]
+    until: Annotated[int, Meta(ge=0, lt=1 << 62)] | None = None
+    by: By = ""
+
+
+class Asking:
+    """Whether this process answers a question: one at a time."""
+
+    def __init__(self, _: World) -> None:
+        self.is_busy = False
+
+    def check(self) -> None:
+        """Raises Unavailable."""
+        if self.is_busy:
+            raise Unavailable("another question is being answered", hint="try again when it is", code="busy")
+
+
+async def ask(call: Call) -> Reply:
+    """Which recorded verdicts would this set change?"""
+    asked = call.json(NewQuestion)
+    span = await act_as(
+        call,
+        "policy.whatif",
+        lambda act: flows.begin_whatif(act, asked.files, since=asked.since, until=asked.until, by=call.caller),
+    )
+    call.world.keep(Asking).check()
+    loaded = await asyncio.to_thread(load, asked.files, Trial(call.world))
+    lines = _told(call.world, loaded, span, by=asked.by, caller=call.caller.id)
+    return Reply(200, lines, media_type="application/jsonl", headers=[NO_STORE, (b"x-accel-buffering", b"no")])
+
+
+async def _told(world: World, loaded: Loaded, span: Span, *, by: By, caller: str) -> AsyncGenerator[bytes, None]:
+    asking = world.keep(Asking)
+    try:
+        asking.check()
+        asking.is_busy = True
+        try:
+            async with aclosing(replay(world, candidate_of(loaded, by), span)) as replaying:
+                async for done in replaying:
+                    if isinstance(done, int):
+                        yield _line({"done": done, "of": span.stop - span.first})
+                        continue
+                    ticket = Ticket(loaded.hash, span.first, span.stop, done.changed, done.not_known, world.now())
+                    sealed = seal_ticket(ticket, key=ticket_key(world.keys.secret("nonce")), caller=caller)
+                    yield _line({"report": done, "entries": [span.first, span.stop], "ticket": sealed})
+        finally:
+            asking.is_busy = False
+    except Refused as error:
+        yield _line({"error": error.code, "message": error.message, "hint": error.hint})
+
+
+async def replay(world: World, candidate: Candidate, span: Span) -> AsyncGenerator[int | Report, None]:
+    """How many entries are done, after each page, and at the end the report. Raises Unavailable."""
+    child = Child()
+    until = asyncio.get_running_loop().time() + ALL_S
+    try:
+        await child.ask(candidate)
+        at = span.first
+        while at < span.stop:
+            if asyncio.get_running_loop().time() > until:
+                raise Unavailable(f"there is no time left of {ALL_S:g} s", hint="ask about less", code="too_long")
+            page = await world.db.scan(partial(_read, start=at, stop=span.stop))
+            answer = await child.ask(Rows(page.rows))
+            while answer.lacks:
+                text = await world.db.scan(partial(resources.kept_catalogue, hash=answer.lacks))
+                answer = await child.ask(Found(answer.lacks, text))
+            at = page.end
+            yield at - span.first
+        report = (await child.ask(Ended())).report
+        assert report is not None
+        yield report
+    finally:
+        await child.close()
+
+
+class Child:
+    """The process that compares."""
+
+    def __init__(self) -> None:
+        self._confined = Confined("ostiaryd.policy.engines.whatif:answer", nice=NICE)
+
+    async def ask(self, request: Request) -> Answer:
+        """Raises Unavailable."""
+        return await asyncio.to_thread(self._ask, request)
+
+    def _ask(self, request: Request) -> Answer:
+        return decode_answer(self._confined.ask(encode_request(request), within_s=PAGE_S))
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._confined.close)
+
+
+class _Page(NamedTuple):
+    rows: list[Row]
+    end: int
+
+
+def _read(reader: Reader, *, start: int, stop: int) -> _Page:
+    end = ledger.end_of_page(reader, start, stop, count=PAGE, size=PAGE_BYTES)
+    return _Page(ledger.with_facts(reader, start, end), end)
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return _encode(value) + b"\n"
+
+
+ROUTES = (("POST", "/api/v1/policies/whatif", ask, READ),)
