@@ -92,11 +92,15 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert outcomes == [
         ("helper", "reports/figures/q3.txt", "allowed"),
         ("helper", "reports/summary.txt", "denied"),
+        ("helper", "reports/figures/q2.txt", "allowed"),
+        ("helper", "reports/figures/q1.txt", "denied"),
         ("helper", "reports/figures/q4.txt", "denied"),
         ("editor", "notes/editor.txt", "allowed"),
         ("helper", "notes/helper.txt", "allowed"),
     ]
     assert re.search(r"summary\.txt +denied\n +the argument `path` must begin with 'reports/figures/'", part)
+    assert re.search(r"figures/q1\.txt +denied\n +the budget for calls of files/write_file has 0 of 2 left", part)
+    assert "the editor has 3 of 5 left for itself" in part
     assert re.search(r"\n   editor  Report for 2026 .*\n   └── helper  Its figures +\(live, until ", part)
     assert re.search(r"figures/q4\.txt +denied\n +task for 2026 has ended", part)
     assert re.search(r"the guard of `files` denied \d+\.\d ms after the commit", said)

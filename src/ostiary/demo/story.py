@@ -110,16 +110,21 @@ async def _hand_on(stage: Stage) -> None:
     async with stage.agent("editor") as editor, stage.client("editor") as apart, AsyncExitStack() as stack:
         blocks = AsyncExitStack()  # never left: the tasks are revoked before their blocks would end them
         whole = await blocks.enter_async_context(
-            editor.task("Report for 2026", bounds=[_writing(stage, path={"prefix": "reports/"})])
+            editor.task("Report for 2026", bounds=[_writing(stage, path={"prefix": "reports/"})], budget=[_writes(5)])
         )
-        part = await blocks.enter_async_context(
-            whole.delegate("helper", "Its figures", bounds=[_writing(stage, path={"prefix": "reports/figures/"})])
-        )
+        narrower = {"bounds": [_writing(stage, path={"prefix": "reports/figures/"})], "budget": [_writes(2)]}
+        part = await blocks.enter_async_context(whole.delegate("helper", "Its figures", **narrower))
         stage.names |= {whole.id: "for 2026", part.id: "for its figures"}
-        _say("the helper gets nothing secret: it acts on its part with its own key")
+        _say("the helper gets nothing secret: it acts on its part with its own key, and")
+        _say("may write twice; that comes out of the five times of the whole")
         helper = await stack.enter_async_context(stage.client("helper", task=part.id))
         await _attempt(stage, "helper", helper, "write_file", path="reports/figures/q3.txt", text="4 %")
         await _attempt(stage, "helper", helper, "write_file", path="reports/summary.txt", text="Not its part.")
+        _note("What is denied costs nothing; what is allowed uses its two calls up.")
+        await _attempt(stage, "helper", helper, "write_file", path="reports/figures/q2.txt", text="3 %")
+        await _attempt(stage, "helper", helper, "write_file", path="reports/figures/q1.txt", text="1 %")
+        [left] = _run(stage, "task", "show", whole.id)["budgets"]
+        _say(f"the editor has {left['left']} of {left['limit']['limit']} left for itself")
         _draw(stage, "task", "tree", whole.id)
         _note("The whole is revoked: the part dies with it, and nothing else does.")
         _run(stage, "revoke", "task", whole.id)
@@ -132,6 +137,11 @@ async def _hand_on(stage: Stage) -> None:
 def _writing(stage: Stage, **arguments: dict[str, Any]) -> dict[str, Any]:
     """Bounds: `write_file` alone, with its arguments within those conditions."""
     return {"type": "tool", "locations": [stage.files_uri], "actions": ["write_file"], "arguments": arguments}
+
+
+def _writes(limit: int) -> dict[str, Any]:
+    """A budget: so many calls of `write_file`."""
+    return {"kind": "calls", "limit": limit, "tools": ["files/write_file"]}
 
 
 async def _revoke_in_the_middle(stage: Stage, writer: Client) -> None:
