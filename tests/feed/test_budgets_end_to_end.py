@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from ostiary.agent import Agent
@@ -237,3 +238,76 @@ def test_where_the_server_cannot_be_asked_nothing_is_let_pass(tmp_path: Path) ->
 def running_again(folder: Path) -> Iterator[House]:
     with own_house(folder) as house:
         yield house
+
+
+class Losing(httpx2.BaseTransport):
+    """The real way to the server, on which the answers to the next requests to some paths are lost."""
+
+    def __init__(self) -> None:
+        self._way = httpx2.HTTPTransport()
+        self.lose: list[str] = []
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = self._way.handle_request(request)
+        verb = request.url.path.rpartition("/")[2]
+        if verb in self.lose and response.status_code == 200:
+            self.lose.remove(verb)
+            response.close()
+            raise httpx2.ReadTimeout("the answer is lost", request=request)
+        return response
+
+
+@contextmanager
+def lossy(guard: Guard) -> Iterator[Losing]:
+    """The guard's conversation about budgets goes that way from now on."""
+    way, drawer = Losing(), guard._link.drawer
+    connect = drawer._connect
+
+    @contextmanager
+    def connected() -> Iterator[Any]:
+        with connect() as (_, auth, issuer), httpx2.Client(transport=way) as http:
+            yield http, auth, issuer
+
+    drawer._connect = connected
+    yield way
+
+
+def test_a_draw_whose_answer_is_lost_is_made_good_by_the_next(bank: Bank, tmp_path: Path) -> None:
+    task = bank.task(calls(160))
+    with bank.guard(tmp_path, task) as (guard, who), lossy(guard) as way:
+        way.lose.append("draw")
+        with pytest.raises(Unavailable) as refused:
+            guard.decide(who, "read", {})
+        assert refused.value.code == "budget_unavailable"
+        assert bank.left(task) == [("150", "0")]
+        assert guard.decide(who, "read", {}).decision.allowed
+        assert bank.left(task)[0][0] == "150", "it was the same slice"
+    assert bank.left(task) == [("159", "1")]
+
+
+def test_a_draw_whose_answer_is_lost_and_that_nobody_repeats_is_given_back(bank: Bank, tmp_path: Path) -> None:
+    task = bank.task(calls(160))
+    with bank.guard(tmp_path, task) as (guard, who), lossy(guard) as way:
+        way.lose.append("draw")
+        with pytest.raises(Unavailable):
+            guard.decide(who, "read", {})
+        assert bank.left(task) == [("150", "0")]
+        eventually(lambda: bank.left(task) == [("160", "0")], within_s=30)
+
+
+def test_what_was_given_back_is_heard_of_before_more_is_drawn(bank: Bank, tmp_path: Path) -> None:
+    """Else guard and server would count from different beginnings, and units would be lost."""
+    task = bank.task(calls(160))
+    with bank.guard(tmp_path, task) as (guard, who), lossy(guard) as way:
+        assert guard.decide(who, "read", {}).decision.allowed
+        eventually(lambda: bank.left(task)[0][1] == "1")
+        way.lose += ["give-back"] * 1000
+        eventually(lambda: bank.left(task) == [("159", "1")], within_s=30)
+        with pytest.raises(Unavailable):
+            guard.decide(who, "read", {})
+        assert bank.left(task) == [("159", "1")]
+        way.lose.clear()
+        for _ in range(159):
+            assert guard.decide(who, "read", {}).decision.allowed
+        assert not guard.decide(who, "read", {}).decision.allowed
+    assert bank.left(task) == [("0", "160")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from ostiary.core.budget import DAY_US, parse_limits
 from ostiary.core.errors import Conflict, Forbidden
 from ostiary.core.report import CallRecord, Report
-from ostiary.core.slices import Draw, Drawn
+from ostiary.core.slices import Draw, Drawn, GiveBack, GivenBack
 from ostiaryd.feed import flows
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
@@ -19,7 +20,8 @@ from ostiaryd.tasks.model import State, Task
 from tests.clock import Clock
 from tests.registry.stage import agent_of, do, end, enrol, hold, newest
 
-SPOOL, OTHER = "0" * 32, "1" * 32
+SPOOL = "0" * 32
+TURNS = count(1)
 URI = "https://bank.example/mcp"
 
 
@@ -43,12 +45,15 @@ def budget(world: World, task: Task) -> str:
 
 
 async def draw(world: World, bank: Resource, need: dict[str, int], **said: Any) -> Drawn:
-    asked = Draw(**{"spool": SPOOL, "token": "tok_1", "need": need} | said)
+    right: dict[str, Any] = {"spool": SPOOL, "turn": next(TURNS), "token": "tok_1", "need": need}
+    asked = Draw(**right | said)
     return await do(world, lambda a: flows.draw(a, asked, resource_id=bank.resource_id), "budget.draw")
 
 
-async def give_back(world: World, bank: Resource, keep: dict[str, int], spool: str = SPOOL) -> None:
-    await do(world, lambda a: flows.give_back(a, spool, keep, resource_id=bank.resource_id))
+async def give_back(world: World, bank: Resource, keep: dict[str, int], **said: Any) -> GivenBack:
+    right: dict[str, Any] = {"spool": SPOOL, "turn": next(TURNS), "keep": keep}
+    given = GiveBack(**right | said)
+    return await do(world, lambda a: flows.give_back(a, given, resource_id=bank.resource_id))
 
 
 async def settle(world: World, bank: Resource, told: int, spool: str = SPOOL) -> None:
@@ -200,3 +205,40 @@ async def test_a_guard_gives_back_what_it_does_not_need(world: World, bank: Reso
     assert left(world, task) == ("95", "4")
     await give_back(world, bank, {id: 0})
     assert left(world, task) == ("96", "4")
+
+
+async def test_what_is_drawn_again_is_drawn_once(world: World, bank: Resource, task: Task) -> None:
+    """The answer to the first may have been lost: the second is the same, since totals are asked for."""
+    id = budget(world, task)
+    first = await draw(world, bank, {id: 1})
+    assert await draw(world, bank, {id: 1}) == first
+    assert left(world, task) == ("94", "0")
+
+
+async def test_what_is_given_back_again_changes_nothing(world: World, bank: Resource, task: Task) -> None:
+    id = budget(world, task)
+    await draw(world, bank, {id: 10})
+    await report(world, bank, 1, {id: 4})
+    for _ in range(2):
+        assert (await give_back(world, bank, {id: 4})).closed == [id]
+        assert left(world, task) == ("96", "4")
+
+
+async def test_a_request_that_was_held_up_has_no_effect_once_a_later_one_was_heard(
+    world: World, bank: Resource, task: Task
+) -> None:
+    """Or a guard would spend what the server, by an older message of its own, gives to others."""
+    id = budget(world, task)
+    turn = next(TURNS) + 100
+    await draw(world, bank, {id: 10}, turn=turn)
+    for late in (turn - 1, turn):
+        with pytest.raises(Conflict) as refused:
+            await give_back(world, bank, {id: 0}, turn=late)
+        assert refused.value.code == "out_of_turn"
+        with pytest.raises(Conflict):
+            await draw(world, bank, {id: 50}, turn=late)
+        assert left(world, task) == ("90", "0")
+    await give_back(world, bank, {id: 0}, turn=turn + 1)
+    with pytest.raises(Conflict):
+        await draw(world, bank, {id: 10}, turn=turn)
+    assert left(world, task) == ("100", "0")

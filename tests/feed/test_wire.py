@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from ostiary.agent import Agent
 from ostiary.client import TokenRefused
 from ostiary.core import jose
+from ostiary.core.budget import MAX_BUDGETS
+from ostiary.core.canonical import MAX_INT
 from ostiary.core.feed import parse_message
 from ostiary.core.jose import JwkSet
 from ostiary.core.report import MAX_RECORDS
@@ -175,3 +178,79 @@ def test_a_credential_of_another_key_gets_no_token(house: House, resource: tuple
     save_key(tmp_path / "wrong.json", jose.generate("ES256"), client_id=right.client_id, issuer=right.issuer)
     with Agent.from_credential(tmp_path / "wrong.json") as thief, pytest.raises(TokenRefused):
         thief.token()
+
+
+DRAW: dict[str, Any] = {"spool": SPOOL, "turn": 1, "token": "tok_1", "need": {"bu_1": 1}}
+GIVE: dict[str, Any] = {"spool": SPOOL, "turn": 1, "keep": {"bu_1": 1}}
+SETTLE: dict[str, Any] = {"spool": SPOOL, "told": 0}
+MANY_DRAWN = {f"bu_{number}": 1 for number in range(MAX_BUDGETS + 1)}
+MANY_KEPT = {f"bu_{number}": 1 for number in range(1001)}
+
+
+ALL: tuple[tuple[str, dict[str, Any]], ...] = (("draw", DRAW), ("give-back", GIVE), ("settle", SETTLE))
+NO_SPOOLS: list[Any] = ["0" * 31, "0" * 33, "G" * 32, SPOOL + "\n", None, 1]
+NO_OBJECTS: list[Any] = [None, [], "x", 1]
+NO_TURNS: list[Any] = [0, -1, MAX_INT + 1, 1.5, "1", True, None]
+NO_UNITS: list[Any] = [-1, 1.5, "1", True, None, 2**53 + 1, 10**400]
+NO_ACCOUNTS: list[Any] = [{}, [], None, 1, {"": 1}, {"b" * 81: 1}, *({"bu_1": units} for units in NO_UNITS)]
+MALFORMED: list[tuple[str, Any]] = [
+    *((verb, {**body, "spool": spool}) for verb, body in ALL for spool in NO_SPOOLS),
+    *((verb, {**body, "more": 1}) for verb, body in ALL),
+    *((verb, {key: value for key, value in body.items() if key != gone}) for verb, body in ALL for gone in body),
+    *((verb, other) for verb, _ in ALL for other in NO_OBJECTS),
+    *((verb, {**body, "turn": turn}) for verb, body in ALL[:2] for turn in NO_TURNS),
+    *(("draw", {**DRAW, "need": need}) for need in (*NO_ACCOUNTS, MANY_DRAWN)),
+    *(("give-back", {**GIVE, "keep": keep}) for keep in (*NO_ACCOUNTS, MANY_KEPT)),
+    *(("draw", {**DRAW, "token": token}) for token in ("", "t" * 257, None, 1)),
+    *(("settle", {**SETTLE, "told": told}) for told in NO_UNITS),
+]
+
+
+@pytest.mark.parametrize(("verb", "body"), MALFORMED)
+def test_what_is_said_of_slices_and_is_malformed_is_refused(
+    house: House, resource: tuple[str, Path], verb: str, body: Any
+) -> None:
+    headers = {"content-type": "application/json"}
+    response = ask(house, resource[1], "POST", f"/feed/v1/{verb}", content=json.dumps(body), headers=headers)
+    assert (response.status_code, response.json()["error"]) == (400, "malformed"), response.text
+
+
+@pytest.mark.parametrize("verb", ["draw", "give-back", "settle"])
+def test_what_is_said_of_slices_has_a_size(house: House, resource: tuple[str, Path], verb: str) -> None:
+    for content, statuses in (
+        (b"{", [400]),
+        (b"\xff", [400]),
+        (b'{"spool":' + b"[" * 10_000, [400]),
+        (b" " * (2 << 20), [413]),
+    ):
+        headers = {"content-type": "application/json"}
+        response = ask(house, resource[1], "POST", f"/feed/v1/{verb}", content=content, headers=headers)
+        assert response.status_code in statuses, response.text
+
+
+def test_what_is_said_of_slices_may_be_as_large_as_this(house: House, resource: tuple[str, Path]) -> None:
+    """Well-formed to the limit, and refused for what it says."""
+    need = dict(list(MANY_DRAWN.items())[:MAX_BUDGETS])
+    response = ask(house, resource[1], "POST", "/feed/v1/draw", json={**DRAW, "need": need})
+    assert (response.status_code, response.json()["error"]) == (403, "foreign_token")
+    keep = dict(list(MANY_KEPT.items())[:1000])
+    spool = os.urandom(16).hex()
+    response = ask(house, resource[1], "POST", "/feed/v1/give-back", json={**GIVE, "spool": spool, "keep": keep})
+    assert (response.status_code, len(response.json()["closed"])) == (200, 1000)
+    response = ask(house, resource[1], "POST", "/feed/v1/settle", json={"spool": spool, "told": 1})
+    assert (response.status_code, response.json()["error"]) == (409, "conflict")
+    for _ in range(2):
+        assert ask(house, resource[1], "POST", "/feed/v1/settle", json={"spool": spool, "told": 0}).status_code == 200
+
+
+def test_nobody_touches_the_slices_of_another_guard(house: House, resource: tuple[str, Path]) -> None:
+    spool = os.urandom(16).hex()
+    assert ask(house, resource[1], "POST", "/feed/v1/give-back", json={**GIVE, "spool": spool}).status_code == 200
+    _, other = house.resource("https://other.wire.example.org/mcp")
+    for verb, body in (("give-back", {**GIVE, "turn": 2}), ("settle", SETTLE)):
+        response = ask(house, other, "POST", f"/feed/v1/{verb}", json={**body, "spool": spool})
+        assert (response.status_code, response.json()["error"]) == (403, "forbidden")
+    assert (
+        ask(house, resource[1], "POST", "/feed/v1/give-back", json={**GIVE, "spool": spool, "turn": 2}).status_code
+        == 200
+    )

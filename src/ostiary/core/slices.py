@@ -1,5 +1,8 @@
 """How guards draw slices of budgets. Numbers are totals since the spool began, so what is sent again changes nothing.
 
+A guard numbers what it asks for (`turn`), and the server hears nothing that comes after a later turn: a request that
+was held up on its way, and given up by its guard, has no effect any more.
+
 draw       "to let a call pass under this token I need so much in all"; the answer: so much you have in all
 give back  "of all that I ever drew I keep so much", and never spend the rest
 settle     "nobody writes in this spool any more, and you have all records that spent anything"
@@ -13,14 +16,17 @@ import msgspec
 from msgspec import Meta
 
 from ostiary.core.budget import MAX_BUDGETS
+from ostiary.core.canonical import MAX_INT
 from ostiary.core.report import Count, Id, SpoolId
 
 AccountId = Annotated[str, Meta(min_length=1, max_length=80)]
 Units = Annotated[dict[AccountId, Count], Meta(min_length=1, max_length=MAX_BUDGETS)]
+Turn = Annotated[int, Meta(ge=1, le=MAX_INT)]
 
 
 class Draw(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     spool: SpoolId
+    turn: Turn
     token: Id
     need: Units
 
@@ -33,6 +39,7 @@ class Drawn(msgspec.Struct, frozen=True):
 
 class GiveBack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     spool: SpoolId
+    turn: Turn
     keep: Annotated[dict[AccountId, Count], Meta(min_length=1, max_length=1000)]
 
 

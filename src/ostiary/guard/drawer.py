@@ -35,6 +35,10 @@ class Drawer:
         self._mutex = threading.Lock()
         self._open = ExitStack()
         self._talk: tuple[httpx2.Client, client.Auth] | None = None
+        self._asked = 0
+        """how many requests there were: each has its turn"""
+        self._unheard: dict[str, int] = {}
+        """what we said that we keep, where no answer came"""
         self.has_drawn = False
         """whether the server may count anything as drawn by this guard"""
 
@@ -43,28 +47,38 @@ class Drawer:
 
         Raises Unavailable.
         """
-        with self._turn():
+        with self._alone():
             need = self._purse.need(costs)  # somebody else may have drawn meanwhile
             if not need:
                 return {}
+            if self._unheard:
+                self._keep(self._unheard)  # else we would not know from where the server counts
+                need = self._purse.need(costs)
             self.has_drawn = True
-            drawn = self._post("draw", Draw(spool=self._spool, token=token, need=need), Drawn)
+            self._purse.expect(need)
+            drawn = self._post("draw", Draw(spool=self._spool, turn=self._turn(), token=token, need=need), Drawn)
             self._purse.grant({account: drawn.total[account] for account in need})
             short = [account for account in need if drawn.total[account] < need[account]]
             return {account: drawn.left[account] + self._purse.here(account) for account in short}
 
     def give_back(self) -> None:
         """Return what nobody has touched for a while. Raises Unavailable."""
-        with self._turn():
-            while keep := self._purse.part_with(idle=IDLE_US, count=MAX_GIVEN):
-                given = self._post("give-back", GiveBack(spool=self._spool, keep=keep), GivenBack)
-                self._purse.forget(given.closed)
-                if len(given.closed) < len(keep):
+        with self._alone():
+            while keep := self._unheard or self._purse.part_with(idle=IDLE_US, count=MAX_GIVEN):
+                if self._keep(keep) < len(keep):
                     return  # reports of the others are still on their way
+
+    def _keep(self, keep: dict[str, int]) -> int:
+        """Return all but that: how many accounts are closed. Raises Unavailable."""
+        self._unheard = keep
+        given = self._post("give-back", GiveBack(spool=self._spool, turn=self._turn(), keep=keep), GivenBack)
+        self._unheard = {}
+        self._purse.forget(given.closed)
+        return len(given.closed)
 
     def settle(self) -> None:
         """Return everything; all records are reported. Raises Unavailable."""
-        with self._turn():
+        with self._alone():
             self._post("settle", Settled(spool=self._spool, told=self._purse.last), dict)
             self.has_drawn = False
 
@@ -72,8 +86,12 @@ class Drawer:
         with self._mutex:
             self._hang_up()
 
+    def _turn(self) -> int:
+        self._asked += 1
+        return self._asked
+
     @contextmanager
-    def _turn(self) -> Any:
+    def _alone(self) -> Any:
         if not self._mutex.acquire(timeout=DRAW_S):
             raise Unavailable("the server is too slow in answering for budgets", code="budget_unavailable")
         try:

@@ -77,11 +77,17 @@ class Purse:
             if (account := budget.account(now)) in short and account in left:
                 raise exhausted(budget, left[account])
 
+    def expect(self, accounts: Iterable[str]) -> None:
+        """We are about to draw from these: whatever comes of it, what is left there must be given back one day."""
+        with self._mutex:
+            for account in accounts:
+                self._parts.setdefault(account, _Part()).is_touched = True
+
     def grant(self, totals: Mapping[str, int]) -> None:
-        """So much was drawn in all."""
+        """So much was drawn in all, as expected."""
         with self._mutex:
             for account, total in totals.items():
-                part = self._parts.setdefault(account, _Part())
+                part = self._parts[account]
                 part.left, part.is_touched = total - part.spent, True
 
     def here(self, account: str) -> int:

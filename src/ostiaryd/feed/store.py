@@ -10,6 +10,7 @@ _SAVE = sql(
        on conflict (id) do update set next_number = excluded.next_number, reported_at = excluded.reported_at"""
 )
 _CLOSE = sql("update spool set closed_at = :now where id = :id")
+_TURN = sql("update spool set turn = :turn where id = :id and turn < :turn")
 _AUDIENCE = sql("select audience from holding where id = :id")
 _ENDED = sql(
     """select id, expires_at from holding
@@ -25,6 +26,11 @@ def spool(reader: Reader, id: str) -> tuple[str, int, bool] | None:
 
 def save_spool(tx: Tx, id: str, *, resource_id: str, next: int) -> None:
     tx.run(_SAVE, id=id, resource_id=resource_id, next=next, now=tx.now)
+
+
+def take_turn(tx: Tx, id: str, turn: int) -> bool:
+    """Whether no later one has been heard in that spool, nor this one."""
+    return tx.run(_TURN, id=id, turn=turn) == 1
 
 
 def close_spool(tx: Tx, id: str) -> None:

@@ -80,7 +80,7 @@ async def give_back(call: Call) -> Reply:
     """A guard keeps less than it has drawn; `closed` are the accounts from which it has nothing any more."""
     given = call.json(GiveBack)
     back = await registry.act_as(
-        call, "budget.give_back", lambda act: flows.give_back(act, given.spool, given.keep, resource_id=call.caller.id)
+        call, "budget.give_back", lambda act: flows.give_back(act, given, resource_id=call.caller.id)
     )
     return reply(back, headers=[NO_STORE])
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from ostiary.core.errors import Conflict, Forbidden
-from ostiary.core.slices import Draw, Drawn, GivenBack
+from ostiary.core.slices import Draw, Drawn, GiveBack, GivenBack
 from ostiaryd.feed import store
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
@@ -17,7 +15,7 @@ def draw(act: Act, asked: Draw, *, resource_id: str) -> Drawn:
     """Give a guard what it needs and a slice more, or what it has already where there is not so much.
 
     Raises Forbidden for a token that is not alive or not for this resource, for budgets that are not the token's, for
-    another day's, and for a spool that is closed or another's.
+    another day's, and for a spool that is closed or another's; Conflict for what comes after a later turn.
     """
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token = resource.uri, asked.token
@@ -30,17 +28,23 @@ def draw(act: Act, asked: Draw, *, resource_id: str) -> Drawn:
     if unknown := asked.need.keys() - budgets.keys():
         raise Forbidden(f"{min(unknown)} is no budget of that token today", hint="get a new token", code="no_budget")
     _own_spool(act, asked.spool, resource_id)
+    _take_turn(act, asked.spool, asked.turn)
     drawn = {account: tasks.draw(act, asked.spool, budgets[account], need) for account, need in asked.need.items()}
     total = {account: total for account, (total, _) in drawn.items()}
     act.entry.detail = {"spool": asked.spool, "need": asked.need, "total": total}
     return Drawn(total, {account: left for account, (_, left) in drawn.items()})
 
 
-def give_back(act: Act, spool: str, keep: Mapping[str, int], *, resource_id: str) -> GivenBack:
-    """Take back what a guard does not need. Raises Forbidden for a spool that is closed or another's."""
-    act.entry.detail = {"spool": spool, "keep": keep}
-    _own_spool(act, spool, resource_id)
-    return GivenBack([account for account, units in keep.items() if tasks.give_back(act, spool, account, units)])
+def give_back(act: Act, given: GiveBack, *, resource_id: str) -> GivenBack:
+    """Take back what a guard does not need; said again, it changes nothing.
+
+    Raises Forbidden for a spool that is closed or another's, Conflict for what comes after a later turn.
+    """
+    act.entry.detail = {"spool": given.spool, "keep": given.keep}
+    _own_spool(act, given.spool, resource_id)
+    _take_turn(act, given.spool, given.turn)
+    kept = given.keep.items()
+    return GivenBack([account for account, units in kept if tasks.give_back(act, given.spool, account, units)])
 
 
 def settle(act: Act, spool: str, *, told: int, resource_id: str) -> None:
@@ -69,3 +73,9 @@ def _own_spool(act: Act, id: str, resource_id: str) -> None:
         raise Forbidden("this spool is of another resource")
     elif known[2]:
         raise Forbidden("this spool is closed", hint="its guard was taken for dead", code="spool_closed")
+
+
+def _take_turn(act: Act, spool: str, turn: int) -> None:
+    """Also what keeps several writers from the slices of one spool at a time. Raises Conflict."""
+    if not store.take_turn(act.tx, spool, turn):
+        raise Conflict("a later request of this guard was heard before", hint="ask again", code="out_of_turn")

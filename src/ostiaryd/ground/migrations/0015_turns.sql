@@ -1,0 +1,1 @@
+alter table spool add column turn bigint not null default 0;
