@@ -1,0 +1,115 @@
+"""Google ADK: a plugin of the runner decides every tool call of all its agents.
+
+    App(name="app", root_agent=agent, plugins=[Guarded(tools)])
+
+Callbacks of other plugins and of agents may still change the arguments of a call after any callback of ours has seen
+them, and a person may yet have to confirm it. So the callback before a tool makes it a guarded one, in place, and the
+decision is made where the tool runs, for whom the plugin of that very runner says. A denial is the tool's result, an
+`error`: the model reads it, the run goes on.
+
+Refused, unless it is named in `unguarded`: what runs at the model's provider (`google_search`), a code executor
+(`code_executor`), and agents that are no agents of this process (by their names). An agent as a tool must take the
+plugins along, and a generator is no tool, since it runs after its call has returned.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Collection, Mapping
+from typing import Any, cast
+
+from google.adk.agents import BaseAgent, LlmAgent, LoopAgent, ParallelAgent, SequentialAgent
+from google.adk.agents.callback_context import CallbackContext
+from google.adk.models.llm_request import LlmRequest
+from google.adk.plugins import BasePlugin
+from google.adk.tools.agent_tool import AgentTool
+from google.adk.tools.base_tool import BaseTool
+from google.adk.tools.function_tool import FunctionTool
+from google.adk.tools.tool_context import ToolContext
+from google.genai import types
+
+from ostiary.core.errors import Conflict, Refused, Unauthenticated
+from ostiary.guard import words
+from ostiary.tools import Tools, closed, filled
+
+OURS = (LlmAgent, LoopAgent, ParallelAgent, SequentialAgent)
+"""Agents whose tools run in this process, through a runner's plugins."""
+
+
+class Guarded(BasePlugin):
+    """`unguarded`: what may run without a decision, by the names that the refusal says."""
+
+    def __init__(self, tools: Tools, *, unguarded: Collection[str] = ()) -> None:
+        super().__init__("ostiary")
+        self.tools, self._unguarded = tools, frozenset(unguarded)
+
+    async def before_tool_callback(
+        self, *, tool: BaseTool, tool_args: dict[str, Any], tool_context: ToolContext
+    ) -> dict[str, Any] | None:
+        function = getattr(tool, "func", None)
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            return _denial(Conflict(f"`{tool.name}` is a generator, which runs after its call has returned"))
+        if isinstance(tool, AgentTool) and not tool.include_plugins:
+            return _denial(Conflict(f"the agent behind `{tool.name}` is not guarded", hint="include_plugins=True"))
+        if not isinstance(tool, _Decided):
+            tool.__class__ = _decided(type(tool))
+        return None
+
+    async def before_agent_callback(self, *, agent: BaseAgent, callback_context: CallbackContext) -> None:
+        """Raises Conflict."""
+        if not isinstance(agent, OURS):
+            self._check_named({agent.name})
+        if getattr(agent, "code_executor", None) is not None:
+            self._check_named({"code_executor"})
+
+    async def before_model_callback(self, *, callback_context: CallbackContext, llm_request: LlmRequest) -> None:
+        """Raises Conflict for tools that the model's provider would run, where nobody decides."""
+        for tool in llm_request.config.tools or []:
+            kinds = tool.model_dump(exclude_none=True).keys() if isinstance(tool, types.Tool) else {type(tool).__name__}
+            self._check_named(kinds - {"function_declarations"})
+
+    def _check_named(self, names: Collection[str]) -> None:
+        if undecided := set(names) - self._unguarded:
+            raise Conflict(f"{', '.join(sorted(undecided))} would run undecided", hint="name it in `unguarded`")
+
+
+class _Decided(BaseTool):
+    """What a guarded tool's class has before its own."""
+
+    async def run_async(self, *, args: dict[str, Any], tool_context: ToolContext) -> Any:
+        try:
+            with closed():
+                running = await _tools(tool_context).admit_async(self.name, _judged(self, args))
+        except Refused as refusal:
+            return _denial(refusal)
+        with running:
+            result = await super().run_async(args=args, tool_context=tool_context)
+            return running.returned(result, ok=not (isinstance(result, Mapping) and result.get("error")))
+
+
+@functools.cache
+def _decided(kind: type[BaseTool]) -> type[_Decided]:
+    return cast(type[_Decided], type(f"Guarded{kind.__name__}", (_Decided, kind), {}))
+
+
+def _tools(context: ToolContext) -> Tools:
+    """Those of the runner that runs the tool, which may serve several. Raises Unauthenticated."""
+    for plugin in context._invocation_context.plugin_manager.plugins:
+        if isinstance(plugin, Guarded):
+            return plugin.tools
+    raise Unauthenticated("a guarded tool runs where nobody is known to act", hint="plugins=[Guarded(tools)]")
+
+
+def _judged(tool: BaseTool, args: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with the tool's defaults: those of its function, or of what it has declared."""
+    if isinstance(tool, FunctionTool):
+        given = [each for each in inspect.signature(tool.func).parameters.values() if each.default is not each.empty]
+        return {each.name: each.default for each in given if each.name not in tool._ignore_params} | dict(args)
+    declared = tool._get_declaration()
+    schema = declared.parameters_json_schema if declared is not None else None
+    return filled(args, schema if isinstance(schema, Mapping) else {})
+
+
+def _denial(refusal: Refused) -> dict[str, Any]:
+    return {"error": words(refusal)}

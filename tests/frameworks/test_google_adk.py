@@ -1,0 +1,233 @@
+"""Google ADK: a model of this file plays the model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.adk.agents import BaseAgent, LlmAgent
+from google.adk.apps import App
+from google.adk.code_executors import UnsafeLocalCodeExecutor
+from google.adk.models import BaseLlm, LlmRequest, LlmResponse
+from google.adk.plugins import BasePlugin
+from google.adk.runners import InMemoryRunner
+from google.adk.tools import AgentTool, FunctionTool, ToolContext, google_search
+from google.genai import types
+
+from ostiary import Tools
+from ostiary.adapters.google_adk import Guarded
+from tests.frameworks.contract import (
+    test_a_dead_control_plane_denies,
+    test_a_default_is_decided_on_and_is_what_the_tool_gets,
+    test_a_scope_that_the_task_does_not_have_is_denied,
+    test_a_tool_that_fails_is_on_record_as_failed,
+    test_a_tool_that_the_catalogue_does_not_have_is_denied,
+    test_an_allowed_call_runs_and_is_in_the_ledger,
+    test_an_argument_outside_of_the_bounds_is_denied_and_the_model_is_told_why,
+    test_an_error_of_the_adapter_runs_nothing,
+    test_an_error_of_the_guard_denies,
+    test_nobody_acts_where_nobody_said_who,
+    test_the_schema_of_the_catalogue_bounds_an_argument,
+)
+from tests.frameworks.stage import Call, Stage, judged, quick_start
+
+
+class Scripted(BaseLlm):
+    """A model that calls a tool, and then is done; `told` is what it heard of the call."""
+
+    model: str = "gemini-scripted"
+    tool: str
+    arguments: dict[str, Any]
+    told: list[str]
+
+    async def generate_content_async(
+        self, llm_request: LlmRequest, stream: bool = False
+    ) -> AsyncGenerator[LlmResponse, None]:
+        heard = [part.function_response for part in llm_request.contents[-1].parts or [] if part.function_response]
+        self.told.extend(str((each.response or {}).get("error") or each.response) for each in heard)
+        part = types.Part(text="done")
+        if not heard:
+            part = types.Part(function_call=types.FunctionCall(name=self.tool, args=dict(self.arguments)))
+        yield LlmResponse(content=types.Content(role="model", parts=[part]))
+
+
+def scripted(tool: str, arguments: dict[str, Any]) -> Scripted:
+    return Scripted(tool=tool, arguments=arguments, told=[])
+
+
+def tools_of(stage: Stage) -> list[Any]:
+    def read_file(path: str, limit: int = 10) -> str:
+        return stage.read_file(path, limit)
+
+    return [read_file, stage.write_file, stage.delete_file, stage.fail]
+
+
+def agent_of(stage: Stage, model: BaseLlm, **options: Any) -> LlmAgent:
+    return LlmAgent(name="writer", model=model, **{"tools": tools_of(stage)} | options)
+
+
+async def run(agent: BaseAgent, *plugins: BasePlugin) -> None:
+    runner = InMemoryRunner(app=App(name="app", root_agent=agent, plugins=list(plugins)))
+    await runner.run_debug("go", quiet=True)
+
+
+def play(stage: Stage, tool: str, arguments: dict[str, Any]) -> str:
+    model = scripted(tool, arguments)
+    asyncio.run(run(agent_of(stage, model), Guarded(stage.tools)))
+    return model.told[0]
+
+
+@pytest.fixture
+def call() -> Call:
+    return play
+
+
+class Meddler(BasePlugin):
+    """Another plugin that changes the arguments of calls."""
+
+    async def before_tool_callback(self, *, tool: Any, tool_args: dict[str, Any], tool_context: Any) -> None:
+        tool_args["path"] = "/etc/passwd"
+
+
+def meddle(tool: Any, args: dict[str, Any], tool_context: Any) -> None:
+    args["path"] = "/etc/passwd"
+
+
+async def test_arguments_that_other_callbacks_change_are_decided_on_as_changed(stage: Stage) -> None:
+    for plugins, options in (
+        ([Meddler("meddler"), Guarded(stage.tools)], {}),
+        ([Guarded(stage.tools), Meddler("meddler")], {}),
+        ([Guarded(stage.tools)], {"before_tool_callback": meddle}),
+    ):
+        model = scripted("read_file", {"path": "/srv/a"})
+        await run(agent_of(stage, model, **options), *plugins)
+        assert "denied: the argument `path`" in model.told[0]
+    assert stage.ran == []
+
+
+async def test_every_agent_of_the_runner_is_decided(stage: Stage) -> None:
+    inner = scripted("write_file", {"path": "/srv/a"})
+    below = LlmAgent(name="below", model=inner, tools=tools_of(stage), description="writes")
+    tool = AgentTool(below)
+    tool.name = "fail"  # one that the catalogue has
+    outer = scripted("fail", {"request": "go"})
+    await run(agent_of(stage, outer, tools=[tool]), Guarded(stage.tools))
+    assert "denied" in inner.told[0]
+    handing = scripted("transfer_to_agent", {"agent_name": "below"})
+    await run(agent_of(stage, handing, tools=[], sub_agents=[below]), Guarded(stage.tools))
+    assert "the catalogue" in handing.told[0], "transferring is a tool like others"
+    assert stage.ran == []
+
+
+async def test_an_agent_as_a_tool_must_take_the_plugins_along(stage: Stage) -> None:
+    inner = LlmAgent(name="fail", model=scripted("write_file", {"path": "/srv/a"}), tools=tools_of(stage))
+    outer = scripted("fail", {"request": "go"})
+    await run(agent_of(stage, outer, tools=[AgentTool(inner, include_plugins=False)]), Guarded(stage.tools))
+    assert "is not guarded" in outer.told[0]
+    assert stage.ran == []
+
+
+async def test_a_tool_is_decided_for_whom_its_runner_says(stage: Stage) -> None:
+    shared = FunctionTool(stage.write_file)
+    nobodys = Tools(stage.guard)
+    for plugins, said in (
+        ([Guarded(stage.tools)], f"{stage.resource}:write"),
+        ([Guarded(nobodys)], "nobody is known to act"),
+        ([], "runs where nobody is known to act"),
+    ):
+        model = scripted("write_file", {"path": "/srv/a"})
+        await run(agent_of(stage, model, tools=[shared]), *plugins)
+        assert said in model.told[0]
+    assert stage.ran == []
+
+
+async def test_a_generator_is_no_tool(stage: Stage) -> None:
+    async def read_file(path: str, limit: int = 1) -> AsyncGenerator[str, None]:
+        yield stage.read_file(path, limit)
+
+    model = scripted("read_file", {"path": "/srv/a"})
+    await run(agent_of(stage, model, tools=[read_file]), Guarded(stage.tools))
+    assert "is a generator" in model.told[0]
+    assert stage.ran == []
+
+
+async def test_what_a_person_has_confirmed_is_decided_all_the_same(stage: Stage) -> None:
+    tool = FunctionTool(stage.write_file, require_confirmation=True)
+    runner = InMemoryRunner(
+        app=App(
+            name="app",
+            root_agent=agent_of(stage, scripted("write_file", {"path": "/srv/a"}), tools=[tool]),
+            plugins=[Guarded(stage.tools)],
+        )
+    )
+    events = await runner.run_debug("go", quiet=True)
+    [asked] = [
+        call for event in events for call in event.get_function_calls() if call.name == "adk_request_confirmation"
+    ]
+    yes = types.FunctionResponse(id=asked.id, name=asked.name, response={"confirmed": True})
+    answered = [
+        event
+        async for event in runner.run_async(
+            user_id="debug_user_id",
+            session_id="debug_session_id",
+            new_message=types.Content(role="user", parts=[types.Part(function_response=yes)]),
+        )
+    ]
+    told = [response.response for event in answered for response in event.get_function_responses()]
+    assert f"{stage.resource}:write" in str(told[0])
+    assert stage.ran == []
+
+
+async def test_the_default_of_a_tool_that_is_no_function_is_decided_on(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from google.adk.tools import BaseTool
+
+    class Reads(BaseTool):
+        def _get_declaration(self) -> types.FunctionDeclaration:
+            schema = {"type": "object", "properties": {"path": {"type": "string"}, "limit": {"default": 7}}}
+            return types.FunctionDeclaration(name=self.name, parameters_json_schema=schema)
+
+        async def run_async(self, *, args: dict[str, Any], tool_context: ToolContext) -> Any:
+            return {"text": stage.read_file(args["path"], args.get("limit", 7))}
+
+    seen, model = judged(monkeypatch), scripted("read_file", {"path": "/srv/a"})
+    await run(agent_of(stage, model, tools=[Reads(name="read_file", description="")]), Guarded(stage.tools))
+    assert seen == [{"path": "/srv/a", "limit": 7}]
+    assert stage.ran == [("read_file", ("/srv/a", 7))]
+
+
+class Elsewhere(BaseAgent):
+    """An agent that runs somewhere else."""
+
+    async def _run_async_impl(self, ctx: Any) -> AsyncGenerator[Any, None]:
+        raise AssertionError("it may not run")
+        yield
+
+
+async def test_what_runs_elsewhere_is_refused_unless_it_is_named(stage: Stage) -> None:
+    for options, name in (
+        ({"tools": [google_search]}, "google_search"),
+        ({"code_executor": UnsafeLocalCodeExecutor()}, "code_executor"),
+    ):
+        model = scripted("write_file", {"path": "/srv/a"})
+        with pytest.raises(RuntimeError, match=f"{name} would run undecided"):
+            await run(agent_of(stage, model, **options), Guarded(stage.tools))
+        assert model.told == []
+    named = Guarded(stage.tools, unguarded=["code_executor"])
+    model = scripted("write_file", {"path": "/srv/a"})
+    await run(agent_of(stage, model, code_executor=UnsafeLocalCodeExecutor()), named)
+    assert "denied" in model.told[0]
+    with pytest.raises(RuntimeError, match="far would run undecided"):
+        await run(Elsewhere(name="far"), Guarded(stage.tools))
+    with pytest.raises(AssertionError, match="may not run"):
+        await run(Elsewhere(name="far"), Guarded(stage.tools, unguarded=["far"]))
+
+
+def test_the_quick_start_of_the_page(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model = scripted("read_file", {"path": "/srv/a"})
+    quick_start(stage, monkeypatch, tmp_path)({"model": model, "read_file": tools_of(stage)[0]})
+    assert "text of /srv/a" in model.told[0]
