@@ -53,7 +53,7 @@ class Guarded(BasePlugin):
         if isinstance(tool, AgentTool) and not tool.include_plugins:
             return _denial(Conflict(f"the agent behind `{tool.name}` is not guarded", hint="include_plugins=True"))
         if not isinstance(tool, _Decided):
-            tool.__class__ = _decided(type(tool))
+            tool.__class__ = _decided(cast(Any, type(tool)))
         return None
 
     async def before_agent_callback(self, *, agent: BaseAgent, callback_context: CallbackContext) -> None:
