@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ostiary.core.bounds import parse_details
+from ostiary.core.classes import STANDARD
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.tasks import flows as tasks
@@ -18,7 +19,11 @@ from tests.tokens.party import FILES, Answer, Client, claims_of, enter, oauth_ap
 BAD, TARGET = "invalid_authorization_details", "invalid_target"
 ELSEWHERE = "https://elsewhere.example/api"
 READ = {"type": "tool", "locations": [FILES], "actions": ["read_file"]}
+HEALTH = READ | {"datatypes": ["health"]}
 REPORTS = READ | {"arguments": {"path": {"prefix": "/srv/reports/"}}}
+
+
+TWICE = json.dumps([READ | {"datatypes": ["health"]}]).replace('"datatypes"', '"datatypes": ["public"], "datatypes"')
 
 
 def nested(depth: int) -> str:
@@ -32,7 +37,16 @@ SHAPE = [
     row("all tools of the resource", details=[{"type": "tool", "locations": [FILES]}]),
     row("an unknown type", BAD, details=[READ | {"type": "payment"}]),
     row("no type", BAD, details=[{"locations": [FILES]}]),
-    row("an unknown member", BAD, details=[READ | {"datatypes": ["contacts"]}]),
+    row("an unknown member", BAD, details=[READ | {"privileges": ["admin"]}]),
+    row("data of a class", details=[READ | {"datatypes": ["internal"]}]),
+    row("data of all classes", details=[READ | {"datatypes": list(STANDARD)}]),
+    row("data of an unknown class", BAD, details=[READ | {"datatypes": ["contacts"]}]),
+    row("data of a class in capitals", BAD, details=[READ | {"datatypes": ["Health"]}]),
+    row("data of a class that looks alike", BAD, details=[READ | {"datatypes": ["he\u0430lth"]}]),
+    row("data of no class", BAD, details=[READ | {"datatypes": []}]),
+    row("data of too many classes", BAD, details=[READ | {"datatypes": ["health"] * 33}]),
+    row("data classes in a string", BAD, details=[READ | {"datatypes": "health"}]),
+    row("data classes in two members", BAD, text=TWICE),
     row("a member of a wrong type", BAD, details=[READ | {"actions": "read_file"}]),
     row("a required member missing", BAD, details=[{"type": "tool"}]),
     row("an invalid value", BAD, details=[READ | {"locations": []}]),
@@ -101,6 +115,7 @@ async def test_details_lie_within_the_bounds_of_the_task(client: Client) -> None
             row("the tool without its bound", BAD, details=[READ]),
             row("another tool", BAD, details=[REPORTS | {"actions": ["write_file"]}]),
             row("all tools", BAD, details=[{"type": "tool", "locations": [FILES]}]),
+            row("data of one class of it", details=[REPORTS | {"datatypes": ["internal"]}]),
             row("one within and one beyond", BAD, details=[narrower, wider]),
             row("at another resource too", BAD, details=[REPORTS | {"locations": [FILES, ELSEWHERE]}]),
         ],
@@ -111,6 +126,10 @@ async def test_details_lie_within_the_bounds_of_the_task(client: Client) -> None
 @pytest.mark.parametrize(
     ("bounds", "asked", "granted"),
     [
+        ([HEALTH], None, [HEALTH]),
+        ([HEALTH | {"locations": [FILES, ELSEWHERE]}], None, [HEALTH]),
+        ([HEALTH | {"datatypes": ["health", "public"]}], [HEALTH], [HEALTH]),
+        ([READ], [HEALTH], [HEALTH]),
         ([], None, None),
         ([], [READ], [READ]),
         ([REPORTS], None, [REPORTS]),
@@ -131,6 +150,26 @@ async def test_what_is_granted_is_in_the_answer_and_in_the_token_and_concerns_it
     got = await client.token(task=task.task_id, authorization_details=details)
     assert got.get("authorization_details") == granted
     assert claims_of(got["access_token"]).get("authorization_details") == granted
+
+
+async def test_data_classes_lie_within_those_of_the_task(client: Client) -> None:
+    task = await start(client, READ | {"datatypes": ["health", "internal"]})
+
+    async def ask(*, details: list[dict[str, Any]]) -> Answer:
+        return await client.ask(task=task.task_id, authorization_details=json.dumps(details))
+
+    await check_table(
+        [
+            row("the same", details=[READ | {"datatypes": ["internal", "health"]}]),
+            row("one of them", details=[HEALTH]),
+            row("each by itself", details=[HEALTH, READ | {"datatypes": ["internal"]}]),
+            row("one more", BAD, details=[READ | {"datatypes": ["health", "internal", "public"]}]),
+            row("another", BAD, details=[READ | {"datatypes": ["public"]}]),
+            row("without saying", BAD, details=[READ]),
+            row("one of them, and without saying", BAD, details=[HEALTH, READ]),
+        ],
+        ask,
+    )
 
 
 async def test_a_task_that_does_not_reach_the_resource_gets_no_token_there(client: Client) -> None:

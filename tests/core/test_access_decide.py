@@ -409,3 +409,53 @@ def test_a_question_that_is_too_large_is_not_asked() -> None:
     arguments = {"path": "x" * MAX_QUESTION}
     decision = call(policies=mixed(), elsewhere=lambda _: (Said("rego", permits=True),), arguments=arguments)
     assert codes(decision) == ["policy_error"]
+
+
+# --- data classes -----------------------------------------------------------------------------------------------------
+
+
+def classified(*classes: str, resource: tuple[str, ...] = ()) -> Catalogue:
+    tools = [{"name": "read_file", "effect": "read", "data_classes": list(classes)}]
+    return Catalogue.parse(json.dumps({"resource": "files", "tools": tools, "data_classes": list(resource)}))
+
+
+def limited(*classes: str) -> Principal:
+    return principal(authorization_details=[{"type": "tool", "locations": [URI], "datatypes": list(classes)}])
+
+
+@pytest.mark.parametrize(
+    ("tool", "of_resource", "allowed"),
+    [
+        ((), (), False),
+        (("health",), (), True),
+        ((), ("health",), True),
+        (("public",), ("health",), True),
+        (("secret",), ("health",), False),
+        (("health",), ("secret",), False),
+    ],
+)
+def test_a_call_stays_within_the_data_classes_of_its_bounds(
+    tool: tuple[str, ...], of_resource: tuple[str, ...], allowed: bool
+) -> None:
+    at = resource(catalogue=classified(*tool, resource=of_resource))
+    decision = call(limited("health", "public"), at=at, arguments={})
+    assert codes(decision) == ([] if allowed else ["outside_task"])
+
+
+def test_a_catalogue_that_changes_while_the_token_lives_counts_at_once() -> None:
+    who = limited("health")
+    harmless, secret = (resource(catalogue=classified(*classes)) for classes in (("health",), ("health", "secret")))
+    verdicts = [call(who, at=at, arguments={}).allowed for at in (harmless, secret, harmless)]
+    assert verdicts == [True, False, True]
+
+
+def test_policies_see_the_classes_of_the_tool_and_those_that_the_token_is_limited_to() -> None:
+    handles = ["binary", "contains", ["get", RESOURCE, "data_classes"], ["lit", "personal"]]
+    only = ["binary", "contains", ["get", CONTEXT, "datatypes"], ["lit", "health"]]
+    at = resource(catalogue=classified("health", resource=("personal",)))
+    seen = rules(policy("permit", handles, ["has", CONTEXT, "datatypes"], only))
+    assert call(limited("health", "personal"), at=at, arguments={}, policies=seen).allowed
+    assert codes(call(principal(), at=at, arguments={}, policies=seen)) == ["no_permit"]
+    elsewhere = [{"type": "tool", "locations": ["https://mail.example/"]}]
+    details = [*limited("health", "personal").claims.authorization_details, *elsewhere]
+    assert call(principal(authorization_details=details), at=at, arguments={}, policies=seen).allowed

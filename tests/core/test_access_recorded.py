@@ -27,9 +27,9 @@ def test_what_is_kept_comes_back_the_same(value: Any) -> None:
 
 def test_what_the_catalogue_calls_secret_is_never_kept() -> None:
     tool = Tool(name="pay", effect=Effect.PAY, kinds={"pin": "secret", "to": "recipient"})
-    assert keep({"pin": "1234", "to": "bob"}, secrets_of(tool)) == ({"to": "bob"}, ["pin"])
-    vault = Tool(name="vault", effect=Effect.READ, data_classes=("secret",))
-    assert keep({"to": "bob"}, secrets_of(vault)) == (None, [])
+    assert keep({"pin": "1234", "to": "bob"}, secrets_of(tool, frozenset())) == ({"to": "bob"}, ["pin"])
+    vault = Tool(name="vault", effect=Effect.READ)
+    assert keep({"to": "bob"}, secrets_of(vault, frozenset({"secret"}))) == (None, [])
 
 
 @pytest.mark.parametrize(("more", "is_kept"), [(-1, True), (0, True), (1, False)])

@@ -41,6 +41,8 @@ GOOD: list[dict[str, Any]] = [
     {"type": "tool", "locations": [URI], "arguments": {"x": {"min": "-0.50", "max": "12345678901234567890.5"}}},
     {"type": "tool", "locations": [URI], "arguments": {"x": {"eq": False}, "y": {"eq": 0}, "z": {"eq": ""}}},
     {"type": "tool", "locations": [URI], "arguments": {"x": {"glob": "*.cs?", "max_length": 0}}},
+    {"type": "tool", "locations": [URI], "datatypes": ["public", "p" * 63]},
+    {"type": "tool", "locations": [URI], "actions": ["a"], "datatypes": ["public"] * 32},
 ]
 
 
@@ -70,7 +72,18 @@ def test_a_detail_made_in_code_has_its_type_on_the_wire() -> None:
         ([{**DETAIL, "type": "payment"}], "not of the type"),
         ([{**DETAIL, "type": ["tool"]}], "not of the type"),
         ([DETAIL, {**DETAIL, "type": "Tool"}], "not of the type"),
-        ([{**DETAIL, "datatypes": []}], "unknown field"),
+        ([{**DETAIL, "datatypes": []}], "`datatypes` has 1 to 32"),
+        ([{**DETAIL, "datatypes": ["public"] * 33}], "`datatypes` has 1 to 32"),
+        ([{**DETAIL, "datatypes": None}], "null"),
+        ([{**DETAIL, "datatypes": "public"}], "datatypes"),
+        ([{**DETAIL, "datatypes": [1]}], "datatypes"),
+        ([{**DETAIL, "datatypes": [""]}], "'' is not spelled like a data class"),
+        ([{**DETAIL, "datatypes": ["Public"]}], "'Public' is not spelled"),
+        ([{**DETAIL, "datatypes": ["public "]}], "'public ' is not spelled"),
+        ([{**DETAIL, "datatypes": ["public\n"]}], "is not spelled"),
+        ([{**DETAIL, "datatypes": ["public", "he\u0430lth"]}], r"'he\\u0430lth' is not spelled"),
+        ([{**DETAIL, "datatypes": ["p" * 64]}], "is not spelled"),
+        ([{**DETAIL, "data_types": ["public"]}], "unknown field"),
         ([{**DETAIL, "action": ["read_file"]}], "unknown field"),
         ([{"type": "tool"}], "locations"),
         ([{**DETAIL, "locations": []}], "locations"),

@@ -235,6 +235,15 @@ DETAILS: list[tuple[list[dict[str, Any]], list[dict[str, Any]], bool]] = [
     ([detail(arguments={"x": {"one_of": [1, 2]}})], [detail(**ONE), detail(**TWO)], False),  # it would: see is_within
     ([detail(arguments={"x": {"eq": 1}, "y": {"eq": 1}})], [detail(**ONE)], True),
     ([detail(**ONE)], [detail(arguments={"x": {"eq": 1}, "y": {"eq": 1}})], False),
+    ([detail(datatypes=["health"])], [detail()], True),
+    ([detail()], [detail(datatypes=["health"])], False),
+    ([detail(datatypes=["health"])], [detail(datatypes=["public", "health"])], True),
+    ([detail(datatypes=["health", "public", "health"])], [detail(datatypes=["public", "health"])], True),
+    ([detail(datatypes=["public", "health"])], [detail(datatypes=["health"])], False),
+    ([detail(datatypes=["healt"])], [detail(datatypes=["health"])], False),
+    ([detail(datatypes=["public", "health"])], [detail(datatypes=["health"]), detail(datatypes=["public"])], False),
+    ([detail(datatypes=["health"]), detail(datatypes=["public"])], [detail(datatypes=["public", "health"])], True),
+    ([detail(datatypes=["health"], **ONE)], [detail(datatypes=["health"])], True),
     ([detail(arguments={"x.y": {"eq": 1}})], [detail(arguments={"x": {"eq": 1}})], False),
     ([detail(arguments={"x": {"eq": 1}})], [detail(arguments={"x.y": {"eq": 1}})], False),
 ]
@@ -270,6 +279,7 @@ def details(draw: st.DrawFn) -> ToolDetail:
     return ToolDetail(
         locations=draw(st.sampled_from([(URI,), (OTHER,), (URI, OTHER)])),
         actions=draw(st.sampled_from([None, ("a",), ("a", "b")])),
+        datatypes=draw(st.sampled_from([None, ("public",), ("public", "health"), ("health", "secret")])),
         arguments=draw(st.dictionaries(paths, conditions(), max_size=2)),
     )
 
@@ -286,18 +296,26 @@ def bounds_and_narrower(draw: st.DrawFn) -> tuple[list[ToolDetail], list[ToolDet
             choices = [condition, Condition(eq=draw(scalars))]
             arguments[path] = draw(st.sampled_from([*choices, arguments.get(path, condition)]))
         locations = draw(st.sampled_from([part.locations, part.locations[:1], more.locations]))
+        datatypes = draw(st.sampled_from([part.datatypes, part.datatypes and part.datatypes[:1], more.datatypes]))
         inner.append(ToolDetail(locations=locations, actions=draw(st.sampled_from([part.actions, more.actions])),
+                                datatypes=datatypes,
                                 arguments=arguments))  # fmt: skip
     return outer, inner
 
 
 calls = st.builds(
-    lambda uri, tool, x, y, z: {"resource_uri": uri, "tool": tool, "arguments": {"x": x, "y": y, "o": {"z": z}}},
+    lambda uri, tool, x, y, z, classes: {
+        "resource_uri": uri,
+        "tool": tool,
+        "arguments": {"x": x, "y": y, "o": {"z": z}},
+        "classes": classes,
+    },
     st.sampled_from([URI, OTHER]),
     st.sampled_from("abc"),
     values,
     values,
     values,
+    st.frozensets(st.sampled_from(["public", "health", "secret"])),
 )
 
 

@@ -31,8 +31,9 @@ def test_the_starter_set_loads_and_its_tests_hold() -> None:
         "call-within-segment",
         "issue-token",
         "delegate-within-segment",
+        "secrets-stay",
     ]
-    assert loaded.tests == 5
+    assert loaded.tests == 7
 
 
 def test_policies_go_by_their_id_or_else_by_file_and_place() -> None:

@@ -200,7 +200,10 @@ def _outside(call: _Call, details: tuple[ToolDetail, ...]) -> str:
     """Why the bounds do not allow it; empty where they do, or there are none."""
     if not details:
         return ""
-    return explain(details, resource_uri=call.target.uri, tool=call.tool, arguments=_nested(call.arguments))
+    catalogue, arguments = call.target.catalogue, _nested(call.arguments)
+    tool = None if catalogue is None else catalogue.tools.get(call.tool)
+    classes = frozenset[str]() if catalogue is None or tool is None else catalogue.classes(tool)
+    return explain(details, resource_uri=call.target.uri, tool=call.tool, arguments=arguments, classes=classes)
 
 
 def _reason(answer: Mapping[str, Any]) -> str:

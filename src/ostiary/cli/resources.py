@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from cyclopts import App
 
+from ostiary.cli.agents import words
 from ostiary.cli.files import key_of, read_json
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import PAGE, Here
@@ -23,6 +24,7 @@ def create(
     *,
     uri: str,
     catalogue: Path | None = None,
+    data_class: tuple[str, ...] | None = None,
     generate_key: Path | None = None,
     jwk: Path | None = None,
     mode: Mode = "enforce",
@@ -35,6 +37,7 @@ def create(
         name: Lower-case letters, digits, `.`, `_` and `-`; scopes begin with it.
         uri: Its resource identifier (RFC 8707): https, or http on this machine.
         catalogue: JSON of its tools: our own form, or the result of an MCP tools/list.
+        data_class: Data class that every tool of it handles, such as personal; may be given several times.
         generate_key: Make the key of its guard and write the private one here (0600).
         jwk: Register the public key in this JWK file as its guard's instead.
         mode: watch decides and records, and lets every call through.
@@ -43,6 +46,7 @@ def create(
     key = key_of(generate=generate_key, jwk=jwk) if generate_key or jwk else None
     body: dict[str, Any] = {"name": name, "uri": uri, "mode": mode, "segment": segment, "jwk": key and key.public}
     body["catalogue"] = read_json(catalogue) if catalogue else None
+    body["data_classes"] = None if data_class is None else words(data_class)
     created = session.api("POST", "/resources", body)
     if key is not None:
         key.save(created["resource_id"], issuer=session.agent.issuer)
@@ -80,6 +84,18 @@ def set_catalogue(name: str, file: Path, /, *, session: Here) -> None:
         file: JSON of its tools: our own form, or the result of an MCP tools/list.
     """
     session.show(session.api("PUT", f"/resources/{name}/catalogue", {"catalogue": read_json(file)}), facts)
+
+
+@resource.command(name="classify")
+def classify(name: str, /, *data_class: str, session: Here) -> None:
+    """Say which data classes every tool of a resource handles; without one, none beside the tools' own.
+
+    Args:
+        name: Name or id.
+        data_class: All of them, such as personal health; a tool's catalogue may say more.
+    """
+    body = {"data_classes": words(data_class)}
+    session.show(session.api("PUT", f"/resources/{name}/data-classes", body), facts)
 
 
 @resource.command(name="mode")

@@ -25,6 +25,7 @@ def start(
     purpose: str,
     scope: tuple[str, ...] | None = None,
     bounds: Path | None = None,
+    data_class: tuple[str, ...] | None = None,
     budget: Path | None = None,
     on_behalf_of: str | None = None,
     parent: str | None = None,
@@ -41,6 +42,7 @@ def start(
         scope: What it allows of the agent's scopes; without, all. May be given several times.
         parent: Id of the task of which it is a part: it only narrows that one, and ends with it.
         bounds: JSON file of authorization_details (RFC 9396, type `tool`) that narrow it further.
+        data_class: Only tools that handle nothing but this class of data; may be given several times.
         budget: JSON file of limits, such as [{"kind": "calls", "limit": 100}]; docs/budgets.md has all kinds.
         on_behalf_of: Name of the person for whom the agent acts.
         ttl: Seconds until the task ends by itself.
@@ -51,6 +53,7 @@ def start(
     body["parent"] = parent
     body["scopes"] = None if scope is None else words(scope)
     body["bounds"] = read_json(bounds) if bounds else []
+    body["data_classes"] = None if data_class is None else words(data_class)
     body |= {"heartbeat": heartbeat, "end_with_last": end_with_last}
     body["budget"] = read_json(budget) if budget else []
     session.show(session.api("POST", "/tasks", body), facts)

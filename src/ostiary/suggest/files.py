@@ -39,22 +39,25 @@ unless {{
 """
     own = segments[agent_id]
     cases = [
-        _case(f"{name} calls {id}", agent_id, own, id, tool, segments[uri], "allow")
+        _case(f"{name} calls {id}", agent_id, own, id, tool, catalogues[uri].classes(tool), segments[uri], "allow")
         for id, (uri, _, tool) in zip(ids, seen, strict=True)
     ]
     for uri, catalogue in sorted(catalogues.items()):
         other = next((one for one in sorted(catalogue.tools) if f"{catalogue.resource}/{one}" not in ids), None)
         if other is not None:
             id, tool = f"{catalogue.resource}/{other}", catalogue.tools[other]
-            cases.append(_case(f"{name} does not call {id}", agent_id, own, id, tool, segments[uri], "deny"))
+            classes = catalogue.classes(tool)
+            cases.append(_case(f"{name} does not call {id}", agent_id, own, id, tool, classes, segments[uri], "deny"))
     return {f"suggested-{name}.cedar": policy, f"suggested-{name}.test.toml": "\n".join(cases)}
 
 
-def _case(name: str, agent_id: str, own: str, id: str, tool: Tool, segment: str, expect: str) -> str:
-    classes = ", ".join(map(_text, tool.data_classes))
+def _case(
+    name: str, agent_id: str, own: str, id: str, tool: Tool, classes: frozenset[str], segment: str, expect: str
+) -> str:
+    listed = ", ".join(map(_text, sorted(classes)))
     properties = (
         f"effect = {_text(tool.effect.value)}, segment = {_text(segment)}, "
-        f"open_world = {str(tool.open_world).lower()}, data_classes = [{classes}]"
+        f"open_world = {str(tool.open_world).lower()}, data_classes = [{listed}]"
     )
     return f"""[[case]]
 name = {_text(name)}

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from ostiary.core.classes import MAX_CLASSES, STANDARD, is_class
 from ostiary.core.errors import Invalid
 from ostiaryd.ground.fetch import check_origin
 
@@ -54,6 +55,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     replay_days: Annotated[
         int, Meta(ge=0, le=3650, description="How long what was decided upon is kept, for what-if; 0: not at all")
     ] = 30
+    data_classes: Annotated[
+        str, Meta(description="Data classes beside the standard ones, separated by spaces; all others are refused")
+    ] = ""
     max_request_bytes: Annotated[
         int, Meta(ge=4096, le=64 << 20, description="Largest request body that is read, in bytes")
     ] = 1 << 20
@@ -71,6 +75,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def folder(self) -> Path:
         return Path(self.data_dir)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All data classes that there are."""
+        return tuple(dict.fromkeys((*STANDARD, *self.data_classes.split())))
 
     @property
     def database_url(self) -> str:
@@ -111,6 +120,10 @@ def load_config(file: Path | None = None, *, environ: dict[str, str] | None = No
 def _checked(config: Config) -> Config:
     if config.opa_url:
         check_origin(config.opa_url, name="opa_url")
+    if wrong := [name for name in config.classes if not is_class(name)]:
+        raise Invalid(f"data_classes: {wrong[0][:64]!a} is not lower-case letters, digits, `.`, `_` and `-`")
+    if len(config.data_classes.split()) > MAX_CLASSES:
+        raise Invalid(f"data_classes: more than {MAX_CLASSES}")
     if config.trust_domain and not _TRUST_DOMAIN.fullmatch(config.trust_domain):
         raise Invalid(f"trust domain `{config.trust_domain}` is not lower-case letters, digits, `.`, `-` and `_`")
     if config.public_url:

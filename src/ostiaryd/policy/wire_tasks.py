@@ -8,6 +8,7 @@ import msgspec
 
 from ostiary.core.bounds import parse_details
 from ostiary.core.budget import parse_limits
+from ostiary.core.classes import check_known
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows
@@ -22,6 +23,8 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
     agent: str | None = None
     """Name or id; the caller itself if left out."""
     bounds: list[Any] = []
+    data_classes: list[str] | None = None
+    """The only ones that tools may handle: `datatypes` of all its bounds, in short."""
     budget: list[Any] = []
     """Limits as in `ostiary.core.budget`."""
     scopes: list[str] | None = None
@@ -37,13 +40,15 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
 async def start_task(call: Call) -> Reply:
     """Declare a task; under a `parent`, give a part of that one to its agent or to another."""
     new = call.json(NewTask)
-    bounds, budget = parse_details(new.bounds), parse_limits(new.budget)
+    classes = call.world.config.classes
+    bounds, budget = parse_details(new.bounds, classes=classes), parse_limits(new.budget)
+    check_known(new.data_classes or (), classes)
 
     def start(act: Act) -> Task:
         task = tasks.start(
             act, agent=new.agent or call.caller.id, purpose=new.purpose, bounds=bounds, budget=budget,
-            scopes=new.scopes, on_behalf_of=new.on_behalf_of, ttl_s=new.ttl, parent=new.parent,
-            heartbeat_s=new.heartbeat, ends_with_last=new.end_with_last,
+            data_classes=new.data_classes, scopes=new.scopes, on_behalf_of=new.on_behalf_of, ttl_s=new.ttl,
+            parent=new.parent, heartbeat_s=new.heartbeat, ends_with_last=new.end_with_last,
             unregistered=call.world.config.resources == "any", by=call.caller,
         )  # fmt: skip
         if task.chain and task.chain[0].agent != task.agent:

@@ -142,7 +142,7 @@ def narrow_details(
 def _at(detail: bounds.ToolDetail, uri: str) -> bounds.ToolDetail:
     if detail.locations == (uri,):
         return detail
-    return bounds.ToolDetail(locations=(uri,), actions=detail.actions, arguments=detail.arguments)
+    return msgspec.structs.replace(detail, locations=(uri,))
 
 
 def lifetime(*, now: int, longest: int, ends: Iterable[int | None]) -> int:

@@ -20,6 +20,7 @@ from ostiary.core.errors import (
     Unauthenticated,
     Unavailable,
 )
+from ostiaryd.ground.config import Config
 from ostiaryd.ground.http import NO_STORE, Call, Reply, TooLarge, UnsupportedMediaType, reply
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.tokens import flows
@@ -95,12 +96,12 @@ async def token(call: Call) -> Reply:
     authorization, unverified_proof = call.header(b"authorization"), call.header(b"dpop")
     config = call.world.config
     if form.get("grant_type") == TOKEN_EXCHANGE:
-        asked = _parse_exchange(form, authorization=authorization, unverified_proof=unverified_proof)
+        asked = _parse_exchange(form, authorization=authorization, unverified_proof=unverified_proof, config=config)
         issued = await act(
             call.world, "token.exchange", lambda act: flows.exchange(act, asked, config=config), request=call.request_id
         )
     else:
-        grant = _parse_grant(form, authorization=authorization, unverified_proof=unverified_proof)
+        grant = _parse_grant(form, authorization=authorization, unverified_proof=unverified_proof, config=config)
         issued = await act(
             call.world, "token.issue", lambda act: flows.issue(act, grant, config=config), request=call.request_id
         )
@@ -213,7 +214,7 @@ def credentials(form: Form, authorization: str | None) -> Credentials:
     return Credentials(form.get("client_assertion"), form.get("client_assertion_type"), form.get("client_id"))
 
 
-def _parse_grant(form: Form, *, authorization: str | None, unverified_proof: str | None) -> Grant:
+def _parse_grant(form: Form, *, authorization: str | None, unverified_proof: str | None, config: Config) -> Grant:
     if "grant_type" not in form:
         raise InvalidRequest("`grant_type` is missing")
     if form["grant_type"] != CLIENT_CREDENTIALS:
@@ -224,11 +225,11 @@ def _parse_grant(form: Form, *, authorization: str | None, unverified_proof: str
         scope=form.get("scope", ""),
         resource=form.get("resource"),
         task=form.get("task"),
-        details=_parse_details(form.get("authorization_details")),
+        details=_parse_details(form.get("authorization_details"), config=config),
     )
 
 
-def _parse_exchange(form: Form, *, authorization: str | None, unverified_proof: str | None) -> Exchange:
+def _parse_exchange(form: Form, *, authorization: str | None, unverified_proof: str | None, config: Config) -> Exchange:
     """RFC 8693 section 2.1, of the token types only the one that we issue."""
     for name in ("subject_token", "subject_token_type"):
         _required(form, name)
@@ -247,18 +248,18 @@ def _parse_exchange(form: Form, *, authorization: str | None, unverified_proof: 
         scope=form.get("scope", ""),
         resource=form.get("resource"),
         audience=form.get("audience"),
-        details=_parse_details(form.get("authorization_details")),
+        details=_parse_details(form.get("authorization_details"), config=config),
     )
 
 
-def _parse_details(text: str | None) -> tuple[bounds.ToolDetail, ...]:
+def _parse_details(text: str | None, *, config: Config) -> tuple[bounds.ToolDetail, ...]:
     if text is None:
         return ()
     try:
         value = canonical.parse(text, max_bytes=MAX_VALUE, max_depth=MAX_DETAILS_DEPTH)
     except Malformed as error:
         raise bounds.InvalidDetails(f"`authorization_details`: {error.message}") from None
-    return bounds.parse_details(value)
+    return bounds.parse_details(value, classes=config.classes)
 
 
 ROUTES = (

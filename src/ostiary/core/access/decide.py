@@ -137,9 +137,13 @@ def _outside(
     if ready.scope not in principal.scopes:
         why = f"the task does not allow `{ready.scope}`, which `{name}` needs"
         return Reason("outside_task", why, _allowing(principal.claims, ready.scope))
-    if not principal.details or any(detail.failure(arguments) is None for detail in principal.bounds(name)):
+    if not principal.details or any(
+        detail.failure(arguments) is None for detail in principal.bounds(name, ready.classes)
+    ):
         return None
-    why = bounds.explain(principal.details, resource_uri=resource.uri, tool=name, arguments=arguments)
+    why = bounds.explain(
+        principal.details, resource_uri=resource.uri, tool=name, arguments=arguments, classes=ready.classes
+    )
     return Reason("outside_task", why, "ostiary task start --bounds FILE")
 
 

@@ -13,7 +13,7 @@ import msgspec
 from ostiary.core.access.elsewhere import Elsewhere
 from ostiary.core.access.policies import CALL, Policies
 from ostiary.core.access.recorded import secrets_of
-from ostiary.core.bounds import ToolDetail, parse_details
+from ostiary.core.bounds import ToolDetail, datatypes, parse_details
 from ostiary.core.budget import Price, prices
 from ostiary.core.catalogue import Catalogue, Tool
 from ostiary.core.cedar.render import render_record
@@ -69,17 +69,21 @@ class Principal:
             "scopes": frozenset[object](self.scopes),
             "actors": frozenset[object](Uid("Agent", actor) for actor in self.behind),
         }
-        self._covering: dict[str, tuple[ToolDetail, ...]] = {}
+        here = datatypes(detail for detail in self.details if claims.aud in detail.locations)
+        if self.details and here is not None:
+            self.context["datatypes"] = frozenset[object](here)
+        self._covering: dict[tuple[str, frozenset[str]], tuple[ToolDetail, ...]] = {}
         self._prices: dict[str, tuple[Price, ...]] = {}
         self._beside: tuple[Entities | None, Entities] = None, {}
         self._recorded: msgspec.Raw | None = None
 
-    def bounds(self, tool: str) -> tuple[ToolDetail, ...]:
-        """The details of the token that speak of this tool of its audience."""
-        found = self._covering.get(tool)
+    def bounds(self, tool: str, classes: frozenset[str]) -> tuple[ToolDetail, ...]:
+        """The details of the token that speak of this tool of its audience, and admit the data classes that it has."""
+        key = tool, classes  # a catalogue may change while the token lives
+        found = self._covering.get(key)
         if found is None:
-            found = tuple(detail for detail in self.details if detail.covers(self.claims.aud, tool))
-            self._covering[tool] = found
+            found = tuple(one for one in self.details if one.covers(self.claims.aud, tool) and one.admits(classes))
+            self._covering[key] = found
         return found
 
     @property
@@ -112,6 +116,8 @@ class ReadyTool(NamedTuple):
     type_: Callable[[Mapping[str, object]], Record]
     secrets: frozenset[str] | None
     """arguments that no record keeps; None: all"""
+    classes: frozenset[str]
+    """data classes that it handles"""
 
 
 class Protected:
@@ -137,10 +143,12 @@ class Protected:
         self.tools: dict[str, ReadyTool] = {}
         self.entities: dict[Uid, Entity] = {CALL: entity(CALL), resource.uid: resource}
         for tool in catalogue.tools.values() if catalogue else ():
-            scope = f"{name}:{tool.scope_class}"
-            made = _tool_entity(tool, scope=scope, resource=resource)
+            assert catalogue is not None
+            scope, classes = f"{name}:{tool.scope_class}", catalogue.classes(tool)
+            made = _tool_entity(tool, scope=scope, classes=classes, resource=resource)
             self.entities[made.uid] = made
-            self.tools[tool.name] = ReadyTool(tool, made.uid, scope, tool.typed.type_, secrets_of(tool))
+            hidden = secrets_of(tool, classes)
+            self.tools[tool.name] = ReadyTool(tool, made.uid, scope, tool.typed.type_, hidden, classes)
 
 
 class AgentFact(NamedTuple):
@@ -183,14 +191,14 @@ def resource_entity(name: str, *, uri: str, segment: str) -> Entity:
     return entity(Uid("Resource", name), {"name": name, "uri": uri, "segment": where}, (where,))
 
 
-def _tool_entity(tool: Tool, *, scope: str, resource: Entity) -> Entity:
+def _tool_entity(tool: Tool, *, scope: str, classes: frozenset[str], resource: Entity) -> Entity:
     attrs: Record = {
         "name": tool.name,
         "resource": resource.uid,
         "segment": resource.attrs["segment"],
         "effect": tool.effect.value,
         "scope": scope,
-        "data_classes": frozenset[object](tool.data_classes),
+        "data_classes": frozenset[object](classes),
         "open_world": tool.open_world,
     }
     return entity(Uid("Tool", f"{resource.uid.id}/{tool.name}"), attrs, resource.lineage)

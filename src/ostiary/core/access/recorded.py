@@ -38,9 +38,9 @@ class Kept(NamedTuple):
 ALL_HIDDEN = Kept(None, [])
 
 
-def secrets_of(tool: Tool) -> frozenset[str] | None:
-    """The names of its arguments that are never kept; None: all of them."""
-    if SECRET in tool.data_classes:
+def secrets_of(tool: Tool, classes: frozenset[str]) -> frozenset[str] | None:
+    """The names of the arguments of a tool with these data classes that are never kept; None: all of them."""
+    if SECRET in classes:
         return None
     return frozenset(name for name, kind in tool.kinds.items() if kind == SECRET)
 

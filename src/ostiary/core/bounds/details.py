@@ -6,12 +6,13 @@ Stricter than the RFC asks: a null is refused anywhere, since it would read as "
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
 from ostiary.core.bounds.conditions import Condition, InvalidDetails
+from ostiary.core.classes import MAX_CLASSES, check_known, is_class
 
 MAX_DETAILS = 32
 MAX_LOCATIONS = 32
@@ -32,6 +33,8 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     """URIs of resources, compared character by character"""
     actions: tuple[str, ...] | None = None
     """names of tools; None: all of them"""
+    datatypes: tuple[str, ...] | None = None
+    """data classes: only tools all of whose classes are among them, and that have one; None: whatever they handle"""
     arguments: dict[str, Condition] = {}
     """by name or dotted path of the argument"""
 
@@ -47,6 +50,12 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
                 raise InvalidDetails(f"`actions` has 1 to {MAX_ACTIONS} members", hint="leave it out for all tools")
             if not all(0 < len(action) <= MAX_NAME for action in self.actions):
                 raise InvalidDetails(f"a member of `actions` has not 1 to {MAX_NAME} characters")
+        if self.datatypes is not None:
+            if not 0 < len(self.datatypes) <= MAX_CLASSES:
+                raise InvalidDetails(f"`datatypes` has 1 to {MAX_CLASSES} members", hint="leave it out for all data")
+            for name in self.datatypes:
+                if not is_class(name):
+                    raise InvalidDetails(f"`datatypes`: {name[:64]!a} is not spelled like a data class")
         if len(self.arguments) > MAX_ARGUMENTS:
             raise InvalidDetails(f"`arguments` has more than {MAX_ARGUMENTS} members")
         for path in self.arguments:
@@ -56,6 +65,15 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
     def covers(self, resource_uri: str, tool: str) -> bool:
         return resource_uri in self.locations and (self.actions is None or tool in self.actions)
+
+    def admits(self, classes: frozenset[str]) -> bool:
+        """Whether a tool that handles these data classes may be called."""
+        return self.datatypes is None or (bool(classes) and classes.issubset(self.datatypes))
+
+    def limited_to(self, classes: Sequence[str]) -> ToolDetail | None:
+        """The same for these data classes alone; None where nothing is left of it."""
+        left = classes if self.datatypes is None else [name for name in self.datatypes if name in classes]
+        return None if self.datatypes and not left else msgspec.structs.replace(self, datatypes=tuple(left))
 
     def failure(self, arguments: Mapping[str, object]) -> str | None:
         """Which condition the arguments fail, in words; argument values are not quoted."""
@@ -68,8 +86,8 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         return None
 
 
-def parse_details(value: object) -> tuple[ToolDetail, ...]:
-    """From the JSON array `authorization_details`. Raises InvalidDetails."""
+def parse_details(value: object, *, classes: Collection[str] | None = None) -> tuple[ToolDetail, ...]:
+    """From the JSON array `authorization_details`; `classes` are all that it may name. Raises InvalidDetails."""
     if not isinstance(value, list):
         raise InvalidDetails("`authorization_details` is not a JSON array")
     if len(value) > MAX_DETAILS:
@@ -79,12 +97,15 @@ def parse_details(value: object) -> tuple[ToolDetail, ...]:
     try:
         if _has_null(value):
             raise InvalidDetails("`authorization_details` has a null in it", hint="leave out what is not meant")
-        return msgspec.convert(value, tuple[ToolDetail, ...])
+        details = msgspec.convert(value, tuple[ToolDetail, ...])
     except msgspec.ValidationError as error:
         message = f"`authorization_details`: {str(error)[:200]}"
         raise InvalidDetails(message, hint="a number with a fraction goes as a string") from None
     except RecursionError:
         raise InvalidDetails("`authorization_details` is nested too deeply") from None
+    if classes is not None:
+        check_known((name for one in details for name in one.datatypes or ()), classes, kind=InvalidDetails)
+    return details
 
 
 def render_details(details: Iterable[ToolDetail]) -> list[dict[str, object]]:
@@ -93,20 +114,57 @@ def render_details(details: Iterable[ToolDetail]) -> list[dict[str, object]]:
     return rendered
 
 
-def permits(details: Iterable[ToolDetail], *, resource_uri: str, tool: str, arguments: Mapping[str, object]) -> bool:
-    """Whether one of the details permits the call."""
-    return any(detail.covers(resource_uri, tool) and detail.failure(arguments) is None for detail in details)
+def datatypes(details: Iterable[ToolDetail]) -> frozenset[str] | None:
+    """The data classes that details are limited to, all together; None where one of them is not."""
+    found: set[str] = set()
+    for detail in details:
+        if detail.datatypes is None:
+            return None
+        found.update(detail.datatypes)
+    return frozenset(found)
 
 
-def explain(details: Iterable[ToolDetail], *, resource_uri: str, tool: str, arguments: Mapping[str, object]) -> str:
+def permits(
+    details: Iterable[ToolDetail],
+    *,
+    resource_uri: str,
+    tool: str,
+    arguments: Mapping[str, object],
+    classes: frozenset[str] = frozenset(),
+) -> bool:
+    """Whether one of the details permits the call of a tool that handles these data classes."""
+    return any(
+        detail.covers(resource_uri, tool) and detail.admits(classes) and detail.failure(arguments) is None
+        for detail in details
+    )
+
+
+def explain(
+    details: Iterable[ToolDetail],
+    *,
+    resource_uri: str,
+    tool: str,
+    arguments: Mapping[str, object],
+    classes: frozenset[str] = frozenset(),
+) -> str:
     """Why the details do not permit the call, for people; the empty string if they do. Quotes no argument values."""
     here = [detail for detail in details if resource_uri in detail.locations]
     if not here:
         return f"the task does not reach the resource {resource_uri}"
-    failures = [detail.failure(arguments) for detail in here if detail.covers(resource_uri, tool)]
-    if not failures:
+    covering = [detail for detail in here if detail.covers(resource_uri, tool)]
+    if not covering:
         return f"the task does not allow the tool `{tool}`"
+    failures = [detail.failure(arguments) for detail in covering if detail.admits(classes)]
+    if not failures:
+        return _explain_classes(tool, classes, covering)
     return "" if None in failures else "; or ".join(filter(None, failures))
+
+
+def _explain_classes(tool: str, classes: frozenset[str], details: Iterable[ToolDetail]) -> str:
+    if not classes:
+        return f"the task is limited to some data classes, and `{tool}` has none in its catalogue"
+    allowed = "; or ".join(" ".join(detail.datatypes or ()) for detail in details)
+    return f"`{tool}` handles {' '.join(sorted(classes))}, and the task is limited to {allowed}"[:500]
 
 
 def argument_at(arguments: Mapping[str, object], path: str) -> object:

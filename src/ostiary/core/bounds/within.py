@@ -41,7 +41,11 @@ def _outside(inner: ToolDetail, outer: Sequence[ToolDetail]) -> str | None:
 
 
 def _binds(inner: ToolDetail, outer: ToolDetail) -> bool:
-    """Whether each condition of `outer` follows from the one of `inner` on the same argument."""
+    """Whether `inner` has no data class that `outer` does not have, and each condition of `outer` follows from the one
+    of `inner` on the same argument.
+    """
+    if outer.datatypes is not None and not (inner.datatypes and set(inner.datatypes).issubset(outer.datatypes)):
+        return False
     return all(
         path in inner.arguments and inner.arguments[path].is_within(condition)
         for path, condition in outer.arguments.items()

@@ -17,6 +17,7 @@ from ostiaryd.registry.flows.expiry import act_on_each, expire_agent, expire_due
 from ostiaryd.registry.flows.feed import tell
 from ostiaryd.registry.flows.find import (
     active_agent,
+    classes_within,
     find_agent,
     find_owner,
     find_person,
@@ -28,7 +29,13 @@ from ostiaryd.registry.flows.holdings import end_holdings, hold
 from ostiaryd.registry.flows.keys import add_key, revoke_key, rotate_key
 from ostiaryd.registry.flows.leaving import leaving, return_person, revoke_owner
 from ostiaryd.registry.flows.owners import add_member, create_person, create_team, remove_member, set_deputy
-from ostiaryd.registry.flows.resources import create_resource, set_catalogue, set_mode, set_resource_key
+from ostiaryd.registry.flows.resources import (
+    create_resource,
+    set_catalogue,
+    set_classes,
+    set_mode,
+    set_resource_key,
+)
 
 __all__ = [
     "MAX_LIFETIME_S",
@@ -41,6 +48,7 @@ __all__ = [
     "bootstrap_admin",
     "check_admin",
     "check_may",
+    "classes_within",
     "create_agent",
     "create_person",
     "create_resource",
@@ -68,6 +76,7 @@ __all__ = [
     "rotate_key",
     "set_agent_state",
     "set_catalogue",
+    "set_classes",
     "set_depth",
     "set_deputy",
     "set_end",

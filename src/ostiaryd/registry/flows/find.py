@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ostiary.core.catalogue import classes_at
 from ostiary.core.errors import Forbidden, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry.model import Agent, Owner, Page, Person, Resource, State, Team
@@ -58,3 +59,14 @@ def find_resource(reader: Reader, id_or_name: str) -> Resource:
     if (found := resources.get(reader, id_or_name)) is None:
         raise NotFound(f"there is no resource {id_or_name[:_SHOWN]!a}", hint="`ostiary resource list` shows all")
     return found
+
+
+def classes_within(reader: Reader, scopes: frozenset[str]) -> frozenset[str]:
+    """The data classes of all tools that these scopes reach, as far as catalogues say."""
+    found: set[str] = set()
+    for name in {scope.partition(":")[0] for scope in scopes}:
+        resource = resources.get(reader, name)
+        text = None if resource is None else resources.catalogue(reader, resource.resource_id)
+        if text is not None:
+            found |= classes_at(text, scopes)
+    return frozenset(found)

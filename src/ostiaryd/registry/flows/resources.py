@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -73,9 +74,12 @@ def set_resource_key(act: Act, id_or_name: str, jwk: object) -> Resource:
 def set_catalogue(act: Act, id_or_name: str, catalogue: Catalogue, *, is_proposed: bool = False) -> Resource:
     """Replace the catalogue; the same tools again change nothing but whether somebody stands behind them.
 
-    `is_proposed`: it is what the server says of itself. Raises NotFound, Invalid.
+    What it does not say of data classes stays as it was. `is_proposed`: it is what the server says of itself. Raises
+    NotFound, Invalid.
     """
     resource = find_resource(act.tx, id_or_name)
+    if (before := resources.catalogue(act.tx, resource.resource_id)) is not None:
+        catalogue = catalogue.after(Catalogue.parse(before))
     digest = catalogue.digest
     note(
         act, object=resource.resource_id, name=resource.name, catalogue=digest, tools=len(catalogue.tools),
@@ -92,3 +96,13 @@ def set_catalogue(act: Act, id_or_name: str, catalogue: Catalogue, *, is_propose
     resources.set_catalogue(act.tx, resource.resource_id, catalogue=text, hash=digest)
     tell(act, ResourceDelta(resource.name))
     return replace(resource, catalogue_hash=digest, catalogue_version=resource.catalogue_version + 1)
+
+
+def set_classes(act: Act, id_or_name: str, classes: Sequence[str]) -> Resource:
+    """Say which data classes every tool of the resource handles, whatever its own are. Raises NotFound."""
+    resource = find_resource(act.tx, id_or_name)
+    note(act, object=resource.resource_id, name=resource.name, data_classes=list(classes))
+    text = resources.catalogue(act.tx, resource.resource_id)
+    tools = {} if text is None else Catalogue.parse(text).tools
+    catalogue = Catalogue(resource.name, tools, tuple(classes))
+    return set_catalogue(act, resource.resource_id, catalogue, is_proposed=resource.is_proposed)

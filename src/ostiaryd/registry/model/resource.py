@@ -6,6 +6,7 @@ is accepted, and no second one can be registered beside it. An empty path and `/
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NewType
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 from ostiary.core import canonical
 from ostiary.core.catalogue import Catalogue
+from ostiary.core.classes import STANDARD
 from ostiary.core.errors import Invalid, Malformed
 from ostiary.core.uri import normalise_uri
 
@@ -61,13 +63,17 @@ def check_uri(unverified_uri: str) -> str:
     return uri
 
 
-def parse_catalogue(resource: str, unverified: object) -> Catalogue:
+def parse_catalogue(resource: str, unverified: object, *, classes: Collection[str] = STANDARD) -> Catalogue:
     """Our own form, or the result of MCP `tools/list` of the resource of that name, with or without its envelope.
 
-    Takes milliseconds for hundreds of tools. Raises Malformed, Invalid.
+    `classes` are all data classes that it may name. Takes milliseconds for hundreds of tools.
+
+    Raises Malformed, Invalid.
     """
     if isinstance(unverified, dict) and "jsonrpc" in unverified:
         unverified = unverified.get("result")
     if isinstance(unverified, dict) and "resource" in unverified:
-        return Catalogue.parse(canonical.encode(unverified, floats=True))
+        catalogue = Catalogue.parse(canonical.encode(unverified, floats=True))
+        catalogue.check_classes(classes)
+        return catalogue
     return Catalogue.from_mcp(resource, unverified)

@@ -164,6 +164,7 @@ def _show(call: Call, id_or_name: str, *, status: int = 200) -> Reply:
     reader = call.world.db.read()
     agent = flows.find_agent(reader, id_or_name)
     shown = render.agent(reader, agent, trust_domain=call.world.config.trust_domain)
+    shown["data_classes"] = sorted(flows.classes_within(reader, agent.scopes))
     return reply(shown | {"keys": [render.key(key) for key in keys.of_agent(reader, agent.agent_id)]}, status=status)
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
+from ostiary.core.classes import MAX_CLASSES, check_known
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import ADMIN, READ, Mode, Resource, parse_catalogue
 from ostiaryd.registry.store import resources
 from ostiaryd.registry.wire_admin import render
+
+Classes = Annotated[list[str], Meta(max_length=MAX_CLASSES)]
 
 
 class NewResource(msgspec.Struct, forbid_unknown_fields=True):
@@ -23,6 +27,8 @@ class NewResource(msgspec.Struct, forbid_unknown_fields=True):
     jwk: dict[str, Any] | None = None
     catalogue: dict[str, Any] | None = None
     proposed: bool = False
+    data_classes: Classes | None = None
+    """of every tool, whatever its own are"""
 
 
 class NewMode(msgspec.Struct, forbid_unknown_fields=True):
@@ -36,19 +42,28 @@ class NewCatalogue(msgspec.Struct, forbid_unknown_fields=True):
     proposed: bool = False
 
 
+class NewClasses(msgspec.Struct, forbid_unknown_fields=True):
+    data_classes: Classes
+
+
 class NewKey(msgspec.Struct, forbid_unknown_fields=True):
     jwk: dict[str, Any]
 
 
 async def create_resource(call: Call) -> Reply:
-    new = call.json(NewResource)
-    catalogue = None if new.catalogue is None else await asyncio.to_thread(parse_catalogue, new.name, new.catalogue)
+    new, known = call.json(NewResource), call.world.config.classes
+    check_known(new.data_classes or (), known)
+    catalogue = None
+    if new.catalogue is not None:
+        catalogue = await asyncio.to_thread(parse_catalogue, new.name, new.catalogue, classes=known)
 
     def create(act: Act) -> Resource:
         made = flows.create_resource(act, name=new.name, uri=new.uri, mode=new.mode, segment=new.segment, jwk=new.jwk)
-        if catalogue is None:
-            return made
-        return flows.set_catalogue(act, made.resource_id, catalogue, is_proposed=new.proposed)
+        if catalogue is not None:
+            made = flows.set_catalogue(act, made.resource_id, catalogue, is_proposed=new.proposed)
+        if new.data_classes is not None:
+            made = flows.set_classes(act, made.resource_id, new.data_classes)
+        return made
 
     return reply(render.resource(await flows.act_as(call, "resource.create", create)), status=201)
 
@@ -74,13 +89,24 @@ async def set_catalogue(call: Call) -> Reply:
     """Replace the catalogue: our own form, or the result of MCP `tools/list`."""
     name = flows.find_resource(call.world.db.read(), call.params["name"]).name
     new = call.json(NewCatalogue)
-    catalogue = await asyncio.to_thread(parse_catalogue, name, new.catalogue)
+    known = call.world.config.classes
+    catalogue = await asyncio.to_thread(parse_catalogue, name, new.catalogue, classes=known)
     changed = await flows.act_as(
         call,
         "resource.set_catalogue",
         lambda act: flows.set_catalogue(act, name, catalogue, is_proposed=new.proposed),
     )
     return reply(render.resource(changed))
+
+
+async def set_classes(call: Call) -> Reply:
+    """Say which data classes every tool of the resource handles, whatever its own are."""
+    classes = call.json(NewClasses).data_classes
+    check_known(classes, call.world.config.classes)
+    changed = await flows.act_as(
+        call, "resource.set_classes", lambda act: flows.set_classes(act, call.params["name"], classes)
+    )
+    return reply(render.resource(changed) | {"data_classes": classes})
 
 
 async def set_mode(call: Call) -> Reply:
@@ -105,6 +131,7 @@ ROUTES = (
     ("GET", "/api/v1/resources", list_resources, READ),
     ("GET", "/api/v1/resources/{name}", show_resource, READ),
     ("PUT", "/api/v1/resources/{name}/catalogue", set_catalogue, ADMIN),
+    ("PUT", "/api/v1/resources/{name}/data-classes", set_classes, ADMIN),
     ("PUT", "/api/v1/resources/{name}/mode", set_mode, ADMIN),
     ("PUT", "/api/v1/resources/{name}/key", set_key, ADMIN),
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ostiary.core.bounds import InvalidDetails
+from collections.abc import Sequence
+
+from ostiary.core.bounds import InvalidDetails, ToolDetail
+from ostiary.core.bounds.details import MAX_LOCATIONS
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.errors import Forbidden
 from ostiaryd.ground.database import Reader
@@ -25,6 +28,24 @@ def check_reach(reader: Reader, task: Task, *, unregistered: bool) -> None:
             if location not in catalogues:
                 catalogues[location] = _catalogue(reader, resource)
             _check_registered(resource, catalogues[location], detail.actions or (), task.scopes)
+
+
+def bounds_of(reader: Reader, task: Task, *, classes: Sequence[str]) -> tuple[ToolDetail, ...]:
+    """The bounds of a task, limited to those data classes; of one that has none, those of all that its scopes reach.
+
+    Raises InvalidDetails where nothing is left, which would stand for no bounds at all.
+    """
+    found = [one.limited_to(classes) for one in task.bounds or _reached(reader, task)]
+    if not (left := tuple(one for one in found if one is not None)):
+        raise InvalidDetails("nothing that this task may do is limited to these data classes", hint="name others")
+    return left
+
+
+def _reached(reader: Reader, task: Task) -> list[ToolDetail]:
+    names = sorted({scope.partition(":")[0] for scope in task.scopes})
+    uris = [found.uri for name in names if (found := resources.get(reader, name)) is not None]
+    parts = [tuple(uris[at : at + MAX_LOCATIONS]) for at in range(0, len(uris), MAX_LOCATIONS)]
+    return [ToolDetail(locations=part) for part in parts]
 
 
 def _check_unregistered(location: str, *, unregistered: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ostiary.core.bounds import render_details
+from ostiary.core.bounds import datatypes, render_details
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks.flows.budgets import balances_of
@@ -29,7 +29,8 @@ def show(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
 
 
 def show_briefly(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
-    """Times in seconds since the epoch."""
+    """Times in seconds since the epoch; `data_classes`: those that its bounds are limited to, all together."""
+    classes = datatypes(task.bounds) if task.bounds else None
     return {
         "task_id": task.task_id,
         "agent": registry.find_agent(reader, task.agent).name,
@@ -40,6 +41,7 @@ def show_briefly(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
         "state": task.state_at(now),
         "on_behalf_of": None if task.person is None else registry.find_person(reader, task.person).name,
         "scopes": sorted(task.scopes),
+        "data_classes": None if classes is None else sorted(classes),
         "bounds": render_details(task.bounds),
         "created_at": task.created_at // SECOND,
         "expires_at": None if task.expires_at is None else task.expires_at // SECOND,

@@ -18,7 +18,7 @@ from ostiaryd.registry.model import LONGEST_TOKEN, Agent, AgentId, Caller, Perso
 from ostiaryd.registry.store import agents
 from ostiaryd.tasks.flows.above import above, with_chain
 from ostiaryd.tasks.flows.budgets import allot, end_allotments
-from ostiaryd.tasks.flows.reach import check_reach
+from ostiaryd.tasks.flows.reach import bounds_of, check_reach
 from ostiaryd.tasks.model import (
     DEFAULT_TTL_S,
     State,
@@ -44,6 +44,7 @@ def start(
     agent: str,
     purpose: str,
     bounds: Sequence[ToolDetail] = (),
+    data_classes: Sequence[str] | None = None,
     budget: Sequence[Limit] = (),
     scopes: list[str] | None = None,
     on_behalf_of: str | None = None,
@@ -56,11 +57,11 @@ def start(
 ) -> Task:
     """Declare a task of an agent (name or id), on behalf of a person (name or id), for `ttl_s` seconds.
 
-    With a `heartbeat_s` it is lost when nobody who holds it was heard of for so long. Under a `parent` it is a part of
-    that task: who holds the parent may give it to itself or to another agent. Whether policies permit that is the
-    caller's to ask. `unregistered` says whether bounds may name https resources that are not registered. Raises
-    Invalid, NotFound, InvalidDetails, Forbidden (not your agent or parent, an agent that is not active, more than there
-    is to have), Conflict (too many live tasks).
+    With `data_classes` it allows only tools that handle nothing else. With a `heartbeat_s` it is lost when nobody who
+    holds it was heard of for so long. Under a `parent` it is a part of that task: who holds the parent may give it to
+    itself or to another agent. Whether policies permit that is the caller's to ask. `unregistered` says whether bounds
+    may name https resources that are not registered. Raises Invalid, NotFound, InvalidDetails, Forbidden (not your
+    agent or parent, an agent that is not active, more than there is to have), Conflict (too many live tasks).
     """
     doer = registry.active_agent(act.tx, agent, now=act.now)
     heartbeat = check_heartbeat(heartbeat_s, ends_with_last=ends_with_last)
@@ -95,6 +96,8 @@ def start(
     if parent is not None:
         task = _under(act, task, doer, parent, is_whole=scopes is None, by=by)
     act.entry.person = act.entry.person or task.person
+    if data_classes is not None:
+        task = replace(task, bounds=bounds_of(act.tx, task, classes=data_classes))
     if bounds:  # those of the parent were looked at with the parent; here they may name what this agent cannot reach
         check_reach(act.tx, task, unregistered=unregistered)
     _check_room(act, task)

@@ -1,0 +1,180 @@
+"""Data classes from the catalogue to the token: said by who registers, kept, and only narrowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core import bounds
+from ostiary.core.bounds import InvalidDetails, ToolDetail, parse_details
+from ostiary.core.classes import STANDARD
+from ostiaryd.ground.world import World
+from ostiaryd.registry.model import AgentId
+from ostiaryd.tasks.model import State, Task, TaskId, put_under
+from ostiaryd.tokens.model import InvalidTarget, Target, narrow_details
+from tests.registry.stage import ask, enrol
+
+FILES, MAIL = "https://files.example/mcp", "https://mail.example/mcp"
+READ: dict[str, Any] = {"name": "read", "effect": "read"}
+WRITE: dict[str, Any] = {"name": "write", "effect": "write"}
+
+
+async def register(world: World, *tools: dict[str, Any], **more: Any) -> tuple[int, dict[str, Any]]:
+    body = {"name": "files", "uri": FILES, "catalogue": {"resource": "files", "tools": list(tools)}}
+    return await ask(world, "POST", "/resources", body | more)
+
+
+async def catalogue(world: World) -> dict[str, Any]:
+    _, shown = await ask(world, "GET", "/resources/files")
+    return dict(shown["catalogue"])
+
+
+# --- resources -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_resource_has_classes_from_its_first_hour_and_keeps_them_when_it_is_listed_anew(world: World) -> None:
+    status, _ = await register(world, READ | {"data_classes": ["health"]}, data_classes=["personal"])
+    assert status == 201
+    listed = {"tools": [{"name": "read", "inputSchema": {}}, {"name": "write", "inputSchema": {}}]}
+    assert (await ask(world, "PUT", "/resources/files/catalogue", {"catalogue": listed}))[0] == 200
+    kept = await catalogue(world)
+    assert kept["data_classes"] == ["personal"]
+    assert {tool["name"]: tool.get("data_classes") for tool in kept["tools"]} == {"read": ["health"], "write": None}
+
+
+async def test_a_resource_without_a_catalogue_has_classes_for_the_one_that_comes(world: World) -> None:
+    assert (await register(world, catalogue=None, data_classes=["secret"]))[0] == 201
+    own = {"resource": "files", "tools": [READ]}
+    await ask(world, "PUT", "/resources/files/catalogue", {"catalogue": own})
+    assert (await catalogue(world))["data_classes"] == ["secret"]
+    status, changed = await ask(world, "PUT", "/resources/files/data-classes", {"data_classes": []})
+    assert (status, changed["data_classes"]) == (200, [])
+    assert (await catalogue(world))["data_classes"] == []
+
+
+@pytest.mark.parametrize("name", ["helth", "Health", "he\u0430lth", "health ", ""])
+async def test_an_unknown_class_is_refused_with_the_list_and_changes_nothing(world: World, name: str) -> None:
+    for body in (
+        {"data_classes": ["public", name]},
+        {"catalogue": {"resource": "files", "tools": [], "data_classes": [name]}},
+    ):
+        status, refusal = await register(world, **body)
+        assert status in (400, 422)
+        assert "files" not in str(await ask(world, "GET", "/resources"))
+    await register(world, READ)
+    status, refusal = await ask(world, "PUT", "/resources/files/data-classes", {"data_classes": [name]})
+    assert (status, refusal["hint"]) == (
+        422,
+        "one of public, internal, confidential, personal, health, payment, secret",
+    )
+    status, _ = await ask(world, "PUT", "/resources/files/data-classes", {"data_classes": ["public"] * 33})
+    assert status == 400
+    assert "data_classes" not in await catalogue(world)
+
+
+async def test_an_agent_is_shown_with_the_classes_that_its_scopes_reach(world: World) -> None:
+    await register(world, READ | {"data_classes": ["health"]}, WRITE | {"data_classes": ["secret"]},
+                   data_classes=["internal"])  # fmt: skip
+    await enrol(world, scopes=["files:read", "nowhere:read"])
+    assert (await ask(world, "GET", "/agents/bot"))[1]["data_classes"] == ["health", "internal"]
+
+
+# --- tasks -----------------------------------------------------------------------------------------------------------
+
+
+async def start(world: World, **more: Any) -> tuple[int, dict[str, Any]]:
+    return await ask(world, "POST", "/tasks", {"agent": "bot", "purpose": "p"} | more)
+
+
+async def test_the_short_form_limits_all_that_a_task_reaches(world: World) -> None:
+    await register(world, READ)
+    await ask(world, "POST", "/resources", {"name": "mail", "uri": MAIL})
+    await enrol(world, scopes=["files:read", "mail:send", "ostiary:read"])
+    status, task = await start(world, data_classes=["health", "internal"])
+    assert (status, task["data_classes"]) == (201, ["health", "internal"])
+    assert task["bounds"] == [{"type": "tool", "locations": [FILES, MAIL], "datatypes": ["health", "internal"]}]
+    told = [{"type": "tool", "locations": [FILES], "datatypes": ["health", "secret"]},
+            {"type": "tool", "locations": [FILES], "actions": ["read"]},
+            {"type": "tool", "locations": [FILES], "datatypes": ["secret"]}]  # fmt: skip
+    status, task = await start(world, bounds=told, data_classes=["health"])
+    assert (status, task["bounds"]) == (201, [told[0] | {"datatypes": ["health"]}, told[1] | {"datatypes": ["health"]}])
+
+
+@pytest.mark.parametrize("classes", [[], ["helth"], ["Health"], ["public"] * 33, ["public"]])
+async def test_what_cannot_be_limited_so_begins_no_task(world: World, classes: list[str]) -> None:
+    await register(world, READ)
+    await enrol(world, scopes=["files:read"])
+    told = [{"type": "tool", "locations": [FILES], "datatypes": ["secret"]}]
+    status, _ = await start(world, bounds=told, data_classes=classes)
+    assert status in (400, 422)
+    assert (await ask(world, "GET", "/tasks"))[1]["tasks"] == []
+
+
+async def test_a_task_that_reaches_nothing_is_not_limited_to_nothing(world: World) -> None:
+    """No bounds at all would be whatever the scopes allow."""
+    await enrol(world, scopes=["nowhere:read"])
+    status, refusal = await start(world, data_classes=["health"])
+    assert (status, refusal["error"]) == (422, "invalid_authorization_details")
+
+
+async def test_a_part_of_a_task_has_no_class_more(world: World) -> None:
+    await register(world, READ)
+    await enrol(world, scopes=["files:read"])
+    _, whole = await start(world, data_classes=["health", "internal"])
+    for wider in (["public"], ["health", "public"]):
+        told = [{"type": "tool", "locations": [FILES], "datatypes": wider}]
+        assert (await start(world, parent=whole["task_id"], bounds=told))[0] == 422
+    assert (await start(world, parent=whole["task_id"], bounds=[{"type": "tool", "locations": [FILES]}]))[0] == 422
+    _, part = await start(world, parent=whole["task_id"], data_classes=["health", "public"])
+    assert part["data_classes"] == ["health"]
+    assert (await start(world, parent=whole["task_id"], data_classes=["public"]))[0] == 422
+    _, same = await start(world, parent=whole["task_id"])
+    assert same["bounds"] == whole["bounds"]
+
+
+# --- from task to child to token to exchange, whatever is asked -------------------------------------------------------
+
+
+def task(*details: ToolDetail) -> Task:
+    return Task(
+        task_id=TaskId("tk_1"), agent=AgentId("ag_1"), person=None, purpose="p", scopes=frozenset(), bounds=details,
+        state=State.LIVE, created_at=0, expires_at=None,
+    )  # fmt: skip
+
+
+some_classes = st.none() | st.lists(st.sampled_from(STANDARD[:4]), min_size=1, max_size=3).map(tuple)
+some_details = st.lists(
+    st.builds(ToolDetail, locations=st.sampled_from([(FILES,), (MAIL,), (FILES, MAIL)]), datatypes=some_classes),
+    max_size=3,
+).map(tuple)
+handled = st.frozensets(st.sampled_from(STANDARD[:4]))
+
+
+@given(some_details.filter(bool), some_details, st.lists(some_details, max_size=3), handled)
+def test_classes_only_narrow_from_task_to_child_to_token_to_exchange(
+    whole: tuple[ToolDetail, ...],
+    part: tuple[ToolDetail, ...],
+    asked: list[tuple[ToolDetail, ...]],
+    classes: frozenset[str],
+) -> None:
+    had, target = whole, Target(FILES)
+    try:
+        held = put_under(task(*part), task(*whole)).bounds
+        for more in ((), *asked):
+            held, had = narrow_details(more, task=held, target=target), held
+            assert held
+            assert bounds.is_within(held, had)
+    except (InvalidDetails, InvalidTarget):
+        held = had
+    call: dict[str, Any] = {"resource_uri": FILES, "tool": "read", "arguments": {}, "classes": classes}
+    assert not bounds.permits(held, **call) or bounds.permits(whole, **call)
+
+
+def test_what_is_cut_to_a_resource_keeps_its_classes() -> None:
+    """A token that lost them would be wider than its task."""
+    both = parse_details([{"type": "tool", "locations": [FILES, MAIL], "datatypes": ["health"]}])
+    [cut] = narrow_details((), task=both, target=Target(FILES))
+    assert (cut.locations, cut.datatypes) == ((FILES,), ("health",))
