@@ -193,6 +193,16 @@ def _keys(world: World, reader: Reader) -> str:
     return f"{signed} keys opened, signed and verified"
 
 
+def _clients(world: World, reader: Reader) -> str:
+    if names := trust.exempt(reader):
+        shown = ", ".join(f"`{name}`" for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise Unprotected(
+            f"tokens of {shown} may be bound to no key: who sees one can use it",
+            hint="ostiary agent forbid-bearer NAME",
+        )
+    return "every token of an agent is bound to its key"
+
+
 async def _replay_memory(world: World) -> str:
     if not await trust.survives(world):
         raise Conflict("a proof that was used up is not on the disk", hint="a restart would take it again: see the log")
@@ -253,6 +263,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("server keys", _reading(_keys)),
     ("data folder", _data_folder),
     ("public URL", _public_url),
+    ("clients", _reading(_clients)),
     ("replay memory", _replay_memory),
     ("ledger", _reading(_ledger)),
     ("policy", _reading(_policy)),

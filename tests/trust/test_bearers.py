@@ -10,8 +10,9 @@ from ostiary.core.errors import NotFound
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust import flows, store
+from tests.clock import Clock
 from tests.registry.stage import newest
-from tests.tokens.party import Answer, Client, claims_of, enter, send
+from tests.tokens.party import ISSUER, SECOND, TOKEN, Answer, Client, claims_of, enter, send
 from tests.trust.stage import API, api_app, call
 
 
@@ -83,6 +84,35 @@ async def test_who_is_allowed_may_call_its_assertions_JWT_and_nothing_else(clien
     assert (await client.ask(client_assertion=typed("at+jwt"))).error == "invalid_client"
 
 
+async def test_who_is_allowed_may_name_the_token_endpoint_and_nothing_else(client: Client) -> None:
+    audiences: list[tuple[object, bool]] = [
+        (TOKEN, True), ([TOKEN], True), (ISSUER, True), ([ISSUER], True), ([TOKEN, ISSUER], False),
+        (TOKEN + "/", False), (f"{ISSUER}/introspect", False), ([], False), ("https://else.example/token", False),
+    ]  # fmt: skip
+    for aud, _ in audiences[:2]:
+        assert (await client.ask(client_assertion=client.assertion(aud=aud))).error == "invalid_client"
+    await allow(client)
+    for aud, is_taken in audiences:
+        answer = await client.ask(client_assertion=client.assertion(aud=aud))
+        assert (answer.error == "") is is_taken, aud
+
+
+async def test_an_assertion_that_says_it_lives_longer_is_taken_for_five_minutes_once(
+    client: Client, clock: Clock
+) -> None:
+    now = clock.now // SECOND
+    longer = client.assertion(iat=now, exp=now + 3600)
+    assert (await client.ask(client_assertion=longer)).error == "invalid_client"
+    await allow(client)
+    assert (await client.ask(client_assertion=longer)).status == 200
+    assert (await client.ask(client_assertion=longer)).error == "invalid_client"
+    unused, late = (client.assertion(iat=now, exp=now + 3600) for _ in range(2))
+    clock.advance(us=300 * SECOND - 1)
+    assert (await client.ask(proof=None, client_assertion=unused)).status == 200
+    clock.advance(us=1)
+    assert (await client.ask(proof=None, client_assertion=late)).error == "invalid_client"
+
+
 async def test_an_assertion_without_a_proof_is_good_once_too(client: Client) -> None:
     await allow(client)
     assertion = client.assertion()
@@ -91,14 +121,17 @@ async def test_an_assertion_without_a_proof_is_good_once_too(client: Client) -> 
 
 
 async def test_administrators_switch_it_on_and_off(client: Client) -> None:
-    agent, key = await enter(client.world, name="chief", scopes=("ostiary:admin",))
+    agent, key = await enter(client.world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
     chief = replace(client, id=agent.agent_id, key=key)
     token = (await chief.token())["access_token"]
     mine = (await client.token(resource=API))["access_token"]
     path = "/api/v1/agents/reader/bearer"
     assert (await call(client, mine, path, method="PUT")).status == 403
+    assert (await call(client, mine, path)).status == 403
+    assert (await call(chief, token, path)).json == {"bearer": False}
     assert (await call(chief, token, path, method="PUT")).status == 204
     assert store.is_bearer(client.world.db.read(), client.id)
+    assert (await call(chief, token, path)).json == {"bearer": True}
     assert (await call(chief, token, path, method="DELETE")).status == 204
     assert not store.is_bearer(client.world.db.read(), client.id)
     assert newest(client.world).agent == chief.id

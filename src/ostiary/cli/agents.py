@@ -85,12 +85,13 @@ def list_agents(*, owner: str | None = None, limit: int = PAGE, session: Here) -
 
 @agent.command(name="show")
 def show(name: str, /, *, session: Here) -> None:
-    """Show one agent with its keys.
+    """Show one agent with its keys, and whether it may have tokens that are bound to none (`bearer`).
 
     Args:
         name: Name or id.
     """
-    session.show(session.api("GET", f"/agents/{name}"), _print)
+    found = session.api("GET", f"/agents/{name}") | session.api("GET", f"/agents/{name}/bearer")
+    session.show(found, _print)
 
 
 @agent.command(name="allow")
@@ -220,7 +221,7 @@ def join_token(name: str, /, *, ttl: int = 3600, session: Here) -> None:
 
 @agent.command(name="allow-bearer")
 def allow_bearer(name: str, /, *, session: Here) -> None:
-    """Let an agent that cannot do better have tokens that are bound to no key.
+    """Let an agent that cannot do better have tokens that are bound to no key, and name the token endpoint as audience.
 
     Args:
         name: Name or id.

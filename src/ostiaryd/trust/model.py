@@ -1,6 +1,8 @@
 """What makes a proof of identity good: client assertions (RFC 7523 as rfc7523bis updates it), and what they are worth.
 
 Stricter than the drafts: `iat` and `jti` are required, an assertion lives at most five minutes, and each is used once.
+Exempt clients, each by name, may do as libraries of the time of RFC 7523 do: the token endpoint as audience, the type
+`JWT`, and assertions that say they live longer, which are taken for five minutes all the same.
 """
 
 from __future__ import annotations
@@ -136,10 +138,13 @@ def check_assertion_type(header: jose.Header, *, is_exempt: Callable[[], bool]) 
     raise InvalidClient(f"the client assertion is not of type {ASSERTION_TYP}", hint="or leave `typ` out")
 
 
-def check_assertion(unverified_jws: jose.Jws, *, client_id: str | None, issuer: str, now: int) -> Assertion:
-    """Everything but signature and replay; `now` in microseconds. Raises InvalidClient.
+def check_assertion(
+    unverified_jws: jose.Jws, *, client_id: str | None, issuer: str, now: int, is_exempt: Callable[[str], bool]
+) -> Assertion:
+    """Everything but type, signature and replay; `now` in microseconds. Raises InvalidClient.
 
-    The sole audience is the issuer identifier, as a string or as a list of one (rfc7523bis section 4).
+    The sole audience is the issuer identifier, as a string or as a list of one (rfc7523bis section 4). An exempt client
+    may name the token endpoint instead (RFC 7523 section 3): another server that it trusts could have it sign that.
     """
     try:
         claims = parse_claims(unverified_jws.payload)
@@ -152,10 +157,13 @@ def check_assertion(unverified_jws: jose.Jws, *, client_id: str | None, issuer: 
         raise InvalidClient("`iss` and `sub` of the client assertion are not the client id both")
     if client_id is not None and client_id != subject:
         raise InvalidClient("`client_id` is not the client of the assertion")
-    if claims.get("aud") not in (issuer, [issuer]):
+    audience, endpoint = claims.get("aud"), f"{issuer}/token"
+    if audience not in (issuer, [issuer]) and not (audience in (endpoint, [endpoint]) and is_exempt(subject)):
         raise InvalidClient("the client assertion is not for this issuer alone", hint=f"`aud` must be {issuer}")
     if not isinstance(jti, str) or not 0 < len(jti) <= MAX_JTI:
         raise InvalidClient(f"`jti` of the client assertion is not a string of 1 to {MAX_JTI} characters")
+    if ends > begins + LONGEST_ASSERTION and is_exempt(subject):
+        ends = begins + LONGEST_ASSERTION
     if not begins < ends <= begins + LONGEST_ASSERTION:
         raise InvalidClient("the client assertion must live for more than 0 and at most 300 seconds")
     if now >= ends:

@@ -26,6 +26,7 @@ _USE_JOIN = sql(
 _DROP_JOIN = sql("delete from join_token where agent = :agent and used_at is null")
 _PRUNE_JOIN = sql("delete from join_token where expires_at <= :before")
 _IS_BEARER = sql("select since from bearer_client where agent = :agent", steady=True)
+_BEARERS = sql("select agent from bearer_client")
 _UNBOUND = sql("select id from holding where agent = :agent and kind = 'token' and jkt is null and ended_at is null")
 _ADD_BEARER = sql("insert into bearer_client (agent, since) values (:agent, :since) on conflict (agent) do nothing")
 _DROP_BEARER = sql("delete from bearer_client where agent = :agent")
@@ -94,6 +95,11 @@ def prune_join_tokens(tx: Tx, *, before: int) -> int:
 def is_bearer(reader: Reader, agent: str) -> bool:
     """Whether this client may hold tokens that are not bound to a key."""
     return reader.one(_IS_BEARER, agent=agent) is not None
+
+
+def bearers(reader: Reader) -> list[str]:
+    """All clients that may do without."""
+    return [agent for (agent,) in reader.all(_BEARERS)]
 
 
 def unbound(reader: Reader, agent: str) -> list[str]:

@@ -9,7 +9,7 @@ import msgspec
 from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry.flows import act_as
-from ostiaryd.registry.model import ADMIN
+from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.trust import flows
 from ostiaryd.trust.model import SECOND
 
@@ -51,8 +51,13 @@ async def enrol(call: Call) -> Reply:
     return reply({"agent_id": key.agent, "issuer": issuer, "kid": key.jkt}, status=201, headers=[NO_STORE])
 
 
+async def show_bearer(call: Call) -> Reply:
+    """Whether this agent may have tokens that are bound to no key."""
+    return reply({"bearer": flows.is_exempt(call.world.db.read(), call.params["name"])})
+
+
 async def allow_bearer(call: Call) -> Reply:
-    """Let this agent have tokens that are bound to no key."""
+    """Let this agent have tokens that are bound to no key, and assertions as RFC 7523 had them."""
     await act_as(call, "bearer.allow", lambda act: flows.allow_bearer(act, call.params["name"]))
     return Reply(204)
 
@@ -66,6 +71,7 @@ async def forbid_bearer(call: Call) -> Reply:
 ROUTES = (
     ("POST", "/enrol", enrol, ""),
     ("POST", "/api/v1/agents/{name}/join-token", create_join_token, ADMIN),
+    ("GET", "/api/v1/agents/{name}/bearer", show_bearer, READ),
     ("PUT", "/api/v1/agents/{name}/bearer", allow_bearer, ADMIN),
     ("DELETE", "/api/v1/agents/{name}/bearer", forbid_bearer, ADMIN),
 )

@@ -10,7 +10,7 @@ from ostiaryd.trust.flows.access import (
     verify_access,
     verify_token,
 )
-from ostiaryd.trust.flows.bearers import allow_bearer, forbid_bearer
+from ostiaryd.trust.flows.bearers import allow_bearer, exempt, forbid_bearer, is_exempt
 from ostiaryd.trust.flows.clients import Client, authenticate_client, check_client
 from ostiaryd.trust.flows.joining import DEFAULT_LIFETIME_S, InvalidJoin, JoinToken, create_join_token, enrol
 from ostiaryd.trust.flows.proofs import Possession, check_possession, spend
@@ -30,7 +30,9 @@ __all__ = [
     "check_possession",
     "create_join_token",
     "enrol",
+    "exempt",
     "forbid_bearer",
+    "is_exempt",
     "live_caller",
     "prune",
     "spend",

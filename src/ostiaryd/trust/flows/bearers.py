@@ -1,7 +1,8 @@
-"""The exemption, by name, for clients that cannot do better: tokens bound to no key, assertions of type `JWT`."""
+"""The exemption, by name, for clients that cannot do better: unbound tokens, assertions as RFC 7523 had them."""
 
 from __future__ import annotations
 
+from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Root
@@ -19,6 +20,16 @@ def forbid_bearer(act: Act, id_or_name: str) -> None:
     store.set_bearer(act.tx, agent.agent_id, False)
     for id in store.unbound(act.tx, agent.agent_id):
         registry.end_holdings(act, Root.HOLDING, id, why="bearer forbidden")
+
+
+def is_exempt(reader: Reader, id_or_name: str) -> bool:
+    """Raises NotFound."""
+    return store.is_bearer(reader, registry.find_agent(reader, id_or_name).agent_id)
+
+
+def exempt(reader: Reader) -> list[str]:
+    """The names of all agents that are exempt."""
+    return sorted(registry.find_agent(reader, id).name for id in store.bearers(reader))
 
 
 def _find(act: Act, id_or_name: str) -> Agent:

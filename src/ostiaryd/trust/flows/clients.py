@@ -52,7 +52,10 @@ def check_client(act: Act, credentials: Credentials, *, issuer: str) -> Client:
     5. The client may act. Only who holds the key gets past 4, and so learns how the client stands.
     """
     unverified_jws = parse_assertion(credentials)
-    assertion = check_assertion(unverified_jws, client_id=credentials.client_id, issuer=issuer, now=act.now)
+    assertion = check_assertion(
+        unverified_jws, client_id=credentials.client_id, issuer=issuer, now=act.now,
+        is_exempt=lambda client_id: store.is_bearer(act.tx, client_id),
+    )  # fmt: skip
     act.entry.object = assertion.client_id  # claimed, not proved: `agent` is set where it is
     agent = agents.get(act.tx, assertion.client_id) if assertion.client_id.startswith("ag_") else None
     guard = resources.get(act.tx, assertion.client_id) if assertion.client_id.startswith("rs_") else None
