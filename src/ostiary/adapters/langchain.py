@@ -4,9 +4,10 @@
     builder.add_node("tools", guarded_node([read_file], tools))
 
 The middleware puts a copy of the tool in place of the tool, and the decision is made where that copy runs: on the
-arguments as the tool's schema has validated and completed them, after whatever other middleware has changed. What the
-graph injects (state, store, runtime) is not the model's choice and is not judged. A denial is a `ToolMessage` with the
-status `error`.
+arguments as the tool's schema has validated and completed them, after whatever other middleware has changed. Middleware
+that is listed after it could put another tool in the place of that copy, or offer tools at the provider that nobody has
+looked at, so it must be the last one, and refuses otherwise. What the graph injects (state, store, runtime) is not the
+model's choice and is not judged. A denial is a `ToolMessage` with the status `error`.
 
 A `ToolNode` that is given only one of its two hooks runs calls of the other kind undecided, so `guarded_node` gives
 both. What runs at the model's provider is refused, unless it is named in `unguarded`.
@@ -32,9 +33,12 @@ from ostiary.core.errors import Conflict, Refused
 from ostiary.guard import words
 from ostiary.tools import Tools
 
+NOT_LAST = "middleware that is listed after the guard could change what it has decided"
+LAST = "middleware=[.., Guarded(tools)]"
+
 
 class Guarded(AgentMiddleware[Any, Any, Any]):
-    """List it after middleware that brings tools of its own. `unguarded`: tools at the model's provider, by name."""
+    """List it last. `unguarded`: tools at the model's provider, by name."""
 
     def __init__(self, tools: Tools, *, unguarded: Collection[str] = ()) -> None:
         super().__init__()
@@ -43,7 +47,7 @@ class Guarded(AgentMiddleware[Any, Any, Any]):
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Any]) -> Any:
         try:
-            return handler(request.override(tool=_decided(request, self._by)))
+            return handler(request.override(tool=_decided(request, self._by, handler)))
         except _Denied as denied:
             return _told(request, denied)
 
@@ -51,22 +55,24 @@ class Guarded(AgentMiddleware[Any, Any, Any]):
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Any]]
     ) -> Any:
         try:
-            return await handler(request.override(tool=_decided(request, self._by)))
+            return await handler(request.override(tool=_decided(request, self._by, handler)))
         except _Denied as denied:
             return _told(request, denied)
 
     def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Any]) -> Any:
-        self._check_provider(request)
+        self._check_provider(request, handler)
         return handler(request)
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[Any]]
     ) -> Any:
-        self._check_provider(request)
+        self._check_provider(request, handler)
         return await handler(request)
 
-    def _check_provider(self, request: ModelRequest[Any]) -> None:
+    def _check_provider(self, request: ModelRequest[Any], handler: Callable[..., Any]) -> None:
         """Raises Conflict for tools that the model's provider would run, where nobody decides."""
+        if not handler.__name__.startswith("_execute_model"):
+            raise Conflict(NOT_LAST, hint=LAST)
         named = {str(tool.get("name") or tool.get("type")) for tool in request.tools if isinstance(tool, dict)}
         if at_provider := named - self._unguarded:
             names = ", ".join(sorted(at_provider))
@@ -88,8 +94,10 @@ def _told(request: ToolCallRequest, denied: _Denied) -> ToolMessage:
     return ToolMessage(str(denied), name=call["name"], tool_call_id=call["id"] or "", status="error")
 
 
-def _decided(request: ToolCallRequest, tools: Tools) -> BaseTool:
-    """A copy of the tool that decides before it runs. Raises _Denied for a tool that is not there yet."""
+def _decided(request: ToolCallRequest, tools: Tools, handler: Callable[..., Any]) -> BaseTool:
+    """A copy of the tool that decides before it runs. Raises _Denied if another one may come in its place."""
+    if handler.__module__ != ToolNode.__module__:
+        raise _Denied(words(Conflict(NOT_LAST, hint=LAST)))
     tool = request.tool
     if tool is None:
         raise _Denied(f"denied: there is no tool {request.tool_call['name'][:128]!a} to be decided")
