@@ -22,10 +22,10 @@ def random(count: int) -> bytes:
     return os.urandom(count)
 
 
-def boot() -> str:
-    """Which boot of this machine it is; empty where the system does not say."""
+def boot(source: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
+    """Which boot of this machine it is; empty where the system does not say, as on macOS."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return source.read_text("ascii").strip()
     except OSError:
         return ""
 

@@ -5,7 +5,10 @@ than need be.
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +23,7 @@ from ostiary.guard import Guard, Verified
 from ostiary.guard.call import Denied
 from tests.feed.house import House, eventually
 from tests.feed.test_fail_closed_end_to_end import enter, own_house
+from tests.server import running
 
 TOOLS: list[dict[str, Any]] = [{"name": "pay", "effect": "pay"}, {"name": "read", "effect": "read"}]
 
@@ -311,3 +315,64 @@ def test_what_was_given_back_is_heard_of_before_more_is_drawn(bank: Bank, tmp_pa
             assert guard.decide(who, "read", {}).decision.allowed
         assert not guard.decide(who, "read", {}).decision.allowed
     assert bank.left(task) == [("0", "160")]
+
+
+@pytest.mark.parametrize(("boot", "comes_back"), [(None, True), ("another boot", False), ("", False)])
+def test_what_a_killed_guard_held_comes_back_if_the_machine_has_lived_since(
+    bank: Bank, tmp_path: Path, boot: str | None, comes_back: bool
+) -> None:
+    """`""`: a machine that does not tell boots apart."""
+    task, effects = bank.task(calls(100_000)), tmp_path / "effects"
+    words = [bank.guard_key, bank.agent_key, tmp_path / "spool", bank.uri, task, effects, 100_000]
+    with subprocess.Popen([sys.executable, "-m", "tests.feed.spender", *map(str, words)]) as process:
+        try:
+            eventually(lambda: effects.exists() and effects.stat().st_size > 0, within_s=30)
+        finally:
+            process.kill()
+    size, before = effects.stat().st_size, bank.left(task)[0][0]
+    [lock] = (tmp_path / "spool").glob("*/*/lock")
+    if boot is not None:
+        lock.write_text(boot)
+    with Guard(bank.guard_key, spool_dir=tmp_path / "spool"):
+        eventually(lambda: not lock.exists(), within_s=30)
+    left, spent = map(int, bank.left(task)[0])
+    assert size <= spent <= size + 1, "it may have been killed between a record and its effect"
+    assert left == (100_000 - spent if comes_back else int(before))
+    assert int(before) < 100_000 - spent
+
+
+LATER = """
+import sys, time
+ahead, time_ns = int(sys.argv.pop(1)), time.time_ns
+time.time_ns = lambda: time_ns() + ahead
+from ostiary.cli import main
+sys.exit(main())
+"""
+"""the command line, in a process whose clock is ahead"""
+LEFT_OF_DAY_S = 20
+
+
+@pytest.mark.slow
+def test_a_day_ends_at_a_guard_that_runs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    time_ns, day = time.time_ns, 86_400 * 10**9
+    ahead = day - time_ns() % day - LEFT_OF_DAY_S * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: time_ns() + ahead)
+    with running(tmp_path / "server", command=(sys.executable, "-c", LATER, str(ahead))) as server:
+        house = House(server, tmp_path)
+        bank = Bank(house)
+        house.api("PUT", f"/agents/{bank.agent}/budget", {"limits": [calls(7)]})
+        task = bank.task()
+        with bank.guard(tmp_path / "spool", task) as (guard, who):
+            today = time.time_ns() // day
+            for _ in range(7):
+                assert guard.decide(who, "read", {}).decision.allowed
+            with pytest.raises(Denied) as denied, guard.call(who, "read", {}):
+                pass
+            assert "0 of 7 left today" in denied.value.message
+            assert time.time_ns() // day == today, "the day was long enough"
+            eventually(lambda: time.time_ns() // day > today, within_s=LEFT_OF_DAY_S)
+            for _ in range(7):
+                assert guard.decide(who, "read", {}).decision.allowed, "the same token, on a new day"
+            assert not guard.decide(who, "read", {}).decision.allowed
+        assert bank.left(task) == [("0", "7")]
+        house.admin.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ostiary import ambient
 from ostiary.core.errors import Invalid
 from ostiary.guard import SpoolFailed
 from ostiary.guard import spool as spools
@@ -225,3 +226,27 @@ def test_every_record_survives_the_kill_of_its_guard(tmp_path: Path) -> None:
     assert killed.returncode == -signal.SIGKILL
     [spool] = left_behind(tmp_path)
     assert numbers(spool, count=2000) == list(range(1, 1001))
+
+
+@pytest.mark.parametrize(
+    ("written", "found", "is_whole"),
+    [
+        ("boot-1", "boot-1", True), ("boot-1", "boot-2", False), ("boot-1", "boot-11", False),
+        ("boot-11", "boot-1", False), ("boot-1", "", False), ("", "boot-1", False), ("", "", False),
+    ],
+)  # fmt: skip
+def test_a_spool_is_whole_in_the_boot_in_which_it_was_written_and_if_the_machine_tells_boots_apart(
+    tmp_path: Path, dice: Dice, written: str, found: str, is_whole: bool
+) -> None:
+    spool = new_spool(tmp_path, random=dice, boot=written)
+    spool.append({"call": "a"})
+    spool.close()
+    [left] = left_behind(tmp_path, boot=found)
+    assert left.is_whole == is_whole
+
+
+def test_a_machine_says_which_boot_it_is_or_nothing(tmp_path: Path) -> None:
+    (tmp_path / "boot_id").write_text("boot-1\n")
+    assert ambient.boot(tmp_path / "boot_id") == "boot-1"
+    assert ambient.boot(tmp_path / "is_not_there") == ""
+    assert ambient.boot() == ambient.boot()
