@@ -106,16 +106,18 @@ async def _told(world: World, loaded: Loaded, span: Span, *, by: By, caller: str
         yield _line({"error": error.code, "message": error.message, "hint": error.hint})
 
 
-async def replay(world: World, candidate: Candidate, span: Span) -> AsyncGenerator[int | Report, None]:
+async def replay(
+    world: World, candidate: Candidate, span: Span, *, within_s: float = ALL_S
+) -> AsyncGenerator[int | Report, None]:
     """How many entries are done, after each page, and at the end the report. Raises Unavailable."""
     child = Child()
-    until = asyncio.get_running_loop().time() + ALL_S
+    until = asyncio.get_running_loop().time() + within_s
     try:
         await child.ask(candidate)
         at = span.first
         while at < span.stop:
-            if asyncio.get_running_loop().time() > until:
-                raise Unavailable(f"there is no time left of {ALL_S:g} s", hint="ask about less", code="too_long")
+            if asyncio.get_running_loop().time() >= until:
+                raise Unavailable(f"there is no time left of {within_s:g} s", hint="ask about less", code="too_long")
             page = await world.db.scan(partial(_read, start=at, stop=span.stop))
             answer = await child.ask(Rows(page.rows))
             while answer.lacks:

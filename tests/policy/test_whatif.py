@@ -1,0 +1,522 @@
+"""What-if: a candidate set against the ledger in its own process; what is not known; who may ask; the gate of a put."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ostiary.core import canonical
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.errors import Conflict, Forbidden, Invalid, Refused, Unavailable
+from ostiaryd.ground.database import sql
+from ostiaryd.ground.http import Call
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.model import Entry, encode_entry, reason
+from ostiaryd.policy import flows, store, wire_admin, wire_whatif
+from ostiaryd.policy.flows import Span
+from ostiaryd.policy.model import Question, Thing, Verb, decode_facts, load, starter
+from ostiaryd.policy.model.frames import candidate_of
+from ostiaryd.policy.model.replay import Replay, Unreplayable
+from ostiaryd.policy.model.whatif import MAX_GROUPS, Comparison, Recorded, verdicts
+from ostiaryd.policy.wire_whatif import Asking, Child, replay
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Caller
+from ostiaryd.registry.store import resources
+from tests.clock import Clock
+from tests.policy.test_replay import NAMES, SETS, Town
+from tests.registry.stage import ADMIN, caller, do, enrol, newest
+
+URI = "https://bank.example.org/mcp"
+TOOLS: list[dict[str, Any]] = [
+    {
+        "name": "pay",
+        "effect": "pay",
+        "kinds": {"pin": "secret"},
+        "arguments": {"properties": {"amount": {"type": "number"}, "pin": {"type": "string"}}},
+    },
+    {"name": "see", "effect": "read"},
+]
+SCHEMA = "type Arguments = { amount?: decimal, pin?: String };"
+PERMIT = """
+@id("issue") permit (principal is Agent, action == Action::"issue_token", resource is Resource);
+@id("call") permit (principal is Agent, action == Action::"call", resource is Tool);
+"""
+LITTLE = (
+    PERMIT
+    + """
+@id("little") forbid (principal is Agent, action == Action::"call", resource == Tool::"bank/pay")
+unless { context.arguments has amount && context.arguments.amount.lessThan(decimal("100.0")) };
+"""
+)
+NO_PIN = (
+    PERMIT + '@id("pin") forbid (principal, action == Action::"call", resource) when { context.arguments has pin && '
+    'context.arguments.pin == "0000" };'
+)
+
+
+def a_set(cedar: str, **files: str) -> dict[str, str]:
+    return {"a.cedar": cedar, "a.cedarschema": SCHEMA} | {name.replace("__", "."): text for name, text in files.items()}
+
+
+@pytest.fixture
+async def bank(world: World) -> World:
+    """Two agents, and a resource that pays."""
+    await do(world, lambda a: registry.create_resource(a, name="bank", uri=URI))
+    catalogue = Catalogue.parse(canonical.encode({"resource": "bank", "tools": TOOLS}))
+    await do(world, lambda a: registry.set_catalogue(a, id_or_name="bank", catalogue=catalogue))
+    for name in ("ann", "bob"):
+        await enrol(world, name, owner=f"owner-of-{name}", scopes=["bank:read", "bank:write"])
+    return world
+
+
+async def pay(world: World, amount: float, *, by: str = "ann", **more: str) -> int:
+    """A decision about a call; its entry."""
+    arguments = {"amount": amount, **more}
+    question = Question(Thing("agent", by), Verb("call"), Thing("tool", "bank/pay"), {"arguments": arguments})
+    await do(world, lambda a: flows.decide_one(a, question, digest="d", by=None), "decide")
+    return size(world) - 1
+
+
+def size(world: World) -> int:
+    return ledger.head(world.db.read())[0].size
+
+
+async def ask(world: World, files: dict[str, str], *, caller: Caller = ADMIN, **more: Any) -> list[dict[str, Any]]:
+    """The lines of the answer. Raises what the wire refuses."""
+    body = json.dumps({"files": files, "since": 0, **more}).encode()
+    headers = [(b"content-type", b"application/json")]
+    call = Call(world, "POST", "/api/v1/policies/whatif", {}, "", headers, body, "rq_test", caller)
+    reply = await wire_whatif.ask(call)
+    assert not isinstance(reply.body, bytes)
+    return [json.loads(line) async for line in reply.body]
+
+
+async def report(world: World, cedar: str, **more: Any) -> dict[str, Any]:
+    found: dict[str, Any] = (await ask(world, a_set(cedar), **more))[-1]
+    return {**found["report"], "ticket": found["ticket"], "entries": found["entries"]}
+
+
+async def change(world: World, statement: str, **values: Any) -> None:
+    """What somebody with the database could do."""
+    prepared = sql(statement)
+    await world.writer.submit(lambda tx: tx.run(prepared, **values))
+
+
+# --- what would change ----------------------------------------------------------------------------------------------
+
+
+async def test_verdicts_that_change_are_grouped_counted_and_have_an_example(bank: World) -> None:
+    await pay(bank, 99.99)
+    first = await pay(bank, 100.0)
+    await pay(bank, 250.0, by="bob")
+    await pay(bank, 250.0)
+    found = await report(bank, LITTLE)
+    [group] = found["changes"]
+    assert (found["replayed"], found["changed"], found["to_deny"], found["to_allow"]) == (4, 3, 3, 0)
+    assert (group["direction"], group["who"], group["what"]) == ("allow->deny", "agent", "bank/pay")
+    assert (group["before"], group["after"], group["because"]) == (
+        ["call-within-segment"],
+        ["little"],
+        "forbidden_by_policy",
+    )
+    assert (group["count"], group["agents"], group["example"]) == (3, 2, first)
+    body = ledger.body(bank.db.read(), group["example"])
+    assert body is not None
+    assert json.loads(body)["agent"] == group["agent"]
+
+
+async def test_groups_are_by_agent_or_owner_where_that_is_asked_for(bank: World) -> None:
+    for by, amount in (("ann", 100.0), ("bob", 100.0), ("bob", 200.0)):
+        await pay(bank, amount, by=by)
+    reader = bank.db.read()
+    who = {name: registry.find_agent(reader, name) for name in ("ann", "bob")}
+    by_agent = await report(bank, LITTLE, by="agent")
+    assert [(one["who"], one["count"]) for one in by_agent["changes"]] == [
+        (who["bob"].agent_id, 2), (who["ann"].agent_id, 1),
+    ]  # fmt: skip
+    by_owner = await report(bank, LITTLE, by="owner")
+    assert [one["who"] for one in by_owner["changes"]] == [who["bob"].owner, who["ann"].owner]
+
+
+async def test_what_was_denied_and_would_be_allowed_is_a_change_too(bank: World) -> None:
+    loaded = load(a_set(LITTLE))
+    await do(bank, lambda a: flows.put(a, loaded, by=None))
+    await pay(bank, 100.0)
+    found = await report(bank, PERMIT)
+    assert (found["changed"], found["to_deny"], found["to_allow"]) == (1, 0, 1)
+    assert (found["changes"][0]["before"], found["changes"][0]["because"]) == (["little"], "")
+
+
+async def test_the_set_that_decided_changes_nothing_and_nothing_is_changed_by_asking(bank: World) -> None:
+    await pay(bank, 100.0)
+    await pay(bank, 5.0)
+    lines = await ask(bank, starter().files)
+    assert (lines[-1]["report"]["replayed"], lines[-1]["report"]["changed"]) == (2, 0)
+    assert store.active(bank.db.read()) == starter().hash
+
+
+async def test_only_entries_of_the_time_that_is_asked_about(bank: World, clock: Clock) -> None:
+    await pay(bank, 100.0)
+    clock.advance(us=1)
+    since = clock()
+    second = await pay(bank, 100.0)
+    clock.advance(us=1)
+    until = clock()
+    await pay(bank, 100.0)
+    found = await report(bank, LITTLE, since=since, until=until)
+    assert (found["replayed"], found["entries"]) == (1, [second, second + 1])
+    assert (await report(bank, LITTLE, since=until))["replayed"] == 1
+    assert (await report(bank, LITTLE, since=until + 1))["entries"][0] == size(bank) - 1
+    with pytest.raises(Invalid, match="not after"):
+        await ask(bank, a_set(LITTLE), since=until, until=until)
+
+
+async def test_random_traffic_of_all_places_as_one_decision_after_the_other_says(world: World, clock: Clock) -> None:
+    """The whole way, through the process and its pages, against a comparison without any of it."""
+    town = Town(world, clock)
+    await town.settle()
+    dice = random.Random(7)
+    for number in range(150):
+        if number % 10 == 0:
+            await town.happen("change", f"set {number // 10 % 2}")
+        limit = dice.choice([1, 1, 1, 2**62])
+        arguments = {"path": dice.choice(["/srv/a", "/etc/b"]), "amount": dice.choice([1, 99.5, 250]), "limit": limit}
+        call = (dice.choice(NAMES), dice.choice(["read", "pay"]), dict(dice.sample([*arguments.items()], 2)))
+        user = Thing("user", "alice", {"role": dice.choice(["editor", "x"])})
+        question = Question(user, Verb("edit"), Thing("record", "r"), dice.choice([None, {"why": "so"}]))
+        await town.happen(
+            *dice.choice([("guard", call), ("guard", call), ("ask", question), ("batch", [None, question])])
+        )
+        if dice.random() < 0.2:
+            await town.happen("issue", (dice.choice(NAMES), True, dice.random() < 0.5))
+        if dice.random() < 0.1:
+            await town.happen("change", dice.choice(["tools 0", "tools 1", "owner"]))
+    for files in SETS:
+        expected = _one_by_one(world, files)
+        found = (await ask(world, files))[-1]["report"]
+        assert expected["changed"] > 5, "the traffic is of no use"
+        assert {"replayed": found["replayed"], "changed": found["changed"], **found["unknown"]} == expected
+        assert sum(group["count"] for group in found["changes"]) == found["changed"]
+        assert found["to_deny"] + found["to_allow"] == found["changed"]
+
+
+def _one_by_one(world: World, files: dict[str, str]) -> Counter[str]:
+    reader, loaded = world.db.read(), load(files)
+    asking = Replay(loaded.policies, loaded.ir, catalogue=partial(resources.kept_catalogue, reader))
+    counts: Counter[str] = Counter()
+    for _, body, facts in ledger.with_facts(reader, 0, 1 << 40):
+        if facts is None:
+            continue
+        told = decode_facts(facts)
+        was = verdicts(msgspec.json.decode(body, type=Recorded), len(told.asked))
+        for asked, one in zip(told.asked, was, strict=True):
+            if asked is None:
+                continue
+            try:
+                now = asking.judge(asked, at=told.at)
+            except Unreplayable as error:
+                counts[error.message] += 1
+                continue
+            counts["replayed"] += 1
+            counts["changed"] += one.allowed is not now.allowed
+    return counts
+
+
+# --- what is not known ----------------------------------------------------------------------------------------------
+
+
+async def test_a_policy_that_reads_what_was_not_kept_is_not_replayed(bank: World) -> None:
+    await pay(bank, 5.0, pin="1234")
+    await pay(bank, 5.0)
+    found = await report(bank, NO_PIN)
+    assert (found["replayed"], found["unknown"]) == (1, {"a policy reads an argument that was not kept": 1})
+    assert (await report(bank, LITTLE))["unknown"] == {}
+
+
+async def test_facts_that_are_gone_or_were_altered_are_counted_and_named(bank: World) -> None:
+    gone, altered = await pay(bank, 100.0), await pay(bank, 100.0)
+    await change(bank, "delete from fact where idx = :idx", idx=gone)
+    [(_, _, facts)] = ledger.with_facts(bank.db.read(), altered, altered + 1)
+    assert facts is not None
+    await change(
+        bank,
+        "update fact set body = :body where idx = :idx",
+        idx=altered,
+        body=bytes(facts).replace(b"100.0000", b"005.0000"),
+    )
+    found = await report(bank, LITTLE)
+    assert (found["replayed"], found["altered"]) == (0, [altered])
+    assert found["unknown"] == {"the facts are gone": 1, "the facts were altered": 1}
+
+
+async def test_decisions_of_which_nothing_was_kept_are_counted(bank: World) -> None:
+    object.__setattr__(bank, "config", msgspec.structs.replace(bank.config, replay_days=0))
+    await pay(bank, 100.0)
+    question = Question(Thing("agent", "ann"), Verb("call"), Thing("tool", "bank/see"))
+    decide = partial(flows.decide_all, questions=[question], semantic="execute_all", digest="d", by=None)
+    await do(bank, decide, "decide.batch")
+    found = await report(bank, LITTLE)
+    assert (found["replayed"], found["unknown"]) == (0, {"nothing was kept of it": 2})
+
+
+async def test_a_catalogue_that_is_gone_leaves_its_calls_unknown(bank: World) -> None:
+    await pay(bank, 100.0)
+    await change(bank, "delete from catalogue")
+    found = await report(bank, LITTLE)
+    assert found["unknown"] == {"the catalogue of the resource was not kept": 1}
+
+
+async def test_what_rego_would_decide_is_not_replayed_and_what_it_never_decides_is(bank: World) -> None:
+    agent = registry.find_agent(bank.db.read(), "ann")
+    issue = partial(flows.decide_issue, agent=agent, task="tk_1", resource=None, uri=URI, scopes=frozenset())
+    await do(bank, issue, "token.issue")
+    await pay(bank, 100.0)
+    rego = "package ostiary.levels\nimport rego.v1\ndefault permit := true\n"
+    found = (await ask(bank, a_set(PERMIT, levels__rego=rego)))[-1]["report"]
+    assert (found["replayed"], found["unknown"]) == (1, {"the policies are Rego, which is not replayed": 1})
+
+
+def test_an_entry_that_was_cut_does_not_say_what_was_decided() -> None:
+    entry = Entry(at=1, action="decide", outcome="allow", policies=["p" * 100] * 1000, reasons=[reason("x")])
+    facts = b'{"salt":"","at":1,"asked":[{"action":"a"}]}'
+    entry.keep(facts)
+    body = encode_entry(entry)
+    assert b'"cut"' in body
+    loaded = load(a_set(PERMIT))
+    comparing = Comparison(Replay(loaded.policies, loaded.ir, catalogue=lambda _: None), policy="p", by="")
+    assert list(comparing.compare([(0, body, facts)])) == []
+    assert comparing.report().unknown == {"the entry does not say what was decided": 1}
+
+
+@pytest.mark.parametrize(("count", "ungrouped"), [(MAX_GROUPS - 1, 0), (MAX_GROUPS, 0), (MAX_GROUPS + 1, 1)])
+def test_so_many_groups_are_kept_and_all_are_counted(count: int, ungrouped: int) -> None:
+    loaded = load(a_set("forbid (principal, action, resource);"))
+    comparing = Comparison(Replay(loaded.policies, loaded.ir, catalogue=lambda _: None), policy="p", by="")
+    for number in range(count):
+        entry = Entry(at=1, action="token.issue", policies=["p"])
+        posed = {"principal": ["agent", "a", "o", "s"], "action": "issue_token", "context": {}}
+        asked = [posed | {"resource": ["resource", "", f"https://{number}.example.org"]}]
+        entry.keep(facts := json.dumps({"salt": "", "at": 1, "asked": asked}).encode())
+        assert list(comparing.compare([(number, encode_entry(entry), facts)])) == []
+    found = comparing.report()
+    assert (found.changed, len(found.changes), found.ungrouped) == (count, min(count, MAX_GROUPS), ungrouped)
+
+
+# --- who may ask, and what it leaves --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scopes", "may"),
+    [
+        (("ostiary:read",), False),
+        (("ostiary:read", "ostiary:decide"), True),
+        (("ostiary:read", "ostiary:admin"), True),
+    ],
+)
+async def test_who_reads_the_ledger_needs_the_scope_to_ask_the_decision_point_too(
+    bank: World, scopes: tuple[str, ...], may: bool
+) -> None:
+    who = caller(registry.find_agent(bank.db.read(), "ann"), *scopes)
+    if may:
+        assert "report" in (await ask(bank, a_set(LITTLE), caller=who))[-1]
+    else:
+        with pytest.raises(Forbidden):
+            await ask(bank, a_set(LITTLE), caller=who)
+    entry = newest(bank)
+    assert (entry.action, entry.agent) == ("policy.whatif", who.id)
+    assert entry.outcome == ("ok" if may else "refused")
+
+
+async def test_each_question_is_an_entry_that_names_the_set_though_it_does_not_load(bank: World) -> None:
+    files = a_set("permit (principal, action, resource) when { nonsense };")
+    with pytest.raises(Refused):
+        await ask(bank, files, since=5)
+    entry = newest(bank)
+    assert (entry.action, entry.outcome, entry.detail) == ("policy.whatif", "ok", {"since": 5})
+    assert entry.object == canonical.digest(dict(files))
+
+
+@pytest.mark.parametrize("files", [{}, {"a.exe": "x"}, {"../a.cedar": "x"}])
+async def test_what_can_be_no_set_is_refused(bank: World, files: dict[str, str]) -> None:
+    with pytest.raises(Invalid):
+        await ask(bank, files)
+    assert newest(bank).outcome == "refused"
+
+
+async def test_one_question_at_a_time_and_whoever_goes_away_frees_the_place(bank: World) -> None:
+    await pay(bank, 100.0)
+    body = json.dumps({"files": a_set(LITTLE), "since": 0}).encode()
+    headers = [(b"content-type", b"application/json")]
+    first, second = [
+        (await wire_whatif.ask(Call(bank, "POST", "/", {}, "", headers, body, "rq", ADMIN))).body for _ in range(2)
+    ]
+    assert not isinstance(first, bytes)
+    assert not isinstance(second, bytes)
+    assert "done" in json.loads(await anext(first))
+    assert json.loads(await anext(second))["error"] == "busy"
+    with pytest.raises(Unavailable, match="another question"):
+        await ask(bank, a_set(LITTLE))
+    await first.aclose()
+    assert not bank.keep(Asking).is_busy
+    assert _children() == []
+    assert (await report(bank, LITTLE))["changed"] == 1
+
+
+def _children() -> list[str]:
+    told = [task.joinpath("children").read_text("ascii") for task in Path("/proc/self/task").iterdir()]
+    return [
+        child for child in " ".join(told).split() if b"engines.whatif" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
+async def test_a_question_that_takes_too_long_ends(bank: World) -> None:
+    candidate = candidate_of(load(a_set(LITTLE)), "")
+    with pytest.raises(Unavailable) as refused:
+        async for _ in replay(bank, candidate, Span(0, size(bank)), within_s=0):
+            pass
+    assert refused.value.code == "too_long"
+    assert _children() == []
+
+
+async def test_a_process_that_dies_is_said_and_is_no_report(bank: World) -> None:
+    await pay(bank, 100.0)
+    lines = (await wire_whatif.ask(_call(bank))).body
+    assert not isinstance(lines, bytes)
+    assert "done" in json.loads(await anext(lines))
+    for child in _children():
+        os.kill(int(child), signal.SIGKILL)
+    rest = [json.loads(line) async for line in lines]
+    assert [line["error"] for line in rest] == ["engine_failed"]
+
+
+def _call(world: World) -> Call:
+    body = json.dumps({"files": a_set(LITTLE), "since": 0}).encode()
+    return Call(world, "POST", "/", {}, "", [(b"content-type", b"application/json")], body, "rq", ADMIN)
+
+
+async def test_the_process_gives_way_to_others() -> None:
+    child = Child()
+    try:
+        await child.ask(candidate_of(load(a_set(LITTLE)), ""))
+        [pid] = _children()
+        assert os.getpriority(os.PRIO_PROCESS, int(pid)) == min(
+            19, os.getpriority(os.PRIO_PROCESS, 0) + wire_whatif.NICE
+        )
+    finally:
+        await child.close()
+
+
+# --- pages ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_page_has_so_many_entries_and_bytes_but_one_at_least(bank: World) -> None:
+    for _ in range(3):
+        await pay(bank, 5.0)
+    reader, stop = bank.db.read(), size(bank)
+    start = stop - 3
+    sizes = [len(body) + len(facts or b"") for _, body, facts in ledger.with_facts(reader, start, stop)]
+    page = partial(ledger.end_of_page, reader, start, stop)
+    assert [page(count=count, size=1 << 20) - start for count in (1, 2, 3, 4)] == [1, 2, 3, 3]
+    together = sizes[0] + sizes[1]
+    assert [page(count=9, size=limit) - start for limit in (0, together - 1, together, together + 1)] == [1, 1, 2, 2]
+    assert ledger.end_of_page(reader, stop, stop, count=9, size=1) == stop
+
+
+async def test_pages_of_one_entry_give_the_same(bank: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for amount in (5.0, 100.0, 250.0):
+        await pay(bank, amount)
+    whole = await report(bank, LITTLE)
+    monkeypatch.setattr(wire_whatif, "PAGE", 1)
+    lines = await ask(bank, a_set(LITTLE), until=None)
+    assert [line["done"] for line in lines[:-1]] == list(range(1, lines[0]["of"] + 1))
+    assert lines[-1]["report"]["changes"] == whole["changes"]
+
+
+# --- the gate -------------------------------------------------------------------------------------------------------
+
+
+async def put(world: World, cedar: str, *, query: str, by: Caller = ADMIN) -> int:
+    """Raises what is refused."""
+    body = json.dumps({"files": a_set(cedar)}).encode()
+    headers = [(b"content-type", b"application/json")]
+    reply = await wire_admin.put_set(Call(world, "POST", "/api/v1/policies", {}, query, headers, body, "rq", by))
+    return reply.status
+
+
+@pytest.mark.parametrize(("more", "passes"), [(-1, False), (0, True), (1, True)])
+async def test_a_set_is_put_where_no_more_change_than_may(bank: World, more: int, passes: bool) -> None:
+    await pay(bank, 100.0)
+    await pay(bank, 250.0, by="bob")
+    ticket = (await report(bank, LITTLE))["ticket"]
+    query = f"whatif={ticket}&max_changes={2 + more}"
+    if passes:
+        assert await put(bank, LITTLE, query=query) == 201
+        assert store.active(bank.db.read()) == load(a_set(LITTLE)).hash
+        return
+    with pytest.raises(Conflict, match="2 recorded verdicts would change; at most 1 may"):
+        await put(bank, LITTLE, query=query)
+    entry = newest(bank)
+    assert (entry.action, entry.outcome, entry.reasons[0].code) == ("policy.put", "refused", "would_change")
+    assert entry.detail is not None
+    assert (entry.detail["changed"], store.active(bank.db.read())) == (2, starter().hash)
+    assert store.get(bank.db.read(), load(a_set(LITTLE)).hash) is None
+
+
+async def test_what_could_not_be_replayed_counts_like_a_change(bank: World) -> None:
+    await pay(bank, 5.0, pin="1234")
+    ticket = (await report(bank, NO_PIN))["ticket"]
+    with pytest.raises(Conflict, match="0 recorded verdicts would change, and 1 could not be replayed; at most 0 may"):
+        await put(bank, NO_PIN, query=f"whatif={ticket}")
+    assert await put(bank, NO_PIN, query=f"whatif={ticket}&max_changes=1") == 201
+
+
+async def test_a_ticket_is_for_one_set_and_one_caller(bank: World) -> None:
+    ticket = (await report(bank, LITTLE))["ticket"]
+    with pytest.raises(Invalid, match="for another set"):
+        await put(bank, PERMIT, query=f"whatif={ticket}")
+    other = caller(registry.find_agent(bank.db.read(), "ann"), "ostiary:admin")
+    for query, by in (
+        (f"whatif={ticket}", other),
+        (f"whatif={ticket[:-1]}{'A' if ticket[-1] != 'A' else 'B'}", ADMIN),
+        (f"whatif=A{ticket}", ADMIN),
+        ("whatif=x", ADMIN),
+        (f"whatif={'A' * 1025}", ADMIN),
+    ):
+        with pytest.raises(Invalid) as refused:
+            await put(bank, LITTLE, query=query, by=by)
+        assert refused.value.code == "foreign_ticket", query
+    assert store.active(bank.db.read()) == starter().hash
+
+
+@pytest.mark.parametrize(("us", "passes"), [(-1, True), (0, False), (1, False)])
+async def test_a_ticket_lives_ten_minutes(bank: World, clock: Clock, us: int, passes: bool) -> None:
+    ticket = (await report(bank, LITTLE))["ticket"]
+    clock.advance(us=600_000_000 + us)
+    if passes:
+        assert await put(bank, LITTLE, query=f"whatif={ticket}") == 201
+    else:
+        with pytest.raises(Invalid, match="ten minutes old"):
+            await put(bank, LITTLE, query=f"whatif={ticket}")
+
+
+@pytest.mark.parametrize(
+    "query", ["max_changes=1", "whatif=x&max_changes=-1", "whatif=x&max_changes=1e3", "whatif=x&max_changes=%C2%B2"]
+)
+async def test_a_number_is_a_number_and_needs_a_ticket(bank: World, query: str) -> None:
+    with pytest.raises(Invalid, match="max_changes"):
+        await put(bank, LITTLE, query=query)
+
+
+async def test_without_a_gate_a_set_is_put_as_before(bank: World) -> None:
+    await pay(bank, 100.0)
+    assert await put(bank, LITTLE, query="") == 201
