@@ -21,22 +21,32 @@ SUFFIXES = (".cedar", ".cedarschema", ".entities.json", ".rego", ".data.json", "
 
 
 @policy.command(name="put")
-def put(folder: Path, /, *, whatif: str | None = None, max_changes: int | None = None, session: Here) -> None:
+def put(
+    folder: Path,
+    /,
+    *,
+    whatif: str | None = None,
+    max_changes: int | None = None,
+    lock_out: bool = False,
+    session: Here,
+) -> None:
     """Validate, test and activate a policy set; the one before stays on the shelf.
 
     Args:
         folder: Where its files are: .cedar, .cedarschema, .entities.json, .rego, .data.json, .opa.toml, .test.toml.
         whatif: Refuse it where verdicts since then would change, or cannot be replayed: a span (24h, 7d) or a time.
         max_changes: How many of them may, none if it is not said.
+        lock_out: Though it would give you no other token.
     """
     files = read_files(folder)
+    locks = "true" if lock_out else None
     if whatif is None:
         if max_changes is not None:
             raise Usage("--max-changes counts what --whatif finds", hint="ostiary policy put DIR --whatif 7d")
-        session.show(session.api("POST", "/policies", {"files": files}), facts)
+        session.show(session.api("POST", "/policies", {"files": files}, query={"lock_out": locks}), facts)
         return
     found = replayed(session, files, since=parse_time(whatif, now=ambient.now()))
-    query = {"whatif": found.pop("ticket"), "max_changes": max_changes}
+    query = {"whatif": found.pop("ticket"), "max_changes": max_changes, "lock_out": locks}
     if not session.as_json:
         print_report(found)
     try:
@@ -100,13 +110,15 @@ def export(folder: Path, /, *, hash: Word | None = None, session: Here) -> None:
 
 
 @policy.command(name="activate")
-def activate(hash: Word, /, *, session: Here) -> None:
+def activate(hash: Word, /, *, lock_out: bool = False, session: Here) -> None:
     """Go back, or forward, to a set on the shelf.
 
     Args:
         hash: Of the set.
+        lock_out: Though it would give you no other token.
     """
-    session.show(session.api("POST", f"/policies/{hash}/activate", {}), facts)
+    query = {"lock_out": "true"} if lock_out else {}
+    session.show(session.api("POST", f"/policies/{hash}/activate", {}, query=query), facts)
 
 
 def decide(file: Source, /, *, session: Here) -> None:

@@ -25,23 +25,27 @@ FORGOTTEN_AT_ONCE = 5000
 class Act:
     """What a flow gets: the transaction, its instant, and the entry to fill."""
 
-    __slots__ = ("entry", "now", "told", "tx")
+    __slots__ = ("again", "entry", "now", "told", "tx")
 
-    def __init__(self, tx: Tx, entry: Entry) -> None:
+    def __init__(self, tx: Tx, entry: Entry, again: object = None) -> None:
         self.tx = tx
         self.now = tx.now
         self.entry = entry
         self.told: list[Entry] = []
         """entries about what happened elsewhere, as somebody reports it; they stand if the act does"""
+        self.again = again
+        """what was found out since this same request was challenged for it; None where it comes for the first time"""
 
     def new_id(self, prefix: str) -> str:
         return new_id(prefix, now=self.now, random=self.tx.random)
 
 
-async def act(world: World, action: str, flow: Callable[[Act], T], *, request: str | None = None) -> T:
+async def act(
+    world: World, action: str, flow: Callable[[Act], T], *, request: str | None = None, again: object = None
+) -> T:
     """Run `flow` as one act named `action`; returns what it returns, raises what it raises, both after the commit."""
     keeps = world.config.replay_days > 0
-    return await world.writer.submit(recorded(action, flow, request=request, keeps_facts=keeps))
+    return await world.writer.submit(recorded(action, flow, request=request, keeps_facts=keeps, again=again))
 
 
 async def forget_facts(world: World) -> int:
@@ -63,13 +67,18 @@ async def forget_facts(world: World) -> int:
 
 
 def recorded(
-    action: str, flow: Callable[[Act], T], *, request: str | None = None, keeps_facts: bool = True
+    action: str,
+    flow: Callable[[Act], T],
+    *,
+    request: str | None = None,
+    keeps_facts: bool = True,
+    again: object = None,
 ) -> Callable[[Tx], T | Raised]:
     """The writer's job that runs `flow` and leaves its entry."""
 
     def job(tx: Tx) -> T | Raised:
         entry = Entry(at=tx.now, action=action, request=request)
-        acting = Act(tx, entry)
+        acting = Act(tx, entry, again)
         result: T | Raised
         try:
             with tx.savepoint():

@@ -12,16 +12,18 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.errors import Invalid, NotFound
+from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store
 from ostiaryd.policy.model import Loaded, PolicySet, load, notes
 from ostiaryd.policy.wire_authzen import evaluation
-from ostiaryd.policy.wire_elsewhere import Trial, note_latest
-from ostiaryd.registry.flows import act_as
+from ostiaryd.policy.wire_elsewhere import Trial, note_latest, why_no_token
+from ostiaryd.registry.flows import act_as, note
 from ostiaryd.registry.model import ADMIN, DECIDE, READ, parse_page
 
 SECOND = 1_000_000
+LOCKED_OUT = "under this set you would get no other token for this server: {}"
 
 
 class NewSet(msgspec.Struct, forbid_unknown_fields=True):
@@ -32,17 +34,38 @@ async def put_set(call: Call) -> Reply:
     """Validate, test and activate a set; with `?dry_run=true` nothing is kept.
 
     With `?whatif=TICKET` (`/api/v1/policies/whatif` gives it) only where at most `max_changes` verdicts change (0).
+    One that would give who puts it no token any more is refused, unless with `?lock_out=true`.
     """
-    dry = call.query_one("dry_run") or "false"
-    if dry not in ("true", "false"):
-        raise Invalid("`dry_run` is true or false")
+    dry, locks = _flag(call, "dry_run"), _flag(call, "lock_out")
     gate = _gate(call)
     loaded = await asyncio.to_thread(load, call.json(NewSet).files, Trial(call.world))
-    if dry == "true":
-        return reply(_tested(loaded))
-    made = await act_as(call, "policy.put", lambda act: flows.put(act, loaded, by=call.caller, gate=gate))
+    why = await why_no_token(call, loaded.ready)
+    said = notes(loaded) + [LOCKED_OUT.format(why)] * bool(why)
+    if dry:
+        return reply(_tested(loaded) | {"notes": said})
+
+    def put(act: Act) -> PolicySet:
+        note(act, object=loaded.hash)
+        _check_lock_out(why, locks=locks)
+        return flows.put(act, loaded, by=call.caller, gate=gate)
+
+    made = await act_as(call, "policy.put", put)
     note_latest(call.world, made.hash)
-    return reply(_render(made, active=made.hash) | {"notes": notes(loaded)}, status=201)
+    return reply(_render(made, active=made.hash) | {"notes": said}, status=201)
+
+
+def _flag(call: Call, name: str) -> bool:
+    value = call.query_one(name) or "false"
+    if value not in ("true", "false"):
+        raise Invalid(f"`{name}` is true or false")
+    return value == "true"
+
+
+def _check_lock_out(why: str, *, locks: bool) -> None:
+    """Raises Conflict."""
+    if why and not locks:
+        hint = "permit `issue_token` for who administers, or say that it shall be so: --lock-out"
+        raise Conflict(LOCKED_OUT.format(why), hint=hint, code="locks_out")
 
 
 def _gate(call: Call) -> flows.Gate | None:
@@ -72,11 +95,17 @@ async def show_set(call: Call) -> Reply:
 
 
 async def activate_set(call: Call) -> Reply:
-    """Let a set on the shelf decide."""
-    hash = call.params["hash"]
+    """Let a set on the shelf decide; `?lock_out=true` as for `put`."""
+    hash, locks, why = call.params["hash"], _flag(call, "lock_out"), ""
     with suppress(NotFound):  # which is for the act to refuse, so that it is recorded
-        await call.world.db.scan(lambda reader: flows.ready(reader, hash))
-    made = await act_as(call, "policy.activate", lambda act: flows.activate(act, hash))
+        why = await why_no_token(call, await call.world.db.scan(lambda reader: flows.ready(reader, hash)))
+
+    def activate(act: Act) -> PolicySet:
+        note(act, object=hash[:64])
+        _check_lock_out(why, locks=locks)
+        return flows.activate(act, hash)
+
+    made = await act_as(call, "policy.activate", activate)
     note_latest(call.world, made.hash)
     return reply(_render(made, active=made.hash))
 
@@ -98,7 +127,6 @@ def _tested(loaded: Loaded) -> dict[str, Any]:
         "active": False,
         "policies": loaded.count,
         "tests": loaded.tests,
-        "notes": notes(loaded),
     }
 
 

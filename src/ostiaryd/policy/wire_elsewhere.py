@@ -8,8 +8,9 @@ there and is denied.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -30,6 +31,8 @@ T = TypeVar("T")
 COMPILE_S = 5.0
 ALL_S = 2.0
 """for all questions of one request"""
+MAX_ASKED_IN_ACT = 3
+"""An exchange asks twice, and the set may be swapped in between."""
 _encode = msgspec.json.Encoder().encode
 _decode_said = msgspec.json.Decoder(tuple[Said, ...]).decode
 _decode_error = msgspec.json.Decoder(dict[str, str]).decode
@@ -187,6 +190,35 @@ async def ask_elsewhere(world: World, ready: Ready, question: bytes) -> Verdict:
     """What the policies of that set that are not Cedar say to one question, which somebody else has thought up."""
     assert ready.program is not None
     return (await world.keep(Engines).ask(ready.program, [question]))[question]
+
+
+async def why_no_token(call: Call, ready: Ready) -> str:
+    """Why that set would give whoever calls no other token for this API; empty where it would."""
+    world, at = call.world, call.world.now()
+    rehearsal = _Rehearsal(ready, at)
+
+    def why(asked: Asked) -> str:
+        return flows.why_no_token(
+            world.db.read(), ready.policies, call.caller, uri=world.config.api, at=at, elsewhere=asked.verdict
+        )
+
+    found = why(rehearsal.asked)
+    return found if ready.program is None else why(await rehearsal.ask(world, ready.program))
+
+
+async def act_asking(world: World, run: Callable[[flows.Answered | None], Awaitable[T]]) -> T:
+    """Run an act that may need what is said elsewhere: again with the answer, for as often as it may ask."""
+    answered: flows.Answered | None = None
+    for left in reversed(range(MAX_ASKED_IN_ACT)):
+        try:
+            return await run(answered)
+        except flows.Unasked as unasked:
+            before = {} if answered is None or answered.policies != unasked.policies else answered.verdicts
+            ready = await world.db.scan(partial(flows.ready, hash=unasked.policies))
+            verdict = await ask_elsewhere(world, ready, unasked.question)
+            verdicts = {**before, unasked.question: verdict}
+            answered = flows.Answered(unasked.policies, unasked.now, verdicts, is_all=left == 0)
+    return await run(answered)
 
 
 def note_latest(world: World, *hashes: str) -> None:

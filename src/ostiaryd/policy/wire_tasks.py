@@ -12,6 +12,7 @@ from ostiary.core.classes import check_known
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows
+from ostiaryd.policy.wire_elsewhere import act_asking
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF
 from ostiaryd.tasks import flows as tasks
@@ -56,7 +57,7 @@ async def start_task(call: Call) -> Reply:
             flows.check_delegation(act, giver, receiver, task=task.chain[0].task, scopes=task.scopes, depth=task.depth)
         return task
 
-    task = await registry.act_as(call, "task.start", start)
+    task = await act_asking(call.world, lambda again: registry.act_as(call, "task.start", start, again=again))
     return reply(tasks.show(call.world.db.read(), task, now=call.world.now()), status=201)
 
 

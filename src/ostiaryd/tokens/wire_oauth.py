@@ -23,8 +23,9 @@ from ostiary.core.errors import (
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http import NO_STORE, Call, Reply, TooLarge, UnsupportedMediaType, reply
 from ostiaryd.ledger.flows import Act, act
+from ostiaryd.policy.wire_elsewhere import act_asking
 from ostiaryd.tokens import flows
-from ostiaryd.tokens.flows import Asker, Exchange, Grant
+from ostiaryd.tokens.flows import Asker, Exchange, Grant, Issued
 from ostiaryd.tokens.model import (
     ACCESS_TOKEN,
     CLIENT_CREDENTIALS,
@@ -95,16 +96,16 @@ async def token(call: Call) -> Reply:
     form = read_form(call)
     authorization, unverified_proof = call.header(b"authorization"), call.header(b"dpop")
     config = call.world.config
+    issuing: Callable[[Act], Issued]
     if form.get("grant_type") == TOKEN_EXCHANGE:
         asked = _parse_exchange(form, authorization=authorization, unverified_proof=unverified_proof, config=config)
-        issued = await act(
-            call.world, "token.exchange", lambda act: flows.exchange(act, asked, config=config), request=call.request_id
-        )
+        action, issuing = "token.exchange", lambda act: flows.exchange(act, asked, config=config)
     else:
         grant = _parse_grant(form, authorization=authorization, unverified_proof=unverified_proof, config=config)
-        issued = await act(
-            call.world, "token.issue", lambda act: flows.issue(act, grant, config=config), request=call.request_id
-        )
+        action, issuing = "token.issue", lambda act: flows.issue(act, grant, config=config)
+    issued = await act_asking(
+        call.world, lambda again: act(call.world, action, issuing, request=call.request_id, again=again)
+    )
     body: dict[str, object] = {
         "access_token": issued.access_token,
         "token_type": "DPoP" if issued.is_bound else "Bearer",

@@ -24,8 +24,6 @@ from ostiary.core.cedar.values import Entities, Record, Uid
 MAX_QUESTION = 256 << 10
 MAX_SAID = 500
 """characters of a message"""
-CEDAR_ONLY = frozenset({Uid("Action", "issue_token"), Uid("Action", "delegate")})
-"""What is decided within an act that cannot wait; nobody else is asked about it."""
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _MS = 1_000_000
 

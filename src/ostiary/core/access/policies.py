@@ -15,7 +15,7 @@ from typing import Literal
 
 import msgspec
 
-from ostiary.core.access.elsewhere import CEDAR_ONLY, Elsewhere, Said, failed, question
+from ostiary.core.access.elsewhere import Elsewhere, Said, failed, question
 from ostiary.core.cedar.compile import Compiled, Verdict, compile_set
 from ostiary.core.cedar.ir import PolicyIR, PolicySetIR
 from ostiary.core.cedar.values import Entities, Entity, Record, Uid, entity
@@ -86,7 +86,7 @@ class Policies:
     ) -> Judgement:
         """What the policies say; `entities` must hold the actions too."""
         verdict = self._enforced.decide(principal, action, resource, context, entities)
-        if self.elsewhere and action not in CEDAR_ONLY:
+        if self.elsewhere:
             watched = self._judge_watched(principal, action, resource, context, entities)
             if verdict.errors or (verdict.reasons and not verdict.allowed):
                 return _judgement(verdict, watched)

@@ -1,16 +1,26 @@
 """What happens to policy sets, and what they decide."""
 
 from ostiaryd.policy.flows.answer import Answers, Asked
-from ostiaryd.policy.flows.decide import check_delegation, decide_all, decide_issue, decide_one, keep_facts
+from ostiaryd.policy.flows.decide import (
+    check_delegation,
+    decide_all,
+    decide_issue,
+    decide_one,
+    keep_facts,
+    why_no_token,
+)
 from ostiaryd.policy.flows.search import note_search, search
 from ostiaryd.policy.flows.sets import activate, active_policies, active_set, find_set, list_sets, put, ready, show_set
+from ostiaryd.policy.flows.unasked import Answered, Unasked
 from ostiaryd.policy.flows.whatif import Gate, Span, begin_whatif
 
 __all__ = [
+    "Answered",
     "Answers",
     "Asked",
     "Gate",
     "Span",
+    "Unasked",
     "activate",
     "active_policies",
     "active_set",
@@ -27,4 +37,5 @@ __all__ = [
     "ready",
     "search",
     "show_set",
+    "why_no_token",
 ]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ostiary.core.access import Decision, Judgement
+from ostiary.core.access import Decision, Elsewhere, Judgement, Policies
 from ostiary.core.access.decide import reasons_of
 from ostiary.core.access.facts import resource_entity
 from ostiary.core.cedar.extensions import Datetime
@@ -21,6 +21,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, reason
 from ostiaryd.policy.flows.answer import Answers, Asked, found_agent, found_resource
 from ostiaryd.policy.flows.sets import active_policies
+from ostiaryd.policy.flows.unasked import Answering
 from ostiaryd.policy.model import (
     REGISTERED,
     Facts,
@@ -33,7 +34,7 @@ from ostiaryd.policy.model import (
     encode_facts,
 )
 from ostiaryd.registry.model import Agent, Caller, Resource
-from ostiaryd.registry.store import agents
+from ostiaryd.registry.store import agents, resources
 
 Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"]
 ISSUE = Uid("Action", "issue_token")
@@ -128,7 +129,10 @@ def check_delegation(act: Act, giver: Agent, receiver: Agent, *, task: str, scop
 
 
 def _check(act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], context: Record) -> str:
-    """Ask the policies and note what they were asked, and what decided; the hash of the policies. Raises Forbidden."""
+    """Ask the policies and note what they were asked, and what decided; the hash of the policies.
+
+    Raises Forbidden, Unasked.
+    """
     policies, principal = active_policies(act.tx), found_agent(agent)
     posed = Posed(
         principal=principal[1],
@@ -137,10 +141,12 @@ def _check(act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], c
         context=encode_context(render_record(context)),
     )
     before = [] if act.entry.beside is None else decode_facts(act.entry.beside).asked  # an exchange asks twice
-    keep_facts(act, act.entry, [*before, posed], at=act.now)
+    answering = Answering(act, policies)
+    keep_facts(act, act.entry, [*before, posed], at=answering.at)
     entities = Overlay(policies.known, principal[0], resource[0])
-    now: Record = {"now": Datetime(act.now // 1000)}
-    judged = policies.judge(principal[0].uid, action, resource[0].uid, context | now, entities)
+    now: Record = {"now": Datetime(answering.at // 1000)}
+    judged = policies.judge(principal[0].uid, action, resource[0].uid, context | now, entities, answering.look_up)
+    answering.check()
     act.entry.policy = policies.hash
     act.entry.policies = [*act.entry.policies, *judged.policies]
     if beside := _beside(judged):
@@ -149,6 +155,20 @@ def _check(act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], c
         first = reasons_of(judged, policies)[0]
         raise Forbidden(first.message, hint=first.hint, code="access_denied")
     return policies.hash
+
+
+def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str, at: int, elsewhere: Elsewhere) -> str:
+    """Why these policies would give a caller no token like the one that it shows; empty where they would, and where it
+    is no agent.
+    """
+    if caller.kind != "agent" or (agent := agents.get(reader, caller.id)) is None:
+        return ""
+    principal, (target, _) = found_agent(agent)[0], _target(reader, resources.by_uri(reader, uri), uri)
+    scopes = frozenset[object](caller.scopes)
+    context: Record = {"task": caller.task or "", "scopes": scopes, "now": Datetime(at // 1000)}
+    entities = Overlay(policies.known, principal, target)
+    judged = policies.judge(principal.uid, ISSUE, target.uid, context, entities, elsewhere)
+    return "" if judged.allowed else reasons_of(judged, policies)[0].message
 
 
 def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) -> None:

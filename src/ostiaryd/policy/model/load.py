@@ -120,8 +120,9 @@ def notes(loaded: Loaded) -> list[str]:
         names = ", ".join(f"`{policy}`" for policy in enforced)
         found.append(f"the server alone can ask {names}: guards ask it for each call that nothing else denies")
     issuing = ir.Scope(equals=Uid("Action", "issue_token"))
-    if not any(policy.effect == "permit" and policy.action in (ir.Scope(), issuing) for policy in loaded.ir.policies):
-        found.append("no policy in Cedar permits `issue_token`: nobody gets a token, administrators included")
+    permits = any(policy.effect == "permit" and policy.action in (ir.Scope(), issuing) for policy in loaded.ir.policies)
+    if not permits and not enforced:
+        found.append("no policy permits `issue_token`: nobody gets a token, administrators included")
     return found
 
 

@@ -30,14 +30,14 @@ def note_caller(act: Act, caller: Caller) -> None:
     entry.owner, entry.task, entry.token, entry.key = caller.owner, caller.task, caller.token, caller.jkt
 
 
-async def act_as(call: Call, action: str, flow: Callable[[Act], T]) -> T:
+async def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: object = None) -> T:
     """`act`, with the caller of the request on the entry."""
 
     def run(act: Act) -> T:
         note_caller(act, call.caller)
         return flow(act)
 
-    return await act(call.world, action, run, request=call.request_id)
+    return await act(call.world, action, run, request=call.request_id, again=again)
 
 
 def note(act: Act, *, object: str, owner: str | None = None, **detail: Any) -> None:

@@ -56,7 +56,12 @@ def check_possession(
 
 
 def spend(act: Act, assertion: Spend, proof: Spend | None = None) -> None:
-    """Use up what authenticated a request. Raises InvalidClient, InvalidProof for what was used before."""
+    """Use up what authenticated a request, when it comes for the first time.
+
+    Raises InvalidClient, InvalidProof for what was used before.
+    """
+    if act.again is not None:  # by this very request
+        return
     if not store.spend(act.tx, assertion):
         raise InvalidClient("the client assertion was used before", hint="make a new one, with a new `jti`")
     if proof is not None and not store.spend(act.tx, proof):

@@ -1,0 +1,204 @@
+"""Tokens, and parts of tasks, that Rego decides: the act comes again with the answer, its caller proved once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from ostiary.core.errors import Forbidden
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.flows import act
+from ostiaryd.ledger.model import Entry, decode_entry
+from ostiaryd.policy import flows
+from ostiaryd.policy.flows.answer import FRESH
+from ostiaryd.policy.flows.unasked import Answered, Unasked
+from ostiaryd.policy.wire_elsewhere import MAX_ASKED_IN_ACT, Engines, act_asking
+from tests.policy.test_rego import put
+from tests.registry.stage import agent_of, ask, do
+from tests.tokens.line import agents, swap, token_for
+from tests.tokens.party import FILES, Client
+
+TOKENS = """package ostiary.tokens
+import rego.v1
+default permit := false
+permit if { input.action.name == "issue_token"; input.resource.attributes.uri != "https://mail.example/mcp" }
+permit if { input.action.name == "delegate"; input.context.depth < 2 }
+forbid contains "nobody writes" if "files:write" in input.context.scopes
+"""
+
+
+def entries(world: World, action: str) -> list[Entry]:
+    return [decode_entry(body) for _, body in ledger.search(world.db.read(), {"action": action}, limit=50)]
+
+
+class Counted:
+    """How often the engines were asked."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        engines, self.count = world.keep(Engines), 0
+        before = engines.ask
+
+        async def counting(*asked: Any) -> Any:
+            self.count += 1
+            return await before(*asked)
+
+        monkeypatch.setattr(engines, "ask", counting)
+
+
+@pytest.fixture
+async def client(world: World) -> Client:
+    (client,) = await agents(world, "one")
+    await put(world, {"a.rego": TOKENS})
+    return client
+
+
+async def test_a_set_of_rego_alone_issues_tokens(world: World, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, before = Counted(world, monkeypatch), len(entries(world, "token.issue"))
+    assert (await client.token(resource=FILES, scope="files:read"))["scope"] == "files:read"
+    assert counted.count == 1
+    assert len(entries(world, "token.issue")) == before + 1, "one act, though it came twice"
+    assert entries(world, "token.issue")[0].policies == ["tokens"]
+
+
+async def test_what_rego_forbids_or_permits_not_is_denied_and_on_record(world: World, client: Client) -> None:
+    denied = await client.ask(resource=FILES, scope="files:read files:write")
+    assert (denied.error, "nobody writes" in denied.json["error_description"]) == ("access_denied", True)
+    assert entries(world, "token.issue")[0].outcome == "refused"
+    denied = await client.ask(resource="https://mail.example/mcp")
+    assert (denied.error, "no policy permits" in denied.json["error_description"]) == ("access_denied", True)
+
+
+async def test_what_cedar_forbids_is_asked_nowhere(
+    world: World, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(world, {"a.rego": TOKENS, "a.cedar": 'forbid (principal, action == Action::"issue_token", resource);'})
+    counted = Counted(world, monkeypatch)
+    assert (await client.ask(resource=FILES, scope="files:read")).error == "access_denied"
+    assert counted.count == 0
+
+
+async def test_nobody_is_asked_before_the_client_is_proved_and_what_proved_it_is_used_up(
+    world: World, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = Counted(world, monkeypatch)
+    assert (await client.ask(resource=FILES, client_assertion="x.y.z")).error == "invalid_client"
+    assert (await client.ask(resource=FILES, proof="x.y.z")).error == "invalid_dpop_proof"
+    assert counted.count == 0
+    used = {"client_assertion": client.assertion(), "proof": client.proof(), "resource": FILES, "scope": "files:read"}
+    answers = await asyncio.gather(*(client.ask(**used) for _ in range(3)))
+    assert sorted(answer.status for answer in answers) == [200, 401, 401], "one of them, however they meet"
+    assert (await client.ask(**used)).error == "invalid_client"
+    assert counted.count == 1
+
+
+async def test_an_exchange_asks_for_both_and_depth_is_theirs_to_judge(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = await agents(world, "one", "two", "three")
+    await put(world, {"a.rego": TOKENS})
+    token = await token_for(one, "two", scope="files:read")
+    counted = Counted(world, monkeypatch)
+    answer = await swap(two, token, resource=f"{FILES.partition('/mcp')[0]}/mcp")
+    assert answer.status == 200, answer.body
+    assert counted.count == 2
+    assert entries(world, "token.exchange")[0].policies == ["tokens", "tokens"]
+    further = str((await swap(two, token, resource="https://ostiary.example.org/agents/three")).json["access_token"])
+    denied = await swap(three, further)
+    assert (denied.error, "no policy permits" in denied.json["error_description"]) == ("invalid_request", True)
+
+
+async def test_a_part_of_a_task_is_handed_on_where_rego_permits(world: World) -> None:
+    await agents(world, "one", "two", "three")
+    await put(world, {"a.rego": TOKENS})
+    status, task = await ask(world, "POST", "/tasks", {"agent": "one", "purpose": "p", "scopes": ["files:read"]})
+    assert status == 201
+    status, part = await ask(
+        world, "POST", "/tasks", {"agent": "two", "purpose": "p", "scopes": ["files:read"], "parent": task["task_id"]}
+    )
+    assert status == 201, part
+    status, denied = await ask(
+        world, "POST", "/tasks", {"agent": "three", "purpose": "p", "scopes": ["files:read"], "parent": part["task_id"]}
+    )
+    assert (status, denied["error"], denied["message"]) == (403, "access_denied", "no policy permits it")
+    assert entries(world, "task.start")[0].outcome == "refused"
+
+
+async def test_rego_that_fails_denies(world: World, client: Client) -> None:
+    await put(world, {"a.rego": "package ostiary.tokens\nimport rego.v1\npermit if input.nothing"})
+    denied = await client.ask(resource=FILES, scope="files:read")
+    assert (denied.error, "undefined" in denied.json["error_description"]) == ("access_denied", True)
+
+
+async def test_a_set_that_is_swapped_meanwhile_is_asked_anew(
+    world: World, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines, swapped = world.keep(Engines), TOKENS + 'forbid contains "swapped" if true\n'
+    before = engines.ask
+
+    async def swapping(*asked: Any) -> Any:
+        found = await before(*asked)
+        monkeypatch.setattr(engines, "ask", before)
+        await put(world, {"a.rego": swapped})
+        return found
+
+    monkeypatch.setattr(engines, "ask", swapping)
+    assert "swapped" in (await client.ask(resource=FILES, scope="files:read")).json["error_description"]
+
+
+async def test_an_act_asks_a_bounded_number_of_times(world: World) -> None:
+    hash = await put(world, {"a.rego": TOKENS})
+    tried: list[flows.Answered | None] = []
+
+    async def run(answered: flows.Answered | None) -> str:
+        tried.append(answered)
+        if answered is not None and answered.is_all:
+            return "done"
+        raise Unasked("", policies=hash, now=world.now(), question=b"{}")
+
+    assert await act_asking(world, run) == "done"
+    assert len(tried) == MAX_ASKED_IN_ACT + 1
+
+
+async def test_only_fresh_answers_of_the_same_set_count(world: World, client: Client) -> None:
+    hash, now = flows.active_policies(world.db.read()).hash, world.now()
+    agent = agent_of(world, "one")
+
+    async def issue(again: Answered | None) -> str:
+        return await act(
+            world,
+            "test",
+            lambda a: flows.decide_issue(a, agent, task="", resource=None, uri=FILES, scopes=frozenset()),
+            again=again,
+        )
+
+    async def question(at: int) -> bytes:
+        with pytest.raises(Unasked) as unasked:
+            await issue(Answered(hash, at, {}))
+        assert unasked.value.now == (at if now - FRESH <= at <= now else now)
+        return unasked.value.question
+
+    from ostiary.core.access import Said
+
+    yes = (Said("tokens", permits=True),)
+    for at, counts in ((now, True), (now - FRESH, True), (now - FRESH - 1, False), (now + 1, False)):
+        again = Answered(hash, at, {await question(at): yes}, is_all=True)
+        if counts:
+            assert await issue(again) == hash
+    with pytest.raises(Unasked):
+        await issue(Answered("another", now, {await question(now): yes}))
+    with pytest.raises(Forbidden, match="it gave no answer"):
+        await issue(Answered(hash, now, {b"another": yes}, is_all=True))
+
+
+async def test_a_challenge_leaves_no_entry(world: World, client: Client) -> None:
+    agent = agent_of(world, "one")
+    with pytest.raises(Unasked):
+        await do(
+            world,
+            lambda a: flows.decide_issue(a, agent, task="", resource=None, uri=FILES, scopes=frozenset()),
+            "test.unasked",
+        )
+    assert entries(world, "test.unasked") == []

@@ -1,0 +1,106 @@
+"""Nobody who puts a set locks himself out without having said so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiaryd.ground.world import World
+from ostiaryd.policy import flows
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Caller
+from tests.policy.conftest import Ask
+from tests.registry.stage import do, enrol, new_jwk, newest
+
+PUT = "/api/v1/policies"
+CALLS = {"a.cedar": 'permit (principal, action == Action::"call", resource);'}
+HEAD = "package ostiary.tokens\nimport rego.v1\ndefault permit := false\n"
+SAID = "under this set you would get no other token for this server: "
+
+
+@pytest.fixture
+async def admin(world: World) -> Caller:
+    agent = await do(world, lambda a: registry.bootstrap_admin(a, public_jwk=new_jwk()))
+    return Caller(kind="agent", id=agent.agent_id, name=agent.name, owner=agent.owner, scopes=agent.scopes, task="tk_1")
+
+
+async def told(ask: Ask, admin: Caller, files: dict[str, str], query: str = "") -> tuple[int, Any]:
+    return await ask(PUT + query, {"files": files}, by=admin)
+
+
+SETS: dict[str, tuple[dict[str, str], str]] = {
+    "nothing permits": (CALLS, "no policy permits it"),
+    "a forbid": (
+        {"a.cedar": 'permit (principal, action, resource); @id("none") forbid (principal, action, resource) '
+                    'when { resource has uri && resource.uri like "*/api/v1" };'},
+        "policy `none` forbids it",
+    ),
+    "not for administrators": (
+        {"a.cedar": 'permit (principal, action == Action::"issue_token", resource) '
+                    'when { !context.scopes.contains("ostiary:admin") };'},
+        "no policy permits it",
+    ),
+    "rego": ({"a.rego": HEAD + 'forbid contains "nobody" if input.action.name == "issue_token"'}, "nobody"),
+    "rego that fails": ({"a.rego": "package ostiary.tokens\npermit := input.context.arguments.x"}, "undefined"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SETS)
+async def test_a_set_that_locks_out_is_refused_precisely(world: World, ask: Ask, admin: Caller, case: str) -> None:
+    files, why = SETS[case]
+    before = flows.active_policies(world.db.read()).hash
+    status, refused = await told(ask, admin, files)
+    assert (status, refused["error"]) == (409, "locks_out")
+    assert refused["message"].startswith(SAID)
+    assert why in refused["message"]
+    assert "--lock-out" in refused["hint"]
+    assert flows.active_policies(world.db.read()).hash == before
+    assert (newest(world).action, newest(world).outcome) == ("policy.put", "refused")
+    status, dry = await told(ask, admin, files, "?dry_run=true")
+    assert (status, any(note.startswith(SAID) and why in note for note in dry["notes"])) == (200, True)
+    status, made = await told(ask, admin, files, "?lock_out=true")
+    assert (status, made["active"]) == (201, True)
+    assert any(note.startswith(SAID) for note in made["notes"])
+
+
+KEEPS: dict[str, dict[str, str]] = {
+    "cedar": {"a.cedar": 'permit (principal, action == Action::"issue_token", resource);'},
+    "rego alone": {"a.rego": HEAD + 'permit if input.action.name == "issue_token"'},
+    "rego for administrators": {"a.rego": HEAD + 'permit if "ostiary:admin" in input.context.scopes'},
+    "a watching rego that forbids": {
+        "a.cedar": "permit (principal, action, resource);",
+        "a.rego": 'package ostiary.tokens\nmode := "watch"\nforbid := true',
+    },
+}
+
+
+@pytest.mark.parametrize("case", KEEPS)
+async def test_a_set_that_does_not_is_taken_without_a_word(ask: Ask, admin: Caller, case: str) -> None:
+    status, made = await told(ask, admin, KEEPS[case])
+    assert (status, [note for note in made["notes"] if "no other token" in note]) == (201, [])
+
+
+async def test_going_back_to_a_set_that_locks_out_is_refused_too(world: World, ask: Ask, admin: Caller) -> None:
+    _, made = await told(ask, admin, CALLS, "?lock_out=true")
+    await told(ask, admin, KEEPS["cedar"])
+    activate = PUT + "/{hash}/activate"
+    status, refused = await ask(activate, {}, by=admin, hash=made["hash"])
+    assert (status, refused["error"]) == (409, "locks_out")
+    status, _ = await ask(activate + "?lock_out=true", {}, by=admin, hash=made["hash"])
+    assert status == 200
+    assert flows.active_policies(world.db.read()).hash == made["hash"]
+
+
+async def test_it_is_asked_of_who_puts_it(world: World, ask: Ask, admin: Caller) -> None:
+    other = await enrol(world, "other", scopes=["ostiary:admin"])
+    files = {"a.cedar": f'permit (principal == Agent::"{other.agent_id}", action == Action::"issue_token", resource);'}
+    assert (await told(ask, admin, files))[0] == 409
+    by = Caller(kind="agent", id=other.agent_id, name="other", owner=other.owner, scopes=other.scopes)
+    assert (await told(ask, by, files))[0] == 201
+    person = Caller(kind="person", id="pe_1", name="somebody", owner=None, scopes=frozenset({"ostiary:admin"}))
+    assert (await told(ask, person, CALLS))[0] == 201, "who needs no token is not locked out"
+
+
+async def test_a_flag_is_true_or_false(ask: Ask, admin: Caller) -> None:
+    assert (await told(ask, admin, CALLS, "?lock_out=yes"))[1]["message"] == "`lock_out` is true or false"
