@@ -81,6 +81,7 @@ async def test_an_outcome_goes_into_the_entry_of_its_call_or_into_one_of_its_own
     [entry] = told(world)
     assert entry.result is not None
     assert (entry.result.status, entry.result.bytes, entry.result.records) == ("ok", 10, 2)
+    assert entry.result.data_class == "internal"
     await report(world, resource, 3, call(agent))
     await report(world, resource, 4, ResultRecord(at=6, call=3, status="error"))
     late = told(world)[-1]
@@ -89,6 +90,21 @@ async def test_an_outcome_goes_into_the_entry_of_its_call_or_into_one_of_its_own
     assert late.detail["call"] == 3
     assert late.result is not None
     assert late.result.status == "error"
+
+
+async def test_calls_are_found_by_what_their_tools_handle_and_by_what_they_touched(
+    world: World, resource: Resource, agent: Agent
+) -> None:
+    await report(world, resource, 1, call(agent, data_classes=["health", "internal"]))
+    await report(world, resource, 2, ResultRecord(at=6, call=1, status="ok", data_class="health"), call(agent))
+
+    def found(name: str) -> list[str]:
+        entries = ledger.search(world.db.read(), {"data_class": name}, limit=9)
+        return [decode_entry(body).action for _, body in entries]
+
+    assert found("health") == ["tool.result", "tool.call"]
+    assert found("internal") == ["tool.call"]
+    assert found("secret") == []
 
 
 async def test_an_undecided_call_is_the_agents_only_with_its_token_for_that_server(

@@ -17,7 +17,7 @@ from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import Act, act
-from ostiaryd.ledger.model import Entry, Reason, decode_entry, encode_entry
+from ostiaryd.ledger.model import Entry, Reason, Result, decode_entry, encode_entry
 
 PUT = sql("insert into setting (name, value) values (:name, 'x')")
 COUNT = sql("select count(*) from setting where name = :name")
@@ -112,6 +112,36 @@ def test_even_an_absurd_entry_can_be_written() -> None:
         at=1, action=huge, agent=huge, reasons=[Reason(huge, huge)] * 100, policies=[huge], detail={huge: huge}
     )
     assert len(encode_entry(entry)) <= MAX_ENTRY_BYTES
+
+
+async def test_search_finds_what_handles_or_touched_a_data_class(world: World) -> None:
+    said: list[tuple[list[str], str]] = [
+        (["health", "internal"], ""), ([], "health"), (["health"], "health"), (["Health", "he\0alth"], "h\u0435alth"),
+        (["internal"], "internal"),
+    ]  # fmt: skip
+
+    def flow(handled: list[str], touched: str) -> Callable[[Act], None]:
+        def fill(a: Act) -> None:
+            a.entry.data_classes, a.entry.agent = handled, "ag_1"
+            a.entry.result = Result("ok", data_class=touched) if touched else None
+
+        return fill
+
+    for number, (handled, touched) in enumerate(said):
+        await act(world, f"test.{number}", flow(handled, touched))
+
+    def find(**filters: str | int) -> list[str]:
+        found = store.search(world.db.read(), filters, limit=2)
+        return [decode_entry(body).action for _, body in found]
+
+    assert find(data_class="health") == ["test.2", "test.1"]
+    last = store.head(world.db.read())[0].size - 1
+    assert find(data_class="health", before=last - 3) == ["test.0"]
+    assert find(data_class="health", after=-1) == ["test.0", "test.1"]
+    assert find(data_class="health", after=last - 3) == ["test.2"]
+    assert find(data_class="internal", agent="ag_1", outcome="ok") == ["test.4", "test.0"]
+    assert find(data_class="internal", agent="ag_2") == []
+    assert find(data_class="healt") == find(data_class="Health") == find(data_class="h\u0435alth") == []
 
 
 async def test_search_finds_by_each_field_newest_first(world: World) -> None:

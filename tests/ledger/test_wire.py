@@ -79,6 +79,7 @@ MIDDLE = START + 1_000_000
         ("resource=https://files.example", [1]),
         ("action=second", [1]),
         ("outcome=refused", [2]),
+        ("data_class=secret", []),
         (f"agent=ag_1&since={MIDDLE + 1}", []),
         ("agent=ag_1&person=pe_2", []),
     ],

@@ -39,6 +39,7 @@ def search(
     task: str | None = None,
     action: str | None = None,
     outcome: str | None = None,
+    data_class: str | None = None,
     since: str | None = None,
     until: str | None = None,
     limit: int = 100,
@@ -53,6 +54,7 @@ def search(
         task: Id.
         action: What was done, such as token.issue or tool.call.
         outcome: ok, allow, deny, refused or error.
+        data_class: Class of data that the tool handles, or that the call touched.
         since: A time (2026-01-31T12:00:00Z) or a span back from now (90s, 15m, 24h, 7d).
         until: Likewise.
         limit: How many at most.
@@ -65,6 +67,7 @@ def search(
         "task": task,
         "action": action,
         "outcome": outcome,
+        "data_class": data_class,
         "since": since and parse_time(since, now=now),
         "until": until and parse_time(until, now=now),
     }

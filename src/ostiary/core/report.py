@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from ostiary.core.classes import MAX_CLASSES
+
 MAX_RECORDS = 512
 """in one report"""
 
@@ -76,6 +78,8 @@ class CallRecord(
     arguments: dict[str, Any] | None = None
     """redacted, if the guard was told to record them"""
     reasons: Annotated[list[Reason], Meta(max_length=64)] = []
+    data_classes: Annotated[list[Name], Meta(max_length=2 * MAX_CLASSES)] = []
+    """that the tool handles"""
     policy: Name = ""
     policies: Names = []
     watched: Names = []
@@ -126,6 +130,7 @@ class ResultRecord(
     bytes: Count | None = None
     records: Count | None = None
     data_class: Annotated[str, Meta(max_length=64)] = ""
+    """which class it turned out to be"""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

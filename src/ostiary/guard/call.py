@@ -88,6 +88,7 @@ def call_record(
         verdict="allow" if decision.verdict else "deny",
         digest=digest,
         reasons=[report.Reason(reason.code, reason.message[:MAX_REASON]) for reason in decision.reasons[:MAX_NAMED]],
+        data_classes=ready.class_names if (ready := resource.tools.get(tool)) is not None else [],
         policy=decision.policy_hash,
         policies=list(decision.policies[:MAX_NAMED]),
         watched=list(decision.watched[:MAX_NAMED]),

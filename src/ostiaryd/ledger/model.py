@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from ostiary.core.classes import is_class
 from ostiary.core.jose import b64u
 from ostiary.core.tiles import MAX_ENTRY_BYTES
 from ostiaryd.ground.ids import standing_agent
@@ -46,6 +47,8 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     task: str | None = None
     resource: str | None = None
     tool: str | None = None
+    data_classes: list[str] = []
+    """that the tool handles; which of them a call touched is said in `result`"""
     object: str | None = None
     token: str | None = None
     key: str | None = None
@@ -91,6 +94,12 @@ def encode_entry(entry: Entry) -> bytes:
     cut = {"bytes": len(body), "sha256": b64u(sha256(body).digest())}
     reasons = [Reason(r.code[:WORD_LIMIT], r.message[:MESSAGE_LIMIT]) for r in entry.reasons[:8]]
     return _ENCODER.encode(Entry(at=entry.at, **kept, reasons=reasons, detail={"cut": cut}))  # type: ignore[arg-type]
+
+
+def classes_of(entry: Entry) -> set[str]:
+    """The data classes that it is found by: what a guard says that is spelled like none finds nothing."""
+    said = entry.data_classes if entry.result is None else [*entry.data_classes, entry.result.data_class]
+    return set(filter(is_class, said))
 
 
 def is_standing(entry: Entry) -> bool:

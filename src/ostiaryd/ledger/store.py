@@ -13,7 +13,7 @@ from ostiary.core.tiles import Rows
 from ostiaryd.ground.database import Reader, Sql, Tx, sql
 from ostiaryd.ground.ids import standing_agent
 from ostiaryd.ground.keyring import Keyring
-from ostiaryd.ledger.model import Entry, encode_entry, is_standing
+from ostiaryd.ledger.model import Entry, classes_of, encode_entry, is_standing
 
 _HEAD = sql("select size, peaks, checkpoint from log_head where id = 1")
 _DOMAIN = sql("select value from setting where name = 'trust_domain'")
@@ -25,6 +25,7 @@ _INSERT = sql(
     """insert into entry (idx, leaf, body, at, action, outcome, agent, task, person, resource)
        values (:idx, :leaf, :body, :at, :action, :outcome, :agent, :task, :person, :resource)"""
 )
+_INSERT_CLASS = sql("insert into entry_class (data_class, idx) values (:data_class, :idx)")
 _INSERT_FACT = sql("insert into fact (idx, body) values (:idx, :body)")
 _SUBTREE = sql("insert into subtree (level, idx, hash) values (:level, :idx, :hash)")
 
@@ -57,6 +58,8 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
         _INSERT,
         [(start + i, leaves[i], bodies[i], e.at, e.action, e.outcome, *_indexed(e)) for i, e in enumerate(entries)],
     )
+    if classes := [(name, start + i) for i, entry in enumerate(entries) for name in classes_of(entry)]:
+        tx.many(_INSERT_CLASS, classes)
     if facts:
         tx.many(_INSERT_FACT, facts)
     if completed:
@@ -86,8 +89,9 @@ _FILTERS = {
     "outcome": "outcome = :outcome",
     "since": "at >= :since",
     "until": "at < :until",
-    "after": "idx > :after",
-    "before": "idx < :before",
+    "data_class": "data_class = :data_class",
+    "after": "{idx} > :after",
+    "before": "{idx} < :before",
 }
 
 
@@ -179,6 +183,10 @@ def _find(reader: Reader, filters: Mapping[str, str | int], limit: int) -> list[
 
 @lru_cache(maxsize=1 << len(_FILTERS))
 def _search(names: tuple[str, ...]) -> Sql:
-    where = " and ".join(_FILTERS[name] for name in names) or "1 = 1"
-    order = "idx" if "after" in names else "idx desc"
-    return sql(f"select idx, body from entry where {where} order by {order} limit :limit")
+    """What has data classes is found by walking along the one that is looked for."""
+    source, idx = "entry", "entry.idx"
+    if "data_class" in names:
+        source, idx = "entry_class join entry on entry.idx = entry_class.idx", "entry_class.idx"
+    where = " and ".join(_FILTERS[name].format(idx=idx) for name in names) or "1 = 1"
+    order = idx if "after" in names else f"{idx} desc"
+    return sql(f"select entry.idx, body from {source} where {where} order by {order} limit :limit")

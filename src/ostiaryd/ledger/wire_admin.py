@@ -16,12 +16,13 @@ from ostiaryd.ground.http import Call, Reply, parse_form, reply
 from ostiaryd.ledger import store
 
 MAX_ROWS = 1000
-_WORDS = {"agent", "task", "person", "resource", "action", "outcome"}
+_WORDS = {"agent", "task", "person", "resource", "action", "outcome", "data_class"}
 _NUMBERS = {"since", "until", "after", "before", "limit"}
 
 
 async def search(call: Call) -> Reply:
-    """Entries by `agent, task, person, resource, action, outcome`, `since` and `until` (microseconds), newest first.
+    """Entries by `agent, task, person, resource, action, outcome, data_class` (handled or touched), `since` and `until`
+    (microseconds), newest first.
 
     `after=INDEX` gives what came later, oldest first; `before=INDEX` the page before.
     """

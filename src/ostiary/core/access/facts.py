@@ -118,6 +118,8 @@ class ReadyTool(NamedTuple):
     """arguments that no record keeps; None: all"""
     classes: frozenset[str]
     """data classes that it handles"""
+    class_names: list[str]
+    """the same, in order"""
 
 
 class Protected:
@@ -148,7 +150,7 @@ class Protected:
             made = _tool_entity(tool, scope=scope, classes=classes, resource=resource)
             self.entities[made.uid] = made
             hidden = secrets_of(tool, classes)
-            self.tools[tool.name] = ReadyTool(tool, made.uid, scope, tool.typed.type_, hidden, classes)
+            self.tools[tool.name] = ReadyTool(tool, made.uid, scope, tool.typed.type_, hidden, classes, sorted(classes))
 
 
 class AgentFact(NamedTuple):

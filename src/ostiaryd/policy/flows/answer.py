@@ -235,3 +235,11 @@ def protected(reader: Reader, resource: Resource) -> Protected:
             _ready.pop(next(iter(_ready)), None)
         _ready[key] = made
     return made
+
+
+def handled(reader: Reader, id: str) -> list[str]:
+    """The data classes of a tool (`files/read_file`), as far as it is known."""
+    name, _, tool = id.partition("/")
+    resource = resources.get(reader, name)
+    ready = None if resource is None else protected(reader, resource).tools.get(tool)
+    return [] if ready is None else ready.class_names

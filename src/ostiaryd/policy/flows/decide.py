@@ -19,7 +19,7 @@ from ostiary.core.tiles import MAX_ENTRY_BYTES
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, reason
-from ostiaryd.policy.flows.answer import Answers, Asked, found_agent, found_resource
+from ostiaryd.policy.flows.answer import Answers, Asked, found_agent, found_resource, handled
 from ostiaryd.policy.flows.sets import active_policies
 from ostiaryd.policy.flows.unasked import Answering
 from ostiaryd.policy.model import (
@@ -195,6 +195,7 @@ def _note_registered(act: Act, question: Question) -> None:
     entry.resource = shorten(resource.id)
     if REGISTERED.get(resource.type) == "Tool":
         entry.resource, _, entry.tool = entry.resource.partition("/")
+        entry.data_classes = handled(act.tx, resource.id)
     if REGISTERED.get(subject.type) == "Agent":
         agent = agents.get(act.tx, subject.id)
         entry.agent = shorten(subject.id) if agent is None else agent.agent_id
