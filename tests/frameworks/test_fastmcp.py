@@ -25,8 +25,9 @@ from fastmcp.tools import Tool
 from mcp.client.session import ClientSession
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
+from mcp_types import PromptReference
 
-from ostiary import Guard, Tools
+from ostiary import Agent, Guard, Tools
 from ostiary.adapters.fastmcp import protect
 from ostiary.core.errors import Conflict
 from ostiary.guard.mcp import DENIED
@@ -336,6 +337,35 @@ async def test_resources_and_prompts_are_decided_and_lists_are_free(stage: Stage
         for asked in (client.read_resource("file://secret"), client.get_prompt("hello")):
             with pytest.raises(MCPError, match="denied"):
                 await asked
+
+
+async def test_methods_that_fastmcp_has_no_component_for_are_decided(stage: Stage) -> None:
+    server = server_of(stage)
+    server.prompt(name="hello")(lambda name: f"hello {name}")
+
+    @server.completion
+    def complete(ref: Any, argument: Any, context: Any) -> list[str]:
+        stage.ran.append(("complete", argument))
+        return ["secret"]
+
+    protect(server, stage.guard, stdio=stage.tools)
+    async with Client(AtStdio(server)) as client:
+        with pytest.raises(MCPError, match="denied"):
+            await client.complete(PromptReference(type="ref/prompt", name="hello"), {"name": "name", "value": "s"})
+    assert stage.ran == []
+
+
+async def test_a_resource_is_read_by_whom_the_catalogue_lets(stage: Stage, tmp_path: Path) -> None:
+    catalogue = [{"name": "resources/read", "effect": "read"}]
+    resource, key = stage.house.resource("https://reading.example.org/", catalogue)
+    _, agent_key = stage.house.agent(f"{resource}:read")
+    server = server_of(stage)
+    server.resource("file://report")(lambda: "text")
+    with Guard(key, spool_dir=tmp_path / "reading") as guard, Agent.from_credential(agent_key) as agent:
+        protect(server, guard, stdio=Tools(guard, agent))
+        async with Client(AtStdio(server)) as client:
+            [content] = await client.read_resource("file://report")
+            assert getattr(content, "text", "") == "text"
 
 
 async def test_the_defaults_are_those_of_the_version_that_is_meant(

@@ -15,6 +15,7 @@ from google.adk.models import BaseLlm, LlmRequest, LlmResponse
 from google.adk.plugins import BasePlugin
 from google.adk.runners import InMemoryRunner
 from google.adk.tools import AgentTool, FunctionTool, ToolContext, google_search
+from google.adk.workflow import START, Workflow
 from google.genai import types
 
 from ostiary import Tools
@@ -198,6 +199,20 @@ async def test_the_default_of_a_tool_that_is_no_function_is_decided_on(
     await run(agent_of(stage, model, tools=[Reads(name="read_file", description="")]), Guarded(stage.tools))
     assert seen == [{"path": "/srv/a", "limit": 7}]
     assert stage.ran == [("read_file", ("/srv/a", 7))]
+
+
+async def test_a_tool_in_a_workflow_is_decided(stage: Stage) -> None:
+    def asks() -> dict[str, str]:
+        return {"path": "/srv/a"}
+
+    async def run_node(tool: Any) -> list[Any]:
+        flow = Workflow(name="flow", edges=[(START, asks, FunctionTool(tool))])
+        runner = InMemoryRunner(app=App(name="app", root_agent=flow, plugins=[Guarded(stage.tools)]))
+        return [event.output for event in await runner.run_debug("go", quiet=True)]
+
+    assert "denied" in str(await run_node(stage.write_file))
+    assert stage.ran == []
+    assert "text of /srv/a" in str(await run_node(tools_of(stage)[0]))
 
 
 class Elsewhere(BaseAgent):

@@ -241,15 +241,15 @@ def test_tools_that_other_middleware_brings_are_decided(stage: Stage) -> None:
 
 
 def test_a_tool_that_is_not_there_when_it_is_to_be_decided_does_not_run(stage: Stage) -> None:
-    class Supplies(AgentMiddleware[Any, Any, Any]):
-        """Puts a tool in place that nobody registered."""
-
-        def wrap_tool_call(self, request: Any, handler: Any) -> Any:
-            return handler(request.override(tool=tools_of(stage)[1]))
-
-    for middleware in ([Guarded(stage.tools), Supplies()], [Supplies(), Guarded(stage.tools)]):
-        agent = create_agent(scripted("write_file", {"path": "/srv/a"}), tools=[], middleware=middleware)
-        assert "denied" in told(agent.invoke(GO))
+    model = scripted("write_file", {"path": "/srv/a"})
+    agent = create_agent(model, tools=[], middleware=[Guarded(stage.tools)])
+    assert "denied: there is no tool 'write_file'" in told(agent.invoke(GO))
+    brought = create_agent(
+        scripted("write_file", {"path": "/srv/a"}),
+        tools=[],
+        middleware=[Swaps(tools_of(stage)[1]), Guarded(stage.tools)],
+    )
+    assert f"{stage.resource}:write" in told(brought.invoke(GO)), "one that nobody registered is decided"
     assert stage.ran == []
 
 
