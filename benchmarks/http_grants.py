@@ -80,7 +80,7 @@ async def _count(folder: Path) -> None:
         statuses += await asyncio.gather(*map(ask, party.agents))
     if set(statuses) != {200}:
         raise Wrong(str(statuses))
-    asked = _by_table(statements)
+    asked = by_table(statements)
     batches = asked["commit"]
     expected = {table: EACH.get(table, 0) * count + SHARED.get(table, 0) * batches for table in EACH | SHARED}
     if asked != expected or batches > count // 8:
@@ -89,7 +89,7 @@ async def _count(folder: Path) -> None:
     print(f"{count} grants at once: {each} statements each, {shared} a batch, {batches} commits")
 
 
-def _by_table(statements: list[str]) -> dict[str, int]:
+def by_table(statements: list[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for text in statements:
         words = text.lower().split()

@@ -19,6 +19,11 @@ from tests.clock import Clock
 PUT = sql("insert into setting (name, value) values (:name, :value)")
 BROKEN = sql("select 1 / (select count(*) from nothing_of_that_name)")
 STEADY = sql("select value from setting where name = :name", steady=True)
+LASTING = sql("select value from setting where name = :name", lasting=True)
+UPSERT = sql(
+    """insert into setting (name, value) values (:name, :value)
+       on conflict (name) do update set value = excluded.value"""
+)
 STEADY_ALL = sql("select name, value from setting where name like 'test %'", steady=True)
 CHANGE = sql("update setting set value = :value where name = :name")
 GET = sql("select value from setting where name = :name")
@@ -281,6 +286,42 @@ async def test_what_is_steady_is_asked_once_until_its_table_is_written(world: Wo
         raise Conflict("no")
 
     assert await world.writer.submit(job) == [("1",), ("1",), ("2",), ("2",), None, ("3",)]
+
+
+async def test_what_lasts_stays_known_while_rows_are_only_added(world: World) -> None:
+    def job(tx: Tx) -> list[object]:
+        seen: list[object] = [tx.one(LASTING, name="test lasts")]
+        tx.run(PUT, name="test lasts", value="1")
+        seen.append(tx.one(LASTING, name="test lasts"))  # that there was none is not remembered
+        tx._connection.execute(CHANGE, {"name": "test lasts", "value": "behind its back"})
+        tx.late(PUT, ("test other", "1"))
+        seen.append(tx.one(LASTING, name="test lasts"))
+        assert len(tx._late.rows) == 1, "nobody looked at the table"
+        tx.run(CHANGE, name="test other", value="2")
+        seen.append(tx.one(LASTING, name="test lasts"))
+        tx.run(UPSERT, name="test lasts", value="3")
+        seen.append(tx.one(LASTING, name="test lasts"))
+        assert isinstance(isolated(change_and_refuse)(tx), Raised)
+        seen.append(tx.one(LASTING, name="test lasts"))
+        return seen
+
+    def change_and_refuse(tx: Tx) -> None:
+        tx.run(CHANGE, name="test lasts", value="undone")
+        assert tx.one(LASTING, name="test lasts") == ("undone",)
+        raise Conflict("no")
+
+    assert await world.writer.submit(job) == [None, ("1",), ("1",), ("behind its back",), ("3",), ("3",)]
+
+
+def test_what_a_statement_does_is_told_from_its_text() -> None:
+    recursive = "with recursive a (id) as (select 1 union select id + 1 from a) "
+    told = {text: (one := sql(text)) and (one.writes, one.adds) for text in (
+        "select 1 from a", recursive + "select id from a", recursive + "update b set c = 1", "begin",
+        "insert into a values (1)", "insert into a values (1) on conflict (b) do update set c = 1", "delete from a",
+    )}  # fmt: skip
+    assert list(told.values()) == [
+        (False, False), (False, False), (True, False), (True, False), (True, True), (True, False), (True, False),
+    ]  # fmt: skip
 
 
 async def test_what_is_steady_stays_known_from_batch_to_batch(world: World, database: str) -> None:

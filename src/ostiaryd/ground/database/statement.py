@@ -5,31 +5,36 @@ from __future__ import annotations
 import re
 
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
+_WRITES = re.compile(r"\b(?:insert|update|delete)\b")
 _TABLE = re.compile(r"\b(?:from|join|into|update)\s+([a-z_]+)")
 
 
 class Sql:
     """One statement in both spellings.
 
-    `names` is the order in which `many` expects the columns of a row, `tables` are all that it mentions.
+    `names` is the order in which `many` expects the columns of a row, `tables` are all that it mentions; one that
+    `adds` writes rows and changes none.
     """
 
-    __slots__ = ("names", "postgres", "sqlite", "steady", "tables", "writes")
+    __slots__ = ("adds", "lasting", "names", "postgres", "sqlite", "steady", "tables", "writes")
 
-    def __init__(self, text: str, *, steady: bool = False) -> None:
+    def __init__(self, text: str, *, steady: bool = False, lasting: bool = False) -> None:
         self.names: tuple[str, ...] = tuple(dict.fromkeys(_PARAMETER.findall(text)))
         number = {name: index for index, name in enumerate(self.names, 1)}
         self.sqlite = _PARAMETER.sub(lambda match: f"?{number[match[1]]}", text)
         self.postgres = _PARAMETER.sub(lambda match: f"%({match[1]})s", text.replace("%", "%%"))
         self.tables = frozenset(_TABLE.findall(text))
-        self.writes = not text.lstrip().startswith("select")
-        self.steady = steady
+        begins = text.split(maxsplit=1)[0]
+        self.writes = begins != "select" and (begins != "with" or _WRITES.search(text) is not None)
+        self.adds = begins == "insert" and "on conflict" not in text
+        self.steady, self.lasting = steady or lasting, lasting
 
 
-def sql(text: str, *, steady: bool = False) -> Sql:
+def sql(text: str, *, steady: bool = False, lasting: bool = False) -> Sql:
     """Prepare a statement; call it at import, never with a value spliced in.
 
     `steady`: what it reads seldom changes and is asked often: the writer asks once, and again only after something was
-    written to its tables.
+    written to its tables. `lasting`: steady, and what it has found stays true while rows are only added, as what is
+    read by a key does; that it found nothing is not remembered.
     """
-    return Sql(text, steady=steady)
+    return Sql(text, steady=steady, lasting=lasting)

@@ -95,7 +95,7 @@ class Tx(Reader):
         batch, or when somebody looks at the table. It must be one that cannot fail, since that fails the batch.
         """
         self._late.add(statement, row)
-        self._known.forget(statement.tables)
+        self._known.forget(statement)
 
     def keep(self, make: Callable[[], T]) -> T:
         """What a room keeps in memory from batch to batch, made when it is first asked for.
@@ -131,7 +131,7 @@ class Tx(Reader):
         if is_looking:
             self._late.write(self._connection)
         if statement.writes:
-            self._known.forget(statement.tables)
+            self._known.forget(statement)
 
 
 class Late:

@@ -9,7 +9,7 @@ from ostiaryd.registry.model import Holding, Root
 from ostiaryd.registry.model.holding import Ended
 
 _COLUMNS = "id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at, ended_at, ended_why"
-_GET = sql(f"select {_COLUMNS} from holding where id = :id", steady=True)
+_GET = sql(f"select {_COLUMNS} from holding where id = :id", lasting=True)
 _INSERT = sql(
     """insert into holding (id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at)
        values (:id, :kind, :agent, :task, :parent, :jkt, :client_jkt, :audience, :expires_at)"""

@@ -11,7 +11,7 @@ from ostiaryd.tasks.model import State, Task, TaskId
 _COLUMNS = """task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at, parent, depth,
     heartbeat, beat_until, ends_with_last"""
 _SELECT = f"select {_COLUMNS} from task "
-_GET = sql(_SELECT + "where task_id = :id")
+_GET = sql(_SELECT + "where task_id = :id", lasting=True)
 _LIST = sql(_SELECT + "where task_id < :before order by task_id desc limit :limit")
 _OF_AGENT = sql(_SELECT + "where agent = :agent and task_id < :before order by task_id desc limit :limit")
 _LIVE_OF_AGENT = sql(_SELECT + "where agent = :agent and state = 'live' order by task_id")
@@ -56,7 +56,8 @@ _ABOVE = sql(
            select cast(:id as text), 0
            union all select task.parent, step + 1 from line join task on task.task_id = line.id
            where task.parent is not null)
-       select {_COLUMNS} from line join task on task_id = id order by step"""
+       select {_COLUMNS} from line join task on task_id = id order by step""",
+    lasting=True,
 )
 _TREE = sql(
     f"""with recursive tree (id) as (

@@ -1,0 +1,179 @@
+"""Token exchanges a second over HTTP (RFC 8693) at depth three: the fourth agent in a line gets a token to act on.
+
+As with grants, everything is on: the client's assertion and proof, the subject token's signature, its holding, the task
+and the agents that it came through, narrowing, two policy decisions, the new token signed and held under the one that
+it came from, its entry in the ledger, all of it durable before the answer; a new server for each line of figures.
+
+Enforced: one entry for each exchange, no token twice, three links in each, and the statements of an exchange.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.http_grants import by_table
+from benchmarks.load.client import render
+from benchmarks.load.machine import print_ceilings
+from benchmarks.load.party import FILES, FORM, ISSUER, Agent, config, enter
+from benchmarks.load.station import Station, Wrong, measure, stationed
+from ostiary.core import dpop, jose
+from ostiaryd.app import build_app
+from ostiaryd.ground.protocol import endpoints_of
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.ledger.flows import act
+from ostiaryd.tasks import flows as tasks
+
+LINES, EXCHANGES, DEPTH = 100, 8000, 3
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS = "urn:ietf:params:oauth:token-type:access_token"
+EACH = {"holding": 1, "entry": 1, "fact": 1, "spent": 2}
+"""Statements of an exchange by the table that they are about, when all that it rests on was seen before."""
+SHARED = {"pragma": 1, "begin": 1, "spent": 2, "setting": 1, "log_head": 2, "commit": 1}
+"""Those of a batch of exchanges."""
+
+
+@dataclass(slots=True)
+class Line:
+    """Agents that hand on to each other, from a task of the first; `token` is the one that the last may exchange."""
+
+    agents: list[tuple[str, Agent]]
+    task: str
+    token: str = ""
+
+    @property
+    def last(self) -> Agent:
+        return self.agents[-1][1]
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        print_ceilings(folder / "ceilings")
+        asyncio.run(_count(folder / "counted"))
+        for count in (LINES, 1):
+            for connections in (256, 32):
+                _measure(folder / f"{count}-{connections}", count, connections)
+    return 0
+
+
+def _measure(folder: Path, count: int, connections: int) -> None:
+    lines = asyncio.run(_settle(folder, count))
+    seen: set[str] = set()
+
+    def is_new(body: bytes) -> bool:
+        token = json.loads(body)["access_token"]
+        was_seen = token in seen
+        seen.add(token)
+        return not was_seen and len(_claims(token)["chain"]) == DEPTH
+
+    with stationed(folder) as station:
+        nonce = station.nonce(lines[0].last.ask_token(nonce=None), status=400)
+        for line in lines:
+            _hand_on(station, line, nonce)
+        measure(
+            f"exchanges, {count} lines of four" if count > 1 else "exchanges, one line of four", station,
+            lambda: [_exchange(lines[number % count], nonce) for number in range(EXCHANGES)],
+            connections=connections, target=2500, entries=1, accept=is_new,
+        )  # fmt: skip
+
+
+async def _settle(folder: Path, count: int) -> list[Line]:
+    async with open_world(config(folder)) as world:
+        return await _enter(world, count)
+
+
+async def _enter(world: World, count: int) -> list[Line]:
+    party = await enter(world, agents=count * (DEPTH + 1))
+    named = [(f"agent-{number}", agent) for number, agent in enumerate(party.agents)]
+    lines = []
+    for at in range(0, len(named), DEPTH + 1):
+        agents = named[at : at + DEPTH + 1]
+        task = await act(world, "bench.task", partial(tasks.start, agent=agents[0][0], purpose="is measured"))
+        lines.append(Line(agents, task.task_id))
+    return lines
+
+
+def _hand_on(station: Station, line: Line, nonce: str) -> None:
+    """From the first to the last, each naming the next."""
+
+    def got(request: bytes) -> str:
+        return str(json.loads(station.ask(request, status=200).bodies[0])["access_token"])
+
+    (_, first), (second, _), *_ = line.agents
+    line.token = got(first.ask_token(nonce=nonce, resource=_uri(second), scope="files:read", task=line.task))
+    for (_, agent), (following, _) in itertools.pairwise(line.agents[1:]):
+        form = agent.form(**_fields(line.token, _uri(following)))
+        proof = {"dpop": agent.proof("POST", "/token", nonce=nonce)}
+        line.token = got(render("POST", "/token", headers=proof, body=form, media_type=FORM))
+
+
+def _exchange(line: Line, nonce: str) -> bytes:
+    headers = {"dpop": line.last.proof("POST", "/token", nonce=nonce)}
+    return render("POST", "/token", headers=headers, body=line.last.form(**_fields(line.token, FILES)), media_type=FORM)
+
+
+def _fields(token: str, resource: str) -> dict[str, str]:
+    return {
+        "grant_type": EXCHANGE, "subject_token": token, "subject_token_type": ACCESS, "resource": resource,
+        "scope": "files:read",
+    }  # fmt: skip
+
+
+def _uri(name: str) -> str:
+    return f"{ISSUER}/agents/{name}"
+
+
+def _claims(token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = json.loads(jose.unb64u(token.split(".")[1]))
+    return claims
+
+
+async def _count(folder: Path) -> None:
+    """What the database is asked for a batch of exchanges. Raises Wrong."""
+    count = 64
+    statements: list[str] = []
+    async with open_world(config(folder)) as world:
+        lines = await _enter(world, count)
+        endpoint = endpoints_of(build_app(world).routes)[b"/token"]
+        nonce = dpop.make_nonce(world.keys.secret("nonce"), b"as", world.now())
+
+        async def ask(agent: Agent, **fields: str) -> str:
+            proof = agent.proof("POST", "/token", nonce=nonce).encode()
+            head = [(b"content-type", FORM.encode()), (b"dpop", proof)]
+            reply, _ = await endpoint.answer(
+                "POST", "/token", params={}, query="", headers=head, body=agent.form(**fields)
+            )
+            if reply.status != 200:
+                raise Wrong(str(reply.body))
+            return str(json.loads(bytes(reply.body))["access_token"])  # type: ignore[arg-type]
+
+        for line in lines:
+            (_, first), (second, _), *_ = line.agents
+            line.token = await ask(
+                first, grant_type="client_credentials", resource=_uri(second), scope="files:read", task=line.task
+            )
+            for (_, agent), (following, _) in itertools.pairwise(line.agents[1:]):
+                line.token = await ask(agent, **_fields(line.token, _uri(following)))
+        exchanges = [(line.last, _fields(line.token, FILES)) for line in lines]
+        await asyncio.gather(*(ask(agent, **fields) for agent, fields in exchanges))  # now all is known
+        world.writer._connection._raw.set_trace_callback(statements.append)  # type: ignore[attr-defined]
+        await asyncio.gather(*(ask(agent, **fields) for agent, fields in exchanges))
+    asked = by_table(statements)
+    batches = asked["commit"]
+    expected = {table: EACH.get(table, 0) * count + SHARED.get(table, 0) * batches for table in EACH | SHARED}
+    if asked != expected or batches > count // 8:
+        raise Wrong(f"{count} exchanges asked the database for {asked}, not for {expected}")
+    each, shared = sum(EACH.values()), sum(SHARED.values())
+    print(f"{count} exchanges at once: {each} statements each, {shared} a batch, {batches} commits")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
