@@ -95,7 +95,7 @@ def get(reader: Reader, id: str) -> Holding | None:
 
 def end(tx: Tx, root: Root, value: str, *, why: str) -> list[Ended]:
     """End what is live under the root; what was ended."""
-    return [Ended(*row) for row in tx.all(_END[root], root=value, why=why, now=tx.now)]
+    return [Ended._make(row) for row in tx.all(_END[root], root=value, why=why, now=tx.now)]
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:
