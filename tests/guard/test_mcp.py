@@ -118,6 +118,16 @@ async def test_a_call_with_token_and_proof_runs_the_tool_and_is_on_record(
     assert outcome["records"] == 1
 
 
+async def test_where_no_token_can_be_shown_as_on_stdio_everything_is_denied(guard: Guard, ran: list[str]) -> None:
+    server = files_server(ran)
+    protect(server, guard)
+    async with Client(server) as client:  # without HTTP: the same in memory as on standard input and output
+        assert len((await client.list_tools()).tools) == 3
+        with pytest.raises(MCPError, match="nobody has shown who is calling"):
+            await client.call_tool("read_file", {"path": "/a"})
+    assert ran == []
+
+
 async def test_a_denial_is_an_error_with_the_reason_and_the_tool_does_not_run(
     url: str, guard: Guard, feeder: Feeder, ran: list[str]
 ) -> None:
