@@ -69,7 +69,7 @@ def main() -> int:
         def decide() -> int | None:
             decision = access.decide(who, tool="tool_7", arguments=ARGUMENTS, facts=facts, now=NOW)
             ready = facts.resource.tools["tool_7"]
-            if decision.verdict and (prices := who.prices(ready.uid.id)):
+            if decision.verdict and (prices := who.prices(ready.uid.id, ready.classes)):
                 return purse.pay(budget.costs(prices, ARGUMENTS, now=NOW), lambda: 1)
             return 1 if decision.allowed else None
 

@@ -20,7 +20,7 @@ import msgspec
 
 from ostiary.core import jose
 from ostiary.core.errors import Forbidden, Malformed, Refused, Unauthenticated, Unavailable
-from ostiary.guard import Denied, Guard, NonceNeeded, Verified
+from ostiary.guard import Denied, Guard, NonceNeeded, Verified, Withheld
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -162,10 +162,11 @@ class GuardASGI:
         meter = Meter(send, who)
         call = await self._guard.decide_async(who, *named)
         call.check()
+        meter.most = call.most_bytes
         try:
             await self._app({**scope, VERIFIED: who}, receive, meter)
         finally:
-            call.result(ok=200 <= meter.status < 400, bytes=meter.bytes)
+            call.result(ok=200 <= meter.status < 400 and not meter.is_cut, bytes=meter.bytes)
             self._guard.finish(call)
 
 
@@ -175,6 +176,9 @@ class Meter:
     def __init__(self, send: Send, who: Verified) -> None:
         self._send, self._who = send, who
         self.status, self.bytes = 0, 0
+        self.most: int | None = None
+        """bytes that may pass; what would be more is not sent, and the answer breaks off"""
+        self.is_cut = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -183,7 +187,11 @@ class Meter:
                 headers = [*message.get("headers", ()), (b"dpop-nonce", nonce.encode()), NO_STORE]
                 message = {**message, "headers": headers}
         elif message["type"] == "http.response.body":
-            self.bytes += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            if self.is_cut or (self.most is not None and self.bytes + size > self.most):
+                self.is_cut = True
+                raise Withheld(f"the call returns more than {self.most} bytes", hint="ask for less")
+            self.bytes += size
         await self._send(message)
 
 

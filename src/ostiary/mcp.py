@@ -26,7 +26,7 @@ from mcp.shared.exceptions import MCPError
 
 from ostiary.asgi import VERIFIED, App, Door, Message, Meter, Receive, Scope, Send
 from ostiary.core.errors import Conflict, Refused
-from ostiary.guard import Call, Guard, Verified, data, words
+from ostiary.guard import Call, Guard, Verified, Withheld, data, words
 from ostiary.guard.mcp import DENIED, FREE, named
 
 __all__ = ["DENIED", "FREE", "protect"]
@@ -95,7 +95,10 @@ class _Hook:
         call.ok = False
         try:
             result = await call_next(ctx)
-            _measure(call, result)
+            try:
+                _measure(call, result)
+            except Withheld as refusal:
+                raise MCPError(DENIED, words(refusal), data(refusal)) from None
             return result
         finally:
             self._guard.finish(call)

@@ -31,7 +31,7 @@ async def allow(world: World, *limits: dict[str, Any], agent: str = "bot") -> Ag
 
 
 async def spend(world: World, task: Task, tool: str = "bank/pay", **arguments: object) -> None:
-    await do(world, lambda a: flows.spend(a, flows.in_force(a.tx, task), tool, arguments))
+    await do(world, lambda a: flows.spend(a, flows.in_force(a.tx, task), tool, arguments, classes=frozenset()))
 
 
 def budgets(world: World, task: Task) -> tuple[Budget, ...]:

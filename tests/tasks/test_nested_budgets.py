@@ -33,7 +33,7 @@ async def finish(world: World, task: Task) -> None:
 
 
 async def spend(world: World, task: Task, tool: str = "bank/pay", **arguments: object) -> None:
-    await do(world, lambda a: flows.spend(a, flows.in_force(a.tx, task), tool, arguments))
+    await do(world, lambda a: flows.spend(a, flows.in_force(a.tx, task), tool, arguments, classes=frozenset()))
 
 
 def balances(world: World, task: Task) -> list[Balance]:

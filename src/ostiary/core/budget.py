@@ -3,24 +3,28 @@
     {"kind": "calls", "limit": 100}                                             calls, of whatever tool
     {"kind": "calls", "limit": 5, "tools": ["bank/pay"]}                        calls of these tools
     {"kind": "amount", "limit": "250.00", "tools": ["bank/pay"], "argument": "amount"}    what that argument says
+    {"kind": "volume", "limit": 1000, "data_class": "health", "per_call": 50}   records of that class that come back
 
 A kind is a class with these members in the union `Limit`: a new one is one more class there. Everything is counted in
 whole units: the decimal places of an amount's limit say which (`"250.00"` is 25,000), and no amount may have more.
 An amount is an integer or a string of plain digits, so that there is one reading: no sign, no exponent, no other
 script's digits, no NaN, and no JSON number with a fraction, whose digits each reader rounds for himself.
+How much a call returns nobody knows ahead of it. So each takes the most that one call may return, and gives back what
+it did not; what is more is not handed out.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 from ostiary.core.bounds.details import ABSENT, argument_at
 from ostiary.core.canonical import MAX_INT
+from ostiary.core.classes import check_known
 from ostiary.core.errors import Forbidden, Invalid
 
 MAX_LIMITS = 8
@@ -35,6 +39,7 @@ MAX_WHOLE = 16
 """digits of an amount before the point"""
 _DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,6})?", re.ASCII)
 
+Units = Annotated[int, Meta(ge=1, le=MAX_INT)]
 ToolId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}/[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}\Z")]
 """`bank/pay`: the tool `pay` of the resource `bank`"""
 Path = Annotated[str, Meta(pattern=r"^[^.\x00]{1,64}(\.[^.\x00]{1,64}){0,7}\Z")]
@@ -63,13 +68,14 @@ class Meter(NamedTuple):
 
     kind: str
     tools: frozenset[str]
-    argument: str = ""
+    what: str = ""
+    """which argument, or what comes back"""
 
 
 class Calls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="calls"):
     """Every call of these tools (none named: of all) is one unit."""
 
-    limit: Annotated[int, Meta(ge=1, le=MAX_INT)]
+    limit: Units
     tools: Annotated[tuple[ToolId, ...], Meta(max_length=64)] = ()
 
     @property
@@ -82,6 +88,10 @@ class Calls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     def cost(self, arguments: Mapping[str, object]) -> int:
         return 1
+
+    def counts(self, tool: str, classes: frozenset[str]) -> bool:
+        """Whether a call of that tool (`bank/pay`), which handles these data classes, is counted."""
+        return not self.tools or tool in self.tools
 
     def render(self, units: int) -> str:
         return str(units)
@@ -153,6 +163,9 @@ class Amount(
 
         return cost
 
+    def counts(self, tool: str, classes: frozenset[str]) -> bool:
+        return tool in self.tools
+
     def render(self, units: int) -> str:
         if not self.places:
             return str(units)
@@ -169,7 +182,52 @@ class Amount(
         return msgspec.structs.replace(self, limit=padded)
 
 
-Limit = Calls | Amount
+class Volume(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="volume"
+):
+    """What calls of tools that handle a data class return, as the guard reports it."""
+
+    limit: Units
+    data_class: Annotated[str, Meta(max_length=63)]
+    per_call: Units
+    """what each call takes ahead, and the most that one may return"""
+    unit: Literal["records", "bytes"] = "records"
+    tools: Annotated[tuple[ToolId, ...], Meta(max_length=64)] = ()
+
+    def __post_init__(self) -> None:
+        """Raises InvalidBudget."""
+        if self.per_call > self.limit:
+            raise InvalidBudget("`per_call` of a volume is more than its `limit`", hint="no call could ever pass")
+
+    @property
+    def meter(self) -> Meter:
+        return Meter("volume", frozenset(self.tools), f"{self.unit} of {self.data_class}")
+
+    @property
+    def units(self) -> int:
+        return self.limit
+
+    def cost(self, arguments: Mapping[str, object]) -> int:
+        return self.per_call
+
+    def counts(self, tool: str, classes: frozenset[str]) -> bool:
+        return self.data_class in classes and (not self.tools or tool in self.tools)
+
+    def returned(self, *, records: int | None, bytes: int | None, data_class: str) -> int | None:
+        """What came back of it, where that is said; nothing where all of it was of another class."""
+        if data_class not in ("", self.data_class):
+            return 0
+        return records if self.unit == "records" else bytes
+
+    def render(self, units: int) -> str:
+        return str(units)
+
+    def within(self, outer: Limit) -> Limit:
+        """The same, counted in the units of `outer`, which has the same meter."""
+        return self
+
+
+Limit = Calls | Amount | Volume
 
 
 class Budget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -184,14 +242,17 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         return account_of(self.id, now) if self.daily else self.id
 
 
-def parse_limits(value: object) -> tuple[Limit, ...]:
-    """From its JSON array. Raises InvalidBudget."""
+def parse_limits(value: object, *, classes: Collection[str] | None = None) -> tuple[Limit, ...]:
+    """From its JSON array; `classes` are all data classes that it may name. Raises InvalidBudget."""
     try:
         limits: tuple[Limit, ...] = msgspec.convert(value, Annotated[tuple[Limit, ...], Meta(max_length=MAX_LIMITS)])
     except msgspec.ValidationError as error:
         raise InvalidBudget(f"`budget`: {str(error)[:200]}", hint=f"at most {MAX_LIMITS} limits") from None
     if len({limit.meter for limit in limits}) < len(limits):
         raise InvalidBudget("two limits count the same", hint="keep the lower one")
+    if classes is not None:
+        named = (limit.data_class for limit in limits if isinstance(limit, Volume))
+        check_known(named, classes, kind=InvalidBudget)
     return limits
 
 
@@ -201,21 +262,27 @@ class Price(NamedTuple):
     id: str
     daily: bool
     cost: Callable[[Mapping[str, object]], int]
+    volume: Volume | None = None
 
 
-def prices(budgets: Iterable[Budget], tool: str) -> tuple[Price, ...]:
-    """Of those against which a call of `tool` (`bank/pay`) is counted."""
+def prices(budgets: Iterable[Budget], tool: str, classes: frozenset[str] = frozenset()) -> tuple[Price, ...]:
+    """Of those against which a call of `tool` (`bank/pay`), which handles these data classes, is counted."""
     return tuple(
-        Price(budget.id, budget.daily, budget.limit.cost)
+        Price(budget.id, budget.daily, limit.cost, limit if isinstance(limit, Volume) else None)
         for budget in budgets
-        if not budget.limit.tools or tool in budget.limit.tools
+        if (limit := budget.limit).counts(tool, classes)
     )
+
+
+def volumes(prices: Iterable[Price], *, now: int) -> dict[str, Volume]:
+    """The accounts of volumes, from which a call takes more than it may need."""
+    return {account_of(id, now) if daily else id: volume for id, daily, _, volume in prices if volume is not None}
 
 
 def costs(prices: Iterable[Price], arguments: Mapping[str, object], *, now: int) -> dict[str, int]:
     """What a call with these arguments takes from each account. Raises BadAmount."""
     taken = {}
-    for id, daily, cost in prices:
+    for id, daily, cost, _ in prices:
         taken[account_of(id, now) if daily else id] = cost(arguments)
     return taken
 
@@ -233,8 +300,11 @@ def slice_of(left: int, need: int) -> int:
 def exhausted(budget: Budget, left: int) -> Exhausted:
     """What is said where `left` units are not enough."""
     limit = budget.limit
-    what = f"{limit.meter.kind} of {' '.join(limit.tools) or 'all tools'}"[:200]
-    message = f"the budget for {what} has {limit.render(left)} of {limit.render(limit.units)} left"
+    what = limit.meter.what if isinstance(limit, Volume) else limit.meter.kind
+    whose = f"{what} of {' '.join(limit.tools) or 'all tools'}"[:200]
+    message = f"the budget for {whose} has {limit.render(left)} of {limit.render(limit.units)} left"
+    if isinstance(limit, Volume):
+        message = f"{message}, and a call may return {limit.per_call}"
     if budget.daily:
         return Exhausted(f"{message} today", hint="it begins anew at midnight UTC: `ostiary agent budget` sets it")
     return Exhausted(message, hint="`ostiary task start --budget FILE` begins a task with a larger one")

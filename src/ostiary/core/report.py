@@ -131,6 +131,8 @@ class ResultRecord(
     records: Count | None = None
     data_class: Annotated[str, Meta(max_length=64)] = ""
     """which class it turned out to be"""
+    unused: Annotated[dict[Name, Count], Meta(max_length=64)] = {}
+    """what of that which the call took ahead comes back, by account"""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

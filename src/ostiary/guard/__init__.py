@@ -1,6 +1,6 @@
 """The guard: enforcement of the server's decisions inside the program that serves the tools."""
 
-from ostiary.guard.call import Call, Denied, Verified
+from ostiary.guard.call import Call, Denied, Verified, Withheld
 from ostiary.guard.feed import Feed, FeedBroken, FeedStale
 from ostiary.guard.guard import Guard
 from ostiary.guard.proofs import NonceNeeded
@@ -8,6 +8,6 @@ from ostiary.guard.spool import SpoolFailed
 from ostiary.guard.words import data, words
 
 __all__ = [
-    "Call", "Denied", "Feed", "FeedBroken", "FeedStale", "Guard", "NonceNeeded", "SpoolFailed", "Verified", "data",
-    "words",
+    "Call", "Denied", "Feed", "FeedBroken", "FeedStale", "Guard", "NonceNeeded", "SpoolFailed", "Verified", "Withheld",
+    "data", "words",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ostiary.core import access, asking, canonical, report
+from ostiary.core.budget import Volume
 from ostiary.core.errors import Forbidden, Refused
 from ostiary.guard.asker import Asking
 
@@ -29,6 +30,12 @@ class Denied(Forbidden):
         self.decision, self.missing_scope = decision, missing_scope
 
 
+class Withheld(Forbidden):
+    """The tool has run, and what it returned must not leave."""
+
+    code = "volume_exceeded"
+
+
 @dataclass(frozen=True, slots=True)
 class Verified:
     """Who is calling: a token that is genuine and alive, shown together with a proof of its key."""
@@ -46,18 +53,60 @@ class Call:
     number: int
     missing_scope: str = ""
     ok: bool = True
+    enforces: bool = True
+    classes: frozenset[str] = frozenset()
+    """data classes that its tool handles"""
+    ahead: dict[str, Volume] = field(default_factory=dict)
+    """accounts from which it took the most that it may return"""
     _size: dict[str, Any] = field(default_factory=dict)
 
     def result(
         self, *, ok: bool = True, bytes: int | None = None, records: int | None = None, data_class: str = ""
     ) -> None:
-        """What came out of it, for the ledger: how much, how many records, of which class of data."""
+        """What came out of it: how much, how many records, of which class of data. Say it before it is handed out.
+
+        Raises Withheld where it must not be: it is more than one call may return, or of a class that the tool does not
+        handle by its catalogue.
+        """
         self.ok, self._size = ok, {"bytes": bytes, "records": records, "data_class": data_class[:MAX_CLASS]}
+        try:
+            if self.enforces:
+                self._check_size()
+        except Withheld:
+            self.ok = False
+            raise
+
+    def _check_size(self) -> None:
+        said = str(self._size["data_class"])
+        if said and self.classes and said not in self.classes:
+            raise Withheld(
+                f"the tool returns {said[:64]!a} and handles {' '.join(sorted(self.classes))}"[:MAX_REASON],
+                hint="its catalogue must say so", code="undeclared_class",
+            )  # fmt: skip
+        for volume in self.ahead.values():
+            if (volume.returned(**self._size) or 0) > volume.per_call:
+                raise Withheld(f"the call returns more than {volume.per_call} {volume.meter.what}", hint="ask for less")
+
+    @property
+    def most_bytes(self) -> int | None:
+        """How many it may return, for who hands them out as they come; None: any number."""
+        given = [volume.per_call for volume in self.ahead.values() if volume.unit == "bytes" and self.enforces]
+        return min(given, default=None)
+
+    def unused(self, ahead: Mapping[str, Volume]) -> dict[str, int]:
+        """What comes back of that which it took ahead: nothing where nobody said what it returned."""
+        rest = {account: _rest(volume, self._size) for account, volume in ahead.items()}
+        return {account: units for account, units in rest.items() if units}
 
     def check(self) -> None:
         """Raises Denied."""
         if not self.decision.allowed:
             raise Denied(self.decision, missing_scope=self.missing_scope)
+
+
+def _rest(volume: Volume, size: Mapping[str, Any]) -> int:
+    returned = volume.returned(**size) if size else None
+    return 0 if returned is None else max(0, volume.per_call - returned)
 
 
 def call_record(

@@ -237,14 +237,16 @@ class Guard:
             decision, at = found, asked.at
         ready = facts.resource.tools.get(tool)
         costs: dict[str, int] = {}
-        if ready is not None and decision.verdict and (prices := principal.prices(ready.uid.id)):
+        ahead: dict[str, budget.Volume] = {}
+        if ready is not None and decision.verdict and (prices := principal.prices(ready.uid.id, ready.classes)):
             try:
-                costs = budget.costs(prices, arguments, now=now)
+                costs, ahead = budget.costs(prices, arguments, now=now), budget.volumes(prices, now=now)
                 if left:
                     self._purse.check(costs, principal.claims.budgets, left, now=now)
             except (budget.BadAmount, budget.Exhausted) as refusal:
                 reason = access.Reason(refusal.code, refusal.message, refusal.hint)
                 decision, costs = access.deny(facts.resource, facts.policies, reason), {}
+                ahead = {}
         record = call_record(principal, tool, arguments, decision, facts.resource, spent=costs, asked=asked, now=at)
         if self._record_arguments:
             record = msgspec.structs.replace(record, arguments=shorten(arguments))
@@ -253,13 +255,17 @@ class Guard:
             record = msgspec.structs.replace(record, arguments=seen(arguments, kinds))
         if not costs:
             number = self._spool.append(record)
-        elif (paid := self._purse.pay(costs, lambda: self._spool.append(record))) is None:
+        elif (paid := self._purse.pay(costs, lambda: self._spool.append(record), ahead=ahead)) is None:
             return costs
         else:
             number = paid
         self._link.note()
         needed = "" if ready is None or ready.scope in principal.scopes else ready.scope
-        return Call(decision, number, missing_scope=needed)
+        classes = ready.classes if ready is not None else frozenset[str]()
+        return Call(
+            decision, number, missing_scope=needed, classes=classes, ahead=ahead,
+            enforces=facts.resource.mode == "enforce",
+        )  # fmt: skip
 
     def undecided(
         self, who: Verified | None, agent: str, tool: str, arguments: Mapping[str, Any], why: Refused, *, passes: bool
@@ -295,9 +301,14 @@ class Guard:
     def finish(self, call: Call) -> None:
         """Record how a call went that was let through. It has happened: what cannot be recorded is logged."""
         status: Literal["ok", "error"] = "ok" if call.ok else "error"
-        record = report.ResultRecord(at=self._now(), call=call.number, status=status, **call._size)
+        ahead, call.ahead = call.ahead, {}
+        unused = call.unused(ahead)
+        record = report.ResultRecord(at=self._now(), call=call.number, status=status, **call._size, unused=unused)
         try:
-            self._spool.append(record, is_outcome=True)
+            if ahead:
+                self._purse.take_back(ahead, unused, lambda: self._spool.append(record, is_outcome=True))
+            else:
+                self._spool.append(record, is_outcome=True)
             self._link.note()
         except Refused as refusal:
             log.error("the outcome of call %d is not recorded: %s", call.number, refusal.message)

@@ -22,6 +22,8 @@ IDLE_US = 5_000_000
 class _Part:
     left: int = 0
     spent: int = 0
+    running: int = 0
+    """calls of which something may come back"""
     is_touched: bool = True
     """since it was last looked at"""
     since: int = 0
@@ -40,9 +42,10 @@ class Purse:
         self.last = 0
         """number of the last record that spent anything"""
 
-    def pay(self, costs: Mapping[str, int], record: Callable[[], int]) -> int | None:
+    def pay(self, costs: Mapping[str, int], record: Callable[[], int], *, ahead: Iterable[str] = ()) -> int | None:
         """Spend that, and keep the record that says so: its number. None, and nothing is done, where there is too
-        little. Raises Unavailable, and what `record` raises.
+        little. From the accounts `ahead` it takes more than may be needed, until `take_back`. Raises Unavailable, and
+        what `record` raises.
         """
         with self._mutex:
             if self._is_closed:
@@ -58,7 +61,22 @@ class Purse:
                     part.left -= units
                     part.spent += units
                     part.is_touched = True
+            for account in ahead:
+                parts[account].running += 1
             return self.last
+
+    def take_back(self, ahead: Iterable[str], unused: Mapping[str, int], record: Callable[[], int]) -> None:
+        """A call is over that took from the accounts `ahead`: keep the record that says what it did not use, and have
+        that again. Raises what `record` raises, and then nothing comes back.
+        """
+        with self._mutex:
+            for account in ahead:
+                self._parts[account].running -= 1
+                self._parts[account].is_touched = True  # so that the server hears the record before we part with it
+            record()
+            for account, units in unused.items():
+                self._parts[account].left += units
+                self._parts[account].spent -= units
 
     def need(self, costs: Mapping[str, int]) -> dict[str, int]:
         """How much must have been drawn in all from each account that has too little for these costs."""
@@ -103,7 +121,7 @@ class Purse:
             for account, part in self._parts.items():
                 if part.is_touched:
                     part.is_touched, part.since = False, now
-                elif part.since <= now - idle and len(kept) < count:
+                elif part.since <= now - idle and not part.running and len(kept) < count:
                     part.left = 0
                     kept[account] = part.spent
         return kept

@@ -126,7 +126,7 @@ def answers(line: bytes) -> list[Answer]:
     return [answer for answer in found if answer.id is not None and answer.method is None]
 
 
-def error(id: Id, code: int, message: str, data: Mapping[str, Any] | None = None) -> bytes:
+def error(id: Id | float, code: int, message: str, data: Mapping[str, Any] | None = None) -> bytes:
     """A line with a JSON-RPC error."""
     said = {"code": code, "message": message} | ({} if data is None else {"data": data})
     return msgspec.json.encode({"jsonrpc": "2.0", "id": id, "error": said}) + b"\n"

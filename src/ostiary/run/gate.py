@@ -25,7 +25,7 @@ from ostiary.client import TokenRefused
 from ostiary.core import dpop
 from ostiary.core.errors import Refused, Unavailable
 from ostiary.core.jose import InvalidToken, b64u
-from ostiary.guard import Call, Denied, Guard, NonceNeeded, Verified
+from ostiary.guard import Call, Denied, Guard, NonceNeeded, Verified, Withheld
 from ostiary.keys import Credential, load_key
 from ostiary.run.events import Teller, Trouble, called
 from ostiary.run.plan import Plan
@@ -116,7 +116,8 @@ class Gate:
                 self._teller.tell(Trouble(server=self._plan.server, text=text))
 
     def finish(self, call: Call, *, ok: bool, bytes: int | None = None) -> None:
-        call.result(ok=ok, bytes=bytes)
+        with suppress(Withheld):  # the proxy has asked ahead, and has not handed it out
+            call.result(ok=ok, bytes=bytes)
         self._guard.finish(call)
 
     def _undecided(self, who: Verified | None, tool: str, arguments: Mapping[str, Any], why: Refused) -> Verdict:

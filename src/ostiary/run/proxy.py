@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from ostiary.core.errors import Malformed, Refused, Unavailable
-from ostiary.guard import Call, data, words
+from ostiary.guard import Call, Withheld, data, words
 from ostiary.guard.mcp import DENIED
 from ostiary.run import frames
 from ostiary.run.frames import Id, Message
@@ -85,7 +85,7 @@ class Proxy:
         assert self._server.stdout is not None
         try:
             for line in frames.lines(self._server.stdout.fileno()):
-                self._say(line)
+                self._say(self._withheld(line) or line)
                 if self._in_flight or self._listing:
                     self._note(line)
         except Malformed as refusal:
@@ -160,6 +160,22 @@ class Proxy:
                 call = self._in_flight.pop(answer.id, None)  # type: ignore[arg-type]
             if call is not None:
                 self._gate.finish(call, ok=answer.is_ok, bytes=len(bytes(answer.result or answer.error)))
+
+    def _withheld(self, line: bytes) -> bytes | None:
+        """What the agent hears instead of a line with more in it than its calls may return."""
+        with self._counting:
+            if not any(call.ahead for call in self._in_flight.values()):
+                return None
+        answers = list(frames.answers(line))
+        try:
+            for answer in answers:
+                call = self._in_flight.get(answer.id)  # type: ignore[arg-type]
+                if call is not None:
+                    call.result(ok=answer.is_ok, bytes=len(bytes(answer.result or answer.error)))
+        except Withheld as refusal:
+            said = words(refusal), data(refusal)
+            return b"".join(frames.error(answer.id, DENIED, *said) for answer in answers if answer.id is not None)
+        return None
 
     def _follow(self, messages: Sequence[Message]) -> None:
         """What passes undecided and matters all the same."""

@@ -42,7 +42,7 @@ async def start_task(call: Call) -> Reply:
     """Declare a task; under a `parent`, give a part of that one to its agent or to another."""
     new = call.json(NewTask)
     classes = call.world.config.classes
-    bounds, budget = parse_details(new.bounds, classes=classes), parse_limits(new.budget)
+    bounds, budget = parse_details(new.bounds, classes=classes), parse_limits(new.budget, classes=classes)
     check_known(new.data_classes or (), classes)
 
     def start(act: Act) -> Task:

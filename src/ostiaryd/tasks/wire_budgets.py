@@ -20,7 +20,7 @@ class Allowance(msgspec.Struct, forbid_unknown_fields=True):
 
 async def set_allowance(call: Call) -> Reply:
     """Say what an agent may do on each day; what it has used today still counts."""
-    limits = parse_limits(call.json(Allowance).limits)
+    limits = parse_limits(call.json(Allowance).limits, classes=call.world.config.classes)
     await registry.act_as(call, "agent.budget", lambda act: flows.set_allowance(act, call.params["name"], limits))
     return _show(call)
 

@@ -73,7 +73,7 @@ class Principal:
         if self.details and here is not None:
             self.context["datatypes"] = frozenset[object](here)
         self._covering: dict[tuple[str, frozenset[str]], tuple[ToolDetail, ...]] = {}
-        self._prices: dict[str, tuple[Price, ...]] = {}
+        self._prices: dict[tuple[str, frozenset[str]], tuple[Price, ...]] = {}
         self._beside: tuple[Entities | None, Entities] = None, {}
         self._recorded: msgspec.Raw | None = None
 
@@ -93,11 +93,12 @@ class Principal:
             self._recorded = msgspec.Raw(_encode(render_record(self.context)))
         return self._recorded
 
-    def prices(self, tool: str) -> tuple[Price, ...]:
-        """What a call of that tool (`bank/pay`) takes from the budgets of the token."""
-        found = self._prices.get(tool)
+    def prices(self, tool: str, classes: frozenset[str]) -> tuple[Price, ...]:
+        """What a call of that tool (`bank/pay`), which handles these data classes, takes from the token's budgets."""
+        key = tool, classes
+        found = self._prices.get(key)
         if found is None:
-            found = self._prices[tool] = prices(self.claims.budgets, tool)
+            found = self._prices[key] = prices(self.claims.budgets, tool, classes)
         return found
 
     def beside(self, entities: Entities) -> Entities:

@@ -32,11 +32,13 @@ def take_report(act: Act, report: Report, *, resource_id: str) -> int:
         told.gap(expected, report.first - 1)
         tasks.report_lost(act.tx, report.spool)
     spent: Counter[str] = Counter()
+    unused: Counter[str] = Counter()
     owner = lru_cache(maxsize=None)(lambda agent: _owner(act, agent))
     for number, record in enumerate(report.records, report.first):
         if number < expected:
             continue
         if isinstance(record, ResultRecord):
+            unused.update(record.unused)
             tell_result(told, number, record)
             continue
         held = holdings.get(act.tx, record.token)
@@ -50,7 +52,7 @@ def take_report(act: Act, report: Report, *, resource_id: str) -> int:
             tell_undecided(told, number, record, held, owner=owned)
     following = max(expected, report.first + len(report.records))
     store.save_spool(act.tx, report.spool, resource_id=resource_id, next=following)
-    tasks.report_spent(act.tx, report.spool, spent)
+    tasks.report_spent(act.tx, report.spool, spent, unused)
     act.told = told.entries
     act.entry.resource = resource.uri
     act.entry.detail = {"spool": report.spool, "first": report.first, "records": len(report.records)}

@@ -142,7 +142,8 @@ class Answers:
         found, tool = self._tool(resource.id)
         arguments: dict[str, object] = context.get("arguments", {})
         try:
-            tasks.spend(act, budgets, f"{found.name}/{tool}", arguments)
+            classes = protected(self._reader, found).tools[tool].classes
+            tasks.spend(act, budgets, f"{found.name}/{tool}", arguments, classes=classes)
         except (Exhausted, BadAmount) as error:
             reason = Reason(error.code, error.message, error.hint)
             return access.deny(protected(self._reader, found), self._policies, reason)

@@ -11,10 +11,11 @@ never does it come back by time alone, for nobody could know what a guard that i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from ostiary.core.budget import MAX_BUDGETS, Budget, InvalidBudget, Limit, costs, exhausted, prices, slice_of
+from ostiary.core.budget import MAX_BUDGETS, Budget, InvalidBudget, Limit, Volume, costs, exhausted, prices, slice_of
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
@@ -24,6 +25,7 @@ from ostiaryd.tasks.flows.above import above
 from ostiaryd.tasks.model import Account, Allotment, Balance, Task, TaskId
 from ostiaryd.tasks.store import budgets as store
 
+_NONE: Mapping[str, int] = MappingProxyType({})
 DAYS_KEPT_US = 7 * 86_400_000_000
 
 
@@ -55,11 +57,18 @@ def allot(act: Act, task: Task, limits: Sequence[Limit]) -> None:
         if source is not None and not store.take(act.tx, source.id, budget.limit.units):
             left = source.limit.render(balance(act.tx, source, now=act.now).left)
             raise InvalidBudget(f"the task above has {left} left, not {limit.limit}", hint="a budget only narrows")
+        _check_per_call(limit, None if source is None else source.limit)
         parent = None if source is None else source.id
         store.insert(act.tx, Allotment(budget=budget, holder=task.task_id, parent=parent))
         store.open_account(act.tx, budget.id, budget)
     if limits and len(in_force(act.tx, task)) > MAX_BUDGETS:
         raise InvalidBudget(f"more than {MAX_BUDGETS} limits hold for this task", hint="those above it count too")
+
+
+def _check_per_call(limit: Limit, outer: Limit | None) -> None:
+    """Raises InvalidBudget where one call may return more than one of the task above may."""
+    if isinstance(limit, Volume) and isinstance(outer, Volume) and limit.per_call > outer.per_call:
+        raise InvalidBudget(f"a call of the task above returns at most {outer.per_call}", hint="a budget only narrows")
 
 
 def end_allotments(act: Act, task: Task, tree: Collection[str]) -> None:
@@ -120,12 +129,15 @@ def balances_of(reader: Reader, task: Task, *, now: int) -> list[Balance]:
     return balances(reader, [one.budget for one in store.held(reader, task.task_id, ended=True)], now=now)
 
 
-def spend(act: Act, budgets: Collection[Budget], tool: str, arguments: Mapping[str, object]) -> None:
-    """What the server lets pass itself is spent at once: from each account, or from none.
+def spend(
+    act: Act, budgets: Collection[Budget], tool: str, arguments: Mapping[str, object], *, classes: frozenset[str]
+) -> None:
+    """What the server lets pass itself is spent at once: from each account, or from none. Of a volume it is the most
+    that a call may return, for the server never hears what it did. `classes`: data classes that the tool handles.
 
     Raises Exhausted, BadAmount.
     """
-    taken = costs(prices(budgets, tool), arguments, now=act.now)
+    taken = costs(prices(budgets, tool, classes), arguments, now=act.now)
     touched = [budget for budget in budgets if taken.get(budget.account(act.now))]
     for budget in touched:
         left = balance(act.tx, budget, now=act.now).left
@@ -170,11 +182,17 @@ def give_back(act: Act, spool: str, account: str, keep: int) -> bool:
     return True
 
 
-def report_spent(tx: Tx, spool: str, spent: Mapping[str, int]) -> None:
-    """What a guard reports as spent, of what it has drawn."""
-    for account, units in spent.items():
+def report_spent(tx: Tx, spool: str, spent: Mapping[str, int], unused: Mapping[str, int] = _NONE) -> None:
+    """What a guard reports as spent, of what it has drawn, and what of it calls took ahead and did not use.
+
+    Nothing comes back but of volumes: no call that was made is unmade.
+    """
+    for account in dict.fromkeys((*spent, *unused)):
         part = store.slice_of(tx, spool, account)
-        if counted := min(units, part.amount - part.spent):
+        units, back = spent.get(account, 0), unused.get(account, 0)
+        if back and part.amount and isinstance(_allotment_of(tx, account).budget.limit, Volume):
+            units -= back
+        if counted := max(-part.spent, min(units, part.amount - part.spent)):
             store.put_slice(tx, spool, replace(part, spent=part.spent + counted))
             _note_spent(tx, account, counted)
 
