@@ -277,14 +277,22 @@ async def test_a_catalogue_that_is_gone_leaves_its_calls_unknown(bank: World) ->
     assert found["unknown"] == {"the catalogue of the resource was not kept": 1}
 
 
-async def test_what_rego_would_decide_is_not_replayed_and_what_it_never_decides_is(bank: World) -> None:
-    agent = registry.find_agent(bank.db.read(), "ann")
-    issue = partial(flows.decide_issue, agent=agent, task="tk_1", resource=None, uri=URI, scopes=frozenset())
-    await do(bank, issue, "token.issue")
+@pytest.mark.parametrize(
+    ("cedar", "rego", "replayed", "changed"),
+    [
+        (PERMIT, "default permit := true", 0, 0),
+        (PERMIT, 'mode := "watch"\ndefault permit := true', 1, 0),
+        ("forbid (principal, action, resource);", "default permit := true", 1, 1),
+    ],
+)
+async def test_what_rego_would_have_to_decide_is_not_replayed(
+    bank: World, cedar: str, rego: str, replayed: int, changed: int
+) -> None:
     await pay(bank, 100.0)
-    rego = "package ostiary.levels\nimport rego.v1\ndefault permit := true\n"
-    found = (await ask(bank, a_set(PERMIT, levels__rego=rego)))[-1]["report"]
-    assert (found["replayed"], found["unknown"]) == (1, {"the policies are Rego, which is not replayed": 1})
+    files = a_set(cedar, levels__rego=f"package ostiary.levels\nimport rego.v1\n{rego}\n")
+    found = (await ask(bank, files))[-1]["report"]
+    unknown = {} if replayed else {"the policies are Rego, which is not replayed": 1}
+    assert (found["replayed"], found["changed"], found["unknown"]) == (replayed, changed, unknown)
 
 
 def test_an_entry_that_was_cut_does_not_say_what_was_decided() -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from ostiary.core.access import CALL, Facts, Judgement, Policies, Protected
+from ostiary.core.access.elsewhere import Verdict
 from ostiary.core.access.facts import agent_entity, resource_entity
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.cedar import ir
@@ -52,8 +53,6 @@ class Replay:
 
     def judge(self, asked: Posed, *, at: int) -> Judgement:
         """What the policies say now of what was asked at `at` (microseconds). Raises Unreplayable, Lacking."""
-        if self._policies.elsewhere:
-            raise Unreplayable("the policies are Rego, which is not replayed")
         try:
             if asked.question is not None:
                 return self._question(asked, asked.question, at)
@@ -73,7 +72,7 @@ class Replay:
             raise Unreplayable("the catalogue does not have the tool")
         context = {**self._context(asked.context), "arguments": self._arguments(asked), **moment(at)}
         entities = Overlay(facts.entities, principal)
-        return self._policies.judge(principal.uid, CALL, ready.uid, context, entities)
+        return self._policies.judge(principal.uid, CALL, ready.uid, context, entities, self._elsewhere)
 
     def _arguments(self, asked: Posed) -> Record:
         """Hidden ones are there, but nobody reads them."""
@@ -98,7 +97,14 @@ class Replay:
 
     def _ask(self, principal: Entity, action: str, resource: Entity, context: Record) -> Judgement:
         entities = Overlay(self._policies.known, principal, resource)
-        return self._policies.judge(principal.uid, Uid("Action", action), resource.uid, context, entities)
+        verb = Uid("Action", action)
+        return self._policies.judge(principal.uid, verb, resource.uid, context, entities, self._elsewhere)
+
+    def _elsewhere(self, _: bytes) -> Verdict:
+        """Who only watches changes no verdict. Raises Unreplayable where others would have to be asked."""
+        if all(self._policies.elsewhere.values()):
+            return ()
+        raise Unreplayable("the policies are Rego, which is not replayed")
 
     def _entity(self, seen: Seen | None) -> Entity:
         match seen:
