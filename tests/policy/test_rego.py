@@ -278,8 +278,17 @@ async def test_who_puts_a_set_hears_what_it_stops(ask: Ask) -> None:
     _, answer = await ask("/api/v1/policies?dry_run=true", {"files": a_set(PERMITS, a__cedar=CEDAR_PERMITS)})
     said = ["the server alone can ask `levels`: guards ask it for each call that nothing else denies"]
     assert (answer["policies"], answer["notes"]) == (2, said)
-    _, answer = await ask("/api/v1/policies?dry_run=true", {"files": {"a.cedar": CEDAR_CALLS}})
-    assert answer["notes"] == ["no policy permits `issue_token`: nobody gets a token, administrators included"]
+    no_tokens = "no policy permits `issue_token`: nobody gets a token, administrators included"
+    no_parts = "no policy permits `delegate`: no agent can hand a part of its work to another"
+    for cedar, said in (
+        (CEDAR_CALLS, [no_tokens, no_parts]),
+        ('permit (principal, action == Action::"issue_token", resource);', [no_parts]),
+        ('permit (principal, action in [Action::"issue_token", Action::"delegate"], resource);', []),
+        ('permit (principal, action in [Action::"delegate", Action::"call"], resource);', [no_tokens]),
+        ("forbid (principal, action, resource);", [no_tokens, no_parts]),
+    ):
+        _, answer = await ask("/api/v1/policies?dry_run=true", {"files": {"a.cedar": cedar}})
+        assert [note for note in answer["notes"] if note.startswith("no policy permits")] == said, cedar
     watching = a_set(PERMITS + 'mode := "watch"', a__cedar="permit (principal, action, resource);")
     status, put = await ask("/api/v1/policies", {"files": watching})
     assert (status, put["notes"], put["policies"]) == (201, [], 2)

@@ -119,11 +119,23 @@ def notes(loaded: Loaded) -> list[str]:
     if enforced:
         names = ", ".join(f"`{policy}`" for policy in enforced)
         found.append(f"the server alone can ask {names}: guards ask it for each call that nothing else denies")
-    issuing = ir.Scope(equals=Uid("Action", "issue_token"))
-    permits = any(policy.effect == "permit" and policy.action in (ir.Scope(), issuing) for policy in loaded.ir.policies)
-    if not permits and not enforced:
+        return found  # they may permit whatever they are asked
+    if not _permits(loaded, "issue_token"):
         found.append("no policy permits `issue_token`: nobody gets a token, administrators included")
+    if not _permits(loaded, "delegate"):
+        found.append("no policy permits `delegate`: no agent can hand a part of its work to another")
     return found
+
+
+def _permits(loaded: Loaded, action: str) -> bool:
+    """Whether there is a permit that is about this action, or about all."""
+    uid = Uid("Action", action)
+    return any(
+        policy.effect == "permit"
+        and policy.action.equals in (None, uid)
+        and (policy.action.within is None or uid in policy.action.within)
+        for policy in loaded.ir.policies
+    )
 
 
 @functools.cache
