@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from pathlib import Path
 
@@ -246,6 +247,34 @@ def test_a_task_from_start_to_end(ostiary: Commands, name: str, tmp_path: Path) 
     assert [one["task_id"] for one in ostiary.json("task", "list", "--agent", name)] == [task["task_id"]]
     assert ostiary.json("task", "end", task["task_id"])["state"] == "done"
     assert ostiary.json("task", "show", task["task_id"])["ended_at"] is not None
+
+
+def test_a_tree_of_tasks_is_drawn(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    for agent in ("top", "mid", "low"):
+        register(ostiary, f"{name}-{agent}", "--generate-key", tmp_path / f"{agent}.json")
+    made: list[str] = []
+
+    def start(agent: str, purpose: str, *, under: int | None = None) -> None:
+        parent = () if under is None else ("--parent", made[under])
+        task = ostiary.json("task", "start", "--agent", f"{name}-{agent}", "--purpose", purpose, *parent)
+        made.append(task["task_id"])
+
+    start("top", "the whole")
+    start("mid", "[red]a part[/]", under=0)
+    start("low", "a part of it", under=1)
+    start("mid", "another", under=0)
+    ostiary.json("task", "end", made[1])
+    lines = ostiary("task", "tree", made[0]).out.splitlines()
+    drawn = [re.sub(r" \d{4}-\S+ \S+Z", " T", line) for line in lines]
+    assert drawn == [
+        f"{name}-top  the whole  (live, until T)  {made[0]}",
+        f"├── {name}-mid  [red]a part[/]  (done, ended T)  {made[1]}",
+        f"│   └── {name}-low  a part of it  (cancelled, ended T)  {made[2]}",
+        f"└── {name}-mid  another  (live, until T)  {made[3]}",
+    ]
+    assert [task["task_id"] for task in ostiary.json("task", "tree", made[0])["tasks"]] == [
+        made[0], made[1], made[3], made[2],
+    ]  # fmt: skip
 
 
 def test_revoking_says_what_ended(ostiary: Commands, name: str, tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+"""The page about delegation: every file written, every command run, every output compared."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.test_start import is_in, script
+from tests.server import running
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "delegation.md"
+
+
+@pytest.mark.slow
+def test_the_page_does_what_it_says(tmp_path: Path) -> None:
+    text, wanted = script([re.sub(r"```\nPOST .*?```", "", PAGE.read_text("utf-8"), flags=re.DOTALL)])
+    assert len(wanted) == 3
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with running(tmp_path / "data") as server:
+        environment = os.environ | {"PATH": path, "OSTIARY_DATA_DIR": str(server.folder), "TERM": "dumb"}
+        run = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True,
+            check=False, timeout=120,
+        )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    blocks = re.split(r"^=== \d+\n", run.stdout, flags=re.MULTILINE)
+    for number, lines in wanted:
+        assert is_in(lines, blocks[number]), f"wanted:\n{lines}\nsaid:\n{blocks[number]}"
