@@ -93,7 +93,7 @@ class Tools:
         """
 
         def guarded(function: Callable[P, T]) -> Callable[P, T]:
-            bind = _binder(function, frozenset(leave_out))
+            bind = binder(function, frozenset(leave_out))
 
             @wraps(function)
             def blocking(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -271,7 +271,7 @@ def _size(value: object) -> int | None:
         return None
 
 
-def _binder(
+def binder(
     function: Callable[..., Any], leave_out: frozenset[str]
 ) -> Callable[[tuple[Any, ...], dict[str, Any]], dict[str, Any]]:
     """What binds the arguments of a call to the names of the parameters, defaults filled in. Raises Invalid."""

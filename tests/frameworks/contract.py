@@ -55,8 +55,9 @@ def test_a_tool_that_the_catalogue_does_not_have_is_denied(stage: Stage, call: C
 def test_a_tool_that_fails_is_on_record_as_failed(stage: Stage, call: Call) -> None:
     with suppress(RuntimeError):  # some frameworks tell the model, some let it through
         call(stage, "fail", {})
-    assert stage.ran == [("fail", ())]
-    assert eventually(lambda: stage.recorded() == (["allow"], ["error"]))
+    tries = len(stage.ran)  # some try again, and each try is decided
+    assert stage.ran == [("fail", ())] * tries != []
+    assert eventually(lambda: stage.recorded() == (["allow"] * tries, ["error"] * tries))
 
 
 @pytest.mark.parametrize("where", ["ostiary.core.access.decide", "ostiary.tools.plain"])

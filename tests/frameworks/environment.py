@@ -35,10 +35,14 @@ def python(name: str) -> str:
 
 
 def environment(name: str, tree: Path = ROOT) -> dict[str, str]:
-    """What its tests find: the source of this tree, and the commands of the main environment."""
+    """What its tests find: the source of this tree, the commands of the main environment, and a home of their own."""
+    home = str(Path(python(name)).parents[1] / "home")
     return os.environ | {
         "OSTIARY_TEST_FRAMEWORK": name,
         "OSTIARY_TEST_COMMAND": str(Path(sys.executable).with_name("ostiary")),
         "PYTHONPATH": str(tree / "src"),
         "PYTHONDONTWRITEBYTECODE": "1",
+        **dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"), home),
+        "CREWAI_DISABLE_TELEMETRY": "true",
+        "OTEL_SDK_DISABLED": "true",
     }

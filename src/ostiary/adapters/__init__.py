@@ -5,6 +5,7 @@
     langchain         Guarded(tools), the last middleware; guarded_node([..], tools) for a graph
     fastmcp           protect(server, guard), stdio=tools
     google_adk        Guarded(tools), a plugin of the runner
+    crewai            guarded(tools), for the whole process
     claude_agent_sdk  guarded(options, tools)
 
 All stand on `ostiary.tools`. A denial reaches the model in the framework's own way, with its reason and its hint;

@@ -1,0 +1,211 @@
+"""CrewAI: every tool of every crew, agent and flow of this process is decided.
+
+    with guarded(tools):
+        crew.kickoff()
+
+CrewAI has hooks before a tool call, and they fail open: what they raise is swallowed, other hooks run after them and
+may change the arguments, `clear_all` removes them, flows do not ask them, a call that fails is tried again without
+them, and results from the cache come without a call. So the decision is made in the tools themselves, where each class
+of them runs (`_run`, `_arun`): on what the tool gets, after validation and whatever hooks have changed, each time.
+
+It holds for the process: from the first `guarded` on no tool runs undecided, and outside of the block none runs at all.
+A denial is a `ToolFailure`: the model reads it, and it is never cached.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial, wraps
+from types import MethodType
+from typing import Any
+
+from crewai import LLM, Agent
+from crewai.agents.cache.cache_handler import CacheHandler
+from crewai.lite_agent import LiteAgent
+from crewai.llms.base_llm import BaseLLM
+from crewai.tools import BaseTool
+from crewai.tools.base_tool import Tool
+from crewai.tools.structured_tool import CrewStructuredTool
+from crewai.tools.tool_failure import ToolFailure
+from crewai.utilities.string_utils import sanitize_tool_name
+
+from ostiary.core.errors import Conflict, Refused, Unauthenticated
+from ostiary.guard import words
+from ostiary.tools import Running, Tools, binder, closed
+
+Function = Callable[..., Any]
+
+
+@contextmanager
+def guarded(tools: Tools, *, unguarded: Collection[str] = ()) -> Iterator[None]:
+    """In this block tools of CrewAI may run, as decided. Raises Conflict inside of another such block.
+
+    `unguarded`: names of tools that run without a decision, as the model knows them (`delegate_work_to_coworker`);
+    tools at the model's provider (`builtin_tools` of an LLM); and `a2a`, agents elsewhere.
+    """
+    _process.enter(tools, frozenset(unguarded))
+    try:
+        yield
+    finally:
+        _process.tools = None
+
+
+class _Process:
+    """What this process decides by."""
+
+    def __init__(self) -> None:
+        self.tools: Tools | None = None
+        self.unguarded: frozenset[str] = frozenset()
+        self._mutex, self._is_armed = threading.Lock(), False
+
+    def enter(self, tools: Tools, unguarded: frozenset[str]) -> None:
+        with self._mutex:
+            if self.tools is not None:
+                raise Conflict("the tools of this process are guarded already")
+            if not self._is_armed:
+                _arm()
+                self._is_armed = True
+            self.unguarded, self.tools = unguarded, tools
+
+    def admit(self, name: str, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A context in which the function may run with these arguments. Raises Refused."""
+        if self.tools is None:
+            raise Unauthenticated("nobody is known to act here", hint="with guarded(tools): ..", code="nobody_acts")
+        if name in self.unguarded:
+            return nullcontext()
+        with closed():
+            return self.tools.admit(name, binder(function, frozenset())(args, kwargs))
+
+
+_process = _Process()
+
+
+def _arm() -> None:
+    """Put the decision into every class of tools that there is and will be, and close the ways around them."""
+    inherited = BaseTool.__init_subclass__.__func__  # type: ignore[attr-defined]
+
+    def init_subclass(cls: type[BaseTool], /, **options: Any) -> None:
+        inherited(cls, **options)
+        _decide_in(cls)
+
+    Tool.run, Tool.arun = BaseTool.run, BaseTool.arun  # type: ignore[assignment, method-assign]
+    for kind in _below(BaseTool):
+        _decide_in(kind)
+    BaseTool.__init_subclass__ = classmethod(init_subclass)  # type: ignore[assignment]
+    CacheHandler.read = lambda *_, **__: None  # type: ignore[assignment, method-assign]
+    _before(CrewStructuredTool, "_parse_args", _check_original)
+    _before(Agent, "create_agent_executor", _check_elsewhere)
+    _before(Agent, "_prepare_kickoff", _check_elsewhere)
+    _before(LiteAgent, "kickoff", _check_elsewhere)
+    for kind, method in ((BaseLLM, "_handle_tool_execution"), (LLM, "_handle_tool_call")):
+        setattr(kind, method, _with_functions(getattr(kind, method)))
+
+
+def _below(kind: type) -> set[type]:
+    children: list[type] = kind.__subclasses__()
+    return set(children).union(*map(_below, children))
+
+
+def _decide_in(kind: type) -> None:
+    """Let the methods that a class of tools runs by decide first."""
+    for name in {"_run", "_arun"} & vars(kind).keys():
+        if not inspect.isfunction(method := vars(kind)[name]):
+            raise Conflict(f"`{name}` of {kind.__name__} is no method, and would run undecided")
+        setattr(kind, name, _decided(name, method))
+
+
+def _decided(name: str, run: Function) -> Function:
+    def admit(tool: BaseTool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        function = tool.func if isinstance(tool, Tool) else MethodType(run, tool)
+        return _process.admit(sanitize_tool_name(tool.name), function, args, kwargs)
+
+    @wraps(run)
+    def blocking(tool: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        if getattr(type(tool), name) is not decided:  # by `super()`: what was called has been decided
+            return run(tool, *args, **kwargs)
+        try:
+            running = admit(tool, args, kwargs)
+        except Refused as refusal:
+            return ToolFailure(message=words(refusal))
+        return _watched(running, partial(run, tool, *args, **kwargs))
+
+    @wraps(run)
+    async def asynchronous(tool: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        result = blocking(tool, *args, **kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+    decided = asynchronous if inspect.iscoroutinefunction(run) else blocking
+    return decided
+
+
+def _watched(running: Any, run: Callable[[], Any]) -> Any:
+    """What it returns; how it went goes on record, when that is known."""
+    with ExitStack() as stack:
+        stack.enter_context(running)
+        if inspect.isawaitable(result := run()):
+            stack.pop_all()
+            return _later(running, result)
+        return _measured(running, result)
+
+
+async def _later(running: Any, result: Awaitable[Any]) -> Any:
+    with running:
+        return _measured(running, await result)
+
+
+def _measured(running: Any, result: Any) -> Any:
+    return running.returned(result, ok=not isinstance(result, ToolFailure)) if isinstance(running, Running) else result
+
+
+def _before(kind: type, name: str, check: Callable[[Any], None]) -> None:
+    method = getattr(kind, name)
+
+    @wraps(method)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        check(self)
+        return method(self, *args, **kwargs)
+
+    setattr(kind, name, checked)
+
+
+def _check_original(tool: CrewStructuredTool) -> None:
+    if tool._original_tool is None and sanitize_tool_name(tool.name) not in _process.unguarded:
+        raise Conflict(f"`{tool.name}` would run undecided", hint="make it a BaseTool, or name it in `unguarded`")
+
+
+def _check_elsewhere(agent: Any) -> None:
+    """Raises Conflict for what runs elsewhere, where nobody decides."""
+    named = set(getattr(agent.llm, "builtin_tools", None) or ()) | ({"a2a"} if getattr(agent, "a2a", None) else set())
+    if elsewhere := named - _process.unguarded:
+        which = ", ".join(sorted(elsewhere))
+        raise Conflict(f"{which} would run elsewhere, undecided", hint="name it in `unguarded`")
+
+
+def _with_functions(method: Function) -> Function:
+    """Functions that an LLM is called with run without a tool around them; those of CrewAI itself do not act."""
+
+    def decided(name: str, function: Function) -> Function:
+        if (getattr(function, "__module__", None) or "").partition(".")[0] == "crewai":
+            return function
+
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            try:
+                running = _process.admit(name, function, args, kwargs)
+            except Refused as refusal:
+                return words(refusal)
+            return _watched(running, partial(function, *args, **kwargs))
+
+        return run
+
+    @wraps(method)
+    def handle(self: BaseLLM, called: Any, *args: Any, **kwargs: Any) -> Any:
+        bound = inspect.signature(method).bind(self, called, *args, **kwargs)
+        functions = bound.arguments.get("available_functions") or {}
+        bound.arguments["available_functions"] = {name: decided(name, found) for name, found in functions.items()}
+        return method(*bound.args, **bound.kwargs)
+
+    return handle
