@@ -1,7 +1,7 @@
 """What a tool of the agent's own process costs behind `ostiary.tools`, in microseconds of processor time a call.
 
 Beside the bare function: what the guard does for the call anyhow (the decision and its record), and that with all that
-`Tools` adds: who calls, the arguments bound and made JSON, how it went. The arguments are three, one a default.
+`Tools` adds: who calls, the arguments bound and made JSON, how it went. The arguments are three, two of them defaults.
 """
 
 from __future__ import annotations
