@@ -31,6 +31,7 @@ COMMANDS = (
     ("token", "ostiary.cli.tasks:token", "Get an access token as an agent, bound to the agent's key.", MAY),
     ("policy", "ostiary.cli.policy:policy", "Policy sets: a folder of Cedar files with their tests.", MAY),
     ("decide", "ostiary.cli.policy:decide", "Ask the decision point; exits with 4 on a deny.", MAY),
+    ("search", "ostiary.cli.search:search", "Who may do that, to what, or what may be done.", MAY),
     ("whatif", "ostiary.cli.whatif:whatif", "Which recorded verdicts a policy set would change.", MAY),
     ("suggest", "ostiary.cli.suggest:suggest_least", "The least that an agent needs, from what was seen of it.", MAY),
     ("enforce", "ostiary.cli.enforce:enforce", "Carry out what is decided.", MAY),

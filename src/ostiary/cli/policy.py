@@ -28,6 +28,7 @@ def put(
     whatif: str | None = None,
     max_changes: int | None = None,
     lock_out: bool = False,
+    watch: bool = False,
     session: Here,
 ) -> None:
     """Validate, test and activate a policy set; the one before stays on the shelf.
@@ -37,16 +38,19 @@ def put(
         whatif: Refuse it where verdicts since then would change, or cannot be replayed: a span (24h, 7d) or a time.
         max_changes: How many of them may, none if it is not said.
         lock_out: Though it would give you no other token.
+        watch: Let it decide beside the active set, be on record (`candidate`), and enforce nothing.
     """
     files = read_files(folder)
-    locks = "true" if lock_out else None
+    locks, watches = ("true" if flag else None for flag in (lock_out, watch))
     if whatif is None:
         if max_changes is not None:
             raise Usage("--max-changes counts what --whatif finds", hint="ostiary policy put DIR --whatif 7d")
-        session.show(session.api("POST", "/policies", {"files": files}, query={"lock_out": locks}), facts)
+        session.show(
+            session.api("POST", "/policies", {"files": files}, query={"lock_out": locks, "watch": watches}), facts
+        )
         return
     found = replayed(session, files, since=parse_time(whatif, now=ambient.now()))
-    query = {"whatif": found.pop("ticket"), "max_changes": max_changes, "lock_out": locks}
+    query = {"whatif": found.pop("ticket"), "max_changes": max_changes, "lock_out": locks, "watch": watches}
     if not session.as_json:
         print_report(found)
     try:
@@ -56,6 +60,12 @@ def put(
             session.show(found, print_report)
         raise
     session.show({**made, "whatif": found} if session.as_json else made, facts)
+
+
+@policy.command(name="unwatch")
+def unwatch(*, session: Here) -> None:
+    """Let no set watch any more; it stays on the shelf."""
+    session.show(session.api("DELETE", "/policies/watching"), facts)
 
 
 @policy.command(name="test")
@@ -75,7 +85,14 @@ def list_sets(*, limit: int = PAGE, session: Here) -> None:
     Args:
         limit: How many at most.
     """
-    columns = {"hash": "HASH", "active": "ACTIVE", "policies": "POLICIES", "tests": "TESTS", "created_at": "CREATED"}
+    columns = {
+        "hash": "HASH",
+        "active": "ACTIVE",
+        "watching": "WATCHING",
+        "policies": "POLICIES",
+        "tests": "TESTS",
+        "created_at": "CREATED",
+    }
     found = session.pages("/policies", "policies", limit=limit)
     session.show(found, lambda rows: table(rows, columns, empty="no policy set"))
 

@@ -12,6 +12,12 @@ _ACTIVATE = sql(
     """insert into policy_active (id, hash, since) values (1, :hash, :now)
        on conflict (id) do update set hash = excluded.hash, since = excluded.since"""
 )
+_WATCHED = sql("select hash from policy_watched where id = 1", steady=True)
+_WATCH = sql(
+    """insert into policy_watched (id, hash, since) values (1, :hash, :now)
+       on conflict (id) do update set hash = excluded.hash, since = excluded.since"""
+)
+_UNWATCH = sql("delete from policy_watched where id = 1")
 _COLUMNS = "hash, policies, tests, created_at, created_by"
 _GET = sql(f"select {_COLUMNS} from policy_set where hash = :hash")
 _PAGE = sql(
@@ -43,6 +49,20 @@ def active_ir(reader: Reader) -> tuple[str, str]:
 
 def activate(tx: Tx, hash: str) -> None:
     tx.run(_ACTIVATE, hash=hash, now=tx.now)
+
+
+def watched(reader: Reader) -> str | None:
+    """The hash of the set that only watches."""
+    row = reader.one(_WATCHED)
+    return None if row is None else row[0]
+
+
+def watch(tx: Tx, hash: str) -> None:
+    tx.run(_WATCH, hash=hash, now=tx.now)
+
+
+def unwatch(tx: Tx) -> None:
+    tx.run(_UNWATCH)
 
 
 def insert(tx: Tx, loaded: Loaded, *, by: str) -> None:

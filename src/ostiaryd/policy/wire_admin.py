@@ -34,15 +34,21 @@ async def put_set(call: Call) -> Reply:
     """Validate, test and activate a set; with `?dry_run=true` nothing is kept.
 
     With `?whatif=TICKET` (`/api/v1/policies/whatif` gives it) only where at most `max_changes` verdicts change (0).
-    One that would give who puts it no token any more is refused, unless with `?lock_out=true`.
+    One that would give who puts it no token any more is refused, unless with `?lock_out=true`. With `?watch=true` it
+    decides beside the active one, and enforces nothing.
     """
-    dry, locks = _flag(call, "dry_run"), _flag(call, "lock_out")
+    dry, locks, watches = (_flag(call, name) for name in ("dry_run", "lock_out", "watch"))
     gate = _gate(call)
     loaded = await asyncio.to_thread(load, call.json(NewSet).files, Trial(call.world))
     why = await why_no_token(call, loaded.ready)
     said = notes(loaded) + [LOCKED_OUT.format(why)] * bool(why)
     if dry:
         return reply(_tested(loaded) | {"notes": said})
+
+    if watches:
+        _check_watching(loaded, gate)
+        kept = await act_as(call, "policy.watch", lambda act: flows.watch(act, loaded, by=call.caller))
+        return reply(_render(kept, active=store.active(call.world.db.read())) | {"notes": said}, status=201)
 
     def put(act: Act) -> PolicySet:
         note(act, object=loaded.hash)
@@ -52,6 +58,19 @@ async def put_set(call: Call) -> Reply:
     made = await act_as(call, "policy.put", put)
     note_latest(call.world, made.hash)
     return reply(_render(made, active=made.hash) | {"notes": said}, status=201)
+
+
+def _check_watching(loaded: Loaded, gate: flows.Gate | None) -> None:
+    """Raises Invalid."""
+    if gate is not None:
+        raise Invalid("`whatif` is for a set that shall enforce", hint="leave it out beside `watch`")
+    if loaded.ready.program is not None:
+        raise Invalid("a set with Rego or OPA cannot watch as a whole", hint='let its policies watch: mode := "watch"')
+
+
+async def unwatch(call: Call) -> Reply:
+    """No set watches from now on."""
+    return reply({"hash": await act_as(call, "policy.unwatch", flows.stop_watching)})
 
 
 def _flag(call: Call, name: str) -> bool:
@@ -80,11 +99,14 @@ def _gate(call: Call) -> flows.Gate | None:
 async def list_sets(call: Call) -> Reply:
     """The newest first."""
     page = parse_page(call.query_one("limit"), call.query_one("after"))
-    found, active = await call.world.db.scan(
-        lambda reader: (flows.list_sets(reader, after=page.after, limit=page.limit), store.active(reader))
-    )
+    found, active, watched = await call.world.db.scan(
+        lambda reader: (
+            flows.list_sets(reader, after=page.after, limit=page.limit), store.active(reader), store.watched(reader)
+        )
+    )  # fmt: skip
     after = found[-1].hash if len(found) == page.limit else None
-    return reply({"policies": [_render(one, active=active) for one in found], "next": after})
+    rows = [_render(one, active=active) | {"watching": one.hash == watched} for one in found]
+    return reply({"policies": rows, "next": after})
 
 
 async def show_set(call: Call) -> Reply:
@@ -134,6 +156,7 @@ ROUTES = (
     ("POST", "/api/v1/policies", put_set, ADMIN),
     ("PUT", "/api/v1/policies", put_set, ADMIN),
     ("GET", "/api/v1/policies", list_sets, READ),
+    ("DELETE", "/api/v1/policies/watching", unwatch, ADMIN),
     ("GET", "/api/v1/policies/{hash}", show_set, READ),
     ("POST", "/api/v1/policies/{hash}/activate", activate_set, ADMIN),
     ("POST", "/api/v1/decide", evaluation, DECIDE),

@@ -10,7 +10,18 @@ from ostiaryd.policy.flows.decide import (
     why_no_token,
 )
 from ostiaryd.policy.flows.search import note_search, search
-from ostiaryd.policy.flows.sets import activate, active_policies, active_set, find_set, list_sets, put, ready, show_set
+from ostiaryd.policy.flows.sets import (
+    activate,
+    active_policies,
+    active_set,
+    find_set,
+    list_sets,
+    put,
+    ready,
+    show_set,
+    stop_watching,
+    watch,
+)
 from ostiaryd.policy.flows.unasked import Answered, Unasked
 from ostiaryd.policy.flows.whatif import Gate, Span, begin_whatif
 
@@ -37,5 +48,7 @@ __all__ = [
     "ready",
     "search",
     "show_set",
+    "stop_watching",
+    "watch",
     "why_no_token",
 ]

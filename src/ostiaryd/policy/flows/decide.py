@@ -22,6 +22,7 @@ from ostiaryd.ledger.model import Entry, reason
 from ostiaryd.policy.flows.answer import Answers, Asked, found_agent, found_resource, handled
 from ostiaryd.policy.flows.sets import active_policies
 from ostiaryd.policy.flows.unasked import Answering
+from ostiaryd.policy.flows.watching import note_candidate
 from ostiaryd.policy.model import (
     REGISTERED,
     Facts,
@@ -52,7 +53,6 @@ def decide_one(act: Act, question: Question, *, digest: str, by: Caller | None, 
     answers = Answers(act.tx, active_policies(act.tx), now=act.now, asked=asked)
     decision, posed = _decide(act, answers, question)
     entry = act.entry
-    keep_facts(act, entry, [posed], at=answers.at)
     note_asker(entry, by)
     entry.outcome = "allow" if decision.allowed else "deny"
     entry.digest = digest
@@ -62,6 +62,7 @@ def decide_one(act: Act, question: Question, *, digest: str, by: Caller | None, 
     subject, resource = question.subject, question.resource
     words = (subject.type, subject.id, question.action.name, resource.type, resource.id)
     entry.detail = {"asked": [shorten(word) for word in words]} | _beside(decision)
+    keep_facts(act, entry, [posed], at=answers.at)
     _note_registered(act, question)
     return decision
 
@@ -172,8 +173,11 @@ def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str
 
 
 def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) -> None:
-    """Let stand beside `entry` what the policies were asked at `at` (microseconds), if they were asked at all."""
+    """Let stand beside `entry` what the policies were asked at `at` (microseconds), if they were asked at all, and in
+    it what a set that only watches would have said.
+    """
     if any(posed):
+        note_candidate(act.tx, entry, posed, at=at)
         entry.keep(encode_facts(Facts(salt=b64u(act.tx.random(16)), at=at, asked=posed)))
 
 

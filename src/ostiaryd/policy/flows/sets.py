@@ -41,8 +41,29 @@ def activate(act: Act, hash: str) -> PolicySet:
     return found
 
 
+def watch(act: Act, loaded: Loaded, *, by: Caller | None) -> PolicySet:
+    """Keep a set and let it watch, in the place of any other: it decides beside the active one, enforcing nothing."""
+    note(act, object=loaded.hash, policies=loaded.count, tests=loaded.tests, before=store.watched(act.tx))
+    store.insert(act.tx, loaded, by=BY_US if by is None else by.id)
+    _remember(loaded.ready)
+    store.watch(act.tx, loaded.hash)
+    return find_set(act.tx, loaded.hash)
+
+
+def stop_watching(act: Act) -> str:
+    """No set watches from now on; the hash of the one that did. Raises NotFound."""
+    hash = store.watched(act.tx)
+    if hash is None:
+        raise NotFound("no policy set is watching", hint="ostiary policy put DIR --watch")
+    note(act, object=hash)
+    store.unwatch(act.tx)
+    return hash
+
+
 def _switch(act: Act, hash: str) -> None:
     store.activate(act.tx, hash)
+    if store.watched(act.tx) == hash:  # it has seen what it was to see
+        store.unwatch(act.tx)
     tell(act, PolicyDelta(hash))
 
 

@@ -1,0 +1,73 @@
+"""A whole set that only watches: it decides beside the one that enforces, is on record, and changes nothing.
+
+It is asked what the other was asked, by what is kept of that beside the entry (`ostiaryd.policy.model.replay`): so
+calls at guards are decided by it when they are reported, and cost the guard nothing. What cannot be told is `unknown`:
+where it reads an argument that was not kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from ostiary.core.access import Judgement
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.model import Entry
+from ostiaryd.policy import store
+from ostiaryd.policy.flows.sets import ready
+from ostiaryd.policy.model import Posed, starter
+from ostiaryd.policy.model.replay import Replay, Unreplayable
+from ostiaryd.registry.store import resources
+
+MAX_NAMED = 16
+
+
+class _Watching:
+    """A set that watches, with what it has learned of catalogues."""
+
+    def __init__(self, reader: Reader, hash: str) -> None:
+        kept = store.rules(reader, hash)
+        rules = starter().ir if kept is None else kept[1]
+        self.hash, self._reader = hash, reader
+        self._replay = Replay(
+            ready(reader, hash).policies, rules, catalogue=lambda digest: resources.kept_catalogue(self._reader, digest)
+        )
+
+    def judge(self, reader: Reader, posed: Posed, at: int) -> Judgement | None:
+        """None for what cannot be told."""
+        self._reader = reader
+        try:
+            return self._replay.judge(posed, at=at)
+        except Unreplayable:
+            return None
+
+
+_watching: list[_Watching] = []
+"""the last one; every writer of this process asks it in turn"""
+
+
+def note_candidate(reader: Reader, entry: Entry, asked: list[Posed | None], *, at: int) -> None:
+    """Say in the entry what the set that watches would have said to what was asked at `at` (microseconds)."""
+    hash = store.watched(reader)
+    if hash is None or not any(asked):
+        return
+    if not _watching or _watching[0].hash != hash:
+        _watching[:] = [_Watching(reader, hash)]
+    judged = [_watching[0].judge(reader, posed, at) for posed in asked if posed is not None]
+    said: dict[str, Any] = {"policy": hash, "verdict": _verdict(judged)}
+    if len(judged) == 1 and judged[0] is not None:
+        only = judged[0]
+        said |= {"policies": only.policies[:MAX_NAMED]} | ({"because": only.because} if only.because else {})
+    elif len(judged) > 1:
+        said["verdicts"] = Counter(map(_word, judged))
+    entry.detail = (entry.detail or {}) | {"candidate": said}
+
+
+def _verdict(judged: list[Judgement | None]) -> str:
+    """Of all together: what is not told of one is not told of all, unless one is denied."""
+    words = set(map(_word, judged))
+    return "deny" if "deny" in words else "unknown" if "unknown" in words else "allow"
+
+
+def _word(judged: Judgement | None) -> str:
+    return "unknown" if judged is None else "allow" if judged.allowed else "deny"

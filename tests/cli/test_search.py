@@ -1,0 +1,109 @@
+"""`ostiary search` and a set that only watches, from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ostiary.cli.session import PAGE
+from tests.cli.command import Commands, run
+from tests.server import Server
+
+
+@pytest.fixture(scope="module")
+def who(server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An agent that may read at a resource with tools."""
+    ostiary, folder = Commands(server.folder), tmp_path_factory.mktemp("search")
+    catalogue = folder / "tools.json"
+    tools = [{"name": name, "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": name != "write"}}
+             for name in ("read", "list", "write")]  # fmt: skip
+    catalogue.write_text(json.dumps({"tools": tools}))
+    ostiary.json("resource", "create", "shelf", "--uri", "https://shelf.example/mcp")
+    ostiary.json("resource", "catalogue", "shelf", catalogue)
+    made = ostiary.json(
+        "agent", "create", "seeker", "--owner", "ada", "--purpose", "tests", "--scope", "shelf:read",
+        "--generate-key", folder / "seeker.json",
+    )  # fmt: skip
+    return str(made["agent_id"])
+
+
+def test_who_may_on_what_and_what(ostiary: Commands, who: str) -> None:
+    found = ostiary.json("search", "subject", "agent", "call", "tool:shelf/read")
+    assert {"type": "agent", "id": who} in found["results"]
+    found = ostiary.json("search", "resource", "agent:seeker", "call", "tool")
+    assert [one["id"] for one in found["results"]] == ["shelf/list", "shelf/read"]
+    assert (found["more"], found["why"]) == (False, "")
+    found = ostiary.json("search", "action", "agent:seeker", "tool:shelf/read")
+    assert found["results"] == [{"name": "call"}]
+
+
+def test_the_limit_is_kept_and_what_is_more_is_said(ostiary: Commands, who: str) -> None:
+    found = ostiary.json("search", "resource", "agent:seeker", "call", "tool", "--limit", "1")
+    assert ([one["id"] for one in found["results"]], found["more"]) == (["shelf/list"], True)
+    found = ostiary.json("search", "resource", "agent:seeker", "call", "tool", "--limit", PAGE + 1)
+    assert len(found["results"]) == 2
+
+
+def test_people_read_it_and_hear_why_there_is_nothing(server: Server, who: str) -> None:
+    here = ("--data-dir", server.folder, "search")
+    assert run(*here, "resource", "agent:seeker", "call", "tool").out.split() == ["tool:shelf/list", "tool:shelf/read"]
+    assert run(*here, "action", "agent:seeker", "tool:shelf/read").out.split() == ["call"]
+    assert "the first 1; --limit shows more" in run(*here, "resource", "agent:seeker", "call", "tool", "--limit", 1).out
+    assert "know no type 'unicorn'" in run(*here, "subject", "unicorn", "call", "tool:shelf/read").out
+    assert "nothing, of" in run(*here, "resource", "agent:seeker", "fly", "tool").out
+
+
+@pytest.mark.parametrize("words", [("agent", "tool:shelf/read"), ("agent:", "tool:x/y"), (":seeker", "tool:x/y")])
+def test_a_thing_is_a_type_and_an_id(server: Server, words: tuple[str, str]) -> None:
+    ran = run("--data-dir", server.folder, "search", "action", *words)
+    assert ran.code == 2
+    assert "is not TYPE:ID" in ran.err
+
+
+def test_the_context_is_a_file(ostiary: Commands, who: str, tmp_path: Path) -> None:
+    context = tmp_path / "context.json"
+    context.write_text('{"task": "tk_nobodys"}')
+    found = ostiary.json("search", "resource", "agent:seeker", "call", "tool", "--context", context)
+    assert found["results"] == []
+
+
+def test_a_set_watches_from_the_command_line(ostiary: Commands, who: str, tmp_path: Path) -> None:
+    (tmp_path / "a.cedar").write_text('@id("never") forbid (principal, action, resource);')
+    active = next(one["hash"] for one in ostiary.json("policy", "list") if one["active"])
+    made = ostiary.json("policy", "put", tmp_path, "--watch")
+    assert made["active"] is False
+    rows = {one["hash"]: one for one in ostiary.json("policy", "list")}
+    assert (rows[made["hash"]]["watching"], rows[active]["active"], rows[active]["watching"]) == (True, True, False)
+    question = tmp_path / "question.json"
+    question.write_text(
+        json.dumps(
+            {
+                "subject": {"type": "agent", "id": "seeker"},
+                "action": {"name": "call"},
+                "resource": {"type": "tool", "id": "shelf/read"},
+            }
+        )
+    )
+    assert ostiary.json("decide", question)["decision"] is True
+    [entry] = [one for one in ostiary.json("audit", "search", "--agent", who) if one["action"] == "decide"][:1]
+    assert entry["detail"]["candidate"] == {
+        "policy": made["hash"], "verdict": "deny", "policies": ["never"], "because": "forbidden_by_policy",
+    }  # fmt: skip
+    assert ostiary.json("policy", "unwatch") == {"hash": made["hash"]}
+
+
+def test_a_search_goes_through_pages(ostiary: Commands, who: str, tmp_path: Path) -> None:
+    catalogue, each = tmp_path / "tools.json", PAGE // 2 + 5
+    tools = [{"name": f"t{n:04}", "inputSchema": {"type": "object"}} for n in range(each)]
+    catalogue.write_text(json.dumps({"tools": tools}))
+    for resource in ("long", "longer"):
+        ostiary.json("resource", "create", resource, "--uri", f"https://{resource}.example/mcp")
+        ostiary.json("resource", "catalogue", resource, catalogue)
+    ostiary.json("agent", "allow", "seeker", "long:write", "longer:write")
+    found = ostiary.json("search", "resource", "agent:seeker", "call", "tool", "--limit", PAGE + 3)
+    assert (len(found["results"]), found["more"]) == (PAGE + 3, True)
+    assert len({one["id"] for one in found["results"]}) == PAGE + 3
+    found = ostiary.json("search", "resource", "agent:seeker", "call", "tool", "--limit", 10 * PAGE)
+    assert (len(found["results"]), found["more"]) == (2 * each + 2, False)

@@ -1,0 +1,189 @@
+"""A whole set that only watches: what it would have said is on record, and nothing else is different."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.report import CallFacts, CallRecord, Report
+from ostiaryd.feed.flows import take_report
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.model import Entry, decode_entry
+from ostiaryd.policy import flows, store
+from ostiaryd.policy.flows.sets import watch as let_watch
+from ostiaryd.policy.model import load
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, Resource
+from tests.policy.conftest import Ask
+from tests.registry.stage import do, enrol, hold, newest
+
+URI = "https://bank.example/mcp"
+PUT, EVALUATION, EVALUATIONS = "/api/v1/policies", "/access/v1/evaluation", "/access/v1/evaluations"
+ARGUMENTS = {"properties": {"amount": {"type": "integer"}}}
+TOOLS = [{"name": "pay", "effect": "pay", "arguments": ARGUMENTS}, {"name": "read", "effect": "read"}]
+CATALOGUE = {"resource": "bank", "tools": TOOLS}
+CANDIDATE = {
+    "a.cedarschema": "type Arguments = { amount?: Long };",
+    "a.cedar": """
+        @id("calls") permit (principal, action == Action::"call", resource);
+        @id("tokens") permit (principal, action == Action::"issue_token", resource) when { resource.name == "bank" };
+        @id("small") forbid (principal, action == Action::"call", resource)
+        when { context.arguments has amount && context.arguments.amount > 99 };
+    """,
+}
+
+
+@pytest.fixture
+async def bank(world: World) -> Resource:
+    await do(world, lambda a: registry.create_resource(a, name="bank", uri=URI))
+    await do(world, lambda a: registry.set_catalogue(a, "bank", Catalogue.parse(json.dumps(CATALOGUE))))
+    return registry.find_resource(world.db.read(), "bank")
+
+
+@pytest.fixture
+async def bot(world: World, bank: Resource) -> Agent:
+    return await enrol(world, scopes=["bank:read", "bank:write"])
+
+
+@pytest.fixture
+async def candidate(world: World) -> str:
+    return await watch(world, CANDIDATE)
+
+
+async def watch(world: World, files: dict[str, str]) -> str:
+    loaded = load(files)
+    return (await do(world, lambda a: let_watch(a, loaded, by=None))).hash
+
+
+def question(bot: Agent, tool: str = "pay", **arguments: Any) -> dict[str, Any]:
+    return {
+        "subject": {"type": "agent", "id": bot.agent_id},
+        "action": {"name": "call"},
+        "resource": {"type": "tool", "id": f"bank/{tool}"},
+        "context": {"arguments": arguments},
+    }
+
+
+def said(entry: Entry) -> Any:
+    return (entry.detail or {}).get("candidate")
+
+
+async def test_it_decides_beside_and_changes_nothing(world: World, ask: Ask, bot: Agent, candidate: str) -> None:
+    _, answer = await ask(EVALUATION, question(bot, amount=99))
+    assert answer["decision"] is True
+    assert said(newest(world)) == {"policy": candidate, "verdict": "allow", "policies": ["calls"]}
+    _, answer = await ask(EVALUATION, question(bot, amount=100))
+    assert (answer["decision"], "candidate" in str(answer)) == (True, False)
+    entry = newest(world)
+    assert said(entry) == {
+        "policy": candidate, "verdict": "deny", "policies": ["small"], "because": "forbidden_by_policy",
+    }  # fmt: skip
+    assert (entry.outcome, entry.policy) == ("allow", flows.active_policies(world.db.read()).hash)
+    assert (entry.detail or {})["asked"][0] == "agent"
+
+
+async def test_what_is_denied_before_policies_is_not_asked(world: World, ask: Ask, bot: Agent, candidate: str) -> None:
+    _, answer = await ask(EVALUATION, question(bot, "no_such_tool"))
+    assert answer["decision"] is False
+    assert said(newest(world)) is None
+
+
+async def test_a_batch_is_counted(world: World, ask: Ask, bot: Agent, candidate: str) -> None:
+    items = [{"context": {"arguments": {"amount": amount}}} for amount in (1, 2, 200)]
+    _, answer = await ask(EVALUATIONS, question(bot) | {"evaluations": items})
+    assert [one["decision"] for one in answer["evaluations"]] == [True] * 3
+    assert said(newest(world)) == {"policy": candidate, "verdict": "deny", "verdicts": {"allow": 2, "deny": 1}}
+
+
+async def test_tokens_are_decided_beside_too(world: World, bot: Agent, bank: Resource, candidate: str) -> None:
+    for resource, verdict in ((bank, "allow"), (None, "deny")):
+        await do(
+            world,
+            lambda a, resource=resource: flows.decide_issue(  # type: ignore[misc]
+                a, bot, task="", resource=resource, uri=URI, scopes=frozenset()
+            ),
+        )
+        assert said(newest(world))["verdict"] == verdict
+
+
+async def reported(world: World, bot: Agent, bank: Resource, facts: dict[str, Any]) -> Entry:
+    await hold(world, bot, "tok_1", audience=URI)
+    kept = CallFacts(
+        **{
+            "owner": bot.owner, "segment": bot.segment, "resource_segment": bank.segment,
+            "catalogue": bank.catalogue_hash or "", "context": {}, "arguments": {"amount": 100},
+        }
+        | facts
+    )  # fmt: skip
+    record = CallRecord(
+        at=world.now(), token="tok_1", agent=bot.agent_id, tool="pay", outcome="allow", verdict="allow", facts=kept
+    )
+    report = Report(spool="0" * 32, first=1, records=[record])
+    await do(world, lambda a: take_report(a, report, resource_id=bank.resource_id), "feed.report")
+    [entry] = [decode_entry(body) for _, body in ledger.search(world.db.read(), {"action": "tool.call"}, limit=5)]
+    return entry
+
+
+async def test_calls_at_guards_are_decided_when_they_are_reported(
+    world: World, bot: Agent, bank: Resource, candidate: str
+) -> None:
+    entry = await reported(world, bot, bank, {})
+    assert (entry.outcome, said(entry)["verdict"], said(entry)["policies"]) == ("allow", "deny", ["small"])
+
+
+async def test_what_was_not_kept_is_unknown(world: World, bot: Agent, bank: Resource, candidate: str) -> None:
+    entry = await reported(world, bot, bank, {"arguments": {}, "hidden": ["amount"]})
+    assert said(entry) == {"policy": candidate, "verdict": "unknown"}
+
+
+async def test_one_watches_at_a_time_until_it_enforces_or_is_told_to_end(
+    world: World, ask: Ask, bot: Agent, candidate: str
+) -> None:
+    other = await watch(world, {"a.cedar": "permit (principal, action, resource);"})
+    await ask(EVALUATION, question(bot, amount=100))
+    assert said(newest(world)) == {"policy": other, "verdict": "allow", "policies": ["a#1"]}
+    await do(world, lambda a: flows.activate(a, candidate))
+    assert store.watched(world.db.read()) == other
+    await do(world, lambda a: flows.activate(a, other))
+    assert store.watched(world.db.read()) is None
+    await ask(EVALUATION, question(bot, amount=100))
+    assert said(newest(world)) is None
+    await watch(world, CANDIDATE)
+    assert (await ask(PUT + "/watching", method="DELETE"))[1] == {"hash": candidate}
+    assert (newest(world).action, newest(world).object) == ("policy.unwatch", candidate)
+    assert (await ask(PUT + "/watching", method="DELETE"))[0] == 404
+    assert flows.find_set(world.db.read(), candidate).hash == candidate, "it stays on the shelf"
+
+
+async def test_the_api_lets_a_set_watch_and_guards_hear_nothing(world: World, ask: Ask) -> None:
+    before = flows.active_policies(world.db.read()).hash
+    status, made = await ask(PUT + "?watch=true", {"files": CANDIDATE})
+    assert (status, made["active"]) == (201, False)
+    assert newest(world).action == "policy.watch"
+    assert flows.active_policies(world.db.read()).hash == before
+    _, listed = await ask(PUT, method="GET")
+    assert [(one["watching"], one["active"]) for one in listed["policies"]] == [(True, False), (False, True)]
+    status, _ = await ask(
+        PUT + "?watch=true&dry_run=true", {"files": {"a.cedar": "permit (principal, action, resource);"}}
+    )
+    assert (status, store.watched(world.db.read())) == (200, made["hash"])
+
+
+REFUSED = {
+    "what-if": ("?watch=true&whatif=ticket", CANDIDATE, "`whatif` is for a set that shall enforce"),
+    "opa": ("?watch=true", {"p.opa.toml": 'path = "a"'}, "asks a remote OPA"),
+    "rego": ("?watch=true", {"p.rego": "package ostiary.p\npermit := true"}, "cannot watch as a whole"),
+    "no flag": ("?watch=maybe", CANDIDATE, "`watch` is true or false"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_what_cannot_watch_is_refused(world: World, ask: Ask, case: str) -> None:
+    query, files, words = REFUSED[case]
+    status, refused = await ask(PUT + query, {"files": files})
+    assert (status, words in refused["message"]) == (422, True)
+    assert store.watched(world.db.read()) is None
