@@ -22,8 +22,8 @@ from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows, wire_authzen, wire_search
+from ostiaryd.policy.flows.elsewhere import Trial, note_latest
 from ostiaryd.policy.model import load
-from ostiaryd.policy.wire_elsewhere import Trial, note_latest
 
 ROUNDS = 200
 SCHEMA = """

@@ -84,7 +84,7 @@ def test_a_guard_decides_with_what_the_server_says_and_both_are_on_record(
 ) -> None:
     with files.guard(tmp_path) as (guard, who):
         assert guard.decide(who, "read_file", {"path": "/reports/q3"}).decision.allowed
-        assert not guard.decide(who, "read_file", {"path": "/home/q3"}).decision.allowed
+        assert not guard.decide(who, "read_file", {"path": "/private/q3"}).decision.allowed
         denied = guard.decide(who, "read_file", {"path": "/reports/draft"}).decision
         assert [(one.code, one.message) for one in denied.reasons] == [("forbidden_by_policy", "nobody reads drafts")]
         calls = files.called(3)
@@ -149,7 +149,7 @@ def test_one_round_trip_for_each_call(files: Files, tmp_path: Path) -> None:
 async def test_the_asynchronous_way_asks_once_too(files: Files, tmp_path: Path) -> None:
     with files.guard(tmp_path) as (guard, who):
         assert (await guard.decide_async(who, "read_file", {"path": "/reports/q3"})).decision.allowed
-        assert not (await guard.decide_async(who, "read_file", {"path": "/home"})).decision.allowed
+        assert not (await guard.decide_async(who, "read_file", {"path": "/private"})).decision.allowed
         assert len(files.asked()) == 2
 
 
@@ -157,7 +157,7 @@ def test_a_call_that_rego_denies_costs_nothing(files: Files, tmp_path: Path) -> 
     budget = [{"kind": "calls", "limit": 2}]
     task = files.house.api("POST", "/tasks", {"agent": files.agent, "purpose": "two reports", "budget": budget})
     with files.guard(tmp_path, task["task_id"]) as (guard, who):
-        for path, allowed in (("/home", False), ("/reports/1", True), ("/home", False), ("/reports/2", True)):
+        for path, allowed in (("/private", False), ("/reports/1", True), ("/private", False), ("/reports/2", True)):
             assert guard.decide(who, "read_file", {"path": path}).decision.allowed is allowed
         last = guard.decide(who, "read_file", {"path": "/reports/3"}).decision
         assert last.reasons[0].code == "budget_exhausted"

@@ -145,11 +145,11 @@ def test_a_remembered_token_is_checked_anew_when_the_keys_change(guard: Guard, f
 def test_more_tokens_than_can_be_remembered_are_let_in_all_the_same(
     guard: Guard, feeder: Feeder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ostiary.guard.guard.MAX_CACHED", 2)
+    monkeypatch.setattr("ostiary.guard.tokens.MAX_REMEMBERED", 2)
     tokens = [feeder.token(jti=f"tok_{i}") for i in range(4)]
     for token in tokens + tokens:
         enter(guard, feeder, token)
-    assert len(guard._verified) == 2
+    assert len(guard._tokens) == 2
 
 
 # What the feed has ended

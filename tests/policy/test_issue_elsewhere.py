@@ -14,8 +14,8 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows.answer import FRESH
+from ostiaryd.policy.flows.elsewhere import MAX_ASKED_IN_ACT, Engines, act_asking
 from ostiaryd.policy.flows.unasked import Answered, Unasked
-from ostiaryd.policy.wire_elsewhere import MAX_ASKED_IN_ACT, Engines, act_asking
 from tests.policy.test_rego import put
 from tests.registry.stage import agent_of, ask, do
 from tests.tokens.line import agents, swap, token_for

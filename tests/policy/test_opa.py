@@ -15,8 +15,8 @@ from ostiaryd.ground.fetch import MAX_ANSWER
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
+from ostiaryd.policy.flows.elsewhere import Trial, note_latest
 from ostiaryd.policy.model import load
-from ostiaryd.policy.wire_elsewhere import Trial, note_latest
 from tests.clock import Clock, Dice
 from tests.policy.conftest import Ask
 from tests.policy.opa import Opa, opa
@@ -115,7 +115,7 @@ async def test_an_opa_that_misbehaves_denies(world: World, ask: Ask, served: Opa
 
 
 async def test_an_opa_that_is_not_there_denies(config: Config, clock: Clock, dice: Dice) -> None:
-    from ostiaryd.policy.wire_elsewhere import Engines
+    from ostiaryd.policy.flows.elsewhere import Engines
 
     with opa() as gone:
         pass

@@ -14,9 +14,9 @@ from ostiaryd.feed.flows.snapshot import policy_fact
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
+from ostiaryd.policy.flows.elsewhere import Engines, Trial, note_latest
 from ostiaryd.policy.model import load
 from ostiaryd.policy.model.rego import MAX_BRACKETS, MAX_POLICIES, read_program
-from ostiaryd.policy.wire_elsewhere import Engines, Trial, note_latest
 from tests.core.test_access_decide import call
 from tests.policy.conftest import Ask
 from tests.registry.stage import newest

@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,23 +23,22 @@ import msgspec
 
 from ostiary import ambient
 from ostiary.core import access, budget, report
-from ostiary.core.claims import ACCESS_TYP, check_access, parse_access
 from ostiary.core.errors import Invalid, Refused, Unavailable
 from ostiary.core.feed import ResourceFact
-from ostiary.core.jose import InvalidToken, verify_jwt
+from ostiary.core.jose import InvalidToken
 from ostiary.guard.asker import Asking
 from ostiary.guard.call import Call, Verified, call_record, shorten, undecided_record
-from ostiary.guard.feed import Feed, Present
+from ostiary.guard.feed import Feed
 from ostiary.guard.link import Link
 from ostiary.guard.proofs import NonceNeeded, Proofs, access_token
 from ostiary.guard.purse import Purse
 from ostiary.guard.seen import seen
 from ostiary.guard.spool import DEFAULT_LIMIT, new_spool
+from ostiary.guard.tokens import Tokens
 from ostiary.keys import Credential, load_key
 
 log = logging.getLogger("ostiary.guard")
 
-MAX_CACHED = 10_000
 MAX_STEPS = 8
 """How often a call asks the server: once for policies, else to draw what others take away before it pays."""
 SECOND = 1_000_000
@@ -84,11 +81,8 @@ class Guard:
             max_age=round(max_age * SECOND),
             max_skew=round(max_skew * SECOND),
         )
-        self._leeway = round(max_skew * SECOND)
+        self._tokens = Tokens(now=now, leeway=round(max_skew * SECOND))
         self._proofs = Proofs(secret=random(32), now=now)
-        self._mutex = threading.Lock()
-        self._verified: dict[bytes, access.Principal] = {}
-        self._verified_with: object = None
         folder = Path(spool_dir) / credential.client_id
         self._spool = new_spool(folder, random=random, boot=ambient.boot(), limit=spool_limit)
         self._purse = Purse(tick=tick)
@@ -137,7 +131,7 @@ class Guard:
         """
         with _closed():
             token = access_token(authorization)
-            principal = self._principal(token, self.feed.current())
+            principal = self._tokens.principal(token, self.feed.current(), issuer=self.feed.issuer)
             if principal.jkt is None:
                 raise InvalidToken("the token is not bound to a key", hint="ask for it with a DPoP proof")
             if proof is None:
@@ -146,33 +140,6 @@ class Guard:
             who = Verified(principal, nonce)
             self.check_alive(who)
             return who
-
-    def _principal(self, token: str, present: Present) -> access.Principal:
-        """The verified token; its signature is checked once, its end each time."""
-        digest = sha256(token.encode()).digest()
-        now = self._now()
-        with self._mutex:
-            if self._verified_with is not present.keys:
-                self._verified.clear()
-                self._verified_with = present.keys
-            principal = self._verified.get(digest)
-        if principal is None:
-            claims = parse_access(
-                verify_jwt(token, key_for=present.keys.key_for, typ=(ACCESS_TYP,), now=now, leeway=self._leeway)
-            )
-            check_access(claims, issuer=self.feed.issuer, audience=present.resource.uri, now=now, leeway=self._leeway)
-            principal = access.Principal(claims)
-            self._remember(digest, principal, present)
-        if now >= principal.expires_at:
-            raise InvalidToken("the token has expired")
-        return principal
-
-    def _remember(self, digest: bytes, principal: access.Principal, present: Present) -> None:
-        with self._mutex:
-            if self._verified_with is present.keys:  # no other thread has heard of other keys meanwhile
-                if len(self._verified) >= MAX_CACHED:
-                    del self._verified[next(iter(self._verified))]
-                self._verified[digest] = principal
 
     def check_alive(self, who: Verified) -> None:
         """For what takes long: whether the token is alive still. Raises InvalidToken, Unavailable."""

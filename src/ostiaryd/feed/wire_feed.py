@@ -21,7 +21,7 @@ from ostiary.core.slices import Draw, GiveBack, Settled
 from ostiaryd.feed import flows
 from ostiaryd.feed.flows import Streams, take_report
 from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
-from ostiaryd.policy.wire_elsewhere import ask_elsewhere
+from ostiaryd.policy.flows.elsewhere import ask_elsewhere
 from ostiaryd.registry import flows as registry
 
 MAX_ASK = MAX_QUESTION + 1024

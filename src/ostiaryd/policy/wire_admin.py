@@ -16,9 +16,9 @@ from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store
+from ostiaryd.policy.flows.elsewhere import Trial, note_latest, why_no_token
 from ostiaryd.policy.model import Loaded, PolicySet, load, notes
 from ostiaryd.policy.wire_authzen import evaluation
-from ostiaryd.policy.wire_elsewhere import Trial, note_latest, why_no_token
 from ostiaryd.registry.flows import act_as, note
 from ostiaryd.registry.model import ADMIN, DECIDE, READ, parse_page
 

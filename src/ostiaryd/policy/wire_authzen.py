@@ -21,8 +21,8 @@ from ostiaryd.ground.http import Call, Reply, reply, status_of
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows.decide import Semantic
+from ostiaryd.policy.flows.elsewhere import ask_ahead, note_latest
 from ostiaryd.policy.model import Question, Thing, Verb
-from ostiaryd.policy.wire_elsewhere import ask_ahead, note_latest
 from ostiaryd.registry.model import DECIDE
 
 T = TypeVar("T")

@@ -23,6 +23,7 @@ from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows import Asked
+from ostiaryd.policy.flows.elsewhere import ask_ahead_scanning
 from ostiaryd.policy.flows.search import MAX_RESULTS, Found, Kind
 from ostiaryd.policy.model import (
     Place,
@@ -36,7 +37,6 @@ from ostiaryd.policy.model import (
     seal_place,
 )
 from ostiaryd.policy.wire_authzen import ACTION, RESOURCE, SUBJECT, read
-from ostiaryd.policy.wire_elsewhere import ask_ahead_scanning
 from ostiaryd.registry.model import DECIDE
 
 DEFAULT_RESULTS = 100

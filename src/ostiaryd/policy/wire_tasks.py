@@ -12,7 +12,7 @@ from ostiary.core.classes import check_known
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows
-from ostiaryd.policy.wire_elsewhere import act_asking
+from ostiaryd.policy.flows.elsewhere import act_asking
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF
 from ostiaryd.tasks import flows as tasks

@@ -26,6 +26,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows import Span
+from ostiaryd.policy.flows.elsewhere import Trial
 from ostiaryd.policy.model import Loaded, Ticket, load, seal_ticket, ticket_key
 from ostiaryd.policy.model.frames import (
     Answer,
@@ -39,7 +40,6 @@ from ostiaryd.policy.model.frames import (
     encode_request,
 )
 from ostiaryd.policy.model.whatif import By, Report, Row
-from ostiaryd.policy.wire_elsewhere import Trial
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import READ
 from ostiaryd.registry.store import resources

@@ -23,7 +23,7 @@ from ostiary.core.errors import (
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http import NO_STORE, Call, Reply, TooLarge, UnsupportedMediaType, reply
 from ostiaryd.ledger.flows import Act, act
-from ostiaryd.policy.wire_elsewhere import act_asking
+from ostiaryd.policy.flows.elsewhere import act_asking
 from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows import Asker, Exchange, Grant, Issued
 from ostiaryd.tokens.model import (

@@ -1,4 +1,4 @@
-"""Asking what is not Cedar: Rego in a confined process, a remote OPA by its REST API (`POST /v1/data/PATH`).
+"""Around acts: asking what is not Cedar. Rego in a confined process, a remote OPA by its API (`POST /v1/data/PATH`).
 
 A flow never waits, so its questions are found by a rehearsal of the decision, asked here, and the answers handed to the
 act, which finds the same questions again. One that it finds anew, since something has changed meanwhile, has no answer

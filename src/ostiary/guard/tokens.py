@@ -1,0 +1,54 @@
+"""Access tokens at a guard: the signature of each is checked once, and it is remembered by its digest."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from hashlib import sha256
+
+from ostiary.core import access
+from ostiary.core.claims import ACCESS_TYP, check_access, parse_access
+from ostiary.core.jose import InvalidToken, verify_jwt
+from ostiary.guard.feed import Present
+
+MAX_REMEMBERED = 10_000
+
+
+class Tokens:
+    """Thread-safe. Those that were verified with other keys than now are verified anew. `leeway` in microseconds."""
+
+    def __init__(self, *, now: Callable[[], int], leeway: int) -> None:
+        self._now, self._leeway = now, leeway
+        self._mutex = threading.Lock()
+        self._verified: dict[bytes, access.Principal] = {}
+        self._verified_with: object = None
+
+    def __len__(self) -> int:
+        return len(self._verified)
+
+    def principal(self, token: str, present: Present, *, issuer: str) -> access.Principal:
+        """The verified token, which has not expired. Raises InvalidToken."""
+        digest = sha256(token.encode()).digest()
+        now = self._now()
+        with self._mutex:
+            if self._verified_with is not present.keys:
+                self._verified.clear()
+                self._verified_with = present.keys
+            principal = self._verified.get(digest)
+        if principal is None:
+            claims = parse_access(
+                verify_jwt(token, key_for=present.keys.key_for, typ=(ACCESS_TYP,), now=now, leeway=self._leeway)
+            )
+            check_access(claims, issuer=issuer, audience=present.resource.uri, now=now, leeway=self._leeway)
+            principal = access.Principal(claims)
+            self._remember(digest, principal, present)
+        if now >= principal.expires_at:
+            raise InvalidToken("the token has expired")
+        return principal
+
+    def _remember(self, digest: bytes, principal: access.Principal, present: Present) -> None:
+        with self._mutex:
+            if self._verified_with is present.keys:  # no other thread has heard of other keys meanwhile
+                if len(self._verified) >= MAX_REMEMBERED:
+                    del self._verified[next(iter(self._verified))]
+                self._verified[digest] = principal
