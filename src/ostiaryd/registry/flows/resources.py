@@ -15,7 +15,7 @@ from ostiaryd.registry.flows.feed import tell
 from ostiaryd.registry.flows.find import find_resource
 from ostiaryd.registry.flows.holdings import end_holdings
 from ostiaryd.registry.flows.keys import check_unknown_key
-from ostiaryd.registry.model import Mode, Resource, ResourceDelta, ResourceId, Root, check_name, check_uri
+from ostiaryd.registry.model import Mode, Resource, ResourceDelta, ResourceId, Root, agent_uri, check_name, check_uri
 from ostiaryd.registry.store import resources
 
 
@@ -39,6 +39,8 @@ def create_resource(
     note(act, object=resource.resource_id, name=resource.name, uri=resource.uri, mode=mode.value, key=resource.jkt)
     if resources.get(act.tx, resource.name) is not None:
         raise Conflict(f"the name `{resource.name}` is taken", hint="names are never given twice", code="name_taken")
+    if resource.uri.startswith(agent_uri(resources.public_url(act.tx), "")):
+        raise Conflict("this is where agents are: its guard would be given tokens for them", code="uri_taken")
     if resources.by_uri(act.tx, resource.uri) is not None:
         raise Conflict("this URI is registered already", code="uri_taken")
     if resource.jkt is not None:

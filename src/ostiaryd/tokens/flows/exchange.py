@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ostiary.core import claims as core
-from ostiary.core import jose
+from ostiary.core import dpop, jose
 from ostiary.core.bounds import ToolDetail, parse_details
 from ostiary.core.claims import AccessClaims, InvalidScope, Link, parse_scope, render_scope
 from ostiary.core.errors import Forbidden, NotFound
@@ -68,6 +68,8 @@ def exchange(act: Act, asked: Exchange, *, config: Config) -> Issued:
     client, possession = authenticate(act, asked.credentials, asked.unverified_proof, config=config)
     if (agent := client.agent) is None:
         raise UnauthorizedClient("the guard of a resource exchanges no tokens")
+    if possession.jkt is None:
+        raise dpop.InvalidProof("what is bound to a key is not exchanged for what is bound to none", hint="send `DPoP`")
     subject = _verify(act, asked.unverified_subject, of="subject", config=config)
     act.entry.detail = {"subject_token": subject.jti}
     _check_recipient(subject, agent, config=config)

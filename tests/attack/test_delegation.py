@@ -1,0 +1,264 @@
+"""Attacks on what is handed on: a stolen token, a sub-agent that wants more, an owner who left, two replicas."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ostiary.core.errors import Refused
+from ostiaryd.app import build_app
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Verb
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import standing_id
+from ostiaryd.trust import flows as trust
+from tests.attack.test_deputies import call
+from tests.clock import Clock, Dice
+from tests.registry.stage import do, is_live
+from tests.tokens.line import ACCESS, agents, passed, start, swap, swapped, token_for, uri
+from tests.tokens.party import FILES, ISSUER, Client, claims_of, enter, guard, oauth_app
+
+API = f"{ISSUER}/api/v1"
+REQUEST, TARGET = "invalid_request", "invalid_target"
+
+
+# ------------------------------------------------------------------------------------------------------- a stolen token
+
+
+async def test_a_token_for_an_agent_opens_nothing_but_its_exchange(world: World) -> None:
+    """Neither for who stole it together with a proof of the giver, nor for whom it was made."""
+    one, two = await agents(world, "one", "two")
+    token = await token_for(one, "two")
+    app = build_app(world)
+    for holder in (one, two):
+        client = replace(holder, app=app)
+        for path in ("/api/v1/tasks", "/api/v1/agents"):
+            assert (await call(client, token, "GET", path)).status == 401
+        answer = await client.post("/introspect", {"token": token}, authorization=f"DPoP {token}")
+        assert answer.status == 401
+
+
+async def test_nobody_can_stand_where_tokens_for_agents_go(world: World) -> None:
+    """A resource that has the URI of an agent would be given the tokens that are for it."""
+    await agents(world, "one", "two")
+    for place in (uri("two"), uri("later"), API):
+        with pytest.raises(Refused):
+            await do(world, lambda a, place=place: registry.create_resource(a, name="trap", uri=place))  # type: ignore[misc]
+    await do(world, lambda a: registry.create_resource(a, name="trap", uri="https://trap.example/"))
+
+
+async def test_other_spellings_of_an_agent_are_no_agent_and_get_no_scopes(world: World) -> None:
+    one, *_ = await agents(world, "one", "two")
+    for spelling in (
+        uri("two") + "/", uri("TWO"), uri("two?"), uri("../agents/two"), uri(""), uri("%74wo"), uri("two#"),
+        uri("two,one"), uri((await agents(world, "three"))[0].id), f"{ISSUER}//agents/two",
+        ISSUER.upper() + "/agents/two",
+    ):  # fmt: skip
+        answer = await one.ask(resource=spelling, scope="files:read")
+        assert answer.error == TARGET, spelling
+
+
+async def test_the_tokens_of_a_guard_are_neither_subject_nor_actor(world: World) -> None:
+    one, two = await agents(world, "one", "two")
+    id, key = await guard(world)
+    files = Client(two.app, world, id, key)
+    feed = (await files.token(resource=API, scope="ostiary:feed"))["access_token"]
+    assert (await swap(two, feed)).error == REQUEST
+    token = await token_for(one, "two", scope="files:read")
+    assert (await swap(two, token, actor_token=feed, actor_token_type=ACCESS)).error == REQUEST
+    assert (await files.ask(resource=uri("two"))).error == TARGET
+
+
+async def test_a_stolen_assertion_does_not_exchange_what_its_client_has_exchanged(world: World) -> None:
+    one, two = await agents(world, "one", "two")
+    token = await token_for(one, "two", scope="files:read")
+    assertion = two.assertion()
+    assert (await swap(two, token, client_assertion=assertion)).status == 200
+    assert (await swap(two, token, client_assertion=assertion)).error == "invalid_client"
+    refused = two.assertion()
+    assert (await swap(two, token, client_assertion=refused, scope="mail:send")).error == "invalid_scope"
+    assert (await swap(two, token, client_assertion=refused)).error == "invalid_client"
+
+
+# ------------------------------------------------------------------------------------------ a sub-agent that wants more
+
+
+async def test_who_may_do_without_a_key_does_not_strip_the_key_from_what_was_handed_on(world: World) -> None:
+    """The exemption is for tokens of one's own; a bound token does not become one that whoever sees it can use."""
+    one, two = await agents(world, "one", "two")
+    await do(world, lambda a: trust.allow_bearer(a, two.id))
+    token = await token_for(one, "two", scope="files:read")
+    own = (await two.token(resource=FILES, scope="files:read"))["access_token"]
+    for subject in (token, own):
+        assert (await swap(two, subject, proof=None)).error == "invalid_dpop_proof"
+    assert claims_of(await swapped(two, token))["cnf"] == {"jkt": two.key.public.thumbprint}
+
+
+async def test_no_task_of_those_above_is_used_renewed_ended_or_seen_from_below(world: World) -> None:
+    _, two = await agents(world, "one", "two")
+    whole = await start(world, agent="one")
+    part = await start(world, agent="two", parent=whole.task_id)
+    beside = await start(world, agent="one", parent=whole.task_id)
+    two = replace(two, app=build_app(world))
+    for task in (whole, beside):
+        assert (await two.ask(task=task.task_id, resource=FILES)).error == "invalid_grant"
+    token = str((await two.token(resource=API))["access_token"])
+    for id in (whole.task_id, beside.task_id, standing_id(registry.find_agent(world.db.read(), "one").agent_id)):
+        for method, path, body in (
+            ("GET", f"/api/v1/tasks/{id}", None), ("GET", f"/api/v1/tasks/{id}/tree", None),
+            ("POST", f"/api/v1/tasks/{id}/renew", {}), ("POST", f"/api/v1/tasks/{id}/end", {}),
+            ("POST", "/api/v1/tasks", {"purpose": "p", "parent": id}),
+            ("POST", "/api/v1/tasks", {"purpose": "p", "parent": id, "agent": "one"}),
+            ("POST", "/api/v1/revoke", {"kind": "task", "id": id}),
+        ):  # fmt: skip
+            assert (await call(two, token, method, path, body)).status in (403, 409), (method, path)
+    assert (await call(two, token, "GET", f"/api/v1/tasks/{part.task_id}")).status == 200
+
+
+async def test_a_sub_agent_that_renews_and_nests_gains_not_a_second(world: World, clock: Clock) -> None:
+    _, two = await agents(world, "one", "two")
+    whole = await start(world, agent="one", ttl_s=60)
+    part = await start(world, agent="two", parent=whole.task_id, ttl_s=60)
+    for _ in range(3):
+        clock.advance(10)
+        part = await start(world, agent="two", parent=part.task_id, ttl_s=3600)
+        renewed = await do(world, lambda a, id=part.task_id: tasks.renew(a, id, ttl_s=3600))  # type: ignore[misc]
+        assert renewed.expires_at == whole.expires_at
+    token = claims_of((await two.token(task=part.task_id, resource=FILES))["access_token"])
+    assert whole.expires_at is not None
+    assert token["exp"] * 1_000_000 <= whole.expires_at
+    clock.advance(30)
+    assert (await two.ask(task=part.task_id, resource=FILES)).error == "invalid_grant"
+
+
+async def test_an_accomplice_does_not_launder_a_token_back_into_a_wider_one(world: World) -> None:
+    """Each hands to the other what it has, in all orders; nothing grows."""
+    one, two = await agents(world, "one", "two")
+    token = await token_for(one, "two", scope="files:read")
+    back = await swapped(two, token, resource=uri("one"))
+    assert (await swap(one, back, scope="files:write", resource=FILES)).error == REQUEST
+    assert claims_of(await swapped(one, token, resource=None))["aud"] == uri("two")  # one's own stays for whom it is
+    assert (await swap(two, back, resource=FILES, scope="files:read")).error == TARGET
+    narrowed = await swapped(two, back, scope="files:read", resource=None)
+    assert claims_of(narrowed)["aud"] == uri("one")
+
+
+# ---------------------------------------------------------------------------------------------------- an owner who left
+
+
+@pytest.mark.parametrize("has_deputy", [False, True])
+async def test_what_came_through_the_agent_of_an_owner_who_left_does_not_come_back(
+    world: World, has_deputy: bool
+) -> None:
+    """Not even where a deputy takes over and the agent goes on."""
+    (one,) = await agents(world, "one")
+    for name in ("dan", "bob"):
+        await do(world, lambda a, n=name: registry.create_person(a, name=n))  # type: ignore[misc]
+    mid = await enter_of(world, "mid", owner="bob")
+    if has_deputy:
+        await do(world, lambda a: registry.set_deputy(a, "bob", "dan"))
+    (low,) = await agents(world, "low")
+    whole = await start(world, agent="one")
+    part = await start(world, agent="mid", parent=whole.task_id)
+    lowest = await start(world, agent="low", parent=part.task_id)
+    under = (await low.token(task=lowest.task_id, resource=FILES))["access_token"]
+    handed = await passed((one, "one"), (mid, "mid"), (low, "low"))
+    acted = await swapped(low, handed)
+    await do(world, lambda a: tasks.revoke(a, tasks.Kind.OWNER, "bob"))
+    if not has_deputy:
+        with pytest.raises(Refused):
+            await do(world, lambda a: registry.set_agent_state(a, "mid", Verb.RESUME))
+    else:
+        assert (
+            registry.find_agent(world.db.read(), "mid").owner == registry.find_person(world.db.read(), "dan").person_id
+        )
+    for dead in (under, handed, acted):
+        assert not is_live(world, claims_of(dead)["jti"])
+    assert (await swap(low, handed)).error == REQUEST
+    assert (await low.ask(task=lowest.task_id, resource=FILES)).error == "invalid_grant"
+    assert tasks.live(world.db.read(), whole.task_id, now=world.now())
+
+
+async def enter_of(world: World, name: str, *, owner: str) -> Client:
+    agent, key = await enter(world, name=name, owner=owner)
+    client = Client(oauth_app(world), world, agent.agent_id, key)
+    await client.ask()
+    return client
+
+
+# --------------------------------------------------------------------------------------------------------- two replicas
+
+
+@pytest.fixture
+async def replica(world: World, config: Config, clock: Clock) -> AsyncIterator[World]:
+    """Another server on the same database."""
+    async with open_world(config, now=clock, random=Dice("replica")) as other:
+        yield other
+
+
+def at(client: Client, world: World) -> Client:
+    return replace(client, app=oauth_app(world), world=world)
+
+
+@pytest.mark.parametrize("what", ["task", "token", "agent", "key"])
+async def test_what_one_replica_ended_no_other_exchanges(world: World, replica: World, what: str) -> None:
+    """Whatever that one has read before and remembers."""
+    one, two = await agents(world, "one", "two")
+    task = await start(world, agent="one")
+    token = await token_for(one, "two", task=task.task_id, scope="files:read")
+    there = at(two, replica)
+    for client in (two, there, two, there):
+        await swapped(client, token)
+    ended: dict[str, Any] = {
+        "task": (tasks.Kind.TASK, task.task_id), "token": (tasks.Kind.TOKEN, claims_of(token)["jti"]),
+        "agent": (tasks.Kind.AGENT, "one"), "key": (tasks.Kind.KEY, one.key.public.thumbprint),
+    }  # fmt: skip
+    await do(world, lambda a: tasks.revoke(a, *ended[what]))
+    assert (await swap(there, token)).error == REQUEST
+    assert (await swap(two, token)).error == REQUEST
+
+
+async def test_one_assertion_does_not_exchange_at_two_replicas(world: World, replica: World) -> None:
+    one, two = await agents(world, "one", "two")
+    token = await token_for(one, "two", scope="files:read")
+    assertion = two.assertion()
+    answers = await asyncio.gather(
+        swap(two, token, client_assertion=assertion), swap(at(two, replica), token, client_assertion=assertion)
+    )
+    assert sorted(answer.error for answer in answers) == ["", "invalid_client"]
+
+
+async def test_a_race_of_two_replicas_leaves_nothing_alive(world: World, replica: World) -> None:
+    """One ends the task while both exchange and both give parts of it away."""
+    one, two = await agents(world, "one", "two")
+    there = at(two, replica)
+    for _ in range(3):
+        task = await start(world, agent="one")
+        token = await token_for(one, "two", task=task.task_id, scope="files:read")
+        got: list[str] = []
+        parts: list[str] = []
+
+        async def exchange(client: Client, token: str = token, got: list[str] = got) -> None:
+            if (answer := await swap(client, token)).status == 200:
+                got.append(answer.json["access_token"])
+
+        async def give(where: World, parent: str = task.task_id, parts: list[str] = parts) -> None:
+            try:
+                parts.append((await start(where, agent="two", parent=parent)).task_id)
+            except Refused:
+                return
+
+        async def end(id: str = task.task_id) -> None:
+            await do(replica, lambda a: tasks.end(a, id))
+
+        before = [work for _ in range(3) for work in (exchange(two), exchange(there), give(world), give(replica))]
+        after = [work for _ in range(3) for work in (exchange(two), exchange(there), give(world), give(replica))]
+        await asyncio.gather(*before, end(), *after)
+        assert not any(is_live(world, claims_of(new)["jti"]) for new in got)
+        assert not any(tasks.find_task(world.db.read(), id).is_live(world.now()) for id in parts)
