@@ -24,7 +24,7 @@ class Sql:
         self.sqlite = _PARAMETER.sub(lambda match: f"?{number[match[1]]}", text)
         self.postgres = _PARAMETER.sub(lambda match: f"%({match[1]})s", text.replace("%", "%%"))
         self.tables = frozenset(_TABLE.findall(text))
-        begins = text.split(maxsplit=1)[0]
+        begins = text.lstrip().partition(" ")[0]
         self.writes = begins != "select" and (begins != "with" or _WRITES.search(text) is not None)
         self.adds = begins == "insert" and "on conflict" not in text
         self.steady, self.lasting = steady or lasting, lasting
