@@ -17,7 +17,8 @@ from tests.feed.house import House
 from tests.server import Server, running
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "policies.md"
-TOOLS = [{"name": "pay", "effect": "pay", "arguments": {"properties": {"amount": {"type": "number"}}}}]
+ARGUMENTS = {"properties": {"amount": {"type": "number"}, "pin": {"type": "string"}}}
+TOOLS = [{"name": "pay", "effect": "pay", "kinds": {"pin": "secret"}, "arguments": ARGUMENTS}]
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def server(tmp_path: Path, database_url: str) -> Iterator[Server]:
                 "subject": {"type": "agent", "id": agent},
                 "action": {"name": "call"},
                 "resource": {"type": "tool", "id": "bank/pay"},
-                "context": {"arguments": {"amount": amount}},
+                "context": {"arguments": {"amount": amount, "pin": "1234"}},
             }
             assert house.api("POST", "/decide", question)["decision"] is True
         house.admin.close()
@@ -95,10 +96,19 @@ def _same(line: str) -> str:
 
 
 @pytest.mark.slow
-def test_what_changes_nothing_exits_with_0_and_what_is_wrong_with_an_error(server: Server, tmp_path: Path) -> None:
+def test_what_changes_nothing_exits_with_0_what_is_not_known_with_5_and_what_is_wrong_with_an_error(
+    server: Server, tmp_path: Path
+) -> None:
     same = run(server, "ostiary policy export ./now && ostiary whatif ./now --json", tmp_path)
     assert (same.returncode, '"changed": 0' in same.stdout) == (0, True), same.stderr
     assert "ticket" not in same.stdout
+    (tmp_path / "now" / "pin.cedarschema").write_text("type Arguments = { pin?: String };")
+    (tmp_path / "now" / "pin.cedar").write_text(
+        'forbid (principal, action == Action::"call", resource)\n'
+        'when { context.arguments has pin && context.arguments.pin == "0000" };'
+    )
+    unknown = run(server, "ostiary whatif ./now", tmp_path)
+    assert (unknown.returncode, "not known 3: " in unknown.stdout) == (5, True), unknown.stdout
     (tmp_path / "now" / "extra.cedar").write_text("permit (principal, action, resource) when { nonsense };")
     wrong = run(server, "ostiary whatif ./now --json", tmp_path)
     assert (wrong.returncode, wrong.stdout) == (1, "")

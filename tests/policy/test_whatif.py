@@ -17,8 +17,10 @@ import pytest
 from ostiary.core import canonical
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.errors import Conflict, Forbidden, Invalid, Refused, Unavailable
+from ostiaryd.app import build_app
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.http import Call
+from ostiaryd.ground.protocol import endpoints_of
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import Entry, encode_entry, reason
@@ -411,6 +413,11 @@ async def test_a_process_that_dies_is_said_and_is_no_report(bank: World) -> None
 def _call(world: World) -> Call:
     body = json.dumps({"files": a_set(LITTLE), "since": 0}).encode()
     return Call(world, "POST", "/", {}, "", [(b"content-type", b"application/json")], body, "rq", ADMIN)
+
+
+async def test_the_answer_is_a_stream_that_the_straight_way_does_not_take(world: World) -> None:
+    assert b"/api/v1/policies/whatif" not in endpoints_of(build_app(world).routes)
+    assert b"/api/v1/decide" in endpoints_of(build_app(world).routes)
 
 
 async def test_the_process_gives_way_to_others() -> None:
