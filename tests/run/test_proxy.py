@@ -236,6 +236,21 @@ def test_a_large_answer_and_a_large_argument_pass_whole(enforced: Stage) -> None
     assert enforced.outcome_of(enforced.entries(count=2)[0])["bytes"] > size
 
 
+def test_an_answer_with_more_than_a_call_may_return_does_not_reach_the_agent(enforced: Stage) -> None:
+    volume = {"kind": "volume", "limit": 10_000, "data_class": "health", "per_call": 1000, "unit": "bytes"}
+    enforced.house.api("PUT", f"/resources/{enforced.resource}/data-classes", {"data_classes": ["health"]})
+    enforced.house.api("PUT", f"/agents/{enforced.agent}/budget", {"limits": [volume]})
+    with enforced.talk() as talk:
+        assert "result" in talk.ask(call(1, "large", size=100))
+        refusal = talk.ask(call(2, "large", size=1000))["error"]
+        assert (refusal["code"], refusal["data"]["error"]) == (DENIED, "volume_exceeded")
+        assert "result" in talk.ask(call(3, "large", size=100))
+    small, large, _ = enforced.entries(count=3)
+    assert enforced.outcome_of(small)["status"] == "ok"
+    assert enforced.outcome_of(large)["status"] == "error"
+    assert enforced.outcome_of(large)["bytes"] > 1000
+
+
 def test_many_calls_at_once_are_all_answered(enforced: Stage) -> None:
     count = 500
     with enforced.talk() as talk:
