@@ -1,22 +1,9 @@
-"""Budgets: how much may be done at all. A limit says what is counted, and how much of it there is.
-
-    {"kind": "calls", "limit": 100}                                             calls, of whatever tool
-    {"kind": "calls", "limit": 5, "tools": ["bank/pay"]}                        calls of these tools
-    {"kind": "amount", "limit": "250.00", "tools": ["bank/pay"], "argument": "amount"}    what that argument says
-    {"kind": "volume", "limit": 1000, "data_class": "health", "per_call": 50}   records of that class that come back
-
-A kind is a class with these members in the union `Limit`: a new one is one more class there. Everything is counted in
-whole units: the decimal places of an amount's limit say which (`"250.00"` is 25,000), and no amount may have more.
-An amount is an integer or a string of plain digits, so that there is one reading: no sign, no exponent, no other
-script's digits, no NaN, and no JSON number with a fraction, whose digits each reader rounds for himself.
-How much a call returns nobody knows ahead of it. So each takes the most that one call may return, and gives back what
-it did not; what is more is not handed out.
-"""
+"""What a limit counts, one class for each kind; and a limit that is in force."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
@@ -25,14 +12,12 @@ from msgspec import Meta
 from ostiary.core.bounds.details import ABSENT, argument_at
 from ostiary.core.canonical import MAX_INT
 from ostiary.core.classes import check_known
-from ostiary.core.errors import Forbidden, Invalid
+from ostiary.core.errors import Invalid
 
 MAX_LIMITS = 8
 """of one task or one agent"""
 MAX_BUDGETS = 32
 """in one token: those of its task, of the tasks above it, and of their agents"""
-SLICES = 16
-"""A guard gets this part of what is left."""
 DAY_US = 86_400_000_000
 
 MAX_WHOLE = 16
@@ -55,12 +40,6 @@ class BadAmount(Invalid):
     """A call of which nobody can say what it costs."""
 
     code = "bad_amount"
-
-
-class Exhausted(Forbidden):
-    """There is not so much left."""
-
-    code = "budget_exhausted"
 
 
 class Meter(NamedTuple):
@@ -230,6 +209,11 @@ class Volume(
 Limit = Calls | Amount | Volume
 
 
+def account_of(id: str, now: int) -> str:
+    """Where it is counted what is spent of a daily budget at that instant (microseconds)."""
+    return f"{id}.{now // DAY_US}"
+
+
 class Budget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A limit that is in force: of a task, or (`daily`) of an agent on each day of UTC."""
 
@@ -254,57 +238,3 @@ def parse_limits(value: object, *, classes: Collection[str] | None = None) -> tu
         named = (limit.data_class for limit in limits if isinstance(limit, Volume))
         check_known(named, classes, kind=InvalidBudget)
     return limits
-
-
-class Price(NamedTuple):
-    """How a budget counts a call of one tool, made ready once so that each call is cheap."""
-
-    id: str
-    daily: bool
-    cost: Callable[[Mapping[str, object]], int]
-    volume: Volume | None = None
-
-
-def prices(budgets: Iterable[Budget], tool: str, classes: frozenset[str] = frozenset()) -> tuple[Price, ...]:
-    """Of those against which a call of `tool` (`bank/pay`), which handles these data classes, is counted."""
-    return tuple(
-        Price(budget.id, budget.daily, limit.cost, limit if isinstance(limit, Volume) else None)
-        for budget in budgets
-        if (limit := budget.limit).counts(tool, classes)
-    )
-
-
-def volumes(prices: Iterable[Price], *, now: int) -> dict[str, Volume]:
-    """The accounts of volumes, from which a call takes more than it may need."""
-    return {account_of(id, now) if daily else id: volume for id, daily, _, volume in prices if volume is not None}
-
-
-def costs(prices: Iterable[Price], arguments: Mapping[str, object], *, now: int) -> dict[str, int]:
-    """What a call with these arguments takes from each account. Raises BadAmount."""
-    taken = {}
-    for id, daily, cost, _ in prices:
-        taken[account_of(id, now) if daily else id] = cost(arguments)
-    return taken
-
-
-def account_of(id: str, now: int) -> str:
-    """Where it is counted what is spent of a daily budget at that instant (microseconds)."""
-    return f"{id}.{now // DAY_US}"
-
-
-def slice_of(left: int, need: int) -> int:
-    """How much of what is left a guard gets that needs so much; nothing where that is not there."""
-    return 0 if need > left else max(need, left // SLICES)
-
-
-def exhausted(budget: Budget, left: int) -> Exhausted:
-    """What is said where `left` units are not enough."""
-    limit = budget.limit
-    what = limit.meter.what if isinstance(limit, Volume) else limit.meter.kind
-    whose = f"{what} of {' '.join(limit.tools) or 'all tools'}"[:200]
-    message = f"the budget for {whose} has {limit.render(left)} of {limit.render(limit.units)} left"
-    if isinstance(limit, Volume):
-        message = f"{message}, and a call may return {limit.per_call}"
-    if budget.daily:
-        return Exhausted(f"{message} today", hint="it begins anew at midnight UTC: `ostiary agent budget` sets it")
-    return Exhausted(message, hint="`ostiary task start --budget FILE` begins a task with a larger one")
