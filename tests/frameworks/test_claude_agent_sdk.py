@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,26 @@ def test_what_is_allowed_here_may_still_be_denied_by_the_session(stage: Stage) -
 
     assert use(stage, "Read", READ, can_use_tool=never) == "blocked: the person said no"
     assert stage.ran == []
+
+
+def test_a_session_acts_for_whoever_acted_when_it_connected(stage: Stage) -> None:
+    tools = Tools(stage.guard)
+    options = guarded(ClaudeAgentOptions(), tools, names=BUILT_IN)
+
+    async def used_elsewhere(connects: AbstractContextManager[None], uses: AbstractContextManager[None]) -> str:
+        cli = ScriptedCli(options, "Read", READ, own=built_in(stage))
+        client = ClaudeSDKClient(options, transport=cli)
+        with connects:
+            await client.connect()
+        with uses:
+            await client.query("go")
+            async for _ in client.receive_response():
+                pass
+        await client.disconnect()
+        return cli.told
+
+    assert asyncio.run(used_elsewhere(tools.acting(stage.task), nullcontext())) == "text of /srv/a"
+    assert "nobody is known to act" in asyncio.run(used_elsewhere(nullcontext(), tools.acting(stage.task)))
 
 
 # ------------------------------------------------------------------------------------------------ a hook that fails
