@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -26,10 +27,11 @@ from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import Entry, encode_entry, reason
 from ostiaryd.policy import flows, store, wire_admin, wire_whatif
 from ostiaryd.policy.flows import Span
+from ostiaryd.policy.flows.elsewhere import Trial
 from ostiaryd.policy.model import Question, Thing, Verb, decode_facts, load, starter
 from ostiaryd.policy.model.frames import candidate_of
 from ostiaryd.policy.model.replay import Replay, Unreplayable
-from ostiaryd.policy.model.whatif import MAX_GROUPS, Comparison, Recorded, verdicts
+from ostiaryd.policy.model.whatif import MAX_GROUPS, By, Comparison, Recorded, verdicts
 from ostiaryd.policy.wire_whatif import Asking, Child, replay
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
@@ -94,13 +96,25 @@ def size(world: World) -> int:
 
 
 async def ask(world: World, files: dict[str, str], *, caller: Caller = ADMIN, **more: Any) -> list[dict[str, Any]]:
-    """The lines of the answer. Raises what the wire refuses."""
+    """The lines of the answer, whose report is that of a comparison in one go. Raises what the wire refuses."""
     body = json.dumps({"files": files, "since": 0, **more}).encode()
     headers = [(b"content-type", b"application/json")]
     call = Call(world, "POST", "/api/v1/policies/whatif", {}, "", headers, body, "rq_test", caller)
     reply = await wire_whatif.ask(call)
     assert not isinstance(reply.body, bytes)
-    return [json.loads(line) async for line in reply.body]
+    lines = [json.loads(line) async for line in reply.body]
+    if "report" in lines[-1]:
+        assert lines[-1]["report"] == await compared(world, files, Span(*lines[-1]["entries"]), by=more.get("by", ""))
+    return lines
+
+
+async def compared(world: World, files: dict[str, str], span: Span, *, by: By) -> Any:
+    """The report without the process and the pages of it."""
+    reader, loaded = world.db.read(), await asyncio.to_thread(load, files, Trial(world))
+    asking = Replay(loaded.policies, loaded.ir, catalogue=partial(resources.kept_catalogue, reader))
+    comparing = Comparison(asking, policy=loaded.hash, by=by)
+    assert list(comparing.compare(ledger.with_facts(reader, *span))) == []
+    return msgspec.to_builtins(comparing.report())
 
 
 async def report(world: World, cedar: str, **more: Any) -> dict[str, Any]:
