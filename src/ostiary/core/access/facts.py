@@ -72,19 +72,18 @@ class Principal:
         here = datatypes(detail for detail in self.details if claims.aud in detail.locations)
         if self.details and here is not None:
             self.context["datatypes"] = frozenset[object](here)
-        self._covering: dict[tuple[str, frozenset[str]], tuple[ToolDetail, ...]] = {}
-        self._prices: dict[tuple[str, frozenset[str]], tuple[Price, ...]] = {}
+        self._covering: dict[str, tuple[frozenset[str], tuple[ToolDetail, ...]]] = {}
+        self._prices: dict[str, tuple[frozenset[str], tuple[Price, ...]]] = {}
         self._beside: tuple[Entities | None, Entities] = None, {}
         self._recorded: msgspec.Raw | None = None
 
     def bounds(self, tool: str, classes: frozenset[str]) -> tuple[ToolDetail, ...]:
         """The details of the token that speak of this tool of its audience, and admit the data classes that it has."""
-        key = tool, classes  # a catalogue may change while the token lives
-        found = self._covering.get(key)
-        if found is None:
-            found = tuple(one for one in self.details if one.covers(self.claims.aud, tool) and one.admits(classes))
-            self._covering[key] = found
-        return found
+        found = self._covering.get(tool)
+        if found is None or found[0] is not classes:  # a catalogue may change while the token lives
+            details = tuple(one for one in self.details if one.covers(self.claims.aud, tool) and one.admits(classes))
+            found = self._covering[tool] = classes, details
+        return found[1]
 
     @property
     def recorded(self) -> msgspec.Raw:
@@ -95,11 +94,10 @@ class Principal:
 
     def prices(self, tool: str, classes: frozenset[str]) -> tuple[Price, ...]:
         """What a call of that tool (`bank/pay`), which handles these data classes, takes from the token's budgets."""
-        key = tool, classes
-        found = self._prices.get(key)
-        if found is None:
-            found = self._prices[key] = prices(self.claims.budgets, tool, classes)
-        return found
+        found = self._prices.get(tool)
+        if found is None or found[0] is not classes:
+            found = self._prices[tool] = classes, prices(self.claims.budgets, tool, classes)
+        return found[1]
 
     def beside(self, entities: Entities) -> Entities:
         """`entities` with this agent among them; remembered, since a guard asks with the same ones each time."""
