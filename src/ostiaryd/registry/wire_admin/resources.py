@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from ostiary.core.catalogue import Catalogue
 from ostiary.core.classes import MAX_CLASSES, check_known
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.ledger.flows import Act
@@ -56,14 +58,14 @@ async def create_resource(call: Call) -> Reply:
     catalogue = None
     if new.catalogue is not None:
         catalogue = await asyncio.to_thread(parse_catalogue, new.name, new.catalogue, classes=known)
+    if new.data_classes is not None:
+        catalogue = replace(catalogue or Catalogue(new.name, {}), data_classes=tuple(new.data_classes))
 
     def create(act: Act) -> Resource:
         made = flows.create_resource(act, name=new.name, uri=new.uri, mode=new.mode, segment=new.segment, jwk=new.jwk)
-        if catalogue is not None:
-            made = flows.set_catalogue(act, made.resource_id, catalogue, is_proposed=new.proposed)
-        if new.data_classes is not None:
-            made = flows.set_classes(act, made.resource_id, new.data_classes)
-        return made
+        if catalogue is None:
+            return made
+        return flows.set_catalogue(act, made.resource_id, catalogue, is_proposed=new.proposed)
 
     return reply(render.resource(await flows.act_as(call, "resource.create", create)), status=201)
 
