@@ -20,7 +20,7 @@ from ostiaryd import doctor
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground import outbox
-from ostiaryd.ground.http import Call, Endpoint, Render, Reply, Wire, render_admin
+from ostiaryd.ground.http import Call, Endpoint, Failed, Render, Reply, Wire, render_admin, request_id_of
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import wire_admin as ledger_admin
@@ -82,7 +82,15 @@ def build_app(world: World) -> Starlette:
         Route(path, _endpoint(world, wire, scope, render), methods=[method])
         for (method, path, wire, scope), render in lines
     ]
-    return Starlette(routes=routes, exception_handlers={404: _nothing_here, 405: _nothing_here})
+
+    async def failed(request: Request, error: Exception) -> Response:
+        """500 for what failed outside of an endpoint, or in sending what it answered; uvicorn's log has the error."""
+        id, answer = request_id_of(request.headers.raw, world), render_admin(Failed())
+        log.error("%s %s failed (%s)", request.method, request.url.path, id)
+        return Response(answer.body, 500, {"x-request-id": id}, answer.media_type)
+
+    handlers = {404: _nothing_here, 405: _nothing_here, Exception: failed}
+    return Starlette(routes=routes, exception_handlers=handlers)
 
 
 def _endpoint(world: World, wire: Wire, scope: str, render: Render) -> Endpoint:

@@ -95,6 +95,7 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
         ("POST", "/feed/v1/report"): "ostiary:feed",
         ("POST", "/feed/v1/applied"): "ostiary:feed",
         **{("POST", f"/api/v1/tasks/{{id}}/{verb}"): "self" for verb in ("hold", "beat", "leave")},
+        ("POST", "/feed/v1/ask"): "ostiary:feed",
         ("POST", "/feed/v1/draw"): "ostiary:feed",
         ("POST", "/feed/v1/give-back"): "ostiary:feed",
         ("POST", "/feed/v1/settle"): "ostiary:feed",

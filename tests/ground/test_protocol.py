@@ -196,11 +196,17 @@ async def test_a_body_whose_first_part_is_as_long_as_the_limit_may_have_no_secon
     assert straight.startswith(b"HTTP/1.1 413 " if over else b"HTTP/1.1 201 ")
 
 
-async def test_what_fails_is_said_to_have_failed_and_ends_the_connection(ports: Ports) -> None:
-    for port in ports:
-        answer = await exchange(port, post("/echo", b"fail"))
-        assert answer.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
-        assert answer.endswith(b"\r\n\r\nInternal Server Error(closed)")
+async def test_what_fails_is_said_to_have_failed_alike_both_ways_and_reveals_nothing(ports: Ports) -> None:
+    request = post("/echo", b"fail")
+    over_asgi, straight = await asyncio.gather(*(exchange(port, request) for port in ports))
+    assert straight == over_asgi
+    head, _, body = straight.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert b"x-request-id: rq_1" in head
+    assert b"content-type: application/json" in head
+    assert body.startswith(b'{"error":"internal_error","message":"the server failed"')
+    assert b"a bug" not in straight
+    assert b"RuntimeError" not in straight
 
 
 async def test_no_header_can_hold_a_second_one(ports: Ports) -> None:
@@ -208,6 +214,10 @@ async def test_no_header_can_hold_a_second_one(ports: Ports) -> None:
         answer = await exchange(port, post("/echo", b"two headers in one"))
         assert b"forged" not in answer
         assert answer.endswith(b"(closed)")
+    straight = await exchange(ports[1], post("/echo", b"two headers in one"))
+    assert straight.startswith(b"HTTP/1.1 500 ")
+    assert b"x-request-id: rq_1" in straight
+    assert b'"internal_error"' in straight
 
 
 async def test_a_client_that_leaves_before_its_answer_harms_nobody(ports: Ports) -> None:

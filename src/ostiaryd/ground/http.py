@@ -7,25 +7,25 @@ small ASGI application that joins them, so routes stay plain Starlette.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, TypeVar
-from urllib.parse import unquote_plus
 
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from ostiary.core import canonical
 from ostiary.core.errors import Conflict, Forbidden, Invalid, Malformed, NotFound, Refused, Unauthenticated, Unavailable
+from ostiaryd.ground.forms import parse_form
 from ostiaryd.ground.ids import new_id
 from ostiaryd.ground.world import World
 
 T = TypeVar("T")
+log = logging.getLogger("ostiary")
 MAX_DEPTH = 32
-MAX_PARAMETERS = 100
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -35,6 +35,15 @@ class TooLarge(Malformed):
 
 class UnsupportedMediaType(Malformed):
     code = "unsupported_media_type"
+
+
+class Failed(Refused):
+    """Our own fault. What it was is in the log, beside the id of the request, and reaches nobody else."""
+
+    code = "internal_error"
+
+    def __init__(self, message: str = "the server failed") -> None:
+        super().__init__(message, hint="its log says why, by the `x-request-id` of this answer")
 
 
 @dataclass(slots=True)
@@ -132,36 +141,8 @@ def reply(value: Any, *, status: int = 200, headers: list[tuple[bytes, bytes]] |
     return Reply(status, _encode(value), headers=headers or [])
 
 
-def parse_form(body: bytes) -> dict[str, list[str]]:
-    """application/x-www-form-urlencoded, strict UTF-8, at most 100 parameters."""
-    form: dict[str, list[str]] = {}
-    try:
-        pairs = body.decode("ascii").split("&") if body else []
-        if len(pairs) > MAX_PARAMETERS:
-            raise ValueError(f"it has more than {MAX_PARAMETERS} parameters")
-        for pair in pairs:
-            name, equals, value = pair.partition("=")
-            if not equals:
-                raise ValueError(f"a parameter has no value: {name[:50]!a}")
-            form.setdefault(_unquote(name), []).append(_unquote(value))
-    except ValueError as error:
-        raise Malformed(f"the form does not parse: {error}") from None
-    return form
-
-
-def _unquote(text: str) -> str:
-    if "%" not in text and "+" not in text:  # as in the longest of all, tokens
-        return text
-    return _decode(text) if len(text) <= 256 else unquote_plus(text, errors="strict")
-
-
-@lru_cache(maxsize=1024)
-def _decode(text: str) -> str:
-    """What is short comes again and again: names of grants, of assertion types, of resources."""
-    return unquote_plus(text, errors="strict")
-
-
 STATUS: dict[type[Refused], int] = {
+    Failed: 500,
     TooLarge: 413,
     UnsupportedMediaType: 415,
     Malformed: 400,
@@ -221,7 +202,7 @@ class Endpoint:
     ) -> tuple[Reply, Headers]:
         """The reply, and all headers but its length. `body` may be cut off beyond `max_body`."""
         world = self._world
-        request_id = _request_id(headers, world)
+        request_id = request_id_of(headers, world)
         call = Call(world, method, path, params, query, headers, body, request_id)
         try:
             if len(body) > self.max_body:
@@ -233,12 +214,26 @@ class Endpoint:
             answer = await self._wire(call)
         except Refused as refusal:
             answer = self._render(refusal)
+        except Exception:
+            log.exception("%s %s failed (%s)", method, path, request_id)
+            call.answer_headers.clear()
+            answer = self._render(Failed())
         media_type = answer.media_type.encode("latin-1")
         named = [(b"content-type", media_type), (b"x-request-id", request_id.encode("latin-1"))]
         return answer, [*named, *call.answer_headers, *answer.headers]
 
+    def failure(self, path: str, headers: Headers) -> tuple[Reply, Headers]:
+        """What is answered where an answer could not be sent as it was made; call it where that is caught."""
+        answer, id = self._render(Failed()), request_id_of(headers, self._world)
+        log.exception("%s: the answer failed (%s)", path, id)
+        named = [
+            (b"content-type", answer.media_type.encode("latin-1")),
+            (b"x-request-id", id.encode("latin-1")),
+        ]
+        return answer, [*named, *answer.headers]
 
-def _request_id(headers: Headers, world: World) -> str:
+
+def request_id_of(headers: Headers, world: World) -> str:
     for name, value in headers:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(text := value.decode("latin-1")):
             return text

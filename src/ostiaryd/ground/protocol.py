@@ -7,7 +7,6 @@ how uvicorn is made inside: tests/ground/test_protocol.py sends the same bytes b
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,12 +15,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ostiaryd.ground.http import Endpoint, Headers, Reply
 
-log = logging.getLogger("ostiary")
 MAX_HEAD_BYTES = 64 << 10
 """What a request may say besides its body, headers and trailers: httptools keeps them without end."""
 SLOWEST_S = 30.0
 """Within this time a request must have come, counted from its first byte, or from the connection on for the first."""
-_FAILED = Reply(500, b"Internal Server Error"), [(b"content-type", b"text/plain; charset=utf-8")]
 
 
 def endpoints_of(routes: Iterable[BaseRoute]) -> dict[bytes, Endpoint]:
@@ -125,10 +122,9 @@ class Protocol(HttpToolsProtocol):
                 "POST", exchange.path, params={}, query="", headers=exchange.headers, body=exchange.body
             )
             sent = self._render(exchange, reply, headers)
-        except Exception:
-            log.exception("POST %s failed", exchange.path)
+        except Exception:  # noqa: BLE001 because `failure` logs it
             exchange.keep_alive = False
-            sent = self._render(exchange, *_FAILED)
+            sent = self._render(exchange, *exchange.endpoint.failure(exchange.path, exchange.headers))
         if self.flow.write_paused and not exchange.disconnected:
             await self.flow.drain()
         exchange.response_complete = True

@@ -12,7 +12,8 @@ from ostiary.core.note import parse_note
 from ostiary.core.receipt import make_receipt
 from ostiary.core.tiles import hashes_from
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.http import Call, Reply, parse_form, reply
+from ostiaryd.ground.forms import parse_form
+from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.ledger import store
 
 MAX_ROWS = 1000

@@ -21,7 +21,7 @@ from ostiary.core.errors import (
     Unavailable,
 )
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.http import NO_STORE, Call, Reply, TooLarge, UnsupportedMediaType, reply
+from ostiaryd.ground.http import NO_STORE, Call, Failed, Reply, TooLarge, UnsupportedMediaType, reply
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy.flows.elsewhere import act_asking
 from ostiaryd.tokens import flows
@@ -59,6 +59,7 @@ ERRORS: dict[type[Refused], tuple[str, int]] = {
     bounds.InvalidDetails: ("invalid_authorization_details", 400),
     dpop.InvalidProof: ("invalid_dpop_proof", 400),
     dpop.UseNonce: ("use_dpop_nonce", 400),
+    Failed: ("server_error", 500),
     TooLarge: ("invalid_request", 413),
     UnsupportedMediaType: ("invalid_request", 415),
     Malformed: ("invalid_request", 400),
