@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ostiaryd.ground.http import MAX_DEPTH, MAX_PARAMETERS, Call, Endpoint, Reply, Wire, render_admin, reply
+from ostiaryd.ground.forms import MAX_PARAMETERS
+from ostiaryd.ground.http import MAX_DEPTH, Call, Endpoint, Reply, Wire, render_admin, reply
 from ostiaryd.ground.world import World
 
 
