@@ -14,7 +14,7 @@ from ostiaryd.feed.flows.snapshot import policy_fact
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
-from ostiaryd.policy.flows.elsewhere import Engines, Trial, note_latest
+from ostiaryd.policy.flows.elsewhere import POOL, Engines, Trial, note_latest
 from ostiaryd.policy.model import load
 from ostiaryd.policy.model.rego import MAX_BRACKETS, MAX_POLICIES, read_program
 from tests.core.test_access_decide import call
@@ -307,11 +307,29 @@ async def test_a_guard_that_cannot_ask_denies(world: World) -> None:
     assert (decided.allowed, decided.reasons[0].code, decided.policies) == (False, "policy_error", ("levels",))
 
 
-async def test_the_engine_ends_with_the_world(world: World) -> None:
+async def test_the_engines_end_with_the_world(world: World) -> None:
     engines = world.keep(Engines)
     await put(world, a_set(PERMITS))
-    child = engines._rego._child
-    assert child is not None
-    assert child.poll() is None
+    children = [one.confined._child for one in engines._all]
+    assert len(children) == POOL
+    assert all(child is not None and child.poll() is None for child in children)
     await engines.close()
-    assert child.poll() is not None
+    assert all(child is not None and child.poll() is not None for child in children)
+
+
+async def test_a_question_that_loops_holds_up_no_other(world: World, ask: Ask) -> None:
+    pairs = "some x in numbers.range(1, 5000); some y in numbers.range(1, 5000); x * y == 0"
+    loops = f'permit if {{ input.subject.id == "loops"; {pairs} }}'
+    await put(world, a_set(PERMITS + loops))
+    for _ in range(2):  # the second time, processes were ended and are there again
+        looping = [
+            asyncio.ensure_future(decision(ask, QUESTION | {"subject": {"type": "user", "id": "loops"}}))
+            for _ in range(POOL - 1)
+        ]
+        await asyncio.sleep(0.02)
+        found = [await decision(ask) for _ in range(3)]
+        assert not any(one.done() for one in looping), "all were answered while they looped"
+        assert all(allowed for allowed, _, _ in found)
+        assert {(await one)[1] for one in looping} == {"policy `levels`: it took longer than 0.2 s"}
+        await asyncio.gather(*(world.keep(Engines)._with_one(lambda _: None) for _ in range(POOL)))
+        await asyncio.sleep(1.5)

@@ -1,6 +1,6 @@
 """A function in a process of its own, which cannot take more than it was given: time, memory, files, network.
 
-Both sides are here. The child (`python -m ostiaryd.ground.confined MODULE:FUNCTION`) has an empty environment and, once
+Both sides are here. The child has an empty environment and, once
 its module is imported, may open nothing any more: no file, no socket. Frames are four bytes of length and the body. A
 child that does not answer in time, dies, or answers nonsense is ended, and the next request starts another one.
 """
@@ -28,6 +28,13 @@ MAX_FRAME = 8 << 20
 START_S = 20.0
 """for the child to be there: a loaded machine imports slowly"""
 _LENGTH = struct.Struct(">I")
+_BEGIN = """
+import sys
+sys.path[:] = sys.argv[4:]
+from ostiaryd.ground.confined import main
+main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+"""
+"""The child imports what its parent would, though it knows nothing of the environment."""
 
 
 class Confined:
@@ -73,7 +80,7 @@ class Confined:
         if self._child is not None:
             self._end(self._child, late=False, within_s=0)
         self.lives += 1
-        command = [sys.executable, "-m", __name__, self._target, str(self._memory), str(self._nice)]
+        command = [sys.executable, "-c", _BEGIN, self._target, str(self._memory), str(self._nice), *sys.path]
         child = self._child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, bufsize=0,
         )  # fmt: skip
@@ -162,7 +169,3 @@ def main(target: str, memory: int, nice: int) -> None:
         answer = function(body) if body else b""
         answers.write(_LENGTH.pack(len(answer)) + answer)
         answers.flush()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
+from queue import LifoQueue
 from typing import TypeVar
 
 import msgspec
@@ -29,6 +31,8 @@ from ostiaryd.policy.model import Program, Ready
 
 T = TypeVar("T")
 COMPILE_S = 5.0
+POOL = 3
+"""processes that run Rego, so that a question which loops holds up one of them"""
 ALL_S = 2.0
 """for all questions of one request"""
 MAX_ASKED_IN_ACT = 3
@@ -53,16 +57,48 @@ _decode_document = msgspec.json.Decoder(_Document).decode
 _decode_policy = msgspec.json.Decoder(bool | _Policy).decode
 
 
+class _Rego:
+    """A confined process that runs Rego, and the programs that it has compiled. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self.confined = Confined("ostiaryd.policy.engines.rego:answer")
+        self._life = 0
+        self._loaded: set[str] = set()
+
+    def ask(self, program: Program, body: bytes, *, within_s: float) -> bytes:
+        """Raises Invalid, Unavailable."""
+        self.load(program)
+        return self.confined.ask(body, within_s=within_s)
+
+    def load(self, program: Program) -> None:
+        """See that it has the program. Raises Invalid, Unavailable."""
+        life = self.confined.start()
+        if life != self._life:
+            self._life, self._loaded = life, set()
+        if program.hash in self._loaded:
+            return
+        error = _decode_error(self.confined.ask(_encode({"program": program}), within_s=COMPILE_S)).get("error")
+        if error is not None:
+            raise Invalid(f"the Rego of the set does not compile: {error[:MAX_SAID]}")
+        self._loaded.add(program.hash)
+
+    def warm(self, program: Program) -> None:
+        """The same ahead of a question; what goes wrong, whoever asks will hear."""
+        with suppress(Refused):
+            self.load(program)
+
+
 class Engines:
     """What this process asks with; made with the world and closed with it."""
 
     def __init__(self, world: World) -> None:
         config = world.config
         self._limit_s = config.rego_ms / 1000
-        self._rego = Confined("ostiaryd.policy.engines.rego:answer")
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="rego")
-        self._loaded: set[tuple[int, str]] = set()
-        """programs that a child has compiled: which child, and their hash"""
+        self._all = [_Rego() for _ in range(POOL)]
+        self._free: LifoQueue[_Rego] = LifoQueue()
+        for one in self._all:
+            self._free.put(one)
+        self._threads = ThreadPoolExecutor(POOL, thread_name_prefix="rego")
         self._opa = Fetcher(config.opa_url) if config.opa_url else None
 
     async def check(self, program: Program) -> None:
@@ -72,7 +108,7 @@ class Engines:
         if not program.policies:
             return
         try:
-            await self._in_thread(lambda: self._load(program))
+            await asyncio.gather(*(self._with_one(lambda rego: rego.load(program)) for _ in self._all))
         except Unavailable as error:
             raise Invalid(f"the Rego of the set cannot be compiled: {error.message}", hint=error.hint) from None
 
@@ -84,13 +120,22 @@ class Engines:
         return {question: mine + theirs for question, mine, theirs in zip(asked, local, remote, strict=True)}
 
     async def close(self) -> None:
-        self._rego.close()
+        for one in self._all:
+            one.confined.close()
         self._threads.shutdown()
         if self._opa is not None:
             await self._opa.close()
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def _with_one(self, work: Callable[[_Rego], T]) -> T:
+        """Let a process that is free do that, the one that was free last: it knows most."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, work)
+
+    def _do(self, work: Callable[[_Rego], T]) -> T:
+        one = self._free.get()
+        try:
+            return work(one)
+        finally:
+            self._free.put(one)
 
     async def _ask_rego(self, program: Program, questions: list[bytes]) -> list[Verdict]:
         if not program.policies:
@@ -104,25 +149,12 @@ class Engines:
             return failed(names, f"there is no time left of {ALL_S:g} s")
         body = b'{"hash":"%b","question":%b}' % (program.hash.encode(), question)
         try:
-            return await self._in_thread(lambda: _decode_said(self._ask_child(program, body)))
+            return await self._with_one(lambda rego: _decode_said(rego.ask(program, body, within_s=self._limit_s)))
         except Refused as error:
+            self._threads.submit(self._do, lambda rego: rego.warm(program))
             return failed(names, error.message)
         except msgspec.DecodeError:
             return failed(names, "it gave no answer")
-
-    def _ask_child(self, program: Program, body: bytes) -> bytes:
-        self._load(program)
-        return self._rego.ask(body, within_s=self._limit_s)
-
-    def _load(self, program: Program) -> None:
-        """See that the child has the program. Raises Invalid, Unavailable."""
-        key = self._rego.start(), program.hash
-        if key in self._loaded:
-            return
-        error = _decode_error(self._rego.ask(_encode({"program": program}), within_s=COMPILE_S)).get("error")
-        if error is not None:
-            raise Invalid(f"the Rego of the set does not compile: {error[:MAX_SAID]}")
-        self._loaded = {one for one in self._loaded if one[0] == key[0]} | {key}
 
     async def _ask_opa(self, program: Program, question: bytes) -> Verdict:
         return tuple([await self._ask_document(policy, path, question) for policy, path in program.remote.items()])
