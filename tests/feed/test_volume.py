@@ -17,7 +17,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
-from tests.registry.stage import agent_of, do, enrol, hold
+from tests.registry.stage import agent_of, do, enrol, hold, is_live
 
 URI = "https://clinic.example/mcp"
 LIMIT, MOST = 100, 10
@@ -182,3 +182,14 @@ async def test_a_part_of_a_task_returns_no_more_in_one_call(world: World, task: 
         await start(world, HEALTH | {"limit": 20, "per_call": MOST + 1}, parent=task.task_id)
     with pytest.raises(InvalidBudget, match="has 60 left"):
         await start(world, HEALTH | {"limit": 61}, parent=task.task_id)
+
+
+@pytest.mark.parametrize(("changed", "lives"), [({}, True), ({"limit": 50}, True), ({"per_call": 9}, False)])
+async def test_who_may_return_less_in_one_call_needs_new_tokens(
+    world: World, clinic: Resource, changed: dict[str, Any], lives: bool
+) -> None:
+    bot = await enrol(world)
+    await do(world, lambda a: tasks.set_allowance(a, "bot", parse_limits([HEALTH])))
+    await hold(world, bot, "tok_1", audience=URI)
+    await do(world, lambda a: tasks.set_allowance(a, "bot", parse_limits([HEALTH | changed])))
+    assert is_live(world, "tok_1") is lives

@@ -67,8 +67,13 @@ def allot(act: Act, task: Task, limits: Sequence[Limit]) -> None:
 
 def _check_per_call(limit: Limit, outer: Limit | None) -> None:
     """Raises InvalidBudget where one call may return more than one of the task above may."""
-    if isinstance(limit, Volume) and isinstance(outer, Volume) and limit.per_call > outer.per_call:
-        raise InvalidBudget(f"a call of the task above returns at most {outer.per_call}", hint="a budget only narrows")
+    if outer is not None and _per_call(limit) > (most := _per_call(outer)):
+        raise InvalidBudget(f"a call of the task above returns at most {most}", hint="a budget only narrows")
+
+
+def _per_call(limit: Limit) -> int:
+    """The most that one call may return, where that is what is counted."""
+    return limit.per_call if isinstance(limit, Volume) else 0
 
 
 def end_allotments(act: Act, task: Task, tree: Collection[str]) -> None:
@@ -88,13 +93,16 @@ def end_allotments(act: Act, task: Task, tree: Collection[str]) -> None:
 def set_allowance(act: Act, id_or_name: str, limits: Sequence[Limit]) -> Agent:
     """What an agent may do on each day of UTC; what it has used today still counts.
 
-    Tokens name the limits that hold, so where one is new everything that the agent holds ends. Raises NotFound,
-    InvalidBudget for what is counted more finely than it was.
+    Tokens name the limits that hold, so where one is new, or one call may return less or more than it might, everything
+    that the agent holds ends. Raises NotFound, InvalidBudget for what is counted more finely than it was.
     """
     agent = registry.find_agent(act.tx, id_or_name)
     registry.note(act, object=agent.agent_id, owner=agent.owner, limits=len(limits))
     known = {one.budget.limit.meter: one.budget for one in store.held(act.tx, agent.agent_id)}
     fresh = [limit for limit in limits if limit.meter not in known]
+    others = [
+        limit for limit in limits if limit.meter in known and _per_call(limit) != _per_call(known[limit.meter].limit)
+    ]
     for limit in limits:
         if (old := known.pop(limit.meter, None)) is not None:
             store.set_limit(act.tx, old.id, limit.within(old.limit))
@@ -103,7 +111,7 @@ def set_allowance(act: Act, id_or_name: str, limits: Sequence[Limit]) -> Agent:
     for limit in fresh:
         budget = Budget(act.new_id("bu"), limit, daily=True)
         store.insert(act.tx, Allotment(budget=budget, holder=agent.agent_id))
-    return registry.renew_tokens(act, agent, why="another budget") if fresh else agent
+    return registry.renew_tokens(act, agent, why="another budget") if fresh or others else agent
 
 
 def allowance(reader: Reader, agent: Agent) -> tuple[Budget, ...]:
