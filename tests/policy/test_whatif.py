@@ -362,6 +362,19 @@ async def test_who_reads_the_ledger_needs_the_scope_to_ask_the_decision_point_to
     assert entry.outcome == ("ok" if may else "refused")
 
 
+@pytest.mark.parametrize(("scope", "may"), [("ostiary:decide", False), ("ostiary:admin", True)])
+async def test_only_administrators_have_rego_compiled(bank: World, scope: str, may: bool) -> None:
+    """The engine is the one that live decisions wait for."""
+    who = caller(registry.find_agent(bank.db.read(), "ann"), "ostiary:read", scope)
+    files = a_set(PERMIT, levels__rego="package ostiary.levels\nimport rego.v1\ndefault permit := true\n")
+    if may:
+        assert "report" in (await ask(bank, files, caller=who))[-1]
+    else:
+        with pytest.raises(Invalid, match="not Cedar"):
+            await ask(bank, files, caller=who)
+    assert not bank.keep(Asking).is_busy
+
+
 async def test_each_question_is_an_entry_that_names_the_set_though_it_does_not_load(bank: World) -> None:
     files = a_set("permit (principal, action, resource) when { nonsense };")
     with pytest.raises(Refused):
@@ -465,11 +478,32 @@ async def test_a_page_has_so_many_entries_and_bytes_but_one_at_least(bank: World
 async def test_pages_of_one_entry_give_the_same(bank: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for amount in (5.0, 100.0, 250.0):
         await pay(bank, amount)
-    whole = await report(bank, LITTLE)
+    span = Span(0, size(bank))
+    whole = [one async for one in replay(bank, candidate_of(load(a_set(LITTLE)), ""), span)]
     monkeypatch.setattr(wire_whatif, "PAGE", 1)
-    lines = await ask(bank, a_set(LITTLE), until=None)
-    assert [line["done"] for line in lines[:-1]] == list(range(1, lines[0]["of"] + 1))
-    assert lines[-1]["report"]["changes"] == whole["changes"]
+    single = [one async for one in replay(bank, candidate_of(load(a_set(LITTLE)), ""), span)]
+    assert single[:-1] == list(range(1, span.stop + 1))
+    assert single[-1] == whole[-1]
+
+
+async def test_lines_come_now_and_then(bank: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire_whatif, "PAGE", 1)
+    monkeypatch.setattr(wire_whatif, "TELL_S", 600.0)
+    lines = await ask(bank, a_set(LITTLE))
+    assert [list(line) for line in lines] == [["done", "of"], ["report", "entries", "ticket"]]
+
+
+async def test_who_does_not_read_holds_no_place(bank: World) -> None:
+    """The lines of the longest question fit into what a connection takes unread, and the report is told afterwards."""
+    await pay(bank, 100.0)
+    line = json.dumps({"done": 1 << 53, "of": 1 << 53})
+    assert len(line) * wire_whatif.ALL_S / wire_whatif.TELL_S < 64 << 10
+    lines = (await wire_whatif.ask(_call(bank))).body
+    assert not isinstance(lines, bytes)
+    told = [json.loads(await anext(lines)) for _ in range(2)]
+    assert [*told[0], *told[1]][:3] == ["done", "of", "report"]
+    assert not bank.keep(Asking).is_busy
+    await lines.aclose()
 
 
 # --- the gate -------------------------------------------------------------------------------------------------------
