@@ -176,7 +176,7 @@ def whole(world: World, budget: Budget, tasks: list[Task]) -> bool:
     assert account is not None
     assert 0 <= account.spent <= account.taken <= account.ceiling
     for task in tasks:
-        for one in store.held(world.db.read(), task.task_id, ended=True):
+        for one in store.held(world.db.read(), task.task_id):
             below = store.account(world.db.read(), one.budget.id)
             assert below is not None
             assert 0 <= below.spent <= below.taken <= below.ceiling

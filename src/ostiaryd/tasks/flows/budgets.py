@@ -10,6 +10,7 @@ never does it come back by time alone, for nobody could know what a guard that i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -76,18 +77,18 @@ def _per_call(limit: Limit) -> int:
     return limit.per_call if isinstance(limit, Volume) else 0
 
 
-def end_allotments(act: Act, task: Task, tree: Collection[str]) -> None:
-    """The task has ended with the tree under it: what nobody has taken goes back to where it came from."""
-    sources = [budget.id for budget in in_force(act.tx, task) if not budget.daily]
-    taken_out = {one.budget.id: one for source in sources for one in store.under(act.tx, source)}
-    ended = [one for one in taken_out.values() if one.holder in tree]
-    for one in ended:
-        store.end(act.tx, one.budget.id)
-    for one in ended:
-        left = balance(act.tx, one.budget, now=act.now).left
-        if left and one.parent is not None:
-            store.take(act.tx, one.budget.id, left)
-            _put_back(act.tx, store.get(act.tx, one.parent), one.parent, left)
+def give_up(act: Act, task: Task) -> None:
+    """The task is about to end with all under it: what nobody has taken goes back to where it came from."""
+    accounts = store.left_under(act.tx, task.task_id)
+    back: Counter[str] = Counter()
+    for id, (parent, left) in accounts.items():
+        if parent is None or left <= 0:
+            continue
+        while parent in accounts:  # it ends too
+            id, parent = parent, accounts[parent][0]
+        back[parent or id] += left
+    for id, left in back.items():
+        store.put_back(act.tx, id, left)
 
 
 def set_allowance(act: Act, id_or_name: str, limits: Sequence[Limit]) -> Agent:
@@ -134,7 +135,7 @@ def balances_of(reader: Reader, task: Task, *, now: int) -> list[Balance]:
     """All that holds for a task; of one that is over, what its own budgets came to."""
     if task.is_live(now):
         return balances(reader, in_force(reader, task), now=now)
-    return balances(reader, [one.budget for one in store.held(reader, task.task_id, ended=True)], now=now)
+    return [_over(reader, one, now=now) for one in store.held(reader, task.task_id)]
 
 
 def spend(
@@ -227,6 +228,12 @@ async def forget_days(world: World) -> int:
 def _balance(budget: Budget, account: Account) -> Balance:
     render = budget.limit.render
     return Balance(budget.id, budget.limit, render(account.left), render(account.spent), budget.daily)
+
+
+def _over(reader: Reader, allotment: Allotment, *, now: int) -> Balance:
+    """Of a task that has ended: what was left has gone back to where it came from."""
+    account = balance(reader, allotment.budget, now=now)
+    return _balance(allotment.budget, account if allotment.parent is None else replace(account, taken=account.ceiling))
 
 
 def _allotment_of(reader: Reader, account: str) -> Allotment:

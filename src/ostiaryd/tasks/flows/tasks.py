@@ -17,7 +17,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import LONGEST_TOKEN, Agent, AgentId, Caller, Person, Root, check_text, parse_scopes
 from ostiaryd.registry.store import agents
 from ostiaryd.tasks.flows.above import above, with_chain
-from ostiaryd.tasks.flows.budgets import allot, end_allotments
+from ostiaryd.tasks.flows.budgets import allot, give_up
 from ostiaryd.tasks.flows.reach import bounds_of, check_reach
 from ostiaryd.tasks.model import (
     DEFAULT_TTL_S,
@@ -227,10 +227,10 @@ def end_task(act: Act, task: Task, state: State) -> Counter[str]:
     it names it. What was ended, by kind.
     """
     under = State.EXPIRED if state is State.EXPIRED else State.CANCELLED
+    give_up(act, task)
     tree = store.end(act.tx, task.task_id, state, under=under)
     if not tree:
         return Counter()
-    end_allotments(act, task, tree)
     registry.tell(act, TaskDelta(task.task_id, act.now + LONGEST_TOKEN))
     ended = registry.end_holdings(act, Root.TASK, task.task_id, why=f"task {state}", tasks=frozenset(tree))
     ended["task"] = len(tree)

@@ -10,15 +10,18 @@ from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.tasks.model import Account, Allotment, Slice
 
 _SELECT = """select budget_id, holder, terms, daily, parent, ended_at from budget """
-_GET = sql(_SELECT + "where budget_id = :id", steady=True)
+_GET = sql(
+    """select budget_id, holder, terms, daily, budget.parent, coalesce(budget.ended_at, task.ended_at)
+       from budget left join task on task_id = holder where budget_id = :id""",
+    steady=True,
+)
 _HELD = sql(_SELECT + "where holder = :holder and ended_at is null order by terms", steady=True)
-_ALL_HELD = sql(_SELECT + "where holder = :holder order by terms")
-_UNDER = sql(
-    f"""with recursive part (id) as (
-           select cast(:id as text)
-           union all select budget.budget_id from part join budget on budget.parent = part.id
-           where budget.ended_at is null)
-       {_SELECT} where budget_id in (select id from part) and ended_at is null"""
+_LEFT_UNDER = sql(
+    """with recursive tree (id) as (
+           select task_id from task where task_id = :task and state = 'live'
+           union all select task.task_id from tree join task on task.parent = tree.id where task.state = 'live')
+       select account_id, parent, ceiling - taken from tree
+           join budget on holder = id join account on account_id = budget.budget_id"""
 )
 _INSERT = sql(
     """insert into budget (budget_id, holder, terms, daily, parent)
@@ -67,14 +70,9 @@ def get(reader: Reader, id: str) -> Allotment:
     return _allotment(row)
 
 
-def held(reader: Reader, holder: str, *, ended: bool = False) -> list[Allotment]:
-    """The budgets in force of a task or an agent; those that have ended too, if asked."""
-    return [_allotment(row) for row in reader.all(_ALL_HELD if ended else _HELD, holder=holder)]
-
-
-def under(reader: Reader, id: str) -> list[Allotment]:
-    """That budget and those that were taken out of it, or out of those, as far as they are in force."""
-    return [_allotment(row) for row in reader.all(_UNDER, id=id)]
+def held(reader: Reader, holder: str) -> list[Allotment]:
+    """The budgets of a task, and those in force of an agent."""
+    return [_allotment(row) for row in reader.all(_HELD, holder=holder)]
 
 
 def set_limit(tx: Tx, id: str, limit: Limit) -> None:
@@ -83,6 +81,11 @@ def set_limit(tx: Tx, id: str, limit: Limit) -> None:
 
 def end(tx: Tx, id: str) -> None:
     tx.run(_END, id=id, now=tx.now)
+
+
+def left_under(reader: Reader, task: str) -> dict[str, tuple[str | None, int]]:
+    """Of the accounts of that task and of all under it that live: what each was taken out of, and what is left."""
+    return {id: (parent, left) for id, parent, left in reader.all(_LEFT_UNDER, task=task)}
 
 
 def open_account(tx: Tx, id: str, budget: Budget) -> None:
