@@ -93,6 +93,23 @@ def test_budgets_of_tasks_and_of_days(ostiary: Commands, name: str, tmp_path: Pa
     assert ostiary.json("agent", "budget", name, "--limits", limits) == []
 
 
+def test_a_task_is_declared_with_a_heartbeat_and_an_end_with_the_last(
+    ostiary: Commands, name: str, tmp_path: Path
+) -> None:
+    register(ostiary, name, "--scope", "a:read", "--generate-key", tmp_path / "key.json")
+    started = ("task", "start", "--agent", name, "--purpose", "hold")
+    assert "heartbeat" not in ostiary.json(*started)
+    held = ostiary.json(*started, "--heartbeat", 60, "--end-with-last")
+    assert (held["heartbeat"], held["end_with_last"], held["holders"]) == (60, True, [])
+    shown = ostiary.json("task", "show", held["task_id"])
+    assert (shown["heartbeat"], shown["end_with_last"], shown["holders"]) == (60, True, [])
+    assert ostiary.json(*started, "--heartbeat", 60).get("end_with_last", False) is False
+    for wrong in (("--heartbeat", 0), ("--heartbeat", 86_401), ("--end-with-last",)):
+        ran = ostiary(*started, *wrong)
+        assert ran.code != 0, wrong
+        assert "heartbeat" in ran.err
+
+
 def test_an_agent_with_a_key_made_here_gets_a_token_and_one_without_is_pending(
     ostiary: Commands, name: str, tmp_path: Path
 ) -> None:

@@ -11,12 +11,13 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.flows.holding import MAX_HOLDERS
-from ostiaryd.tasks.model import check_heartbeat
+from ostiaryd.tasks.model import TaskId, check_heartbeat
 from ostiaryd.tasks.model.task import MAX_HEARTBEAT_S
+from ostiaryd.tasks.store import holders
 from tests.clock import Clock
 from tests.registry.stage import ADMIN, ask, caller, do, enrol, hold, is_live, newest
 
-ONE, TWO = "ho_" + "1" * 32, "ho_" + "2" * 32
+ONE, TWO, THREE = (f"ho_{digit * 32}" for digit in "123")
 
 
 async def begin(world: World, **more: Any) -> tuple[str, Caller]:
@@ -109,6 +110,17 @@ async def test_who_is_silent_for_too_long_counts_no_more(world: World, clock: Cl
     assert await say(world, path, "beat", ONE, bot) == "no_holder"
     assert await say(world, path, "leave", TWO, bot) == ""
     assert (await show(world, path))["state"] == "done"
+
+
+async def test_who_was_silent_for_too_long_is_forgotten(world: World, clock: Clock) -> None:
+    path, bot = await begin(world)
+    await say(world, path, "hold", ONE, bot)
+    clock.advance(5)
+    await say(world, path, "hold", TWO, bot)
+    clock.advance(5)
+    await say(world, path, "hold", THREE, bot)
+    kept = holders.living(world.db.read(), TaskId(path[7:]), after=0)
+    assert [one.holder for one in kept] == [TWO, THREE]
 
 
 async def test_a_task_that_was_not_declared_so_stays_for_who_resumes_it_in_time(world: World, clock: Clock) -> None:
