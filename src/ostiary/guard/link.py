@@ -36,8 +36,6 @@ FIRST_RETRY_S, LAST_RETRY_S = 0.05, 2.0
 LINGER_S = 0.05
 """How long what is told waits for more: a record for others, a call for its outcome."""
 REPORT_BYTES = 512 << 10
-SWEEP_S = 60.0
-"""How often we look for what other guards have left behind."""
 FAREWELL_S = 2.0
 
 Expected = (Refused, httpx2.HTTPError, OSError)
@@ -196,7 +194,7 @@ class Link:
                 if self.drawer.has_drawn:
                     self.drawer.settle()
                 return
-            if not self._wake.wait(SWEEP_S if self._purse.is_empty else IDLE_US / 1e6):
+            if not self._wake.wait(IDLE_US / 1e6):
                 self._sweep()
             self._wake.clear()
             self._closing.wait(LINGER_S)
