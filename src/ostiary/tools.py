@@ -129,8 +129,9 @@ class Running:
         self._call.ok = self._call.ok and kind is None
         self._guard.finish(self._call)
 
-    def returned(self, value: T, *, ok: bool = True) -> T:
-        """What the tool returned, and whether that is a success: its size and its records are counted."""
+    def returned(self, value: T, *, ok: bool = True, is_out: bool = False) -> T:
+        """What the tool returned, and whether that is a success; counted. Raises Withheld, unless it `is_out` already."""
+        self._call.enforces = self._call.enforces and not is_out
         records = len(value) if isinstance(value, list | tuple) else None
         self._call.result(ok=ok, bytes=_size(value), records=records)
         return value

@@ -147,8 +147,9 @@ def test_more_than_one_call_may_return_is_withheld(unit: str) -> None:
     assert not made.ok
     assert made.unused(made.ahead) == {}
     watched = call(unit=unit, enforces=False)
-    watched.result(**sized(unit, 11))
+    watched.result(**sized(unit, 13))
     assert watched.ok
+    assert watched.unused(watched.ahead) == {"bu": -3}
 
 
 @pytest.mark.parametrize("name", ["secret", "Health", "he\u0430lth", "health "])
@@ -198,6 +199,17 @@ def test_nothing_comes_back_of_what_is_not_on_record() -> None:
     with pytest.raises(ZeroDivisionError):
         made.take_back(["bu"], {"bu": 9}, lambda: 1 // 0)
     assert made.here("bu") == 10
+
+
+def test_what_was_more_must_be_drawn_before_the_next_call() -> None:
+    made, _ = purse(total=10)
+    assert made.pay({"bu": 10}, lambda: 1, ahead=["bu"]) == 1
+    made.take_back(["bu"], {"bu": -3}, lambda: 2)
+    assert made.need({"bu": 10}) == {"bu": 23}
+    made.grant({"bu": 22})
+    assert made.pay({"bu": 10}, lambda: 3, ahead=["bu"]) is None
+    made.grant({"bu": 23})
+    assert made.pay({"bu": 10}, lambda: 3, ahead=["bu"]) == 3
 
 
 def test_an_account_is_not_parted_with_while_something_may_come_back() -> None:

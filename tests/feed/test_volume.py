@@ -193,3 +193,16 @@ async def test_who_may_return_less_in_one_call_needs_new_tokens(
     await hold(world, bot, "tok_1", audience=URI)
     await do(world, lambda a: tasks.set_allowance(a, "bot", parse_limits([HEALTH | changed])))
     assert is_live(world, "tok_1") is lives
+
+
+@pytest.mark.parametrize(("returned", "left"), [(11, 89), (99, 1), (100, 0), (1000, 0)])
+async def test_what_was_returned_all_the_same_is_charged_as_far_as_it_is_there(
+    world: World, clinic: Resource, task: Task, returned: int, left: int
+) -> None:
+    guard, other = (Guard(world, clinic, task, f"{number:032x}") for number in range(2))
+    number = await guard.begin()
+    assert number is not None
+    guard._keep(ResultRecord(at=6, call=number, status="ok", records=returned, unused={guard.account: MOST - returned}))
+    await guard.settle()
+    assert balance(world, task) == (left, LIMIT - left)
+    assert (await other.begin() is None) is (left < MOST)

@@ -135,7 +135,7 @@ class _Guard:
     def _end(self, call: str | None, result: object, *, ok: bool) -> dict[str, Any]:
         if (running := self._running.pop(call or "", None)) is not None:
             with running:
-                running.returned(result, ok=ok)
+                running.returned(result, ok=ok, is_out=True)
         return {}
 
 

@@ -19,6 +19,7 @@ Name = Annotated[str, Meta(max_length=256)]
 Names = Annotated[list[Name], Meta(max_length=256)]
 Micros = Annotated[int, Meta(ge=0, le=1 << 53)]
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
+Rest = Annotated[int, Meta(ge=-(1 << 53), le=1 << 53)]
 SpoolId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 
 
@@ -131,8 +132,8 @@ class ResultRecord(
     records: Count | None = None
     data_class: Annotated[str, Meta(max_length=64)] = ""
     """which class it turned out to be"""
-    unused: Annotated[dict[Name, Count], Meta(max_length=64)] = {}
-    """what of that which the call took ahead comes back, by account"""
+    unused: Annotated[dict[Name, Rest], Meta(max_length=64)] = {}
+    """what of that which the call took ahead comes back, by account; below zero: it returned more"""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ from typing import Any
 
 from ostiary.core import access, asking, canonical, report
 from ostiary.core.budget import Volume
+from ostiary.core.canonical import MAX_INT
 from ostiary.core.errors import Forbidden, Refused
 from ostiary.guard.asker import Asking
 
@@ -94,8 +95,12 @@ class Call:
         return min(given, default=None)
 
     def unused(self, ahead: Mapping[str, Volume]) -> dict[str, int]:
-        """What comes back of that which it took ahead: nothing where nobody said what it returned."""
-        rest = {account: _rest(volume, self._size) for account, volume in ahead.items()}
+        """What comes back of that which it took ahead: nothing where nobody said what it returned.
+
+        What was more has not left, or it is below zero.
+        """
+        least = 0 if self.enforces else -MAX_INT
+        rest = {account: max(least, _rest(volume, self._size)) for account, volume in ahead.items()}
         return {account: units for account, units in rest.items() if units}
 
     def check(self) -> None:
@@ -106,7 +111,7 @@ class Call:
 
 def _rest(volume: Volume, size: Mapping[str, Any]) -> int:
     returned = volume.returned(**size) if size else None
-    return 0 if returned is None else max(0, volume.per_call - returned)
+    return 0 if returned is None else volume.per_call - returned
 
 
 def call_record(

@@ -23,7 +23,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, AgentId
 from ostiaryd.tasks.flows.above import above
-from ostiaryd.tasks.model import Account, Allotment, Balance, Task, TaskId
+from ostiaryd.tasks.model import Account, Allotment, Balance, Slice, Task, TaskId
 from ostiaryd.tasks.store import budgets as store
 
 _NONE: Mapping[str, int] = MappingProxyType({})
@@ -194,16 +194,26 @@ def give_back(act: Act, spool: str, account: str, keep: int) -> bool:
 def report_spent(tx: Tx, spool: str, spent: Mapping[str, int], unused: Mapping[str, int] = _NONE) -> None:
     """What a guard reports as spent, of what it has drawn, and what of it calls took ahead and did not use.
 
-    Nothing comes back but of volumes: no call that was made is unmade.
+    Nothing comes back but of volumes: no call that was made is unmade. Where calls returned more than they took, that
+    is taken now, as far as it is there.
     """
     for account in dict.fromkeys((*spent, *unused)):
         part = store.slice_of(tx, spool, account)
         units, back = spent.get(account, 0), unused.get(account, 0)
         if back and part.amount and isinstance(_allotment_of(tx, account).budget.limit, Volume):
             units -= back
+            if (over := units - (part.amount - part.spent)) > 0:
+                part = _overdraw(tx, part, over)
         if counted := max(-part.spent, min(units, part.amount - part.spent)):
             store.put_slice(tx, spool, replace(part, spent=part.spent + counted))
             _note_spent(tx, account, counted)
+
+
+def _overdraw(tx: Tx, part: Slice, units: int) -> Slice:
+    """A guard has spent so much more than it has drawn: it is drawn now, or what is left of it."""
+    account = store.account(tx, part.account)
+    more = 0 if account is None else min(units, account.left)
+    return replace(part, amount=part.amount + more) if more and store.take(tx, part.account, more) else part
 
 
 def report_lost(tx: Tx, spool: str) -> None:
