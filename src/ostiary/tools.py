@@ -130,7 +130,7 @@ class Running:
         self._guard.finish(self._call)
 
     def returned(self, value: T, *, ok: bool = True, is_out: bool = False) -> T:
-        """What the tool returned, and whether that is a success; counted. Raises Withheld, unless it `is_out` already."""
+        """What the tool returned, and whether that is a success. Raises Withheld, unless it `is_out` already."""
         self._call.enforces = self._call.enforces and not is_out
         records = len(value) if isinstance(value, list | tuple) else None
         self._call.result(ok=ok, bytes=_size(value), records=records)
