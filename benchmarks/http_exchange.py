@@ -1,8 +1,9 @@
 """Token exchanges a second over HTTP (RFC 8693) at depth three: the fourth agent in a line gets a token to act on.
 
-As with grants, everything is on: the client's assertion and proof, the subject token's signature, its holding, the task
-and the agents that it came through, narrowing, two policy decisions, the new token signed and held under the one that
-it came from, its entry in the ledger, all of it durable before the answer; a new server for each line of figures.
+As with grants, everything is on: the client's assertion and proof, the subject token's signature (there are more of
+them than the server remembers as verified, and they come in turn), its holding, the task and the agents that it came
+through, narrowing, two policy decisions, the new token signed and held under the one that it came from, its entry in
+the ledger, all of it durable before the answer; a new server for each line of figures.
 
 Enforced: one entry for each exchange, no token twice, three links in each, and the statements of an exchange.
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.http_grants import by_table
-from benchmarks.load.client import render
+from benchmarks.load.client import drive, render
 from benchmarks.load.machine import print_ceilings
 from benchmarks.load.party import FILES, FORM, ISSUER, Agent, config, enter
 from benchmarks.load.station import Station, Wrong, measure, stationed
@@ -31,7 +32,7 @@ from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 from ostiaryd.tasks import flows as tasks
 
-LINES, EXCHANGES, DEPTH = 100, 8000, 3
+LINES, EXCHANGES, DEPTH, SUBJECTS = 100, 8000, 3, 5000
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS = "urn:ietf:params:oauth:token-type:access_token"
 EACH = {"holding": 1, "entry": 1, "fact": 1, "spent": 2}
@@ -42,7 +43,7 @@ SHARED = {"pragma": 1, "begin": 1, "spent": 2, "setting": 1, "log_head": 2, "com
 
 @dataclass(slots=True)
 class Line:
-    """Agents that hand on to each other, from a task of the first; `token` is the one that the last may exchange."""
+    """Agents that hand on to each other, from a task of the first; `token` is the newest that was handed on."""
 
     agents: list[tuple[str, Agent]]
     task: str
@@ -78,9 +79,10 @@ def _measure(folder: Path, count: int, connections: int) -> None:
         nonce = station.nonce(lines[0].last.ask_token(nonce=None), status=400)
         for line in lines:
             _hand_on(station, line, nonce)
+        subjects = _subjects(station, lines, nonce)
         measure(
             f"exchanges, {count} lines of four" if count > 1 else "exchanges, one line of four", station,
-            lambda: [_exchange(lines[number % count], nonce) for number in range(EXCHANGES)],
+            lambda: [_exchange(*subjects[number % SUBJECTS], nonce) for number in range(EXCHANGES)],
             connections=connections, target=2500, entries=1, accept=is_new,
         )  # fmt: skip
 
@@ -102,22 +104,30 @@ async def _enter(world: World, count: int) -> list[Line]:
 
 
 def _hand_on(station: Station, line: Line, nonce: str) -> None:
-    """From the first to the last, each naming the next."""
+    """From the first to the last but one, each naming the next."""
 
     def got(request: bytes) -> str:
         return str(json.loads(station.ask(request, status=200).bodies[0])["access_token"])
 
     (_, first), (second, _), *_ = line.agents
     line.token = got(first.ask_token(nonce=nonce, resource=_uri(second), scope="files:read", task=line.task))
-    for (_, agent), (following, _) in itertools.pairwise(line.agents[1:]):
-        form = agent.form(**_fields(line.token, _uri(following)))
-        proof = {"dpop": agent.proof("POST", "/token", nonce=nonce)}
-        line.token = got(render("POST", "/token", headers=proof, body=form, media_type=FORM))
+    for (_, agent), (following, _) in itertools.pairwise(line.agents[1:-1]):
+        line.token = got(_exchange(agent, line.token, nonce, resource=_uri(following)))
 
 
-def _exchange(line: Line, nonce: str) -> bytes:
-    headers = {"dpop": line.last.proof("POST", "/token", nonce=nonce)}
-    return render("POST", "/token", headers=headers, body=line.last.form(**_fields(line.token, FILES)), media_type=FORM)
+def _subjects(station: Station, lines: list[Line], nonce: str) -> list[tuple[Agent, str]]:
+    """Many tokens for the last agents, of the lines in turn. Raises Wrong."""
+    turns = [lines[number % len(lines)] for number in range(SUBJECTS)]
+    requests = [_exchange(line.agents[-2][1], line.token, nonce, resource=_uri(line.agents[-1][0])) for line in turns]
+    ran = drive(station.port, requests, connections=64)
+    if set(ran.statuses) != {200}:
+        raise Wrong(str(ran.bodies[0]))
+    return [(line.last, json.loads(body)["access_token"]) for line, body in zip(turns, ran.bodies, strict=True)]
+
+
+def _exchange(agent: Agent, subject: str, nonce: str, *, resource: str = FILES) -> bytes:
+    headers = {"dpop": agent.proof("POST", "/token", nonce=nonce)}
+    return render("POST", "/token", headers=headers, body=agent.form(**_fields(subject, resource)), media_type=FORM)
 
 
 def _fields(token: str, resource: str) -> dict[str, str]:
