@@ -229,7 +229,8 @@ def test_a_server_that_stalls_or_dies_denies_soon(tmp_path: Path) -> None:
 
 
 def test_rego_that_loops_denies_within_the_time_that_a_call_waits(house: House, tmp_path: Path) -> None:
-    loops = "permit if { some x in numbers.range(1, 5000); some y in numbers.range(1, 5000); x * y == 0 }"
+    pairs = "some x in numbers.range(1, 5000); some y in numbers.range(1, 5000); x * y == 0"
+    loops = f'permit if {{ input.action.name == "call"; {pairs} }}'
     body = f"package ostiary.reports\nimport rego.v1\ndefault permit := false\n{loops}\n"
     house.api("POST", "/policies", {"files": FILES | {"reports.rego": body}})
     files = Files(house)

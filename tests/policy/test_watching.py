@@ -143,6 +143,8 @@ async def test_what_was_not_kept_is_unknown(world: World, bot: Agent, bank: Reso
 async def test_one_watches_at_a_time_until_it_enforces_or_is_told_to_end(
     world: World, ask: Ask, bot: Agent, candidate: str
 ) -> None:
+    await ask(EVALUATION, question(bot, amount=100))
+    assert said(newest(world))["policy"] == candidate
     other = await watch(world, {"a.cedar": "permit (principal, action, resource);"})
     await ask(EVALUATION, question(bot, amount=100))
     assert said(newest(world)) == {"policy": other, "verdict": "allow", "policies": ["a#1"]}
