@@ -260,6 +260,9 @@ class Losing(httpx2.BaseTransport):
             raise httpx2.ReadTimeout("the answer is lost", request=request)
         return response
 
+    def close(self) -> None:
+        self._way.close()
+
 
 @contextmanager
 def lossy(guard: Guard) -> Iterator[Losing]:

@@ -180,12 +180,12 @@ def test_a_malformed_frame_is_denied_where_it_is_enforced_and_passes_where_it_is
         denied = talk.hear()
         assert (denied["id"], denied["error"]["code"]) == (None, code)
         assert talk.has_heard() == b""
+        assert [entry["outcome"] for entry in enforced.entries("tool.undecided")] == ["deny"]
     with watched.talk() as talk:
         talk.ask({"jsonrpc": "2.0", "id": 0, "method": "ping"})
         talk.write(line)
         eventually(lambda: line in talk.heard.read_bytes())
-    assert [entry["outcome"] for entry in enforced.entries("tool.undecided")] == ["deny"]
-    [entry] = watched.entries("tool.undecided")
+        [entry] = watched.entries("tool.undecided")
     assert entry["outcome"] == "allow"
     assert entry["detail"]["claimed_agent"].startswith("ag_")
     assert "agent" not in entry
