@@ -88,6 +88,12 @@ def _bind(config: Config) -> socket.socket:
     return sock
 
 
+GARBAGE = 50_000
+"""Objects made and not dropped before the interpreter looks for cycles: hundreds of requests are under way at once, and
+it would look through what they hold again and again.
+"""
+
+
 def _port_of_last_start(config: Config) -> int:
     """The issuer names the port, so a server that once took a free port goes on with it."""
     try:
@@ -102,6 +108,7 @@ async def _run(config: Config, sock: socket.socket) -> None:
         server = _Server(world)
         gc.collect()
         gc.freeze()  # what is there now stays: looking through it again and again would hold up requests
+        gc.set_threshold(GARBAGE)
         loops = [asyncio.create_task(loop(world)) for loop in application.LOOPS]
         try:
             await server.serve(sockets=[sock])

@@ -69,6 +69,7 @@ class Writer:
         self._known = Known()
         self._queue: deque[tuple[Job, asyncio.Future[Any]]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._loop = asyncio.get_running_loop()  # kept, since asking for it is a system call (until Python 3.12)
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
@@ -79,12 +80,11 @@ class Writer:
         """Queue a job; the awaitable ends when its effects are durable. Call on the event loop."""
         if self._closed:
             raise RuntimeError("the writer is closed")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
+        future: asyncio.Future[Any] = self._loop.create_future()
         self._queue.append((job, future))
         if self._idle.is_set():
             self._idle.clear()
-            loop.call_soon(self._start)
+            self._loop.call_soon(self._start)
         return future
 
     async def close(self) -> None:
@@ -119,7 +119,7 @@ class Writer:
             batch.error = batch.error or done.exception()
             then(batch)
 
-        asyncio.get_running_loop().run_in_executor(self._thread, work, batch).add_done_callback(go_on)
+        self._loop.run_in_executor(self._thread, work, batch).add_done_callback(go_on)
 
     def _do_all(self, batch: _Batch) -> None:
         self._begin(batch)
@@ -176,7 +176,7 @@ class Writer:
             else:
                 future.set_result(result)
         if self._queue:
-            asyncio.get_running_loop().call_soon(self._start)
+            self._loop.call_soon(self._start)
         else:
             self._idle.set()
         if error is None and batch.topics:

@@ -8,6 +8,7 @@ Exempt clients, each by name, may do as libraries of the time of RFC 7523 do: th
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha256
@@ -86,25 +87,27 @@ class Spend(NamedTuple):
 class Spent:
     """The proofs that were used and would still be taken, in memory; `seq` is the last one that was read from the disk.
 
-    Digests are kept by the span of time in which they end, so that a whole span is forgotten at once.
+    Digests are listed by the span of time in which they end, so that those of a whole span are forgotten at once.
     """
 
-    __slots__ = ("_spans", "seq")
+    __slots__ = ("_digests", "_spans", "seq")
 
     def __init__(self) -> None:
-        self._spans: dict[int, set[bytes]] = {}
+        self._digests: set[bytes] = set()
+        self._spans: defaultdict[int, list[bytes]] = defaultdict(list)
         self.seq = 0
 
     def __contains__(self, digest: bytes) -> bool:
-        return any(digest in span for span in self._spans.values())
+        return digest in self._digests
 
     def add(self, digest: bytes, until: int) -> None:
-        self._spans.setdefault(until // SPAN, set()).add(digest)
+        self._digests.add(digest)
+        self._spans[until // SPAN].append(digest)
 
     def forget(self, *, now: int) -> None:
         """Drop what nobody would take any more."""
         for span in [span for span in self._spans if (span + 1) * SPAN <= now]:
-            del self._spans[span]
+            self._digests.difference_update(self._spans.pop(span))
 
 
 class Assertion(NamedTuple):

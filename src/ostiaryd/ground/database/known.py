@@ -42,7 +42,7 @@ class Known:
         if found is None:
             found = results[statement.tables] = {}
             self._tables |= statement.tables
-        key = (statement, *[params[name] for name in statement.names])
+        key = (statement, *params.items())
         if key in found:
             return found[key]
         result = read(statement, **params)

@@ -32,6 +32,8 @@ DAYS_KEPT_US = 7 * 86_400_000_000
 
 def in_force(reader: Reader, task: Task) -> tuple[Budget, ...]:
     """All budgets that a call under the task takes from."""
+    if not store.is_there_any(reader):
+        return ()
     line = [(task.task_id, task.agent)]
     if task.chain:
         line += [(TaskId(link.task), AgentId(link.agent)) for link in task.chain]

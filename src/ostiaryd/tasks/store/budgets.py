@@ -16,6 +16,7 @@ _GET = sql(
     steady=True,
 )
 _HELD = sql(_SELECT + "where holder = :holder and ended_at is null order by terms", steady=True)
+_ANY = sql("select 1 from budget limit 1", steady=True)
 _LEFT_UNDER = sql(
     """with recursive tree (id) as (
            select task_id from task where task_id = :task and state = 'live'
@@ -62,6 +63,11 @@ def insert(tx: Tx, allotment: Allotment) -> None:
         _INSERT, id=budget.id, holder=allotment.holder, terms=_render(budget.limit), daily=int(budget.daily),
         parent=allotment.parent,
     )  # fmt: skip
+
+
+def is_there_any(reader: Reader) -> bool:
+    """Whether anybody was ever given a budget."""
+    return reader.one(_ANY) is not None
 
 
 def get(reader: Reader, id: str) -> Allotment:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ostiary.core import canonical
 from ostiary.core.bounds import parse_details, render_details
 from ostiaryd.ground.database import Reader, Row, Tx, sql
@@ -154,6 +156,7 @@ def ended(reader: Reader, *, since: int) -> list[tuple[TaskId, int]]:
     return [(id, at) for id, at in reader.all(_ENDED, since=since)]
 
 
+@lru_cache(maxsize=4096)
 def _task(row: Row) -> Task:
     id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at, parent, depth, *held = row
     return Task(
