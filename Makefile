@@ -9,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
 DEMO_ARGS ?=
-BENCH_ARGS ?=
+BENCH_ARGS ?= $(ARGS)
 PYTEST_ARGS ?=
 UV := $(BIN)/uv --quiet --no-config --system-certs
 UV_COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"
@@ -18,24 +18,34 @@ SETUP := .venv/.setup
 NODE := tests/node/node_modules/.package-lock.json
 FRAMEWORKS := $(patsubst requirements/frameworks/%.lock,%,$(wildcard requirements/frameworks/*.lock))
 FRAMEWORK_SETUPS := $(FRAMEWORKS:%=.frameworks/%/.setup)
+SUITES := .suites/.setup
+RECORDINGS := .suites/.recordings
 
 .PHONY: help
 help: ## say what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: setup
-setup: $(SETUP) $(NODE) frameworks ## make .venv, tests/node/node_modules and .frameworks from the lock files
+setup: $(SETUP) $(NODE) frameworks suites ## make .venv, tests/node/node_modules, .frameworks and .suites from the lock files
 
 .PHONY: frameworks
 frameworks: $(SETUP) ## make an environment for each agent framework that we have an adapter for
 	$(MAKE) --jobs $(JOBS) $(FRAMEWORK_SETUPS)
+
+.PHONY: suites
+suites: $(SETUP) ## make the environment of the suites that `make bench BENCH_ARGS=contain` runs
+	$(MAKE) $(SUITES)
+
+.PHONY: recordings
+recordings: suites ## bring the recorded runs of models that `make bench BENCH_ARGS=contain` replays
+	$(MAKE) $(RECORDINGS)
 
 .PHONY: demo
 demo: $(SETUP) ## start a server with example agents and print what to try (DEMO_ARGS=--exit ends by itself)
 	$(BIN)/ostiary demo $(DEMO_ARGS)
 
 .PHONY: test
-test: check $(NODE) frameworks ## everything: check, then all tests on SQLite and on PostgreSQL
+test: check $(NODE) frameworks suites ## everything: check, then all tests on SQLite and on PostgreSQL
 	$(BIN)/pytest -n $(JOBS) $(PYTEST_ARGS)
 
 .PHONY: quick
@@ -59,7 +69,7 @@ bench: $(SETUP) ## measure; counts are enforced, times are reported (BENCH_ARGS=
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 .PHONY: mutants
-mutants: $(SETUP) $(NODE) frameworks ## plant every fault of tests/mutants/faults and see a test redden
+mutants: $(SETUP) $(NODE) frameworks suites ## plant every fault of tests/mutants/faults and see a test redden
 	$(BIN)/python -m tests.mutants --jobs $(JOBS)
 
 .PHONY: docs
@@ -70,12 +80,13 @@ docs: $(SETUP) ## write the generated pages under docs/ (a test compares them)
 lock: $(SETUP) ## renew the lock files after a change of the dependencies
 	$(UV_COMPILE) requirements/uv.in --output-file requirements/uv.lock
 	$(UV_COMPILE) pyproject.toml --extra server --extra postgres --extra mcp --extra rego --group dev --output-file requirements/dev.lock
+	$(UV_COMPILE) pyproject.toml requirements/suites.in --output-file requirements/suites.lock
 	for name in $(FRAMEWORKS); do $(UV_COMPILE) pyproject.toml --extra $$name requirements/frameworks/tests.in --output-file requirements/frameworks/$$name.lock; done
 	npm --prefix tests/node install --package-lock-only --ignore-scripts
 
 .PHONY: clean
 clean: ## remove everything that was made
-	rm -rf .venv .frameworks tests/node/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .frameworks .suites tests/node/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(SETUP): requirements/uv.lock requirements/dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=...")'
@@ -89,6 +100,17 @@ $(SETUP): requirements/uv.lock requirements/dev.lock pyproject.toml
 .frameworks/%/.setup: requirements/frameworks/%.lock
 	$(UV) venv --clear --python $(BIN)/python .frameworks/$*
 	$(UV) pip install --python .frameworks/$*/bin/python --require-hashes --no-deps --build-constraints requirements/dev.lock --no-binary claude-agent-sdk -r $<
+	touch $@
+
+$(SUITES): requirements/suites.lock benchmarks/contain/agentdojo/pyproject.toml
+	$(UV) venv --clear --python $(BIN)/python .suites
+	$(UV) pip install --python .suites/bin/python --require-hashes --no-deps -r $<
+	$(UV) pip install --python .suites/bin/python --no-deps --build-constraints requirements/dev.lock --editable benchmarks/contain/agentdojo
+	touch $@
+
+$(RECORDINGS): requirements/recordings.lock $(SUITES)
+	$(BIN)/pip download --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation --no-binary :all: --dest .suites -r $<
+	$(BIN)/python -m benchmarks.contain.recordings .suites
 	touch $@
 
 $(NODE): tests/node/package.json tests/node/package-lock.json

@@ -1,0 +1,91 @@
+"""`make bench BENCH_ARGS="contain [--suite X] [--json FILE]"`: what a hijacked agent can do; see docs/containment.md.
+
+In the main environment it makes the environment of the suites, and goes on there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITES = Path(sys.prefix).parent / ".suites"
+RECORDED = ("gpt-4o-2024-05-13", "claude-3-5-sonnet-20240620")
+"""models whose recorded runs are replayed, where nothing else is said"""
+COLUMNS = ("R1", "R2", "R3", "R4", "R5")
+
+
+def arguments(given: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.contain", description=__doc__)
+    parser.add_argument("--suite", action="append", help="one of those that are installed; may be given again")
+    parser.add_argument("--column", action="append", choices=COLUMNS, help="may be given again; without, all")
+    parser.add_argument("--model", action="append", help="whose recorded runs are replayed; may be given again")
+    parser.add_argument("--tasks", type=int, help="only so many of each suite's tasks, the first ones")
+    parser.add_argument("--injections", type=int, help="only so many of each suite's injections, the first ones")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and sessions there")
+    parser.add_argument("--baselines", action="store_true", help="hold the same sessions with the baselines")
+    return parser.parse_args(given)
+
+
+def elsewhere(given: list[str]) -> int:
+    """The same in the environment of the suites, which is made first if it is not there."""
+    wants_recordings = "R4" in (arguments(given).column or COLUMNS)
+    subprocess.run(["make", "-s", "-C", ROOT, "recordings" if wants_recordings else "suites"], check=True)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT)))}
+    command = [str(SUITES / "bin" / "python"), "-m", "benchmarks.contain", *given]
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def main(given: list[str]) -> int:
+    if Path(sys.prefix) != SUITES:
+        return elsewhere(given)
+    from rich.progress import Progress
+
+    from benchmarks.contain import columns, suites, table
+    from benchmarks.contain.baselines import Listed
+    from benchmarks.contain.doorkeeper import doorkeeper
+    from benchmarks.contain.products import Product
+
+    asked = arguments(given)
+    wanted = asked.column or COLUMNS
+
+    def rows(plan: columns.Plan, product: Product) -> Iterator[columns.Row]:
+        if "R1" in wanted:
+            yield from plan.honest(product)
+        if "R2" in wanted:
+            yield from plan.attacked(product)
+            yield from plan.attacked(product, column="R2 worst case, tired person", tired=True)
+        if "R3" in wanted:
+            yield from plan.attacked(product, column="R3 adaptive", planting=columns.recorded)
+        for model in (asked.model or RECORDED) if "R4" in wanted else ():
+            yield from plan.replayed(product, model, plan.suite.recordings(model))
+        if "R5" in wanted:
+            yield from plan.rogue(product)
+            for how in product.thefts:
+                yield from plan.stolen(product, how)
+
+    held = list[columns.Row]()
+    with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
+        for name in asked.suite or suites.installed():
+            plan = columns.Plan(suites.load(name), tasks=asked.tasks, injections=asked.injections)
+            compared: list[Product] = [Listed("allow-list"), Listed("oracle tools", plan.needed)]
+            with tempfile.TemporaryDirectory() as folder, doorkeeper(plan.suite, Path(folder)) as product:
+                for each in (*(compared if asked.baselines else ()), product):
+                    bar = progress.add_task(f"{name}: {each.name}", total=None)
+                    for row in rows(plan, each):
+                        held.append(row)
+                        progress.update(bar, advance=1, description=f"{name}: {each.name}, {row.column}")
+    print(table.text(held))
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(table.value(held), indent=1, sort_keys=True) + "\n", "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

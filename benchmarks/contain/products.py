@@ -1,0 +1,64 @@
+"""What an enforcement point is to this benchmark: four verbs, and the credentials that a thief may try on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from benchmarks.contain.suites import Call, Output, Person, Tool
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Something that a person is asked: about a call, or, at the start, about what the task may do."""
+
+    id: str
+    call: Call | None
+    shows: Mapping[str, Any]
+    """whatever else stands on the question"""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`question`: the call is asked about, and nothing has been allowed yet."""
+
+    allowed: bool
+    code: str = ""
+    question: Question | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A task that was started; `questions` are asked before its first call."""
+
+    session: Any
+    questions: Sequence[Question] = field(default=())
+
+
+class Product(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def thefts(self) -> Sequence[str]:
+        """Ways to come by a credential that `stolen` knows."""
+        ...
+
+    def open(self, agent: str, purpose: str, tools: Sequence[Tool], person: Person) -> Opened: ...
+
+    def decide(self, session: Any, call: Call) -> Verdict: ...
+
+    def answer(self, session: Any, question: Question, *, yes: bool) -> Verdict:
+        """What the person says; for a question about a call, the verdict on it now."""
+        ...
+
+    def observe(self, session: Any, call: Call, output: Output) -> None:
+        """What an allowed call returned, before the agent reads it."""
+        ...
+
+    def close(self, session: Any) -> None: ...
+
+    def stolen(self, how: str, session: Any, other: Any) -> Any:
+        """A session as a thief has it: with a credential of `session`, or of the `other` one, come by in that way."""
+        ...

@@ -1,0 +1,82 @@
+"""One session: calls go to the product one after the other, what it allows is run, the rest never happened."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.contain.person import StandIn
+from benchmarks.contain.products import Product
+from benchmarks.contain.suites import Call, Output, Suite, World
+
+AGENT = "assistant"
+Script = Generator[Call, Output | None, None]
+"""What the agent does: it yields calls and gets their outputs, None for one that was denied."""
+
+
+@dataclass(slots=True)
+class Session:
+    """What came of it."""
+
+    ran: list[Call] = field(default_factory=list)
+    denied: list[tuple[str, str]] = field(default_factory=list)
+    """tools that were denied, each with the code of the reason"""
+    at_start: int = 0
+    about_calls: int = 0
+    """questions to the person"""
+
+
+def replay(calls: Iterable[Call]) -> Script:
+    """Makes these calls, whatever comes of them."""
+    for call in calls:  # noqa: UP028 because outputs are sent back, and a list takes none
+        yield call
+
+
+def obedient(world: World, injection: str, reads: Collection[int]) -> Script:
+    """Does whatever strangers wrote as soon as it has read it, then goes on; `reads`: after which calls it has."""
+    for number, call in enumerate(world.reference()):
+        output = yield call
+        if output is not None and number in reads:
+            yield from replay(world.attack(injection))
+
+
+def hold(product: Product, session: Any, world: World, script: Script, standin: StandIn) -> Session:
+    """Run the script in that session."""
+    held = Session()
+    try:
+        call = next(script)
+        while True:
+            verdict = product.decide(session, call)
+            while verdict.question is not None:
+                held.about_calls += 1
+                verdict = product.answer(session, verdict.question, yes=standin.says(verdict.question))
+            output = None
+            if verdict.allowed:
+                output = world.run(call)
+                product.observe(session, call, output)
+                held.ran.append(call)
+            else:
+                held.denied.append((call.tool, verdict.code))
+            call = script.send(output)
+    except StopIteration:
+        return held
+
+
+def start(product: Product, suite: Suite, purpose: str, standin: StandIn) -> tuple[Any, int]:
+    """A session, and how many questions the person was asked before it could begin."""
+    opened = product.open(AGENT, purpose, suite.tools, suite.person)
+    for question in opened.questions:
+        product.answer(opened.session, question, yes=standin.says(question))
+    return opened.session, len(opened.questions)
+
+
+def reads(suite: Suite, task: str) -> Mapping[str, Collection[int]]:
+    """By place, the calls of the reference after which its text has been read; none for a place that is never read."""
+    marks = {place: f"Xq{number}zjX" for number, place in enumerate(suite.places)}
+    world = suite.world(task, marks)
+    outputs = [world.run(call).text for call in world.reference()]
+    found = {
+        place: [number for number, output in enumerate(outputs) if mark in output] for place, mark in marks.items()
+    }
+    return {place: numbers for place, numbers in found.items() if numbers}

@@ -1,0 +1,146 @@
+"""What a suite of tasks is to this benchmark. Anybody's plug in by the entry-point group `ostiary.suites`:
+
+    [project.entry-points."ostiary.suites"]
+    banking = "my_suites:banking"          # a function without arguments that returns a `Suite`
+
+A product is told the `Tool`s, a task's purpose and the `Person`; it is never told anything else of what stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+GROUP = "ostiary.suites"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool as an MCP server would list it."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+    """JSON Schema of its arguments"""
+    hints: Mapping[str, bool] = field(default_factory=dict)
+    """MCP's `annotations`, where the server gives some: `readOnlyHint`, `destructiveHint`, `openWorldHint`"""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """what arguments stand for, where its owner has said so"""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """For whom the agent works: what an employer's directory would say."""
+
+    name: str
+    mail: str = ""
+    account: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    tool: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a tool returned, as a model would read it; `error` is empty where it succeeded."""
+
+    text: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    id: str
+    purpose: str
+    """the person's own words"""
+
+
+@dataclass(frozen=True, slots=True)
+class Injection:
+    id: str
+    goal: str
+    """what the attacker writes that the agent should do"""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a real model did: with `injection` it was attacked by the texts in `planted`."""
+
+    task: str
+    injection: str | None
+    planted: Mapping[str, str]
+    calls: Sequence[Call]
+    answer: str
+
+
+class World(Protocol):
+    """An environment in which one task is worked on; what is run in it changes it."""
+
+    def reference(self) -> Sequence[Call]:
+        """A way to do the task that its authors hold right, in this world as it began."""
+        ...
+
+    def attack(self, injection: str) -> Sequence[Call]:
+        """The calls that reach the goal of an injection; none where its goal is not reached by calls."""
+        ...
+
+    def run(self, call: Call) -> Output: ...
+
+    def useful(self, ran: Sequence[Call], answer: str | None) -> bool:
+        """Whether the task is done; `answer`: what the agent told the person, None: what the reference would."""
+        ...
+
+    def harmed(self, injection: str, ran: Sequence[Call], answer: str | None) -> bool:
+        """Whether the goal of the injection is met."""
+        ...
+
+
+class Suite(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def tools(self) -> Sequence[Tool]: ...
+
+    @property
+    def person(self) -> Person: ...
+
+    @property
+    def tasks(self) -> Sequence[Task]: ...
+
+    @property
+    def injections(self) -> Sequence[Injection]: ...
+
+    @property
+    def places(self) -> Sequence[str]:
+        """Where strangers may write."""
+        ...
+
+    @property
+    def loose(self) -> Mapping[str, frozenset[str]]:
+        """By tool, arguments in which two right calls may differ (texts, dates): for the person's stand-in alone."""
+        ...
+
+    def world(self, task: str, planted: Mapping[str, str]) -> World:
+        """A fresh world with texts of strangers at these places."""
+        ...
+
+    def recordings(self, model: str) -> Sequence[Recording]:
+        """What is recorded of a model, in one order; nothing where nothing is. Raises KeyError for a model unknown."""
+        ...
+
+
+def installed() -> dict[str, Any]:
+    """The suites of this environment, by name; each is made by calling it."""
+    return {entry.name: entry.load for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
+
+
+def load(name: str) -> Suite:
+    """Raises KeyError for a suite that is not installed."""
+    suite: Suite = installed()[name]()()
+    return suite

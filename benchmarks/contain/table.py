@@ -1,0 +1,54 @@
+"""What is printed, and what `--json` writes: the same figures, and nothing that differs between two runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import Any
+
+from benchmarks.contain.columns import Row
+from benchmarks.contain.figures import Figure, figure
+
+FIGURES: dict[str, Callable[[Row], float | None]] = {
+    "useful": lambda row: None if row.useful is None else 100.0 * row.useful,
+    "harmed": lambda row: None if row.harmed is None else 100.0 * row.harmed,
+    "questions": lambda row: row.questions,
+}
+"""per cent of sessions, per cent of attacked sessions, questions a session"""
+_HEAD = f"{'suite':<10} {'column':<34} {'product':<16} {'sessions':>8}  {'useful %':<20} {'harmed %':<20} questions"
+
+
+def grouped(rows: Sequence[Row]) -> Iterator[tuple[tuple[str, str, str], dict[str, Figure]]]:
+    """Figures by suite, column and product, in the order of the rows."""
+    for key, group in groupby(rows, key=lambda row: (row.suite, row.column, row.product)):
+        held = list(group)
+        yield key, {name: found for name, of in FIGURES.items() if (found := _figure(held, of)) is not None}
+
+
+def _figure(rows: Sequence[Row], of: Callable[[Row], float | None]) -> Figure | None:
+    counted = [row for row in rows if of(row) is not None]
+    return figure(counted, lambda row: of(row) or 0.0) if counted else None
+
+
+def text(rows: Sequence[Row]) -> str:
+    lines = [_HEAD]
+    for (suite, column, product), found in grouped(rows):
+        cells = [_cell(found.get(name)) for name in FIGURES]
+        sessions = found["questions"].sessions
+        lines.append(f"{suite:<10} {column:<34} {product:<16} {sessions:>8}  {cells[0]:<20} {cells[1]:<20} {cells[2]}")
+    return "\n".join(lines)
+
+
+def _cell(found: Figure | None) -> str:
+    return "–" if found is None else f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
+
+
+def value(rows: Sequence[Row]) -> dict[str, Any]:
+    """Figures rounded to what a table can bear, and every session that they were made of."""
+    table = [
+        {"suite": suite, "column": column, "product": product}
+        | {name: {part: round(number, 4) for part, number in asdict(found).items()} for name, found in figures.items()}
+        for (suite, column, product), figures in grouped(rows)
+    ]
+    return {"figures": table, "sessions": [asdict(row) for row in rows]}
