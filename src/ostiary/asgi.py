@@ -1,4 +1,4 @@
-"""A guard in front of an ASGI application (RFC 6750, RFC 9449 section 7, RFC 9728).
+"""A guard in front of an ASGI application (RFC 6750, RFC 9449 section 7, RFC 9470, RFC 9728).
 
     app = GuardASGI(app, guard, tool={"GET /files/{path*}": "read_file", "POST /files/{path*}": "write_file"})
 
@@ -104,13 +104,19 @@ class Door:
             case Denied() if refusal.missing_scope:
                 challenge = self._challenge("insufficient_scope", refusal.message, scope=refusal.missing_scope)
                 return Answer(403, body, [*headers, challenge])
+            case Denied() if (needed := refusal.step_up) is not None:
+                max_age = "" if needed.max_age is None else str(needed.max_age)
+                challenge = self._challenge(
+                    refusal.code, refusal.message, acr_values=needed.acr_values, max_age=max_age
+                )
+                return Answer(401, body, [*headers, challenge])
             case Malformed():
                 return Answer(400, body, [*headers, self._challenge("invalid_request", refusal.message)])
             case _:
                 return Answer(403, body, headers)
 
-    def _challenge(self, error: str, description: str, *, scope: str = "") -> tuple[bytes, bytes]:
-        parts = {"error": error, "error_description": description if error else "", "scope": scope}
+    def _challenge(self, error: str, description: str, **more: str) -> tuple[bytes, bytes]:
+        parts = {"error": error, "error_description": description if error else "", **more}
         parts |= {"algs": " ".join(sorted(jose.ALGS)), "resource_metadata": self._metadata_url()}
         quoted = [f'{name}="{_quotable(value)}"' for name, value in parts.items() if value]
         return b"www-authenticate", f"DPoP {', '.join(quoted)}".encode("ascii", "replace")

@@ -49,6 +49,7 @@ async def test_the_required_claims_and_our_own(client: Client) -> None:
         "task": "tk_" + client.id.removeprefix("ag_"),
         "acr": "urn:ostiary:acr:key",
         "amr": ["pop", "swk"],
+        "auth_time": now,
         "cnf": {"jkt": client.key.public.thumbprint},
         "policy": active_policies(client.world.db.read()).hash,
         "owner": agent.owner,

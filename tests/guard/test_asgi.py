@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -9,7 +10,9 @@ import httpx2
 import pytest
 
 from ostiary.asgi import VERIFIED, GuardASGI, Receive, Scope, Send
+from ostiary.core.assurance import KEY, TWO_KEYS
 from ostiary.core.errors import Malformed
+from ostiary.core.feed import PolicyFact
 from ostiary.guard import Guard
 from tests.clock import Clock
 from tests.guard.feeder import ISSUER, URI, Feeder
@@ -210,3 +213,28 @@ async def test_the_public_origin_may_be_another_than_the_resources(guard: Guard,
 def test_a_rule_that_is_none_is_refused(guard: Guard, rule: str) -> None:
     with pytest.raises(Malformed):
         GuardASGI(app, guard, tool={rule: "read_file"})
+
+
+async def test_a_step_up_is_challenged_in_the_form_of_rfc_9470(
+    guard: Guard, feeder: Feeder, http: httpx2.AsyncClient
+) -> None:
+    """Section 3: 401, the error, and both requirements as quoted parameters."""
+    weak = ["unary", "not", ["binary", "eq", ["get", ["var", "context"], "acr"], ["lit", TWO_KEYS]]]
+    step_up = {"step_up": f"{TWO_KEYS} {KEY}", "max_age": "300", "reason": 'say "who" you are'}
+    rules = [
+        {"id": "all", "effect": "permit"},
+        {"id": "strong", "effect": "forbid", "conditions": [weak], "annotations": step_up},
+    ]
+    feeder.say(PolicyFact("another-set", json.dumps({"version": 1, "policies": rules})))
+    response = await http.get("/files/a", headers=signed(guard, feeder, "GET", "/files/a", acr=KEY))
+    assert response.status_code == 401
+    challenge = response.headers["www-authenticate"]
+    assert challenge.startswith(
+        'DPoP error="insufficient_user_authentication", error_description="say \'who\' you are", '
+        f'acr_values="{TWO_KEYS} {KEY}", max_age="300"'
+    )
+    assert response.json()["error"] == "insufficient_user_authentication"
+    (call,) = records(guard)
+    assert (call["outcome"], call["reasons"][0]["code"]) == ("deny", "insufficient_user_authentication")
+    stronger = await http.get("/files/a", headers=signed(guard, feeder, "GET", "/files/a", acr=TWO_KEYS))
+    assert stronger.status_code == 200

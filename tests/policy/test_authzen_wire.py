@@ -431,3 +431,25 @@ def test_every_route_but_the_metadata_asks_for_the_scope_of_deciding() -> None:
         (EVALUATIONS, "ostiary:decide"),
         ("/.well-known/authzen-configuration", ""),
     }
+
+
+async def test_a_step_up_is_told_and_met_by_what_the_asker_has_seen_in_the_token(world: World, ask: Ask) -> None:
+    agent = await stage(world)
+    two = "urn:ostiary:acr:two-keys"
+    policy = f"""
+        permit (principal, action, resource);
+        @step_up("{two}") @max_age("60") forbid (principal, action == Action::"call", resource)
+        unless {{ context.acr == "{two}" && context has auth_time
+                  && context.now.durationSince(context.auth_time) <= duration("60s") }};
+    """
+    await put(world, {"two.cedar": policy})
+    now = world.now() // 1_000_000
+    status, weak = await ask(EVALUATION, calls(agent, acr="urn:ostiary:acr:key", auth_time=now))
+    (reason,) = weak["context"]["reasons"]
+    assert (status, weak["decision"]) == (200, False)
+    assert (reason["code"], reason["acr_values"], reason["max_age"]) == ("insufficient_user_authentication", two, 60)
+    assert (await ask(EVALUATION, calls(agent, acr=two, auth_time=now - 60)))[1]["decision"] is True
+    assert (await ask(EVALUATION, calls(agent, acr=two, auth_time=now - 61)))[1]["decision"] is False
+    assert (await ask(EVALUATION, calls(agent)))[1]["decision"] is False
+    for wrong in ({"acr": 1}, {"auth_time": "now"}, {"auth_time": -1}, {"auth_time": True}, {"auth_time": 1 << 60}):
+        assert code((await ask(EVALUATION, calls(agent, **wrong)))[1]) == "unanswerable"

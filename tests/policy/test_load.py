@@ -302,3 +302,53 @@ def test_any_name_may_be_in_a_string() -> None:
     loaded = load(one('permit (principal == Agent::"ä\u202e\\u{0}\\"\\\\", action, resource);'))
     assert loaded.ir.policies[0].principal.equals is not None
     assert loaded.ir.policies[0].principal.equals.id == 'ä\u202e\0"\\'
+
+
+TWO_KEYS = "urn:ostiary:acr:two-keys"
+PAYING = 'forbid (principal, action == Action::"call", resource)'
+
+
+def test_a_step_up_that_helps_is_taken() -> None:
+    text = (
+        f'@step_up("{TWO_KEYS}") {PAYING} when {{ resource.effect == "pay" }} '
+        f'unless {{ context.acr == "{TWO_KEYS}" }};'
+        f'@max_age("60") {PAYING} unless {{ context has auth_time && '
+        'context.now.durationSince(context.auth_time) <= duration("60s") };'
+    )
+    assert load(one(PERMIT + text)).count == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (f'@step_up("{TWO_KEYS}") {PAYING} when {{ resource.effect == "pay" }};', "whatever a token says"),
+        (f'@max_age("60") {PAYING} unless {{ context.acr == "x" }};', "whatever a token says"),
+        (f'@step_up("urn:nobody:has") {PAYING} unless {{ context.acr == "urn:nobody:has" }};', "no token has"),
+        (f'@step_up("{TWO_KEYS}") permit (principal, action, resource);', "`permit`"),
+        (f'@max_age("soon") {PAYING} unless {{ context has auth_time }};', "`max_age`"),
+        (f'@step_up("a  b") {PAYING} unless {{ context.acr == "a" }};', "`acr_values`"),
+    ],
+)
+def test_a_step_up_that_helps_nobody_is_refused(text: str, why: str) -> None:
+    with pytest.raises(Invalid, match=why):
+        load(one(PERMIT + text))
+
+
+def test_a_case_can_say_when_somebody_proved_who_it_is() -> None:
+    text = (
+        f'@max_age("60") {PAYING} unless {{ context has auth_time && '
+        'context.now.durationSince(context.auth_time) <= duration("60s") };'
+    )
+    case = """
+        [[case]]
+        name = "{name}"
+        subject = {{ type = "agent", id = "ag_1" }}
+        action = "call"
+        resource = {{ type = "tool", id = "bank/pay" }}
+        context = {{ auth_time = {at} }}
+        now = 2026-01-01T12:01:00Z
+        expect = "{expect}"
+    """
+    cases = case.format(name="in time", at="2026-01-01T12:00:00Z", expect="allow")
+    cases += case.format(name="late", at="2026-01-01T11:59:59Z", expect="deny")
+    assert load(one(PERMIT + text, a_test_toml=cases)).tests == 2

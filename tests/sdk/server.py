@@ -25,6 +25,10 @@ class Server:
         self.tokens: dict[str, str] = {}
         self.revoked: set[str] = set()
         self.refuse_tokens = False
+        self.demand = ""
+        """what a token must have been asked for with: `acr_values` and `max_age` as in a challenge"""
+        self.stepped_up: dict[str, str] = {}
+        self.bound: dict[str, str] = {}
         self.lifetime = 300
         self.nonces = {"as": "as-nonce-1", "rs": "rs-nonce-1"}
         self._jtis: set[str] = set()
@@ -53,6 +57,7 @@ class Server:
             return False
         assert found.jti not in self._jtis, "a proof was sent twice"
         self._jtis.add(found.jti)
+        self.shown = found.jkt
         return True
 
     def _token(self, request: httpx2.Request) -> httpx2.Response:
@@ -72,6 +77,9 @@ class Server:
             return httpx2.Response(401, json=body)
         token = f"token-{len(self.tokens) + 1}"
         self.tokens[token] = form.get("resource", [""])[0]
+        self.bound[token] = self.shown
+        asked = {name: form[name][0] for name in ("acr_values", "max_age") if name in form}
+        self.stepped_up[token] = ", ".join(f'{name}="{value}"' for name, value in asked.items())
         return httpx2.Response(
             200, json={"access_token": token, "token_type": "DPoP", "expires_in": self.lifetime, "scope": "files:read"}
         )
@@ -83,7 +91,10 @@ class Server:
             return httpx2.Response(401, headers={"www-authenticate": f"DPoP {metadata}"})
         if token in self.revoked:
             return httpx2.Response(401, headers={"www-authenticate": f'DPoP error="invalid_token", {metadata}'})
-        if not self._check(request, "rs", access_token=token, jkt=self.key.public.thumbprint):
+        if not self._check(request, "rs", access_token=token, jkt=self.bound[token]):
             headers = {"www-authenticate": 'DPoP error="use_dpop_nonce"', "dpop-nonce": self.nonces["rs"]}
             return httpx2.Response(401, headers=headers)
+        if self.demand and self.stepped_up[token] != self.demand:
+            error = f'DPoP error="insufficient_user_authentication", {self.demand}, {metadata}'
+            return httpx2.Response(401, headers={"www-authenticate": error})
         return httpx2.Response(200, json={"token": token, "for": self.tokens[token]})

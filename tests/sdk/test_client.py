@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from ostiary.client import Auth, Client, Target, TokenRefused, run
+from ostiary.client import Auth, Client, StepUpNeeded, Target, TokenRefused, run
 from ostiary.client.flows import MARGIN_US
 from ostiary.core import jose
 from ostiary.core.errors import Forbidden, Malformed, Unauthenticated, Unavailable
@@ -261,3 +261,63 @@ def test_an_answer_is_not_read_ahead_for_the_caller(server: Server, client: Clie
     with http.stream("GET", f"{API}/report", auth=Auth(client, TARGET)) as response:
         assert not response.is_stream_consumed
         assert response.read() == b"onetwo"
+
+
+SECOND_KEY = jose.generate("ES256")
+DEMAND = 'acr_values="urn:a urn:b", max_age="60"'
+
+
+@pytest.fixture
+def strong(clock: Clock, dice: Dice) -> Client:
+    """The same with a second key."""
+    return Client(Credential(KEY, "ag_1", ISSUER), second_key=SECOND_KEY, now=clock, random=dice)
+
+
+def test_a_challenge_is_met_with_what_it_asks_for_and_the_second_key(
+    server: Server, http: httpx2.Client, strong: Client
+) -> None:
+    get(http, strong)
+    server.demand = DEMAND
+    assert get(http, strong).json()["token"] == "token-2"
+    assert server.forms[-1] | {"acr_values": ["urn:a urn:b"], "max_age": ["60"]} == server.forms[-1]
+    assert server.bound == {"token-1": KEY.public.thumbprint, "token-2": SECOND_KEY.public.thumbprint}
+
+
+@pytest.mark.parametrize(("after_s", "tokens"), [(59, 2), (60, 3)])
+def test_a_token_that_steps_up_is_kept_while_it_is_new_enough(
+    server: Server, http: httpx2.Client, strong: Client, clock: Clock, after_s: int, tokens: int
+) -> None:
+    server.demand = DEMAND
+    get(http, strong)
+    clock.advance(after_s)
+    assert get(http, strong).status_code == 200
+    assert len(server.tokens) == tokens
+
+
+def test_what_is_never_enough_is_not_asked_for_for_ever(server: Server, http: httpx2.Client, strong: Client) -> None:
+    get(http, strong)
+    server.demand = 'acr_values="urn:a", max_age="60", more="never met"'
+    refused = get(http, strong)
+    assert (refused.status_code, str(refused.url)) == (401, f"{API}/report"), (
+        "the caller never sees the issuer's answer"
+    )
+    assert len(server.tokens) == 3
+
+
+def test_a_step_up_that_the_issuer_refuses_is_said_in_both_their_words(
+    server: Server, http: httpx2.Client, client: Client
+) -> None:
+    get(http, client)
+    server.demand, server.refuse_tokens = DEMAND, True
+    with pytest.raises(StepUpNeeded, match=r"wants `acr` urn:a urn:b and .* within 60 s: the agent is suspended") as no:
+        get(http, client)
+    assert (no.value.acr_values, no.value.max_age) == ("urn:a urn:b", 60)
+
+
+def test_tokens_that_are_all_refused_end_with_the_resources_answer(
+    server: Server, http: httpx2.Client, client: Client
+) -> None:
+    get(http, client)
+    server.revoked |= {f"token-{number}" for number in range(1, 9)}
+    refused = get(http, client)
+    assert (refused.status_code, str(refused.url)) == (401, f"{API}/report")

@@ -21,8 +21,9 @@ SPOKEN = {
     "invalid_scope",
     "unsupported_response_type", "access_denied", "temporarily_unavailable", "server_error", "invalid_target",
     "invalid_authorization_details", "invalid_dpop_proof", "use_dpop_nonce", "invalid_token",
+    "unmet_authentication_requirements",
 }  # fmt: skip
-"""RFC 6749 sections 4.1.2.1 and 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 12.2."""
+"""RFC 6749 sections 4.1.2.1 and 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 12.2, RFC 9470 5."""
 
 
 def kinds(kind: type[Refused] = Refused) -> list[type[Refused]]:

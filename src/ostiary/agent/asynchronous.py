@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from ostiary.agent.identity import DEFAULT_TTL_S, TIMEOUT_S, Identity, TaskInfo, read_credential
+from ostiary.agent.identity import DEFAULT_TTL_S, TIMEOUT_S, Identity, TaskInfo, read_credential, read_second_key
 from ostiary.client import Auth, Flow, Target, arun
 from ostiary.core.errors import Refused
 from ostiary.keys import Credential
@@ -28,9 +28,17 @@ class AsyncAgent(Identity):
         self._http = httpx2.AsyncClient(timeout=TIMEOUT_S)
 
     @classmethod
-    def from_credential(cls, path: Path | str, *, url: str | None = None, client_id: str | None = None) -> AsyncAgent:
+    def from_credential(
+        cls,
+        path: Path | str,
+        *,
+        url: str | None = None,
+        client_id: str | None = None,
+        second_key: Path | str | None = None,
+    ) -> AsyncAgent:
         """As `Agent.from_credential`."""
-        return cls(read_credential(path, client_id=client_id, url=url), url=url)
+        credential = read_credential(path, client_id=client_id, url=url)
+        return cls(credential, url=url, second_key=read_second_key(second_key, of=credential))
 
     async def __aenter__(self) -> AsyncAgent:
         return self

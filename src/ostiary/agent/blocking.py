@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from ostiary.agent.identity import DEFAULT_TTL_S, TIMEOUT_S, Identity, TaskInfo, read_credential
+from ostiary.agent.identity import DEFAULT_TTL_S, TIMEOUT_S, Identity, TaskInfo, read_credential, read_second_key
 from ostiary.client import Auth, Flow, Target, run
 from ostiary.core.errors import Refused
 from ostiary.keys import Credential
@@ -28,12 +28,21 @@ class Agent(Identity):
         self._http = httpx2.Client(timeout=TIMEOUT_S)
 
     @classmethod
-    def from_credential(cls, path: Path | str, *, url: str | None = None, client_id: str | None = None) -> Agent:
+    def from_credential(
+        cls,
+        path: Path | str,
+        *,
+        url: str | None = None,
+        client_id: str | None = None,
+        second_key: Path | str | None = None,
+    ) -> Agent:
         """From the file that `ostiary agent create --generate-key` wrote. Raises Invalid.
 
-        `url`: where the server is reached, if not under its issuer's name.
+        `url`: where the server is reached, if not under its issuer's name. `second_key`: the file of another key that
+        is registered for this agent, best kept elsewhere; it is used where a resource wants two (RFC 9470).
         """
-        return cls(read_credential(path, client_id=client_id, url=url), url=url)
+        credential = read_credential(path, client_id=client_id, url=url)
+        return cls(credential, url=url, second_key=read_second_key(second_key, of=credential))
 
     def __enter__(self) -> Agent:
         return self

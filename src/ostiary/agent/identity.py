@@ -15,6 +15,7 @@ from ostiary import ambient
 from ostiary.client import Auth, Client, Flow, Target
 from ostiary.core import canonical
 from ostiary.core.errors import Forbidden, Invalid, Malformed, Refused, Unavailable
+from ostiary.core.jose import PrivateKey
 from ostiary.keys import Credential, load_key
 
 log = logging.getLogger("ostiary.agent")
@@ -43,6 +44,7 @@ class Identity:
         credential: Credential,
         *,
         url: str | None = None,
+        second_key: PrivateKey | None = None,
         now: Callable[[], int] = ambient.now,
         random: Callable[[int], bytes] = ambient.random,
     ) -> None:
@@ -50,7 +52,7 @@ class Identity:
             raise Invalid("the credential does not say whose it is and where", hint="give `client_id` and `url`")
         self._url = (url or credential.issuer).rstrip("/")
         self._random = random
-        self._client = Client(credential, url=self._url, now=now, random=random)
+        self._client = Client(credential, url=self._url, second_key=second_key, now=now, random=random)
 
     @property
     def client_id(self) -> str:
@@ -68,12 +70,15 @@ class Identity:
         *,
         task: str | None = None,
         subject: str | None = None,
+        acr_values: str | None = None,
+        max_age: int | None = None,
     ) -> Auth:
         """For `httpx2.Client(auth=..)` and `httpx2.AsyncClient(auth=..)`; without a resource, servers say theirs.
 
         `subject`: a token that another agent made for us (`resource` `<issuer>/agents/<name>`), on which we act.
+        `acr_values` and `max_age`: what is asked for from the start where it is known that the resource wants it.
         """
-        return Auth(self._client, Target(resource, scope, task, subject))
+        return Auth(self._client, Target(resource, scope, task, subject, acr_values, max_age))
 
     def _token(self, target: Target) -> Flow[dict[str, Any]]:
         token = yield from self._client.token(target)
@@ -148,6 +153,18 @@ def read_credential(path: Path | str, *, client_id: str | None, url: str | None)
     """The credential in a file, with what the file leaves open. Raises Invalid."""
     credential = load_key(path)
     return Credential(credential.key, client_id or credential.client_id, credential.issuer or url or "")
+
+
+def read_second_key(path: Path | str | None, *, of: Credential) -> PrivateKey | None:
+    """The key in a second credential file of the same client. Raises Invalid."""
+    if path is None:
+        return None
+    second = load_key(path)
+    if second.client_id not in ("", of.client_id):
+        raise Invalid(f"{path} is the key of `{second.client_id}`, not of `{of.client_id}`")
+    if second.key.public.thumbprint == of.key.public.thumbprint:
+        raise Invalid(f"{path} has the same key: it proves nothing more")
+    return second.key
 
 
 def _refusal(response: httpx2.Response) -> Refused:

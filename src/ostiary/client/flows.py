@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import httpx2
 import msgspec
 
+from ostiary.client.target import STEP_UP, StepUpNeeded, Target, Token, TokenRefused
 from ostiary.core import canonical, dpop, jose
 from ostiary.core.errors import Forbidden, Malformed, Refused, Unauthenticated, Unavailable
 from ostiary.keys import Credential
@@ -31,10 +32,6 @@ MARGIN_US = 30_000_000
 SECOND = 1_000_000
 
 
-class TokenRefused(Forbidden):
-    """The issuer gave no token; code, message and hint are its own."""
-
-
 class _Metadata(msgspec.Struct, frozen=True):
     issuer: str
     token_endpoint: str
@@ -50,27 +47,6 @@ class _TokenAnswer(msgspec.Struct, frozen=True):
     expires_in: int
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a token is for: a resource identifier, scopes, a task (none: the standing task).
-
-    With a `subject`, a token that somebody made for us, it is got in exchange for that (RFC 8693), and of its task.
-    """
-
-    resource: str | None = None
-    scope: str | None = None
-    task: str | None = None
-    subject: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    text: str = field(repr=False)
-    answer: dict[str, Any] = field(repr=False)
-    """the token response as the issuer gave it"""
-    renew_at: int
-
-
 class Client:
     """What one client has learned of its issuer and of resources. `url`: where the issuer is reached, if elsewhere."""
 
@@ -79,10 +55,11 @@ class Client:
         credential: Credential,
         *,
         url: str | None = None,
+        second_key: jose.PrivateKey | None = None,
         now: Callable[[], int],
         random: Callable[[int], bytes],
     ) -> None:
-        self.credential = credential
+        self.credential, self._second_key = credential, second_key
         self._url = (url or credential.issuer).rstrip("/")
         self._now, self._random = now, random
         self._metadata: _Metadata | None = None
@@ -118,7 +95,7 @@ class Client:
     def token(self, target: Target) -> Flow[Token]:
         """A token for that target, from memory while it is fresh. Raises TokenRefused, Unavailable."""
         held = self._tokens.get(target)
-        if held is not None and self.is_fresh(held):
+        if held is not None and self.is_fresh(held) and not self._is_old(held, target):
             return held
         metadata = yield from self.discover()
         for _ in range(2):
@@ -127,12 +104,16 @@ class Client:
             if not (response.status_code in (400, 401) and is_new_nonce):
                 break
         self._forget_oldest()
-        token = self._tokens[target] = self._read_token(response)
+        token = self._tokens[target] = self._read_token(response, self._key(target))
         return token
 
     def is_fresh(self, token: Token) -> bool:
         """Whether it is good for a while still."""
         return self._now() < token.renew_at
+
+    def _is_old(self, token: Token, target: Target) -> bool:
+        """Whether it is longer ago than the target wants that we have proved ourselves."""
+        return target.max_age is not None and self._now() - token.got_at >= target.max_age * SECOND
 
     def forget(self, target: Target) -> None:
         """The token for that target is dead: the next one is fetched."""
@@ -154,20 +135,26 @@ class Client:
             "client_assertion_type": ASSERTION_TYPE,
             "client_assertion": jose.sign_jwt(self.credential.key, typ="client-authentication+jwt", claims=claims),
         }
+        max_age = None if target.max_age is None else str(target.max_age)
         named = {"resource": target.resource, "scope": target.scope, "task": target.task}
+        named |= {"acr_values": target.acr_values, "max_age": max_age}
         if target.subject is not None:
             form["grant_type"] = TOKEN_EXCHANGE
             named |= {"subject_token": target.subject, "subject_token_type": ACCESS_TOKEN}
         form |= {name: value for name, value in named.items() if value is not None}
         proof = dpop.make_proof(
-            self.credential.key, method="POST", uri=metadata.token_endpoint, now=now, jti=self._jti(),
+            self._key(target), method="POST", uri=metadata.token_endpoint, now=now, jti=self._jti(),
             nonce=self._nonces.get("issuer"),
         )  # fmt: skip
         headers = {"content-type": "application/x-www-form-urlencoded", "dpop": proof}
         url = self._reachable(metadata.token_endpoint)
         return httpx2.Request("POST", url, headers=headers, content=urlencode(form).encode())
 
-    def _read_token(self, response: httpx2.Response) -> Token:
+    def _key(self, target: Target) -> jose.PrivateKey:
+        """The key that a token for that target is bound to."""
+        return self._second_key if target.steps_up and self._second_key is not None else self.credential.key
+
+    def _read_token(self, response: httpx2.Response, key: jose.PrivateKey) -> Token:
         if response.status_code != 200:
             raise _token_refused(response)
         answer = _decode(response, _TokenAnswer, of="the token response")
@@ -176,14 +163,16 @@ class Client:
                 "the issuer gave a token that is not bound to our key", hint="is this an ostiary server?"
             )
         lifetime = answer.expires_in * SECOND
-        renew_at = self._now() + lifetime - min(MARGIN_US, lifetime // 5)
-        return Token(answer.access_token, msgspec.json.decode(response.content), renew_at)
+        now = self._now()
+        renew_at = now + lifetime - min(MARGIN_US, lifetime // 5)
+        return Token(answer.access_token, msgspec.json.decode(response.content), now, renew_at, key)
 
     def send(self, request: httpx2.Request, target: Target) -> Flow[httpx2.Response]:
         """Send `request` with a token and a fresh proof; once more where the nonce or the token was an old one.
 
-        Raises TokenRefused, Unavailable. A caller whose token the resource refuses, and that gets no other, hears it
-        from the resource.
+        Where the resource wants to know more of who we are, once more with a token that says it. Raises TokenRefused,
+        StepUpNeeded, Unavailable. A caller whose token the resource refuses, and that gets no other, hears it from the
+        resource.
         """
         if target.resource is None:
             resource = self._resources.get(_place(request))
@@ -194,14 +183,24 @@ class Client:
                     return response  # that was enough
             target = replace(target, resource=resource)
         token = yield from self.token(target)
-        for _ in range(MAX_ATTEMPTS):
+        for left in reversed(range(MAX_ATTEMPTS)):
             response = yield self._prove(request, token)
             is_new_nonce = self._learn_nonce(_origin(request.url), response)
             challenge = response.headers.get("www-authenticate", "")
+            if not left:
+                break  # what is asked last is what the caller sees: the resource, never the issuer
             if response.status_code == 401 and "invalid_token" in challenge and self._tokens.get(target) is token:
                 del self._tokens[target]
                 with suppress(TokenRefused):
                     token = yield from self.token(target)
+            elif response.status_code == 401 and STEP_UP in challenge:
+                stronger = target.stepped_up(challenge)
+                if self._tokens.get(stronger) is token:
+                    self.forget(stronger)
+                try:
+                    token = yield from self.token(target := stronger)
+                except TokenRefused as refusal:
+                    raise StepUpNeeded(stronger, refusal) from None
             elif not (response.status_code == 401 and "use_dpop_nonce" in challenge and is_new_nonce):
                 break
         return response
@@ -217,7 +216,7 @@ class Client:
     def proof(self, *, method: str, uri: str, token: Token, nonce: str | None) -> str:
         """That we have the key which the token is bound to, for one request (RFC 9449 section 4.2)."""
         return dpop.make_proof(
-            self.credential.key, method=method, uri=uri, now=self._now(), jti=self._jti(), nonce=nonce,
+            token.key, method=method, uri=uri, now=self._now(), jti=self._jti(), nonce=nonce,
             access_token=token.text,
         )  # fmt: skip
 

@@ -70,6 +70,8 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     task: str = ""
     acr: str = ""
     amr: list[str] = []
+    auth_time: int | None = None
+    """when its holder proved itself as `acr` says; of a token that came through others, the longest ago of all"""
     cnf: Confirmation | None = None
     authorization_details: list[dict[str, object]] = []
     """RFC 9396; `bounds.parse_details` reads them"""
@@ -111,7 +113,7 @@ def check_access(claims: AccessClaims, *, issuer: str, audience: str, now: int, 
     for name in ("sub", "client_id", "jti"):
         if not getattr(claims, name):
             raise InvalidToken(f"`{name}` is empty")
-    for name in ("exp", "iat", "nbf"):
+    for name in ("exp", "iat", "nbf", "auth_time"):
         if not 0 <= (getattr(claims, name) or 0) <= MAX_SECONDS:
             raise InvalidToken(f"`{name}` is not a number of seconds between 0 and {MAX_SECONDS}")
     if now - leeway >= claims.exp * 1_000_000:

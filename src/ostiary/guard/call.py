@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ostiary.core import access, asking, canonical, report
+from ostiary.core.assurance import INSUFFICIENT
 from ostiary.core.budget import Volume
 from ostiary.core.canonical import MAX_INT
 from ostiary.core.errors import Forbidden, Refused
@@ -29,6 +30,8 @@ class Denied(Forbidden):
         first = decision.reasons[0] if decision.reasons else access.Reason("denied", "the call is denied")
         super().__init__(first.message, hint=first.hint, code=first.code)
         self.decision, self.missing_scope = decision, missing_scope
+        self.step_up = first if first.code == INSUFFICIENT else None
+        """what a token must say to be let through (RFC 9470), if that is all that is missing"""
 
 
 class Withheld(Forbidden):

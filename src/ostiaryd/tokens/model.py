@@ -48,6 +48,12 @@ class UnauthorizedClient(Refused):
     code = "unauthorized_client"
 
 
+class Unmet(Refused):
+    """RFC 9470 section 5, OpenID Connect Core Error Code unmet_authentication_requirements 1.0."""
+
+    code = "unmet_authentication_requirements"
+
+
 class UnsupportedGrantType(Refused):
     """RFC 6749 section 5.2."""
 

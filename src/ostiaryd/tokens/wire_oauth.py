@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import msgspec
 
-from ostiary.core import bounds, canonical, claims, dpop
+from ostiary.core import assurance, bounds, canonical, claims, dpop
+from ostiary.core.assurance import StepUp
 from ostiary.core.claims import AccessClaims
 from ostiary.core.errors import (
     Conflict,
@@ -35,6 +36,7 @@ from ostiaryd.tokens.model import (
     InvalidRequest,
     InvalidTarget,
     UnauthorizedClient,
+    Unmet,
     UnsupportedGrantType,
     UnsupportedResponseType,
 )
@@ -52,6 +54,7 @@ ERRORS: dict[type[Refused], tuple[str, int]] = {
     AccessRefused: ("", 401),
     InvalidGrant: ("invalid_grant", 400),
     UnauthorizedClient: ("unauthorized_client", 400),
+    Unmet: ("unmet_authentication_requirements", 400),
     UnsupportedGrantType: ("unsupported_grant_type", 400),
     UnsupportedResponseType: ("unsupported_response_type", 400),
     claims.InvalidScope: ("invalid_scope", 400),
@@ -73,7 +76,7 @@ ERRORS: dict[type[Refused], tuple[str, int]] = {
 }
 """How OAuth says a refusal: the nearest class in its ancestry counts, and "" is the refusal's own code.
 
-RFC 6749 section 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 5, 7.1 and 8.
+RFC 6749 section 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 5, 7.1 and 8, RFC 9470 5.
 """
 
 _UNSPEAKABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")  # what `error_description` cannot say: RFC 6749 5.2
@@ -228,6 +231,7 @@ def _parse_grant(form: Form, *, authorization: str | None, unverified_proof: str
         resource=form.get("resource"),
         task=form.get("task"),
         details=_parse_details(form.get("authorization_details"), config=config),
+        demand=_parse_demand(form),
     )
 
 
@@ -251,7 +255,17 @@ def _parse_exchange(form: Form, *, authorization: str | None, unverified_proof: 
         resource=form.get("resource"),
         audience=form.get("audience"),
         details=_parse_details(form.get("authorization_details"), config=config),
+        demand=_parse_demand(form),
     )
+
+
+def _parse_demand(form: Form) -> StepUp:
+    """RFC 9470 section 4: what the token shall say of how the client proved itself."""
+    try:
+        values = assurance.parse_acr_values(form.get("acr_values", ""))
+        return StepUp(values, assurance.parse_max_age(form["max_age"]) if "max_age" in form else None)
+    except Invalid as error:
+        raise InvalidRequest(error.message) from None
 
 
 def _parse_details(text: str | None, *, config: Config) -> tuple[bounds.ToolDetail, ...]:

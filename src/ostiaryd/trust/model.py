@@ -31,10 +31,6 @@ SPAN = 16 * SECOND
 DIGEST_BYTES = 16
 AHEAD = 5 * SECOND
 """How far the clock of a client may be ahead of ours."""
-ACR = "urn:ostiary:acr:key"
-"""One factor: the client holds a private key that was registered for it."""
-AMR = ["pop", "swk"]
-"""RFC 8176: possession was proved, of a key in software."""
 
 
 class InvalidClient(Unauthenticated):

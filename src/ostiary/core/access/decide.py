@@ -10,17 +10,24 @@ from ostiary.core import bounds
 from ostiary.core.access.facts import Facts, Principal, Protected, ReadyTool
 from ostiary.core.access.policies import CALL, Judgement, Policies
 from ostiary.core.arguments import BadArguments
+from ostiary.core.assurance import INSUFFICIENT, StepUp
 from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Record
 from ostiary.core.claims import AccessClaims
 
 
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Why not: a stable code, what is wrong, what would help. Quotes no argument's value."""
+    """Why not: a stable code, what is wrong, what would help. Quotes no argument's value.
+
+    With the code `insufficient_user_authentication`, what a token must say (RFC 9470 section 3): one of `acr_values`,
+    and an `auth_time` that is at most `max_age` seconds ago.
+    """
 
     code: str
     message: str = ""
     hint: str = ""
+    acr_values: str = ""
+    max_age: int | None = None
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -86,6 +93,8 @@ def reasons_of(judged: Judgement, policies: Policies) -> tuple[Reason, ...]:
             failed = dict(judged.errors)
             return tuple(Reason("policy_error", f"policy `{name}`: {failed[name]}") for name in judged.policies)
         case "forbidden_by_policy":
+            if (demand := policies.step_up(judged.policies)) is not None:
+                return (_insufficient(demand, judged, policies),)
             said = dict(judged.said)
             return tuple(
                 Reason(
@@ -95,6 +104,16 @@ def reasons_of(judged: Judgement, policies: Policies) -> tuple[Reason, ...]:
                 )
                 for name in judged.policies
             )
+
+
+def _insufficient(demand: StepUp, judged: Judgement, policies: Policies) -> Reason:
+    """What was proved is not enough, or too long ago."""
+    values = " ".join(demand.acr_values)
+    needed = [f"a token with `acr` {' or '.join(demand.acr_values)}"] if values else []
+    needed += [] if demand.max_age is None else [f"whose holder proved itself within {demand.max_age} s"]
+    message = next(filter(None, map(policies.reasons.get, judged.policies)), "it takes " + " ".join(needed))
+    hint = next(filter(None, map(policies.hints.get, judged.policies)), "get a token with these `acr_values`")
+    return Reason(INSUFFICIENT, message, hint, values, demand.max_age)
 
 
 def dead(principal: Principal, facts: Facts, now: int) -> Reason | None:

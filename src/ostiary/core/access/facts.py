@@ -16,6 +16,7 @@ from ostiary.core.access.recorded import secrets_of
 from ostiary.core.bounds import ToolDetail, datatypes, parse_details
 from ostiary.core.budget import Price, prices
 from ostiary.core.catalogue import Catalogue, Tool
+from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.render import render_record
 from ostiary.core.cedar.values import Entities, Entity, Overlay, Record, Uid, entity
 from ostiary.core.claims import AccessClaims, actors, scopes
@@ -69,6 +70,8 @@ class Principal:
             "scopes": frozenset[object](self.scopes),
             "actors": frozenset[object](Uid("Agent", actor) for actor in self.behind),
         }
+        if claims.auth_time is not None:
+            self.context["auth_time"] = Datetime(claims.auth_time * 1000)
         here = datatypes(detail for detail in self.details if claims.aud in detail.locations)
         if self.details and here is not None:
             self.context["datatypes"] = frozenset[object](here)

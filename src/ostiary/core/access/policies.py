@@ -15,7 +15,9 @@ from typing import Literal
 
 import msgspec
 
+from ostiary.core import assurance
 from ostiary.core.access.elsewhere import Elsewhere, Said, failed, question
+from ostiary.core.assurance import StepUp
 from ostiary.core.cedar.compile import Compiled, Verdict, compile_set
 from ostiary.core.cedar.ir import PolicyIR, PolicySetIR
 from ostiary.core.cedar.values import Entities, Entity, Record, Uid, entity
@@ -49,7 +51,9 @@ class Policies:
     states; `known` both. `elsewhere` are the policies that are run elsewhere, and whether each only watches.
     """
 
-    __slots__ = ("_enforced", "_watched", "elsewhere", "entities", "hash", "hints", "known", "reasons")
+    __slots__ = (
+        "_asking", "_enforced", "_step_ups", "_watched", "elsewhere", "entities", "hash", "hints", "known", "reasons",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -70,10 +74,26 @@ class Policies:
         self.elsewhere: dict[str, bool] = dict(elsewhere or {})
         self.reasons = _annotated(policies, "reason")
         self.hints = _annotated(policies, "hint")
+        self._asking = _annotated(policies, "ask")
+        self._step_ups = {
+            policy.id: demand
+            for policy in policies.policies
+            if (demand := assurance.read_annotations(policy.annotations)) is not None
+        }
 
     def states(self, type: str, id: str) -> bool:
         """Whether the set itself has that entity."""
         return Uid(type, id) in self.entities
+
+    def step_up(self, forbidding: tuple[str, ...]) -> StepUp | None:
+        """What a token must say so that none of these policies forbids any more; None where no token helps.
+
+        A person is asked last: what only waits for an answer does not stand in the way.
+        """
+        demands = [self._step_ups[name] for name in forbidding if name in self._step_ups]
+        if not demands or not all(name in self._step_ups or name in self._asking for name in forbidding):
+            return None
+        return assurance.joined(demands)
 
     def judge(
         self,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 
 from ostiary.core.cedar import values
-from ostiary.core.cedar.extensions import Decimal
+from ostiary.core.cedar.extensions import Datetime, Decimal
 from ostiary.core.cedar.values import Uid
 from ostiary.core.errors import Invalid
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_DEPTH = 16
 """Levels of a value; what keeps it adds a few of its own, and readers of JSON have limits."""
 
@@ -22,6 +24,8 @@ def render_value(value: object, depth: int = MAX_DEPTH) -> object:
         return {"__entity": {"type": value.type, "id": value.id}}
     if isinstance(value, Decimal):
         return {"__extn": {"fn": "decimal", "arg": _decimal(value.units)}}
+    if isinstance(value, Datetime):
+        return {"__extn": {"fn": "datetime", "arg": _datetime(value.ms)}}
     if depth == 0:
         raise Invalid("a value is nested too deeply to be kept")
     if isinstance(value, frozenset):
@@ -36,6 +40,14 @@ def render_record(record: Mapping[str, object], depth: int = MAX_DEPTH) -> dict[
     if not values.ESCAPES.isdisjoint(record):
         raise Invalid("a name in a record is reserved for an escape")
     return {name: render_value(item, depth) for name, item in record.items()}
+
+
+def _datetime(ms: int) -> str:
+    try:
+        text = (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")
+    except OverflowError:
+        raise Invalid("a time outside of the years 1 to 9999 cannot be kept") from None
+    return text.removesuffix("+00:00") + "Z"
 
 
 def _decimal(units: int) -> str:

@@ -7,18 +7,24 @@ anybody else           the policies alone: types and properties as they were sen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from msgspec.structs import replace
 
 from ostiary.core import access
 from ostiary.core.access import Decision, Elsewhere, Facts, Policies, Principal, Protected, Reason
 from ostiary.core.access.decide import reasons_of
 from ostiary.core.access.facts import agent_entity
+from ostiary.core.assurance import AMRS
 from ostiary.core.bounds import render_details
 from ostiary.core.budget import BadAmount, Exhausted
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.cedar.values import Entity, Overlay, Uid, entity
 from ostiary.core.claims import AccessClaims, render_scope
 from ostiary.core.errors import Forbidden, NotFound
+from ostiary.core.jose import MAX_SECONDS
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.model import (
@@ -125,7 +131,8 @@ class Answers:
         arguments = context.get("arguments", {})
         if not isinstance(arguments, dict):
             raise Unanswerable("`context.arguments` is not an object")
-        principal = Principal(_claims(agent, self._task(agent, context.get("task")), resource))
+        claims = _claims(agent, self._task(agent, context.get("task")), resource)
+        principal = Principal(replace(claims, **_proved(context)))
         facts = Facts(protected(self._reader, resource), self._policies, elsewhere=self._elsewhere)
         decision = access.decide(principal, tool=tool, arguments=arguments, facts=facts, now=self._at)
         return decision, posed_call(principal, facts.resource, tool, decision)
@@ -216,6 +223,16 @@ def _claims(agent: Agent, task: Task, resource: Resource) -> AccessClaims:
         segment=agent.segment,
         epoch=agent.epoch,
     )
+
+
+def _proved(context: Mapping[str, object]) -> dict[str, Any]:
+    """What the asker has seen in the agent's token of how it proved itself: `acr`, and `auth_time` in seconds."""
+    acr, auth_time = context.get("acr", ""), context.get("auth_time")
+    if not isinstance(acr, str):
+        raise Unanswerable("`context.acr` is not a string")
+    if auth_time is not None and not (type(auth_time) is int and 0 <= auth_time <= MAX_SECONDS):
+        raise Unanswerable("`context.auth_time` is not a number of seconds since 1970")
+    return {"acr": acr, "amr": AMRS.get(acr, []), "auth_time": auth_time}
 
 
 def protected(reader: Reader, resource: Resource) -> Protected:

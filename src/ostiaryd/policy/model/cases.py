@@ -11,9 +11,10 @@ from msgspec import Meta
 
 from ostiary.core.access import CALL, Elsewhere, Judgement, Policies
 from ostiary.core.access.facts import agent_entity, resource_entity
+from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Entity, Overlay, Record, Uid, entity
 from ostiary.core.errors import Invalid, Malformed
-from ostiaryd.policy.model.questions import REGISTERED, Question, Thing, Verb, context_of, entity_of, moment, record
+from ostiaryd.policy.model.questions import REGISTERED, Question, Thing, Verb, context_of, entity_of, record
 
 MAX_CASES = 2000
 MAX_DEPTH = 32
@@ -46,10 +47,12 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     def _ask(self, policies: Policies, elsewhere: Elsewhere | None) -> Judgement:
         verb = Verb(self.action) if isinstance(self.action, str) else self.action
-        question = Question(self.subject, verb, self.resource, self.context)
+        times = {name: _instant(value) for name, value in self.context.items() if isinstance(value, datetime)}
+        said = {name: value for name, value in self.context.items() if name not in times}
+        question = Question(self.subject, verb, self.resource, said)
         principal, resource = _stand_in(self.subject, policies), _stand_in(self.resource, policies)
         action = Uid("Action", verb.name)
-        context = context_of(question, now=moment(round(self.now.timestamp() * 1_000_000)))
+        context = context_of(question, now={**times, "now": _instant(self.now)})
         if principal.uid.type == "Agent" and action == CALL:
             context = _CALL | {"subject": principal.uid.id} | context
         elif action.id == "issue_token":
@@ -59,6 +62,10 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return policies.judge(
             principal.uid, action, resource.uid, context, Overlay(policies.known, principal, resource), elsewhere
         )  # fmt: skip
+
+
+def _instant(time: datetime) -> Datetime:
+    return Datetime(round(time.timestamp() * 1000))
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):

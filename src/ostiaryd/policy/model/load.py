@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files as package_files
 
 import cedarpy
 import msgspec
 
+from ostiary.core import assurance
 from ostiary.core.access import Elsewhere, Policies
 from ostiary.core.cedar import ir
 from ostiary.core.cedar.values import Entity, Uid, entity, parse_uid
@@ -203,4 +204,34 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
             raise Invalid(f"two policies have the @id {name!a}")
         if policy.annotations.get("mode", "watch") != "watch":
             raise Invalid(f"policy {name!a}: @mode is `watch` or left out")
+        _check_step_up(policy, name)
         seen.add(name)
+
+
+def _check_step_up(policy: ir.PolicyIR, name: str) -> None:
+    """A demand that somebody can meet: a `forbid`, of an `acr` that tokens have, that looks at what a token says."""
+    try:
+        demand = assurance.read_annotations(policy.annotations)
+    except Invalid as error:
+        raise Invalid(f"policy {name!a}: @step_up or @max_age: {error.message}") from None
+    if demand is None:
+        return
+    if policy.effect != "forbid":
+        raise Invalid(f"policy {name!a}: @step_up says why a `forbid` forbids, and this is a `permit`")
+    if unknown := [value for value in demand.acr_values if value not in assurance.ACRS]:
+        hint = "there are " + " and ".join(assurance.ACRS)
+        raise Invalid(f"policy {name!a}: no token has the `acr` {unknown[0]!a}", hint=hint)
+    looked_at = {attr for condition in policy.conditions for attr in _of_context(condition)}
+    if (demand.acr_values and not looked_at & {"acr", "amr"}) or (demand.max_age and "auth_time" not in looked_at):
+        hint = "write `unless { context.acr == .. }`, or for @max_age `context.auth_time`"
+        raise Invalid(f"policy {name!a} forbids whatever a token says, so that no step up helps", hint=hint)
+
+
+def _of_context(root: ir.Expr) -> Iterator[str]:
+    """The attributes of the context that an expression reads."""
+    open_ = [root]
+    while open_:
+        match node := open_.pop():
+            case ir.Get(ir.Var("context"), attr):
+                yield attr
+        open_.extend(ir.children(node))

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from ostiary.core import claims as core
 from ostiary.core import dpop, jose
+from ostiary.core.assurance import NO_DEMAND, StepUp, weaker
 from ostiary.core.bounds import ToolDetail, parse_details
 from ostiary.core.claims import AccessClaims, InvalidScope, Link, parse_scope, render_scope
 from ostiary.core.errors import Forbidden, NotFound
@@ -24,7 +25,7 @@ from ostiaryd.registry.model import Agent, agent_uri
 from ostiaryd.registry.store import agents, resources
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, check_line
-from ostiaryd.tokens.flows.mint import Issued, authenticate, mint
+from ostiaryd.tokens.flows.mint import Issued, Proved, authenticate, check_demand, mint
 from ostiaryd.tokens.flows.target import choose_target
 from ostiaryd.tokens.model import (
     InvalidGrant,
@@ -52,6 +53,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     resource: str | None = None
     audience: str | None = None
     details: tuple[ToolDetail, ...] = ()
+    demand: StepUp = NO_DEMAND
 
 
 def exchange(act: Act, asked: Exchange, *, config: Config) -> Issued:
@@ -59,13 +61,14 @@ def exchange(act: Act, asked: Exchange, *, config: Config) -> Issued:
 
     1. The client proves itself, and that it has the key which the new token will be bound to. 2. The subject token is
     alive, and the client may exchange it. 3. An actor token is the client's own. 4. The client may come after all that
-    the token came through. 5. Target, scopes and bounds are narrowed. 6. The policies permit the step and the token.
-    7. The new token dies with the subject token, and with whatever that rests on.
+    the token came through, and the new token proves no more than the weaker of both. 5. Target, scopes and bounds are
+    narrowed. 6. The policies permit the step and the token. 7. The new token dies with the subject token, and with
+    whatever that rests on.
 
     Raises InvalidClient, UnauthorizedClient, InvalidProof, NonceNeeded, InvalidRequest (either token, section 2.2.2),
-    InvalidTarget, InvalidScope, InvalidDetails, and Forbidden (`access_denied`).
+    Unmet, InvalidTarget, InvalidScope, InvalidDetails, and Forbidden (`access_denied`).
     """
-    client, possession = authenticate(act, asked.credentials, asked.unverified_proof, config=config)
+    client, possession, proved = authenticate(act, asked.credentials, asked.unverified_proof, config=config)
     if (agent := client.agent) is None:
         raise UnauthorizedClient("the guard of a resource exchanges no tokens")
     if possession.jkt is None:
@@ -77,6 +80,8 @@ def exchange(act: Act, asked: Exchange, *, config: Config) -> Issued:
         actor = _verify(act, asked.unverified_actor, of="actor", config=config)
         _check_actor(actor, agent, possession, config=config)
     task, line = _step(act, subject, agent)
+    proved = Proved(weaker(proved.acr, subject.acr), min(proved.at, subject.auth_time or subject.iat))
+    check_demand(proved, asked.demand, now=act.now)
 
     held = parse_scope(subject.scope).intersection(agent.scopes, task.scopes, *(one.scopes for one in line))
     wanted = parse_scope(asked.scope)
@@ -95,7 +100,7 @@ def exchange(act: Act, asked: Exchange, *, config: Config) -> Issued:
     )
     ends = (client.ends, task.expires_at, subject.exp * SECOND, *(one.expires_at for one in line))
     return mint(
-        act, client, possession, task=task, target=target, scope=scope, details=details, parent=subject.jti,
+        act, client, possession, proved, task=task, target=target, scope=scope, details=details, parent=subject.jti,
         policy=policy, seconds=_seconds(act, ends, config=config), config=config,
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ostiary.core.assurance import NO_DEMAND, StepUp
 from ostiary.core.bounds import ToolDetail
 from ostiary.core.claims import parse_scope
 from ostiary.core.errors import Forbidden, NotFound
@@ -13,7 +14,7 @@ from ostiaryd.policy import flows as policies
 from ostiaryd.registry.model import AgentId
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State, Task, TaskId, standing_id, standing_task
-from ostiaryd.tokens.flows.mint import Issued, authenticate, mint
+from ostiaryd.tokens.flows.mint import Issued, authenticate, check_demand, mint
 from ostiaryd.tokens.flows.target import choose_target
 from ostiaryd.tokens.model import (
     InvalidGrant,
@@ -37,6 +38,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     resource: str | None = None
     task: str | None = None
     details: tuple[ToolDetail, ...] = ()
+    demand: StepUp = NO_DEMAND
 
 
 def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
@@ -46,10 +48,11 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     2. The task is its own, and live. 3. Target, scopes and bounds are narrowed. 4. The policies permit it. 5. The token
     ends with whatever it rests on that ends first, and is held, so that it dies with its agent, its task and its keys.
 
-    Raises InvalidClient, InvalidProof, NonceNeeded, InvalidGrant, InvalidTarget, InvalidScope, InvalidDetails,
+    Raises InvalidClient, InvalidProof, NonceNeeded, Unmet, InvalidGrant, InvalidTarget, InvalidScope, InvalidDetails,
     and Forbidden (`access_denied`).
     """
-    client, possession = authenticate(act, grant.credentials, grant.unverified_proof, config=config)
+    client, possession, proved = authenticate(act, grant.credentials, grant.unverified_proof, config=config)
+    check_demand(proved, grant.demand, now=act.now)
     task = _own_task(act, client, grant.task)
     asked, held = parse_scope(grant.scope), client.scopes & task.scopes
     check_scopes(asked, agent=client.scopes, task=task.scopes)
@@ -61,7 +64,7 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     policy = _consult(act, client, task, target, scope)
     seconds = lifetime(now=act.now, longest=config.token_lifetime_s, ends=(client.ends, task.expires_at))
     return mint(
-        act, client, possession, task=task, target=target, scope=scope, details=details, policy=policy,
+        act, client, possession, proved, task=task, target=target, scope=scope, details=details, policy=policy,
         seconds=seconds, config=config,
     )  # fmt: skip
 

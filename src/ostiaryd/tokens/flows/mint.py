@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from ostiary.core import dpop
+from ostiary.core import assurance, dpop
+from ostiary.core.assurance import StepUp
 from ostiary.core.bounds import ToolDetail, render_details
 from ostiary.core.claims import ACCESS_TYP, AccessClaims, Actor, Confirmation, acting, actors, render_scope
 from ostiary.core.jose import sign_jwt
@@ -14,10 +16,10 @@ from ostiaryd.registry.model import AgentId, Holding, HoldingId
 from ostiaryd.registry.store import holdings, keys, resources
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Balance, Task
-from ostiaryd.tokens.model import KIND, SECOND, Target
+from ostiaryd.tokens.model import KIND, SECOND, Target, Unmet
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import Client, Possession
-from ostiaryd.trust.model import ACR, AMR, Credentials
+from ostiaryd.trust.model import Credentials
 from ostiaryd.trust.store import is_bearer
 
 
@@ -34,46 +36,68 @@ class Issued:
     next_nonce: str | None
 
 
+class Proved(NamedTuple):
+    """How strongly who gets a token has proved itself, and when (seconds since the epoch)."""
+
+    acr: str
+    at: int
+
+
 def authenticate(
     act: Act, credentials: Credentials, unverified_proof: str | None, *, config: Config
-) -> tuple[Client, Possession]:
-    """The client, and its key for this token.
+) -> tuple[Client, Possession, Proved]:
+    """The client, its key for this token, and what both together prove.
 
     What proved both is used up, whatever comes of the request: who saw a refused one cannot bring it to an end with a
     key of his own.
     """
     client = trust.check_client(act, credentials, issuer=config.issuer)
-    possession = _check_possession(act, client, unverified_proof, config=config)
+    possession, acr = _check_possession(act, client, unverified_proof, config=config)
     trust.spend(act, client.assertion, possession.spend)
-    return client, possession
+    return client, possession, Proved(acr, act.now // SECOND)
 
 
-def _check_possession(act: Act, client: Client, unverified_proof: str | None, *, config: Config) -> Possession:
+def _check_possession(
+    act: Act, client: Client, unverified_proof: str | None, *, config: Config
+) -> tuple[Possession, str]:
+    """The key that the token will be bound to, and the `acr` that it and the client's key are worth."""
     if unverified_proof is None:
         if not is_bearer(act.tx, client.id):
             raise dpop.InvalidProof("the DPoP proof is missing", hint="every token is bound to a key: send `DPoP`")
-        return Possession()
+        return Possession(), assurance.KEY
     possession = trust.check_possession(
         unverified_proof, method="POST", uri=f"{config.issuer}/token", now=act.now, keys=act.tx.keys,
         config=config, purpose=b"as",
     )  # fmt: skip
-    if possession.jkt != client.jkt:
-        _check_key(act, client, str(possession.jkt))
-    return possession
+    is_second = possession.jkt != client.jkt and _is_registered(act, client, str(possession.jkt))
+    return possession, assurance.TWO_KEYS if is_second else assurance.KEY
 
 
-def _check_key(act: Act, client: Client, jkt: str) -> None:
-    """Any key may be the one that a token is bound to, but not a known one that is another's or no longer good."""
+def _is_registered(act: Act, client: Client, jkt: str) -> bool:
+    """Whether it is another key of the client. Any key may be the one that a token is bound to, but not a known one
+    that is another's or no longer good.
+    """
     known = keys.get(act.tx, jkt)
     is_own = known is not None and known.agent == client.id and known.is_active(act.now)
     if (known is not None and not is_own) or resources.by_jkt(act.tx, jkt) is not None:
         raise dpop.InvalidProof("the key of the DPoP proof is another's, or has ended", hint="make a new one")
+    return is_own
+
+
+def check_demand(proved: Proved, demand: StepUp, *, now: int) -> None:
+    """Whether what was proved is what the client itself asks for (RFC 9470 section 5). Raises Unmet."""
+    if demand.acr_values and proved.acr not in demand.acr_values:
+        hint = "bind it by a DPoP proof to a second registered key" if assurance.TWO_KEYS in demand.acr_values else ""
+        raise Unmet(f"what was proved is `acr` {proved.acr or 'nothing'}", hint=hint)
+    if demand.max_age is not None and now // SECOND - proved.at > demand.max_age:
+        raise Unmet(f"it was proved more than {demand.max_age} seconds ago", hint="begin with a new token")
 
 
 def mint(
     act: Act,
     client: Client,
     possession: Possession,
+    proved: Proved,
     *,
     task: Task,
     target: Target,
@@ -101,8 +125,9 @@ def mint(
         jti=act.new_id("tok"),
         scope=render_scope(scope),
         task=task.task_id,
-        acr=ACR,
-        amr=AMR,
+        acr=proved.acr,
+        amr=assurance.AMRS.get(proved.acr, []),
+        auth_time=proved.at,
         cnf=Confirmation(jkt=possession.jkt) if possession.jkt else None,
         authorization_details=render_details(details),
         act=actor,

@@ -1,0 +1,68 @@
+"""What a token is wanted for, a token that was got, and why there is none."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ostiary.core import jose
+from ostiary.core.assurance import INSUFFICIENT
+from ostiary.core.errors import Forbidden
+
+STEP_UP = f'error="{INSUFFICIENT}"'
+"""In a challenge: RFC 9470 section 3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a token is for: a resource identifier, scopes, a task (none: the standing task).
+
+    With a `subject`, a token that somebody made for us, it is got in exchange for that (RFC 8693), and of its task.
+    With `acr_values` (one of these, separated by spaces) or `max_age` (seconds) it says how we have proved ourselves:
+    with two keys, where we have a second one (RFC 9470 section 4).
+    """
+
+    resource: str | None = None
+    scope: str | None = None
+    task: str | None = None
+    subject: str | None = field(default=None, repr=False)
+    acr_values: str | None = None
+    max_age: int | None = None
+
+    @property
+    def steps_up(self) -> bool:
+        return self.acr_values is not None or self.max_age is not None
+
+    def stepped_up(self, challenge: str) -> Target:
+        """The same with what a challenge asks for: RFC 9470 section 3."""
+        values = re.search(r'acr_values="([^"\\]{1,4096})"', challenge)
+        max_age = re.search(r'max_age="?([0-9]{1,10})', challenge)
+        return replace(self, acr_values=values and values[1], max_age=max_age and int(max_age[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    text: str = field(repr=False)
+    answer: dict[str, Any] = field(repr=False)
+    """the token response as the issuer gave it"""
+    got_at: int
+    renew_at: int
+    key: jose.PrivateKey = field(repr=False)
+    """that it is bound to"""
+
+
+class TokenRefused(Forbidden):
+    """The issuer gave no token; code, message and hint are its own."""
+
+
+class StepUpNeeded(TokenRefused):
+    """A resource wants a token whose holder has proved more, or later, and the issuer gives us none (RFC 9470)."""
+
+    code = INSUFFICIENT
+
+    def __init__(self, target: Target, why: TokenRefused) -> None:
+        wanted = [f"`acr` {target.acr_values}"] if target.acr_values else []
+        wanted += [] if target.max_age is None else [f"a proof of who we are within {target.max_age} s"]
+        super().__init__(f"{target.resource} wants {' and '.join(wanted)}: {why.message}", hint=why.hint)
+        self.acr_values, self.max_age = target.acr_values, target.max_age
