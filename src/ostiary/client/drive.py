@@ -7,7 +7,8 @@ from typing import TypeVar
 
 import httpx2
 
-from ostiary.client.flows import Client, Flow, Target
+from ostiary.client.flows import Client, Flow
+from ostiary.client.target import Target
 
 T = TypeVar("T")
 
