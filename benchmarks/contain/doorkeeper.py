@@ -84,7 +84,8 @@ class Doorkeeper:
     def observe(self, session: Session, call: Call, output: Output) -> None:
         assert session.running is not None
         with session.running as running:
-            running.returned(output.error or output.text, ok=not output.error)
+            value = output.text if output.data is None else output.data
+            running.returned(output.error or value, ok=not output.error)
         session.running = None
 
     def close(self, session: Session) -> None:

@@ -47,10 +47,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a tool returned, as a model would read it; `error` is empty where it succeeded."""
+    """What a tool returned: `text` as a model would read it, `data` as MCP's `structuredContent`, where it has one."""
 
     text: str
     error: str = ""
+    """empty where it succeeded"""
+    data: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from agentdojo.agent_pipeline.tool_execution import tool_result_to_str
 from agentdojo.functions_runtime import FunctionCall, FunctionsRuntime
 from agentdojo.task_suite.load_suites import get_suite
 from agentdojo.task_suite.task_suite import read_suite_file
+from pydantic_core import to_jsonable_python
 
 from benchmarks.contain.suites import Call, Injection, Output, Person, Recording, Task, Tool
 
@@ -108,7 +109,9 @@ class AgentDojoWorld:
 
     def run(self, call: Call) -> Output:
         result, error = self._suite.runtime.run_function(self._now, call.tool, call.arguments)
-        return Output(tool_result_to_str(result), error or "")
+        return Output(
+            tool_result_to_str(result), error or "", None if isinstance(result, str) else to_jsonable_python(result)
+        )
 
     def useful(self, ran: Sequence[Call], answer: str | None) -> bool:
         return self._verdict(self._task, "utility", ran, answer)
