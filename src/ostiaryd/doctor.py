@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -195,12 +195,25 @@ def _keys(world: World, reader: Reader) -> str:
 
 def _clients(world: World, reader: Reader) -> str:
     if names := trust.exempt(reader):
-        shown = ", ".join(f"`{name}`" for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         raise Unprotected(
-            f"tokens of {shown} may be bound to no key: who sees one can use it",
+            f"tokens of {_shown(names)} may be bound to no key: who sees one can use it",
             hint="ostiary agent forbid-bearer NAME",
         )
     return "every token of an agent is bound to its key"
+
+
+def _words(world: World, reader: Reader) -> str:
+    """Whoever has hijacked an agent that speaks for its person says whatever it needs."""
+    if names := registry.speakers(reader):
+        raise Unprotected(
+            f"{_shown(names)} may say what their persons asked of tasks that they start",
+            hint="ostiary agent forbid-words NAME",
+        )
+    return "no agent says what its person asked: persons and administrators do"
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 async def _replay_memory(world: World) -> str:
@@ -264,6 +277,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("data folder", _data_folder),
     ("public URL", _public_url),
     ("clients", _reading(_clients)),
+    ("words", _reading(_words)),
     ("replay memory", _replay_memory),
     ("ledger", _reading(_ledger)),
     ("policy", _reading(_policy)),

@@ -266,6 +266,30 @@ def test_a_task_from_start_to_end(ostiary: Commands, name: str, tmp_path: Path) 
     assert ostiary.json("task", "show", task["task_id"])["ended_at"] is not None
 
 
+def test_a_task_is_told_what_the_person_asked(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    catalogue = tmp_path / "tools.json"
+    catalogue.write_text(json.dumps({"resource": name, "tools": [{"name": "read_file", "effect": "read"}]}))
+    ostiary.json("resource", "create", name, "--uri", f"https://{name}.example.org", "--catalogue", catalogue)
+    register(ostiary, name, "--scope", f"{name}:read", "--generate-key", tmp_path / "key.json")
+    asked = ("--agent", name, "--purpose", "a test", "--words", "Pay bill.txt as it says", "--own", "mail=a@b.example")
+    endorsed = ("--endorse", f"{name}/read_file:bill.txt:account,amount", "--endorse", f"{name}/read_file:a:b")
+    intent = ostiary.json("task", "start", *asked, *endorsed)["intent"]
+    assert (intent["words"], intent["own"]) == ("Pay bill.txt as it says", {"mail": "a@b.example"})
+    assert [(one["value"], one["kinds"]) for one in intent["endorsed"]] == [
+        ("bill.txt", ["account", "amount"]),
+        ("a:b", ["principal", "account", "address", "object", "amount", "time"]),
+    ]
+    assert intent["said_by"] == "administrator"
+    for wrong in (("--own", "mail"), ("--endorse", "read_file"), ("--own", "a=1", "--own", "a=2")):
+        assert ostiary("task", "start", *asked, *wrong).code == 2
+    assert ostiary("task", "start", *asked[:4], "--own", "a=1").code == 2
+    assert ostiary.json("agent", "show", name)["speaks"] is False
+    assert ostiary.json("agent", "allow-words", name)["speaks"] is True
+    words = {line["name"]: line for line in json.loads(ostiary("doctor", "--json").out)}["words"]
+    assert (words["state"], f"`{name}`" in words["saw"]) == ("weak", True)
+    assert ostiary.json("agent", "forbid-words", name)["speaks"] is False
+
+
 def test_a_tree_of_tasks_is_drawn(ostiary: Commands, name: str, tmp_path: Path) -> None:
     for agent in ("top", "mid", "low"):
         register(ostiary, f"{name}-{agent}", "--generate-key", tmp_path / f"{agent}.json")

@@ -31,8 +31,8 @@ from tests.server import Server, running
 
 LINES = [
     "server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny", "record", "guards",
-    "root key", "server keys", "data folder", "public URL", "clients", "replay memory", "ledger", "policy", "loops",
-    "disk",
+    "root key", "server keys", "data folder", "public URL", "clients", "words", "replay memory", "ledger", "policy",
+    "loops", "disk",
 ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.catalogue import MAX_SCHEMA_BYTES, MAX_TOOLS, Catalogue, Effect, Tool
+from ostiary.core.catalogue import MAX_SCHEMA_BYTES, MAX_TOOLS, Catalogue, Effect, Kind, Tool
 from ostiary.core.errors import Invalid, Malformed
 
 
@@ -174,3 +174,65 @@ def test_what_else_an_mcp_server_says_is_passed_over() -> None:
 def test_what_is_no_list_of_tools_is_refused(result: object) -> None:
     with pytest.raises(Malformed):
         Catalogue.from_mcp("files", result)
+
+
+def test_kinds_are_a_closed_list_and_words_of_before_still_mean_what_they_did() -> None:
+    kinds = {
+        "to": "recipient",
+        "link": "url",
+        "file": "path",
+        "run": "command",
+        "pin": "secret",
+        "x.y": "account",
+        "z": "none",
+    }
+    tool = parse({"name": "a", "effect": "send", "kinds": kinds}).tools["a"]
+    assert tool.kinds == kinds
+    assert tool.argument_kinds == {
+        "to": Kind.ADDRESS, "link": Kind.ADDRESS, "file": Kind.OBJECT, "run": Kind.TEXT, "pin": Kind.SECRET,
+        "x.y": Kind.ACCOUNT,
+    }  # fmt: skip
+    assert {*Kind} == {"principal", "account", "address", "object", "secret", "amount", "time", "text"}
+
+
+@pytest.mark.parametrize(
+    ("said", "is_outside"),
+    [
+        ({}, True),
+        ({"open_world": False}, False),
+        ({"open_world": False, "outside": True}, True),
+        ({"open_world": True, "outside": False}, False),
+    ],
+)
+def test_what_a_tool_in_an_open_world_returns_is_from_outside_unless_it_is_said(
+    said: dict[str, bool], is_outside: bool
+) -> None:
+    tool = parse({"name": "a", "effect": "read"} | said).tools["a"]
+    assert tool.is_outside is is_outside
+    assert (
+        parse(json.loads(json.dumps(parse({"name": "a", "effect": "read"} | said).render()))["tools"][0]).tools["a"]
+        == tool
+    )
+
+
+@pytest.mark.parametrize("kinds", [{"to": "address"}, {"to.mail": "address"}, {"to": "recipient"}])
+def test_what_stands_for_something_is_no_presentation(kinds: dict[str, str]) -> None:
+    tool = {"name": "a", "effect": "send", "kinds": kinds}
+    assert parse(tool | {"presentation": ["too"]}).tools["a"].presentation == ("too",)
+    with pytest.raises(Invalid, match="`to` is presentation"):
+        parse(tool | {"presentation": ["to"]})
+
+
+def test_a_catalogue_that_says_none_of_it_is_what_it_was() -> None:
+    assert parse({"name": "a", "effect": "read"}).render() == {
+        "resource": "files", "tools": [{"name": "a", "effect": "read"}],
+    }  # fmt: skip
+
+
+def test_a_tool_that_is_listed_anew_keeps_what_was_said_of_it() -> None:
+    before = parse({"name": "a", "effect": "send", "kinds": {"to": "address"}, "outside": False})
+    anew = Catalogue.from_mcp("files", {"tools": [{"name": "a"}, {"name": "b"}]}).after(before)
+    assert (anew.tools["a"].kinds, anew.tools["a"].outside) == ({"to": "address"}, False)
+    assert (anew.tools["b"].kinds, anew.tools["b"].is_outside) == ({}, True)
+    said = parse({"name": "a", "effect": "send", "kinds": {"to": "none"}, "outside": True}).after(before)
+    assert (said.tools["a"].argument_kinds, said.tools["a"].outside) == ({}, True)

@@ -118,6 +118,32 @@ async def test_an_asynchronous_agent_does_the_same(house: House, tmp_path: Path)
             assert (await agent.token(resource=url))["token_type"] == "DPoP"
 
 
+async def test_an_agent_says_what_its_person_asked_only_where_its_operator_lets_it(house: House) -> None:
+    resource, _ = house.resource("https://asked.example.org/mcp")
+    agent_id, agent_key = house.agent(f"{resource}:read")
+    document = {"tool": f"{resource}/read_file", "value": "bill.txt", "kinds": ["amount"]}
+    asked: dict[str, Any] = {"words": "Pay bill.txt", "own": {"mail": "a@b.example"}, "endorse": [document]}
+    with Agent.from_credential(agent_key) as agent:
+        with pytest.raises(ServerRefused) as refusal:
+            agent.task("pay", **asked)
+        assert refusal.value.code == "may_not_speak"
+        with pytest.raises(Invalid, match="words"):
+            agent.task("pay", own={"mail": "a@b.example"})
+        house.api("PATCH", f"/agents/{agent_id}", {"speaks": True})
+        with agent.task("pay", **asked) as task, task.task("read", words="bill.txt") as part:
+            assert (task.facts["intent"]["words"], task.facts["intent"]["said_by"]) == ("Pay bill.txt", "agent")
+            assert part.facts["intent"]["words"] == "bill.txt"
+            with pytest.raises(ServerRefused) as refusal:
+                task.task("more", words="Pay everything")
+            assert refusal.value.code == "widens"
+    async with (
+        AsyncAgent.from_credential(agent_key) as other,
+        other.task("pay", **asked) as whole,
+        whole.task("read", words="Pay") as less,
+    ):
+        assert (whole.facts["intent"]["endorsed"], less.facts["intent"]["words"]) == ([document], "Pay")
+
+
 def test_a_credential_that_does_not_say_whose_it_is_needs_to_be_told(house: House, tmp_path: Path) -> None:
     from ostiary.core import jose
     from ostiary.keys import save_key

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from ostiary.agent.identity import DEFAULT_TTL_S, TIMEOUT_S, Identity, TaskInfo, read_credential, read_second_key
+from ostiary.agent.identity import DEFAULT_TTL_S, TIMEOUT_S, Identity, TaskInfo, asked, read_credential, read_second_key
 from ostiary.client import Auth, Flow, Target, arun
 from ostiary.core.errors import Refused
 from ostiary.keys import Credential
@@ -100,11 +100,14 @@ class AsyncAgent(Identity):
         ttl: int = DEFAULT_TTL_S,
         heartbeat: int | None = None,
         end_with_last: bool = False,
+        words: str | None = None,
+        own: Mapping[str, str] | None = None,
+        endorse: Iterable[Mapping[str, Any]] = (),
     ) -> AsyncTask:
         """A task that is declared when its block is entered."""
         flow = self._start(
             purpose, scopes=scopes, bounds=bounds, budget=budget, on_behalf_of=on_behalf_of, ttl=ttl,
-            heartbeat=heartbeat, end_with_last=end_with_last,
+            heartbeat=heartbeat, end_with_last=end_with_last, intent=asked(words, own, endorse),
         )  # fmt: skip
         return AsyncTask(self, flow)
 
@@ -122,11 +125,15 @@ class AsyncAgent(Identity):
         budget: Iterable[Mapping[str, Any]] = (),
         ttl: int = DEFAULT_TTL_S,
         parent: str | None = None,
+        words: str | None = None,
+        own: Mapping[str, str] | None = None,
+        endorse: Iterable[Mapping[str, Any]] = (),
     ) -> AsyncTask:
         """As `Agent.delegate`, when the block of the task is entered."""
         flow = self._start(
-            purpose, scopes=scopes, bounds=bounds, budget=budget, ttl=ttl, parent=parent or self.standing_task, agent=to
-        )
+            purpose, scopes=scopes, bounds=bounds, budget=budget, ttl=ttl, parent=parent or self.standing_task,
+            agent=to, intent=asked(words, own, endorse),
+        )  # fmt: skip
         return AsyncTask(self, flow)
 
 
@@ -181,9 +188,15 @@ class AsyncTask:
         bounds: Iterable[Mapping[str, Any]] | None = None,
         budget: Iterable[Mapping[str, Any]] = (),
         ttl: int = DEFAULT_TTL_S,
+        words: str | None = None,
+        own: Mapping[str, str] | None = None,
+        endorse: Iterable[Mapping[str, Any]] = (),
     ) -> AsyncTask:
         """As `Task.task`, when the block of the new task is entered."""
-        flow = self._agent._start(purpose, scopes=scopes, bounds=bounds, budget=budget, ttl=ttl, parent=self.id)
+        flow = self._agent._start(
+            purpose, scopes=scopes, bounds=bounds, budget=budget, ttl=ttl, parent=self.id,
+            intent=asked(words, own, endorse),
+        )  # fmt: skip
         return AsyncTask(self._agent, flow)
 
     def delegate(self, to: str, purpose: str, **narrower: Any) -> AsyncTask:

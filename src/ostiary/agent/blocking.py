@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from ostiary.agent.identity import DEFAULT_TTL_S, TIMEOUT_S, Identity, TaskInfo, read_credential, read_second_key
+from ostiary.agent.identity import DEFAULT_TTL_S, TIMEOUT_S, Identity, TaskInfo, asked, read_credential, read_second_key
 from ostiary.client import Auth, Flow, Target, run
 from ostiary.core.errors import Refused
 from ostiary.keys import Credential
@@ -109,13 +109,19 @@ class Agent(Identity):
         ttl: int = DEFAULT_TTL_S,
         heartbeat: int | None = None,
         end_with_last: bool = False,
+        words: str | None = None,
+        own: Mapping[str, str] | None = None,
+        endorse: Iterable[Mapping[str, Any]] = (),
     ) -> Task:
         """Declare a task; use it as a context manager. With a `heartbeat` (seconds) it is lost when nobody who holds it
         is heard of for so long; inside its block a thread sees to that. Raises ServerRefused.
+
+        `words`: what the person asked, `own` their own record, `endorse` documents that they named, as in
+        `ostiary.core.intent`; the server takes them from an agent only where its operator lets it say such things.
         """
         flow = self._start(
             purpose, scopes=scopes, bounds=bounds, budget=budget, on_behalf_of=on_behalf_of, ttl=ttl,
-            heartbeat=heartbeat, end_with_last=end_with_last,
+            heartbeat=heartbeat, end_with_last=end_with_last, intent=asked(words, own, endorse),
         )  # fmt: skip
         return Task(self, self._run(flow))
 
@@ -136,6 +142,9 @@ class Agent(Identity):
         budget: Iterable[Mapping[str, Any]] = (),
         ttl: int = DEFAULT_TTL_S,
         parent: str | None = None,
+        words: str | None = None,
+        own: Mapping[str, str] | None = None,
+        endorse: Iterable[Mapping[str, Any]] = (),
     ) -> Task:
         """Hand work to another agent (name or id): a task of that agent, no wider than our standing one or `parent`.
 
@@ -143,8 +152,9 @@ class Agent(Identity):
         of the task ends it, with all that the other agent has got under it. Raises ServerRefused.
         """
         flow = self._start(
-            purpose, scopes=scopes, bounds=bounds, budget=budget, ttl=ttl, parent=parent or self.standing_task, agent=to
-        )
+            purpose, scopes=scopes, bounds=bounds, budget=budget, ttl=ttl, parent=parent or self.standing_task,
+            agent=to, intent=asked(words, own, endorse),
+        )  # fmt: skip
         return Task(self, self._run(flow))
 
 
@@ -180,9 +190,15 @@ class Task:
         bounds: Iterable[Mapping[str, Any]] | None = None,
         budget: Iterable[Mapping[str, Any]] = (),
         ttl: int = DEFAULT_TTL_S,
+        words: str | None = None,
+        own: Mapping[str, str] | None = None,
+        endorse: Iterable[Mapping[str, Any]] = (),
     ) -> Task:
         """A part of this task, for this agent: no wider, and over no later. Raises ServerRefused."""
-        flow = self._agent._start(purpose, scopes=scopes, bounds=bounds, budget=budget, ttl=ttl, parent=self.id)
+        flow = self._agent._start(
+            purpose, scopes=scopes, bounds=bounds, budget=budget, ttl=ttl, parent=self.id,
+            intent=asked(words, own, endorse),
+        )  # fmt: skip
         return Task(self._agent, self._agent._run(flow))
 
     def delegate(self, to: str, purpose: str, **narrower: Any) -> Task:

@@ -106,8 +106,10 @@ class Identity:
         agent: str | None = None,
         heartbeat: int | None = None,
         end_with_last: bool = False,
+        intent: Mapping[str, Any] | None = None,
     ) -> Flow[TaskInfo]:
         body: dict[str, Any] = {"purpose": purpose, "ttl": ttl, "budget": list(budget)}
+        body |= {} if intent is None else {"intent": dict(intent)}
         body |= {} if scopes is None else {"scopes": list(scopes)}
         body |= {} if bounds is None else {"bounds": list(bounds)}
         body |= {} if on_behalf_of is None else {"on_behalf_of": on_behalf_of}
@@ -147,6 +149,18 @@ class Identity:
 
     def _end(self, task: str, outcome: str) -> Flow[Any]:
         return self._call("POST", f"/tasks/{task}/end", {"outcome": outcome})
+
+
+def asked(
+    words: str | None, own: Mapping[str, str] | None, endorse: Iterable[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """An intent as the API takes it (`ostiary.core.intent`); None where nothing was said. Raises Invalid."""
+    documents = list(endorse)
+    if words is None:
+        if own or documents:
+            raise Invalid("what somebody endorses, or is theirs, goes with their words", hint="give `words` too")
+        return None
+    return {"words": words, "own": dict(own or {}), "endorsed": documents}
 
 
 def read_credential(path: Path | str, *, client_id: str | None, url: str | None) -> Credential:

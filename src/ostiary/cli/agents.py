@@ -241,6 +241,26 @@ def forbid_bearer(name: str, /, *, session: Here) -> None:
     show(name, session=session)
 
 
+@agent.command(name="allow-words")
+def allow_words(name: str, /, *, session: Here) -> None:
+    """Let an agent say what its person asked of a task; whoever hijacks it says whatever they need.
+
+    Args:
+        name: Name or id.
+    """
+    session.show(session.api("PATCH", f"/agents/{name}", {"speaks": True}), _print)
+
+
+@agent.command(name="forbid-words")
+def forbid_words(name: str, /, *, session: Here) -> None:
+    """Take what an agent says of its person for nothing again; counts for tasks that start from now on.
+
+    Args:
+        name: Name or id.
+    """
+    session.show(session.api("PATCH", f"/agents/{name}", {"speaks": False}), _print)
+
+
 def words(given: Iterable[str]) -> list[str]:
     """`a b` and `c` are a, b and c."""
     return [word for text in given for word in text.split()]

@@ -8,10 +8,12 @@ from typing import Any, Literal
 from cyclopts import App
 
 from ostiary.agent import Agent
-from ostiary.cli.agents import words
+from ostiary.agent.identity import asked
+from ostiary.cli.agents import words as split
 from ostiary.cli.files import read_bytes, read_json
 from ostiary.cli.paper import err, facts, moment, table, tree
 from ostiary.cli.session import PAGE, Here, Session, Usage
+from ostiary.core.catalogue import Kind
 from ostiary.core.errors import Invalid
 from ostiary.keys import Credential, parse_credential
 
@@ -27,6 +29,9 @@ def start(
     bounds: Path | None = None,
     data_class: tuple[str, ...] | None = None,
     budget: Path | None = None,
+    words: str | None = None,
+    own: tuple[str, ...] = (),
+    endorse: tuple[str, ...] = (),
     on_behalf_of: str | None = None,
     parent: str | None = None,
     ttl: int = 3600,
@@ -44,6 +49,10 @@ def start(
         bounds: JSON file of authorization_details (RFC 9396, type `tool`) that narrow it further.
         data_class: Only tools that handle nothing but this class of data; may be given several times.
         budget: JSON file of limits, such as [{"kind": "calls", "limit": 100}]; docs/budgets.md has all kinds.
+        words: What the person asked, in their own words; it never changes, and values in it count as theirs.
+        own: What is the person's own, as NAME=VALUE (mail=ada@example.org); may be given several times.
+        endorse: A document that they named, as TOOL:VALUE[:KIND,KIND] (files/read_file:bill.txt:account,amount): what
+            this tool returns for this value counts as theirs for these kinds; without, for all but secret and text.
         on_behalf_of: Name of the person for whom the agent acts.
         ttl: Seconds until the task ends by itself.
         heartbeat: Seconds of silence of all who hold the task, after which it is lost.
@@ -51,11 +60,12 @@ def start(
     """
     body: dict[str, Any] = {"agent": agent, "purpose": purpose, "on_behalf_of": on_behalf_of, "ttl": ttl}
     body["parent"] = parent
-    body["scopes"] = None if scope is None else words(scope)
+    body["scopes"] = None if scope is None else split(scope)
     body["bounds"] = read_json(bounds) if bounds else []
-    body["data_classes"] = None if data_class is None else words(data_class)
+    body["data_classes"] = None if data_class is None else split(data_class)
     body |= {"heartbeat": heartbeat, "end_with_last": end_with_last}
     body["budget"] = read_json(budget) if budget else []
+    body["intent"] = asked(words, _own(own), [_document(text) for text in endorse])
     session.show(session.api("POST", "/tasks", body), facts)
 
 
@@ -137,7 +147,33 @@ def token(
     if credential.client_id not in ("", agent_id):
         raise Usage(f"the key in {key} is of the agent {credential.client_id}", hint="give that agent, or its own key")
     with Agent(Credential(credential.key, agent_id, credential.issuer), url=session.url) as holder:
-        session.show(holder.token(scope=" ".join(words(scope)) or None, resource=resource, task=task), facts)
+        session.show(holder.token(scope=" ".join(split(scope)) or None, resource=resource, task=task), facts)
+
+
+def _own(given: tuple[str, ...]) -> dict[str, str]:
+    """Raises Usage."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or name in found:
+            raise Usage(f"--own {text!r} is not NAME=VALUE, or given twice", hint="such as mail=ada@example.org")
+        found[name] = value
+    return found
+
+
+def _document(text: str) -> dict[str, Any]:
+    """`TOOL:VALUE[:KINDS]`, where VALUE may have colons in it: what follows the last one is kinds if all of it is.
+
+    Raises Usage.
+    """
+    tool, _, rest = text.partition(":")
+    value, colon, last = rest.rpartition(":")
+    kinds = last.split(",")
+    if not colon or not set(kinds) <= set(Kind):
+        value, kinds = rest, [kind for kind in Kind if kind not in (Kind.SECRET, Kind.TEXT)]
+    if not tool or not value:
+        raise Usage(f"--endorse {text!r} is not TOOL:VALUE[:KINDS]", hint="such as files/read_file:bill.txt:amount")
+    return {"tool": tool, "value": value, "kinds": kinds}
 
 
 def _line(task: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from ostiary.core.bounds import parse_details
 from ostiary.core.budget import parse_limits
 from ostiary.core.classes import check_known
+from ostiary.core.intent import parse_intent
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows
@@ -28,6 +29,8 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
     """The only ones that tools may handle: `datatypes` of all its bounds, in short."""
     budget: list[Any] = []
     """Limits as in `ostiary.core.budget`."""
+    intent: dict[str, Any] | None = None
+    """What the person asked, as in `ostiary.core.intent`; it never changes."""
     scopes: list[str] | None = None
     on_behalf_of: str | None = None
     parent: str | None = None
@@ -43,13 +46,14 @@ async def start_task(call: Call) -> Reply:
     new = call.json(NewTask)
     classes = call.world.config.classes
     bounds, budget = parse_details(new.bounds, classes=classes), parse_limits(new.budget, classes=classes)
+    intent = None if new.intent is None else parse_intent(new.intent)
     check_known(new.data_classes or (), classes)
 
     def start(act: Act) -> Task:
         task = tasks.start(
             act, agent=new.agent or call.caller.id, purpose=new.purpose, bounds=bounds, budget=budget,
-            data_classes=new.data_classes, scopes=new.scopes, on_behalf_of=new.on_behalf_of, ttl_s=new.ttl,
-            parent=new.parent, heartbeat_s=new.heartbeat, ends_with_last=new.end_with_last,
+            intent=intent, data_classes=new.data_classes, scopes=new.scopes, on_behalf_of=new.on_behalf_of,
+            ttl_s=new.ttl, parent=new.parent, heartbeat_s=new.heartbeat, ends_with_last=new.end_with_last,
             unregistered=call.world.config.resources == "any", by=call.caller,
         )  # fmt: skip
         if task.chain and task.chain[0].agent != task.agent:

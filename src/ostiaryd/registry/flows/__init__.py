@@ -9,6 +9,7 @@ from ostiaryd.registry.flows.agents import (
     set_depth,
     set_end,
     set_scopes,
+    set_speaks,
     transfer_agent,
 )
 from ostiaryd.registry.flows.bootstrap import bootstrap_admin
@@ -24,6 +25,7 @@ from ostiaryd.registry.flows.find import (
     find_resource,
     find_team,
     has_agents,
+    speakers,
 )
 from ostiaryd.registry.flows.holdings import end_holdings, hold
 from ostiaryd.registry.flows.keys import add_key, revoke_key, rotate_key
@@ -83,6 +85,8 @@ __all__ = [
     "set_mode",
     "set_resource_key",
     "set_scopes",
+    "set_speaks",
+    "speakers",
     "tell",
     "transfer_agent",
 ]

@@ -143,6 +143,14 @@ def set_depth(act: Act, id_or_name: str, max_depth: int) -> Agent:
     return replace(agent, max_depth=depth)
 
 
+def set_speaks(act: Act, id_or_name: str, speaks: bool) -> Agent:
+    """Say whether an agent may say what its person asked of a task; it counts for tasks that start from now on."""
+    agent = _living(act, id_or_name)
+    note(act, object=agent.agent_id, speaks="yes" if speaks else "no")
+    agents.set_speaks(act.tx, agent.agent_id, speaks)
+    return replace(agent, speaks=speaks)
+
+
 def transfer_agent(act: Act, id_or_name: str, owner: str, *, deputy: str | None = None) -> Agent:
     """Give an agent to another owner; tokens name the owner, so everything that it holds ends."""
     agent, to = _living(act, id_or_name), find_owner(act.tx, owner)

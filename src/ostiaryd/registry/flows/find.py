@@ -70,3 +70,8 @@ def classes_within(reader: Reader, scopes: frozenset[str]) -> frozenset[str]:
         if text is not None:
             found |= classes_at(text, scopes)
     return frozenset(found)
+
+
+def speakers(reader: Reader) -> list[str]:
+    """The names of all agents that may say what their persons asked of tasks."""
+    return agents.speakers(reader)

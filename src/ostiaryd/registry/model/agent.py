@@ -100,6 +100,8 @@ class Agent:
     expires_at: int | None
     max_depth: int = DEFAULT_DEPTH
     """How many agents may come after it, one behind the other, in what it hands on."""
+    speaks: bool = False
+    """Whether it may say what its person asked of a task."""
 
     def is_active(self, now: int) -> bool:
         """Whether it may act at that instant: dates act by themselves."""

@@ -8,7 +8,7 @@ from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model import Agent, AgentId, Kind, OwnerId, Page, PersonId, RiskTier, State
 
 _COLUMNS = """agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,
-    created_at, expires_at, max_depth"""
+    created_at, expires_at, max_depth, speaks"""
 _SELECT = f"select {_COLUMNS} from agent "
 _BY_ID = sql(_SELECT + "where agent_id = :key", steady=True)
 _BY_NAME = sql(_SELECT + "where name = :key", steady=True)
@@ -25,6 +25,8 @@ _SET_STATE = sql("update agent set state = :state, epoch = :epoch, changed_at = 
 _SET_OWNER = sql("update agent set owner = :owner, deputy = :deputy where agent_id = :id")
 _SET_SCOPES = sql("update agent set scopes = :scopes where agent_id = :id")
 _SET_DEPTH = sql("update agent set max_depth = :max_depth where agent_id = :id")
+_SET_SPEAKS = sql("update agent set speaks = :speaks where agent_id = :id")
+_SPEAKERS = sql("select name from agent where speaks = 1 and state <> 'decommissioned' order by name")
 _SET_END = sql("update agent set expires_at = :expires_at where agent_id = :id")
 _DUE = sql(
     """select agent_id from agent where expires_at <= :now and state in ('pending', 'active')
@@ -81,6 +83,15 @@ def set_depth(tx: Tx, id: AgentId, max_depth: int) -> None:
     tx.run(_SET_DEPTH, id=id, max_depth=max_depth)
 
 
+def set_speaks(tx: Tx, id: AgentId, speaks: bool) -> None:
+    tx.run(_SET_SPEAKS, id=id, speaks=int(speaks))
+
+
+def speakers(reader: Reader) -> list[str]:
+    """The names of those that may say what their persons asked."""
+    return [row[0] for row in reader.all(_SPEAKERS)]
+
+
 def set_end(tx: Tx, id: AgentId, expires_at: int | None) -> None:
     tx.run(_SET_END, id=id, expires_at=expires_at)
 
@@ -107,10 +118,11 @@ def _join(scopes: frozenset[str]) -> str:
 def _agent(row: Row) -> Agent:
     (
         id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,
-        created_at, expires_at, max_depth,
+        created_at, expires_at, max_depth, speaks,
     ) = row  # fmt: skip
     return Agent(
         agent_id=id, name=name, owner=owner, deputy=deputy, purpose=purpose, kind=Kind(kind), provider=provider,
         model=model, risk_tier=RiskTier(risk_tier), segment=segment, scopes=frozenset(scopes.split()),
         state=State(state), epoch=epoch, created_at=created_at, expires_at=expires_at, max_depth=max_depth,
+        speaks=bool(speaks),
     )  # fmt: skip

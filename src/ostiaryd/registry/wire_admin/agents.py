@@ -37,6 +37,8 @@ class Change(msgspec.Struct, forbid_unknown_fields=True):
 
     scopes: list[str] | UnsetType = UNSET
     max_depth: int | UnsetType = UNSET
+    speaks: bool | UnsetType = UNSET
+    """Whether it may say what its person asked of a task."""
     expires_in: int | UnsetType | None = UNSET
     owner: str | UnsetType = UNSET
     deputy: str | None = None
@@ -103,6 +105,8 @@ async def change_agent(call: Call) -> Reply:
             flows.set_scopes(act, name, change.scopes)
         if change.max_depth is not UNSET:
             flows.set_depth(act, name, change.max_depth)
+        if change.speaks is not UNSET:
+            flows.set_speaks(act, name, change.speaks)
         if change.expires_in is not UNSET:
             flows.set_end(act, name, _end(act, change.expires_in))
 

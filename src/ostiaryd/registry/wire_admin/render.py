@@ -62,6 +62,7 @@ def agent(reader: Reader, agent: Agent, *, trust_domain: str) -> dict[str, Any]:
         "segment": agent.segment,
         "scopes": sorted(agent.scopes),
         "max_depth": agent.max_depth,
+        "speaks": agent.speaks,
         "epoch": agent.epoch,
         "spiffe_id": spiffe_id(trust_domain, agent.name),
         "created_at": seconds(agent.created_at),

@@ -16,6 +16,7 @@ from ostiaryd.tasks.flows.budgets import (
     spend,
 )
 from ostiaryd.tasks.flows.holding import beat, hold, holders, leave
+from ostiaryd.tasks.flows.intents import intent_of
 from ostiaryd.tasks.flows.revoking import Kind, revoke
 from ostiaryd.tasks.flows.show import show, show_briefly
 from ostiaryd.tasks.flows.tasks import end, expire, expire_due, find_task, live, may_list, may_see, renew, start
@@ -38,6 +39,7 @@ __all__ = [
     "hold",
     "holders",
     "in_force",
+    "intent_of",
     "leave",
     "live",
     "may_list",

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from ostiary.core.bounds import datatypes, render_details
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks.flows.budgets import balances_of
 from ostiaryd.tasks.flows.holding import holders
+from ostiaryd.tasks.flows.intents import intent_of
 from ostiaryd.tasks.model import SECOND, Task
 
 
 def show(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
-    """With what is left of its budgets, and who holds it."""
+    """With what is left of its budgets, what the person asked, and who holds it."""
     shown = show_briefly(reader, task, now=now) | {"budgets": balances_of(reader, task, now=now)}
+    if (recorded := intent_of(reader, task)) is not None:
+        said = {"said_by": recorded.said_by.value, "who": recorded.who, "digest": task.intent}
+        shown["intent"] = msgspec.to_builtins(recorded.intent) | said
     if task.heartbeat is None:
         return shown
     held = [

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ostiary.core.bounds import ToolDetail
 from ostiary.core.budget import Limit
 from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
+from ostiary.core.intent import Intent
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
@@ -18,6 +19,7 @@ from ostiaryd.registry.model import LONGEST_TOKEN, Agent, AgentId, Caller, Perso
 from ostiaryd.registry.store import agents
 from ostiaryd.tasks.flows.above import above, with_chain
 from ostiaryd.tasks.flows.budgets import allot, give_up
+from ostiaryd.tasks.flows.intents import note_intent, record_intent
 from ostiaryd.tasks.flows.reach import bounds_of, check_reach
 from ostiaryd.tasks.model import (
     DEFAULT_TTL_S,
@@ -46,6 +48,7 @@ def start(
     bounds: Sequence[ToolDetail] = (),
     data_classes: Sequence[str] | None = None,
     budget: Sequence[Limit] = (),
+    intent: Intent | None = None,
     scopes: list[str] | None = None,
     on_behalf_of: str | None = None,
     ttl_s: int = DEFAULT_TTL_S,
@@ -58,10 +61,11 @@ def start(
     """Declare a task of an agent (name or id), on behalf of a person (name or id), for `ttl_s` seconds.
 
     With `data_classes` it allows only tools that handle nothing else. With a `heartbeat_s` it is lost when nobody who
-    holds it was heard of for so long. Under a `parent` it is a part of that task: who holds the parent may give it to
-    itself or to another agent. Whether policies permit that is the caller's to ask. `unregistered` says whether bounds
-    may name https resources that are not registered. Raises Invalid, NotFound, InvalidDetails, Forbidden (not your
-    agent or parent, an agent that is not active, more than there is to have), Conflict (too many live tasks).
+    holds it was heard of for so long. `intent` is what the person asked, for good. Under a `parent` it is a part of
+    that task: who holds the parent may give it to itself or to another agent. Whether policies permit that is the
+    caller's to ask. `unregistered` says whether bounds may name https resources that are not registered. Raises
+    Invalid, NotFound, InvalidDetails, InvalidIntent, Forbidden (not your agent or parent, an agent that is not active,
+    more than there is to have, not yours to say), Conflict (too many live tasks).
     """
     doer = registry.active_agent(act.tx, agent, now=act.now)
     heartbeat = check_heartbeat(heartbeat_s, ends_with_last=ends_with_last)
@@ -96,6 +100,9 @@ def start(
     if parent is not None:
         task = _under(act, task, doer, parent, is_whole=scopes is None, by=by)
     act.entry.person = act.entry.person or task.person
+    if intent is not None:
+        task = record_intent(act, task, intent, doer, by=by)
+    note_intent(act, task)
     if data_classes is not None:
         task = replace(task, bounds=bounds_of(act.tx, task, classes=data_classes))
     if bounds:  # those of the parent were looked at with the parent; here they may name what this agent cannot reach

@@ -14,7 +14,8 @@ from ostiaryd.tasks.model.task import Task
 
 
 def put_under(task: Task, parent: Task) -> Task:
-    """The task under that parent, narrowed: its scopes and bounds within the parent's, for the same person, no longer.
+    """The task under that parent, narrowed: its scopes and bounds within the parent's, for the same person with what
+    they asked, no longer.
 
     Raises Forbidden, InvalidDetails.
     """
@@ -29,6 +30,7 @@ def put_under(task: Task, parent: Task) -> Task:
         parent=parent.task_id,
         depth=parent.depth + 1,
         person=parent.person,
+        intent=parent.intent,
         bounds=bounds.narrow(parent.bounds, task.bounds) if parent.bounds else task.bounds,
         expires_at=min(ends, default=None),
     )

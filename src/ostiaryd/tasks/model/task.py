@@ -66,6 +66,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     chain: tuple[Link, ...] = ()
     """The tasks above it, the nearest first; filled in where it matters who is behind a task."""
 
+    intent: str | None = None
+    """The digest of what the person asked of it, or of the one above it; None: nobody said."""
+
     heartbeat: int | None = None
     """How long nobody who holds it may be silent before it is lost; None: nobody need say anything."""
     beat_until: int | None = None

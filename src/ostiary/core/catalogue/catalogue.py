@@ -1,19 +1,10 @@
-"""The catalogue of a resource: which tools it offers, what they do, which scope and which arguments they take.
-
-The owner of the resource states it, or confirms what the MCP server says of itself (MCP 2026-07-28, `tools/list`).
-MCP's annotations are hints of the server about itself; where they are silent, MCP's own defaults hold, which are the
-careful ones: a tool destroys, in an open world.
-
-Data classes of the resource count for each of its tools: a tool may say more, and never less.
-"""
+"""All tools of one resource: parsed, rendered, named by a digest."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from functools import cached_property
 from typing import Annotated, Any
 
 import msgspec
@@ -21,61 +12,13 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from ostiary.core import canonical
-from ostiary.core.arguments import Arguments
+from ostiary.core.catalogue.tool import Effect, Tool, ToolName, Words, check_tool
 from ostiary.core.classes import check_known
 from ostiary.core.errors import Invalid, Malformed
 
 MAX_BYTES = 4 << 20
 MAX_TOOLS = 1000
-MAX_SCHEMA_BYTES = 64 << 10
-MAX_SCHEMA_DEPTH = canonical.MAX_DEPTH - 4  # so that the catalogue around it has a digest
 _RESOURCE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-
-
-class Effect(StrEnum):
-    """What a call does to the world."""
-
-    READ = "read"
-    WRITE = "write"
-    SEND = "send"
-    DESTROY = "destroy"
-    PAY = "pay"
-    SHARE = "share"
-    CHANGE = "change"
-    ADMINISTER = "administer"
-
-
-_CLASSES = {Effect.READ: "read", Effect.ADMINISTER: "administer"}
-
-ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}\Z")]
-Word = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
-Words = Annotated[tuple[Word, ...], Meta(max_length=32)]
-
-
-class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
-    """One tool. Left out, `scope` is `read` for what reads, `administer` for what administers, `write` for the rest."""
-
-    name: ToolName
-    effect: Effect
-    scope: Word | msgspec.UnsetType = msgspec.UNSET
-    """the class: `write` in the scope `files:write`"""
-    data_classes: Words | msgspec.UnsetType = msgspec.UNSET
-    """what it handles (`ostiary.core.classes`) beyond what the resource does; left out: nothing is said of it"""
-    open_world: bool = True
-    """whether it reaches beyond the resource: anybody may read what it sends, or have written what it reads"""
-    arguments: dict[str, Any] = {}
-    """JSON Schema of its input; empty: any object"""
-    kinds: Annotated[dict[str, Word], Meta(max_length=64)] = {}
-    """what arguments stand for, by name: `recipient`, `url`, `path`, `amount`, `command`, `secret`, ..."""
-
-    @property
-    def scope_class(self) -> str:
-        return _CLASSES.get(self.effect, "write") if self.scope is msgspec.UNSET else self.scope
-
-    @cached_property
-    def typed(self) -> Arguments:
-        """Its arguments' schema, made ready. Raises Invalid."""
-        return Arguments(self.arguments | {"type": "object"})
 
 
 class _Wire(msgspec.Struct, forbid_unknown_fields=True):
@@ -121,7 +64,7 @@ class Catalogue:
         if len(by_name) != len(tools):
             raise Invalid("two tools of the catalogue have one name")
         for tool in tools:
-            _check(tool)
+            check_tool(tool)
         return cls(resource, by_name, classes)
 
     def scope(self, tool: Tool) -> str:
@@ -139,13 +82,12 @@ class Catalogue:
             check_known(tool.data_classes or (), known)
 
     def after(self, before: Catalogue) -> Catalogue:
-        """This one in the place of `before`: where it says nothing of data classes, what was said still holds. MCP says
-        nothing of them, and a tool must not become harmless by being listed anew; `[]` takes them away.
+        """This one in the place of `before`: where it says nothing of data classes, of kinds, of content from outside,
+        what was said still holds. MCP says nothing of them, and a tool must not become harmless by being listed anew;
+        `[]` takes data classes away, `{"argument": "none"}` kinds.
         """
         tools = {
-            name: replace(tool, data_classes=before.tools[name].data_classes)
-            if tool.data_classes is msgspec.UNSET and name in before.tools
-            else tool
+            name: _after(tool, before.tools[name]) if name in before.tools else tool
             for name, tool in self.tools.items()
         }
         classes = before.data_classes if self.data_classes is msgspec.UNSET else self.data_classes
@@ -168,16 +110,10 @@ class Catalogue:
         return canonical.digest(self.render(), floats=True)
 
 
-def _check(tool: Tool) -> None:
-    try:
-        size = len(canonical.encode(tool.arguments, floats=True, max_depth=MAX_SCHEMA_DEPTH))
-        if size > MAX_SCHEMA_BYTES:
-            raise Invalid(f"its schema has {size} bytes", hint=f"at most {MAX_SCHEMA_BYTES}")
-        if tool.arguments.get("type", "object") != "object":
-            raise Invalid("the arguments of a tool are an object")
-        tool.typed  # noqa: B018 because making it ready is what checks it
-    except (Malformed, Invalid) as error:
-        raise Invalid(f"tool `{tool.name}`: {error.message}", hint=error.hint) from None
+def _after(tool: Tool, before: Tool) -> Tool:
+    classes = before.data_classes if tool.data_classes is msgspec.UNSET else tool.data_classes
+    outside = before.outside if tool.outside is msgspec.UNSET else tool.outside
+    return replace(tool, data_classes=classes, outside=outside, kinds=tool.kinds or before.kinds)
 
 
 class _Hints(msgspec.Struct, rename="camel"):

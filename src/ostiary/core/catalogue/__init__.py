@@ -1,0 +1,24 @@
+"""The catalogue of a resource: which tools it offers, what they do, which scope and which arguments they take.
+
+The owner of the resource states it, or confirms what the MCP server says of itself (MCP 2026-07-28, `tools/list`).
+MCP's annotations are hints of the server about itself; where they are silent, MCP's own defaults hold, which are the
+careful ones: a tool destroys, in an open world.
+
+Data classes of the resource count for each of its tools: a tool may say more, and never less.
+"""
+
+from ostiary.core.catalogue.catalogue import MAX_BYTES, MAX_TOOLS, Catalogue, classes_at
+from ostiary.core.catalogue.tool import MAX_SCHEMA_BYTES, MAX_SCHEMA_DEPTH, Effect, Kind, Tool, ToolName
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_SCHEMA_BYTES",
+    "MAX_SCHEMA_DEPTH",
+    "MAX_TOOLS",
+    "Catalogue",
+    "Effect",
+    "Kind",
+    "Tool",
+    "ToolName",
+    "classes_at",
+]

@@ -1,0 +1,130 @@
+"""One tool of a catalogue: what it does, what its arguments stand for, whether others may have written its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import cached_property
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.core import canonical
+from ostiary.core.arguments import Arguments
+from ostiary.core.errors import Invalid, Malformed
+
+MAX_SCHEMA_BYTES = 64 << 10
+MAX_SCHEMA_DEPTH = canonical.MAX_DEPTH - 4  # so that the catalogue around it has a digest
+
+
+class Effect(StrEnum):
+    """What a call does to the world."""
+
+    READ = "read"
+    WRITE = "write"
+    SEND = "send"
+    DESTROY = "destroy"
+    PAY = "pay"
+    SHARE = "share"
+    CHANGE = "change"
+    ADMINISTER = "administer"
+
+
+class Kind(StrEnum):
+    """What an argument stands for, where it matters where its value came from: a closed list."""
+
+    PRINCIPAL = "principal"
+    """somebody: a user, a member, a customer"""
+    ACCOUNT = "account"
+    """where money goes or comes from"""
+    ADDRESS = "address"
+    """where something is sent to or fetched from: mail, telephone, URL, channel"""
+    OBJECT = "object"
+    """the thing that the call is about: a file, a record, a booking"""
+    SECRET = "secret"
+    AMOUNT = "amount"
+    TIME = "time"
+    TEXT = "text"
+    """what goes out in words: the addresses and links in it count"""
+
+
+_FREE_WORDS = {"recipient": Kind.ADDRESS, "url": Kind.ADDRESS, "path": Kind.OBJECT, "command": Kind.TEXT}
+"""Words that catalogues used before the list was closed."""
+_KINDS: Mapping[str, Kind] = MappingProxyType({kind.value: kind for kind in Kind} | _FREE_WORDS)
+_CLASSES = {Effect.READ: "read", Effect.ADMINISTER: "administer"}
+
+ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}\Z")]
+Word = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
+Words = Annotated[tuple[Word, ...], Meta(max_length=32)]
+ArgumentName = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
+    """One tool. Left out, `scope` is `read` for what reads, `administer` for what administers, `write` for the rest."""
+
+    name: ToolName
+    effect: Effect
+    scope: Word | msgspec.UnsetType = msgspec.UNSET
+    """the class: `write` in the scope `files:write`"""
+    data_classes: Words | msgspec.UnsetType = msgspec.UNSET
+    """what it handles (`ostiary.core.classes`) beyond what the resource does; left out: nothing is said of it"""
+    open_world: bool = True
+    """whether it reaches beyond the resource: anybody may read what it sends, or have written what it reads"""
+    outside: bool | msgspec.UnsetType = msgspec.UNSET
+    """whether it returns content that somebody outside may have written; see `is_outside` for one that does not say"""
+    arguments: dict[str, Any] = {}
+    """JSON Schema of its input; empty: any object"""
+    kinds: Annotated[dict[str, Word], Meta(max_length=64)] = {}
+    """what arguments stand for, by name or dotted path, `argument_kinds` in short; other words (`none`) say nothing"""
+    presentation: Annotated[tuple[ArgumentName, ...], Meta(max_length=32)] = ()
+    """arguments that only say how something is shown: an approval holds whatever they are"""
+
+    @property
+    def scope_class(self) -> str:
+        return _CLASSES.get(self.effect, "write") if self.scope is msgspec.UNSET else self.scope
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether somebody outside may have written what it returns: of a tool in an open world, unless it says no."""
+        return self.open_world if self.outside is msgspec.UNSET else self.outside
+
+    @cached_property
+    def argument_kinds(self) -> Mapping[str, Kind]:
+        """What arguments stand for, by name or dotted path. It counts for each value inside of what is there."""
+        return MappingProxyType({path: _KINDS[word] for path, word in self.kinds.items() if word in _KINDS})
+
+    @cached_property
+    def typed(self) -> Arguments:
+        """Its arguments' schema, made ready. Raises Invalid."""
+        return Arguments(self.arguments | {"type": "object"})
+
+
+def check_tool(tool: Tool) -> None:
+    """Raises Invalid, by the name of the tool."""
+    try:
+        _check_schema(tool)
+        _check_presentation(tool)
+    except (Malformed, Invalid) as error:
+        raise Invalid(f"tool `{tool.name}`: {error.message}", hint=error.hint) from None
+
+
+def _check_schema(tool: Tool) -> None:
+    size = len(canonical.encode(tool.arguments, floats=True, max_depth=MAX_SCHEMA_DEPTH))
+    if size > MAX_SCHEMA_BYTES:
+        raise Invalid(f"its schema has {size} bytes", hint=f"at most {MAX_SCHEMA_BYTES}")
+    if tool.arguments.get("type", "object") != "object":
+        raise Invalid("the arguments of a tool are an object")
+    tool.typed  # noqa: B018 because making it ready is what checks it
+
+
+def _check_presentation(tool: Tool) -> None:
+    """What stands for something is never left out of what is approved."""
+    for name in tool.presentation:
+        inside = [path for path in tool.argument_kinds if f"{path}.".startswith(f"{name}.")]
+        if inside:
+            raise Invalid(
+                f"`{name[:64]}` is presentation, and `{inside[0][:64]}` stands for {tool.argument_kinds[inside[0]]}",
+                hint="what an approval leaves out must not matter",
+            )

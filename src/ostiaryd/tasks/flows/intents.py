@@ -1,0 +1,75 @@
+"""What a person asked of a task: who may say it, and that a part of a task says nothing that the whole did not."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.errors import Forbidden
+from ostiary.core.intent import Endorsed, Intent, InvalidIntent, Recorded, SaidBy
+from ostiary.core.jose import b64u
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, Caller
+from ostiaryd.registry.store import resources
+from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.store import intents
+
+SALT_BYTES = 16
+
+
+def intent_of(reader: Reader, task: Task) -> Recorded | None:
+    """What the person asked of the task, and who said so; None where nobody did."""
+    return None if task.intent is None else intents.get(reader, task.intent)
+
+
+def record_intent(act: Act, task: Task, asked: Intent, doer: Agent, *, by: Caller | None) -> Task:
+    """The task with that intent, for good. Under another task it narrows what was said of that one, by whoever said it.
+
+    Raises Forbidden (who may not say it, or more than was said above), InvalidIntent.
+    """
+    outer = intent_of(act.tx, task)
+    if task.parent is not None:
+        asked.check_within(None if outer is None else outer.intent)
+    for document in asked.endorsed:
+        _check_document(act.tx, task, document)
+    said_by, who = (_said_by(task, doer, by), by.id if by is not None else "") if outer is None else outer.said
+    recorded = Recorded(intent=asked, said_by=said_by, who=who, salt=b64u(act.tx.random(SALT_BYTES)))
+    return msgspec.structs.replace(task, intent=intents.insert(act.tx, recorded))
+
+
+def note_intent(act: Act, task: Task) -> None:
+    """Write on the entry which one the task has; what it says is not for a ledger that nobody can shorten."""
+    if (recorded := intent_of(act.tx, task)) is not None:
+        registry.note(act, object=task.task_id, intent=task.intent, said_by=recorded.said_by.value)
+
+
+def _said_by(task: Task, doer: Agent, by: Caller | None) -> SaidBy:
+    """Raises Forbidden: an agent that was hijacked would say whatever it needs."""
+    if by is None:
+        return SaidBy.ADMINISTRATOR
+    if by.kind == "person" and task.person in (None, by.id):
+        return SaidBy.PERSON
+    if by.is_admin:
+        return SaidBy.ADMINISTRATOR
+    if by.kind == "person":
+        raise Forbidden("these would be the words of somebody else", hint="an administrator may say them")
+    if by.id == doer.agent_id and doer.speaks:
+        return SaidBy.AGENT
+    raise Forbidden(
+        f"`{doer.name}` may not say what its person asked for", hint=f"`ostiary agent allow-words {doer.name}` lets it",
+        code="may_not_speak",
+    )  # fmt: skip
+
+
+def _check_document(reader: Reader, task: Task, document: Endorsed) -> None:
+    """What the task cannot read was named by mistake. Raises InvalidIntent."""
+    name, _, tool = document.tool.partition("/")
+    resource = resources.get(reader, name)
+    text = None if resource is None else resources.catalogue(reader, resource.resource_id)
+    catalogue = None if text is None else Catalogue.parse(text)
+    if catalogue is None or tool not in catalogue.tools:
+        raise InvalidIntent(f"no catalogue has the tool `{document.tool}`", hint="`ostiary resource show` lists them")
+    if (scope := catalogue.scope(catalogue.tools[tool])) not in task.scopes:
+        raise InvalidIntent(f"the task does not have {scope}, which `{document.tool}` needs")

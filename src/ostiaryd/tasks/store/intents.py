@@ -1,0 +1,22 @@
+"""What persons asked of tasks: written once, by its digest, and shared by a task and those under it."""
+
+from __future__ import annotations
+
+from ostiary.core.intent import Recorded
+from ostiaryd.ground.database import Reader, Tx, sql
+
+_INSERT = sql("insert into intent (digest, body) values (:digest, :body)")
+_GET = sql("select body from intent where digest = :digest", steady=True)
+
+
+def insert(tx: Tx, recorded: Recorded) -> str:
+    """Its digest, by which it is found again."""
+    digest = recorded.digest
+    tx.run(_INSERT, digest=digest, body=recorded.encode().decode())
+    return digest
+
+
+def get(reader: Reader, digest: str) -> Recorded:
+    row = reader.one(_GET, digest=digest)
+    assert row is not None  # nothing takes one away
+    return Recorded.decode(row[0])

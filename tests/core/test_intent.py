@@ -1,0 +1,161 @@
+"""What a person asked: bounded, visible, and within what was asked above."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.errors import Forbidden
+from ostiary.core.intent import (
+    MAX_ENDORSED,
+    MAX_OWN,
+    MAX_VALUE,
+    MAX_WORDS,
+    Intent,
+    InvalidIntent,
+    Recorded,
+    SaidBy,
+    parse_intent,
+)
+
+BILL: dict[str, Any] = {"tool": "files/read_file", "value": "bill.txt", "kinds": ["account", "amount"]}
+WHOLE = {"words": "Pay 1000 to Ada, see bill.txt", "own": {"mail": "me@example.org"}, "endorsed": [BILL]}
+
+
+def parse(**more: Any) -> Intent:
+    return parse_intent({"words": "Pay the bill"} | more)
+
+
+def test_what_was_asked_is_read_as_it_was_written() -> None:
+    intent = parse_intent(WHOLE)
+    assert intent.words == WHOLE["words"]
+    assert intent.own == {"mail": "me@example.org"}
+    [document] = intent.endorsed
+    assert (document.tool, document.value, [*document.kinds]) == ("files/read_file", "bill.txt", ["account", "amount"])
+
+
+def test_words_are_bounded_in_bytes() -> None:
+    assert parse(words="é" * (MAX_WORDS // 2))
+    with pytest.raises(InvalidIntent, match=f"{MAX_WORDS + 1} bytes"):
+        parse(words="é" * (MAX_WORDS // 2) + "e")
+
+
+@pytest.mark.parametrize("words", ["", " ", "\n\t", None, 1, "\ud800"])
+def test_words_that_say_nothing_are_refused(words: object) -> None:
+    with pytest.raises(InvalidIntent):
+        parse(words=words)
+
+
+@pytest.mark.parametrize(
+    "hidden", ["\x00", "\x1b", "\r", "\x7f", "\u202e", "\u2066", "\u200b", "\ufeff", "\u2028", "\ue000", "\U000e0041"]
+)
+def test_what_nobody_can_see_is_refused_wherever_it_is(hidden: str) -> None:
+    for more in (
+        {"words": f"pay{hidden} the bill"},
+        {"own": {"mail": f"me{hidden}@example.org"}},
+        {"endorsed": [BILL | {"value": f"bill{hidden}.txt"}]},
+    ):
+        with pytest.raises(InvalidIntent, match=f"U\\+{ord(hidden):04X}"):
+            parse(**more)
+
+
+@pytest.mark.parametrize(
+    "words", ["שלום \u200fעולם", "می\u200cخواهم", "👩\u200d💻 zahlt", "zwei\nZeilen\tund mehr", "支払う"]
+)
+def test_every_language_can_be_asked_in(words: str) -> None:
+    assert parse(words=words).words == words
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"own": {"Mail": "x"}},
+        {"own": {"mail": ""}},
+        {"own": {"mail": "x" * (MAX_VALUE + 1)}},
+        {"own": {f"n{number}": "x" for number in range(MAX_OWN + 1)}},
+        {"endorsed": [BILL | {"value": f"{number}"} for number in range(MAX_ENDORSED + 1)]},
+        {"endorsed": [BILL, BILL | {"kinds": ["time"]}]},
+        {"endorsed": [BILL | {"kinds": []}]},
+        {"endorsed": [BILL | {"kinds": ["everything"]}]},
+        {"endorsed": [BILL | {"value": ""}]},
+        {"endorsed": [BILL | {"value": "x" * (MAX_VALUE + 1)}]},
+        {"endorsed": [BILL | {"tool": "read_file"}]},
+        {"endorsed": [BILL | {"tool": "*"}]},
+        {"endorsed": [BILL | {"more": 1}]},
+        {"said_by": "person"},
+    ],
+)
+def test_what_is_not_asked_for_in_this_way_is_refused(more: dict[str, Any]) -> None:
+    with pytest.raises(InvalidIntent):
+        parse(**more)
+
+
+def test_the_limits_themselves_are_within() -> None:
+    parse(
+        own={f"n{number}": "x" * MAX_VALUE for number in range(MAX_OWN)},
+        endorsed=[BILL | {"value": f"{number}".zfill(MAX_VALUE)} for number in range(MAX_ENDORSED)],
+    )
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        WHOLE,
+        {"words": "Pay 1000 to Ada,"},
+        {"words": "see bill.txt", "endorsed": [BILL | {"kinds": ["amount"]}]},
+        {"words": "1000", "own": {"mail": "me@example.org"}},
+    ],
+)
+def test_a_part_says_what_was_said_above_or_less(part: dict[str, Any]) -> None:
+    parse_intent(part).check_within(parse_intent(WHOLE))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"words": "Pay 100"},  # of `Pay 1000`
+        {"words": "Pay to Ada,"},
+        {"words": "Ada, 1000"},
+        {"words": "bill.txt and more"},
+        {"words": "Pay 1000 to Ada, see bill.txt Pay"},
+        {"words": "Pay", "own": {"mail": "eve@example.org"}},
+        {"words": "Pay", "own": {"account": "me@example.org"}},
+        {"words": "Pay", "endorsed": [BILL | {"kinds": ["account", "address"]}]},
+        {"words": "Pay", "endorsed": [BILL | {"value": "other.txt"}]},
+        {"words": "Pay", "endorsed": [BILL | {"tool": "mail/read_file"}]},
+    ],
+)
+def test_a_part_that_says_more_is_refused(part: dict[str, Any]) -> None:
+    with pytest.raises(Forbidden) as refusal:
+        parse_intent(part).check_within(parse_intent(WHOLE))
+    assert refusal.value.code == "widens"
+
+
+def test_where_nothing_was_said_above_nothing_can_be_said() -> None:
+    with pytest.raises(Forbidden):
+        parse().check_within(None)
+
+
+_words = st.lists(st.sampled_from(["pay", "1000", "100", "ada", "not"]), min_size=1, max_size=6)
+
+
+@given(_words, _words)
+def test_a_run_of_words_is_one_that_stands_there(inner: list[str], outer: list[str]) -> None:
+    """Against the spelling in which spaces are marks."""
+    is_run = f"|{'|'.join(inner)}|" in f"|{'|'.join(outer)}|"
+    try:
+        parse(words=" ".join(inner)).check_within(parse(words=" ".join(outer)))
+    except Forbidden:
+        assert not is_run
+    else:
+        assert is_run
+
+
+def test_what_is_kept_is_read_back_and_its_digest_cannot_be_guessed() -> None:
+    one = Recorded(intent=parse_intent(WHOLE), said_by=SaidBy.PERSON, who="pe_1", salt="a")
+    assert Recorded.decode(one.encode().decode()) == one
+    assert one.digest != Recorded(intent=one.intent, said_by=SaidBy.PERSON, who="pe_1", salt="b").digest
+    assert one.digest != Recorded(intent=one.intent, said_by=SaidBy.AGENT, who="pe_1", salt="a").digest

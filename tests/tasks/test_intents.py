@@ -1,0 +1,193 @@
+"""What a person asked of a task: said by who may, kept for good, and never more under a task than was said of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiary.core.intent import Recorded
+from ostiaryd.ground.world import World
+from ostiaryd.registry.model import Caller
+from ostiaryd.tasks import flows
+from ostiaryd.tasks.model import Task, standing_id
+from tests.registry.stage import ADMIN, agent_of, ask, caller, enrol, newest, user
+
+BILL: dict[str, Any] = {"tool": "files/read_file", "value": "bill.txt", "kinds": ["account", "amount"]}
+PAY: dict[str, Any] = {"words": "Pay 1000 to Ada as bill.txt says", "own": {"name": "me"}, "endorsed": [BILL]}
+TOOLS = [{"name": "read_file", "effect": "read"}, {"name": "write_file", "effect": "write"}]
+
+
+@pytest.fixture
+async def bot(world: World) -> Caller:
+    """An agent that may read files; `alice` answers for it."""
+    catalogue = {"resource": "files", "tools": TOOLS}
+    await ask(
+        world, "POST", "/resources", {"name": "files", "uri": "https://files.example/mcp", "catalogue": catalogue}
+    )
+    return caller(await enrol(world, scopes=["files:read"]))
+
+
+async def start(world: World, *, by: Caller = ADMIN, intent: Any = PAY, **more: Any) -> tuple[int, dict[str, Any]]:
+    return await ask(world, "POST", "/tasks", {"agent": "bot", "purpose": "p", "intent": intent} | more, by=by)
+
+
+async def let_speak(world: World, speaks: bool = True) -> None:
+    status, shown = await ask(world, "PATCH", "/agents/bot", {"speaks": speaks})
+    assert (status, shown["speaks"]) == (200, speaks)
+
+
+def kept(world: World, id: str) -> Recorded | None:
+    reader = world.db.read()
+    return flows.intent_of(reader, flows.find_task(reader, id))
+
+
+async def refused(world: World, code: str, **more: Any) -> None:
+    status, refusal = await start(world, **more)
+    assert (status, refusal["error"]) == (422 if code == "invalid_intent" else 403, code)
+    assert newest(world).outcome == "refused"
+    _, page = await ask(world, "GET", "/tasks?agent=bot")
+    assert [task for task in page["tasks"] if task["parent"] is None and kept(world, task["task_id"])] == []
+
+
+async def test_an_administrator_says_what_the_person_asked_and_the_ledger_has_its_digest(
+    world: World, bot: Caller
+) -> None:
+    status, task = await start(world, on_behalf_of="alice")
+    said = {"said_by": "administrator", "who": ADMIN.id}
+    assert (status, task["intent"]) == (201, PAY | said | {"digest": task["intent"]["digest"]})
+    detail = newest(world).detail
+    assert detail is not None
+    assert (detail["intent"], detail["said_by"]) == (task["intent"]["digest"], "administrator")
+    assert PAY["words"] not in str(newest(world)), "people's words are not for the ledger"
+    recorded = kept(world, task["task_id"])
+    assert recorded is not None
+    assert recorded.digest == task["intent"]["digest"]
+    assert (await ask(world, "GET", f"/tasks/{task['task_id']}", by=bot))[1]["intent"] == task["intent"]
+    assert "intent" not in (await ask(world, "GET", "/tasks?agent=bot"))[1]["tasks"][0]
+
+
+async def test_two_tasks_with_the_same_words_have_two_digests(world: World, bot: Caller) -> None:
+    digests = {(await start(world))[1]["intent"]["digest"] for _ in range(2)}
+    assert len(digests) == 2
+
+
+async def test_a_person_says_it_with_their_own_token_for_themselves_alone(world: World, bot: Caller) -> None:
+    alice = agent_of(world, "bot").owner
+    for more in ({}, {"on_behalf_of": "alice"}):
+        status, task = await start(world, by=user(alice), **more)
+        assert (status, task["intent"]["said_by"], task["intent"]["who"]) == (201, "person", alice)
+    await enrol(world, "other", owner="bob")
+    bob = agent_of(world, "other").owner
+    assert (await start(world, by=user(bob)))[0] == 403
+    status, task = await start(world, by=user(bob, "ostiary:admin"), on_behalf_of="alice")
+    assert (status, task["intent"]["said_by"]) == (201, "administrator")
+
+
+async def test_somebody_of_the_team_does_not_say_what_another_of_them_asked(world: World, bot: Caller) -> None:
+    await enrol(world, "other", owner="bob")
+    await ask(world, "POST", "/teams", {"name": "crew", "members": ["alice", "bob"]})
+    await ask(world, "PATCH", "/agents/bot", {"owner": "crew"})
+    bob = agent_of(world, "other").owner
+    await refused(world, "forbidden", by=user(bob), on_behalf_of="alice")
+    assert (await start(world, by=user(bob), on_behalf_of="bob"))[0] == 201
+
+
+async def test_an_agent_invents_no_words_unless_its_operator_lets_it_speak(world: World, bot: Caller) -> None:
+    await refused(world, "may_not_speak", by=bot)
+    await refused(world, "may_not_speak", by=bot, on_behalf_of="alice")
+    await let_speak(world)
+    status, task = await start(world, by=bot)
+    assert (status, task["intent"]["said_by"], task["intent"]["who"]) == (201, "agent", bot.id)
+    await let_speak(world, False)
+    status, refusal = await start(world, by=bot)
+    assert (status, refusal["error"]) == (403, "may_not_speak")
+
+
+async def test_the_switch_is_of_one_agent_and_no_agent_flips_it(world: World, bot: Caller) -> None:
+    other = caller(await enrol(world, "other", scopes=["files:read"]))
+    await let_speak(world)
+    status, refusal = await start(world, agent="other", by=other)
+    assert (status, refusal["error"]) == (403, "may_not_speak")
+    _, shown = await ask(world, "GET", "/agents/other")
+    assert shown["speaks"] is False
+    assert (await start(world, agent="other", by=bot))[0] == 403, "nor does it speak for another agent's person"
+
+
+async def test_a_part_has_what_was_asked_of_the_whole_or_a_part_of_it(world: World, bot: Caller) -> None:
+    _, whole = await start(world)
+    _, same = await ask(world, "POST", "/tasks", {"purpose": "p", "parent": whole["task_id"]}, by=bot)
+    assert same["intent"] == whole["intent"], "of an agent that may not speak for anybody"
+    less = {"words": "Pay 1000 to Ada"}
+    status, part = await start(world, by=bot, parent=same["task_id"], intent=less)
+    assert (status, part["intent"]["words"], part["intent"]["said_by"]) == (201, less["words"], "administrator")
+    assert "endorsed" not in part["intent"]
+    status, refusal = await start(world, by=bot, parent=part["task_id"])
+    assert (status, refusal["error"]) == (403, "widens"), "what was left out does not come back"
+
+
+@pytest.mark.parametrize(
+    "intent",
+    [
+        PAY | {"words": "Pay 100"},
+        PAY | {"words": "Pay 1000 to Eve"},
+        PAY | {"own": {"name": "me", "account": "DE1"}},
+        PAY | {"endorsed": [BILL | {"kinds": ["account", "address"]}]},
+        PAY | {"endorsed": [BILL, BILL | {"value": "poison.txt"}]},
+    ],
+)
+async def test_a_part_says_nothing_that_the_whole_did_not(world: World, bot: Caller, intent: dict[str, Any]) -> None:
+    await let_speak(world)  # which is about its own tasks
+    _, whole = await start(world)
+    for by in (bot, ADMIN):
+        status, refusal = await start(world, by=by, parent=whole["task_id"], intent=intent)
+        assert (status, refusal["error"]) == (403, "widens")
+
+
+async def test_where_nobody_said_anything_no_part_has_words(world: World, bot: Caller) -> None:
+    await let_speak(world)
+    _, whole = await start(world, intent=None)
+    assert "intent" not in whole
+    standing = standing_id(agent_of(world, "bot").agent_id)
+    for parent in (whole["task_id"], standing):
+        for by in (bot, ADMIN):
+            status, refusal = await start(world, by=by, parent=parent)
+            assert (status, refusal["error"]) == (403, "widens")
+
+
+async def test_nothing_changes_it_afterwards(world: World, bot: Caller) -> None:
+    _, task = await start(world)
+    path = f"/tasks/{task['task_id']}"
+    before = kept(world, task["task_id"])
+    assert (await ask(world, "POST", f"{path}/renew", {"ttl": 7200, "intent": PAY}, by=bot))[0] == 400
+    assert (await ask(world, "POST", f"{path}/renew", {"ttl": 7200}, by=bot))[1]["intent"] == task["intent"]
+    await ask(world, "POST", f"{path}/end", {}, by=bot)
+    assert kept(world, task["task_id"]) == before
+
+
+@pytest.mark.parametrize(
+    "tool",
+    ["files/delete_everything", "nowhere/read_file", "files/write_file"],
+    ids=["no tool", "no resource", "scope"],
+)
+async def test_a_document_that_the_task_cannot_read_was_named_by_mistake(world: World, bot: Caller, tool: str) -> None:
+    await refused(world, "invalid_intent", intent=PAY | {"endorsed": [BILL | {"tool": tool}]})
+
+
+async def test_what_is_no_intent_is_refused_and_nothing_starts(world: World, bot: Caller) -> None:
+    for intent in ({}, {"words": ""}, {"words": "a\x1bb"}, PAY | {"said_by": "person"}):
+        status, refusal = await start(world, intent=intent)
+        assert (status, refusal["error"]) == (422, "invalid_intent")
+    assert (await ask(world, "GET", "/tasks?agent=bot"))[1]["tasks"] == []
+    status, refusal = await start(world, intent={"words": "a" * (2 << 20)})
+    assert status in (400, 413), "larger than a request may be"
+
+
+async def test_a_large_intent_is_kept_once_for_a_tree(world: World, bot: Caller) -> None:
+    _, whole = await start(world, intent={"words": "word " * 3000})
+    below = [whole]
+    for _ in range(3):
+        body = {"purpose": "p", "parent": below[-1]["task_id"]}
+        below.append((await ask(world, "POST", "/tasks", body, by=bot))[1])
+    tasks: list[Task] = [flows.find_task(world.db.read(), one["task_id"]) for one in below]
+    assert len({task.intent for task in tasks}) == 1
