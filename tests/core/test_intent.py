@@ -94,10 +94,11 @@ def test_what_is_not_asked_for_in_this_way_is_refused(more: dict[str, Any]) -> N
 
 
 def test_the_limits_themselves_are_within() -> None:
-    parse(
+    intent = parse(
         own={f"n{number}": "x" * MAX_VALUE for number in range(MAX_OWN)},
         endorsed=[BILL | {"value": f"{number}".zfill(MAX_VALUE)} for number in range(MAX_ENDORSED)],
     )
+    assert (len(intent.own), len(intent.endorsed)) == (MAX_OWN, MAX_ENDORSED)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,9 @@ def test_the_limits_themselves_are_within() -> None:
     ],
 )
 def test_a_part_says_what_was_said_above_or_less(part: dict[str, Any]) -> None:
-    parse_intent(part).check_within(parse_intent(WHOLE))
+    less = parse_intent(part)
+    less.check_within(parse_intent(WHOLE))
+    assert len(less.words) <= len(WHOLE["words"])
 
 
 @pytest.mark.parametrize(
