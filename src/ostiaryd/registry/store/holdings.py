@@ -25,29 +25,26 @@ _AGENT_OF_ROOT = "'ag_' || substr(cast(:root as text), 4)"
 
 
 def _end(*seeds: str, tasks: str = "") -> str:
-    """Everything live under the seeds, down to the last descendant, whoever holds it: one statement.
-
-    `tasks` are the ids of tasks, under which everything ends that was given under them or the tasks below. Nothing
-    outlives its parent, so what has expired has no live children and need not be looked at; nor has a task that ended
-    before.
+    """Everything live under the seeds, whoever holds it. `tasks` selects from `task`, beside which everything ends that
+    was given under them.
     """
     live = "ended_at is null and expires_at > :now"
-    first = " union ".join(f"select id from holding where {seed} and {live}" for seed in seeds)
-    tree = ""
+    under = [f"select id from holding where {seed} and {live}" for seed in seeds]
     if tasks:
-        tree = f"""tree (id) as (
-            {tasks}
-            union all select task.task_id from tree cross join task where task.parent = tree.id
-            and (task.ended_at is null or task.ended_at = :now)),"""
-        first += (
-            f""" union select holding.id from tree cross join holding where task = tree.id and {_DECLARED} and {live}"""
+        under.append(
+            f"select id from ({tasks}) as above cross join holding where task = task_id and {_DECLARED} and {live}"
         )
-    return f"""with recursive {tree} doomed (id) as (
-            {first}
-            union select child.id from doomed join holding child on child.parent = doomed.id
-            where child.ended_at is null and child.expires_at > :now)
-        update holding set ended_at = :now, ended_why = :why where id in (select id from doomed)
+    return f"""update holding set ended_at = :now, ended_why = :why where id in ({" union ".join(under)})
         returning {", ".join(Ended._fields)}"""
+
+
+def _tree(tops: str) -> str:
+    """Those tasks and all below them that are live, or have just ended: nothing outlives its parent."""
+    return f"""with recursive tree (task_id) as (
+            {tops}
+            union all select task.task_id from tree cross join task where task.parent = tree.task_id
+            and (task.ended_at is null or task.ended_at = :now))
+        select task_id from tree"""
 
 
 _END = {
@@ -55,11 +52,18 @@ _END = {
     Root.AGENT: sql(
         _end(
             "agent = :root",
-            tasks="""select task_id from task where agent = :root and state = 'live'
-                union select 'tk_' || substr(cast(:root as text), 4)""",
+            tasks=_tree(
+                """select task_id from task where agent = :root and state = 'live'
+                union select 'tk_' || substr(cast(:root as text), 4)"""
+            ),
         )
     ),
-    Root.TASK: sql(_end(f"agent = {_AGENT_OF_ROOT} and task = :root", tasks="select cast(:root as text)")),
+    Root.TASK: sql(  # those under it have just ended with it, and are found by that faster than by walking down to them
+        _end(
+            f"agent = {_AGENT_OF_ROOT} and task = :root",
+            tasks="select cast(:root as text) as task_id union select task_id from task where ended_at = :now",
+        )
+    ),
     Root.KEY: sql(
         _end(
             "agent = (select agent from agent_key where jkt = :root) and jkt = :root",
@@ -70,11 +74,24 @@ _END = {
     Root.OWNER: sql(
         _end(
             "agent in (select agent_id from agent where owner = :root)",
-            tasks="""select task_id from agent join task on agent = agent_id where owner = :root and task.state = 'live'
-                union select 'tk_' || substr(agent_id, 4) from agent where owner = :root""",
+            tasks=_tree(
+                """select task_id from agent join task on agent = agent_id where owner = :root and task.state = 'live'
+                union select 'tk_' || substr(agent_id, 4) from agent where owner = :root"""
+            ),
         )
     ),
 }
+
+_END_BELOW = sql(
+    f"""with recursive doomed (id) as (
+            select child.id from holding gone cross join holding child
+            where gone.ended_at = :now and child.parent = gone.id and child.ended_at is null and child.expires_at > :now
+            union select child.id from doomed join holding child on child.parent = doomed.id
+            where child.ended_at is null and child.expires_at > :now)
+        update holding set ended_at = :now, ended_why = :why where id in (select id from doomed)
+        returning {", ".join(Ended._fields)}"""
+)
+"""Everything live below what has just ended; below what has expired nothing is live, since it outlives no parent."""
 
 
 def insert(tx: Tx, held: Holding) -> None:
@@ -94,8 +111,9 @@ def get(reader: Reader, id: str) -> Holding | None:
 
 
 def end(tx: Tx, root: Root, value: str, *, why: str) -> list[Ended]:
-    """End what is live under the root; what was ended."""
-    return [Ended._make(row) for row in tx.all(_END[root], root=value, why=why, now=tx.now)]
+    """End what is live under the root, down to the last descendant; what was ended."""
+    first = tx.all(_END[root], root=value, why=why, now=tx.now)
+    return [Ended._make(row) for row in (*first, *tx.all(_END_BELOW, why=why, now=tx.now))]
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:
