@@ -15,8 +15,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from ostiary.core.errors import Refused
+from ostiary.core.errors import Forbidden, Refused
 from ostiaryd import doctor
+from ostiaryd.approvals import flows as approvals
+from ostiaryd.approvals import wire_admin as approvals_admin
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground import outbox
@@ -61,6 +63,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (policy_admin.ROUTES, render_admin),
     (wire_whatif.ROUTES, render_admin),
     (tokens_admin.ROUTES, render_admin),
+    (approvals_admin.ROUTES, render_admin),
     (ledger_admin.ROUTES, render_admin),
     (wire_tlog.ROUTES, render_admin),
     (wire_feed.ROUTES, render_admin),
@@ -71,6 +74,8 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
 
 PROVES_IN_ACT = frozenset({wire_authzen.evaluation, wire_authzen.evaluations})
 """Wires that run one act and prove the caller in it (`Call.prove`), since they are asked often."""
+FOR_PEOPLE = approvals_admin.FOR_PEOPLE
+"""Wires that ask for no scope and that people with a key may call: they are there to answer questions."""
 STREAMS = frozenset({wire_feed.stream, wire_whatif.ask})
 """Wires whose answer is sent while it is made."""
 
@@ -96,11 +101,14 @@ def build_app(world: World) -> Starlette:
 def _endpoint(world: World, wire: Wire, scope: str, render: Render) -> Endpoint:
     if wire in PROVES_IN_ACT:
         return Endpoint(world, _proving(wire, scope), render=render)
-    return Endpoint(world, wire, render=render, gate=_gate(scope), streams=wire in STREAMS)
+    gate = _gate(scope, for_people=wire in FOR_PEOPLE)
+    return Endpoint(world, wire, render=render, gate=gate, streams=wire in STREAMS)
 
 
-def _gate(scope: str) -> Callable[[Call], Awaitable[Caller]] | None:
-    """Who may pass: anybody who has proved who they are for `self`, else who holds the scope. A refusal is recorded."""
+def _gate(scope: str, *, for_people: bool = False) -> Callable[[Call], Awaitable[Caller]] | None:
+    """Who may pass: for `self` anybody who has proved who they are, people only where that is said; else who holds the
+    scope. A refusal is recorded.
+    """
     if not scope:
         return None
 
@@ -109,6 +117,8 @@ def _gate(scope: str) -> Callable[[Call], Awaitable[Caller]] | None:
             caller = call.caller = await wire_access.authenticate_access(call)  # whom a refusal names from here on
             if scope != SELF:
                 wire_access.require_scope(call, caller, scope)
+            elif caller.kind == "person" and not for_people:
+                raise Forbidden("a person's key is for answering questions", hint="ostiary approvals --help")
         except Refused as refusal:
             if not refusal.is_challenge:
                 await _record(call, refusal)
@@ -191,6 +201,7 @@ async def forget_messages(world: World) -> None:
 LOOPS = (
     _every(1, registry.expire_due),
     _every(1, tasks.expire_due),
+    _every(1, approvals.expire_due),
     _every(30, trust.prune),
     _every(60, tasks.forget_days),
     _every(60, tokens.forget_keys),

@@ -10,7 +10,7 @@ from ostiary.core import dpop
 from ostiaryd.app import ROUTES, build_app
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
-from ostiaryd.registry.model import ADMIN, READ, SELF
+from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF
 from tests.registry.stage import newest
 from tests.tokens.conftest import client
 from tests.tokens.party import Answer, Client, send
@@ -96,6 +96,9 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
         ("POST", "/feed/v1/applied"): "ostiary:feed",
         **{("POST", f"/api/v1/tasks/{{id}}/{verb}"): "self" for verb in ("hold", "beat", "leave")},
         ("POST", "/feed/v1/ask"): "ostiary:feed",
+        ("POST", "/feed/v1/approval"): "ostiary:feed",
+        ("POST", "/api/v1/approvals/{id}/approve"): APPROVE,  # a person
+        ("POST", "/api/v1/approvals/{id}/deny"): APPROVE,
         ("POST", "/feed/v1/draw"): "ostiary:feed",
         ("POST", "/feed/v1/give-back"): "ostiary:feed",
         ("POST", "/feed/v1/settle"): "ostiary:feed",
@@ -106,7 +109,7 @@ def test_what_is_shown_is_for_readers_but_for_this() -> None:
     less = {path: scope for method, path, scope in GATED if method == "GET" and scope != READ}
     assert less == {
         "/api/v1/tasks": SELF, "/api/v1/tasks/{id}": SELF, "/api/v1/tasks/{id}/tree": SELF,
-        "/feed/v1/stream": "ostiary:feed",
+        "/api/v1/approvals": SELF, "/api/v1/approvals/{id}": SELF, "/feed/v1/stream": "ostiary:feed",
     }  # fmt: skip
 
 

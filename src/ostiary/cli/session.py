@@ -85,6 +85,12 @@ class Session:
         url = self.url  # first: without a server no credential is missing
         return Agent(load_key(self.credential), url=url)
 
+    def act_as(self, credential: Path | None) -> None:
+        """From now on we are whose credential that is, if one is given. Raises Invalid."""
+        if credential is not None:
+            self.close()
+            self.__dict__["agent"] = Agent(load_key(credential), url=self.url)
+
     def close(self) -> None:
         if "agent" in self.__dict__:
             self.agent.close()

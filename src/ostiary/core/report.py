@@ -43,6 +43,8 @@ class CallFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     """a guard has it in bytes"""
     arguments: dict[str, Any] | None = None
     hidden: Names = []
+    approved: Names = []
+    """policies that asked, and were told yes"""
 
 
 class Elsewhere(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -89,6 +91,8 @@ class CallRecord(
     errors: Annotated[list[tuple[Name, Annotated[str, Meta(max_length=500)]]], Meta(max_length=64)] = []
     facts: CallFacts | None = None
     elsewhere: Elsewhere | None = None
+    approval: Name = ""
+    """which one was asked for, or spent by it"""
 
 
 class UndecidedRecord(

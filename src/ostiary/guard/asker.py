@@ -1,31 +1,37 @@
-"""The guard's fourth conversation with the server: what policies say that no guard can run (`ostiary.core.asking`).
+"""The guard's fourth conversation with the server: what policies say that no guard can run (`ostiary.core.asking`), and
+a person's yes, asked for or spent (`ostiary.core.approval`).
 
-Several calls ask at once. Each waits for at most ASK_S in all, and where too many wait already not at all; whoever gets
-no answer to exactly its question is told why by each policy, as an error, which denies where the policy is enforced.
+Several calls ask at once. Each waits for at most ASK_S in all, and where too many wait already not at all. Whoever gets
+no answer to exactly its question is denied and told why: by each policy, as an error, which denies where the policy is
+enforced; by a refusal where a person should have been asked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import httpx2
 import msgspec
 
 from ostiary import client
-from ostiary.core import access, asking
+from ostiary.core import access, approval, asking
 from ostiary.core.access.elsewhere import Verdict
-from ostiary.core.errors import Refused, Unavailable
+from ostiary.core.errors import Forbidden, Refused, Unavailable
 from ostiary.core.jose import b64u
 from ostiary.guard.feed import Feed
+from ostiary.guard.person import Heard, Wanted
 
 ASK_S = 1.0
 """How long a call waits for what is said elsewhere."""
+TOO_LONG = f"the server took longer than {ASK_S:g} s"
+T = TypeVar("T")
 MAX_ASKING = 64
 """calls that wait at once"""
 CONNECTIONS = 8
@@ -55,13 +61,22 @@ class Asking:
         return self._policies.elsewhere
 
     def decide(
-        self, principal: access.Principal, tool: str, arguments: Mapping[str, Any], facts: access.Facts, now: int
+        self,
+        principal: access.Principal,
+        tool: str,
+        arguments: Mapping[str, Any],
+        facts: access.Facts,
+        now: int,
+        approved: Container[str] = (),
     ) -> access.Decision | None:
-        """The decision, as of when the call came but on what is alive `now`; None while an answer is needed."""
+        """The decision, as of when the call came but on what is alive `now`; None while an answer is needed.
+
+        `approved`: as for `access.decide`.
+        """
         if self.verdict is not None and (reason := access.dead(principal, facts, now)) is not None:
             return access.Decision(False, False, facts.policies.hash, (reason,))
         here = replace(facts, elsewhere=self._look_up if facts.policies is self._policies else self._swapped)
-        decision = access.decide(principal, tool=tool, arguments=arguments, facts=here, now=self.at)
+        decision = access.decide(principal, tool=tool, arguments=arguments, facts=here, now=self.at, approved=approved)
         return None if self.question is not None and self.verdict is None else decision
 
     def _look_up(self, question: bytes) -> Verdict:
@@ -81,6 +96,17 @@ class Asking:
 
 def _word(said: access.Said) -> Word:
     return "error" if said.error else "forbid" if said.forbids else "permit" if said.permits else "neither"
+
+
+@dataclass(slots=True)
+class Learnt:
+    """What the server has just said while a call is decided: of which budgets there is how much too little left, what
+    policies say that it runs, and what came of asking a person.
+    """
+
+    left: Mapping[str, int] = field(default_factory=dict)
+    asked: Asking | None = None
+    heard: Heard | None = None
 
 
 class Asker:
@@ -105,36 +131,67 @@ class Asker:
 
     def ask(self, asked: Asking, token: str) -> None:
         """See that `asked` has a verdict, for a call under that token (its `jti`)."""
-        if (waiting := self._submit(asked, token)) is not None:
-            try:
-                asked.verdict = waiting.result(ASK_S)
-            except TimeoutError:
-                self._give_up(asked, waiting)
+        try:
+            asked.verdict = _result(self._submit(partial(self._answer, asked, token)))
+        except TimeoutError:
+            asked.verdict = access.failed(asked.policies, TOO_LONG)
+        except Refused as refusal:
+            asked.verdict = access.failed(asked.policies, refusal.message)
 
     async def ask_async(self, asked: Asking, token: str) -> None:
         """The same; the event loop goes on."""
-        if (waiting := self._submit(asked, token)) is not None:
-            try:
-                asked.verdict = await asyncio.wait_for(asyncio.wrap_future(waiting), ASK_S)
-            except TimeoutError:
-                self._give_up(asked, waiting)
-
-    def _submit(self, asked: Asking, token: str) -> Future[Verdict] | None:
-        if not self._room.acquire(blocking=False):
-            asked.verdict = access.failed(asked.policies, f"{MAX_ASKING} calls wait for the server already")
-            return None
         try:
-            waiting = self._threads.submit(self._answer, asked, token, self._tick() + round(ASK_S * 1e6))
+            waiting = self._submit(partial(self._answer, asked, token))
+            asked.verdict = await asyncio.wait_for(asyncio.wrap_future(waiting), ASK_S)
+        except TimeoutError:
+            asked.verdict = access.failed(asked.policies, TOO_LONG)
+        except Refused as refusal:
+            asked.verdict = access.failed(asked.policies, refusal.message)
+
+    def ask_person(self, wanted: Wanted) -> Heard:
+        """What comes of asking a person about a call, or of a yes that is there."""
+        try:
+            return Heard(wanted.policies, _result(self._submit(partial(self._ask_person, wanted))))
+        except TimeoutError:
+            return Heard(wanted.policies, refusal=_unasked(TOO_LONG))
+        except Refused as refusal:
+            return Heard(wanted.policies, refusal=refusal)
+
+    async def ask_person_async(self, wanted: Wanted) -> Heard:
+        """The same; the event loop goes on."""
+        try:
+            waiting = asyncio.wrap_future(self._submit(partial(self._ask_person, wanted)))
+            return Heard(wanted.policies, await asyncio.wait_for(waiting, ASK_S))
+        except TimeoutError:
+            return Heard(wanted.policies, refusal=_unasked(TOO_LONG))
+        except Refused as refusal:
+            return Heard(wanted.policies, refusal=refusal)
+
+    def _submit(self, work: Callable[[int], T]) -> Future[T]:
+        """Let a thread do that, given the moment when ASK_S are over and whoever asked has gone. Raises Unavailable."""
+        if not self._room.acquire(blocking=False):
+            raise Unavailable(f"{MAX_ASKING} calls wait for the server already", code="approval_unavailable")
+        try:
+            waiting = self._threads.submit(work, self._tick() + round(ASK_S * 1e6))
         except RuntimeError:
             self._room.release()
-            asked.verdict = access.failed(asked.policies, "the guard is closed")
-            return None
+            raise Unavailable("the guard is closed", code="approval_unavailable") from None
         waiting.add_done_callback(lambda _: self._room.release())
         return waiting
 
-    def _give_up(self, asked: Asking, waiting: Future[Verdict]) -> None:
-        waiting.cancel()
-        asked.verdict = access.failed(asked.policies, f"the server took longer than {ASK_S:g} s")
+    def _ask_person(self, wanted: Wanted, until: int) -> approval.Answer:
+        """Raises Refused: in the server's words, or since nobody can be asked."""
+        body = approval.render_ask(wanted.ask(b64u(self._random(16))))
+        try:
+            answer = self._post_again("approval", body, until)
+            return approval.parse_answer(
+                answer, keys=self._feed.feed_keys, issuer=self._feed.issuer, resource_id=self._resource_id,
+                asked=approval.digest(body),
+            )  # fmt: skip
+        except _Answered as answered:
+            raise answered.own or _unasked(answered.message) from None
+        except (Refused, httpx2.HTTPError, OSError) as error:
+            raise _unasked(error.message if isinstance(error, Refused) else type(error).__name__) from None
 
     def _answer(self, asked: Asking, token: str, until: int) -> Verdict:
         """What the server says; whatever goes wrong, each policy says that."""
@@ -144,31 +201,31 @@ class Asker:
             body = asking.render_ask(
                 asking.Ask(call=b64u(self._random(16)), token=token, policy=asked.hash, question=question)
             )
-            answer = self._post_again(body, until)
+            answer = self._post_again("ask", body, until)
             return asking.parse_answer(
                 answer, keys=self._feed.feed_keys, issuer=self._feed.issuer, resource_id=self._resource_id,
                 asked=asking.digest(body),
             )  # fmt: skip
         except httpx2.TimeoutException:
-            return access.failed(asked.policies, f"the server took longer than {ASK_S:g} s")
+            return access.failed(asked.policies, TOO_LONG)
         except (Refused, httpx2.HTTPError, OSError) as error:
             why = error.message if isinstance(error, Refused) else type(error).__name__
             return access.failed(asked.policies, f"the server cannot be asked: {why}")
 
-    def _post_again(self, body: bytes, until: int) -> bytes:
+    def _post_again(self, verb: str, body: bytes, until: int) -> bytes:
         """The answer; asked once more where a connection had ended that lay idle."""
         try:
-            return self._post(body, until)
+            return self._post(verb, body, until)
         except httpx2.TimeoutException:
             raise
         except httpx2.TransportError:
-            return self._post(body, until)
+            return self._post(verb, body, until)
 
-    def _post(self, body: bytes, until: int) -> bytes:
+    def _post(self, verb: str, body: bytes, until: int) -> bytes:
         """Raises Refused, httpx2.HTTPError, OSError."""
         http, auth = self._conversation(until)
         headers = {"content-type": "application/json"}
-        with http.stream("POST", f"{self._url}/feed/v1/ask", content=body, headers=headers, auth=auth) as response:
+        with http.stream("POST", f"{self._url}/feed/v1/{verb}", content=body, headers=headers, auth=auth) as response:
             answer = b""
             for chunk in response.iter_bytes():
                 answer += chunk
@@ -176,7 +233,7 @@ class Asker:
                     raise Unavailable(f"it answers with more than {asking.MAX_ANSWER} bytes")
                 self._check_time(until)
         if response.status_code != 200:
-            raise Unavailable(f"it answers {response.status_code}{_words(answer)}")
+            raise _Answered(response.status_code, _problem(answer))
         return answer
 
     def _conversation(self, until: int) -> tuple[httpx2.Client, client.Auth]:
@@ -200,14 +257,38 @@ class Asker:
             self._open.close()
 
 
+def _unasked(why: str) -> Unavailable:
+    return Unavailable(f"nobody can be asked: {why}", hint="try again", code="approval_unavailable")
+
+
+def _result(waiting: Future[T]) -> T:
+    """Raises TimeoutError; then nobody begins with it any more."""
+    try:
+        return waiting.result(ASK_S)
+    except TimeoutError:
+        waiting.cancel()
+        raise
+
+
 class _Problem(msgspec.Struct):
     message: str
+    error: str = "refused"
+    hint: str = ""
 
 
-def _words(answer: bytes) -> str:
+class _Answered(Unavailable):
+    """The server gives no answer, and says why: `own` is its own refusal, if it is one."""
+
+    def __init__(self, status: int, problem: _Problem | None) -> None:
+        super().__init__(f"it answers {status}" + (f": {problem.message[:200]}" if problem else ""))
+        self.own: Forbidden | None = None
+        if problem is not None and 400 <= status < 500:
+            self.own = Forbidden(problem.message[:200], hint=problem.hint[:200], code=problem.error[:64])
+
+
+def _problem(answer: bytes) -> _Problem | None:
     """What the server says is wrong."""
     try:
-        problem = msgspec.json.decode(answer, type=_Problem)
+        return msgspec.json.decode(answer, type=_Problem)
     except (msgspec.DecodeError, RecursionError):
-        return ""
-    return f": {problem.message[:200]}"
+        return None

@@ -32,6 +32,8 @@ class Denied(Forbidden):
         self.decision, self.missing_scope = decision, missing_scope
         self.step_up = first if first.code == INSUFFICIENT else None
         """what a token must say to be let through (RFC 9470), if that is all that is missing"""
+        self.approval = decision.approval
+        """what a person is asked by; with a yes to it, the same call passes once"""
 
 
 class Withheld(Forbidden):
@@ -126,9 +128,10 @@ def call_record(
     *,
     spent: dict[str, int],
     asked: Asking | None = None,
+    approved: tuple[str, ...] = (),
     now: int,
 ) -> report.CallRecord:
-    """What goes on record before the tool runs; `now` is what the policies saw.
+    """What goes on record before the tool runs; `now` is what the policies saw, `approved` those that were told yes.
 
     Raises Malformed for an allowed call whose arguments have no digest.
     """
@@ -151,7 +154,10 @@ def call_record(
         watched=list(decision.watched[:MAX_NAMED]),
         spent=spent,
         errors=[(policy, message[:MAX_REASON]) for policy, message in decision.errors[:MAX_NAMED]],
-        facts=_facts(principal, resource, tool, decision) if digest and decision.arguments is not None else None,
+        approval=decision.approval,
+        facts=_facts(principal, resource, tool, decision, approved)
+        if digest and decision.arguments is not None
+        else None,
         elsewhere=_elsewhere(asked) if asked is not None else None,
     )
 
@@ -163,7 +169,11 @@ def _elsewhere(asked: Asking) -> report.Elsewhere | None:
 
 
 def _facts(
-    principal: access.Principal, resource: access.Protected, tool: str, decision: access.Decision
+    principal: access.Principal,
+    resource: access.Protected,
+    tool: str,
+    decision: access.Decision,
+    approved: tuple[str, ...],
 ) -> report.CallFacts:
     """What the policies were asked."""
     assert decision.arguments is not None
@@ -177,6 +187,7 @@ def _facts(
         context=principal.recorded,
         arguments=kept.arguments,
         hidden=kept.hidden,
+        approved=list(approved),
     )
 
 

@@ -26,10 +26,11 @@ from ostiary.core import access, budget, report
 from ostiary.core.errors import Invalid, Refused, Unavailable
 from ostiary.core.feed import ResourceFact
 from ostiary.core.jose import InvalidToken
-from ostiary.guard.asker import Asking
+from ostiary.guard.asker import Asking, Learnt
 from ostiary.guard.call import Call, Verified, call_record, shorten, undecided_record
 from ostiary.guard.feed import Feed
 from ostiary.guard.link import Link
+from ostiary.guard.person import Wanted, wanted
 from ostiary.guard.proofs import NonceNeeded, Proofs, access_token
 from ostiary.guard.purse import Purse
 from ostiary.guard.seen import seen
@@ -40,7 +41,9 @@ from ostiary.keys import Credential, load_key
 log = logging.getLogger("ostiary.guard")
 
 MAX_STEPS = 8
-"""How often a call asks the server: once for policies, else to draw what others take away before it pays."""
+"""How often a call asks the server: once for policies, once for a yes, else to draw what others take away before it
+pays.
+"""
 SECOND = 1_000_000
 
 
@@ -149,59 +152,62 @@ class Guard:
                 raise InvalidToken(reason.message, hint=reason.hint)
 
     def decide(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Call:
-        """Decide, pay and record, in this order; the answer may be no. Where policies are not ours to run, or the call
-        is counted against a budget of which too little is at hand, the server is asked. Raises Unavailable where it
-        cannot be decided.
+        """Decide, pay and record, in this order; the answer may be no. Where policies are not ours to run, a person
+        must say yes, or the call is counted against a budget of which too little is at hand, the server is asked.
+        Raises Unavailable where it cannot be decided.
         """
         with _closed():
-            left, asked = dict[str, int](), None
+            learnt = Learnt()
             for _ in range(MAX_STEPS):
-                made = self._decide(who, tool, arguments, left, asked)
+                made = self._decide(who, tool, arguments, learnt)
                 if isinstance(made, Call):
                     return made
                 if isinstance(made, Asking):
-                    self._link.asker.ask(asked := made, who.principal.claims.jti)
+                    self._link.asker.ask(made, who.principal.claims.jti)
+                    learnt.asked = made
+                elif isinstance(made, Wanted):
+                    learnt.heard = self._link.asker.ask_person(made)
                 else:
-                    left = self._link.drawer.draw(who.principal.claims.jti, made)
+                    learnt.left = self._link.drawer.draw(who.principal.claims.jti, made)
             raise Unavailable("others took what was drawn", hint="try again", code="budget_unavailable")
 
     async def decide_async(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Call:
         """As `decide`; where the server must be asked, a thread waits for it."""
         with _closed():
-            left, asked = dict[str, int](), None
+            learnt = Learnt()
             for _ in range(MAX_STEPS):
-                made = self._decide(who, tool, arguments, left, asked)
+                made = self._decide(who, tool, arguments, learnt)
                 if isinstance(made, Call):
                     return made
                 if isinstance(made, Asking):
-                    await self._link.asker.ask_async(asked := made, who.principal.claims.jti)
+                    await self._link.asker.ask_async(made, who.principal.claims.jti)
+                    learnt.asked = made
+                elif isinstance(made, Wanted):
+                    learnt.heard = await self._link.asker.ask_person_async(made)
                 else:
-                    left = await asyncio.to_thread(self._link.drawer.draw, who.principal.claims.jti, made)
+                    learnt.left = await asyncio.to_thread(self._link.drawer.draw, who.principal.claims.jti, made)
             raise Unavailable("others took what was drawn", hint="try again", code="budget_unavailable")
 
     def _decide(
-        self,
-        who: Verified,
-        tool: str,
-        arguments: Mapping[str, Any],
-        left: Mapping[str, int],
-        asked: Asking | None,
-    ) -> Call | Asking | dict[str, int]:
-        """The call as it is decided now; or what must be asked first; or what it costs where that cannot be paid.
-
-        `left`: of budgets of which the server has just said that they have too little. `asked`: what it has just said
-        for policies.
-        """
+        self, who: Verified, tool: str, arguments: Mapping[str, Any], learnt: Learnt
+    ) -> Call | Asking | Wanted | dict[str, int]:
+        """The call as it is decided now; or what must be asked first; or what it costs where that cannot be paid."""
+        left, asked, heard = learnt.left, learnt.asked, learnt.heard
         facts, now = self.feed.current().facts, self._now()
         principal, at = who.principal, now
+        approved = () if heard is None else heard.approved
         if asked is None and not facts.policies.elsewhere:
-            decision = access.decide(principal, tool=tool, arguments=arguments, facts=facts, now=now)
+            decision = access.decide(principal, tool=tool, arguments=arguments, facts=facts, now=now, approved=approved)
         else:
             asked = asked or Asking(facts.policies, now)
-            found = asked.decide(principal, tool, arguments, facts, now)
+            found = asked.decide(principal, tool, arguments, facts, now, approved)
             if found is None:
                 return asked
             decision, at = found, asked.at
+        if decision.asks and not decision.allowed and heard is None:
+            return wanted(principal, tool, arguments, decision, facts)
+        if heard is not None:
+            decision = heard.told(decision)
         ready = facts.resource.tools.get(tool)
         costs: dict[str, int] = {}
         ahead: dict[str, budget.Volume] = {}
@@ -212,9 +218,10 @@ class Guard:
                     self._purse.check(costs, principal.claims.budgets, left, now=now)
             except (budget.BadAmount, budget.Exhausted) as refusal:
                 reason = access.Reason(refusal.code, refusal.message, refusal.hint)
-                decision, costs = access.deny(facts.resource, facts.policies, reason), {}
-                ahead = {}
-        record = call_record(principal, tool, arguments, decision, facts.resource, spent=costs, asked=asked, now=at)
+                decision, costs, ahead = access.deny(facts.resource, facts.policies, reason), {}, {}
+        record = call_record(
+            principal, tool, arguments, decision, facts.resource, spent=costs, asked=asked, approved=approved, now=at
+        )
         if self._record_arguments:
             record = msgspec.structs.replace(record, arguments=shorten(arguments))
         elif self._learns and facts.resource.mode == "watch":

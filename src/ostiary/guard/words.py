@@ -16,8 +16,10 @@ def words(refusal: Refused) -> str:
 
 
 def data(refusal: Refused) -> dict[str, Any]:
-    """The code, the hint, and all reasons of a decision."""
+    """The code, the hint, the approval by which a person is asked, and all reasons of a decision."""
     found: dict[str, Any] = {"error": refusal.code, "hint": refusal.hint}
     if isinstance(refusal, Denied):
+        if refusal.approval:
+            found["approval"] = refusal.approval
         found["reasons"] = [msgspec.to_builtins(reason) for reason in refusal.decision.reasons]
     return found

@@ -118,6 +118,7 @@ def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None,
         | ({"errors": record.errors} if record.errors else {})
         | ({"actors": record.actors} if record.actors else {})
         | ({"spent": record.spent} if record.spent else {})
+        | ({"approval": record.approval} if record.approval else {})
         | ({"elsewhere": msgspec.to_builtins(record.elsewhere)} if record.elsewhere is not None else {}),
     )
 
@@ -153,7 +154,7 @@ def asked_of(told: Told, record: CallRecord, held: Holding) -> Posed | None:
         return None
     agent = AgentSeen(held.agent, facts.owner, facts.segment)
     tool = ToolSeen(told.by.name, told.by.uri, facts.resource_segment, facts.catalogue, record.tool)
-    return call_seen(agent, tool, facts.context, Kept(facts.arguments, facts.hidden))
+    return call_seen(agent, tool, facts.context, Kept(facts.arguments, facts.hidden), approved=facts.approved)
 
 
 def tell_result(told: Told, number: int, record: ResultRecord) -> None:

@@ -12,12 +12,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ostiary.core import asking, canonical
+from ostiary.core import approval, asking, canonical
 from ostiary.core.access.elsewhere import MAX_QUESTION, Verdict
 from ostiary.core.errors import Invalid, Refused
 from ostiary.core.feed import SCOPE
 from ostiary.core.report import Report
 from ostiary.core.slices import Draw, GiveBack, Settled
+from ostiaryd.approvals import flows as approvals
 from ostiaryd.feed import flows
 from ostiaryd.feed.flows import Streams, take_report
 from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
@@ -113,12 +114,32 @@ async def ask(call: Call) -> Reply:
     return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])
 
 
+async def ask_person(call: Call) -> Reply:
+    """A guard asks for a person's yes to one call, or spends it: the answer is signed, and for that call alone."""
+    call.expect("application/json")
+    world, resource_id = call.world, call.caller.id
+    canonical.parse(call.body, max_bytes=approval.MAX_ASKED, max_depth=MAX_DEPTH)  # no member twice
+    asked = approval.parse_ask(call.body)
+    id, is_spent = await registry.act_as(
+        call,
+        "approval.ask",
+        lambda act: approvals.ask_about_call(act, asked, resource_id=resource_id, config=world.config),
+    )
+    answer = approval.Answer(
+        iss=world.config.issuer, aud=resource_id, asked=approval.digest(call.body), approval=id,
+        state="spent" if is_spent else "open",
+    )  # fmt: skip
+    signed = approval.render_answer(world.keep(Streams).key, answer)
+    return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])
+
+
 ROUTES = (
     ("GET", "/feed/v1/jwks", jwks, ""),
     ("GET", "/feed/v1/stream", stream, SCOPE),
     ("POST", "/feed/v1/report", report, SCOPE),
     ("POST", "/feed/v1/applied", applied, SCOPE),
     ("POST", "/feed/v1/ask", ask, SCOPE),
+    ("POST", "/feed/v1/approval", ask_person, SCOPE),
     ("POST", "/feed/v1/draw", draw, SCOPE),
     ("POST", "/feed/v1/give-back", give_back, SCOPE),
     ("POST", "/feed/v1/settle", settle, SCOPE),

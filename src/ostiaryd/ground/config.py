@@ -65,6 +65,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         int, Meta(ge=50, le=60_000, description="How often a feed says that it is alive, in milliseconds")
     ] = 1000
 
+    question_lifetime_s: Annotated[
+        int, Meta(ge=30, le=604_800, description="How long a question to a person waits for an answer, in seconds")
+    ] = 3600
+    approval_lifetime_s: Annotated[
+        int, Meta(ge=30, le=86_400, description="How long a person's yes is good, for one call, in seconds")
+    ] = 900
     opa_url: Annotated[
         str, Meta(description="URL of an Open Policy Agent that policy sets may ask; off this machine it must be https")
     ] = ""

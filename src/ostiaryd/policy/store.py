@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import msgspec
+
+from ostiary.core import canonical
 from ostiary.core.cedar import ir
 from ostiary.core.cedar.values import Entity, Uid
 from ostiaryd.ground.database import Reader, Row, Tx, sql
@@ -31,7 +36,33 @@ _INSERT = sql(
        values (:hash, :files, :ir, :actions, :policies, :tests, :now, :by)
        on conflict (hash) do nothing"""
 )
+_INSERT_APPROVED = sql("insert into approved (approval_id, digest, policies) values (:id, :digest, :policies)")
+_APPROVED = sql("select digest, policies from approved where approval_id = :id")
+_SPEND_APPROVED = sql(
+    "update approved set spent_at = :now, spent_for = :call where approval_id = :id and spent_at is null"
+)
 _NEWEST = 1 << 62
+
+
+class Approved(NamedTuple):
+    """What a person said yes to, and the policies that asked."""
+
+    digest: str
+    policies: frozenset[str]
+
+
+def insert_approved(tx: Tx, id: str, *, digest: str, policies: list[str]) -> None:
+    tx.run(_INSERT_APPROVED, id=id, digest=digest, policies=canonical.encode(policies).decode())
+
+
+def approved(reader: Reader, id: str) -> Approved | None:
+    row = reader.one(_APPROVED, id=id)
+    return None if row is None else Approved(row[0], frozenset(msgspec.json.decode(row[1], type=list[str])))
+
+
+def spend_approved(tx: Tx, id: str, *, call: str) -> bool:
+    """Whether it was not spent yet; then it is."""
+    return tx.run(_SPEND_APPROVED, id=id, call=call, now=tx.now) == 1
 
 
 def active(reader: Reader) -> str:

@@ -20,7 +20,7 @@ from ostiary.core.errors import Forbidden, Refused, Unauthenticated
 from ostiary.core.jose.jws import parse_claims
 
 SECOND = 1_000_000
-_CLIENT_ID = re.compile(r"(?:ag|rs)_[0-9a-f]{32}")
+_CLIENT_ID = re.compile(r"(?:ag|pe|rs)_[0-9a-f]{32}")
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_TYP = "client-authentication+jwt"
 ENROL_TYP = "enrol+jwt"

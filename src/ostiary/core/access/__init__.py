@@ -13,7 +13,7 @@ and `decide(principal, tool=.., arguments=.., facts=.., now=..) -> Decision` tak
     audience    the token is for this resource
     task        the tool is known, its scope is in the token, and the token's bounds permit the call
     arguments   they are what the tool's schema says
-    policies    one permits, none forbids, none fails
+    policies    one permits, none forbids, none fails; or a person must be asked
 
 In mode `watch` a denial is recorded and the call passes, except for the first two steps: a dead token, or one for
 another audience, is no matter of policy.
@@ -22,7 +22,7 @@ another audience, is no matter of policy.
 from ostiary.core.access.decide import Decision, Reason, dead, decide, deny
 from ostiary.core.access.elsewhere import Elsewhere, Said, failed
 from ostiary.core.access.facts import AgentFact, Facts, Principal, Protected
-from ostiary.core.access.policies import BASE_TYPES, CALL, Judgement, Policies
+from ostiary.core.access.policies import BASE_TYPES, CALL, Judgement, Needs, Policies
 from ostiary.core.access.recorded import Kept, keep
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Facts",
     "Judgement",
     "Kept",
+    "Needs",
     "Policies",
     "Principal",
     "Protected",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import msgspec
 
 from ostiary.core import bounds
 from ostiary.core.access.facts import Facts, Principal, Protected, ReadyTool
-from ostiary.core.access.policies import CALL, Judgement, Policies
+from ostiary.core.access.policies import CALL, Judgement, Needs, Policies
 from ostiary.core.arguments import BadArguments
 from ostiary.core.assurance import INSUFFICIENT, StepUp
 from ostiary.core.cedar.extensions import Datetime
@@ -33,7 +33,8 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 class Decision(msgspec.Struct, frozen=True, gc=False):
     """`verdict` is what the rules say, `allowed` what is to be enforced: more than the verdict only in mode `watch`.
 
-    `policies` decided; `watched` are policies in mode `watch` that held; `errors` are (policy id, message).
+    `policies` decided; `watched` are policies in mode `watch` that held; `errors` are (policy id, message). `asks`: how
+    many must say yes, where that is all that is missing; `approval`: where that is asked, or was said.
     """
 
     allowed: bool
@@ -45,12 +46,23 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     errors: tuple[tuple[str, str], ...] = ()
     arguments: Record | None = None
     """typed, where the policies were asked"""
+    asks: Needs | None = None
+    approval: str = ""
 
 
-def decide(principal: Principal, *, tool: str, arguments: Mapping[str, object], facts: Facts, now: int) -> Decision:
+def decide(
+    principal: Principal,
+    *,
+    tool: str,
+    arguments: Mapping[str, object],
+    facts: Facts,
+    now: int,
+    approved: Container[str] = (),
+) -> Decision:
     """Whether the agent may call `tool` with these JSON `arguments` at `now` (microseconds since the epoch).
 
-    The caller has verified the token and its proof. Raises nothing: whatever cannot be judged is denied.
+    `approved`: policies that ask, and were told yes to just this call, which spends it. The caller has verified the
+    token and its proof. Raises nothing: whatever cannot be judged is denied.
     """
     policies, resource = facts.policies, facts.resource
     reason = dead(principal, facts, now)
@@ -73,13 +85,26 @@ def decide(principal: Principal, *, tool: str, arguments: Mapping[str, object], 
 
     context = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
     judged = policies.judge(
-        principal.entity.uid, CALL, ready.uid, context, principal.beside(facts.entities), facts.elsewhere
+        principal.entity.uid, CALL, ready.uid, context, principal.beside(facts.entities), facts.elsewhere, approved
     )
     if judged.allowed:
         return Decision(True, True, policies.hash, (), judged.policies, judged.watched, judged.errors, typed)
     reasons = reasons_of(judged, policies)
     allowed = resource.mode == "watch"
-    return Decision(allowed, False, policies.hash, reasons, judged.policies, judged.watched, judged.errors, typed)
+    return Decision(
+        allowed, False, policies.hash, reasons, judged.policies, judged.watched, judged.errors, typed,
+        asks_of(judged, policies),
+    )  # fmt: skip
+
+
+def asks_of(judged: Judgement, policies: Policies) -> Needs | None:
+    """How many must say yes, where that is all that is missing."""
+    if judged.because != "approval_needed":
+        return None
+    return "two" if any(policies.asks[policy] == "two" for policy in judged.policies) else "person"
+
+
+_WHOM: dict[Needs, str] = {"person": "a person", "two": "two people"}
 
 
 def reasons_of(judged: Judgement, policies: Policies) -> tuple[Reason, ...]:
@@ -92,6 +117,15 @@ def reasons_of(judged: Judgement, policies: Policies) -> tuple[Reason, ...]:
         case "policy_error":
             failed = dict(judged.errors)
             return tuple(Reason("policy_error", f"policy `{name}`: {failed[name]}") for name in judged.policies)
+        case "approval_needed":
+            return tuple(
+                Reason(
+                    "approval_needed",
+                    policies.reasons.get(name) or f"policy `{name}` asks {_WHOM[policies.asks[name]]}",
+                    policies.hints.get(name, ""),
+                )
+                for name in judged.policies
+            )
         case "forbidden_by_policy":
             if (demand := policies.step_up(judged.policies)) is not None:
                 return (_insufficient(demand, judged, policies),)

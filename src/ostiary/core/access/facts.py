@@ -12,7 +12,7 @@ import msgspec
 
 from ostiary.core.access.elsewhere import Elsewhere
 from ostiary.core.access.policies import CALL, Policies
-from ostiary.core.access.recorded import secrets_of
+from ostiary.core.access.recorded import presentation_of, secrets_of
 from ostiary.core.bounds import ToolDetail, datatypes, parse_details
 from ostiary.core.budget import Price, prices
 from ostiary.core.catalogue import Catalogue, Tool
@@ -122,6 +122,8 @@ class ReadyTool(NamedTuple):
     """data classes that it handles"""
     class_names: list[str]
     """the same, in order"""
+    presentation: frozenset[str]
+    """arguments that say how the answer looks, so that a person's yes need not name them"""
 
 
 class Protected:
@@ -152,7 +154,9 @@ class Protected:
             made = _tool_entity(tool, scope=scope, classes=classes, resource=resource)
             self.entities[made.uid] = made
             hidden = secrets_of(tool, classes)
-            self.tools[tool.name] = ReadyTool(tool, made.uid, scope, tool.typed.type_, hidden, classes, sorted(classes))
+            self.tools[tool.name] = ReadyTool(
+                tool, made.uid, scope, tool.typed.type_, hidden, classes, sorted(classes), presentation_of(tool)
+            )
 
 
 class AgentFact(NamedTuple):

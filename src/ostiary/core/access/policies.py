@@ -6,11 +6,14 @@ or failed, is told beside the answer.
 
 A set can have policies that are run elsewhere (`ostiary.core.access.elsewhere`). They permit, forbid, fail and watch
 like all others, and are asked after Cedar, so that what a Cedar policy forbids needs no answer of theirs.
+
+A `forbid` with the annotation `@ask("person")`, or `@ask("two")`, asks instead of denying: where nothing else denies,
+the answer is `approval_needed`. With a yes to just this (`approved`), the policies that it names do not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Literal
 
 import msgspec
@@ -27,7 +30,9 @@ BASE_TYPES = frozenset({"Agent", "Owner", "Segment", "Blueprint", "Task", "Tool"
 """Entity types whose attributes the registry states and nobody else."""
 
 
-Because = Literal["", "policy_error", "forbidden_by_policy", "no_permit"]
+Because = Literal["", "policy_error", "forbidden_by_policy", "no_permit", "approval_needed"]
+Needs = Literal["person", "two"]
+"""How many must say yes: one person, or two different ones."""
 
 
 class Judgement(msgspec.Struct, frozen=True, gc=False):
@@ -48,11 +53,13 @@ class Policies:
     """A compiled set under its `hash`. Immutable, so that many threads may ask it at once.
 
     `actions` are those of the set's schema, each with all the groups that it is in; `entities` what the set itself
-    states; `known` both. `elsewhere` are the policies that are run elsewhere, and whether each only watches.
+    states; `known` both. `elsewhere` are the policies that are run elsewhere, and whether each only watches. `asks` are
+    the policies that ask, each with whom.
     """
 
     __slots__ = (
-        "_asking", "_enforced", "_step_ups", "_watched", "elsewhere", "entities", "hash", "hints", "known", "reasons",
+        "_denying", "_enforced", "_step_ups", "_watched", "asks", "elsewhere", "entities", "hash", "hints", "known",
+        "reasons",
     )  # fmt: skip
 
     def __init__(
@@ -69,12 +76,16 @@ class Policies:
         self.hash = hash
         self._enforced: Compiled = compile_set(PolicySetIR(enforced))
         self._watched: Compiled | None = compile_set(PolicySetIR(watched)) if watched else None
+        self.asks: dict[str, Needs] = {policy.id: _needs(policy) for policy in enforced if _asks(policy)}
+        self._denying: Compiled = self._enforced
+        """those that do not ask"""
+        if self.asks:
+            self._denying = compile_set(PolicySetIR(tuple(policy for policy in enforced if policy.id not in self.asks)))
         self.entities: dict[Uid, Entity] = dict(entities or {})
         self.known: dict[Uid, Entity] = {CALL: entity(CALL)} | dict(actions or {}) | self.entities
         self.elsewhere: dict[str, bool] = dict(elsewhere or {})
         self.reasons = _annotated(policies, "reason")
         self.hints = _annotated(policies, "hint")
-        self._asking = _annotated(policies, "ask")
         self._step_ups = {
             policy.id: demand
             for policy in policies.policies
@@ -91,7 +102,7 @@ class Policies:
         A person is asked last: what only waits for an answer does not stand in the way.
         """
         demands = [self._step_ups[name] for name in forbidding if name in self._step_ups]
-        if not demands or not all(name in self._step_ups or name in self._asking for name in forbidding):
+        if not demands or not all(name in self._step_ups or name in self.asks for name in forbidding):
             return None
         return assurance.joined(demands)
 
@@ -103,9 +114,34 @@ class Policies:
         context: Record,
         entities: Entities,
         elsewhere: Elsewhere | None = None,
+        approved: Container[str] = (),
     ) -> Judgement:
-        """What the policies say; `entities` must hold the actions too."""
+        """What the policies say; `entities` must hold the actions too. `approved`: policies that were told yes."""
         verdict = self._enforced.decide(principal, action, resource, context, entities)
+        if self.asks and self._only_asks(verdict):
+            asking = tuple(policy for policy in verdict.reasons if policy not in approved)
+            verdict = self._denying.decide(principal, action, resource, context, entities)
+            judged = self._join(verdict, principal, action, resource, context, entities, elsewhere)
+            return _asking(judged, asking) if judged.allowed and asking else judged
+        return self._join(verdict, principal, action, resource, context, entities, elsewhere)
+
+    def _only_asks(self, verdict: Verdict) -> bool:
+        """Whether policies forbid, each of which asks, and none has failed."""
+        return not (verdict.allowed or verdict.errors) and 0 < len(verdict.reasons) == sum(
+            policy in self.asks for policy in verdict.reasons
+        )
+
+    def _join(
+        self,
+        verdict: Verdict,
+        principal: Uid,
+        action: Uid,
+        resource: Uid,
+        context: Record,
+        entities: Entities,
+        elsewhere: Elsewhere | None,
+    ) -> Judgement:
+        """The verdict of those that are Cedar, with what the others say, and those that watch."""
         if self.elsewhere:
             watched = self._judge_watched(principal, action, resource, context, entities)
             if verdict.errors or (verdict.reasons and not verdict.allowed):
@@ -173,6 +209,20 @@ def _joined(cedar: Judgement, said: list[Said], watching: Mapping[str, bool]) ->
         return Judgement(False, "forbidden_by_policy", names, errors, watched, words)
     permitting = cedar.policies + tuple(one.policy for one in counts if one.permits)
     return Judgement(bool(permitting), "" if permitting else "no_permit", permitting, errors, watched)
+
+
+def _asking(judged: Judgement, policies: tuple[str, ...]) -> Judgement:
+    """It would be allowed, did these not ask."""
+    return Judgement(False, "approval_needed", policies, judged.errors, judged.watched)
+
+
+def _asks(policy: PolicyIR) -> bool:
+    return policy.effect == "forbid" and "ask" in policy.annotations
+
+
+def _needs(policy: PolicyIR) -> Needs:
+    """What is not known needs two: a set is checked where it is loaded."""
+    return "person" if policy.annotations["ask"] == "person" else "two"
 
 
 def _is_watched(policy: PolicyIR) -> bool:

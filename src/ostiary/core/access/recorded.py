@@ -17,6 +17,7 @@ from ostiary.core.cedar.render import render_value
 from ostiary.core.errors import Invalid
 
 SECRET = "secret"
+PRESENTATION = "presentation"
 MAX_TEXT = 1024
 """characters of an argument"""
 MAX_TOGETHER = 8192
@@ -43,6 +44,11 @@ def secrets_of(tool: Tool, classes: frozenset[str]) -> frozenset[str] | None:
     if SECRET in classes:
         return None
     return frozenset(name for name, kind in tool.kinds.items() if kind == SECRET)
+
+
+def presentation_of(tool: Tool) -> frozenset[str]:
+    """The names of the arguments that say how the answer looks, and nothing else."""
+    return frozenset(name for name, kind in tool.kinds.items() if kind == PRESENTATION)
 
 
 def keep(typed: Mapping[str, object], secrets: frozenset[str] | None) -> Kept:

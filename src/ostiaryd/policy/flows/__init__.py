@@ -1,6 +1,7 @@
 """What happens to policy sets, and what they decide."""
 
 from ostiaryd.policy.flows.answer import Answers, Asked
+from ostiaryd.policy.flows.approved import hold_approval, ready_tool, spend_approval
 from ostiaryd.policy.flows.decide import (
     check_delegation,
     decide_all,
@@ -41,13 +42,16 @@ __all__ = [
     "decide_issue",
     "decide_one",
     "find_set",
+    "hold_approval",
     "keep_facts",
     "list_sets",
     "note_search",
     "put",
     "ready",
+    "ready_tool",
     "search",
     "show_set",
+    "spend_approval",
     "stop_watching",
     "watch",
     "why_no_token",

@@ -29,14 +29,15 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     resource: Thing
     context: dict[str, Any] = {}
     now: datetime = NOON
-    expect: Literal["allow", "deny"]
+    expect: Literal["allow", "deny", "ask"]
+    """`ask`: a deny that a person's yes would turn"""
     policies: list[str] | None = None
     """exactly those that decide it; None: whichever"""
 
     def run(self, policies: Policies, elsewhere: Elsewhere | None = None) -> str:
         """What is wrong, in words; empty when nothing is. Raises Unanswerable."""
         judged = self._ask(policies, elsewhere)
-        verdict = "allow" if judged.allowed else "deny"
+        verdict = "allow" if judged.allowed else "ask" if judged.because == "approval_needed" else "deny"
         told = f"{verdict} ({judged.because})" if judged.because else verdict
         errors = "".join(f"; `{policy}`: {message}" for policy, message in judged.errors)
         if verdict != self.expect:

@@ -9,7 +9,7 @@ else's question said is kept as it was said.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -60,6 +60,8 @@ class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
     context: msgspec.Raw = NOTHING
     arguments: dict[str, Any] | None = None
     hidden: list[str] = []
+    approved: list[str] = []
+    """policies that asked, and were told yes"""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,11 +101,19 @@ def posed_call(principal: Principal, resource: Protected, tool: str, decision: D
     return call_seen(seen, where, principal.recorded, kept)
 
 
-def call_seen(agent: AgentSeen, tool: ToolSeen, context: Mapping[str, object] | msgspec.Raw, kept: Kept) -> Posed:
+def call_seen(
+    agent: AgentSeen,
+    tool: ToolSeen,
+    context: Mapping[str, object] | msgspec.Raw,
+    kept: Kept,
+    *,
+    approved: Sequence[str] = (),
+) -> Posed:
     return Posed(
         principal=agent,
         resource=tool,
         context=encode_context(context),
         arguments=kept.arguments,
         hidden=kept.hidden,
+        approved=list(approved),
     )

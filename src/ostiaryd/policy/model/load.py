@@ -10,12 +10,13 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files as package_files
+from typing import get_args
 
 import cedarpy
 import msgspec
 
 from ostiary.core import assurance
-from ostiary.core.access import Elsewhere, Policies
+from ostiary.core.access import Elsewhere, Needs, Policies
 from ostiary.core.cedar import ir
 from ostiary.core.cedar.values import Entity, Uid, entity, parse_uid
 from ostiary.core.errors import Invalid, Malformed, Refused
@@ -205,6 +206,12 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
         if policy.annotations.get("mode", "watch") != "watch":
             raise Invalid(f"policy {name!a}: @mode is `watch` or left out")
         _check_step_up(policy, name)
+        if (asks := policy.annotations.get("ask")) is not None:
+            if policy.effect != "forbid":
+                hint = "permit it, and forbid it with @ask beside"
+                raise Invalid(f"policy {name!a}: only a `forbid` asks", hint=hint)
+            if asks not in get_args(Needs):
+                raise Invalid(f"policy {name!a}: @ask is `person` or `two`")
         seen.add(name)
 
 

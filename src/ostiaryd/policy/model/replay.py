@@ -72,7 +72,7 @@ class Replay:
             raise Unreplayable("the catalogue does not have the tool")
         context = {**self._context(asked.context), "arguments": self._arguments(asked), **moment(at)}
         entities = Overlay(facts.entities, principal)
-        return self._policies.judge(principal.uid, CALL, ready.uid, context, entities, self._elsewhere)
+        return self._policies.judge(principal.uid, CALL, ready.uid, context, entities, self._elsewhere, asked.approved)
 
     def _arguments(self, asked: Posed) -> Record:
         """Hidden ones are there, but nobody reads them."""

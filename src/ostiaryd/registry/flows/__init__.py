@@ -28,9 +28,10 @@ from ostiaryd.registry.flows.find import (
     speakers,
 )
 from ostiaryd.registry.flows.holdings import end_holdings, hold
-from ostiaryd.registry.flows.keys import add_key, revoke_key, rotate_key
+from ostiaryd.registry.flows.keys import add_key, is_known_key, revoke_key, rotate_key
 from ostiaryd.registry.flows.leaving import leaving, return_person, revoke_owner
 from ostiaryd.registry.flows.owners import add_member, create_person, create_team, remove_member, set_deputy
+from ostiaryd.registry.flows.person_keys import add_person_key, revoke_person_key
 from ostiaryd.registry.flows.resources import (
     create_resource,
     set_catalogue,
@@ -46,6 +47,7 @@ __all__ = [
     "active_agent",
     "add_key",
     "add_member",
+    "add_person_key",
     "answers_for",
     "bootstrap_admin",
     "check_admin",
@@ -66,6 +68,7 @@ __all__ = [
     "find_team",
     "has_agents",
     "hold",
+    "is_known_key",
     "leaving",
     "note",
     "note_caller",
@@ -75,6 +78,7 @@ __all__ = [
     "revoke_agent",
     "revoke_key",
     "revoke_owner",
+    "revoke_person_key",
     "rotate_key",
     "set_agent_state",
     "set_catalogue",

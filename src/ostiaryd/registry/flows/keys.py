@@ -6,6 +6,7 @@ from collections import Counter
 
 from ostiary.core import jose
 from ostiary.core.errors import Conflict, Invalid, NotFound
+from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.agents import activate, check_end
 from ostiaryd.registry.flows.callers import note
@@ -13,7 +14,7 @@ from ostiaryd.registry.flows.feed import tell
 from ostiaryd.registry.flows.find import find_agent
 from ostiaryd.registry.flows.holdings import end_holdings
 from ostiaryd.registry.model import LONGEST_TOKEN, Agent, AgentId, AgentKey, KeyDelta, Root, State
-from ostiaryd.registry.store import keys, resources
+from ostiaryd.registry.store import keys, person_keys, resources
 
 MAX_KEYS = 10
 MAX_OVERLAP_S = 30 * 86_400
@@ -82,7 +83,15 @@ def _insert(act: Act, agent: Agent, jwk: object, *, not_after: int | None) -> Ag
     return key
 
 
+def is_known_key(reader: Reader, jkt: str) -> bool:
+    """Whether somebody has it, or had it."""
+    return any(
+        found is not None
+        for found in (keys.get(reader, jkt), resources.by_jkt(reader, jkt), person_keys.get(reader, jkt))
+    )
+
+
 def check_unknown_key(act: Act, jkt: str) -> None:
-    """One key is one identity: raises Conflict for a key that an agent or a guard has or had."""
-    if keys.get(act.tx, jkt) is not None or resources.by_jkt(act.tx, jkt) is not None:
+    """One key is one identity: raises Conflict for a key that an agent, a guard or a person has or had."""
+    if is_known_key(act.tx, jkt):
         raise Conflict("this key is registered already", hint="make a new one; keys are never shared", code="key_taken")

@@ -11,6 +11,7 @@ from ostiaryd.registry.flows.callers import note
 from ostiaryd.registry.flows.feed import tell
 from ostiaryd.registry.flows.find import find_owner, find_person
 from ostiaryd.registry.flows.holdings import end_holdings
+from ostiaryd.registry.flows.person_keys import end_person
 from ostiaryd.registry.model import Agent, AgentDelta, Owner, Person, PersonState, Root, Verb, next_state
 from ostiaryd.registry.store import agents, owners
 
@@ -18,7 +19,8 @@ from ostiaryd.registry.store import agents, owners
 def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Counter[str]:
     """End everything that derives from an owner; what was ended, by kind. Raises NotFound.
 
-    1. A person is marked as left and leaves every team; a team that loses its last active member goes the same way.
+    1. A person is marked as left, leaves every team and has no key any more; a team that loses its last active member
+    goes the same way.
     2. All holdings of all agents of the owner end, and the epoch of each agent rises.
     3. Each agent passes to its deputy, or to its owner's, if that person is active; else it stops.
     """
@@ -30,6 +32,7 @@ def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Count
     if isinstance(owner, Person):
         owners.set_person_state(act.tx, owner.person_id, PersonState.LEFT)
         owners.leave_teams(act.tx, owner.person_id)
+        end_person(act, owner.person_id)
     for gone in everybody:
         owned = agents.owned(act.tx, gone.id)
         stopped = frozenset(agent.agent_id for agent in owned)

@@ -16,16 +16,17 @@ from ostiaryd.registry.model.agent import (
     parse_scopes,
     spiffe_id,
 )
-from ostiaryd.registry.model.caller import ADMIN, DECIDE, READ, SELF, Caller
+from ostiaryd.registry.model.caller import ADMIN, APPROVE, DECIDE, READ, SELF, Caller
 from ostiaryd.registry.model.delta import AgentDelta, KeyDelta, ResourceDelta, TokenDelta
 from ostiaryd.registry.model.holding import LONGEST_TOKEN, Holding, HoldingId, Root
 from ostiaryd.registry.model.names import check_email, check_name, check_text
-from ostiaryd.registry.model.owner import Owner, OwnerId, Person, PersonId, PersonState, Team, TeamId
+from ostiaryd.registry.model.owner import Owner, OwnerId, Person, PersonId, PersonKey, PersonState, Team, TeamId
 from ostiaryd.registry.model.page import Page, parse_page
 from ostiaryd.registry.model.resource import Mode, Resource, ResourceId, check_uri, parse_catalogue
 
 __all__ = [
     "ADMIN",
+    "APPROVE",
     "DECIDE",
     "DEFAULT_DEPTH",
     "LONGEST_TOKEN",
@@ -47,6 +48,7 @@ __all__ = [
     "Page",
     "Person",
     "PersonId",
+    "PersonKey",
     "PersonState",
     "Resource",
     "ResourceDelta",

@@ -7,6 +7,8 @@ from typing import Literal
 import msgspec
 
 ADMIN, READ, DECIDE = "ostiary:admin", "ostiary:read", "ostiary:decide"
+APPROVE = "ostiary:approve"
+"""What a person with a key has, and nothing else; of whoever else has it, no answer is taken."""
 SELF = "self"
 """What a route asks for that anybody may call who has proved who they are; the flow says what is theirs."""
 

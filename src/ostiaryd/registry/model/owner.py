@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NewType
+from typing import Any, NewType
 
 PersonId = NewType("PersonId", str)
 TeamId = NewType("TeamId", str)
@@ -32,6 +32,18 @@ class Person:
     @property
     def is_active(self) -> bool:
         return self.state is PersonState.ACTIVE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonKey:
+    """A public key that a person proves themselves with; its id is its RFC 7638 thumbprint."""
+
+    jkt: str
+    person: PersonId
+    alg: str
+    jwk: dict[str, Any]
+    added_at: int
+    revoked_at: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
-from ostiaryd.registry.model import ADMIN, READ
-from ostiaryd.registry.store import owners
+from ostiaryd.registry.model import ADMIN, READ, Person
+from ostiaryd.registry.store import owners, person_keys
 from ostiaryd.registry.wire_admin import render
 
 
 class NewPerson(msgspec.Struct, forbid_unknown_fields=True):
+    """`jwk`: the public key with which the person answers questions."""
+
     name: str
     email: str | None = None
     deputy: str | None = None
+    jwk: dict[str, Any] | None = None
+
+
+class NewPersonKey(msgspec.Struct, forbid_unknown_fields=True):
+    jwk: dict[str, Any]
 
 
 class NewTeam(msgspec.Struct, forbid_unknown_fields=True):
@@ -29,11 +39,14 @@ class Deputy(msgspec.Struct, forbid_unknown_fields=True):
 
 async def create_person(call: Call) -> Reply:
     new = call.json(NewPerson)
-    made = await flows.act_as(
-        call,
-        "person.create",
-        lambda act: flows.create_person(act, name=new.name, email=new.email, deputy=new.deputy),
-    )
+
+    def create(act: Act) -> Person:
+        made = flows.create_person(act, name=new.name, email=new.email, deputy=new.deputy)
+        if new.jwk is not None:
+            flows.add_person_key(act, made.person_id, new.jwk)
+        return made
+
+    made = await flows.act_as(call, "person.create", create)
     return reply(render.person(call.world.db.read(), made), status=201)
 
 
@@ -65,6 +78,31 @@ async def return_person(call: Call) -> Reply:
         lambda act: flows.return_person(act, call.params["name"]),
     )
     return await show_person(call)
+
+
+async def list_person_keys(call: Call) -> Reply:
+    reader = call.world.db.read()
+    person = flows.find_person(reader, call.params["name"])
+    return reply({"keys": [render.person_key(key) for key in person_keys.of_person(reader, person.person_id)]})
+
+
+async def add_person_key(call: Call) -> Reply:
+    """Register a key with which the person answers questions."""
+    new = call.json(NewPersonKey)
+    added = await flows.act_as(
+        call, "person.add_key", lambda act: flows.add_person_key(act, call.params["name"], new.jwk)
+    )
+    return reply(render.person_key(added), status=201)
+
+
+async def revoke_person_key(call: Call) -> Reply:
+    """End a key, and every token of the person."""
+    ended = await flows.act_as(
+        call,
+        "person.revoke_key",
+        lambda act: dict(flows.revoke_person_key(act, call.params["name"], call.params["kid"])),
+    )
+    return reply({"revoked": ended})
 
 
 async def create_team(call: Call) -> Reply:
@@ -121,6 +159,9 @@ ROUTES = (
     ("GET", "/api/v1/persons/{name}", show_person, READ),
     ("PUT", "/api/v1/persons/{name}/deputy", set_person_deputy, ADMIN),
     ("POST", "/api/v1/persons/{name}/return", return_person, ADMIN),
+    ("GET", "/api/v1/persons/{name}/keys", list_person_keys, READ),
+    ("POST", "/api/v1/persons/{name}/keys", add_person_key, ADMIN),
+    ("DELETE", "/api/v1/persons/{name}/keys/{kid}", revoke_person_key, ADMIN),
     ("POST", "/api/v1/teams", create_team, ADMIN),
     ("GET", "/api/v1/teams", list_teams, READ),
     ("GET", "/api/v1/teams/{name}", show_team, READ),

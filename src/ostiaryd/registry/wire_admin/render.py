@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import Call, Reply, reply
-from ostiaryd.registry.model import Agent, AgentKey, Page, Person, Resource, Team, parse_page, spiffe_id
+from ostiaryd.registry.model import Agent, AgentKey, Page, Person, PersonKey, Resource, Team, parse_page, spiffe_id
 from ostiaryd.registry.store import owners
 
 T = TypeVar("T")
@@ -32,6 +32,17 @@ def person(reader: Reader, person: Person) -> dict[str, Any]:
         "state": person.state,
         "deputy": name_of(reader, person.deputy),
         "created_at": seconds(person.created_at),
+    }
+
+
+def person_key(key: PersonKey) -> dict[str, Any]:
+    return {
+        "kid": key.jkt,
+        "person_id": key.person,
+        "alg": key.alg,
+        "jwk": key.jwk,
+        "added_at": seconds(key.added_at),
+        "revoked_at": seconds(key.revoked_at),
     }
 
 

@@ -70,7 +70,7 @@ def exchange(act: Act, asked: Exchange, *, config: Config) -> Issued:
     """
     client, possession, proved = authenticate(act, asked.credentials, asked.unverified_proof, config=config)
     if (agent := client.agent) is None:
-        raise UnauthorizedClient("the guard of a resource exchanges no tokens")
+        raise UnauthorizedClient("only agents exchange tokens")
     if possession.jkt is None:
         raise dpop.InvalidProof("what is bound to a key is not exchanged for what is bound to none", hint="send `DPoP`")
     subject = _verify(act, asked.unverified_subject, of="subject", config=config)

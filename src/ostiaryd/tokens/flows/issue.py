@@ -73,7 +73,7 @@ def _own_task(act: Act, client: Client, id: str | None) -> Task:
     """The live task that the client names, or its standing task. Raises InvalidGrant."""
     if client.agent is None:
         if id is not None:
-            raise InvalidGrant("the guard of a resource has no tasks")
+            raise InvalidGrant("only agents have tasks")
         return Task(
             task_id=TaskId(""), agent=AgentId(client.id), person=None, purpose="", scopes=client.scopes, bounds=(),
             state=State.LIVE, created_at=act.now, expires_at=None,
@@ -93,13 +93,14 @@ def _own_task(act: Act, client: Client, id: str | None) -> Task:
 
 
 def _consult(act: Act, client: Client, task: Task, target: Target, scope: frozenset[str]) -> str:
-    """The hash of the policies that permit the token. A guard hears its feed whatever they say, and gets nothing else.
+    """The hash of the policies that permit the token. A guard hears its feed and a person answers questions whatever
+    they say, and neither gets anything else.
 
     Raises Forbidden, InvalidTarget.
     """
     if client.agent is None:
         if not scope:
-            raise InvalidTarget("the guard of a resource gets a token for its feed alone")
+            raise InvalidTarget("there is no such token for the guard of a resource, or for a person")
         return ""
     return policies.decide_issue(
         act, client.agent, task=task.task_id, resource=target.resource, uri=target.uri, scopes=scope

@@ -12,8 +12,9 @@ from ostiary.core.claims import ACCESS_TYP, AccessClaims, Actor, Confirmation, a
 from ostiary.core.jose import sign_jwt
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId
-from ostiaryd.registry.store import holdings, keys, resources
+from ostiaryd.registry.store import holdings, keys
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Balance, Task
 from ostiaryd.tokens.model import KIND, SECOND, Target, Unmet
@@ -75,11 +76,13 @@ def _check_possession(
 
 def _is_registered(act: Act, client: Client, jkt: str) -> bool:
     """Whether it is another key of the client. Any key may be the one that a token is bound to, but not a known one
-    that is another's or no longer good.
+    that is another's or no longer good; a person's is bound to the very key that proved the person.
     """
+    if client.id.startswith("pe_"):
+        raise dpop.InvalidProof("a person's token is bound to the person's own key", hint="prove that one")
     known = keys.get(act.tx, jkt)
     is_own = known is not None and known.agent == client.id and known.is_active(act.now)
-    if (known is not None and not is_own) or resources.by_jkt(act.tx, jkt) is not None:
+    if not is_own and registry.is_known_key(act.tx, jkt):
         raise dpop.InvalidProof("the key of the DPoP proof is another's, or has ended", hint="make a new one")
     return is_own
 

@@ -20,7 +20,7 @@ from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
-from ostiaryd.registry.store import agents, holdings, resources
+from ostiaryd.registry.store import agents, holdings, owners, resources
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.proofs import Possession, check_possession
 from ostiaryd.trust.model import DIGEST_BYTES, SECOND, AccessRefused, Spend
@@ -139,6 +139,11 @@ def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
         if guard is None:
             raise AccessRefused("the resource is no more")
         return _caller(claims, kind="guard", name=guard.name, owner=None)
+    if claims.client_id.startswith("pe_"):
+        person = owners.person(reader, claims.client_id)
+        if person is None or not person.is_active:
+            raise AccessRefused("the person has left")
+        return _caller(claims, kind="person", name=person.name, owner=None)
     agent = agents.get(reader, claims.client_id)
     if agent is None or not agent.is_active(now) or claims.epoch < agent.epoch:
         raise AccessRefused("the agent is not active, or was stopped since", hint="its owner knows why")
@@ -162,7 +167,7 @@ def _verified(unverified_token: str, key: jose.PublicKey) -> AccessClaims:
     return parse_access(parse_claims(jws.payload))
 
 
-def _caller(claims: AccessClaims, *, kind: Literal["agent", "guard"], name: str, owner: str | None) -> Caller:
+def _caller(claims: AccessClaims, *, kind: Literal["person", "agent", "guard"], name: str, owner: str | None) -> Caller:
     return Caller(
         kind=kind, id=claims.client_id, name=name, owner=owner, scopes=scopes(claims),
         jkt=None if claims.cnf is None else claims.cnf.jkt, task=claims.task or None, token=claims.jti,

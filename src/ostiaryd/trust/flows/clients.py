@@ -6,8 +6,8 @@ import msgspec
 
 from ostiary.core import feed, jose
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry.model import Agent, Resource, State
-from ostiaryd.registry.store import agents, resources
+from ostiaryd.registry.model import APPROVE, Agent, Person, Resource, State
+from ostiaryd.registry.store import agents, owners, person_keys, resources
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.proofs import spend
 from ostiaryd.trust.model import (
@@ -22,7 +22,7 @@ from ostiaryd.trust.model import (
 
 
 class Client(msgspec.Struct, frozen=True, kw_only=True):
-    """Who has proved itself with the key `jkt`: an agent, or the guard of a resource (`agent` is None).
+    """Who has proved itself with the key `jkt`: an agent; the guard of a resource, or a person (`agent` is None).
 
     `ends` is when the client or its key ends, whichever comes first, in microseconds; `assertion` is still to be spent.
     """
@@ -57,10 +57,11 @@ def check_client(act: Act, credentials: Credentials, *, issuer: str) -> Client:
         is_exempt=lambda client_id: store.is_bearer(act.tx, client_id),
     )  # fmt: skip
     act.entry.object = assertion.client_id  # claimed, not proved: `agent` is set where it is
+    person = owners.person(act.tx, assertion.client_id) if assertion.client_id.startswith("pe_") else None
     agent = agents.get(act.tx, assertion.client_id) if assertion.client_id.startswith("ag_") else None
     guard = resources.get(act.tx, assertion.client_id) if assertion.client_id.startswith("rs_") else None
     check_assertion_type(unverified_jws.header, is_exempt=lambda: store.is_bearer(act.tx, assertion.client_id))
-    key, key_ends = _choose_key(unverified_jws.header, _keys(act, agent, guard))
+    key, key_ends = _choose_key(unverified_jws.header, _keys(act, agent, guard, person))
     try:
         key.verify(unverified_jws.signature, unverified_jws.signing_input)
     except jose.InvalidToken as error:
@@ -70,6 +71,12 @@ def check_client(act: Act, credentials: Credentials, *, issuer: str) -> Client:
         act.entry.reporter = guard.resource_id
         return Client(
             id=guard.resource_id, agent=None, owner="", segment=guard.segment, scopes=frozenset({feed.SCOPE}), epoch=0,
+            jkt=key.thumbprint, ends=None, assertion=assertion.spend,
+        )  # fmt: skip
+    if person is not None:
+        act.entry.person = person.person_id
+        return Client(
+            id=person.person_id, agent=None, owner="", segment="", scopes=frozenset({APPROVE}), epoch=0,
             jkt=key.thumbprint, ends=None, assertion=assertion.spend,
         )  # fmt: skip
     assert agent is not None  # it has a key
@@ -84,10 +91,12 @@ def check_client(act: Act, credentials: Credentials, *, issuer: str) -> Client:
 _Keys = list[tuple[jose.PublicKey, int | None]]
 
 
-def _keys(act: Act, agent: Agent | None, guard: Resource | None) -> _Keys:
+def _keys(act: Act, agent: Agent | None, guard: Resource | None, person: Person | None) -> _Keys:
     """The keys that are good now, each with its end."""
     if agent is not None:
         return [(public_key(jwk), ends) for jwk, ends in store.agent_keys(act.tx, agent.agent_id, now=act.now)]
+    if person is not None:
+        return [(jose.parse_public_jwk(key.jwk), None) for key in person_keys.active(act.tx, person.person_id)]
     return [] if guard is None or guard.jwk is None else [(jose.parse_public_jwk(guard.jwk), None)]
 
 

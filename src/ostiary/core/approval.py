@@ -1,0 +1,147 @@
+"""One call that a person must say yes to: by what it is known, and how a guard asks and spends the answer.
+
+A yes is to just this call: agent, task, resource, tool, the arguments as they were validated, and the policies that
+asked. All that is one digest (`binding`): canonical JSON, so that the order of members and the spelling of a number do
+not matter, and everything else does: a null is no absence, and no string is normalised. Left out are arguments of the
+kind `presentation`: how an answer looks. Secret arguments are in it by their own digest, and nobody is shown them.
+
+The guard asks with each call that needs a yes. The server opens a question, says how it stands, or spends the yes; its
+answer is a compact JWS of type `ostiary-approval+jwt` under the feed key, and names the SHA-256 of what was asked, a
+number that the guard threw included: it lets that one call pass and no other, whoever stands between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from hashlib import sha256
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.core import canonical
+from ostiary.core.errors import Malformed, Unauthenticated
+from ostiary.core.jose import JwkSet, PrivateKey, b64u, sign_jwt, verify_jws
+from ostiary.core.report import Id
+
+TYP = "ostiary-approval+jwt"
+MAX_ASKED = 64 << 10
+"""bytes of a question, the whole outgoing text included: what is longer nobody would read, and is denied"""
+MAX_ANSWER = 8 << 10
+MAX_POLICIES = 64
+
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Digest = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`arguments` are those that may be shown, `secrets` the digests of the others."""
+
+    call: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
+    """a number that the guard threw"""
+    token: Id
+    """the token's `jti`"""
+    policy: Annotated[str, Meta(min_length=1, max_length=64)]
+    """the hash of the set"""
+    policies: Annotated[list[Name], Meta(min_length=1, max_length=MAX_POLICIES)]
+    """those that ask"""
+    tool: Name
+    arguments: Annotated[dict[str, Any], Meta(max_length=256)]
+    secrets: Annotated[dict[Name, Digest], Meta(max_length=256)] = {}
+    origins: Annotated[dict[Name, Name], Meta(max_length=256)] = {}
+    """where arguments came from, by name, as far as the guard knows"""
+    approval: Annotated[str, Meta(max_length=64)] = ""
+    """which one the agent means; left out: whichever is for this call"""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    iss: str
+    aud: str
+    """the resource whose guard asked, by id"""
+    asked: str
+    approval: str
+    state: Literal["open", "spent"]
+    """it waits for an answer; or this call may pass"""
+
+
+_decode_answer = msgspec.json.Decoder(Answer).decode
+
+
+def binding(
+    *,
+    agent: str,
+    task: str,
+    resource: str,
+    tool: str,
+    arguments: Mapping[str, Any],
+    secrets: Mapping[str, str],
+    presentation: Collection[str],
+    policies: Iterable[str],
+) -> str:
+    """The digest of what a yes is to. `resource` is a name. Raises Malformed for arguments that have no digest."""
+    shown = {name: value for name, value in arguments.items() if name not in presentation}
+    value = {
+        "agent": agent,
+        "task": task,
+        "resource": resource,
+        "tool": tool,
+        "arguments": shown,
+        "secrets": dict(secrets),
+        "policies": sorted(policies),
+    }
+    return canonical.digest(value, floats=True)
+
+
+def part(
+    arguments: Mapping[str, Any], secrets: frozenset[str] | None, *, task: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arguments that may be shown, and the digests of those that are secret (None: all are).
+
+    The digest of a secret is worth nothing at another task. Raises Malformed.
+    """
+    hidden = arguments.keys() if secrets is None else secrets
+    shown = {name: value for name, value in arguments.items() if name not in hidden}
+    return shown, {
+        name: canonical.digest([task, name, arguments[name]], floats=True) for name in arguments.keys() & hidden
+    }
+
+
+def render_ask(ask: Ask) -> bytes:
+    """Raises Malformed for what has no digest, and for what no person would read to its end."""
+    body = canonical.encode(msgspec.to_builtins(ask), floats=True)
+    if len(body) > MAX_ASKED:
+        raise Malformed(
+            f"a person would be asked about {len(body)} bytes, at most {MAX_ASKED} are", code="too_long_to_ask"
+        )
+    return body
+
+
+def parse_ask(body: bytes) -> Ask:
+    """From a body that is strict JSON (no member twice). Raises Malformed."""
+    try:
+        return msgspec.json.decode(body, type=Ask)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Malformed(str(error)) from None
+
+
+def digest(body: bytes) -> str:
+    """By which an answer names what was asked."""
+    return b64u(sha256(body).digest())
+
+
+def render_answer(key: PrivateKey, answer: Answer) -> bytes:
+    return sign_jwt(key, typ=TYP, claims=answer).encode()
+
+
+def parse_answer(unverified_answer: bytes, *, keys: JwkSet, issuer: str, resource_id: str, asked: str) -> Answer:
+    """The answer, if it is to just that. Raises InvalidToken, Malformed, Unauthenticated."""
+    try:
+        payload = verify_jws(
+            unverified_answer.decode("ascii"), key_for=keys.key_for, typ=(TYP,), max_bytes=MAX_ANSWER
+        ).payload
+        answer = _decode_answer(payload)
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        raise Malformed("it is no answer about an approval") from None
+    if (answer.iss, answer.aud, answer.asked) != (issuer, resource_id, asked):
+        raise Unauthenticated("it is the answer to another question")
+    return answer

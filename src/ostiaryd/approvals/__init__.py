@@ -1,0 +1,1 @@
+"""Questions to people, and what their yes is good for."""

@@ -1,0 +1,88 @@
+"""Answering: a person says yes or no, and the last yes that is needed is held until it is spent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ostiary.core.errors import Conflict
+from ostiaryd.approvals import store
+from ostiaryd.approvals.flows.ask import SECOND
+from ostiaryd.approvals.flows.calls import find_question
+from ostiaryd.approvals.model import (
+    Answer,
+    Question,
+    Says,
+    State,
+    check_may_answer,
+    check_open,
+    check_reason,
+    settled,
+)
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows as policies
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Caller
+from ostiaryd.tasks import flows as tasks
+
+
+def answer(act: Act, id: str, says: Says, *, reason: str, by: Caller, config: Config) -> Question:
+    """Say yes or no to a question.
+
+    1. Who answers is a person, and nobody through whom it came. 2. It waits still, and who asks may still act. 3. Each
+    person answers once. 4. One no settles it; as many yes as it needs are good for one call until their date.
+
+    Raises NotFound, Forbidden (`own_chain`, `no_person`, and for a task or an agent that has ended), Conflict
+    (`question_settled`, `answered_already`), Invalid.
+    """
+    question = find_question(act, id)
+    _note(act, question, says=says.value)
+    person = check_may_answer(question, by)
+    text = check_reason(reason)
+    check_open(question, now=act.now)
+    task = tasks.live(act.tx, question.task, now=act.now)
+    given = Answer(person=person, says=says, reason=text, jkt=by.jkt, at=act.now)
+    before = store.answers(act.tx, id)
+    if any(one.person == person for one in before):
+        raise Conflict("you have answered it already", hint="another person must", code="answered_already")
+    store.insert_answer(act.tx, id, given)
+    state = settled(question, before, given)
+    registry.note(act, object=id, reason=text, state=state.value, digest=question.digest)
+    if state is State.OPEN:
+        return question
+    store.settle(act.tx, id, state)
+    if state is State.APPROVED:
+        until = act.now + config.approval_lifetime_s * SECOND
+        until = until if task.expires_at is None else min(until, task.expires_at)
+        policies.hold_approval(
+            act, id, agent=question.agent, task=question.task, digest=question.digest,
+            policies=question.about.policies, until=until,
+        )  # fmt: skip
+        registry.note(act, object=id, until=until)
+    return find_question(act, id)
+
+
+def expire(act: Act, id: str) -> None:
+    """What the date of a question does. Raises NotFound, Conflict before that."""
+    question = find_question(act, id)
+    _note(act, question)
+    if question.state is not State.OPEN or act.now < question.ends_at:
+        raise Conflict("the end of this question has not come, or is past")
+    store.settle(act.tx, id, State.EXPIRED)
+
+
+async def expire_due(world: World, *, limit: int = 100) -> int:
+    """Settle questions whose date has come, each in its own act; how many."""
+    now = world.now()
+    due = await world.db.scan(lambda reader: store.due(reader, now=now, limit=limit))
+    return await registry.act_on_each(world, "approval.expire", expire, due)
+
+
+def _note(act: Act, question: Question, **detail: Any) -> None:
+    """The entry is about whose question it is, and says who tried to answer."""
+    entry = act.entry
+    if entry.agent is None:
+        entry.agent, entry.task = question.agent, question.task
+    entry.tool = f"{question.about.resource}/{question.about.tool}" if question.about.tool else None
+    registry.note(act, object=question.approval_id, **detail)

@@ -1,0 +1,107 @@
+"""A call at a guard that needs a yes: the question about it, and the yes spent by it, in one act."""
+
+from __future__ import annotations
+
+from ostiary.core import approval
+from ostiary.core.access import CALL, Needs
+from ostiary.core.access.facts import ReadyTool
+from ostiary.core.errors import Conflict, Forbidden, NotFound
+from ostiaryd.approvals import store
+from ostiaryd.approvals.flows.ask import ask, check_not_again
+from ostiaryd.approvals.model import About, Link, Question, State, Why
+from ostiaryd.ground.config import Config
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows as policies
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Resource
+from ostiaryd.registry.store import holdings
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task
+
+TEXT = "text"
+"""The kind of an argument that leaves as text for people."""
+
+
+def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: Config) -> tuple[str, bool]:
+    """The approval of that call, and whether it is spent by it: then the call may pass, once.
+
+    1. The token is alive and for this resource, its task lives, the tool is known, and the policies that ask are ours.
+    2. What may not be shown is not. 3. A yes to just this is spent; else it is asked for. Asked once more with the same
+    number, it is the same call.
+
+    Raises Forbidden (also: `approval_mismatch`, and as `ask` does), NotFound, Conflict, Malformed.
+    """
+    resource = registry.find_resource(act.tx, resource_id)
+    entry = act.entry
+    entry.resource, entry.token, entry.policy = resource.uri, asked.token, asked.policy
+    entry.tool, entry.policies = f"{resource.name}/{asked.tool}"[:256], list(asked.policies)
+    task = _task(act, asked.token, resource)
+    entry.agent, entry.task, entry.owner = task.agent, task.task_id, registry.find_agent(act.tx, task.agent).owner
+    ready = policies.ready_tool(act.tx, resource, asked.tool)
+    needs, reasons = _reasons(act, asked)
+    arguments, secrets = _parted(asked, ready, task)
+    digest = entry.digest = approval.binding(
+        agent=task.agent, task=task.task_id, resource=resource.name, tool=asked.tool, arguments=arguments,
+        secrets=secrets, presentation=ready.presentation, policies=asked.policies,
+    )  # fmt: skip
+    if asked.approval:
+        _check_meant(act, asked.approval, digest)
+    found = store.latest(act.tx, digest)
+    if found is not None and found.spent_for == asked.call:
+        entry.action = "approval.spend"
+        registry.note(act, object=found.approval_id, again=True)
+        return found.approval_id, True
+    about = About(
+        resource=resource.name, tool=asked.tool, arguments=arguments, hidden=sorted(secrets),
+        outgoing=sorted(name for name, kind in ready.tool.kinds.items() if kind == TEXT and name in arguments),
+        origins=dict(asked.origins), policy=asked.policy, reasons=reasons,
+        chain=[Link(link.agent, link.task) for link in task.chain], person=task.person,
+    )  # fmt: skip
+    question = ask(act, kind=CALL.id, task=task, digest=digest, needs=needs, about=about, config=config)
+    if question.state_at(act.now) is not State.APPROVED:
+        return question.approval_id, False
+    entry.action = "approval.spend"
+    policies.spend_approval(act, question.approval_id, digest=digest, call=asked.call)
+    return question.approval_id, True
+
+
+def _task(act: Act, token: str, resource: Resource) -> Task:
+    """The live task of a live token that is for this resource. Raises Forbidden."""
+    held = holdings.get(act.tx, token)
+    if held is None or held.audience != resource.uri or held.task is None or not held.is_live(act.now):
+        raise Forbidden("there is no such token that is alive and for this resource", code="foreign_token")
+    return tasks.live(act.tx, held.task, now=act.now)
+
+
+def _reasons(act: Act, asked: approval.Ask) -> tuple[Needs, list[Why]]:
+    """How many must say yes, and what the policies say that ask: by our own set, whatever a guard thinks of it."""
+    ours = policies.active_policies(act.tx)
+    if ours.hash != asked.policy:
+        raise Conflict("other policies decide by now", hint="try again", code="other_policies")
+    if unknown := set(asked.policies) - ours.asks.keys():
+        raise Forbidden(f"policy {min(unknown)[:64]!a} asks nobody", code="foreign_question")
+    needs: Needs = "two" if any(ours.asks[policy] == "two" for policy in asked.policies) else "person"
+    return needs, [Why(policy, ours.reasons.get(policy, "")) for policy in sorted(set(asked.policies))]
+
+
+def _parted(asked: approval.Ask, ready: ReadyTool, task: Task) -> tuple[dict[str, object], dict[str, str]]:
+    """What may be shown, and the digests of the rest, by our own catalogue."""
+    if both := asked.arguments.keys() & asked.secrets.keys():
+        raise Forbidden(f"argument {min(both)[:64]!a} is there twice", code="foreign_question")
+    shown, more = approval.part(asked.arguments, ready.secrets, task=task.task_id)
+    return shown, dict(asked.secrets) | more
+
+
+def _check_meant(act: Act, id: str, digest: str) -> None:
+    """Raises NotFound, Forbidden where the agent means the yes to something else, or one that is spent."""
+    found = find_question(act, id)
+    if found.digest != digest:
+        raise Forbidden("that approval is not for this call", hint="ask about this one", code="approval_mismatch")
+    check_not_again(found, now=act.now)
+
+
+def find_question(act: Act, id: str) -> Question:
+    """Raises NotFound."""
+    if (found := store.get(act.tx, id)) is None:
+        raise NotFound("there is no such approval", code="unknown_approval")
+    return found

@@ -1,0 +1,129 @@
+"""What a question shows: all of it to who may answer, how it stands to who asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ostiary.core.errors import NotFound
+from ostiaryd.approvals import store
+from ostiaryd.approvals.model import HOUR, Question
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.model import Entry, decode_entry
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import APPROVE, Caller
+from ostiaryd.registry.store import agents, owners
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import standing_id
+
+SECOND = 1_000_000
+BEFORE = 20
+"""entries of what the agent did before"""
+
+
+def may_see_all(by: Caller) -> bool:
+    """Whether that caller may see every question: a person who answers, and who may read everything."""
+    return by.may_read or (by.kind == "person" and APPROVE in by.scopes)
+
+
+def may_see(reader: Reader, id: str, *, by: Caller) -> Question:
+    """A question, for who answers, who may read everything, and through whom it came. Raises NotFound."""
+    question = store.get(reader, id)
+    if question is None or not (may_see_all(by) or by.id in question.requesters):
+        raise NotFound("there is no such approval, or it is another agent's", code="unknown_approval")
+    return question
+
+
+def show_briefly(reader: Reader, question: Question, *, now: int) -> dict[str, Any]:
+    """How it stands."""
+    agent = agents.get(reader, question.agent)
+    said = store.answers(reader, question.approval_id)
+    return {
+        "approval_id": question.approval_id,
+        "state": question.state_at(now),
+        "kind": question.kind,
+        "agent": agent.name if agent is not None else question.agent,
+        "task": question.task,
+        "tool": f"{question.about.resource}/{question.about.tool}",
+        "needs": question.needs,
+        "said_yes": sum(one.says == "approve" for one in said),
+        "times": question.times,
+        "asked_at": question.asked_at // SECOND,
+        "ends_at": question.ends_at // SECOND,
+        "answered_at": None if question.answered_at is None else question.answered_at // SECOND,
+        "until": None if question.until is None else question.until // SECOND,
+        "reason": next((one.reason for one in reversed(said)), ""),
+    }
+
+
+def show(reader: Reader, question: Question, *, now: int) -> dict[str, Any]:
+    """All of it: the exact arguments, their origins, what leaves, what policy said, who asks, and what was before."""
+    about = question.about
+    return show_briefly(reader, question, now=now) | {
+        "arguments": about.arguments,
+        "hidden": about.hidden,
+        "outgoing": {name: about.arguments[name] for name in about.outgoing},
+        "origins": about.origins,
+        "policy": about.policy,
+        "reasons": msgspec.to_builtins(about.reasons),
+        "digest": question.digest,
+        "asks": _who(reader, question),
+        "answers": [
+            {"person": _name(reader, one.person), "says": one.says, "reason": one.reason, "at": one.at // SECOND}
+            for one in store.answers(reader, question.approval_id)
+        ],
+        "flood": _flood(reader, question, now=now),
+        "before": _before(reader, question),
+    }
+
+
+def _who(reader: Reader, question: Question) -> dict[str, Any]:
+    """Who asks, for whom, and what for."""
+    agent, task = registry.find_agent(reader, question.agent), tasks.find_task(reader, question.task)
+    return {
+        "agent": agent.name,
+        "agent_id": agent.agent_id,
+        "state": agent.state,
+        "owner": _name(reader, agent.owner),
+        "purpose": agent.purpose,
+        "task": question.task,
+        "task_purpose": task.purpose,
+        "on_behalf_of": _name(reader, question.about.person),
+        "chain": [
+            {"agent": found.name if (found := agents.get(reader, link.agent)) else link.agent, "task": link.task}
+            for link in question.about.chain
+        ],
+    }
+
+
+def _flood(reader: Reader, question: Question, *, now: int) -> dict[str, int]:
+    """How much this agent asks: who is asked all the time gets tired, and that may be what somebody wants."""
+    of_agent, of_task = store.count_open(reader, agent=question.agent, task=question.task, now=now)
+    asked = store.count_since(reader, question.agent, now - HOUR)
+    return {"times": question.times, "open_of_agent": of_agent, "open_of_task": of_task, "within_an_hour": asked}
+
+
+def _before(reader: Reader, question: Question) -> list[dict[str, Any]]:
+    """What the agent did last in the task, the newest first."""
+    where: dict[str, str] = {"agent": question.agent}
+    if question.task != standing_id(question.agent):
+        where["task"] = question.task
+    found = [decode_entry(body) for _, body in ledger.search(reader, where, limit=BEFORE)]
+    return [_line(entry) for entry in found]
+
+
+def _line(entry: Entry) -> dict[str, Any]:
+    return {
+        "at": entry.at // SECOND,
+        "action": entry.action,
+        "outcome": entry.outcome,
+        "tool": entry.tool or entry.resource or entry.object or "",
+        "reasons": [one.code for one in entry.reasons],
+    }
+
+
+def _name(reader: Reader, id: str | None) -> str | None:
+    found = None if id is None else owners.owner(reader, id)
+    return id if found is None else found.name

@@ -1,0 +1,161 @@
+"""A question to a person and its states: `open` until it is `approved`, `denied`, or `expired` by its date; a yes is
+`spent` by the one call that it is for, or `lapsed` by its own date, or with the agent or the task that asked.
+
+    open --yes, as many as it needs--> approved --the call--> spent
+      |--no--> denied                     |--date, revoke--> lapsed
+      |--date--> expired
+
+Who answers is a person, proved by a key, and nobody through whom the question came.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, NewType
+
+import msgspec
+
+from ostiary.core.access import Needs
+from ostiary.core.errors import Conflict, Forbidden, Invalid
+from ostiaryd.registry.model import AgentId, Caller, PersonId
+
+ApprovalId = NewType("ApprovalId", str)
+MAX_REASON = 500
+MAX_OPEN_OF_AGENT = 20
+MAX_OPEN_OF_TASK = 5
+MAX_ASKED = 60
+"""of one agent in an hour, however they were answered"""
+HOUR = 3_600_000_000
+
+
+class State(StrEnum):
+    OPEN = "open"
+    APPROVED = "approved"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    SPENT = "spent"
+    LAPSED = "lapsed"
+
+
+class Says(StrEnum):
+    APPROVE = "approve"
+    DENY = "deny"
+
+
+class Why(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a policy that asks says: its own words."""
+
+    policy: str
+    message: str = ""
+
+
+class Link(msgspec.Struct, frozen=True):
+    """An agent through which the question came, and its task."""
+
+    agent: str
+    task: str
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is asked, fixed when it is: exactly what a yes is bound to, and what helps to judge it.
+
+    `hidden` are arguments that nobody is shown, `outgoing` those that leave as text, `origins` say where arguments came
+    from, `chain` through whom the agent acts, the nearest first.
+    """
+
+    resource: str = ""
+    tool: str = ""
+    arguments: dict[str, Any] = {}
+    hidden: list[str] = []
+    outgoing: list[str] = []
+    origins: dict[str, str] = {}
+    policy: str = ""
+    reasons: list[Why] = []
+    chain: list[Link] = []
+    person: str | None = None
+    """on whose behalf"""
+
+    @property
+    def policies(self) -> list[str]:
+        return [why.policy for why in self.reasons]
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """`digest` is what a yes is bound to. Times in microseconds; `until` is the end of the yes."""
+
+    approval_id: ApprovalId
+    kind: str
+    agent: AgentId
+    task: str
+    digest: str
+    needs: Needs
+    state: State
+    about: About
+    times: int
+    """how often it was asked: who asks again waits for the same answer"""
+    asked_at: int
+    last_at: int
+    ends_at: int
+    answered_at: int | None = None
+    until: int | None = None
+    is_held: bool = False
+    """whether the yes has not been ended before its date"""
+    spent_at: int | None = None
+    spent_for: str | None = None
+
+    def state_at(self, now: int) -> State:
+        """Dates act by themselves."""
+        if self.state is State.OPEN and now >= self.ends_at:
+            return State.EXPIRED
+        if self.state is not State.APPROVED:
+            return self.state
+        if self.spent_at is not None:
+            return State.SPENT
+        return State.APPROVED if self.is_held and self.until is not None and now < self.until else State.LAPSED
+
+    @property
+    def requesters(self) -> frozenset[str]:
+        """All through whom it came."""
+        return frozenset((self.agent, *(link.agent for link in self.about.chain)))
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What one person says."""
+
+    person: PersonId
+    says: Says
+    reason: str
+    jkt: str | None
+    at: int
+
+
+def check_may_answer(question: Question, caller: Caller) -> PersonId:
+    """Raises Forbidden for whoever the question came through, and for who is no person."""
+    if caller.id in question.requesters:
+        raise Forbidden("nobody answers what they ask themselves", hint="a person must", code="own_chain")
+    if caller.kind != "person":
+        raise Forbidden(
+            "only a person answers", hint="ostiary person create NAME --generate-key FILE", code="no_person"
+        )
+    return PersonId(caller.id)
+
+
+def check_open(question: Question, *, now: int) -> None:
+    """Raises Conflict."""
+    if (state := question.state_at(now)) is not State.OPEN:
+        raise Conflict(f"the question is {state} already", hint="the agent may ask again", code="question_settled")
+
+
+def check_reason(text: str) -> str:
+    """Raises Invalid."""
+    if not text.strip() or len(text) > MAX_REASON:
+        raise Invalid(f"a reason has 1 to {MAX_REASON} characters")
+    return text
+
+
+def settled(question: Question, before: list[Answer], answer: Answer) -> State:
+    """Where an answer leads: one no is enough, two people say yes where two are needed."""
+    if answer.says is Says.DENY:
+        return State.DENIED
+    people = {one.person for one in before if one.says is Says.APPROVE} | {answer.person}
+    return State.APPROVED if len(people) >= (2 if question.needs == "two" else 1) else State.OPEN

@@ -1,0 +1,125 @@
+"""Questions and answers. What became of a yes is read where it lies: in the holdings, and in what policies spend."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiaryd.approvals.model import About, Answer, Question, Says, State
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.registry.model import Page
+
+_SELECT = """select approval.approval_id, approval.kind, approval.agent, approval.task, approval.digest, needs, state,
+    asked, times, asked_at, last_at, ends_at, answered_at, expires_at, ended_at, spent_at, spent_for
+    from approval left join approved on approved.approval_id = approval.approval_id
+    left join holding on holding.id = approval.approval_id """
+_GET = sql(_SELECT + "where approval.approval_id = :id")
+_LATEST = sql(_SELECT + "where approval.digest = :digest order by asked_at desc, approval.approval_id desc limit 1")
+_LIST = sql(
+    _SELECT
+    + """where approval.approval_id < :after and (:agent = '' or approval.agent = :agent)
+         and (:is_open = 0 or (state = 'open' and ends_at > :now))
+         order by approval.approval_id desc limit :limit"""
+)
+_INSERT = sql(
+    """insert into approval
+           (approval_id, kind, agent, task, digest, needs, state, asked, times, asked_at, last_at, ends_at)
+       values (:id, :kind, :agent, :task, :digest, :needs, 'open', :asked, 1, :now, :now, :ends_at)"""
+)
+_AGAIN = sql("update approval set times = times + 1, last_at = :now where approval_id = :id")
+_SETTLE = sql("update approval set state = :state, answered_at = :now where approval_id = :id and state = 'open'")
+_OPEN_OF_AGENT = sql("select count(*) from approval where agent = :agent and state = 'open' and ends_at > :now")
+_OPEN_OF_TASK = sql("select count(*) from approval where task = :task and state = 'open' and ends_at > :now")
+_ASKED_SINCE = sql("select count(*) from approval where agent = :agent and asked_at > :since")
+_DUE = sql("select approval_id from approval where state = 'open' and ends_at <= :now order by ends_at limit :limit")
+_INSERT_ANSWER = sql(
+    """insert into approval_answer (approval_id, person, says, reason, jkt, at)
+       values (:id, :person, :says, :reason, :jkt, :at)"""
+)
+_ANSWERS = sql("select person, says, reason, jkt, at from approval_answer where approval_id = :id order by at, person")
+_LAST = "ap_~"
+"""after every id"""
+_decode = msgspec.json.Decoder(About).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def insert(tx: Tx, question: Question) -> None:
+    tx.run(
+        _INSERT, id=question.approval_id, kind=question.kind, agent=question.agent, task=question.task,
+        digest=question.digest, needs=question.needs, asked=_encode(question.about).decode(), now=question.asked_at,
+        ends_at=question.ends_at,
+    )  # fmt: skip
+
+
+def get(reader: Reader, id: str) -> Question | None:
+    row = reader.one(_GET, id=id)
+    return None if row is None else _question(row)
+
+
+def latest(reader: Reader, digest: str) -> Question | None:
+    """The last question about just that."""
+    row = reader.one(_LATEST, digest=digest)
+    return None if row is None else _question(row)
+
+
+def page(reader: Reader, *, agent: str, is_open: bool, now: int, page: Page) -> list[Question]:
+    """The newest first; of one agent, or of all where it is empty."""
+    rows = reader.all(
+        _LIST, after=page.after or _LAST, agent=agent, is_open=int(is_open), now=now, limit=page.limit
+    )  # fmt: skip
+    return [_question(row) for row in rows]
+
+
+def note_again(tx: Tx, id: str) -> None:
+    tx.run(_AGAIN, id=id, now=tx.now)
+
+
+def settle(tx: Tx, id: str, state: State) -> bool:
+    """Whether it was open."""
+    return tx.run(_SETTLE, id=id, state=state.value, now=tx.now) == 1
+
+
+def count_open(reader: Reader, *, agent: str, task: str, now: int) -> tuple[int, int]:
+    """How many questions wait of that agent, and of that task."""
+    return _count(reader.one(_OPEN_OF_AGENT, agent=agent, now=now)), _count(
+        reader.one(_OPEN_OF_TASK, task=task, now=now)
+    )
+
+
+def count_since(reader: Reader, agent: str, since: int) -> int:
+    """How many that agent has asked since then, however they were answered."""
+    return _count(reader.one(_ASKED_SINCE, agent=agent, since=since))
+
+
+def _count(row: Row | None) -> int:
+    assert row is not None
+    return int(row[0])
+
+
+def due(reader: Reader, *, now: int, limit: int) -> list[str]:
+    """Open questions whose date has come."""
+    return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
+
+
+def insert_answer(tx: Tx, id: str, answer: Answer) -> None:
+    tx.run(
+        _INSERT_ANSWER, id=id, person=answer.person, says=answer.says.value, reason=answer.reason, jkt=answer.jkt,
+        at=answer.at,
+    )  # fmt: skip
+
+
+def answers(reader: Reader, id: str) -> list[Answer]:
+    return [
+        Answer(person=person, says=Says(says), reason=reason, jkt=jkt, at=at)
+        for person, says, reason, jkt, at in reader.all(_ANSWERS, id=id)
+    ]
+
+
+def _question(row: Row) -> Question:
+    (id, kind, agent, task, digest, needs, state, asked, times, asked_at, last_at, ends_at, answered_at, until,
+     ended_at, spent_at, spent_for) = row  # fmt: skip
+    return Question(
+        approval_id=id, kind=kind, agent=agent, task=task, digest=digest, needs=needs, state=State(state),
+        about=_decode(asked), times=times, asked_at=asked_at, last_at=last_at, ends_at=ends_at,
+        answered_at=answered_at, until=until, is_held=until is not None and ended_at is None, spent_at=spent_at,
+        spent_for=spent_for,
+    )  # fmt: skip

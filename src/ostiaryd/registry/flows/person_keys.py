@@ -1,0 +1,53 @@
+"""Keys of persons, with which they answer questions and do nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ostiary.core import jose
+from ostiary.core.errors import Conflict, NotFound
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.find import find_person
+from ostiaryd.registry.flows.holdings import end_holdings
+from ostiaryd.registry.flows.keys import MAX_KEYS, check_unknown_key
+from ostiaryd.registry.flows.owners import active_person
+from ostiaryd.registry.model import PersonId, PersonKey, Root
+from ostiaryd.registry.store import person_keys
+
+
+def add_person_key(act: Act, id_or_name: str, jwk: object) -> PersonKey:
+    """Register a public key. Raises NotFound, InvalidKey, Conflict (who has left, a key that is known, too many)."""
+    person = active_person(act, id_or_name)
+    public = jose.parse_public_jwk(jwk)
+    note(act, object=person.person_id, key=public.thumbprint)
+    if len(person_keys.active(act.tx, person.person_id)) >= MAX_KEYS:
+        raise Conflict(f"`{person.name}` has {MAX_KEYS} keys", hint="revoke one first", code="too_many_keys")
+    check_unknown_key(act, public.thumbprint)
+    key = PersonKey(
+        jkt=public.thumbprint, person=person.person_id, alg=public.alg, jwk=dict(public.jwk), added_at=act.now,
+        revoked_at=None,
+    )  # fmt: skip
+    person_keys.insert(act.tx, key)
+    return key
+
+
+def revoke_person_key(act: Act, id_or_name: str, jkt: str) -> Counter[str]:
+    """End a key of that person, and every token that the person has: with which key it was got is not asked.
+
+    Raises NotFound.
+    """
+    person = find_person(act.tx, id_or_name)
+    key = person_keys.get(act.tx, jkt)
+    if key is None or key.person != person.person_id:
+        raise NotFound("there is no such key", hint="keys are named by their RFC 7638 thumbprint")
+    note(act, object=jkt, holder=person.person_id)
+    person_keys.revoke(act.tx, jkt)
+    return end_holdings(act, Root.AGENT, person.person_id, why="key revoked")
+
+
+def end_person(act: Act, person: PersonId) -> None:
+    """Who leaves answers nothing any more; who returns needs a new key."""
+    for key in person_keys.active(act.tx, person):
+        person_keys.revoke(act.tx, key.jkt)
+    end_holdings(act, Root.AGENT, person, why="person left")

@@ -1,0 +1,43 @@
+"""Public keys with which persons answer questions, by thumbprint. A key that was ever registered stays known."""
+
+from __future__ import annotations
+
+from ostiary.core import canonical
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.registry.model import PersonId, PersonKey
+
+_SELECT = "select jkt, person, alg, jwk, added_at, revoked_at from person_key "
+_BY_JKT = sql(_SELECT + "where jkt = :jkt")
+_OF_PERSON = sql(_SELECT + "where person = :person order by added_at, jkt")
+_INSERT = sql("insert into person_key (jkt, person, alg, jwk, added_at) values (:jkt, :person, :alg, :jwk, :added_at)")
+_REVOKE = sql("update person_key set revoked_at = :now where jkt = :jkt and revoked_at is null")
+
+
+def insert(tx: Tx, key: PersonKey) -> None:
+    jwk = canonical.encode(key.jwk).decode()
+    tx.run(_INSERT, jkt=key.jkt, person=key.person, alg=key.alg, jwk=jwk, added_at=key.added_at)
+
+
+def get(reader: Reader, jkt: str) -> PersonKey | None:
+    row = reader.one(_BY_JKT, jkt=jkt)
+    return None if row is None else _key(row)
+
+
+def of_person(reader: Reader, person: PersonId) -> list[PersonKey]:
+    """The revoked ones too, oldest first."""
+    return [_key(row) for row in reader.all(_OF_PERSON, person=person)]
+
+
+def active(reader: Reader, person: PersonId) -> list[PersonKey]:
+    return [key for key in of_person(reader, person) if key.revoked_at is None]
+
+
+def revoke(tx: Tx, jkt: str) -> int:
+    return tx.run(_REVOKE, jkt=jkt, now=tx.now)
+
+
+def _key(row: Row) -> PersonKey:
+    jkt, person, alg, jwk, added_at, revoked_at = row
+    parsed = canonical.parse(jwk)
+    assert isinstance(parsed, dict)
+    return PersonKey(jkt=jkt, person=person, alg=alg, jwk=parsed, added_at=added_at, revoked_at=revoked_at)

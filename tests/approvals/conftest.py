@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+import pytest
+
+from ostiaryd.ground.world import World
+from tests.approvals.stage import Bank, open_bank
+
+
+@pytest.fixture
+async def bank(world: World) -> Bank:
+    return await open_bank(world)

@@ -1,0 +1,103 @@
+"""A bank whose policies ask, an agent with a token for it, its guard's voice, and people who answer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from ostiary.core import approval
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.errors import Refused
+from ostiary.core.jose import JwkSet
+from ostiaryd.approvals import flows, store
+from ostiaryd.approvals.model import Question, Says
+from ostiaryd.feed import wire_feed
+from ostiaryd.ground.http import Call
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import APPROVE, Agent, Caller, Resource
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task
+from tests.approvals.test_end_to_end import FILES, TOOLS
+from tests.policy.conftest import put
+from tests.registry.stage import do, enrol, hold, person
+
+URI = "https://bank.example/mcp"
+PAY: dict[str, Any] = {"amount": 500, "to": "ann"}
+
+
+@dataclass
+class Bank:
+    world: World
+    resource: Resource
+    agent: Agent
+    task: Task
+    policy: str
+    people: dict[str, str] = field(default_factory=dict)
+    _thrown: int = 0
+
+    async def ask(
+        self, arguments: dict[str, Any] | None = None, *, by: Resource | None = None, **changed: Any
+    ) -> approval.Answer:
+        """What the guard of that resource hears of a call under the token `tok_1`. Raises Refused."""
+        self._thrown += 1
+        right: dict[str, Any] = {
+            "call": f"{self._thrown:022}", "token": "tok_1", "policy": self.policy, "policies": ["large"],
+            "tool": "pay", "arguments": PAY if arguments is None else arguments,
+        }  # fmt: skip
+        return await self.send(json.dumps(right | changed).encode(), by=by or self.resource)
+
+    async def send(self, body: bytes, *, by: Resource) -> approval.Answer:
+        who = Caller(kind="guard", id=by.resource_id, name=by.name, owner=None, scopes=frozenset({"ostiary:feed"}))
+        headers = [(b"content-type", b"application/json")]
+        reply = await wire_feed.ask_person(
+            Call(self.world, "POST", "/feed/v1/approval", {}, "", headers, body, "rq_1", who)
+        )
+        assert isinstance(reply.body, bytes)
+        return approval.parse_answer(
+            reply.body, keys=JwkSet(tuple(self.world.keys.public("feed").values())), issuer=self.world.config.issuer,
+            resource_id=by.resource_id, asked=approval.digest(body),
+        )  # fmt: skip
+
+    async def why(self, arguments: dict[str, Any] | None = None, **changed: Any) -> str:
+        """The code of the refusal."""
+        try:
+            answer = await self.ask(arguments, **changed)
+        except Refused as refusal:
+            return refusal.code
+        raise AssertionError(f"it is {answer.state}")
+
+    async def person(self, name: str) -> Caller:
+        """A person who may answer."""
+        if name not in self.people:
+            self.people[name] = await person(self.world, name)
+        return Caller(
+            kind="person", id=self.people[name], name=name, owner=None, scopes=frozenset({APPROVE}), jkt=f"{name}'s key"
+        )
+
+    async def answer(
+        self, id: str, says: str = "approve", *, by: str | Caller = "carol", reason: str = "it is due"
+    ) -> Question:
+        caller = await self.person(by) if isinstance(by, str) else by
+        config = self.world.config
+        return await act(
+            self.world, f"approval.{says}",
+            lambda a: flows.answer(a, id, Says(says), reason=reason, by=caller, config=config),
+        )  # fmt: skip
+
+    def state(self, id: str) -> str:
+        found = store.get(self.world.db.read(), id)
+        assert found is not None
+        return found.state_at(self.world.now()).value
+
+
+async def open_bank(world: World) -> Bank:
+    resource = await do(world, lambda a: registry.create_resource(a, name="bank", uri=URI))
+    catalogue = Catalogue.parse(json.dumps({"resource": "bank", "tools": TOOLS}))
+    await do(world, lambda a: registry.set_catalogue(a, "bank", catalogue))
+    agent = await enrol(world, scopes=["bank:write"])
+    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to pay the rent"))
+    await hold(world, agent, "tok_1", audience=URI, task=task.task_id, seconds=3600)
+    return Bank(world, resource, agent, task, await put(world, FILES))

@@ -1,0 +1,396 @@
+"""Questions within acts, on both databases: asked, answered, spent, ended, and everything that must not be."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from ostiary.core.approval import MAX_ASKED as MAX_BYTES
+from ostiary.core.errors import Conflict, Forbidden, Invalid, Malformed, Refused
+from ostiaryd.approvals import flows, store
+from ostiaryd.approvals.flows.ask import check_not_again
+from ostiaryd.approvals.model import MAX_ASKED, MAX_OPEN_OF_AGENT, MAX_OPEN_OF_TASK
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import APPROVE, Caller, Root, Verb
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task, standing_id
+from tests.approvals.stage import PAY, URI, Bank
+from tests.clock import Clock
+from tests.registry.stage import caller, do, end, enrol, hold, newest
+
+Args = dict[str, Any]
+
+
+async def test_a_yes_is_spent_by_one_call(bank: Bank) -> None:
+    asked = await bank.ask()
+    assert (asked.state, bank.state(asked.approval)) == ("open", "open")
+    entry = newest(bank.world)
+    assert (entry.action, entry.outcome, entry.agent, entry.task, entry.object, entry.tool) == (
+        "approval.ask", "ok", bank.agent.agent_id, bank.task.task_id, asked.approval, "bank/pay",
+    )  # fmt: skip
+    assert (await bank.answer(asked.approval)).state_at(bank.world.now()) == "approved"
+    entry = newest(bank.world)
+    assert (entry.action, entry.agent, entry.object) == ("approval.approve", bank.agent.agent_id, asked.approval)
+    assert (entry.detail or {})["reason"] == "it is due"
+
+    spent = await bank.ask()
+    assert (spent.approval, spent.state, bank.state(asked.approval)) == (asked.approval, "spent", "spent")
+    assert newest(bank.world).action == "approval.spend"
+    assert await bank.why() == "approval_spent"
+    entry = newest(bank.world)
+    assert (entry.action, entry.outcome, entry.object) == ("approval.ask", "refused", asked.approval)
+
+
+async def test_asked_again_it_is_the_same_question(bank: Bank) -> None:
+    first = await bank.ask()
+    assert (await bank.ask()).approval == first.approval
+    found = store.get(bank.world.db.read(), first.approval)
+    assert found is not None
+    assert found.times == 2
+
+
+async def test_a_no_holds_until_the_date_of_the_question_and_asks_nobody_again(bank: Bank) -> None:
+    asked = await bank.ask()
+    assert (await bank.answer(asked.approval, "deny")).state == "denied"
+    assert await bank.why() == "approval_denied"
+    found = store.get(bank.world.db.read(), asked.approval)
+    assert found is not None
+    with pytest.raises(Forbidden):
+        check_not_again(found, now=found.ends_at - 1)
+    check_not_again(found, now=found.ends_at)
+
+
+async def test_a_question_ends_by_its_date(bank: Bank, clock: Clock) -> None:
+    asked = await bank.ask()
+    found = store.get(bank.world.db.read(), asked.approval)
+    assert found is not None
+    clock.now = found.ends_at - 1
+    assert (bank.state(asked.approval), await flows.expire_due(bank.world)) == ("open", 0)
+    clock.now = found.ends_at
+    assert bank.state(asked.approval) == "expired"  # before anybody has noted it
+    with pytest.raises(Conflict) as refused:
+        await bank.answer(asked.approval)
+    assert refused.value.code == "question_settled"
+    assert await flows.expire_due(bank.world) == 1
+    assert (newest(bank.world).action, newest(bank.world).object) == ("approval.expire", asked.approval)
+    assert await flows.expire_due(bank.world) == 0
+
+
+async def test_a_question_and_a_yes_end_with_their_task(world: World, bank: Bank) -> None:
+    short = await do(world, lambda a: tasks.start(a, agent="bot", purpose="soon over", ttl_s=60))
+    await hold(world, bank.agent, "tok_short", audience=URI, task=short.task_id, seconds=60)
+    asked = await bank.ask(token="tok_short")
+    found = store.get(world.db.read(), asked.approval)
+    assert found is not None
+    assert found.ends_at == short.expires_at
+    said = await bank.answer(asked.approval)
+    assert said.until == short.expires_at
+
+
+async def test_a_yes_is_good_until_its_date(bank: Bank, clock: Clock) -> None:
+    early, late = await bank.ask(PAY | {"to": "early"}), await bank.ask(PAY | {"to": "late"})
+    until = (await bank.answer(early.approval)).until
+    assert (await bank.answer(late.approval)).until == until
+    assert until == clock() + bank.world.config.approval_lifetime_s * 1_000_000
+    clock.now = until - 1
+    assert (await bank.ask(PAY | {"to": "early"})).state == "spent"
+    clock.now = until
+    assert bank.state(late.approval) == "lapsed"
+    again = await bank.ask(PAY | {"to": "late"})
+    assert (again.state, again.approval == late.approval) == ("open", False)
+    anew = await bank.ask(PAY | {"to": "early"})  # so is one that was spent
+    assert (anew.state, anew.approval == early.approval) == ("open", False)
+
+
+async def test_two_different_people_are_needed_where_policy_asks_two(bank: Bank) -> None:
+    huge = {"amount": 20_000, "to": "ann"}
+    both = ["huge", "large"]
+    asked = await bank.ask(huge, policies=both)
+    assert (await bank.answer(asked.approval, by="carol")).state == "open"
+    assert (await bank.ask(huge, policies=both)).state == "open"
+    with pytest.raises(Conflict) as refused:
+        await bank.answer(asked.approval, by="carol")
+    assert refused.value.code == "answered_already"
+    assert (await bank.answer(asked.approval, by="dave")).state == "approved"
+    assert (await bank.ask(huge, policies=both[::-1])).state == "spent"
+
+
+async def test_one_no_of_two_settles_it(bank: Bank) -> None:
+    asked = await bank.ask(policies=["huge"])
+    await bank.answer(asked.approval, by="carol")
+    assert (await bank.answer(asked.approval, "deny", by="dave")).state == "denied"
+    with pytest.raises(Conflict):
+        await bank.answer(asked.approval, by="erin")
+    assert await bank.why(policies=["huge"]) == "approval_denied"
+
+
+async def test_a_guard_cannot_turn_two_into_one(bank: Bank) -> None:
+    """How many are needed is said by the server's own set, and a yes to fewer policies is a yes to something else."""
+    one = await bank.ask({"amount": 20_000}, policies=["large"])
+    await bank.answer(one.approval)
+    assert (await bank.ask({"amount": 20_000}, policies=["huge", "large"])).approval != one.approval
+
+
+# Who may answer
+
+
+async def test_nobody_answers_who_asks(world: World, bank: Bank) -> None:
+    asked = await bank.ask()
+    for by, code in (
+        (caller(bank.agent, APPROVE), "own_chain"),
+        (caller(await enrol(world, "other"), APPROVE), "no_person"),
+        (
+            Caller(kind="guard", id=bank.resource.resource_id, name="bank", owner=None, scopes=frozenset({APPROVE})),
+            "no_person",
+        ),
+    ):
+        with pytest.raises(Forbidden) as refused:
+            await bank.answer(asked.approval, by=by)
+        assert refused.value.code == code
+        entry = newest(world)
+        assert (entry.outcome, entry.object, entry.reasons[0].code) == ("refused", asked.approval, code)
+    assert bank.state(asked.approval) == "open"
+
+
+async def test_nobody_answers_through_whom_it_came(world: World, bank: Bank) -> None:
+    helper = await enrol(world, "helper", scopes=["bank:write"])
+    part = await do(world, lambda a: tasks.start(a, agent="helper", purpose="a part", parent=bank.task.task_id))
+    await hold(world, helper, "tok_part", audience=URI, task=part.task_id)
+    asked = await bank.ask(token="tok_part")
+    with pytest.raises(Forbidden) as refused:
+        await bank.answer(asked.approval, by=caller(bank.agent, APPROVE))
+    assert refused.value.code == "own_chain"
+
+
+@pytest.mark.parametrize("reason", ["", " \n", "x" * 501])
+async def test_a_reason_is_given(bank: Bank, reason: str) -> None:
+    asked = await bank.ask()
+    with pytest.raises(Invalid):
+        await bank.answer(asked.approval, reason=reason)
+    assert (await bank.answer(asked.approval, reason="x" * 500)).state == "approved"
+
+
+async def test_who_has_ended_gets_no_yes(world: World, bank: Bank) -> None:
+    asked = await bank.ask()
+    await do(world, lambda a: tasks.end(a, bank.task.task_id))
+    with pytest.raises(Forbidden) as refused:
+        await bank.answer(asked.approval)
+    assert refused.value.code == "task_ended"
+
+    other = await do(world, lambda a: tasks.start(a, agent="bot", purpose="another"))
+    await hold(world, bank.agent, "tok_2", audience=URI, task=other.task_id)
+    asked = await bank.ask(token="tok_2")
+    await do(world, lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
+    with pytest.raises(Forbidden) as refused:
+        await bank.answer(asked.approval)
+    assert refused.value.code == "agent_suspended"
+
+
+@pytest.mark.parametrize("root", [Root.AGENT, Root.TASK])
+async def test_a_yes_dies_with_its_agent_and_its_task(world: World, bank: Bank, root: Root) -> None:
+    asked = await bank.ask()
+    await bank.answer(asked.approval)
+    assert (await end(world, root, bank.agent.agent_id if root is Root.AGENT else bank.task.task_id))["approval"] == 1
+    assert bank.state(asked.approval) == "lapsed"
+    await hold(world, bank.agent, "tok_2", audience=URI, task=bank.task.task_id)
+    again = await bank.ask(token="tok_2")
+    assert (again.state, again.approval == asked.approval) == ("open", False)
+
+
+# To what a yes is bound
+
+OTHERS: dict[str, Args] = {
+    "another value": {"to": "eva"},
+    "another case": {"to": "Ann"},
+    "white space": {"to": "ann "},
+    "a normal form": {"to": "a\u0301nn"},
+    "the other normal form": {"to": "\u00e1nn"},
+    "a look-alike": {"to": "\u0430nn"},
+    "one more": {"note": "x"},
+    "one that is null": {"note": None},
+    "one that is empty": {"note": ""},
+    "a string for a number": {"amount": "500"},
+    "a larger number": {"amount": 500.5},
+    "true for one": {"amount": True},
+    "another secret": {"pin": "4711"},
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+async def test_a_yes_to_one_call_is_none_to_another(bank: Bank, case: str) -> None:
+    asked = await bank.ask()
+    await bank.answer(asked.approval)
+    other = await bank.ask(PAY | OTHERS[case])
+    assert (other.state, other.approval == asked.approval) == ("open", False)
+    assert await bank.why(PAY | OTHERS[case], approval=asked.approval) == "approval_mismatch"
+    assert newest(bank.world).reasons[0].code == "approval_mismatch"
+    assert (await bank.ask()).state == "spent"
+
+
+SAME = {
+    "the order": b'{"to":"ann","amount":500}',
+    "a fraction that is none": b'{"amount":500.0,"to":"ann"}',
+    "an exponent": b'{"amount":5e2,"to":"ann"}',
+    "an escape": b'{"amount":500,"to":"\\u0061nn"}',
+    "how it looks": b'{"amount":500,"to":"ann","format":"table"}',
+}
+
+
+@pytest.mark.parametrize("case", SAME)
+async def test_what_no_reader_tells_apart_is_the_same_call(bank: Bank, case: str) -> None:
+    asked = await bank.ask()
+    await bank.answer(asked.approval)
+    body = b'{"call":"%s","token":"tok_1","policy":"%s","policies":["large"],"tool":"pay","arguments":%s}' % (
+        b"y" * 22, bank.policy.encode(), SAME[case],
+    )  # fmt: skip
+    answer = await bank.send(body, by=bank.resource)
+    assert (answer.state, answer.approval) == ("spent", asked.approval)
+
+
+async def test_absent_is_neither_null_nor_a_default(bank: Bank) -> None:
+    ids = {
+        (await bank.ask(arguments)).approval
+        for arguments in ({"amount": 500}, {"amount": 500, "to": None}, {"amount": 500, "to": ""})
+    }
+    assert len(ids) == 3
+
+
+async def test_a_secret_is_bound_and_nobody_is_shown_it(world: World, bank: Bank) -> None:
+    """Though the guard's own catalogue calls it none."""
+    asked = await bank.ask(PAY | {"pin": "4711"})
+    found = store.get(world.db.read(), asked.approval)
+    assert found is not None
+    assert (found.about.arguments, found.about.hidden) == (PAY, ["pin"])
+    assert (await bank.ask(PAY | {"pin": "4712"})).approval != asked.approval
+    assert (await bank.ask(PAY | {"pin": "4711"})).approval == asked.approval
+
+
+async def test_another_agent_task_or_policy_is_another_call(world: World, bank: Bank) -> None:
+    asked = await bank.ask()
+    await bank.answer(asked.approval)
+    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="another"))
+    await hold(world, bank.agent, "tok_task", audience=URI, task=task.task_id)
+    other = await enrol(world, "other", scopes=["bank:write"])
+    await hold(world, other, "tok_other", audience=URI, task=standing_id(other.agent_id))
+    for changed in ({"token": "tok_task"}, {"token": "tok_other"}, {"policies": ["huge"]}):
+        assert (await bank.ask(**changed)).state == "open"
+        assert await bank.why(approval=asked.approval, **changed) == "approval_mismatch"
+
+
+async def test_a_guard_speaks_of_its_own_resource_under_a_live_token(world: World, bank: Bank) -> None:
+    shop = await do(world, lambda a: registry.create_resource(a, name="shop", uri="https://shop.example/mcp"))
+    assert await bank.why(by=shop) == "foreign_token"
+    assert await bank.why(token="tok_unknown") == "foreign_token"
+    assert await bank.why(tool="no_such_tool") == "unknown_tool"
+    assert await bank.why(policy="another-set") == "other_policies"
+    assert await bank.why(policies=["never-eve"]) == "foreign_question"
+    assert await bank.why(approval="ap_unknown") == "unknown_approval"
+    assert await bank.why(secrets={"to": "x" * 43}) == "foreign_question"
+    await end(world, Root.HOLDING, "tok_1")
+    assert await bank.why() == "foreign_token"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"call": "short"},
+        {"policies": []},
+        {"policies": ["p"] * 65},
+        {"secrets": {"pin": "4711"}},
+        {"more": 1},
+        {"tool": ""},
+    ],
+)
+async def test_what_is_no_question_is_refused(bank: Bank, changed: Args) -> None:
+    with pytest.raises(Malformed):
+        await bank.ask(**changed)
+
+
+async def test_a_question_has_a_longest_length(bank: Bank) -> None:
+    assert (await bank.ask(PAY | {"note": "x" * (MAX_BYTES - 400)})).state == "open"
+    with pytest.raises(Malformed):
+        await bank.ask(PAY | {"note": "x" * MAX_BYTES})
+
+
+# A flood
+
+
+async def test_a_task_waits_for_at_most_so_many_answers(bank: Bank) -> None:
+    asked = [await bank.ask(PAY | {"amount": 1000 + n}) for n in range(MAX_OPEN_OF_TASK)]
+    assert await bank.why(PAY | {"amount": 2000}) == "too_many_questions"
+    entry = newest(bank.world)
+    assert (entry.outcome, entry.reasons[0].code) == ("refused", "too_many_questions")
+    assert (await bank.ask(PAY | {"amount": 1000})).approval == asked[0].approval  # who waits may ask again
+    await bank.answer(asked[0].approval, "deny")
+    assert (await bank.ask(PAY | {"amount": 2000})).state == "open"
+
+
+async def test_an_agent_waits_for_at_most_so_many_answers(world: World, bank: Bank) -> None:
+    said: list[str] = []
+    for number in range(MAX_OPEN_OF_AGENT // MAX_OPEN_OF_TASK + 1):
+        task = await do(world, _start)
+        await hold(world, bank.agent, f"tok_f{number}", audience=URI, task=task.task_id)
+        for amount in range(MAX_OPEN_OF_TASK):
+            with suppress(Refused):
+                said.append((await bank.ask({"amount": 1000 + amount}, token=f"tok_f{number}")).approval)
+    assert len(set(said)) == MAX_OPEN_OF_AGENT
+    assert newest(world).reasons[0].code == "too_many_questions"
+
+
+def _start(act: Act) -> Task:
+    return tasks.start(act, agent="bot", purpose="a flood")
+
+
+async def test_an_agent_asks_at_most_so_many_in_an_hour_however_they_are_answered(bank: Bank, clock: Clock) -> None:
+    began = clock()
+    for number in range(MAX_ASKED):
+        await bank.answer((await bank.ask({"amount": 1000 + number})).approval, "deny")
+    clock.now = began + 3_600_000_000 - 1
+    await hold(bank.world, bank.agent, "tok_2", audience=URI, task=standing_id(bank.agent.agent_id), seconds=60)
+    assert await bank.why({"amount": 9}, token="tok_2") == "too_many_questions"
+    clock.now = began + 3_600_000_000
+    assert (await bank.ask({"amount": 9}, token="tok_2")).state == "open"
+
+
+# Two at once
+
+
+async def test_two_guards_at_once_spend_it_once(bank: Bank) -> None:
+    asked = await bank.ask()
+    await bank.answer(asked.approval)
+    said = await asyncio.gather(*(bank.ask() for _ in range(8)), return_exceptions=True)
+    spent = [one for one in said if not isinstance(one, BaseException)]
+    assert [one.state for one in spent] == ["spent"]
+    assert {one.code for one in said if isinstance(one, Refused)} == {"approval_spent"}
+
+
+async def test_the_same_call_asked_once_more_is_still_that_call(bank: Bank) -> None:
+    """Whose connection broke asks again with its number, and learns that it has spent it."""
+    asked = await bank.ask()
+    await bank.answer(asked.approval)
+    assert [(await bank.ask(call="z" * 22)).state for _ in range(2)] == ["spent", "spent"]
+    assert await bank.why() == "approval_spent"
+
+
+async def test_two_processes_spend_it_once(bank: Bank, config: Any, clock: Clock) -> None:
+    asked = await bank.ask()
+    await bank.answer(asked.approval)
+    async with open_world(config, now=clock, random=bank.world.random) as other:
+        there = Bank(other, bank.resource, bank.agent, bank.task, bank.policy, _thrown=500)
+        said = await asyncio.gather(*(one.ask() for one in (bank, there) * 4), return_exceptions=True)
+    assert sum(not isinstance(one, BaseException) for one in said) == 1
+    assert {one.code for one in said if isinstance(one, Refused)} == {"approval_spent"}
+
+
+async def test_a_yes_survives_a_restart(bank: Bank, config: Any, clock: Clock) -> None:
+    asked = await bank.ask()
+    await bank.answer(asked.approval)
+    async with open_world(config, now=clock, random=bank.world.random) as again:
+        there = Bank(again, bank.resource, bank.agent, bank.task, bank.policy, _thrown=500)
+        assert (await there.ask()).state == "spent"
+        assert await there.why() == "approval_spent"
