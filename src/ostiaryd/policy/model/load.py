@@ -206,12 +206,10 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
         if policy.annotations.get("mode", "watch") != "watch":
             raise Invalid(f"policy {name!a}: @mode is `watch` or left out")
         _check_step_up(policy, name)
-        if (asks := policy.annotations.get("ask")) is not None:
-            if policy.effect != "forbid":
-                hint = "permit it, and forbid it with @ask beside"
-                raise Invalid(f"policy {name!a}: only a `forbid` asks", hint=hint)
-            if asks not in get_args(Needs):
-                raise Invalid(f"policy {name!a}: @ask is `person` or `two`")
+        if (asks := policy.annotations.get("ask")) is not None and policy.effect == "permit":
+            raise Invalid(f"policy {name!a}: only a `forbid` asks", hint="permit it, and forbid it with @ask beside")
+        if asks not in (None, *get_args(Needs)):
+            raise Invalid(f"policy {name!a}: @ask is `person` or `two`")
         seen.add(name)
 
 
