@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.core import claims, jose
+from ostiary.core.budget import MAX_BUDGETS
 from ostiary.core.claims import AccessClaims, Actor, Confirmation, InvalidScope
 from ostiary.core.jose import InvalidToken
 
@@ -68,6 +69,14 @@ def test_a_token_with_all_claims_makes_the_round_trip_through_a_signature() -> N
     assert claims.actors(token) == ("ag_1", "ag_2")
     assert claims.scopes(token) == {"files:read", "files:write"}
     check(token)
+
+
+def test_a_token_names_so_many_budgets_and_no_more() -> None:
+    budgets = [{"id": f"bu_{n}", "limit": {"kind": "calls", "limit": 1}} for n in range(MAX_BUDGETS + 1)]
+    for taken in (MAX_BUDGETS - 1, MAX_BUDGETS):
+        assert len(parse(budgets=budgets[:taken]).budgets) == taken
+    with pytest.raises(InvalidToken, match=f"length <= {MAX_BUDGETS}"):
+        parse(budgets=budgets)
 
 
 def test_unknown_claims_are_ignored() -> None:

@@ -14,6 +14,8 @@ from ostiary.core.errors import Invalid
 from ostiary.guard import Guard
 from tests.feed.house import House, eventually, listening, serving
 
+CLINIC = "https://clinic.example.org/mcp"
+
 
 async def who(scope: Scope, receive: Receive, send: Send) -> None:
     """Says for which task somebody calls."""
@@ -84,6 +86,49 @@ def test_a_task_is_renewed_and_narrows(house: House) -> None:
             assert answer["authorization_details"][0]["actions"] == ["read_file"]
             with pytest.raises(TokenRefused):
                 agent.token(resource="https://renewed.example.org/mcp", task=task.id, scope=f"{resource}:write")
+
+
+def limited(data_classes: list[str]) -> dict[str, Any]:
+    return {"type": "tool", "locations": [CLINIC], "datatypes": data_classes}
+
+
+def test_a_task_its_part_and_what_is_handed_on_know_their_data_classes(house: House) -> None:
+    resource, _ = house.resource(CLINIC)
+    (_, agent_key), (helper, helper_key) = (house.agent(f"{resource}:read") for _ in range(2))
+    with Agent.from_credential(agent_key) as agent, Agent.from_credential(helper_key) as other:
+        with agent.task("read", data_classes=["health", "personal"]) as task:
+            assert agent.token(resource=CLINIC, task=task.id)["authorization_details"] == [
+                limited(["health", "personal"])
+            ]
+            with pytest.raises(ServerRefused, match="limited to these data classes"):
+                task.task("more", data_classes=["payment"])
+            with task.task("a part", data_classes=["health"]) as part:
+                assert part.facts["data_classes"] == ["health"]
+                for handed in (
+                    part.delegate(helper, "its figures", data_classes=["health"]),
+                    agent.delegate(helper, "others", data_classes=["health"]),
+                ):
+                    assert other.token(resource=CLINIC, task=handed.id)["authorization_details"] == [
+                        limited(["health"])
+                    ]
+                assert part.task("nothing said").facts["data_classes"] == ["health"]
+        with pytest.raises(ServerRefused, match="helth"):
+            agent.task("read", data_classes=["helth"])
+        with pytest.raises(ServerRefused, match="1 to 32 members"):
+            agent.task("read", data_classes=[])
+
+
+async def test_an_asynchronous_agent_limits_data_classes_too(house: House) -> None:
+    resource, _ = house.resource("https://clinic-async.example.org/mcp")
+    (_, agent_key), (helper, _) = (house.agent(f"{resource}:read") for _ in range(2))
+    async with (
+        AsyncAgent.from_credential(agent_key) as agent,
+        agent.task("read", data_classes=["health", "personal"]) as task,
+        task.task("a part", data_classes=["personal"]) as part,
+        task.delegate(helper, "its figures", data_classes=["health"]) as handed,
+    ):
+        assert task.facts["data_classes"] == ["health", "personal"]
+        assert (part.facts["data_classes"], handed.facts["data_classes"]) == (["personal"], ["health"])
 
 
 def test_what_the_server_refuses_is_raised_in_its_own_words(house: House) -> None:

@@ -10,7 +10,11 @@ import pytest
 from ostiary import Tools
 from tests.feed.house import eventually
 from tests.feed.test_fail_closed_end_to_end import own_house
+from tests.frameworks.environment import INSIDE
 from tests.frameworks.stage import Call, Stage, judged
+
+HEARS_TOO_LATE = INSIDE == "claude-agent-sdk"
+"""Its hooks hear of a result when the model has it."""
 
 
 def test_an_allowed_call_runs_and_is_in_the_ledger(stage: Stage, call: Call) -> None:
@@ -58,6 +62,24 @@ def test_a_tool_that_fails_is_on_record_as_failed(stage: Stage, call: Call) -> N
     tries = len(stage.ran)  # some try again, and each try is decided
     assert stage.ran == [("fail", ())] * tries != []
     assert eventually(lambda: stage.recorded() == (["allow"] * tries, ["error"] * tries))
+
+
+@pytest.mark.parametrize(("path", "is_more"), [("/srv/6789a", False), ("/srv/6789ab", False), ("/srv/6789abc", True)])
+def test_what_is_more_than_a_call_may_return_does_not_reach_the_model(
+    stage: Stage, call: Call, path: str, is_more: bool
+) -> None:
+    limit = {"kind": "volume", "unit": "bytes", "data_class": "internal", "limit": 1000, "per_call": 19}
+    stage.task = stage.agent.task("read little", data_classes=["internal"], budget=[limit])
+    stage.tools = Tools(stage.guard, stage.task)
+    told = call(stage, "read_file", {"path": path, "limit": 5})
+    assert stage.ran == [("read_file", (path, 5))]
+    if is_more and not HEARS_TOO_LATE:
+        assert "denied: the call returns more than 19 bytes of internal" in told
+        assert "text of" not in told
+    else:
+        assert f"text of {path}" in told
+    status = "error" if is_more and not HEARS_TOO_LATE else "ok"
+    assert eventually(lambda: stage.recorded() == (["allow"], [status]))
 
 
 @pytest.mark.parametrize("where", ["ostiary.core.access.decide", "ostiary.tools.plain"])

@@ -20,6 +20,7 @@ CATALOGUE: list[dict[str, Any]] = [
     {
         "name": "read_file",
         "effect": "read",
+        "data_classes": ["internal"],
         "arguments": {
             "type": "object",
             "properties": {"path": {"type": "string"}, "limit": {"type": "integer", "maximum": 100, "default": 10}},

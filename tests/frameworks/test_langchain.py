@@ -29,6 +29,7 @@ from tests.frameworks.contract import (
     test_an_error_of_the_guard_denies,
     test_nobody_acts_where_nobody_said_who,
     test_the_schema_of_the_catalogue_bounds_an_argument,
+    test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
 from tests.frameworks.stage import Call, Stage, judged, quick_start
 

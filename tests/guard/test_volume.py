@@ -109,6 +109,21 @@ def test_a_decorated_tool_hands_out_no_more(guard: Guard, feeder: Feeder, mode: 
     assert guard._purse.here("bu") == (996 if withheld else 995)
 
 
+async def test_a_decorated_coroutine_hands_out_no_more(guard: Guard, feeder: Feeder) -> None:
+    say(feeder)
+    drawn(guard)
+    tools = Tools(guard, enter(guard, feeder, budget(2, "records")))
+
+    @tools.tool("read_file")
+    async def read(count: int) -> tuple[int, ...]:
+        return tuple(range(count))
+
+    assert await read(2) == (0, 1)
+    with pytest.raises(Withheld, match="returns more than 2 records of health"):
+        await read(3)
+    assert guard._purse.here("bu") == 996
+
+
 @pytest.mark.parametrize(("sizes", "heard"), [([60, 40], 100), ([60, 41], 60), ([101], 0), ([60, 41, 1], 60)])
 async def test_an_http_answer_breaks_off_where_it_would_be_more(
     guard: Guard, feeder: Feeder, sizes: list[int], heard: int

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import pytest
 
 from ostiary.core import jose
+from ostiary.core.budget import MAX_BUDGETS, MAX_LIMITS, parse_limits
 from ostiaryd.ground.database import Sql
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows as policies
@@ -19,7 +21,7 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id
 from tests.clock import START, Clock
 from tests.registry.stage import newest
-from tests.tokens.party import FILES, SECOND, Client, claims_of, enter, guard, oauth_app, reconfigured
+from tests.tokens.party import FILES, SECOND, Answer, Client, claims_of, enter, guard, oauth_app, reconfigured
 
 LIFE = 300
 
@@ -241,6 +243,46 @@ async def test_a_token_is_held_with_both_keys_until_it_expires(client: Client) -
 async def test_the_life_of_a_token_is_what_the_configuration_says(client: Client) -> None:
     client.app = oauth_app(reconfigured(client.world, token_lifetime_s=10))
     assert (await client.token())["expires_in"] == 10
+
+
+async def test_no_token_is_issued_that_names_more_budgets_than_a_guard_reads(client: Client) -> None:
+    def limits(prefix: str, count: int) -> list[dict[str, Any]]:
+        return [{"kind": "calls", "limit": 9, "tools": [f"files/{prefix}{n}"]} for n in range(count)]
+
+    async def allow(count: int) -> None:
+        allowed = parse_limits(limits("day", count))
+        await act(client.world, "test.day", lambda act: tasks.set_allowance(act, client.id, allowed))
+
+    task: str | None = None
+    for depth in range(MAX_BUDGETS // MAX_LIMITS):
+        size = MAX_LIMITS if depth else MAX_LIMITS - 1
+        task = (await start(client, parent=task, budget=parse_limits(limits(f"task{depth}_", size)))).task_id
+    for day in (0, 1):
+        await allow(day)
+        claims = claims_of((await client.token(task=task, scope="files:read"))["access_token"])
+        assert len(claims["budgets"]) == MAX_BUDGETS - 1 + day
+    await allow(2)
+    refused = await client.ask(task=task, scope="files:read")
+    assert (refused.status, refused.error) == (400, "invalid_request")
+    assert refused.json["error_description"].startswith(f"more than {MAX_BUDGETS} limits hold for this task; ")
+    await allow(1)
+    assert (await client.ask(task=task, scope="files:read")).status == 200
+
+
+async def test_no_token_is_issued_that_is_longer_than_anybody_reads(client: Client) -> None:
+    async def ask(size: int) -> Answer:
+        names = ["x" * 200] * (size // 200) + ["x" * (size % 200 or 1)]
+        detail = {"type": "tool", "locations": [FILES], "actions": [f"{n}{name}" for n, name in enumerate(names)]}
+        return await client.ask(authorization_details=json.dumps([detail]))
+
+    lengths = [0]
+    size = jose.MAX_TOKEN_BYTES * 3 // 4 - 1200
+    while (answer := await ask(size)).status == 200:
+        lengths.append(len(answer.json["access_token"]))
+        size += 1
+    assert jose.MAX_TOKEN_BYTES - 1 <= lengths[-1] <= jose.MAX_TOKEN_BYTES
+    assert answer.error == "invalid_request"
+    assert f"longer than {jose.MAX_TOKEN_BYTES} bytes" in answer.json["error_description"]
 
 
 async def test_a_grant_reads_nothing_that_the_last_one_has_read(

@@ -33,7 +33,7 @@ from crewai.tools.tool_failure import ToolFailure
 from crewai.utilities.string_utils import sanitize_tool_name
 
 from ostiary.core.errors import Conflict, Refused, Unauthenticated
-from ostiary.guard import words
+from ostiary.guard import Withheld, words
 from ostiary.tools import Running, Tools, binder, closed
 
 Function = Callable[..., Any]
@@ -157,7 +157,12 @@ async def _later(running: Any, result: Awaitable[Any]) -> Any:
 
 
 def _measured(running: Any, result: Any) -> Any:
-    return running.returned(result, ok=not isinstance(result, ToolFailure)) if isinstance(running, Running) else result
+    if not isinstance(running, Running):
+        return result
+    try:
+        return running.returned(result, ok=not isinstance(result, ToolFailure))
+    except Withheld as refusal:
+        return ToolFailure(message=words(refusal))
 
 
 def _before(kind: type, name: str, check: Callable[[Any], None]) -> None:

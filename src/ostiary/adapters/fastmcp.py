@@ -34,7 +34,7 @@ from starlette.middleware import Middleware as Layer
 
 from ostiary.asgi import VERIFIED, App, Door, Receive, Scope, Send
 from ostiary.core.errors import Conflict, Refused, Unauthenticated
-from ostiary.guard import Guard, Verified, data, words
+from ostiary.guard import Guard, Verified, Withheld, data, words
 from ostiary.guard.mcp import DENIED, FREE, named
 from ostiary.mcp import _Front
 from ostiary.tools import Running, Tools, closed, filled, plain
@@ -106,6 +106,8 @@ class _First(Middleware):
         try:
             with running:
                 return _measured(running, await call_next(context))
+        except Withheld as refusal:
+            raise MCPError(DENIED, words(refusal), data(refusal)) from None
         finally:
             _decided.reset(token)
 

@@ -30,7 +30,7 @@ from google.adk.tools.tool_context import ToolContext
 from google.genai import types
 
 from ostiary.core.errors import Conflict, Refused, Unauthenticated
-from ostiary.guard import words
+from ostiary.guard import Withheld, words
 from ostiary.tools import Tools, closed, filled
 
 OURS = (LlmAgent, LoopAgent, ParallelAgent, SequentialAgent)
@@ -83,9 +83,12 @@ class _Decided(BaseTool):
                 running = await _tools(tool_context).admit_async(self.name, _judged(self, args))
         except Refused as refusal:
             return _denial(refusal)
-        with running:
-            result = await super().run_async(args=args, tool_context=tool_context)
-            return running.returned(result, ok=not (isinstance(result, Mapping) and result.get("error")))
+        try:
+            with running:
+                result = await super().run_async(args=args, tool_context=tool_context)
+                return running.returned(result, ok=not (isinstance(result, Mapping) and result.get("error")))
+        except Withheld as refusal:
+            return _denial(refusal)
 
 
 @functools.cache

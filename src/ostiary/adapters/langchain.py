@@ -30,7 +30,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
 
 from ostiary.core.errors import Conflict, Refused
-from ostiary.guard import words
+from ostiary.guard import Withheld, words
 from ostiary.tools import Tools
 
 NOT_LAST = "middleware that is listed after the guard could change what it has decided"
@@ -86,7 +86,7 @@ def guarded_node(node_tools: Sequence[BaseTool | Callable[..., Any]], tools: Too
 
 
 class _Denied(ToolException):
-    """Comes out of a tool that did not run."""
+    """Comes out of a tool that did not run, or whose result is withheld."""
 
 
 def _told(request: ToolCallRequest, denied: _Denied) -> ToolMessage:
@@ -135,4 +135,8 @@ def _judged(tool: BaseTool, run: Callable[..., Any], args: Sequence[Any], kwargs
 
 
 def _measured(running: Any, result: Any) -> Any:
-    return running.returned(result, ok=getattr(result, "status", "") != "error")
+    """Raises _Denied for what must not reach the model."""
+    try:
+        return running.returned(result, ok=getattr(result, "status", "") != "error")
+    except Withheld as refusal:
+        raise _Denied(words(refusal)) from None

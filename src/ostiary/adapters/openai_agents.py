@@ -24,7 +24,7 @@ from agents.tool_context import ToolContext
 
 from ostiary.core import canonical
 from ostiary.core.errors import Conflict, Malformed, Refused
-from ostiary.guard import words
+from ostiary.guard import Withheld, words
 from ostiary.tools import Tools, filled
 
 A = TypeVar("A", bound=Agent[Any])
@@ -100,7 +100,10 @@ def _around(invoke: Invoke, tool: FunctionTool, tools: Tools) -> Invoke:
             running = await tools.admit_async(tool.qualified_name, filled(arguments, tool.params_json_schema))
         except Refused as refusal:
             return words(refusal)
-        with running:
-            return running.returned(await invoke(context, unverified_input))
+        try:
+            with running:
+                return running.returned(await invoke(context, unverified_input))
+        except Withheld as refusal:
+            return words(refusal)
 
     return decided

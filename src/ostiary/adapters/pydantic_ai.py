@@ -20,7 +20,7 @@ from pydantic_ai.output import OutputContext
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
 
 from ostiary.core.errors import Conflict, Refused
-from ostiary.guard import words
+from ostiary.guard import Withheld, words
 from ostiary.tools import Tools
 
 
@@ -70,5 +70,8 @@ class _Decided(WrapperToolset[Any]):
             running = await self.tools.admit_async(name, tool_args)
         except Refused as refusal:
             raise ToolFailed(words(refusal)) from None
-        with running:
-            return running.returned(await self.wrapped.call_tool(name, tool_args, ctx, tool))
+        try:
+            with running:
+                return running.returned(await self.wrapped.call_tool(name, tool_args, ctx, tool))
+        except Withheld as refusal:
+            raise ToolFailed(words(refusal)) from None

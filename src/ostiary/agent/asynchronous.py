@@ -95,6 +95,7 @@ class AsyncAgent(Identity):
         *,
         scopes: Iterable[str] | None = None,
         bounds: Iterable[Mapping[str, Any]] | None = None,
+        data_classes: Iterable[str] | None = None,
         budget: Iterable[Mapping[str, Any]] = (),
         on_behalf_of: str | None = None,
         ttl: int = DEFAULT_TTL_S,
@@ -106,8 +107,8 @@ class AsyncAgent(Identity):
     ) -> AsyncTask:
         """A task that is declared when its block is entered."""
         flow = self._start(
-            purpose, scopes=scopes, bounds=bounds, budget=budget, on_behalf_of=on_behalf_of, ttl=ttl,
-            heartbeat=heartbeat, end_with_last=end_with_last, intent=asked(words, own, endorse),
+            purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, on_behalf_of=on_behalf_of,
+            ttl=ttl, heartbeat=heartbeat, end_with_last=end_with_last, intent=asked(words, own, endorse),
         )  # fmt: skip
         return AsyncTask(self, flow)
 
@@ -122,6 +123,7 @@ class AsyncAgent(Identity):
         *,
         scopes: Iterable[str] | None = None,
         bounds: Iterable[Mapping[str, Any]] | None = None,
+        data_classes: Iterable[str] | None = None,
         budget: Iterable[Mapping[str, Any]] = (),
         ttl: int = DEFAULT_TTL_S,
         parent: str | None = None,
@@ -131,8 +133,8 @@ class AsyncAgent(Identity):
     ) -> AsyncTask:
         """As `Agent.delegate`, when the block of the task is entered."""
         flow = self._start(
-            purpose, scopes=scopes, bounds=bounds, budget=budget, ttl=ttl, parent=parent or self.standing_task,
-            agent=to, intent=asked(words, own, endorse),
+            purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, ttl=ttl,
+            parent=parent or self.standing_task, agent=to, intent=asked(words, own, endorse),
         )  # fmt: skip
         return AsyncTask(self, flow)
 
@@ -186,6 +188,7 @@ class AsyncTask:
         *,
         scopes: Iterable[str] | None = None,
         bounds: Iterable[Mapping[str, Any]] | None = None,
+        data_classes: Iterable[str] | None = None,
         budget: Iterable[Mapping[str, Any]] = (),
         ttl: int = DEFAULT_TTL_S,
         words: str | None = None,
@@ -194,7 +197,7 @@ class AsyncTask:
     ) -> AsyncTask:
         """As `Task.task`, when the block of the new task is entered."""
         flow = self._agent._start(
-            purpose, scopes=scopes, bounds=bounds, budget=budget, ttl=ttl, parent=self.id,
+            purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, ttl=ttl, parent=self.id,
             intent=asked(words, own, endorse),
         )  # fmt: skip
         return AsyncTask(self._agent, flow)

@@ -104,6 +104,7 @@ class Agent(Identity):
         *,
         scopes: Iterable[str] | None = None,
         bounds: Iterable[Mapping[str, Any]] | None = None,
+        data_classes: Iterable[str] | None = None,
         budget: Iterable[Mapping[str, Any]] = (),
         on_behalf_of: str | None = None,
         ttl: int = DEFAULT_TTL_S,
@@ -114,14 +115,15 @@ class Agent(Identity):
         endorse: Iterable[Mapping[str, Any]] = (),
     ) -> Task:
         """Declare a task; use it as a context manager. With a `heartbeat` (seconds) it is lost when nobody who holds it
-        is heard of for so long; inside its block a thread sees to that. Raises ServerRefused.
+        is heard of for so long; inside its block a thread sees to that. With `data_classes` it calls only tools that
+        handle nothing else. Raises ServerRefused.
 
         `words`: what the person asked, `own` their own record, `endorse` documents that they named, as in
         `ostiary.core.intent`; the server takes them from an agent only where its operator lets it say such things.
         """
         flow = self._start(
-            purpose, scopes=scopes, bounds=bounds, budget=budget, on_behalf_of=on_behalf_of, ttl=ttl,
-            heartbeat=heartbeat, end_with_last=end_with_last, intent=asked(words, own, endorse),
+            purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, on_behalf_of=on_behalf_of,
+            ttl=ttl, heartbeat=heartbeat, end_with_last=end_with_last, intent=asked(words, own, endorse),
         )  # fmt: skip
         return Task(self, self._run(flow))
 
@@ -139,6 +141,7 @@ class Agent(Identity):
         *,
         scopes: Iterable[str] | None = None,
         bounds: Iterable[Mapping[str, Any]] | None = None,
+        data_classes: Iterable[str] | None = None,
         budget: Iterable[Mapping[str, Any]] = (),
         ttl: int = DEFAULT_TTL_S,
         parent: str | None = None,
@@ -152,8 +155,8 @@ class Agent(Identity):
         of the task ends it, with all that the other agent has got under it. Raises ServerRefused.
         """
         flow = self._start(
-            purpose, scopes=scopes, bounds=bounds, budget=budget, ttl=ttl, parent=parent or self.standing_task,
-            agent=to, intent=asked(words, own, endorse),
+            purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, ttl=ttl,
+            parent=parent or self.standing_task, agent=to, intent=asked(words, own, endorse),
         )  # fmt: skip
         return Task(self, self._run(flow))
 
@@ -188,6 +191,7 @@ class Task:
         *,
         scopes: Iterable[str] | None = None,
         bounds: Iterable[Mapping[str, Any]] | None = None,
+        data_classes: Iterable[str] | None = None,
         budget: Iterable[Mapping[str, Any]] = (),
         ttl: int = DEFAULT_TTL_S,
         words: str | None = None,
@@ -196,7 +200,7 @@ class Task:
     ) -> Task:
         """A part of this task, for this agent: no wider, and over no later. Raises ServerRefused."""
         flow = self._agent._start(
-            purpose, scopes=scopes, bounds=bounds, budget=budget, ttl=ttl, parent=self.id,
+            purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, ttl=ttl, parent=self.id,
             intent=asked(words, own, endorse),
         )  # fmt: skip
         return Task(self._agent, self._agent._run(flow))

@@ -99,6 +99,7 @@ class Identity:
         *,
         scopes: Iterable[str] | None,
         bounds: Iterable[Mapping[str, Any]] | None,
+        data_classes: Iterable[str] | None = None,
         budget: Iterable[Mapping[str, Any]] = (),
         on_behalf_of: str | None = None,
         ttl: int,
@@ -112,6 +113,7 @@ class Identity:
         body |= {} if intent is None else {"intent": dict(intent)}
         body |= {} if scopes is None else {"scopes": list(scopes)}
         body |= {} if bounds is None else {"bounds": list(bounds)}
+        body |= {} if data_classes is None else {"data_classes": list(data_classes)}
         body |= {} if on_behalf_of is None else {"on_behalf_of": on_behalf_of}
         body |= {} if parent is None else {"parent": parent}
         body |= {} if agent is None else {"agent": agent}

@@ -8,8 +8,10 @@ from typing import NamedTuple
 from ostiary.core import assurance, dpop
 from ostiary.core.assurance import StepUp
 from ostiary.core.bounds import ToolDetail, render_details
+from ostiary.core.budget import MAX_BUDGETS, InvalidBudget
 from ostiary.core.claims import ACCESS_TYP, AccessClaims, Actor, Confirmation, acting, actors, render_scope
-from ostiary.core.jose import sign_jwt
+from ostiary.core.errors import Invalid
+from ostiary.core.jose import MAX_TOKEN_BYTES, sign_jwt
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
@@ -114,10 +116,14 @@ def mint(
     """Sign and hold a token.
 
     The chain of `task` is through whom the token came; `parent` is the token that it came from, with which it dies.
+    Raises Invalid, InvalidBudget for a token that would say more than anybody reads.
     """
     agents = tuple(dict.fromkeys((client.id, *(link.agent for link in task.chain))))
     subject, actor = acting(agents, person=task.person)
     budgets = tasks.in_force(act.tx, task)
+    if len(budgets) > MAX_BUDGETS:
+        hint = "those of the tasks above and the days of all their agents count too"
+        raise InvalidBudget(f"more than {MAX_BUDGETS} limits hold for this task", hint=hint)
     claims = AccessClaims(
         iss=config.issuer,
         sub=subject,
@@ -143,9 +149,11 @@ def mint(
         budgets=list(budgets),
     )
     _hold(act, claims, jkt=possession.jkt, client_jkt=client.jkt, parent=parent)
-    signer = act.tx.keys.signer("token", config.token_alg)
+    token = sign_jwt(act.tx.keys.signer("token", config.token_alg), typ=ACCESS_TYP, claims=claims)
+    if len(token) > MAX_TOKEN_BYTES:
+        raise Invalid(f"the token would be longer than {MAX_TOKEN_BYTES} bytes", hint="ask for fewer bounds and scopes")
     return Issued(
-        access_token=sign_jwt(signer, typ=ACCESS_TYP, claims=claims),
+        access_token=token,
         is_bound=claims.cnf is not None,
         expires_in=seconds,
         scope=claims.scope,
