@@ -33,6 +33,8 @@ from ostiaryd.policy import wire_authzen, wire_search, wire_tasks, wire_whatif
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry import wire_admin as registry_admin
 from ostiaryd.registry.model import SELF, Caller
+from ostiaryd.respond import wire_admin as respond_admin
+from ostiaryd.respond import wire_webhooks
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks import wire_admin as tasks_admin
 from ostiaryd.tasks import wire_budgets, wire_holding
@@ -68,6 +70,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (wire_tlog.ROUTES, render_admin),
     (wire_feed.ROUTES, render_admin),
     (feed_admin.ROUTES, render_admin),
+    (respond_admin.ROUTES, render_admin),
     (doctor.ROUTES, render_admin),
 )
 
@@ -202,6 +205,7 @@ LOOPS = (
     _every(1, registry.expire_due),
     _every(1, tasks.expire_due),
     _every(1, approvals.expire_due),
+    _every(1, wire_webhooks.tell_due),
     _every(30, trust.prune),
     _every(60, tasks.forget_days),
     _every(60, tokens.forget_keys),

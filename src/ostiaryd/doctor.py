@@ -31,6 +31,7 @@ from ostiaryd.policy import flows as policy
 from ostiaryd.policy.model import load
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ, Caller
+from ostiaryd.respond import flows as respond
 from ostiaryd.tasks.model import TaskDelta, TaskId
 from ostiaryd.trust import flows as trust
 
@@ -248,6 +249,16 @@ def _policy(world: World, reader: Reader) -> str:
     return f"{loaded.tests} tests of the active set {active.hash[:12]} passed"
 
 
+def _webhooks(world: World, reader: Reader) -> str:
+    hint = "look at the receiver: ostiary webhook list"
+    if wrong := respond.troubles(reader, now=world.now()):
+        raise Conflict("; ".join(wrong[:3]), hint=hint)
+    count, lost = respond.lost(reader)
+    if lost:
+        raise Unprotected("; ".join(lost[:3]), hint=hint)
+    return f"{count} webhooks have heard everything" if count else "nobody is told: ostiary webhook add"
+
+
 async def _loops(world: World) -> str:
     now, last = world.now(), world.keep(Rounds).last
     failed = [f"{name} ({round.error})" for name, round in last.items() if round.error]
@@ -281,6 +292,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("replay memory", _replay_memory),
     ("ledger", _reading(_ledger)),
     ("policy", _reading(_policy)),
+    ("webhooks", _reading(_webhooks)),
     ("loops", _loops),
     ("disk", _disk),
 )

@@ -1,0 +1,64 @@
+"""Webhooks for administrators, as JSON under /api/v1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import ADMIN
+from ostiaryd.respond import flows, store
+from ostiaryd.respond.model import SECOND, Webhook, show_secret
+
+
+class NewWebhook(msgspec.Struct, forbid_unknown_fields=True):
+    url: str
+    events: tuple[str, ...] = ()
+
+
+async def add_webhook(call: Call) -> Reply:
+    """Tell a URL of what happens from now on; `events` are actions of the ledger. `secret` is shown this once."""
+    new = call.json(NewWebhook)
+    made, key = await registry.act_as(call, "webhook.add", lambda act: flows.add(act, url=new.url, actions=new.events))
+    return reply({**_render(made), "secret": show_secret(key)}, status=201)
+
+
+async def list_webhooks(call: Call) -> Reply:
+    """All webhooks, and how each of them does."""
+    return reply({"webhooks": [_render(one) for one in await call.world.db.scan(store.webhooks)]})
+
+
+async def remove_webhook(call: Call) -> Reply:
+    """Tell it no more."""
+    await registry.act_as(call, "webhook.remove", lambda act: flows.remove(act, call.params["id"]))
+    return reply({})
+
+
+async def test_webhooks(call: Call) -> Reply:
+    """An event that every webhook hears."""
+    await registry.act_as(call, "webhook.test", flows.test)
+    return reply({})
+
+
+def _render(webhook: Webhook) -> dict[str, Any]:
+    return {
+        "webhook_id": webhook.webhook_id,
+        "url": webhook.url,
+        "events": webhook.actions,
+        "state": "gone" if webhook.gone_at is not None else "failing" if webhook.failed else "ok",
+        "delivered": webhook.delivered,
+        "delivered_at": webhook.delivered_at and webhook.delivered_at / SECOND,
+        "lost": webhook.lost,
+        "attempts": webhook.attempts,
+        "failed": webhook.failed,
+    }
+
+
+ROUTES = (
+    ("POST", "/api/v1/webhooks", add_webhook, ADMIN),
+    ("GET", "/api/v1/webhooks", list_webhooks, ADMIN),
+    ("POST", "/api/v1/webhooks/test", test_webhooks, ADMIN),
+    ("DELETE", "/api/v1/webhooks/{id}", remove_webhook, ADMIN),
+)

@@ -1,0 +1,40 @@
+"""A webhook as somebody sets it up: command line, real server, a receiver that verifies with a library of others."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from standardwebhooks import Webhook as Library
+
+from tests.feed.house import House, eventually
+from tests.respond.receiver import receiving
+
+
+def ostiary(house: House, *words: str) -> Any:
+    command = [str(Path(sys.executable).parent / "ostiary"), "--json", *words]
+    environment = os.environ | {"OSTIARY_DATA_DIR": str(house.server.folder)}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert run.returncode in (0, 5), run.stderr
+    return json.loads(run.stdout)
+
+
+def test_a_webhook_from_the_command_line_to_the_receiver(house: House) -> None:
+    with receiving() as receiver:
+        made = ostiary(house, "webhook", "add", receiver.url, "--event", "agent.create")
+        ostiary(house, "webhook", "test")
+        name, _ = house.agent()
+        eventually(lambda: len(receiver.heard) == 2)
+        told = [Library(made["secret"]).verify(body, headers) for headers, body in receiver.heard]
+        assert [one["type"] for one in told] == ["webhook.test", "agent.create"]
+        assert told[1]["data"]["object"] == house.api("GET", f"/agents/{name}")["agent_id"]
+        listed = eventually(lambda: [one for one in ostiary(house, "webhook", "list") if one["delivered"] == 2])
+        assert "secret" not in listed[0]
+        lines = {line["name"]: line for line in ostiary(house, "doctor")}
+        assert lines["webhooks"]["state"] == "ok"
+        ostiary(house, "webhook", "remove", made["webhook_id"])
+        assert ostiary(house, "webhook", "list") == []

@@ -1,0 +1,407 @@
+"""Webhooks: signed as the specification says, told again until they hear, and nobody waits for one that does not."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook as Library
+
+from ostiary.core.errors import Conflict, Invalid, NotFound, Refused
+from ostiaryd import doctor
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as log
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.ledger.model import Entry, decode_entry
+from ostiaryd.respond import flows, store, wire_webhooks
+from ostiaryd.respond.model import (
+    DELAYS_S,
+    MAX_ACTIONS,
+    MAX_BODY,
+    MAX_WEBHOOKS,
+    REJECTED_TRIES,
+    STALLED_S,
+    WAITING_LIMIT,
+    Outcome,
+    Webhook,
+    WebhookId,
+    check_actions,
+    check_url,
+    headers,
+    message,
+    message_id,
+    secret,
+    show_secret,
+    tried,
+)
+from tests.clock import Clock
+from tests.respond.receiver import Receiver, receiving
+
+SECOND = 1_000_000
+ASK = "approval.ask"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as made:
+        yield made
+
+
+async def add(world: World, url: str, *actions: str) -> tuple[Webhook, str]:
+    made, key = await act(world, "webhook.add", lambda act: flows.add(act, url=url, actions=actions))
+    return made, show_secret(key)
+
+
+async def happen(world: World, action: str = ASK, *, outcome: str = "ok", **detail: Any) -> None:
+    def flow(act: Act) -> None:
+        act.entry.object, act.entry.detail = "ap_1", dict(detail)
+        if outcome == "refused":
+            raise Refused("no")
+
+    try:
+        await act(world, action, flow)
+    except Refused:
+        assert outcome == "refused"
+
+
+async def tell(world: World) -> None:
+    """One round, and all that it began."""
+    await wire_webhooks.tell_due(world)
+    await asyncio.gather(*world.keep(wire_webhooks.Couriers).running.values())
+
+
+def now_of(world: World, id: str) -> Webhook:
+    return flows.find(world.db.read(), id)
+
+
+def entries(world: World, action: str) -> list[Entry]:
+    return [decode_entry(body) for _, body in log.search(world.db.read(), {"action": action}, limit=100)]
+
+
+# ---------------------------------------------------------------------------------------- What is sent
+
+
+async def test_a_library_made_by_others_signs_what_is_told_alike(world: World, receiver: Receiver) -> None:
+    made, shown = await add(world, receiver.url)
+    await happen(world, agent_says="hello")
+    await tell(world)
+    ((sent, body),) = receiver.heard
+    at = datetime.fromtimestamp(int(sent["webhook-timestamp"]), UTC)
+    assert sent["webhook-signature"] == Library(shown).sign(sent["webhook-id"], at, body.decode())
+    assert sent["content-type"] == "application/json"
+    told = json.loads(body)
+    assert (told["type"], told["data"]["object"], told["data"]["detail"]) == (ASK, "ap_1", {"agent_says": "hello"})
+    assert now_of(world, made.webhook_id).delivered == 1
+
+
+def test_the_signature_is_that_of_the_specifications_own_library() -> None:
+    """A vector made by others: the reference library's own test."""
+    key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    body = b'{"test": 2432232314}'
+    said = headers(key, id="msg_p5jXN8AQM9LWM0D4loKWxJek", at=1614265330, body=body)
+    assert said["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_what_is_too_long_is_told_without_its_detail() -> None:
+    entry = Entry(at=1_700_000_000_000_001, action=ASK, detail={"x": "y" * MAX_BODY}, arguments={"secret": 1})
+    told = json.loads(message(7, entry))
+    assert "detail" not in told["data"]
+    assert "arguments" not in told["data"]
+    assert (told["timestamp"], told["data"]["index"]) == ("2023-11-14T22:13:20.000001Z", 7)
+    assert json.loads(message(7, Entry(at=0, action=ASK, detail={"x": "y"})))["data"]["detail"] == {"x": "y"}
+
+
+# ---------------------------------------------------------------------------------------- Who is told what
+
+
+async def test_each_hears_of_its_events_from_when_it_was_added_in_order_and_once(
+    world: World, receiver: Receiver
+) -> None:
+    await happen(world, "task.start")
+    made, _ = await add(world, receiver.url, "task.start", "task.end")
+    for action in ("task.start", ASK, "task.end", "task.start"):
+        await happen(world, action)
+    await tell(world)
+    await tell(world)
+    told = [json.loads(body) for _, body in receiver.heard]
+    assert [one["type"] for one in told] == ["task.start", "task.end", "task.start"]
+    indexes = [one["data"]["index"] for one in told]
+    assert indexes == sorted(set(indexes))
+    assert receiver.ids == [message_id(made.webhook_id, index) for index in indexes]
+
+
+async def test_what_did_not_happen_is_not_told_so_that_nobody_floods_a_person_with_it(
+    world: World, receiver: Receiver
+) -> None:
+    made, _ = await add(world, receiver.url)
+    for _ in range(wire_webhooks.PASSED + 2):
+        await happen(world, outcome="refused")
+    await tell(world)
+    assert receiver.heard == []
+    assert now_of(world, made.webhook_id).next_idx > wire_webhooks.PASSED, "and it is not looked through again"
+    await happen(world)
+    await tell(world)
+    assert len(receiver.heard) == 1
+
+
+async def test_every_webhook_hears_a_test(world: World, receiver: Receiver) -> None:
+    await add(world, receiver.url, "task.end")
+    await act(world, "webhook.test", flows.test)
+    await tell(world)
+    assert [json.loads(body)["type"] for _, body in receiver.heard] == ["webhook.test"]
+
+
+async def test_one_that_was_removed_hears_nothing_more(world: World, receiver: Receiver) -> None:
+    made, _ = await add(world, receiver.url)
+    await happen(world)
+    await act(world, "webhook.remove", lambda act: flows.remove(act, made.webhook_id))
+    await tell(world)
+    assert receiver.heard == []
+    with pytest.raises(NotFound):
+        await act(world, "webhook.remove", lambda act: flows.remove(act, made.webhook_id))
+
+
+# ---------------------------------------------------------------------------------------- What goes wrong
+
+
+async def test_what_is_not_taken_is_told_again_later_with_the_same_id_and_a_new_time(
+    world: World, clock: Clock, receiver: Receiver
+) -> None:
+    made, _ = await add(world, receiver.url)
+    await happen(world)
+    receiver.answers = [(500, {}), (302, {"location": receiver.url})]
+    await tell(world)
+    assert now_of(world, made.webhook_id).attempts == 1
+    clock.advance(us=DELAYS_S[0] * SECOND - 1)
+    await tell(world)
+    assert len(receiver.heard) == 1, "not before its time"
+    clock.advance(us=round(DELAYS_S[0] * SECOND * 0.1) + 1)
+    await tell(world)
+    assert len(receiver.heard) == 2, "and no redirect is followed"
+    clock.advance(DELAYS_S[1] * 2)
+    await tell(world)
+    assert len(set(receiver.ids)) == 1
+    times = [int(sent["webhook-timestamp"]) for sent, _ in receiver.heard]
+    assert times == sorted(set(times))
+    after = now_of(world, made.webhook_id)
+    assert (after.delivered, after.attempts, after.lost, after.failed) == (1, 0, 0, "")
+
+
+async def test_after_the_last_try_an_event_is_left_out_and_the_next_is_told(
+    world: World, clock: Clock, receiver: Receiver
+) -> None:
+    made, _ = await add(world, receiver.url)
+    await happen(world, number=1)
+    await happen(world, number=2)
+    tries = len(DELAYS_S) + 1
+    receiver.answers = [(503, {})] * tries
+    for number in range(1, tries + 1):
+        await tell(world)
+        assert len(receiver.heard) == number
+        clock.advance(max(DELAYS_S) * 2)
+    await tell(world)
+    after = now_of(world, made.webhook_id)
+    assert (after.delivered, after.lost) == (1, 1)
+    assert json.loads(receiver.heard[-1][1])["data"]["detail"] == {"number": 2}
+    (left,) = entries(world, "webhook.give_up")
+    assert left.object == made.webhook_id
+    assert left.detail is not None
+    assert left.detail["failed"] == "it answers 503"
+
+
+@pytest.mark.parametrize(("status", "tries"), [(400, REJECTED_TRIES), (422, REJECTED_TRIES), (404, 10), (429, 10)])
+def test_what_a_receiver_will_never_take_is_left_out_soon(status: int, tries: int) -> None:
+    webhook = Webhook(webhook_id=WebhookId("wh_1"), url="", actions=(), created_at=0, next_idx=5)
+    for number in range(1, tries):
+        webhook = tried(webhook, Outcome(status, "no"), now=0, jitter=0)
+        assert (webhook.attempts, webhook.lost, webhook.next_idx) == (number, 0, 5)
+    webhook = tried(webhook, Outcome(status, "no"), now=0, jitter=0)
+    assert (webhook.attempts, webhook.lost, webhook.next_idx) == (0, 1, 6)
+
+
+def test_a_receiver_may_ask_for_more_time_within_an_hour() -> None:
+    webhook = Webhook(webhook_id=WebhookId("wh_1"), url="", actions=(), created_at=0, next_idx=0)
+
+    def due(asked: int, jitter: float = 0) -> float:
+        return tried(webhook, Outcome(503, "later", asked), now=0, jitter=jitter).due_at / SECOND
+
+    assert [due(asked) for asked in (0, 4, 6, 3600, 3601, 1 << 40)] == [5, 5, 6, 3600, 3600, 3600]
+    assert due(0, jitter=1) == 5.5
+
+
+async def test_a_receiver_that_wants_no_more_is_told_no_more(world: World, clock: Clock, receiver: Receiver) -> None:
+    made, _ = await add(world, receiver.url)
+    await happen(world)
+    receiver.answers = [(410, {})]
+    await tell(world)
+    clock.advance(max(DELAYS_S))
+    await happen(world)
+    await tell(world)
+    assert len(receiver.heard) == 1
+    assert now_of(world, made.webhook_id).gone_at is not None
+    assert len(entries(world, "webhook.give_up")) == 1
+
+
+async def test_a_receiver_that_never_answers_holds_nothing_up(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire_webhooks, "TRY_S", 1.0)
+    receiver.silence.clear()
+    with receiving() as other:
+        await add(world, receiver.url)
+        await add(world, other.url)
+        await happen(world)
+        began = time.monotonic()
+        await wire_webhooks.tell_due(world)
+        await happen(world)
+        while len(other.heard) < 2:
+            assert time.monotonic() - began < 10
+            await wire_webhooks.tell_due(world)
+            await asyncio.sleep(0.01)
+        running = world.keep(wire_webhooks.Couriers).running
+        assert sum(not task.done() for task in running.values()) >= 1, "it waits still"
+        assert time.monotonic() - began < 1.0, "before the silent one was given up"
+        await asyncio.gather(*running.values())
+    (silent,) = [one for one in store.webhooks(world.db.read()) if one.url == receiver.url]
+    assert (silent.attempts, silent.failed) == (1, "it took longer than 1 s")
+
+
+async def test_nobody_there_is_a_failed_try(world: World) -> None:
+    with receiving() as gone:
+        url = gone.url
+    made, _ = await add(world, url)
+    await happen(world)
+    await tell(world)
+    assert "ConnectError" in now_of(world, made.webhook_id).failed
+
+
+async def test_two_processes_tell_an_event_once(world: World, receiver: Receiver) -> None:
+    made, _ = await add(world, receiver.url)
+    await happen(world)
+    webhook = now_of(world, made.webhook_id)
+    results = await asyncio.gather(*(wire_webhooks.tell_next(world, webhook) for _ in range(3)))
+    assert sorted(results) == [False, False, True]
+    assert len(receiver.heard) == 1
+
+
+async def test_a_try_that_nobody_finished_is_taken_over_and_its_late_end_changes_nothing(
+    world: World, clock: Clock, receiver: Receiver
+) -> None:
+    made, _ = await add(world, receiver.url)
+    await happen(world)
+    index = flows.next_event(world.db.read(), made)
+    assert index is not None
+    lost = await world.writer.submit(lambda tx: flows.begin(tx, made, index[0]))
+    assert lost is not None
+    await tell(world)
+    assert receiver.heard == []
+    clock.advance(us=lost.busy_until - clock())
+    await tell(world)
+    assert len(receiver.heard) == 1
+    await world.writer.submit(lambda tx: flows.postpone(tx, lost, Outcome(0, "late")))
+    after = now_of(world, made.webhook_id)
+    assert (after.delivered, after.attempts, after.failed) == (1, 0, "")
+
+
+# ---------------------------------------------------------------------------------------- Adding, and the doctor
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.org/hook", "ftp://example.org", "https://", "https://user@example.org/", "https://a.org/#x",
+        "http://127.0.0.1.example.org/", "https://a.org/\n", "https://a.org/ b", "https://\u00e9.org/",
+        "https://a.org/" + "x" * 1000, "http://169.254.169.254/latest", "hook",
+    ],
+)  # fmt: skip
+def test_what_is_no_url_for_a_webhook(url: str) -> None:
+    with pytest.raises(Invalid):
+        check_url(url)
+
+
+@pytest.mark.parametrize("url", ["https://a.org", "https://a.org:1/x?y=z", "http://127.0.0.1:1/", "http://[::1]:1/"])
+def test_what_is_one(url: str) -> None:
+    assert check_url(url) == url
+
+
+def test_events_are_actions() -> None:
+    assert check_actions(("task.start", "task.start")) == ("task.start",)
+    assert ASK in check_actions(())
+    check_actions(tuple(f"a.{'b' * (n + 1)}" for n in range(MAX_ACTIONS)))
+    for wrong in (("task",), ("task.*",), ("Task.start",), ("a.b;",), tuple(f"a.{'b' * (n + 1)}" for n in range(33))):
+        with pytest.raises(Invalid):
+            check_actions(wrong)
+
+
+async def test_a_url_is_added_once_and_so_many_are_and_its_secret_parts_are_on_no_entry(world: World) -> None:
+    for number in range(MAX_WEBHOOKS):
+        await add(world, f"https://a.org/token-{number}")
+    with pytest.raises(Conflict, match="this URL"):
+        await add(world, "https://a.org/token-0")
+    with pytest.raises(Conflict, match="20 webhooks"):
+        await add(world, "https://a.org/token-20")
+    assert "token-" not in str(entries(world, "webhook.add"))
+    assert "https://a.org" in str(entries(world, "webhook.add"))
+
+
+def test_each_webhook_has_a_secret_of_its_own() -> None:
+    one, two = secret(b"s" * 32, WebhookId("wh_1")), secret(b"s" * 32, WebhookId("wh_2"))
+    assert len(one) == 32
+    assert one != two
+    assert show_secret(one).startswith("whsec_")
+
+
+async def examined(world: World) -> str:
+    try:
+        return await dict(doctor.EXPERIMENTS)["webhooks"](world)
+    except Refused as refusal:
+        return f"{refusal.code}: {refusal.message}"
+
+
+async def test_the_doctor_names_what_is_stalled_full_lost_or_gone(
+    world: World, clock: Clock, receiver: Receiver
+) -> None:
+    assert "nobody is told" in await examined(world)
+    made, _ = await add(world, receiver.url)
+    assert await examined(world) == "1 webhooks have heard everything"
+    await happen(world)
+    receiver.answers = [(500, {})]
+    await tell(world)
+    clock.advance(us=STALLED_S * SECOND)
+    assert "heard everything" in await examined(world)
+    clock.advance(us=1)
+    stalled = await examined(world)
+    assert "stalled for 60 s, try 1: it answers 500" in stalled
+    assert "/hook" not in stalled
+    clock.advance(3600)
+    await tell(world)
+    assert "heard everything" in await examined(world)
+
+    await happen(world)
+    receiver.answers = [(400, {})] * REJECTED_TRIES
+    for _ in range(REJECTED_TRIES):
+        await tell(world)
+        clock.advance(3600)
+    assert (await examined(world)).startswith("unprotected: http://127.0.0.1")
+    assert "1 events were left out" in await examined(world)
+
+    await happen(world)
+    receiver.answers = [(410, {})]
+    await tell(world)
+    assert "wants no more" in await examined(world)
+    assert now_of(world, made.webhook_id).gone_at is not None
+
+
+async def test_a_full_queue_is_named(world: World, receiver: Receiver) -> None:
+    await add(world, receiver.url)
+    for _ in range(WAITING_LIMIT - 1):
+        await happen(world)
+    assert "full" not in await examined(world)
+    await happen(world)
+    assert "its queue is full" in await examined(world)
