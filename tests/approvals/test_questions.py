@@ -49,6 +49,7 @@ async def test_a_yes_is_spent_by_one_call(bank: Bank) -> None:
 async def test_asked_again_it_is_the_same_question(bank: Bank) -> None:
     first = await bank.ask()
     assert (await bank.ask()).approval == first.approval
+    assert newest(bank.world).action == "approval.again", "who is told of questions is not told twice"
     found = store.get(bank.world.db.read(), first.approval)
     assert found is not None
     assert found.times == 2

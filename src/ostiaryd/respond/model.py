@@ -29,7 +29,8 @@ TEST = "webhook.test"
 """What every webhook hears."""
 HEARD = (
     "approval.ask",
-    "approval.answer",
+    "approval.approve",
+    "approval.deny",
     "approval.expire",
 )
 """What one hears that does not say what it wants to hear."""

@@ -37,6 +37,7 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
             return found
         if found.state_at(act.now) is State.OPEN:
             store.note_again(act.tx, found.approval_id)
+            act.entry.action = "approval.again"  # another than that of a new question, so that nobody is told twice
             registry.note(act, object=found.approval_id, times=found.times + 1)
             return found
     _check_room(act, task)
