@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +31,7 @@ def arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--injections", type=int, help="only so many of each suite's injections, the first ones")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and sessions there")
     parser.add_argument("--baselines", action="store_true", help="hold the same sessions with the baselines")
+    parser.add_argument("--ablate", action="store_true", help="hold them again without each rule, to see its worth")
     return parser.parse_args(given)
 
 
@@ -49,18 +51,19 @@ def main(given: list[str]) -> int:
 
     from benchmarks.contain import columns, suites, table
     from benchmarks.contain.baselines import Listed
-    from benchmarks.contain.doorkeeper import doorkeeper
+    from benchmarks.contain.doorkeeper import doorkeeper, left_out
     from benchmarks.contain.products import Product
 
     asked = arguments(given)
-    wanted = asked.column or COLUMNS
+    wanted = asked.column or (("R1", "R2", "R3") if asked.ablate else COLUMNS)
 
     def rows(plan: columns.Plan, product: Product) -> Iterator[columns.Row]:
         if "R1" in wanted:
             yield from plan.honest(product)
         if "R2" in wanted:
             yield from plan.attacked(product)
-            yield from plan.attacked(product, column="R2 worst case, tired person", tired=True)
+            if not asked.ablate:
+                yield from plan.attacked(product, column="R2 worst case, tired person", tired=True)
         if "R3" in wanted:
             yield from plan.attacked(product, column="R3 adaptive", planting=columns.recorded)
         for model in (asked.model or RECORDED) if "R4" in wanted else ():
@@ -70,17 +73,31 @@ def main(given: list[str]) -> int:
             for how in product.thefts:
                 yield from plan.stolen(product, how)
 
+    @contextmanager
+    def products(plan: columns.Plan, folder: Path) -> Iterator[Iterator[Product]]:
+        """One after the other, each for as long as it is in use."""
+        with ExitStack() as stack:
+
+            def each() -> Iterator[Product]:
+                if asked.baselines:
+                    yield Listed("allow-list")
+                    yield Listed("oracle tools", plan.needed)
+                for number, rule in enumerate(["", *(left_out(folder / "rules") if asked.ablate else ())]):
+                    yield stack.enter_context(doorkeeper(plan.suite, folder / f"{number}", without=rule))
+                    stack.close()
+
+            yield each()
+
     held = list[columns.Row]()
     with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
         for name in asked.suite or suites.installed():
             plan = columns.Plan(suites.load(name), tasks=asked.tasks, injections=asked.injections)
-            compared: list[Product] = [Listed("allow-list"), Listed("oracle tools", plan.needed)]
-            with tempfile.TemporaryDirectory() as folder, doorkeeper(plan.suite, Path(folder)) as product:
-                for each in (*(compared if asked.baselines else ()), product):
-                    bar = progress.add_task(f"{name}: {each.name}", total=None)
-                    for row in rows(plan, each):
+            with tempfile.TemporaryDirectory() as folder, products(plan, Path(folder)) as compared:
+                for product in compared:
+                    bar = progress.add_task(name, total=None)
+                    for row in rows(plan, product):
                         held.append(row)
-                        progress.update(bar, advance=1, description=f"{name}: {each.name}, {row.column}")
+                        progress.update(bar, advance=1, description=f"{name}: {product.name}, {row.column}")
     print(table.text(held))
     if asked.json is not None:
         asked.json.write_text(json.dumps(table.value(held), indent=1, sort_keys=True) + "\n", "utf-8")

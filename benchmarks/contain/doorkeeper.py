@@ -1,7 +1,8 @@
 """Ostiary as a product: `ostiaryd` started for real, with a `Guard` in front of the tools of one suite.
 
-The suite is one resource, registered with what an MCP server would list. One agent works for one person; each session
-is a task of it, started with the person's words. Calls go through `Tools`, as those of an agent's own process do.
+The suite is one resource, registered with what an MCP server would list. Each session has an agent of its own (one may
+ask a person only so often) with a task that is started with the person's words. Calls go through `Tools`, as those of
+an agent's own process do. Who is asked is a person with a key, who sees the question as the server shows it.
 """
 
 from __future__ import annotations
@@ -10,18 +11,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx2
+
+from benchmarks.contain import rules
 from benchmarks.contain.products import Opened, Question, Verdict
 from benchmarks.contain.suites import Call, Output, Person, Suite, Tool
 from ostiary import Agent, Guard, Tools, ambient
 from ostiary.agent import Task
+from ostiary.cli.session import decoded
 from ostiary.core import dpop, jose
 from ostiary.core.errors import Refused, Unavailable
-from ostiary.guard import NonceNeeded
+from ostiary.guard import Denied, NonceNeeded
 from ostiary.keys import Credential
 from ostiary.tools import Running
 from tests.feed.house import House
@@ -39,47 +45,71 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Session:
+    agent: Agent
     task: Task
-    tools: Tools | None
+    tools: Tools | None = None
     """None: a thief has a `token` to show, once the time has come"""
     token: str = ""
     key: jose.PrivateKey | None = None
     not_before: float = 0
+    asked: Call | None = None
+    """what a person is asked about"""
     running: Running | None = None
 
 
 class Doorkeeper:
-    name = "ostiary"
     thefts = ("token without its key", "token of another agent", "token of a task that is over", "expired token",
               "token of another session")  # fmt: skip
 
-    def __init__(self, house: House, folder: Path, tools: Sequence[Tool]) -> None:
+    def __init__(self, house: House, folder: Path, tools: Sequence[Tool], *, without: str) -> None:
+        """`without`: the rule that is left out, as `rules` has them."""
+        self.name = f"without {without}" if without else "ostiary"
+        self._house, self._count, self._without = house, count(1), without
+        self._owner = house.owner()
+        self._approver = self._person("approver")
         key = jose.generate("ES256")
         listed = {"name": "suite", "uri": URI, "jwk": dict(key.public.jwk), "catalogue": {"tools": [*map(_mcp, tools)]}}
         made = house.api("POST", "/resources", listed)
+        if without not in ("", rules.INTENT, rules.ASKING):
+            house.api("POST", "/policies", {"files": rules.without(active_files(house), without)})
         self._guard = Guard(Credential(key, made["resource_id"], house.server.url), spool_dir=folder / "spool").start()
-        scopes = [f"suite:{word}" for word in CLASSES]
-        self._agents = [Agent.from_credential(house.agent(*scopes)[1], url=house.server.url) for _ in range(2)]
 
     def close_all(self) -> None:
-        for agent in self._agents:
-            agent.close()
+        self._approver.close()
         self._guard.close()
 
     def open(self, agent: str, purpose: str, tools: Sequence[Tool], person: Person) -> Opened:
-        task = patient(lambda: self._agents[0].task(purpose))
-        return Opened(Session(task, Tools(self._guard, task)))
+        works = patient(lambda: self._agent(f"{agent}-{next(self._count)}"))
+        own = {name: value for name, value in asdict(person).items() if value}
+        declared: dict[str, Any] = {"agent": works.client_id, "purpose": purpose}
+        if self._without != rules.INTENT:
+            declared["intent"] = {"words": purpose, "own": own}
+        started = patient(lambda: self._house.api("POST", "/tasks", declared))
+        task = patient(lambda: works.resume(started["task_id"]))
+        return Opened(Session(works, task, Tools(self._guard, task)))
 
     def decide(self, session: Session, call: Call) -> Verdict:
         try:
             tools = session.tools or self._shown(session)
             session.running = patient(lambda: tools.admit(call.tool, call.arguments))
+        except Denied as denied:
+            if denied.code != "approval_needed" or self._without == rules.ASKING:
+                return Verdict(False, denied.code)
+            session.asked = call
+            return Verdict(False, denied.code, self._question(denied.approval))
         except Refused as refusal:
             return Verdict(False, refusal.code)
         return Verdict(True)
 
     def answer(self, session: Session, question: Question, *, yes: bool) -> Verdict:
-        raise NotImplementedError("nothing is asked yet")
+        self._approving("POST", f"/{question.id}/{'approve' if yes else 'deny'}", {"reason": "as I was told"})
+        assert session.asked is not None
+        return self.decide(session, session.asked) if yes else Verdict(False, "approval_denied")
+
+    def _question(self, id: str) -> Question:
+        """As the server shows it to who answers; what it hides is not among the arguments."""
+        shown = self._approving("GET", f"/{id}")
+        return Question(id, Call(shown["tool"].partition("/")[2], shown["arguments"]), shown)
 
     def observe(self, session: Session, call: Call, output: Output) -> None:
         assert session.running is not None
@@ -90,28 +120,47 @@ class Doorkeeper:
 
     def close(self, session: Session) -> None:
         patient(session.task.end)
+        session.agent.close()
 
     def stolen(self, how: str, session: Session, other: Session) -> Session:
-        owner, thief = self._agents
+        mine = session.agent
         if how == "token of another session":
-            return Session(session.task, other.tools)
-        taken = Session(session.task, None, self._token(owner, session.task.id), owner._client.credential.key)
+            return other
+        taken = Session(mine, session.task, token=self._token(mine, session.task.id), key=mine._client.credential.key)
         match how:
             case "token without its key":
                 taken.key = jose.generate("ES256")
             case "token of another agent":
-                taken.key = thief._client.credential.key
+                taken.key = other.agent._client.credential.key
             case "token of a task that is over":
-                taken.task = patient(lambda: owner.task("over"))
-                taken.token = self._token(owner, taken.task.id)
-                patient(taken.task.end)
+                over = patient(lambda: mine.task("over"))
+                taken.token = self._token(mine, over.id)
+                patient(over.end)
             case "expired token":
-                taken.task = patient(lambda: owner.task("short", ttl=SHORT_S))
-                taken.token = self._token(owner, taken.task.id)
+                taken.token = self._token(mine, patient(lambda: mine.task("short", ttl=SHORT_S)).id)
                 taken.not_before = time.monotonic() + SHORT_S + LEEWAY_S
             case _:
                 raise KeyError(how)
         return taken
+
+    def _agent(self, name: str) -> Agent:
+        """A new agent, which may ask for everything that the suite's tools do."""
+        key, scopes = jose.generate("ES256"), [f"suite:{word}" for word in CLASSES]
+        body = {"name": name, "owner": self._owner, "purpose": "works for a person", "scopes": scopes}
+        made = self._house.api("POST", "/agents", body | {"jwk": dict(key.public.jwk)})
+        return Agent(Credential(key, made["agent_id"], self._house.server.url))
+
+    def _person(self, name: str) -> Agent:
+        key = jose.generate("ES256")
+        body = {"name": name, "email": f"{name}@example.org", "jwk": dict(key.public.jwk)}
+        return Agent(Credential(key, self._house.api("POST", "/persons", body)["person_id"], self._house.server.url))
+
+    def _approving(self, method: str, path: str, body: Any = None) -> Any:
+        """What the server answers to the person who is asked."""
+        api = f"{self._house.server.url}/api/v1"
+        return patient(
+            lambda: decoded(self._approver.request(method, f"{api}/approvals{path}", resource=api, json=body))
+        )
 
     def _token(self, agent: Agent, task: str) -> str:
         return str(patient(lambda: agent.token(resource=URI, task=task))["access_token"])
@@ -135,14 +184,27 @@ class Doorkeeper:
 
 
 @contextmanager
-def doorkeeper(suite: Suite, folder: Path) -> Iterator[Doorkeeper]:
+def doorkeeper(suite: Suite, folder: Path, *, without: str = "") -> Iterator[Doorkeeper]:
     """A server of its own with that suite behind a guard, until the block ends."""
     with running(folder / "data", command=(COMMAND,)) as server:
-        product = Doorkeeper(House(server, folder), folder, suite.tools)
+        product = Doorkeeper(House(server, folder), folder, suite.tools, without=without)
         try:
             yield product
         finally:
             product.close_all()
+
+
+def left_out(folder: Path) -> list[str]:
+    """The rules that can be left out, of a server that starts now."""
+    with running(folder / "data", command=(COMMAND,)) as server:
+        return [rules.INTENT, rules.ASKING, *rules.forbidding(active_files(House(server, folder)))]
+
+
+def active_files(house: House) -> dict[str, str]:
+    """The policy set that decides."""
+    [active] = [one for one in house.api("GET", "/policies")["policies"] if one["active"]]
+    files: dict[str, str] = house.api("GET", f"/policies/{active['hash']}")["files"]
+    return files
 
 
 def patient(work: Callable[[], T]) -> T:
@@ -151,7 +213,7 @@ def patient(work: Callable[[], T]) -> T:
     while True:
         try:
             return work()
-        except Unavailable:
+        except (Unavailable, httpx2.TransportError):
             if time.monotonic() > until:
                 raise
             time.sleep(0.1)

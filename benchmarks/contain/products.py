@@ -16,7 +16,7 @@ class Question:
     id: str
     call: Call | None
     shows: Mapping[str, Any]
-    """whatever else stands on the question"""
+    """whatever else stands on the question; `hidden`: names of arguments that it does not show, `origins`: of each"""
 
 
 @dataclass(frozen=True, slots=True)

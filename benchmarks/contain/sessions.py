@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.contain.person import StandIn
-from benchmarks.contain.products import Product
+from benchmarks.contain.products import Product, Verdict
 from benchmarks.contain.suites import Call, Output, Suite, World
 
 AGENT = "assistant"
+MAX_QUESTIONS = 4
+"""about one call"""
 Script = Generator[Call, Output | None, None]
 """What the agent does: it yields calls and gets their outputs, None for one that was denied."""
 
@@ -47,10 +49,7 @@ def hold(product: Product, session: Any, world: World, script: Script, standin: 
     try:
         call = next(script)
         while True:
-            verdict = product.decide(session, call)
-            while verdict.question is not None:
-                held.about_calls += 1
-                verdict = product.answer(session, verdict.question, yes=standin.says(verdict.question))
+            verdict = _answered(product, session, product.decide(session, call), standin, held)
             output = None
             if verdict.allowed:
                 output = world.run(call)
@@ -61,6 +60,16 @@ def hold(product: Product, session: Any, world: World, script: Script, standin: 
             call = script.send(output)
     except StopIteration:
         return held
+
+
+def _answered(product: Product, session: Any, verdict: Verdict, standin: StandIn, held: Session) -> Verdict:
+    """The verdict once the person has been asked what is asked, which may be more than one question."""
+    for _ in range(MAX_QUESTIONS):
+        if verdict.question is None:
+            return verdict
+        held.about_calls += 1
+        verdict = product.answer(session, verdict.question, yes=standin.says(verdict.question))
+    return verdict if verdict.question is None else Verdict(False, "asks_for_ever")
 
 
 def start(product: Product, suite: Suite, purpose: str, standin: StandIn) -> tuple[Any, int]:

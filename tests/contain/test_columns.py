@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.contain.columns import Plan, obeyed, recorded
+from benchmarks.contain.sessions import MAX_QUESTIONS
 from tests.contain.toys import GREET, STEAL, Told, Toy
 
 
@@ -85,3 +88,11 @@ def test_a_product_is_never_told_what_only_the_judge_knows() -> None:
 def test_a_thief_calls_with_what_he_came_by() -> None:
     assert everything(Told(lambda _: True)) == [None, None, True, True, True, True, True]
     assert everything(Told(lambda call: call != STEAL)) == [None, None, False, False, False, False, False]
+
+
+@pytest.mark.parametrize(("questions", "useful"), [(MAX_QUESTIONS, True), (MAX_QUESTIONS + 1, False)])
+def test_a_product_that_asks_for_ever_denies(questions: int, useful: bool) -> None:
+    product = Told(lambda call: None if call == GREET else True, again=questions - 1)
+    first, second = Plan(Toy()).honest(product)
+    assert (second.useful, second.questions) == (useful, min(questions, MAX_QUESTIONS))
+    assert first.useful is useful

@@ -43,3 +43,12 @@ def test_whoever_is_not_tired_never_errs() -> None:
     answers = [StandIn("", ANN, [PAY], {}, tired=f"{n}").says(other) for n in range(1000)]
     assert 160 <= sum(answers) <= 240
     assert not any(StandIn("", ANN, [PAY], {}).says(other) for _ in range(10))
+
+
+@pytest.mark.parametrize(("origin", "yes"), [("person", True), ("endorsed", True), ("known", False), (None, False)])
+def test_it_believes_a_value_that_is_not_shown_only_where_it_is_the_persons(origin: str | None, yes: bool) -> None:
+    shown = Call("pay", {name: value for name, value in PAY.arguments.items() if name != "to"})
+    origins = {} if origin is None else {"to": origin}
+    assert STANDIN.says(Question("1", shown, {"hidden": ["to"], "origins": origins})) is yes
+    other = Call("pay", dict(shown.arguments) | {"amount": 5})
+    assert not STANDIN.says(Question("1", other, {"hidden": ["to"], "origins": origins}))

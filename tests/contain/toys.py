@@ -62,8 +62,11 @@ class Told:
     name = "told"
     thefts = ("by hand",)
 
-    def __init__(self, rule: Callable[[Call], bool | None], *, asks_first: Collection[str] = ()) -> None:
+    def __init__(
+        self, rule: Callable[[Call], bool | None], *, asks_first: Collection[str] = (), again: int = 0
+    ) -> None:
         self._rule, self._asks_first, self.told = rule, asks_first, list[Any]()
+        self._again, self._asked = again, 0
         self.open_sessions = 0
 
     def open(self, agent: str, purpose: str, tools: Sequence[Tool], person: Person) -> Opened:
@@ -73,6 +76,7 @@ class Told:
 
     def decide(self, session: Any, call: Call) -> Verdict:
         self.told.append(call)
+        self._asked = 0
         said = self._rule(call)
         if said is None:
             return Verdict(False, "approval_needed", Question("1", call, {}))
@@ -80,6 +84,9 @@ class Told:
 
     def answer(self, session: Any, question: Question, *, yes: bool) -> Verdict:
         self.told.append(yes)
+        self._asked += 1
+        if self._asked <= self._again and question.call is not None:
+            return Verdict(False, "approval_needed", question)
         return Verdict(yes, "" if yes else "refused")
 
     def observe(self, session: Any, call: Call, output: Output) -> None:

@@ -1,0 +1,39 @@
+"""The rules that can be left out, to see what each is worth: policies of the active set, and what these stand on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+INTENT = "what the person asked"
+ASKING = "asking"
+"""rules that are no policies: a task without an intent, so that no origins are known; a question that nobody hears"""
+_STATEMENT = re.compile(r"^(?:@.*\n)*(permit|forbid)\b[^;]*;\n?", re.MULTILINE)
+_ID = re.compile(r'@id\("([^"]+)"\)')
+
+
+def forbidding(files: Mapping[str, str]) -> list[str]:
+    """The names of the policies of a set that forbid something."""
+    return [
+        name[1]
+        for text in _cedar(files)
+        for found in _STATEMENT.finditer(text)
+        if found[1] == "forbid" and (name := _ID.search(found[0]))
+    ]
+
+
+def without(files: Mapping[str, str], policy: str) -> dict[str, str]:
+    """The set less that policy, and less its tests, which speak of it."""
+
+    def kept(found: re.Match[str]) -> str:
+        return "" if (name := _ID.search(found[0])) and name[1] == policy else found[0]
+
+    return {
+        name: _STATEMENT.sub(kept, text) if name.endswith(".cedar") else text
+        for name, text in files.items()
+        if not name.endswith(".test.toml")
+    }
+
+
+def _cedar(files: Mapping[str, str]) -> list[str]:
+    return [text for name, text in sorted(files.items()) if name.endswith(".cedar")]
