@@ -1,3 +1,4 @@
 from tests.guard.conftest import feeder, guard
+from tests.policy.conftest import ask
 
-__all__ = ["feeder", "guard"]
+__all__ = ["ask", "feeder", "guard"]

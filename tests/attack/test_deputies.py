@@ -9,15 +9,31 @@ import pytest
 from starlette.types import ASGIApp
 
 from ostiary.core import dpop, jose
+from ostiary.core.access import Decision, Principal, decide
+from ostiary.core.bounds import parse_details
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.claims import parse_access
+from ostiary.core.errors import Refused
 from ostiary.core.feed import TYP as FEED_TYP
+from ostiary.guard.feed import Knowledge
 from ostiaryd.app import build_app
+from ostiaryd.feed.flows.snapshot import snapshot
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
+from ostiaryd.policy.model import starter
+from ostiaryd.policy.wire_authzen import EVALUATION
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import RiskTier
+from ostiaryd.registry.store import resources
 from ostiaryd.tasks import flows as tasks
+from tests.policy.conftest import Ask, put
+from tests.registry.stage import caller, do, is_live, newest
+from tests.tokens.line import ACCESS, MAIL, SCOPES, start, swap, swapped, token_for, uri
 from tests.tokens.party import FILES, ISSUER, Answer, Client, claims_of, enter, guard, send, sign
 from tests.trust.stage import nonce_of
 
 API = f"{ISSUER}/api/v1"
+BANK = "https://bank.example/mcp"
 
 
 class House:
@@ -174,3 +190,398 @@ async def test_a_nonce_of_the_token_endpoint_is_none_of_the_api(house: House) ->
     headers = [("authorization", f"DPoP {token}"), ("dpop", proof)]
     answer = await send(house.app, "GET", "/api/v1/tasks", headers=headers)
     assert answer.error == "use_dpop_nonce"
+
+
+# ------------------------------------------------------------------------- agents that let others act, form by form
+#
+# The names of the forms are those of the OWASP Top 10 for Agentic Applications 2026 (ASI01 to ASI10), RFC 8693, MCP's
+# authorization, AuthZEN and AIMS; docs/threat-model.md has the table.
+
+TOOLS = {
+    "files": [{"name": "read_file", "effect": "read"}, {"name": "write_file", "effect": "write"}],
+    "mail": [{"name": "send", "effect": "send", "scope": "send"}],
+}
+LOW_NEVER_SENDS = {
+    "low.cedar": """
+        @id("low-never-sends")
+        @reason("this agent reads what strangers write")
+        forbid (principal is Agent, action == Action::"call", resource is Tool)
+        when { principal.risk_tier == "critical" && resource.effect == "send" };
+    """
+}
+
+
+@pytest.fixture
+async def pair(world: World) -> tuple[Client, Client]:
+    """`low`, which a policy keeps from sending, and `high`, which may send; both have the scopes."""
+    low, high = await enrolled(world, "low", risk_tier=RiskTier.CRITICAL), await enrolled(world, "high")
+    await put(world, starter().files | LOW_NEVER_SENDS)
+    return low, high
+
+
+async def enrolled(world: World, name: str, *, scopes: tuple[str, ...] = SCOPES, **more: Any) -> Client:
+    agent, key = await enter(world, name=name, scopes=scopes, **more)
+    if resources.get(world.db.read(), "mail") is None:
+        await do(world, lambda a: registry.create_resource(a, name="mail", uri=MAIL))
+        for name, tools in TOOLS.items():
+            catalogue = Catalogue.parse(json.dumps({"resource": name, "tools": tools}))
+            await do(world, lambda a, name=name, catalogue=catalogue: registry.set_catalogue(a, name, catalogue))  # type: ignore[misc]
+    client = Client(build_app(world), world, agent.agent_id, key)
+    await client.ask()
+    return client
+
+
+def at_guard(world: World, token: str, tool: str = "mail/send", **arguments: Any) -> Decision:
+    """What a guard decides that has heard everything: its facts are those of the feed."""
+    resource = registry.find_resource(world.db.read(), tool.partition("/")[0])
+    knowledge = Knowledge()
+    for fact in snapshot(world.db.read(), world.keys, resource, now=world.now()):
+        knowledge.learn(fact)
+    principal = Principal(parse_access(claims_of(token)))
+    facts = knowledge.present().facts
+    return decide(principal, tool=tool.partition("/")[2], arguments=arguments, facts=facts, now=world.now())
+
+
+def codes(decision: Decision) -> list[str]:
+    return [reason.code for reason in decision.reasons]
+
+
+async def send_token(client: Client, **said: Any) -> str:
+    return str((await client.token(resource=MAIL, scope="mail:send", **said))["access_token"])
+
+
+def question(client: Client, tool: str = "mail/send", **context: Any) -> dict[str, Any]:
+    """What a PEP asks about a call."""
+    return {
+        "subject": {"type": "agent", "id": client.id},
+        "action": {"name": "call"},
+        "resource": {"type": "tool", "id": tool},
+        "context": context,
+    }
+
+
+async def test_asi03_cross_agent_trust_a_part_given_to_a_privileged_agent_does_what_the_giver_may(
+    world: World, pair: tuple[Client, Client], ask: Ask
+) -> None:
+    """The classic: low asks high to do what low may not. At the guard, at the decision point and in a search."""
+    low, high = pair
+    part = await start(world, agent="high", parent=(await start(world, agent="low")).task_id)
+    assert at_guard(world, await send_token(high)).allowed
+    decision = at_guard(world, await send_token(high, task=part.task_id))
+    assert (decision.allowed, decision.policies) == (False, ("low-never-sends",))
+    assert low.id in decision.reasons[0].message
+    for task, allowed in ((None, True), (part.task_id, False)):
+        context = {} if task is None else {"task": task}
+        assert (await ask(EVALUATION, question(high, **context)))[1]["decision"] is allowed
+        sought = question(high, **context) | {"resource": {"type": "tool"}}
+        found = (await ask("/access/v1/search/resource", sought))[1]["results"]
+        assert ("mail/send" in [one["id"] for one in found]) is allowed
+        assert "files/read_file" in [one["id"] for one in found]
+
+
+async def test_asi03_cross_agent_trust_a_token_handed_to_a_privileged_agent_does_what_the_giver_may(
+    world: World, pair: tuple[Client, Client]
+) -> None:
+    low, high = pair
+    token = await token_for(low, "high", scope="mail:send")
+    decision = at_guard(world, await swapped(high, token, scope="mail:send"))
+    assert (decision.allowed, decision.policies) == (False, ("low-never-sends",))
+    mid = await enrolled(world, "mid")
+    further = await swapped(high, token, resource=uri("mid"), scope="mail:send")
+    assert not at_guard(world, await swapped(mid, further, scope="mail:send")).allowed
+
+
+async def test_asi03_cross_agent_trust_no_permit_of_an_agent_behind_helps_the_one_in_front(world: World) -> None:
+    """RFC 8693 section 4.1: who acted before is never why something is permitted."""
+    high, low = await enrolled(world, "high"), await enrolled(world, "low")
+    only_high = f"""
+        permit (principal == Agent::"{high.id}", action == Action::"call", resource);
+        permit (principal, action == Action::"issue_token", resource);
+    """
+    await put(world, {"a.cedar": only_high})
+    part = await start(world, agent="low", parent=(await start(world, agent="high")).task_id)
+    assert codes(at_guard(world, await send_token(low, task=part.task_id))) == ["no_permit"]
+
+
+async def test_asi03_cross_agent_trust_acting_for_itself_is_not_acting_for_the_helper(world: World) -> None:
+    """A rule for agents that act for themselves holds for what such an agent lets another do."""
+    rule = """@id("alone") forbid (principal is Agent, action == Action::"call", resource is Tool)
+              when { resource.effect == "send" && context.subject == principal.id };"""
+    low, high = await enrolled(world, "low"), await enrolled(world, "high")
+    await put(world, starter().files | {"a.cedar": rule})
+    token = await token_for(low, "high", scope="mail:send")
+    assert at_guard(world, await swapped(high, token, scope="mail:send")).policies == ("alone",)
+    person = await start(world, agent="low", on_behalf_of="ann")
+    part = await start(world, agent="high", parent=person.task_id)
+    assert at_guard(world, await send_token(high, task=part.task_id)).allowed
+
+
+async def test_asi03_unscoped_privilege_inheritance_a_worker_gets_what_it_has_and_no_more(world: World) -> None:
+    await enrolled(world, "manager")
+    worker = await enrolled(world, "worker", scopes=("files:read",))
+    whole = await start(world, agent="manager")
+    part = await start(world, agent="worker", parent=whole.task_id)
+    assert part.scopes == frozenset({"files:read"})
+    with pytest.raises(Refused):
+        await start(world, agent="worker", parent=whole.task_id, scopes=["mail:send"])
+    assert (await worker.ask(task=part.task_id, resource=MAIL, scope="mail:send")).error == "invalid_scope"
+    assert (await worker.ask(task=whole.task_id, resource=FILES)).error == "invalid_grant"
+
+
+async def test_asi03_memory_based_privilege_retention_what_a_task_gave_is_dead_with_it(world: World) -> None:
+    """A token that is kept for a later session, and the part of a task that is kept open."""
+    await enrolled(world, "one")
+    two = await enrolled(world, "two")
+    whole = await start(world, agent="one")
+    part = await start(world, agent="two", parent=whole.task_id)
+    kept = await send_token(two, task=part.task_id)
+    assert at_guard(world, kept).allowed
+    await do(world, lambda a: tasks.end(a, whole.task_id))
+    assert codes(at_guard(world, kept)) == ["task_ended"]
+    assert (await two.ask(task=part.task_id, resource=MAIL)).error == "invalid_grant"
+
+
+@pytest.mark.parametrize("who", ["one", "two"])
+async def test_asi03_time_of_check_to_time_of_use_an_agent_that_changes_segment_loses_what_it_had(
+    world: World, who: str, ask: Ask
+) -> None:
+    """Whether it is the holder or stands behind it: tokens say the segment, so they die, and none is had across."""
+    one, two = await enrolled(world, "one"), await enrolled(world, "two")
+    part = await start(world, agent="two", parent=(await start(world, agent="one")).task_id)
+    mine = {"one": await send_token(one), "two": await send_token(two, task=part.task_id)}
+    handed = await swapped(two, await token_for(one, "two", scope="mail:send"), scope="mail:send")
+    await do(world, lambda a: registry.set_segment(a, who, "quarantine-ward"))
+    dead = [handed, mine["two"], mine[who]]
+    assert all(codes(at_guard(world, token)) == ["token_revoked"] for token in dead)
+    assert not any(is_live(world, claims_of(token)["jti"]) for token in dead)
+    assert (await two.ask(task=part.task_id, resource=MAIL)).error == "invalid_grant"
+    assert (await ask(EVALUATION, question(two, task=part.task_id)))[1]["decision"] is False
+    moved = {"one": one, "two": two}[who]
+    assert codes(at_guard(world, await send_token(moved))) == ["no_permit"]
+    await do(world, lambda a: registry.set_segment(a, who, "default"))
+    assert at_guard(world, await send_token(two, task=part.task_id)).allowed
+
+
+async def test_asi03_time_of_check_to_time_of_use_a_policy_put_meanwhile_holds_for_tokens_that_are_out(
+    world: World,
+) -> None:
+    await enrolled(world, "low", risk_tier=RiskTier.CRITICAL)
+    high = await enrolled(world, "high")
+    part = await start(world, agent="high", parent=(await start(world, agent="low")).task_id)
+    token = await send_token(high, task=part.task_id)
+    assert at_guard(world, token).allowed
+    await put(world, starter().files | LOW_NEVER_SENDS)
+    assert not at_guard(world, token).allowed
+
+
+async def test_asi03_synthetic_identity_injection_nobody_becomes_an_agent_or_says_what_it_is(
+    world: World, pair: tuple[Client, Client], ask: Ask
+) -> None:
+    """`Admin Helper`: an agent registers none, and neither a PEP nor a form says owner, segment or tier of one."""
+    low, _ = pair
+    token = await api_token(low)
+    body = {"name": "admin-helper", "owner": "ann", "purpose": "p", "scopes": ["mail:send"]}
+    assert (await call(low, token, "POST", "/api/v1/agents", body)).status == 403
+    assert (await call(low, token, "PATCH", "/api/v1/agents/low", {"segment": "finance"})).status == 403
+    claimed = question(low) | {"subject": {"type": "agent", "id": low.id, "properties": {"risk_tier": "low"}}}
+    assert (await ask(EVALUATION, claimed))[1]["decision"] is False
+    for stranger in ("ag_" + "0" * 32, "admin-helper"):
+        answer = (await ask(EVALUATION, question(low) | {"subject": {"type": "agent", "id": stranger}}))[1]
+        assert answer["decision"] is False
+    assert claims_of(await send_token(low, risk_tier="low", segment="x"))["risk_tier"] == "critical"
+
+
+async def test_mcp_token_passthrough_a_token_for_one_server_is_none_at_another(world: World) -> None:
+    """MCP 2026-07-28: a server must not accept or forward tokens of others."""
+    one = await enrolled(world, "one")
+    token = str((await one.token(resource=FILES))["access_token"])
+    assert at_guard(world, token, "files/read_file").allowed
+    assert codes(at_guard(world, token, "mail/send")) == ["wrong_audience"]
+
+
+async def test_aims_forwarding_a_tool_server_that_calls_on_with_the_callers_token_gets_nowhere(world: World) -> None:
+    """Not at another server, not at our API, and not by exchange: neither as itself nor as an agent of its own."""
+    one, accomplice = await enrolled(world, "one"), await enrolled(world, "accomplice")
+    token = str((await one.token(resource=FILES))["access_token"])
+    id, key = await guard(world)
+    files = Client(one.app, world, id, key)
+    await files.ask()
+    assert codes(at_guard(world, token, "mail/send")) == ["wrong_audience"]
+    assert (await call(files, token, "GET", "/api/v1/tasks")).status == 401
+    assert (await swap(files, token)).error == "unauthorized_client"
+    assert (await swap(accomplice, token)).error == "invalid_request"
+    with_its_token = {"subject_token": await token_for(accomplice, "one"), "actor_token": token}
+    assert (await swap(accomplice, None, **with_its_token, actor_token_type=ACCESS)).error == "invalid_request"
+
+
+async def test_rfc8693_the_actor_token_of_another_and_one_with_a_chain_of_its_own_are_refused(world: World) -> None:
+    one, two, three = [await enrolled(world, name) for name in ("one", "two", "three")]
+    subject = await token_for(one, "two", scope="files:read")
+    part = await start(world, agent="two", parent=(await start(world, agent="three")).task_id)
+    others = await api_token(three)
+    chained = str((await two.token(resource=API, task=part.task_id))["access_token"])
+    for actor in (others, chained):
+        assert (await swap(two, subject, actor_token=actor, actor_token_type=ACCESS)).error == "invalid_request"
+    own = await api_token(two)
+    assert (await swap(two, subject, actor_token=own, actor_token_type=ACCESS)).status == 200
+
+
+async def test_rfc8693_impersonation_a_subject_token_serves_only_whom_it_names(world: World) -> None:
+    """Neither who has stolen it nor who got one for somebody else; and the new token never drops `act`."""
+    one, two, three = [await enrolled(world, name) for name in ("one", "two", "three")]
+    token = await token_for(one, "two", scope="mail:send")
+    assert (await swap(three, token, scope="mail:send")).error == "invalid_request"
+    claims = claims_of(await swapped(two, token, scope="mail:send"))
+    assert (claims["sub"], claims["act"]["sub"]) == (one.id, two.id)
+    assert claims["cnf"]["jkt"] == two.key.public.thumbprint
+
+
+async def test_chain_truncation_no_step_of_its_own_rids_a_token_of_those_behind_it(
+    world: World, pair: tuple[Client, Client]
+) -> None:
+    """Narrowing it, giving the part to itself, handing it round: low stays in the chain, and so does what holds."""
+    low, high = pair
+    part = await start(world, agent="high", parent=(await start(world, agent="low")).task_id)
+    again = await start(world, agent="high", parent=part.task_id)
+    token = await send_token(high, task=part.task_id)
+    tries = [
+        await swapped(high, token, resource=None, scope="mail:send"),
+        await send_token(high, task=again.task_id),
+        await swapped(high, await token_for(low, "high", scope="mail:send"), scope="mail:send"),
+    ]
+    for tried in tries:
+        assert low.id in [link[0] for link in claims_of(tried)["chain"]]
+        assert not at_guard(world, tried).allowed
+    back = await swap(high, token, resource=uri("low"), scope="mail:send")
+    assert back.error in ("invalid_request", "invalid_target")
+
+
+async def test_chain_truncation_a_pep_that_leaves_the_chain_out_or_says_another_is_not_believed(
+    world: World, pair: tuple[Client, Client], ask: Ask
+) -> None:
+    low, high = pair
+    part = await start(world, agent="high", parent=(await start(world, agent="low")).task_id)
+    lies: list[dict[str, Any]] = [{}, {"actors": []}, {"chain": []}, {"chain": [{"agent": high.id}], "subject": "pe_1"}]
+    for said in lies:
+        asked = question(high, task=part.task_id, **said)
+        assert (await ask(EVALUATION, asked))[1]["decision"] is False
+    assert low.id in newest(world).actors
+
+
+async def test_authzen_naming_another_a_pep_speaks_of_an_agent_and_of_no_task_but_its_own(
+    world: World, pair: tuple[Client, Client], ask: Ask
+) -> None:
+    """Whoever asks learns what would be decided: nothing is given by it, and the entry says who asked about whom."""
+    low, high = pair
+    task = await start(world, agent="high")
+    foreign = (await ask(EVALUATION, question(low, task=task.task_id)))[1]
+    assert (foreign["decision"], foreign["context"]["reasons"][0]["code"]) == (False, "not_found")
+    other_verb = question(low, task=task.task_id) | {"action": {"name": "read_secret"}}
+    assert (await ask(EVALUATION, other_verb))[1]["decision"] is False
+    token = await api_token(low)
+    assert (await call(low, token, "POST", EVALUATION, question(high))).status == 403
+
+
+async def test_segments_no_agent_reaches_another_segment_through_one_that_lives_there(world: World) -> None:
+    """By a part of a task, by a token, and through somebody between; nor does who lives there reach out for it."""
+    far = await enrolled(world, "far", segment="finance")
+    near, between = await enrolled(world, "near"), await enrolled(world, "between")
+    await do(world, lambda a: registry.create_resource(a, name="bank", uri=BANK, segment="finance"))
+    whole = await start(world, agent="near")
+    for giver in (whole, await start(world, agent="between", parent=whole.task_id)):
+        with pytest.raises(Refused) as refused:
+            await start(world, agent="far", parent=giver.task_id)
+        assert refused.value.code == "widens"
+    assert (await swap(far, await token_for(near, "far"), scope="mail:send")).error == "invalid_request"
+    handed = await swapped(between, await token_for(near, "between"), resource=uri("far"))
+    assert (await swap(far, handed, scope="mail:send")).error == "invalid_request"
+    assert (await ask_delegation(world, near, far))["decision"] is False
+
+
+async def ask_delegation(world: World, giver: Client, receiver: Client) -> Any:
+    posed = {
+        "subject": {"type": "agent", "id": giver.id}, "action": {"name": "delegate"},
+        "resource": {"type": "agent", "id": receiver.id},
+    }  # fmt: skip
+    admin = await enrolled(world, "pep", scopes=("ostiary:decide",))
+    return (await call(admin, await api_token(admin, scope="ostiary:decide"), "POST", EVALUATION, posed)).json
+
+
+async def test_segments_a_door_is_for_whom_it_names_and_not_for_whom_those_act(world: World) -> None:
+    """An explicit permit across lets its agent through, not another that sends that agent."""
+    clerk, other = await enrolled(world, "clerk"), await enrolled(world, "other")
+    await do(world, lambda a: registry.create_resource(a, name="vault", uri=BANK, segment="finance"))
+    tools = Catalogue.parse(json.dumps({"resource": "vault", "tools": [{"name": "look", "effect": "read"}]}))
+    await do(world, lambda a: registry.set_catalogue(a, "vault", tools))
+    for name in ("clerk", "other"):
+        await do(world, lambda a, name=name: registry.set_scopes(a, name, [*SCOPES, "vault:read"]))  # type: ignore[misc]
+    door = f'permit (principal == Agent::"{clerk.id}", action == Action::"call", resource in Resource::"vault");'
+    await put(world, starter().files | {"door.cedar": door})
+    own = str((await clerk.token(resource=BANK))["access_token"])
+    assert at_guard(world, own, "vault/look").allowed
+    part = await start(world, agent="clerk", parent=(await start(world, agent="other")).task_id)
+    sent = str((await clerk.token(resource=BANK, task=part.task_id))["access_token"])
+    decision = at_guard(world, sent, "vault/look")
+    assert codes(decision) == ["no_permit"]
+    assert other.id in decision.reasons[0].message
+
+
+async def test_asi07_insecure_inter_agent_communication_a_part_is_no_message_that_another_can_use(world: World) -> None:
+    """Who overhears the id of a part, or a token that is on its way to another agent, has nothing."""
+    one, _, thief = [await enrolled(world, name) for name in ("one", "two", "thief")]
+    part = await start(world, agent="two", parent=(await start(world, agent="one")).task_id)
+    assert (await thief.ask(task=part.task_id, resource=MAIL)).error == "invalid_grant"
+    token = await token_for(one, "two", scope="mail:send")
+    assert (await swap(thief, token)).error == "invalid_request"
+    assert codes(at_guard(world, token)) == ["wrong_audience"]
+    who = caller(registry.find_agent(world.db.read(), "thief"))
+    with pytest.raises(Refused):
+        await do(world, lambda a: tasks.start(a, agent="thief", purpose="p", parent=part.task_id, by=who))
+
+
+async def test_asi08_cascading_failures_a_line_is_bounded_and_one_revoke_ends_what_came_of_it(world: World) -> None:
+    clients = {name: await enrolled(world, name, max_depth=2) for name in ("one", "two", "three", "four")}
+    task = await start(world, agent="one")
+    for name in ("two", "three"):
+        task = await start(world, agent=name, parent=task.task_id)
+    with pytest.raises(Refused) as refused:
+        await start(world, agent="four", parent=task.task_id)
+    assert refused.value.code == "too_deep"
+    token = await send_token(clients["three"], task=task.task_id)
+    await do(world, lambda a: tasks.revoke(a, tasks.Kind.AGENT, "one"))
+    assert codes(at_guard(world, token)) == ["agent_not_active"]
+
+
+async def test_issue_and_delegation_see_the_whole_chain_and_the_data_classes(world: World) -> None:
+    """A forbid about an agent behind it stops the token and the next step; `datatypes` says how a part is limited."""
+    low, high = await enrolled(world, "low", risk_tier=RiskTier.CRITICAL), await enrolled(world, "high")
+    await enrolled(world, "third")
+    rules = """
+        @id("no-mail") forbid (principal is Agent, action == Action::"issue_token", resource is Resource)
+        when { principal.risk_tier == "critical" && resource.name == "mail" };
+        @id("no-step") forbid (principal is Agent, action == Action::"delegate", resource is Agent)
+        when { principal.risk_tier == "critical" && context.depth > 1 };
+        @id("limited") forbid (principal is Agent, action, resource)
+        when { action in [Action::"issue_token", Action::"delegate"] && context has datatypes
+               && context.datatypes.contains("personal") };
+    """
+    await put(world, starter().files | {"a.cedar": rules})
+    whole = await start(world, agent="low")
+    part = await given(world, low, "high", whole.task_id)
+    assert part.status == 201
+    id = part.json["task_id"]
+    assert (await high.ask(task=id, resource=MAIL)).error == "access_denied"
+    assert (await high.ask(task=id, resource=FILES)).status == 200
+    assert (await high.ask(resource=MAIL)).status == 200
+    assert (await given(world, high, "third", id)).status == 403
+    for classes, status in ((["internal"], 201), (["internal", "personal"], 403)):
+        limited = await given(world, low, "high", whole.task_id, data_classes=classes)
+        assert limited.status == status
+    bounds = [{"type": "tool", "locations": [FILES], "datatypes": ["personal"]}]
+    own = await start(world, agent="high", bounds=parse_details(bounds))
+    assert (await high.ask(task=own.task_id, resource=FILES)).error == "access_denied"
+
+
+async def given(world: World, giver: Client, to: str, parent: str, **more: Any) -> Answer:
+    body = {"purpose": "p", "agent": to, "parent": parent, **more}
+    return await call(giver, await api_token(giver), "POST", "/api/v1/tasks", body)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ostiaryd.ground.world import World
+from ostiaryd.registry import flows as registry
 from tests.conformance.table import check_table, row
 from tests.registry.stage import newest
 from tests.tokens.line import ACCESS, EXCHANGE, MAIL, agents, chain_of, passed, start, swap, swapped, token_for, uri
@@ -98,7 +99,8 @@ async def test_the_newest_actor_is_outermost_and_the_subject_is_who_began(world:
     assert (claims["sub"], claims["client_id"]) == (one.id, three.id)
     assert claims["act"] == {"sub": three.id, "act": {"sub": two.id}}
     standing = f"tk_{one.id[3:]}"
-    assert claims["chain"] == [[two.id, 0, standing], [one.id, 0, standing]]
+    owner = registry.find_person(world.db.read(), "ann").person_id
+    assert claims["chain"] == [[client.id, 0, standing, owner, "default", "", "medium"] for client in (two, one)]
     assert "may_act" not in claims
     assert claims["cnf"] == {"jkt": three.key.public.thumbprint}
 
@@ -108,7 +110,7 @@ async def test_on_behalf_of_a_person_all_agents_are_actors(world: World) -> None
     task = await start(world, agent="one", on_behalf_of="ann")
     claims = claims_of(await swapped(two, await token_for(one, "two", task=task.task_id, scope="files:read")))
     assert (claims["sub"], claims["act"]) == (task.person, {"sub": two.id, "act": {"sub": one.id}})
-    assert (claims["task"], claims["chain"]) == (task.task_id, [[one.id, 0, task.task_id]])
+    assert (claims["task"], [link[:3] for link in claims["chain"]]) == (task.task_id, [[one.id, 0, task.task_id]])
     assert newest(world).person == task.person
 
 

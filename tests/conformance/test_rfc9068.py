@@ -54,6 +54,7 @@ async def test_the_required_claims_and_our_own(client: Client) -> None:
         "policy": active_policies(client.world.db.read()).hash,
         "owner": agent.owner,
         "segment": "default",
+        "risk_tier": "medium",
     }
 
 

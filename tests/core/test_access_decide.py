@@ -312,7 +312,8 @@ def test_policies_see_the_tool_the_agent_and_the_task() -> None:
         equals(["get", CONTEXT, "arguments"], "path", ["lit", "/srv/x"]),
     ]
     who = principal(sub="pe_9", act=Actor(AGENT, Actor(PARENT)), acr="high", amr=["hwk"])
-    decision = call(who, policies=rules(policy("permit", *conditions)))
+    behind = policy("permit", equals(PRINCIPAL, "id", ["lit", PARENT]), id="the agent behind it")
+    decision = call(who, policies=rules(policy("permit", *conditions), behind))
     assert decision.allowed, decision
 
 

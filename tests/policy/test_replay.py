@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ostiary.core import access, canonical, cedar
 from ostiary.core.catalogue import Catalogue
-from ostiary.core.claims import AccessClaims, Actor
+from ostiary.core.claims import AccessClaims, Actor, Link
 from ostiary.core.errors import Forbidden, Refused
 from ostiary.core.feed import ResourceFact
 from ostiary.core.report import Report
@@ -77,6 +77,8 @@ when { resource.segment == principal.segment };
 when { context.arguments has amount && context.arguments.amount.greaterThan(decimal("99.5")) };
 @id("overflow") forbid (principal is Agent, action == Action::"call", resource is Tool)
 when { context.arguments has limit && context.arguments.limit * 9223372036854775807 > 7 };
+@id("behind") forbid (principal in Owner::"pe_0", action, resource)
+when { context has arguments && context.arguments has tags || principal.model == "m-1" };
 @id("seen") @mode("watch") permit (principal is Agent, action == Action::"call", resource is Tool)
 when { Tool::"files/pay".open_world || Resource::"files".segment == Segment::"default" };
 """,
@@ -181,7 +183,9 @@ class Town:
             agent = await enrol(world, name, owner=f"owner-of-{name}", scopes=["files:read", "files:write"])
             await hold(world, agent, f"tok_{name}", audience=URI, task=f"tk_{agent.agent_id[3:]}", seconds=3000)
         await self.change("set 0")
-        self.task = (await do(world, lambda a: tasks.start(a, agent="ann", purpose="a test"))).task_id
+        whole = await do(world, lambda a: tasks.start(a, agent="bob", purpose="a test"))
+        part = await do(world, lambda a: tasks.start(a, agent="ann", purpose="a part of it", parent=whole.task_id))
+        self.task = part.task_id
 
     def resource(self) -> Resource:
         found = resources.get(self.world.db.read(), "files")
@@ -228,6 +232,7 @@ class Town:
             iss="", sub=agent.owner, client_id=agent.agent_id, aud=URI, iat=0, exp=1 << 40, jti=f"tok_{name}",
             scope="files:read files:write", task="tk_x", acr="1", amr=["pop"], owner=agent.owner, segment=agent.segment,
             act=Actor(agent.agent_id, Actor("ag_other") if name == "bob" else None),
+            chain=[Link("ag_other", 0, "tk_0", owner="pe_0", segment=agent.segment)] if "path" in arguments else [],
         )  # fmt: skip
         principal, facts = access.Principal(claims), access.Facts(_protect(fact), rules)
         now = self.clock()
@@ -267,7 +272,10 @@ class Town:
         found = self.resource() if is_registered else None
         scopes = frozenset({"files:read"} if reads else {"files:write"})
         uri = URI if is_registered else "https://elsewhere.example.org"
-        decide = partial(flows.decide_issue, agent=agent, task="tk_1", resource=found, uri=uri, scopes=scopes)
+        chain = [] if reads else [Link("ag_other", 0, "tk_0", owner="pe_0", segment="default", model="m-1")]
+        decide = partial(
+            flows.decide_issue, agent=agent, task="tk_1", resource=found, uri=uri, scopes=scopes, chain=chain
+        )
         with suppress(Forbidden):
             await do(self.world, decide, "token.issue")
 

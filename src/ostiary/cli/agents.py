@@ -127,6 +127,17 @@ def depth(name: str, max_depth: int, /, *, session: Here) -> None:
     session.show(session.api("PATCH", f"/agents/{name}", {"max_depth": max_depth}), _print)
 
 
+@agent.command(name="segment")
+def segment(name: str, segment: str, /, *, session: Here) -> None:
+    """Move an agent into another segment; its tokens end, and those that came through it.
+
+    Args:
+        name: Name or id.
+        segment: Name of the segment.
+    """
+    session.show(session.api("PATCH", f"/agents/{name}", {"segment": segment}), _print)
+
+
 @agent.command(name="transfer")
 def transfer(name: str, /, *, owner: str, deputy: str | None = None, session: Here) -> None:
     """Let another person or team answer for an agent.

@@ -1,9 +1,9 @@
 """What an access token says: RFC 9068 (`at+jwt`), with `cnf` of RFC 7800 and RFC 9449, `act` of RFC 8693 section 4.1.
 
 Times in the claims are seconds, as on the wire; arguments of functions are microseconds. Unknown claims are ignored.
-Our own claims: `task`, `policy` (the hash of the policy set at issue), `owner`, `segment`, `epoch` (of the agent),
-`budgets` (what calls are counted against), and `chain`: through whom the authority came, so that a token dies with
-every task and every agent that it came through.
+Our own claims: `task`, `policy` (the hash of the policy set at issue), `owner`, `segment`, `model`, `risk_tier` and
+`epoch` (of the agent), `budgets` (what calls are counted against), and `chain`: through whom the authority came, so
+that a token dies with every task and every agent that it came through, and policies are asked about each of them.
 """
 
 from __future__ import annotations
@@ -50,11 +50,15 @@ class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Link(msgspec.Struct, frozen=True, array_like=True):
-    """An agent that handed authority on: its epoch at that time, and the task under which it did."""
+    """An agent that handed authority on: its epoch at that time, the task under which it did, and what it is."""
 
     agent: str
     epoch: int
     task: str
+    owner: str = ""
+    segment: str = ""
+    model: str = ""
+    risk_tier: str = ""
 
 
 class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -81,6 +85,8 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     policy: str = ""
     owner: str = ""
     segment: str = ""
+    model: str = ""
+    risk_tier: str = ""
     epoch: int = 0
     chain: list[Link] = []
     """the newest first; who holds the token is not in it"""

@@ -39,6 +39,8 @@ class CallFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     resource_segment: Name
     catalogue: Annotated[str, Meta(max_length=64)]
     """digest of the catalogue"""
+    model: Name | None = None
+    risk_tier: Name | None = None
     context: dict[str, Any] | msgspec.Raw
     """a guard has it in bytes"""
     arguments: dict[str, Any] | None = None

@@ -182,6 +182,8 @@ def _facts(
     return report.CallFacts(
         owner=claims.owner,
         segment=claims.segment,
+        model=claims.model,
+        risk_tier=claims.risk_tier,
         resource_segment=resource.segment,
         catalogue=resource.catalogue_hash,
         context=principal.recorded,

@@ -152,7 +152,7 @@ def asked_of(told: Told, record: CallRecord, held: Holding) -> Posed | None:
     facts = record.facts
     if facts is None:
         return None
-    agent = AgentSeen(held.agent, facts.owner, facts.segment)
+    agent = AgentSeen(held.agent, facts.owner, facts.segment, facts.model, facts.risk_tier)
     tool = ToolSeen(told.by.name, told.by.uri, facts.resource_segment, facts.catalogue, record.tool)
     return call_seen(agent, tool, facts.context, Kept(facts.arguments, facts.hidden), approved=facts.approved)
 

@@ -58,7 +58,10 @@ async def start_task(call: Call) -> Reply:
         )  # fmt: skip
         if task.chain and task.chain[0].agent != task.agent:
             giver, receiver = (registry.find_agent(act.tx, id) for id in (task.chain[0].agent, task.agent))
-            flows.check_delegation(act, giver, receiver, task=task.chain[0].task, scopes=task.scopes, depth=task.depth)
+            flows.check_delegation(
+                act, giver, receiver, task=task.chain[0].task, scopes=task.scopes, details=task.bounds,
+                depth=task.depth, chain=task.chain[1:], person=task.person,
+            )  # fmt: skip
         return task
 
     task = await act_asking(call.world, lambda again: registry.act_as(call, "task.start", start, again=again))

@@ -85,8 +85,9 @@ def decide(
 
     context = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
     judged = policies.judge(
-        principal.entity.uid, CALL, ready.uid, context, principal.beside(facts.entities), facts.elsewhere, approved
-    )
+        principal.entity.uid, CALL, ready.uid, context, principal.beside(facts.entities), facts.elsewhere, approved,
+        behind=principal.links,
+    )  # fmt: skip
     if judged.allowed:
         return Decision(True, True, policies.hash, (), judged.policies, judged.watched, judged.errors, typed)
     reasons = reasons_of(judged, policies)
@@ -109,14 +110,15 @@ _WHOM: dict[Needs, str] = {"person": "a person", "two": "two people"}
 
 def reasons_of(judged: Judgement, policies: Policies) -> tuple[Reason, ...]:
     """In words why the policies do not allow it; a policy's own `@reason` and `@hint` speak for it."""
+    whose = f" (for {judged.of}, through which it comes)" if judged.of else ""
     match judged.because:
         case "":
             return ()
         case "no_permit":
-            return (Reason("no_permit", "no policy permits it"),)
+            return (Reason("no_permit", f"no policy permits it{whose}"),)
         case "policy_error":
             failed = dict(judged.errors)
-            return tuple(Reason("policy_error", f"policy `{name}`: {failed[name]}") for name in judged.policies)
+            return tuple(Reason("policy_error", f"policy `{name}`: {failed[name]}{whose}") for name in judged.policies)
         case "approval_needed":
             return tuple(
                 Reason(
@@ -133,7 +135,7 @@ def reasons_of(judged: Judgement, policies: Policies) -> tuple[Reason, ...]:
             return tuple(
                 Reason(
                     "forbidden_by_policy",
-                    said.get(name) or policies.reasons.get(name) or f"policy `{name}` forbids it",
+                    (said.get(name) or policies.reasons.get(name) or f"policy `{name}` forbids it") + whose,
                     policies.hints.get(name, ""),
                 )
                 for name in judged.policies

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from ostiary.core.access.chain import agent_entity, chain_of
 from ostiary.core.access.elsewhere import Elsewhere
 from ostiary.core.access.policies import CALL, Policies
 from ostiary.core.access.recorded import presentation_of, secrets_of
@@ -32,6 +33,7 @@ class Principal:
 
     __slots__ = (
         "_beside",
+        "_chain",
         "_covering",
         "_prices",
         "_recorded",
@@ -43,6 +45,7 @@ class Principal:
         "entity",
         "expires_at",
         "jkt",
+        "links",
         "scopes",
         "tasks",
     )
@@ -55,20 +58,27 @@ class Principal:
         self.expires_at = claims.exp * 1_000_000
         self.jkt = claims.cnf.jkt if claims.cnf else None
         epochs = {link.agent: link.epoch for link in claims.chain} | {claims.client_id: claims.epoch}
-        self.behind = tuple(dict.fromkeys(agent for agent in (*actors(claims), *epochs) if agent != claims.client_id))
+        acted = actors(claims)
+        self.behind = tuple(dict.fromkeys(agent for agent in (*acted, *epochs) if agent != claims.client_id))
         """the agents through which the token came"""
+        chain = chain_of(claims.chain, holder=claims.client_id, acted=acted)
+        self._chain = chain.behind
+        self.links = tuple(agent.uid for agent in chain.behind)
+        """the same for policies, which are asked about each of them"""
         self.agents = tuple((agent, epochs.get(agent)) for agent in (claims.client_id, *self.behind))
         """the agent that holds the token and those behind it, each with its epoch where the token says it"""
         self.tasks = tuple(dict.fromkeys((claims.task, *(link.task for link in claims.chain))))
         """the task, and those above it"""
-        self.entity = agent_entity(claims.client_id, owner=claims.owner, segment=claims.segment)
+        self.entity = agent_entity(
+            claims.client_id, owner=claims.owner, segment=claims.segment, model=claims.model, risk_tier=claims.risk_tier
+        )
         self.context: Record = {
             "subject": claims.sub,
             "task": claims.task,
             "acr": claims.acr,
             "amr": frozenset[object](claims.amr),
             "scopes": frozenset[object](self.scopes),
-            "actors": frozenset[object](Uid("Agent", actor) for actor in self.behind),
+            **chain.context,
         }
         if claims.auth_time is not None:
             self.context["auth_time"] = Datetime(claims.auth_time * 1000)
@@ -103,10 +113,12 @@ class Principal:
         return found[1]
 
     def beside(self, entities: Entities) -> Entities:
-        """`entities` with this agent among them; remembered, since a guard asks with the same ones each time."""
+        """`entities` with this agent and those behind it among them; remembered, since a guard asks with the same ones
+        each time.
+        """
         base, overlay = self._beside  # read and written as one, for several threads may ask
         if base is not entities:
-            overlay = Overlay(entities, self.entity)
+            overlay = Overlay(entities, self.entity, *self._chain)
             self._beside = entities, overlay
         return overlay
 
@@ -185,12 +197,6 @@ class Facts:
     def __post_init__(self) -> None:
         near, stated = self.resource.entities, self.policies.entities
         object.__setattr__(self, "entities", Overlay.over(stated, near) if stated else near)
-
-
-@lru_cache(maxsize=4096)
-def agent_entity(agent_id: str, *, owner: str, segment: str) -> Entity:
-    belongs = (Uid("Owner", owner), Uid("Segment", segment))
-    return entity(Uid("Agent", agent_id), {"id": agent_id, "owner": belongs[0], "segment": belongs[1]}, belongs)
 
 
 @lru_cache(maxsize=1024)

@@ -13,7 +13,7 @@ the answer is `approval_needed`. With a yes to just this (`approved`), the polic
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -38,7 +38,8 @@ Needs = Literal["person", "two"]
 class Judgement(msgspec.Struct, frozen=True, gc=False):
     """`because`: why not; `policies` decided it; `watched` held without counting; `errors`: (policy id, message).
 
-    `said`: (policy id, message) of those that forbid in words of their own.
+    `said`: (policy id, message) of those that forbid in words of their own. `of`: the agent behind the principal for
+    which it is so, where it is not so for the principal.
     """
 
     allowed: bool
@@ -47,6 +48,7 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
     errors: tuple[tuple[str, str], ...] = ()
     watched: tuple[str, ...] = ()
     said: tuple[tuple[str, str], ...] = ()
+    of: str = ""
 
 
 class Policies:
@@ -115,15 +117,23 @@ class Policies:
         entities: Entities,
         elsewhere: Elsewhere | None = None,
         approved: Container[str] = (),
+        *,
+        behind: Sequence[Uid] = (),
     ) -> Judgement:
-        """What the policies say; `entities` must hold the actions too. `approved`: policies that were told yes."""
-        verdict = self._enforced.decide(principal, action, resource, context, entities)
+        """What the policies say; `entities` must hold the actions too, and the agents `behind` the principal.
+        `approved`: policies that were told yes.
+        """
+        verdict, of = self._enforced.decide(principal, action, resource, context, entities), ""
+        if behind:
+            verdict, of = _least(verdict, self._enforced, behind, action, resource, context, entities)
         if self.asks and self._only_asks(verdict):
             asking = tuple(policy for policy in verdict.reasons if policy not in approved)
             verdict = self._denying.decide(principal, action, resource, context, entities)
-            judged = self._join(verdict, principal, action, resource, context, entities, elsewhere)
+            if behind:
+                verdict, of = _least(verdict, self._denying, behind, action, resource, context, entities)
+            judged = self._join(verdict, of, (principal, *behind), action, resource, context, entities, elsewhere)
             return _asking(judged, asking) if judged.allowed and asking else judged
-        return self._join(verdict, principal, action, resource, context, entities, elsewhere)
+        return self._join(verdict, of, (principal, *behind), action, resource, context, entities, elsewhere)
 
     def _only_asks(self, verdict: Verdict) -> bool:
         """Whether policies forbid, each of which asks, and none has failed."""
@@ -134,7 +144,8 @@ class Policies:
     def _join(
         self,
         verdict: Verdict,
-        principal: Uid,
+        of: str,
+        principals: Sequence[Uid],
         action: Uid,
         resource: Uid,
         context: Record,
@@ -143,21 +154,23 @@ class Policies:
     ) -> Judgement:
         """The verdict of those that are Cedar, with what the others say, and those that watch."""
         if self.elsewhere:
-            watched = self._judge_watched(principal, action, resource, context, entities)
+            watched = self._judge_watched(principals, action, resource, context, entities)
             if verdict.errors or (verdict.reasons and not verdict.allowed):
-                return _judgement(verdict, watched)
-            said = self._ask(principal, action, resource, context, entities, elsewhere)
-            return _joined(_judgement(verdict, watched), said, self.elsewhere)
+                return _judgement(verdict, watched, of)
+            said = self._ask(principals[0], action, resource, context, entities, elsewhere)
+            return _joined(_judgement(verdict, watched, of), said, self.elsewhere)
         if self._watched is None and verdict.allowed and not verdict.errors:
             return Judgement(True, "", verdict.reasons)
-        return _judgement(verdict, self._judge_watched(principal, action, resource, context, entities))
+        return _judgement(verdict, self._judge_watched(principals, action, resource, context, entities), of)
 
     def _judge_watched(
-        self, principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities
+        self, principals: Sequence[Uid], action: Uid, resource: Uid, context: Record, entities: Entities
     ) -> Verdict | None:
+        """What held for any of them, and what failed."""
         if self._watched is None:
             return None
-        return self._watched.decide(principal, action, resource, context, entities)
+        said = [self._watched.decide(one, action, resource, context, entities) for one in principals]
+        return said[0] if len(said) == 1 else _together(said, allowed=False, reasons=_names(said))
 
     def _ask(
         self,
@@ -180,18 +193,53 @@ class Policies:
         return [said.get(policy) or Said(policy, error="it gave no answer") for policy in self.elsewhere]
 
 
-def _judgement(verdict: Verdict, other: Verdict | None) -> Judgement:
+def _denies(verdict: Verdict) -> bool:
+    return bool(verdict.errors) or not verdict.allowed
+
+
+def _least(
+    first: Verdict,
+    policies: Compiled,
+    behind: Sequence[Uid],
+    action: Uid,
+    resource: Uid,
+    context: Record,
+    entities: Entities,
+) -> tuple[Verdict, str]:
+    """The verdict for the least privileged: `first` is for the principal, and each agent behind it must be permitted
+    too, and none forbidden. With it, for which agent it is so if not for the principal.
+    """
+    others = [policies.decide(one, action, resource, context, entities) for one in behind]
+    denied = (one.id for one, said in zip(behind, others, strict=True) if _denies(said))
+    of = "" if _denies(first) else next(denied, "")
+    verdicts = [first, *others]
+    denying = [one for one in verdicts if not one.allowed]
+    if any(not one.reasons for one in denying):
+        return _together(verdicts, allowed=False, reasons=()), of
+    return _together(verdicts, allowed=not denying, reasons=_names(denying or verdicts)), of
+
+
+def _together(verdicts: list[Verdict], *, allowed: bool, reasons: tuple[str, ...]) -> Verdict:
+    errors = tuple(sorted({error for one in verdicts for error in one.errors}))
+    return Verdict(allowed, reasons, errors, any(one.forbid_errors for one in verdicts))
+
+
+def _names(verdicts: list[Verdict]) -> tuple[str, ...]:
+    return tuple(sorted({name for one in verdicts for name in one.reasons}))
+
+
+def _judgement(verdict: Verdict, other: Verdict | None, of: str = "") -> Judgement:
     """What was enforced, and beside it what only watched."""
     errors, watched = verdict.errors, verdict.reasons[:0]
     if other is not None:
         errors, watched = errors + other.errors, other.reasons
     if verdict.errors:
-        names = tuple(policy for policy, _ in verdict.errors)
-        return Judgement(False, "policy_error", names, errors, watched)
+        names = tuple(dict.fromkeys(policy for policy, _ in verdict.errors))
+        return Judgement(False, "policy_error", names, errors, watched, of=of)
     if verdict.allowed:
         return Judgement(True, "", verdict.reasons, errors, watched)
     because: Because = "forbidden_by_policy" if verdict.reasons else "no_permit"
-    return Judgement(False, because, verdict.reasons, errors, watched)
+    return Judgement(False, because, verdict.reasons, errors, watched, of=of)
 
 
 def _joined(cedar: Judgement, said: list[Said], watching: Mapping[str, bool]) -> Judgement:
@@ -208,7 +256,9 @@ def _joined(cedar: Judgement, said: list[Said], watching: Mapping[str, bool]) ->
         names = tuple(one.policy for one in forbidding)
         return Judgement(False, "forbidden_by_policy", names, errors, watched, words)
     permitting = cedar.policies + tuple(one.policy for one in counts if one.permits)
-    return Judgement(bool(permitting), "" if permitting else "no_permit", permitting, errors, watched)
+    if permitting:
+        return Judgement(True, "", permitting, errors, watched)
+    return Judgement(False, "no_permit", (), errors, watched, of=cedar.of)
 
 
 def _asking(judged: Judgement, policies: tuple[str, ...]) -> Judgement:

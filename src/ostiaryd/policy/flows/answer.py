@@ -15,19 +15,21 @@ from msgspec.structs import replace
 
 from ostiary.core import access
 from ostiary.core.access import Decision, Elsewhere, Facts, Policies, Principal, Protected, Reason
+from ostiary.core.access.chain import ALONE, Chain, agent_entity, chain_of
 from ostiary.core.access.decide import reasons_of
-from ostiary.core.access.facts import agent_entity
 from ostiary.core.assurance import AMRS
 from ostiary.core.bounds import render_details
 from ostiary.core.budget import BadAmount, Exhausted
 from ostiary.core.catalogue import Catalogue
+from ostiary.core.cedar.render import render_record
 from ostiary.core.cedar.values import Entity, Overlay, Uid, entity
-from ostiary.core.claims import AccessClaims, render_scope
+from ostiary.core.claims import AccessClaims, acting, render_scope
 from ostiary.core.errors import Forbidden, NotFound
 from ostiary.core.jose import MAX_SECONDS
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.model import (
+    NOTHING,
     REGISTERED,
     AgentSeen,
     Posed,
@@ -38,6 +40,7 @@ from ostiaryd.policy.model import (
     ToolSeen,
     Unanswerable,
     context_of,
+    encode_context,
     entity_of,
     moment,
     posed_call,
@@ -103,16 +106,24 @@ class Answers:
             reason = Reason(error.code, error.message, error.hint)
             return Decision(False, False, self._policies.hash, (reason,)), None
 
-    def _answer(self, question: Question, principal: _Found, resource: _Found) -> tuple[Decision, Posed]:
-        decision = self._judge(question, principal[0], resource[0])
-        return decision, Posed(question=question, principal=principal[1], resource=resource[1])
+    def _answer(
+        self, question: Question, principal: _Found, resource: _Found, chain: Chain | None = None
+    ) -> tuple[Decision, Posed]:
+        """`chain`: through whom an agent got its task, which nobody may say for it."""
+        decision = self._judge(question, principal[0], resource[0], chain)
+        behind = NOTHING if chain is None else encode_context(render_record(chain.context))
+        return decision, Posed(question=question, principal=principal[1], resource=resource[1], context=behind)
 
-    def _judge(self, question: Question, principal: Entity, resource: Entity) -> Decision:
+    def _judge(self, question: Question, principal: Entity, resource: Entity, chain: Chain | None) -> Decision:
         policies = self._policies
-        context = context_of(question, now=self._moment)
-        entities = Overlay(policies.known, principal, resource)
+        context, behind = context_of(question, now=self._moment), ALONE.behind
+        if chain is not None:
+            context, behind = context | chain.context, chain.behind
+        entities = Overlay(policies.known, *behind, principal, resource)
         action = Uid("Action", question.action.name)
-        judged = policies.judge(principal.uid, action, resource.uid, context, entities, self._elsewhere)
+        judged = policies.judge(
+            principal.uid, action, resource.uid, context, entities, self._elsewhere, behind=[one.uid for one in behind]
+        )
         reasons = () if judged.allowed else reasons_of(judged, policies)
         return Decision(
             judged.allowed, judged.allowed, policies.hash, reasons, judged.policies, judged.watched, judged.errors
@@ -123,7 +134,10 @@ class Answers:
         kind = REGISTERED.get(question.resource.type)
         if kind == "Tool" and question.action.name == access.CALL.id:
             return self._call(question, agent)
-        return self._answer(question, found_agent(agent), self._find(question.resource))
+        resource = self._find(question.resource)
+        task = (question.context or {}).get("task")
+        links = self._task(agent, task).chain if isinstance(task, str) and task.startswith("tk_") else ()
+        return self._answer(question, found_agent(agent), resource, chain_of(links, holder=agent.agent_id))
 
     def _call(self, question: Question, agent: Agent) -> tuple[Decision, Posed | None]:
         resource, tool = self._tool(question.resource.id)
@@ -192,12 +206,15 @@ class Answers:
 
 
 def entity_of_agent(agent: Agent) -> Entity:
-    return agent_entity(agent.agent_id, owner=agent.owner, segment=agent.segment)
+    return agent_entity(
+        agent.agent_id, owner=agent.owner, segment=agent.segment, model=agent.model, risk_tier=agent.risk_tier.value
+    )
 
 
 def found_agent(agent: Agent) -> tuple[Entity, AgentSeen]:
     """The entity of an agent, and what of it is kept."""
-    return entity_of_agent(agent), AgentSeen(agent.agent_id, agent.owner, agent.segment)
+    seen = AgentSeen(agent.agent_id, agent.owner, agent.segment, agent.model, agent.risk_tier.value)
+    return entity_of_agent(agent), seen
 
 
 def found_resource(reader: Reader, resource: Resource) -> tuple[Entity, ResourceSeen]:
@@ -208,9 +225,11 @@ def found_resource(reader: Reader, resource: Resource) -> tuple[Entity, Resource
 
 def _claims(agent: Agent, task: Task, resource: Resource) -> AccessClaims:
     """What a token for this resource under this task would say, as wide as one may be."""
+    line = tuple(dict.fromkeys((agent.agent_id, *(link.agent for link in task.chain))))
+    subject, actor = acting(line, person=task.person)
     return AccessClaims(
         iss="",
-        sub=task.person or agent.agent_id,
+        sub=subject,
         client_id=agent.agent_id,
         aud=resource.uri,
         iat=0,
@@ -221,7 +240,11 @@ def _claims(agent: Agent, task: Task, resource: Resource) -> AccessClaims:
         authorization_details=render_details(task.bounds),
         owner=agent.owner,
         segment=agent.segment,
+        model=agent.model,
+        risk_tier=agent.risk_tier.value,
         epoch=agent.epoch,
+        act=actor,
+        chain=list(task.chain),
     )
 
 

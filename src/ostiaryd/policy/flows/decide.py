@@ -8,11 +8,14 @@ from typing import Any, Literal
 import msgspec
 
 from ostiary.core.access import Decision, Elsewhere, Judgement, Policies
+from ostiary.core.access.chain import ALONE, Chain, chain_of
 from ostiary.core.access.decide import reasons_of
 from ostiary.core.access.facts import resource_entity
+from ostiary.core.bounds import ToolDetail, datatypes
 from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.render import render_record
 from ostiary.core.cedar.values import Entity, Overlay, Record, Uid
+from ostiary.core.claims import Link
 from ostiary.core.errors import Forbidden
 from ostiary.core.jose import b64u
 from ostiary.core.tiles import MAX_ENTRY_BYTES
@@ -30,6 +33,7 @@ from ostiaryd.policy.model import (
     Question,
     ResourceSeen,
     Seen,
+    actors_of,
     decode_facts,
     encode_context,
     encode_facts,
@@ -62,6 +66,8 @@ def decide_one(act: Act, question: Question, *, digest: str, by: Caller | None, 
     subject, resource = question.subject, question.resource
     words = (subject.type, subject.id, question.action.name, resource.type, resource.id)
     entry.detail = {"asked": [shorten(word) for word in words]} | _beside(decision)
+    if actors := actors_of(posed):
+        entry.actors = actors
     keep_facts(act, entry, [posed], at=answers.at)
     _note_registered(act, question)
     return decision
@@ -110,26 +116,66 @@ def _decide(act: Act, answers: Answers, question: Question) -> tuple[Decision, P
 
 
 def decide_issue(
-    act: Act, agent: Agent, *, task: str, resource: Resource | None, uri: str, scopes: frozenset[str]
+    act: Act,
+    agent: Agent,
+    *,
+    task: str,
+    resource: Resource | None,
+    uri: str,
+    scopes: frozenset[str],
+    details: Sequence[ToolDetail] = (),
+    chain: Sequence[Link] = (),
+    person: str | None = None,
 ) -> str:
     """Whether `agent` may have a token for `resource`, or for `uri` that nobody registered; the hash of the policies.
 
-    Raises Forbidden with the code `access_denied`.
+    `chain` is through whom it got the task. Raises Forbidden with the code `access_denied`.
     """
-    context: Record = {"task": task, "scopes": frozenset[object](scopes)}
-    return _check(act, agent, ISSUE, _target(act.tx, resource, uri), context)
+    behind = chain_of(chain, holder=agent.agent_id)
+    context = _handed(agent, task=task, scopes=scopes, details=details, behind=behind, person=person)
+    return _check(act, agent, ISSUE, _target(act.tx, resource, uri), context, behind)
 
 
-def check_delegation(act: Act, giver: Agent, receiver: Agent, *, task: str, scopes: frozenset[str], depth: int) -> None:
-    """Whether `giver` may hand a part of that task on to `receiver`, `depth` steps from where it began.
-
-    Raises Forbidden with the code `access_denied`.
+def check_delegation(
+    act: Act,
+    giver: Agent,
+    receiver: Agent,
+    *,
+    task: str,
+    scopes: frozenset[str],
+    depth: int,
+    details: Sequence[ToolDetail] = (),
+    chain: Sequence[Link] = (),
+    person: str | None = None,
+) -> None:
+    """Whether `giver`, who got the task through `chain`, may hand a part of it on to `receiver`, `depth` steps from
+    where it began. Raises Forbidden with the code `access_denied`.
     """
-    context: Record = {"task": task, "scopes": frozenset[object](scopes), "depth": depth}
-    _check(act, giver, DELEGATE, found_agent(receiver), context)
+    behind = chain_of(chain, holder=giver.agent_id)
+    context = _handed(giver, task=task, scopes=scopes, details=details, behind=behind, person=person)
+    _check(act, giver, DELEGATE, found_agent(receiver), context | {"depth": depth}, behind)
 
 
-def _check(act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], context: Record) -> str:
+def _handed(
+    agent: Agent,
+    *,
+    task: str,
+    scopes: frozenset[str],
+    details: Sequence[ToolDetail],
+    behind: Chain,
+    person: str | None,
+) -> Record:
+    """What a token or a part of a task is about: for whom, through whom, and how wide."""
+    first = behind.behind[-1].uid.id if behind.behind else agent.agent_id
+    context: Record = {
+        "subject": person or first, "task": task, "scopes": frozenset[object](scopes), **behind.context,
+    }  # fmt: skip
+    if details and (classes := datatypes(details)) is not None:
+        context["datatypes"] = frozenset[object](classes)
+    return context
+
+
+def _check(act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], context: Record, chain: Chain) -> str:
     """Ask the policies and note what they were asked, and what decided; the hash of the policies.
 
     Raises Forbidden, Unasked.
@@ -144,9 +190,12 @@ def _check(act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], c
     before = [] if act.entry.beside is None else decode_facts(act.entry.beside).asked  # an exchange asks twice
     answering = Answering(act, policies)
     keep_facts(act, act.entry, [*before, posed], at=answering.at)
-    entities = Overlay(policies.known, principal[0], resource[0])
+    entities = Overlay(policies.known, principal[0], resource[0], *chain.behind)
     now: Record = {"now": Datetime(answering.at // 1000)}
-    judged = policies.judge(principal[0].uid, action, resource[0].uid, context | now, entities, answering.look_up)
+    judged = policies.judge(
+        principal[0].uid, action, resource[0].uid, context | now, entities, answering.look_up,
+        behind=[one.uid for one in chain.behind],
+    )  # fmt: skip
     answering.check()
     act.entry.policy = policies.hash
     act.entry.policies = [*act.entry.policies, *judged.policies]
@@ -165,8 +214,8 @@ def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str
     if caller.kind != "agent" or (agent := agents.get(reader, caller.id)) is None:
         return ""
     principal, (target, _) = found_agent(agent)[0], _target(reader, resources.by_uri(reader, uri), uri)
-    scopes = frozenset[object](caller.scopes)
-    context: Record = {"task": caller.task or "", "scopes": scopes, "now": Datetime(at // 1000)}
+    context = _handed(agent, task=caller.task or "", scopes=caller.scopes, details=(), behind=ALONE, person=None)
+    context["now"] = Datetime(at // 1000)
     entities = Overlay(policies.known, principal, target)
     judged = policies.judge(principal.uid, ISSUE, target.uid, context, entities, elsewhere)
     return "" if judged.allowed else reasons_of(judged, policies)[0].message

@@ -1,12 +1,14 @@
 """What is true of policy sets and of questions to them. Pure: values in, values out."""
 
 from ostiaryd.policy.model.facts import (
+    NOTHING,
     AgentSeen,
     Facts,
     Posed,
     ResourceSeen,
     Seen,
     ToolSeen,
+    actors_of,
     call_seen,
     decode_facts,
     encode_context,
@@ -41,6 +43,7 @@ from ostiaryd.policy.model.rego import Engine, Program
 from ostiaryd.policy.model.ticket import Ticket, open_ticket, seal_ticket, ticket_key
 
 __all__ = [
+    "NOTHING",
     "REGISTERED",
     "AgentSeen",
     "Engine",
@@ -62,6 +65,7 @@ __all__ = [
     "ToolSeen",
     "Unanswerable",
     "Verb",
+    "actors_of",
     "call_seen",
     "check_files",
     "check_same",

@@ -10,11 +10,22 @@ import msgspec
 from msgspec import Meta
 
 from ostiary.core.access import CALL, Elsewhere, Judgement, Policies
-from ostiary.core.access.facts import agent_entity, resource_entity
+from ostiary.core.access.chain import agent_of, chain_of
+from ostiary.core.access.facts import resource_entity
 from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Entity, Overlay, Record, Uid, entity
+from ostiary.core.claims import MAX_LINKS, Link
 from ostiary.core.errors import Invalid, Malformed
-from ostiaryd.policy.model.questions import REGISTERED, Question, Thing, Verb, context_of, entity_of, record
+from ostiaryd.policy.model.questions import (
+    REGISTERED,
+    Question,
+    Thing,
+    Unanswerable,
+    Verb,
+    context_of,
+    entity_of,
+    record,
+)
 
 MAX_CASES = 2000
 MAX_DEPTH = 32
@@ -28,6 +39,8 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     action: Verb | str
     resource: Thing
     context: dict[str, Any] = {}
+    behind: Annotated[list[Thing], Meta(max_length=MAX_LINKS)] = []
+    """the agents through which the principal got its task, the nearest first"""
     now: datetime = NOON
     expect: Literal["allow", "deny", "ask"]
     """`ask`: a deny that a person's yes would turn"""
@@ -54,15 +67,19 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         principal, resource = _stand_in(self.subject, policies), _stand_in(self.resource, policies)
         action = Uid("Action", verb.name)
         context = context_of(question, now={**times, "now": _instant(self.now)})
-        if principal.uid.type == "Agent" and action == CALL:
-            context = _CALL | {"subject": principal.uid.id} | context
-        elif action.id == "issue_token":
-            context = _ISSUE | context
-        elif action.id == "delegate":
-            context = _ISSUE | {"depth": 1} | context
+        chain = chain_of([*map(_link, self.behind)], holder=principal.uid.id)
+        if principal.uid.type == "Agent":
+            context = chain.context | context
+            if action == CALL:
+                context = _CALL | {"subject": principal.uid.id} | context
+            elif action.id == "issue_token":
+                context = _ISSUE | {"subject": principal.uid.id} | context
+            elif action.id == "delegate":
+                context = _ISSUE | {"subject": principal.uid.id, "depth": 1} | context
+        entities = Overlay(policies.known, *chain.behind, principal, resource)
         return policies.judge(
-            principal.uid, action, resource.uid, context, Overlay(policies.known, principal, resource), elsewhere
-        )  # fmt: skip
+            principal.uid, action, resource.uid, context, entities, elsewhere, behind=[one.uid for one in chain.behind]
+        )
 
 
 def _instant(time: datetime) -> Datetime:
@@ -74,9 +91,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _ISSUE: Record = {"task": "", "scopes": frozenset[object]()}
-_CALL: Record = {
-    **_ISSUE, "subject": "", "actors": frozenset[object](), "acr": "", "amr": frozenset[object](), "arguments": {},
-}  # fmt: skip
+_CALL: Record = {**_ISSUE, "acr": "", "amr": frozenset[object](), "arguments": {}}
 _TOOL: Record = {"effect": "read", "data_classes": frozenset[object](), "open_world": True}
 
 
@@ -114,7 +129,7 @@ def _stand_in(thing: Thing, policies: Policies) -> Entity:
     given = record(thing.properties, of="properties")
     segment = str(given.pop("segment", "default"))
     if kind == "Agent":
-        return agent_entity(thing.id, owner=str(given.pop("owner", "")), segment=segment)
+        return agent_of(_link(thing))
     if kind == "Resource":
         return resource_entity(thing.id, uri=str(given.pop("uri", "")), segment=segment)
     server, _, name = thing.id.partition("/")
@@ -122,6 +137,15 @@ def _stand_in(thing: Thing, policies: Policies) -> Entity:
     attrs = {**_TOOL, "name": name, "resource": resource.uid, "segment": resource.attrs["segment"]}
     attrs["scope"] = f"{server}:{'read' if given.get('effect', 'read') == 'read' else 'write'}"
     return entity(Uid("Tool", thing.id), attrs | given, resource.lineage)
+
+
+def _link(thing: Thing) -> Link:
+    """An agent with what a case says of it."""
+    if REGISTERED.get(thing.type) != "Agent":
+        raise Unanswerable("`behind` are agents")
+    given = {"owner": "", "segment": "default", "model": "", "risk_tier": "medium"}
+    given |= {name: str(value) for name, value in record(thing.properties, of="properties").items() if name in given}
+    return Link(thing.id, 0, "", **given)
 
 
 def _list(policies: tuple[str, ...] | list[str]) -> str:

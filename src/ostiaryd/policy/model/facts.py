@@ -19,9 +19,13 @@ from ostiaryd.policy.model.questions import Question
 
 
 class AgentSeen(msgspec.Struct, frozen=True, array_like=True, tag="agent", gc=False):
+    """`model` and `risk_tier` are None where they were not kept."""
+
     id: str
     owner: str
     segment: str
+    model: str | None = None
+    risk_tier: str | None = None
 
 
 class ResourceSeen(msgspec.Struct, frozen=True, array_like=True, tag="resource", gc=False):
@@ -48,7 +52,8 @@ NOTHING = msgspec.Raw(b"")
 
 
 class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """One question. What `principal`, `resource` and `context` leave out is as `question` says.
+    """One question. What `principal`, `resource` and `context` leave out is as `question` says, and what they say goes
+    before it.
 
     `context` is in Cedar's JSON, without the time and the arguments; those of a call are as `access.keep` left them.
     """
@@ -90,12 +95,39 @@ def decode_facts(body: bytes) -> Facts:
     return _decode(body)
 
 
+class _Name(msgspec.Struct):
+    id: str
+
+
+class _Entity(msgspec.Struct):
+    name: _Name = msgspec.field(name="__entity")
+
+
+class _Step(msgspec.Struct):
+    agent: _Entity
+    step: int
+
+
+class _Line(msgspec.Struct):
+    chain: list[_Step] = []
+
+
+_decode_line = msgspec.json.Decoder(_Line).decode
+
+
+def actors_of(posed: Posed | None) -> list[str]:
+    """Through whom it came, the nearest first."""
+    if posed is None or not posed.context:
+        return []
+    return [one.agent.name.id for one in sorted(_decode_line(posed.context).chain, key=lambda one: one.step)]
+
+
 def posed_call(principal: Principal, resource: Protected, tool: str, decision: Decision) -> Posed | None:
     """What the policies were asked about that call; None where the decision did not come to them."""
     if decision.arguments is None:
         return None
     claims = principal.claims
-    seen = AgentSeen(claims.client_id, claims.owner, claims.segment)
+    seen = AgentSeen(claims.client_id, claims.owner, claims.segment, claims.model, claims.risk_tier)
     where = ToolSeen(resource.name, resource.uri, resource.segment, resource.catalogue_hash, tool)
     kept = keep(decision.arguments, resource.tools[tool].secrets)
     return call_seen(seen, where, principal.recorded, kept)

@@ -5,17 +5,18 @@ The answer is exact, or there is none: a policy may read an argument that was no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TypeVar
 
 import msgspec
 
 from ostiary.core.access import CALL, Facts, Judgement, Policies, Protected
+from ostiary.core.access.chain import ALONE, agent_entity, behind
 from ostiary.core.access.elsewhere import Verdict
-from ostiary.core.access.facts import agent_entity, resource_entity
+from ostiary.core.access.facts import resource_entity
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.cedar import ir
-from ostiary.core.cedar.values import Entity, Overlay, Record, Uid, parse_record, parse_value
+from ostiary.core.cedar.values import Entities, Entity, Overlay, Record, Uid, parse_record, parse_value
 from ostiary.core.errors import Refused
 from ostiaryd.policy.model.facts import AgentSeen, Posed, ResourceSeen, Seen, ToolSeen
 from ostiaryd.policy.model.questions import Question, context_of, entity_of, moment
@@ -48,6 +49,7 @@ class Replay:
 
     def __init__(self, policies: Policies, rules: ir.PolicySetIR, *, catalogue: Callable[[str], str | None]) -> None:
         self._policies, self._reads, self._catalogue = policies, argument_names(rules), catalogue
+        self._reads_agents = reads_agents(rules)
         self._resources: dict[tuple[str, str, str, str], Facts] = {}
         self._contexts: dict[bytes, Record] = {}
 
@@ -66,13 +68,15 @@ class Replay:
 
     def _call(self, asked: Posed, agent: AgentSeen, tool: ToolSeen, at: int) -> Judgement:
         """What `ostiary.core.access.decide` asked."""
-        facts, principal = self._facts(tool), _agent(agent)
+        facts, principal = self._facts(tool), self._agent(agent)
         ready = facts.resource.tools.get(tool.tool)
         if ready is None:
             raise Unreplayable("the catalogue does not have the tool")
-        context = {**self._context(asked.context), "arguments": self._arguments(asked), **moment(at)}
-        entities = Overlay(facts.entities, principal)
-        return self._policies.judge(principal.uid, CALL, ready.uid, context, entities, self._elsewhere, asked.approved)
+        kept = self._context(asked.context)
+        if kept.get("actors") and "chain" not in kept:
+            raise Unreplayable("what the agents are that it came through was not kept")
+        context = {**ALONE.context, **kept, "arguments": self._arguments(asked), **moment(at)}
+        return self._ask(facts.entities, principal, CALL, ready.uid, context, behind(context), asked.approved)
 
     def _arguments(self, asked: Posed) -> Record:
         """Hidden ones are there, but nobody reads them."""
@@ -86,19 +90,34 @@ class Replay:
 
     def _plain(self, asked: Posed, at: int) -> Judgement:
         principal, resource = self._entity(asked.principal), self._entity(asked.resource)
-        return self._ask(principal, asked.action, resource, {**self._context(asked.context), **moment(at)})
+        context = {**self._context(asked.context), **moment(at)}
+        entities = Overlay(self._policies.known, resource)
+        return self._ask(entities, principal, Uid("Action", asked.action), resource.uid, context, behind(context))
 
     def _question(self, asked: Posed, question: Question, at: int) -> Judgement:
         """Somebody's question, about registered things as they were and about others as it says."""
         stated = self._policies.entities
         principal = entity_of(question.subject, stated) if asked.principal is None else self._entity(asked.principal)
         resource = entity_of(question.resource, stated) if asked.resource is None else self._entity(asked.resource)
-        return self._ask(principal, question.action.name, resource, context_of(question, now=moment(at)))
+        chain = self._context(asked.context) if asked.context else {}
+        context, entities = context_of(question, now=moment(at)) | chain, Overlay(self._policies.known, resource)
+        return self._ask(entities, principal, Uid("Action", question.action.name), resource.uid, context, behind(chain))
 
-    def _ask(self, principal: Entity, action: str, resource: Entity, context: Record) -> Judgement:
-        entities = Overlay(self._policies.known, principal, resource)
-        verb = Uid("Action", action)
-        return self._policies.judge(principal.uid, verb, resource.uid, context, entities, self._elsewhere)
+    def _ask(
+        self,
+        entities: Entities,
+        principal: Entity,
+        action: Uid,
+        resource: Uid,
+        context: Record,
+        agents: tuple[Entity, ...],
+        approved: Container[str] = (),
+    ) -> Judgement:
+        """About the principal, and the agents behind it."""
+        return self._policies.judge(
+            principal.uid, action, resource, context, Overlay(entities, *agents, principal), self._elsewhere, approved,
+            behind=[one.uid for one in agents],
+        )  # fmt: skip
 
     def _elsewhere(self, _: bytes) -> Verdict:
         """Who only watches changes no verdict. Raises Unreplayable where others would have to be asked."""
@@ -109,7 +128,7 @@ class Replay:
     def _entity(self, seen: Seen | None) -> Entity:
         match seen:
             case AgentSeen():
-                return _agent(seen)
+                return self._agent(seen)
             case ResourceSeen(name="", uri=uri):
                 return resource_entity("", uri=uri, segment="")
             case ResourceSeen():
@@ -120,6 +139,13 @@ class Replay:
                 if (ready := protected.tools.get(seen.tool)) is not None:
                     return protected.entities[ready.uid]
         raise Unreplayable("it is not said who or what it was about")
+
+    def _agent(self, seen: AgentSeen) -> Entity:
+        if seen.model is None and self._reads_agents:
+            raise Unreplayable("what the agent is was not kept")
+        return agent_entity(
+            seen.id, owner=seen.owner, segment=seen.segment, model=seen.model or "", risk_tier=seen.risk_tier or ""
+        )
 
     def _facts(self, seen: ResourceSeen | ToolSeen) -> Facts:
         key = (seen.name, seen.uri, seen.segment, seen.catalogue)
@@ -168,8 +194,16 @@ def argument_names(rules: ir.PolicySetIR) -> frozenset[str] | None:
     return frozenset(names)
 
 
-def _agent(seen: AgentSeen) -> Entity:
-    return agent_entity(seen.id, owner=seen.owner, segment=seen.segment)
+def reads_agents(rules: ir.PolicySetIR) -> bool:
+    """Whether some policy looks at what an agent is, beside whose it is and where."""
+    open_ = [condition for policy in rules.policies for condition in policy.conditions]
+    while open_:
+        match open_.pop():
+            case ir.Get(_, "model" | "risk_tier") | ir.Has(_, "model" | "risk_tier"):
+                return True
+            case other:
+                open_ += ir.children(other)
+    return False
 
 
 def _remember(table: dict[K, V], key: K, value: V, *, most: int) -> None:

@@ -9,6 +9,7 @@ from ostiaryd.registry.flows.agents import (
     set_depth,
     set_end,
     set_scopes,
+    set_segment,
     set_speaks,
     transfer_agent,
 )
@@ -89,6 +90,7 @@ __all__ = [
     "set_mode",
     "set_resource_key",
     "set_scopes",
+    "set_segment",
     "set_speaks",
     "speakers",
     "tell",

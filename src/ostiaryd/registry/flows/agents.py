@@ -151,6 +151,19 @@ def set_speaks(act: Act, id_or_name: str, speaks: bool) -> Agent:
     return replace(agent, speaks=speaks)
 
 
+def set_segment(act: Act, id_or_name: str, segment: str) -> Agent:
+    """Move an agent into another segment; tokens name the segment, so everything that it holds ends, and so does what
+    came through it.
+    """
+    agent = _living(act, id_or_name)
+    moved = replace(agent, segment=check_name(segment, of="segment"))
+    note(act, object=agent.agent_id, was=agent.segment, segment=moved.segment)
+    if moved.segment == agent.segment:
+        return agent
+    agents.set_segment(act.tx, moved.agent_id, moved.segment)
+    return renew_tokens(act, moved, why="another segment")
+
+
 def transfer_agent(act: Act, id_or_name: str, owner: str, *, deputy: str | None = None) -> Agent:
     """Give an agent to another owner; tokens name the owner, so everything that it holds ends."""
     agent, to = _living(act, id_or_name), find_owner(act.tx, owner)

@@ -27,6 +27,7 @@ _SET_SCOPES = sql("update agent set scopes = :scopes where agent_id = :id")
 _SET_DEPTH = sql("update agent set max_depth = :max_depth where agent_id = :id")
 _SET_SPEAKS = sql("update agent set speaks = :speaks where agent_id = :id")
 _SPEAKERS = sql("select name from agent where speaks = 1 and state <> 'decommissioned' order by name")
+_SET_SEGMENT = sql("update agent set segment = :segment where agent_id = :id")
 _SET_END = sql("update agent set expires_at = :expires_at where agent_id = :id")
 _DUE = sql(
     """select agent_id from agent where expires_at <= :now and state in ('pending', 'active')
@@ -90,6 +91,10 @@ def set_speaks(tx: Tx, id: AgentId, speaks: bool) -> None:
 def speakers(reader: Reader) -> list[str]:
     """The names of those that may say what their persons asked."""
     return [row[0] for row in reader.all(_SPEAKERS)]
+
+
+def set_segment(tx: Tx, id: AgentId, segment: str) -> None:
+    tx.run(_SET_SEGMENT, id=id, segment=segment)
 
 
 def set_end(tx: Tx, id: AgentId, expires_at: int | None) -> None:

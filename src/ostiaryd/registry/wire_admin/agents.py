@@ -41,6 +41,7 @@ class Change(msgspec.Struct, forbid_unknown_fields=True):
     """Whether it may say what its person asked of a task."""
     expires_in: int | UnsetType | None = UNSET
     owner: str | UnsetType = UNSET
+    segment: str | UnsetType = UNSET
     deputy: str | None = None
 
 
@@ -101,6 +102,8 @@ async def change_agent(call: Call) -> Reply:
     def apply(act: Act) -> None:
         if change.owner is not UNSET:
             flows.transfer_agent(act, name, change.owner, deputy=change.deputy)
+        if change.segment is not UNSET:
+            flows.set_segment(act, name, change.segment)
         if change.scopes is not UNSET:
             flows.set_scopes(act, name, change.scopes)
         if change.max_depth is not UNSET:

@@ -1,6 +1,6 @@
 """What happens to tasks, and the one revoke that ends everything derived."""
 
-from ostiaryd.tasks.flows.above import MAX_TREE, above, tree
+from ostiaryd.tasks.flows.above import MAX_TREE, above, link_of, tree
 from ostiaryd.tasks.flows.budgets import (
     allowance,
     balances,
@@ -41,6 +41,7 @@ __all__ = [
     "in_force",
     "intent_of",
     "leave",
+    "link_of",
     "live",
     "may_list",
     "may_see",

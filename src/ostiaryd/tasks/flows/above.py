@@ -36,6 +36,14 @@ def above(reader: Reader, task: Task) -> list[Task]:
     return found
 
 
+def link_of(agent: Agent, task: str) -> Link:
+    """The agent as one that hands a part of that task on."""
+    return Link(
+        agent.agent_id, agent.epoch, task, owner=agent.owner, segment=agent.segment, model=agent.model,
+        risk_tier=agent.risk_tier.value,
+    )  # fmt: skip
+
+
 def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
     """The task as it may be used at that instant by `doer`, with its chain: no wider and no longer than all agents
     behind it are.
@@ -55,5 +63,5 @@ def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
         task,
         expires_at=min(ends, default=None),
         scopes=task.scopes.intersection(doer.scopes, *(agent.scopes for agent in line)),
-        chain=tuple(Link(agent.agent_id, agent.epoch, one.task_id) for one, agent in zip(tasks, line, strict=True)),
+        chain=tuple(link_of(agent, one.task_id) for one, agent in zip(tasks, line, strict=True)),
     )

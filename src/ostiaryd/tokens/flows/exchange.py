@@ -94,10 +94,11 @@ def exchange(act: Act, asked: Exchange, *, config: Config) -> Issued:
         raise InvalidTarget("the subject token reaches nothing there")
 
     if subject.client_id != agent.agent_id:
-        _consult(act, line[0], agent, task, scope=scope)
+        _consult(act, line[0], agent, task, scope=scope, details=details)
     policy = policies.decide_issue(
-        act, agent, task=task.task_id, resource=target.resource, uri=target.uri, scopes=scope
-    )
+        act, agent, task=task.task_id, resource=target.resource, uri=target.uri, scopes=scope,
+        details=details, chain=task.chain, person=task.person,
+    )  # fmt: skip
     ends = (client.ends, task.expires_at, subject.exp * SECOND, *(one.expires_at for one in line))
     return mint(
         act, client, possession, proved, task=task, target=target, scope=scope, details=details, parent=subject.jti,
@@ -160,7 +161,8 @@ def _step(act: Act, subject: AccessClaims, agent: Agent) -> tuple[Task, list[Age
             check_line(agent, line)
     except (Forbidden, NotFound) as error:
         raise InvalidRequest(f"`subject_token`: {error.message}", hint=error.hint) from None
-    return replace(task, agent=agent.agent_id, chain=tuple(links)), line
+    chain = tuple(tasks.link_of(one, link.task) for link, one in zip(links, line, strict=True))
+    return replace(task, agent=agent.agent_id, chain=chain), line
 
 
 def _target(
@@ -198,10 +200,15 @@ def _named(act: Act, audience: str, *, config: Config) -> str:
     return audience if resource is None else resource.uri
 
 
-def _consult(act: Act, giver: Agent, receiver: Agent, task: Task, *, scope: frozenset[str]) -> None:
+def _consult(
+    act: Act, giver: Agent, receiver: Agent, task: Task, *, scope: frozenset[str], details: tuple[ToolDetail, ...]
+) -> None:
     """Raises InvalidRequest: to the policies the subject token is not acceptable."""
     try:
-        policies.check_delegation(act, giver, receiver, task=task.task_id, scopes=scope, depth=len(task.chain))
+        policies.check_delegation(
+            act, giver, receiver, task=task.task_id, scopes=scope, details=details, depth=len(task.chain),
+            chain=task.chain[1:], person=task.person,
+        )  # fmt: skip
     except Forbidden as error:
         raise InvalidRequest(f"`subject_token`: {error.message}", hint=error.hint) from None
 

@@ -61,7 +61,7 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
         raise InvalidTarget("a token for an agent is for another agent to get", hint="name a resource")
     scope = scopes_at(target, asked, held=held)
     details = narrow_details(grant.details, task=task.bounds, target=target)
-    policy = _consult(act, client, task, target, scope)
+    policy = _consult(act, client, task, target, scope, details)
     seconds = lifetime(now=act.now, longest=config.token_lifetime_s, ends=(client.ends, task.expires_at))
     return mint(
         act, client, possession, proved, task=task, target=target, scope=scope, details=details, policy=policy,
@@ -92,7 +92,9 @@ def _own_task(act: Act, client: Client, id: str | None) -> Task:
     return task
 
 
-def _consult(act: Act, client: Client, task: Task, target: Target, scope: frozenset[str]) -> str:
+def _consult(
+    act: Act, client: Client, task: Task, target: Target, scope: frozenset[str], details: tuple[ToolDetail, ...]
+) -> str:
     """The hash of the policies that permit the token. A guard hears its feed and a person answers questions whatever
     they say, and neither gets anything else.
 
@@ -103,5 +105,6 @@ def _consult(act: Act, client: Client, task: Task, target: Target, scope: frozen
             raise InvalidTarget("there is no such token for the guard of a resource, or for a person")
         return ""
     return policies.decide_issue(
-        act, client.agent, task=task.task_id, resource=target.resource, uri=target.uri, scopes=scope
-    )
+        act, client.agent, task=task.task_id, resource=target.resource, uri=target.uri, scopes=scope,
+        details=details, chain=task.chain, person=task.person,
+    )  # fmt: skip

@@ -144,6 +144,8 @@ def mint(
         policy=policy,
         owner=client.owner,
         segment=client.segment,
+        model="" if client.agent is None else client.agent.model,
+        risk_tier="" if client.agent is None else client.agent.risk_tier.value,
         epoch=client.epoch,
         chain=list(task.chain),
         budgets=list(budgets),

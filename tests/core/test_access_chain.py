@@ -1,0 +1,152 @@
+"""The least privileged agent of a chain counts: policies are asked for each, as the principal that it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.access import Principal, Said
+from ostiary.core.access.chain import ALONE, agent_of, behind, chain_of
+from ostiary.core.cedar.render import render_record
+from ostiary.core.cedar.values import Uid, parse_record
+from ostiary.core.claims import Actor, Link
+from ostiary.core.errors import Invalid
+from tests.core.test_access_decide import AGENT, FAILS, PARENT, PERMIT, PRINCIPAL, call, codes, policy, principal, rules
+
+FIRST = "ag_" + "3" * 32
+
+
+def link(agent: str, **more: Any) -> Link:
+    facts = {"owner": "pe_1", "segment": "default", "model": "m-1", "risk_tier": "low"}
+    return Link(agent, 0, "tk_0", **(facts | more))
+
+
+def chained(*links: Link, **more: Any) -> Principal:
+    return principal(act=Actor(AGENT, Actor(PARENT)), sub=FIRST, chain=list(links), **more)
+
+
+def equals(attr: str, value: Any) -> Any:
+    return ["binary", "eq", ["get", PRINCIPAL, attr], value]
+
+
+CHAIN = (link(PARENT), link(FIRST, owner="pe_3", model="m-3", risk_tier="critical"))
+OF_EACH = [
+    equals("id", ["lit", FIRST]),
+    equals("owner", ["entity", ["Owner", "pe_3"]]),
+    equals("model", ["lit", "m-3"]),
+    equals("risk_tier", ["lit", "critical"]),
+    ["binary", "in", PRINCIPAL, ["entity", ["Owner", "pe_3"]]],
+]
+
+
+@pytest.mark.parametrize("condition", OF_EACH)
+def test_what_is_forbidden_to_an_agent_behind_it_is_forbidden(condition: Any) -> None:
+    forbid = rules(PERMIT, policy("forbid", condition))
+    assert call(policies=forbid).allowed
+    assert call(chained(CHAIN[0]), policies=forbid).allowed
+    decision = call(chained(*CHAIN), policies=forbid)
+    assert (decision.allowed, codes(decision), decision.policies) == (False, ["forbidden_by_policy"], ("forbid",))
+    assert FIRST in decision.reasons[0].message
+
+
+def test_each_agent_behind_it_must_be_permitted_by_some_policy() -> None:
+    one = policy("permit", equals("id", ["lit", AGENT]), id="one")
+    two = policy("permit", equals("id", ["lit", PARENT]), id="two")
+    assert call(chained(CHAIN[0]), policies=rules(one, two)).policies == ("one", "two")
+    for missing in (one, two):
+        assert codes(call(chained(CHAIN[0]), policies=rules(missing))) == ["no_permit"]
+    assert codes(call(chained(*CHAIN), policies=rules(one, two))) == ["no_permit"]
+
+
+def test_a_missing_permit_of_one_is_not_hidden_by_what_is_forbidden_to_another() -> None:
+    permits = policy("permit", equals("id", ["lit", AGENT]), id="permits")
+    forbids = policy("forbid", equals("id", ["lit", AGENT]))
+    assert codes(call(chained(CHAIN[0]), policies=rules(permits, forbids))) == ["no_permit"]
+
+
+def test_an_error_about_an_agent_behind_it_denies() -> None:
+    fails = policy("forbid", equals("id", ["lit", FIRST]), FAILS)
+    assert call(policies=rules(PERMIT, fails)).allowed
+    decision = call(chained(*CHAIN), policies=rules(PERMIT, fails))
+    assert codes(decision) == ["policy_error"]
+    assert FIRST in decision.reasons[0].message
+
+
+def test_an_agent_of_which_only_the_name_is_known_has_neither_owner_nor_segment() -> None:
+    in_segment = policy("permit", ["binary", "in", PRINCIPAL, ["entity", ["Segment", "default"]]])
+    assert call(chained(*CHAIN), policies=rules(in_segment)).allowed
+    assert codes(call(principal(act=Actor(AGENT, Actor(PARENT))), policies=rules(in_segment))) == ["no_permit"]
+
+
+def test_a_policy_that_watches_tells_of_each_agent_and_denies_nothing() -> None:
+    watches = policy("forbid", equals("id", ["lit", FIRST]), id="watches", mode="watch")
+    assert call(policies=rules(PERMIT, watches)).watched == ()
+    decision = call(chained(*CHAIN), policies=rules(PERMIT, watches))
+    assert (decision.allowed, decision.watched) == (True, ("watches",))
+
+
+def test_who_is_asked_elsewhere_sees_the_chain_and_a_forbid_of_cedar_needs_no_answer() -> None:
+    asked: list[bytes] = []
+
+    def elsewhere(question: bytes) -> tuple[Said, ...]:
+        asked.append(question)
+        return (Said("rego", permits=True),)
+
+    def both(*policies: dict[str, Any]) -> Any:
+        made = rules(*policies)
+        made.elsewhere = {"rego": False}
+        return made
+
+    assert call(chained(*CHAIN), policies=both(), elsewhere=elsewhere).allowed
+    assert len(asked) == 1
+    assert b'"step":2' in asked[0] and FIRST.encode() in asked[0]  # noqa: PT018 because both are of one link
+    forbids = both(PERMIT, policy("forbid", equals("id", ["lit", FIRST])))
+    assert not call(chained(*CHAIN), policies=forbids, elsewhere=elsewhere).allowed
+    assert len(asked) == 1
+
+
+def test_an_agent_that_gives_parts_to_itself_stands_in_its_chain_once_and_not_behind_itself() -> None:
+    chain = chain_of([link(AGENT), link(PARENT), link(AGENT), link(PARENT), link(FIRST)], holder=AGENT)
+    assert [agent.uid.id for agent in chain.behind] == [PARENT, FIRST]
+    assert chain_of([link(AGENT)], holder=AGENT) is ALONE
+
+
+links = st.lists(
+    st.builds(
+        Link, st.sampled_from([AGENT, PARENT, FIRST, "ag_4"]), st.integers(0, 3), st.just("tk_1"),
+        owner=st.sampled_from(["pe_1", "te_2", ""]), segment=st.sampled_from(["a", "b"]), model=st.text(max_size=5),
+        risk_tier=st.sampled_from(["low", "critical"]),
+    ),
+    max_size=7,
+)  # fmt: skip
+
+
+@given(links)
+def test_what_is_kept_of_a_chain_gives_the_same_agents_back(links: list[Link]) -> None:
+    chain = chain_of(links, holder=AGENT)
+    assert behind(parse_record(render_record(chain.context))) == chain.behind
+    nearest = {one.agent: one for one in reversed(links) if one.agent != AGENT}
+    assert {agent.uid.id: agent for agent in chain.behind} == {id: agent_of(one) for id, one in nearest.items()}
+    assert chain.context["actors"] == frozenset(Uid("Agent", id) for id in nearest)
+
+
+@pytest.mark.parametrize("said", ["x", {"chain": "x"}, {"chain": [1]}, {"chain": [{"agent": "ag_1"}]}])
+def test_what_is_no_chain_is_none(said: Any) -> None:
+    with pytest.raises(Invalid):
+        behind(parse_record(said if isinstance(said, dict) else {"chain": said}))
+
+
+def test_a_forbid_that_asks_a_person_asks_for_an_agent_behind_it_too() -> None:
+    """Another forbid, a missing permit or one that does not ask, about any of them, is no question to anybody."""
+    asks = policy("forbid", equals("id", ["lit", FIRST]), id="asks", ask="person")
+    two = policy("forbid", equals("id", ["lit", AGENT]), id="two", ask="two")
+    hard = policy("forbid", equals("id", ["lit", PARENT]), id="hard")
+    only = policy("permit", equals("owner", ["entity", ["Owner", "pe_1"]]), id="only")
+    assert call(policies=rules(PERMIT, asks)).allowed
+    decision = call(chained(*CHAIN), policies=rules(PERMIT, asks, two))
+    assert (set(codes(decision)), decision.policies) == ({"approval_needed"}, ("asks", "two"))
+    assert set(codes(call(chained(*CHAIN), policies=rules(PERMIT, asks, hard)))) == {"forbidden_by_policy"}
+    assert codes(call(chained(*CHAIN), policies=rules(only, asks))) == ["no_permit"]

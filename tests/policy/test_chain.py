@@ -1,0 +1,156 @@
+"""The chain in what the server asks policies: nobody says it but the registry, and what-if has it again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiary.core.errors import Refused
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.policy.model import AgentSeen, Posed, ResourceSeen, ToolSeen, decode_facts, encode_context, load, starter
+from ostiaryd.policy.model.replay import Replay, Unreplayable
+from ostiaryd.policy.wire_authzen import EVALUATION, EVALUATIONS
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, RiskTier
+from ostiaryd.tasks import flows as tasks
+from tests.policy.conftest import Ask, put
+from tests.registry.stage import do, enrol
+
+PEEKS = {
+    "a.cedarschema": """
+        action peek appliesTo {
+          principal: [Agent], resource: [Resource], context: { task?: String, actors: Set<Agent>, why?: String }
+        };
+    """,
+    "a.cedar": """
+        @id("alone") permit (principal is Agent, action == Action::"peek", resource is Resource)
+        when { context.actors.isEmpty() };
+        @id("tier") permit (principal is Agent, action == Action::"peek", resource is Resource)
+        when { principal.risk_tier == "low" };
+    """,
+}
+
+
+@pytest.fixture
+async def low(world: World) -> Agent:
+    await do(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example.org/mcp"))
+    return await enrol(world, "low", risk_tier=RiskTier.LOW)
+
+
+@pytest.fixture
+async def high(world: World, low: Agent) -> Agent:
+    return await enrol(world, "high", risk_tier=RiskTier.HIGH)
+
+
+def peek(agent: Agent, **context: Any) -> dict[str, Any]:
+    return {
+        "subject": {"type": "agent", "id": agent.agent_id}, "action": {"name": "peek"},
+        "resource": {"type": "Resource", "id": "files"}, "context": context,
+    }  # fmt: skip
+
+
+async def part_of(world: World, giver: str, receiver: str) -> str:
+    whole = await do(world, lambda a: tasks.start(a, agent=giver, purpose="p"))
+    return (await do(world, lambda a: tasks.start(a, agent=receiver, purpose="p", parent=whole.task_id))).task_id
+
+
+async def test_no_enforcement_point_says_through_whom_an_agent_acts(
+    world: World, ask: Ask, low: Agent, high: Agent
+) -> None:
+    """Of whatever action: `actors` and `chain` are those of the task, and none without one."""
+    await put(world, PEEKS)
+    assert (await ask(EVALUATION, peek(high, actors=["nobody"], chain=[1])))[1]["context"]["policies"] == ["alone"]
+    part = await part_of(world, "low", "high")
+    denied = (await ask(EVALUATION, peek(high, task=part, actors=[], chain=[])))[1]
+    assert denied["decision"] is False  # `alone` does not hold, `tier` holds for one of both alone
+    assert (await ask(EVALUATION, peek(low, actors=["nobody"])))[1]["context"]["policies"] == ["alone", "tier"]
+    answers = (await ask(EVALUATIONS, {"evaluations": [peek(high), peek(high, task=part), peek(low)]}))[1]
+    assert [one["decision"] for one in answers["evaluations"]] == [True, False, True]
+
+
+@pytest.mark.parametrize("task", ["tk_" + "0" * 32, "tk_", "of another", "ended"])
+async def test_a_task_that_is_not_the_agents_own_or_not_alive_denies_whatever_is_asked(
+    world: World, ask: Ask, low: Agent, high: Agent, task: str
+) -> None:
+    await put(world, PEEKS)
+    if task == "of another":
+        task = (await do(world, lambda a: tasks.start(a, agent="low", purpose="p"))).task_id
+    if task == "ended":
+        task = (await do(world, lambda a: tasks.start(a, agent="high", purpose="p"))).task_id
+        await do(world, lambda a: tasks.end(a, task))
+    assert (await ask(EVALUATION, peek(high, task=task)))[1]["decision"] is False
+    assert (await ask(EVALUATION, peek(high, task="a word of the caller's")))[1]["decision"] is True
+
+
+async def test_what_if_asks_about_the_chain_again(world: World, ask: Ask, low: Agent, high: Agent) -> None:
+    await put(world, PEEKS)
+    part = await part_of(world, "low", "high")
+    await ask(EVALUATION, peek(high, task=part))
+    (facts,) = [found for _, _, found in ledger.with_facts(world.db.read(), 0, 1 << 40) if found is not None]
+    asked = kept(facts)
+    loaded = load(PEEKS | {"a.cedar": PEEKS["a.cedar"].replace('== "low"', 'like "*"')})
+    for rules, allowed in ((load(PEEKS), False), (loaded, True)):
+        replay = Replay(rules.policies, rules.ir, catalogue=lambda _: None)
+        assert replay.judge(asked, at=world.now()).allowed is allowed
+
+
+def kept(body: bytes) -> Posed:
+    (asked,) = decode_facts(body).asked
+    assert asked is not None
+    return asked
+
+
+def test_what_was_kept_before_chains_were_is_not_known() -> None:
+    """Neither what an agent was, where policies look at it, nor who those were that it acted for."""
+    where = ResourceSeen("", "https://files.example.org/mcp")
+    reads = load({"a.cedar": 'permit (principal is Agent, action, resource) when { principal.risk_tier == "" };'})
+    plain = load({"a.cedar": "permit (principal is Agent, action, resource);"})
+    issue = Posed(
+        principal=AgentSeen("ag_1", "pe_1", "s"), action="issue_token", resource=where, context=encode_context({})
+    )
+    assert Replay(plain.policies, plain.ir, catalogue=lambda _: None).judge(issue, at=0).allowed
+    with pytest.raises(Unreplayable):
+        Replay(reads.policies, reads.ir, catalogue=lambda _: None).judge(issue, at=0)
+    text = '{"resource": "files", "tools": [{"name": "read", "effect": "read"}]}'
+    tool = ToolSeen("files", "u", "s", "digest", "read")
+    for actors, known in (([], True), ([{"__entity": {"type": "Agent", "id": "ag_2"}}], False)):
+        call = Posed(
+            principal=AgentSeen("ag_1", "pe_1", "s"), resource=tool, context=encode_context({"actors": actors}),
+            arguments={},
+        )  # fmt: skip
+        replay = Replay(plain.policies, plain.ir, catalogue=lambda _: text)
+        if known:
+            assert replay.judge(call, at=0).allowed
+        else:
+            with pytest.raises(Unreplayable):
+                replay.judge(call, at=0)
+
+
+CASE = """
+[[case]]
+name = "an agent behind it"
+subject = { type = "agent", id = "ag_1" }
+action = "call"
+resource = { type = "tool", id = "files/read" }
+behind = [{ type = "agent", id = "ag_2", properties = { segment = "SEGMENT" } }]
+expect = "EXPECTED"
+"""
+
+
+@pytest.mark.parametrize(("segment", "expected"), [("default", "allow"), ("finance", "deny")])
+def test_cases_of_a_set_say_who_stands_behind(segment: str, expected: str) -> None:
+    text = CASE.replace("SEGMENT", segment)
+    load(starter().files | {"a.test.toml": text.replace("EXPECTED", expected)})
+    other = {"allow": "deny", "deny": "allow"}[expected]
+    with pytest.raises(Refused) as refused:
+        load(starter().files | {"a.test.toml": text.replace("EXPECTED", other)})
+    assert refused.value.code == "policy_test_failed"
+
+
+def test_only_agents_stand_behind() -> None:
+    text = CASE.replace('type = "agent", id = "ag_2"', 'type = "user", id = "ag_2"').replace("EXPECTED", "deny")
+    with pytest.raises(Refused) as refused:
+        load(starter().files | {"a.test.toml": text})
+    assert "behind" in refused.value.message
