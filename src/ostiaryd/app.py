@@ -19,6 +19,7 @@ from ostiary.core.errors import Forbidden, Refused
 from ostiaryd import doctor
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.approvals import wire_admin as approvals_admin
+from ostiaryd.approvals import wire_requests
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground import outbox
@@ -66,6 +67,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (wire_whatif.ROUTES, render_admin),
     (tokens_admin.ROUTES, render_admin),
     (approvals_admin.ROUTES, render_admin),
+    (wire_requests.ROUTES, wire_requests.render),
     (ledger_admin.ROUTES, render_admin),
     (wire_tlog.ROUTES, render_admin),
     (wire_feed.ROUTES, render_admin),
@@ -77,8 +79,8 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
 
 PROVES_IN_ACT = frozenset({wire_authzen.evaluation, wire_authzen.evaluations})
 """Wires that run one act and prove the caller in it (`Call.prove`), since they are asked often."""
-FOR_PEOPLE = approvals_admin.FOR_PEOPLE
-"""Wires that ask for no scope and that people with a key may call: they are there to answer questions."""
+FOR_PEOPLE = approvals_admin.FOR_PEOPLE | {wire_tasks.start_task}
+"""Wires that ask for no scope and that people with a key may call: they answer, and say what they ask of a task."""
 STREAMS = frozenset({wire_feed.stream, wire_whatif.ask})
 """Wires whose answer is sent while it is made."""
 

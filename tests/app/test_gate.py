@@ -87,6 +87,8 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
         ("POST", "/api/v1/tasks/{id}/end"): SELF,
         ("POST", "/api/v1/revoke"): SELF,
         ("POST", "/api/v1/decide"): "ostiary:decide",
+        ("POST", "/access/v1/requests"): "ostiary:decide",
+        ("POST", "/access/v1/requests/{id}/cancel"): "ostiary:decide",
         ("POST", "/access/v1/evaluation"): "ostiary:decide",
         ("POST", "/access/v1/evaluations"): "ostiary:decide",
         ("POST", "/access/v1/search/subject"): "ostiary:decide",
@@ -110,6 +112,7 @@ def test_what_is_shown_is_for_readers_but_for_this() -> None:
     assert less == {
         "/api/v1/tasks": SELF, "/api/v1/tasks/{id}": SELF, "/api/v1/tasks/{id}/tree": SELF,
         "/api/v1/approvals": SELF, "/api/v1/approvals/{id}": SELF, "/feed/v1/stream": "ostiary:feed",
+        "/access/v1/requests/{id}": "ostiary:decide",
         "/api/v1/webhooks": ADMIN,  # a URL may hold a secret
     }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,20 +11,26 @@ from ostiary.core import approval
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.errors import Refused
 from ostiary.core.jose import JwkSet
-from ostiaryd.approvals import flows, store
+from ostiaryd.approvals import flows, store, wire_admin, wire_requests
 from ostiaryd.approvals.model import Question, Says
 from ostiaryd.feed import wire_feed
-from ostiaryd.ground.http import Call
+from ostiaryd.ground.http import Call, Render, Wire, render_admin
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
+from ostiaryd.policy import wire_authzen
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Agent, Caller, Resource
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
 from tests.approvals.test_end_to_end import FILES, TOOLS
 from tests.policy.conftest import put
-from tests.registry.stage import do, enrol, hold, person
+from tests.registry.stage import ADMIN, do, enrol, hold, person
 
+SURFACES: list[tuple[Any, Render]] = [
+    (wire_authzen.ROUTES, wire_authzen.render),
+    (wire_requests.ROUTES, wire_requests.render),
+    (wire_admin.ROUTES, render_admin),
+]
 URI = "https://bank.example/mcp"
 PAY: dict[str, Any] = {"amount": 500, "to": "ann"}
 
@@ -61,6 +68,20 @@ class Bank:
             resource_id=by.resource_id, asked=approval.digest(body),
         )  # fmt: skip
 
+    async def http(
+        self, method: str, path: str, body: Any = None, *, by: Caller | None = None
+    ) -> tuple[int, Any, dict[bytes, bytes]]:
+        """A request behind its gate: status, JSON, headers."""
+        route, _, query = path.partition("?")
+        wire, render, params = _route(method, route)
+        headers, sent = [(b"content-type", b"application/json")], b"" if body is None else json.dumps(body).encode()
+        try:
+            reply = await wire(Call(self.world, method, route, params, query, headers, sent, "rq_1", by or ADMIN))
+        except Refused as refusal:
+            reply = render(refusal)
+        assert isinstance(reply.body, bytes)
+        return reply.status, json.loads(reply.body), dict(reply.headers) | {b"content-type": reply.media_type.encode()}
+
     async def why(self, arguments: dict[str, Any] | None = None, **changed: Any) -> str:
         """The code of the refusal."""
         try:
@@ -91,6 +112,15 @@ class Bank:
         found = store.get(self.world.db.read(), id)
         assert found is not None
         return found.state_at(self.world.now()).value
+
+
+def _route(method: str, path: str) -> tuple[Wire, Render, dict[str, str]]:
+    for routes, render in SURFACES:
+        for verb, template, wire, _scope in routes:
+            match = re.fullmatch(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", template), path)
+            if verb == method and match is not None:
+                return wire, render, match.groupdict()
+    raise LookupError(f"no route {method} {path}")
 
 
 async def open_bank(world: World) -> Bank:

@@ -42,7 +42,8 @@ TOOLS: list[dict[str, Any]] = [
                 "pin": {"type": "string"}, "format": {"type": "string"},
             },
         },
-        "kinds": {"note": "text", "pin": "secret", "format": "presentation", "amount": "amount", "to": "account"},
+        "kinds": {"note": "text", "pin": "secret", "amount": "amount", "to": "account"},
+        "presentation": ["format"],
     }
 ]  # fmt: skip
 CALL = ("pay", {"amount": 500, "to": "ann", "note": "rent", "pin": "4711"})
@@ -144,6 +145,6 @@ def test_a_call_that_needs_a_yes_is_asked_approved_spent_once_and_refused_after(
         assert (after.allowed, codes(after)) == (False, ["approval_spent"])
         people.called(4)
     assert [(one["action"], one.get("outcome", "ok")) for one in people.about(asked.approval)] == [
-        ("approval.ask", "ok"), ("approval.ask", "ok"), ("approval.approve", "ok"), ("approval.spend", "ok"),
+        ("approval.ask", "ok"), ("approval.again", "ok"), ("approval.approve", "ok"), ("approval.spend", "ok"),
         ("approval.ask", "refused"), ("tool.call", "deny"), ("tool.call", "deny"), ("tool.call", "allow"),
     ]  # fmt: skip

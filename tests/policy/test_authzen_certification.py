@@ -203,4 +203,8 @@ async def test_the_metadata_names_this_decision_point_and_what_it_offers(world: 
         "search_subject_endpoint": url + SUBJECT,
         "search_resource_endpoint": url + RESOURCE,
         "search_action_endpoint": url + ACTION,
+        "access_request_endpoint": f"{url}/access/v1/requests",
+        "jwks_uri": f"{url}/jwks",
+        "capabilities": ["urn:openid:authzen:capability:access-request"],
+        "obligations_supported": ["step-up"],
     }

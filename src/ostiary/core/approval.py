@@ -2,8 +2,8 @@
 
 A yes is to just this call: agent, task, resource, tool, the arguments as they were validated, and the policies that
 asked. All that is one digest (`binding`): canonical JSON, so that the order of members and the spelling of a number do
-not matter, and everything else does: a null is no absence, and no string is normalised. Left out are arguments of the
-kind `presentation`: how an answer looks. Secret arguments are in it by their own digest, and nobody is shown them.
+not matter, and everything else does: a null is no absence, and no string is normalised. Left out is what the catalogue
+calls `presentation`: how an answer looks. Secret arguments are in it by their own digest, and nobody is shown them.
 
 The guard asks with each call that needs a yes. The server opens a question, says how it stands, or spends the yes; its
 answer is a compact JWS of type `ostiary-approval+jwt` under the feed key, and names the SHA-256 of what was asked, a
@@ -109,11 +109,19 @@ def part(
 def render_ask(ask: Ask) -> bytes:
     """Raises Malformed for what has no digest, and for what no person would read to its end."""
     body = canonical.encode(msgspec.to_builtins(ask), floats=True)
-    if len(body) > MAX_ASKED:
-        raise Malformed(
-            f"a person would be asked about {len(body)} bytes, at most {MAX_ASKED} are", code="too_long_to_ask"
-        )
+    _check_length(body)
     return body
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Raises Malformed for what no person would read to its end."""
+    _check_length(canonical.encode(dict(arguments), floats=True))
+
+
+def _check_length(body: bytes) -> None:
+    if len(body) > MAX_ASKED:
+        what = f"a person would be asked about {len(body)} bytes, at most {MAX_ASKED} are"
+        raise Malformed(what, code="too_long_to_ask")
 
 
 def parse_ask(body: bytes) -> Ask:

@@ -4,6 +4,7 @@
     open --yes, as many as it needs--> approved --the call--> spent
       |--no--> denied                     |--date, revoke--> lapsed
       |--date--> expired
+      |--who asked--> cancelled
 
 Who answers is a person, proved by a key, and nobody through whom the question came.
 """
@@ -33,6 +34,7 @@ class State(StrEnum):
     APPROVED = "approved"
     DENIED = "denied"
     EXPIRED = "expired"
+    CANCELLED = "cancelled"
     SPENT = "spent"
     LAPSED = "lapsed"
 

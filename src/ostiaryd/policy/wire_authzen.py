@@ -4,6 +4,10 @@ A denial is an answer: 200 with `decision: false`. Stricter than the standard: a
 (it is no I-JSON), and a batch has at most 1000 evaluations. `context` of an answer holds the `policies` that decided,
 the hash `policy` of their set, and `reasons` (code, message, hint); `reason_admin` and `reason_user` say the same in a
 sentence, the second without what is none of a user's business. Search (section 8) is in `wire_search`.
+
+A denial that a person's yes would turn has `access_request` (Access Request and Approval Profile, draft 1; its endpoint
+is in the room of the questions), and one that a stronger token would turn an obligation `step-up` (Obligations Profile,
+draft 1).
 """
 
 from __future__ import annotations
@@ -18,16 +22,18 @@ from ostiary.core.access import Decision, Reason
 from ostiary.core.errors import Invalid, Malformed, Refused
 from ostiary.core.jose import b64u
 from ostiaryd.ground.http import Call, Reply, reply, status_of
+from ostiaryd.ground.ids import new_id
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows.decide import Semantic
 from ostiaryd.policy.flows.elsewhere import ask_ahead, note_latest
-from ostiaryd.policy.model import Question, Thing, Verb
+from ostiaryd.policy.model import Question, Thing, Verb, denial, rfc3339, seal_denial
 from ostiaryd.registry.model import DECIDE
 
 T = TypeVar("T")
 MAX_EVALUATIONS = 1000
 EVALUATION, EVALUATIONS = "/access/v1/evaluation", "/access/v1/evaluations"
+REQUESTS = "/access/v1/requests"
 SUBJECT, RESOURCE, ACTION = "/access/v1/search/subject", "/access/v1/search/resource", "/access/v1/search/action"
 
 
@@ -55,6 +61,12 @@ class Context(msgspec.Struct, omit_defaults=True, gc=False):
     reasons: tuple[Reason, ...] = ()
     reason_admin: dict[str, str] | None = None
     reason_user: dict[str, str] | None = None
+    reason: str = ""
+    evaluation_id: str = ""
+    evaluated_at: str = ""
+    access_request: dict[str, str] | None = None
+    approval: dict[str, str] | None = None
+    obligations: list[dict[str, Any]] | None = None
     error: dict[str, Any] | None = None
 
 
@@ -66,7 +78,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 async def evaluation(call: Call) -> Reply:
     """One question, one answer."""
     question = read(call, Question)
-    return reply(_answer(await _decide(call, question)))
+    return reply(_answer(call, question, await _decide(call, question)))
 
 
 async def evaluations(call: Call) -> Reply:
@@ -77,7 +89,7 @@ async def evaluations(call: Call) -> Reply:
         question = _question(batch, batch)
         if question is None:
             raise Malformed("`subject`, `action` and `resource` are required")
-        return reply(_answer(await _decide(call, question)))
+        return reply(_answer(call, question, await _decide(call, question)))
     if len(items) > MAX_EVALUATIONS:
         raise Invalid(f"there are {len(items)} evaluations, at most {MAX_EVALUATIONS} are answered")
     questions = [_question(item, batch) for item in items]
@@ -97,7 +109,8 @@ async def evaluations(call: Call) -> Reply:
 
     decisions = await act(call.world, "decide.batch", run, request=call.request_id)
     note_latest(call.world, *{decision.policy_hash for decision in decisions if decision is not None})
-    return reply({"evaluations": [_answer(decision) for decision in decisions]})
+    answers = [_answer(call, question, decision) for question, decision in zip(questions, decisions, strict=False)]
+    return reply({"evaluations": answers})
 
 
 async def configuration(call: Call) -> Reply:
@@ -111,6 +124,10 @@ async def configuration(call: Call) -> Reply:
             "search_subject_endpoint": url + SUBJECT,
             "search_resource_endpoint": url + RESOURCE,
             "search_action_endpoint": url + ACTION,
+            "access_request_endpoint": url + REQUESTS,
+            "jwks_uri": f"{url}/jwks",
+            "capabilities": ["urn:openid:authzen:capability:access-request"],
+            "obligations_supported": ["step-up"],
         }
     )
 
@@ -180,14 +197,39 @@ _INCOMPLETE = Answer(
 )
 
 
-def _answer(decision: Decision | None) -> Answer:
-    if decision is None:
+def _answer(call: Call, question: Question | None, decision: Decision | None) -> Answer:
+    if decision is None or question is None:
         return _INCOMPLETE
     said = Context(decision.policy_hash, decision.policies, decision.reasons)
     if decision.reasons:
         status = "200" if decision.allowed else "403"
         said.reason_admin, said.reason_user = {status: _for_admin(decision)}, {status: _for_user(decision.reasons[0])}
+        said.obligations = _obligations(decision.reasons)
+    if decision.asks and not decision.allowed:
+        _note_request(call, question, decision, said)
+    if decision.approval:
+        said.approval = {"id": decision.approval}
     return Answer(decision.allowed, said)
+
+
+def _note_request(call: Call, question: Question, decision: Decision, said: Context) -> None:
+    """How a person can be asked: ARAP, section "Requestable Denial Context"."""
+    world = call.world
+    now = world.now()
+    id = new_id("ev", now=now, random=world.random)
+    denied = denial(question, id=id, issuer=world.config.issuer, now=now)
+    said.reason, said.evaluation_id, said.evaluated_at = decision.reasons[0].code, id, rfc3339(denied.iat)
+    said.access_request = {
+        "endpoint": world.config.public_url + REQUESTS,
+        "expires_at": denied.denial_expires_at,
+        "binding_token": seal_denial(world.keys.signer("token", world.config.token_alg), denied),
+    }
+
+
+def _obligations(reasons: tuple[Reason, ...]) -> list[dict[str, Any]] | None:
+    """What would turn the denial, if it is a stronger token: Obligations Profile, section "step-up"."""
+    steps = [one.acr_values.split(" ")[0] for one in reasons if one.acr_values]
+    return [{"type": "step-up", "id": f"step-up-{n}", "acr_value": acr} for n, acr in enumerate(steps, 1)] or None
 
 
 _UNSAID = {

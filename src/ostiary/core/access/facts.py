@@ -13,7 +13,7 @@ import msgspec
 from ostiary.core.access.chain import agent_entity, chain_of
 from ostiary.core.access.elsewhere import Elsewhere
 from ostiary.core.access.policies import CALL, Policies
-from ostiary.core.access.recorded import presentation_of, secrets_of
+from ostiary.core.access.recorded import secrets_of
 from ostiary.core.bounds import ToolDetail, datatypes, parse_details
 from ostiary.core.budget import Price, prices
 from ostiary.core.catalogue import Catalogue, Tool
@@ -167,7 +167,7 @@ class Protected:
             self.entities[made.uid] = made
             hidden = secrets_of(tool, classes)
             self.tools[tool.name] = ReadyTool(
-                tool, made.uid, scope, tool.typed.type_, hidden, classes, sorted(classes), presentation_of(tool)
+                tool, made.uid, scope, tool.typed.type_, hidden, classes, sorted(classes), frozenset(tool.presentation)
             )
 
 

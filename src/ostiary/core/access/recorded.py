@@ -17,7 +17,6 @@ from ostiary.core.cedar.render import render_value
 from ostiary.core.errors import Invalid
 
 SECRET = "secret"
-PRESENTATION = "presentation"
 MAX_TEXT = 1024
 """characters of an argument"""
 MAX_TOGETHER = 8192
@@ -40,15 +39,13 @@ ALL_HIDDEN = Kept(None, [])
 
 
 def secrets_of(tool: Tool, classes: frozenset[str]) -> frozenset[str] | None:
-    """The names of the arguments of a tool with these data classes that are never kept; None: all of them."""
+    """The names of the arguments of a tool with these data classes that are never kept; None: all of them. One with a
+    secret inside is kept from all.
+    """
     if SECRET in classes:
         return None
-    return frozenset(name for name, kind in tool.kinds.items() if kind == SECRET)
-
-
-def presentation_of(tool: Tool) -> frozenset[str]:
-    """The names of the arguments that say how the answer looks, and nothing else."""
-    return frozenset(name for name, kind in tool.kinds.items() if kind == PRESENTATION)
+    paths = [path for path, kind in tool.kinds.items() if kind == SECRET]
+    return frozenset((*paths, *(path.partition(".")[0] for path in paths)))
 
 
 def keep(typed: Mapping[str, object], secrets: frozenset[str] | None) -> Kept:

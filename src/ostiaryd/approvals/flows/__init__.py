@@ -1,14 +1,18 @@
 """What happens to questions: one function per verb, each within the caller's act."""
 
-from ostiaryd.approvals.flows.answer import answer, expire, expire_due
+from ostiaryd.approvals.flows.answer import answer, cancel, expire, expire_due
 from ostiaryd.approvals.flows.ask import ask
 from ostiaryd.approvals.flows.calls import ask_about_call, find_question
+from ostiaryd.approvals.flows.requests import NotRequestable, ask_about_question
 from ostiaryd.approvals.flows.show import may_see, may_see_all, show, show_briefly
 
 __all__ = [
+    "NotRequestable",
     "answer",
     "ask",
     "ask_about_call",
+    "ask_about_question",
+    "cancel",
     "expire",
     "expire_due",
     "find_question",

@@ -72,6 +72,15 @@ def expire(act: Act, id: str) -> None:
     store.settle(act.tx, id, State.EXPIRED)
 
 
+def cancel(act: Act, id: str) -> Question:
+    """Nobody need answer any more. Raises NotFound, Conflict for what is settled."""
+    question = find_question(act, id)
+    _note(act, question)
+    check_open(question, now=act.now)
+    store.settle(act.tx, id, State.CANCELLED)
+    return find_question(act, id)
+
+
 async def expire_due(world: World, *, limit: int = 100) -> int:
     """Settle questions whose date has come, each in its own act; how many."""
     now = world.now()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
 from ostiary.core import approval
-from ostiary.core.access import CALL, Needs
+from ostiary.core.access import CALL, Needs, Policies
 from ostiary.core.access.facts import ReadyTool
+from ostiary.core.catalogue import Kind
 from ostiary.core.errors import Conflict, Forbidden, NotFound
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask, check_not_again
@@ -17,9 +22,6 @@ from ostiaryd.registry.model import Resource
 from ostiaryd.registry.store import holdings
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
-
-TEXT = "text"
-"""The kind of an argument that leaves as text for people."""
 
 
 def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: Config) -> tuple[str, bool]:
@@ -38,7 +40,10 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
     task = _task(act, asked.token, resource)
     entry.agent, entry.task, entry.owner = task.agent, task.task_id, registry.find_agent(act.tx, task.agent).owner
     ready = policies.ready_tool(act.tx, resource, asked.tool)
-    needs, reasons = _reasons(act, asked)
+    ours = policies.active_policies(act.tx)
+    if ours.hash != asked.policy:
+        raise Conflict("other policies decide by now", hint="try again", code="other_policies")
+    needs, reasons = asking(ours, asked.policies)
     arguments, secrets = _parted(asked, ready, task)
     digest = entry.digest = approval.binding(
         agent=task.agent, task=task.task_id, resource=resource.name, tool=asked.tool, arguments=arguments,
@@ -51,16 +56,15 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
         entry.action = "approval.spend"
         registry.note(act, object=found.approval_id, again=True)
         return found.approval_id, True
-    about = About(
-        resource=resource.name, tool=asked.tool, arguments=arguments, hidden=sorted(secrets),
-        outgoing=sorted(name for name, kind in ready.tool.kinds.items() if kind == TEXT and name in arguments),
-        origins=dict(asked.origins), policy=asked.policy, reasons=reasons,
-        chain=[Link(link.agent, link.task) for link in task.chain], person=task.person,
+    about = describe(
+        task, resource=resource.name, ready=ready, arguments=arguments, secrets=secrets, policy=asked.policy,
+        reasons=reasons, origins=asked.origins,
     )  # fmt: skip
     question = ask(act, kind=CALL.id, task=task, digest=digest, needs=needs, about=about, config=config)
     if question.state_at(act.now) is not State.APPROVED:
         return question.approval_id, False
     entry.action = "approval.spend"
+    registry.note(act, object=question.approval_id, digest=digest)
     policies.spend_approval(act, question.approval_id, digest=digest, call=asked.call)
     return question.approval_id, True
 
@@ -73,18 +77,39 @@ def _task(act: Act, token: str, resource: Resource) -> Task:
     return tasks.live(act.tx, held.task, now=act.now)
 
 
-def _reasons(act: Act, asked: approval.Ask) -> tuple[Needs, list[Why]]:
-    """How many must say yes, and what the policies say that ask: by our own set, whatever a guard thinks of it."""
-    ours = policies.active_policies(act.tx)
-    if ours.hash != asked.policy:
-        raise Conflict("other policies decide by now", hint="try again", code="other_policies")
-    if unknown := set(asked.policies) - ours.asks.keys():
-        raise Forbidden(f"policy {min(unknown)[:64]!a} asks nobody", code="foreign_question")
-    needs: Needs = "two" if any(ours.asks[policy] == "two" for policy in asked.policies) else "person"
-    return needs, [Why(policy, ours.reasons.get(policy, "")) for policy in sorted(set(asked.policies))]
+def asking(ours: Policies, asked: Iterable[str]) -> tuple[Needs, list[Why]]:
+    """How many must say yes, and what the policies say that ask: by our own set, whatever a guard thinks of it.
+
+    Raises Forbidden.
+    """
+    names = sorted(set(asked))
+    if unknown := [name for name in names if name not in ours.asks]:
+        raise Forbidden(f"policy {unknown[0][:64]!a} asks nobody", code="foreign_question")
+    needs: Needs = "two" if any(ours.asks[name] == "two" for name in names) else "person"
+    return needs, [Why(name, ours.reasons.get(name, "")) for name in names]
 
 
-def _parted(asked: approval.Ask, ready: ReadyTool, task: Task) -> tuple[dict[str, object], dict[str, str]]:
+def describe(
+    task: Task,
+    *,
+    resource: str,
+    ready: ReadyTool,
+    arguments: dict[str, Any],
+    secrets: Mapping[str, str],
+    policy: str,
+    reasons: list[Why],
+    origins: Mapping[str, str] = MappingProxyType({}),
+) -> About:
+    """What a person is shown of a call: what goes out as text is told apart."""
+    texts = {path.partition(".")[0] for path, kind in ready.tool.argument_kinds.items() if kind is Kind.TEXT}
+    return About(
+        resource=resource, tool=ready.tool.name, arguments=arguments, hidden=sorted(secrets),
+        outgoing=sorted(texts & arguments.keys()), origins=dict(origins), policy=policy, reasons=reasons,
+        chain=[Link(link.agent, link.task) for link in task.chain], person=task.person,
+    )  # fmt: skip
+
+
+def _parted(asked: approval.Ask, ready: ReadyTool, task: Task) -> tuple[dict[str, Any], dict[str, str]]:
     """What may be shown, and the digests of the rest, by our own catalogue."""
     if both := asked.arguments.keys() & asked.secrets.keys():
         raise Forbidden(f"argument {min(both)[:64]!a} is there twice", code="foreign_question")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -69,6 +69,16 @@ class Asked:
     verdict: Elsewhere
 
 
+class Called(NamedTuple):
+    """A call of a tool, as somebody asks about it."""
+
+    principal: Principal
+    task: Task
+    resource: Protected
+    tool: str
+    arguments: dict[str, Any]
+
+
 class Answers:
     """Answers any number of questions with the policies `policies`, at `now` (microseconds).
 
@@ -93,12 +103,14 @@ class Answers:
         """Raises nothing: what cannot be answered is denied."""
         return self.answer_and_tell(question)[0]
 
-    def answer_and_tell(self, question: Question) -> tuple[Decision, Posed | None]:
-        """The answer, and what the policies were asked for it, if they were."""
+    def answer_and_tell(
+        self, question: Question, *, approved: frozenset[str] = frozenset()
+    ) -> tuple[Decision, Posed | None]:
+        """The answer, and what the policies were asked for it, if they were. `approved`: those that were told yes."""
         try:
             subject, resource = question.subject, question.resource
             if REGISTERED.get(subject.type) == "Agent":
-                return self._answer_agent(question)
+                return self._answer_agent(question, approved)
             if subject is not self._last[0]:  # which the items of a batch often share
                 self._last = subject, self._find(subject)
             return self._answer(question, self._last[1], self._find(resource))
@@ -129,27 +141,37 @@ class Answers:
             judged.allowed, judged.allowed, policies.hash, reasons, judged.policies, judged.watched, judged.errors
         )
 
-    def _answer_agent(self, question: Question) -> tuple[Decision, Posed | None]:
+    def _answer_agent(self, question: Question, approved: frozenset[str]) -> tuple[Decision, Posed | None]:
         agent = active_agent(self._reader, question.subject.id, now=self._now)
         kind = REGISTERED.get(question.resource.type)
         if kind == "Tool" and question.action.name == access.CALL.id:
-            return self._call(question, agent)
+            return self._call(question, agent, approved)
         resource = self._find(question.resource)
         task = (question.context or {}).get("task")
         links = self._task(agent, task).chain if isinstance(task, str) and task.startswith("tk_") else ()
         return self._answer(question, found_agent(agent), resource, chain_of(links, holder=agent.agent_id))
 
-    def _call(self, question: Question, agent: Agent) -> tuple[Decision, Posed | None]:
+    def _call(self, question: Question, agent: Agent, approved: frozenset[str]) -> tuple[Decision, Posed | None]:
+        call = self._called(question, agent)
+        facts = Facts(call.resource, self._policies, elsewhere=self._elsewhere)
+        decision = access.decide(
+            call.principal, tool=call.tool, arguments=call.arguments, facts=facts, now=self._at, approved=approved
+        )
+        return decision, posed_call(call.principal, call.resource, call.tool, decision, approved=sorted(approved))
+
+    def called(self, question: Question) -> Called:
+        """Which call of a tool an agent asks about. Raises Unanswerable, Forbidden, NotFound."""
+        return self._called(question, active_agent(self._reader, question.subject.id, now=self._now))
+
+    def _called(self, question: Question, agent: Agent) -> Called:
         resource, tool = self._tool(question.resource.id)
         context = question.context or {}
         arguments = context.get("arguments", {})
         if not isinstance(arguments, dict):
             raise Unanswerable("`context.arguments` is not an object")
-        claims = _claims(agent, self._task(agent, context.get("task")), resource)
-        principal = Principal(replace(claims, **_proved(context)))
-        facts = Facts(protected(self._reader, resource), self._policies, elsewhere=self._elsewhere)
-        decision = access.decide(principal, tool=tool, arguments=arguments, facts=facts, now=self._at)
-        return decision, posed_call(principal, facts.resource, tool, decision)
+        task = self._task(agent, context.get("task"))
+        principal = Principal(replace(_claims(agent, task, resource), **_proved(context)))
+        return Called(principal, task, protected(self._reader, resource), tool, arguments)
 
     def spend(self, act: Act, question: Question, decision: Decision) -> Decision:
         """Take what an allowed call costs from the budgets of its task; where it is not there, the call is denied."""

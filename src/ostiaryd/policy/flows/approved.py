@@ -5,12 +5,19 @@ The room of the questions fills this table; here it is read where it is decided,
 
 from __future__ import annotations
 
+from msgspec import structs
+
+from ostiary.core import approval
+from ostiary.core.access import Decision, Reason
 from ostiary.core.access.facts import ReadyTool
-from ostiary.core.errors import Forbidden, NotFound
+from ostiary.core.errors import Forbidden, NotFound, Refused
+from ostiary.core.jose import b64u
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
+from ostiaryd.ledger.model import Entry, reason
 from ostiaryd.policy import store
-from ostiaryd.policy.flows.answer import protected
+from ostiaryd.policy.flows.answer import Answers, protected
+from ostiaryd.policy.model import Posed, Question
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Resource
 from ostiaryd.registry.store import holdings
@@ -33,7 +40,6 @@ def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[st
     Raises NotFound, Forbidden for the yes to something else (`approval_mismatch`), a spent one (`approval_spent`), and
     one that ended before (`approval_ended`).
     """
-    registry.note(act, object=id, digest=digest)
     found, held = store.approved(act.tx, id), holdings.get(act.tx, id)
     if found is None:
         raise NotFound("there is no such approval, or nobody has said yes", code="unknown_approval")
@@ -44,6 +50,33 @@ def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[st
     if not store.spend_approved(act.tx, id, call=call):
         raise Forbidden("the approval was spent before", hint="it was good for one call", code="approval_spent")
     return found.policies
+
+
+def reconsider(
+    act: Act, answers: Answers, question: Question, denied: Decision, id: str
+) -> tuple[Decision, Posed | None]:
+    """The decision on a call that only needs a yes, with the one that somebody shows for it, which is spent on it; or
+    why not. It has an entry of its own.
+    """
+    call = answers.called(question)
+    agent, task, ready = call.principal.claims.client_id, call.task.task_id, call.resource.tools[call.tool]
+    shown, secrets = approval.part(call.arguments, ready.secrets, task=task)
+    digest = approval.binding(
+        agent=agent, task=task, resource=call.resource.name, tool=call.tool, arguments=shown, secrets=secrets,
+        presentation=ready.presentation, policies=denied.policies,
+    )  # fmt: skip
+    entry = Entry(
+        at=act.now, action="approval.spend", agent=agent, task=task, object=id[:64], digest=digest, tool=ready.uid.id
+    )
+    act.told.append(entry)
+    try:
+        approved = spend_approval(act, id, digest=digest, call=b64u(act.tx.random(16)))
+    except Refused as refusal:
+        entry.outcome, entry.reasons = "refused", [reason(refusal.code, refusal.message)]
+        why = (Reason(refusal.code, refusal.message, refusal.hint),)
+        return structs.replace(denied, reasons=why, asks=None, arguments=None), None
+    decision, posed = answers.answer_and_tell(question, approved=approved)
+    return structs.replace(decision, approval=id), posed
 
 
 def ready_tool(reader: Reader, resource: Resource, tool: str) -> ReadyTool:

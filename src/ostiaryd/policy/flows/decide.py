@@ -23,6 +23,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, reason
 from ostiaryd.policy.flows.answer import Answers, Asked, found_agent, found_resource, handled
+from ostiaryd.policy.flows.approved import reconsider
 from ostiaryd.policy.flows.sets import active_policies
 from ostiaryd.policy.flows.unasked import Answering
 from ostiaryd.policy.flows.watching import note_candidate
@@ -111,6 +112,8 @@ def decide_all(
 def _decide(act: Act, answers: Answers, question: Question) -> tuple[Decision, Posed | None]:
     """The answer, paid for, and what the policies were asked; an empty budget denies whatever they say."""
     answer, posed = answers.answer_and_tell(question)
+    if answer.asks and not answer.allowed and (id := question.approval):
+        answer, posed = reconsider(act, answers, question, answer, id)
     decision = answers.spend(act, question, answer)
     return decision, posed if decision is answer else None
 
@@ -266,6 +269,8 @@ def _beside(decision: Decision | Judgement) -> dict[str, Any]:
     beside: dict[str, Any] = {}
     if decision.watched:
         beside["watched"] = decision.watched
+    if isinstance(decision, Decision) and decision.approval:
+        beside["approval"] = decision.approval
     if decision.errors:
         beside["errors"] = [(policy, message[:WORD_LIMIT]) for policy, message in decision.errors[:8]]
     if isinstance(decision, Decision) and decision.allowed is not decision.verdict:

@@ -1,5 +1,14 @@
 """What is true of policy sets and of questions to them. Pure: values in, values out."""
 
+from ostiaryd.policy.model.denial import (
+    BadBinding,
+    Denial,
+    ExpiredDenial,
+    denial,
+    open_denial,
+    rfc3339,
+    seal_denial,
+)
 from ostiaryd.policy.model.facts import (
     NOTHING,
     AgentSeen,
@@ -46,7 +55,10 @@ __all__ = [
     "NOTHING",
     "REGISTERED",
     "AgentSeen",
+    "BadBinding",
+    "Denial",
     "Engine",
+    "ExpiredDenial",
     "Facts",
     "Loaded",
     "Place",
@@ -73,6 +85,7 @@ __all__ = [
     "decode_actions",
     "decode_facts",
     "decode_files",
+    "denial",
     "digest",
     "encode_actions",
     "encode_context",
@@ -82,11 +95,14 @@ __all__ = [
     "load",
     "moment",
     "notes",
+    "open_denial",
     "open_place",
     "open_ticket",
     "page_key",
     "posed_call",
     "restore",
+    "rfc3339",
+    "seal_denial",
     "seal_place",
     "seal_ticket",
     "starter",

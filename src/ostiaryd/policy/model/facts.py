@@ -122,7 +122,9 @@ def actors_of(posed: Posed | None) -> list[str]:
     return [one.agent.name.id for one in sorted(_decode_line(posed.context).chain, key=lambda one: one.step)]
 
 
-def posed_call(principal: Principal, resource: Protected, tool: str, decision: Decision) -> Posed | None:
+def posed_call(
+    principal: Principal, resource: Protected, tool: str, decision: Decision, *, approved: Sequence[str] = ()
+) -> Posed | None:
     """What the policies were asked about that call; None where the decision did not come to them."""
     if decision.arguments is None:
         return None
@@ -130,7 +132,7 @@ def posed_call(principal: Principal, resource: Protected, tool: str, decision: D
     seen = AgentSeen(claims.client_id, claims.owner, claims.segment, claims.model, claims.risk_tier)
     where = ToolSeen(resource.name, resource.uri, resource.segment, resource.catalogue_hash, tool)
     kept = keep(decision.arguments, resource.tools[tool].secrets)
-    return call_seen(seen, where, principal.recorded, kept)
+    return call_seen(seen, where, principal.recorded, kept, approved=approved)
 
 
 def call_seen(

@@ -39,6 +39,13 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     resource: Thing
     context: dict[str, Any] | None = None
 
+    @property
+    def approval(self) -> str:
+        """The id of the approval that is shown with it (ARAP, Re-evaluation Mode); empty for none."""
+        shown = (self.context or {}).get("approval")
+        id = shown.get("id") if isinstance(shown, dict) else None
+        return id if isinstance(id, str) else ""
+
 
 class Sought(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a search looks for: entities of a type. The properties hold for each, as far as nothing else is known."""

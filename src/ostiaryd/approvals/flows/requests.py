@@ -1,0 +1,48 @@
+"""Asking by an enforcement point that was denied (AuthZEN Access Request and Approval Profile, draft 1)."""
+
+from __future__ import annotations
+
+from ostiary.core import approval
+from ostiary.core.access import CALL
+from ostiary.core.errors import Invalid
+from ostiaryd.approvals.flows.ask import ask
+from ostiaryd.approvals.flows.calls import asking, describe
+from ostiaryd.approvals.model import Question
+from ostiaryd.ground.config import Config
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows as policies
+from ostiaryd.policy.model import Question as Asked
+from ostiaryd.registry import flows as registry
+
+
+class NotRequestable(Invalid):
+    """It is not denied, or no yes of a person would turn it."""
+
+    code = "not_requestable"
+
+
+def ask_about_question(act: Act, question: Asked, *, asked: policies.Asked | None, config: Config) -> Question:
+    """The question to people about what was denied, if it is denied still, and a yes is all that is missing.
+
+    Raises NotRequestable, Malformed for what nobody would read to its end, and as `ask` does.
+    """
+    answers = policies.Answers(act.tx, ours := policies.active_policies(act.tx), now=act.now, asked=asked)
+    decision = answers.answer(question)
+    if not decision.asks or decision.allowed:
+        raise NotRequestable("no yes of a person would turn it", hint="evaluate again")
+    call = answers.called(question)
+    entry, task, ready = act.entry, call.task, call.resource.tools[call.tool]
+    entry.agent, entry.task, entry.tool = task.agent, task.task_id, ready.uid.id
+    entry.owner = registry.find_agent(act.tx, task.agent).owner
+    shown, secrets = approval.part(call.arguments, ready.secrets, task=task.task_id)
+    approval.check_arguments(shown)
+    needs, reasons = asking(ours, decision.policies)
+    digest = entry.digest = approval.binding(
+        agent=task.agent, task=task.task_id, resource=call.resource.name, tool=call.tool, arguments=shown,
+        secrets=secrets, presentation=ready.presentation, policies=decision.policies,
+    )  # fmt: skip
+    about = describe(
+        task, resource=call.resource.name, ready=ready, arguments=shown, secrets=secrets, policy=ours.hash,
+        reasons=reasons,
+    )  # fmt: skip
+    return ask(act, kind=CALL.id, task=task, digest=digest, needs=needs, about=about, config=config)

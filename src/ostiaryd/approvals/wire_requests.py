@@ -1,0 +1,153 @@
+"""AuthZEN Access Request and Approval Profile (draft 1): the Access Request Endpoint, task status, cancellation.
+
+A request is tied to its denial by the `binding_token`; whether a person may be asked is decided anew. The same call
+asked again is the same task, so an `Idempotency-Key` is not needed and not looked at. Left out of the draft: requests
+for several items, callbacks, forms. What is approved is evaluated again with `context.approval`, which spends it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ostiary.core.errors import Conflict, NotFound, Refused
+from ostiary.core.jose import JwkSet
+from ostiaryd.approvals import flows, store
+from ostiaryd.approvals.model import Question, State
+from ostiaryd.ground.http import NO_STORE, Call, Reply, reply, status_of
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy.flows.elsewhere import ask_ahead
+from ostiaryd.policy.model import BadBinding, ExpiredDenial, Thing, Verb, open_denial, rfc3339
+from ostiaryd.policy.model import Question as Asked
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import DECIDE
+
+REQUESTS = "/access/v1/requests"
+POLL_S = 5
+SECOND = 1_000_000
+STATUS = {
+    State.OPEN: "pending",
+    State.APPROVED: "approved",
+    State.SPENT: "approved",
+    State.DENIED: "denied",
+    State.EXPIRED: "expired",
+    State.LAPSED: "expired",
+    State.CANCELLED: "cancelled",
+}
+"""Section "Status Mapping Obligation"."""
+PROBLEM = "urn:openid:authzen:access-request:error:"
+PROBLEMS: dict[type[Refused], tuple[str, int]] = {
+    flows.NotRequestable: ("not_requestable", 400),
+    BadBinding: ("invalid_denial_binding", 400),
+    ExpiredDenial: ("expired_denial", 410),
+    NotFound: ("unknown_task", 404),
+    Conflict: ("invalid_task_state", 409),
+}
+"""Section "Error Responses"; every other refusal has the type `about:blank`."""
+
+
+class Denied(msgspec.Struct, frozen=True):
+    expires_at: str
+    binding_token: str | None = None
+
+
+class Submission(msgspec.Struct, frozen=True):
+    """Section "Access Request Submission"; unknown members are ignored."""
+
+    subject: Thing
+    resource: Thing
+    action: Verb
+    denial: Denied
+    context: dict[str, Any] | None = None
+
+
+async def submit(call: Call) -> Reply:
+    """Ask for what was denied: a task, which is approved already where there is a yes that nobody has spent."""
+    sent = call.json(Submission)
+    question = Asked(sent.subject, sent.action, sent.resource, sent.context)
+    world = call.world
+    if sent.denial.binding_token is None:
+        raise BadBinding("`denial.binding_token` is missing", hint="send it as the denial has it")
+    keys = JwkSet(tuple(world.keys.public("token").values()))
+    denied = open_denial(
+        sent.denial.binding_token, keys=keys, issuer=world.config.issuer, question=question, now=world.now()
+    )
+    if sent.denial.expires_at != denied.denial_expires_at:
+        raise BadBinding("`denial.expires_at` is not that of the denial")
+    asked = await ask_ahead(call, lambda answers: answers.answer(question))
+
+    def run(act: Act) -> Question:
+        act.entry.detail = {"evaluation_id": denied.evaluation_id}
+        return flows.ask_about_question(act, question, asked=asked, config=world.config)
+
+    made = await registry.act_as(call, "approval.ask", run)
+    answer = _task(call, made)
+    answer.status = 201 if made.state_at(world.now()) is State.APPROVED else 202
+    answer.headers.append((b"location", _endpoint(call, made).encode()))
+    return answer
+
+
+async def status(call: Call) -> Reply:
+    """How a task stands."""
+    question = store.get(call.world.db.read(), call.params["id"])
+    if question is None:
+        raise NotFound("there is no such task")
+    return _task(call, question)
+
+
+async def cancel(call: Call) -> Reply:
+    """Nobody need answer any more."""
+    await registry.act_as(call, "approval.cancel", lambda act: flows.cancel(act, call.params["id"]))
+    return await status(call)
+
+
+def render(refusal: Refused) -> Reply:
+    """Problem details (RFC 9457)."""
+    kind = next((PROBLEMS[kind] for kind in type(refusal).__mro__ if kind in PROBLEMS), None)
+    name, code = kind or ("", status_of(refusal))
+    body = {
+        "type": PROBLEM + name if name else "about:blank",
+        "title": refusal.code,
+        "status": code,
+        "detail": refusal.message + (f" ({refusal.hint})" if refusal.hint else ""),
+    }
+    answer = reply(body, status=code, headers=[NO_STORE])
+    answer.media_type = "application/problem+json"
+    return answer
+
+
+def _task(call: Call, question: Question) -> Reply:
+    now, endpoint = call.world.now(), _endpoint(call, question)
+    state = question.state_at(now)
+    task: dict[str, Any] = {
+        "id": question.approval_id,
+        "status": STATUS[state],
+        "status_endpoint": endpoint,
+        "expires_at": rfc3339(question.ends_at // SECOND),
+    }
+    if state is State.OPEN:
+        task["links"] = {"cancel": f"{endpoint}/cancel"}
+        return reply({"task": task}, headers=[NO_STORE, (b"retry-after", str(POLL_S).encode())])
+    body: dict[str, Any] = {"task": task}
+    if STATUS[state] == "approved" and question.until is not None and question.answered_at is not None:
+        body["result"] = {
+            "mode": "reevaluate",
+            "approval": {
+                "id": question.approval_id,
+                "approved_at": rfc3339(question.answered_at // SECOND),
+                "approved_until": rfc3339(question.until // SECOND),
+            },
+        }
+    return reply(body, headers=[NO_STORE])
+
+
+def _endpoint(call: Call, question: Question) -> str:
+    return f"{call.world.config.public_url}{REQUESTS}/{question.approval_id}"
+
+
+ROUTES = (
+    ("POST", REQUESTS, submit, DECIDE),
+    ("GET", REQUESTS + "/{id}", status, DECIDE),
+    ("POST", REQUESTS + "/{id}/cancel", cancel, DECIDE),
+)

@@ -1,0 +1,99 @@
+"""A denial that can be asked about (AuthZEN Access Request and Approval Profile, draft 1): what ties the request to it.
+
+`binding_token` is a JWS of type `ostiary-denial+jwt` with the claims of the section "Denial Binding Claims" in their
+hashed form: `binding_hash` over subject, resource, action, and of the context what a call is made of. It is for us
+alone, and proves that we have denied just that lately; whether it may be asked is decided anew.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from ostiary.core import canonical
+from ostiary.core.errors import Invalid, Malformed
+from ostiary.core.jose import InvalidToken, JwkSet, PrivateKey, sign_jwt, verify_jws
+from ostiaryd.policy.model.questions import Question
+
+TYP = "ostiary-denial+jwt"
+LIFETIME_S = 600
+MEMBERS = ["arguments", "task"]
+"""of the context: what a call is made of"""
+MAX_TOKEN = 4096
+SECOND = 1_000_000
+
+
+class Denial(msgspec.Struct, frozen=True, kw_only=True):
+    iss: str
+    aud: str
+    iat: int
+    exp: int
+    jti: str
+    evaluation_id: str
+    denial_expires_at: str
+    binding_context_members: list[str]
+    binding_hash: str
+
+
+class BadBinding(Invalid):
+    """It is not tied to a denial of ours."""
+
+    code = "invalid_denial_binding"
+
+
+class ExpiredDenial(Invalid):
+    """The denial was too long ago."""
+
+    code = "expired_denial"
+
+
+_decode = msgspec.json.Decoder(Denial).decode
+
+
+def denial(question: Question, *, id: str, issuer: str, now: int) -> Denial:
+    """Raises Malformed for a question that has no digest. `now` in microseconds."""
+    ends = now // SECOND + LIFETIME_S
+    return Denial(
+        iss=issuer, aud=issuer, iat=now // SECOND, exp=ends, jti=id, evaluation_id=id, denial_expires_at=rfc3339(ends),
+        binding_context_members=MEMBERS, binding_hash=binding_hash(question),
+    )  # fmt: skip
+
+
+def seal_denial(key: PrivateKey, denied: Denial) -> str:
+    return sign_jwt(key, typ=TYP, claims=denied)
+
+
+def open_denial(unverified_token: str, *, keys: JwkSet, issuer: str, question: Question, now: int) -> Denial:
+    """The denial that a question was. Raises BadBinding, ExpiredDenial."""
+    try:
+        payload = verify_jws(unverified_token, key_for=keys.key_for, typ=(TYP,), max_bytes=MAX_TOKEN).payload
+        denied = _decode(payload)
+        is_it = (denied.iss, denied.aud, denied.binding_hash) == (issuer, issuer, binding_hash(question))
+    except (InvalidToken, Malformed, msgspec.DecodeError):
+        is_it = False
+    if not is_it:
+        raise BadBinding("the request is not tied to a denial of ours", hint="send `denial.binding_token` as it came")
+    if now >= denied.exp * SECOND:
+        raise ExpiredDenial("the denial was too long ago", hint="evaluate again")
+    return denied
+
+
+def binding_hash(question: Question) -> str:
+    """base64url(SHA-256(JCS(..))) as the profile constructs it. Raises Malformed."""
+    subject = msgspec.to_builtins(question.subject)
+    if (properties := subject.get("properties")) is not None:
+        subject["properties"] = {name: value for name, value in properties.items() if name != "act"}
+    context = question.context or {}
+    value: dict[str, Any] = {
+        "subject": subject,
+        "resource": msgspec.to_builtins(question.resource),
+        "action": msgspec.to_builtins(question.action),
+        "context": {name: context[name] for name in MEMBERS if name in context},
+    }
+    return canonical.digest(value, floats=True)
+
+
+def rfc3339(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

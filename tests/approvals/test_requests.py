@@ -1,0 +1,192 @@
+"""AuthZEN Access Request and Approval Profile (draft 1), and obligations: a denial that can be asked about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.model import Entry, decode_entry
+from ostiaryd.policy.model.denial import LIFETIME_S
+from tests.approvals.stage import PAY, Bank
+from tests.clock import Clock
+from tests.policy.conftest import put
+from tests.registry.stage import newest
+
+EVALUATION, REQUESTS = "/access/v1/evaluation", "/access/v1/requests"
+PROBLEM = "urn:openid:authzen:access-request:error:"
+Json = dict[str, Any]
+
+
+def question(bank: Bank, arguments: Json = PAY, **context: Any) -> Json:
+    return {
+        "subject": {"type": "Agent", "id": bank.agent.agent_id},
+        "action": {"name": "call"},
+        "resource": {"type": "Tool", "id": "bank/pay"},
+        "context": {"arguments": arguments, "task": bank.task.task_id, **context},
+    }
+
+
+async def evaluate(bank: Bank, asked: Json) -> Json:
+    status, answer, _ = await bank.http("POST", EVALUATION, asked)
+    assert status == 200
+    return dict(answer)
+
+
+async def submission(bank: Bank, asked: Json | None = None) -> Json:
+    """What an enforcement point sends that was denied."""
+    asked = asked or question(bank)
+    context = (await evaluate(bank, asked))["context"]
+    request = context["access_request"]
+    denial = {"binding_token": request["binding_token"], "expires_at": request["expires_at"]}
+    return {**asked, "denial": denial | {"evaluation_id": context["evaluation_id"], "reason": context["reason"]}}
+
+
+async def test_a_requestable_denial_is_requested_approved_and_evaluated_once(world: World, bank: Bank) -> None:
+    denied = await evaluate(bank, question(bank))
+    assert (denied["decision"], denied["context"]["reason"]) == (False, "approval_needed")
+    request = denied["context"]["access_request"]
+    assert request["endpoint"] == f"{world.config.public_url}{REQUESTS}"
+
+    status, made, headers = await bank.http("POST", REQUESTS, await submission(bank))
+    task = made["task"]
+    assert (status, task["status"], headers[b"retry-after"]) == (202, "pending", b"5")
+    assert (
+        task["status_endpoint"] == headers[b"location"].decode() == f"{world.config.public_url}{REQUESTS}/{task['id']}"
+    )
+    assert newest(world).agent == bank.agent.agent_id
+    assert (newest(world).detail or {})["evaluation_id"].startswith("ev_")
+
+    again = await bank.http("POST", REQUESTS, await submission(bank))
+    assert again[1]["task"]["id"] == task["id"]
+    await bank.answer(task["id"])
+    status, done, _ = await bank.http("GET", f"{REQUESTS}/{task['id']}")
+    assert (status, done["task"]["status"], done["result"]["mode"]) == (200, "approved", "reevaluate")
+    assert (await bank.http("POST", REQUESTS, await submission(bank)))[0] == 201
+
+    assert (await evaluate(bank, question(bank)))["decision"] is False  # an approval is shown, or does not count
+    shown = question(bank, approval=done["result"]["approval"])
+    allowed = await evaluate(bank, shown)
+    assert (allowed["decision"], allowed["context"]["approval"]) == (True, {"id": task["id"]})
+    spent, decided = await entries(bank, "approval.spend", "decide")
+    assert (spent.outcome, spent.object, spent.agent) == ("ok", task["id"], bank.agent.agent_id)
+    assert (decided.outcome, (decided.detail or {})["approval"]) == ("allow", task["id"])
+
+    after = await evaluate(bank, shown)
+    assert (after["decision"], after["context"]["reasons"][0]["code"]) == (False, "approval_spent")
+    assert "access_request" not in after["context"]
+    spent, _ = await entries(bank, "approval.spend", "decide")
+    assert (spent.outcome, spent.reasons[0].code) == ("refused", "approval_spent")
+
+
+async def entries(bank: Bank, *actions: str) -> list[Entry]:
+    """The newest entry of each."""
+    reader = bank.world.db.read()
+    return [decode_entry(ledger.search(reader, {"action": action}, limit=1)[0][1]) for action in actions]
+
+
+async def test_an_approval_is_for_just_that_call(bank: Bank) -> None:
+    task = (await bank.http("POST", REQUESTS, await submission(bank)))[1]["task"]["id"]
+    await bank.answer(task)
+    for other in (
+        question(bank, PAY | {"to": "eva"}, approval={"id": task}),
+        question(bank, PAY | {"amount": 501}, approval={"id": task}),
+    ):
+        answer = await evaluate(bank, other)
+        assert answer["context"]["reasons"][0]["code"] == "approval_mismatch"
+    missing = await evaluate(bank, question(bank, approval={"id": "ap_unknown"}))
+    assert missing["context"]["reasons"][0]["code"] == "unknown_approval"
+    assert (await evaluate(bank, question(bank, approval={"id": task})))["decision"]
+
+
+async def test_a_guard_and_an_enforcement_point_have_one_queue(bank: Bank) -> None:
+    asked = await bank.ask()
+    made = (await bank.http("POST", REQUESTS, await submission(bank)))[1]
+    assert made["task"]["id"] == asked.approval
+    await bank.answer(asked.approval)
+    assert (await evaluate(bank, question(bank, approval={"id": asked.approval})))["decision"]
+    assert await bank.why() == "approval_spent"
+
+
+async def test_what_no_yes_would_turn_cannot_be_requested(bank: Bank) -> None:
+    for asked in (question(bank, {"amount": 5, "to": "eve"}), question(bank, {"amount": 500, "to": "eve"})):
+        assert "access_request" not in (await evaluate(bank, asked))["context"]
+    assert (await evaluate(bank, question(bank, {"amount": 5})))["decision"]
+    sent = await submission(bank)
+    await put(bank.world, {"a.cedar": "permit (principal, action, resource);"})
+    status, problem, headers = await bank.http("POST", REQUESTS, sent)
+    assert (status, problem["type"], headers[b"content-type"]) == (
+        400,
+        PROBLEM + "not_requestable",
+        b"application/problem+json",
+    )
+
+
+async def test_a_request_is_tied_to_its_denial(bank: Bank, clock: Clock) -> None:
+    sent = await submission(bank)
+    broken: list[Json] = [
+        {**sent, "context": sent["context"] | {"arguments": PAY | {"to": "eva"}}},
+        {**sent, "context": {"arguments": PAY}},
+        {**sent, "resource": {"type": "Tool", "id": "bank/other"}},
+        {**sent, "subject": sent["subject"] | {"properties": {"x": 1}}},
+        {**sent, "denial": {"expires_at": sent["denial"]["expires_at"]}},
+        {**sent, "denial": sent["denial"] | {"expires_at": "2030-01-01T00:00:00Z"}},
+        {**sent, "denial": sent["denial"] | {"binding_token": "a.b.c"}},
+        {**sent, "denial": sent["denial"] | {"binding_token": sent["denial"]["binding_token"][:-2] + "AA"}},
+    ]
+    for body in broken:
+        status, problem, _ = await bank.http("POST", REQUESTS, body)
+        assert (status, problem["type"]) == (400, PROBLEM + "invalid_denial_binding"), body
+    assert (await bank.http("POST", REQUESTS, {"subject": 1}))[0] == 400
+    more = {**sent, "context": sent["context"] | {"business_justification": "it is due"}}
+    assert (await bank.http("POST", REQUESTS, more))[0] == 202
+    clock.advance(LIFETIME_S - 1)
+    assert (await bank.http("POST", REQUESTS, sent))[0] == 202
+    clock.advance(1)
+    status, problem, _ = await bank.http("POST", REQUESTS, sent)
+    assert (status, problem["type"]) == (410, PROBLEM + "expired_denial")
+
+
+async def test_a_request_is_cancelled_once(bank: Bank) -> None:
+    task = (await bank.http("POST", REQUESTS, await submission(bank)))[1]["task"]["id"]
+    status, said, _ = await bank.http("POST", f"{REQUESTS}/{task}/cancel")
+    assert (status, said["task"]["status"]) == (200, "cancelled")
+    status, problem, _ = await bank.http("POST", f"{REQUESTS}/{task}/cancel")
+    assert (status, problem["type"]) == (409, PROBLEM + "invalid_task_state")
+    status, problem, _ = await bank.http("GET", f"{REQUESTS}/ap_unknown")
+    assert (status, problem["type"]) == (404, PROBLEM + "unknown_task")
+
+
+async def test_each_item_of_a_batch_is_requestable_by_itself(bank: Bank) -> None:
+    asked = [question(bank), question(bank, {"amount": 5}), question(bank, {"to": "eve"})]
+    _, answer, _ = await bank.http("POST", "/access/v1/evaluations", {"evaluations": asked})
+    assert ["access_request" in one.get("context", {}) for one in answer["evaluations"]] == [True, False, False]
+
+
+async def test_the_metadata_says_what_there_is(bank: Bank) -> None:
+    _, said, _ = await bank.http("GET", "/.well-known/authzen-configuration")
+    url = bank.world.config.public_url
+    assert (said["access_request_endpoint"], said["jwks_uri"]) == (url + REQUESTS, url + "/jwks")
+    assert said["capabilities"] == ["urn:openid:authzen:capability:access-request"]
+    assert said["obligations_supported"] == ["step-up"]
+
+
+STRONG = """@id("all") permit (principal, action, resource);
+@id("strong") @step_up("urn:ostiary:acr:two-keys") forbid (principal is Agent, action == Action::"call", resource)
+unless { context.acr == "urn:ostiary:acr:two-keys" };"""
+
+
+async def test_a_denial_that_a_stronger_token_would_turn_obliges_to_step_up(bank: Bank) -> None:
+    await put(bank.world, {"a.cedar": STRONG})
+    answer = await evaluate(bank, question(bank))
+    assert answer["context"]["obligations"] == [
+        {"type": "step-up", "id": "step-up-1", "acr_value": "urn:ostiary:acr:two-keys"}
+    ]
+    assert "obligations" not in (await evaluate(bank, question(bank, acr="urn:ostiary:acr:two-keys")))["context"]
+
+
+@pytest.mark.parametrize("approval", ["ap_1", 5, None, [], {}, {"id": 5}, {"id": None}])
+async def test_what_is_no_approval_is_none(bank: Bank, approval: Any) -> None:
+    assert (await evaluate(bank, question(bank, approval=approval)))["context"]["reason"] == "approval_needed"
