@@ -1,7 +1,8 @@
 """What a search and a Rego decision cost, each answer durable; without HTTP and its gate.
 
 A search goes through a set's 1,000 users, of whom every third is found, for a page of 100. Rego is asked about
-evaluations with a set of one policy, one at a time, and once while a question loops: how long the next one waits.
+evaluations with a set of one policy, one at a time, and once while a question loops: how long the next one takes; and
+how much memory each of its processes has then (Linux).
 Enforced: a search is one entry, and so is an evaluation with Rego.
 """
 
@@ -9,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from ostiaryd.ground.config import load_config
@@ -22,7 +25,7 @@ from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows, wire_authzen, wire_search
-from ostiaryd.policy.flows.elsewhere import Trial, note_latest
+from ostiaryd.policy.flows.elsewhere import Engines, Trial, note_latest
 from ostiaryd.policy.model import load
 
 ROUNDS = 200
@@ -68,6 +71,7 @@ async def main() -> int:
                 await _put(world, files)
                 waste |= await _measure(world, name, _asking(world, wire_authzen.evaluation, question()))
             await _interrupted(world)
+            _print_memory(world)
             return int(waste)
 
 
@@ -78,7 +82,7 @@ async def _put(world: World, files: dict[str, str]) -> None:
 
 
 async def _interrupted(world: World) -> None:
-    """How long a question waits that comes while another one loops: until that is ended, and a new process is there."""
+    """How long a question takes that comes while another one loops: another process answers it."""
     started = time.perf_counter()
     looping = asyncio.ensure_future(_asking(world, wire_authzen.evaluation, question("loops"))())
     await asyncio.sleep(0.01)
@@ -89,7 +93,16 @@ async def _interrupted(world: World) -> None:
     assert isinstance(denied.body, bytes)
     assert json.loads(reply.body)["decision"] is True
     why = json.loads(denied.body)["context"]["reasons"][0]["message"]
-    print(f"{'evaluation behind one that loops':36} {waited * 1000:9.0f} ms; that one: {why}")
+    print(f"{'evaluation beside one that loops':36} {waited * 1000:9.0f} ms; that one: {why}")
+
+
+def _print_memory(world: World) -> None:
+    """What is resident of each process that runs Rego."""
+    for rego in world.keep(Engines)._all:
+        child = rego.confined._child
+        assert child is not None
+        [resident] = re.findall(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{child.pid}/status").read_text("ascii"), re.M)
+        print(f"{'memory of a process that runs Rego':36} {int(resident) / 1024:9.0f} MB")
 
 
 def _asking(world: World, wire: Callable[[Call], Awaitable[Reply]], body: Any) -> Callable[[], Awaitable[Reply]]:
