@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -34,6 +35,8 @@ WELL_KNOWN = "/.well-known/oauth-protected-resource"
 VERIFIED = "ostiary.verified"
 """Where in the ASGI scope the application finds who is calling."""
 MAX_PARAMETERS = 100
+MAX_REMEMBERED = 1 << 20
+"""bytes of a body that are held back for it"""
 NO_STORE = (b"cache-control", b"no-store")
 
 
@@ -169,6 +172,7 @@ class GuardASGI:
         call = await self._guard.decide_async(who, *named)
         call.check()
         meter.most = call.most_bytes
+        meter.remember = partial(self._guard.observe_async, call) if call.watched is not None else None
         try:
             await self._app({**scope, VERIFIED: who}, receive, meter)
         finally:
@@ -185,6 +189,9 @@ class Meter:
         self.most: int | None = None
         """bytes that may pass; what would be more is not sent, and the answer breaks off"""
         self.is_cut = False
+        self.remember: Callable[[str], Awaitable[None]] | None = None
+        """what must know the body before it is sent, as far as it has MAX_REMEMBERED bytes"""
+        self._held: list[Message] = []
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -198,7 +205,26 @@ class Meter:
                 self.is_cut = True
                 raise Withheld(f"the call returns more than {self.most} bytes", hint="ask for less")
             self.bytes += size
-        await self._send(message)
+        if self.remember is not None:
+            self._held.append(message)
+            if self.bytes < MAX_REMEMBERED and (message["type"] != "http.response.body" or message.get("more_body")):
+                return
+            await self._let_go(self.remember)
+        else:
+            await self._send(message)
+
+    async def _let_go(self, remember: Callable[[str], Awaitable[None]]) -> None:
+        """Send what was held back, once it is remembered. Raises Withheld."""
+        held, self._held = self._held, []
+        body = b"".join(message.get("body", b"") for message in held)
+        try:
+            await remember(body.decode("utf-8", "replace"))
+        except Withheld:
+            self.is_cut = True
+            raise
+        self.remember = None
+        for message in held:
+            await self._send(message)
 
 
 class _Rules:

@@ -27,7 +27,7 @@ from mcp.shared.exceptions import MCPError
 from ostiary.asgi import VERIFIED, App, Door, Message, Meter, Receive, Scope, Send
 from ostiary.core.errors import Conflict, Refused
 from ostiary.guard import Call, Guard, Verified, Withheld, data, words
-from ostiary.guard.mcp import DENIED, FREE, named
+from ostiary.guard.mcp import DENIED, FREE, named, returned
 
 __all__ = ["DENIED", "FREE", "protect"]
 
@@ -96,7 +96,9 @@ class _Hook:
         try:
             result = await call_next(ctx)
             try:
-                _measure(call, result)
+                body = result if isinstance(result, dict) else {} if result is None else result.model_dump(mode="json")
+                _measure(call, body)
+                await self._guard.observe_async(call, returned(body))
             except Withheld as refusal:
                 raise MCPError(DENIED, words(refusal), data(refusal)) from None
             return result
@@ -121,9 +123,8 @@ class _Hook:
             raise MCPError(DENIED, "the guard failed, and refuses") from error
 
 
-def _measure(call: Call, result: HandlerResult) -> None:
+def _measure(call: Call, body: dict[str, Any]) -> None:
     """How much came out: bytes of JSON, and records, where the result has a list of them."""
-    body = result if isinstance(result, dict) else {} if result is None else result.model_dump(mode="json")
     structured, content = body.get("structuredContent"), body.get("content", body.get("contents"))
     if isinstance(structured, dict) and len(structured) == 1:
         structured = next(iter(structured.values()))  # the SDK wraps what is no object into {"result": ..}

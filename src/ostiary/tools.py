@@ -40,6 +40,7 @@ from ostiary.client import Target, Token, run
 from ostiary.core.errors import Conflict, Invalid, Malformed, Refused, Unauthenticated, Unavailable
 from ostiary.core.jose import InvalidToken
 from ostiary.guard import Call, Guard, NonceNeeded, Verified
+from ostiary.outputs import is_model, output, size
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -103,7 +104,7 @@ class Tools:
             @wraps(function)
             async def asynchronous(*args: P.args, **kwargs: P.kwargs) -> Any:
                 with await self.admit_async(name, bind(args, kwargs)) as running:
-                    return running.returned(await cast(Awaitable[Any], function(*args, **kwargs)))
+                    return await running.returned_async(await cast(Awaitable[Any], function(*args, **kwargs)))
 
             return cast(Callable[P, T], asynchronous) if inspect.iscoroutinefunction(function) else blocking
 
@@ -131,10 +132,21 @@ class Running:
 
     def returned(self, value: T, *, ok: bool = True, is_out: bool = False) -> T:
         """What the tool returned, and whether that is a success. Raises Withheld, unless it `is_out` already."""
-        self._call.enforces = self._call.enforces and not is_out
-        records = len(value) if isinstance(value, list | tuple) else None
-        self._call.result(ok=ok, bytes=_size(value), records=records)
+        self._measure(value, ok=ok, is_out=is_out)
+        if self._call.watched is not None:
+            self._guard.observe(self._call, output(value))
         return value
+
+    async def returned_async(self, value: T, *, ok: bool = True, is_out: bool = False) -> T:
+        """As `returned`; the event loop goes on."""
+        self._measure(value, ok=ok, is_out=is_out)
+        if self._call.watched is not None:
+            await self._guard.observe_async(self._call, output(value))
+        return value
+
+    def _measure(self, value: object, *, ok: bool, is_out: bool) -> None:
+        self._call.enforces = self._call.enforces and not is_out
+        self._call.result(ok=ok, bytes=size(value), records=len(value) if isinstance(value, list | tuple) else None)
 
 
 class _Caller:
@@ -178,8 +190,7 @@ class _Caller:
 
     def _show(self, token: Token) -> Verified:
         """Show the token to the guard, once it has said its nonce. Raises Refused."""
-        request: dict[str, str] = {"method": "POST", "uri": self._guard.resource.uri}
-        nonce = None
+        request, nonce = {"method": "POST", "uri": self._guard.resource.uri}, None
         for _ in range(2):
             proof = self._client.proof(**request, token=token, nonce=nonce)
             try:
@@ -250,7 +261,7 @@ def _described(value: object) -> object:
     """What msgspec does not know: paths, and pydantic's models by their fields, whose serializers may say less."""
     if isinstance(value, PurePath):
         return os.fspath(value)
-    if hasattr(type(value), "__pydantic_fields__"):
+    if is_model(value):
         return dict(cast(Iterable[tuple[str, object]], value))
     raise TypeError(f"{type(value).__name__} is no JSON")
 
@@ -260,16 +271,6 @@ def filled(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str,
     properties = schema.get("properties", {})
     defaults = {name: inner.get("default") for name, inner in properties.items() if isinstance(inner, Mapping)}
     return {name: value for name, value in defaults.items() if value is not None} | dict(arguments)
-
-
-def _size(value: object) -> int | None:
-    """Bytes of a result, as text or as JSON; None for what is neither."""
-    if isinstance(value, str | bytes):
-        return len(value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value)
-    try:
-        return len(msgspec.json.encode(value))
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        return None
 
 
 def binder(

@@ -32,8 +32,11 @@ def test_the_starter_set_loads_and_its_tests_hold() -> None:
         "issue-token",
         "delegate-within-segment",
         "secrets-stay",
+        "said-or-recorded",
+        "pointed-at",
+        "no-foreign-links",
     ]
-    assert loaded.tests == 7
+    assert loaded.tests == 14
 
 
 def test_policies_go_by_their_id_or_else_by_file_and_place() -> None:

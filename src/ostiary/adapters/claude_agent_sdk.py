@@ -84,10 +84,10 @@ class _Guard:
 
     async def after(self, event: dict[str, Any], call: str | None, _: object) -> dict[str, Any]:
         response = event.get("tool_response")
-        return self._end(call, response, ok=not (isinstance(response, dict) and response.get("isError")))
+        return await self._end(call, response, ok=not (isinstance(response, dict) and response.get("isError")))
 
     async def failed(self, event: dict[str, Any], call: str | None, _: object) -> dict[str, Any]:
-        return self._end(call, event.get("error"), ok=False)
+        return await self._end(call, event.get("error"), ok=False)
 
     def again(self, hook: HookCallback) -> HookCallback:
         """A hook of somebody else: what it changes is decided on; what it puts off would come back unasked."""
@@ -132,10 +132,10 @@ class _Guard:
             del self._running[next(iter(self._running))]
         return None
 
-    def _end(self, call: str | None, result: object, *, ok: bool) -> dict[str, Any]:
+    async def _end(self, call: str | None, result: object, *, ok: bool) -> dict[str, Any]:
         if (running := self._running.pop(call or "", None)) is not None:
             with running:
-                running.returned(result, ok=ok, is_out=True)
+                await running.returned_async(result, ok=ok, is_out=True)
         return {}
 
 

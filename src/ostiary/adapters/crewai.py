@@ -153,7 +153,13 @@ def _watched(running: Any, run: Callable[[], Any]) -> Any:
 
 async def _later(running: Any, result: Awaitable[Any]) -> Any:
     with running:
-        return _measured(running, await result)
+        found = await result
+        if not isinstance(running, Running):
+            return found
+        try:
+            return await running.returned_async(found, ok=not isinstance(found, ToolFailure))
+        except Withheld as refusal:
+            return ToolFailure(message=words(refusal))
 
 
 def _measured(running: Any, result: Any) -> Any:

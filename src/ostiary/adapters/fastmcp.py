@@ -105,7 +105,7 @@ class _First(Middleware):
             raise MCPError(DENIED, words(refusal), data(refusal)) from None
         try:
             with running:
-                return _measured(running, await call_next(context))
+                return await _measured(running, await call_next(context))
         except Withheld as refusal:
             raise MCPError(DENIED, words(refusal), data(refusal)) from None
         finally:
@@ -179,11 +179,11 @@ def _version(context: MiddlewareContext[Any]) -> VersionSpec | None:
     return None if version is None else VersionSpec(eq=version) if isinstance(version, str) else VersionSpec(**version)
 
 
-def _measured(running: Running, result: Any) -> Any:
+async def _measured(running: Running, result: Any) -> Any:
     """How much came out: what a tool has returned, as FastMCP has wrapped it."""
     body = result.model_dump() if isinstance(result, BaseModel) else result
     if isinstance(body, dict):
         structured, content = body.get("structured_content"), body.get("content", body.get("contents", body))
         wrapped = next(iter(structured.values())) if structured and len(structured) == 1 else structured
-        running.returned(content if wrapped is None else wrapped, ok=not body.get("is_error", False))
+        await running.returned_async(content if wrapped is None else wrapped, ok=not body.get("is_error", False))
     return result

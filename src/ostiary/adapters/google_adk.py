@@ -86,7 +86,8 @@ class _Decided(BaseTool):
         try:
             with running:
                 result = await super().run_async(args=args, tool_context=tool_context)
-                return running.returned(result, ok=not (isinstance(result, Mapping) and result.get("error")))
+                is_ok = not (isinstance(result, Mapping) and result.get("error"))
+                return await running.returned_async(result, ok=is_ok)
         except Withheld as refusal:
             return _denial(refusal)
 

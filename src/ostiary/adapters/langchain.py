@@ -119,7 +119,11 @@ def _decided(request: ToolCallRequest, tools: Tools, handler: Callable[..., Any]
         except Refused as refusal:
             raise _Denied(words(refusal)) from None
         with running:
-            return _measured(running, await tool._arun(*args, **kwargs))
+            result = await tool._arun(*args, **kwargs)
+            try:
+                return await running.returned_async(result, ok=_is_ok(result))
+            except Withheld as refusal:
+                raise _Denied(words(refusal)) from None
 
     object.__setattr__(decided, "_run", run)
     object.__setattr__(decided, "_arun", arun)
@@ -137,6 +141,10 @@ def _judged(tool: BaseTool, run: Callable[..., Any], args: Sequence[Any], kwargs
 def _measured(running: Any, result: Any) -> Any:
     """Raises _Denied for what must not reach the model."""
     try:
-        return running.returned(result, ok=getattr(result, "status", "") != "error")
+        return running.returned(result, ok=_is_ok(result))
     except Withheld as refusal:
         raise _Denied(words(refusal)) from None
+
+
+def _is_ok(result: object) -> bool:
+    return getattr(result, "status", "") != "error"

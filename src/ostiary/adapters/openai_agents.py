@@ -102,7 +102,7 @@ def _around(invoke: Invoke, tool: FunctionTool, tools: Tools) -> Invoke:
             return words(refusal)
         try:
             with running:
-                return running.returned(await invoke(context, unverified_input))
+                return await running.returned_async(await invoke(context, unverified_input))
         except Withheld as refusal:
             return words(refusal)
 

@@ -72,6 +72,6 @@ class _Decided(WrapperToolset[Any]):
             raise ToolFailed(words(refusal)) from None
         try:
             with running:
-                return running.returned(await self.wrapped.call_tool(name, tool_args, ctx, tool))
+                return await running.returned_async(await self.wrapped.call_tool(name, tool_args, ctx, tool))
         except Withheld as refusal:
             raise ToolFailed(words(refusal)) from None

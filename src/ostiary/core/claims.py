@@ -2,8 +2,9 @@
 
 Times in the claims are seconds, as on the wire; arguments of functions are microseconds. Unknown claims are ignored.
 Our own claims: `task`, `policy` (the hash of the policy set at issue), `owner`, `segment`, `model`, `risk_tier` and
-`epoch` (of the agent), `budgets` (what calls are counted against), and `chain`: through whom the authority came, so
-that a token dies with every task and every agent that it came through, and policies are asked about each of them.
+`epoch` (of the agent), `budgets` (what calls are counted against), `memory` (of where values came from), and `chain`:
+through whom the authority came, so that a token dies with every task and every agent that it came through, and policies
+are asked about each of them.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """the newest first; who holds the token is not in it"""
     budgets: Annotated[list[Budget], Meta(max_length=MAX_BUDGETS)] = []
     """what calls are counted against"""
+    memory: str = ""
+    """the task whose memory guards ask and fill (`ostiary.core.recall`); empty: nobody said what this is for"""
 
 
 def parse_access(claims: dict[str, object]) -> AccessClaims:

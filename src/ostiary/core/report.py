@@ -43,6 +43,8 @@ class CallFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     risk_tier: Name | None = None
     context: dict[str, Any] | msgspec.Raw
     """a guard has it in bytes"""
+    beside: dict[str, Any] = {}
+    """what the context had for this call alone: `origin` and the like, never a value"""
     arguments: dict[str, Any] | None = None
     hidden: Names = []
     approved: Names = []

@@ -1,5 +1,5 @@
 """The guard's fourth conversation with the server: what policies say that no guard can run (`ostiary.core.asking`), and
-a person's yes, asked for or spent (`ostiary.core.approval`).
+a person's yes, asked for or spent (`ostiary.core.approval`), and what tasks remember (`ostiary.guard.memories`).
 
 Several calls ask at once. Each waits for at most ASK_S in all, and where too many wait already not at all. Whoever gets
 no answer to exactly its question is denied and told why: by each policy, as an error, which denies where the policy is
@@ -25,6 +25,7 @@ from ostiary.core import access, approval, asking
 from ostiary.core.access.elsewhere import Verdict
 from ostiary.core.errors import Forbidden, Refused, Unavailable
 from ostiary.core.jose import b64u
+from ostiary.core.origins import Memory
 from ostiary.guard.feed import Feed
 from ostiary.guard.person import Heard, Wanted
 
@@ -67,6 +68,7 @@ class Asking:
         arguments: Mapping[str, Any],
         facts: access.Facts,
         now: int,
+        memory: Memory | None = None,
         approved: Container[str] = (),
     ) -> access.Decision | None:
         """The decision, as of when the call came but on what is alive `now`; None while an answer is needed.
@@ -76,7 +78,9 @@ class Asking:
         if self.verdict is not None and (reason := access.dead(principal, facts, now)) is not None:
             return access.Decision(False, False, facts.policies.hash, (reason,))
         here = replace(facts, elsewhere=self._look_up if facts.policies is self._policies else self._swapped)
-        decision = access.decide(principal, tool=tool, arguments=arguments, facts=here, now=self.at, approved=approved)
+        decision = access.decide(
+            principal, tool=tool, arguments=arguments, facts=here, now=self.at, memory=memory, approved=approved
+        )
         return None if self.question is not None and self.verdict is None else decision
 
     def _look_up(self, question: bytes) -> Verdict:
@@ -107,6 +111,8 @@ class Learnt:
     left: Mapping[str, int] = field(default_factory=dict)
     asked: Asking | None = None
     heard: Heard | None = None
+    recalled: bool = False
+    """whether it has said what else the task remembers"""
 
 
 class Asker:
@@ -132,7 +138,7 @@ class Asker:
     def ask(self, asked: Asking, token: str) -> None:
         """See that `asked` has a verdict, for a call under that token (its `jti`)."""
         try:
-            asked.verdict = _result(self._submit(partial(self._answer, asked, token)))
+            asked.verdict = _result(self.submit(partial(self._answer, asked, token)))
         except TimeoutError:
             asked.verdict = access.failed(asked.policies, TOO_LONG)
         except Refused as refusal:
@@ -141,7 +147,7 @@ class Asker:
     async def ask_async(self, asked: Asking, token: str) -> None:
         """The same; the event loop goes on."""
         try:
-            waiting = self._submit(partial(self._answer, asked, token))
+            waiting = self.submit(partial(self._answer, asked, token))
             asked.verdict = await asyncio.wait_for(asyncio.wrap_future(waiting), ASK_S)
         except TimeoutError:
             asked.verdict = access.failed(asked.policies, TOO_LONG)
@@ -151,7 +157,7 @@ class Asker:
     def ask_person(self, wanted: Wanted) -> Heard:
         """What comes of asking a person about a call, or of a yes that is there."""
         try:
-            return Heard(wanted.policies, _result(self._submit(partial(self._ask_person, wanted))))
+            return Heard(wanted.policies, _result(self.submit(partial(self._ask_person, wanted))))
         except TimeoutError:
             return Heard(wanted.policies, refusal=_unasked(TOO_LONG))
         except Refused as refusal:
@@ -160,14 +166,14 @@ class Asker:
     async def ask_person_async(self, wanted: Wanted) -> Heard:
         """The same; the event loop goes on."""
         try:
-            waiting = asyncio.wrap_future(self._submit(partial(self._ask_person, wanted)))
+            waiting = asyncio.wrap_future(self.submit(partial(self._ask_person, wanted)))
             return Heard(wanted.policies, await asyncio.wait_for(waiting, ASK_S))
         except TimeoutError:
             return Heard(wanted.policies, refusal=_unasked(TOO_LONG))
         except Refused as refusal:
             return Heard(wanted.policies, refusal=refusal)
 
-    def _submit(self, work: Callable[[int], T]) -> Future[T]:
+    def submit(self, work: Callable[[int], T]) -> Future[T]:
         """Let a thread do that, given the moment when ASK_S are over and whoever asked has gone. Raises Unavailable."""
         if not self._room.acquire(blocking=False):
             raise Unavailable(f"{MAX_ASKING} calls wait for the server already", code="approval_unavailable")
@@ -183,7 +189,7 @@ class Asker:
         """Raises Refused: in the server's words, or since nobody can be asked."""
         body = approval.render_ask(wanted.ask(b64u(self._random(16))))
         try:
-            answer = self._post_again("approval", body, until)
+            answer = self.post("approval", body, until)
             return approval.parse_answer(
                 answer, keys=self._feed.feed_keys, issuer=self._feed.issuer, resource_id=self._resource_id,
                 asked=approval.digest(body),
@@ -201,7 +207,7 @@ class Asker:
             body = asking.render_ask(
                 asking.Ask(call=b64u(self._random(16)), token=token, policy=asked.hash, question=question)
             )
-            answer = self._post_again("ask", body, until)
+            answer = self.post("ask", body, until)
             return asking.parse_answer(
                 answer, keys=self._feed.feed_keys, issuer=self._feed.issuer, resource_id=self._resource_id,
                 asked=asking.digest(body),
@@ -212,8 +218,8 @@ class Asker:
             why = error.message if isinstance(error, Refused) else type(error).__name__
             return access.failed(asked.policies, f"the server cannot be asked: {why}")
 
-    def _post_again(self, verb: str, body: bytes, until: int) -> bytes:
-        """The answer; asked once more where a connection had ended that lay idle."""
+    def post(self, verb: str, body: bytes, until: int) -> bytes:
+        """The answer; asked once more where a connection had ended that lay idle. Raises as `_post`."""
         try:
             return self._post(verb, body, until)
         except httpx2.TimeoutException:

@@ -12,6 +12,7 @@ from ostiary.core.budget import Volume
 from ostiary.core.canonical import MAX_INT
 from ostiary.core.errors import Forbidden, Refused
 from ostiary.guard.asker import Asking
+from ostiary.guard.memories import Watched
 
 MAX_REASON = 500
 MAX_TOOL = 128
@@ -64,6 +65,8 @@ class Call:
     """data classes that its tool handles"""
     ahead: dict[str, Volume] = field(default_factory=dict)
     """accounts from which it took the most that it may return"""
+    watched: Watched | None = None
+    """what to remember it by; None: its task remembers nothing"""
     _size: dict[str, Any] = field(default_factory=dict)
 
     def result(
@@ -187,6 +190,7 @@ def _facts(
         resource_segment=resource.segment,
         catalogue=resource.catalogue_hash,
         context=principal.recorded,
+        beside=decision.beside or {},
         arguments=kept.arguments,
         hidden=kept.hidden,
         approved=list(approved),

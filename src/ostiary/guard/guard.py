@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,10 +27,13 @@ from ostiary.core import access, budget, report
 from ostiary.core.errors import Invalid, Refused, Unavailable
 from ostiary.core.feed import ResourceFact
 from ostiary.core.jose import InvalidToken
+from ostiary.core.origins import is_settled
 from ostiary.guard.asker import Asking, Learnt
 from ostiary.guard.call import Call, Verified, call_record, shorten, undecided_record
+from ostiary.guard.closed import closed, withholding
 from ostiary.guard.feed import Feed
 from ostiary.guard.link import Link
+from ostiary.guard.memories import Watched
 from ostiary.guard.person import Wanted, wanted
 from ostiary.guard.proofs import NonceNeeded, Proofs, access_token
 from ostiary.guard.purse import Purse
@@ -41,9 +45,7 @@ from ostiary.keys import Credential, load_key
 log = logging.getLogger("ostiary.guard")
 
 MAX_STEPS = 8
-"""How often a call asks the server: once for policies, once for a yes, else to draw what others take away before it
-pays.
-"""
+"""How often a call asks the server: once each for policies, a yes, what the task remembers, else to draw a budget."""
 SECOND = 1_000_000
 
 
@@ -78,28 +80,18 @@ class Guard:
             )
         self._now, self._record_arguments, self._learns = now, record_arguments, learn
         self.feed = Feed(
-            resource_id=credential.client_id,
-            now=now,
-            tick=tick,
-            max_age=round(max_age * SECOND),
-            max_skew=round(max_skew * SECOND),
-        )
+            resource_id=credential.client_id, now=now, tick=tick,
+            max_age=round(max_age * SECOND), max_skew=round(max_skew * SECOND),
+        )  # fmt: skip
         self._tokens = Tokens(now=now, leeway=round(max_skew * SECOND))
         self._proofs = Proofs(secret=random(32), now=now)
         folder = Path(spool_dir) / credential.client_id
         self._spool = new_spool(folder, random=random, boot=ambient.boot(), limit=spool_limit)
         self._purse = Purse(tick=tick)
         self._link = Link(
-            credential,
-            url=url,
-            feed=self.feed,
-            spool=self._spool,
-            spool_dir=folder,
-            purse=self._purse,
-            now=now,
-            tick=tick,
-            random=random,
-        )
+            credential, url=url, feed=self.feed, spool=self._spool, spool_dir=folder, purse=self._purse,
+            now=now, tick=tick, random=random,
+        )  # fmt: skip
 
     def start(self, *, wait: float = 5.0) -> Guard:
         """Connect; waits at most so long for the first snapshot, without which every call is refused."""
@@ -132,7 +124,7 @@ class Guard:
         `uri` is what the request asks for under the resource's public name, never what `Host` says. Raises
         Unauthenticated (code `no_credentials`), InvalidToken, InvalidProof, NonceNeeded, Unavailable.
         """
-        with _closed():
+        with closed():
             token = access_token(authorization)
             principal = self._tokens.principal(token, self.feed.current(), issuer=self.feed.issuer)
             if principal.jkt is None:
@@ -146,23 +138,25 @@ class Guard:
 
     def check_alive(self, who: Verified) -> None:
         """For what takes long: whether the token is alive still. Raises InvalidToken, Unavailable."""
-        with _closed():
-            facts = self.feed.current().facts
-            if (reason := access.dead(who.principal, facts, self._now())) is not None:
+        with closed():
+            if (reason := access.dead(who.principal, self.feed.current().facts, self._now())) is not None:
                 raise InvalidToken(reason.message, hint=reason.hint)
 
     def decide(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Call:
         """Decide, pay and record, in this order; the answer may be no. Where policies are not ours to run, a person
-        must say yes, or the call is counted against a budget of which too little is at hand, the server is asked.
-        Raises Unavailable where it cannot be decided.
+        must say yes, it matters what else the task remembers, or the call is counted against a budget of which too
+        little is at hand, the server is asked. Raises Unavailable where it cannot be decided.
         """
-        with _closed():
+        with closed():
             learnt = Learnt()
             for _ in range(MAX_STEPS):
                 made = self._decide(who, tool, arguments, learnt)
                 if isinstance(made, Call):
                     return made
-                if isinstance(made, Asking):
+                if made is None:
+                    self._link.memories.recall(who.principal)
+                    learnt.recalled = True
+                elif isinstance(made, Asking):
                     self._link.asker.ask(made, who.principal.claims.jti)
                     learnt.asked = made
                 elif isinstance(made, Wanted):
@@ -173,13 +167,16 @@ class Guard:
 
     async def decide_async(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Call:
         """As `decide`; where the server must be asked, a thread waits for it."""
-        with _closed():
+        with closed():
             learnt = Learnt()
             for _ in range(MAX_STEPS):
                 made = self._decide(who, tool, arguments, learnt)
                 if isinstance(made, Call):
                     return made
-                if isinstance(made, Asking):
+                if made is None:
+                    await self._link.memories.recall_async(who.principal)
+                    learnt.recalled = True
+                elif isinstance(made, Asking):
                     await self._link.asker.ask_async(made, who.principal.claims.jti)
                     learnt.asked = made
                 elif isinstance(made, Wanted):
@@ -190,56 +187,59 @@ class Guard:
 
     def _decide(
         self, who: Verified, tool: str, arguments: Mapping[str, Any], learnt: Learnt
-    ) -> Call | Asking | Wanted | dict[str, int]:
-        """The call as it is decided now; or what must be asked first; or what it costs where that cannot be paid."""
+    ) -> Call | Asking | Wanted | dict[str, int] | None:
+        """The call as it is decided now; or what must be asked first; or what it costs where that cannot be paid; None
+        where what else its task remembers could change it.
+        """
         left, asked, heard = learnt.left, learnt.asked, learnt.heard
         facts, now = self.feed.current().facts, self._now()
-        principal, at = who.principal, now
+        principal, at, ready = who.principal, now, facts.resource.tools.get(tool)
         approved = () if heard is None else heard.approved
+        remembers = bool(principal.claims.memory)
+        memory = self._link.memories.of(principal) if remembers else None
+        recalls = remembers and not learnt.recalled and ready is not None and ready.is_judged
+        if recalls and memory is None:
+            return None
         if asked is None and not facts.policies.elsewhere:
-            decision = access.decide(principal, tool=tool, arguments=arguments, facts=facts, now=now, approved=approved)
+            decision = access.decide(
+                principal, tool=tool, arguments=arguments, facts=facts, now=now, memory=memory, approved=approved
+            )
         else:
             asked = asked or Asking(facts.policies, now)
-            found = asked.decide(principal, tool, arguments, facts, now, approved)
+            found = asked.decide(principal, tool, arguments, facts, now, memory, approved)
             if found is None:
-                return asked
+                return None if recalls else asked
             decision, at = found, asked.at
+        if recalls and decision.beside is not None and not is_settled(decision.beside):
+            return None
         if decision.asks and not decision.allowed and heard is None:
             return wanted(principal, tool, arguments, decision, facts)
         if heard is not None:
             decision = heard.told(decision)
-        ready = facts.resource.tools.get(tool)
-        costs: dict[str, int] = {}
-        ahead: dict[str, budget.Volume] = {}
+        costs, ahead = dict[str, int](), dict[str, budget.Volume]()
         if ready is not None and decision.verdict and (prices := principal.prices(ready.uid.id, ready.classes)):
             try:
                 costs, ahead = budget.costs(prices, arguments, now=now), budget.volumes(prices, now=now)
                 if left:
                     self._purse.check(costs, principal.claims.budgets, left, now=now)
             except (budget.BadAmount, budget.Exhausted) as refusal:
-                reason = access.Reason(refusal.code, refusal.message, refusal.hint)
-                decision, costs, ahead = access.deny(facts.resource, facts.policies, reason), {}, {}
+                decision, costs, ahead = access.refuse(facts, refusal), {}, {}
         record = call_record(
             principal, tool, arguments, decision, facts.resource, spent=costs, asked=asked, approved=approved, now=at
         )
         if self._record_arguments:
             record = msgspec.structs.replace(record, arguments=shorten(arguments))
         elif self._learns and facts.resource.mode == "watch":
-            kinds = ready.tool.kinds if ready is not None else {}
-            record = msgspec.structs.replace(record, arguments=seen(arguments, kinds))
-        if not costs:
-            number = self._spool.append(record)
-        elif (paid := self._purse.pay(costs, lambda: self._spool.append(record), ahead=ahead)) is None:
+            record = msgspec.structs.replace(record, arguments=seen(arguments, ready.tool.kinds if ready else {}))
+        keep = partial(self._spool.append, record)
+        if (number := keep() if not costs else self._purse.pay(costs, keep, ahead=ahead)) is None:
             return costs
-        else:
-            number = paid
         self._link.note()
-        needed = "" if ready is None or ready.scope in principal.scopes else ready.scope
-        classes = ready.classes if ready is not None else frozenset[str]()
-        return Call(
-            decision, number, missing_scope=needed, classes=classes, ahead=ahead,
-            enforces=facts.resource.mode == "enforce",
-        )  # fmt: skip
+        call = Call(decision, number, ahead=ahead, enforces=facts.resource.mode == "enforce")
+        if ready is not None:
+            call.missing_scope = "" if ready.scope in principal.scopes else ready.scope
+            call.classes, call.watched = ready.classes, Watched(principal, ready, arguments) if remembers else None
+        return call
 
     def undecided(
         self, who: Verified | None, agent: str, tool: str, arguments: Mapping[str, Any], why: Refused, *, passes: bool
@@ -248,16 +248,27 @@ class Guard:
 
         `agent`: who it is believed to be, where nobody has shown a token. Raises Unavailable.
         """
-        with _closed():
-            record = undecided_record(
-                None if who is None else who.principal, agent, tool, arguments, why, passes=passes, now=self._now()
-            )
+        with closed():
+            principal = None if who is None else who.principal
+            record = undecided_record(principal, agent, tool, arguments, why, passes=passes, now=self._now())
             if self._learns and passes:
                 record = msgspec.structs.replace(record, arguments=seen(arguments, {}))
             number = self._spool.append(record)
             self._link.note()
-            reasons = (access.Reason(why.code, why.message, why.hint),)
-            return Call(access.Decision(passes, False, "", reasons), number)
+            return Call(access.Decision(passes, False, "", (access.Reason(why.code, why.message, why.hint),)), number)
+
+    def observe(self, call: Call, output: object) -> None:
+        """Let the task of a call remember what it returned (JSON, or a text), before that is handed out. Where the task
+        remembers nothing, this does nothing. Raises Withheld where it cannot be remembered: it must not be handed out.
+        """
+        if call.watched is not None:
+            with withholding(call):
+                self._link.memories.observe(call.watched, output)
+
+    async def observe_async(self, call: Call, output: object) -> None:
+        """As `observe`; where something is to be remembered, a thread waits for it."""
+        if call.watched is not None:
+            await asyncio.to_thread(self.observe, call, output)
 
     @contextmanager
     def call(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Iterator[Call]:
@@ -286,15 +297,3 @@ class Guard:
             self._link.note()
         except Refused as refusal:
             log.error("the outcome of call %d is not recorded: %s", call.number, refusal.message)
-
-
-@contextmanager
-def _closed() -> Iterator[None]:
-    """Whatever goes wrong in here is a refusal."""
-    try:
-        yield
-    except Refused:
-        raise
-    except Exception as error:
-        log.exception("the guard failed, and refuses")
-        raise Unavailable("the guard failed, and refuses", code="guard_failed") from error

@@ -25,6 +25,7 @@ from ostiary.core.report import MAX_RECORDS
 from ostiary.guard.asker import ASK_S, Asker
 from ostiary.guard.drawer import DRAW_S, Drawer
 from ostiary.guard.feed import Feed
+from ostiary.guard.memories import Memories
 from ostiary.guard.purse import IDLE_US, Purse
 from ostiary.guard.spool import Spool, left_behind
 from ostiary.keys import Credential
@@ -68,6 +69,7 @@ class Link:
             tick=tick,
             random=random,
         )
+        self.memories = Memories(self.asker, resource_id=credential.client_id, feed=feed, random=random)
         self._purse = purse
         self._closing, self._wake = threading.Event(), threading.Event()
         self.is_current = threading.Event()

@@ -27,3 +27,13 @@ def named(method: str, params: Mapping[str, Any]) -> tuple[str, Mapping[str, Any
         arguments = params.get("arguments")
         return str(params.get("name", "")), {} if arguments is None else arguments
     return method, {name: value for name, value in params.items() if name != "_meta"}
+
+
+def returned(result: Mapping[str, Any]) -> object:
+    """What a tool returned: its structured content, or else its texts; of what is no tool, all of it."""
+    structured, content = result.get("structuredContent"), result.get("content")
+    if isinstance(structured, dict):
+        return next(iter(structured.values())) if len(structured) == 1 else structured
+    if isinstance(content, list):
+        return [part.get("text", part) if isinstance(part, dict) else part for part in content]
+    return result

@@ -15,7 +15,7 @@ import msgspec
 
 from ostiary.core import canonical
 from ostiary.core.errors import Malformed
-from ostiary.guard.mcp import FREE, named
+from ostiary.guard.mcp import FREE, named, returned
 
 MAX_LINE_BYTES = 64 << 20
 MAX_BATCH = 100
@@ -58,6 +58,12 @@ class Answer(msgspec.Struct, frozen=True):
             return msgspec.json.decode(self.result, type=_Result).isError is not True
         except msgspec.DecodeError:
             return False
+
+    @property
+    def returned(self) -> object:
+        """What the tool returned; of an error, all of it."""
+        result = msgspec.json.decode(self.result or self.error or b"null")
+        return returned(result) if isinstance(result, dict) else result
 
     @property
     def tools(self) -> set[str]:

@@ -115,6 +115,10 @@ class Gate:
                 text = f"{len(fresh)} tools are not in its catalogue: {', '.join(map(ascii, fresh[:5]))[:200]}"
                 self._teller.tell(Trouble(server=self._plan.server, text=text))
 
+    def observe(self, call: Call, output: object) -> None:
+        """Raises Withheld where it must not be handed out."""
+        self._guard.observe(call, output)
+
     def finish(self, call: Call, *, ok: bool, bytes: int | None = None) -> None:
         with suppress(Withheld):  # the proxy has asked ahead, and has not handed it out
             call.result(ok=ok, bytes=bytes)

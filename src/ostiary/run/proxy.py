@@ -162,9 +162,11 @@ class Proxy:
                 self._gate.finish(call, ok=answer.is_ok, bytes=len(bytes(answer.result or answer.error)))
 
     def _withheld(self, line: bytes) -> bytes | None:
-        """What the agent hears instead of a line with more in it than its calls may return."""
+        """What the agent hears instead of a line with more in it than its calls may return, or that their task cannot
+        remember.
+        """
         with self._counting:
-            if not any(call.ahead for call in self._in_flight.values()):
+            if not any(call.ahead or call.watched for call in self._in_flight.values()):
                 return None
         answers = list(frames.answers(line))
         try:
@@ -172,6 +174,7 @@ class Proxy:
                 call = self._in_flight.get(answer.id)  # type: ignore[arg-type]
                 if call is not None:
                     call.result(ok=answer.is_ok, bytes=len(bytes(answer.result or answer.error)))
+                    self._gate.observe(call, answer.returned)
         except Withheld as refusal:
             said = words(refusal), data(refusal)
             return b"".join(frames.error(answer.id, DENIED, *said) for answer in answers if answer.id is not None)

@@ -119,6 +119,7 @@ def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None,
         | ({"actors": record.actors} if record.actors else {})
         | ({"spent": record.spent} if record.spent else {})
         | ({"approval": record.approval} if record.approval else {})
+        | ({"origins": record.facts.beside} if record.facts is not None and record.facts.beside else {})
         | ({"elsewhere": msgspec.to_builtins(record.elsewhere)} if record.elsewhere is not None else {}),
     )
 
@@ -154,7 +155,9 @@ def asked_of(told: Told, record: CallRecord, held: Holding) -> Posed | None:
         return None
     agent = AgentSeen(held.agent, facts.owner, facts.segment, facts.model, facts.risk_tier)
     tool = ToolSeen(told.by.name, told.by.uri, facts.resource_segment, facts.catalogue, record.tool)
-    return call_seen(agent, tool, facts.context, Kept(facts.arguments, facts.hidden), approved=facts.approved)
+    assert isinstance(facts.context, dict)
+    context, kept = facts.context | facts.beside, Kept(facts.arguments, facts.hidden)
+    return call_seen(agent, tool, context, kept, approved=facts.approved)
 
 
 def tell_result(told: Told, number: int, record: ResultRecord) -> None:

@@ -16,6 +16,7 @@ from ostiary.core import approval, asking, canonical
 from ostiary.core.access.elsewhere import MAX_QUESTION, Verdict
 from ostiary.core.errors import Invalid, Refused
 from ostiary.core.feed import SCOPE
+from ostiary.core.recall import MAX_RECALL, Recalled, parse_recall, render_recalled
 from ostiary.core.report import Report
 from ostiary.core.slices import Draw, GiveBack, Settled
 from ostiaryd.approvals import flows as approvals
@@ -133,6 +134,25 @@ async def ask_person(call: Call) -> Reply:
     return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])
 
 
+async def memory(call: Call) -> Reply:
+    """A guard says what a tool returned, as words that it has hashed, and hears what else the task remembers."""
+    call.expect("application/json")
+    world, resource_id = call.world, call.caller.id
+    canonical.parse(call.body, max_bytes=MAX_RECALL, max_depth=MAX_DEPTH)  # no member twice
+    asked = parse_recall(call.body)
+    if asked.parts:
+        found = await registry.act_as(call, "task.observe", lambda act: flows.tell(act, asked, resource_id=resource_id))
+    else:
+        found = flows.recall(world.db.read(), asked, resource_id=resource_id, keys=world.keys, now=world.now())
+    is_known = found.seq == asked.seq + bool(asked.parts)
+    answer = Recalled(
+        iss=world.config.issuer, aud=resource_id, asked=asking.digest(call.body), seq=found.seq,
+        key=found.memory.key, body=None if is_known else found.body,
+    )  # fmt: skip
+    signed = render_recalled(world.keep(Streams).key, answer)
+    return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])
+
+
 ROUTES = (
     ("GET", "/feed/v1/jwks", jwks, ""),
     ("GET", "/feed/v1/stream", stream, SCOPE),
@@ -140,6 +160,7 @@ ROUTES = (
     ("POST", "/feed/v1/applied", applied, SCOPE),
     ("POST", "/feed/v1/ask", ask, SCOPE),
     ("POST", "/feed/v1/approval", ask_person, SCOPE),
+    ("POST", "/feed/v1/memory", memory, SCOPE),
     ("POST", "/feed/v1/draw", draw, SCOPE),
     ("POST", "/feed/v1/give-back", give_back, SCOPE),
     ("POST", "/feed/v1/settle", settle, SCOPE),

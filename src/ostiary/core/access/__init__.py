@@ -19,9 +19,9 @@ In mode `watch` a denial is recorded and the call passes, except for the first t
 another audience, is no matter of policy.
 """
 
-from ostiary.core.access.decide import Decision, Reason, dead, decide, deny
+from ostiary.core.access.decide import Decision, Reason, dead, decide, deny, refuse
 from ostiary.core.access.elsewhere import Elsewhere, Said, failed
-from ostiary.core.access.facts import AgentFact, Facts, Principal, Protected
+from ostiary.core.access.facts import AgentFact, Facts, Principal, Protected, ReadyTool
 from ostiary.core.access.policies import BASE_TYPES, CALL, Judgement, Needs, Policies
 from ostiary.core.access.recorded import Kept, keep
 
@@ -38,6 +38,7 @@ __all__ = [
     "Policies",
     "Principal",
     "Protected",
+    "ReadyTool",
     "Reason",
     "Said",
     "dead",
@@ -45,4 +46,5 @@ __all__ = [
     "deny",
     "failed",
     "keep",
+    "refuse",
 ]

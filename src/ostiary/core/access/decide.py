@@ -14,6 +14,9 @@ from ostiary.core.assurance import INSUFFICIENT, StepUp
 from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Record
 from ostiary.core.claims import AccessClaims
+from ostiary.core.errors import Refused
+from ostiary.core.origins import Memory
+from ostiary.core.origins import judged as judged_origins
 
 
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -48,6 +51,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     """typed, where the policies were asked"""
     asks: Needs | None = None
     approval: str = ""
+    beside: Record | None = None
+    """what their context had for this call alone: where its arguments came from"""
 
 
 def decide(
@@ -57,12 +62,14 @@ def decide(
     arguments: Mapping[str, object],
     facts: Facts,
     now: int,
+    memory: Memory | None = None,
     approved: Container[str] = (),
 ) -> Decision:
     """Whether the agent may call `tool` with these JSON `arguments` at `now` (microseconds since the epoch).
 
-    `approved`: policies that ask, and were told yes to just this call, which spends it. The caller has verified the
-    token and its proof. Raises nothing: whatever cannot be judged is denied.
+    `memory` is that of the token's task. `approved`: policies that ask, and were told yes to just this call, which
+    spends it. The caller has verified the token and its proof. Raises nothing: whatever cannot be judged is denied, and
+    so is a call that is to be judged by a memory which is not at hand.
     """
     policies, resource = facts.policies, facts.resource
     reason = dead(principal, facts, now)
@@ -83,18 +90,25 @@ def decide(
     except BadArguments as error:
         return deny(resource, policies, Reason(error.code, error.message))
 
-    context = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
+    context, beside = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}, None
+    if principal.claims.memory and ready.is_judged:
+        if memory is None:
+            return deny(resource, policies, Reason("memory_unavailable", "what the task remembers is not at hand"))
+        beside = judged_origins(memory, ready.tool, arguments)
+        context |= beside
     judged = policies.judge(
         principal.entity.uid, CALL, ready.uid, context, principal.beside(facts.entities), facts.elsewhere, approved,
         behind=principal.links,
     )  # fmt: skip
     if judged.allowed:
-        return Decision(True, True, policies.hash, (), judged.policies, judged.watched, judged.errors, typed)
+        return Decision(
+            True, True, policies.hash, (), judged.policies, judged.watched, judged.errors, typed, beside=beside
+        )
     reasons = reasons_of(judged, policies)
     allowed = resource.mode == "watch"
     return Decision(
         allowed, False, policies.hash, reasons, judged.policies, judged.watched, judged.errors, typed,
-        asks_of(judged, policies),
+        asks_of(judged, policies), beside=beside,
     )  # fmt: skip
 
 
@@ -212,3 +226,8 @@ def _allowing(claims: AccessClaims, scope: str) -> str:
 def deny(resource: Protected, policies: Policies, reason: Reason) -> Decision:
     """A denial; in mode `watch` it is recorded and the call passes."""
     return Decision(resource.mode == "watch", False, policies.hash, (reason,))
+
+
+def refuse(facts: Facts, refusal: Refused) -> Decision:
+    """A denial for what was found out beside the decision."""
+    return deny(facts.resource, facts.policies, Reason(refusal.code, refusal.message, refusal.hint))

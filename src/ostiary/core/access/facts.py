@@ -21,6 +21,7 @@ from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.render import render_record
 from ostiary.core.cedar.values import Entities, Entity, Overlay, Record, Uid, entity
 from ostiary.core.claims import AccessClaims, actors, scopes
+from ostiary.core.origins import is_judged
 
 _encode = msgspec.json.Encoder().encode
 
@@ -136,6 +137,8 @@ class ReadyTool(NamedTuple):
     """the same, in order"""
     presentation: frozenset[str]
     """arguments that say how the answer looks, so that a person's yes need not name them"""
+    is_judged: bool
+    """whether policies see where its arguments came from, under a task that remembers"""
 
 
 class Protected:
@@ -167,8 +170,9 @@ class Protected:
             self.entities[made.uid] = made
             hidden = secrets_of(tool, classes)
             self.tools[tool.name] = ReadyTool(
-                tool, made.uid, scope, tool.typed.type_, hidden, classes, sorted(classes), frozenset(tool.presentation)
-            )
+                tool, made.uid, scope, tool.typed.type_, hidden, classes, sorted(classes), frozenset(tool.presentation),
+                is_judged(tool),
+            )  # fmt: skip
 
 
 class AgentFact(NamedTuple):

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from ostiary.core.access import Decision, Kept, Principal, Protected, keep
+from ostiary.core.cedar.render import render_record
 from ostiaryd.policy.model.questions import Question
 
 
@@ -132,7 +133,10 @@ def posed_call(
     seen = AgentSeen(claims.client_id, claims.owner, claims.segment, claims.model, claims.risk_tier)
     where = ToolSeen(resource.name, resource.uri, resource.segment, resource.catalogue_hash, tool)
     kept = keep(decision.arguments, resource.tools[tool].secrets)
-    return call_seen(seen, where, principal.recorded, kept, approved=approved)
+    context = principal.recorded
+    if decision.beside is not None:
+        context = encode_context(render_record({**principal.context, **decision.beside}))
+    return call_seen(seen, where, context, kept, approved=approved)
 
 
 def call_seen(

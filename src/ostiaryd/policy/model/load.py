@@ -149,13 +149,12 @@ def starter() -> Loaded:
 
 def _schema(files: Mapping[str, str]) -> cedarpy.Schema:
     parts = [(package_files("ostiaryd.policy") / "base.cedarschema").read_text("utf-8")]
-    has_arguments = False
+    declared: set[str] = set()
     for name, text in of_kind(files, SCHEMA):
         words = check_schema(name, text)
-        has_arguments |= ("type", "Arguments") in itertools.pairwise(words)
+        declared |= {name for kind, name in itertools.pairwise(words) if kind == "type"}
         parts.append(text)
-    if not has_arguments:
-        parts.append("type Arguments = {};")
+    parts += [f"type {name} = {{}};" for name in ("Arguments", "Origins") if name not in declared]
     try:
         return cedarpy.Schema.from_str("\n".join(parts), release_gil=True)
     except ValueError as error:

@@ -17,6 +17,7 @@ from ostiaryd.tasks.flows.budgets import (
 )
 from ostiaryd.tasks.flows.holding import beat, hold, holders, leave
 from ostiaryd.tasks.flows.intents import intent_of
+from ostiaryd.tasks.flows.memories import Remembered, recall, tell
 from ostiaryd.tasks.flows.revoking import Kind, revoke
 from ostiaryd.tasks.flows.show import show, show_briefly
 from ostiaryd.tasks.flows.tasks import end, expire, expire_due, find_task, live, may_list, may_see, renew, start
@@ -24,6 +25,7 @@ from ostiaryd.tasks.flows.tasks import end, expire, expire_due, find_task, live,
 __all__ = [
     "MAX_TREE",
     "Kind",
+    "Remembered",
     "above",
     "allowance",
     "balances",
@@ -45,6 +47,7 @@ __all__ = [
     "live",
     "may_list",
     "may_see",
+    "recall",
     "renew",
     "report_lost",
     "report_spent",
@@ -55,5 +58,6 @@ __all__ = [
     "show_briefly",
     "spend",
     "start",
+    "tell",
     "tree",
 ]

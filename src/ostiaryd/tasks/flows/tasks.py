@@ -20,6 +20,7 @@ from ostiaryd.registry.store import agents
 from ostiaryd.tasks.flows.above import above, with_chain
 from ostiaryd.tasks.flows.budgets import allot, give_up
 from ostiaryd.tasks.flows.intents import note_intent, record_intent
+from ostiaryd.tasks.flows.memories import begin_memory
 from ostiaryd.tasks.flows.reach import bounds_of, check_reach
 from ostiaryd.tasks.model import (
     DEFAULT_TTL_S,
@@ -34,7 +35,7 @@ from ostiaryd.tasks.model import (
     standing_agent,
     standing_task,
 )
-from ostiaryd.tasks.store import holders
+from ostiaryd.tasks.store import holders, memories
 from ostiaryd.tasks.store import tasks as store
 
 MAX_LIVE = 1000
@@ -108,7 +109,10 @@ def start(
     if bounds:  # those of the parent were looked at with the parent; here they may name what this agent cannot reach
         check_reach(act.tx, task, unregistered=unregistered)
     _check_room(act, task)
+    above_it, task = task.memory, task if intent is None else replace(task, memory=task.task_id)
     store.insert(act.tx, task)
+    if intent is not None:
+        begin_memory(act, task, intent, above=above_it)
     allot(act, task, budget)
     return task
 
@@ -235,9 +239,11 @@ def end_task(act: Act, task: Task, state: State) -> Counter[str]:
     """
     under = State.EXPIRED if state is State.EXPIRED else State.CANCELLED
     give_up(act, task)
-    tree = store.end(act.tx, task.task_id, state, under=under)
+    tree, remembering = store.end(act.tx, task.task_id, state, under=under)
     if not tree:
         return Counter()
+    for one in remembering:
+        memories.drop(act.tx, one)
     registry.tell(act, TaskDelta(task.task_id, act.now + LONGEST_TOKEN))
     ended = registry.end_holdings(act, Root.TASK, task.task_id, why=f"task {state}", tasks=frozenset(tree))
     ended["task"] = len(tree)

@@ -31,6 +31,7 @@ def put_under(task: Task, parent: Task) -> Task:
         depth=parent.depth + 1,
         person=parent.person,
         intent=parent.intent,
+        memory=parent.memory,
         bounds=bounds.narrow(parent.bounds, task.bounds) if parent.bounds else task.bounds,
         expires_at=min(ends, default=None),
     )

@@ -68,6 +68,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     intent: str | None = None
     """The digest of what the person asked of it, or of the one above it; None: nobody said."""
+    memory: TaskId | None = None
+    """The task whose memory of where values came from it has: itself, or one above; None: nobody said anything."""
 
     heartbeat: int | None = None
     """How long nobody who holds it may be silent before it is lost; None: nobody need say anything."""

@@ -11,7 +11,7 @@ from ostiaryd.registry.model import AgentId, Page, PersonId
 from ostiaryd.tasks.model import State, Task, TaskId
 
 _COLUMNS = """task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at, parent, depth,
-    heartbeat, beat_until, ends_with_last, intent"""
+    heartbeat, beat_until, ends_with_last, intent, memory"""
 _SELECT = f"select {_COLUMNS} from task "
 _GET = sql(_SELECT + "where task_id = :id", lasting=True)
 _LIST = sql(_SELECT + "where task_id < :before order by task_id desc limit :limit")
@@ -42,16 +42,16 @@ _ENDED = sql(
 _INSERT = sql(
     """insert into task
            (task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, parent, depth,
-            heartbeat, beat_until, ends_with_last, intent)
+            heartbeat, beat_until, ends_with_last, intent, memory)
        values (:id, :agent, :person, :purpose, :scopes, :bounds, :state, :created_at, :expires_at, :parent, :depth,
-            :heartbeat, :beat_until, :ends_with_last, :intent)"""
+            :heartbeat, :beat_until, :ends_with_last, :intent, :memory)"""
 )
 _END = sql(
     """with recursive tree (id) as (
            select task_id from task where task_id = :id and state = 'live'
            union all select task.task_id from tree join task on task.parent = tree.id where task.state = 'live')
        update task set state = case when task_id = :id then :state else :under end, ended_at = :now
-       where task_id in (select id from tree) returning task_id"""
+       where task_id in (select id from tree) returning task_id, memory"""
 )
 _ABOVE = sql(
     f"""with recursive line (id, step) as (
@@ -78,7 +78,7 @@ def insert(tx: Tx, task: Task) -> None:
         state=task.state.value,
         created_at=task.created_at, expires_at=task.expires_at, parent=task.parent, depth=task.depth,
         heartbeat=task.heartbeat, beat_until=task.beat_until, ends_with_last=int(task.ends_with_last),
-        intent=task.intent,
+        intent=task.intent, memory=task.memory,
     )  # fmt: skip
 
 
@@ -131,9 +131,10 @@ def count_under(reader: Reader, parent: TaskId, *, now: int) -> int:
     return int(row[0])
 
 
-def end(tx: Tx, id: TaskId, state: State, *, under: State) -> list[TaskId]:
-    """End what is live of that task and of everything under it; which."""
-    return [row[0] for row in tx.all(_END, id=id, state=state.value, under=under.value, now=tx.now)]
+def end(tx: Tx, id: TaskId, state: State, *, under: State) -> tuple[list[TaskId], list[TaskId]]:
+    """End what is live of that task and of everything under it; which, and which of them had a memory of their own."""
+    rows = tx.all(_END, id=id, state=state.value, under=under.value, now=tx.now)
+    return [row[0] for row in rows], [id for id, memory in rows if memory == id]
 
 
 def renew(tx: Tx, id: TaskId, *, expires_at: int) -> None:
@@ -165,5 +166,5 @@ def _task(row: Row) -> Task:
         bounds=parse_details(canonical.parse(bounds)),
         state=State(state), created_at=created_at, expires_at=expires_at, ended_at=ended_at,
         parent=parent, depth=depth, heartbeat=held[0], beat_until=held[1], ends_with_last=bool(held[2]),
-        intent=held[3],
+        intent=held[3], memory=held[4],
     )  # fmt: skip

@@ -149,6 +149,7 @@ def mint(
         epoch=client.epoch,
         chain=list(task.chain),
         budgets=list(budgets),
+        memory=task.memory or "",
     )
     _hold(act, claims, jkt=possession.jkt, client_jkt=client.jkt, parent=parent)
     token = sign_jwt(act.tx.keys.signer("token", config.token_alg), typ=ACCESS_TYP, claims=claims)

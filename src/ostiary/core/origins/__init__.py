@@ -1,0 +1,52 @@
+"""Origins: where the values of a task came from, and what policies see of it.
+
+memory = remember(key, Seed("pay the bill in bill.txt", own=[..], endorsed=[("files/read_file", "bill.txt", [..])]))
+parts = observed(memory, "files/read_file", tool, {"path": "bill.txt"}, output)      what a tool returned
+memory = learned(memory, parts)
+judged(memory, tool, {"recipient": "DE89..", "amount": 120})       {"origin": {"recipient": "endorsed", ..}, ..}
+"""
+
+from ostiary.core.origins.judging import POINTS, is_effect, is_judged, is_settled, judged, of_value
+from ostiary.core.origins.memory import (
+    ALL_KINDS,
+    FOUND,
+    KEY_BYTES,
+    KINDS,
+    MAX_BYTES,
+    MAX_PARTS,
+    Document,
+    Memory,
+    Origin,
+    Part,
+    check_observed,
+    learned,
+    pack,
+    remember,
+    unpack,
+)
+from ostiary.core.origins.observing import observed
+
+__all__ = [
+    "ALL_KINDS",
+    "FOUND",
+    "KEY_BYTES",
+    "KINDS",
+    "MAX_BYTES",
+    "MAX_PARTS",
+    "POINTS",
+    "Document",
+    "Memory",
+    "Origin",
+    "Part",
+    "check_observed",
+    "is_effect",
+    "is_judged",
+    "is_settled",
+    "judged",
+    "learned",
+    "observed",
+    "of_value",
+    "pack",
+    "remember",
+    "unpack",
+]

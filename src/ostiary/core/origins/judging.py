@@ -1,0 +1,191 @@
+"""Where the arguments of a call came from, for policies: `origin`, and the least trusted of them.
+
+    origin         by the name of each argument that identifies something
+    origin_worst   the least trusted of those that say whom, what and how much; times are left out
+    object_worst   the least trusted of those that say whom and what; `nowhere` where none of them is given
+    links_worst    the least trusted of all links and mail addresses in outgoing text; not there where there is none
+
+A list is as trusted as its least trusted element. An argument is taken as it stands: a value that is encoded is another
+value, for somebody may have taken that very name. Outgoing text is decoded, for whoever reads it may do so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ostiary.core.catalogue import Effect, Kind, Tool
+from ostiary.core.cedar.values import Record
+from ostiary.core.origins.links import links, spellings
+from ostiary.core.origins.memory import KINDS, MAX_TEXT, Memory, Origin
+from ostiary.core.origins.moments import moments
+from ostiary.core.origins.words import compact, decimal, words
+
+BIT = {kind: 1 << place for place, kind in enumerate(KINDS)}
+POINTS = frozenset({Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT})
+"""kinds that say whom and what"""
+MAX_DEPTH = 16
+MAX_VALUES = 256
+"""of one argument; of more it is not known where they came from"""
+MAX_WORDS = 256
+"""of one value"""
+_NAMES = {origin: origin.name.lower() for origin in Origin}
+
+
+def is_effect(tool: Tool) -> bool:
+    """Whether a call does something, or sends something: who reads at an address in an open world sends."""
+    return tool.effect is not Effect.READ or (tool.open_world and Kind.ADDRESS in tool.argument_kinds.values())
+
+
+def is_judged(tool: Tool) -> bool:
+    """Whether policies see where its arguments came from: it is an effect, and the catalogue says what they are."""
+    return bool(tool.argument_kinds) and is_effect(tool)
+
+
+def given(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:
+    """The arguments that stand for something and are there, by name or dotted path."""
+    for path, kind in tool.argument_kinds.items():
+        value = arguments.get(path)
+        if value is None and "." in path:
+            value = arguments
+            for name in path.split("."):
+                value = value.get(name) if isinstance(value, Mapping) else None
+        if value is not None and value != "" and value != []:
+            yield path, kind, value
+
+
+def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
+    """What policies see of a call that is an effect."""
+    origin: Record = {}
+    worst = whom = linked = -1
+    for path, kind, value in given(tool, arguments):
+        if kind is Kind.TEXT:
+            foreign = _of_text(memory, value)
+            if foreign is None:
+                continue
+            found = foreign
+            linked = max(linked, found)
+        else:
+            found = of_value(memory, kind, value)
+            if kind is not Kind.TIME:
+                worst = max(worst, found)
+            if kind in POINTS:
+                whom = max(whom, found)
+        origin[path] = _NAMES[found]
+    context: Record = {"origin": origin}
+    if worst >= 0:
+        context["origin_worst"] = _NAMES[Origin(worst)]
+    if whom >= 0 or not POINTS.isdisjoint(tool.argument_kinds.values()):
+        context["object_worst"] = _NAMES[Origin(whom if whom >= 0 else Origin.NOWHERE)]
+    if linked >= 0:
+        context["links_worst"] = _NAMES[Origin(linked)]
+    return context
+
+
+def is_settled(context: Record) -> bool:
+    """Whether to know more could change nothing for the better."""
+    return all(origin in ("person", "own", "endorsed") for origin in context["origin"].values())  # type: ignore[union-attr]
+
+
+def of_value(memory: Memory, kind: Kind, value: object) -> Origin:
+    """Where a value of that kind came from; of a list or an object, the least trusted."""
+    worst = Origin.PERSON
+    count = 0
+    for leaf in leaves(value):
+        count += 1
+        if count > MAX_VALUES:
+            return Origin.NOWHERE
+        worst = max(worst, _of_leaf(memory, kind, leaf))
+        if worst is Origin.NOWHERE:
+            return worst
+    return worst if count else Origin.NOWHERE
+
+
+def leaves(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
+    """What is in it, as texts; an empty one for what nobody can judge."""
+    match value:
+        case str():
+            yield value
+        case bool():
+            yield "true" if value else "false"
+        case int():
+            yield str(value)
+        case float():
+            yield repr(int(value) if value.is_integer() else value)
+        case None:
+            return
+        case list() | tuple() | dict() if depth:
+            for item in value.values() if isinstance(value, dict) else value:
+                yield from leaves(item, depth - 1)
+        case _:
+            yield ""
+
+
+def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
+    if len(text) > MAX_TEXT:
+        return Origin.NOWHERE
+    bit = BIT[kind]
+    if kind is Kind.AMOUNT:
+        number = decimal(text)
+        return Origin.NOWHERE if number is None else _best(memory, (number, f"#{number}"), bit)
+    if kind is Kind.TIME and (said := moments(text)):
+        return _of_moments(memory, said, bit)
+    found = _of_phrase(memory, text, bit)
+    if found is Origin.PERSON:
+        return found
+    if kind is Kind.ADDRESS and text[:7].lower() == "mailto:":
+        return _of_phrase(memory, text[7:], bit)
+    if kind is Kind.ACCOUNT and (account := compact(text)):
+        found = min(found, _best(memory, (account,), bit))
+    if kind in (Kind.ADDRESS, Kind.PRINCIPAL) and text.endswith(">") and "<" in text:  # a name and a mail address
+        found = min(found, _of_phrase(memory, text[text.rindex("<") + 1 : -1], bit))
+    if any(mark in text for mark in ",;\n"):
+        parts = [part for part in text.replace(";", ",").replace("\n", ",").split(",") if part.strip()]
+        if 1 < len(parts) <= MAX_VALUES:
+            found = min(found, max(_of_phrase(memory, part, bit) for part in parts))
+    return found
+
+
+def _of_phrase(memory: Memory, text: str, bit: int) -> Origin:
+    said = words(text, is_source=False)
+    if not said or len(said) > MAX_WORDS or not any(one.isalnum() for word in said for one in word):
+        return Origin.NOWHERE
+    if len(said) == 1:
+        return _best(memory, spellings(said[0]), bit)
+    return memory.find(memory.hashed(said), bit)
+
+
+def _of_moments(memory: Memory, said: list[str], bit: int) -> Origin:
+    """A day counts where its year was not said; midnight is no time of day where a day is given."""
+    dates = [one for one in said if one.startswith("@")]
+    times = [one for one in said if one.startswith("~") and not (dates and one == "~00:00")]
+    found = [_best(memory, (one, f"@{one[-5:]}") if len(one) > 6 else (one,), bit) for one in dates]
+    return (
+        max([min(found)] if found else [], default=Origin.PERSON)
+        if not times
+        else max(*([min(found)] if found else []), *(_best(memory, (one,), bit) for one in times), Origin.PERSON)
+    )
+
+
+def _best(memory: Memory, spelled: Iterable[str], bit: int) -> Origin:
+    """The most trusted of single words that mean the same."""
+    best = Origin.NOWHERE
+    for word in spelled:
+        best = min(best, memory.find(memory.hashed((word,)), bit, least=best - 1))
+        if best is Origin.PERSON:
+            break
+    return best
+
+
+def _of_text(memory: Memory, value: object) -> Origin | None:
+    """The least trusted link or mail address in outgoing text; None where there is none."""
+    worst: Origin | None = None
+    for count, text in enumerate(leaves(value)):
+        if len(text) > MAX_TEXT or count > MAX_VALUES:
+            return Origin.NOWHERE
+        for one in links(text):
+            found = _best(memory, spellings(one), BIT[Kind.ADDRESS])
+            worst = found if worst is None else max(worst, found)
+            if worst is Origin.NOWHERE:
+                return worst
+    return worst

@@ -1,0 +1,164 @@
+"""Links and mail addresses: one spelling for each (RFC 3986 section 6.2, RFC 5321 section 2.4), and where they hide.
+
+Case of scheme and host, the default port and a last slash make no difference; another host, path, query or fragment
+is another link. What does not parse cleanly stays as it is written, and so equals itself alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import re
+import unicodedata
+from collections.abc import Iterator
+from urllib.parse import unquote, urlsplit
+
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 21}
+_END = ".,;:!?)\"'*_~…"
+_ESCAPED = re.compile(r"%([0-9A-Fa-f]{2})")
+_HOST = r"[^\s\"'`´<>()\[\]{},;:|@/\\!?=…“”„«»]"
+MAIL = re.compile(rf"[^\s\"'`´<>()\[\]{{}},;:|@\\=“”„«»]+@{_HOST}+\.{_HOST}*[^\W_]", re.IGNORECASE)
+_COMMON = (
+    "com|net|org|info|biz|edu|gov|mil|int|app|dev|xyz|site|online|shop|store|club|top|cloud|tech|link|live|page|website"
+    "|space|world|email|news|blog|click|pro|name|mobi"
+)
+_FOUND = re.compile(
+    rf"""[a-z][a-z0-9+.-]{{0,30}}://[^\s"'`<>|{{}}\\^“”„«»]*
+    | mailto:[^\s"'`<>|{{}}^]+
+    | (?<![\w:/])//[^\s"'`<>|{{}}^/][^\s"'`<>|{{}}^]*
+    | (?<![\w@.-])(?:www\.[\w-]|(?:\w[\w-]*\.)+(?:{_COMMON}|[a-z]{{2}}|xn--[\w-]+|[^\W\d_a-z]{{2,}})(?![\w-])
+        |\d+\.\d+\.\d+\.\d+(?=[:/]))
+      [^\s"'`<>|{{}}^]*""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_B64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{12,}={0,2}")
+_HEX = re.compile(r"(?<![0-9A-Za-z])(?:0x|\\x)?((?:[0-9A-Fa-f]{2}){8,})(?![0-9A-Za-z])")
+DEPTH = 3
+MAX_READINGS = 64
+MAX_DECODED = 1 << 18
+"""characters of all readings of a text"""
+
+
+def link(text: str) -> str:
+    """The one spelling of a link with a scheme."""
+    scheme, _, rest = text.rstrip(_END).partition("://")
+    scheme = scheme.lower()
+    try:
+        parts = urlsplit(f"{scheme}://{rest}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return f"{scheme}://{rest}"
+    if not host or any(mark in parts.netloc for mark in "@\\%"):
+        return f"{scheme}://{rest}"
+    place = _host(host) if ":" not in host else f"[{host}]"
+    if port is not None and port != _DEFAULT_PORTS.get(scheme):
+        place += f":{port}"
+    path = _ESCAPED.sub(_unescaped, parts.path).rstrip("/")
+    return f"{scheme}://{place}{path}{rest[len(parts.netloc) + len(parts.path) :]}"
+
+
+def mail(text: str) -> str:
+    """The one spelling of a mail address."""
+    local, _, host = text.rpartition("@")
+    return f"{local.casefold()}@{_host(host.rstrip('.'))}"
+
+
+def _host(text: str) -> str:
+    """A name of the DNS, international ones in ASCII (RFC 5890)."""
+    text = text.casefold()
+    if text.isascii():
+        return text
+    try:
+        return text.encode("idna").decode("ascii")
+    except UnicodeError:
+        return text
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    one = chr(int(match[1], 16))
+    return one if one.isascii() and (one.isalnum() or one in "-._~") else match[0].upper()
+
+
+def links(text: str) -> set[str]:
+    """The links and mail addresses of a text that goes out, those too that whoever reads it may decode."""
+    found: set[str] = set()
+    for reading in readings(text):
+        for match in _FOUND.finditer(reading):
+            found.add(_bare(match[0]))
+        if "@" in reading:
+            found.update(mail(match[0]) for match in MAIL.finditer(reading))
+    return found
+
+
+def _bare(text: str) -> str:
+    """A link that may lack its scheme."""
+    if text[:7].lower() == "mailto:":
+        return mail(text[7:].partition("?")[0].rstrip(_END)) if "?" not in text else text.casefold()
+    if "://" in text and not text.startswith("//"):
+        return link(text)
+    return link(f"https://{text.removeprefix('//')}")
+
+
+def spellings(one: str) -> tuple[str, ...]:
+    """How a source may have it, whose word it is: itself, without encryption, and without a scheme."""
+    return (one, f"http://{one[8:]}", one[8:]) if one.startswith("https://") else (one,)
+
+
+def readings(text: str) -> Iterator[str]:
+    """The text, and what it becomes decoded: forms of letters, HTML, percent, base64, hex, each within each."""
+    seen = {text}
+    todo = [(text, 0)]
+    room = MAX_DECODED
+    while todo and len(seen) <= MAX_READINGS:
+        reading, depth = todo.pop()
+        yield reading
+        if depth == DEPTH:
+            continue
+        for decoded in _decoded(reading):
+            if decoded not in seen and len(decoded) <= room:
+                room -= len(decoded)
+                seen.add(decoded)
+                todo.append((decoded, depth + 1))
+
+
+def _decoded(text: str) -> Iterator[str]:
+    if not text.isascii() or "\xad" in text:
+        yield plainest(text)
+    if "&" in text and ";" in text:
+        yield html.unescape(text)
+    if "%" in text:
+        yield unquote(text)
+    if "[" in text or "(" in text or "hxxp" in text.lower():
+        yield re.sub(r"\s*[\[({](?:\.|dot)[\])}]\s*", ".", re.sub(r"(?i)\bhxxp", "http", text), flags=re.IGNORECASE)
+    if "\\" in text:
+        yield re.sub(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))", lambda m: chr(int(m[1] or m[2], 16)), text)
+    for match in _B64.finditer(text):
+        yield from _text(_base64(match[0]))
+    for match in _HEX.finditer(text):
+        yield from _text(bytes.fromhex(match[1]))
+
+
+def plainest(text: str) -> str:
+    """Compatible letters made one (NFKC), what cannot be seen left out."""
+    made = unicodedata.normalize("NFKC", text).replace("。", ".")
+    return "".join(one for one in made if one.isascii() or unicodedata.category(one) not in ("Cf", "Mn"))
+
+
+def _base64(text: str) -> bytes:
+    bare = text.rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
+    except (ValueError, binascii.Error):
+        return b""
+
+
+def _text(decoded: bytes) -> Iterator[str]:
+    """What was decoded, if it is a text."""
+    if len(decoded) >= 8:
+        try:
+            text = decoded.decode("utf-8")
+        except UnicodeDecodeError:
+            return
+        if all(one.isprintable() or one.isspace() for one in text):
+            yield text

@@ -1,0 +1,251 @@
+"""What a task remembers of where values came from: hashes of words in their order, by origin. Pure, bounded, immutable.
+
+Each word is six bytes of BLAKE2s under a key of the task (RFC 7693), so whoever has the memory without the key can
+guess no value. A phrase is remembered where its words stand in that order within one source, and nothing but whole
+words is compared. Each origin has its own room, so that nothing which a tool returns takes room from what the person
+said; where a room is full, the oldest goes, and what is not remembered comes from nowhere.
+
+More knowledge makes nothing less trusted: a memory that lags behind may ask too much, and never allows too much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from hashlib import blake2s
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.core.catalogue import Kind
+from ostiary.core.errors import Malformed
+from ostiary.core.intent import MAX_ENDORSED, Intent
+from ostiary.core.origins.links import readings
+from ostiary.core.origins.moments import moments
+from ostiary.core.origins.words import compact, decimal, words
+
+WIDTH = 6
+"""bytes of a word"""
+END = bytes(WIDTH)
+"""between sources, so that no phrase reaches from one into another"""
+KEY_BYTES = 32
+MAX_BYTES = 64 << 10
+"""of a memory, with all that is beside the words"""
+MAX_PARTS = 8
+"""that one call of a tool adds"""
+MAX_VALUE = 64
+"""words of the value that identifies an endorsed document"""
+MAX_TEXT = 1 << 18
+"""characters of a source; what comes after is not remembered"""
+
+
+class Origin(IntEnum):
+    """Where a value came from, the most trusted first."""
+
+    PERSON = 0
+    """the person's own words"""
+    OWN = 1
+    """the person's own record"""
+    ENDORSED = 2
+    """a document that the person named, for the kinds of arguments that they named it for"""
+    RECORD = 3
+    """a record that belongs to something the task points at"""
+    KNOWN = 4
+    """another record"""
+    OUTSIDE = 5
+    """content that anybody may have written"""
+    NOWHERE = 6
+    """not seen in this task"""
+
+
+ROOM = {
+    Origin.PERSON: 4096,
+    Origin.OWN: 256,
+    Origin.ENDORSED: 1536,
+    Origin.RECORD: 1536,
+    Origin.KNOWN: 1024,
+    Origin.OUTSIDE: 1024,
+}
+"""words of each"""
+FOUND = (Origin.RECORD, Origin.KNOWN, Origin.OUTSIDE)
+"""what needs nobody's word"""
+OBSERVED = (Origin.ENDORSED, *FOUND)
+"""what a guard may say that a tool returned"""
+KINDS = (Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT, Kind.SECRET, Kind.AMOUNT, Kind.TIME)
+"""what an argument may identify"""
+ALL_KINDS = (1 << len(KINDS)) - 1
+
+Kinds = Annotated[int, Meta(ge=1, le=ALL_KINDS)]
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Words of one origin, which count for these kinds of arguments (bits, as KINDS has them)."""
+
+    origin: Annotated[int, Meta(ge=0, le=int(Origin.OUTSIDE))]
+    kinds: Kinds
+    words: bytes
+
+
+class Document(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An endorsed source: what this tool (`files/read_file`) returns of the one thing that this value names."""
+
+    tool: Annotated[str, Meta(max_length=256)]
+    value: Annotated[bytes, Meta(max_length=MAX_VALUE * WIDTH)]
+    kinds: Annotated[int, Meta(ge=0, le=ALL_KINDS)]
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True):
+    parts: tuple[Part, ...] = ()
+    documents: Annotated[tuple[Document, ...], Meta(max_length=MAX_ENDORSED)] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """`parts`: the most trusted first, one for each origin and kinds."""
+
+    key: bytes
+    parts: tuple[Part, ...] = ()
+    documents: tuple[Document, ...] = ()
+
+    def hashed(self, found: Iterable[str]) -> bytes:
+        key = self.key
+        return b"".join(
+            [blake2s(word.encode("utf-8", "surrogatepass"), digest_size=WIDTH, key=key).digest() for word in found]
+        )
+
+    def find(self, phrase: bytes, kind: int = ALL_KINDS, *, least: int = Origin.OUTSIDE) -> Origin:
+        """The most trusted origin of that phrase for a kind of argument (its bit), if it is at least so trusted."""
+        if not phrase:
+            return Origin.NOWHERE
+        for part in self.parts:
+            if part.origin > least:
+                break
+            if part.kinds & kind and holds(part.words, phrase):
+                return Origin(part.origin)
+        return Origin.NOWHERE
+
+
+def remember(key: bytes, intent: Intent) -> Memory:
+    """The memory of a task that begins: what the person said, each value of their own record, what they endorsed."""
+    blank = Memory(key)
+    documents = tuple(
+        Document(one.tool, blank.hashed(words(one.value, is_source=False)[:MAX_VALUE]), kinds_of(one.kinds))
+        for one in intent.endorsed
+    )
+    said = [
+        Part(origin, ALL_KINDS, source_of(blank, texts, room=ROOM[origin], known={}))
+        for origin, texts in ((Origin.PERSON, [intent.words]), (Origin.OWN, list(intent.own.values())))
+    ]
+    return learned(Memory(key, documents=documents), said)
+
+
+def kinds_of(kinds: Iterable[Kind]) -> int:
+    """Their bits; `text` identifies nothing."""
+    return sum(1 << KINDS.index(kind) for kind in set(kinds) if kind in KINDS)
+
+
+def source_of(memory: Memory, texts: Iterable[str], *, room: int, known: dict[str, bytes]) -> bytes:
+    """Texts as they are remembered, each a source of its own, as far as they have room. `known`: hashes made before."""
+    found: list[bytes] = []
+    for text in texts:
+        left = room - len(found) - 1
+        if left <= 0:
+            break
+        for reading in _generous(text[:MAX_TEXT]):
+            spoken = words(reading, is_source=True)[:left]
+            for word in (*spoken, *_otherwise(reading, spoken)):
+                one = known.get(word)
+                if one is None:
+                    one = known[word] = memory.hashed((word,))
+                found.append(one)
+            found.append(END)
+    while found and found[-1] == END:
+        found.pop()
+    return b"".join(found[: room - 1])
+
+
+def _generous(text: str) -> Iterator[str]:
+    """A source in each form in which a value of it may be used."""
+    return iter((text,)) if text.isalnum() else readings(text)
+
+
+def _otherwise(text: str, spoken: list[str]) -> Iterator[str]:
+    """Other spellings of single words: amounts without their grouping, accounts without theirs, dates and times."""
+    has_digits = False
+    for word in spoken:
+        if not word.isalpha() and any(map(str.isdigit, word)):
+            has_digits = True
+            if not word.isalnum():
+                if (number := decimal(word)) is not None and number != word:
+                    yield f"#{number}"
+                elif account := compact(word):
+                    yield account
+    if has_digits:
+        yield from moments(text)
+
+
+def holds(source: bytes, phrase: bytes) -> bool:
+    """Whether the words of the phrase stand in the source, one after the other."""
+    at = source.find(phrase)
+    while at >= 0 and at % WIDTH:
+        at = source.find(phrase, at + 1)
+    return at >= 0
+
+
+def learned(memory: Memory, more: Iterable[Part]) -> Memory:
+    """The memory with more in it, in this order; of an origin that has no room, the oldest is gone."""
+    parts = {(part.origin, part.kinds): part.words for part in memory.parts}
+    for part in more:
+        if part.words:
+            name = part.origin, part.kinds
+            parts[name] = parts.get(name, b"") + part.words + END
+    for origin, room in ROOM.items():
+        _fit(parts, origin, room * WIDTH)
+    kept = tuple(Part(*name, parts[name]) for name in sorted(parts))
+    return Memory(memory.key, kept, memory.documents)
+
+
+def _fit(parts: dict[tuple[int, int], bytes], origin: int, room: int) -> None:
+    """Forget of that origin what is too much, the oldest of the largest part first, whole sources."""
+    mine = [name for name in parts if name[0] == origin]
+    while (over := sum(len(parts[name]) for name in mine) - room) > 0:
+        largest = max(mine, key=lambda name: len(parts[name]))
+        parts[largest] = _after(parts[largest], min(over, len(parts[largest])))
+
+
+def _after(source: bytes, count: int) -> bytes:
+    """What comes after the source in which that many bytes end; where that is all, its end."""
+    count += -count % WIDTH
+    at = source.find(END, count - WIDTH)
+    while at % WIDTH:
+        at = source.find(END, at + 1)
+    return source[at + WIDTH :] or source[count:]
+
+
+def pack(memory: Memory) -> bytes:
+    """For storage and the wire, without the key."""
+    return msgspec.msgpack.encode(_Kept(memory.parts, memory.documents))
+
+
+def unpack(body: bytes, *, key: bytes) -> Memory:
+    """Raises Malformed."""
+    try:
+        kept = msgspec.msgpack.decode(body, type=_Kept)
+    except msgspec.DecodeError as error:
+        raise Malformed(f"it is no memory of a task: {error}") from None
+    return Memory(key, kept.parts, kept.documents)
+
+
+def check_observed(more: Iterable[Part]) -> None:
+    """Whether a guard may say that. Raises Malformed."""
+    for part in more:
+        if (
+            part.origin not in OBSERVED
+            or len(part.words) % WIDTH
+            or len(part.words) > ROOM[Origin(part.origin)] * WIDTH
+        ):
+            raise Malformed("no tool returns that")
+        if part.kinds != ALL_KINDS and part.origin != Origin.ENDORSED:
+            raise Malformed("it counts for all kinds of arguments")

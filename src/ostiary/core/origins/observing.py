@@ -1,0 +1,132 @@
+"""What a tool returned, as a task remembers it: words and their origin.
+
+Content from outside stays outside, whatever was asked. Of the rest, a record counts as pointed at where the call named
+it by values that the task may point with, or where the record itself has such a value for its own among others. What
+an endorsed document says counts for the kinds of arguments that it was endorsed for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from ostiary.core.catalogue import Tool
+from ostiary.core.origins.judging import POINTS, given, leaves, of_value
+from ostiary.core.origins.memory import ALL_KINDS, END, MAX_TEXT, ROOM, WIDTH, Memory, Origin, Part, holds, source_of
+from ostiary.core.origins.words import words
+
+MAX_DEPTH = 32
+MAX_LEAVES = 20_000
+MAX_NAME = 256
+"""characters of a value by which a record is known"""
+_decode = msgspec.json.Decoder().decode
+Found = tuple[Origin, str]
+
+
+def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any], output: object) -> tuple[Part, ...]:
+    """What is new in the output of a call of that tool (`files/read_file`)."""
+    kinds = _endorsed(memory, uid, tool, arguments)
+    if kinds:
+        found = [(Origin.ENDORSED, text) for text in _texts(output)]
+    elif tool.is_outside:
+        found = [(Origin.OUTSIDE, text) for text in _texts(output)]
+    else:
+        found = list(_records(memory, _opened(output), is_linked=_is_pointed_at(memory, tool, arguments)))
+    known: dict[str, bytes] = {}
+    parts = []
+    for origin in (Origin.ENDORSED, Origin.RECORD, Origin.KNOWN, Origin.OUTSIDE):
+        texts = [text for one, text in found if one is origin]
+        if texts:
+            bits = kinds or ALL_KINDS
+            fresh = source_of(memory, texts, room=ROOM[origin], known=known)
+            if words_ := _new(memory, origin, bits, fresh):
+                parts.append(Part(origin, bits, words_))
+    return tuple(parts)
+
+
+def _endorsed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any]) -> int:
+    """For which kinds this is a document that the person named; 0: it is none."""
+    for document in memory.documents:
+        if document.tool == uid:
+            for _, kind, value in given(tool, arguments):
+                if kind in POINTS and isinstance(value, str | int) and document.value == _hashed(memory, str(value)):
+                    return document.kinds
+    return 0
+
+
+def _hashed(memory: Memory, value: str) -> bytes:
+    return memory.hashed(words(value, is_source=False)) if len(value) <= MAX_TEXT else b""
+
+
+def _is_pointed_at(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
+    """Whether the call names what it reads, and only by values that the task may point with."""
+    named = [of_value(memory, kind, value) for _, kind, value in given(tool, arguments) if kind in POINTS]
+    return bool(named) and max(named) <= Origin.RECORD
+
+
+def _opened(output: object) -> object:
+    """What a text holds that is JSON itself."""
+    if isinstance(output, str) and len(output) <= MAX_TEXT and output.lstrip()[:1] in ("{", "["):
+        try:
+            return _decode(output)
+        except (msgspec.DecodeError, RecursionError):
+            return output
+    return output
+
+
+def _texts(output: object) -> Iterator[str]:
+    for count, text in enumerate(leaves(output, MAX_DEPTH)):
+        if count == MAX_LEAVES:
+            return
+        yield text
+
+
+def _records(memory: Memory, value: object, *, is_linked: bool, depth: int = MAX_DEPTH) -> Iterator[Found]:
+    """Each text with its origin: of a record that has a value of its own by which the task points at it, all of it."""
+    match value:
+        case dict():
+            for item in value.values():
+                yield from _records(memory, _opened(item), is_linked=is_linked, depth=depth - 1) if depth else ()
+        case list() | tuple():
+            among = Counter(text for item in value if isinstance(item, dict) for text in _names(item))
+            for item in value if depth else ():
+                linked = is_linked or (isinstance(item, dict) and _is_named(memory, item, among))
+                yield from _records(memory, _opened(item), is_linked=linked, depth=depth - 1)
+        case _:
+            for text in leaves(value):
+                yield (Origin.RECORD if is_linked else Origin.KNOWN), text
+
+
+def _names(record: Mapping[str, Any]) -> Iterator[str]:
+    """The values by which one may know a record among others: texts that have a letter."""
+    for value in record.values():
+        if isinstance(value, str) and len(value) <= MAX_NAME and any(map(str.isalpha, value)):
+            yield value
+
+
+def _is_named(memory: Memory, record: Mapping[str, Any], among: Counter[str]) -> bool:
+    for name in _names(record):
+        if among[name] == 1 and memory.find(_hashed(memory, name), least=Origin.ENDORSED) is not Origin.NOWHERE:
+            return True
+    return False
+
+
+def _new(memory: Memory, origin: Origin, kinds: int, fresh: bytes) -> bytes:
+    """What of it the memory does not hold."""
+    old = next((part.words for part in memory.parts if part.origin == origin and part.kinds == kinds), b"")
+    if not old:
+        return fresh
+    sources = _split(fresh)
+    return END.join(one for one in sources if one and not holds(old, one))
+
+
+def _split(fresh: bytes) -> list[bytes]:
+    found, start = [], 0
+    for at in range(0, len(fresh), WIDTH):
+        if fresh[at : at + WIDTH] == END:
+            found.append(fresh[start:at])
+            start = at + WIDTH
+    return [*found, fresh[start:]]

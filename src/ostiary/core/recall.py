@@ -1,0 +1,92 @@
+"""How guards of one task share its memory (`ostiary.core.origins`): the server keeps it, and orders what they say.
+
+A guard says what a tool returned, before it hands that out, and how far it has heard; the answer says how far the
+memory is now, and brings all of it to who had not heard of everything else. So an observation that was acknowledged is
+there for every guard that asks from then on. Words are hashed at the guard, under the key that the answer brings.
+
+The answer is a compact JWS of type `ostiary-memory+jwt` under the server's feed key, and names the SHA-256 of what was
+asked: it counts for that question and for no other, whoever stands between.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.core.asking import digest
+from ostiary.core.canonical import MAX_INT
+from ostiary.core.errors import Malformed, Unauthenticated
+from ostiary.core.jose import JwkSet, PrivateKey, sign_jwt, verify_jws
+from ostiary.core.origins import KEY_BYTES, MAX_BYTES, MAX_PARTS, Memory, Part, check_observed, unpack
+from ostiary.core.report import Id
+
+TYP = "ostiary-memory+jwt"
+MAX_RECALL = 192 << 10
+MAX_ANSWER = 192 << 10
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Recall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    call: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
+    """a number that the guard threw"""
+    token: Id
+    """the token's `jti`"""
+    seq: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
+    """how far the guard has heard; 0: of nothing"""
+    tool: Annotated[str, Meta(max_length=128)] = ""
+    """which tool of the guard's resource has returned `parts`"""
+    parts: Annotated[tuple[Part, ...], Meta(max_length=MAX_PARTS)] = ()
+
+
+class Recalled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    iss: str
+    aud: str
+    """the resource whose guard asked, by id"""
+    asked: str
+    seq: int
+    """how far the memory is, with what was said"""
+    key: Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+    body: Annotated[bytes, Meta(max_length=MAX_BYTES)] | None = None
+    """all of it; left out for who had heard of all but what it has just said itself"""
+
+    def memory(self) -> Memory | None:
+        """Raises Malformed."""
+        return None if self.body is None else unpack(self.body, key=self.key)
+
+
+_decode = msgspec.json.Decoder(Recalled).decode
+
+
+def render_recall(recall: Recall) -> bytes:
+    return _encode(recall)
+
+
+def parse_recall(body: bytes) -> Recall:
+    """From a body that is strict JSON (no member twice). Raises Malformed."""
+    try:
+        recall = msgspec.json.decode(body, type=Recall)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Malformed(str(error)) from None
+    check_observed(recall.parts)
+    return recall
+
+
+def render_recalled(key: PrivateKey, recalled: Recalled) -> bytes:
+    return sign_jwt(key, typ=TYP, claims=recalled).encode()
+
+
+def parse_recalled(unverified_answer: bytes, *, keys: JwkSet, issuer: str, resource_id: str, body: bytes) -> Recalled:
+    """The answer to just that. Raises InvalidToken, Malformed, Unauthenticated."""
+    try:
+        payload = verify_jws(
+            unverified_answer.decode("ascii"), key_for=keys.key_for, typ=(TYP,), max_bytes=MAX_ANSWER
+        ).payload
+        answer = _decode(payload)
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        raise Malformed("it is no memory of a task") from None
+    if (answer.iss, answer.aud, answer.asked) != (issuer, resource_id, digest(body)):
+        raise Unauthenticated("it is the answer to another question")
+    return answer

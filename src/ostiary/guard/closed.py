@@ -1,0 +1,37 @@
+"""A guard fails closed: whatever goes wrong where it decides is a refusal, and where it hands out, a withholding."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ostiary.core.errors import Refused, Unavailable
+from ostiary.guard.call import Call, Withheld
+
+log = logging.getLogger("ostiary.guard")
+
+
+@contextmanager
+def withholding(call: Call) -> Iterator[None]:
+    """What cannot be remembered must not leave; where nothing is enforced, it leaves."""
+    try:
+        with closed():
+            yield
+    except Refused as refusal:
+        if call.enforces:
+            call.ok = False
+            raise Withheld(refusal.message, hint=refusal.hint, code=refusal.code) from None
+        log.warning("a call is not remembered: %s", refusal.message)
+
+
+@contextmanager
+def closed() -> Iterator[None]:
+    """Whatever goes wrong in here is a refusal."""
+    try:
+        yield
+    except Refused:
+        raise
+    except Exception as error:
+        log.exception("the guard failed, and refuses")
+        raise Unavailable("the guard failed, and refuses", code="guard_failed") from error

@@ -1,0 +1,68 @@
+"""The memory of a task at guards: asked for and told under a live token of the guard's own resource.
+
+A guard enforces at its own resource, and is believed no further: the catalogue says which of its tools return content
+from outside, and the task which of its documents the person named.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ostiary.core.errors import Forbidden
+from ostiary.core.origins import Memory, Origin
+from ostiary.core.recall import Recall
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.keyring import Keyring
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy.flows.answer import protected
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Resource
+from ostiaryd.registry.store import holdings
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.flows import Remembered
+from ostiaryd.tasks.model import Task
+
+
+def recall(reader: Reader, asked: Recall, *, resource_id: str, keys: Keyring, now: int) -> Remembered:
+    """What the task of that token remembers. Raises Forbidden."""
+    return tasks.recall(reader, _task(reader, asked, registry.find_resource(reader, resource_id), now=now), keys)
+
+
+def tell(act: Act, asked: Recall, *, resource_id: str) -> Remembered:
+    """Add what a tool of the resource returned.
+
+    Raises Forbidden for a token that is not alive or not for this resource, for a task that remembers nothing, and for
+    what that tool cannot have returned.
+    """
+    resource = registry.find_resource(act.tx, resource_id)
+    act.entry.resource, act.entry.token = resource.uri, asked.token
+    act.entry.tool = f"{resource.name}/{asked.tool}"
+    task = _task(act.tx, asked, resource, now=act.now)
+    act.entry.agent, act.entry.task = task.agent, task.task_id
+    told = tasks.tell(act, task, asked.parts)
+    _check(act.tx, asked, resource, told.memory)
+    count = Counter[str]()
+    for part in asked.parts:
+        count[Origin(part.origin).name.lower()] += len(part.words)
+    act.entry.detail = {"memory": task.memory, "seq": told.seq, "bytes": dict(count)}
+    return told
+
+
+def _task(reader: Reader, asked: Recall, resource: Resource, *, now: int) -> Task:
+    held = holdings.get(reader, asked.token)
+    if held is None or held.audience != resource.uri or held.task is None or not held.is_live(now):
+        raise Forbidden("there is no such token that is alive and for this resource", code="foreign_token")
+    return tasks.live(reader, held.task, now=now)
+
+
+def _check(reader: Reader, asked: Recall, resource: Resource, memory: Memory) -> None:
+    ready = protected(reader, resource).tools.get(asked.tool)
+    if ready is None:
+        raise Forbidden(f"the catalogue of `{resource.name}` has no tool {asked.tool[:128]!a}", code="unknown_tool")
+    for part in asked.parts:
+        origin = Origin(part.origin)
+        if origin is Origin.ENDORSED:
+            if not any(one.tool == ready.uid.id and one.kinds == part.kinds for one in memory.documents):
+                raise Forbidden("that is no document that the person named", code="not_endorsed")
+        elif ready.tool.is_outside and origin is not Origin.OUTSIDE:
+            raise Forbidden("what that tool returns comes from outside", code="outside")

@@ -1,0 +1,16 @@
+"""What a person said, in short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ostiary.core.catalogue import Kind
+from ostiary.core.intent import Endorsed, Intent
+
+
+def seed(words: str, *, own: Iterable[str] = (), endorsed: Iterable[tuple[str, str, Iterable[str]]] = ()) -> Intent:
+    return Intent(
+        words=words,
+        own={f"value{number}": value for number, value in enumerate(own)},
+        endorsed=tuple(Endorsed(tool, value, tuple(map(Kind, kinds))) for tool, value, kinds in endorsed),
+    )

@@ -1,0 +1,174 @@
+"""What a task remembers is bounded, tells no values, and no tool can make room in it for its own."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.catalogue import Kind, Tool
+from ostiary.core.errors import Malformed
+from ostiary.core.intent import Intent
+from ostiary.core.origins import (
+    ALL_KINDS,
+    MAX_BYTES,
+    Memory,
+    Origin,
+    Part,
+    check_observed,
+    learned,
+    observed,
+    of_value,
+    pack,
+    remember,
+    unpack,
+)
+from ostiary.core.origins.memory import ROOM, WIDTH
+from tests.core.origins.seed import seed
+
+KEY = bytes(range(32))
+OUTSIDE = Tool(name="fetch", effect="read")  # type: ignore[arg-type]
+INSIDE = Tool(name="read", effect="read", open_world=False, kinds={"path": "object"})  # type: ignore[arg-type]
+FULL = " ".join(f"{number % 100:02x}" for number in range(5000))
+
+
+def told(memory: Memory, tool: Tool, output: object, **arguments: str) -> Memory:
+    return learned(memory, observed(memory, f"files/{tool.name}", tool, arguments, output))
+
+
+def test_no_output_takes_room_from_what_the_person_said_or_makes_the_memory_larger() -> None:
+    kinds = ["account", "amount", "address", "object", "secret", "principal", "time"]
+    endorsed = [("files/doc", f"v{number}", kinds[: 1 + number % 7]) for number in range(8)]
+    memory = remember(
+        KEY,
+        seed(
+            f"send it to ann@example.org {FULL}",
+            own=["Bob Own", *(FULL[: 500 - number] for number in range(15))],
+            endorsed=endorsed,
+        ),
+    )
+    doc = Tool(name="doc", effect="read", kinds={"path": "object"})  # type: ignore[arg-type]
+    for number in range(30):
+        flood = " ".join(f"x{number}y{one}" for one in range(9000))
+        memory = told(memory, OUTSIDE, flood)
+        memory = told(memory, INSIDE, [flood, {"deep": flood}], path="07")
+        memory = told(memory, INSIDE, flood, path="nobody")
+        memory = told(memory, doc, flood, path=f"v{number}")
+        assert len(pack(memory)) < MAX_BYTES - 4096, "there is room for what else is remembered beside"
+    assert of_value(memory, Kind.ADDRESS, "ann@example.org") is Origin.PERSON
+    assert of_value(memory, Kind.PRINCIPAL, "Bob Own") is Origin.OWN
+    assert of_value(memory, Kind.OBJECT, "x29y5") is not Origin.NOWHERE
+    assert of_value(memory, Kind.OBJECT, "x0y5") is Origin.NOWHERE, "what is forgotten comes from nowhere"
+
+
+@pytest.mark.parametrize("count", [ROOM[Origin.PERSON] - 1, ROOM[Origin.PERSON]])
+def test_what_has_no_room_comes_from_nowhere(count: int) -> None:
+    memory = remember(KEY, seed("first" + " a" * (count - 2) + " last"))
+    last = of_value(memory, Kind.OBJECT, "last")
+    assert last is (Origin.PERSON if count < ROOM[Origin.PERSON] else Origin.NOWHERE)
+    assert of_value(memory, Kind.OBJECT, "first") is Origin.PERSON
+
+
+def test_the_memory_at_rest_tells_no_values_and_depends_on_the_key() -> None:
+    said = seed("transfer to DE89370400440532013000", own=["Alice"])
+    mine, other = pack(remember(KEY, said)), pack(remember(bytes(32), said))
+    assert b"DE89" not in mine
+    assert b"alice" not in mine.lower()
+    assert mine != other
+    assert len(mine) == len(other)
+    again = unpack(mine, key=KEY)
+    assert of_value(again, Kind.ACCOUNT, "DE89370400440532013000") is Origin.PERSON
+    assert of_value(unpack(mine, key=bytes(32)), Kind.ACCOUNT, "DE89370400440532013000") is Origin.NOWHERE
+
+
+def test_what_is_there_already_is_not_told_again() -> None:
+    memory = told(remember(KEY, seed("x")), OUTSIDE, {"a": "one two", "b": "three"})
+    assert observed(memory, "files/fetch", OUTSIDE, {}, {"c": "three", "d": "one two"}) == ()
+    [part] = observed(memory, "files/fetch", OUTSIDE, {}, {"c": "three", "d": "two one"})
+    assert len(part.words) == 2 * WIDTH
+
+
+def test_whoever_hears_the_same_in_the_same_order_remembers_the_same() -> None:
+    first = remember(KEY, seed("x"))
+    parts = [observed(first, "files/fetch", OUTSIDE, {}, f"a{one} b{one}") for one in range(5)]
+    left = right = first
+    for part in parts:
+        left = learned(left, part)
+        right = unpack(pack(learned(right, part)), key=KEY)
+    assert left == right
+
+
+DEEP: object = "bottom"
+for _ in range(5000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        DEEP, [[]] * 100_000, ["x"] * 100_000, {str(one): one for one in range(50_000)}, "x" * 5_000_000,
+        "a@" * 200_000, "%41" * 200_000, "&amp;" * 200_000, "(" * 300_000, "1,2" * 200_000, "://" * 200_000,
+        "41" * 200_000, "QUFB" * 100_000, "[" * 100_000, json.dumps("\ud800"), "\ud800", {"\ud800": "\ud800"},
+        None, True, 5, 1.5, float("nan"), float("inf"), 10**400, b"bytes", object(), "\0" * 10, "١٢٣ ٤", "🜁" * 5000,
+        "2026-99-99 99:99 31/31/9999 may 99", "DE89 " * 50_000, "1 000" * 50_000, "+1 (" * 50_000, "a." * 200_000,
+    ],
+    ids=lambda one: ascii(one)[:16] if isinstance(one, str) else type(one).__name__,
+)  # fmt: skip
+def test_hostile_outputs_are_remembered_in_bounded_time_or_not_at_all(output: object) -> None:
+    memory = remember(KEY, seed("x"))
+    for tool in (OUTSIDE, INSIDE):
+        memory = told(memory, tool, output, path="x")
+    assert len(pack(memory)) < MAX_BYTES
+
+
+def test_a_bomb_of_encodings_is_not_followed_for_ever() -> None:
+    text, found = "https://evil.example/x", []
+    for _ in range(12):
+        memory = told(remember(KEY, seed("x")), OUTSIDE, text)
+        found.append(of_value(memory, Kind.ADDRESS, "https://evil.example/x") is Origin.OUTSIDE)
+        text = base64.b64encode(text.encode()).decode()
+    assert found == [True] * 4 + [False] * 8
+
+
+PART = Part(Origin.RECORD, ALL_KINDS, bytes(6))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Part(Origin.PERSON, ALL_KINDS, bytes(6)),
+        Part(Origin.OWN, ALL_KINDS, bytes(6)),
+        Part(Origin.RECORD, ALL_KINDS, bytes(5)),
+        Part(Origin.RECORD, ALL_KINDS, bytes((ROOM[Origin.RECORD] + 1) * WIDTH)),
+        Part(Origin.RECORD, 1, bytes(6)),
+    ],
+)
+def test_a_guard_may_not_say_that_the_person_said_it_nor_more_than_there_is_room_for(part: Part) -> None:
+    check_observed([PART, Part(Origin.ENDORSED, 1, bytes(ROOM[Origin.ENDORSED] * WIDTH))])
+    with pytest.raises(Malformed):
+        check_observed([PART, part])
+
+
+@pytest.mark.parametrize("body", [b"", b"\x93", b"\xc1", b"\x92\x91\x93\x00\x00\xc4\x00\x90", b"{}"])
+def test_what_is_no_memory_is_malformed(body: bytes) -> None:
+    with pytest.raises(Malformed):
+        unpack(body, key=KEY)
+
+
+def said(text: str) -> Intent:
+    """What an intent refuses for what is invisible in it too: whoever else remembers must bear it."""
+    intent = seed("x")
+    msgspec.structs.force_setattr(intent, "words", text)
+    return intent
+
+
+@given(st.text(min_size=1), st.text(), st.text())
+def test_a_text_that_was_said_is_found_in_whatever_it_was_said_in(value: str, before: str, behind: str) -> None:
+    memory = remember(KEY, said(f"{before} \n {value} \n {behind}"))
+    alone = remember(KEY, said(value))
+    if of_value(alone, Kind.OBJECT, value) is Origin.PERSON and not any(map(str.isdigit, before + value + behind)):
+        assert of_value(memory, Kind.OBJECT, value) is Origin.PERSON

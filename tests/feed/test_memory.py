@@ -1,0 +1,254 @@
+"""What a task remembers, as its guards ask and tell: of their own resource, under a live token, in one order."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from ostiary.core import jose
+from ostiary.core.catalogue import Catalogue, Kind, Tool
+from ostiary.core.errors import Refused
+from ostiary.core.jose import JwkSet
+from ostiary.core.origins import ALL_KINDS, Memory, Origin, Part, learned, observed, of_value
+from ostiary.core.recall import Recall, Recalled, parse_recalled, render_recall
+from ostiaryd.feed import wire_feed
+from ostiaryd.ground.http import Call
+from ostiaryd.ground.world import World
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, Caller, Resource, Root
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import State, Task
+from ostiaryd.tasks.store import memories
+from tests.core.origins.seed import seed
+from tests.registry.stage import SECOND, do, end, enrol, hold, newest
+
+URI = "https://files.example/mcp"
+CATALOGUE = {
+    "resource": "files",
+    "tools": [
+        {"name": "fetch", "effect": "read", "kinds": {"path": "object"}},
+        {"name": "record", "effect": "read", "open_world": False, "kinds": {"path": "object"}},
+    ],
+}
+FETCH = Tool(name="fetch", effect="read", kinds={"path": "object"})  # type: ignore[arg-type]
+RECORD = Tool(name="record", effect="read", open_world=False, kinds={"path": "object"})  # type: ignore[arg-type]
+SEED = seed("pay the bill in bill.txt to ann@example.org", endorsed=[("files/fetch", "bill.txt", ["account"])])
+
+
+@pytest.fixture
+async def files(world: World) -> Resource:
+    made = await do(world, lambda a: registry.create_resource(a, name="files", uri=URI))
+    await do(world, lambda a: registry.set_catalogue(a, "files", Catalogue.parse(msgspec.json.encode(CATALOGUE))))
+    return made
+
+
+@pytest.fixture
+async def bot(world: World, files: Resource) -> Agent:
+    return await enrol(world, scopes=["files:read"])
+
+
+@pytest.fixture
+async def task(world: World, bot: Agent) -> Task:
+    """A task that remembers, with the token `tok_1` for the files under it."""
+    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to pay", intent=SEED))
+    await hold(world, bot, "tok_1", audience=URI, task=task.task_id)
+    return task
+
+
+class At:
+    """A guard of the files, with its copy."""
+
+    def __init__(self, world: World, files: Resource, *, token: str = "tok_1") -> None:
+        self.world, self.files, self.token = world, files, token
+        self.seq, self.memory = 0, Memory(b"")
+
+    async def ask(self, **changed: Any) -> Recalled:
+        recall = Recall(call="c" * 22, token=self.token, seq=self.seq)
+        return await self.send(render_recall(msgspec.structs.replace(recall, **changed)))
+
+    async def send(self, sent: bytes, **expected: Any) -> Recalled:
+        world, id = self.world, self.files.resource_id
+        by = Caller(kind="guard", id=id, name="files", owner=None, scopes=frozenset({"ostiary:feed"}))
+        headers = [(b"content-type", b"application/json")]
+        reply = await wire_feed.memory(Call(world, "POST", "/feed/v1/memory", {}, "", headers, sent, "rq_1", by))
+        assert isinstance(reply.body, bytes)
+        right = {"issuer": world.config.issuer, "resource_id": id, "body": sent} | expected
+        return parse_recalled(reply.body, keys=JwkSet(tuple(world.keys.public("feed").values())), **right)
+
+    async def recall(self, *parts: Part, tool: str = "") -> None:
+        answer = await self.ask(tool=tool, parts=parts)
+        memory = answer.memory()
+        self.memory = learned(self.memory, parts) if memory is None else memory
+        self.seq = answer.seq
+
+    async def observe(self, tool: Tool, output: object, **arguments: str) -> None:
+        await self.recall(*observed(self.memory, f"files/{tool.name}", tool, arguments, output), tool=tool.name)
+
+
+async def test_what_a_guard_tells_others_hear_in_one_order(world: World, files: Resource, task: Task) -> None:
+    one, other = At(world, files), At(world, files)
+    await one.recall()
+    assert of_value(one.memory, Kind.ADDRESS, "ann@example.org") is Origin.PERSON
+    await other.recall()
+    await one.observe(FETCH, "FR7612345678901", path="x")
+    entry = newest(world)
+    assert (entry.action, entry.outcome, entry.task, entry.token, entry.tool) == (
+        "task.observe", "ok", task.task_id, "tok_1", "files/fetch",
+    )  # fmt: skip
+    assert (entry.detail or {}) == {"memory": task.task_id, "seq": 2, "bytes": {"outside": 6}}
+    await other.observe(RECORD, "FR7699999999999", path="bill.txt")
+    assert other.seq == 3
+    for value, origin in (("FR7612345678901", Origin.OUTSIDE), ("FR7699999999999", Origin.RECORD)):
+        assert of_value(other.memory, Kind.ACCOUNT, value) is origin
+    await one.recall()
+    assert one.memory == other.memory
+    assert (await one.ask()).body is None, "who has heard of all is not told again"
+
+
+async def test_two_guards_at_once_lose_nothing(world: World, files: Resource, task: Task) -> None:
+    guards = [At(world, files) for _ in range(8)]
+    await asyncio.gather(*(guard.recall() for guard in guards))
+    await asyncio.gather(*(guard.observe(FETCH, f"FR76{number}", path="x") for number, guard in enumerate(guards)))
+    assert sorted(guard.seq for guard in guards) == list(range(2, 10))
+    await asyncio.gather(*(guard.recall() for guard in guards))
+    assert len({guard.memory.parts for guard in guards}) == 1
+    assert all(of_value(guards[0].memory, Kind.ACCOUNT, f"FR76{one}") is Origin.OUTSIDE for one in range(8))
+
+
+LIES: dict[str, tuple[str, Part, str]] = {
+    "a record of a tool that returns what is outside": (
+        "fetch",
+        Part(Origin.RECORD, ALL_KINDS, b"x" * 6),
+        "outside",
+    ),
+    "known to a tool that returns what is outside": ("fetch", Part(Origin.KNOWN, ALL_KINDS, b"x" * 6), "outside"),
+    "a document that nobody named": ("record", Part(Origin.ENDORSED, 2, b"x" * 6), "not_endorsed"),
+    "a document for kinds that nobody named": ("fetch", Part(Origin.ENDORSED, 3, b"x" * 6), "not_endorsed"),
+    "an unknown tool": ("nothing", Part(Origin.OUTSIDE, ALL_KINDS, b"x" * 6), "unknown_tool"),
+    "the person's words": ("record", Part(Origin.PERSON, ALL_KINDS, b"x" * 6), "malformed"),
+}
+
+
+@pytest.mark.parametrize("case", LIES)
+async def test_a_guard_is_not_believed_beyond_its_own_resource(
+    world: World, files: Resource, task: Task, case: str
+) -> None:
+    guard = At(world, files)
+    await guard.recall()
+    tool, part, code = LIES[case]
+    with pytest.raises(Refused) as refused:
+        await guard.ask(tool=tool, parts=(part,))
+    assert refused.value.code == code
+    assert (await guard.ask()).seq == guard.seq, "nothing has changed"
+    await guard.recall(Part(Origin.ENDORSED, 2, b"x" * 6), tool="fetch")
+    await guard.recall(Part(Origin.RECORD, ALL_KINDS, b"x" * 6), tool="record")
+
+
+async def test_the_token_must_be_alive_for_the_resource_and_of_a_task_that_remembers(
+    world: World, files: Resource, bot: Agent, task: Task
+) -> None:
+    plain = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to read"))
+    await hold(world, bot, "tok_plain", audience=URI, task=plain.task_id)
+    await hold(world, bot, "tok_elsewhere", audience="https://elsewhere.example", task=task.task_id)
+    await hold(world, bot, "tok_standing", audience=URI)
+    parts = (Part(Origin.OUTSIDE, ALL_KINDS, b"x" * 6),)
+    for token, code in (
+        ("tok_plain", "no_memory"), ("tok_elsewhere", "foreign_token"), ("tok_none", "foreign_token"),
+        ("tok_standing", "foreign_token"),
+    ):  # fmt: skip
+        for changed in ({}, {"tool": "fetch", "parts": parts}):
+            with pytest.raises(Refused) as refused:
+                await At(world, files, token=token).ask(**changed)
+            assert refused.value.code == code
+    await end(world, Root.HOLDING, "tok_1")
+    with pytest.raises(Refused, match="no such token"):
+        await At(world, files).ask()
+
+
+@pytest.mark.parametrize("how", ["end", "expire", "revoke", "above"])
+async def test_the_memory_dies_with_the_task(world: World, files: Resource, clock: Any, bot: Agent, how: str) -> None:
+    top = await do(world, lambda a: tasks.start(a, agent="bot", purpose="above", intent=SEED, ttl_s=60))
+    task = await do(
+        world, lambda a: tasks.start(a, agent="bot", purpose="p", intent=SEED, parent=top.task_id, ttl_s=30)
+    )
+    assert memories.get(world.db.read(), task.task_id) is not None
+    if how == "end":
+        await do(world, lambda a: tasks.end(a, task.task_id, State.DONE))
+    elif how == "expire":
+        clock.now += 30 * SECOND
+        await tasks.expire_due(world)
+    elif how == "revoke":
+        await do(world, lambda a: tasks.revoke(a, tasks.Kind.AGENT, "bot"))
+    else:
+        await do(world, lambda a: tasks.end(a, top.task_id, State.DONE))
+    assert memories.get(world.db.read(), task.task_id) is None
+
+
+async def test_a_part_of_a_task_shares_its_memory_and_ends_without_it(
+    world: World, files: Resource, bot: Agent, task: Task
+) -> None:
+    part = await do(world, lambda a: tasks.start(a, agent="bot", purpose="a part", parent=task.task_id))
+    await hold(world, bot, "tok_part", audience=URI, task=part.task_id)
+    below = At(world, files, token="tok_part")
+    await below.recall()
+    await below.observe(FETCH, "FR7612345678901", path="x")
+    above = At(world, files)
+    await above.recall()
+    assert of_value(above.memory, Kind.ACCOUNT, "FR7612345678901") is Origin.OUTSIDE
+    await do(world, lambda a: tasks.end(a, part.task_id, State.DONE))
+    await above.recall()
+    assert of_value(above.memory, Kind.ACCOUNT, "FR7612345678901") is Origin.OUTSIDE
+
+
+async def test_a_part_with_less_said_begins_with_what_was_returned_above(
+    world: World, files: Resource, bot: Agent, task: Task
+) -> None:
+    above = At(world, files)
+    await above.recall()
+    await above.observe(FETCH, "FR7612345678901", path="x")
+    await above.observe(FETCH, "FR7655555555555", path="bill.txt")
+    part = await do(
+        world, lambda a: tasks.start(a, agent="bot", purpose="a part", parent=task.task_id, intent=seed("pay the bill"))
+    )
+    await hold(world, bot, "tok_part", audience=URI, task=part.task_id)
+    below = At(world, files, token="tok_part")
+    await below.recall()
+    for value, origin in (
+        ("FR7612345678901", Origin.OUTSIDE), ("FR7655555555555", Origin.NOWHERE), ("ann@example.org", Origin.NOWHERE),
+    ):  # fmt: skip
+        assert of_value(below.memory, Kind.ACCOUNT, value) is origin, value
+    await below.observe(RECORD, "FR7699999999999", path="the bill")
+    await above.recall()
+    assert of_value(above.memory, Kind.ACCOUNT, "FR7699999999999") is Origin.NOWHERE
+
+
+async def test_an_answer_counts_for_its_question_alone(world: World, files: Resource, task: Task) -> None:
+    guard = At(world, files)
+    body = render_recall(Recall(call="c" * 22, token="tok_1"))
+    for expected in ({"body": body + b" "}, {"issuer": "https://evil.example"}, {"resource_id": "rs_2"}):
+        with pytest.raises(Refused):
+            await guard.send(body, **expected)
+    with pytest.raises(Refused):
+        parse_recalled(
+            jose.sign_jwt(jose.generate("EdDSA"), typ="ostiary-memory+jwt", claims={}).encode(),
+            keys=JwkSet(tuple(world.keys.public("feed").values())), issuer="", resource_id="", body=body,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"call": "short"}, {"seq": -1}, {"token": ""}, {"more": 1}, {"parts": [[3, 127, "eHh4"]]}, {"parts": [[9, 1, ""]]},
+     {"parts": [[3, 127, ""]] * 9}, {"parts": [[3, 128, ""]]}],
+)  # fmt: skip
+async def test_what_is_no_question_is_refused(
+    world: World, files: Resource, task: Task, change: dict[str, Any]
+) -> None:
+    right: dict[str, Any] = {"call": "c" * 22, "token": "tok_1", "seq": 0}
+    guard = At(world, files)
+    assert (await guard.send(msgspec.json.encode(right))).seq == 1
+    with pytest.raises(Refused) as refused:
+        await guard.send(msgspec.json.encode(right | change))
+    assert refused.value.code == "malformed"
