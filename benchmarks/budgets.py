@@ -58,7 +58,7 @@ def main() -> int:
         ]
     )
     budgets = [budget.Budget(f"bu_{number}", limit) for number, limit in enumerate(limits)]
-    chain = [Link(f"ag_{number}", 0, f"tk_{number}") for number in range(2, 5)]
+    chain = [Link(f"ag_{number}", 0, f"tk_{number}", "pe_1", "default") for number in range(2, 5)]
     purse = Purse(tick=ambient.tick)
     purse.expect(one.id for one in budgets)
     purse.grant({one.id: one.limit.units for one in budgets})

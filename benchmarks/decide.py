@@ -78,7 +78,7 @@ def main() -> None:
     bounds = [{"type": "tool", "locations": [URI], "actions": ["tool_7"], "arguments": {"path": {"prefix": "/srv/"}}}]
     resource = Protected(name="files", uri=URI, segment="default", catalogue=CATALOGUE)
     arguments = {"path": "/srv/reports/2026.txt", "limit": 20, "encoding": "utf-8"}
-    chain = [Link(f"ag_{number}", 0, f"tk_{number}") for number in range(2, 5)]
+    chain = [Link(f"ag_{number}", 0, f"tk_{number}", "pe_1", "default") for number in range(2, 5)]
     busy: dict[str, Any] = {"agents": {"ag_9": AgentFact("suspended", 1)}, "ended_tasks": {"tk_9": 0}}
     print("policies   by scopes   with bounds   bounds and a chain of 3   (microseconds a decision)")
     for count in (10, 100, 1000, 5000):
