@@ -10,6 +10,7 @@ from msgspec import structs
 
 from ostiary.core import access, approval
 from ostiary.core.errors import Refused
+from ostiary.core.origins import shown as shown_origins
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,13 @@ def wanted(
 ) -> Wanted:
     """What to ask a person about a call that nothing else denies."""
     claims, secrets = principal.claims, facts.resource.tools[tool].secrets
+    origins = shown_origins(decision.beside)
 
     def ask(number: str) -> approval.Ask:
         shown, hidden = approval.part(arguments, secrets, task=claims.task)
         return approval.Ask(
             call=number, token=claims.jti, policy=decision.policy_hash, policies=list(decision.policies),
-            tool=tool, arguments=shown, secrets=hidden,
+            tool=tool, arguments=shown, secrets=hidden, origins=origins,
         )  # fmt: skip
 
     return Wanted(decision.policies, ask)

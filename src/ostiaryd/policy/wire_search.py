@@ -111,7 +111,9 @@ async def _search(call: Call, kind: Kind, sought: Search, page: PageAsked) -> tu
         if page.token is not None:
             at = open_place(page.token, key=key, caller=caller, now=world.now())
             check_same(at, search=same, policies=ready.policies.hash, limit=None if page.limit is None else limit)
-        return flows.search(reader, ready, sought, after=at.after, limit=at.limit, now=world.now(), asked=asked)
+        return flows.search(
+            reader, ready, sought, after=at.after, limit=at.limit, now=world.now(), asked=asked, keys=world.keys
+        )
 
     found: Found | Refused
     try:

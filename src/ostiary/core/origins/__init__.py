@@ -6,7 +6,7 @@ memory = learned(memory, parts)
 judged(memory, tool, {"recipient": "DE89..", "amount": 120})       {"origin": {"recipient": "endorsed", ..}, ..}
 """
 
-from ostiary.core.origins.judging import POINTS, is_effect, is_judged, is_settled, judged, of_value
+from ostiary.core.origins.judging import POINTS, is_effect, is_judged, is_settled, judged, of_value, shown
 from ostiary.core.origins.memory import (
     ALL_KINDS,
     FOUND,
@@ -48,5 +48,6 @@ __all__ = [
     "of_value",
     "pack",
     "remember",
+    "shown",
     "unpack",
 ]

@@ -82,9 +82,15 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     return context
 
 
+def shown(context: Record | None) -> dict[str, str]:
+    """The origin of each argument, of what `judged` has made; nothing where nothing was judged."""
+    found = {} if context is None else context["origin"]
+    return {name: str(origin) for name, origin in found.items()} if isinstance(found, dict) else {}
+
+
 def is_settled(context: Record) -> bool:
-    """Whether to know more could change nothing for the better."""
-    return all(origin in ("person", "own", "endorsed") for origin in context["origin"].values())  # type: ignore[union-attr]
+    """Whether to know more could change nothing: a call that has nothing but what was said before it began."""
+    return all(origin in ("person", "own", "endorsed") for origin in shown(context).values())
 
 
 def of_value(memory: Memory, kind: Kind, value: object) -> Origin:

@@ -26,7 +26,9 @@ def ask_about_question(act: Act, question: Asked, *, asked: policies.Asked | Non
 
     Raises NotRequestable, Malformed for what nobody would read to its end, and as `ask` does.
     """
-    answers = policies.Answers(act.tx, ours := policies.active_policies(act.tx), now=act.now, asked=asked)
+    answers = policies.Answers(
+        act.tx, ours := policies.active_policies(act.tx), now=act.now, asked=asked, keys=act.tx.keys
+    )
     decision = answers.answer(question)
     if not decision.asks or decision.allowed:
         raise NotRequestable("no yes of a person would turn it", hint="evaluate again")

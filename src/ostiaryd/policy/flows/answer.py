@@ -27,6 +27,7 @@ from ostiary.core.claims import AccessClaims, acting, render_scope
 from ostiary.core.errors import Forbidden, NotFound
 from ostiary.core.jose import MAX_SECONDS
 from ostiaryd.ground.database import Reader
+from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.model import (
     NOTHING,
@@ -83,11 +84,13 @@ class Answers:
     """Answers any number of questions with the policies `policies`, at `now` (microseconds).
 
     With `asked`, contexts say the instant of the asking, so that questions are the same again; who is alive is as of
-    now.
+    now. `keys` open what tasks remember: without them, no call is allowed that is to be judged by it.
     """
 
-    def __init__(self, reader: Reader, policies: Policies, *, now: int, asked: Asked | None = None) -> None:
-        self._reader, self._policies, self._now = reader, policies, now
+    def __init__(
+        self, reader: Reader, policies: Policies, *, now: int, asked: Asked | None = None, keys: Keyring | None = None
+    ) -> None:
+        self._reader, self._policies, self._now, self._keys = reader, policies, now, keys
         self._at, self._elsewhere = now, None
         if asked is not None and asked.policies == policies.hash and 0 <= now - asked.now <= FRESH:
             self._at, self._elsewhere = asked.now, asked.verdict
@@ -154,9 +157,13 @@ class Answers:
     def _call(self, question: Question, agent: Agent, approved: frozenset[str]) -> tuple[Decision, Posed | None]:
         call = self._called(question, agent)
         facts = Facts(call.resource, self._policies, elsewhere=self._elsewhere)
+        memory = None
+        if self._keys is not None and call.task.memory is not None:
+            memory = tasks.recall(self._reader, call.task, self._keys).memory
         decision = access.decide(
-            call.principal, tool=call.tool, arguments=call.arguments, facts=facts, now=self._at, approved=approved
-        )
+            call.principal, tool=call.tool, arguments=call.arguments, facts=facts, now=self._at, memory=memory,
+            approved=approved,
+        )  # fmt: skip
         return decision, posed_call(call.principal, call.resource, call.tool, decision, approved=sorted(approved))
 
     def called(self, question: Question) -> Called:
@@ -265,6 +272,7 @@ def _claims(agent: Agent, task: Task, resource: Resource) -> AccessClaims:
         model=agent.model,
         risk_tier=agent.risk_tier.value,
         epoch=agent.epoch,
+        memory=task.memory or "",
         act=actor,
         chain=list(task.chain),
     )

@@ -55,7 +55,7 @@ _encode = msgspec.json.Encoder().encode
 
 def decide_one(act: Act, question: Question, *, digest: str, by: Caller | None, asked: Asked | None = None) -> Decision:
     """Answer and note it. `digest` is that of the request, whose properties and context the entry leaves out."""
-    answers = Answers(act.tx, active_policies(act.tx), now=act.now, asked=asked)
+    answers = Answers(act.tx, active_policies(act.tx), now=act.now, asked=asked, keys=act.tx.keys)
     decision, posed = _decide(act, answers, question)
     entry = act.entry
     note_asker(entry, by)
@@ -88,7 +88,7 @@ def decide_all(
 
     None stands for an item that is no question; it counts as a denial.
     """
-    answers = Answers(act.tx, policies := active_policies(act.tx), now=act.now, asked=asked)
+    answers = Answers(act.tx, policies := active_policies(act.tx), now=act.now, asked=asked, keys=act.tx.keys)
     stop_at = {"execute_all": None, "deny_on_first_deny": False, "permit_on_first_permit": True}[semantic]
     decisions: list[Decision | None] = []
     lines: list[tuple[bytes, Posed | None]] = []

@@ -214,7 +214,7 @@ async def ask_ahead(call: Call, rehearse: Callable[[Answers], object]) -> Asked 
         return None
     await call.prove_first()
     rehearsal = _Rehearsal(ready, world.now())
-    rehearse(Answers(world.db.read(), ready.policies, now=rehearsal.now, asked=rehearsal.asked))
+    rehearse(Answers(world.db.read(), ready.policies, now=rehearsal.now, asked=rehearsal.asked, keys=world.keys))
     return await rehearsal.ask(world, ready.program)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ostiary.core.errors import Refused
 from ostiaryd.ground.database import Reader
+from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.answer import Answers, Asked, protected
 from ostiaryd.policy.flows.decide import note_asker, shorten
@@ -46,7 +47,15 @@ class Found:
 
 
 def search(
-    reader: Reader, ready: Ready, sought: Search, *, after: str, limit: int, now: int, asked: Asked | None = None
+    reader: Reader,
+    ready: Ready,
+    sought: Search,
+    *,
+    after: str,
+    limit: int,
+    now: int,
+    asked: Asked | None = None,
+    keys: Keyring | None = None,
 ) -> Found:
     """The next `limit` results behind `after`, or as many as MAX_EXAMINED candidates give. Scans: not on the loop."""
     found = Found(ready.policies.hash, limit)
@@ -56,7 +65,7 @@ def search(
     if limit == 0:
         found.after = after
         return found
-    answers = Answers(reader, ready.policies, now=now, asked=asked)
+    answers = Answers(reader, ready.policies, now=now, asked=asked, keys=keys)
     most = MAX_EXAMINED if ready.program is None else MAX_ASKED
     for place, id in _candidates(reader, ready, sought, after):
         if len(found.results) == limit or found.examined == most:
