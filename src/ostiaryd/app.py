@@ -19,7 +19,7 @@ from ostiary.core.errors import Forbidden, Refused
 from ostiaryd import doctor
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.approvals import wire_admin as approvals_admin
-from ostiaryd.approvals import wire_requests
+from ostiaryd.approvals import wire_elevation, wire_requests
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground import outbox
@@ -68,6 +68,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (tokens_admin.ROUTES, render_admin),
     (approvals_admin.ROUTES, render_admin),
     (wire_requests.ROUTES, wire_requests.render),
+    (wire_elevation.ROUTES, render_admin),
     (ledger_admin.ROUTES, render_admin),
     (wire_tlog.ROUTES, render_admin),
     (wire_feed.ROUTES, render_admin),

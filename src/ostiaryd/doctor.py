@@ -19,6 +19,7 @@ from ostiary.core.checkpoint import open_checkpoint
 from ostiary.core.errors import Conflict, Refused
 from ostiary.core.merkle import leaf_hash, tree_root
 from ostiary.core.tiles import hashes_from
+from ostiaryd.approvals import flows as approvals
 from ostiaryd.feed.flows import Streams
 from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Reader
@@ -249,6 +250,12 @@ def _policy(world: World, reader: Reader) -> str:
     return f"{loaded.tests} tests of the active set {active.hash[:12]} passed"
 
 
+def _elevations(world: World, reader: Reader) -> str:
+    if broken := approvals.broken_glass(reader, now=world.now()):
+        raise Unprotected("; ".join(broken), hint="ostiary elevation list; ostiary task end TASK")
+    return "nobody has broken the glass"
+
+
 def _webhooks(world: World, reader: Reader) -> str:
     hint = "look at the receiver: ostiary webhook list"
     if wrong := respond.troubles(reader, now=world.now()):
@@ -292,6 +299,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("replay memory", _replay_memory),
     ("ledger", _reading(_ledger)),
     ("policy", _reading(_policy)),
+    ("elevations", _reading(_elevations)),
     ("webhooks", _reading(_webhooks)),
     ("loops", _loops),
     ("disk", _disk),

@@ -32,7 +32,7 @@ from tests.server import Server, running
 LINES = [
     "server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny", "record", "guards",
     "root key", "server keys", "data folder", "public URL", "clients", "words", "replay memory", "ledger", "policy",
-    "webhooks", "loops", "disk",
+    "elevations", "webhooks", "loops", "disk",
 ]  # fmt: skip
 
 

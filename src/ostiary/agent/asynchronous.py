@@ -11,7 +11,19 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from ostiary.agent.identity import DEFAULT_TTL_S, TIMEOUT_S, Identity, TaskInfo, asked, read_credential, read_second_key
+from ostiary import ambient
+from ostiary.agent.identity import (
+    DEFAULT_TTL_S,
+    POLL_S,
+    SECOND,
+    TIMEOUT_S,
+    ApprovalNeeded,
+    Identity,
+    TaskInfo,
+    asked,
+    read_credential,
+    read_second_key,
+)
 from ostiary.client import Auth, Flow, Target, arun
 from ostiary.core.errors import Refused
 from ostiary.keys import Credential
@@ -111,6 +123,23 @@ class AsyncAgent(Identity):
             ttl=ttl, heartbeat=heartbeat, end_with_last=end_with_last, intent=asked(words, own, endorse),
         )  # fmt: skip
         return AsyncTask(self, flow)
+
+    async def elevate(
+        self, scopes: Iterable[str], *, reason: str, for_: int = 30, break_glass: bool = False, wait: float = 0.0
+    ) -> AsyncTask:
+        """As `Agent.elevate`."""
+        wanted, until = list(scopes), ambient.tick() + round(wait * SECOND)
+        while True:
+            try:
+                flow = self._elevate(wanted, reason=reason, minutes=for_, break_glass=break_glass)
+                info = await self._run(flow)
+                task = AsyncTask(self, _known(info))
+                task.id, task.facts = info.id, dict(info.facts)
+                return task
+            except ApprovalNeeded:
+                if (left := (until - ambient.tick()) / SECOND) <= 0:
+                    raise
+                await asyncio.sleep(min(POLL_S, left))
 
     def resume(self, task: str) -> AsyncTask:
         """As `Agent.resume`, when its block is entered."""
@@ -223,3 +252,9 @@ class AsyncTask:
 
     async def end(self, outcome: str = "done") -> None:
         await self._agent._run(self._agent._end(self.id, outcome))
+
+
+def _known(info: TaskInfo) -> Flow[TaskInfo]:
+    """What need not be asked for."""
+    return info
+    yield

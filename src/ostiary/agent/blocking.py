@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,7 +12,19 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from ostiary.agent.identity import DEFAULT_TTL_S, TIMEOUT_S, Identity, TaskInfo, asked, read_credential, read_second_key
+from ostiary import ambient
+from ostiary.agent.identity import (
+    DEFAULT_TTL_S,
+    POLL_S,
+    SECOND,
+    TIMEOUT_S,
+    ApprovalNeeded,
+    Identity,
+    TaskInfo,
+    asked,
+    read_credential,
+    read_second_key,
+)
 from ostiary.client import Auth, Flow, Target, run
 from ostiary.core.errors import Refused
 from ostiary.keys import Credential
@@ -126,6 +139,24 @@ class Agent(Identity):
             ttl=ttl, heartbeat=heartbeat, end_with_last=end_with_last, intent=asked(words, own, endorse),
         )  # fmt: skip
         return Task(self, self._run(flow))
+
+    def elevate(
+        self, scopes: Iterable[str], *, reason: str, for_: int = 30, break_glass: bool = False, wait: float = 0.0
+    ) -> Task:
+        """More than we have, `for_` so many minutes: of scopes that our operator lists as eligible. Its task ends by
+        itself, or when its block is left. Where a person is asked, waits for at most `wait` seconds.
+
+        With `break_glass`, in an emergency, two people are asked. Raises ApprovalNeeded, ServerRefused.
+        """
+        wanted, until = list(scopes), ambient.tick() + round(wait * SECOND)
+        while True:
+            try:
+                flow = self._elevate(wanted, reason=reason, minutes=for_, break_glass=break_glass)
+                return Task(self, self._run(flow))
+            except ApprovalNeeded:
+                if (left := (until - ambient.tick()) / SECOND) <= 0:
+                    raise
+                time.sleep(min(POLL_S, left))
 
     def resume(self, task: str) -> Task:
         """A task of ours that another copy of us began, to go on with: beside that copy, or after it has died.

@@ -24,8 +24,21 @@ TIMEOUT_S = 30.0
 DEFAULT_TTL_S = 3600
 
 
+SECOND = 1_000_000
+POLL_S = 2.0
+"""How often is asked whether a person has answered."""
+
+
 class ServerRefused(Forbidden):
     """The server's own words, with its code and its hint."""
+
+
+class ApprovalNeeded(ServerRefused):
+    """A person has not answered yet; ask the same again later."""
+
+    def __init__(self, approval: str) -> None:
+        super().__init__(f"it waits for a person: {approval}", hint="ask the same again later", code="approval_needed")
+        self.approval = approval
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +133,14 @@ class Identity:
         body |= {} if heartbeat is None else {"heartbeat": heartbeat, "end_with_last": end_with_last}
         started = yield from self._call("POST", "/tasks", body)
         return TaskInfo(started["task_id"], started)
+
+    def _elevate(self, scopes: Iterable[str], *, reason: str, minutes: int, break_glass: bool) -> Flow[TaskInfo]:
+        """Raises ApprovalNeeded, ServerRefused."""
+        wanted = {"scopes": list(scopes), "reason": reason, "minutes": minutes, "break_glass": break_glass}
+        answered = yield from self._call("POST", "/elevations", wanted)
+        if "task_id" not in answered:
+            raise ApprovalNeeded(answered["approval_id"])
+        return TaskInfo(answered["task_id"], answered)
 
     def _resume(self, task: str) -> Flow[TaskInfo]:
         """A task of ours that lives; where it has a heartbeat, we may take hold of it. Raises ServerRefused."""

@@ -39,6 +39,7 @@ COMMANDS = (
     ("enforce", "ostiary.cli.enforce:enforce", "Carry out what is decided.", MAY),
     ("watch", "ostiary.cli.enforce:watch", "Let every call through again, and go on recording.", MAY),
     ("revoke", "ostiary.cli.revoke:revoke", "End access with all that came of it, and time each guard.", MAY),
+    ("elevation", "ostiary.cli.elevations:elevation", "More than an agent has, for a while.", MAY),
     ("webhook", "ostiary.cli.webhooks:webhook", "URLs that are told of what happens.", WAS),
     ("audit", "ostiary.cli.audit:audit", "The ledger: every act, the refused ones too.", WAS),
 )

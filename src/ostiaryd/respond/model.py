@@ -32,6 +32,9 @@ HEARD = (
     "approval.approve",
     "approval.deny",
     "approval.expire",
+    "elevation.request",
+    "elevation.grant",
+    "elevation.break_glass",
 )
 """What one hears that does not say what it wants to hear."""
 DELAYS_S = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800)

@@ -3,21 +3,26 @@
 from ostiaryd.approvals.flows.answer import answer, cancel, expire, expire_due
 from ostiaryd.approvals.flows.ask import ask
 from ostiaryd.approvals.flows.calls import ask_about_call, find_question
+from ostiaryd.approvals.flows.elevate import Wanted, broken_glass, request, show_elevation
 from ostiaryd.approvals.flows.requests import NotRequestable, ask_about_question
 from ostiaryd.approvals.flows.show import may_see, may_see_all, show, show_briefly
 
 __all__ = [
     "NotRequestable",
+    "Wanted",
     "answer",
     "ask",
     "ask_about_call",
     "ask_about_question",
+    "broken_glass",
     "cancel",
     "expire",
     "expire_due",
     "find_question",
     "may_see",
     "may_see_all",
+    "request",
     "show",
     "show_briefly",
+    "show_elevation",
 ]

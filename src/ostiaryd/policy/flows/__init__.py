@@ -3,11 +3,14 @@
 from ostiaryd.policy.flows.answer import Answers, Asked
 from ostiaryd.policy.flows.approved import hold_approval, ready_tool, spend_approval
 from ostiaryd.policy.flows.decide import (
-    check_delegation,
     decide_all,
-    decide_issue,
     decide_one,
     keep_facts,
+)
+from ostiaryd.policy.flows.given import (
+    check_delegation,
+    decide_issue,
+    judge_elevation,
     why_no_token,
 )
 from ostiaryd.policy.flows.search import note_search, search
@@ -43,6 +46,7 @@ __all__ = [
     "decide_one",
     "find_set",
     "hold_approval",
+    "judge_elevation",
     "keep_facts",
     "list_sets",
     "note_search",

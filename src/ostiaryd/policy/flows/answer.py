@@ -7,7 +7,6 @@ anybody else           the policies alone: types and properties as they were sen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +16,6 @@ from ostiary.core import access
 from ostiary.core.access import Decision, Elsewhere, Facts, Policies, Principal, Protected, Reason
 from ostiary.core.access.chain import ALONE, Chain, agent_entity, chain_of
 from ostiary.core.access.decide import reasons_of
-from ostiary.core.assurance import AMRS
 from ostiary.core.bounds import render_details
 from ostiary.core.budget import BadAmount, Exhausted
 from ostiary.core.catalogue import Catalogue
@@ -25,7 +23,6 @@ from ostiary.core.cedar.render import render_record
 from ostiary.core.cedar.values import Entity, Overlay, Uid, entity
 from ostiary.core.claims import AccessClaims, acting, render_scope
 from ostiary.core.errors import Forbidden, NotFound
-from ostiary.core.jose import MAX_SECONDS
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ledger.flows import Act
@@ -45,6 +42,7 @@ from ostiaryd.policy.model import (
     entity_of,
     moment,
     posed_call,
+    proved,
 )
 from ostiaryd.registry.flows import active_agent, find_resource
 from ostiaryd.registry.model import Agent, Resource
@@ -177,7 +175,7 @@ class Answers:
         if not isinstance(arguments, dict):
             raise Unanswerable("`context.arguments` is not an object")
         task = self._task(agent, context.get("task"))
-        principal = Principal(replace(_claims(agent, task, resource), **_proved(context)))
+        principal = Principal(replace(_claims(agent, task, resource), **proved(context)))
         return Called(principal, task, protected(self._reader, resource), tool, arguments)
 
     def spend(self, act: Act, question: Question, decision: Decision) -> Decision:
@@ -264,7 +262,7 @@ def _claims(agent: Agent, task: Task, resource: Resource) -> AccessClaims:
         iat=0,
         exp=_FOREVER,
         jti="",
-        scope=render_scope(agent.scopes & task.scopes),
+        scope=render_scope((agent.scopes | task.elevated) & task.scopes),
         task=task.task_id,
         authorization_details=render_details(task.bounds),
         owner=agent.owner,
@@ -276,16 +274,6 @@ def _claims(agent: Agent, task: Task, resource: Resource) -> AccessClaims:
         act=actor,
         chain=list(task.chain),
     )
-
-
-def _proved(context: Mapping[str, object]) -> dict[str, Any]:
-    """What the asker has seen in the agent's token of how it proved itself: `acr`, and `auth_time` in seconds."""
-    acr, auth_time = context.get("acr", ""), context.get("auth_time")
-    if not isinstance(acr, str):
-        raise Unanswerable("`context.acr` is not a string")
-    if auth_time is not None and not (type(auth_time) is int and 0 <= auth_time <= MAX_SECONDS):
-        raise Unanswerable("`context.auth_time` is not a number of seconds since 1970")
-    return {"acr": acr, "amr": AMRS.get(acr, []), "auth_time": auth_time}
 
 
 def protected(reader: Reader, resource: Resource) -> Protected:

@@ -1,4 +1,4 @@
-"""Decisions at the server, each on its entry: one question, a batch of them, and whether a token may be issued."""
+"""Decisions at the server, each on its entry: one question, and a batch of them."""
 
 from __future__ import annotations
 
@@ -7,44 +7,27 @@ from typing import Any, Literal
 
 import msgspec
 
-from ostiary.core.access import Decision, Elsewhere, Judgement, Policies
-from ostiary.core.access.chain import ALONE, Chain, chain_of
-from ostiary.core.access.decide import reasons_of
-from ostiary.core.access.facts import resource_entity
-from ostiary.core.bounds import ToolDetail, datatypes
-from ostiary.core.cedar.extensions import Datetime
-from ostiary.core.cedar.render import render_record
-from ostiary.core.cedar.values import Entity, Overlay, Record, Uid
-from ostiary.core.claims import Link
-from ostiary.core.errors import Forbidden
+from ostiary.core.access import Decision, Judgement
 from ostiary.core.jose import b64u
 from ostiary.core.tiles import MAX_ENTRY_BYTES
-from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, reason
-from ostiaryd.policy.flows.answer import Answers, Asked, found_agent, found_resource, handled
+from ostiaryd.policy.flows.answer import Answers, Asked, handled
 from ostiaryd.policy.flows.approved import reconsider
 from ostiaryd.policy.flows.sets import active_policies
-from ostiaryd.policy.flows.unasked import Answering
 from ostiaryd.policy.flows.watching import note_candidate
 from ostiaryd.policy.model import (
     REGISTERED,
     Facts,
     Posed,
     Question,
-    ResourceSeen,
-    Seen,
     actors_of,
-    decode_facts,
-    encode_context,
     encode_facts,
 )
-from ostiaryd.registry.model import Agent, Caller, Resource
-from ostiaryd.registry.store import agents, resources
+from ostiaryd.registry.model import Caller
+from ostiaryd.registry.store import agents
 
 Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"]
-ISSUE = Uid("Action", "issue_token")
-DELEGATE = Uid("Action", "delegate")
 WORD_LIMIT = 256
 LINE_LIMIT = 1024
 ROOM = MAX_ENTRY_BYTES - 4096
@@ -66,7 +49,7 @@ def decide_one(act: Act, question: Question, *, digest: str, by: Caller | None, 
     entry.reasons = [reason(one.code, one.message) for one in decision.reasons]
     subject, resource = question.subject, question.resource
     words = (subject.type, subject.id, question.action.name, resource.type, resource.id)
-    entry.detail = {"asked": [shorten(word) for word in words]} | _beside(decision)
+    entry.detail = {"asked": [shorten(word) for word in words]} | beside_of(decision)
     if actors := actors_of(posed):
         entry.actors = actors
     keep_facts(act, entry, [posed], at=answers.at)
@@ -118,112 +101,6 @@ def _decide(act: Act, answers: Answers, question: Question) -> tuple[Decision, P
     return decision, posed if decision is answer else None
 
 
-def decide_issue(
-    act: Act,
-    agent: Agent,
-    *,
-    task: str,
-    resource: Resource | None,
-    uri: str,
-    scopes: frozenset[str],
-    details: Sequence[ToolDetail] = (),
-    chain: Sequence[Link] = (),
-    person: str | None = None,
-) -> str:
-    """Whether `agent` may have a token for `resource`, or for `uri` that nobody registered; the hash of the policies.
-
-    `chain` is through whom it got the task. Raises Forbidden with the code `access_denied`.
-    """
-    behind = chain_of(chain, holder=agent.agent_id)
-    context = _handed(agent, task=task, scopes=scopes, details=details, behind=behind, person=person)
-    return _check(act, agent, ISSUE, _target(act.tx, resource, uri), context, behind)
-
-
-def check_delegation(
-    act: Act,
-    giver: Agent,
-    receiver: Agent,
-    *,
-    task: str,
-    scopes: frozenset[str],
-    depth: int,
-    details: Sequence[ToolDetail] = (),
-    chain: Sequence[Link] = (),
-    person: str | None = None,
-) -> None:
-    """Whether `giver`, who got the task through `chain`, may hand a part of it on to `receiver`, `depth` steps from
-    where it began. Raises Forbidden with the code `access_denied`.
-    """
-    behind = chain_of(chain, holder=giver.agent_id)
-    context = _handed(giver, task=task, scopes=scopes, details=details, behind=behind, person=person)
-    _check(act, giver, DELEGATE, found_agent(receiver), context | {"depth": depth}, behind)
-
-
-def _handed(
-    agent: Agent,
-    *,
-    task: str,
-    scopes: frozenset[str],
-    details: Sequence[ToolDetail],
-    behind: Chain,
-    person: str | None,
-) -> Record:
-    """What a token or a part of a task is about: for whom, through whom, and how wide."""
-    first = behind.behind[-1].uid.id if behind.behind else agent.agent_id
-    context: Record = {
-        "subject": person or first, "task": task, "scopes": frozenset[object](scopes), **behind.context,
-    }  # fmt: skip
-    if details and (classes := datatypes(details)) is not None:
-        context["datatypes"] = frozenset[object](classes)
-    return context
-
-
-def _check(act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], context: Record, chain: Chain) -> str:
-    """Ask the policies and note what they were asked, and what decided; the hash of the policies.
-
-    Raises Forbidden, Unasked.
-    """
-    policies, principal = active_policies(act.tx), found_agent(agent)
-    posed = Posed(
-        principal=principal[1],
-        action=action.id,
-        resource=resource[1],
-        context=encode_context(render_record(context)),
-    )
-    before = [] if act.entry.beside is None else decode_facts(act.entry.beside).asked  # an exchange asks twice
-    answering = Answering(act, policies)
-    keep_facts(act, act.entry, [*before, posed], at=answering.at)
-    entities = Overlay(policies.known, principal[0], resource[0], *chain.behind)
-    now: Record = {"now": Datetime(answering.at // 1000)}
-    judged = policies.judge(
-        principal[0].uid, action, resource[0].uid, context | now, entities, answering.look_up,
-        behind=[one.uid for one in chain.behind],
-    )  # fmt: skip
-    answering.check()
-    act.entry.policy = policies.hash
-    act.entry.policies = [*act.entry.policies, *judged.policies]
-    if beside := _beside(judged):
-        act.entry.detail = (act.entry.detail or {}) | beside
-    if not judged.allowed:
-        first = reasons_of(judged, policies)[0]
-        raise Forbidden(first.message, hint=first.hint, code="access_denied")
-    return policies.hash
-
-
-def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str, at: int, elsewhere: Elsewhere) -> str:
-    """Why these policies would give a caller no token like the one that it shows; empty where they would, and where it
-    is no agent.
-    """
-    if caller.kind != "agent" or (agent := agents.get(reader, caller.id)) is None:
-        return ""
-    principal, (target, _) = found_agent(agent)[0], _target(reader, resources.by_uri(reader, uri), uri)
-    context = _handed(agent, task=caller.task or "", scopes=caller.scopes, details=(), behind=ALONE, person=None)
-    context["now"] = Datetime(at // 1000)
-    entities = Overlay(policies.known, principal, target)
-    judged = policies.judge(principal.uid, ISSUE, target.uid, context, entities, elsewhere)
-    return "" if judged.allowed else reasons_of(judged, policies)[0].message
-
-
 def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) -> None:
     """Let stand beside `entry` what the policies were asked at `at` (microseconds), if they were asked at all, and in
     it what a set that only watches would have said.
@@ -231,12 +108,6 @@ def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) ->
     if any(posed):
         note_candidate(act.tx, entry, posed, at=at)
         entry.keep(encode_facts(Facts(salt=b64u(act.tx.random(16)), at=at, asked=posed)))
-
-
-def _target(reader: Reader, resource: Resource | None, uri: str) -> tuple[Entity, ResourceSeen]:
-    if resource is None:
-        return resource_entity("", uri=uri, segment=""), ResourceSeen("", uri)
-    return found_resource(reader, resource)
 
 
 def note_asker(entry: Entry, by: Caller | None) -> None:
@@ -264,7 +135,7 @@ def shorten(word: str) -> str:
     return word[:WORD_LIMIT]
 
 
-def _beside(decision: Decision | Judgement) -> dict[str, Any]:
+def beside_of(decision: Decision | Judgement) -> dict[str, Any]:
     """What else is to be known of a decision: what only watched, what failed, and what was let pass."""
     beside: dict[str, Any] = {}
     if decision.watched:
@@ -285,7 +156,7 @@ def _line(question: Question | None, decision: Decision | None) -> bytes:
     subject, resource = question.subject, question.resource
     asked = (subject.type, subject.id, question.action.name, resource.type, resource.id)
     why = decision.policies or tuple(one.code for one in decision.reasons)
-    beside = (found,) if (found := _beside(decision)) else ()
+    beside = (found,) if (found := beside_of(decision)) else ()
     line = _encode((decision.allowed, *asked, why, *beside))
     return line if len(line) < LINE_LIMIT else _encode((decision.allowed, *map(shorten, asked), why[:8], *beside))
 

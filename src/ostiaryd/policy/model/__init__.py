@@ -47,6 +47,7 @@ from ostiaryd.policy.model.questions import (
     context_of,
     entity_of,
     moment,
+    proved,
 )
 from ostiaryd.policy.model.rego import Engine, Program
 from ostiaryd.policy.model.ticket import Ticket, open_ticket, seal_ticket, ticket_key
@@ -100,6 +101,7 @@ __all__ = [
     "open_ticket",
     "page_key",
     "posed_call",
+    "proved",
     "restore",
     "rfc3339",
     "seal_denial",

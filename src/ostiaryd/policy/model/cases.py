@@ -76,6 +76,9 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
                 context = _ISSUE | {"subject": principal.uid.id} | context
             elif action.id == "delegate":
                 context = _ISSUE | {"subject": principal.uid.id, "depth": 1} | context
+            elif action.id == "elevate":
+                more = {"minutes": 30, "break_glass": False}
+                context = _ISSUE | {"subject": principal.uid.id, **more} | context
         entities = Overlay(policies.known, *chain.behind, principal, resource)
         return policies.judge(
             principal.uid, action, resource.uid, context, entities, elsewhere, behind=[one.uid for one in chain.behind]

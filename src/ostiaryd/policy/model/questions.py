@@ -15,9 +15,11 @@ from typing import Any
 import msgspec
 
 from ostiary.core.arguments import BadArguments, plain
+from ostiary.core.assurance import AMRS
 from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Entity, Record, Uid, entity, is_type_name
 from ostiary.core.errors import Invalid
+from ostiary.core.jose import MAX_SECONDS
 
 
 class Thing(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -133,3 +135,13 @@ def record(properties: dict[str, Any] | None, *, of: str) -> Record:
         }
     except BadArguments as error:
         raise Unanswerable(f"the {of}: a value {error.what}") from None
+
+
+def proved(context: Mapping[str, object]) -> dict[str, Any]:
+    """What the asker has seen in the agent's token of how it proved itself: `acr`, and `auth_time` in seconds."""
+    acr, auth_time = context.get("acr", ""), context.get("auth_time")
+    if not isinstance(acr, str):
+        raise Unanswerable("`context.acr` is not a string")
+    if auth_time is not None and not (type(auth_time) is int and 0 <= auth_time <= MAX_SECONDS):
+        raise Unanswerable("`context.auth_time` is not a number of seconds since 1970")
+    return {"acr": acr, "amr": AMRS.get(acr, []), "auth_time": auth_time}

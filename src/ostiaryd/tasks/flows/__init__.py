@@ -15,14 +15,27 @@ from ostiaryd.tasks.flows.budgets import (
     settle,
     spend,
 )
+from ostiaryd.tasks.flows.elevating import elevate, eligible, set_eligible
 from ostiaryd.tasks.flows.holding import beat, hold, holders, leave
 from ostiaryd.tasks.flows.intents import intent_of
 from ostiaryd.tasks.flows.memories import Remembered, recall, tell
 from ostiaryd.tasks.flows.revoking import Kind, revoke
 from ostiaryd.tasks.flows.show import show, show_briefly
-from ostiaryd.tasks.flows.tasks import end, expire, expire_due, find_task, live, may_list, may_see, renew, start
+from ostiaryd.tasks.flows.tasks import (
+    ELEVATION_ENDED,
+    end,
+    expire,
+    expire_due,
+    find_task,
+    live,
+    may_list,
+    may_see,
+    renew,
+    start,
+)
 
 __all__ = [
+    "ELEVATION_ENDED",
     "MAX_TREE",
     "Kind",
     "Remembered",
@@ -32,6 +45,8 @@ __all__ = [
     "balances_of",
     "beat",
     "draw",
+    "elevate",
+    "eligible",
     "end",
     "expire",
     "expire_due",
@@ -53,6 +68,7 @@ __all__ = [
     "report_spent",
     "revoke",
     "set_allowance",
+    "set_eligible",
     "settle",
     "show",
     "show_briefly",

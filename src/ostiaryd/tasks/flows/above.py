@@ -11,6 +11,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
 from ostiaryd.registry.store import agents
 from ostiaryd.tasks.model import Task, check_line, standing_agent, standing_task
+from ostiaryd.tasks.store import elevations
 from ostiaryd.tasks.store import tasks as store
 
 MAX_TREE = 20_000
@@ -51,6 +52,9 @@ def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
     Raises Forbidden where a task or an agent above is not alive, or the line is not one that may be any more.
     """
     tasks = above(reader, task)
+    if task.elevated:  # is under no other
+        elevated = task.elevated & elevations.eligible(reader, doer.agent_id)
+        return replace(task, scopes=task.scopes & (doer.scopes | elevated), elevated=elevated)
     if not tasks:
         return replace(task, scopes=task.scopes & doer.scopes)
     line = [registry.active_agent(reader, one.agent, now=now) for one in tasks]

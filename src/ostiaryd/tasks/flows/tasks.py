@@ -39,6 +39,8 @@ from ostiaryd.tasks.store import holders, memories
 from ostiaryd.tasks.store import tasks as store
 
 MAX_LIVE = 1000
+ELEVATION_ENDED = "elevation_ended"
+"""The reason code of what is tried under an elevation that is over."""
 
 
 def start(
@@ -143,6 +145,8 @@ def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = 
     """
     task, doer = _own(act, id, by=by)
     live(act.tx, id, now=act.now)
+    if task.elevated:
+        raise Conflict("an elevation ends when it was said to", hint="ask for another", code="elevation")
     until = _until(act.now + check_ttl(ttl_s), doer, *above(act.tx, task)[:1])
     registry.note(act, object=task.task_id, was=task.expires_at, until=until)
     if task.heartbeat is not None and not holders.living(act.tx, task.task_id, after=act.now - task.heartbeat):
@@ -218,7 +222,8 @@ def live(reader: Reader, id: str, *, now: int) -> Task:
     task = find_task(reader, id)
     doer = registry.active_agent(reader, task.agent, now=now)
     if not task.is_live(now):
-        raise Forbidden(f"the task is over: {task.state_at(now)}", hint="start another", code="task_ended")
+        code = ELEVATION_ENDED if task.elevated else "task_ended"
+        raise Forbidden(f"the task is over: {task.state_at(now)}", hint="start another", code=code)
     if task.person is not None and not registry.find_person(reader, task.person).is_active:
         raise Forbidden("the person on whose behalf this is done has left", code="person_left")
     return with_chain(reader, task, doer, now=now)

@@ -5,6 +5,7 @@ from ostiaryd.tasks.model.nesting import check_line, put_under
 from ostiaryd.tasks.model.task import (
     DEFAULT_TTL_S,
     SECOND,
+    Elevation,
     Holder,
     State,
     Task,
@@ -24,6 +25,7 @@ __all__ = [
     "Account",
     "Allotment",
     "Balance",
+    "Elevation",
     "Holder",
     "Slice",
     "State",

@@ -71,6 +71,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     memory: TaskId | None = None
     """The task whose memory of where values came from it has: itself, or one above; None: nobody said anything."""
 
+    elevated: frozenset[str] = frozenset()
+    """Those of its scopes that its agent has by this task alone: an elevation."""
+
     heartbeat: int | None = None
     """How long nobody who holds it may be silent before it is lost; None: nobody need say anything."""
     beat_until: int | None = None
@@ -144,3 +147,12 @@ def check_ttl(seconds: int) -> int:
     if not 1 <= seconds <= MAX_TTL_S:
         raise Invalid(f"the ttl must be 1 to {MAX_TTL_S} seconds")
     return seconds * SECOND
+
+
+class Elevation(msgspec.Struct, frozen=True):
+    """That a task was granted scopes which its agent does not have: how, by which approval, and when."""
+
+    task: TaskId
+    is_break_glass: bool
+    approval: str | None
+    granted_at: int

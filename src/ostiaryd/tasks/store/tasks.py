@@ -11,7 +11,7 @@ from ostiaryd.registry.model import AgentId, Page, PersonId
 from ostiaryd.tasks.model import State, Task, TaskId
 
 _COLUMNS = """task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at, parent, depth,
-    heartbeat, beat_until, ends_with_last, intent, memory"""
+    heartbeat, beat_until, ends_with_last, intent, memory, elevated"""
 _SELECT = f"select {_COLUMNS} from task "
 _GET = sql(_SELECT + "where task_id = :id", lasting=True)
 _LIST = sql(_SELECT + "where task_id < :before order by task_id desc limit :limit")
@@ -42,9 +42,9 @@ _ENDED = sql(
 _INSERT = sql(
     """insert into task
            (task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, parent, depth,
-            heartbeat, beat_until, ends_with_last, intent, memory)
+            heartbeat, beat_until, ends_with_last, intent, memory, elevated)
        values (:id, :agent, :person, :purpose, :scopes, :bounds, :state, :created_at, :expires_at, :parent, :depth,
-            :heartbeat, :beat_until, :ends_with_last, :intent, :memory)"""
+            :heartbeat, :beat_until, :ends_with_last, :intent, :memory, :elevated)"""
 )
 _END = sql(
     """with recursive tree (id) as (
@@ -78,7 +78,7 @@ def insert(tx: Tx, task: Task) -> None:
         state=task.state.value,
         created_at=task.created_at, expires_at=task.expires_at, parent=task.parent, depth=task.depth,
         heartbeat=task.heartbeat, beat_until=task.beat_until, ends_with_last=int(task.ends_with_last),
-        intent=task.intent, memory=task.memory,
+        intent=task.intent, memory=task.memory, elevated=" ".join(sorted(task.elevated)),
     )  # fmt: skip
 
 
@@ -166,5 +166,5 @@ def _task(row: Row) -> Task:
         bounds=parse_details(canonical.parse(bounds)),
         state=State(state), created_at=created_at, expires_at=expires_at, ended_at=ended_at,
         parent=parent, depth=depth, heartbeat=held[0], beat_until=held[1], ends_with_last=bool(held[2]),
-        intent=held[3], memory=held[4],
+        intent=held[3], memory=held[4], elevated=frozenset(held[5].split()),
     )  # fmt: skip

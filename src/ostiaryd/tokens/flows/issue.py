@@ -54,8 +54,9 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     client, possession, proved = authenticate(act, grant.credentials, grant.unverified_proof, config=config)
     check_demand(proved, grant.demand, now=act.now)
     task = _own_task(act, client, grant.task)
-    asked, held = parse_scope(grant.scope), client.scopes & task.scopes
-    check_scopes(asked, agent=client.scopes, task=task.scopes)
+    has = client.scopes | task.elevated
+    asked, held = parse_scope(grant.scope), has & task.scopes
+    check_scopes(asked, agent=has, task=task.scopes)
     target = choose_target(act, grant.resource, asked=asked, held=held, config=config)
     if target.agent is not None and client.agent in (None, target.agent):
         raise InvalidTarget("a token for an agent is for another agent to get", hint="name a resource")
@@ -86,7 +87,8 @@ def _own_task(act: Act, client: Client, id: str | None) -> Task:
     except NotFound:
         raise InvalidGrant("there is no such task, or it is another agent's") from None
     except Forbidden as error:
-        raise InvalidGrant(error.message, hint=error.hint) from None
+        code = error.code if error.code == tasks.ELEVATION_ENDED else None  # as it is recorded; said is `invalid_grant`
+        raise InvalidGrant(error.message, hint=error.hint, code=code) from None
     if task.agent != client.id:
         raise InvalidGrant("there is no such task, or it is another agent's")
     return task

@@ -1,0 +1,163 @@
+"""Elevation: an agent asks for scopes that it does not have, of those that it is eligible for, for a while.
+
+a policy permits it            granted at once
+a policy forbids it            refused
+a policy asks, or none speaks  a person is asked, in the same queue as about calls; asked again, the yes is spent
+break-glass                    two people are asked whatever permits or asks, and it lasts an hour at most
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ostiary.core import canonical
+from ostiary.core.access import Needs
+from ostiary.core.access.decide import asks_of, reasons_of
+from ostiary.core.errors import Forbidden, Invalid
+from ostiaryd.approvals import store
+from ostiaryd.approvals.flows.ask import ask
+from ostiaryd.approvals.model import About, Question, State, Why
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows as policies
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, Caller, check_text, parse_scopes
+from ostiaryd.registry.store import owners
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import SECOND, Elevation, Task, standing_task
+from ostiaryd.tasks.store import elevations
+
+ELEVATE = "elevate"
+MAX_SCOPES = 16
+MAX_MINUTES = 480
+MAX_MINUTES_OF_GLASS = 60
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an agent asks for."""
+
+    scopes: list[str]
+    reason: str
+    minutes: int = 30
+    break_glass: bool = False
+
+
+def request(act: Act, wanted: Wanted, *, by: Caller, config: Config) -> tuple[Task | None, Question | None]:
+    """The task of the elevation; or the question about it, which waits.
+
+    1. Who asks is an agent, for itself. 2. It is eligible for what it asks. 3. The policies permit, refuse or ask.
+    4. The yes that is needed is there and is spent by this, or it is asked for. 5. The task begins, and ends by itself.
+
+    Raises Invalid, Forbidden (`no_agent`, `not_eligible`, `access_denied`, and as `ask` does), Conflict, Unasked.
+    """
+    if by.kind != "agent":
+        raise Forbidden("only an agent is elevated", hint="with its own credential", code="no_agent")
+    agent = registry.active_agent(act.tx, by.id, now=act.now)
+    scopes = _check(act, wanted, agent)
+    standing = standing_task(agent)
+    judged, ours = policies.judge_elevation(
+        act, agent, task=standing.task_id, scopes=scopes, minutes=wanted.minutes, break_glass=wanted.break_glass
+    )
+    if judged.allowed and not wanted.break_glass:
+        return _grant(act, agent, wanted, scopes, None), None
+    if judged.because not in ("", "approval_needed", "no_permit"):
+        first = reasons_of(judged, ours)[0]
+        raise Forbidden(first.message, hint=first.hint, code="access_denied")
+    asking = judged.policies if judged.because == "approval_needed" else ()
+    digest = act.entry.digest = canonical.digest(
+        {ELEVATE: msgspec.to_builtins(wanted) | {"scopes": sorted(scopes)}, "agent": agent.agent_id,
+         "policies": sorted(asking)}
+    )  # fmt: skip
+    if (found := store.latest(act.tx, digest)) is not None and (task := _granted(act, found)) is not None:
+        return task, None
+    needs: Needs = "two" if wanted.break_glass else asks_of(judged, ours) or "person"
+    about = About(
+        resource=ELEVATE, tool=" ".join(sorted(scopes)), policy=ours.hash,
+        arguments={"scopes": sorted(scopes), "minutes": wanted.minutes, "reason": wanted.reason,
+                   "break_glass": wanted.break_glass},
+        reasons=[Why(policy, ours.reasons.get(policy, "")) for policy in sorted(asking)],
+    )  # fmt: skip
+    question = ask(act, kind=ELEVATE, task=standing, digest=digest, needs=needs, about=about, config=config)
+    if question.state_at(act.now) is not State.APPROVED:
+        return None, question
+    return _grant(act, agent, wanted, scopes, question), None
+
+
+def _check(act: Act, wanted: Wanted, agent: Agent) -> frozenset[str]:
+    """Raises Invalid, Forbidden."""
+    scopes, most = parse_scopes(wanted.scopes), MAX_MINUTES_OF_GLASS if wanted.break_glass else MAX_MINUTES
+    registry.note(
+        act, object=agent.agent_id, owner=agent.owner, scopes=sorted(scopes)[:MAX_SCOPES], minutes=wanted.minutes,
+        reason=wanted.reason[:500], break_glass=wanted.break_glass,
+    )  # fmt: skip
+    if not 1 <= len(scopes) <= MAX_SCOPES:
+        raise Invalid(f"an elevation is to 1 to {MAX_SCOPES} scopes")
+    if not 1 <= wanted.minutes <= most:
+        raise Invalid(f"an elevation lasts 1 to {most} minutes")
+    check_text(wanted.reason, of="reason")
+    if extra := scopes - elevations.eligible(act.tx, agent.agent_id):
+        raise Forbidden(
+            f"`{agent.name}` is not eligible for {' '.join(sorted(extra))}",
+            hint=f"ostiary elevation allow {agent.name} SCOPE", code="not_eligible",
+        )  # fmt: skip
+    return scopes
+
+
+def _granted(act: Act, question: Question) -> Task | None:
+    """The elevation that the yes was spent on, while it lives: who did not hear of it asks once more."""
+    if question.spent_for is None:
+        return None
+    task = tasks.find_task(act.tx, question.spent_for)
+    registry.note(act, object=task.task_id, again=True)
+    return tasks.live(act.tx, task.task_id, now=act.now) if task.is_live(act.now) else None
+
+
+def _grant(act: Act, agent: Agent, wanted: Wanted, scopes: frozenset[str], question: Question | None) -> Task:
+    """Begin it, by the yes where there is one."""
+    approval = None if question is None else question.approval_id
+    task = tasks.elevate(
+        act, agent, scopes=scopes, minutes=wanted.minutes, reason=wanted.reason, break_glass=wanted.break_glass,
+        approval=approval,
+    )  # fmt: skip
+    act.entry.action = "elevation.break_glass" if wanted.break_glass else "elevation.grant"
+    if question is not None:
+        policies.spend_approval(act, question.approval_id, digest=question.digest, call=task.task_id)
+        registry.note(act, object=task.task_id, approval=approval, people=_people(act.tx, question.approval_id))
+    registry.note(act, object=task.task_id, until=task.expires_at)
+    act.entry.task = task.task_id
+    return task
+
+
+def _people(reader: Reader, approval: str) -> list[str]:
+    return [one.person for one in store.answers(reader, approval) if one.says == "approve"]
+
+
+def show_elevation(reader: Reader, elevation: Elevation, *, now: int) -> dict[str, Any]:
+    """Times are seconds since the epoch."""
+    task = tasks.find_task(reader, elevation.task)
+    people = [] if elevation.approval is None else _people(reader, elevation.approval)
+    return {
+        "task_id": task.task_id,
+        "agent": registry.find_agent(reader, task.agent).name,
+        "scopes": sorted(task.elevated),
+        "reason": task.purpose,
+        "break_glass": elevation.is_break_glass,
+        "state": task.state_at(now),
+        "approval": elevation.approval,
+        "people": [found.name if (found := owners.owner(reader, id)) is not None else id for id in people],
+        "granted_at": elevation.granted_at // SECOND,
+        "expires_at": None if task.expires_at is None else task.expires_at // SECOND,
+    }
+
+
+def broken_glass(reader: Reader, *, now: int) -> list[str]:
+    """Break-glass that is not over, in words."""
+    found = [show_elevation(reader, one, now=now) for one in elevations.broken_glass(reader, now=now, limit=5)]
+    return [
+        f"`{one['agent']}` has broken the glass for {' '.join(one['scopes'])} (by {' and '.join(one['people'])}), "
+        f"for {max(0, one['expires_at'] - now // SECOND)} s more: {one['reason'][:100]!a}"
+        for one in found
+    ]

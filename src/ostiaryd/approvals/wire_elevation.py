@@ -1,0 +1,84 @@
+"""Elevation as JSON under /api/v1. Times are seconds since the epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ostiary.core.errors import Forbidden
+from ostiaryd.approvals import flows
+from ostiaryd.approvals.model import Question
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy.flows.elsewhere import act_asking
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import ADMIN, READ, SELF, parse_page
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.store import elevations
+
+
+class Eligible(msgspec.Struct, forbid_unknown_fields=True):
+    scopes: list[str]
+
+
+async def request_elevation(call: Call) -> Reply:
+    """As an agent, ask for more than it has: 201 with the task of the elevation, or 202 with the question that waits.
+
+    Who asks the same again, without more words, gets what has become of it.
+    """
+    wanted = call.json(flows.Wanted)
+
+    def request(act: Act) -> tuple[Task | None, Question | None]:
+        return flows.request(act, wanted, by=call.caller, config=call.world.config)
+
+    task, question = await act_asking(
+        call.world, lambda again: registry.act_as(call, "elevation.request", request, again=again)
+    )
+    reader, now = call.world.db.read(), call.world.now()
+    if task is not None:
+        return reply(tasks.show(reader, task, now=now), status=201, headers=[NO_STORE])
+    assert question is not None
+    return reply(flows.show_briefly(reader, question, now=now), status=202, headers=[NO_STORE])
+
+
+async def list_elevations(call: Call) -> Reply:
+    """The newest first: an agent's own, or all for those who may read everything."""
+    asked = parse_page(call.query_one("limit"), call.query_one("after"))
+    now, by = call.world.now(), call.caller
+
+    def read(reader: Reader) -> list[dict[str, Any]]:
+        if not by.may_read and by.kind != "agent":
+            raise Forbidden("agents see their own elevations", hint=f"it takes the scope {READ}")
+        agent = None if by.may_read else registry.find_agent(reader, by.id).agent_id
+        found = elevations.page(reader, agent=agent, page=asked)
+        return [flows.show_elevation(reader, one, now=now) for one in found]
+
+    rows = await call.world.db.scan(read)
+    return reply({"elevations": rows, "next": rows[-1]["task_id"] if len(rows) == asked.limit else None})
+
+
+async def show_eligible(call: Call) -> Reply:
+    """What an agent may be elevated to."""
+    reader = call.world.db.read()
+    agent = registry.find_agent(reader, call.params["name"])
+    return reply({"agent": agent.name, "scopes": sorted(tasks.eligible(reader, agent.agent_id))})
+
+
+async def set_eligible(call: Call) -> Reply:
+    """Say what an agent may be elevated to; what is elevated to more ends."""
+    wanted = call.json(Eligible)
+    agent, scopes = await registry.act_as(
+        call, "elevation.allow", lambda act: tasks.set_eligible(act, call.params["name"], wanted.scopes)
+    )
+    return reply({"agent": agent.name, "scopes": sorted(scopes)})
+
+
+ROUTES = (
+    ("POST", "/api/v1/elevations", request_elevation, SELF),
+    ("GET", "/api/v1/elevations", list_elevations, SELF),
+    ("GET", "/api/v1/agents/{name}/eligible", show_eligible, READ),
+    ("PUT", "/api/v1/agents/{name}/eligible", set_eligible, ADMIN),
+)

@@ -1,0 +1,161 @@
+"""What policies say of what agents are given: tokens, parts of tasks, and more than they have for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ostiary.core.access import Elsewhere, Judgement, Policies
+from ostiary.core.access.chain import ALONE, Chain, chain_of
+from ostiary.core.access.decide import reasons_of
+from ostiary.core.access.facts import resource_entity
+from ostiary.core.bounds import ToolDetail, datatypes
+from ostiary.core.cedar.extensions import Datetime
+from ostiary.core.cedar.render import render_record
+from ostiary.core.cedar.values import Entity, Overlay, Record, Uid
+from ostiary.core.claims import Link
+from ostiary.core.errors import Forbidden
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy.flows.answer import found_agent, found_resource
+from ostiaryd.policy.flows.decide import beside_of, keep_facts
+from ostiaryd.policy.flows.sets import active_policies
+from ostiaryd.policy.flows.unasked import Answering
+from ostiaryd.policy.model import (
+    Posed,
+    ResourceSeen,
+    Seen,
+    decode_facts,
+    encode_context,
+)
+from ostiaryd.registry.model import Agent, Caller, Resource
+from ostiaryd.registry.store import agents, resources
+
+ISSUE = Uid("Action", "issue_token")
+DELEGATE = Uid("Action", "delegate")
+ELEVATE = Uid("Action", "elevate")
+
+
+def decide_issue(
+    act: Act,
+    agent: Agent,
+    *,
+    task: str,
+    resource: Resource | None,
+    uri: str,
+    scopes: frozenset[str],
+    details: Sequence[ToolDetail] = (),
+    chain: Sequence[Link] = (),
+    person: str | None = None,
+) -> str:
+    """Whether `agent` may have a token for `resource`, or for `uri` that nobody registered; the hash of the policies.
+
+    `chain` is through whom it got the task. Raises Forbidden with the code `access_denied`.
+    """
+    behind = chain_of(chain, holder=agent.agent_id)
+    context = _handed(agent, task=task, scopes=scopes, details=details, behind=behind, person=person)
+    return _check(act, agent, ISSUE, _target(act.tx, resource, uri), context, behind)
+
+
+def check_delegation(
+    act: Act,
+    giver: Agent,
+    receiver: Agent,
+    *,
+    task: str,
+    scopes: frozenset[str],
+    depth: int,
+    details: Sequence[ToolDetail] = (),
+    chain: Sequence[Link] = (),
+    person: str | None = None,
+) -> None:
+    """Whether `giver`, who got the task through `chain`, may hand a part of it on to `receiver`, `depth` steps from
+    where it began. Raises Forbidden with the code `access_denied`.
+    """
+    behind = chain_of(chain, holder=giver.agent_id)
+    context = _handed(giver, task=task, scopes=scopes, details=details, behind=behind, person=person)
+    _check(act, giver, DELEGATE, found_agent(receiver), context | {"depth": depth}, behind)
+
+
+def _handed(
+    agent: Agent,
+    *,
+    task: str,
+    scopes: frozenset[str],
+    details: Sequence[ToolDetail],
+    behind: Chain,
+    person: str | None,
+) -> Record:
+    """What a token or a part of a task is about: for whom, through whom, and how wide."""
+    first = behind.behind[-1].uid.id if behind.behind else agent.agent_id
+    context: Record = {
+        "subject": person or first, "task": task, "scopes": frozenset[object](scopes), **behind.context,
+    }  # fmt: skip
+    if details and (classes := datatypes(details)) is not None:
+        context["datatypes"] = frozenset[object](classes)
+    return context
+
+
+def judge_elevation(
+    act: Act, agent: Agent, *, task: str, scopes: frozenset[str], minutes: int, break_glass: bool
+) -> tuple[Judgement, Policies]:
+    """What the policies say of scopes beyond the agent's own, for a while. Raises Unasked."""
+    context = _handed(agent, task=task, scopes=scopes, details=(), behind=ALONE, person=None)
+    asked: Record = {"minutes": minutes, "break_glass": break_glass}
+    return _judge(act, agent, ELEVATE, found_agent(agent), context | asked, ALONE)
+
+
+def _check(act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], context: Record, chain: Chain) -> str:
+    """The hash of the policies that permit it. Raises Forbidden, Unasked."""
+    judged, policies = _judge(act, agent, action, resource, context, chain)
+    if not judged.allowed:
+        first = reasons_of(judged, policies)[0]
+        raise Forbidden(first.message, hint=first.hint, code="access_denied")
+    return policies.hash
+
+
+def _judge(
+    act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], context: Record, chain: Chain
+) -> tuple[Judgement, Policies]:
+    """Ask the policies and note what they were asked, and what decided. Raises Unasked."""
+    policies, principal = active_policies(act.tx), found_agent(agent)
+    posed = Posed(
+        principal=principal[1],
+        action=action.id,
+        resource=resource[1],
+        context=encode_context(render_record(context)),
+    )
+    before = [] if act.entry.beside is None else decode_facts(act.entry.beside).asked  # an exchange asks twice
+    answering = Answering(act, policies)
+    keep_facts(act, act.entry, [*before, posed], at=answering.at)
+    entities = Overlay(policies.known, principal[0], resource[0], *chain.behind)
+    now: Record = {"now": Datetime(answering.at // 1000)}
+    judged = policies.judge(
+        principal[0].uid, action, resource[0].uid, context | now, entities, answering.look_up,
+        behind=[one.uid for one in chain.behind],
+    )  # fmt: skip
+    answering.check()
+    act.entry.policy = policies.hash
+    act.entry.policies = [*act.entry.policies, *judged.policies]
+    if beside := beside_of(judged):
+        act.entry.detail = (act.entry.detail or {}) | beside
+    return judged, policies
+
+
+def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str, at: int, elsewhere: Elsewhere) -> str:
+    """Why these policies would give a caller no token like the one that it shows; empty where they would, and where it
+    is no agent.
+    """
+    if caller.kind != "agent" or (agent := agents.get(reader, caller.id)) is None:
+        return ""
+    principal, (target, _) = found_agent(agent)[0], _target(reader, resources.by_uri(reader, uri), uri)
+    context = _handed(agent, task=caller.task or "", scopes=caller.scopes, details=(), behind=ALONE, person=None)
+    context["now"] = Datetime(at // 1000)
+    entities = Overlay(policies.known, principal, target)
+    judged = policies.judge(principal.uid, ISSUE, target.uid, context, entities, elsewhere)
+    return "" if judged.allowed else reasons_of(judged, policies)[0].message
+
+
+def _target(reader: Reader, resource: Resource | None, uri: str) -> tuple[Entity, ResourceSeen]:
+    if resource is None:
+        return resource_entity("", uri=uri, segment=""), ResourceSeen("", uri)
+    return found_resource(reader, resource)

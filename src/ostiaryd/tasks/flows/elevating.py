@@ -1,0 +1,63 @@
+"""Elevation: a task with scopes that its agent does not have, within what its operator listed as eligible.
+
+It is under no other task and nothing is under it with these scopes: whatever narrows or hands on a task looks at what
+the agents have themselves. It is not renewed; by its end, or before, what was got under it dies as with every task.
+"""
+
+from __future__ import annotations
+
+from ostiary.core.errors import Conflict, Forbidden
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, check_text, parse_scopes
+from ostiaryd.tasks.flows.tasks import end_task, find_task
+from ostiaryd.tasks.model import SECOND, Elevation, State, Task, TaskId
+from ostiaryd.tasks.store import elevations
+from ostiaryd.tasks.store import tasks as store
+from ostiaryd.tasks.store.elevations import eligible
+
+__all__ = ["elevate", "eligible", "set_eligible"]
+
+MAX_ELEVATIONS = 10
+
+
+def set_eligible(act: Act, id_or_name: str, scopes: list[str]) -> tuple[Agent, frozenset[str]]:
+    """Say what an agent may be elevated to; what is elevated to more ends. Raises NotFound, Invalid."""
+    agent = registry.find_agent(act.tx, id_or_name)
+    wanted = parse_scopes(scopes)
+    registry.note(act, object=agent.agent_id, owner=agent.owner, eligible=sorted(wanted))
+    elevations.set_eligible(act.tx, agent.agent_id, wanted)
+    for id in elevations.live_of_agent(act.tx, agent.agent_id, now=act.now):
+        task = find_task(act.tx, id)
+        if task.elevated - wanted:
+            end_task(act, task, State.CANCELLED)
+    return agent, wanted
+
+
+def elevate(
+    act: Act,
+    agent: Agent,
+    *,
+    scopes: frozenset[str],
+    minutes: int,
+    reason: str,
+    break_glass: bool,
+    approval: str | None,
+) -> Task:
+    """The task of an elevation that was granted. Raises Forbidden (`not_eligible`), Conflict, Invalid."""
+    if extra := scopes - elevations.eligible(act.tx, agent.agent_id):
+        raise Forbidden(
+            f"`{agent.name}` is not eligible for {' '.join(sorted(extra))}",
+            hint=f"ostiary elevation allow {agent.name} SCOPE", code="not_eligible",
+        )  # fmt: skip
+    if len(elevations.live_of_agent(act.tx, agent.agent_id, now=act.now)) >= MAX_ELEVATIONS:
+        raise Conflict(f"the agent has {MAX_ELEVATIONS} elevations", hint="end some first", code="too_many_elevations")
+    ends = [act.now + minutes * 60 * SECOND] + ([] if agent.expires_at is None else [agent.expires_at])
+    task = Task(
+        task_id=TaskId(act.new_id("tk")), agent=agent.agent_id, person=None, purpose=check_text(reason, of="reason"),
+        scopes=agent.scopes | scopes, bounds=(), state=State.LIVE, created_at=act.now, expires_at=min(ends),
+        elevated=scopes,
+    )  # fmt: skip
+    store.insert(act.tx, task)
+    elevations.insert(act.tx, Elevation(task.task_id, break_glass, approval, act.now))
+    return task

@@ -1,0 +1,76 @@
+"""What agents may be elevated to, and the elevations that were granted; each is a task with scopes of its own."""
+
+from __future__ import annotations
+
+from ostiaryd.ground.database import Reader, Tx, sql
+from ostiaryd.registry.model import AgentId, Page
+from ostiaryd.tasks.model import Elevation, TaskId
+
+_ELIGIBLE = sql("select scopes from eligible where agent = :agent")
+_SET_ELIGIBLE = sql(
+    """insert into eligible (agent, scopes) values (:agent, :scopes)
+       on conflict (agent) do update set scopes = excluded.scopes"""
+)
+_INSERT = sql(
+    """insert into elevation (task, is_break_glass, approval, granted_at)
+       values (:task, :is_break_glass, :approval, :granted_at)"""
+)
+_SELECT = """select elevation.task, is_break_glass, approval, granted_at
+       from elevation join task on task_id = elevation.task """
+_GET = sql(_SELECT + "where elevation.task = :task")
+_LIST = sql(_SELECT + "where elevation.task < :before order by elevation.task desc limit :limit")
+_OF_AGENT = sql(
+    _SELECT + "where agent = :agent and elevated <> '' and task_id < :before order by task_id desc limit :limit"
+)
+_LIVE = sql(
+    _SELECT + "where agent = :agent and elevated <> '' and state = 'live' and expires_at > :now order by task_id"
+)
+_GLASS = sql(
+    _SELECT + "where is_break_glass = 1 and state = 'live' and expires_at > :now order by task_id limit :limit"
+)
+_LAST = "tk_z"  # sorts after every id in every collation
+
+
+def eligible(reader: Reader, agent: AgentId) -> frozenset[str]:
+    """What its operator says that the agent may be elevated to."""
+    row = reader.one(_ELIGIBLE, agent=agent)
+    return frozenset() if row is None else frozenset(row[0].split())
+
+
+def set_eligible(tx: Tx, agent: AgentId, scopes: frozenset[str]) -> None:
+    tx.run(_SET_ELIGIBLE, agent=agent, scopes=" ".join(sorted(scopes)))
+
+
+def insert(tx: Tx, elevation: Elevation) -> None:
+    tx.run(
+        _INSERT, task=elevation.task, is_break_glass=int(elevation.is_break_glass), approval=elevation.approval,
+        granted_at=elevation.granted_at,
+    )  # fmt: skip
+
+
+def get(reader: Reader, task: str) -> Elevation | None:
+    row = reader.one(_GET, task=task)
+    return None if row is None else _elevation(*row)
+
+
+def page(reader: Reader, *, agent: AgentId | None, page: Page) -> list[Elevation]:
+    """The newest first."""
+    before = page.after or _LAST
+    if agent is None:
+        rows = reader.all(_LIST, before=before, limit=page.limit)
+    else:
+        rows = reader.all(_OF_AGENT, agent=agent, before=before, limit=page.limit)
+    return [_elevation(*row) for row in rows]
+
+
+def live_of_agent(reader: Reader, agent: AgentId, *, now: int) -> list[TaskId]:
+    return [row[0] for row in reader.all(_LIVE, agent=agent, now=now)]
+
+
+def broken_glass(reader: Reader, *, now: int, limit: int) -> list[Elevation]:
+    """Those that broke the glass and are not over."""
+    return [_elevation(*row) for row in reader.all(_GLASS, now=now, limit=limit)]
+
+
+def _elevation(task: str, is_break_glass: int, approval: str | None, granted_at: int) -> Elevation:
+    return Elevation(TaskId(task), bool(is_break_glass), approval, granted_at)
