@@ -24,6 +24,7 @@ from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground import outbox
 from ostiaryd.ground.http import Call, Endpoint, Failed, Render, Reply, Wire, render_admin, request_id_of
+from ostiaryd.ground.rounds import Rounds
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import wire_admin as ledger_admin
@@ -184,7 +185,7 @@ def _every(seconds: float, work: Callable[[World], Awaitable[Any]]) -> Callable[
     name = f"{work.__module__.split('.')[1]}.{work.__name__}"
 
     async def loop(world: World) -> None:
-        rounds = world.keep(doctor.Rounds)
+        rounds = world.keep(Rounds)
         rounds.note(name, every_s=seconds)
         while True:
             await asyncio.sleep(seconds)

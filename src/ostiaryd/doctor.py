@@ -10,7 +10,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,6 +25,7 @@ from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import Call, Reply, Wire, reply
 from ostiaryd.ground.keyring import USES, Keyring
+from ostiaryd.ground.rounds import Rounds
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import store
@@ -62,27 +63,6 @@ class Line:
     saw: str
     hint: str
     ms: float
-
-
-@dataclass(slots=True)
-class Round:
-    """The last round of a background loop, or its start: when it ended (microseconds), and what went wrong."""
-
-    every_s: float
-    at: int
-    error: str = ""
-
-
-@dataclass(slots=True)
-class Rounds:
-    """What the background loops say of themselves; lives on the event loop."""
-
-    world: World
-    last: dict[str, Round] = field(default_factory=dict)
-
-    def note(self, loop: str, *, every_s: float, error: BaseException | None = None) -> None:
-        said = "" if error is None else f"{type(error).__name__}: {error}"[:200]
-        self.last[loop] = Round(every_s, self.world.now(), said)
 
 
 async def doctor(call: Call) -> Reply:

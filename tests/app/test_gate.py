@@ -81,6 +81,7 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
     less = {(method, path): scope for method, path, scope in GATED if method != "GET" and scope != ADMIN}
     assert less == {
         ("POST", "/api/v1/policies/whatif"): READ,  # changes nothing
+        ("POST", "/api/v1/elevations"): SELF,  # within what its operator lists
         ("POST", "/api/v1/agents/{name}/suspend"): SELF,  # its owner may
         ("POST", "/api/v1/tasks"): SELF,  # one's own
         ("POST", "/api/v1/tasks/{id}/renew"): SELF,
@@ -111,7 +112,8 @@ def test_what_is_shown_is_for_readers_but_for_this() -> None:
     less = {path: scope for method, path, scope in GATED if method == "GET" and scope != READ}
     assert less == {
         "/api/v1/tasks": SELF, "/api/v1/tasks/{id}": SELF, "/api/v1/tasks/{id}/tree": SELF,
-        "/api/v1/approvals": SELF, "/api/v1/approvals/{id}": SELF, "/feed/v1/stream": "ostiary:feed",
+        "/api/v1/approvals": SELF, "/api/v1/approvals/{id}": SELF,
+        "/api/v1/elevations": SELF, "/feed/v1/stream": "ostiary:feed",
         "/access/v1/requests/{id}": "ostiary:decide",
         "/api/v1/webhooks": ADMIN,  # a URL may hold a secret
     }  # fmt: skip

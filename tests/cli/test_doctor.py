@@ -21,8 +21,9 @@ import pytest
 from ostiary import ambient
 from ostiary.cli.doctor import examine
 from ostiary.cli.session import Session
-from ostiaryd.doctor import Rounds, check_space
+from ostiaryd.doctor import check_space
 from ostiaryd.doctor import examine as inside
+from ostiaryd.ground.rounds import Rounds
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
 from tests.cli.command import Commands, environment

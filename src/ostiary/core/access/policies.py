@@ -108,6 +108,16 @@ class Policies:
             return None
         return assurance.joined(demands)
 
+    def asking(
+        self, principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities
+    ) -> tuple[str, ...]:
+        """The policies that would ask, though nothing permits."""
+        return tuple(
+            policy
+            for policy in self._enforced.decide(principal, action, resource, context, entities).reasons
+            if policy in self.asks
+        )
+
     def judge(
         self,
         principal: Uid,

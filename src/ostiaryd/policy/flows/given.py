@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from ostiary.core.access import Elsewhere, Judgement, Policies
 from ostiary.core.access.chain import ALONE, Chain, chain_of
 from ostiary.core.access.decide import reasons_of
@@ -98,10 +100,18 @@ def _handed(
 def judge_elevation(
     act: Act, agent: Agent, *, task: str, scopes: frozenset[str], minutes: int, break_glass: bool
 ) -> tuple[Judgement, Policies]:
-    """What the policies say of scopes beyond the agent's own, for a while. Raises Unasked."""
+    """What the policies say of scopes beyond the agent's own, for a while: one that asks is heard though nothing
+    permits. Raises Unasked.
+    """
     context = _handed(agent, task=task, scopes=scopes, details=(), behind=ALONE, person=None)
-    asked: Record = {"minutes": minutes, "break_glass": break_glass}
-    return _judge(act, agent, ELEVATE, found_agent(agent), context | asked, ALONE)
+    context |= {"minutes": minutes, "break_glass": break_glass}
+    judged, policies = _judge(act, agent, ELEVATE, found_agent(agent), context, ALONE)
+    if judged.because == "no_permit":
+        found = found_agent(agent)[0]
+        entities, now = Overlay(policies.known, found), Datetime(act.now // 1000)
+        if asking := policies.asking(found.uid, ELEVATE, found.uid, context | {"now": now}, entities):
+            judged = replace(judged, because="approval_needed", policies=asking)
+    return judged, policies
 
 
 def _check(act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], context: Record, chain: Chain) -> str:
