@@ -46,7 +46,7 @@ def test_a_test_on_the_page_turned_round_fails() -> None:
 def test_the_types_on_the_page_are_taken() -> None:
     policy = "permit (principal is user, action, resource is record);"
     loaded = load({"a.cedar": policy, "a.cedarschema": blocks("cedarschema")[1]})
-    assert {action.id for action in loaded.actions} == {"call", "issue_token", "delegate", "delete"}
+    assert {action.id for action in loaded.actions} == {"call", "issue_token", "delegate", "elevate", "delete"}
 
 
 def test_the_page_names_every_attribute_of_every_entity_and_every_member_of_a_context() -> None:

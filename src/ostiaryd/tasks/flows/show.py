@@ -47,10 +47,10 @@ def show_briefly(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
         "state": task.state_at(now),
         "on_behalf_of": None if task.person is None else registry.find_person(reader, task.person).name,
         "scopes": sorted(task.scopes),
-        "elevated": sorted(task.elevated),
         "data_classes": None if classes is None else sorted(classes),
         "bounds": render_details(task.bounds),
         "created_at": task.created_at // SECOND,
         "expires_at": None if task.expires_at is None else task.expires_at // SECOND,
         "ended_at": None if task.ended_at is None else task.ended_at // SECOND,
+        **({"elevated": sorted(task.elevated)} if task.elevated else {}),
     }
