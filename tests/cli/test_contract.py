@@ -290,6 +290,50 @@ def test_a_task_is_told_what_the_person_asked(ostiary: Commands, name: str, tmp_
     assert ostiary.json("agent", "forbid-words", name)["speaks"] is False
 
 
+def test_a_catalogue_is_read_confirmed_and_a_task_is_drafted_from_it(
+    ostiary: Commands, name: str, tmp_path: Path
+) -> None:
+    argument = {"type": "string"}
+    tools = [
+        {"name": "read_file", "inputSchema": {"properties": {"path": argument}}},
+        {"name": "pay_invoice", "inputSchema": {"properties": {"iban": argument, "amount": argument}}},
+        {"name": "delete_file", "inputSchema": {"properties": {"path": argument}}},
+    ]
+    listed, catalogue, drafted = tmp_path / "listed.json", tmp_path / "catalogue.json", tmp_path / "draft.json"
+    listed.write_text(json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"tools": tools}}))
+    uri = f"https://{name}.example.org"
+    ostiary.json("resource", "create", name, "--uri", uri)
+    shown = ostiary.json("resource", "read", listed, "--name", name, "--write", catalogue)
+    assert {line["tool"]: line["value"] for line in shown["lines"] if line["member"] == "effect"} == {
+        "read_file": "read", "pay_invoice": "pay", "delete_file": "destroy",
+    }  # fmt: skip
+    assert ostiary.json("resource", "show", name)["catalogue"] is None, "nothing is in force yet"
+    assert ostiary("resource", "read", listed, "--name", name, "--write", catalogue).code == 2, "nothing is overwritten"
+    ostiary.json("resource", "catalogue", name, catalogue)
+    register(ostiary, name, "--scope", f"{name}:read {name}:write", "--generate-key", tmp_path / "key.json")
+    asked = ("Pay the bill in bill.txt, up to 50 euros", "--agent", name, "--own", "mail=a@b.example")
+    made = ostiary.json("task", "draft", *asked, "--write", drafted)
+    assert made == json.loads(drafted.read_text())
+    assert ostiary.json("task", "draft", *asked, "--catalogue", catalogue) == made
+    verdicts = {line["what"]: line["verdict"] for line in made["lines"]}
+    assert verdicts[f"{name}/pay_invoice"] == "allowed"
+    assert verdicts[f"{name}/delete_file"] == "left out"
+    assert ostiary.json("task", "list", "--agent", name) == [], "nothing has started"
+    start = ("task", "start", "--agent", name, "--purpose", "a bill", "--draft", drafted)
+    task = ostiary.json(*start)
+    assert task["bounds"] == made["bounds"]
+    assert task["intent"]["endorsed"] == made["intent"]["endorsed"]
+    assert [budget["limit"]["limit"] for budget in task["budgets"]] == ["50"]
+    assert ostiary(*start, "--words", "more").code == 2
+    assert ostiary("task", "start", "--agent", name, "--purpose", "p", "--draft", listed).code == 2
+    assert ostiary("task", "draft", *asked, "--catalogue", listed).code == 2
+    careful = ostiary.json("task", "draft", *asked, "--ask-payee")["intent"]["endorsed"]
+    assert [one["kinds"] for one in careful] == [["amount"]]
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"resource": "other", "tools": []}))
+    assert ostiary("task", "draft", *asked, "--catalogue", other).code == 2
+
+
 def test_a_tree_of_tasks_is_drawn(ostiary: Commands, name: str, tmp_path: Path) -> None:
     for agent in ("top", "mid", "low"):
         register(ostiary, f"{name}-{agent}", "--generate-key", tmp_path / f"{agent}.json")

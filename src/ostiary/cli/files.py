@@ -44,6 +44,17 @@ def read_json(path: Path) -> Any:
         raise Usage(f"{path}: {refusal.message}") from None
 
 
+def write_new(path: Path, text: str) -> None:
+    """Raises Usage for a file that is there, or cannot be written."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise Usage(f"{path} exists", hint="name another file") from None
+    except OSError as error:
+        raise Usage(f"cannot write {path}: {error.strerror}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class NewKey:
     """A key that is made here, registered, and then written where only its owner reads it."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from cyclopts import App
 
 from ostiary.cli.agents import words
-from ostiary.cli.files import key_of, read_json
+from ostiary.cli.files import key_of, read_json, write_new
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import PAGE, Here
+from ostiary.core.reading import read as propose
 
 resource = App(name="resource", help="Protected servers, their guards' keys and their catalogues of tools.")
 
@@ -84,6 +87,27 @@ def set_catalogue(name: str, file: Path, /, *, session: Here) -> None:
         file: JSON of its tools: our own form, or the result of an MCP tools/list.
     """
     session.show(session.api("PUT", f"/resources/{name}/catalogue", {"catalogue": read_json(file)}), facts)
+
+
+@resource.command(name="read")
+def read(file: Path, /, *, name: str, write: Path | None = None, session: Here) -> None:
+    """Propose a catalogue from what an MCP server lists, with a reason for each line; its owner confirms it.
+
+    Nothing changes: look it through, correct it, and `ostiary resource catalogue NAME FILE` puts it in force.
+
+    Args:
+        file: JSON of the result of an MCP tools/list.
+        name: Name of the resource.
+        write: Write the catalogue here; an existing file is not touched.
+    """
+    said = read_json(file)
+    proposed = propose(name, said.get("result") if isinstance(said, dict) and "jsonrpc" in said else said)
+    if write is not None:
+        write_new(write, json.dumps(proposed.catalogue.render(), indent=2) + "\n")
+    lines = [asdict(line) for line in proposed.lines]
+    columns = {"tool": "TOOL", "member": "MEMBER", "value": "VALUE", "why": "WHY"}
+    shown = {"catalogue": proposed.catalogue.render(), "lines": lines}
+    session.show(shown, lambda found: table(found["lines"], columns, empty="the server lists no tools"))
 
 
 @resource.command(name="classify")

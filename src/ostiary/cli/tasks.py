@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,11 +11,13 @@ from cyclopts import App
 from ostiary.agent import Agent
 from ostiary.agent.identity import asked
 from ostiary.cli.agents import words as split
-from ostiary.cli.files import read_bytes, read_json
+from ostiary.cli.files import read_bytes, read_json, write_new
 from ostiary.cli.paper import err, facts, moment, table, tree
 from ostiary.cli.session import PAGE, Here, Session, Usage
-from ostiary.core.catalogue import Kind
-from ostiary.core.errors import Invalid
+from ostiary.core import canonical
+from ostiary.core.catalogue import Catalogue, Kind
+from ostiary.core.draft import draft
+from ostiary.core.errors import Invalid, Refused
 from ostiary.keys import Credential, parse_credential
 
 task = App(name="task", help="Declared tasks: purpose, bounds, an end. What was given under a task dies with it.")
@@ -32,6 +35,7 @@ def start(
     words: str | None = None,
     own: tuple[str, ...] = (),
     endorse: tuple[str, ...] = (),
+    draft: Path | None = None,
     on_behalf_of: str | None = None,
     parent: str | None = None,
     ttl: int = 3600,
@@ -53,6 +57,8 @@ def start(
         own: What is the person's own, as NAME=VALUE (mail=ada@example.org); may be given several times.
         endorse: A document that they named, as TOOL:VALUE[:KIND,KIND] (files/read_file:bill.txt:account,amount): what
             this tool returns for this value counts as theirs for these kinds; without, for all but secret and text.
+        draft: What `ostiary task draft --write` wrote, read and edited by whoever accepts it, in place of words, own,
+            endorse, bounds and budget.
         on_behalf_of: Name of the person for whom the agent acts.
         ttl: Seconds until the task ends by itself.
         heartbeat: Seconds of silence of all who hold the task, after which it is lost.
@@ -66,7 +72,50 @@ def start(
     body |= {"heartbeat": heartbeat, "end_with_last": end_with_last}
     body["budget"] = read_json(budget) if budget else []
     body["intent"] = asked(words, _own(own), [_document(text) for text in endorse])
+    if draft is not None:
+        if bounds or budget or body["intent"]:
+            raise Usage("a draft says all of that", hint="edit the draft")
+        body |= _accepted(draft)
     session.show(session.api("POST", "/tasks", body), facts)
+
+
+@task.command(name="draft")
+def draft_task(
+    words: str,
+    /,
+    *,
+    agent: str,
+    catalogue: tuple[Path, ...] = (),
+    own: tuple[str, ...] = (),
+    ask_payee: bool = False,
+    write: Path | None = None,
+    session: Here,
+) -> None:
+    """Draft what a task should allow from what the person asked, with a reason for each line; nothing starts.
+
+    Args:
+        words: What the person asked, in their own words.
+        agent: Name or id of the agent; its scopes are the most that a draft allows.
+        catalogue: JSON of a resource's tools in our own form, in place of what the server has of it; may be repeated.
+        own: What is the person's own, as NAME=VALUE; may be given several times.
+        ask_payee: Let no document that the person named say who is paid or written to.
+        write: Write it here, for `ostiary task start --draft`; an existing file is not touched.
+    """
+    scopes = session.api("GET", f"/agents/{agent}")["scopes"]
+    there = {found.resource: found for found in map(_catalogue, catalogue)}
+    offered: list[tuple[str, Catalogue]] = []
+    for name in sorted({scope.partition(":")[0] for scope in scopes} - {"ostiary"}):
+        resource = session.api("GET", f"/resources/{name}")
+        if (tools := there.pop(name, None)) is None and resource["catalogue"] is not None:
+            tools = Catalogue.parse(canonical.encode(resource["catalogue"], floats=True))
+        if tools is not None:
+            offered.append((resource["uri"], tools))
+    if there:
+        raise Usage(f"`{agent}` has no scope of {', '.join(sorted(there))}", hint="ostiary agent allow --help")
+    made = draft(words, offered, scopes=scopes, own=_own(own), whom=not ask_payee).render()
+    if write is not None:
+        write_new(write, json.dumps(made, indent=2) + "\n")
+    session.show(made, _print_draft)
 
 
 @task.command(name="list")
@@ -148,6 +197,28 @@ def token(
         raise Usage(f"the key in {key} is of the agent {credential.client_id}", hint="give that agent, or its own key")
     with Agent(Credential(credential.key, agent_id, credential.issuer), url=session.url) as holder:
         session.show(holder.token(scope=" ".join(split(scope)) or None, resource=resource, task=task), facts)
+
+
+def _accepted(path: Path) -> dict[str, Any]:
+    """What counts of a draft. Raises Usage."""
+    said = read_json(path)
+    if not isinstance(said, dict) or not {"intent", "bounds"} <= said.keys():
+        raise Usage(f"{path} is no draft", hint="ostiary task draft WORDS --agent NAME --write FILE")
+    return {"intent": said["intent"], "bounds": said["bounds"], "budget": said.get("budget", [])}
+
+
+def _catalogue(path: Path) -> Catalogue:
+    """Raises Usage."""
+    try:
+        return Catalogue.parse(read_bytes(path))
+    except Refused as refusal:
+        hint = refusal.hint or "ostiary resource read makes one of what an MCP server lists"
+        raise Usage(f"{path}: {refusal.message}", hint=hint) from None
+
+
+def _print_draft(made: dict[str, Any]) -> None:
+    columns = {"verdict": "", "what": "WHAT", "why": "WHY"}
+    table(made["lines"], columns, empty="nothing")
 
 
 def _own(given: tuple[str, ...]) -> dict[str, str]:

@@ -73,7 +73,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
             raise InvalidIntent("the words have a lone surrogate in them") from None
         if size > MAX_WORDS:
             raise InvalidIntent(f"the words have {size} bytes", hint=f"at most {MAX_WORDS}")
-        if self.words.isspace():
+        if not self.words.strip():
             raise InvalidIntent("the words are empty")
         _check_seen(self.words, of="words")
         for name, value in self.own.items():

@@ -7,7 +7,8 @@ careful ones: a tool destroys, in an open world.
 Data classes of the resource count for each of its tools: a tool may say more, and never less.
 """
 
-from ostiary.core.catalogue.catalogue import MAX_BYTES, MAX_TOOLS, Catalogue, classes_at
+from ostiary.core.catalogue.catalogue import MAX_BYTES, Catalogue, classes_at
+from ostiary.core.catalogue.listed import MAX_TOOLS, definition_of
 from ostiary.core.catalogue.tool import MAX_SCHEMA_BYTES, MAX_SCHEMA_DEPTH, Effect, Kind, Tool, ToolName
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "Tool",
     "ToolName",
     "classes_at",
+    "definition_of",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,12 +12,12 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from ostiary.core import canonical
-from ostiary.core.catalogue.tool import Effect, Tool, ToolName, Words, check_tool
+from ostiary.core.catalogue.listed import MAX_TOOLS, parse_listed
+from ostiary.core.catalogue.tool import Tool, Words, check_tool
 from ostiary.core.classes import check_known
 from ostiary.core.errors import Invalid, Malformed
 
 MAX_BYTES = 4 << 20
-MAX_TOOLS = 1000
 _RESOURCE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -43,21 +43,18 @@ class Catalogue:
             wire = msgspec.convert(value, _Wire)
         except msgspec.ValidationError as error:
             raise Malformed(f"not a catalogue: {error}") from None
-        return cls._of(wire.resource, wire.tools, wire.data_classes)
+        return cls.of(wire.resource, wire.tools, wire.data_classes)
 
     @classmethod
     def from_mcp(cls, resource: str, unverified_result: object) -> Catalogue:
         """From the result of MCP's `tools/list` (all pages together). Raises Malformed, Invalid."""
-        try:
-            listed = msgspec.convert(unverified_result, _McpTools)
-        except msgspec.ValidationError as error:
-            raise Malformed(f"not the result of tools/list: {error}") from None
-        return cls._of(resource, tuple(map(_from_mcp, listed.tools)))
+        return cls.of(resource, [listed.tool(definition) for listed, definition in parse_listed(unverified_result)])
 
     @classmethod
-    def _of(
-        cls, resource: str, tools: tuple[Tool, ...], classes: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    def of(
+        cls, resource: str, tools: Sequence[Tool], classes: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     ) -> Catalogue:
+        """Raises Invalid for tools that cannot be together, or be at all."""
         if not _RESOURCE.fullmatch(resource):
             raise Invalid("the name of a resource is lower-case letters, digits, `.`, `_` and `-`")
         by_name = {tool.name: tool for tool in tools}
@@ -83,8 +80,8 @@ class Catalogue:
 
     def after(self, before: Catalogue) -> Catalogue:
         """This one in the place of `before`: where it says nothing of data classes, of kinds, of content from outside,
-        what was said still holds. MCP says nothing of them, and a tool must not become harmless by being listed anew;
-        `[]` takes data classes away, `{"argument": "none"}` kinds.
+        of what the server said when it was approved, what was said still holds. MCP says nothing of most of it, and a
+        tool must not become harmless by being listed anew; `[]` takes data classes away, `{"argument": "none"}` kinds.
         """
         tools = {
             name: _after(tool, before.tools[name]) if name in before.tools else tool
@@ -113,29 +110,10 @@ class Catalogue:
 def _after(tool: Tool, before: Tool) -> Tool:
     classes = before.data_classes if tool.data_classes is msgspec.UNSET else tool.data_classes
     outside = before.outside if tool.outside is msgspec.UNSET else tool.outside
-    return replace(tool, data_classes=classes, outside=outside, kinds=tool.kinds or before.kinds)
-
-
-class _Hints(msgspec.Struct, rename="camel"):
-    read_only_hint: bool = False
-    destructive_hint: bool = True
-    open_world_hint: bool = True
-
-
-class _McpTool(msgspec.Struct, rename="camel"):
-    name: ToolName
-    input_schema: dict[str, Any] = {}
-    annotations: _Hints | None = None
-
-
-class _McpTools(msgspec.Struct):
-    tools: Annotated[tuple[_McpTool, ...], Meta(max_length=MAX_TOOLS)]
-
-
-def _from_mcp(tool: _McpTool) -> Tool:
-    hints = tool.annotations or _Hints()
-    effect = Effect.READ if hints.read_only_hint else Effect.DESTROY if hints.destructive_hint else Effect.WRITE
-    return Tool(name=tool.name, effect=effect, open_world=hints.open_world_hint, arguments=tool.input_schema)
+    return replace(
+        tool, data_classes=classes, outside=outside, kinds=tool.kinds or before.kinds,
+        description=tool.description or before.description, definition=tool.definition or before.definition,
+    )  # fmt: skip
 
 
 class _Outline(msgspec.Struct):

@@ -16,6 +16,8 @@ from ostiary.core.arguments import Arguments
 from ostiary.core.errors import Invalid, Malformed
 
 MAX_SCHEMA_BYTES = 64 << 10
+MAX_DESCRIPTION = 2048
+"""characters"""
 MAX_SCHEMA_DEPTH = canonical.MAX_DEPTH - 4  # so that the catalogue around it has a digest
 
 
@@ -80,6 +82,10 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     """what arguments stand for, by name or dotted path, `argument_kinds` in short; other words (`none`) say nothing"""
     presentation: Annotated[tuple[ArgumentName, ...], Meta(max_length=32)] = ()
     """arguments that only say how something is shown: an approval holds whatever they are"""
+    description: Annotated[str, Meta(max_length=MAX_DESCRIPTION)] = ""
+    """the server's own words, or the beginning of them"""
+    definition: Annotated[str, Meta(pattern=r"^([A-Za-z0-9_-]{43})?\Z")] = ""
+    """digest of all that the server said of it when its owner approved it; empty: it may say anything"""
 
     @property
     def scope_class(self) -> str:

@@ -1,0 +1,201 @@
+"""Drafts: what the words call for, within what was granted, the same each time."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.bounds import is_within, parse_details, permits
+from ostiary.core.draft import Draft, draft
+from ostiary.core.errors import Invalid
+from ostiary.core.intent import InvalidIntent, parse_intent
+from ostiary.core.reading import read
+
+URI = "https://office.example/mcp"
+
+
+def listed(name: str, **properties: str) -> dict[str, Any]:
+    return {"name": name, "inputSchema": {"properties": {key: {"type": kind} for key, kind in properties.items()}}}
+
+
+OFFICE = read(
+    "office",
+    {
+        "tools": [
+            listed("read_file", file_path="string"),
+            listed("list_payments"),
+            listed("pay_invoice", iban="string", amount="integer", due="string"),
+            listed("send_letter", to="string", body="string"),
+            listed("delete_file", file_path="string"),
+            listed("create_meeting", title="string", start_time="string"),
+            listed("grant_role", user="string", role="string"),
+            listed("fetch_page", url="string"),
+        ]
+    },
+).catalogue
+
+
+def drafted(words: str, **more: Any) -> Draft:
+    return draft(words, [(URI, OFFICE)], **({"scopes": OFFICE.scopes} | more))
+
+
+def allowed(words: str, **more: Any) -> set[str]:
+    return {line.what.removeprefix("office/") for line in drafted(words, **more).lines if line.verdict == "allowed"}
+
+
+@pytest.mark.parametrize(
+    ("words", "tools"),
+    [
+        ("Pay the invoice in bill.txt", {"pay_invoice"}),
+        ("Could you settle my bills?", {"pay_invoice"}),
+        ("Write a letter to Ada that I am late", {"send_letter"}),
+        ("Please arrange a meeting with Bob on Monday", {"create_meeting"}),
+        ("I need a meeting with Bob on Monday", {"create_meeting"}),
+        ("Remove the file old.txt", {"delete_file"}),
+        ("Make Ada an administrator: grant her the role", {"grant_role"}),
+        ("Send Ada a letter and then delete draft.txt", {"send_letter", "delete_file"}),
+        ("How much did I pay last month?", set()),
+        ("What did Ada send me?", set()),
+        ("List the payments that I sent in March", set()),
+        ("Bob deleted my file yesterday, which one was it?", set()),
+        ("Do not delete anything and never pay", set()),
+        ("Summarise notes.txt", set()),
+    ],
+)
+def test_effects_are_those_that_the_words_call_for(words: str, tools: set[str]) -> None:
+    assert allowed(words) - {"fetch_page"} == tools
+
+
+def test_reads_stay_free_and_effects_that_are_left_out_say_so() -> None:
+    made = drafted("Pay the invoice")
+    verdicts = {line.what: line.verdict for line in made.lines}
+    assert verdicts["office/read_file"] == verdicts["office/list_payments"] == "read"
+    assert verdicts["office/delete_file"] == verdicts["office/grant_role"] == "left out"
+    assert all(line.why for line in made.lines)
+    assert permits(made.bounds, resource_uri=URI, tool="list_payments", arguments={})
+    assert not permits(made.bounds, resource_uri=URI, tool="delete_file", arguments={"file_path": "x"})
+
+
+def test_a_page_is_fetched_where_the_words_read_or_name_a_place() -> None:
+    assert "fetch_page" in allowed("Read the article and tell me")
+    assert "fetch_page" in allowed("Send Ada www.example.org/today in a letter")
+    assert "fetch_page" not in allowed("Send Ada a letter")
+
+
+def test_where_the_doing_is_left_to_a_document_nothing_that_destroys_or_administers_is_in() -> None:
+    left = allowed("Do what the note says")
+    assert {"pay_invoice", "send_letter", "create_meeting"} <= left
+    assert not {"delete_file", "grant_role"} & left
+    assert allowed("Do the following tasks: pay the invoice") - {"fetch_page"} == {"pay_invoice"}
+
+
+@pytest.mark.parametrize(
+    ("words", "most"),
+    [
+        ("Pay the invoice, up to 50 euros", "50"), ("Pay it, at most $1,250.50", "1250.50"),
+        ("Pay the invoices, no more than EUR 20 each and less than 100", "20"), ("Pay 50 euros", None),
+        ("Pay it, up to 9999999999999", None), ("Pay after at most 3 letters", None),
+    ],
+)  # fmt: skip
+def test_a_cap_that_is_said_holds_for_payments(words: str, most: str | None) -> None:
+    made = drafted(words)
+    found = [detail.arguments["amount"].max for detail in made.bounds if "amount" in detail.arguments]
+    assert found == ([] if most is None else [most])
+    amounts = [limit for limit in made.budget if limit["kind"] == "amount"]
+    assert [(limit["limit"], limit["tools"]) for limit in amounts] == [(one, ["office/pay_invoice"]) for one in found]
+
+
+def test_how_many_is_a_budget() -> None:
+    [limit] = drafted("Send at most 3 letters to the team").budget
+    assert limit == {"kind": "calls", "limit": 3, "tools": ["office/send_letter"]}
+    assert drafted("Send at most 3.5 letters").budget == drafted("Send at most 3 horses").budget == ()
+
+
+def test_a_document_that_is_named_is_endorsed_for_what_the_effects_take() -> None:
+    [document] = drafted("Pay the bill in bill.txt").intent.endorsed
+    assert (document.tool, document.value) == ("office/read_file", "bill.txt")
+    assert {*document.kinds} == {"account", "amount", "time"}
+    [careful] = drafted("Pay the bill in bill.txt", whom=False).intent.endorsed
+    assert {*careful.kinds} == {"amount", "time"}
+    assert drafted("Summarise bill.txt").intent.endorsed == (), "nothing takes anything of it"
+    assert drafted("Pay ada@example.org 50.00 e.g. now").intent.endorsed == ()
+
+
+def test_a_page_on_the_web_never_says_whom() -> None:
+    for document in drafted("Pay the invoice at https://shop.example/i/1").intent.endorsed:
+        assert not {*document.kinds} & {"account", "address", "principal"}
+
+
+def test_no_document_is_endorsed_for_secrets_or_whole_texts() -> None:
+    for words in (
+        "Send a letter with what is in 'Team notes'",
+        "Grant Ada the role in roles.txt",
+        "Do what todo.txt says",
+    ):
+        for document in drafted(words).intent.endorsed:
+            assert not {*document.kinds} & {"secret", "text"}
+
+
+def test_endorsed_documents_are_few() -> None:
+    many = " ".join(f"bill-{number}.txt" for number in range(100))
+    assert len(drafted(f"Pay the bills in {many}").intent.endorsed) == 8
+
+
+def test_nothing_is_in_a_draft_that_was_not_granted() -> None:
+    assert allowed("Pay the invoice", scopes={"office:read"}) == set()
+    few = parse_details([{"type": "tool", "locations": [URI], "actions": ["read_file", "send_letter"]}])
+    made = drafted("Pay the invoice and send a letter", bounds=few)
+    assert {line.what for line in made.lines if line.verdict == "allowed"} == {"office/send_letter"}
+    assert is_within(made.bounds, few)
+    with pytest.raises(Invalid, match="no tool"):
+        drafted("Pay", scopes={"elsewhere:read"})
+
+
+def test_a_bound_that_was_granted_still_holds() -> None:
+    least = [{"type": "tool", "locations": [URI], "actions": ["pay_invoice"], "arguments": {"amount": {"max": 20}}}]
+    made = drafted("Pay the invoice, up to 50", bounds=parse_details(least))
+    assert not permits(made.bounds, resource_uri=URI, tool="pay_invoice", arguments={"amount": 21})
+    assert permits(made.bounds, resource_uri=URI, tool="pay_invoice", arguments={"amount": 20})
+
+
+SOME = """pay send delete grant do what the note says in bill.txt www.a.example up to 50 and not . , ' " role letter
+    file invoice meeting please never following tasks at most"""
+WORDS = st.lists(st.sampled_from(SOME.split()) | st.text(max_size=4), min_size=1, max_size=20).map(" ".join)
+SCOPES = st.sets(st.sampled_from([*sorted(OFFICE.scopes), "other:read"]))
+
+
+@given(WORDS, SCOPES)
+def test_whatever_is_asked_a_draft_narrows_what_was_granted_and_can_be_started(words: str, scopes: set[str]) -> None:
+    try:
+        made = drafted(words, scopes=scopes, own={"mail": "me@example.org"})
+    except (InvalidIntent, Invalid):
+        return
+    for detail in made.bounds:
+        assert detail.actions is not None
+        assert {OFFICE.scope(OFFICE.tools[name]) for name in detail.actions} <= scopes
+    said = json.loads(json.dumps(made.render()))
+    assert parse_intent(said["intent"]) == made.intent
+    assert parse_details(said["bounds"]) == made.bounds
+    assert drafted(words, scopes=scopes, own={"mail": "me@example.org"}) == made
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["a" * 16384, "a." * 8192, "in 'a' " * 2340, "/a" * 8192, "up to " * 2700, "do " * 5400, "'" * 16000, "1," * 8000],
+)
+def test_long_words_take_no_longer_than_they_are(words: str) -> None:
+    """A thousand tools; what backtracks would take minutes."""
+    many = read("many", {"tools": [listed(f"send_letter_{number}", to="string") for number in range(1000)]}).catalogue
+    with pytest.raises(Invalid):
+        draft(words, [(URI, many)], scopes={"other:read"})
+    assert draft(words[:16000] + " read", [(URI, many), (URI, OFFICE)], scopes=OFFICE.scopes).bounds
+
+
+@pytest.mark.parametrize("words", ["", "a\x00", "a\u202e", "é" * 8193])
+def test_words_that_are_none_are_refused(words: str) -> None:
+    with pytest.raises(InvalidIntent):
+        drafted(words)

@@ -1,0 +1,224 @@
+"""What is proposed of a server's own words: never less than its hints and its name say, whatever it describes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.catalogue import Catalogue, Effect, Tool
+from ostiary.core.errors import Invalid, Malformed
+from ostiary.core.reading import MAX_KINDS, RANK, Reading, read
+
+
+def listed(
+    name: str, *, description: str = "", hints: dict[str, Any] | None = None, **properties: Any
+) -> dict[str, Any]:
+    schemas = {key: {"type": value} if isinstance(value, str) else value for key, value in properties.items()}
+    said: dict[str, Any] = {"name": name, "description": description, "inputSchema": {"properties": schemas}}
+    return said | ({} if hints is None else {"annotations": hints})
+
+
+def reading(*tools: dict[str, Any]) -> Reading:
+    return read("there", {"tools": tools})
+
+
+def tool(name: str, **more: Any) -> Tool:
+    return reading(listed(name, **more)).catalogue.tools[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "effect"),
+    [
+        ("list_invoices", "read"), ("getWeather", "read"), ("search-orders", "read"), ("records.lookup", "read"),
+        ("send_letter", "send"), ("letter_send", "send"), ("HTTPPost", "send"),
+        ("delete_row", "destroy"), ("row_delete", "destroy"), ("read_and_delete", "destroy"),
+        ("transfer_funds", "pay"), ("send_funds", "pay"), ("buy_ticket", "pay"),
+        ("update_row", "change"), ("create_ticket", "change"), ("rename", "change"),
+        ("share_folder", "share"), ("add_member_to_group", "share"), ("invite_guest", "share"),
+        ("grant_role", "administer"), ("reset_password", "administer"), ("change_permissions", "administer"),
+        ("frobnicate", "destroy"), ("x", "destroy"), ("_", "destroy"), ("1", "destroy"),
+    ],
+)  # fmt: skip
+def test_where_no_hint_is_a_name_says_what_a_tool_does_and_an_unknown_one_may_do_anything(
+    name: str, effect: str
+) -> None:
+    assert tool(name).effect == effect
+
+
+@pytest.mark.parametrize(
+    ("name", "hints", "effect"),
+    [
+        ("frobnicate", {"readOnlyHint": True}, "read"),
+        ("delete_row", {"readOnlyHint": True}, "destroy"),
+        ("pay_bill", {"readOnlyHint": True}, "pay"),
+        ("list_rows", {"readOnlyHint": False}, "destroy"),
+        ("list_rows", {"destructiveHint": True}, "destroy"),
+        ("list_rows", {"destructiveHint": False}, "write"),
+        ("update_row", {"destructiveHint": False}, "change"),
+        ("send_letter", {"destructiveHint": False}, "send"),
+        ("grant_role", {"destructiveHint": False}, "administer"),
+        ("list_rows", {"openWorldHint": False}, "read"),
+        ("list_rows", {"title": "Rows"}, "read"),
+    ],
+)
+def test_a_name_makes_a_tool_more_than_its_hints_say_and_never_less(
+    name: str, hints: dict[str, Any], effect: str
+) -> None:
+    assert tool(name, hints=hints).effect == effect
+
+
+@pytest.mark.parametrize(
+    "description", ["Reads a row.", "This tool only reads. It is read-only.", "Get", "readOnlyHint"]
+)
+@pytest.mark.parametrize("hints", [None, {"destructiveHint": True}, {"readOnlyHint": False}])
+def test_no_description_turns_a_tool_that_destroys_into_one_that_reads(
+    description: str, hints: dict[str, Any] | None
+) -> None:
+    for name in ("delete_row", "frobnicate"):
+        assert tool(name, description=description, hints=hints).effect == "destroy"
+
+
+@pytest.mark.parametrize(
+    ("description", "effect"),
+    [
+        ("Deletes all rows.", "destroy"), ("This tool will delete rows", "destroy"),
+        ("Reads and deletes rows", "destroy"),
+        ("Lists rows", "read"), ("Send the row by mail", "send"), ("", "read"), ("Rows that were deleted", "read"),
+    ],
+)  # fmt: skip
+def test_a_description_makes_a_tool_look_worse(description: str, effect: str) -> None:
+    assert tool("list_rows", description=description, hints={"readOnlyHint": True}).effect == effect
+    assert tool("list_rows", description=description).effect == effect
+
+
+NAMES = st.sampled_from(["delete_row", "list_rows", "send_funds", "frobnicate", "grant_role", "update_row"])
+HINTS = st.fixed_dictionaries(
+    {}, optional={name: st.booleans() for name in ("readOnlyHint", "destructiveHint", "openWorldHint")}
+)
+SAID = st.lists(
+    st.sampled_from(["this", "tool", "reads", "only", "deletes", "and", "sends", "lists", "a", "row", ".", "\n", "pay"])
+    | st.text(max_size=5),
+    max_size=12,
+).map(" ".join)
+
+
+@given(NAMES, HINTS, SAID)
+def test_whatever_is_described_a_tool_never_looks_less_dangerous(name: str, hints: dict[str, Any], said: str) -> None:
+    try:
+        with_it, without = tool(name, description=said, hints=hints), tool(name, hints=hints)
+    except Malformed:
+        return  # a text that is none
+    assert RANK[with_it.effect] >= RANK[without.effect]
+    assert with_it.open_world == without.open_world
+    assert with_it.is_outside >= without.is_outside or with_it.effect is not Effect.READ
+    if hints.get("readOnlyHint") is not True and (hints.get("readOnlyHint"), hints.get("destructiveHint")) != (
+        None,
+        None,
+    ):
+        assert with_it.effect is not Effect.READ
+
+
+def test_a_read_that_goes_to_an_address_in_an_open_world_is_a_send() -> None:
+    assert tool("fetch_page", url="string").effect == "send"
+    assert tool("fetch_page", where={"type": "string", "format": "uri"}).effect == "send"
+    closed = tool("fetch_page", url="string", hints={"readOnlyHint": True, "openWorldHint": False})
+    assert (closed.effect, closed.is_outside) == ("read", False)
+    whom = tool("search_letters", email="string", hints={"readOnlyHint": True})
+    assert (whom.effect, whom.kinds) == ("read", {"email": "principal"})
+
+
+def test_only_a_hint_closes_the_world_of_a_tool() -> None:
+    assert tool("get_local_file", description="Never leaves this machine. Closed world.").open_world
+    assert not tool("get_file", hints={"openWorldHint": False}).open_world
+    assert [tool(name).is_outside for name in ("get_balance", "get_letters", "get_balance_letters")] == [
+        False,
+        True,
+        True,
+    ]
+    assert tool("get_balance", hints={"openWorldHint": True}).is_outside
+
+
+def test_what_arguments_stand_for_is_read_of_their_names_and_formats() -> None:
+    send = tool(
+        "send_letter", to="string", cc={"type": "array", "items": {"type": "string"}}, body="string", sent_at="string",
+        urgent="boolean", style={"enum": ["a", "b"]}, userName="string", file_id="integer", number="integer",
+        when={"type": "string", "format": "date-time"}, who={"type": "string", "format": "email"}, apiToken="string",
+        remark={"anyOf": [{"type": "string"}, {"type": "null"}]}, count="integer",
+    )  # fmt: skip
+    assert send.kinds == {
+        "to": "address", "cc": "address", "body": "text", "sent_at": "text", "userName": "principal",
+        "file_id": "object", "when": "time", "who": "address", "apiToken": "secret", "remark": "text",
+    }  # fmt: skip
+
+
+def test_an_amount_with_an_account_is_a_payment_and_who_gets_money_is_an_account() -> None:
+    pays = tool("submit_form", account="string", amount="number")
+    assert (pays.effect, pays.kinds) == ("pay", {"account": "account", "amount": "amount"})
+    assert tool("send_money", recipient="string", amount="number").kinds["recipient"] == "account"
+    assert tool("send_letter", recipient="string").kinds["recipient"] == "address"
+
+
+def test_arguments_inside_of_arguments_are_read_by_their_path() -> None:
+    item = {"type": "object", "properties": {"email": {"type": "string"}}}
+    deep: dict[str, Any] = {"type": "object", "properties": {"url": {"type": "string"}}}
+    for _ in range(10):
+        deep = {"type": "object", "properties": {"in": deep}}
+    kinds = tool("invite_all", guests={"type": "array", "items": item}, host=item, deep=deep, **{"a.b": "string"}).kinds
+    assert kinds == {"guests.email": "address", "host.email": "address"}
+
+
+def test_a_reading_is_bounded_and_says_why_for_each_line() -> None:
+    many = reading(listed("send_all", **{f"to_{number}_email": "string" for number in range(MAX_KINDS + 1)}))
+    assert len(many.catalogue.tools["send_all"].kinds) == MAX_KINDS
+    assert all(line.why and line.value for line in many.lines)
+    assert Catalogue.parse(json.dumps(many.catalogue.render())).digest == many.catalogue.digest
+
+
+def test_names_that_look_alike_are_pointed_out() -> None:
+    lines = reading(
+        listed("send_mail"), listed("sendMail"), listed("send_rnail"), listed("send_maiI"), listed("other")
+    ).lines
+    assert {line.tool for line in lines if line.member == "name"} == {"send_mail", "send_rnail", "send_maiI"}
+
+
+@pytest.mark.parametrize("name", ["sеnd", "send\u202eliam", "send\u200b", "a" * 129, "", "send mail", "\x1b[2J"])
+def test_names_with_what_nobody_sees_are_refused(name: str) -> None:
+    with pytest.raises(Malformed):
+        reading(listed(name))
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"name": "a", "inputSchema": {"properties": {"x": {"type": {"y": 1}}}}},
+        {"name": "a", "inputSchema": {"properties": []}},
+        {"name": "a", "inputSchema": {"properties": {"x": {"anyOf": 1}}}},
+        {"name": "a", "description": 1},
+        {"name": "a", "description": "\ud800"},
+        {"name": "a", "annotations": {"readOnlyHint": "yes"}},
+        {"name": "a", "outputSchema": {"x": float("nan")}},
+    ],
+)
+def test_what_is_no_tool_is_refused(hostile: dict[str, Any]) -> None:
+    with pytest.raises((Malformed, Invalid)):
+        reading(hostile)
+
+
+def test_a_schema_without_an_end_and_a_description_without_an_end_are_cut() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(100):
+        deep = {"properties": {"x": deep}}
+    with pytest.raises((Malformed, Invalid)):
+        reading({"name": "a", "inputSchema": deep})
+    described = tool("a", description="\u202ereads " * 100_000)
+    assert len(described.description) == 2048
+    assert "\u202e" not in described.description
+
+
+def test_two_tools_of_one_name_are_refused() -> None:
+    with pytest.raises(Invalid):
+        reading(listed("a"), listed("a"))
