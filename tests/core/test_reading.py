@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -15,11 +16,11 @@ from ostiary.core.reading import MAX_KINDS, RANK, Reading, read
 
 
 def listed(
-    name: str, *, description: str = "", hints: dict[str, Any] | None = None, **properties: Any
+    name: str, *, description: str = "", hints: Mapping[str, Any] | None = None, **properties: Any
 ) -> dict[str, Any]:
     schemas = {key: {"type": value} if isinstance(value, str) else value for key, value in properties.items()}
     said: dict[str, Any] = {"name": name, "description": description, "inputSchema": {"properties": schemas}}
-    return said | ({} if hints is None else {"annotations": hints})
+    return said | ({} if hints is None else {"annotations": dict(hints)})
 
 
 def reading(*tools: dict[str, Any]) -> Reading:
@@ -172,7 +173,8 @@ def test_arguments_inside_of_arguments_are_read_by_their_path() -> None:
 
 
 def test_a_reading_is_bounded_and_says_why_for_each_line() -> None:
-    many = reading(listed("send_all", **{f"to_{number}_email": "string" for number in range(MAX_KINDS + 1)}))
+    arguments: dict[str, Any] = {f"to_{number}_email": "string" for number in range(MAX_KINDS + 1)}
+    many = reading(listed("send_all", **arguments))
     assert len(many.catalogue.tools["send_all"].kinds) == MAX_KINDS
     assert all(line.why and line.value for line in many.lines)
     assert Catalogue.parse(json.dumps(many.catalogue.render())).digest == many.catalogue.digest

@@ -46,17 +46,21 @@ class Listed(msgspec.Struct, rename="camel"):
         )  # fmt: skip
 
 
-class _Tools(msgspec.Struct):
-    tools: Annotated[list[dict[str, Any]], Meta(max_length=MAX_TOOLS)]
+class _Typed(msgspec.Struct):
+    tools: Annotated[list[Listed], Meta(max_length=MAX_TOOLS)]
+
+
+class _Whole(msgspec.Struct):
+    tools: list[dict[str, Any]]
 
 
 def parse_listed(unverified_result: object) -> list[tuple[Listed, str]]:
     """Each tool of the result of `tools/list` (all pages together) with its definition's digest. Raises Malformed."""
     try:
-        tools = msgspec.convert(unverified_result, _Tools).tools
-        return [(msgspec.convert(tool, Listed), definition_of(tool)) for tool in tools]
+        typed, whole = msgspec.convert(unverified_result, _Typed), msgspec.convert(unverified_result, _Whole)
     except msgspec.ValidationError as error:
         raise Malformed(f"not the result of tools/list: {error}") from None
+    return [(listed, definition_of(tool)) for listed, tool in zip(typed.tools, whole.tools, strict=True)]
 
 
 def definition_of(unverified: Mapping[str, Any]) -> str:

@@ -213,9 +213,8 @@ def _endorsed(
     """Documents that the words name as where something stands, for what the allowed effects take of it. A page on the
     web is written by strangers: it never says whom.
     """
-    taken = {
-        kind for offer in called if offer.effect is not Effect.READ for kind in offer.tool.argument_kinds.values()
-    } - _NEVER
+    doing = [offer.tool for offer in called if offer.effect is not Effect.READ]
+    taken = {kind for tool in doing for kind in tool.argument_kinds.values()} - _NEVER
     found: dict[tuple[str, str], Endorsed] = {}
     for value, is_url in asked.documents(words):
         kinds = tuple(kind for kind in Kind if kind in taken and (kind not in _WHOM or (whom and not is_url)))
