@@ -56,6 +56,18 @@ async def test_waiting_jobs_share_one_commit_and_one_instant(world: World) -> No
     assert len(set(results)) < 200
 
 
+@pytest.mark.parametrize(("longest_s", "batches"), [(-1.0, 5), (0.0, 5), (3600.0, 1)])
+async def test_a_batch_does_one_job_at_least_however_late_it_gets_the_processor(
+    world: World, monkeypatch: pytest.MonkeyPatch, longest_s: float, batches: int
+) -> None:
+    monkeypatch.setattr("ostiaryd.ground.writer.LONGEST_BATCH_S", longest_s)
+    seen = list[Tx]()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*[world.writer.submit(seen.append) for _ in range(5)])
+        assert await world.writer.submit(put("test a")) == "test a"
+    assert len({id(tx) for tx in seen}) == batches
+
+
 async def test_a_refused_job_leaves_nothing_and_its_neighbours_stand(world: World) -> None:
     def refused(tx: Tx) -> Raised:
         try:

@@ -142,10 +142,12 @@ class Writer:
                 tx = Tx(
                     self._connection, now=self._now(), random=self._random, keys=self._keys, known=self._known
                 )  # fmt: skip
-                while self._queue and time.monotonic() < until:
+                while self._queue:
                     job, future = self._queue.popleft()
                     batch.futures.append(future)
                     batch.results.append(job(tx))
+                    if time.monotonic() >= until:  # asked after a job: one is done, however late we got the processor
+                        break
                 tx.finish()
                 batch.topics = tx.topics
         except BaseException as error:  # noqa: BLE001 as above
