@@ -13,7 +13,7 @@ from ostiary.core.errors import Conflict
 from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Reader, Sql, Tx, known, sql
 from ostiaryd.ground.world import World
-from ostiaryd.ground.writer import Raised, isolated
+from ostiaryd.ground.writer import Raised, Writer, isolated
 from tests.clock import Clock
 
 PUT = sql("insert into setting (name, value) values (:name, :value)")
@@ -62,9 +62,11 @@ async def test_a_batch_does_one_job_at_least_however_late_it_gets_the_processor(
 ) -> None:
     monkeypatch.setattr("ostiaryd.ground.writer.LONGEST_BATCH_S", longest_s)
     seen = list[Tx]()
+    writer = Writer(world.db, now=world.now, random=world.random, keys=world.keys)  # one that stands cannot be closed
     async with asyncio.timeout(10):
-        await asyncio.gather(*[world.writer.submit(seen.append) for _ in range(5)])
-        assert await world.writer.submit(put("test a")) == "test a"
+        await asyncio.gather(*[writer.submit(seen.append) for _ in range(5)])
+        assert await writer.submit(put("test a")) == "test a"
+    await writer.close()
     assert len({id(tx) for tx in seen}) == batches
 
 
