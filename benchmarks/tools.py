@@ -16,12 +16,12 @@ from pathlib import Path
 
 from ostiary import Tools, ambient
 from ostiary.agent import Agent
+from ostiary.caller import Caller
 from ostiary.client import Token
 from ostiary.core.cedar import ir
 from ostiary.core.feed import PolicyFact
 from ostiary.guard import Guard
 from ostiary.keys import Credential
-from ostiary.tools import _Caller
 from ostiaryd.policy.model import starter
 from tests.clock import Clock
 from tests.guard.feeder import ISSUER, RESOURCE_ID, URI, Feeder
@@ -67,7 +67,7 @@ def main() -> None:
 
         agent = Agent(Credential(Feeder.agent_key, "ag_1", ISSUER), now=clock)
         tools = Tools(guard, agent)
-        assert isinstance(tools._fixed, _Caller)
+        assert isinstance(tools._fixed, Caller)
         tools._fixed._held = who, Token(token, {}, 0, 1 << 62, Feeder.agent_key)  # as when it has been got and shown
         guarded, later = tools.tool("read_file")(read_file), tools.tool("read_file")(read_file_later)
         path = arguments["path"]

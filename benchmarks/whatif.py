@@ -34,7 +34,7 @@ from ostiaryd.ground.config import load_config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store as ledger
 from ostiaryd.policy.flows import Span
-from ostiaryd.policy.flows.answer import protected
+from ostiaryd.policy.flows.prepared import protected
 from ostiaryd.policy.model import load, starter
 from ostiaryd.policy.model.frames import candidate_of
 from ostiaryd.policy.model.whatif import Report as Found

@@ -94,6 +94,7 @@ class Door:
         """What a refusal looks like on the wire: status, challenge, and in words what is wrong and what would help."""
         body: dict[str, Any] = {"error": refusal.code, "message": refusal.message}
         body |= {"hint": refusal.hint} if refusal.hint else {}
+        body |= {"approval": refusal.approval} if isinstance(refusal, Denied) and refusal.approval else {}
         headers = [NO_STORE]
         match refusal:
             case Unavailable():

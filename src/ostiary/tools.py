@@ -22,11 +22,9 @@ import asyncio
 import inspect
 import logging
 import os
-import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import PurePath
 from typing import Any, ParamSpec, TypeVar, cast
@@ -34,37 +32,33 @@ from typing import Any, ParamSpec, TypeVar, cast
 import httpx2
 import msgspec
 
-from ostiary.agent import AsyncTask, Task
-from ostiary.agent.identity import TIMEOUT_S, Identity
-from ostiary.client import Target, Token, run
+from ostiary.caller import Caller, Shown, Who, caller_of
 from ostiary.core.errors import Conflict, Invalid, Malformed, Refused, Unauthenticated, Unavailable
-from ostiary.core.jose import InvalidToken
-from ostiary.guard import Call, Guard, NonceNeeded, Verified
+from ostiary.guard import Call, Denied, Guard, Verified
 from ostiary.outputs import is_model, output, size
 
 P = ParamSpec("P")
 T = TypeVar("T")
 log = logging.getLogger("ostiary.tools")
 
-Who = Identity | Task | AsyncTask | Verified
-"""Who calls: an agent (its standing task), a declared task of an agent, or whoever showed a token to the guard."""
-
 
 class Tools:
     """The tools of this process behind a guard, as somebody calls them. Thread-safe."""
 
-    def __init__(self, guard: Guard, who: Who | None = None) -> None:
-        """Without `who`, each context says with `acting` for whom it acts."""
-        self.guard = guard
-        self._fixed = None if who is None else _caller(guard, who)
-        self._acting: ContextVar[_Caller | _Shown | None] = ContextVar("ostiary.acting", default=None)
+    def __init__(self, guard: Guard, who: Who | None = None, *, wait: float = 0) -> None:
+        """Without `who`, each context says with `acting` for whom it acts. `wait`: how many seconds a call waits for
+        the person whom its policies ask; with 0 it is denied, and passes when it is made again after a yes.
+        """
+        self.guard, self._wait = guard, wait
+        self._fixed = None if who is None else caller_of(guard, who)
+        self._acting: ContextVar[Caller | Shown | None] = ContextVar("ostiary.acting", default=None)
 
     @contextmanager
     def acting(self, who: Who) -> Iterator[None]:
         """In this block, and in what it starts with its context, calls are those of `who`. Raises Conflict."""
         if self._fixed is not None:
             raise Conflict("these tools act for one caller", hint="Tools(guard), without a caller")
-        token = self._acting.set(_caller(self.guard, who))
+        token = self._acting.set(caller_of(self.guard, who))
         try:
             yield
         finally:
@@ -76,16 +70,32 @@ class Tools:
         The arguments are what the tool is about to get, with its defaults; `plain` says what of Python they may be.
         """
         with closed():
-            return admit(self.guard, self._caller().enter(), tool, arguments)
+            caller = self._caller()
+            try:
+                return admit(self.guard, caller.enter(), tool, arguments)
+            except Denied as denied:
+                if not (denied.approval and self._wait):
+                    raise
+                caller.wait(denied.approval, within=self._wait)
+                return admit(self.guard, caller.enter(), tool, arguments)
 
     async def admit_async(self, tool: str, arguments: Mapping[str, Any]) -> Running:
         """As `admit`; where a token must be fetched, or a budget asked for, a thread waits for it."""
         with closed():
             caller = self._caller()
-            who = caller.held()
-            if who is None:
-                who = await asyncio.to_thread(caller.enter)
-            return _running(self.guard, await self.guard.decide_async(who, tool, _plain(arguments)))
+            try:
+                return await self._admit_async(caller, tool, arguments)
+            except Denied as denied:
+                if not (denied.approval and self._wait):
+                    raise
+                await caller.wait_async(denied.approval, within=self._wait)
+                return await self._admit_async(caller, tool, arguments)
+
+    async def _admit_async(self, caller: Caller | Shown, tool: str, arguments: Mapping[str, Any]) -> Running:
+        who = caller.held()
+        if who is None:
+            who = await asyncio.to_thread(caller.enter)
+        return _running(self.guard, await self.guard.decide_async(who, tool, _plain(arguments)))
 
     def tool(self, name: str, *, leave_out: Collection[str] = ()) -> Callable[[Callable[P, T]], Callable[P, T]]:
         """Let a function, blocking or not, run only as the tool of this name.
@@ -110,7 +120,7 @@ class Tools:
 
         return guarded
 
-    def _caller(self) -> _Caller | _Shown:
+    def _caller(self) -> Caller | Shown:
         caller = self._fixed or self._acting.get()
         if caller is None:
             raise Unauthenticated("nobody is known to act here", hint="with tools.acting(task): ..", code="nobody_acts")
@@ -147,73 +157,6 @@ class Running:
     def _measure(self, value: object, *, ok: bool, is_out: bool) -> None:
         self._call.enforces = self._call.enforces and not is_out
         self._call.result(ok=ok, bytes=size(value), records=len(value) if isinstance(value, list | tuple) else None)
-
-
-class _Caller:
-    """An agent at one guard: its token, shown to the guard with a proof of its key whenever it is a new one."""
-
-    def __init__(self, guard: Guard, who: Identity | Task | AsyncTask) -> None:
-        self._guard = guard
-        self._task = None if isinstance(who, Identity) else who
-        self._client = (who if isinstance(who, Identity) else who._agent)._client
-        self._mutex = threading.Lock()
-        self._held: tuple[Verified, Token] | None = None
-
-    def held(self) -> Verified | None:
-        """Who calls, if that can be said without the network. Raises Unavailable."""
-        if self._held is None or not self._client.is_fresh(self._held[1]):
-            return None
-        try:
-            self._guard.check_alive(self._held[0])
-        except InvalidToken:
-            return None
-        return self._held[0]
-
-    def enter(self) -> Verified:
-        """Who calls. Raises Refused, httpx2.HTTPError."""
-        with self._mutex:
-            if (held := self.held()) is not None:
-                return held
-            if self._task is not None and not self._task.id:
-                raise Conflict("the task is not declared yet", hint="async with agent.task(..) as task: ..")
-            target = Target(self._guard.resource.uri, task=self._task.id if self._task is not None else None)
-            with httpx2.Client(timeout=TIMEOUT_S) as http:
-                token = run(http, self._client.token(target))
-                try:
-                    who = self._show(token)
-                except InvalidToken:  # it was revoked; if the agent may have another one, that one counts
-                    self._client.forget(target)
-                    token = run(http, self._client.token(target))
-                    who = self._show(token)
-            self._held = who, token
-            return who
-
-    def _show(self, token: Token) -> Verified:
-        """Show the token to the guard, once it has said its nonce. Raises Refused."""
-        request, nonce = {"method": "POST", "uri": self._guard.resource.uri}, None
-        for _ in range(2):
-            proof = self._client.proof(**request, token=token, nonce=nonce)
-            try:
-                return self._guard.verify(authorization=f"DPoP {token.text}", proof=proof, **request)
-            except NonceNeeded as needed:
-                nonce = needed.nonce
-        raise Unavailable("the guard takes no proof of ours", hint="do the clocks of this machine agree?")
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """Somebody who has shown a token already."""
-
-    who: Verified
-
-    def held(self) -> Verified:
-        return self.who
-
-    enter = held
-
-
-def _caller(guard: Guard, who: Who) -> _Caller | _Shown:
-    return _Shown(who) if isinstance(who, Verified) else _Caller(guard, who)
 
 
 def admit(guard: Guard, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Running:

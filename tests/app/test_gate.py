@@ -105,6 +105,7 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
         ("POST", "/feed/v1/draw"): "ostiary:feed",
         ("POST", "/feed/v1/give-back"): "ostiary:feed",
         ("POST", "/feed/v1/settle"): "ostiary:feed",
+        ("POST", "/feed/v1/memory"): "ostiary:feed",
     }
 
 

@@ -26,6 +26,8 @@ forbid (principal, action == Action::"call", resource)
 when { context.arguments has amount && context.arguments.amount > 100 };
 @id("huge") @ask("two") forbid (principal, action == Action::"call", resource)
 when { context.arguments has amount && context.arguments.amount > 10000 };
+@id("strange") @ask("person") forbid (principal, action == Action::"call", resource)
+when { context.arguments has to && context.arguments.to == "mallory" };
 @id("never-eve") forbid (principal, action == Action::"call", resource)
 when { context.arguments has to && context.arguments.to == "eve" };
 """
@@ -52,20 +54,27 @@ CALL = ("pay", {"amount": 500, "to": "ann", "note": "rent", "pin": "4711"})
 class People:
     """A bank whose guard asks, an agent that pays there, and people who answer."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, uri: str = "") -> None:
         self.house = house
-        self.uri = f"https://{house.name('bank')}.example/mcp"
+        self.uri = uri or f"https://{house.name('bank')}.example/mcp"
         self.resource, self.guard_key = house.resource(self.uri, TOOLS)
         self.agent, self.agent_key = house.agent(f"{self.resource}:write")
         self.everybody: list[Agent] = []
 
     def person(self) -> Agent:
+        return self.person_and_key()[0]
+
+    def person_and_key(self) -> tuple[Agent, Path]:
         key, name = jose.generate("ES256"), self.house.name("person")
         made = self.house.api("POST", "/persons", {"name": name, "jwk": dict(key.public.jwk)})
         path = self.house.folder / f"{name}.json"
         save_key(path, key, client_id=made["person_id"], issuer=self.house.server.url)
         self.everybody.append(Agent.from_credential(path))
-        return self.everybody[-1]
+        return self.everybody[-1], path
+
+    def close(self) -> None:
+        for one in self.everybody:
+            one.close()
 
     def answer(self, by: Agent, id: str, says: str = "approve", reason: str = "it is due") -> tuple[int, Any]:
         response = by.post(
@@ -119,8 +128,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 def people(house: House) -> Iterator[People]:
     made = People(house)
     yield made
-    for one in made.everybody:
-        one.close()
+    made.close()
 
 
 def test_a_call_that_needs_a_yes_is_asked_approved_spent_once_and_refused_after(people: People, tmp_path: Path) -> None:

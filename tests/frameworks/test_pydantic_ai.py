@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent, RunContext
+from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, RunContext
 from pydantic_ai.capabilities import AbstractCapability
-from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
+from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from ostiary.adapters.pydantic_ai import Guarded
+from ostiary import AsyncAgent, Guard, Tools
+from ostiary.adapters.pydantic_ai import Guarded, answered
 from ostiary.core.errors import Conflict
+from tests.approvals.test_end_to_end import FILES, People
+from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
@@ -124,6 +127,70 @@ def test_the_quick_start_of_the_page(stage: Stage, monkeypatch: pytest.MonkeyPat
     names: dict[str, Any] = {"model": scripted("read_file", {"path": "/srv/a"}, told), "read_file": reader(stage)}
     quick_start(stage, monkeypatch, tmp_path)(names)
     assert told == ["text of /srv/a"]
+
+
+def payer(told: list[str]) -> FunctionModel:
+    return scripted("pay", {"amount": 500, "to": "ann"}, told)
+
+
+@pytest.mark.parametrize(("says", "ran", "heard"), [("approve", 1, "paid ann"), ("deny", 0, "a person has said no")])
+async def test_a_run_is_suspended_until_a_person_has_answered(tmp_path: Path, says: str, ran: int, heard: str) -> None:
+    """The messages go through JSON, as they do where the program ends in between."""
+    with own_house(tmp_path) as house:
+        house.api("POST", "/policies", {"files": FILES})
+        people = People(house)
+        async with AsyncAgent.from_credential(people.agent_key) as asker:
+            with Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard:
+                told, paid = await suspended(people, guard, asker, says=says)
+        assert (heard in told[0], paid) == (True, ["ann"] * ran)
+        people.close()
+
+
+async def suspended(people: People, guard: Guard, asker: AsyncAgent, *, says: str) -> tuple[list[str], list[str]]:
+    """What the model was told, and what was paid."""
+    paid, told = list[str](), list[str]()
+
+    def agent() -> Agent[None, Any]:
+        guarded = Guarded(Tools(guard, asker), suspends=True)
+        return Agent(payer(told), tools=[paying(paid)], output_type=[str, DeferredToolRequests], capabilities=[guarded])
+
+    run = await agent().run("Pay the rent")
+    assert isinstance(run.output, DeferredToolRequests)
+    assert paid == []
+    kept = ModelMessagesTypeAdapter.dump_json(run.all_messages())
+    [id] = {more["approval"] for more in run.output.metadata.values()}
+    people.answer(people.person(), id, says)
+    results = await answered(run.output, asker, within=5)
+    history = ModelMessagesTypeAdapter.validate_json(kept)
+    again = await agent().run(message_history=history, deferred_tool_results=results)
+    after = await agent().run(message_history=history, deferred_tool_results=results)  # it passes no second time
+    assert (again.output, after.output) == ("done", "done")
+    return told, paid
+
+
+async def test_what_the_results_say_lets_nothing_pass(tmp_path: Path) -> None:
+    with own_house(tmp_path) as house:
+        house.api("POST", "/policies", {"files": FILES})
+        people = People(house)
+        async with AsyncAgent.from_credential(people.agent_key) as asker:
+            with Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard:
+                guarded, paid = Guarded(Tools(guard, asker), suspends=True), list[str]()
+                agent = Agent(
+                    payer([]), tools=[paying(paid)], output_type=[str, DeferredToolRequests], capabilities=[guarded]
+                )
+                run = await agent.run("Pay the rent")
+                yes = DeferredToolResults(approvals={call.tool_call_id: True for call in run.output.approvals})
+                again = await agent.run(message_history=run.all_messages(), deferred_tool_results=yes)
+                assert isinstance(again.output, DeferredToolRequests)
+                assert paid == []
+
+
+def paying(paid: list[str]) -> Any:
+    def pay(amount: int, to: str) -> str:
+        paid.append(to)
+        return f"paid {to}"
+
+    return pay
 
 
 def reader(stage: Stage) -> Any:

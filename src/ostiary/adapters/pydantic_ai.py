@@ -5,37 +5,53 @@
 The decision is made in a toolset around all others, the innermost: hooks of other capabilities may still change the
 arguments of a call after any hook of ours has seen them, and nothing comes between a toolset and its tool. A denial is
 `ToolFailed`: the model is told, and is not asked to try again.
+
+With `suspends=True` a call that a person must say yes to ends the run with Pydantic AI's `DeferredToolRequests` (give
+the agent `output_type=[str, DeferredToolRequests]`). Keep its messages for as long as it takes, then go on:
+
+    results = await answered(requests, asker)          # an `AsyncAgent`; waits for the people
+    await agent.run(message_history=.., deferred_tool_results=results)
+
+The call is decided again, and the server has the last word: `approved` in there lets nothing pass.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic_ai import RunContext
+from pydantic_ai import ApprovalRequired, DeferredToolRequests, DeferredToolResults, RunContext
 from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.output import OutputContext
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
 
+from ostiary.agent import AsyncAgent
 from ostiary.core.errors import Conflict, Refused
-from ostiary.guard import Withheld, words
+from ostiary.guard import Denied, Withheld, words
 from ostiary.tools import Tools
+
+APPROVAL = "approval"
+"""Under which name the metadata of a deferred call have the id of its approval."""
 
 
 @dataclass
 class Guarded(AbstractCapability[Any]):
-    """`unguarded`: output functions, and tools at the model's provider, that may run without a decision."""
+    """`unguarded`: output functions, and tools at the model's provider, that may run without a decision. `suspends`:
+    whether a run ends where a person must be asked.
+    """
 
     tools: Tools
     unguarded: frozenset[str] = frozenset()
+    suspends: bool = False
 
     def get_ordering(self) -> CapabilityOrdering:
         return CapabilityOrdering(position="innermost")
 
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
-        return _Decided(toolset, self.tools)
+        return _Decided(toolset, self.tools, self.suspends)
 
     async def prepare_model_request(
         self, ctx: RunContext[Any], request_context: ModelRequestContext
@@ -59,9 +75,21 @@ class Guarded(AbstractCapability[Any]):
         return await handler(output)
 
 
+async def answered(requests: DeferredToolRequests, by: AsyncAgent, *, within: float = 600) -> DeferredToolResults:
+    """What a run goes on with, once people have answered, or the time is over. Each call is made again, whatever the
+    answer was: then the model is told. Raises ServerRefused, Unavailable.
+    """
+    asked = {
+        call.tool_call_id: requests.metadata.get(call.tool_call_id, {}).get(APPROVAL) for call in requests.approvals
+    }
+    await asyncio.gather(*(by.ask(approval, within=within) for approval in asked.values() if approval))
+    return DeferredToolResults(approvals=dict.fromkeys(asked, True))
+
+
 @dataclass
 class _Decided(WrapperToolset[Any]):
     tools: Tools
+    suspends: bool
 
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
@@ -69,6 +97,8 @@ class _Decided(WrapperToolset[Any]):
         try:
             running = await self.tools.admit_async(name, tool_args)
         except Refused as refusal:
+            if self.suspends and isinstance(refusal, Denied) and refusal.approval:
+                raise ApprovalRequired({APPROVAL: refusal.approval, "reason": words(refusal)}) from None
             raise ToolFailed(words(refusal)) from None
         try:
             with running:

@@ -17,6 +17,7 @@ from ostiary.agent.identity import (
     POLL_S,
     SECOND,
     TIMEOUT_S,
+    Approval,
     ApprovalNeeded,
     Identity,
     TaskInfo,
@@ -100,6 +101,14 @@ class AsyncAgent(Identity):
 
     async def post(self, url: str, **rest: Any) -> httpx2.Response:
         return await self.request("POST", url, **rest)
+
+    async def ask(self, approval: str, *, within: float = 600) -> Approval:
+        """As `Agent.ask`."""
+        found, left = await self._run(self._approval(approval)), round(within / POLL_S)
+        while found.is_open and left > 0:
+            await asyncio.sleep(POLL_S)
+            found, left = await self._run(self._approval(approval)), left - 1
+        return found
 
     def task(
         self,

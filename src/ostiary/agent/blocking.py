@@ -18,6 +18,7 @@ from ostiary.agent.identity import (
     POLL_S,
     SECOND,
     TIMEOUT_S,
+    Approval,
     ApprovalNeeded,
     Identity,
     TaskInfo,
@@ -110,6 +111,16 @@ class Agent(Identity):
 
     def post(self, url: str, **rest: Any) -> httpx2.Response:
         return self.request("POST", url, **rest)
+
+    def ask(self, approval: str, *, within: float = 600) -> Approval:
+        """Wait for a person's answer to what a call of ours was denied for (`Denied.approval`), at most so many
+        seconds; after a yes the same call passes once. Raises ServerRefused, Unavailable.
+        """
+        found, left = self._run(self._approval(approval)), round(within / POLL_S)
+        while found.is_open and left > 0:
+            time.sleep(POLL_S)
+            found, left = self._run(self._approval(approval)), left - 1
+        return found
 
     def task(
         self,

@@ -49,6 +49,25 @@ class TaskInfo:
     facts: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """How it stands with what a person was asked, and the reason that whoever answered last has given."""
+
+    id: str
+    state: str
+    reason: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the answer is not there yet."""
+        return self.state == "open"
+
+    @property
+    def is_granted(self) -> bool:
+        """Whether the call that it was asked for passes, if it is made now, and once."""
+        return self.state == "approved"
+
+
 class Identity:
     """What both agents share: who it is, and the requests for tasks."""
 
@@ -105,6 +124,11 @@ class Identity:
         if response.status_code >= 400:
             raise _refusal(response)
         return msgspec.json.decode(response.content)
+
+    def _approval(self, id: str) -> Flow[Approval]:
+        """Raises ServerRefused for one that is not ours."""
+        found = yield from self._call("GET", f"/approvals/{id}")
+        return Approval(found["approval_id"], found["state"], found["reason"])
 
     def _start(
         self,

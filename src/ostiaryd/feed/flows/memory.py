@@ -14,7 +14,7 @@ from ostiary.core.recall import Recall
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy.flows.answer import protected
+from ostiaryd.policy.flows.prepared import protected
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
 from ostiaryd.registry.store import holdings

@@ -18,7 +18,6 @@ from ostiary.core.access.chain import ALONE, Chain, agent_entity, chain_of
 from ostiary.core.access.decide import reasons_of
 from ostiary.core.bounds import render_details
 from ostiary.core.budget import BadAmount, Exhausted
-from ostiary.core.catalogue import Catalogue
 from ostiary.core.cedar.render import render_record
 from ostiary.core.cedar.values import Entity, Overlay, Uid, entity
 from ostiary.core.claims import AccessClaims, acting, render_scope
@@ -26,6 +25,7 @@ from ostiary.core.errors import Forbidden, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ledger.flows import Act
+from ostiaryd.policy.flows.prepared import protected
 from ostiaryd.policy.model import (
     NOTHING,
     REGISTERED,
@@ -46,17 +46,14 @@ from ostiaryd.policy.model import (
 )
 from ostiaryd.registry.flows import active_agent, find_resource
 from ostiaryd.registry.model import Agent, Resource
-from ostiaryd.registry.store import resources
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id, standing_task
 
 _FOREVER = 1 << 40
-REMEMBERED = 256
 FRESH = 10_000_000
 """how old an answer from elsewhere may be, in microseconds"""
 _Found = tuple[Entity, Seen | None]
 """An entity, and what is kept of it where the registry knows it."""
-_ready: dict[tuple[str | None, ...], Protected] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,31 +271,3 @@ def _claims(agent: Agent, task: Task, resource: Resource) -> AccessClaims:
         act=actor,
         chain=list(task.chain),
     )
-
-
-def protected(reader: Reader, resource: Resource) -> Protected:
-    """The resource ready for decisions: made once for each catalogue, URI, segment and mode that it has had."""
-    key = (resource.resource_id, resource.catalogue_hash, resource.uri, resource.segment, resource.mode.value)
-    made = _ready.get(key)
-    if made is None:
-        text = resources.catalogue(reader, resource.resource_id)
-        made = Protected(
-            name=resource.name,
-            uri=resource.uri,
-            segment=resource.segment,
-            catalogue=None if text is None else Catalogue.parse(text),
-            mode=resource.mode.value,
-            catalogue_hash=resource.catalogue_hash or "",
-        )
-        while len(_ready) >= REMEMBERED:
-            _ready.pop(next(iter(_ready)), None)
-        _ready[key] = made
-    return made
-
-
-def handled(reader: Reader, id: str) -> list[str]:
-    """The data classes of a tool (`files/read_file`), as far as it is known."""
-    name, _, tool = id.partition("/")
-    resource = resources.get(reader, name)
-    ready = None if resource is None else protected(reader, resource).tools.get(tool)
-    return [] if ready is None else ready.class_names

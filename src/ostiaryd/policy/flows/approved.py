@@ -16,7 +16,8 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, reason
 from ostiaryd.policy import store
-from ostiaryd.policy.flows.answer import Answers, protected
+from ostiaryd.policy.flows.answer import Answers
+from ostiaryd.policy.flows.prepared import protected
 from ostiaryd.policy.model import Posed, Question
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Resource

@@ -12,8 +12,9 @@ from ostiary.core.jose import b64u
 from ostiary.core.tiles import MAX_ENTRY_BYTES
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, reason
-from ostiaryd.policy.flows.answer import Answers, Asked, handled
+from ostiaryd.policy.flows.answer import Answers, Asked
 from ostiaryd.policy.flows.approved import reconsider
+from ostiaryd.policy.flows.prepared import handled
 from ostiaryd.policy.flows.sets import active_policies
 from ostiaryd.policy.flows.watching import note_candidate
 from ostiaryd.policy.model import (

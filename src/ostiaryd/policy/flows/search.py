@@ -14,8 +14,9 @@ from ostiary.core.errors import Refused
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy.flows.answer import Answers, Asked, protected
+from ostiaryd.policy.flows.answer import Answers, Asked
 from ostiaryd.policy.flows.decide import note_asker, shorten
+from ostiaryd.policy.flows.prepared import protected
 from ostiaryd.policy.model import REGISTERED, Ready, Search, Sought, Thing
 from ostiaryd.registry.model import Caller, Page
 from ostiaryd.registry.store import agents, resources

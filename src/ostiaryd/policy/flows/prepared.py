@@ -1,0 +1,40 @@
+"""Resources ready for decisions: made once, for several processes ask about the same."""
+
+from __future__ import annotations
+
+from ostiary.core.access import Protected
+from ostiary.core.catalogue import Catalogue
+from ostiaryd.ground.database import Reader
+from ostiaryd.registry.model import Resource
+from ostiaryd.registry.store import resources
+
+REMEMBERED = 256
+_ready: dict[tuple[str | None, ...], Protected] = {}
+
+
+def protected(reader: Reader, resource: Resource) -> Protected:
+    """The resource ready for decisions: made once for each catalogue, URI, segment and mode that it has had."""
+    key = (resource.resource_id, resource.catalogue_hash, resource.uri, resource.segment, resource.mode.value)
+    made = _ready.get(key)
+    if made is None:
+        text = resources.catalogue(reader, resource.resource_id)
+        made = Protected(
+            name=resource.name,
+            uri=resource.uri,
+            segment=resource.segment,
+            catalogue=None if text is None else Catalogue.parse(text),
+            mode=resource.mode.value,
+            catalogue_hash=resource.catalogue_hash or "",
+        )
+        while len(_ready) >= REMEMBERED:
+            _ready.pop(next(iter(_ready)), None)
+        _ready[key] = made
+    return made
+
+
+def handled(reader: Reader, id: str) -> list[str]:
+    """The data classes of a tool (`files/read_file`), as far as it is known."""
+    name, _, tool = id.partition("/")
+    resource = resources.get(reader, name)
+    ready = None if resource is None else protected(reader, resource).tools.get(tool)
+    return [] if ready is None else ready.class_names

@@ -1,0 +1,381 @@
+"""Agents that wait for a person, doors that name the approval, people with their keys, and the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from mcp.client.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.server.mcpserver import MCPServer
+from mcp.shared.exceptions import MCPError
+
+from ostiary.agent import Agent, AsyncAgent, ServerRefused
+from ostiary.asgi import GuardASGI
+from ostiary.client import Target, TokenRefused
+from ostiary.core import jose
+from ostiary.guard import Denied, Guard, Verified
+from ostiary.keys import Credential
+from ostiary.mcp import protect
+from ostiary.tools import Tools
+from tests.approvals.test_end_to_end import CALL, FILES, People, codes, house, people
+from tests.feed.house import House, eventually, listening, serving
+from tests.feed.test_fail_closed_end_to_end import enter, own_house
+from tests.server import COMMAND, running
+
+__all__ = ["house", "people"]
+PAY: dict[str, Any] = CALL[1]
+
+
+@contextmanager
+def later(people: People, says: str = "approve") -> Iterator[None]:
+    """Somebody answers the question that comes."""
+    alice = people.person()
+
+    def answer() -> None:
+        [id] = eventually(lambda: waiting(people))
+        people.answer(alice, id, says)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    yield
+    thread.join()
+
+
+def waiting(people: People) -> list[str]:
+    found = people.house.api("GET", "/approvals", state="open")["approvals"]
+    return [one["approval_id"] for one in found if one["agent"] == people.agent]
+
+
+@contextmanager
+def denied(people: People, folder: Path) -> Iterator[tuple[Guard, Verified, str]]:
+    """A guard at which a call waits for an answer."""
+    with people.guard(folder) as (guard, who):
+        yield guard, who, guard.decide(who, *CALL).decision.approval
+
+
+def test_an_agent_waits_for_the_answer_and_makes_the_call_again(people: People, tmp_path: Path) -> None:
+    with denied(people, tmp_path) as (guard, who, id), Agent.from_credential(people.agent_key) as agent:
+        assert agent.ask(id, within=0).is_open
+        with later(people):
+            said = agent.ask(id, within=20)
+        assert (said.is_granted, said.state, said.reason) == (True, "approved", "it is due")
+        assert guard.decide(who, *CALL).decision.allowed
+
+
+async def test_an_asynchronous_agent_does_so_too_and_hears_a_no(people: People, tmp_path: Path) -> None:
+    with denied(people, tmp_path) as (guard, who, id):
+        async with AsyncAgent.from_credential(people.agent_key) as agent:
+            assert (await agent.ask(id, within=0)).is_open
+            with later(people, "deny"):
+                said = await agent.ask(id, within=20)
+        assert (said.is_granted, said.state) == (False, "denied")
+        assert codes(guard.decide(who, *CALL).decision) == ["approval_denied"]
+
+
+def test_another_agent_hears_nothing_of_it(people: People, tmp_path: Path) -> None:
+    _, other = people.house.agent(f"{people.resource}:write")
+    with denied(people, tmp_path) as (_, _, id), Agent.from_credential(other) as agent:
+        with pytest.raises(ServerRefused) as refused:
+            agent.ask(id)
+        assert refused.value.code == "unknown_approval"
+        url, api = f"{agent.issuer}/api/v1/approvals", f"{agent.issuer}/api/v1"
+        assert agent.get(url, resource=api).json()["approvals"] == []
+    with Agent.from_credential(people.agent_key) as agent:
+        [own] = agent.get(url, resource=api).json()["approvals"]
+        assert (own["approval_id"], "arguments" in own) == (id, False)
+        assert "arguments" not in agent.get(f"{url}/{id}", resource=api).json()
+
+
+def test_a_decorated_function_waits_and_runs_once(people: People, tmp_path: Path) -> None:
+    paid: list[str] = []
+    with Guard(people.guard_key, spool_dir=tmp_path) as guard, Agent.from_credential(people.agent_key) as agent:
+        tools = Tools(guard, agent, wait=20)
+
+        @tools.tool("pay")
+        def pay(amount: int, to: str) -> str:
+            paid.append(to)
+            return "paid"
+
+        with later(people):
+            assert pay(500, to="ann") == "paid"
+        with pytest.raises(Denied) as spent:
+            pay(500, to="ann")
+        assert (spent.value.code, paid) == ("approval_spent", ["ann"])
+
+
+async def test_a_decorated_coroutine_waits_and_hears_a_no(people: People, tmp_path: Path) -> None:
+    with Guard(people.guard_key, spool_dir=tmp_path) as guard:
+        async with AsyncAgent.from_credential(people.agent_key) as agent:
+
+            @Tools(guard, agent, wait=20).tool("pay")
+            async def pay(amount: int, to: str) -> str:
+                raise AssertionError("it must not run")
+
+            with later(people, "deny"), pytest.raises(Denied) as refused:
+                await pay(500, to="ann")
+            assert refused.value.code == "approval_denied"
+
+
+def test_without_waiting_the_denial_names_the_approval(people: People, tmp_path: Path) -> None:
+    with Guard(people.guard_key, spool_dir=tmp_path) as guard, Agent.from_credential(people.agent_key) as agent:
+        with pytest.raises(Denied) as refused:
+            Tools(guard, agent).admit("pay", PAY)
+        assert [refused.value.approval] == waiting(people)
+
+
+async def test_an_asgi_door_names_the_approval(house: House, tmp_path: Path) -> None:
+    sock, port = listening()
+    people = People(house, f"http://127.0.0.1:{port}/mcp")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"paid"})
+
+    other = [
+        {"name": "get", "effect": "read", "arguments": {"type": "object", "properties": {"to": {"type": "string"}}}}
+    ]
+    catalogue = {"resource": people.resource, "tools": other}
+    house.api("PUT", f"/resources/{people.resource}/catalogue", {"catalogue": catalogue})
+    house.api("PATCH", f"/agents/{people.agent}", {"scopes": [f"{people.resource}:read"]})
+    with (
+        Guard(people.guard_key, spool_dir=tmp_path) as guard,
+        serving(GuardASGI(app, guard, tool={"GET /mcp": "get"}), sock),
+    ):
+        async with AsyncAgent.from_credential(people.agent_key) as agent:
+            answer = await agent.get(f"{people.uri}?to=mallory", resource=people.uri)
+            assert answer.status_code == 403
+            assert (answer.json()["error"], answer.json()["approval"]) == ("approval_needed", waiting(people)[0])
+            people.answer(people.person(), answer.json()["approval"])
+            assert (await agent.get(f"{people.uri}?to=mallory", resource=people.uri)).text == "paid"
+            assert (await agent.get(f"{people.uri}?to=mallory", resource=people.uri)).json()[
+                "error"
+            ] == "approval_spent"
+    people.close()
+
+
+async def test_an_mcp_error_names_the_approval(house: House, tmp_path: Path) -> None:
+    sock, port = listening()
+    people = People(house, f"http://127.0.0.1:{port}/mcp")
+    server = MCPServer("bank")
+
+    @server.tool()
+    def pay(amount: int, to: str) -> str:
+        return f"paid {to}"
+
+    with Guard(people.guard_key, spool_dir=tmp_path) as guard, serving(protect(server, guard), sock):
+        async with (
+            AsyncAgent.from_credential(people.agent_key) as agent,
+            httpx2.AsyncClient(auth=agent.auth(people.uri)) as http,
+            Client(streamable_http_client(people.uri, http_client=http)) as client,
+        ):
+            with pytest.raises(MCPError) as refused:
+                await client.call_tool("pay", {"amount": 500, "to": "ann"})
+            data: Any = refused.value.error.data
+            assert (data["error"], [data["approval"]]) == ("approval_needed", waiting(people))
+            people.answer(people.person(), data["approval"])
+            result: Any = await client.call_tool("pay", {"amount": 500, "to": "ann"})
+            assert result.structured_content == {"result": "paid ann"}
+    people.close()
+
+
+# Both sides are started anew
+
+
+def test_a_yes_survives_both_sides(tmp_path: Path) -> None:
+    folder = tmp_path / "server"
+    with running(folder) as server:
+        house = House(server, tmp_path)
+        house.api("POST", "/policies", {"files": FILES})
+        people = People(house)
+        with denied(people, tmp_path / "one") as (_, _, id):
+            people.answer(people.person(), id)
+        people.close()
+        house.admin.close()
+        port = int(server.url.rpartition(":")[2])
+    with running(folder, port=port), Guard(people.guard_key, spool_dir=tmp_path / "two") as guard:
+        who = enter(guard, people.agent_key, people.uri)
+        assert guard.decide(who, *CALL).decision.allowed
+        assert codes(guard.decide(who, *CALL).decision) == ["approval_spent"]
+
+
+def test_two_guards_at_once_let_it_pass_once(people: People, tmp_path: Path) -> None:
+    with denied(people, tmp_path / "a") as (one, who, id), people.guard(tmp_path / "b") as (other, her):
+        people.answer(people.person(), id)
+        said: list[bool] = []
+        threads = [
+            threading.Thread(target=lambda g=guard, w=w: said.append(g.decide(w, *CALL).decision.allowed))
+            for guard, w in ((one, who), (other, her)) * 4
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(said) == [False] * 7 + [True]
+
+
+# People and their keys
+
+
+def test_a_persons_key_is_for_answering_alone(people: People, tmp_path: Path) -> None:
+    alice = people.person()
+    api = f"{alice.issuer}/api/v1"
+    for method, path in (
+        ("GET", "/agents"),
+        ("GET", "/audit"),
+        ("POST", "/revoke"),
+        ("GET", "/tasks"),
+        ("POST", "/persons"),
+    ):
+        assert alice.request(method, api + path, resource=api, json={}).status_code == 403, path
+    with pytest.raises(TokenRefused):
+        alice.token(resource=people.uri)
+    with pytest.raises(TokenRefused):
+        alice.token(resource=api, scope="ostiary:admin")
+    for name in (people.agent, "admin"):
+        with pytest.raises(TokenRefused):
+            alice.token(resource=f"{alice.issuer}/agents/{name}")
+    with denied(people, tmp_path) as (_, _, id):
+        assert alice.get(f"{api}/approvals/{id}", resource=api).json()["arguments"]["amount"] == 500
+
+
+def test_who_is_no_person_answers_nothing(people: People, tmp_path: Path) -> None:
+    """Not the administrator, not the agent though somebody gave it the scope."""
+    people.house.api("PATCH", f"/agents/{people.agent}", {"scopes": [f"{people.resource}:write", "ostiary:approve"]})
+    with denied(people, tmp_path) as (_, _, id), Agent.from_credential(people.agent_key) as agent:
+        assert people.answer(people.house.admin, id)[1]["error"] == "insufficient_scope"
+        assert people.answer(agent, id)[1]["error"] == "own_chain"
+        assert waiting(people) == [id]
+
+
+def test_an_agents_key_is_no_persons_and_the_other_way_round(people: People) -> None:
+    api = people.house.admin
+    jwk = dict(jose.generate("ES256").public.jwk)
+    where, resource = f"{people.house.server.url}/api/v1", f"{api.issuer}/api/v1"
+    person = {"name": people.house.name("person"), "jwk": jwk}
+    assert api.post(f"{where}/persons", resource=resource, json=person).status_code == 201
+    taken = api.post(f"{where}/agents/{people.agent}/keys", resource=resource, json={"jwk": jwk})
+    assert (taken.status_code, taken.json()["error"]) == (409, "key_taken")
+    again = api.post(f"{where}/persons", resource=resource, json=person | {"name": people.house.name("person")})
+    assert (again.status_code, again.json()["error"]) == (409, "key_taken")
+
+
+def test_a_persons_token_is_bound_to_the_persons_own_key(people: People) -> None:
+    _, path = people.person_and_key()
+    found = json.loads(path.read_text())
+    own = jose.parse_private_jwk({name: value for name, value in found.items() if name not in ("client_id", "issuer")})
+    with Agent(Credential(own, found["client_id"], found["issuer"])) as alice:
+        alice.token(resource=f"{alice.issuer}/api/v1")
+    with Agent(Credential(own, found["client_id"], found["issuer"]), second_key=jose.generate("ES256")) as alice:
+        target = Target(f"{alice.issuer}/api/v1", acr_values="urn:ostiary:acr:two-keys")
+        with pytest.raises(TokenRefused, match="own key"):
+            alice._run(alice._token(target))
+
+
+def test_who_has_left_or_lost_the_key_answers_nothing(people: People, tmp_path: Path) -> None:
+    alice, bob = people.person(), people.person()
+    names = [one["name"] for one in people.house.api("GET", "/persons", limit=1000)["persons"]]
+    api = f"{alice.issuer}/api/v1"
+    for one in (alice, bob):
+        assert one.get(f"{api}/approvals", resource=api).status_code == 200
+    with denied(people, tmp_path) as (_, _, id):
+        people.house.api("POST", "/revoke", {"kind": "owner", "id": names[-2]})
+        alice._client._tokens.clear()
+        with pytest.raises(TokenRefused):
+            people.answer(alice, id)
+        [key] = people.house.api("GET", f"/persons/{names[-1]}/keys")["keys"]
+        revoked = people.house.admin.request(
+            "DELETE", f"{people.house.server.url}/api/v1/persons/{names[-1]}/keys/{key['kid']}", resource=api
+        )
+        assert (revoked.status_code, revoked.json()) == (200, {"revoked": {"token": 1}})
+        assert people.answer(bob, id)[0] == 401  # the token is dead, and there is no other
+        assert waiting(people) == [id]
+    people.house.api("POST", f"/persons/{names[-2]}/return", {})
+    with pytest.raises(TokenRefused):  # who returns needs a new key
+        alice.token(resource=api)
+
+
+# The command line
+
+BAD = "\x1b[2J\x1b]0;owned\x07line\nanswer: approved\u202etxt.exe\u200b\u3164\u0430nn"
+
+
+def test_the_command_line_asks_and_answers(tmp_path: Path) -> None:
+    with own_house(tmp_path) as house:
+        house.api("POST", "/policies", {"files": FILES})
+        people, key = People(house), tmp_path / "carol.json"
+        made = house.server.ostiary("person", "create", "carol", "--generate-key", str(key))
+        assert made["name"] == "carol"
+        [listed] = house.server.ostiary("person", "keys", "carol")
+        assert (key.stat().st_mode & 0o777, listed["revoked_at"]) == (0o600, None)
+        with denied(people, tmp_path / "spool") as (guard, who, id):
+            [waits] = house.server.ostiary("approvals", "list")
+            assert (waits["approval_id"], waits["state"], waits["tool"]) == (id, "open", f"{people.resource}/pay")
+            assert house.server.ostiary("approvals", "show", id)["arguments"]["to"] == "ann"
+            assert "ostiary:approve" in failing(house, "approvals", "approve", id, "--reason", "me")
+            done = house.server.ostiary("approvals", "approve", id, "--reason", "it is due", "--as", str(key))
+            assert (done["state"], done["reason"]) == ("approved", "it is due")
+            assert guard.decide(who, *CALL).decision.allowed
+            asked = guard.decide(who, "pay", PAY | {"to": BAD, "note": BAD}).decision.approval
+            shown = text(house, "approvals", "show", asked, "--as", str(key))
+            assert (
+                house.server.ostiary("approvals", "deny", asked, "--reason", "no", "--as", str(key))["state"]
+                == "denied"
+            )
+        assert house.server.ostiary("approvals", "list") == []
+        assert len(house.server.ostiary("approvals", "list", "--all")) == 2
+        assert house.server.ostiary("person", "revoke-key", "carol", listed["kid"])["revoked"]["token"] > 0
+        people.close()
+    harmless(shown)
+
+
+def harmless(shown: str) -> None:
+    """What an agent says is on lines that are ours, and nothing in it moves, hides or turns anything."""
+    assert not any(char in shown for char in "\x1b\x07\u202e\u200b\u3164")
+    assert not any(line.startswith("answer: approved") for line in shown.split("\n"))
+    assert "\\x1b[2J" in shown or "\\u001b[2J" in shown
+    assert "\\u202e" in shown
+    assert "\\u0430nn" in shown, "a letter that looks like another is spelled out beside"
+
+
+def failing(house: House, *arguments: str) -> str:
+    command: list[Any] = [COMMAND, "--data-dir", house.server.folder, *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert run.returncode == 1
+    return str(run.stderr)
+
+
+def text(house: House, *arguments: str) -> str:
+    command: list[Any] = [COMMAND, "--data-dir", house.server.folder, *arguments]
+    return str(subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout)
+
+
+def test_watching_shows_each_question_once_as_it_comes(people: People, tmp_path: Path) -> None:
+    _, key = people.person_and_key()
+    command: list[Any] = [
+        COMMAND,
+        "--data-dir",
+        people.house.server.folder,
+        "--json",
+        "approvals",
+        "list",
+        "--watch",
+        "--as",
+        key,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        try:
+            with denied(people, tmp_path) as (_, _, id):
+                assert watching.stdout is not None
+                while (seen := json.loads(watching.stdout.readline()))["approval_id"] != id:
+                    pass
+                assert seen["asks"]["agent"] == people.agent
+        finally:
+            watching.terminate()

@@ -1,0 +1,300 @@
+"""A guard whose policies ask a person: it believes the server's answer to its own call alone, and denies else, soon."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ostiary.core import approval, jose
+from ostiary.core.cedar import ir
+from ostiary.core.errors import Malformed
+from ostiary.core.feed import PolicyFact, ResourceFact, TokenFact
+from ostiary.guard import Guard, Verified
+from ostiary.guard import asker as askers
+from ostiary.guard.call import Call, Denied
+from ostiary.keys import Credential
+from tests.feed.house import eventually, listening, serving
+from tests.guard.feeder import RESOURCE_ID, TOOLS, URI, Feeder
+from tests.guard.test_guard import records
+from tests.guard.test_link import Server, show
+
+ALL = ir.PolicyIR(id="all", effect="permit")
+ASKS = ir.PolicyIR(id="asks", effect="forbid", annotations={"ask": "person"})
+READ = ("read_file", {"path": "/a"})
+Reply = Callable[[bytes], tuple[int, bytes]]
+
+
+class Desk(Server):
+    """A server that is asked for approvals, and answers as a test wants."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.asks: list[bytes] = []
+        self.reply: Reply = self.says("open")
+        self.pause_s = 0.0
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def says(
+        self, state: Any, *, key: jose.PrivateKey = Feeder.feed_key, typ: str = approval.TYP, **changed: str
+    ) -> Reply:
+        def answering(body: bytes) -> tuple[int, bytes]:
+            right = approval.Answer(
+                iss=self.url, aud=RESOURCE_ID, asked=approval.digest(body), approval="ap_1", state=state
+            )
+            return 200, jose.sign_jwt(key, typ=typ, claims=msgspec.structs.replace(right, **changed)).encode()
+
+        return answering
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"] != "/feed/v1/approval" or scope["path"] in self.refuse:
+            return await super().__call__(scope, receive, send)
+        body = (await receive()).get("body", b"")
+        self.asks.append(body)
+        self.meanwhile()
+        status, said = self.reply(body)
+        await asyncio.sleep(self.pause_s)
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": said})
+
+
+@pytest.fixture
+def server() -> Iterator[Desk]:
+    sock, port = listening()
+    server = Desk(f"http://127.0.0.1:{port}")
+    with serving(server, sock):
+        yield server
+
+
+@pytest.fixture
+def guard(server: Desk, tmp_path: Path) -> Iterator[Guard]:
+    guard = Guard(Credential(jose.generate("ES256"), RESOURCE_ID, server.url), spool_dir=tmp_path, max_age=20)
+    starting = threading.Thread(target=guard.start)
+    starting.start()
+    server.snapshot(1)
+    starting.join()
+    hear(guard, server, ALL, ASKS)
+    server.refuse.add("/feed/v1/report")  # so that records stay, for tests to read
+    yield guard
+    server.refuse.clear()
+    guard.close()
+    server.write(None)
+
+
+def render(*policies: ir.PolicyIR) -> str:
+    return ir.render(ir.PolicySetIR(policies)).decode()
+
+
+def hear(guard: Guard, server: Desk, *policies: ir.PolicyIR) -> None:
+    text = render(*policies)
+    server.say(PolicyFact(hash := f"set-{len(text)}", text))
+    eventually(lambda: guard.feed.current().facts.policies.hash == hash)
+
+
+def resource(**changed: Any) -> ResourceFact:
+    right = ResourceFact(
+        resource_id=RESOURCE_ID, name="files", uri=URI, mode="enforce", segment="default", catalogue=TOOLS
+    )
+    return msgspec.structs.replace(right, **changed)
+
+
+@pytest.fixture
+def who(guard: Guard, server: Desk) -> Verified:
+    verified: Verified = show(guard, server)
+    return verified
+
+
+def codes(call: Call) -> list[str]:
+    assert not call.decision.allowed
+    return [reason.code for reason in call.decision.reasons]
+
+
+def test_a_call_that_waits_for_a_person_is_denied_with_the_approval(guard: Guard, server: Desk, who: Verified) -> None:
+    call = guard.decide(who, *READ)
+    assert (codes(call), call.decision.approval) == (["approval_needed"], "ap_1")
+    with pytest.raises(Denied) as denied:
+        call.check()
+    assert (denied.value.code, denied.value.approval, denied.value.hint) == (
+        "approval_needed", "ap_1", "a person is asked: ap_1",
+    )  # fmt: skip
+    [record] = records(guard)
+    assert (record["outcome"], record["approval"], record["reasons"][0]["code"]) == ("deny", "ap_1", "approval_needed")
+
+
+def test_a_yes_that_is_spent_by_it_lets_the_call_pass(guard: Guard, server: Desk, who: Verified) -> None:
+    server.reply = server.says("spent")
+    call = guard.decide(who, *READ)
+    assert (call.decision.allowed, call.decision.policies, call.decision.approval) == (True, ("all",), "ap_1")
+    [record] = records(guard)
+    assert (record["outcome"], record["approval"], record["facts"]["approved"]) == ("allow", "ap_1", ["asks"])
+    assert len(server.asks) == 1
+
+
+async def test_the_asynchronous_way_is_the_same(guard: Guard, server: Desk, who: Verified) -> None:
+    assert codes(await guard.decide_async(who, *READ)) == ["approval_needed"]
+    server.reply = server.says("spent")
+    assert (await guard.decide_async(who, *READ)).decision.allowed
+
+
+def test_each_call_throws_a_number_of_its_own(guard: Guard, server: Desk, who: Verified) -> None:
+    guard.decide(who, *READ)
+    guard.decide(who, *READ)
+    first, second = (approval.parse_ask(body) for body in server.asks)
+    assert (first.token, first.policies, first.tool, first.arguments) == (
+        "tok_1",
+        ["asks"],
+        "read_file",
+        {"path": "/a"},
+    )
+    assert first.call != second.call
+
+
+def test_an_answer_that_is_heard_again_lets_nothing_pass(guard: Guard, server: Desk, who: Verified) -> None:
+    """Whoever stands between has kept a yes."""
+    server.reply = server.says("spent")
+    assert guard.decide(who, *READ).decision.allowed
+    kept = server.reply(server.asks[0])
+    server.reply = lambda _: kept
+    assert codes(guard.decide(who, *READ)) == ["approval_unavailable"]
+
+
+WRONG: dict[str, Callable[[Desk], Reply]] = {
+    "for another question": lambda s: s.says("spent", asked=approval.digest(b"another")),
+    "for another guard": lambda s: s.says("spent", aud="rs_2"),
+    "of another server": lambda s: s.says("spent", iss="https://evil.example"),
+    "signed by somebody": lambda s: s.says("spent", key=jose.generate("EdDSA")),
+    "of another type": lambda s: s.says("spent", typ="ostiary-said+jwt"),
+    "of no state": lambda s: s.says("denied"),
+    "not signed": lambda _: lambda _: (200, b'{"state": "spent"}'),
+    "nonsense": lambda _: lambda _: (200, b"\xff\x00"),
+    "nothing": lambda _: lambda _: (200, b""),
+    "endless": lambda _: lambda _: (200, b"x" * (2 << 20)),
+    "a failure": lambda _: lambda _: (500, b'{"error": "spent", "message": "spent"}'),
+    "a redirect": lambda _: lambda _: (302, b""),
+    "a refusal that is none": lambda _: lambda _: (403, b"[]"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_answer_denies(guard: Guard, server: Desk, who: Verified, case: str) -> None:
+    server.reply = WRONG[case](server)
+    call = guard.decide(who, *READ)
+    assert codes(call) == ["approval_unavailable"]
+    assert [record["outcome"] for record in records(guard)] == ["deny"]
+
+
+def test_the_servers_own_refusal_is_what_the_agent_hears(guard: Guard, server: Desk, who: Verified) -> None:
+    server.reply = lambda _: (403, b'{"error": "too_many_questions", "message": "60 in an hour", "hint": "later"}')
+    [reason] = guard.decide(who, *READ).decision.reasons
+    assert (reason.code, reason.message, reason.hint) == ("too_many_questions", "60 in an hour", "later")
+    assert [record["reasons"][0]["code"] for record in records(guard)] == ["too_many_questions"]
+
+
+def test_a_server_that_is_slow_or_away_denies_soon(
+    guard: Guard, server: Desk, who: Verified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(askers, "ASK_S", 0.2)
+    server.reply, server.pause_s = server.says("spent"), 0.5
+    assert codes(guard.decide(who, *READ)) == ["approval_unavailable"]
+    server.refuse.add("/feed/v1/approval")
+    assert codes(guard.decide(who, *READ)) == ["approval_unavailable"]
+
+
+async def test_a_slow_server_denies_soon_in_the_asynchronous_way(
+    guard: Guard, server: Desk, who: Verified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(askers, "ASK_S", 0.2)
+    server.reply, server.pause_s = server.says("spent"), 0.5
+    assert codes(await guard.decide_async(who, *READ)) == ["approval_unavailable"]
+
+
+def test_a_token_that_ends_while_it_is_asked_ends_the_call(guard: Guard, server: Desk, who: Verified) -> None:
+    server.reply, server.pause_s = server.says("spent"), 0.3
+    server.meanwhile = lambda: server.say(TokenFact("tok_1", 1 << 52))
+    assert codes(guard.decide(who, *READ)) == ["token_revoked"]
+
+
+def test_a_policy_that_nobody_was_asked_about_asks_still(guard: Guard, server: Desk, who: Verified) -> None:
+    """The set was swapped while the yes was spent: it was to another question."""
+    more = ir.PolicyIR(id="more", effect="forbid", annotations={"ask": "two"})
+    server.reply, server.pause_s = server.says("spent"), 0.3
+    server.meanwhile = lambda: server.say(PolicyFact("more", render(ALL, ASKS, more)))
+    call = guard.decide(who, *READ)
+    assert (codes(call), call.decision.policies) == (["approval_needed"], ("more",))
+
+
+def test_nobody_is_asked_about_what_is_denied_anyway(guard: Guard, server: Desk, who: Verified) -> None:
+    hear(guard, server, ALL, ASKS, ir.PolicyIR(id="never", effect="forbid"))
+    assert set(codes(guard.decide(who, *READ))) == {"forbidden_by_policy"}
+    hear(guard, server, ASKS)
+    assert codes(guard.decide(who, *READ)) == ["no_permit"]
+    assert codes(guard.decide(who, "read_file", {"path": 5})) == ["bad_arguments"]
+    assert server.asks == []
+
+
+def test_nobody_is_asked_where_a_resource_only_watches(guard: Guard, server: Desk, who: Verified) -> None:
+    server.say(resource(mode="watch"))
+    eventually(lambda: guard.feed.current().facts.resource.mode == "watch")
+    call = guard.decide(who, *READ)
+    assert (call.decision.allowed, call.decision.verdict) == (True, False)
+    assert server.asks == []
+    assert records(guard)[0]["reasons"][0]["code"] == "approval_needed"
+
+
+SECRET = (
+    '{"resource":"files","tools":[{"name":"read_file","effect":"read","kinds":{"pin":"secret","deep.pin":"secret"}}]}'
+)
+
+
+def test_a_secret_does_not_leave_the_guard(guard: Guard, server: Desk, who: Verified) -> None:
+    server.say(resource(catalogue=SECRET))
+    eventually(lambda: guard.feed.current().facts.resource.tools["read_file"].secrets)
+    guard.decide(who, "read_file", {"path": "/a", "pin": "4711", "deep": {"pin": "4712"}})
+    guard.decide(who, "read_file", {"path": "/a", "pin": "4713", "deep": {"pin": "4712"}})
+    first, second = (approval.parse_ask(body) for body in server.asks)
+    assert b"471" not in b"".join(server.asks)
+    assert (first.arguments, sorted(first.secrets)) == ({"path": "/a"}, ["deep", "pin"])
+    assert first.secrets["pin"] != second.secrets["pin"]
+    assert first.secrets["deep"] == second.secrets["deep"]
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("x" * approval.MAX_ASKED, "too_long_to_ask"),
+        ("\ud800", "malformed"),
+    ],
+)
+def test_what_nobody_can_be_asked_is_denied_and_on_record(
+    guard: Guard, server: Desk, who: Verified, path: str, code: str
+) -> None:
+    assert codes(guard.decide(who, "read_file", {"path": path})) == [code]
+    assert server.asks == []
+    assert len(records(guard)) == 1
+
+
+@pytest.mark.parametrize(("more", "is_asked"), [(0, True), (1, False)])
+def test_a_question_has_a_longest_length(more: int, is_asked: bool) -> None:
+    def ask(text: str) -> approval.Ask:
+        return approval.Ask(
+            call="c" * 22, token="tok_1", policy="p", policies=["asks"], tool="t", arguments={"text": text}
+        )
+
+    room = approval.MAX_ASKED - len(approval.render_ask(ask("")))
+    if is_asked:
+        assert len(approval.render_ask(ask("x" * (room + more)))) == approval.MAX_ASKED
+    else:
+        with pytest.raises(Malformed):
+            approval.render_ask(ask("x" * (room + more)))
+
+
+def test_what_is_asked_is_canonical(guard: Guard, server: Desk, who: Verified) -> None:
+    guard.decide(who, "read_file", {"path": "\u00e4", "b": 1.0, "a": None})
+    sent = json.loads(server.asks[0])
+    assert sent["arguments"] == {"a": None, "b": 1, "path": "\u00e4"}
