@@ -243,6 +243,7 @@ def test_a_resource_with_its_catalogue_mode_and_key(ostiary: Commands, name: str
     catalogue.write_text(json.dumps({"tools": TOOLS["tools"][:1]}))
     assert ostiary.json("resource", "catalogue", name, catalogue)["catalogue_version"] == 2
     assert ostiary.json("resource", "mode", name, "watch")["mode"] == "watch"
+    assert ostiary.json("resource", "mode", name, "enforce")["mode"] == "enforce"  # else everybody may call its tools
     assert ostiary.json("resource", "key", name, "--generate-key", tmp_path / "2.json")["kid"] != made["kid"]
     assert name in {one["name"] for one in ostiary.json("resource", "list")}
 
