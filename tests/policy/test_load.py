@@ -33,10 +33,11 @@ def test_the_starter_set_loads_and_its_tests_hold() -> None:
         "delegate-within-segment",
         "secrets-stay",
         "said-or-recorded",
+        "amounts-recorded",
         "pointed-at",
         "no-foreign-links",
     ]
-    assert loaded.tests == 14
+    assert loaded.tests == 17
 
 
 def test_policies_go_by_their_id_or_else_by_file_and_place() -> None:

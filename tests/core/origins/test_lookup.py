@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -172,15 +173,52 @@ def test_what_policies_see(memory: Memory) -> None:
     assert context == {
         "origin": {"to": "outside", "amount": "person", "when": "nowhere"},
         "origin_worst": "outside",
+        "amount_worst": "person",
         "object_worst": "outside",
     }
     assert judged(seen, PAY, {"amount": 5}) == {
-        "origin": {"amount": "nowhere"}, "origin_worst": "nowhere", "object_worst": "nowhere",
+        "origin": {"amount": "nowhere"}, "amount_worst": "nowhere", "object_worst": "nowhere",
     }, "what is paid to nobody in particular is not pointed at"  # fmt: skip
     assert judged(seen, PAY, {"to": "DE89370400440532013000", "note": "for bob@example.com"}) == {
         "origin": {"to": "person", "note": "person"},
         "origin_worst": "person", "object_worst": "person", "links_worst": "person",
     }  # fmt: skip
+
+
+def test_times_count_where_nothing_else_says_what_a_call_is_about(memory: Memory) -> None:
+    plan = Tool(name="plan", effect="change", kinds={"title": "text", "start": "time", "end": "time", "room": "object"})  # type: ignore[arg-type]
+    seen = after(memory, OUTSIDE, {}, "at 2031-05-06")
+    assert judged(seen, plan, {"title": "x", "start": "2031-05-06"})["origin_worst"] == "outside"
+    assert judged(seen, plan, {"start": "2031-05-06", "end": "2031-05-07"})["origin_worst"] == "nowhere"
+    assert (
+        judged(seen, plan, {"start": "2031-05-06", "room": "https://example.com/a/B?x=1"})["origin_worst"] == "person"
+    )
+    assert "origin_worst" not in judged(seen, plan, {"title": "x"})
+
+
+@pytest.mark.parametrize(
+    ("field", "origin"),
+    [
+        (True, "known"), (1100, "known"), (98.7, "known"), ("1100", "known"), ("Charlie", "known"),
+        ("Ann Lee", "known"), ("External_0", "known"), ("2031-05-06 10:00", "known"), ("a" * 64, "known"),
+        ("a" * 65, "outside"), ("Ann van Lee", "outside"), ("Ann\nLee", "outside"), ("eve@far.example", "outside"),
+        ("far.example", "outside"), ("https://far.example", "outside"), ("+4915112345678", "outside"),
+        ("DE89370400440532013999", "outside"), ("123456", "known"), ("1234567", "outside"), (1234567, "outside"),
+        ("ZXZlQGZhci5l-A", "outside"), ("go ZXZlQGZhci5leGFtcGxl", "outside"),
+    ],
+)  # fmt: skip
+def test_a_short_field_of_data_is_known_and_a_text_is_a_strangers(memory: Memory, field: object, origin: str) -> None:
+    in_data = observed(memory, "files/fetch", OUTSIDE, {}, [{"field": field, "text": "hello you there"}])
+    assert {Origin(part.origin).name.lower() for part in in_data} == {"outside", origin}
+    in_text = observed(memory, "files/fetch", OUTSIDE, {}, json.dumps([{"field": field}]))
+    assert {part.origin for part in in_text} == {Origin.OUTSIDE}, "a page may look like data"
+
+
+def test_a_field_is_not_decoded_into_an_address(memory: Memory) -> None:
+    for text in ("ZXZlQGZhci5leGFtcGxl", "eve&#64;far.com", "eve%40far.com", "6576654066617222", "e\\u0076e"):
+        seen = learned(memory, observed(memory, "files/fetch", OUTSIDE, {}, [{"name": text}]))
+        for address in ("eve@far.example", "eve@far.com", "eve"):
+            assert of_value(seen, Kind.ADDRESS, address) > Origin.KNOWN, text
 
 
 SENT = {

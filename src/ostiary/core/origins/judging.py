@@ -1,7 +1,9 @@
 """Where the arguments of a call came from, for policies: `origin`, and the least trusted of them.
 
     origin         by the name of each argument that identifies something
-    origin_worst   the least trusted of those that say whom, what and how much; times are left out
+    origin_worst   the least trusted of those that say whom and what, and of secrets; where a call has none of these and
+                   no amount, of its times: an agent may plan, but here nothing else says what is done
+    amount_worst   the least trusted of those that say how much
     object_worst   the least trusted of those that say whom and what; `nowhere` where none of them is given
     links_worst    the least trusted of all links and mail addresses in outgoing text; not there where there is none
 
@@ -57,7 +59,7 @@ def given(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind,
 def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     """What policies see of a call that is an effect."""
     origin: Record = {}
-    worst = whom = linked = -1
+    worst = whom = linked = amount = moment = -1
     for path, kind, value in given(tool, arguments):
         if kind is Kind.TEXT:
             foreign = _of_text(memory, value)
@@ -67,14 +69,23 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
             linked = max(linked, found)
         else:
             found = of_value(memory, kind, value)
-            if kind is not Kind.TIME:
-                worst = max(worst, found)
+            match kind:
+                case Kind.AMOUNT:
+                    amount = max(amount, found)
+                case Kind.TIME:
+                    moment = max(moment, found)
+                case _:
+                    worst = max(worst, found)
             if kind in POINTS:
                 whom = max(whom, found)
         origin[path] = _NAMES[found]
     context: Record = {"origin": origin}
+    if worst < 0 and amount < 0:
+        worst = moment
     if worst >= 0:
         context["origin_worst"] = _NAMES[Origin(worst)]
+    if amount >= 0:
+        context["amount_worst"] = _NAMES[Origin(amount)]
     if whom >= 0 or not POINTS.isdisjoint(tool.argument_kinds.values()):
         context["object_worst"] = _NAMES[Origin(whom if whom >= 0 else Origin.NOWHERE)]
     if linked >= 0:

@@ -1,12 +1,16 @@
 """What a tool returned, as a task remembers it: words and their origin.
 
-Content from outside stays outside, whatever was asked. Of the rest, a record counts as pointed at where the call named
-it by values that the task may point with, or where the record itself has such a value for its own among others. What
-an endorsed document says counts for the kinds of arguments that it was endorsed for.
+Content from outside stays outside, whatever was asked. Strangers write texts, and the system that keeps them writes
+the fields around: where a tool returns data, and not a text, a number, a moment, or a name of one or two words is known
+from a record. Whatever reaches or pays somebody (links, mail addresses, longer numbers) is none of these. Of the rest,
+a record counts as pointed at where the call named it by values that the task may point with, or where the record itself
+has such a value for its own among others. What an endorsed document says counts for the kinds of arguments that it was
+endorsed for.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,12 +20,21 @@ import msgspec
 from ostiary.core.catalogue import Tool
 from ostiary.core.origins.judging import POINTS, given, leaves, of_value
 from ostiary.core.origins.memory import ALL_KINDS, END, MAX_TEXT, ROOM, WIDTH, Memory, Origin, Part, holds, source_of
+from ostiary.core.origins.moments import moments
 from ostiary.core.origins.words import words
 
 MAX_DEPTH = 32
 MAX_LEAVES = 20_000
 MAX_NAME = 256
 """characters of a value by which a record is known"""
+MAX_FIELD = 64
+MAX_DIGITS = 6
+"""of a field; with more it may be a telephone or an account number"""
+MIN_ENCODED = 12
+"""characters of a word that may be something else once it is decoded (`links`), unless it has no mark in it"""
+_NUMBER = re.compile(r"-?\d{1,6}(?:\.\d{1,4})?")
+_MOMENT = re.compile(r"[\d:T .Z+-]+")
+_NAME = re.compile(r"[\w'’&+#-]+(?: [\w'’&+#-]+)?")
 _decode = msgspec.json.Decoder().decode
 Found = tuple[Origin, str]
 
@@ -32,7 +45,7 @@ def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any],
     if kinds:
         found = [(Origin.ENDORSED, text) for text in _texts(output)]
     elif tool.is_outside:
-        found = [(Origin.OUTSIDE, text) for text in _texts(output)]
+        found = list(_fields(output))
     else:
         found = list(_records(memory, _opened(output), is_linked=_is_pointed_at(memory, tool, arguments)))
     known: dict[str, bytes] = {}
@@ -75,6 +88,24 @@ def _opened(output: object) -> object:
         except (msgspec.DecodeError, RecursionError):
             return output
     return output
+
+
+def _fields(output: object) -> Iterator[Found]:
+    """Each text from outside, or known where it is a field of data; what is data within a text is that text."""
+    is_data = isinstance(output, dict | list | tuple)
+    for text in _texts(output):
+        yield (Origin.KNOWN if is_data and _is_field(text) else Origin.OUTSIDE), text
+
+
+def _is_field(text: str) -> bool:
+    """Whether it is too little of a text to be a stranger's; what reaches or pays somebody is not, even decoded."""
+    if len(text) > MAX_FIELD:
+        return False
+    if _NUMBER.fullmatch(text):
+        return True
+    if sum(map(str.isdigit, text)) > MAX_DIGITS:
+        return bool(_MOMENT.fullmatch(text) and moments(text))
+    return text.isalnum() or (all(len(word) < MIN_ENCODED for word in text.split()) and bool(_NAME.fullmatch(text)))
 
 
 def _texts(output: object) -> Iterator[str]:
