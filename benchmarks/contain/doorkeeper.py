@@ -1,8 +1,9 @@
 """Ostiary as a product: `ostiaryd` started for real, with a `Guard` in front of the tools of one suite.
 
-The suite is one resource, registered with what an MCP server would list. Each session has an agent of its own (one may
-ask a person only so often) with a task that is started with the person's words. Calls go through `Tools`, as those of
-an agent's own process do. Who is asked is a person with a key, who sees the question as the server shows it.
+The suite is one resource; its catalogue is the default reading of what an MCP server would list, confirmed unseen. Each
+session has an agent of its own (one may ask a person only so often) with a task that is started with what was drafted
+from the person's words, accepted unseen; no document says whom. Calls go through `Tools`, as those of an agent's own
+process do. Who is asked is a person with a key, who sees the question as the server shows it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from ostiary import Agent, Guard, Tools, ambient
 from ostiary.agent import Task
 from ostiary.cli.session import decoded
 from ostiary.core import dpop, jose
+from ostiary.core.draft import draft
 from ostiary.core.errors import Refused, Unavailable
+from ostiary.core.reading import read
 from ostiary.guard import Denied, NonceNeeded
 from ostiary.keys import Credential
 from ostiary.tools import Running
@@ -34,7 +37,8 @@ from tests.feed.house import House
 from tests.server import running
 
 COMMAND = Path(sys.prefix).parent / ".venv" / "bin" / "ostiary"
-CLASSES = ("read", "write", "administer")
+SCOPES = ["suite:read", "suite:write", "suite:administer"]
+"""the operator lets the agent do all that the tools do: what holds it back is its task"""
 PATIENCE_S = 120.0
 """For a machine that stands still now and then: what cannot be decided now is no verdict."""
 SHORT_S, LEEWAY_S = 5, 2.5
@@ -68,9 +72,10 @@ class Doorkeeper:
         self._owner = house.owner()
         self._approver = self._person("approver")
         key = jose.generate("ES256")
-        listed = {"name": "suite", "uri": URI, "jwk": dict(key.public.jwk), "catalogue": {"tools": [*map(_mcp, tools)]}}
+        self._catalogue = read("suite", {"tools": [*map(_mcp, tools)]}).catalogue
+        listed = {"name": "suite", "uri": URI, "jwk": dict(key.public.jwk), "catalogue": self._catalogue.render()}
         made = house.api("POST", "/resources", listed)
-        if without not in ("", rules.INTENT, rules.ASKING):
+        if without not in ("", *rules.PARTS):
             house.api("POST", "/policies", {"files": rules.without(active_files(house), without)})
         self._guard = Guard(Credential(key, made["resource_id"], house.server.url), spool_dir=folder / "spool").start()
 
@@ -81,9 +86,12 @@ class Doorkeeper:
     def open(self, agent: str, purpose: str, tools: Sequence[Tool], person: Person) -> Opened:
         works = patient(lambda: self._agent(f"{agent}-{next(self._count)}"))
         own = {name: value for name, value in asdict(person).items() if value}
-        declared: dict[str, Any] = {"agent": works.client_id, "purpose": purpose}
-        if self._without != rules.INTENT:
-            declared["intent"] = {"words": purpose, "own": own}
+        drafted = draft(purpose, [(URI, self._catalogue)], scopes=SCOPES, own=own, whom=False).render()
+        left_out = {rules.INTENT: "intent", rules.BOUNDS: "bounds"}.get(self._without)
+        declared = {name: drafted[name] for name in ("intent", "bounds", "budget") if name != left_out}
+        if self._without == rules.ENDORSED:
+            declared["intent"] |= {"endorsed": []}
+        declared |= {"agent": works.client_id, "purpose": purpose}
         started = patient(lambda: self._house.api("POST", "/tasks", declared))
         task = patient(lambda: works.resume(started["task_id"]))
         return Opened(Session(works, task, Tools(self._guard, task)))
@@ -145,8 +153,8 @@ class Doorkeeper:
 
     def _agent(self, name: str) -> Agent:
         """A new agent, which may ask for everything that the suite's tools do."""
-        key, scopes = jose.generate("ES256"), [f"suite:{word}" for word in CLASSES]
-        body = {"name": name, "owner": self._owner, "purpose": "works for a person", "scopes": scopes}
+        key = jose.generate("ES256")
+        body = {"name": name, "owner": self._owner, "purpose": "works for a person", "scopes": SCOPES}
         made = self._house.api("POST", "/agents", body | {"jwk": dict(key.public.jwk)})
         return Agent(Credential(key, made["agent_id"], self._house.server.url))
 
@@ -197,7 +205,7 @@ def doorkeeper(suite: Suite, folder: Path, *, without: str = "") -> Iterator[Doo
 def left_out(folder: Path) -> list[str]:
     """The rules that can be left out, of a server that starts now."""
     with running(folder / "data", command=(COMMAND,)) as server:
-        return [rules.INTENT, rules.ASKING, *rules.forbidding(active_files(House(server, folder)))]
+        return [*rules.PARTS, *rules.forbidding(active_files(House(server, folder)))]
 
 
 def active_files(house: House) -> dict[str, str]:

@@ -6,8 +6,12 @@ import re
 from collections.abc import Mapping
 
 INTENT = "what the person asked"
+BOUNDS = "drafted bounds"
+ENDORSED = "endorsed documents"
 ASKING = "asking"
-"""rules that are no policies: a task without an intent, so that no origins are known; a question that nobody hears"""
+PARTS = (INTENT, BOUNDS, ENDORSED, ASKING)
+"""no policies, but what these stand on: no origins are known then, no tool is left out, no document is believed, and
+what would be asked is denied"""
 _STATEMENT = re.compile(r"^(?:@.*\n)*(permit|forbid)\b[^;]*;\n?", re.MULTILINE)
 _ID = re.compile(r'@id\("([^"]+)"\)')
 

@@ -124,7 +124,6 @@ LIES: dict[str, tuple[str, Part, str]] = {
         Part(Origin.RECORD, ALL_KINDS, b"x" * 6),
         "outside",
     ),
-    "known to a tool that returns what is outside": ("fetch", Part(Origin.KNOWN, ALL_KINDS, b"x" * 6), "outside"),
     "a document that nobody named": ("record", Part(Origin.ENDORSED, 2, b"x" * 6), "not_endorsed"),
     "a document for kinds that nobody named": ("fetch", Part(Origin.ENDORSED, 3, b"x" * 6), "not_endorsed"),
     "an unknown tool": ("nothing", Part(Origin.OUTSIDE, ALL_KINDS, b"x" * 6), "unknown_tool"),
