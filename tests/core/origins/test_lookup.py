@@ -210,8 +210,9 @@ def test_times_count_where_nothing_else_says_what_a_call_is_about(memory: Memory
 def test_a_short_field_of_data_is_known_and_a_text_is_a_strangers(memory: Memory, field: object, origin: str) -> None:
     in_data = observed(memory, "files/fetch", OUTSIDE, {}, [{"field": field, "text": "hello you there"}])
     assert {Origin(part.origin).name.lower() for part in in_data} == {"outside", origin}
-    in_text = observed(memory, "files/fetch", OUTSIDE, {}, json.dumps([{"field": field}]))
-    assert {part.origin for part in in_text} == {Origin.OUTSIDE}, "a page may look like data"
+    for page in (json.dumps([{"field": field}]), str(field)):
+        in_text = observed(memory, "files/fetch", OUTSIDE, {}, page)
+        assert {part.origin for part in in_text} == {Origin.OUTSIDE}, "a page may look like data"
 
 
 def test_a_field_is_not_decoded_into_an_address(memory: Memory) -> None:
