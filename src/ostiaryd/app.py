@@ -212,6 +212,7 @@ LOOPS = (
     _every(1, wire_webhooks.tell_due),
     _every(30, trust.prune),
     _every(60, tasks.forget_days),
+    _every(600, tasks.forget_histories),
     _every(60, tokens.forget_keys),
     _every(60, forget_messages),
     _every(60, ledger.forget_facts),

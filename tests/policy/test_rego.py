@@ -253,7 +253,7 @@ async def test_an_answer_to_another_question_or_of_another_set_counts_for_nothin
         return (Said("levels", permits=True),)
 
     def allowed(asked: Asked | None) -> bool:
-        return Answers(reader, policies, now=now, asked=asked).answer(question).allowed
+        return Answers(reader, policies, keys=world.keys, now=now, asked=asked).answer(question).allowed
 
     assert allowed(Asked(hash, now - FRESH, yes))
     assert not allowed(Asked(hash, now - FRESH - 1, yes))

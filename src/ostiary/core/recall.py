@@ -6,6 +6,10 @@ there for every guard that asks from then on. Words are hashed at the guard, und
 
 The answer is a compact JWS of type `ostiary-memory+jwt` under the server's feed key, and names the SHA-256 of what was
 asked: it counts for that question and for no other, whoever stands between.
+
+The same conversation is about what happened before (`ostiary.core.history`), for tasks with and without a memory. There
+to know less may allow more, so a guard tells each call ahead, with the state that it decided on: the server takes it in
+only if that is still the state.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ from msgspec import Meta
 from ostiary.core.asking import digest
 from ostiary.core.canonical import MAX_INT
 from ostiary.core.errors import Malformed, Unauthenticated
+from ostiary.core.history import MAX_CREATED, MAX_HISTORY, MAX_RECIPIENTS, Before, Value
+from ostiary.core.history import unpack as unpack_history
 from ostiary.core.jose import JwkSet, PrivateKey, sign_jwt, verify_jws
 from ostiary.core.origins import KEY_BYTES, MAX_BYTES, MAX_PARTS, Memory, Part, check_observed, unpack
 from ostiary.core.report import Id
@@ -27,6 +33,22 @@ MAX_RECALL = 192 << 10
 MAX_ANSWER = 192 << 10
 
 _encode = msgspec.json.Encoder().encode
+
+
+class Past(msgspec.Struct, frozen=True, array_like=True):
+    """Which state of what happened before a guard knows (`Before`); none: zeros."""
+
+    seq: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
+    day: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
+
+
+class Next(msgspec.Struct, frozen=True, array_like=True):
+    """A call of the tool, which is let through if nothing has happened that the guard does not know: to whom it goes.
+    What else is remembered of it, the catalogue says. `is_more`: it has more recipients than are told.
+    """
+
+    recipients: Annotated[tuple[Value, ...], Meta(max_length=MAX_RECIPIENTS)] = ()
+    is_more: bool = False
 
 
 class Recall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -39,6 +61,20 @@ class Recall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     tool: Annotated[str, Meta(max_length=128)] = ""
     """which tool of the guard's resource has returned `parts`"""
     parts: Annotated[tuple[Part, ...], Meta(max_length=MAX_PARTS)] = ()
+    past: Past | None = None
+    """where it is about what happened before, and not about where values came from"""
+    next: Next | None = None
+    made: Annotated[tuple[Value, ...], Meta(max_length=MAX_CREATED)] = ()
+    """what a call of the tool has created"""
+
+
+class Happened(msgspec.Struct, frozen=True, array_like=True):
+    """What happened until then, `next` included where it is accepted."""
+
+    task: Annotated[bytes, Meta(max_length=MAX_HISTORY)]
+    recent: Annotated[bytes, Meta(max_length=MAX_HISTORY)]
+    day: int
+    is_accepted: bool = True
 
 
 class Recalled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -47,10 +83,19 @@ class Recalled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     """the resource whose guard asked, by id"""
     asked: str
     seq: int
-    """how far the memory is, with what was said"""
+    """how far the memory is, or what happened, with what was said"""
     key: Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
     body: Annotated[bytes, Meta(max_length=MAX_BYTES)] | None = None
     """all of it; left out for who had heard of all but what it has just said itself"""
+
+    past: Happened | None = None
+
+    def before(self) -> Before:
+        """Raises Malformed."""
+        if self.past is None:
+            raise Malformed("it does not say what happened")
+        task, recent = map(unpack_history, (self.past.task, self.past.recent))
+        return Before(self.key, task, recent, self.seq, self.past.day)
 
     def memory(self) -> Memory | None:
         """Raises Malformed."""

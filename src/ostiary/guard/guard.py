@@ -28,7 +28,7 @@ from ostiary.core.errors import Invalid, Refused, Unavailable
 from ostiary.core.feed import ResourceFact
 from ostiary.core.jose import InvalidToken
 from ostiary.core.origins import is_settled
-from ostiary.guard.asker import Asking, Learnt
+from ostiary.guard.asker import Asking, Learnt, Telling
 from ostiary.guard.call import Call, Verified, call_record, shorten, undecided_record
 from ostiary.guard.closed import closed, withholding
 from ostiary.guard.feed import Feed
@@ -161,6 +161,9 @@ class Guard:
                     learnt.asked = made
                 elif isinstance(made, Wanted):
                     learnt.heard = self._link.asker.ask_person(made)
+                elif isinstance(made, Telling):
+                    with self._unless_it_watches(learnt):
+                        learnt.hear(made, self._link.memories.happen(who.principal, tool, made))
                 else:
                     learnt.left = self._link.drawer.draw(who.principal.claims.jti, made)
             raise Unavailable("others took what was drawn", hint="try again", code="budget_unavailable")
@@ -181,13 +184,16 @@ class Guard:
                     learnt.asked = made
                 elif isinstance(made, Wanted):
                     learnt.heard = await self._link.asker.ask_person_async(made)
+                elif isinstance(made, Telling):
+                    with self._unless_it_watches(learnt):
+                        learnt.hear(made, await self._link.memories.happen_async(who.principal, tool, made))
                 else:
                     learnt.left = await asyncio.to_thread(self._link.drawer.draw, who.principal.claims.jti, made)
             raise Unavailable("others took what was drawn", hint="try again", code="budget_unavailable")
 
     def _decide(
         self, who: Verified, tool: str, arguments: Mapping[str, Any], learnt: Learnt
-    ) -> Call | Asking | Wanted | dict[str, int] | None:
+    ) -> Call | Asking | Wanted | Telling | dict[str, int] | None:
         """The call as it is decided now; or what must be asked first; or what it costs where that cannot be paid; None
         where what else its task remembers could change it.
         """
@@ -200,18 +206,27 @@ class Guard:
         recalls = remembers and not learnt.recalled and ready is not None and ready.is_judged
         if recalls and memory is None:
             return None
+        past = None
+        if facts.policies.reads_history and ready is not None and not learnt.is_blind:
+            before = learnt.before or self._link.memories.before(principal)
+            if before is None:
+                return Telling(None)
+            past = access.past_of(before, ready, arguments)
         if asked is None and not facts.policies.elsewhere:
             decision = access.decide(
-                principal, tool=tool, arguments=arguments, facts=facts, now=now, memory=memory, approved=approved
-            )
+                principal, tool=tool, arguments=arguments, facts=facts, now=now, memory=memory, approved=approved,
+                past=past,
+            )  # fmt: skip
         else:
             asked = asked or Asking(facts.policies, now)
-            found = asked.decide(principal, tool, arguments, facts, now, memory, approved)
+            found = asked.decide(principal, tool, arguments, facts, now, memory, approved, past)
             if found is None:
                 return None if recalls else asked
             decision, at = found, asked.at
         if recalls and decision.beside is not None and not is_settled(decision.beside):
             return None
+        if past is not None and (telling := learnt.telling(decision, past, now=now)) is not None:
+            return telling
         if decision.asks and not decision.allowed and heard is None:
             return wanted(principal, tool, arguments, decision, facts)
         if heard is not None:
@@ -238,8 +253,19 @@ class Guard:
         call = Call(decision, number, ahead=ahead, enforces=facts.resource.mode == "enforce")
         if ready is not None:
             call.missing_scope = "" if ready.scope in principal.scopes else ready.scope
-            call.classes, call.watched = ready.classes, Watched(principal, ready, arguments) if remembers else None
+            is_watched = remembers or (past is not None and bool(ready.tool.creates))
+            call.classes, call.watched = ready.classes, Watched(principal, ready, arguments) if is_watched else None
         return call
+
+    @contextmanager
+    def _unless_it_watches(self, learnt: Learnt) -> Iterator[None]:
+        """What is not to be had denies, unless only policies that watch would look at it."""
+        try:
+            yield
+        except Unavailable:
+            if self.feed.current().facts.policies.relies_on_history:
+                raise
+            learnt.is_blind = True
 
     def undecided(
         self, who: Verified | None, agent: str, tool: str, arguments: Mapping[str, Any], why: Refused, *, passes: bool
@@ -261,9 +287,16 @@ class Guard:
         """Let the task of a call remember what it returned (JSON, or a text), before that is handed out. Where the task
         remembers nothing, this does nothing. Raises Withheld where it cannot be remembered: it must not be handed out.
         """
-        if call.watched is not None:
+        if call.watched is None:
+            return
+        if call.watched.principal.claims.memory:
             with withholding(call):
                 self._link.memories.observe(call.watched, output)
+        if call.watched.ready.tool.creates:
+            try:
+                self._link.memories.made(call.watched, output)
+            except Unavailable as refusal:
+                log.warning("what call %d created is not remembered: %s", call.number, refusal.message)
 
     async def observe_async(self, call: Call, output: object) -> None:
         """As `observe`; where something is to be remembered, a thread waits for it."""

@@ -3,6 +3,9 @@
 A copy that lags behind knows less, and to know less makes nothing more trusted (`ostiary.core.origins`). So a decision
 asks the server only where to know more could change it, and what a tool returned is handed out once the server has
 taken it. Whoever gets no answer in time is refused.
+
+Of what happened before (`ostiary.core.history`) a copy must not lag: a call counts once the server has taken it in as
+the next one after all that the guard knows.
 """
 
 from __future__ import annotations
@@ -13,18 +16,20 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 
 from ostiary.core import access
 from ostiary.core.errors import Refused, Unavailable
+from ostiary.core.history import Before, created_by
 from ostiary.core.jose import b64u
 from ostiary.core.origins import Memory, Part, learned, observed
-from ostiary.core.recall import Recall, parse_recalled, render_recall
-from ostiary.guard.asker import ASK_S, Asker
+from ostiary.core.recall import Next, Past, Recall, Recalled, parse_recalled, render_recall
+from ostiary.guard.asker import ASK_S, Asker, Telling
 from ostiary.guard.feed import Feed
 
+T = TypeVar("T")
 MAX_COPIES = 256
 """tasks; a copy has at most 64 KB"""
 
@@ -51,6 +56,7 @@ class Memories:
         self._asker, self._resource_id, self._feed, self._random = asker, resource_id, feed, random
         self._mutex = threading.Lock()
         self._copies: OrderedDict[str, _Copy] = OrderedDict()
+        self._pasts: OrderedDict[tuple[str, str], Before] = OrderedDict()
 
     def of(self, principal: access.Principal) -> Memory | None:
         """What is known here of what the token's task remembers."""
@@ -72,6 +78,62 @@ class Memories:
     def _parts(self, memory: Memory, watched: Watched, output: object) -> tuple[Part, ...]:
         ready = watched.ready
         return observed(memory, ready.uid.id, ready.tool, watched.arguments, output)
+
+    def before(self, principal: access.Principal) -> Before | None:
+        """What is known here of what happened before."""
+        return self._pasts.get(_whose(principal))
+
+    def happen(self, principal: access.Principal, tool: str, telling: Telling) -> bool:
+        """Whether the server takes in that call, or where there is none says that nothing else has happened; if not,
+        what has happened is known here from now on. Raises Unavailable.
+        """
+        return _await(self._asker.submit(lambda until: self._happen(principal, tool, telling, until)))
+
+    async def happen_async(self, principal: access.Principal, tool: str, telling: Telling) -> bool:
+        """The same; the event loop goes on."""
+        return await _await_async(self._asker.submit(lambda until: self._happen(principal, tool, telling, until)))
+
+    def made(self, watched: Watched, output: object) -> None:
+        """Let the task remember what a call has created. Raises Unavailable."""
+        principal, tool = watched.principal, watched.ready.tool
+        before = self.before(principal)
+        if before is None:
+            return
+        if values := created_by(before.key, watched.ready.uid.id, tool, watched.arguments, output):
+            _await(self._asker.submit(lambda until: self._tell(principal, tool.name, until, made=values)))
+
+    def _happen(self, principal: access.Principal, tool: str, telling: Telling, until: int) -> bool:
+        known, done = telling.before, telling.done
+        step = None if done is None else Next(done.recipients, done.is_more)
+        found, is_taken = self._tell(principal, tool, until, known=known, step=step)
+        if step is not None:
+            return is_taken
+        return known is not None and (found.seq, found.day) == (known.seq, known.day)
+
+    def _tell(
+        self,
+        principal: access.Principal,
+        tool: str,
+        until: int,
+        *,
+        known: Before | None = None,
+        step: Next | None = None,
+        made: tuple[bytes, ...] = (),
+    ) -> tuple[Before, bool]:
+        """What has happened by now, and whether the step was taken. Raises Unavailable."""
+        past = Past() if known is None else Past(known.seq, known.day)
+        recall = Recall(
+            call=b64u(self._random(16)), token=principal.claims.jti, tool=tool, past=past, next=step, made=made
+        )
+        answer, found = self._ask(recall, until, Recalled.before)
+        with self._mutex:
+            kept = self._pasts.get(whose := _whose(principal))
+            if kept is None or (kept.day, kept.seq) < (found.day, found.seq):
+                self._pasts[whose] = found
+            self._pasts.move_to_end(whose)
+            while len(self._pasts) > MAX_COPIES:
+                self._pasts.popitem(last=False)
+        return found, answer.past is not None and answer.past.is_accepted
 
     def _submit(
         self,
@@ -101,25 +163,28 @@ class Memories:
         with self._mutex:
             copy = self._copies.get(task)
         seq = 0 if copy is None else copy.seq
-        body = render_recall(
-            Recall(call=b64u(self._random(16)), token=principal.claims.jti, seq=seq, tool=tool, parts=parts)
-        )
-        try:
-            answer = parse_recalled(
-                self._asker.post("memory", body, until),
-                keys=self._feed.feed_keys, issuer=self._feed.issuer, resource_id=self._resource_id, body=body,
-            )  # fmt: skip
-            memory = answer.memory()
-        except httpx2.TimeoutException:
-            raise _unavailable(f"the server took longer than {ASK_S:g} s") from None
-        except (Refused, httpx2.HTTPError, OSError) as error:
-            raise _unavailable(error.message if isinstance(error, Refused) else type(error).__name__) from None
+        recall = Recall(call=b64u(self._random(16)), token=principal.claims.jti, seq=seq, tool=tool, parts=parts)
+        answer, memory = self._ask(recall, until, Recalled.memory)
         if memory is None:
             if copy is None:
                 raise _unavailable("the server leaves it out")
             memory = learned(copy.memory, parts)
         self._keep(task, _Copy(answer.seq, memory))
         return memory
+
+    def _ask(self, recall: Recall, until: int, read: Callable[[Recalled], T]) -> tuple[Recalled, T]:
+        """The answer, and what is read from it. Raises Unavailable."""
+        body = render_recall(recall)
+        try:
+            answer = parse_recalled(
+                self._asker.post("memory", body, until),
+                keys=self._feed.feed_keys, issuer=self._feed.issuer, resource_id=self._resource_id, body=body,
+            )  # fmt: skip
+            return answer, read(answer)
+        except httpx2.TimeoutException:
+            raise _unavailable(f"the server took longer than {ASK_S:g} s") from None
+        except (Refused, httpx2.HTTPError, OSError) as error:
+            raise _unavailable(error.message if isinstance(error, Refused) else type(error).__name__) from None
 
     def _keep(self, task: str, copy: _Copy) -> None:
         """Unless another call has heard of more meanwhile."""
@@ -132,21 +197,26 @@ class Memories:
                 self._copies.popitem(last=False)
 
 
+def _whose(principal: access.Principal) -> tuple[str, str]:
+    """The topmost task, and the agent."""
+    return principal.tasks[-1], principal.claims.client_id
+
+
 def _unavailable(why: str) -> Unavailable:
     return Unavailable(f"what the task remembers is not to be had: {why}", hint="try again", code="memory_unavailable")
 
 
-def _await(waiting: Future[None]) -> None:
+def _await(waiting: Future[T]) -> T:
     try:
-        waiting.result(ASK_S)
+        return waiting.result(ASK_S)
     except TimeoutError:
         waiting.cancel()
         raise _unavailable(f"the server took longer than {ASK_S:g} s") from None
 
 
-async def _await_async(waiting: Future[None]) -> None:
+async def _await_async(waiting: Future[T]) -> T:
     try:
-        await asyncio.wait_for(asyncio.wrap_future(waiting), ASK_S)
+        return await asyncio.wait_for(asyncio.wrap_future(waiting), ASK_S)
     except TimeoutError:
         waiting.cancel()
         raise _unavailable(f"the server took longer than {ASK_S:g} s") from None

@@ -12,17 +12,18 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ostiary.core import approval, asking, canonical
+from ostiary.core import approval, asking, canonical, history
 from ostiary.core.access.elsewhere import MAX_QUESTION, Verdict
 from ostiary.core.errors import Invalid, Refused
 from ostiary.core.feed import SCOPE
-from ostiary.core.recall import MAX_RECALL, Recalled, parse_recall, render_recalled
+from ostiary.core.recall import MAX_RECALL, Happened, Recall, Recalled, parse_recall, render_recalled
 from ostiary.core.report import Report
 from ostiary.core.slices import Draw, GiveBack, Settled
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.feed import flows
 from ostiaryd.feed.flows import Streams, take_report
 from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.writer import isolated
 from ostiaryd.policy.flows.elsewhere import ask_elsewhere
 from ostiaryd.registry import flows as registry
 
@@ -140,6 +141,8 @@ async def memory(call: Call) -> Reply:
     world, resource_id = call.world, call.caller.id
     canonical.parse(call.body, max_bytes=MAX_RECALL, max_depth=MAX_DEPTH)  # no member twice
     asked = parse_recall(call.body)
+    if asked.past is not None:
+        return await _past(call, asked)
     if asked.parts:
         found = await registry.act_as(call, "task.observe", lambda act: flows.tell(act, asked, resource_id=resource_id))
     else:
@@ -148,6 +151,22 @@ async def memory(call: Call) -> Reply:
     answer = Recalled(
         iss=world.config.issuer, aud=resource_id, asked=asking.digest(call.body), seq=found.seq,
         key=found.memory.key, body=None if is_known else found.body,
+    )  # fmt: skip
+    signed = render_recalled(world.keep(Streams).key, answer)
+    return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])
+
+
+async def _past(call: Call, asked: Recall) -> Reply:
+    """The same about what happened before."""
+    world, resource_id, is_taken = call.world, call.caller.id, True
+    if asked.next is None and not asked.made:
+        found = flows.past(world.db.read(), asked, resource_id=resource_id, keys=world.keys, now=world.now())
+    else:
+        telling = isolated(lambda tx: flows.happen(tx, asked, resource_id=resource_id))
+        found, is_taken = await world.writer.submit(telling)
+    answer = Recalled(
+        iss=world.config.issuer, aud=resource_id, asked=asking.digest(call.body), seq=found.seq, key=found.key,
+        past=Happened(history.pack(found.task), history.pack(found.recent), found.day, is_taken),
     )  # fmt: skip
     signed = render_recalled(world.keep(Streams).key, answer)
     return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])

@@ -22,12 +22,14 @@ another audience, is no matter of policy.
 from ostiary.core.access.decide import Decision, Reason, dead, decide, deny, refuse
 from ostiary.core.access.elsewhere import Elsewhere, Said, failed
 from ostiary.core.access.facts import AgentFact, Facts, Principal, Protected, ReadyTool
-from ostiary.core.access.policies import BASE_TYPES, CALL, Judgement, Needs, Policies
+from ostiary.core.access.past import Past, past_of
+from ostiary.core.access.policies import BASE_TYPES, CALL, HISTORY, Judgement, Needs, Policies
 from ostiary.core.access.recorded import Kept, keep
 
 __all__ = [
     "BASE_TYPES",
     "CALL",
+    "HISTORY",
     "AgentFact",
     "Decision",
     "Elsewhere",
@@ -35,6 +37,7 @@ __all__ = [
     "Judgement",
     "Kept",
     "Needs",
+    "Past",
     "Policies",
     "Principal",
     "Protected",
@@ -46,5 +49,6 @@ __all__ = [
     "deny",
     "failed",
     "keep",
+    "past_of",
     "refuse",
 ]

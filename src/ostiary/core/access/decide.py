@@ -8,7 +8,8 @@ import msgspec
 
 from ostiary.core import bounds
 from ostiary.core.access.facts import Facts, Principal, Protected, ReadyTool
-from ostiary.core.access.policies import CALL, Judgement, Needs, Policies
+from ostiary.core.access.past import Looking, Past
+from ostiary.core.access.policies import CALL, HISTORY, Judgement, Needs, Policies
 from ostiary.core.arguments import BadArguments
 from ostiary.core.assurance import INSUFFICIENT, StepUp
 from ostiary.core.cedar.extensions import Datetime
@@ -52,7 +53,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     asks: Needs | None = None
     approval: str = ""
     beside: Record | None = None
-    """what their context had for this call alone: where its arguments came from"""
+    """what their context had for this call alone: where its arguments came from, what happened before"""
 
 
 def decide(
@@ -64,12 +65,13 @@ def decide(
     now: int,
     memory: Memory | None = None,
     approved: Container[str] = (),
+    past: Past | None = None,
 ) -> Decision:
     """Whether the agent may call `tool` with these JSON `arguments` at `now` (microseconds since the epoch).
 
-    `memory` is that of the token's task. `approved`: policies that ask, and were told yes to just this call, which
-    spends it. The caller has verified the token and its proof. Raises nothing: whatever cannot be judged is denied, and
-    so is a call that is to be judged by a memory which is not at hand.
+    `memory` is that of the token's task, `past` what happened before. `approved`: policies that ask, and were told yes
+    to just this call, which spends it. The caller has verified the token and its proof. Raises nothing: whatever cannot
+    be judged is denied, and so is a call that is to be judged by a memory or a past which is not at hand.
     """
     policies, resource = facts.policies, facts.resource
     reason = dead(principal, facts, now)
@@ -90,16 +92,26 @@ def decide(
     except BadArguments as error:
         return deny(resource, policies, Reason(error.code, error.message))
 
-    context, beside = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}, None
+    context: Record = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
+    beside: Record | None = None
     if principal.claims.memory and ready.is_judged:
         if memory is None:
             return deny(resource, policies, Reason("memory_unavailable", "what the task remembers is not at hand"))
         beside = judged_origins(memory, ready.tool, arguments)
         context |= beside
+    if policies.reads_history:
+        if past is not None:
+            context = Looking(context, past, arguments)
+        elif policies.relies_on_history:
+            return deny(resource, policies, Reason("history_unavailable", "what happened before is not at hand"))
     judged = policies.judge(
         principal.entity.uid, CALL, ready.uid, context, principal.beside(facts.entities), facts.elsewhere, approved,
         behind=principal.links,
     )  # fmt: skip
+    if isinstance(context, Looking) and (history := context.looked_at) is not None:
+        if context.is_full and policies.relies_on_history and judged.because in ("", "approval_needed"):
+            return deny(resource, policies, _FULL)
+        beside = {**(beside or {}), HISTORY: history}
     if judged.allowed:
         return Decision(
             True, True, policies.hash, (), judged.policies, judged.watched, judged.errors, typed, beside=beside
@@ -110,6 +122,11 @@ def decide(
         allowed, False, policies.hash, reasons, judged.policies, judged.watched, judged.errors, typed,
         asks_of(judged, policies), beside=beside,
     )  # fmt: skip
+
+
+_FULL = Reason(
+    "history_full", "more has happened in this task, or with this agent, than is remembered", "start another task"
+)
 
 
 def asks_of(judged: Judgement, policies: Policies) -> Needs | None:

@@ -21,6 +21,7 @@ from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.render import render_record
 from ostiary.core.cedar.values import Entities, Entity, Overlay, Record, Uid, entity
 from ostiary.core.claims import AccessClaims, actors, scopes
+from ostiary.core.history import Plan, plan_of
 from ostiary.core.origins import is_judged
 
 _encode = msgspec.json.Encoder().encode
@@ -139,6 +140,8 @@ class ReadyTool(NamedTuple):
     """arguments that say how the answer looks, so that a person's yes need not name them"""
     is_judged: bool
     """whether policies see where its arguments came from, under a task that remembers"""
+    plan: Plan
+    """how its calls are remembered"""
 
 
 class Protected:
@@ -171,7 +174,7 @@ class Protected:
             hidden = secrets_of(tool, classes)
             self.tools[tool.name] = ReadyTool(
                 tool, made.uid, scope, tool.typed.type_, hidden, classes, sorted(classes), frozenset(tool.presentation),
-                is_judged(tool),
+                is_judged(tool), plan_of(made.uid.id, tool, classes),
             )  # fmt: skip
 
 

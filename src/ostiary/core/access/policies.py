@@ -22,10 +22,11 @@ from ostiary.core import assurance
 from ostiary.core.access.elsewhere import Elsewhere, Said, failed, question
 from ostiary.core.assurance import StepUp
 from ostiary.core.cedar.compile import Compiled, Verdict, compile_set
-from ostiary.core.cedar.ir import PolicyIR, PolicySetIR
+from ostiary.core.cedar.ir import PolicyIR, PolicySetIR, reads_context
 from ostiary.core.cedar.values import Entities, Entity, Record, Uid, entity
 
 CALL = Uid("Action", "call")
+HISTORY = "history"
 BASE_TYPES = frozenset({"Agent", "Owner", "Segment", "Blueprint", "Task", "Tool", "Resource", "Action"})
 """Entity types whose attributes the registry states and nobody else."""
 
@@ -61,7 +62,7 @@ class Policies:
 
     __slots__ = (
         "_denying", "_enforced", "_step_ups", "_watched", "asks", "elsewhere", "entities", "hash", "hints", "known",
-        "reasons",
+        "reads_history", "reasons", "relies_on_history",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +77,9 @@ class Policies:
         watched = tuple(filter(_is_watched, policies.policies))
         enforced = tuple(policy for policy in policies.policies if not _is_watched(policy))
         self.hash = hash
+        self.relies_on_history = reads_context(PolicySetIR(enforced), HISTORY)
+        """whether what happened before may decide"""
+        self.reads_history = self.relies_on_history or reads_context(PolicySetIR(watched), HISTORY)
         self._enforced: Compiled = compile_set(PolicySetIR(enforced))
         self._watched: Compiled | None = compile_set(PolicySetIR(watched)) if watched else None
         self.asks: dict[str, Needs] = {policy.id: _needs(policy) for policy in enforced if _asks(policy)}
@@ -133,6 +137,8 @@ class Policies:
         """What the policies say; `entities` must hold the actions too, and the agents `behind` the principal.
         `approved`: policies that were told yes.
         """
+        if self.reads_history and self.elsewhere and HISTORY in context:
+            context[HISTORY]
         verdict, of = self._enforced.decide(principal, action, resource, context, entities), ""
         if behind:
             verdict, of = _least(verdict, self._enforced, behind, action, resource, context, entities)

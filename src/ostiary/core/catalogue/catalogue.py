@@ -80,8 +80,9 @@ class Catalogue:
 
     def after(self, before: Catalogue) -> Catalogue:
         """This one in the place of `before`: where it says nothing of data classes, of kinds, of content from outside,
-        of what the server said when it was approved, what was said still holds. MCP says nothing of most of it, and a
-        tool must not become harmless by being listed anew; `[]` takes data classes away, `{"argument": "none"}` kinds.
+        of what it creates, of what the server said when it was approved, what was said still holds. MCP says nothing of
+        most of it, and a tool must not become harmless by being listed anew; `[]` takes data classes away,
+        `{"argument": "none"}` kinds.
         """
         tools = {
             name: _after(tool, before.tools[name]) if name in before.tools else tool
@@ -112,6 +113,7 @@ def _after(tool: Tool, before: Tool) -> Tool:
     outside = before.outside if tool.outside is msgspec.UNSET else tool.outside
     return replace(
         tool, data_classes=classes, outside=outside, kinds=tool.kinds or before.kinds,
+        creates=tool.creates or before.creates,
         description=tool.description or before.description, definition=tool.definition or before.definition,
     )  # fmt: skip
 

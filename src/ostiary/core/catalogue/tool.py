@@ -61,6 +61,7 @@ ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}\Z")
 Word = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
 Words = Annotated[tuple[Word, ...], Meta(max_length=32)]
 ArgumentName = Annotated[str, Meta(min_length=1, max_length=256)]
+Place = Annotated[str, Meta(pattern=r"^(output|arguments)(\.[A-Za-z0-9_-]{1,64}){1,8}\Z")]
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
@@ -80,6 +81,10 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     """JSON Schema of its input; empty: any object"""
     kinds: Annotated[dict[str, Word], Meta(max_length=64)] = {}
     """what arguments stand for, by name or dotted path, `argument_kinds` in short; other words (`none`) say nothing"""
+    creates: Annotated[dict[ArgumentName, Place], Meta(max_length=8)] = {}
+    """what names a thing that a call creates: by the argument that takes such a name, where it is found. `output.id` is
+    a member of what the tool returns, `arguments.path` what it was called with (for a tool that replaces nothing)
+    """
     presentation: Annotated[tuple[ArgumentName, ...], Meta(max_length=32)] = ()
     """arguments that only say how something is shown: an approval holds whatever they are"""
     description: Annotated[str, Meta(max_length=MAX_DESCRIPTION)] = ""

@@ -186,6 +186,21 @@ def _check_expression(root: Expr, policy_id: str) -> None:
         open_.extend((child, depth + 1) for child in children(node))
 
 
+def reads_context(policies: PolicySetIR, name: str) -> bool:
+    """Whether some policy looks at that attribute of the context, or at all of them together."""
+    open_ = [condition for policy in policies.policies for condition in policy.conditions]
+    while open_:
+        match open_.pop():
+            case Get(Var("context"), attr) | Has(Var("context"), attr):
+                if attr == name:
+                    return True
+            case Var("context"):
+                return True
+            case other:
+                open_ += children(other)
+    return False
+
+
 def children(node: Expr) -> Iterator[Expr]:
     match node:
         case Unary():

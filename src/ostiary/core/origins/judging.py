@@ -95,7 +95,7 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
 
 def shown(context: Record | None) -> dict[str, str]:
     """The origin of each argument, of what `judged` has made; nothing where nothing was judged."""
-    found = {} if context is None else context["origin"]
+    found = {} if context is None else context.get("origin", {})
     return {name: str(origin) for name, origin in found.items()} if isinstance(found, dict) else {}
 
 

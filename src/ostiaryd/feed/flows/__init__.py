@@ -1,9 +1,21 @@
 """What happens on the feed: guards follow it, report on it, and are waited for."""
 
 from ostiaryd.feed.flows.asking import check_ask, note_asked
-from ostiaryd.feed.flows.memory import recall, tell
+from ostiaryd.feed.flows.memory import happen, past, recall, tell
 from ostiaryd.feed.flows.report import take_report
 from ostiaryd.feed.flows.slices import draw, give_back, settle
 from ostiaryd.feed.flows.streams import Streams
 
-__all__ = ["Streams", "check_ask", "draw", "give_back", "note_asked", "recall", "settle", "take_report", "tell"]
+__all__ = [
+    "Streams",
+    "check_ask",
+    "draw",
+    "give_back",
+    "happen",
+    "note_asked",
+    "past",
+    "recall",
+    "settle",
+    "take_report",
+    "tell",
+]

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 
+from msgspec.structs import replace
+
 from ostiary.core.errors import Forbidden
+from ostiary.core.history import Before
 from ostiary.core.origins import Memory, Origin
-from ostiary.core.recall import Recall
-from ostiaryd.ground.database import Reader
+from ostiary.core.recall import Past, Recall
+from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.prepared import protected
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Resource
+from ostiaryd.registry.model import Holding, Resource
 from ostiaryd.registry.store import holdings
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.flows import Remembered
@@ -48,11 +51,50 @@ def tell(act: Act, asked: Recall, *, resource_id: str) -> Remembered:
     return told
 
 
-def _task(reader: Reader, asked: Recall, resource: Resource, *, now: int) -> Task:
+def past(reader: Reader, asked: Recall, *, resource_id: str, keys: Keyring, now: int) -> Before:
+    """What happened before, for that token. Raises Forbidden."""
+    held = _held(reader, asked, registry.find_resource(reader, resource_id), now=now)
+    return tasks.before(reader, _task_of(reader, held, now=now), keys, agent=held.agent, now=now)
+
+
+def happen(tx: Tx, asked: Recall, *, resource_id: str) -> tuple[Before, bool]:
+    """Take in a call that a guard is about to let through, if it knows what happened until now, and what one has
+    created; what has happened then, and whether it was taken. It is on record as any call, so this leaves no entry.
+
+    Raises Forbidden as `tell`.
+    """
+    resource = registry.find_resource(tx, resource_id)
+    held = _held(tx, asked, resource, now=tx.now)
+    task, ready = _task_of(tx, held, now=tx.now), protected(tx, resource).tools.get(asked.tool)
+    if ready is None:
+        raise Forbidden(f"the catalogue of `{resource.name}` has no tool {asked.tool[:128]!a}", code="unknown_tool")
+    known, is_taken = tasks.before(tx, task, tx.keys, agent=held.agent, now=tx.now), True
+    if asked.made:
+        if not ready.tool.creates:
+            raise Forbidden("that tool creates nothing, by its catalogue", code="creates_nothing")
+        tasks.made(tx, task, asked.made)
+    if asked.next is not None:
+        is_taken = asked.past == Past(known.seq, known.day)
+        if is_taken:
+            done = replace(ready.plan.call, recipients=asked.next.recipients, is_more=asked.next.is_more)
+            tasks.happened(tx, task, done, agent=held.agent)
+    return tasks.before(tx, task, tx.keys, agent=held.agent, now=tx.now), is_taken
+
+
+def _held(reader: Reader, asked: Recall, resource: Resource, *, now: int) -> Holding:
     held = holdings.get(reader, asked.token)
     if held is None or held.audience != resource.uri or held.task is None or not held.is_live(now):
         raise Forbidden("there is no such token that is alive and for this resource", code="foreign_token")
+    return held
+
+
+def _task_of(reader: Reader, held: Holding, *, now: int) -> Task:
+    assert held.task is not None
     return tasks.live(reader, held.task, now=now)
+
+
+def _task(reader: Reader, asked: Recall, resource: Resource, *, now: int) -> Task:
+    return _task_of(reader, _held(reader, asked, resource, now=now), now=now)
 
 
 def _check(reader: Reader, asked: Recall, resource: Resource, memory: Memory) -> None:

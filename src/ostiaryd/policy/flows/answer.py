@@ -157,7 +157,7 @@ class Answers:
             memory = tasks.recall(self._reader, call.task, self._keys).memory
         decision = access.decide(
             call.principal, tool=call.tool, arguments=call.arguments, facts=facts, now=self._at, memory=memory,
-            approved=approved,
+            approved=approved, past=self._past(call),
         )  # fmt: skip
         return decision, posed_call(call.principal, call.resource, call.tool, decision, approved=sorted(approved))
 
@@ -175,23 +175,31 @@ class Answers:
         principal = Principal(replace(_claims(agent, task, resource), **proved(context)))
         return Called(principal, task, protected(self._reader, resource), tool, arguments)
 
-    def spend(self, act: Act, question: Question, decision: Decision) -> Decision:
-        """Take what an allowed call costs from the budgets of its task; where it is not there, the call is denied."""
+    def _past(self, call: Called) -> access.Past | None:
+        """What happened before the call, where policies look at it."""
+        ready = call.resource.tools.get(call.tool)
+        if not self._policies.reads_history or ready is None or self._keys is None:
+            return None
+        before = tasks.before(self._reader, call.task, self._keys, agent=call.task.agent, now=self._now)
+        return access.past_of(before, ready, call.arguments)
+
+    def settle(self, act: Act, question: Question, decision: Decision) -> Decision:
+        """Take what an allowed call costs from the budgets of its task, and let the task remember it; where the budget
+        is not there, the call is denied.
+        """
         subject, resource = question.subject, question.resource
         is_call = question.action.name == access.CALL.id and REGISTERED.get(resource.type) == "Tool"
-        if not (decision.verdict and is_call and REGISTERED.get(subject.type) == "Agent"):
+        if not (decision.allowed and is_call and REGISTERED.get(subject.type) == "Agent"):
             return decision
-        context = question.context or {}
-        agent = active_agent(self._reader, subject.id, now=self._now)
-        budgets = tasks.in_force(self._reader, self._task(agent, context.get("task")))
-        found, tool = self._tool(resource.id)
-        arguments: dict[str, object] = context.get("arguments", {})
-        try:
-            classes = protected(self._reader, found).tools[tool].classes
-            tasks.spend(act, budgets, f"{found.name}/{tool}", arguments, classes=classes)
-        except (Exhausted, BadAmount) as error:
-            reason = Reason(error.code, error.message, error.hint)
-            return access.deny(protected(self._reader, found), self._policies, reason)
+        call = self.called(question)
+        if decision.verdict:
+            budgets, ready = tasks.in_force(self._reader, call.task), call.resource.tools[call.tool]
+            try:
+                tasks.spend(act, budgets, ready.uid.id, call.arguments, classes=ready.classes)
+            except (Exhausted, BadAmount) as error:
+                decision = access.deny(call.resource, self._policies, Reason(error.code, error.message, error.hint))
+        if decision.allowed and (past := self._past(call)) is not None:
+            tasks.happened(act.tx, call.task, past.done, agent=call.task.agent)
         return decision
 
     def _task(self, agent: Agent, id: object) -> Task:

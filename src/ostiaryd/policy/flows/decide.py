@@ -94,11 +94,11 @@ def decide_all(
 
 
 def _decide(act: Act, answers: Answers, question: Question) -> tuple[Decision, Posed | None]:
-    """The answer, paid for, and what the policies were asked; an empty budget denies whatever they say."""
+    """The answer, paid for and remembered, and what the policies were asked; an empty budget denies in any case."""
     answer, posed = answers.answer_and_tell(question)
     if answer.asks and not answer.allowed and (id := question.approval):
         answer, posed = reconsider(act, answers, question, answer, id)
-    decision = answers.spend(act, question, answer)
+    decision = answers.settle(act, question, answer)
     return decision, posed if decision is answer else None
 
 

@@ -16,6 +16,7 @@ from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Entity, Overlay, Record, Uid, entity
 from ostiary.core.claims import MAX_LINKS, Link
 from ostiary.core.errors import Invalid, Malformed
+from ostiary.core.history import NOTHING, told
 from ostiaryd.policy.model.questions import (
     REGISTERED,
     Question,
@@ -72,6 +73,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             context = chain.context | context
             if action == CALL:
                 context = _CALL | {"subject": principal.uid.id} | context
+                context["history"] = _completed(_HISTORY, context.get("history", {}))
             elif action.id == "issue_token":
                 context = _ISSUE | {"subject": principal.uid.id} | context
             elif action.id == "delegate":
@@ -96,6 +98,21 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 _ISSUE: Record = {"task": "", "scopes": frozenset[object]()}
 _CALL: Record = {**_ISSUE, "acr": "", "amr": frozenset[object](), "arguments": {}}
 _TOOL: Record = {"effect": "read", "data_classes": frozenset[object](), "open_world": True}
+
+
+_PAST = told(NOTHING)
+_HISTORY: Record = {
+    **_PAST, "recipients": 0, "new_recipients": 0, "created": frozenset[object](), "recent": _PAST,
+}  # fmt: skip
+
+
+def _completed(whole: Record, said: object) -> Record:
+    """What a case says of a record, and of what it leaves out that nothing was."""
+    given = said if isinstance(said, dict) else {}
+    return {
+        name: _completed(value, given.get(name)) if isinstance(value, dict) else given.get(name, value)
+        for name, value in whole.items()
+    }
 
 
 def parse_cases(name: str, text: str) -> list[Case]:

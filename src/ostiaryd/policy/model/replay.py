@@ -75,6 +75,8 @@ class Replay:
         kept = self._context(asked.context)
         if kept.get("actors") and "chain" not in kept:
             raise Unreplayable("what the agents are that it came through was not kept")
+        if self._policies.relies_on_history and "history" not in kept:
+            raise Unreplayable("what happened before was not kept")
         context = {**ALONE.context, **kept, "arguments": self._arguments(asked), **moment(at)}
         return self._ask(facts.entities, principal, CALL, ready.uid, context, behind(context), asked.approved)
 

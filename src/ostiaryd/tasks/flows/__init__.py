@@ -16,6 +16,7 @@ from ostiaryd.tasks.flows.budgets import (
     spend,
 )
 from ostiaryd.tasks.flows.elevating import elevate, eligible, set_eligible
+from ostiaryd.tasks.flows.histories import before, forget_histories, happened, made
 from ostiaryd.tasks.flows.holding import beat, hold, holders, leave
 from ostiaryd.tasks.flows.intents import intent_of
 from ostiaryd.tasks.flows.memories import Remembered, recall, tell
@@ -44,6 +45,7 @@ __all__ = [
     "balances",
     "balances_of",
     "beat",
+    "before",
     "draw",
     "elevate",
     "eligible",
@@ -52,7 +54,9 @@ __all__ = [
     "expire_due",
     "find_task",
     "forget_days",
+    "forget_histories",
     "give_back",
+    "happened",
     "hold",
     "holders",
     "in_force",
@@ -60,6 +64,7 @@ __all__ = [
     "leave",
     "link_of",
     "live",
+    "made",
     "may_list",
     "may_see",
     "recall",

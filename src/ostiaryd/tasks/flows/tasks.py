@@ -35,7 +35,7 @@ from ostiaryd.tasks.model import (
     standing_agent,
     standing_task,
 )
-from ostiaryd.tasks.store import holders, memories
+from ostiaryd.tasks.store import histories, holders, memories
 from ostiaryd.tasks.store import tasks as store
 
 MAX_LIVE = 1000
@@ -249,6 +249,7 @@ def end_task(act: Act, task: Task, state: State) -> Counter[str]:
         return Counter()
     for one in remembering:
         memories.drop(act.tx, one)
+    histories.drop(act.tx, task.task_id)
     registry.tell(act, TaskDelta(task.task_id, act.now + LONGEST_TOKEN))
     ended = registry.end_holdings(act, Root.TASK, task.task_id, why=f"task {state}", tasks=frozenset(tree))
     ended["task"] = len(tree)

@@ -1,0 +1,81 @@
+"""What happened in a tree of tasks, and with an agent today and yesterday: told call by call, in one order for all.
+
+A history is the tree's: of its topmost task, and gone with it. What happens under a standing task, which never ends, is
+kept for as long as the recent past is.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import NamedTuple
+
+from ostiary.core.budget import DAY_US
+from ostiary.core.history import Before, Done, after, created, in_passing, joined
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ground.keyring import Keyring
+from ostiaryd.ground.world import World
+from ostiaryd.registry.model import AgentId
+from ostiaryd.tasks.model import Task, standing_id
+from ostiaryd.tasks.store import histories as store
+
+DAYS = 2
+"""of the recent past, today included"""
+
+
+class _Place(NamedTuple):
+    """Whose history it is, and on which day it is written; 0: it has no days."""
+
+    holder: str
+    day: int
+
+
+def before(reader: Reader, task: Task, keys: Keyring, *, agent: str, now: int) -> Before:
+    """What happened until then in the tree of that task, which has its chain, and with an agent that calls under it.
+
+    Within an act nobody else adds to it until that ends.
+    """
+    of_task, of_agent = _places(task, agent, now=now)
+    here, recent = _read(reader, of_task), _read(reader, of_agent)
+    key = hmac.digest(keys.secret("nonce"), b"ostiary history\0" + of_task.holder.encode(), "sha256")
+    return Before(key, here.history, recent.history, here.seq + recent.seq, now // DAY_US)
+
+
+def happened(tx: Tx, task: Task, done: Done, *, agent: str) -> None:
+    """That call of the agent is let through."""
+    of_task, of_agent = _places(task, agent, now=tx.now)
+    _add(tx, of_task, done)
+    _add(tx, of_agent, in_passing(done))
+
+
+def made(tx: Tx, task: Task, values: tuple[bytes, ...]) -> None:
+    """A call has created what these name."""
+    place, _ = _places(task, task.agent, now=tx.now)
+    row = store.lock(tx, *place)
+    store.write(tx, *place, store.Row(row.seq + 1, created(row.history, values)))
+
+
+async def forget_histories(world: World) -> int:
+    """Forget days that are not recent any more."""
+    return await world.writer.submit(lambda tx: store.prune(tx, before=tx.now // DAY_US - DAYS + 1, limit=1000))
+
+
+def _places(task: Task, agent: str, *, now: int) -> tuple[_Place, _Place]:
+    """Of the task, and of the agent."""
+    top, whose = (task.chain[-1].task, task.chain[-1].agent) if task.chain else (task.task_id, task.agent)
+    today = now // DAY_US
+    return _Place(top, today if top == standing_id(AgentId(whose)) else 0), _Place(agent, today)
+
+
+def _read(reader: Reader, place: _Place) -> store.Row:
+    row = store.lock(reader, *place) if isinstance(reader, Tx) else store.get(reader, *place)
+    if not place.day:
+        return row
+    earlier = [store.get(reader, place.holder, place.day - ago) for ago in range(1, DAYS)]
+    for one in earlier:
+        row = store.Row(row.seq + one.seq, joined(row.history, one.history))
+    return row
+
+
+def _add(tx: Tx, place: _Place, done: Done) -> None:
+    row = store.lock(tx, *place)
+    store.write(tx, *place, store.Row(row.seq + 1, after(row.history, done)))

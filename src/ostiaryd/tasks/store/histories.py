@@ -1,0 +1,57 @@
+"""What happened: one row for the topmost task of a tree, and one for each day of an agent, or of its standing task."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ostiary.core import history
+from ostiary.core.history import NOTHING, History
+from ostiaryd.ground.database import Reader, Tx, sql
+
+_GET = sql("select seq, body from history where holder = :holder and day = :day")
+_OPEN = sql(
+    """insert into history (holder, day, seq, body) values (:holder, :day, 0, :body)
+       on conflict (holder, day) do nothing"""
+)
+_LOCK = sql("update history set seq = seq where holder = :holder and day = :day")
+_WRITE = sql("update history set seq = :seq, body = :body where holder = :holder and day = :day")
+_DROP = sql("delete from history where holder = :holder")
+_PRUNE = sql(
+    """delete from history where (holder, day) in
+           (select holder, day from history where day > 0 and day < :before limit :limit)"""
+)
+
+
+class Row(NamedTuple):
+    """`seq`: how often it has changed."""
+
+    seq: int
+    history: History
+
+
+_NONE = Row(0, NOTHING)
+
+
+def get(reader: Reader, holder: str, day: int) -> Row:
+    row = reader.one(_GET, holder=holder, day=day)
+    return _NONE if row is None else Row(row[0], history.unpack(bytes(row[1])))
+
+
+def lock(tx: Tx, holder: str, day: int) -> Row:
+    """The same; until this act ends nobody else changes it."""
+    tx.run(_OPEN, holder=holder, day=day, body=history.pack(NOTHING))
+    tx.run(_LOCK, holder=holder, day=day)
+    return get(tx, holder, day)
+
+
+def write(tx: Tx, holder: str, day: int, row: Row) -> None:
+    tx.run(_WRITE, holder=holder, day=day, seq=row.seq, body=history.pack(row.history))
+
+
+def drop(tx: Tx, holder: str) -> None:
+    tx.run(_DROP, holder=holder)
+
+
+def prune(tx: Tx, *, before: int, limit: int) -> int:
+    """Forget days before that one; how many."""
+    return tx.run(_PRUNE, before=before, limit=limit)

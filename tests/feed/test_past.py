@@ -1,0 +1,179 @@
+"""What happened before, as guards ask and tell: the next call is taken from who knows all that came before it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from ostiary.core.catalogue import Catalogue, Effect, Tool
+from ostiary.core.errors import Refused
+from ostiary.core.history import MAX_CREATED, MAX_RECIPIENTS, Before, created_by, is_created
+from ostiary.core.recall import MAX_RECALL, Next, Past, Recall, Recalled, parse_recall, render_recall
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, Resource, Verb
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task
+from tests.feed.test_memory import URI, At
+from tests.registry.stage import do, enrol, hold
+
+TOOLS = [
+    {"name": "send", "effect": "send", "data_classes": ["internal"], "kinds": {"to": "address"}},
+    {"name": "create", "effect": "write", "open_world": False, "creates": {"id": "output.id"}},
+]
+ANN, BOB = b"ann     ", b"bob     "
+
+
+@pytest.fixture
+async def files(world: World) -> Resource:
+    made = await do(world, lambda a: registry.create_resource(a, name="files", uri=URI))
+    catalogue = Catalogue.parse(msgspec.json.encode({"resource": "files", "tools": TOOLS}))
+    await do(world, lambda a: registry.set_catalogue(a, "files", catalogue))
+    return made
+
+
+@pytest.fixture
+async def bot(world: World, files: Resource) -> Agent:
+    return await enrol(world, scopes=["files:read", "files:write"])
+
+
+@pytest.fixture
+async def task(world: World, bot: Agent) -> Task:
+    """A task that nobody said the purpose of, with the token `tok_1`."""
+    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="p"))
+    await hold(world, bot, "tok_1", audience=URI, task=task.task_id)
+    return task
+
+
+async def tell(at: At, known: Before | None = None, tool: str = "send", **said: Any) -> tuple[Before, bool]:
+    past = Past() if known is None else Past(known.seq, known.day)
+    answer = await at.ask(tool=tool, past=past, **said)
+    assert answer.past is not None
+    return answer.before(), answer.past.is_accepted
+
+
+async def test_the_next_call_is_taken_from_who_knows_all_before_it(world: World, files: Resource, task: Task) -> None:
+    one, other = At(world, files), At(world, files)
+    start, _ = await tell(one)
+    before = ledger.head(world.db.read())[0].size
+    known, is_taken = await tell(one, start, next=Next((ANN,)))
+    assert is_taken
+    assert (known.task.tools, known.task.classes, known.task.recipients) == (("files/send",), ("internal",), (ANN,))
+    assert (known.recent.counts, known.recent.recipients) == (known.task.counts, ())
+    stale, is_taken = await tell(other, start, next=Next((BOB,)))
+    assert (stale, is_taken) == (known, False)
+    after, is_taken = await tell(other, stale, next=Next((BOB,)))
+    assert (after.task.recipients, is_taken) == ((ANN, BOB), True)
+    assert ledger.head(world.db.read())[0].size == before, "the record of the call is the entry"
+
+
+@pytest.mark.parametrize(("seq", "day"), [(-1, 0), (1, 0), (0, -1), (0, 1)])
+async def test_only_the_present_state_counts(world: World, files: Resource, task: Task, seq: int, day: int) -> None:
+    at = At(world, files)
+    known, _ = await tell(at, (await tell(at))[0], next=Next((ANN,)))
+    past = Past(known.seq + seq, known.day + day)
+    answer = await at.ask(tool="send", past=past, next=Next((BOB,)))
+    assert answer.past is not None
+    assert not answer.past.is_accepted
+    assert (await tell(at, known, next=Next((BOB,))))[1]
+
+
+async def test_of_guards_that_tell_at_once_one_is_next(world: World, files: Resource, task: Task) -> None:
+    guards = [At(world, files) for _ in range(8)]
+    start, _ = await tell(guards[0])
+    told = await asyncio.gather(*(tell(guard, start, next=Next((bytes([n]) * 8,))) for n, guard in enumerate(guards)))
+    assert [is_taken for _, is_taken in told].count(True) == 1
+    assert len((await tell(guards[0]))[0].task.recipients) == 1
+
+
+async def test_another_task_of_the_agent_is_the_recent_past(
+    world: World, files: Resource, bot: Agent, task: Task
+) -> None:
+    """What another task did meanwhile is not overlooked either."""
+    other = await do(world, lambda a: tasks.start(a, agent="bot", purpose="q"))
+    await hold(world, bot, "tok_2", audience=URI, task=other.task_id)
+    one, two = At(world, files), At(world, files, token="tok_2")
+    start, _ = await tell(one)
+    await tell(two, (await tell(two))[0], next=Next((ANN,)))
+    known, is_taken = await tell(one, start, next=Next((BOB,)))
+    assert (is_taken, known.task.recipients, known.recent.tools) == (False, (), ("files/send",))
+
+
+async def test_the_catalogue_says_what_a_call_is_and_not_the_guard(world: World, files: Resource, task: Task) -> None:
+    at = At(world, files)
+    known, _ = await tell(at, (await tell(at))[0], tool="create", next=Next((), True))
+    assert (known.task.tools, known.task.effects, known.task.is_full) == (("files/create",), 2, True)
+    with pytest.raises(Refused) as refused:
+        await tell(at, known, tool="gone", next=Next())
+    assert refused.value.code == "unknown_tool"
+
+
+async def test_what_a_call_created_is_known_in_its_task(world: World, files: Resource, task: Task) -> None:
+    at = At(world, files)
+    start, _ = await tell(at)
+    tool = Tool(name="create", effect=Effect.WRITE, creates={"id": "output.id"})
+    made = created_by(start.key, "files/create", tool, {}, {"id": "24"})
+    known, _ = await tell(at, tool="create", made=made)
+    assert is_created(known.task, known.key, "files/delete", {"id": "24"}) == {"id"}
+    assert known.seq > start.seq
+    with pytest.raises(Refused) as refused:
+        await tell(at, tool="send", made=made)
+    assert refused.value.code == "creates_nothing"
+
+
+@pytest.mark.parametrize("what", ["no token", "another resource", "expired", "suspended", "task over"])
+async def test_only_a_live_token_for_the_guards_own_resource_tells_or_hears(
+    world: World, files: Resource, bot: Agent, task: Task, what: str
+) -> None:
+    token = "tok_2"
+    if what == "another resource":
+        await hold(world, bot, token, audience="https://other.example/", task=task.task_id)
+    elif what == "expired":
+        await hold(world, bot, token, audience=URI, task=task.task_id, seconds=1)
+        world.now.advance(1)  # type: ignore[attr-defined]
+    elif what != "no token":
+        await hold(world, bot, token, audience=URI, task=task.task_id)
+        if what == "suspended":
+            await do(world, lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
+        else:
+            await do(world, lambda a: tasks.end(a, task.task_id))
+    at = At(world, files, token=token)
+    for said in ({}, {"next": Next((ANN,))}, {"made": (ANN,), "tool": "create"}):
+        with pytest.raises(Refused):
+            await tell(at, **said)
+
+
+@pytest.mark.parametrize(
+    ("said", "good"),
+    [
+        ({"next": [[]]}, True),
+        ({"next": [[msgspec.to_builtins(ANN)] * MAX_RECIPIENTS]}, True),
+        ({"next": [[msgspec.to_builtins(ANN)] * (MAX_RECIPIENTS + 1)]}, False),
+        ({"next": [["AAAA"]]}, False),
+        ({"next": [[1]]}, False),
+        ({"next": {}}, False),
+        ({"made": [msgspec.to_builtins(ANN)] * MAX_CREATED}, True),
+        ({"made": [msgspec.to_builtins(ANN)] * (MAX_CREATED + 1)}, False),
+        ({"past": [-1, 0]}, False),
+        ({"past": [0, 1 << 60]}, False),
+        ({"past": ["0", 0]}, False),
+    ],
+)
+def test_what_is_told_is_bounded(said: dict[str, Any], good: bool) -> None:
+    body = msgspec.json.decode(render_recall(Recall(call="c" * 22, token="tok_1", past=Past())))
+    sent = msgspec.json.encode(body | said)
+    assert len(sent) < MAX_RECALL
+    if good:
+        parse_recall(sent)
+    else:
+        with pytest.raises(Refused):
+            parse_recall(sent)
+
+
+def test_an_answer_about_where_values_came_from_says_nothing_of_what_happened() -> None:
+    with pytest.raises(Refused):
+        Recalled(iss="i", aud="a", asked="x", seq=1, key=b"k" * 32).before()
