@@ -40,7 +40,7 @@ def protect(server: MCPServer, guard: Guard, *, origin: str | None = None, **opt
     """
     if server.settings.auth is not None:
         raise Conflict("the MCP server has `auth` settings", hint="leave them out: the guard takes their place")
-    server.middleware.append(_Hook(guard))
+    server.middleware.append(_Hook(guard, server))
     return _Front(AuthContextMiddleware(server.streamable_http_app(**options)), guard, Door(guard, origin=origin))
 
 
@@ -85,12 +85,15 @@ class _Watched(Meter):
 class _Hook:
     """Decides each request inside of the SDK."""
 
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
+    def __init__(self, guard: Guard, server: MCPServer) -> None:
+        self._guard, self._server = guard, server
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         if ctx.method in FREE or ctx.request_id is None:  # without an id it is a notification, which does nothing
-            return await call_next(ctx)
+            result = await call_next(ctx)
+            if ctx.method == "tools/list":
+                self._guard.listing.note(_said(result).get("tools"))
+            return result
         call = await self._decide(ctx)
         call.ok = False
         try:
@@ -111,7 +114,10 @@ class _Hook:
             who = ctx.request.scope[VERIFIED] if ctx.request is not None else None
             if not isinstance(who, Verified):
                 raise MCPError(DENIED, "nobody has shown who is calling")
-            call = await self._guard.decide_async(who, *named(ctx.method, ctx.params or {}))
+            tool, arguments = named(ctx.method, ctx.params or {})
+            if ctx.method == "tools/call" and not self._guard.listing.knows(tool):  # who calls may have asked another
+                self._guard.listing.note([_said(one) for one in await self._server.list_tools()])
+            call = await self._guard.decide_async(who, tool, arguments)
             call.check()
             return call
         except Refused as refusal:
@@ -121,6 +127,11 @@ class _Hook:
         except Exception as error:
             log.exception("the guard failed, and refuses")
             raise MCPError(DENIED, "the guard failed, and refuses") from error
+
+
+def _said(model: Any) -> dict[str, Any]:
+    """As it goes out."""
+    return model if isinstance(model, dict) else model.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 
 def _measure(call: Call, body: dict[str, Any]) -> None:

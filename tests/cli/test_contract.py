@@ -335,6 +335,31 @@ def test_a_catalogue_is_read_confirmed_and_a_task_is_drafted_from_it(
     assert ostiary("task", "draft", *asked, "--catalogue", other).code == 2
 
 
+def test_what_a_server_says_otherwise_is_shown_and_accepted(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    tool = {"name": "read_file", "description": "Reads.", "inputSchema": {"properties": {"path": {"type": "string"}}}}
+    was, now, catalogue = tmp_path / "was.json", tmp_path / "now.json", tmp_path / "catalogue.json"
+    was.write_text(json.dumps({"tools": [tool]}))
+    now.write_text(json.dumps({"tools": [tool | {"description": "Deletes \x1b[2J."}, {"name": "other"}]}))
+    ostiary.json("resource", "create", name, "--uri", f"https://{name}.example.org")
+    assert ostiary("resource", "diff", name, was).code == 2, "nothing was approved yet"
+    ostiary.json("resource", "read", was, "--name", name, "--write", catalogue)
+    first = ostiary.json("resource", "catalogue", name, catalogue)["catalogue_hash"]
+    assert ostiary.json("resource", "diff", name, was) == []
+    changes = ostiary.json("resource", "diff", name, now)
+    assert [(change["tool"], change["verdict"], change["what"]) for change in changes] == [
+        ("other", "new", "effect"), ("read_file", "changed", "description"), ("read_file", "changed", "effect"),
+    ]  # fmt: skip
+    assert "\x1b" not in ostiary("resource", "diff", name, now).out
+    assert ostiary("resource", "accept", name, now, "--tool", "nothing").code != 0
+    ostiary.json("resource", "accept", name, now, "--tool", "read_file")
+    assert [change["tool"] for change in ostiary.json("resource", "diff", name, now)] == ["other"]
+    [taken] = ostiary.json("resource", "show", name)["catalogue"]["tools"]
+    assert (taken["effect"], taken["description"]) == ("destroy", "Deletes \ufffd[2J.")
+    second = ostiary.json("resource", "accept", name, now)["catalogue_hash"]
+    assert second != first
+    assert ostiary.json("resource", "diff", name, now) == []
+
+
 def test_a_tree_of_tasks_is_drawn(ostiary: Commands, name: str, tmp_path: Path) -> None:
     for agent in ("top", "mid", "low"):
         register(ostiary, f"{name}-{agent}", "--generate-key", tmp_path / f"{agent}.json")

@@ -29,6 +29,7 @@ from mcp_types import PromptReference
 
 from ostiary import Agent, Guard, Tools
 from ostiary.adapters.fastmcp import protect
+from ostiary.core.catalogue import definition_of
 from ostiary.core.errors import Conflict
 from ostiary.guard.mcp import DENIED
 from tests.feed.house import eventually, listening, serving
@@ -47,7 +48,7 @@ from tests.frameworks.contract import (
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
 from tests.frameworks.environment import ROOT
-from tests.frameworks.stage import Call, Stage, judged
+from tests.frameworks.stage import CATALOGUE, Call, Stage, judged
 
 
 def server_of(stage: Stage, **options: Any) -> FastMCP[Any]:
@@ -402,6 +403,39 @@ async def test_how_much_came_out_is_on_record(stage: Stage) -> None:
     eventually(lambda: stage.recorded()[1] == ["ok"])
     [result] = [entry["result"] for entry in stage.house.entries(resource=stage.uri) if entry.get("result")]
     assert (result["records"], result["bytes"]) == (3, len('["a","b","c"]'))
+
+
+async def test_a_tool_that_says_something_else_than_was_approved_is_denied(stage: Stage) -> None:
+    def approve(tools: list[dict[str, Any]]) -> None:
+        definitions = {tool["name"]: definition_of(tool) for tool in tools}
+        known = [tool | {"definition": definitions[tool["name"]]} for tool in CATALOGUE]
+        body = {"catalogue": {"resource": stage.resource, "tools": known}}
+        stage.house.api("PUT", f"/resources/{stage.resource}/catalogue", body)
+
+    async def hears(words: str) -> bool:
+        said = await ask(way, "read_file", {"path": "/srv/a"})
+        return words in said
+
+    async def until(words: str) -> None:
+        for _ in range(100):
+            if await hears(words):
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(words)
+
+    with at_http(stage, server_of(stage)) as way:
+        async with Client(way) as client:
+            listed = [
+                tool.model_dump(by_alias=True, mode="json", exclude_none=True) for tool in await client.list_tools()
+            ]
+        approve([tool | {"description": "was approved"} for tool in listed])
+        await until("something else")
+        approve(listed)
+        await until("text of /srv/a")
+        stage.guard.listing._now.clear()
+        assert await hears("text of /srv/a"), "who has not listed it is let through as well"
+        approve([tool | {"description": "was approved"} for tool in listed])
+        await until("something else")
 
 
 def test_who_has_an_auth_or_tools_of_another_guard_is_told(stage: Stage, tmp_path: Path) -> None:

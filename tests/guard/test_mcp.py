@@ -17,6 +17,7 @@ from mcp.shared.exceptions import MCPError
 
 from ostiary.core.errors import Conflict
 from ostiary.core.feed import ResourceFact, TokenFact
+from ostiary.core.reading import read
 from ostiary.guard import Guard
 from ostiary.mcp import DENIED, protect
 from tests.clock import Clock
@@ -196,6 +197,35 @@ async def test_a_stale_feed_denies_every_request(url: str, feeder: Feeder, clock
         with pytest.raises(MCPError, match="server"):
             await client.call_tool("read_file", {"path": "/a"})
     assert ran == []
+
+
+async def test_a_tool_that_says_something_else_than_was_approved_is_denied(
+    url: str, guard: Guard, feeder: Feeder, ran: list[str]
+) -> None:
+    """Whether or not the caller has listed it: what the server says of it, the server knows."""
+
+    def approve(tools: list[dict[str, Any]]) -> None:
+        text = json.dumps(read("files", {"tools": tools}).catalogue.render())
+        fact = ResourceFact(
+            resource_id=RESOURCE_ID, name="files", uri=url, mode="enforce", segment="default", catalogue=text
+        )
+        feeder.say(fact)
+
+    async with connected(url, feeder) as client:
+        listed = (await client.list_tools()).model_dump(by_alias=True, mode="json", exclude_none=True)["tools"]
+        approve(listed)
+        await client.call_tool("read_file", {"path": "/a"})
+        assert ran == ["read_file"], "what a client hears is what the guard compares"
+        approve([tool | {"description": "was approved"} for tool in listed])
+        with pytest.raises(MCPError) as denial:
+            await client.call_tool("read_file", {"path": "/a"})
+    assert denial.value.error.data["error"] == "tool_changed"
+    assert ran == ["read_file"]
+    guard.listing._now.clear()
+    async with connected(url, feeder) as client:
+        with pytest.raises(MCPError):
+            await client.call_tool("read_file", {"path": "/a"})
+    assert guard.listing.knows("write_file")
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer"])

@@ -12,7 +12,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import Mode, Resource, Root, parse_catalogue
 from ostiaryd.registry.store import resources
-from tests.registry.stage import do, end, feed, hold, is_live, new_jwk
+from tests.registry.stage import ask, do, end, feed, hold, is_live, new_jwk
 
 URI = "https://files.example/mcp"
 TOOLS = {
@@ -176,3 +176,16 @@ async def test_a_catalogue_is_proposed_until_somebody_puts_the_same(world: World
     confirmed = await describe(world, TOOLS)
     assert (confirmed.is_proposed, confirmed.catalogue_version) == (False, 1)
     assert resources.get(world.db.read(), "files") == confirmed
+
+
+async def test_who_accepts_what_another_has_replaced_meanwhile_is_refused(world: World) -> None:
+    first: dict[str, Any] = {"resource": "files", "tools": [{"name": "read_file", "effect": "read"}]}
+    second: dict[str, Any] = {"resource": "files", "tools": [{"name": "read_file", "effect": "send"}]}
+    await ask(world, "POST", "/resources", {"name": "files", "uri": "https://files.example/", "catalogue": first})
+    was = (await ask(world, "GET", "/resources/files"))[1]["catalogue_hash"]
+    path = "/resources/files/catalogue"
+    assert (await ask(world, "PUT", path, {"catalogue": second, "was": was}))[0] == 200
+    status, refusal = await ask(world, "PUT", path, {"catalogue": first, "was": was})
+    assert (status, refusal["error"]) == (409, "changed_meanwhile")
+    assert (await ask(world, "GET", "/resources/files"))[1]["catalogue"]["tools"] == second["tools"]
+    assert (await ask(world, "PUT", path, {"catalogue": first}))[0] == 200

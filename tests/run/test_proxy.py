@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from ostiary.agent import Agent
+from ostiary.core.catalogue import definition_of
 from ostiary.guard.mcp import DENIED
 from ostiary.run.plan import Plan
 from tests.feed.house import House, eventually
@@ -45,6 +46,10 @@ class Stage:
     def talk(self, **changed: Any) -> Iterator[Talk]:
         with Talk(self.folder, msgspec.structs.replace(self.plan, **changed)) as talk:
             yield talk
+
+    def catalogue(self, tools: list[dict[str, Any]]) -> None:
+        body = {"catalogue": {"resource": self.resource, "tools": tools}}
+        self.house.api("PUT", f"/resources/{self.resource}/catalogue", body)
 
     def entries(self, action: str = "tool.call", count: int = 1) -> list[dict[str, Any]]:
         """So many entries about the server, the oldest first."""
@@ -357,6 +362,21 @@ def test_tools_that_the_catalogue_has_not_are_told(enforced: Stage) -> None:
         "called", "deny", False, "outside_task",
     )  # fmt: skip
     assert trouble == {"event": "trouble", "server": "files", "text": "1 tools are not in its catalogue: 'brand_new'"}
+
+
+def test_a_tool_that_says_something_else_than_was_approved_is_denied(enforced: Stage) -> None:
+    """Until its owner accepts; the agent hears of the change no earlier than the guard."""
+    approved = [*TOOLS[1:], TOOLS[0] | {"definition": definition_of({"name": "read_file"})}]
+    with enforced.talk() as talk:
+        enforced.catalogue(approved)
+        assert "result" in talk.ask({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
+        eventually(lambda: "result" in talk.ask(call(2, "read_file", path="/a")) or None)
+        enforced.catalogue([*TOOLS[1:], TOOLS[0] | {"definition": definition_of({"name": "read_file", "title": "x"})}])
+        denied = eventually(lambda: talk.ask(call(3, "read_file", path="/a")).get("error"))
+        assert denied["data"]["error"] == "tool_changed"
+        assert "result" in talk.ask(call(4, "fail")), "the others are as they were"
+        enforced.catalogue(approved)
+        eventually(lambda: "result" in talk.ask(call(5, "read_file", path="/a")) or None)
 
 
 @pytest.mark.parametrize(

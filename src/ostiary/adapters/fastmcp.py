@@ -96,7 +96,10 @@ class _First(Middleware):
 
     async def __call__(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
         if _is_free(context):
-            return await call_next(context)
+            result = await call_next(context)
+            if context.method == "tools/list":
+                self._guard.listing.note([_listed(tool) for tool in result])
+            return result
         try:
             with closed():
                 running = await self._decide(context)
@@ -125,6 +128,8 @@ class _First(Middleware):
         tool, arguments = _named(context)
         if context.method == "tools/call" and (found := await self._server.get_tool(tool, _version(context))):
             arguments = filled(arguments, found.parameters)
+            if not self._guard.listing.knows(tool):  # who calls may have asked another
+                self._guard.listing.note([_listed(found)])
         who = self._who(context)
         if isinstance(who, Tools):
             return await who.admit_async(tool, arguments)
@@ -152,6 +157,12 @@ class _Last(Middleware):
         if not _is_free(context) and _asked(context) != _decided.get():
             raise MCPError(DENIED, "denied: the request was changed after it was decided")
         return await call_next(context)
+
+
+def _listed(tool: Any) -> dict[str, Any]:
+    """As it goes out."""
+    said: dict[str, Any] = tool.to_mcp_tool(name=tool.name).model_dump(by_alias=True, mode="json", exclude_none=True)
+    return said
 
 
 def _is_free(context: MiddlewareContext[Any]) -> bool:

@@ -12,7 +12,11 @@ from cyclopts import App
 from ostiary.cli.agents import words
 from ostiary.cli.files import key_of, read_json, write_new
 from ostiary.cli.paper import facts, table
-from ostiary.cli.session import PAGE, Here
+from ostiary.cli.session import PAGE, Here, Session, Usage
+from ostiary.core import canonical
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.changes import accept, diff
+from ostiary.core.reading import Reading
 from ostiary.core.reading import read as propose
 
 resource = App(name="resource", help="Protected servers, their guards' keys and their catalogues of tools.")
@@ -100,14 +104,41 @@ def read(file: Path, /, *, name: str, write: Path | None = None, session: Here) 
         name: Name of the resource.
         write: Write the catalogue here; an existing file is not touched.
     """
-    said = read_json(file)
-    proposed = propose(name, said.get("result") if isinstance(said, dict) and "jsonrpc" in said else said)
+    proposed = _read(name, file)
     if write is not None:
         write_new(write, json.dumps(proposed.catalogue.render(), indent=2) + "\n")
     lines = [asdict(line) for line in proposed.lines]
     columns = {"tool": "TOOL", "member": "MEMBER", "value": "VALUE", "why": "WHY"}
     shown = {"catalogue": proposed.catalogue.render(), "lines": lines}
     session.show(shown, lambda found: table(found["lines"], columns, empty="the server lists no tools"))
+
+
+@resource.command(name="diff")
+def show_diff(name: str, file: Path, /, *, session: Here) -> None:
+    """Show what a server says of its tools now beside what its owner approved. A tool that has changed is denied.
+
+    Args:
+        name: Name or id.
+        file: JSON of the result of an MCP tools/list.
+    """
+    approved, listed, _ = _approved_and_listed(session, name, file)
+    columns = {"tool": "TOOL", "verdict": "", "what": "WHAT", "was": "WAS", "now": "NOW"}
+    changes = [asdict(change) for change in diff(approved, listed)]
+    session.show(changes, lambda rows: table(rows, columns, empty="the server says what its owner approved"))
+
+
+@resource.command(name="accept")
+def accept_changes(name: str, file: Path, /, *, tool: tuple[str, ...] = (), session: Here) -> None:
+    """Approve what a server says of its tools now; what its owner has said of them stays.
+
+    Args:
+        name: Name or id.
+        file: JSON of the result of an MCP tools/list: the very one that `ostiary resource diff` was shown.
+        tool: Only this tool; may be given several times. Without, all that are new or changed.
+    """
+    approved, listed, was = _approved_and_listed(session, name, file)
+    body = {"catalogue": accept(approved, listed, tool).render(), "was": was}
+    session.show(session.api("PUT", f"/resources/{name}/catalogue", body), facts)
 
 
 @resource.command(name="classify")
@@ -146,3 +177,17 @@ def set_key(name: str, /, *, generate_key: Path | None = None, jwk: Path | None 
     changed = session.api("PUT", f"/resources/{name}/key", {"jwk": key.public})
     key.save(changed["resource_id"], issuer=session.agent.issuer)
     session.show(changed, facts)
+
+
+def _read(name: str, file: Path) -> Reading:
+    said = read_json(file)
+    return propose(name, said.get("result") if isinstance(said, dict) and "jsonrpc" in said else said)
+
+
+def _approved_and_listed(session: Session, name: str, file: Path) -> tuple[Catalogue, Catalogue, str | None]:
+    """With the digest of the catalogue that is approved. Raises Usage, Malformed, Invalid."""
+    found = session.api("GET", f"/resources/{name}")
+    if found["catalogue"] is None:
+        raise Usage(f"`{name}` has no catalogue yet", hint=f"ostiary resource read {file} --name {name}")
+    approved = Catalogue.parse(canonical.encode(found["catalogue"], floats=True))
+    return approved, _read(approved.resource, file).catalogue, found["catalogue_hash"]

@@ -33,6 +33,7 @@ from ostiary.guard.call import Call, Verified, call_record, shorten, undecided_r
 from ostiary.guard.closed import closed, withholding
 from ostiary.guard.feed import Feed
 from ostiary.guard.link import Link
+from ostiary.guard.listing import Listing
 from ostiary.guard.memories import Watched
 from ostiary.guard.person import Wanted, wanted
 from ostiary.guard.proofs import NonceNeeded, Proofs, access_token
@@ -75,9 +76,8 @@ class Guard:
         if not isinstance(credential, Credential):
             credential = load_key(credential)
         if not credential.client_id.startswith("rs_"):
-            raise Invalid(
-                f"`{credential.client_id}` is no resource", hint="ostiary resource create NAME --uri U --generate-key F"
-            )
+            hint = "ostiary resource create NAME --uri U --generate-key F"
+            raise Invalid(f"`{credential.client_id}` is no resource", hint=hint)
         self._now, self._record_arguments, self._learns = now, record_arguments, learn
         self.feed = Feed(
             resource_id=credential.client_id, now=now, tick=tick,
@@ -87,7 +87,7 @@ class Guard:
         self._proofs = Proofs(secret=random(32), now=now)
         folder = Path(spool_dir) / credential.client_id
         self._spool = new_spool(folder, random=random, boot=ambient.boot(), limit=spool_limit)
-        self._purse = Purse(tick=tick)
+        self._purse, self.listing = Purse(tick=tick), Listing()
         self._link = Link(
             credential, url=url, feed=self.feed, spool=self._spool, spool_dir=folder, purse=self._purse,
             now=now, tick=tick, random=random,
@@ -197,8 +197,8 @@ class Guard:
         """The call as it is decided now; or what must be asked first; or what it costs where that cannot be paid; None
         where what else its task remembers could change it.
         """
-        left, asked, heard = learnt.left, learnt.asked, learnt.heard
-        facts, now = self.feed.current().facts, self._now()
+        left, asked, heard, now = learnt.left, learnt.asked, learnt.heard, self._now()
+        facts = self.feed.current().facts
         principal, at, ready = who.principal, now, facts.resource.tools.get(tool)
         approved = () if heard is None else heard.approved
         remembers = bool(principal.claims.memory)
@@ -223,6 +223,7 @@ class Guard:
             if found is None:
                 return None if recalls else asked
             decision, at = found, asked.at
+        decision = self.listing.check(decision, ready, facts)
         if recalls and decision.beside is not None and not is_settled(decision.beside):
             return None
         if past is not None and (telling := learnt.telling(decision, past, now=now)) is not None:

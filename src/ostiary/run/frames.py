@@ -19,6 +19,8 @@ from ostiary.guard.mcp import FREE, named, returned
 
 MAX_LINE_BYTES = 64 << 20
 MAX_BATCH = 100
+MAX_DEPTH = 2 * canonical.MAX_DEPTH
+"""of an answer to `tools/list` that can be followed"""
 CHUNK_BYTES = 64 << 10
 PARSE_ERROR, INVALID_REQUEST = -32700, -32600
 
@@ -66,24 +68,23 @@ class Answer(msgspec.Struct, frozen=True):
         return returned(result) if isinstance(result, dict) else result
 
     @property
-    def tools(self) -> set[str]:
-        """The names in an answer to `tools/list`; none where it is something else."""
+    def tools(self) -> list[dict[str, Any]] | None:
+        """What an answer to `tools/list` says; None where nobody can tell what an agent reads in it."""
+        if self.error:
+            return []
         try:
-            return {tool.name for tool in msgspec.json.decode(self.result, type=_Listed).tools}
-        except msgspec.DecodeError:
-            return set()
+            result = canonical.parse(bytes(self.result or b"null"), max_bytes=MAX_LINE_BYTES, max_depth=MAX_DEPTH)
+            return msgspec.convert(result, _Listed).tools
+        except (Malformed, msgspec.ValidationError):
+            return None
 
 
 class _Result(msgspec.Struct):
     isError: Any = False
 
 
-class _Named(msgspec.Struct):
-    name: str
-
-
 class _Listed(msgspec.Struct):
-    tools: list[_Named]
+    tools: list[dict[str, Any]]
 
 
 _MEMBERS = {"jsonrpc", "id", "method", "params", "result", "error"}

@@ -105,11 +105,13 @@ class Gate:
         self._await()
         return self._undecided(None, tool, {}, why)
 
-    def listed(self, tools: set[str]) -> None:
-        """The server says that it has these tools: tell of those that its catalogue has not."""
+    def listed(self, tools: list[dict[str, Any]] | None) -> None:
+        """The server says this of its tools, or what nobody can read: tell of those that its catalogue has not."""
+        self._guard.listing.note(tools)
+        names = {name for tool in tools or () if isinstance(name := tool.get("name"), str)}
         with suppress(Refused):  # nobody knows its catalogue now
             known = self._guard.feed.current().facts.resource.tools
-            fresh = sorted(tools - known.keys() - self._told)
+            fresh = sorted(names - known.keys() - self._told)
             if fresh and len(self._told) < MAX_TOLD:
                 self._told.update(fresh[:MAX_TOLD])
                 text = f"{len(fresh)} tools are not in its catalogue: {', '.join(map(ascii, fresh[:5]))[:200]}"

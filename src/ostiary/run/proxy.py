@@ -85,8 +85,10 @@ class Proxy:
         assert self._server.stdout is not None
         try:
             for line in frames.lines(self._server.stdout.fileno()):
+                if self._listing:
+                    self._hear(line)
                 self._say(self._withheld(line) or line)
-                if self._in_flight or self._listing:
+                if self._in_flight:
                     self._note(line)
         except Malformed as refusal:
             self._break(refusal)
@@ -151,11 +153,15 @@ class Proxy:
         if lost is not None:
             self._gate.finish(lost, ok=False)
 
-    def _note(self, line: bytes) -> None:
+    def _hear(self, line: bytes) -> None:
+        """What the server says of its tools, before the agent has it and can call one."""
         for answer in frames.answers(line):
             if answer.id in self._listing:
                 self._listing.discard(answer.id)
                 self._gate.listed(answer.tools)
+
+    def _note(self, line: bytes) -> None:
+        for answer in frames.answers(line):
             with self._counting:
                 call = self._in_flight.pop(answer.id, None)  # type: ignore[arg-type]
             if call is not None:

@@ -73,11 +73,13 @@ def set_resource_key(act: Act, id_or_name: str, jwk: object) -> Resource:
     return replace(resource, jkt=public.thumbprint, jwk=key)
 
 
-def set_catalogue(act: Act, id_or_name: str, catalogue: Catalogue, *, is_proposed: bool = False) -> Resource:
+def set_catalogue(
+    act: Act, id_or_name: str, catalogue: Catalogue, *, is_proposed: bool = False, was: str | None = None
+) -> Resource:
     """Replace the catalogue; the same tools again change nothing but whether somebody stands behind them.
 
-    What it does not say of data classes stays as it was. `is_proposed`: it is what the server says of itself. Raises
-    NotFound, Invalid.
+    What it does not say of data classes stays as it was. `is_proposed`: it is what the server says of itself. `was`:
+    the hash of the one that it was made from. Raises NotFound, Invalid, Conflict.
     """
     resource = find_resource(act.tx, id_or_name)
     if (before := resources.catalogue(act.tx, resource.resource_id)) is not None:
@@ -87,6 +89,8 @@ def set_catalogue(act: Act, id_or_name: str, catalogue: Catalogue, *, is_propose
         act, object=resource.resource_id, name=resource.name, catalogue=digest, tools=len(catalogue.tools),
         proposed=is_proposed,
     )  # fmt: skip
+    if was is not None and was != resource.catalogue_hash:
+        raise Conflict("another catalogue came into force meanwhile", hint="look at it first", code="changed_meanwhile")
     if catalogue.resource != resource.name:
         raise Invalid(f"this is the catalogue of `{catalogue.resource}`, not of `{resource.name}`")
     if is_proposed != resource.is_proposed:

@@ -42,6 +42,8 @@ class NewCatalogue(msgspec.Struct, forbid_unknown_fields=True):
 
     catalogue: dict[str, Any]
     proposed: bool = False
+    was: str | None = None
+    """The hash of the catalogue that it was made from: refused where another is in force."""
 
 
 class NewClasses(msgspec.Struct, forbid_unknown_fields=True):
@@ -96,7 +98,7 @@ async def set_catalogue(call: Call) -> Reply:
     changed = await flows.act_as(
         call,
         "resource.set_catalogue",
-        lambda act: flows.set_catalogue(act, name, catalogue, is_proposed=new.proposed),
+        lambda act: flows.set_catalogue(act, name, catalogue, is_proposed=new.proposed, was=new.was),
     )
     return reply(render.resource(changed))
 

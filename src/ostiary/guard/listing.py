@@ -1,0 +1,75 @@
+"""What a server says of its tools now, against what its owner approved: a tool that has changed silently is denied.
+
+Whoever sees an answer to `tools/list` says so (`note`): the proxy of `ostiary run`, the middleware of MCP servers. What
+a catalogue has no definition of may say what it likes, and so may a tool that nobody has listed here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ostiary.core import access
+from ostiary.core.catalogue import MAX_TOOLS, definition_of
+from ostiary.core.errors import Malformed
+
+MAX_LISTED = 4 * MAX_TOOLS
+"""Names that are kept; with more, what is not among them counts as changed."""
+AMBIGUOUS = "?"
+"""In place of a digest, of a name that two tools have in one answer, or of what has none."""
+
+
+class Listing:
+    """Thread-safe."""
+
+    def __init__(self) -> None:
+        self._writing = threading.Lock()
+        self._now: dict[str, str] = {}
+        self._is_full = False
+
+    def knows(self, tool: str) -> bool:
+        return tool in self._now
+
+    def note(self, tools: Iterable[Mapping[str, Any]] | None) -> None:
+        """The server's own members of `tools` in an answer to `tools/list`, as they reach the agent; None: what nobody
+        can read, after which all that was approved counts as changed. Raises nothing.
+        """
+        said: dict[str, str] = {}
+        for tool in tools or ():
+            if isinstance(name := tool.get("name"), str):
+                digest = _digest(tool)
+                said[name] = digest if said.get(name, digest) == digest else AMBIGUOUS
+        with self._writing:
+            if tools is None:
+                self._now, self._is_full = {"": AMBIGUOUS}, True
+            for name, digest in said.items():
+                if name in self._now or len(self._now) < MAX_LISTED:
+                    self._now[name] = digest
+                else:
+                    self._is_full = True
+
+    def check(self, decision: access.Decision, ready: access.ReadyTool | None, facts: access.Facts) -> access.Decision:
+        """The decision, or a denial in its place."""
+        if not self._now or ready is None or not (approved := ready.tool.definition):
+            return decision
+        if not (decision.verdict or decision.asks) or not self._is_changed(ready.tool.name, approved):
+            return decision
+        name = facts.resource.name
+        reason = access.Reason(
+            "tool_changed",
+            f"the server says something else of `{ready.tool.name}` than its owner approved",
+            f"ostiary resource diff {name} FILE shows it, ostiary resource accept {name} FILE approves it",
+        )
+        return access.deny(facts.resource, facts.policies, reason)
+
+    def _is_changed(self, tool: str, approved: str) -> bool:
+        now = self._now.get(tool)
+        return self._is_full if now is None else now != approved
+
+
+def _digest(tool: Mapping[str, Any]) -> str:
+    try:
+        return definition_of(tool)
+    except Malformed:
+        return AMBIGUOUS
