@@ -216,5 +216,6 @@ LOOPS = (
     _every(60, tokens.forget_keys),
     _every(60, forget_messages),
     _every(60, ledger.forget_facts),
+    _every(60, approvals.forget),
 )
 """What goes on in the background for as long as the server runs."""

@@ -358,6 +358,23 @@ async def test_an_agent_asks_at_most_so_many_in_an_hour_however_they_are_answere
     assert (await bank.ask({"amount": 9}, token="tok_2")).state == "open"
 
 
+async def test_what_is_long_over_is_forgotten_and_nothing_else(world: World, bank: Bank, clock: Clock) -> None:
+    denied, approved, waits = [(await bank.ask({"amount": 1000 + n})).approval for n in range(3)]
+    await bank.answer(denied, "deny")
+    await bank.answer(approved)
+    kept_us = world.config.replay_days * 86_400_000_000
+    found = store.get(world.db.read(), denied)
+    assert found is not None
+    clock.now = found.ends_at + kept_us
+    assert await flows.forget(world) == 0
+    clock.advance(us=1)
+    assert await flows.forget(world) == 2
+    assert [store.get(world.db.read(), id) is None for id in (denied, approved, waits)] == [True, True, False]
+    assert store.answers(world.db.read(), denied) == []
+    await flows.expire_due(world)
+    assert await flows.forget(world) == 1
+
+
 # Two at once
 
 

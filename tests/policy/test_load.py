@@ -356,3 +356,40 @@ def test_a_case_can_say_when_somebody_proved_who_it_is() -> None:
     cases = case.format(name="in time", at="2026-01-01T12:00:00Z", expect="allow")
     cases += case.format(name="late", at="2026-01-01T11:59:59Z", expect="deny")
     assert load(one(PERMIT + text, a_test_toml=cases)).tests == 2
+
+
+FORBID = 'forbid (principal, action == Action::"call", resource);'
+
+
+@pytest.mark.parametrize("whom", ["person", "two"])
+def test_a_forbid_asks(whom: str) -> None:
+    assert load(one(f'{PERMIT} @ask("{whom}") {FORBID}')).policies.asks == {"a#2": whom}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [(f"{PERMIT} {asks} {FORBID}", "@ask is") for asks in ('@ask("three")', '@ask("")', "@ask", '@ask("Person")')]
+    + [(f'@ask("person") {PERMIT}', "only a")],
+)
+def test_only_a_forbid_asks_and_only_a_person_or_two(text: str, why: str) -> None:
+    with pytest.raises(Invalid, match=why):
+        load(one(text))
+
+
+ASK_TEST = """[[case]]
+name = "it asks"
+subject = { type = "Agent", id = "ag_1" }
+action = "call"
+resource = { type = "Tool", id = "bank/pay" }
+expect = "EXPECTED"
+"""
+
+
+@pytest.mark.parametrize(("expected", "holds"), [("ask", True), ("deny", False), ("allow", False)])
+def test_a_case_can_expect_that_somebody_is_asked(expected: str, holds: bool) -> None:
+    files = one(f'{PERMIT} @ask("person") {FORBID}') | {"a.test.toml": ASK_TEST.replace("EXPECTED", expected)}
+    if holds:
+        assert load(files).tests == 1
+        return
+    with pytest.raises(Invalid, match="got ask"):
+        load(files)

@@ -31,6 +31,10 @@ _OPEN_OF_AGENT = sql("select count(*) from approval where agent = :agent and sta
 _OPEN_OF_TASK = sql("select count(*) from approval where task = :task and state = 'open' and ends_at > :now")
 _ASKED_SINCE = sql("select count(*) from approval where agent = :agent and asked_at > :since")
 _DUE = sql("select approval_id from approval where state = 'open' and ends_at <= :now order by ends_at limit :limit")
+_OVER = "(select approval_id from approval where ends_at < :before and state <> 'open' limit :limit)"
+_FORGET = tuple(
+    sql(f"delete from {table} where approval_id in {_OVER}") for table in ("approval_answer", "approved", "approval")
+)
 _INSERT_ANSWER = sql(
     """insert into approval_answer (approval_id, person, says, reason, jkt, at)
        values (:id, :person, :says, :reason, :jkt, :at)"""
@@ -98,6 +102,11 @@ def _count(row: Row | None) -> int:
 def due(reader: Reader, *, now: int, limit: int) -> list[str]:
     """Open questions whose date has come."""
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
+
+
+def forget(tx: Tx, *, before: int, limit: int) -> int:
+    """Drop settled questions that had ended before that instant, with all that became of them; how many."""
+    return [tx.run(statement, before=before, limit=limit) for statement in _FORGET][-1]
 
 
 def insert_answer(tx: Tx, id: str, answer: Answer) -> None:

@@ -142,20 +142,14 @@ class Policies:
         verdict, of = self._enforced.decide(principal, action, resource, context, entities), ""
         if behind:
             verdict, of = _least(verdict, self._enforced, behind, action, resource, context, entities)
-        if self.asks and self._only_asks(verdict):
-            asking = tuple(policy for policy in verdict.reasons if policy not in approved)
+        if self.asks and not (verdict.allowed or verdict.errors or self.asks.keys().isdisjoint(verdict.reasons)):
+            asking = tuple(policy for policy in verdict.reasons if policy in self.asks and policy not in approved)
             verdict = self._denying.decide(principal, action, resource, context, entities)
             if behind:
                 verdict, of = _least(verdict, self._denying, behind, action, resource, context, entities)
             judged = self._join(verdict, of, (principal, *behind), action, resource, context, entities, elsewhere)
             return _asking(judged, asking) if judged.allowed and asking else judged
         return self._join(verdict, of, (principal, *behind), action, resource, context, entities, elsewhere)
-
-    def _only_asks(self, verdict: Verdict) -> bool:
-        """Whether policies forbid, each of which asks, and none has failed."""
-        return not (verdict.allowed or verdict.errors) and 0 < len(verdict.reasons) == sum(
-            policy in self.asks for policy in verdict.reasons
-        )
 
     def _join(
         self,

@@ -1,6 +1,6 @@
 """What happens to questions: one function per verb, each within the caller's act."""
 
-from ostiaryd.approvals.flows.answer import answer, cancel, expire, expire_due
+from ostiaryd.approvals.flows.answer import answer, cancel, expire, expire_due, forget
 from ostiaryd.approvals.flows.ask import ask
 from ostiaryd.approvals.flows.calls import ask_about_call, find_question
 from ostiaryd.approvals.flows.elevate import Wanted, broken_glass, request, show_elevation
@@ -19,6 +19,7 @@ __all__ = [
     "expire",
     "expire_due",
     "find_question",
+    "forget",
     "may_see",
     "may_see_all",
     "request",

@@ -26,6 +26,11 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
 from ostiaryd.tasks import flows as tasks
 
+DAY = 86_400_000_000
+LONGEST_YES_DAYS = 2
+"""No yes is good for longer after the end of its question (the upper limit of `approval_lifetime_s` is a day)."""
+FORGOTTEN_AT_ONCE = 1000
+
 
 def answer(act: Act, id: str, says: Says, *, reason: str, by: Caller, config: Config) -> Question:
     """Say yes or no to a question.
@@ -86,6 +91,14 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
     now = world.now()
     due = await world.db.scan(lambda reader: store.due(reader, now=now, limit=limit))
     return await registry.act_on_each(world, "approval.expire", expire, due)
+
+
+async def forget(world: World) -> int:
+    """Forget questions as long after their end as what decisions rest on is kept, and no yes to them is good any more;
+    how many. The ledger keeps what was asked by its digest, and who answered.
+    """
+    before = world.now() - max(world.config.replay_days, LONGEST_YES_DAYS) * DAY
+    return await world.writer.submit(lambda tx: store.forget(tx, before=before, limit=FORGOTTEN_AT_ONCE))
 
 
 def _note(act: Act, question: Question, **detail: Any) -> None:
