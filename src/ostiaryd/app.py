@@ -19,7 +19,7 @@ from ostiary.core.errors import Forbidden, Refused
 from ostiaryd import doctor
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.approvals import wire_admin as approvals_admin
-from ostiaryd.approvals import wire_elevation, wire_requests
+from ostiaryd.approvals import wire_ciba, wire_elevation, wire_requests
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground import outbox
@@ -70,6 +70,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (approvals_admin.ROUTES, render_admin),
     (wire_requests.ROUTES, wire_requests.render),
     (wire_elevation.ROUTES, render_admin),
+    (wire_ciba.ROUTES, wire_oauth.render_oauth),
     (ledger_admin.ROUTES, render_admin),
     (wire_tlog.ROUTES, render_admin),
     (wire_feed.ROUTES, render_admin),
@@ -214,6 +215,7 @@ LOOPS = (
     _every(60, tasks.forget_days),
     _every(600, tasks.forget_histories),
     _every(60, tokens.forget_keys),
+    _every(60, tokens.forget_requests),
     _every(60, forget_messages),
     _every(60, ledger.forget_facts),
     _every(60, approvals.forget),

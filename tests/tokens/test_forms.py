@@ -12,7 +12,8 @@ from ostiary.core import jose
 from ostiary.core.errors import Refused
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
-from ostiaryd.tokens.wire_oauth import ERRORS, MAX_VALUE, render_oauth
+from ostiaryd.tokens.model import MAX_VALUE
+from ostiaryd.tokens.wire_oauth import ERRORS, render_oauth
 from tests.tokens.party import ASSERTION_TYPE, FILES, Answer, Client, send
 
 FORM = "application/x-www-form-urlencoded"
@@ -21,9 +22,10 @@ SPOKEN = {
     "invalid_scope",
     "unsupported_response_type", "access_denied", "temporarily_unavailable", "server_error", "invalid_target",
     "invalid_authorization_details", "invalid_dpop_proof", "use_dpop_nonce", "invalid_token",
-    "unmet_authentication_requirements",
+    "unmet_authentication_requirements", "authorization_pending", "slow_down", "expired_token",
+    "unknown_user_id", "invalid_binding_message",
 }  # fmt: skip
-"""RFC 6749 sections 4.1.2.1 and 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 12.2, RFC 9470 5."""
+"""RFC 6749 sections 4.1.2.1 and 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 12.2, RFC 9470 5, CIBA 11, 13."""
 
 
 def kinds(kind: type[Refused] = Refused) -> list[type[Refused]]:

@@ -3,6 +3,8 @@
     urn:ostiary:acr:key         it holds a key that was registered for it
     urn:ostiary:acr:two-keys    it holds two: one signed the client assertion, the other the DPoP proof
 
+    urn:ostiary:acr:person      a person has said yes to this, with a key of their own (CIBA)
+
 Two proofs under one key are one factor. An agent cannot register a key for itself: whoever raises its assurance is an
 administrator.
 
@@ -25,10 +27,11 @@ from ostiary.core.errors import Invalid
 
 KEY = "urn:ostiary:acr:key"
 TWO_KEYS = "urn:ostiary:acr:two-keys"
-ACRS = (KEY, TWO_KEYS)
+PERSON = "urn:ostiary:acr:person"
+ACRS = (KEY, TWO_KEYS, PERSON)
 """The weakest first."""
-AMRS = {KEY: ["pop", "swk"], TWO_KEYS: ["mfa", "pop", "swk"]}
-"""RFC 8176: possession was proved, of a key in software; more than one factor."""
+AMRS = {KEY: ["pop", "swk"], TWO_KEYS: ["mfa", "pop", "swk"], PERSON: ["mca", "pop", "swk"]}
+"""RFC 8176: possession was proved, of a key in software; more than one factor; more than one channel."""
 MAX_AGE = 10**9
 """seconds"""
 INSUFFICIENT = "insufficient_user_authentication"

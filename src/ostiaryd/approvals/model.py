@@ -76,6 +76,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     chain: list[Link] = []
     person: str | None = None
     """on whose behalf"""
+    sole: str | None = None
+    """the one person whose yes it takes"""
 
     @property
     def policies(self) -> list[str]:
@@ -139,6 +141,8 @@ def check_may_answer(question: Question, caller: Caller) -> PersonId:
         raise Forbidden(
             "only a person answers", hint="ostiary person create NAME --generate-key FILE", code="no_person"
         )
+    if question.about.sole not in (None, caller.id):
+        raise Forbidden("another person is asked this", hint="who is named must answer", code="another_person")
     return PersonId(caller.id)
 
 

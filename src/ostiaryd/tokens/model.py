@@ -5,21 +5,27 @@ Everything narrows: what is granted lies within what was asked, and that within 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
-from ostiary.core import bounds
+from ostiary.core import assurance, bounds, canonical
+from ostiary.core.assurance import StepUp
 from ostiary.core.claims import InvalidScope, render_scope
-from ostiary.core.errors import Invalid, Malformed, Refused
+from ostiary.core.errors import Forbidden, Invalid, Malformed, Refused
 from ostiaryd.registry.model import Agent, Resource, check_uri
+from ostiaryd.trust.model import Credentials, InvalidClient
 
 SECOND = 1_000_000
+MAX_VALUE = 16 << 10
+MAX_DETAILS_DEPTH = 8
+Form = dict[str, str]
 KIND = "token"
 """Of which kind of holding a token is."""
 CLIENT_CREDENTIALS = "client_credentials"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
-GRANT_TYPES = (CLIENT_CREDENTIALS, TOKEN_EXCHANGE)
+CIBA = "urn:openid:params:grant-type:ciba"
+GRANT_TYPES = (CLIENT_CREDENTIALS, TOKEN_EXCHANGE, CIBA)
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 """RFC 8693 section 3."""
 
@@ -52,6 +58,42 @@ class Unmet(Refused):
     """RFC 9470 section 5, OpenID Connect Core Error Code unmet_authentication_requirements 1.0."""
 
     code = "unmet_authentication_requirements"
+
+
+class UnknownUser(Refused):
+    """CIBA section 13."""
+
+    code = "unknown_user_id"
+
+
+class InvalidBindingMessage(Refused):
+    """CIBA section 13."""
+
+    code = "invalid_binding_message"
+
+
+class BackchannelDenied(Forbidden):
+    """CIBA section 13: 403, where a token request is refused with 400."""
+
+    code = "access_denied"
+
+
+class Pending(Refused):
+    """CIBA section 11."""
+
+    code = "authorization_pending"
+
+
+class SlowDown(Pending):
+    """CIBA section 11: from now on five seconds more between two."""
+
+    code = "slow_down"
+
+
+class ExpiredToken(Refused):
+    """CIBA section 11."""
+
+    code = "expired_token"
 
 
 class UnsupportedGrantType(Refused):
@@ -161,3 +203,90 @@ def lifetime(*, now: int, longest: int, ends: Iterable[int | None]) -> int:
     if seconds < 1:
         raise InvalidGrant("what the token would rest on ends within a second")
     return seconds
+
+
+def read_form(form: dict[str, list[str]]) -> Form:
+    """The form, each parameter once and an empty one as if it were not there (RFC 6749 section 3.2).
+
+    Raises InvalidRequest, and InvalidTarget for more than one `resource`.
+    """
+    if len(form.get("resource", ())) > 1 or len(form.get("audience", ())) > 1:
+        raise InvalidTarget("a token is for one resource", hint="ask once for each")
+    for name, values in form.items():
+        if len(values) > 1:
+            raise InvalidRequest(f"the parameter {name[:50]!a} was sent {len(values)} times", hint="send it once")
+        if len(values[0]) > MAX_VALUE:
+            raise InvalidRequest(f"the parameter {name[:50]!a} is longer than {MAX_VALUE} characters")
+        if "\0" in values[0]:
+            raise InvalidRequest(f"the parameter {name[:50]!a} has a NUL in it")
+    return {name: values[0] for name, values in form.items() if values[0]}
+
+
+def required(form: Form, name: str) -> str:
+    if name not in form:
+        raise InvalidRequest(f"`{name}` is missing")
+    return form[name]
+
+
+def credentials(form: Form, authorization: str | None) -> Credentials:
+    """What the form authenticates its client with.
+
+    Raises InvalidRequest for two ways at once, InvalidClient for a way that is not offered: passwords are not (RFC 9700
+    section 2.5).
+    """
+    in_body = "client_assertion" in form or "client_secret" in form
+    if authorization is not None:
+        if in_body:
+            raise InvalidRequest("the client authenticates in two ways", hint="once is enough: `client_assertion`")
+        scheme = "Basic" if authorization[:6].lower() == "basic " else "DPoP"
+        raise InvalidClient("clients authenticate with private_key_jwt", hint="`client_assertion`", scheme=scheme)
+    if "client_secret" in form:
+        raise InvalidClient("clients authenticate with private_key_jwt", hint="passwords are not taken")
+    return Credentials(form.get("client_assertion"), form.get("client_assertion_type"), form.get("client_id"))
+
+
+def parse_demand(form: Form) -> StepUp:
+    """RFC 9470 section 4: what the token shall say of how the client proved itself."""
+    try:
+        values = assurance.parse_acr_values(form.get("acr_values", ""))
+        return StepUp(values, assurance.parse_max_age(form["max_age"]) if "max_age" in form else None)
+    except Invalid as error:
+        raise InvalidRequest(error.message) from None
+
+
+def parse_details_of(text: str | None, *, known: Collection[str]) -> tuple[bounds.ToolDetail, ...]:
+    if text is None:
+        return ()
+    try:
+        value = canonical.parse(text, max_bytes=MAX_VALUE, max_depth=MAX_DETAILS_DEPTH)
+    except Malformed as error:
+        raise bounds.InvalidDetails(f"`authorization_details`: {error.message}") from None
+    return bounds.parse_details(value, classes=known)
+
+
+class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that a person answers apart from the client (CIBA): what was asked, and how it stands.
+
+    `request` is the digest of its `auth_req_id`; times in microseconds.
+    """
+
+    request: str
+    approval: str
+    client: str
+    person: str
+    asked: Wish
+    digest: str
+    interval_s: int
+    expires_at: int
+    polled_at: int = 0
+    answered_at: int | None = None
+    is_approved: bool = False
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a client wants of a person."""
+
+    scope: str
+    resource: str | None = None
+    details: list[dict[str, object]] = []
+    message: str = ""

@@ -1,8 +1,11 @@
-"""Retired signing keys, as far as tokens must know of them."""
+"""Retired signing keys, as far as tokens must know of them; and requests that persons answer."""
 
 from __future__ import annotations
 
-from ostiaryd.ground.database import Reader, sql
+import msgspec
+
+from ostiaryd.ground.database import Reader, Tx, sql
+from ostiaryd.tokens.model import Backchannel, Wish
 
 _RETIRED = sql("select 1 from server_key where state = 'retired' and retired_at < :before limit 1")
 
@@ -10,3 +13,54 @@ _RETIRED = sql("select 1 from server_key where state = 'retired' and retired_at 
 def has_retired_keys(reader: Reader, *, before: int) -> bool:
     """Whether a key of ours was retired before that instant."""
     return reader.one(_RETIRED, before=before) is not None
+
+
+_COLUMNS = (
+    "request, approval, client, person, asked, digest, interval_s, polled_at, expires_at, answered_at, is_approved"
+)
+_GET = sql(f"select {_COLUMNS} from backchannel where request = :request")
+_PUT = sql(
+    """insert into backchannel (request, approval, client, person, asked, digest, interval_s, polled_at, expires_at,
+         answered_at, is_approved)
+       values (:request, :approval, :client, :person, :asked, :digest, :interval_s, 0, :expires_at, null, 0)
+       on conflict (approval) do update set request = excluded.request, interval_s = excluded.interval_s,
+         polled_at = 0, expires_at = excluded.expires_at"""
+)
+_SETTLE = sql("update backchannel set answered_at = :now, is_approved = :is_approved where approval = :approval")
+_POLLED = sql("update backchannel set polled_at = :now, interval_s = interval_s + :more where request = :request")
+_PRUNE = sql("delete from backchannel where expires_at < :before")
+_decode = msgspec.json.Decoder(Wish).decode
+
+
+def backchannel(reader: Reader, request: str) -> Backchannel | None:
+    row = reader.one(_GET, request=request)
+    if row is None:
+        return None
+    request, approval, client, person, asked, digest, interval_s, polled_at, expires_at, answered_at, approved = row
+    return Backchannel(
+        request=request, approval=approval, client=client, person=person, asked=_decode(asked), digest=digest,
+        interval_s=interval_s, polled_at=polled_at, expires_at=expires_at, answered_at=answered_at,
+        is_approved=bool(approved),
+    )  # fmt: skip
+
+
+def put_backchannel(tx: Tx, one: Backchannel) -> None:
+    """A request, in place of an older one about the same question."""
+    tx.run(
+        _PUT, request=one.request, approval=one.approval, client=one.client, person=one.person,
+        asked=msgspec.json.encode(one.asked).decode(), digest=one.digest, interval_s=one.interval_s,
+        expires_at=one.expires_at,
+    )  # fmt: skip
+
+
+def settle_backchannel(tx: Tx, approval: str, *, is_approved: bool) -> int:
+    return tx.run(_SETTLE, approval=approval, is_approved=int(is_approved), now=tx.now)
+
+
+def note_poll(tx: Tx, request: str, *, more: int) -> None:
+    tx.run(_POLLED, request=request, more=more, now=tx.now)
+
+
+def prune_backchannel(tx: Tx, *, before: int) -> int:
+    """Forget requests that ended before that instant."""
+    return tx.run(_PRUNE, before=before)

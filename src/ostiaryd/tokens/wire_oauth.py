@@ -8,8 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ostiary.core import assurance, bounds, canonical, claims, dpop
-from ostiary.core.assurance import StepUp
+from ostiary.core import bounds, claims, dpop
 from ostiary.core.claims import AccessClaims
 from ostiary.core.errors import (
     Conflict,
@@ -29,24 +28,34 @@ from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows import Asker, Exchange, Grant, Issued
 from ostiaryd.tokens.model import (
     ACCESS_TOKEN,
+    CIBA,
     CLIENT_CREDENTIALS,
     GRANT_TYPES,
     TOKEN_EXCHANGE,
+    BackchannelDenied,
+    ExpiredToken,
+    Form,
+    InvalidBindingMessage,
     InvalidGrant,
     InvalidRequest,
     InvalidTarget,
+    Pending,
+    SlowDown,
     UnauthorizedClient,
+    UnknownUser,
     Unmet,
     UnsupportedGrantType,
     UnsupportedResponseType,
+    credentials,
+    parse_demand,
+    parse_details_of,
+    read_form,
+    required,
 )
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust.model import AccessRefused, Credentials, InvalidClient, NonceNeeded, challenge
+from ostiaryd.trust.model import AccessRefused, InvalidClient, NonceNeeded, challenge
 
 T = TypeVar("T")
-MAX_VALUE = 16 << 10
-MAX_DETAILS_DEPTH = 8
-Form = dict[str, str]
 
 ERRORS: dict[type[Refused], tuple[str, int]] = {
     InvalidRequest: ("invalid_request", 400),
@@ -56,6 +65,12 @@ ERRORS: dict[type[Refused], tuple[str, int]] = {
     UnauthorizedClient: ("unauthorized_client", 400),
     Unmet: ("unmet_authentication_requirements", 400),
     UnsupportedGrantType: ("unsupported_grant_type", 400),
+    UnknownUser: ("unknown_user_id", 400),
+    InvalidBindingMessage: ("invalid_binding_message", 400),
+    BackchannelDenied: ("access_denied", 403),
+    Pending: ("authorization_pending", 400),
+    SlowDown: ("slow_down", 400),
+    ExpiredToken: ("expired_token", 400),
     UnsupportedResponseType: ("unsupported_response_type", 400),
     claims.InvalidScope: ("invalid_scope", 400),
     InvalidTarget: ("invalid_target", 400),
@@ -76,7 +91,7 @@ ERRORS: dict[type[Refused], tuple[str, int]] = {
 }
 """How OAuth says a refusal: the nearest class in its ancestry counts, and "" is the refusal's own code.
 
-RFC 6749 section 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 5, 7.1 and 8, RFC 9470 5.
+RFC 6749 section 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 5, 7.1 and 8, RFC 9470 5, CIBA 11 and 13.
 """
 
 _UNSPEAKABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")  # what `error_description` cannot say: RFC 6749 5.2
@@ -97,10 +112,12 @@ def render_oauth(refusal: Refused) -> Reply:
 
 async def token(call: Call) -> Reply:
     """RFC 6749 section 4.4 and RFC 8693, with `resource` (RFC 8707) and `authorization_details` (RFC 9396)."""
-    form = read_form(call)
+    form = read_form(call.form())
     authorization, unverified_proof = call.header(b"authorization"), call.header(b"dpop")
     config = call.world.config
     issuing: Callable[[Act], Issued]
+    if form.get("grant_type") == CIBA:
+        return await _redeem(call, form, authorization=authorization, unverified_proof=unverified_proof)
     if form.get("grant_type") == TOKEN_EXCHANGE:
         asked = _parse_exchange(form, authorization=authorization, unverified_proof=unverified_proof, config=config)
         action, issuing = "token.exchange", lambda act: flows.exchange(act, asked, config=config)
@@ -110,13 +127,17 @@ async def token(call: Call) -> Reply:
     issued = await act_asking(
         call.world, lambda again: act(call.world, action, issuing, request=call.request_id, again=again)
     )
+    return _answer(issued, exchanged=form["grant_type"] == TOKEN_EXCHANGE)
+
+
+def _answer(issued: Issued, *, exchanged: bool = False) -> Reply:
     body: dict[str, object] = {
         "access_token": issued.access_token,
         "token_type": "DPoP" if issued.is_bound else "Bearer",
         "expires_in": issued.expires_in,
         "scope": issued.scope,
     }
-    if form["grant_type"] == TOKEN_EXCHANGE:
+    if exchanged:
         body["issued_token_type"] = ACCESS_TOKEN
     if issued.details:
         body["authorization_details"] = issued.details
@@ -128,10 +149,31 @@ async def token(call: Call) -> Reply:
     return reply(body, headers=headers)
 
 
+async def _redeem(call: Call, form: Form, *, authorization: str | None, unverified_proof: str | None) -> Reply:
+    """CIBA section 10.1, mode poll: what a person has said to a request. When it was asked last is remembered though
+    the answer be that it waits still.
+    """
+    given = credentials(form, authorization)
+    id, world = required(form, "auth_req_id"), call.world
+
+    def redeem(act: Act) -> Issued:
+        return flows.redeem(act, given, unverified_proof, auth_req_id=id, config=world.config)
+
+    try:
+        issued = await act_asking(
+            world, lambda again: act(world, "token.backchannel", redeem, request=call.request_id, again=again)
+        )
+    except Pending as waits:
+        slower = isinstance(waits, SlowDown)
+        await world.writer.submit(lambda tx: flows.note_poll(tx, id, slower=slower))
+        raise
+    return _answer(issued)
+
+
 async def introspect(call: Call) -> Reply:
     """RFC 7662 section 2, for clients, guards and administrators; whoever may not know hears that it is not active."""
-    form = read_form(call)
-    unverified_token = _required(form, "token")
+    form = read_form(call.form())
+    unverified_token = required(form, "token")
     find = _asker(call, form)
     config = call.world.config
 
@@ -147,8 +189,8 @@ async def introspect(call: Call) -> Reply:
 
 async def revoke(call: Call) -> Reply:
     """RFC 7009 section 2: 200 whether or not there was anything to end."""
-    form = read_form(call)
-    unverified_token = _required(form, "token")
+    form = read_form(call.form())
+    unverified_token = required(form, "token")
     find = _asker(call, form)
 
     def run(act: Act) -> None:
@@ -178,47 +220,6 @@ async def _with_challenge(call: Call, acting: Awaitable[T]) -> T:
         raise AccessRefused(refusal.message, hint=refusal.hint, code=refusal.code) from None
 
 
-def _required(form: Form, name: str) -> str:
-    if name not in form:
-        raise InvalidRequest(f"`{name}` is missing")
-    return form[name]
-
-
-def read_form(call: Call) -> Form:
-    """The form, each parameter once and an empty one as if it were not there (RFC 6749 section 3.2).
-
-    Raises InvalidRequest, and InvalidTarget for more than one `resource`.
-    """
-    form = call.form()
-    if len(form.get("resource", ())) > 1 or len(form.get("audience", ())) > 1:
-        raise InvalidTarget("a token is for one resource", hint="ask once for each")
-    for name, values in form.items():
-        if len(values) > 1:
-            raise InvalidRequest(f"the parameter {name[:50]!a} was sent {len(values)} times", hint="send it once")
-        if len(values[0]) > MAX_VALUE:
-            raise InvalidRequest(f"the parameter {name[:50]!a} is longer than {MAX_VALUE} characters")
-        if "\0" in values[0]:
-            raise InvalidRequest(f"the parameter {name[:50]!a} has a NUL in it")
-    return {name: values[0] for name, values in form.items() if values[0]}
-
-
-def credentials(form: Form, authorization: str | None) -> Credentials:
-    """What the form authenticates its client with.
-
-    Raises InvalidRequest for two ways at once, InvalidClient for a way that is not offered: passwords are not (RFC 9700
-    section 2.5).
-    """
-    in_body = "client_assertion" in form or "client_secret" in form
-    if authorization is not None:
-        if in_body:
-            raise InvalidRequest("the client authenticates in two ways", hint="once is enough: `client_assertion`")
-        scheme = "Basic" if authorization[:6].lower() == "basic " else "DPoP"
-        raise InvalidClient("clients authenticate with private_key_jwt", hint="`client_assertion`", scheme=scheme)
-    if "client_secret" in form:
-        raise InvalidClient("clients authenticate with private_key_jwt", hint="passwords are not taken")
-    return Credentials(form.get("client_assertion"), form.get("client_assertion_type"), form.get("client_id"))
-
-
 def _parse_grant(form: Form, *, authorization: str | None, unverified_proof: str | None, config: Config) -> Grant:
     if "grant_type" not in form:
         raise InvalidRequest("`grant_type` is missing")
@@ -230,15 +231,15 @@ def _parse_grant(form: Form, *, authorization: str | None, unverified_proof: str
         scope=form.get("scope", ""),
         resource=form.get("resource"),
         task=form.get("task"),
-        details=_parse_details(form.get("authorization_details"), config=config),
-        demand=_parse_demand(form),
+        details=parse_details_of(form.get("authorization_details"), known=config.classes),
+        demand=parse_demand(form),
     )
 
 
 def _parse_exchange(form: Form, *, authorization: str | None, unverified_proof: str | None, config: Config) -> Exchange:
     """RFC 8693 section 2.1, of the token types only the one that we issue."""
     for name in ("subject_token", "subject_token_type"):
-        _required(form, name)
+        required(form, name)
     if ("actor_token" in form) is not ("actor_token_type" in form):
         raise InvalidRequest("`actor_token` and `actor_token_type` come together")
     for name in ("subject_token_type", "actor_token_type", "requested_token_type"):
@@ -254,28 +255,9 @@ def _parse_exchange(form: Form, *, authorization: str | None, unverified_proof: 
         scope=form.get("scope", ""),
         resource=form.get("resource"),
         audience=form.get("audience"),
-        details=_parse_details(form.get("authorization_details"), config=config),
-        demand=_parse_demand(form),
+        details=parse_details_of(form.get("authorization_details"), known=config.classes),
+        demand=parse_demand(form),
     )
-
-
-def _parse_demand(form: Form) -> StepUp:
-    """RFC 9470 section 4: what the token shall say of how the client proved itself."""
-    try:
-        values = assurance.parse_acr_values(form.get("acr_values", ""))
-        return StepUp(values, assurance.parse_max_age(form["max_age"]) if "max_age" in form else None)
-    except Invalid as error:
-        raise InvalidRequest(error.message) from None
-
-
-def _parse_details(text: str | None, *, config: Config) -> tuple[bounds.ToolDetail, ...]:
-    if text is None:
-        return ()
-    try:
-        value = canonical.parse(text, max_bytes=MAX_VALUE, max_depth=MAX_DETAILS_DEPTH)
-    except Malformed as error:
-        raise bounds.InvalidDetails(f"`authorization_details`: {error.message}") from None
-    return bounds.parse_details(value, classes=config.classes)
 
 
 ROUTES = (

@@ -25,6 +25,7 @@ from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tokens import flows as tokens
 
 DAY = 86_400_000_000
 LONGEST_YES_DAYS = 2
@@ -57,6 +58,7 @@ def answer(act: Act, id: str, says: Says, *, reason: str, by: Caller, config: Co
     if state is State.OPEN:
         return question
     store.settle(act.tx, id, state)
+    tokens.settle_backchannel(act, id, approved=state is State.APPROVED)
     if state is State.APPROVED:
         until = act.now + config.approval_lifetime_s * SECOND
         until = until if task.expires_at is None else min(until, task.expires_at)

@@ -1,5 +1,6 @@
 """What happens to tokens and to the keys that sign them: one function per verb."""
 
+from ostiaryd.tokens.flows.backchannel import await_person, forget_requests, note_poll, redeem, settle_backchannel
 from ostiaryd.tokens.flows.exchange import Exchange, exchange
 from ostiaryd.tokens.flows.introspect import Asker, asker_by_assertion, asker_by_token, introspect, revoke
 from ostiaryd.tokens.flows.issue import Grant, issue
@@ -13,10 +14,15 @@ __all__ = [
     "Issued",
     "asker_by_assertion",
     "asker_by_token",
+    "await_person",
     "exchange",
     "forget_keys",
+    "forget_requests",
     "introspect",
     "issue",
+    "note_poll",
+    "redeem",
     "revoke",
     "rotate_key",
+    "settle_backchannel",
 ]

@@ -89,10 +89,17 @@ def _is_registered(act: Act, client: Client, jkt: str) -> bool:
     return is_own
 
 
+_WAYS = {
+    assurance.TWO_KEYS: "bind it by a DPoP proof to a second registered key",
+    assurance.PERSON: "ask the person at `/bc-authorize`",
+}
+"""What would have proved more."""
+
+
 def check_demand(proved: Proved, demand: StepUp, *, now: int) -> None:
     """Whether what was proved is what the client itself asks for (RFC 9470 section 5). Raises Unmet."""
     if demand.acr_values and proved.acr not in demand.acr_values:
-        hint = "bind it by a DPoP proof to a second registered key" if assurance.TWO_KEYS in demand.acr_values else ""
+        hint = "; ".join(_WAYS[value] for value in demand.acr_values if value in _WAYS)
         raise Unmet(f"what was proved is `acr` {proved.acr or 'nothing'}", hint=hint)
     if demand.max_age is not None and now // SECOND - proved.at > demand.max_age:
         raise Unmet(f"it was proved more than {demand.max_age} seconds ago", hint="begin with a new token")

@@ -1,0 +1,103 @@
+"""A client asks for a named person's yes (CIBA section 7): a question that this person alone can answer."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiary.core import canonical
+from ostiary.core.bounds import ToolDetail, render_details
+from ostiary.core.claims import parse_scope, render_scope
+from ostiary.core.errors import Forbidden
+from ostiaryd.approvals.flows.ask import ask
+from ostiaryd.approvals.model import About
+from ostiaryd.ground.config import Config
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Person
+from ostiaryd.registry.store import owners
+from ostiaryd.tasks.model import SECOND, standing_task
+from ostiaryd.tokens import flows as tokens
+from ostiaryd.tokens.flows.target import choose_target
+from ostiaryd.tokens.model import (
+    BackchannelDenied,
+    InvalidBindingMessage,
+    InvalidRequest,
+    UnauthorizedClient,
+    UnknownUser,
+    Wish,
+    check_scopes,
+    narrow_details,
+    scopes_at,
+)
+from ostiaryd.trust import flows as trust
+from ostiaryd.trust.model import Credentials
+
+BACKCHANNEL = "backchannel"
+OPENID = "openid"
+MAX_MESSAGE = 200
+
+
+class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
+    """An authentication request, parsed and not yet believed."""
+
+    credentials: Credentials
+    login_hint: str
+    scope: str = ""
+    resource: str | None = None
+    details: tuple[ToolDetail, ...] = ()
+    message: str = ""
+    expiry_s: int | None = None
+
+
+def begin_backchannel(act: Act, asked: Backchannel, *, config: Config) -> tuple[str, int]:
+    """The `auth_req_id`, and for how many seconds it is good. Asked again, it is the same question to the person.
+
+    Raises InvalidClient, UnauthorizedClient, InvalidRequest, InvalidScope, InvalidTarget, InvalidDetails, UnknownUser,
+    InvalidBindingMessage, BackchannelDenied.
+    """
+    client = trust.authenticate_client(act, asked.credentials, issuer=config.issuer)
+    if (agent := client.agent) is None:
+        raise UnauthorizedClient("only agents ask persons")
+    person = _person(act, asked.login_hint)
+    act.entry.person = person.person_id
+    if len(asked.message) > MAX_MESSAGE or not asked.message.isprintable():
+        raise InvalidBindingMessage(f"`binding_message` is at most {MAX_MESSAGE} characters that can be shown")
+    scopes = parse_scope(asked.scope) - {OPENID}
+    if not scopes:
+        raise InvalidRequest("`scope` says nothing that a person could say yes to", hint="such as `files:read`")
+    check_scopes(scopes, agent=agent.scopes, task=agent.scopes)
+    target = choose_target(act, asked.resource, asked=scopes, held=agent.scopes, config=config)
+    scopes_at(target, scopes, held=agent.scopes)
+    details = render_details(narrow_details(asked.details, task=(), target=target))
+    wish = Wish(scope=render_scope(scopes), resource=target.uri, details=details, message=asked.message)
+    shown = msgspec.to_builtins(wish)
+    digest = act.entry.digest = canonical.digest(
+        {BACKCHANNEL: shown, "agent": agent.agent_id, "person": person.person_id}, floats=True
+    )
+    about = About(
+        resource=BACKCHANNEL, tool=f"act for {person.name}", arguments=shown, person=person.person_id,
+        sole=person.person_id,
+    )  # fmt: skip
+    try:
+        question = ask(
+            act, kind=BACKCHANNEL, task=standing_task(agent), digest=digest, needs="person", about=about, config=config
+        )
+    except Forbidden as error:
+        raise BackchannelDenied(error.message, hint=error.hint) from None
+    ends = question.ends_at if question.until is None else question.until
+    if asked.expiry_s is not None:
+        ends = min(ends, act.now + asked.expiry_s * SECOND)
+    id = tokens.await_person(
+        act, approval=question.approval_id, client=agent.agent_id, person=person.person_id, asked=wish, digest=digest,
+        expires_at=ends,
+    )  # fmt: skip
+    registry.note(act, object=question.approval_id, scope=wish.scope, until=ends)
+    return id, max(0, (ends - act.now) // SECOND)
+
+
+def _person(act: Act, hint: str) -> Person:
+    """The person of that name or id, who can answer. Raises UnknownUser, in the same words for all that cannot."""
+    person = owners.person(act.tx, hint[:256])
+    if person is None or not person.is_active:
+        raise UnknownUser("nobody of that name can be asked", hint="`login_hint` is the name or id of a person")
+    return person

@@ -1,0 +1,59 @@
+"""POST /bc-authorize: CIBA Core 1.0 section 7, mode poll, with `authorization_details` (RFC 9396) and `resource`.
+
+`login_hint` is the name or the id of a person. Signed requests, user codes, other hints, ping and push are not offered.
+`openid` may be in the scope; there is no ID token.
+"""
+
+from __future__ import annotations
+
+from ostiary.core.assurance import PERSON
+from ostiaryd.approvals import flows
+from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
+from ostiaryd.ledger.flows import act
+from ostiaryd.tokens.flows.backchannel import INTERVAL_S
+from ostiaryd.tokens.model import (
+    InvalidRequest,
+    Unmet,
+    credentials,
+    parse_demand,
+    parse_details_of,
+    read_form,
+    required,
+)
+
+NOT_OFFERED = ("request", "login_hint_token", "id_token_hint", "user_code", "client_notification_token")
+MAX_EXPIRY = 10**9
+
+
+async def bc_authorize(call: Call) -> Reply:
+    """Section 7.3: `auth_req_id`, `expires_in`, `interval`."""
+    form = read_form(call.form())
+    for name in NOT_OFFERED:
+        if name in form:
+            raise InvalidRequest(f"`{name}` is not offered", hint="`login_hint`, and poll at the token endpoint")
+    demand = parse_demand(form)
+    if demand.acr_values and PERSON not in demand.acr_values:
+        raise Unmet("what comes of this is a person's yes", hint=PERSON)
+    expiry = form.get("requested_expiry")
+    if expiry is not None and not (expiry.isascii() and expiry.isdecimal() and 0 < int(expiry[:12]) <= MAX_EXPIRY):
+        raise InvalidRequest("`requested_expiry` is a positive number of seconds")
+    config = call.world.config
+    asked = flows.Backchannel(
+        credentials=credentials(form, call.header(b"authorization")),
+        login_hint=required(form, "login_hint"),
+        scope=required(form, "scope"),
+        resource=form.get("resource"),
+        details=parse_details_of(form.get("authorization_details"), known=config.classes),
+        message=form.get("binding_message", ""),
+        expiry_s=None if expiry is None else int(expiry),
+    )
+    id, seconds = await act(
+        call.world,
+        "approval.ask",
+        lambda act: flows.begin_backchannel(act, asked, config=config),
+        request=call.request_id,
+    )
+    return reply({"auth_req_id": id, "expires_in": seconds, "interval": INTERVAL_S}, headers=[NO_STORE])
+
+
+ROUTES = (("POST", "/bc-authorize", bc_authorize, ""),)

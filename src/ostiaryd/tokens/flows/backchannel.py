@@ -1,0 +1,145 @@
+"""CIBA, mode poll (OpenID Connect Client-Initiated Backchannel Authentication Core 1.0): a person says yes elsewhere,
+and the agent that asked gets a token to act for that person.
+
+The question itself is `approvals`'; here is what the client holds of it (`auth_req_id`), and what it becomes: a task on
+behalf of the person, with the scopes and bounds that the person has seen, and a token of it. Differs: no ID token.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from ostiary.core import assurance, dpop
+from ostiary.core.bounds import parse_details
+from ostiary.core.claims import parse_scope
+from ostiary.core.errors import Forbidden
+from ostiary.core.jose import b64u
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Tx
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows as policies
+from ostiaryd.registry import flows as registry
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tokens import store
+from ostiaryd.tokens.flows.mint import Issued, Proved, authenticate, mint
+from ostiaryd.tokens.flows.target import choose_target
+from ostiaryd.tokens.model import (
+    SECOND,
+    Backchannel,
+    ExpiredToken,
+    InvalidGrant,
+    Pending,
+    SlowDown,
+    UnauthorizedClient,
+    Wish,
+    lifetime,
+    narrow_details,
+    scopes_at,
+)
+from ostiaryd.trust.model import Credentials
+
+DAY = 86_400 * SECOND
+INTERVAL_S = 5
+SLOWER_S = 5
+
+
+def await_person(
+    act: Act, *, approval: str, client: str, person: str, asked: Wish, digest: str, expires_at: int
+) -> str:
+    """The `auth_req_id` of a question; an older one about the same question ends."""
+    id = b64u(act.tx.random(32))
+    store.put_backchannel(
+        act.tx,
+        Backchannel(
+            request=_request(id), approval=approval, client=client, person=person, asked=asked, digest=digest,
+            interval_s=INTERVAL_S, expires_at=expires_at,
+        ),
+    )  # fmt: skip
+    return id
+
+
+def settle_backchannel(act: Act, approval: str, *, approved: bool) -> None:
+    """The person has answered; nothing where the question is of another kind."""
+    store.settle_backchannel(act.tx, approval, is_approved=approved)
+
+
+def note_poll(tx: Tx, auth_req_id: str, *, slower: bool) -> None:
+    """It was asked for now; from now on more seldom where that was too early."""
+    store.note_poll(tx, _request(auth_req_id), more=SLOWER_S if slower else 0)
+
+
+async def forget_requests(world: World) -> None:
+    """Forget requests a day after their end."""
+    await world.writer.submit(lambda tx: store.prune_backchannel(tx, before=tx.now - DAY))
+
+
+def redeem(
+    act: Act, credentials: Credentials, unverified_proof: str | None, *, auth_req_id: str, config: Config
+) -> Issued:
+    """A token to act for the person who has said yes.
+
+    1. The client proves itself, and its key. 2. The request is its own, and answered with yes. 3. The yes is spent.
+    4. A task begins for the person, no wider than what was shown, and than the agent is now. 5. The policies permit it.
+
+    Raises InvalidClient, InvalidProof, NonceNeeded, UnauthorizedClient, InvalidGrant, Pending, SlowDown, ExpiredToken,
+    InvalidTarget, InvalidDetails, and Forbidden (`access_denied`).
+    """
+    client, possession, _ = authenticate(act, credentials, unverified_proof, config=config)
+    if client.agent is None:
+        raise UnauthorizedClient("only agents ask persons")
+    if possession.jkt is None:
+        raise dpop.InvalidProof("the DPoP proof is missing", hint="a person's yes is bound to a key: send `DPoP`")
+    found = store.backchannel(act.tx, _request(auth_req_id))
+    if found is None or found.client != client.id:
+        raise InvalidGrant("there is no such request, or it is another client's")
+    registry.note(act, object=found.approval)
+    answered_at = _check_answered(found, now=act.now)
+    _spend(act, found)
+
+    asked = found.asked
+    task = tasks.start(
+        act, agent=client.id, purpose=asked.message or "what a person was asked for", scopes=asked.scope.split(),
+        bounds=parse_details(asked.details, classes=config.classes), on_behalf_of=found.person,
+        unregistered=config.resources == "any",
+    )  # fmt: skip
+    scopes = parse_scope(asked.scope)
+    target = choose_target(act, asked.resource, asked=scopes, held=task.scopes, config=config)
+    scope = scopes_at(target, scopes, held=task.scopes)
+    details = narrow_details((), task=task.bounds, target=target)
+    policy = policies.decide_issue(
+        act, client.agent, task=task.task_id, resource=target.resource, uri=target.uri, scopes=scope,
+        details=details, chain=(), person=task.person,
+    )  # fmt: skip
+    seconds = lifetime(now=act.now, longest=config.token_lifetime_s, ends=(client.ends, task.expires_at))
+    return mint(
+        act, client, possession, Proved(assurance.PERSON, answered_at // SECOND), task=task, target=target,
+        scope=scope, details=details, policy=policy, seconds=seconds, config=config,
+    )  # fmt: skip
+
+
+def _check_answered(found: Backchannel, *, now: int) -> int:
+    """When the person said yes. Raises Pending, SlowDown, ExpiredToken, Forbidden."""
+    if found.answered_at is not None and not found.is_approved:
+        raise Forbidden("the person has said no", code="access_denied")
+    if now >= found.expires_at:
+        raise ExpiredToken("the request has ended", hint="ask again")
+    if found.answered_at is not None:
+        return found.answered_at
+    if now - found.polled_at < found.interval_s * SECOND:
+        raise SlowDown(f"at most once in {found.interval_s} seconds", hint=f"add {SLOWER_S}")
+    raise Pending("the person has not answered yet")
+
+
+def _spend(act: Act, found: Backchannel) -> None:
+    """Raises InvalidGrant for a yes that was spent, ExpiredToken for one that has ended."""
+    try:
+        policies.spend_approval(act, found.approval, digest=found.digest, call=found.request)
+    except Forbidden as error:
+        kind = ExpiredToken if error.code == "approval_ended" else InvalidGrant
+        raise kind(error.message) from None
+
+
+def _request(auth_req_id: str) -> str:
+    """How a request is remembered: who reads the database does not learn what the client holds."""
+    return b64u(sha256(auth_req_id.encode()).digest())

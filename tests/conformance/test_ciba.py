@@ -1,0 +1,222 @@
+"""CIBA Core 1.0, mode poll: sections 7 (request), 10.1 (token request), 11 and 13 (errors); what becomes of a yes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from ostiary.core.assurance import KEY, PERSON
+from ostiary.core.errors import Refused
+from ostiaryd.approvals import flows, wire_ciba
+from ostiaryd.approvals import store as approvals
+from ostiaryd.approvals.model import Says
+from ostiaryd.ground.http import Endpoint
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import APPROVE, Caller, parse_page
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tokens import wire_metadata, wire_oauth
+from ostiaryd.tokens.flows.backchannel import INTERVAL_S, SLOWER_S
+from ostiaryd.tokens.model import CIBA
+from tests.clock import Clock
+from tests.tokens.party import FILES, SECOND, Answer, Client, claims_of, enter, send
+
+ROUTES = (*wire_ciba.ROUTES, *wire_oauth.ROUTES, *wire_metadata.ROUTES)
+DETAIL = {"type": "tool", "locations": [FILES], "actions": ["read_file"], "arguments": {"path": {"prefix": "/q3/"}}}
+
+
+@pytest.fixture
+async def client(world: World) -> Client:
+    agent, key = await enter(world)
+    await act(world, "test.person", lambda act: registry.create_person(act, name="bea"))
+    app = Starlette(
+        routes=[
+            Route(path, Endpoint(world, wire, render=wire_oauth.render_oauth), methods=[method])
+            for method, path, wire, _ in ROUTES
+        ]
+    )
+    client = Client(app, world, agent.agent_id, key)
+    await client.ask()
+    return client
+
+
+async def begin(client: Client, **said: Any) -> Answer:
+    """An authentication request, right but for what is said."""
+    right = {"login_hint": "ann", "scope": "openid files:read", "binding_message": "report W7"}
+    form = client.form(**right | said)
+    del form["grant_type"]
+    return await client.post("/bc-authorize", form)
+
+
+async def poll(client: Client, id: str, **said: Any) -> Answer:
+    return await client.ask(grant_type=CIBA, auth_req_id=id, **said)
+
+
+def approval_of(client: Client, name: str = "ann") -> str:
+    person = registry.find_person(client.world.db.read(), name).person_id
+    rows = approvals.page(
+        client.world.db.read(), agent="", is_open=False, now=client.world.now(), page=parse_page("1", None)
+    )  # fmt: skip
+    assert rows[0].about.sole == person
+    return rows[0].approval_id
+
+
+async def answer(client: Client, says: str = "approve", by: str = "ann") -> str:
+    """The code of the refusal, or nothing."""
+    id = approval_of(client)
+    person = registry.find_person(client.world.db.read(), by)
+    who = Caller(kind="person", id=person.person_id, name=by, owner=None, scopes=frozenset({APPROVE}), jkt="key")
+    config = client.world.config
+
+    def flow(act: Act) -> None:
+        flows.answer(act, id, Says(says), reason="go on", by=who, config=config)
+
+    try:
+        await act(client.world, f"approval.{says}", flow)
+    except Refused as refusal:
+        return refusal.code
+    return ""
+
+
+async def test_a_person_says_yes_and_the_agent_acts_for_the_person(client: Client, clock: Clock) -> None:
+    asked = await begin(client, authorization_details=json.dumps([DETAIL]))
+    assert asked.status == 200
+    assert asked.headers["cache-control"] == "no-store"
+    assert set(asked.json) == {"auth_req_id", "expires_in", "interval"}
+    assert (asked.json["interval"], len(asked.json["auth_req_id"])) == (INTERVAL_S, 43)
+    id = asked.json["auth_req_id"]
+    shown = approvals.get(client.world.db.read(), approval_of(client))
+    assert shown is not None
+    assert shown.about.arguments == {
+        "scope": "files:read", "resource": FILES, "details": [DETAIL], "message": "report W7"
+    }  # fmt: skip
+    assert (await poll(client, id)).error == "authorization_pending"
+    clock.advance(INTERVAL_S)
+    assert await answer(client) == ""
+    answered = client.world.now() // SECOND
+    clock.advance(INTERVAL_S)
+    got = await poll(client, id)
+    assert got.status == 200, got.body
+    claims = claims_of(got.json["access_token"])
+    person = registry.find_person(client.world.db.read(), "ann").person_id
+    assert (claims["sub"], claims["act"], claims["scope"]) == (person, {"sub": client.id}, "files:read")
+    assert (claims["acr"], claims["auth_time"], claims["amr"]) == (PERSON, answered, ["mca", "pop", "swk"])
+    assert claims["authorization_details"] == [DETAIL]
+    assert claims["cnf"] == {"jkt": client.key.public.thumbprint}
+    task = tasks.find_task(client.world.db.read(), claims["task"])
+    assert (task.person, task.scopes, task.purpose) == (person, {"files:read"}, "report W7")
+    again = claims_of((await client.token(task=claims["task"]))["access_token"])
+    assert (again["sub"], again["acr"], again["authorization_details"]) == (person, KEY, [DETAIL])
+    clock.advance(INTERVAL_S)
+    assert (await poll(client, id)).error == "invalid_grant", "a yes is spent once"
+
+
+async def test_who_polls_too_fast_slows_down_by_five_seconds_each_time(client: Client, clock: Clock) -> None:
+    id = (await begin(client)).json["auth_req_id"]
+    assert (await poll(client, id)).error == "authorization_pending"
+    clock.advance(us=INTERVAL_S * SECOND - 1)
+    assert (await poll(client, id)).error == "slow_down"
+    clock.advance(us=(INTERVAL_S + SLOWER_S) * SECOND - 1)
+    assert (await poll(client, id)).error == "slow_down"
+    clock.advance(INTERVAL_S + 2 * SLOWER_S)
+    assert (await poll(client, id)).error == "authorization_pending"
+
+
+async def test_a_no_is_access_denied(client: Client, clock: Clock) -> None:
+    id = (await begin(client)).json["auth_req_id"]
+    assert await answer(client, "deny") == ""
+    assert (await poll(client, id)).error == "access_denied"
+    refused = await begin(client)
+    assert (refused.status, refused.error) == (403, "access_denied"), "a no holds"
+
+
+async def test_a_request_ends(client: Client, clock: Clock) -> None:
+    asked = (await begin(client, requested_expiry="60")).json
+    assert asked["expires_in"] == 60
+    clock.advance(us=60 * SECOND - 1)
+    assert (await poll(client, asked["auth_req_id"])).error == "authorization_pending"
+    clock.advance(us=1)
+    assert (await poll(client, asked["auth_req_id"])).error == "expired_token"
+
+
+async def test_only_who_is_named_answers(client: Client) -> None:
+    await begin(client)
+    assert await answer(client, by="bea") == "another_person"
+    assert await answer(client, by="ann") == ""
+
+
+async def test_a_request_is_its_clients_alone_and_the_yes_bound_to_a_key(client: Client, clock: Clock) -> None:
+    id = (await begin(client)).json["auth_req_id"]
+    assert await answer(client) == ""
+    other, key = await enter(client.world, name="other")
+    thief = Client(client.app, client.world, other.agent_id, key, client.nonce)
+    assert (await poll(thief, id)).error == "invalid_grant"
+    assert (await poll(client, id[:-1] + ("A" if id[-1] != "A" else "B"))).error == "invalid_grant"
+    assert (await poll(client, id, proof=None)).error == "invalid_dpop_proof"
+    assert (await poll(client, id)).error == ""
+
+
+async def test_asked_again_it_is_the_same_question_and_the_older_request_ends(client: Client) -> None:
+    first = (await begin(client)).json["auth_req_id"]
+    question = approval_of(client)
+    second = (await begin(client)).json["auth_req_id"]
+    assert approval_of(client) == question
+    assert (await poll(client, first)).error == "invalid_grant"
+    assert (await poll(client, second)).error == "authorization_pending"
+
+
+async def test_what_the_agent_has_lost_the_persons_yes_does_not_give(client: Client) -> None:
+    id = (await begin(client)).json["auth_req_id"]
+    assert await answer(client) == ""
+    await act(client.world, "agent.change", lambda act: registry.set_scopes(act, client.id, ["files:write"]))
+    assert (await poll(client, id)).error == "expired_token", "with the scopes the yes has ended"
+
+
+@pytest.mark.parametrize(
+    ("said", "due"),
+    [
+        ({"login_hint": None}, "invalid_request"),
+        ({"login_hint": "nobody"}, "unknown_user_id"),
+        ({"scope": None}, "invalid_request"),
+        ({"scope": "openid"}, "invalid_request"),
+        ({"scope": "files:admin"}, "invalid_scope"),
+        ({"resource": "http://elsewhere.example"}, "invalid_target"),
+        ({"authorization_details": "[{}]"}, "invalid_authorization_details"),
+        ({"binding_message": "x" * 201}, "invalid_binding_message"),
+        ({"binding_message": "a\u202eb"}, "invalid_binding_message"),
+        ({"requested_expiry": "0"}, "invalid_request"),
+        ({"requested_expiry": "-1"}, "invalid_request"),
+        ({"acr_values": KEY}, "unmet_authentication_requirements"),
+        ({"request": "a.b.c"}, "invalid_request"),
+        ({"id_token_hint": "a.b.c"}, "invalid_request"),
+        ({"user_code": "1234"}, "invalid_request"),
+        ({"client_assertion": "a.b.c"}, "invalid_client"),
+    ],
+)
+async def test_what_is_no_request(client: Client, said: dict[str, Any], due: str) -> None:
+    refused = await begin(client, **said)
+    assert (refused.error, refused.status) == (due, 401 if due == "invalid_client" else 400)
+
+
+async def test_what_is_one(client: Client) -> None:
+    person = registry.find_person(client.world.db.read(), "ann").person_id
+    right: list[dict[str, Any]] = [
+        {"login_hint": person}, {"scope": "files:read files:write"}, {"binding_message": "x" * 200},
+        {"requested_expiry": "1", "scope": "files:write"}, {"acr_values": f"{KEY} {PERSON}"},
+    ]  # fmt: skip
+    for said in right:
+        assert (await begin(client, **said)).error == "", said
+
+
+async def test_metadata(client: Client) -> None:
+    metadata = (await send(client.app, "GET", "/.well-known/openid-configuration")).json
+    assert metadata["backchannel_authentication_endpoint"] == f"{client.world.config.issuer}/bc-authorize"
+    assert metadata["backchannel_token_delivery_modes_supported"] == ["poll"]
+    assert metadata["backchannel_user_code_parameter_supported"] is False
+    assert CIBA in metadata["grant_types_supported"]
+    assert PERSON in metadata["acr_values_supported"]

@@ -1,0 +1,42 @@
+"""A client made by others asks a person, who answers with a key of their own: CIBA on a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from tests.conformance.test_node_clients import NODE
+from tests.feed.house import House, eventually
+from tests.feed.test_elevation_end_to_end import a_person, says_yes
+
+RESOURCE = "https://asked.example/mcp"
+
+
+def test_openid_client_waits_for_a_person_and_acts_for_the_person(house: House, tmp_path: Path) -> None:
+    resource, _ = house.resource(RESOURCE)
+    name, path = house.agent(f"{resource}:read")
+    agent = house.api("GET", f"/agents/{name}")["agent_id"]
+    with a_person(house, tmp_path) as person:
+        environment = {
+            "PATH": os.environ["PATH"], "ISSUER": house.server.url, "CLIENT_ID": agent, "KEY": str(path),
+            "RESOURCE": RESOURCE, "SCOPE": f"{resource}:read", "PERSON": person.client_id,
+        }  # fmt: skip
+        command = ["node", str(NODE / "ciba.mjs")]
+        client = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )  # fmt: skip
+        try:
+            waiting = eventually(lambda: house.api("GET", "/approvals", state="open")["approvals"], within_s=30)
+            assert (waiting[0]["kind"], waiting[0]["agent"]) == ("backchannel", name)
+            says_yes(house, person, waiting[0]["approval_id"])
+            output, errors = client.communicate(timeout=60)
+        finally:
+            client.kill()
+    assert client.returncode == 0, errors
+    said = json.loads(output)
+    claims = said["claims"]
+    assert (said["interval"], said["answer"]["token_type"], said["answer"]["scope"]) == (5, "dpop", f"{resource}:read")
+    assert (claims["sub"], claims["act"], claims["acr"]) == (person.client_id, {"sub": agent}, "urn:ostiary:acr:person")
+    assert claims["cnf"] == {"jkt": said["thumbprint"]}
