@@ -6,27 +6,22 @@ import json
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
-from starlette.routing import Route
 
 from ostiary.core.assurance import KEY, PERSON
 from ostiary.core.errors import Refused
-from ostiaryd.approvals import flows, wire_ciba
+from ostiaryd.approvals import flows
 from ostiaryd.approvals import store as approvals
 from ostiaryd.approvals.model import Says
-from ostiaryd.ground.http import Endpoint
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Caller, parse_page
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tokens import wire_metadata, wire_oauth
 from ostiaryd.tokens.flows.backchannel import INTERVAL_S, SLOWER_S
 from ostiaryd.tokens.model import CIBA
 from tests.clock import Clock
-from tests.tokens.party import FILES, SECOND, Answer, Client, claims_of, enter, send
+from tests.tokens.party import FILES, SECOND, Answer, Client, claims_of, enter, oauth_app, send
 
-ROUTES = (*wire_ciba.ROUTES, *wire_oauth.ROUTES, *wire_metadata.ROUTES)
 DETAIL = {"type": "tool", "locations": [FILES], "actions": ["read_file"], "arguments": {"path": {"prefix": "/q3/"}}}
 
 
@@ -34,13 +29,7 @@ DETAIL = {"type": "tool", "locations": [FILES], "actions": ["read_file"], "argum
 async def client(world: World) -> Client:
     agent, key = await enter(world)
     await act(world, "test.person", lambda act: registry.create_person(act, name="bea"))
-    app = Starlette(
-        routes=[
-            Route(path, Endpoint(world, wire, render=wire_oauth.render_oauth), methods=[method])
-            for method, path, wire, _ in ROUTES
-        ]
-    )
-    client = Client(app, world, agent.agent_id, key)
+    client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.ask()
     return client
 
@@ -109,7 +98,7 @@ async def test_a_person_says_yes_and_the_agent_acts_for_the_person(client: Clien
     assert claims["authorization_details"] == [DETAIL]
     assert claims["cnf"] == {"jkt": client.key.public.thumbprint}
     task = tasks.find_task(client.world.db.read(), claims["task"])
-    assert (task.person, task.scopes, task.purpose) == (person, {"files:read"}, "report W7")
+    assert (task.person, task.scopes, task.purpose) == (person, frozenset({"files:read"}), "report W7")
     again = claims_of((await client.token(task=claims["task"]))["access_token"])
     assert (again["sub"], again["acr"], again["authorization_details"]) == (person, KEY, [DETAIL])
     clock.advance(INTERVAL_S)

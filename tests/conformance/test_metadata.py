@@ -26,7 +26,7 @@ async def test_the_server_says_what_it_can_and_nothing_empty_but_what_must_be_th
     said = (await send(oauth_app(world), "GET", AS)).json
     assert said["token_endpoint"] == ISSUER + "/token"
     exchange = "urn:ietf:params:oauth:grant-type:token-exchange"
-    assert said["grant_types_supported"] == ["client_credentials", exchange]
+    assert said["grant_types_supported"] == ["client_credentials", exchange, "urn:openid:params:grant-type:ciba"]
     assert said["code_challenge_methods_supported"] == ["S256"]
     assert said["authorization_details_types_supported"] == ["tool"]
     assert said["dpop_signing_alg_values_supported"] == sorted(jose.ALGS)

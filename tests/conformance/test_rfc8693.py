@@ -8,6 +8,7 @@ import pytest
 
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
+from ostiaryd.tokens.model import CIBA
 from tests.conformance.table import check_table, row
 from tests.registry.stage import newest
 from tests.tokens.line import ACCESS, EXCHANGE, MAIL, agents, chain_of, passed, start, swap, swapped, token_for, uri
@@ -184,7 +185,7 @@ async def test_the_metadata_lists_the_grant(world: World) -> None:
     from tests.tokens.party import oauth_app, send
 
     answer = await send(oauth_app(world), "GET", "/.well-known/oauth-authorization-server")
-    assert answer.json["grant_types_supported"] == ["client_credentials", EXCHANGE]
+    assert answer.json["grant_types_supported"] == ["client_credentials", EXCHANGE, CIBA]
 
 
 async def test_who_may_act_on_a_token_may_ask_whether_it_is_alive(world: World) -> None:

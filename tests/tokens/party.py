@@ -17,6 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ostiary.core import dpop, jose
+from ostiaryd.approvals import wire_ciba
 from ostiaryd.ground.http import Endpoint
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
@@ -79,7 +80,7 @@ def oauth_app(world: World) -> ASGIApp:
     return Starlette(
         routes=[
             Route(path, Endpoint(world, wire, render=wire_oauth.render_oauth), methods=[method])
-            for method, path, wire, _ in (*wire_oauth.ROUTES, *wire_metadata.ROUTES)
+            for method, path, wire, _ in (*wire_oauth.ROUTES, *wire_metadata.ROUTES, *wire_ciba.ROUTES)
         ]
     )
 
