@@ -405,3 +405,12 @@ async def test_a_full_queue_is_named(world: World, receiver: Receiver) -> None:
     assert "full" not in await examined(world)
     await happen(world)
     assert "its queue is full" in await examined(world)
+
+
+async def test_no_url_is_logged(world: World, receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+    """Path and query of a webhook are often its only secret, and a server logs what libraries say."""
+    caplog.set_level("INFO")
+    made, _ = await add(world, f"{receiver.url}/hook-s3cret?token=s3cret", ASK)
+    await act(world, ASK, lambda act: None)
+    assert await wire_webhooks.tell_next(world, made)
+    assert "s3cret" not in caplog.text

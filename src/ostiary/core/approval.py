@@ -1,9 +1,10 @@
 """One call that a person must say yes to: by what it is known, and how a guard asks and spends the answer.
 
-A yes is to just this call: agent, task, resource, tool, the arguments as they were validated, and the policies that
-asked. All that is one digest (`binding`): canonical JSON, so that the order of members and the spelling of a number do
-not matter, and everything else does: a null is no absence, and no string is normalised. Left out is what the catalogue
-calls `presentation`: how an answer looks. Secret arguments are in it by their own digest, and nobody is shown them.
+A yes is to just this call: agent, task, resource, tool, the arguments as they were validated, the policies that asked,
+and how many people they ask. All that is one digest (`binding`): canonical JSON, so that the order of members and the
+spelling of a number do not matter, and everything else does: a null is no absence, and no string is normalised. Left
+out is what the catalogue calls `presentation`: how an answer looks. Secret arguments are in it by their own digest, and
+nobody is shown them.
 
 The guard asks with each call that needs a yes. The server opens a question, says how it stands, or spends the yes; its
 answer is a compact JWS of type `ostiary-approval+jwt` under the feed key, and names the SHA-256 of what was asked, a
@@ -77,6 +78,7 @@ def binding(
     secrets: Mapping[str, str],
     presentation: Collection[str],
     policies: Iterable[str],
+    needs: str,
 ) -> str:
     """The digest of what a yes is to. `resource` is a name. Raises Malformed for arguments that have no digest."""
     shown = {name: value for name, value in arguments.items() if name not in presentation}
@@ -88,6 +90,7 @@ def binding(
         "arguments": shown,
         "secrets": dict(secrets),
         "policies": sorted(policies),
+        "needs": needs,
     }
     return canonical.digest(value, floats=True)
 

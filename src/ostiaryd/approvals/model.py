@@ -17,8 +17,8 @@ from typing import Any, NewType
 import msgspec
 
 from ostiary.core.access import Needs
-from ostiary.core.errors import Conflict, Forbidden, Invalid
-from ostiaryd.registry.model import AgentId, Caller, PersonId
+from ostiary.core.errors import Conflict, Forbidden
+from ostiaryd.registry.model import AgentId, Caller, PersonId, check_text
 
 ApprovalId = NewType("ApprovalId", str)
 MAX_REASON = 500
@@ -154,9 +154,7 @@ def check_open(question: Question, *, now: int) -> None:
 
 def check_reason(text: str) -> str:
     """Raises Invalid."""
-    if not text.strip() or len(text) > MAX_REASON:
-        raise Invalid(f"a reason has 1 to {MAX_REASON} characters")
-    return text
+    return check_text(text, of="reason", limit=MAX_REASON)
 
 
 def settled(question: Question, before: list[Answer], answer: Answer) -> State:

@@ -1,11 +1,13 @@
 """The one way out: requests to a URL that the operator has configured, bounded in time and size.
 
 No redirect is followed, no proxy and no credential taken from the environment. Off this machine it must be https.
+What is fetched is not logged: the URL of a webhook may hold a secret.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from urllib.parse import urlsplit
 
 import httpx2
@@ -13,6 +15,7 @@ import httpx2
 from ostiary.core.errors import Invalid, Unavailable
 
 MAX_ANSWER = 64 << 10
+logging.getLogger("httpx2").setLevel(logging.WARNING)
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 

@@ -37,7 +37,8 @@ def answer(act: Act, id: str, says: Says, *, reason: str, by: Caller, config: Co
     """Say yes or no to a question.
 
     1. Who answers is a person, and nobody through whom it came. 2. It waits still, and who asks may still act. 3. Each
-    person answers once. 4. One no settles it; as many yes as it needs are good for one call until their date.
+    person answers once. 4. One no settles it; as many yes as it needs are good for one call until their date, and
+    while the keys are good with which they were said.
 
     Raises NotFound, Forbidden (`own_chain`, `no_person`, and for a task or an agent that has ended), Conflict
     (`question_settled`, `answered_already`), Invalid.
@@ -53,6 +54,7 @@ def answer(act: Act, id: str, says: Says, *, reason: str, by: Caller, config: Co
     if any(one.person == person for one in before):
         raise Conflict("you have answered it already", hint="another person must", code="answered_already")
     store.insert_answer(act.tx, id, given)
+    before = [one for one in before if not registry.is_revoked_key(act.tx, one.jkt)]
     state = settled(question, before, given)
     registry.note(act, object=id, reason=text, state=state.value, digest=question.digest)
     if state is State.OPEN:
@@ -64,7 +66,7 @@ def answer(act: Act, id: str, says: Says, *, reason: str, by: Caller, config: Co
         until = until if task.expires_at is None else min(until, task.expires_at)
         policies.hold_approval(
             act, id, agent=question.agent, task=question.task, digest=question.digest,
-            policies=question.about.policies, until=until,
+            policies=question.about.policies, until=until, keys=[one.jkt for one in (*before, given) if one.jkt],
         )  # fmt: skip
         registry.note(act, object=id, until=until)
     return find_question(act, id)

@@ -47,7 +47,7 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
     arguments, secrets = _parted(asked, ready, task)
     digest = entry.digest = approval.binding(
         agent=task.agent, task=task.task_id, resource=resource.name, tool=asked.tool, arguments=arguments,
-        secrets=secrets, presentation=ready.presentation, policies=asked.policies,
+        secrets=secrets, presentation=ready.presentation, policies=asked.policies, needs=needs,
     )  # fmt: skip
     if asked.approval:
         _check_meant(act, asked.approval, digest)

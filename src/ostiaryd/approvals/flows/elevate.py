@@ -67,13 +67,13 @@ def request(act: Act, wanted: Wanted, *, by: Caller, config: Config) -> tuple[Ta
         first = reasons_of(judged, ours)[0]
         raise Forbidden(first.message, hint=first.hint, code="access_denied")
     asking = judged.policies if judged.because == "approval_needed" else ()
+    needs: Needs = "two" if wanted.break_glass else asks_of(judged, ours) or "person"
     digest = act.entry.digest = canonical.digest(
         {ELEVATE: msgspec.to_builtins(wanted) | {"scopes": sorted(scopes)}, "agent": agent.agent_id,
-         "policies": sorted(asking)}
+         "policies": sorted(asking), "needs": needs}
     )  # fmt: skip
     if (found := store.latest(act.tx, digest)) is not None and (task := _granted(act, found)) is not None:
         return task, None
-    needs: Needs = "two" if wanted.break_glass else asks_of(judged, ours) or "person"
     about = About(
         resource=ELEVATE, tool=" ".join(sorted(scopes)), policy=ours.hash,
         arguments={"scopes": sorted(scopes), "minutes": wanted.minutes, "reason": wanted.reason,

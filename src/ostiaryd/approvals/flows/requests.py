@@ -41,7 +41,7 @@ def ask_about_question(act: Act, question: Asked, *, asked: policies.Asked | Non
     needs, reasons = asking(ours, decision.policies)
     digest = entry.digest = approval.binding(
         agent=task.agent, task=task.task_id, resource=call.resource.name, tool=call.tool, arguments=shown,
-        secrets=secrets, presentation=ready.presentation, policies=decision.policies,
+        secrets=secrets, presentation=ready.presentation, policies=decision.policies, needs=needs,
     )  # fmt: skip
     about = describe(
         task, resource=call.resource.name, ready=ready, arguments=shown, secrets=secrets, policy=ours.hash,

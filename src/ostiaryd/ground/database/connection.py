@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from ostiary.core.errors import Unavailable
+from ostiary.core.errors import Malformed, Unavailable
 from ostiaryd.ground.database.statement import Sql
 
 BUSY_TIMEOUT, DO_NOT_WAIT = "pragma busy_timeout=10000", "pragma busy_timeout=0"
@@ -117,7 +117,13 @@ class PostgresConnection:
         self._cursor = self._raw.cursor()
 
     def execute(self, statement: Sql, params: dict[str, Any]) -> Any:
-        return self._raw.execute(statement.postgres, params)
+        try:
+            return self._raw.execute(statement.postgres, params)
+        except Exception:
+            # It was not sent, so the transaction stands: one who sends a NUL does not take others' acts down.
+            if any(isinstance(value, str) and "\0" in value for value in params.values()):
+                raise Malformed("a text with NUL in it") from None
+            raise
 
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
         names = statement.names

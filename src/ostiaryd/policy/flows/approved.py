@@ -28,10 +28,16 @@ KIND = "approval"
 
 
 def hold_approval(
-    act: Act, id: str, *, agent: AgentId, task: str, digest: str, policies: list[str], until: int
+    act: Act, id: str, *, agent: AgentId, task: str, digest: str, policies: list[str], until: int, keys: list[str]
 ) -> None:
-    """From now on a yes is there for whatever has that digest. Raises Forbidden for an agent that is not active."""
-    registry.hold(act, Holding(id=HoldingId(id), kind=KIND, agent=agent, task=task, expires_at=until))
+    """From now on a yes is there for whatever has that digest, while the `keys` are good with which it was said (two at
+    most). Raises Forbidden for an agent that is not active.
+    """
+    jkt, other = (*keys, None, None)[:2]
+    held = Holding(
+        id=HoldingId(id), kind=KIND, agent=agent, task=task, jkt=jkt, client_jkt=other, expires_at=until
+    )  # fmt: skip
+    registry.hold(act, held)
     store.insert_approved(act.tx, id, digest=digest, policies=policies)
 
 
@@ -64,7 +70,7 @@ def reconsider(
     shown, secrets = approval.part(call.arguments, ready.secrets, task=task)
     digest = approval.binding(
         agent=agent, task=task, resource=call.resource.name, tool=call.tool, arguments=shown, secrets=secrets,
-        presentation=ready.presentation, policies=denied.policies,
+        presentation=ready.presentation, policies=denied.policies, needs=denied.asks or "",
     )  # fmt: skip
     entry = Entry(
         at=act.now, action="approval.spend", agent=agent, task=task, object=id[:64], digest=digest, tool=ready.uid.id

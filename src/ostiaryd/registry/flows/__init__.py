@@ -32,7 +32,7 @@ from ostiaryd.registry.flows.holdings import end_holdings, hold
 from ostiaryd.registry.flows.keys import add_key, is_known_key, revoke_key, rotate_key
 from ostiaryd.registry.flows.leaving import leaving, return_person, revoke_owner
 from ostiaryd.registry.flows.owners import add_member, create_person, create_team, remove_member, set_deputy
-from ostiaryd.registry.flows.person_keys import add_person_key, revoke_person_key
+from ostiaryd.registry.flows.person_keys import add_person_key, is_revoked_key, revoke_person_key
 from ostiaryd.registry.flows.resources import (
     create_resource,
     set_catalogue,
@@ -70,6 +70,7 @@ __all__ = [
     "has_agents",
     "hold",
     "is_known_key",
+    "is_revoked_key",
     "leaving",
     "note",
     "note_caller",

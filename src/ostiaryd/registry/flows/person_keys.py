@@ -6,6 +6,7 @@ from collections import Counter
 
 from ostiary.core import jose
 from ostiary.core.errors import Conflict, NotFound
+from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note
 from ostiaryd.registry.flows.find import find_person
@@ -33,7 +34,8 @@ def add_person_key(act: Act, id_or_name: str, jwk: object) -> PersonKey:
 
 
 def revoke_person_key(act: Act, id_or_name: str, jkt: str) -> Counter[str]:
-    """End a key of that person, and every token that the person has: with which key it was got is not asked.
+    """End a key of that person, each yes that was said with it, and every token that the person has: with which key it
+    was got is not asked.
 
     Raises NotFound.
     """
@@ -43,11 +45,22 @@ def revoke_person_key(act: Act, id_or_name: str, jkt: str) -> Counter[str]:
         raise NotFound("there is no such key", hint="keys are named by their RFC 7638 thumbprint")
     note(act, object=jkt, holder=person.person_id)
     person_keys.revoke(act.tx, jkt)
-    return end_holdings(act, Root.AGENT, person.person_id, why="key revoked")
+    return _end(act, person.person_id, jkt, why="key revoked")
 
 
 def end_person(act: Act, person: PersonId) -> None:
     """Who leaves answers nothing any more; who returns needs a new key."""
     for key in person_keys.active(act.tx, person):
         person_keys.revoke(act.tx, key.jkt)
-    end_holdings(act, Root.AGENT, person, why="person left")
+        _end(act, person, key.jkt, why="person left")
+
+
+def is_revoked_key(reader: Reader, jkt: str | None) -> bool:
+    """Whether that was a person's key, and is none any more."""
+    key = None if jkt is None else person_keys.get(reader, jkt)
+    return key is not None and key.revoked_at is not None
+
+
+def _end(act: Act, person: PersonId, jkt: str, *, why: str) -> Counter[str]:
+    """What the person has, and what rests on that key: every yes that was said with it, and not spent."""
+    return end_holdings(act, Root.AGENT, person, why=why) + end_holdings(act, Root.KEY, jkt, why=why)

@@ -1,0 +1,152 @@
+"""A yes that should not count any more, and words that would break what they are written to."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from ostiary.core.errors import Conflict, Invalid, Malformed, NotFound, Refused
+from ostiaryd.approvals.model import MAX_REASON
+from ostiaryd.ground.world import World
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Caller
+from tests.approvals.stage import PAY, Bank
+from tests.approvals.test_end_to_end import FILES
+from tests.approvals.test_requests import evaluate, question
+from tests.policy.conftest import put
+from tests.registry.stage import do, is_live, new_jwk
+
+HUGE: dict[str, Any] = {"policies": ["huge"]}
+
+
+async def keyed(bank: Bank, name: str) -> Caller:
+    """A person with a registered key."""
+    who = await bank.person(name)
+    key = await do(bank.world, lambda a: registry.add_person_key(a, who.id, new_jwk()))
+    return msgspec.structs.replace(who, jkt=key.jkt)
+
+
+async def revoke(bank: Bank, who: Caller) -> None:
+    await do(bank.world, lambda a: registry.revoke_person_key(a, who.id, str(who.jkt)))
+
+
+async def leave(bank: Bank, who: Caller) -> None:
+    await do(bank.world, lambda a: registry.revoke_owner(a, who.id))
+
+
+# The policies were changed between the question and the call
+
+
+async def two_are_asked(bank: Bank) -> None:
+    """The same policies, by the same names, want two people from now on."""
+    bank.policy = await put(bank.world, FILES | {"a.cedar": FILES["a.cedar"].replace('@ask("person")', '@ask("two")')})
+
+
+async def test_one_yes_is_not_enough_once_the_policy_asks_two(bank: Bank) -> None:
+    asked = await bank.ask()
+    await bank.answer(asked.approval)
+    await two_are_asked(bank)
+    again = await bank.ask()
+    assert (again.state, again.approval == asked.approval) == ("open", False)
+    shown = await evaluate(bank, question(bank, approval={"id": asked.approval}))
+    assert (shown["decision"], shown["context"]["reasons"][0]["code"]) == (False, "approval_mismatch")
+    await bank.answer(again.approval, by="dave")
+    assert (await bank.ask()).state == "open"
+    await bank.answer(again.approval, by="erin")
+    assert (await bank.ask()).state == "spent"
+
+
+async def test_a_question_to_one_is_not_that_to_two(bank: Bank) -> None:
+    """It was asked while one was enough, and is answered after that."""
+    asked = await bank.ask()
+    await two_are_asked(bank)
+    await bank.answer(asked.approval)
+    assert (await bank.ask()).state == "open"
+
+
+# Who said yes has lost the key, or has left
+
+
+@pytest.mark.parametrize("end", [revoke, leave])
+async def test_a_yes_ends_with_the_key_that_said_it(world: World, bank: Bank, end: Any) -> None:
+    carol = await keyed(bank, "carol")
+    asked = await bank.ask()
+    await bank.answer(asked.approval, by=carol)
+    await end(bank, carol)
+    assert (is_live(world, asked.approval), bank.state(asked.approval)) == (False, "lapsed")
+    again = await bank.ask()
+    assert (again.state, again.approval == asked.approval) == ("open", False)
+    shown = await evaluate(bank, question(bank, approval={"id": asked.approval}))
+    assert (shown["decision"], shown["context"]["reasons"][0]["code"]) == (False, "approval_ended")
+
+
+@pytest.mark.parametrize("gone", ["carol", "dave"])
+async def test_a_yes_of_two_ends_with_either_key(bank: Bank, gone: str) -> None:
+    people = {name: await keyed(bank, name) for name in ("carol", "dave")}
+    asked = await bank.ask(**HUGE)
+    for who in people.values():
+        await bank.answer(asked.approval, by=who)
+    assert bank.state(asked.approval) == "approved"
+    await revoke(bank, people[gone])
+    assert bank.state(asked.approval) == "lapsed"
+
+
+@pytest.mark.parametrize("end", [revoke, leave])
+async def test_the_first_yes_of_two_does_not_outlive_its_key(bank: Bank, end: Any) -> None:
+    carol, dave, erin = [await keyed(bank, name) for name in ("carol", "dave", "erin")]
+    asked = await bank.ask(**HUGE)
+    await bank.answer(asked.approval, by=carol)
+    await end(bank, carol)
+    assert (await bank.answer(asked.approval, by=dave)).state == "open"
+    assert (await bank.ask(**HUGE)).state == "open"
+    assert (await bank.answer(asked.approval, by=erin)).state == "approved"
+
+
+async def test_another_key_of_the_same_person_is_not_another_person(bank: Bank) -> None:
+    asked = await bank.ask(**HUGE)
+    carol = await keyed(bank, "carol")
+    await bank.answer(asked.approval, by=carol)
+    await revoke(bank, carol)
+    with pytest.raises(Conflict) as refused:
+        await bank.answer(asked.approval, by=await keyed(bank, "carol"))
+    assert refused.value.code == "answered_already"
+
+
+async def test_another_persons_yes_stays(bank: Bank) -> None:
+    carol, dave = await keyed(bank, "carol"), await keyed(bank, "dave")
+    asked = await bank.ask()
+    await bank.answer(asked.approval, by=carol)
+    await revoke(bank, dave)
+    assert (await bank.ask()).state == "spent"
+
+
+# Words that a database does not hold
+
+
+@pytest.mark.parametrize(
+    "sent", [{"token": "tok_\0"}, {"approval": "ap_\0"}, {"tool": "\0"}, {"policies": ["\0"]}, {"policy": "\0"}]
+)
+async def test_a_nul_takes_down_no_neighbour(bank: Bank, sent: dict[str, Any]) -> None:
+    """Acts share a transaction: what one of them cannot write, the others must not pay for."""
+    before, bad, after = await asyncio.gather(
+        bank.ask(PAY | {"to": "before"}), bank.ask(**sent), bank.ask(PAY | {"to": "after"}), return_exceptions=True
+    )
+    assert isinstance(bad, Refused)
+    assert [getattr(one, "state", one) for one in (before, after)] == ["open", "open"]
+
+
+async def test_a_nul_as_an_id_is_nobodys(bank: Bank) -> None:
+    with pytest.raises((NotFound, Malformed)):
+        await bank.answer("ap_\0")
+
+
+@pytest.mark.parametrize("reason", ["", " ", "x" * (MAX_REASON + 1), "due\0", "due\u202e", "due\x1b[2J", "\u200b"])
+async def test_a_reason_is_words_that_can_be_seen(bank: Bank, reason: str) -> None:
+    asked = await bank.ask()
+    with pytest.raises(Invalid):
+        await bank.answer(asked.approval, reason=reason)
+    assert bank.state(asked.approval) == "open"
+    assert (await bank.answer(asked.approval, reason="x" * MAX_REASON)).state == "approved"
