@@ -24,7 +24,7 @@ from ostiary.core import access
 from ostiary.core.errors import Refused, Unavailable
 from ostiary.core.history import Before, created_by
 from ostiary.core.jose import b64u
-from ostiary.core.origins import Memory, Part, learned, observed
+from ostiary.core.origins import Memory, Part, learned, marked, observed
 from ostiary.core.recall import Next, Past, Recall, Recalled, parse_recalled, render_recall
 from ostiary.guard.asker import ASK_S, Asker, Telling
 from ostiary.guard.feed import Feed
@@ -169,6 +169,8 @@ class Memories:
             if copy is None:
                 raise _unavailable("the server leaves it out")
             memory = learned(copy.memory, parts)
+        else:
+            memory = marked(memory)
         self._keep(task, _Copy(answer.seq, memory))
         return memory
 

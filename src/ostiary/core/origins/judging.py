@@ -13,8 +13,9 @@ value, for somebody may have taken that very name. Outgoing text is decoded, for
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from ostiary.core.catalogue import Effect, Kind, Tool
 from ostiary.core.cedar.values import Record
@@ -31,6 +32,8 @@ MAX_VALUES = 256
 """of one argument; of more it is not known where they came from"""
 MAX_WORDS = 256
 """of one value"""
+_SAYS = re.compile(r"[^\W_]")
+_SETTLED = frozenset({"person", "own", "endorsed"})
 _NAMES = {origin: origin.name.lower() for origin in Origin}
 
 
@@ -96,16 +99,20 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
 def shown(context: Record | None) -> dict[str, str]:
     """The origin of each argument, of what `judged` has made; nothing where nothing was judged."""
     found = {} if context is None else context.get("origin", {})
-    return {name: str(origin) for name, origin in found.items()} if isinstance(found, dict) else {}
+    return cast(dict[str, str], found)
 
 
 def is_settled(context: Record) -> bool:
     """Whether to know more could change nothing: a call that has nothing but what was said before it began."""
-    return all(origin in ("person", "own", "endorsed") for origin in shown(context).values())
+    return _SETTLED.issuperset(shown(context).values())
 
 
 def of_value(memory: Memory, kind: Kind, value: object) -> Origin:
     """Where a value of that kind came from; of a list or an object, the least trusted."""
+    if isinstance(value, str):
+        return _of_leaf(memory, kind, value)
+    if kind is Kind.AMOUNT and type(value) is int and value >= 0:
+        return _best(memory, (str(value), f"#{value}"), BIT[kind])
     worst = Origin.PERSON
     count = 0
     for leaf in leaves(value):
@@ -119,22 +126,22 @@ def of_value(memory: Memory, kind: Kind, value: object) -> Origin:
 
 
 def leaves(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
-    """What is in it, as texts; an empty one for what nobody can judge."""
-    match value:
-        case str():
-            yield value
-        case bool():
-            yield "true" if value else "false"
-        case int():
-            yield str(value)
-        case float():
-            yield repr(int(value) if value.is_integer() else value)
-        case None:
-            return
-        case list() | tuple() | dict() if depth:
-            for item in value.values() if isinstance(value, dict) else value:
-                yield from leaves(item, depth - 1)
-        case _:
+    """What is in it, in order, as texts; an empty one for what nobody can judge."""
+    todo = [(value, depth)]
+    while todo:
+        one, left = todo.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict | list | tuple) and left:
+            items = list(one.values()) if isinstance(one, dict) else one
+            todo += [(item, left - 1) for item in reversed(items)]
+        elif isinstance(one, bool):
+            yield "true" if one else "false"
+        elif isinstance(one, int) and abs(one) < 1 << 128:
+            yield str(one)
+        elif isinstance(one, float):
+            yield repr(int(one) if one.is_integer() else one)
+        elif one is not None:
             yield ""
 
 
@@ -145,7 +152,7 @@ def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
     if kind is Kind.AMOUNT:
         number = decimal(text)
         return Origin.NOWHERE if number is None else _best(memory, (number, f"#{number}"), bit)
-    if kind is Kind.TIME and (said := moments(text)):
+    if kind is Kind.TIME and (said := moments(words(text, is_source=False))):
         return _of_moments(memory, said, bit)
     found = _of_phrase(memory, text, bit)
     if found is Origin.PERSON:
@@ -165,9 +172,9 @@ def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
 
 def _of_phrase(memory: Memory, text: str, bit: int) -> Origin:
     said = words(text, is_source=False)
-    if not said or len(said) > MAX_WORDS or not any(one.isalnum() for word in said for one in word):
+    if not said or len(said) > MAX_WORDS or not _SAYS.search(text):
         return Origin.NOWHERE
-    if len(said) == 1:
+    if len(said) == 1 and said[0].startswith("https:"):
         return _best(memory, spellings(said[0]), bit)
     return memory.find(memory.hashed(said), bit)
 

@@ -33,7 +33,12 @@ _FOUND = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _B64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{12,}={0,2}")
+MIN_ENCODED = 12
 _HEX = re.compile(r"(?<![0-9A-Za-z])(?:0x|\\x)?((?:[0-9A-Fa-f]{2}){8,})(?![0-9A-Za-z])")
+_DEFANGED = re.compile(r"[\[({]\s*(?:\.|dot)\s*[\])}]|\bhxxp", re.IGNORECASE)
+_DOT = re.compile(r"\s*[\[({]\s*(?:\.|dot)\s*[\])}]\s*", re.IGNORECASE)
+_HXXP = re.compile(r"\bhxxp", re.IGNORECASE)
+_ODD = re.compile(r"[^ -~\n\r\t]|[&%\\\[({]|xxp|[A-Za-z0-9+/_-]{12}", re.IGNORECASE)
 DEPTH = 3
 MAX_READINGS = 64
 MAX_DECODED = 1 << 18
@@ -83,11 +88,12 @@ def _unescaped(match: re.Match[str]) -> str:
 def links(text: str) -> set[str]:
     """The links and mail addresses of a text that goes out, those too that whoever reads it may decode."""
     found: set[str] = set()
-    for reading in readings(text):
-        for match in _FOUND.finditer(reading):
-            found.add(_bare(match[0]))
-        if "@" in reading:
-            found.update(mail(match[0]) for match in MAIL.finditer(reading))
+    for reading in readings(text) if is_odd(text) else (text,):
+        for run in reading.split():
+            if "." in run[1:-1] or "//" in run or ":" in run:
+                found.update(_bare(match[0]) for match in _FOUND.finditer(run))
+                if "@" in run:
+                    found.update(mail(match[0]) for match in MAIL.finditer(run))
     return found
 
 
@@ -103,6 +109,11 @@ def _bare(text: str) -> str:
 def spellings(one: str) -> tuple[str, ...]:
     """How a source may have it, whose word it is: itself, without encryption, and without a scheme."""
     return (one, f"http://{one[8:]}", one[8:]) if one.startswith("https://") else (one,)
+
+
+def is_odd(text: str) -> bool:
+    """Whether it could be read in another way than as it stands."""
+    return _ODD.search(text) is not None
 
 
 def readings(text: str) -> Iterator[str]:
@@ -129,14 +140,16 @@ def _decoded(text: str) -> Iterator[str]:
         yield html.unescape(text)
     if "%" in text:
         yield unquote(text)
-    if "[" in text or "(" in text or "hxxp" in text.lower():
-        yield re.sub(r"\s*[\[({](?:\.|dot)[\])}]\s*", ".", re.sub(r"(?i)\bhxxp", "http", text), flags=re.IGNORECASE)
+    if ("[" in text or "(" in text or "{" in text or "xxp" in text.lower()) and _DEFANGED.search(text):
+        yield _DOT.sub(".", _HXXP.sub("http", text))
     if "\\" in text:
         yield re.sub(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))", lambda m: chr(int(m[1] or m[2], 16)), text)
-    for match in _B64.finditer(text):
-        yield from _text(_base64(match[0]))
-    for match in _HEX.finditer(text):
-        yield from _text(bytes.fromhex(match[1]))
+    for run in text.split():
+        if len(run) >= MIN_ENCODED:
+            for match in _B64.finditer(run):
+                yield from _text(_base64(match[0]))
+            for match in _HEX.finditer(run):
+                yield from _text(bytes.fromhex(match[1]))
 
 
 def plainest(text: str) -> str:

@@ -10,8 +10,9 @@ More knowledge makes nothing less trusted: a memory that lags behind may ask too
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from hashlib import blake2s
 from typing import Annotated
@@ -22,12 +23,13 @@ from msgspec import Meta
 from ostiary.core.catalogue import Kind
 from ostiary.core.errors import Malformed
 from ostiary.core.intent import MAX_ENDORSED, Intent
-from ostiary.core.origins.links import readings
+from ostiary.core.origins.links import is_odd, readings
 from ostiary.core.origins.moments import moments
 from ostiary.core.origins.words import compact, decimal, words
 
 WIDTH = 6
 """bytes of a word"""
+MARKS = 1 << 13
 END = bytes(WIDTH)
 """between sources, so that no phrase reaches from one into another"""
 KEY_BYTES = 32
@@ -60,6 +62,7 @@ class Origin(IntEnum):
     """not seen in this task"""
 
 
+_ORIGINS = tuple(Origin)
 ROOM = {
     Origin.PERSON: 4096,
     Origin.OWN: 256,
@@ -77,6 +80,9 @@ KINDS = (Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT, Kind.SECRET, K
 """what an argument may identify"""
 ALL_KINDS = (1 << len(KINDS)) - 1
 
+_DIGIT = re.compile(r"\d")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+"""as JSON has it"""
 Kinds = Annotated[int, Meta(ge=1, le=ALL_KINDS)]
 
 
@@ -103,39 +109,41 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """`parts`: the most trusted first, one for each origin and kinds."""
+    """`parts`: the most trusted first, one for each origin and kinds. `marks`: see `marked`."""
 
     key: bytes
     parts: tuple[Part, ...] = ()
     documents: tuple[Document, ...] = ()
+    marks: bytes = b""
 
-    def hashed(self, found: Iterable[str]) -> bytes:
+    def hashed(self, found: Sequence[str]) -> bytes:
         key = self.key
+        if len(found) == 1:
+            return blake2s(found[0].encode("utf-8", "surrogatepass"), digest_size=WIDTH, key=key).digest()
         return b"".join(
             [blake2s(word.encode("utf-8", "surrogatepass"), digest_size=WIDTH, key=key).digest() for word in found]
         )
 
     def find(self, phrase: bytes, kind: int = ALL_KINDS, *, least: int = Origin.OUTSIDE) -> Origin:
         """The most trusted origin of that phrase for a kind of argument (its bit), if it is at least so trusted."""
-        if not phrase:
-            return Origin.NOWHERE
-        for part in self.parts:
-            if part.origin > least:
-                break
-            if part.kinds & kind and holds(part.words, phrase):
-                return Origin(part.origin)
+        if phrase and (not self.marks or self.marks[phrase[0] | phrase[1] >> 3 << 8] >> (phrase[1] & 7) & 1):
+            for part in self.parts:
+                if part.origin > least:
+                    break
+                if part.kinds & kind and holds(part.words, phrase):
+                    return _ORIGINS[part.origin]
         return Origin.NOWHERE
 
 
 def remember(key: bytes, intent: Intent) -> Memory:
     """The memory of a task that begins: what the person said, each value of their own record, what they endorsed."""
-    blank = Memory(key)
+    blank, scribe = Memory(key), Scribe(key)
     documents = tuple(
         Document(one.tool, blank.hashed(words(one.value, is_source=False)[:MAX_VALUE]), kinds_of(one.kinds))
         for one in intent.endorsed
     )
     said = [
-        Part(origin, ALL_KINDS, source_of(blank, texts, room=ROOM[origin], known={}))
+        Part(origin, ALL_KINDS, scribe.source(texts, room=ROOM[origin]))
         for origin, texts in ((Origin.PERSON, [intent.words]), (Origin.OWN, list(intent.own.values())))
     ]
     return learned(Memory(key, documents=documents), said)
@@ -146,44 +154,68 @@ def kinds_of(kinds: Iterable[Kind]) -> int:
     return sum(1 << KINDS.index(kind) for kind in set(kinds) if kind in KINDS)
 
 
-def source_of(memory: Memory, texts: Iterable[str], *, room: int, known: dict[str, bytes]) -> bytes:
-    """Texts as they are remembered, each a source of its own, as far as they have room. `known`: hashes made before."""
-    found: list[bytes] = []
-    for text in texts:
-        left = room - len(found) - 1
-        if left <= 0:
-            break
-        for reading in _generous(text[:MAX_TEXT]):
-            spoken = words(reading, is_source=True)[:left]
-            for word in (*spoken, *_otherwise(reading, spoken)):
-                one = known.get(word)
-                if one is None:
-                    one = known[word] = memory.hashed((word,))
-                found.append(one)
-            found.append(END)
-    while found and found[-1] == END:
-        found.pop()
-    return b"".join(found[: room - 1])
+class Scribe:
+    """Writes down texts as they are remembered. What it has read or hashed before, it does not again."""
+
+    __slots__ = ("_hashes", "_key", "_spoken")
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._hashes: dict[str, bytes] = {}
+        self._spoken: dict[str, list[str]] = {}
+
+    def phrase(self, text: str) -> bytes:
+        """The words of a text, without other spellings."""
+        return b"".join(map(self._hash, self._words(text)))
+
+    def source(self, texts: Iterable[str], *, room: int) -> bytes:
+        """Each text as a source of its own, decoded ones too, as far as they have room."""
+        found: list[bytes] = []
+        for whole in dict.fromkeys(texts):
+            text = whole[:MAX_TEXT]
+            if len(found) >= room:
+                break
+            if _NUMBER.fullmatch(text):
+                exact = text.rstrip("0").rstrip(".") if "." in text else text
+                found += map(self._hash, (text,) if exact == text else (text, f"#{exact}"))
+                found.append(END)
+                continue
+            for reading in readings(text) if is_odd(text) else (text,):
+                spoken = self._words(reading)[: max(room - len(found), 0)]
+                found += map(self._hash, spoken)
+                if _DIGIT.search(reading):
+                    found += map(self._hash, _otherwise(spoken))
+                found.append(END)
+        while found and found[-1] == END:
+            found.pop()
+        return b"".join(found[: room - 1])
+
+    def _words(self, text: str) -> list[str]:
+        spoken = self._spoken.get(text)
+        if spoken is None:
+            spoken = self._spoken[text] = words(text, is_source=True)
+        return spoken
+
+    def _hash(self, word: str) -> bytes:
+        found = self._hashes.get(word)
+        if found is None:
+            encoded = word.encode("utf-8", "surrogatepass")
+            found = self._hashes[word] = blake2s(encoded, digest_size=WIDTH, key=self._key).digest()
+        return found
 
 
-def _generous(text: str) -> Iterator[str]:
-    """A source in each form in which a value of it may be used."""
-    return iter((text,)) if text.isalnum() else readings(text)
-
-
-def _otherwise(text: str, spoken: list[str]) -> Iterator[str]:
+def _otherwise(spoken: list[str]) -> list[str]:
     """Other spellings of single words: amounts without their grouping, accounts without theirs, dates and times."""
-    has_digits = False
-    for word in spoken:
-        if not word.isalpha() and any(map(str.isdigit, word)):
-            has_digits = True
-            if not word.isalnum():
-                if (number := decimal(word)) is not None and number != word:
-                    yield f"#{number}"
-                elif account := compact(word):
-                    yield account
-    if has_digits:
-        yield from moments(text)
+    found: list[str] = []
+    with_digits = [word for word in spoken if not word.isalpha() and _DIGIT.search(word)]
+    for word in with_digits:
+        if not word.isalnum():
+            if (number := decimal(word)) is not None:
+                if number != word:
+                    found.append(f"#{number}")
+            elif account := compact(word):
+                found.append(account)
+    return found + moments(spoken) if with_digits else found
 
 
 def holds(source: bytes, phrase: bytes) -> bool:
@@ -194,7 +226,7 @@ def holds(source: bytes, phrase: bytes) -> bool:
     return at >= 0
 
 
-def learned(memory: Memory, more: Iterable[Part]) -> Memory:
+def learned(memory: Memory, more: Sequence[Part]) -> Memory:
     """The memory with more in it, in this order; of an origin that has no room, the oldest is gone."""
     parts = {(part.origin, part.kinds): part.words for part in memory.parts}
     for part in more:
@@ -204,7 +236,23 @@ def learned(memory: Memory, more: Iterable[Part]) -> Memory:
     for origin, room in ROOM.items():
         _fit(parts, origin, room * WIDTH)
     kept = tuple(Part(*name, parts[name]) for name in sorted(parts))
-    return Memory(memory.key, kept, memory.documents)
+    marks = _mark(memory.marks, (part.words for part in more)) if memory.marks else b""
+    return Memory(memory.key, kept, memory.documents, marks)
+
+
+def marked(memory: Memory) -> Memory:
+    """The same, for who will look up often: with a bit for the beginning of each word, so that most values that are not
+    there are not looked for. What is forgotten keeps its bit.
+    """
+    return replace(memory, marks=_mark(bytes(MARKS), (part.words for part in memory.parts)))
+
+
+def _mark(marks: bytes, sources: Iterable[bytes]) -> bytes:
+    found = bytearray(marks)
+    for source in sources:
+        for first, second in set(zip(source[::WIDTH], source[1::WIDTH], strict=True)):
+            found[first | second >> 3 << 8] |= 1 << (second & 7)
+    return bytes(found)
 
 
 def _fit(parts: dict[tuple[int, int], bytes], origin: int, room: int) -> None:

@@ -1,4 +1,4 @@
-"""Dates and times of day in a text, in one spelling each: `@2026-11-25`, `@11-25` where no year is said, `~10:30`.
+"""Dates and times of day among words, in one spelling each: `@2026-11-25`, `@11-25` where no year is said, `~10:30`.
 
 ISO 8601, the forms with dots and slashes, and English month names. What could be two dates is both.
 """
@@ -6,52 +6,73 @@ ISO 8601, the forms with dots and slashes, and English month names. What could b
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_MONTH = r"(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)(?:[a-z]{3,6})?\.?"
-_FOUND = re.compile(
-    rf"""(?<![\w.-])(?:
-      (?P<year>\d{{4}})[-/](?P<month>\d{{1,2}})[-/](?P<day>\d{{1,2}})
-    | (?P<one>\d{{1,2}})(?P<mark>[./-])(?P<two>\d{{1,2}})(?P=mark)(?P<year2>\d{{4}})
-    | (?P<day3>\d{{1,2}})(?:st|nd|rd|th)?\ (?:of\ )?(?P<month3>{_MONTH})(?:,?\ (?P<year3>\d{{4}}))?
-    | (?P<month4>{_MONTH})\ (?P<day4>\d{{1,2}})(?:st|nd|rd|th)?(?![\w:])(?:,?\ (?P<year4>\d{{4}}))?
-    )(?!\d)
-    | (?<![\d.:-])(?P<hour>\d{{1,2}})(?::(?P<minute>\d{{2}})(?::(?P<second>\d{{2}})(?:\.0+)?)?)?
-      \ ?(?P<half>[ap]\.?m)?(?![\w:])""",
-    re.IGNORECASE | re.VERBOSE,
-)
+_NAMES = (
+    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+    "december",
+)  # fmt: skip
+_MONTHS = {spelled: number for number, name in enumerate(_NAMES, 1) for spelled in (name, name[:3])} | {"sept": 9}
+_DAY = re.compile(r"(\d{1,2})(?:st|nd|rd|th)?")
+_YEAR = re.compile(r"\d{4}")
+_ISO = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})(?:t(.+))?")
+_OTHER = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})")
+_TIME = re.compile(r"(\d{1,2})(?::(\d{2})(?::(\d{2})(?:\.0+)?)?)?(z|[ap]\.?m\.?)?")
+_HALVES = {"am": "am", "a.m": "am", "a.m.": "am", "pm": "pm", "p.m": "pm", "p.m.": "pm"}
 
 
-def moments(text: str) -> list[str]:
+def moments(words: Sequence[str]) -> list[str]:
+    """Of words as `words` gives them."""
     found: list[str] = []
-    for match in _FOUND.finditer(text.replace("T", " ") if "T" in text else text):
-        part = match.groupdict()
-        if part["hour"] is not None:
-            found += _time(part)
-        elif part["one"] is not None:
-            found += _date(part["year2"], part["two"], part["one"]) + _date(part["year2"], part["one"], part["two"])
+    for place, word in enumerate(words):
+        if not word[:1].isdigit():
+            continue
+        if (match := _ISO.fullmatch(word)) is not None:
+            year, month, day, time = match.groups()
+            found += _date(year, month, day) + (_time(time, "") if time else [])
+        elif (match := _OTHER.fullmatch(word)) is not None:
+            one, _, two, year = match.groups()
+            found += _date(year, two, one) + _date(year, one, two)
+        elif (match := _DAY.fullmatch(word)) is not None and (near := _near(words, place)):
+            found += _date(near[1], near[0], match[1])
         else:
-            for end in ("", "3", "4"):
-                if part[f"day{end}"] is not None:
-                    found += _date(part[f"year{end}"], part[f"month{end}"], part[f"day{end}"])
+            found += _time(word, words[place + 1] if place + 1 < len(words) else "")
     return list(dict.fromkeys(found))
 
 
-def _date(year: str | None, month: str, day: str) -> list[str]:
-    number = _MONTHS.index(month[:3].lower()) + 1 if month[0].isalpha() else int(month)
+def _near(words: Sequence[str], place: int) -> tuple[str, str] | None:
+    """The month that stands beside a day, and the year behind both, which may be empty."""
+    before, behind = words[place - 1] if place else "", place + 1
+    if behind < len(words) and words[behind] == "of":
+        behind += 1
+    if behind < len(words) and words[behind] in _MONTHS:
+        return words[behind], _year(words, behind + 1)
+    if before in _MONTHS:
+        return before, _year(words, place + 1)
+    return None
+
+
+def _year(words: Sequence[str], place: int) -> str:
+    return words[place] if place < len(words) and _YEAR.fullmatch(words[place]) else ""
+
+
+def _date(year: str, month: str, day: str) -> list[str]:
+    number = _MONTHS[month] if month in _MONTHS else int(month)
     if not (1 <= number <= 12 and 1 <= int(day) <= 31):
         return []
     return [f"@{year}-{number:02}-{int(day):02}" if year else f"@{number:02}-{int(day):02}"]
 
 
-def _time(part: dict[str, str | None]) -> list[str]:
-    if part["minute"] is None and part["half"] is None:
+def _time(word: str, behind: str) -> list[str]:
+    match = _TIME.fullmatch(word)
+    if match is None:
         return []
-    hour, minute, half = int(part["hour"] or 0), int(part["minute"] or 0), (part["half"] or "").lower()
-    if half:
+    half = _HALVES.get(match[4] or behind)
+    if (match[2] is None and half is None) or match[3] not in (None, "00"):
+        return []
+    hour, minute = int(match[1]), int(match[2] or 0)
+    if half is not None:
         if not 1 <= hour <= 12:
             return []
-        hour = hour % 12 + (12 if half.startswith("p") else 0)
-    if hour > 23 or minute > 59 or part["second"] not in (None, "00"):
-        return []
-    return [f"~{hour:02}:{minute:02}"]
+        hour = hour % 12 + (12 if half == "pm" else 0)
+    return [f"~{hour:02}:{minute:02}"] if hour < 24 and minute < 60 else []

@@ -19,7 +19,8 @@ import msgspec
 
 from ostiary.core.catalogue import Tool
 from ostiary.core.origins.judging import POINTS, given, leaves, of_value
-from ostiary.core.origins.memory import ALL_KINDS, END, MAX_TEXT, ROOM, WIDTH, Memory, Origin, Part, holds, source_of
+from ostiary.core.origins.links import is_odd, readings
+from ostiary.core.origins.memory import ALL_KINDS, END, MAX_TEXT, ROOM, WIDTH, Memory, Origin, Part, Scribe, holds
 from ostiary.core.origins.moments import moments
 from ostiary.core.origins.words import words
 
@@ -31,30 +32,31 @@ MAX_FIELD = 64
 MAX_DIGITS = 6
 """of a field; with more it may be a telephone or an account number"""
 MIN_ENCODED = 12
-"""characters of a word that may be something else once it is decoded (`links`), unless it has no mark in it"""
+"""characters of a word that may be something else once it is decoded (`links`)"""
 _NUMBER = re.compile(r"-?\d{1,6}(?:\.\d{1,4})?")
 _MOMENT = re.compile(r"[\d:T .Z+-]+")
 _NAME = re.compile(r"[\w'’&+#-]+(?: [\w'’&+#-]+)?")
+_LETTER = re.compile(r"[^\W\d_]")
 _decode = msgspec.json.Decoder().decode
 Found = tuple[Origin, str]
 
 
 def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any], output: object) -> tuple[Part, ...]:
     """What is new in the output of a call of that tool (`files/read_file`)."""
-    kinds = _endorsed(memory, uid, tool, arguments)
+    kinds, scribe = _endorsed(memory, uid, tool, arguments), Scribe(memory.key)
     if kinds:
-        found = [(Origin.ENDORSED, text) for text in _texts(output)]
+        found = [(Origin.ENDORSED, text) for text in _texts(_opened(output))]
     elif tool.is_outside:
         found = list(_fields(output))
     else:
-        found = list(_records(memory, _opened(output), is_linked=_is_pointed_at(memory, tool, arguments)))
-    known: dict[str, bytes] = {}
+        is_linked = _is_pointed_at(memory, tool, arguments)
+        found = list(_records(memory, scribe, _opened(output), is_linked=is_linked))
     parts = []
     for origin in (Origin.ENDORSED, Origin.RECORD, Origin.KNOWN, Origin.OUTSIDE):
         texts = [text for one, text in found if one is origin]
         if texts:
             bits = kinds or ALL_KINDS
-            fresh = source_of(memory, texts, room=ROOM[origin], known=known)
+            fresh = scribe.source(texts, room=ROOM[origin])
             if words_ := _new(memory, origin, bits, fresh):
                 parts.append(Part(origin, bits, words_))
     return tuple(parts)
@@ -93,7 +95,7 @@ def _opened(output: object) -> object:
 def _fields(output: object) -> Iterator[Found]:
     """Each text from outside, or known where it is a field of data; what is data within a text is that text."""
     is_data = isinstance(output, dict | list | tuple)
-    for text in _texts(output):
+    for text in _texts(_opened(output)):
         yield (Origin.KNOWN if is_data and _is_field(text) else Origin.OUTSIDE), text
 
 
@@ -104,8 +106,10 @@ def _is_field(text: str) -> bool:
     if _NUMBER.fullmatch(text):
         return True
     if sum(map(str.isdigit, text)) > MAX_DIGITS:
-        return bool(_MOMENT.fullmatch(text) and moments(text))
-    return text.isalnum() or (all(len(word) < MIN_ENCODED for word in text.split()) and bool(_NAME.fullmatch(text)))
+        return bool(_MOMENT.fullmatch(text) and moments(words(text, is_source=True)))
+    if text.isalnum():
+        return not is_odd(text) or len(list(readings(text))) == 1
+    return all(len(word) < MIN_ENCODED for word in text.split()) and bool(_NAME.fullmatch(text))
 
 
 def _texts(output: object) -> Iterator[str]:
@@ -115,32 +119,40 @@ def _texts(output: object) -> Iterator[str]:
         yield text
 
 
-def _records(memory: Memory, value: object, *, is_linked: bool, depth: int = MAX_DEPTH) -> Iterator[Found]:
+def _records(
+    memory: Memory, scribe: Scribe, value: object, *, is_linked: bool, depth: int = MAX_DEPTH
+) -> Iterator[Found]:
     """Each text with its origin: of a record that has a value of its own by which the task points at it, all of it."""
-    match value:
-        case dict():
-            for item in value.values():
-                yield from _records(memory, _opened(item), is_linked=is_linked, depth=depth - 1) if depth else ()
-        case list() | tuple():
-            among = Counter(text for item in value if isinstance(item, dict) for text in _names(item))
-            for item in value if depth else ():
-                linked = is_linked or (isinstance(item, dict) and _is_named(memory, item, among))
-                yield from _records(memory, _opened(item), is_linked=linked, depth=depth - 1)
-        case _:
-            for text in leaves(value):
-                yield (Origin.RECORD if is_linked else Origin.KNOWN), text
+    if isinstance(value, dict) and depth:
+        for item in value.values():
+            if type(item) is str and item[:1] not in ("{", "["):
+                yield (Origin.RECORD if is_linked else Origin.KNOWN), item
+            else:
+                yield from _records(memory, scribe, _opened(item), is_linked=is_linked, depth=depth - 1)
+    elif isinstance(value, list | tuple) and depth:
+        among = (
+            None if is_linked else Counter(text for item in value if isinstance(item, dict) for text in _names(item))
+        )
+        for item in value:
+            linked = is_linked or (
+                among is not None and isinstance(item, dict) and _is_named(memory, scribe, item, among)
+            )
+            yield from _records(memory, scribe, _opened(item), is_linked=linked, depth=depth - 1)
+    elif not isinstance(value, dict | list | tuple):
+        for text in leaves(value):
+            yield (Origin.RECORD if is_linked else Origin.KNOWN), text
 
 
 def _names(record: Mapping[str, Any]) -> Iterator[str]:
     """The values by which one may know a record among others: texts that have a letter."""
     for value in record.values():
-        if isinstance(value, str) and len(value) <= MAX_NAME and any(map(str.isalpha, value)):
+        if isinstance(value, str) and len(value) <= MAX_NAME and _LETTER.search(value):
             yield value
 
 
-def _is_named(memory: Memory, record: Mapping[str, Any], among: Counter[str]) -> bool:
+def _is_named(memory: Memory, scribe: Scribe, record: Mapping[str, Any], among: Counter[str]) -> bool:
     for name in _names(record):
-        if among[name] == 1 and memory.find(_hashed(memory, name), least=Origin.ENDORSED) is not Origin.NOWHERE:
+        if among[name] == 1 and memory.find(scribe.phrase(name), least=Origin.ENDORSED) is not Origin.NOWHERE:
             return True
     return False
 

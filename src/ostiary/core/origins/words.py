@@ -33,6 +33,10 @@ _GROUPED = re.compile(
     )(?![\w]|[{_SPACE}.,-]\d)""",
     re.VERBOSE,
 )
+_MAYBE_GROUPED = re.compile(rf"[\d)][{_SPACE}-](?=[(A-Z\d])|\+\d|\)\d")
+_PLAIN_MAIL = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9_+-]*(?:\.[A-Za-z0-9_+-]+)*@(?:[A-Za-z0-9][A-Za-z0-9-]*\.)+[A-Za-z]{2,}"
+)
 _NUMBER = re.compile(r"[+-]?\d[\d.,’']*\d%?|[+-]?\d%")
 _FORMS = (
     (re.compile(r"\d+(?:\.\d+)?"), ""),
@@ -52,10 +56,18 @@ def words(text: str, *, is_source: bool) -> list[str]:
     """The words of a text, in order."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
+    elif text.isalnum():
+        return [text.lower()]
+    if _MAYBE_GROUPED.search(text):
+        text = _GROUPED.sub(_joined, text)
     found: list[str] = []
-    for run in _GROUPED.sub(_joined, text).split():
-        if run.isalnum() and run.isascii():
+    for run in text.split():
+        if not run.isascii():
+            found += _pieces(run, is_source=is_source)
+        elif run.isalnum() or _PLAIN_MAIL.fullmatch(run):
             found.append(run.lower())
+        elif is_source and (word := run.rstrip(".,;:!?)\"'").lstrip("(\"'")).isalnum():
+            found.append(word.lower())
         else:
             found += _pieces(run, is_source=is_source)
     if not is_source and len(found) > 1:

@@ -1,0 +1,139 @@
+"""What it costs to know where values came from, in microseconds of processor time: `python -m benchmarks.origins`.
+
+decide    a decision as it was, and under a task that remembers: beside it, what the origins of its arguments add
+observe   10 KB of output, as prose and as JSON, of which nothing is known yet
+memory    the largest that a task can have, and what a guard then adds to a decision
+
+Times are printed with their ratio to a keyed hash of one word, which is the same work on every machine. Enforced are
+what can be counted: the bytes of a memory that was flooded, and that the person's words are still in it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable
+from hashlib import blake2s
+
+from msgspec.structs import replace
+
+from benchmarks.decide import URI, principal
+from ostiary.core.access import Facts, Principal, Protected, decide
+from ostiary.core.catalogue import Catalogue, Kind, Tool
+from ostiary.core.intent import Endorsed, Intent
+from ostiary.core.origins import MAX_BYTES, Memory, Origin, learned, marked, observed, of_value, pack, remember
+from ostiaryd.policy.model import starter
+
+KEY = bytes(range(32))
+CATALOGUE = {
+    "resource": "files",
+    "tools": [
+        {"name": "pay", "effect": "pay", "scope": "read",
+         "kinds": {"to": "account", "amount": "amount", "when": "time", "note": "text"}},
+        {"name": "fetch", "effect": "read", "kinds": {"path": "object"}},
+        {"name": "record", "effect": "read", "open_world": False, "kinds": {"path": "object"}},
+    ],
+}  # fmt: skip
+WORDS = "Pay Ann Lee 1,200.00 to DE89 3704 0044 0532 0130 00 on May 15th, and write to ann@example.org about it."
+SAID = {"to": "DE89370400440532013000", "amount": 1200, "note": "Paid, as you asked. Write to ann@example.org"}
+UNSAID = {"to": "FR7612345678901", "amount": 77, "note": "Paid, as you asked. Write to eve@example.org"}
+_LETTERS, _dice = "abcdefghijklmnopqrstuvwxyz", random.Random(3)
+LANGUAGE = ["".join(_dice.choices(_LETTERS, k=_dice.randint(2, 11))) for _ in range(1500)]
+NOW = 1_800_000_000_000_000
+ROUNDS = 15
+
+
+def microseconds(work: Callable[[], object], count: int) -> float:
+    """The median over rounds of the mean over calls."""
+    means = []
+    for _ in range(ROUNDS):
+        started = time.process_time_ns()
+        for _ in range(count):
+            work()
+        means.append((time.process_time_ns() - started) / count / 1000)
+    return statistics.median(means)
+
+
+def prose(dice: random.Random, size: int) -> str:
+    """Words of a language of 1,500, one in three with something that is not a letter in it."""
+    said = []
+    length = 0
+    while length < size:
+        word = dice.choice(LANGUAGE)
+        word += dice.choice(["", "", "", "", "", "", ",", ".", "@example.com", f" {dice.randint(1, 9999)}"])
+        length += len(word) + 1
+        said.append(word)
+    return " ".join(said)[:size]
+
+
+def records(dice: random.Random, size: int) -> str:
+    """Contacts with a note each, as JSON."""
+    rows: list[dict[str, object]] = []
+    while len(json.dumps(rows)) < size:
+        name = f"{dice.choice(LANGUAGE)} {dice.choice(LANGUAGE)}"
+        row = {"id": len(rows), "name": name, "mail": f"{name.replace(' ', '.')}@example.com"}
+        rows.append(row | {"amount": round(dice.random() * 900, 2), "note": prose(dice, 60)})
+    return json.dumps(rows)
+
+
+def flooded(dice: random.Random, tools: dict[str, Tool]) -> Memory:
+    """A memory in which no origin has room."""
+    endorsed = tuple(Endorsed("files/fetch", f"v{one}", (Kind.ACCOUNT, list(Kind)[one])) for one in range(2, 7))
+    own = {f"own{number}": prose(dice, 500) for number in range(15)}
+    memory = remember(KEY, Intent(words=WORDS + prose(dice, 12_000), own=own, endorsed=endorsed))
+    for _ in range(16):
+        for tool, path in (("fetch", "x"), ("fetch", f"v{dice.randint(2, 6)}"), ("record", "x"), ("record", "Ann")):
+            output = prose(dice, 20_000)
+            memory = learned(memory, observed(memory, f"files/{tool}", tools[tool], {"path": path}, output))
+            assert len(pack(memory)) <= MAX_BYTES
+    return memory
+
+
+def main() -> None:
+    dice = random.Random(7)
+    catalogue = Catalogue.parse(json.dumps(CATALOGUE))
+    tools = dict(catalogue.tools)
+    facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=catalogue), starter().policies)
+    who = principal()
+    with_memory = Principal(replace(who.claims, memory="tk_1"))
+    begun = marked(remember(KEY, Intent(words=WORDS)))
+    full = flooded(dice, tools)
+    assert of_value(full, Kind.ADDRESS, "ann@example.org") is Origin.PERSON
+    print(f"a memory that was flooded has {len(pack(full)):,} bytes, at most {MAX_BYTES:,}")
+
+    word = microseconds(lambda: blake2s(b"ann@example.org", digest_size=6, key=KEY).digest(), 20_000)
+    print(f"{'a keyed hash of one word':<66} {word:8.2f} µs")
+
+    def deciding(memory: Memory | None, arguments: dict[str, object]) -> float:
+        asks = who if memory is None else with_memory
+
+        def one() -> object:
+            return decide(asks, tool="pay", arguments=arguments, facts=facts, now=NOW, memory=memory)
+
+        return microseconds(one, 2000)
+
+    def told(what: str, value: float) -> None:
+        print(f"{what:<66} {value:8.2f} µs {value / word:8.1f} hashes")
+
+    plain = deciding(None, SAID)
+    told("a decision without a memory", plain)
+    told("more: one argument that the person said", deciding(begun, {"to": SAID["to"]}) - plain)
+    told("more: two that the person said", deciding(begun, {"to": SAID["to"], "amount": 1200}) - plain)
+    told("more: the same, and a text with an address", deciding(begun, SAID) - plain)
+    told("more: two from nowhere, and a text with an address", deciding(begun, UNSAID) - plain)
+    told("more: the same with the largest memory", deciding(marked(full), UNSAID) - plain)
+    for what, output in (("prose", prose(dice, 10_240)), ("JSON", records(dice, 10_240))):
+        for tool in ("fetch", "record"):
+
+            def observing(tool: str = tool, output: str = output) -> object:
+                return observed(begun, f"files/{tool}", tools[tool], {"path": "x"}, output)
+
+            told(
+                f"observe 10 KB of {what} of {'outside' if tool == 'fetch' else 'records'}", microseconds(observing, 20)
+            )
+
+
+if __name__ == "__main__":
+    main()
