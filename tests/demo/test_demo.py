@@ -103,6 +103,25 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert "the editor has 3 of 5 left for itself" in part
     assert re.search(r"\n   editor  Report for 2026 .*\n   └── helper  Its figures +\(live, until ", part)
     assert re.search(r"figures/q4\.txt +denied\n +task for 2026 has ended", part)
+    asked = said.partition("a person who is asked")[2].partition("revoked in the middle")[0]
+    outcomes = re.findall(r"assistant +(\w+) +(\S+) +(allowed|denied)", asked)
+    assert outcomes == [
+        ("read_file", "partner.txt", "allowed"),
+        ("send_message", "ben@example.org", "allowed"),
+        ("send_message", "collector@evil.example", "denied"),
+        ("send_message", "collector@evil.example", "denied"),
+        ("send_message", "cleo@partner.example", "denied"),
+        ("send_message", "cleo@partner.example", "denied"),
+        ("send_message", "cleo@partner.example", "allowed"),
+        ("send_message", "cleo@partner.example", "denied"),
+    ]
+    assert "to = 'collector@evil.example', which comes from outside" in asked
+    assert "a person has said no to it (question 1)" in asked
+    assert "the yes to it was spent already (question 2)" in asked
+    assert "what went out: ben@example.org, cleo@partner.example\n" in asked
+    recorded = re.findall(r"(\w+) +(approval\.\w+)", asked.partition("the newest first")[2])
+    assert {("ok", "approval.deny"), ("ok", "approval.approve"), ("ok", "approval.spend")} <= set(recorded)
+    assert ("refused", "approval.ask") in recorded, "the second time"
     assert re.search(r"the guard of `files` denied \d+\.\d ms after the commit", said)
     assert re.search(r"the last of \d+ allowed calls was answered \d+\.\d ms (before|after) it", said)
     assert "writer denied: agent writer is suspended" in said

@@ -1,4 +1,4 @@
-"""The demo's tool server: a real MCP server over streamable HTTP, four tools that touch a sandbox folder, one guard.
+"""The demo's tool server: a real MCP server over streamable HTTP, five tools that touch a sandbox folder, one guard.
 
 Nothing but the three lines about the guard is about Ostiary.
 """
@@ -49,6 +49,13 @@ def build(sandbox: Path) -> MCPServer[Any]:
     def delete_file(path: str) -> None:
         """Delete a file for good."""
         inside(path).unlink()
+
+    @server.tool(annotations=ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=True))
+    def send_message(to: str, text: str) -> str:
+        """Send a message to a mail address."""
+        with inside("outbox.txt").open("a", encoding="utf-8") as outbox:
+            outbox.write(f"{to}: {text}\n")
+        return f"sent to {to}"
 
     return server
 
