@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,11 @@ from ostiaryd.approvals import flows
 from ostiaryd.approvals.flows.elevate import MAX_MINUTES, MAX_MINUTES_OF_GLASS, MAX_SCOPES
 from ostiaryd.approvals.model import Question, Says
 from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import Entry
+from ostiaryd.policy.model import decode_facts, load
+from ostiaryd.policy.model.replay import Replay
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Agent, Caller
 from ostiaryd.tasks import flows as tasks
@@ -149,6 +153,34 @@ async def test_where_no_policy_speaks_a_person_is_asked_and_the_yes_is_spent_onc
     assert again.task_id == granted.task_id, "who did not hear of it is told, and gets no second one"
     await act(stage.world, "task.end", lambda act: tasks.end(act, granted.task_id))
     assert await code_of(stage.request()) == "approval_spent"
+
+
+async def test_two_who_ask_at_once_get_one_elevation(stage: Stage) -> None:
+    _, question = await stage.request()
+    assert question is not None
+    await stage.answer(question)
+    both = await asyncio.gather(stage.request(), stage.request())
+    assert len({task.task_id for task, _ in both if task is not None}) == 1
+    assert all(task is not None for task, _ in both)
+
+
+async def test_what_was_asked_can_be_replayed(stage: Stage) -> None:
+    """What-if asks the same again; what people were asked about is no verdict of policies, and is left out."""
+    await stage.request()
+    assert stage.entry().facts is None
+    await put(stage.world, {"a.cedar": BASE + PERMITS})
+    await stage.request(minutes=10)
+    reader = stage.world.db.read()
+    size = ledger.head(reader)[0].size
+    ((_, _, kept),) = ledger.with_facts(reader, size - 1, size)
+    assert kept is not None
+    facts = decode_facts(kept)
+    for more, allowed in ((PERMITS, True), (FORBIDS, False)):
+        loaded = load({"a.cedar": BASE + more})
+        replay = Replay(loaded.policies, loaded.ir, catalogue=lambda _: None)
+        (asked,) = facts.asked
+        assert asked is not None
+        assert replay.judge(asked, at=facts.at).allowed is allowed
 
 
 async def test_the_yes_is_for_just_these_scopes_minutes_and_words(stage: Stage) -> None:

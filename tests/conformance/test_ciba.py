@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -17,6 +18,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Caller, parse_page
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tokens.flows import forget_requests
 from ostiaryd.tokens.flows.backchannel import INTERVAL_S, SLOWER_S
 from ostiaryd.tokens.model import CIBA
 from tests.clock import Clock
@@ -98,6 +100,7 @@ async def test_a_person_says_yes_and_the_agent_acts_for_the_person(client: Clien
     assert claims["authorization_details"] == [DETAIL]
     assert claims["cnf"] == {"jkt": client.key.public.thumbprint}
     task = tasks.find_task(client.world.db.read(), claims["task"])
+    assert task.expires_at == client.world.now() + 3600 * SECOND
     assert (task.person, task.scopes, task.purpose) == (person, frozenset({"files:read"}), "report W7")
     again = claims_of((await client.token(task=claims["task"]))["access_token"])
     assert (again["sub"], again["acr"], again["authorization_details"]) == (person, KEY, [DETAIL])
@@ -131,6 +134,24 @@ async def test_a_request_ends(client: Client, clock: Clock) -> None:
     assert (await poll(client, asked["auth_req_id"])).error == "authorization_pending"
     clock.advance(us=1)
     assert (await poll(client, asked["auth_req_id"])).error == "expired_token"
+
+
+async def test_a_request_is_forgotten_a_day_after_its_end(client: Client, clock: Clock) -> None:
+    id = (await begin(client, requested_expiry="60")).json["auth_req_id"]
+    clock.advance(60 + 86_400)
+    await client.ask()  # for a nonce of today
+    await forget_requests(client.world)
+    assert (await poll(client, id)).error == "expired_token"
+    clock.advance(us=1)
+    await forget_requests(client.world)
+    assert (await poll(client, id)).error == "invalid_grant"
+
+
+async def test_two_polls_at_once_get_one_token(client: Client, clock: Clock) -> None:
+    id = (await begin(client)).json["auth_req_id"]
+    assert await answer(client) == ""
+    both = await asyncio.gather(*(poll(client, id) for _ in range(2)))
+    assert sorted(one.error for one in both) == ["", "invalid_grant"]
 
 
 async def test_only_who_is_named_answers(client: Client) -> None:

@@ -66,6 +66,8 @@ def request(act: Act, wanted: Wanted, *, by: Caller, config: Config) -> tuple[Ta
     if judged.because not in ("", "approval_needed", "no_permit"):
         first = reasons_of(judged, ours)[0]
         raise Forbidden(first.message, hint=first.hint, code="access_denied")
+    if not judged.allowed:
+        act.entry.leave()  # what people say is no verdict of policies that what-if could compare
     asking = judged.policies if judged.because == "approval_needed" else ()
     needs: Needs = "two" if wanted.break_glass else asks_of(judged, ours) or "person"
     digest = act.entry.digest = canonical.digest(
