@@ -13,9 +13,9 @@ import threading
 from collections.abc import Callable, Container, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx2
 import msgspec
@@ -24,7 +24,6 @@ from ostiary import client
 from ostiary.core import access, approval, asking
 from ostiary.core.access.elsewhere import Verdict
 from ostiary.core.errors import Forbidden, Refused, Unavailable
-from ostiary.core.history import Before, Done
 from ostiary.core.jose import b64u
 from ostiary.core.origins import Memory
 from ostiary.guard.feed import Feed
@@ -103,49 +102,6 @@ class Asking:
 
 def _word(said: access.Said) -> Word:
     return "error" if said.error else "forbid" if said.forbids else "permit" if said.permits else "neither"
-
-
-class Telling(NamedTuple):
-    """What is to be told ahead of a decision: on what it rests, and the call, where it would be let through."""
-
-    before: Before | None
-    done: Done | None = None
-
-
-@dataclass(slots=True)
-class Learnt:
-    """What the server has just said while a call is decided: of which budgets there is how much too little left, what
-    policies say that it runs, and what came of asking a person.
-    """
-
-    left: Mapping[str, int] = field(default_factory=dict)
-    asked: Asking | None = None
-    heard: Heard | None = None
-    recalled: bool = False
-    """whether it has said what else the task remembers"""
-    before: Before | None = None
-    """what happened before, of which it has said that nothing has happened since"""
-    has_told: bool = False
-    """whether it has taken the call in after that: then it stands on that, whatever happens meanwhile"""
-    is_blind: bool = False
-    """whether what happened before is not to be had, and only policies that watch would look at it"""
-
-    def telling(self, decision: access.Decision, past: access.Past, *, now: int) -> Telling | None:
-        """What it must say before that decision stands: that this is the next call, or that nothing else happened."""
-        if self.has_told:
-            return None
-        done = past.done if decision.allowed and past.before.is_news(past.done, now=now) else None
-        has_looked = decision.beside is not None and access.HISTORY in decision.beside
-        if done is not None or (has_looked and self.before is not past.before):
-            return Telling(past.before, done)
-        return None
-
-    def hear(self, telling: Telling, is_taken: bool) -> None:
-        """Whether it was as we said; if not, the call is decided anew on what has happened."""
-        if is_taken:
-            self.before, self.has_told = telling.before, telling.done is not None
-        else:
-            self.before = self.asked = None
 
 
 class Asker:

@@ -28,14 +28,15 @@ from ostiary.core.errors import Invalid, Refused, Unavailable
 from ostiary.core.feed import ResourceFact
 from ostiary.core.jose import InvalidToken
 from ostiary.core.origins import is_settled
-from ostiary.guard.asker import Asking, Learnt, Telling
+from ostiary.guard.asker import Asking
 from ostiary.guard.call import Call, Verified, call_record, shorten, undecided_record
 from ostiary.guard.closed import closed, withholding
 from ostiary.guard.feed import Feed
+from ostiary.guard.learnt import Learnt, Missing
 from ostiary.guard.link import Link
 from ostiary.guard.listing import Listing
-from ostiary.guard.memories import Watched
-from ostiary.guard.person import Wanted, wanted
+from ostiary.guard.memories import Telling, Watched
+from ostiary.guard.person import wanted
 from ostiary.guard.proofs import NonceNeeded, Proofs, access_token
 from ostiary.guard.purse import Purse
 from ostiary.guard.seen import seen
@@ -153,19 +154,7 @@ class Guard:
                 made = self._decide(who, tool, arguments, learnt)
                 if isinstance(made, Call):
                     return made
-                if made is None:
-                    self._link.memories.recall(who.principal)
-                    learnt.recalled = True
-                elif isinstance(made, Asking):
-                    self._link.asker.ask(made, who.principal.claims.jti)
-                    learnt.asked = made
-                elif isinstance(made, Wanted):
-                    learnt.heard = self._link.asker.ask_person(made)
-                elif isinstance(made, Telling):
-                    with self._unless_it_watches(learnt):
-                        learnt.hear(made, self._link.memories.happen(who.principal, tool, made))
-                else:
-                    learnt.left = self._link.drawer.draw(who.principal.claims.jti, made)
+                learnt.learn(made, self._link, who.principal, tool)
             raise Unavailable("others took what was drawn", hint="try again", code="budget_unavailable")
 
     async def decide_async(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Call:
@@ -176,27 +165,11 @@ class Guard:
                 made = self._decide(who, tool, arguments, learnt)
                 if isinstance(made, Call):
                     return made
-                if made is None:
-                    await self._link.memories.recall_async(who.principal)
-                    learnt.recalled = True
-                elif isinstance(made, Asking):
-                    await self._link.asker.ask_async(made, who.principal.claims.jti)
-                    learnt.asked = made
-                elif isinstance(made, Wanted):
-                    learnt.heard = await self._link.asker.ask_person_async(made)
-                elif isinstance(made, Telling):
-                    with self._unless_it_watches(learnt):
-                        learnt.hear(made, await self._link.memories.happen_async(who.principal, tool, made))
-                else:
-                    learnt.left = await asyncio.to_thread(self._link.drawer.draw, who.principal.claims.jti, made)
+                await learnt.learn_async(made, self._link, who.principal, tool)
             raise Unavailable("others took what was drawn", hint="try again", code="budget_unavailable")
 
-    def _decide(
-        self, who: Verified, tool: str, arguments: Mapping[str, Any], learnt: Learnt
-    ) -> Call | Asking | Wanted | Telling | dict[str, int] | None:
-        """The call as it is decided now; or what must be asked first; or what it costs where that cannot be paid; None
-        where what else its task remembers could change it.
-        """
+    def _decide(self, who: Verified, tool: str, arguments: Mapping[str, Any], learnt: Learnt) -> Call | Missing:
+        """The call as it is decided now, or what must be asked first."""
         left, asked, heard, now = learnt.left, learnt.asked, learnt.heard, self._now()
         facts = self.feed.current().facts
         principal, at, ready = who.principal, now, facts.resource.tools.get(tool)
@@ -208,6 +181,7 @@ class Guard:
             return None
         past = None
         if facts.policies.reads_history and ready is not None and not learnt.is_blind:
+            learnt.relies = facts.policies.relies_on_history
             before = learnt.before or self._link.memories.before(principal)
             if before is None:
                 return Telling(None)
@@ -257,16 +231,6 @@ class Guard:
             is_watched = remembers or (past is not None and bool(ready.tool.creates))
             call.classes, call.watched = ready.classes, Watched(principal, ready, arguments) if is_watched else None
         return call
-
-    @contextmanager
-    def _unless_it_watches(self, learnt: Learnt) -> Iterator[None]:
-        """What is not to be had denies, unless only policies that watch would look at it."""
-        try:
-            yield
-        except Unavailable:
-            if self.feed.current().facts.policies.relies_on_history:
-                raise
-            learnt.is_blind = True
 
     def undecided(
         self, who: Verified | None, agent: str, tool: str, arguments: Mapping[str, Any], why: Refused, *, passes: bool

@@ -16,17 +16,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import httpx2
 
 from ostiary.core import access
 from ostiary.core.errors import Refused, Unavailable
-from ostiary.core.history import Before, created_by
+from ostiary.core.history import Before, Done, created_by
 from ostiary.core.jose import b64u
 from ostiary.core.origins import Memory, Part, learned, marked, observed
 from ostiary.core.recall import Next, Past, Recall, Recalled, parse_recalled, render_recall
-from ostiary.guard.asker import ASK_S, Asker, Telling
+from ostiary.guard.asker import ASK_S, Asker
 from ostiary.guard.feed import Feed
 
 T = TypeVar("T")
@@ -47,6 +47,13 @@ class Watched:
 class _Copy:
     seq: int
     memory: Memory
+
+
+class Telling(NamedTuple):
+    """What is to be told ahead of a decision: on what it rests, and the call, where it would be let through."""
+
+    before: Before | None
+    done: Done | None = None
 
 
 class Memories:

@@ -1,0 +1,61 @@
+"""What happened before: in a task with all tasks of its tree, and in an agent's recent past. Facts for policies.
+
+    history = after(history, done_of(key, plan_of("mail/send", tool, classes), arguments))    a call that is let through
+    Before(key, history, recent, ..).seen(done, arguments)                                    what policies see of it
+
+A history is kept call by call, and is the same in whatever order the calls are told. It is bounded: one that is full
+says so, and then nobody relies on it, for neither what is in it nor what is not would be sure. What a task created is
+different: what has no room there was not created.
+
+Values (recipients, identifiers of what was created) are eight bytes of BLAKE2s under the key of the task's memory.
+"""
+
+from ostiary.core.history.before import Before, in_passing, told
+from ostiary.core.history.calls import Plan, created_by, done_of, is_created, plan_of
+from ostiary.core.history.kept import (
+    EFFECTS,
+    MAX_CLASS_BYTES,
+    MAX_CREATED,
+    MAX_HISTORY,
+    MAX_RECIPIENTS,
+    MAX_TOOL_BYTES,
+    MAX_TOOLS,
+    NOTHING,
+    Done,
+    History,
+    Value,
+    after,
+    created,
+    is_news,
+    joined,
+    pack,
+    unpack,
+)
+
+__all__ = [
+    "EFFECTS",
+    "MAX_CLASS_BYTES",
+    "MAX_CREATED",
+    "MAX_HISTORY",
+    "MAX_RECIPIENTS",
+    "MAX_TOOLS",
+    "MAX_TOOL_BYTES",
+    "NOTHING",
+    "Before",
+    "Done",
+    "History",
+    "Plan",
+    "Value",
+    "after",
+    "created",
+    "created_by",
+    "done_of",
+    "in_passing",
+    "is_created",
+    "is_news",
+    "joined",
+    "pack",
+    "plan_of",
+    "told",
+    "unpack",
+]

@@ -1,0 +1,66 @@
+"""What happened before a call, as policies see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec.structs import replace
+
+from ostiary.core.budget import DAY_US
+from ostiary.core.cedar.values import Record
+from ostiary.core.history.calls import is_created
+from ostiary.core.history.kept import EFFECTS, Done, History, is_news
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What happened before a call: in its task, and in the recent past of its agent. `seq` and `day` say which state of
+    it that is.
+    """
+
+    key: bytes
+    task: History
+    recent: History
+    seq: int
+    day: int
+    _told: list[Record] = field(default_factory=list)
+
+    @property
+    def is_full(self) -> bool:
+        return self.task.is_full or self.recent.is_full
+
+    def is_news(self, done: Done, *, now: int) -> bool:
+        """Whether that call would make it another one; of another day it is always."""
+        return self.day != now // DAY_US or is_news(self.task, done) or is_news(self.recent, in_passing(done))
+
+    def seen(self, done: Done, arguments: Mapping[str, Any]) -> Record:
+        """`context.history` of that call."""
+        if not self._told:
+            self._told.extend((told(self.recent), told(self.task)))
+        known = self.task.recipients
+        return {
+            **self._told[1],
+            "recipients": len(known),
+            "new_recipients": sum(one not in known for one in done.recipients),
+            "created": is_created(self.task, self.key, done.tool, arguments),
+            "recent": self._told[0],
+        }
+
+
+def in_passing(done: Done) -> Done:
+    """What is remembered of a call beyond its task: not to whom."""
+    return replace(done, recipients=(), is_more=False) if done.recipients else done
+
+
+def told(history: History) -> Record:
+    """What policies see of it, beside what is about one call."""
+    return {
+        "tools": frozenset[object](history.tools),
+        "effects": frozenset[object](name for place, name in enumerate(EFFECTS) if history.effects >> place & 1),
+        "classes": frozenset[object](history.classes),
+        "read_classes": frozenset[object](history.read_classes),
+        "counts": dict(zip(EFFECTS, history.counts, strict=True)),
+        "outside": history.has_seen_outside,
+    }
