@@ -64,6 +64,13 @@ def allowed(words: str, **more: Any) -> set[str]:
         ("Bob deleted my file yesterday, which one was it?", set()),
         ("Do not delete anything and never pay", set()),
         ("Summarise notes.txt", set()),
+        ("Let Ada know that I am late", {"send_letter"}),
+        ("Drop Ada a line", {"send_letter"}),
+        ("Tell Ada that I am late", {"send_letter"}),
+        ("Tell me what Ada wrote", set()),
+        ("Get rid of old.txt", {"delete_file"}),
+        ("Set up a meeting with Ada", {"create_meeting"}),
+        ("Put lunch with Ada into my calendar", {"create_meeting"}),
     ],
 )
 def test_effects_are_those_that_the_words_call_for(words: str, tools: set[str]) -> None:

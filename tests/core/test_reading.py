@@ -41,6 +41,9 @@ def tool(name: str, **more: Any) -> Tool:
         ("update_row", "change"), ("create_ticket", "change"), ("rename", "change"),
         ("share_folder", "share"), ("add_member_to_group", "share"), ("invite_guest", "share"),
         ("grant_role", "administer"), ("reset_password", "administer"), ("change_permissions", "administer"),
+        ("calendar_list_events", "read"), ("mail_search", "read"), ("mail_delete", "destroy"), ("order_list", "read"),
+        ("tracker_close_issue", "change"), ("search_delete_all", "destroy"), ("list_closed_issues", "read"),
+        ("list_or_wipe", "destroy"), ("shop_checkout", "pay"), ("lights_turn_on", "change"), ("mail_user", "send"),
         ("frobnicate", "destroy"), ("x", "destroy"), ("_", "destroy"), ("1", "destroy"),
     ],
 )  # fmt: skip
@@ -89,6 +92,7 @@ def test_no_description_turns_a_tool_that_destroys_into_one_that_reads(
         ("Deletes all rows.", "destroy"), ("This tool will delete rows", "destroy"),
         ("Reads and deletes rows", "destroy"),
         ("Lists rows", "read"), ("Send the row by mail", "send"), ("", "read"), ("Rows that were deleted", "read"),
+        ("Returns the rows", "read"),
     ],
 )  # fmt: skip
 def test_a_description_makes_a_tool_look_worse(description: str, effect: str) -> None:

@@ -21,22 +21,22 @@ def _set(text: str) -> frozenset[str]:
 
 _VERBS: dict[Effect, str] = {
     Effect.READ: """analyse analyze ask browse calculate check compare compute confirm convert count describe determine
-        display download estimate evaluate examine explain explore extract fetch filter find get identify inspect know
-        learn list load look lookup measure monitor navigate observe open parse peek ping predict preview print query
-        rank read recall recommend report resolve retrieve review scan search see select show sort stat summarise
-        summarize tell track translate validate verify view visit watch""",
+        display download estimate evaluate examine explain explore extract fetch filter find get identify
+        inspect know learn list load look lookup measure monitor navigate observe open parse peek ping
+        predict preview print query rank read recall recommend report resolve retrieve review scan search
+        see select show sort stat summarise summarize track translate validate verify view visit watch""",
     Effect.CHANGE: """accept add adjust amend append approve archive arrange assign attach begin book build change close
-        comment complete compose configure copy correct create customise customize decline decrease draft duplicate edit
-        enter extend fill finish fix follow format generate import increase init insert join label leave like log make
-        mark merge modify move mute open organise organize pause pin plan prepare put raise rate record reduce register
-        reject rename reopen reorder replace replicate reschedule reserve resize restore resume rotate save schedule
-        set sign snooze star start stop store subscribe sync tag toggle transform unarchive unfollow unpin update
-        upgrade upload vote write""",
-    Effect.SEND: """announce answer broadcast call contact deliver dial dispatch email fax forward inform mail message
-        notify post publish push remind reply respond send submit text transmit tweet write""",
+        comment complete compose configure copy correct create customise customize decline decrease draft
+        duplicate edit enter extend fill finish fix follow format generate import increase init insert join
+        label leave like log make mark merge modify move mute open organise organize pause pin plan prepare
+        put raise rate record reduce register reject rename reopen reorder replace replicate reschedule
+        reserve resize restore resume rotate save schedule set sign snooze star start stop store subscribe
+        switch sync tag toggle transform turn unarchive unfollow unpin update upgrade upload vote write""",
+    Effect.SEND: """alert announce answer broadcast call contact deliver dial dispatch email fax forward inform mail
+        message notify post publish push remind reply respond send submit tell text transmit tweet write""",
     Effect.SHARE: "collaborate delegate expose invite lend share",
-    Effect.PAY: """bid buy charge checkout deposit donate fund order pay purchase refund reimburse remit rent repay sell
-        settle spend tip trade transfer wire withdraw""",
+    Effect.PAY: """bid buy charge checkout deposit donate fund order pay purchase refund reimburse remit rent repay
+        sell settle spend tip trade transfer wire withdraw""",
     Effect.DESTROY: """cancel clean clear delete destroy discard drop empty erase forget kill overwrite purge remove
         revert rollback shred terminate trash truncate uninstall unsubscribe wipe""",
     Effect.ADMINISTER: """authorize authorise ban block deactivate demote deny deploy disable enable execute exec grant
@@ -69,7 +69,7 @@ _GROUPS = (
     "mail email inbox letter correspondence newsletter",
     "message chat dm conversation thread channel post",
     "file document doc folder directory attachment report spreadsheet note paper page text pdf",
-    "event meeting appointment calendar call lunch dinner breakfast reminder session agenda",
+    "event meeting appointment visit calendar call lunch dinner breakfast reminder session agenda",
     "booking reservation stay visit trip ticket table room seat flight",
     "user member person people participant attendee guest employee colleague friend contact customer team",
     "product item order cart basket purchase goods article",
@@ -93,10 +93,33 @@ MONEY = _set("""money payment fund transaction refund invoice bill salary cash t
 POWER = _set("""password permission role credential privilege policy firewall mfa 2fa token key webhook""")
 PEOPLE = _set("""user member participant attendee guest person people collaborator""")
 
+THINGS = _set(
+    """answer bid bill book call change charge comment copy deposit draft email estimate fax file fund label mail
+    message order pin plan post purchase rank rate record refund rent report review score star tag text tip track trade
+    transfer view wire"""
+)
+"""Those of them that in a name are things, unless nothing else in it is a verb: `mail_delete`, `order_list`."""
+
+_PHRASES = [
+    (re.compile(rf"\b(?:{phrase})\b", re.IGNORECASE), verb)
+    for phrase, verb in (
+        (r"let (?:\w+ ){1,3}know", "notify"), (r"get(?:ting)? rid of", "delete"), (r"call(?:ing)? off", "cancel"),
+        (r"throw(?:ing)? (?:away|out)", "delete"), (r"drop (?:\w+ ){0,2}a (?:line|note)", "send mail message"),
+        (r"giv(?:e|ing) (?:\w+ ){1,3}access", "share"), (r"send(?:ing)? back", "change"),
+        (r"jot(?:ting)? down", "write"),
+        (r"not(?:e|ing) down", "write"), (r"set(?:ting)? up", "create"), (r"sign(?:ing)? (?:\w+ )?up", "register"),
+        (r"look(?:ing)? (?:up|at|for|into)", "search"), (r"pay(?:ing)? back", "repay"), (r"get back to", "reply"),
+        (r"reach(?:ing)? out to", "contact"), (r"pass(?:ing)? (?:\w+ )?on", "forward"), (r"hand(?:ing)? over", "share"),
+        (r"tell (?:me|us)", "describe"), (r"show (?:me|us)", "show"), (r"tak(?:e|ing) (?:\w+ ){0,2}off", "remove"),
+    )
+]  # fmt: skip
+"""Verbs of several words, and one that stands for them."""
+
 DETERMINERS = _set(
     """a an the my our your his her its their this that these those some any all each every no last first next new
     latest recent same other in of from at on with by for about as per regarding one two three"""
 )
+CONJUNCTIONS = _set("and or then")
 NEGATIONS = _set("""don not never without dont avoid neither nor""")
 STOP = _set(
     """a an the my our your his her its their this that these those some any all each every no i me we us you he
@@ -137,6 +160,24 @@ def verb(word: str) -> str | None:
     return next((stem for stem in stems(word) if stem in VERBS), None)
 
 
+def verbs_of(name: Sequence[str]) -> list[str]:
+    """The verbs of a name in words: the one that it begins with, or any where it begins with a thing (`mail_delete`,
+    `calendar_list_events`); those after `and` too. Forms such as `closed` and `orders` are none.
+    """
+    found = [verb(word) if verb(word) == word else None for word in name]
+    strong = [one if one not in THINGS else None for one in found]
+    kept = strong if any(strong) else found
+    led = [one for at, one in enumerate(kept) if one and (at == 0 or name[at - 1] in CONJUNCTIONS)]
+    return led or [one for one in kept if one]
+
+
+def plainly(text: str) -> str:
+    """Verbs of several words by one."""
+    for phrase, instead in _PHRASES:
+        text = phrase.sub(instead, text)
+    return text
+
+
 def is_told(word: str, of: str, before: Sequence[str]) -> bool:
     """Whether that form of a verb tells of something (`they sent`, `Bob posts`, `I usually pay`) and asks nothing."""
     is_past = word != of and (word.endswith("ed") or word in PAST)
@@ -161,9 +202,11 @@ def nouns(words: Iterable[str]) -> frozenset[str]:
 
 
 def kinship(some: frozenset[str], others: frozenset[str]) -> int:
-    """How much they talk about the same: 2 for each noun in both, 1 for each that goes with one of the others."""
+    """How near they are: 2 where a noun is in both, 1 where two go with each other, else 0."""
+    if some & others:
+        return 2
     there = frozenset[int]().union(*(GROUPS.get(one, frozenset()) for one in others))
-    return sum(2 if one in others else 1 if GROUPS.get(one, frozenset()) & there else 0 for one in some)
+    return 1 if any(GROUPS.get(one, frozenset()) & there for one in some) else 0
 
 
 def effects_of(word: str, about: frozenset[str]) -> tuple[Effect, ...]:

@@ -27,12 +27,13 @@ from msgspec.structs import replace
 
 from ostiary.core.catalogue import Catalogue, Effect, Kind, Tool
 from ostiary.core.catalogue.listed import Listed, parse_listed
-from ostiary.core.language import GROUPS, NOUNS_TOO, effects_of, noun, nouns, parts, verb
+from ostiary.core.language import CONJUNCTIONS, GROUPS, NOUNS_TOO, VERBS, effects_of, noun, nouns, parts, verb, verbs_of
 
 RANK = {
     Effect.READ: 0, Effect.WRITE: 1, Effect.CHANGE: 1, Effect.SEND: 2, Effect.SHARE: 2, Effect.PAY: 3,
     Effect.DESTROY: 3, Effect.ADMINISTER: 4,
 }  # fmt: skip
+_GRAVE = ((Effect.DESTROY,), (Effect.PAY,), (Effect.ADMINISTER,))
 MAX_KINDS = 64
 MAX_DEPTH = 4
 MAX_NAME = 256
@@ -41,7 +42,6 @@ _SENTENCE_END = re.compile(r"[.!?:;\n]")
 _PREAMBLE = frozenset(
     ["this", "tool", "function", "will", "can", "used", "to", "allows", "you", "the", "a", "it", "lets"]
 )
-_CONJUNCTIONS = ("and", "or", "then")
 
 _HEADS: dict[str, Kind] = {
     head: kind
@@ -164,13 +164,11 @@ def _effect(listed: Listed) -> tuple[Effect, str]:
 
 
 def _done_by_name(words: list[str]) -> Effect | None:
-    """`send_mail`, `mail.send`, `read_and_delete`: the worst of its verbs, which stand first, last, or after `and`."""
+    """`send_mail`, `mail.send`, `read_and_delete`: the worst of its verbs; one that is grave counts wherever it is."""
     about = nouns(words)
-    led = [words[at] for at in range(len(words)) if at == 0 or words[at - 1] in _CONJUNCTIONS]
-    verbs = [found for word in led if (found := verb(word)) and (word == found or found not in NOUNS_TOO)]
-    if not verbs and words and (last := verb(words[-1])):
-        verbs = [last]
-    return max((effects_of(one, about - {one})[0] for one in verbs), key=RANK.__getitem__, default=None)
+    grave = [word for word in words if word not in NOUNS_TOO and VERBS.get(word, ())[:1] in _GRAVE]
+    done = (effects_of(one, about - {one})[0] for one in (*verbs_of(words), *grave))
+    return max(done, key=RANK.__getitem__, default=None)
 
 
 def _done_by_sentence(text: str) -> Effect | None:
@@ -179,7 +177,7 @@ def _done_by_sentence(text: str) -> Effect | None:
     while words and words[0] in _PREAMBLE:
         words = words[1:]
     about = nouns(words[1:6])
-    led = [word for at, word in enumerate(words) if at == 0 or (at < 6 and words[at - 1] in _CONJUNCTIONS)]
+    led = [word for at, word in enumerate(words) if at == 0 or (at < 6 and words[at - 1] in CONJUNCTIONS)]
     return max(
         (effects_of(found, about)[0] for word in led if (found := verb(word))), key=RANK.__getitem__, default=None
     )

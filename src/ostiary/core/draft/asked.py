@@ -9,7 +9,18 @@ from decimal import Decimal
 
 from ostiary.core.catalogue import Effect
 from ostiary.core.intent import MAX_VALUE
-from ostiary.core.language import DETERMINERS, NEGATIONS, NOUNS_TOO, VERBS, effects_of, is_told, nouns, parts, verb
+from ostiary.core.language import (
+    DETERMINERS,
+    NEGATIONS,
+    NOUNS_TOO,
+    VERBS,
+    effects_of,
+    is_told,
+    nouns,
+    parts,
+    plainly,
+    verb,
+)
 
 MAX_NUMBER = 12
 """digits of a number that is a cap"""
@@ -55,7 +66,7 @@ class Call:
 
 def calls(words: str) -> Iterator[Call]:
     """What is quoted, and names of documents, ask for nothing."""
-    for sentence in _SENTENCE.split(_unnamed(words)):
+    for sentence in _SENTENCE.split(plainly(_unnamed(words))):
         whole = nouns(parts(sentence))
         wants = bool(_WANTS.search(sentence))
         is_question = bool(_QUESTION.match(sentence))

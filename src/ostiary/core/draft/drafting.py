@@ -18,12 +18,11 @@ from ostiary.core.draft import asked
 from ostiary.core.errors import Invalid
 from ostiary.core.intent import MAX_ENDORSED, Endorsed, Intent, parse_intent
 from ostiary.core.language import (
-    NOUNS_TOO,
     VERBS,
     kinship,
     nouns,
     parts,
-    verb,
+    verbs_of,
 )
 
 MAX_COUNT = 1000
@@ -31,8 +30,6 @@ MAX_COUNTED = 64
 """tools of one limit"""
 MAX_CALLS = 200
 """different ones, of the words' first"""
-SAME = 2
-"""`kinship` of a tool that is about a thing that the words name"""
 _WHOM = frozenset({Kind.ACCOUNT, Kind.ADDRESS, Kind.PRINCIPAL})
 _NEVER = frozenset({Kind.SECRET, Kind.TEXT})
 
@@ -71,7 +68,7 @@ class _Offer:
 
     @property
     def does(self) -> str | None:
-        return next((found for word in parts(self.tool.name) if (found := verb(word))), None)
+        return next(iter(verbs_of(parts(self.tool.name))), None)
 
     @property
     def effect(self) -> Effect:
@@ -122,7 +119,8 @@ def _offer(uri: str, catalogue: Catalogue, tool: Tool) -> _Offer:
     named = parts(tool.name)
     arguments = tool.arguments.get("properties")
     said = [word for name in (arguments if isinstance(arguments, dict) else ()) for word in parts(name)]
-    about = nouns(word for word in named if verb(word) is None or word in NOUNS_TOO)
+    done = verbs_of(named)
+    about = nouns(word for word in named if word not in done)
     return _Offer(uri, f"{catalogue.resource}/{tool.name}", tool, about or nouns(said))
 
 
@@ -160,7 +158,7 @@ def _nearest(able: Sequence[_Offer], call: asked.Call) -> Iterator[tuple[_Offer,
         kin = {offer.id: kinship(offer.about, things) for offer in able}
         if near := max(kin.values(), default=0):
             same = {offer.id for offer in able if offer.does == call.verb and offer.effect in call.effects}
-            yield from ((offer, things) for offer in able if kin[offer.id] >= min(near, SAME) or offer.id in same)
+            yield from ((offer, things) for offer in able if kin[offer.id] == near or offer.id in same)
             return
     yield from ((offer, call.about) for offer in able)
 
