@@ -319,7 +319,7 @@ def test_the_command_line_asks_and_answers(tmp_path: Path) -> None:
             [waits] = house.server.ostiary("approvals", "list")
             assert (waits["approval_id"], waits["state"], waits["tool"]) == (id, "open", f"{people.resource}/pay")
             assert house.server.ostiary("approvals", "show", id)["arguments"]["to"] == "ann"
-            assert "ostiary:approve" in failing(house, "approvals", "approve", id, "--reason", "me")
+            assert "ostiary person create" in failing(house, "approvals", "approve", id, "--reason", "me")
             done = house.server.ostiary("approvals", "approve", id, "--reason", "it is due", "--as", str(key))
             assert (done["state"], done["reason"]) == ("approved", "it is due")
             assert guard.decide(who, *CALL).decision.allowed

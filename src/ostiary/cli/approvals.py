@@ -14,8 +14,10 @@ from typing import Any
 
 from cyclopts import App
 
+from ostiary.agent import ServerRefused
 from ostiary.cli.paper import facts, moment, out, table
 from ostiary.cli.session import PAGE, Here, Session
+from ostiary.core.origins.links import links
 
 approvals = App(name="approvals", help="What agents ask people: list, show, approve, deny.")
 EVERY_S = 1.0
@@ -86,7 +88,14 @@ def deny(approval: str, /, *, reason: str, as_: Path | None = None, session: Her
 
 def _answer(session: Session, approval: str, says: str, reason: str, credential: Path | None) -> None:
     session.act_as(credential)
-    session.show(session.api("POST", f"/approvals/{approval}/{says}", {"reason": reason}), facts)
+    try:
+        answered = session.api("POST", f"/approvals/{approval}/{says}", {"reason": reason})
+    except ServerRefused as refusal:
+        if refusal.code != "insufficient_scope":
+            raise
+        hint = "--as FILE: what `ostiary person create NAME --generate-key FILE` wrote"
+        raise ServerRefused("only a person answers", hint=hint, code=refusal.code) from None
+    session.show(answered, facts)
 
 
 def _coming(session: Session) -> Iterator[Any]:
@@ -122,9 +131,7 @@ def _show(question: Mapping[str, Any]) -> None:
     for name in question["hidden"]:
         _line(name, "(hidden: it is part of what you say yes to)")
     for name, text in question["outgoing"].items():
-        _heading(f"{name} goes out as this text")
-        for line in str(text).split("\n"):
-            _line("|", line)
+        _outgoing(name, text, question["foreign"])
     _part("since", {why["policy"]: why.get("message", "") for why in question["reasons"]}, {})
     waiting = f"{flood['open_of_agent']} of this agent wait, {flood['within_an_hour']} came within an hour"
     _heading(f"asked {flood['times']} times; {waiting}")
@@ -139,11 +146,24 @@ def _show(question: Mapping[str, Any]) -> None:
     out.print()
 
 
+def _outgoing(name: str, text: Any, foreign: Mapping[str, list[str]]) -> None:
+    """The whole text, with a mark at each line that has a link or an address which is not the person's."""
+    others = {one for path, found in foreign.items() if path.partition(".")[0] == name for one in found}
+    _heading(f"{name} goes out as this text")
+    for line in (text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)).split("\n"):
+        _line("|" if others.isdisjoint(links(line)) else "!", line)
+    for one in sorted(others):
+        _line("!", f"neither the person's nor of a record: {one}")
+
+
 def _part(heading: str, lines: Mapping[str, Any], origins: Mapping[str, str]) -> None:
     _heading(heading)
     for name, value in lines.items():
         origin = f"   (from: {origins[name]})" if name in origins else ""
         _line(name, json.dumps(value, ensure_ascii=False) + origin)
+        for path in origins:
+            if path.startswith(f"{name}."):
+                _line(" " * len(name), f"({path} from: {origins[path]})")
         if (spelled := json.dumps(value)) != json.dumps(value, ensure_ascii=False):
             _line(" " * len(name), f"(spelled {spelled})")  # letters that look like others
 

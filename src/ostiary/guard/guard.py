@@ -203,7 +203,7 @@ class Guard:
         if past is not None and (telling := learnt.telling(decision, past, now=now)) is not None:
             return telling
         if decision.asks and not decision.allowed and heard is None:
-            return wanted(principal, tool, arguments, decision, facts)
+            return wanted(principal, tool, arguments, decision, facts, memory)
         if heard is not None:
             decision = heard.told(decision)
         costs, ahead = dict[str, int](), dict[str, budget.Volume]()

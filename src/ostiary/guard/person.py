@@ -10,6 +10,7 @@ from msgspec import structs
 
 from ostiary.core import access, approval
 from ostiary.core.errors import Refused
+from ostiary.core.origins import Memory, foreign
 from ostiary.core.origins import shown as shown_origins
 
 
@@ -53,16 +54,18 @@ def wanted(
     arguments: Mapping[str, Any],
     decision: access.Decision,
     facts: access.Facts,
+    memory: Memory | None,
 ) -> Wanted:
     """What to ask a person about a call that nothing else denies."""
-    claims, secrets = principal.claims, facts.resource.tools[tool].secrets
+    claims, ready = principal.claims, facts.resource.tools[tool]
     origins = shown_origins(decision.beside)
 
     def ask(number: str) -> approval.Ask:
-        shown, hidden = approval.part(arguments, secrets, task=claims.task)
+        shown, hidden = approval.part(arguments, ready.secrets, task=claims.task)
+        others = {} if memory is None else foreign(memory, ready.tool, shown)
         return approval.Ask(
             call=number, token=claims.jti, policy=decision.policy_hash, policies=list(decision.policies),
-            tool=tool, arguments=shown, secrets=hidden, origins=origins,
+            tool=tool, arguments=shown, secrets=hidden, origins=origins, foreign=others,
         )  # fmt: skip
 
     return Wanted(decision.policies, ask)

@@ -61,8 +61,9 @@ class Link(msgspec.Struct, frozen=True):
 class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is asked, fixed when it is: exactly what a yes is bound to, and what helps to judge it.
 
-    `hidden` are arguments that nobody is shown, `outgoing` those that leave as text, `origins` say where arguments came
-    from, `chain` through whom the agent acts, the nearest first.
+    `hidden` are arguments that nobody is shown, `outgoing` those that leave as text, `foreign` the links and addresses
+    in that text which are neither the person's nor of their records, `origins` say where arguments came from, `chain`
+    through whom the agent acts, the nearest first.
     """
 
     resource: str = ""
@@ -71,6 +72,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     hidden: list[str] = []
     outgoing: list[str] = []
     origins: dict[str, str] = {}
+    foreign: dict[str, list[str]] = {}
     policy: str = ""
     reasons: list[Why] = []
     chain: list[Link] = []

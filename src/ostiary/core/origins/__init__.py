@@ -6,7 +6,7 @@ memory = learned(memory, parts)
 judged(memory, tool, {"recipient": "DE89..", "amount": 120})       {"origin": {"recipient": "endorsed", ..}, ..}
 """
 
-from ostiary.core.origins.judging import POINTS, is_effect, is_judged, is_settled, judged, of_value, shown
+from ostiary.core.origins.judging import POINTS, foreign, is_effect, is_judged, is_settled, judged, of_value, shown
 from ostiary.core.origins.memory import (
     ALL_KINDS,
     FOUND,
@@ -40,6 +40,7 @@ __all__ = [
     "Origin",
     "Part",
     "check_observed",
+    "foreign",
     "is_effect",
     "is_judged",
     "is_settled",

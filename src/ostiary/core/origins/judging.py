@@ -30,6 +30,7 @@ POINTS = frozenset({Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT})
 MAX_DEPTH = 16
 MAX_VALUES = 256
 """of one argument; of more it is not known where they came from"""
+MAX_FOREIGN, MAX_SHOWN = 32, 256
 MAX_WORDS = 256
 """of one value"""
 _SAYS = re.compile(r"[^\W_]")
@@ -100,6 +101,20 @@ def shown(context: Record | None) -> dict[str, str]:
     """The origin of each argument, of what `judged` has made; nothing where nothing was judged."""
     found = {} if context is None else context.get("origin", {})
     return cast(dict[str, str], found)
+
+
+def foreign(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The links and mail addresses in outgoing text, by its name, that are neither the person's nor of their records:
+    for who is asked about the call. At most MAX_FOREIGN of each, the longest cut.
+    """
+    found: dict[str, list[str]] = {}
+    for path, kind, value in given(tool, arguments):
+        if kind is Kind.TEXT:
+            said = sorted({one for text in leaves(value) for one in links(text[:MAX_TEXT])})
+            others = [one for one in said if _best(memory, spellings(one), BIT[Kind.ADDRESS]) > Origin.RECORD]
+            if others:
+                found[path] = [one[:MAX_SHOWN] for one in others[:MAX_FOREIGN]]
+    return found
 
 
 def is_settled(context: Record) -> bool:

@@ -58,7 +58,7 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
         return found.approval_id, True
     about = describe(
         task, resource=resource.name, ready=ready, arguments=arguments, secrets=secrets, policy=asked.policy,
-        reasons=reasons, origins=asked.origins,
+        reasons=reasons, origins=asked.origins, foreign=asked.foreign,
     )  # fmt: skip
     question = ask(act, kind=CALL.id, task=task, digest=digest, needs=needs, about=about, config=config)
     if question.state_at(act.now) is not State.APPROVED:
@@ -99,12 +99,14 @@ def describe(
     policy: str,
     reasons: list[Why],
     origins: Mapping[str, str] = MappingProxyType({}),
+    foreign: Mapping[str, list[str]] = MappingProxyType({}),
 ) -> About:
     """What a person is shown of a call: what goes out as text is told apart."""
     texts = {path.partition(".")[0] for path, kind in ready.tool.argument_kinds.items() if kind is Kind.TEXT}
     return About(
         resource=resource, tool=ready.tool.name, arguments=arguments, hidden=sorted(secrets),
-        outgoing=sorted(texts & arguments.keys()), origins=dict(origins), policy=policy, reasons=reasons,
+        outgoing=sorted(texts & arguments.keys()), origins=dict(origins), foreign=dict(foreign), policy=policy,
+        reasons=reasons,
         chain=[Link(link.agent, link.task) for link in task.chain], person=task.person,
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ostiary.core import approval
 from ostiary.core.access import CALL
 from ostiary.core.errors import Invalid
+from ostiary.core.origins import shown as shown_origins
 from ostiaryd.approvals.flows.ask import ask
 from ostiaryd.approvals.flows.calls import asking, describe
 from ostiaryd.approvals.model import Question
@@ -45,6 +46,6 @@ def ask_about_question(act: Act, question: Asked, *, asked: policies.Asked | Non
     )  # fmt: skip
     about = describe(
         task, resource=call.resource.name, ready=ready, arguments=shown, secrets=secrets, policy=ours.hash,
-        reasons=reasons,
+        reasons=reasons, origins=shown_origins(decision.beside),
     )  # fmt: skip
     return ask(act, kind=CALL.id, task=task, digest=digest, needs=needs, about=about, config=config)

@@ -65,6 +65,7 @@ def show(reader: Reader, question: Question, *, now: int) -> dict[str, Any]:
         "arguments": about.arguments,
         "hidden": about.hidden,
         "outgoing": {name: about.arguments[name] for name in about.outgoing},
+        "foreign": about.foreign,
         "origins": about.origins,
         "policy": about.policy,
         "reasons": msgspec.to_builtins(about.reasons),

@@ -1,0 +1,67 @@
+"""What is foreign in outgoing text is told apart for whoever is asked about it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from _pytest.capture import CaptureFixture
+
+from ostiary.cli import approvals
+from ostiary.core.catalogue import Effect, Tool
+from ostiary.core.origins import Memory, foreign, remember
+from tests.approvals.stage import PAY, Bank
+from tests.core.origins.seed import seed
+
+SEND = Tool(name="send", effect=Effect.SEND, kinds={"body": "text", "deep.note": "text", "to": "address"})
+WORDS = "Send bob@example.com the page https://example.com/q3"
+
+
+@pytest.fixture(scope="module")
+def memory() -> Memory:
+    return remember(bytes(range(32)), seed(WORDS))
+
+
+@pytest.mark.parametrize(
+    ("text", "links"),
+    [
+        ("see https://example.com/q3, Bob", []),
+        ("write to BOB@example.com", []),
+        ("no link at all", []),
+        ("see https://evil.example/q3", ["https://evil.example/q3"]),
+        ("see https://example.com/q3?x=stolen", ["https://example.com/q3?x=stolen"]),
+        ("mail eve@evil.example and bob@example.com", ["eve@evil.example"]),
+    ],
+)
+def test_links_and_addresses_that_nobody_gave_are_foreign(memory: Memory, text: str, links: list[str]) -> None:
+    assert foreign(memory, SEND, {"body": text, "to": "eve@evil.example"}) == ({"body": links} if links else {})
+    assert foreign(memory, SEND, {"deep": {"note": text}}) == ({"deep.note": links} if links else {})
+
+
+@pytest.mark.parametrize("count", [31, 32, 33])
+def test_so_many_of_them_are_told(memory: Memory, count: int) -> None:
+    text = " ".join(f"https://evil.example/{number}" for number in range(count))
+    assert len(foreign(memory, SEND, {"body": text})["body"]) == min(count, 32)
+
+
+async def test_they_are_part_of_what_is_shown_and_no_part_of_what_is_bound(bank: Bank) -> None:
+    note = PAY | {"note": "see https://evil.example/a"}
+    asked = await bank.ask(note, foreign={"note": ["https://evil.example/a"]}, origins={"note": "nowhere"})
+    _, shown, _ = await bank.http("GET", f"/api/v1/approvals/{asked.approval}")
+    assert (shown["foreign"], shown["origins"]) == ({"note": ["https://evil.example/a"]}, {"note": "nowhere"})
+    assert (await bank.ask(note)).approval == asked.approval
+
+
+def test_the_command_line_marks_the_lines_that_have_them(capsys: CaptureFixture[str]) -> None:
+    text = "Dear Bob,\nsee https://evil.example/a\nand https://example.com/q3"
+    approvals._outgoing("body", text, {"body": ["https://evil.example/a"], "other": ["https://example.com/q3"]})
+    lines = [line.strip() for line in capsys.readouterr().out.split("\n")]
+    assert "|  Dear Bob," in lines
+    assert "!  see https://evil.example/a" in lines
+    assert "|  and https://example.com/q3" in lines
+    assert "!  neither the person's nor of a record: https://evil.example/a" in lines
+
+
+def test_what_is_no_text_is_shown_as_json(capsys: CaptureFixture[str]) -> None:
+    approvals._outgoing("body", {"a": ["x\ny"]}, {})
+    assert json.dumps({"a": ["x\ny"]}) in capsys.readouterr().out
