@@ -12,6 +12,8 @@ from ostiary.core.access.elsewhere import MAX_QUESTION
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.cedar import ir
 from ostiary.core.claims import AccessClaims, Actor, Confirmation
+from ostiary.core.intent import Intent
+from ostiary.core.origins import Memory, remember
 
 SECOND = 1_000_000
 END = 1_800_000_000
@@ -460,3 +462,23 @@ def test_policies_see_the_classes_of_the_tool_and_those_that_the_token_is_limite
     elsewhere = [{"type": "tool", "locations": ["https://mail.example/"]}]
     details = [*limited("health", "personal").claims.authorization_details, *elsewhere]
     assert call(principal(authorization_details=details), at=at, arguments={}, policies=seen).allowed
+
+
+def test_a_call_that_is_to_be_judged_by_a_memory_is_denied_without_it() -> None:
+    tools = [
+        {"name": "pay", "effect": "pay", "scope": "read", "kinds": {"to": "account"}},
+        {"name": "go", "effect": "pay"},
+    ]
+    catalogue = Catalogue.parse(json.dumps({"resource": "files", "tools": tools}))
+    facts = Facts(resource(catalogue=catalogue), rules(PERMIT))
+    who = principal(memory="tk_1", scope="files:read files:write")
+
+    def decided(tool: str, memory: Memory | None) -> Decision:
+        return decide(who, tool=tool, arguments={"to": "ann"}, facts=facts, now=NOW, memory=memory)
+
+    assert codes(decided("pay", None)) == ["memory_unavailable"]
+    assert decided("go", None).allowed, "of that tool nobody has said what its arguments are"
+    found = decided("pay", remember(bytes(32), Intent(words="pay ann")))
+    assert (found.allowed, found.beside) == (
+        True, {"origin": {"to": "person"}, "origin_worst": "person", "object_worst": "person"},
+    )  # fmt: skip

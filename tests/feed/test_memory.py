@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from ostiary.core import jose
+from ostiary.core.access import Decision
 from ostiary.core.catalogue import Catalogue, Kind, Tool
 from ostiary.core.errors import Refused
 from ostiary.core.jose import JwkSet
@@ -16,7 +17,10 @@ from ostiary.core.origins import ALL_KINDS, Memory, Origin, Part, learned, obser
 from ostiary.core.recall import Recall, Recalled, parse_recalled, render_recall
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground.http import Call
+from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ground.world import World
+from ostiaryd.policy import flows as policies
+from ostiaryd.policy.model import Question, Thing, Verb, starter
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller, Resource, Root
 from ostiaryd.tasks import flows as tasks
@@ -31,6 +35,7 @@ CATALOGUE = {
     "tools": [
         {"name": "fetch", "effect": "read", "kinds": {"path": "object"}},
         {"name": "record", "effect": "read", "open_world": False, "kinds": {"path": "object"}},
+        {"name": "delete", "effect": "destroy", "scope": "read", "kinds": {"path": "object"}},
     ],
 }
 FETCH = Tool(name="fetch", effect="read", kinds={"path": "object"})  # type: ignore[arg-type]
@@ -251,3 +256,22 @@ async def test_what_is_no_question_is_refused(
     with pytest.raises(Refused) as refused:
         await guard.send(msgspec.json.encode(right | change))
     assert refused.value.code == "malformed"
+
+
+async def test_a_decision_point_judges_by_the_same_memory(world: World, files: Resource, bot: Agent) -> None:
+    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to delete", intent=seed("delete old.txt")))
+    plain = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to delete"))
+
+    def asked(task: Task, path: str, keys: Keyring | None) -> Decision:
+        question = Question(
+            Thing("Agent", "bot"), Verb("call"), Thing("Tool", "files/delete"),
+            {"task": task.task_id, "arguments": {"path": path}},
+        )  # fmt: skip
+        reader = world.db.read()
+        return policies.Answers(reader, starter().policies, now=world.now(), keys=keys).answer(question)
+
+    assert asked(task, "old.txt", world.keys).allowed
+    other = asked(task, "new.txt", world.keys)
+    assert (other.allowed, sorted(other.policies)) == (False, ["pointed-at", "said-or-recorded"])
+    assert [one.code for one in asked(task, "old.txt", None).reasons] == ["memory_unavailable"]
+    assert asked(plain, "new.txt", None).allowed

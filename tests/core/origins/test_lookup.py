@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.catalogue import Kind, Tool
-from ostiary.core.origins import Memory, Origin, judged, learned, observed, of_value, remember
+from ostiary.core.catalogue import Effect, Kind, Tool
+from ostiary.core.origins import Memory, Origin, is_judged, judged, learned, observed, of_value, remember
 from tests.core.origins.seed import seed
 
 KEY = bytes(range(32))
@@ -220,6 +220,25 @@ def test_a_field_is_not_decoded_into_an_address(memory: Memory) -> None:
         seen = learned(memory, observed(memory, "files/fetch", OUTSIDE, {}, [{"name": text}]))
         for address in ("eve@far.example", "eve@far.com", "eve"):
             assert of_value(seen, Kind.ADDRESS, address) > Origin.KNOWN, text
+
+
+@pytest.mark.parametrize(
+    ("effect", "open_world", "kinds", "judges"),
+    [
+        ("read", True, {"url": "address"}, True),
+        ("read", False, {"url": "address"}, False),
+        ("read", True, {"path": "object"}, False),
+        ("send", True, {"url": "address"}, True),
+        ("destroy", False, {"path": "object"}, True),
+        ("destroy", False, {}, False),
+        ("destroy", False, {"path": "none"}, False),
+    ],
+)
+def test_a_read_with_an_address_in_an_open_world_is_a_send(
+    effect: str, open_world: bool, kinds: dict[str, str], judges: bool
+) -> None:
+    tool = Tool(name="tool", effect=Effect(effect), open_world=open_world, kinds=kinds)
+    assert is_judged(tool) is judges
 
 
 SENT = {

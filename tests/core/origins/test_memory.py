@@ -21,13 +21,14 @@ from ostiary.core.origins import (
     Part,
     check_observed,
     learned,
+    marked,
     observed,
     of_value,
     pack,
     remember,
     unpack,
 )
-from ostiary.core.origins.memory import ROOM, WIDTH
+from ostiary.core.origins.memory import ROOM, WIDTH, holds
 from tests.core.origins.seed import seed
 
 KEY = bytes(range(32))
@@ -83,6 +84,27 @@ def test_the_memory_at_rest_tells_no_values_and_depends_on_the_key() -> None:
     again = unpack(mine, key=KEY)
     assert of_value(again, Kind.ACCOUNT, "DE89370400440532013000") is Origin.PERSON
     assert of_value(unpack(mine, key=bytes(32)), Kind.ACCOUNT, "DE89370400440532013000") is Origin.NOWHERE
+
+
+def test_a_phrase_begins_where_a_word_begins() -> None:
+    assert holds(b"abcdefghijkl", b"ghijkl")
+    assert not holds(b"abcdefghijkl", b"defghi")
+    assert holds(b"b" + b"a" * 11, b"a" * 6), "it is looked for behind what is none"
+
+
+def test_what_is_told_later_is_a_source_of_its_own() -> None:
+    memory = told(told(remember(KEY, seed("x")), OUTSIDE, "Mary"), OUTSIDE, "Major")
+    assert of_value(memory, Kind.PRINCIPAL, "Mary") is Origin.OUTSIDE
+    assert of_value(memory, Kind.PRINCIPAL, "Mary Major") is Origin.NOWHERE
+
+
+def test_marks_change_no_answer() -> None:
+    memory = told(remember(KEY, seed("send it to ann@example.org")), OUTSIDE, FULL)
+    quick = told(marked(memory), OUTSIDE, "something more")
+    plain = told(memory, OUTSIDE, "something more")
+    for value in ("ann@example.org", "07", "something more", *(f"none{number}" for number in range(2000))):
+        assert of_value(quick, Kind.OBJECT, value) is of_value(plain, Kind.OBJECT, value)
+    assert pack(quick) == pack(plain)
 
 
 def test_what_is_there_already_is_not_told_again() -> None:
