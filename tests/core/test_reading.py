@@ -155,9 +155,19 @@ def test_what_arguments_stand_for_is_read_of_their_names_and_formats() -> None:
         remark={"anyOf": [{"type": "string"}, {"type": "null"}]}, count="integer",
     )  # fmt: skip
     assert send.kinds == {
-        "to": "address", "cc": "address", "body": "text", "sent_at": "text", "userName": "principal",
+        "to": "address", "cc": "address", "body": "text", "sent_at": "time", "userName": "principal",
         "file_id": "object", "when": "time", "who": "address", "apiToken": "secret", "remark": "text",
     }  # fmt: skip
+
+
+def test_an_argument_of_which_nothing_says_that_it_is_words_is_what_a_call_is_about() -> None:
+    made = tool(
+        "book_room", lodge={"type": "string", "description": "The name of the lodge."},
+        story={"type": "string", "description": "The text to send. Also a lodge."},
+        gist={"type": "string", "description": "A lodge. Or a text."},
+    )  # fmt: skip
+    assert made.kinds == {"lodge": "object", "story": "text", "gist": "object"}
+    assert tool("find_room", lodge="string").kinds == {}, "a read is free"
 
 
 def test_an_amount_with_an_account_is_a_payment_and_who_gets_money_is_an_account() -> None:

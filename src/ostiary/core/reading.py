@@ -9,6 +9,7 @@ word, and hostile until then. So the sources stand in an order, and a later one 
 2. The name. Where no hint is, it is where we begin; one that says nothing destroys, as MCP has it.
 3. The beginning of the description. It turns no tool into one that reads, and closes no world.
 4. The arguments: a read that goes to an address in an open world is a send; an amount with where it goes is a payment.
+   Of what does something, an argument of which nothing says that it is words that go out is what the call is about.
 
 Only a hint closes the world of a tool. Of a read whose name talks of nothing but what a system keeps itself (a balance,
 a setting) it is proposed that nobody outside has written what it returns.
@@ -51,14 +52,15 @@ _HEADS: dict[str, Kind] = {
         Kind.ADDRESS: """address email mail recipient to cc bcc url uri link href webhook endpoint host hostname domain
             website site phone telephone mobile fax channel destination callback receiver""",
         Kind.AMOUNT: "amount price sum total cost budget fee quantity qty salary value tip",
-        Kind.TIME: """date time datetime day start end deadline due until when duration month year timestamp
+        Kind.TIME: """date time datetime at day start end deadline due until when duration month year timestamp
             recurrence schedule expiry expiration""",
         Kind.PRINCIPAL: """user username member person participant attendee assignee owner customer employee guest
             collaborator friend invitee sender author group team role client""",
         Kind.OBJECT: """id identifier file filename path folder directory key sku slug number object resource source
             target name""",
         Kind.TEXT: """body content message text subject title description note comment summary caption html markdown
-            reply answer reason memo command script code prompt instruction detail""",
+            reply answer reason memo command script code prompt instruction detail remark heading headline topic
+            statement feedback review question transcript quote greeting bio""",
     }.items()
     for head in heads.split()
 }
@@ -211,7 +213,10 @@ def _kind(name: str, schema: Mapping[str, Any], *, is_read: bool) -> tuple[Kind,
     elif head in GROUPS and "string" in types:
         kind, why = Kind.OBJECT, "it names a thing"
     elif "string" in types and not is_read:
-        return Kind.TEXT, "words that go out, as far as anybody knows"
+        is_text = any(_HEADS.get(noun(word)) is Kind.TEXT for word in _described(schema))
+        kind, why = (
+            (Kind.TEXT, "words, by its description") if is_text else (Kind.OBJECT, "nothing says that it is words")
+        )
     else:
         return None
     if "string" not in types and kind not in (Kind.AMOUNT, Kind.ACCOUNT, Kind.OBJECT, Kind.TIME):
@@ -223,6 +228,12 @@ def _kind(name: str, schema: Mapping[str, Any], *, is_read: bool) -> tuple[Kind,
     if kind is Kind.ADDRESS and head not in _PLACES and schema.get("format") not in ("uri", "url", "iri"):
         return Kind.PRINCIPAL, "whom it reads about"
     return None if kind in (Kind.TEXT, Kind.AMOUNT, Kind.TIME) else (kind, why)
+
+
+def _described(schema: Mapping[str, Any]) -> list[str]:
+    """The words of the first sentence of its description."""
+    said = schema.get("description")
+    return parts(_SENTENCE_END.split(said[:MAX_SENTENCE], maxsplit=1)[0]) if isinstance(said, str) else []
 
 
 def _payee(path: str, kind: Kind, why: str) -> tuple[Kind, str]:
