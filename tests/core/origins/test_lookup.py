@@ -241,6 +241,51 @@ def test_a_read_with_an_address_in_an_open_world_is_a_send(
     assert is_judged(tool) is judges
 
 
+def test_an_endorsed_document_is_the_one_that_the_person_named_in_all_that_says_which() -> None:
+    drive = Tool(name="fetch", effect=Effect.READ, kinds={"drive": "object", "path": "object", "as": "none"})
+    memory = remember(
+        KEY, seed("pay what bill.txt on the team drive says", endorsed=[("files/fetch", "bill.txt", ["account"])])
+    )
+    for arguments, origin in (
+        ({"path": "bill.txt"}, Origin.ENDORSED),
+        ({"path": "bill.txt", "drive": "team"}, Origin.ENDORSED),
+        ({"path": "bill.txt", "drive": "team", "as": "text"}, Origin.ENDORSED),
+        ({"path": "bill.txt", "drive": "eve"}, Origin.OUTSIDE),
+        ({"path": "eve.txt", "drive": "bill.txt"}, Origin.OUTSIDE),
+        ({"path": ["bill.txt"], "drive": "team"}, Origin.OUTSIDE),
+    ):
+        assert (
+            of_value(after(memory, drive, arguments, "to FR7612345678901"), Kind.ACCOUNT, "FR7612345678901") is origin
+        )
+
+
+NESTED = Tool(name="pay", effect=Effect.PAY, kinds={"order.to": "account", "note": "text"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "origin"),
+    [
+        ({"order": {"to": "DE89370400440532013000"}}, "person"),
+        ({"order": {"to": "FR76"}}, "nowhere"),
+        ({"order": [{"to": "DE89370400440532013000"}, {"to": "FR76"}]}, "nowhere"),
+        ({"order": [[{"to": "DE89370400440532013000"}]]}, "person"),
+        ({"order": [{"to": "DE89370400440532013000"}, {"other": 1}, 5]}, "person"),
+        ({"order.to": "DE89370400440532013000", "order": {"to": "FR76"}}, "nowhere"),
+        ({"order.to": "DE89370400440532013000"}, "nowhere"),
+        ({"order": {"to": {"iban": "DE89370400440532013000", "name": "Eve"}}}, "nowhere"),
+        ({"order": {"other": "FR76"}}, None),
+        ({"order": "FR76"}, None),
+        ({}, None),
+    ],
+)
+def test_a_path_is_followed_into_objects_and_each_element_of_lists(
+    memory: Memory, arguments: dict[str, Any], origin: str | None
+) -> None:
+    context = judged(memory, NESTED, arguments)
+    assert context.get("origin_worst") == origin
+    assert context["object_worst"] == (origin or "nowhere")
+
+
 SENT = {
     "nothing there, e.g. 3.5 of report.pdf": None,
     "see https://example.com/a/B?x=1.": "person",

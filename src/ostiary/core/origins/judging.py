@@ -49,15 +49,31 @@ def is_judged(tool: Tool) -> bool:
 
 
 def given(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:
-    """The arguments that stand for something and are there, by name or dotted path."""
+    """The arguments that stand for something and are there, by name or dotted path.
+
+    Where one has a name that is also the path of another, the tool may mean either, so nobody can judge it.
+    """
     for path, kind in tool.argument_kinds.items():
-        value = arguments.get(path)
-        if value is None and "." in path:
-            value = arguments
-            for name in path.split("."):
-                value = value.get(name) if isinstance(value, Mapping) else None
+        if "." not in path:
+            value = arguments.get(path)
+        elif path in arguments:
+            value = NotImplemented
+        else:
+            value = _inside(arguments, path.split("."))
         if value is not None and value != "" and value != []:
             yield path, kind, value
+
+
+def _inside(value: object, names: list[str]) -> object:
+    """What is there under these names, of a list in each of its elements; None where nothing is."""
+    if not names:
+        return value
+    if isinstance(value, Mapping):
+        return _inside(value.get(names[0]), names[1:])
+    if isinstance(value, list | tuple):
+        found = [one for item in value if (one := _inside(item, names)) is not None]
+        return found or None
+    return None
 
 
 def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:

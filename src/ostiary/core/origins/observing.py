@@ -63,12 +63,20 @@ def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any],
 
 
 def _endorsed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any]) -> int:
-    """For which kinds this is a document that the person named; 0: it is none."""
-    for document in memory.documents:
-        if document.tool == uid:
-            for _, kind, value in given(tool, arguments):
-                if kind in POINTS and isinstance(value, str | int) and document.value == _hashed(memory, str(value)):
-                    return document.kinds
+    """For which kinds this is a document that the person named; 0: it is none.
+
+    Whatever else says which one it is (the drive of a file) must be the person's too.
+    """
+    documents = [document for document in memory.documents if document.tool == uid]
+    if not documents:
+        return 0
+    named = [(kind, value) for _, kind, value in given(tool, arguments) if kind in POINTS]
+    for place, (_, value) in enumerate(named):
+        hashed = _hashed(memory, str(value)) if isinstance(value, str | int) else b""
+        others = named[:place] + named[place + 1 :]
+        for document in documents:
+            if document.value == hashed and all(of_value(memory, *other) <= Origin.ENDORSED for other in others):
+                return document.kinds
     return 0
 
 
