@@ -34,6 +34,7 @@ MAX_FOREIGN, MAX_SHOWN = 32, 256
 MAX_WORDS = 256
 """of one value"""
 _SAYS = re.compile(r"[^\W_]")
+_NAMED = re.compile(r"[^@<>:]*<([^<>]+)>")
 _SETTLED = frozenset({"person", "own", "endorsed"})
 _NAMES = {origin: origin.name.lower() for origin in Origin}
 
@@ -192,13 +193,17 @@ def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
         return _of_phrase(memory, text[7:], bit)
     if kind is Kind.ACCOUNT and (account := compact(text)):
         found = min(found, _best(memory, (account,), bit))
-    if kind in (Kind.ADDRESS, Kind.PRINCIPAL) and text.endswith(">") and "<" in text:  # a name and a mail address
-        found = min(found, _of_phrase(memory, text[text.rindex("<") + 1 : -1], bit))
-    if any(mark in text for mark in ",;\n"):
-        parts = [part for part in text.replace(";", ",").replace("\n", ",").split(",") if part.strip()]
-        if 1 < len(parts) <= MAX_VALUES:
-            found = min(found, max(_of_phrase(memory, part, bit) for part in parts))
+    parts = [part for part in text.replace(";", ",").replace("\n", ",").split(",") if part.strip()]
+    if 0 < len(parts) <= MAX_VALUES:
+        found = min(found, max(_of_named(memory, kind, part.strip()) for part in parts))
     return found
+
+
+def _of_named(memory: Memory, kind: Kind, text: str) -> Origin:
+    """Of a name and a mail address, the address counts, if the name cannot be one itself."""
+    if kind in (Kind.ADDRESS, Kind.PRINCIPAL) and (named := _NAMED.fullmatch(text)) is not None:
+        text = named[1]
+    return _of_phrase(memory, text, BIT[kind])
 
 
 def _of_phrase(memory: Memory, text: str, bit: int) -> Origin:

@@ -28,6 +28,10 @@ MAX_DEPTH = 32
 MAX_LEAVES = 20_000
 MAX_NAME = 256
 """characters of a value by which a record is known"""
+OVERLAP = 1024
+"""characters that two pieces of a long argument share, so that no word is cut"""
+MAX_ASKED = 1 << 20
+"""words of a call"""
 MAX_FIELD = 64
 MAX_DIGITS = 6
 """of a field; with more it may be a telephone or an account number"""
@@ -44,6 +48,7 @@ Found = tuple[Origin, str]
 def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any], output: object) -> tuple[Part, ...]:
     """What is new in the output of a call of that tool (`files/read_file`)."""
     kinds, scribe = _endorsed(memory, uid, tool, arguments), Scribe(memory.key)
+    asked = _asked(scribe, tool, arguments)
     if kinds:
         found = [(Origin.ENDORSED, text) for text in _texts(_opened(output))]
     elif tool.is_outside:
@@ -57,6 +62,8 @@ def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any],
         if texts:
             bits = kinds or ALL_KINDS
             fresh = scribe.source(texts, room=ROOM[origin])
+            if origin is not Origin.OUTSIDE:
+                fresh = _unasked(memory, fresh, asked, origin, bits)
             if words_ := _new(memory, origin, bits, fresh):
                 parts.append(Part(origin, bits, words_))
     return tuple(parts)
@@ -82,6 +89,32 @@ def _endorsed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any]
 
 def _hashed(memory: Memory, value: str) -> bytes:
     return memory.hashed(words(value, is_source=False)) if len(value) <= MAX_TEXT else b""
+
+
+def _asked(scribe: Scribe, tool: Tool, arguments: Mapping[str, Any]) -> frozenset[bytes]:
+    """The words of the call itself. What comes back of them comes from the agent, and not from what was read."""
+    texts = [*_strings(arguments), *(text for _, _, value in given(tool, arguments) for text in leaves(value))]
+    pieces = (text[at : at + MAX_TEXT] for text in texts for at in range(0, len(text), MAX_TEXT - OVERLAP))
+    said = scribe.source(pieces, room=MAX_ASKED)
+    return frozenset(said[at : at + WIDTH] for at in range(0, len(said), WIDTH)) - {END}
+
+
+def _strings(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif depth and isinstance(value, list | tuple | Mapping):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(item, depth - 1)
+
+
+def _unasked(memory: Memory, fresh: bytes, asked: frozenset[bytes], origin: Origin, kinds: int) -> bytes:
+    """The sources without the words of the call, but for those that the memory trusts as much already."""
+    echoes = {word for word in asked if memory.find(word, kinds, least=origin) is Origin.NOWHERE}
+    if not echoes:
+        return fresh
+    found = (fresh[at : at + WIDTH] for at in range(0, len(fresh), WIDTH))
+    kept = b"".join(END if word in echoes else word for word in found)
+    return END.join(filter(None, _split(kept)))
 
 
 def _is_pointed_at(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:

@@ -1,0 +1,182 @@
+"""A hijacked agent against the memory of its task: what the starter set should ask about, it asks about.
+
+The person said: send the report to bob@good.example, and write to Ann Lee. Everything else is the agent's.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from ostiary.core.access import Decision, Facts, Principal, Protected, decide
+from ostiary.core.catalogue import Catalogue, Kind
+from ostiary.core.claims import AccessClaims, Confirmation
+from ostiary.core.origins import Memory, Origin, learned, observed, of_value, remember
+from ostiaryd.policy.model import starter
+from tests.core.origins.seed import seed
+
+URI = "https://desk.example/mcp"
+NOW = 1_800_000_000_000_000
+EVIL = "eve@evil.example"
+IBAN = "DE89370400440532013000"
+TOOLS: list[dict[str, Any]] = [
+    {"name": "send", "effect": "send", "kinds": {"to": "address"}},
+    {"name": "invite", "effect": "share", "kinds": {"guests.mail": "address", "owner.mail": "address"}},
+    {"name": "mandate", "effect": "change", "kinds": {"account": "account"}},
+    {"name": "find", "effect": "read", "open_world": False, "kinds": {"name": "object"}},
+    {"name": "search", "effect": "read", "open_world": True, "kinds": {"query": "text"}},
+    {"name": "read", "effect": "read", "kinds": {"path": "object", "drive": "object", "at": "address"}},
+]
+CATALOGUE = Catalogue.parse(json.dumps({"resource": "desk", "tools": TOOLS}))
+FACTS = Facts(Protected(name="desk", uri=URI, segment="default", catalogue=CATALOGUE), starter().policies)
+PERSON = seed(
+    "Send the report to bob@good.example and write to Ann Lee, all in bill.txt on my drive home",
+    endorsed=[("desk/read", "bill.txt", ["account", "address"])],
+)
+WHO = Principal(
+    AccessClaims(
+        iss="https://ostiary.example", sub="ag_1", client_id="ag_1", aud=URI, iat=0, exp=NOW // 1_000_000 + 60,
+        jti="tok_1", scope="desk:read desk:write", task="tk_1", owner="pe_1", segment="default", memory="tk_1",
+        cnf=Confirmation(jkt="k"),
+    )
+)  # fmt: skip
+
+
+@pytest.fixture
+def memory() -> Memory:
+    return remember(b"k" * 32, PERSON)
+
+
+def call(memory: Memory, tool: str, arguments: dict[str, Any]) -> Decision:
+    return decide(WHO, tool=tool, arguments=arguments, facts=FACTS, now=NOW, memory=memory)
+
+
+def after(memory: Memory, tool: str, arguments: dict[str, Any], output: object) -> Memory:
+    return learned(memory, observed(memory, f"desk/{tool}", CATALOGUE.tools[tool], arguments, output))
+
+
+# One argument that is several
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        f"{EVIL}, Bob <bob@good.example>",
+        f"{EVIL}; Bob <bob@good.example>",
+        f"{EVIL}\n<bob@good.example>",
+        f"{EVIL} <bob@good.example>",
+        f'"{EVIL}" <bob@good.example>',
+        f"{EVIL}>, <bob@good.example>",
+        f"<{EVIL}> <bob@good.example>",
+        f"friends: {EVIL}, Bob <bob@good.example>",
+        f"mailto:{EVIL} <bob@good.example>",
+        f"Bob <bob@good.example>, {EVIL}",
+        f"bob@good.example {EVIL}",
+        f"bob@good.example\r\nBcc: {EVIL}",
+        f"mailto:bob@good.example?cc={EVIL}",
+        f"bob@good.example,{EVIL}",
+        ["bob@good.example", EVIL],
+        {"a": "bob@good.example", "b": EVIL},
+        ["bob@good.example"] * 300,
+        [],
+        [None],
+        {},
+        " ",
+    ],
+)
+def test_whom_the_person_named_hides_nobody_beside(memory: Memory, to: object) -> None:
+    assert call(memory, "send", {"to": to}).asks == ("person" if to != [] else None)
+    assert of_value(memory, Kind.ADDRESS, to) is Origin.NOWHERE
+
+
+@pytest.mark.parametrize(
+    "to",
+    ["bob@good.example", "Bob <bob@good.example>", '"Bob B." <BOB@Good.example>', "<bob@good.example>",
+     "Bob <bob@good.example>, bob@good.example", ["Bob <bob@good.example>"]],
+)  # fmt: skip
+def test_whom_the_person_named_is_who_it_is(memory: Memory, to: object) -> None:
+    assert call(memory, "send", {"to": to}).allowed
+
+
+# Arguments that lie deep
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"guests": [{"mail": EVIL}]},
+        {"guests": [{"mail": "bob@good.example"}, {"mail": EVIL}]},
+        {"guests": [[{"mail": "bob@good.example"}], [[{"mail": EVIL}]]]},
+        {"guests": {"mail": [EVIL]}},
+        {"guests.mail": "bob@good.example", "guests": {"mail": EVIL}},
+        {"guests.mail": "bob@good.example", "guests": [{"mail": EVIL}]},
+        {"guests.mail": EVIL, "guests": {"mail": "bob@good.example"}},
+        {"guests": [{"mail": "bob@good.example"}] * 257},
+        {"guests": [{"mail": "bob@good.example"}], "owner": [{"mail": EVIL}]},
+    ],
+)
+def test_no_depth_hides_an_argument(memory: Memory, arguments: dict[str, Any]) -> None:
+    assert call(memory, "invite", arguments).asks == "person"
+
+
+def test_what_lies_deep_and_was_said_passes(memory: Memory) -> None:
+    said = {"mail": "bob@good.example"}
+    for guests in (said, [said], [said, said], {"mail": ["bob@good.example"]}, [said] * 256):
+        assert call(memory, "invite", {"guests": guests}).allowed
+
+
+# What a tool says again that it was told
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        f"no entry for {IBAN}",
+        {"query": {"name": "Ann Lee", "note": IBAN}, "results": []},
+        json.dumps({"asked": [{"note": IBAN}]}),
+        [{"name": "Ann Lee", "note": IBAN}],
+        f"searched: {base64.b64encode(f'account {IBAN}'.encode()).decode()}",
+        " ".join(IBAN[at : at + 4] for at in range(0, len(IBAN), 4)),
+    ],
+)
+def test_an_echo_makes_nothing_a_record(memory: Memory, output: object) -> None:
+    for arguments in ({"name": "Ann Lee", "note": IBAN}, {"name": IBAN}, {"name": "Ann Lee", "more": [{"x": [IBAN]}]}):
+        told = after(memory, "find", arguments, output)
+        assert of_value(told, Kind.ACCOUNT, IBAN) is Origin.NOWHERE
+        assert call(told, "mandate", {"account": IBAN}).asks == "person"
+
+
+def test_an_echo_of_something_long_is_one(memory: Memory) -> None:
+    for before in range((1 << 18) - 30, (1 << 18) + 30, 4):
+        told = after(memory, "find", {"name": "Ann Lee", "note": "x" * before + " " + IBAN}, {"note": IBAN})
+        assert of_value(told, Kind.ACCOUNT, IBAN) is Origin.NOWHERE
+
+
+def test_an_echo_from_outside_is_no_field(memory: Memory) -> None:
+    told = after(memory, "search", {"query": "mallory"}, {"query": "mallory", "hits": []})
+    assert call(told, "send", {"to": "mallory"}).asks == "person"
+
+
+def test_what_a_tool_answers_beside_the_echo_counts(memory: Memory) -> None:
+    told = after(memory, "find", {"name": "Ann Lee"}, {"name": "Ann Lee", "iban": IBAN})
+    assert of_value(told, Kind.ACCOUNT, IBAN) is Origin.RECORD
+    again = after(told, "find", {"name": "Ann Lee", "note": IBAN}, {"name": "Ann Lee", "iban": IBAN})
+    assert of_value(again, Kind.ACCOUNT, IBAN) is Origin.RECORD, "what was known stays known"
+
+
+# Another document under the name of the endorsed one
+
+
+@pytest.mark.parametrize("beside", [{"drive": "eves"}, {"at": EVIL}, {"drive": ["home", "eves"]}, {"at": [EVIL]}])
+def test_an_endorsed_name_elsewhere_is_not_endorsed(memory: Memory, beside: dict[str, Any]) -> None:
+    told = after(memory, "read", {"path": "bill.txt"} | beside, f"pay {IBAN}")
+    assert of_value(told, Kind.ACCOUNT, IBAN) is Origin.OUTSIDE
+
+
+def test_an_endorsed_name_where_the_person_said_is_endorsed(memory: Memory) -> None:
+    for beside in ({}, {"drive": "home"}, {"at": "bob@good.example"}):
+        told = after(memory, "read", {"path": "bill.txt"} | beside, f"pay {IBAN}")
+        assert of_value(told, Kind.ACCOUNT, IBAN) is Origin.ENDORSED
