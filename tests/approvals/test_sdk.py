@@ -84,7 +84,7 @@ def test_another_agent_hears_nothing_of_it(people: People, tmp_path: Path) -> No
     _, other = people.house.agent(f"{people.resource}:write")
     with denied(people, tmp_path) as (_, _, id), Agent.from_credential(other) as agent:
         with pytest.raises(ServerRefused) as refused:
-            agent.ask(id)
+            agent.ask(id, within=0)
         assert refused.value.code == "unknown_approval"
         url, api = f"{agent.issuer}/api/v1/approvals", f"{agent.issuer}/api/v1"
         assert agent.get(url, resource=api).json()["approvals"] == []
