@@ -21,7 +21,7 @@ STATEMENTS = {
     for number, statement in enumerate(value.values() if isinstance(value, dict) else [value])
     if isinstance(statement, Sql) and not statement.sqlite.lstrip().startswith("insert")
 }
-OF_OUR_OWN = {"SCAN doomed", "SCAN tree", "SCAN line", "SCAN CONSTANT ROW"}
+OF_OUR_OWN = {"SCAN above", "SCAN doomed", "SCAN tree", "SCAN line", "SCAN CONSTANT ROW"}
 """Not tables: what a statement has gathered so far."""
 
 

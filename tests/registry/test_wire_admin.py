@@ -38,6 +38,8 @@ async def test_a_person_an_agent_with_its_key_and_a_resource_are_made_and_shown(
     )  # fmt: skip
     assert (status, files["mode"], files["catalogue_version"]) == (201, "enforce", 1)
     status, shown = await ask(world, "GET", "/resources/files")
+    [tool] = shown["catalogue"]["tools"]
+    assert len(tool.pop("definition")) == 43
     assert shown == files | {"catalogue": {"resource": "files", "tools": [{"effect": "destroy", "name": "read"}]}}
 
 
