@@ -26,8 +26,9 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import RiskTier
 from ostiaryd.registry.store import resources
 from ostiaryd.tasks import flows as tasks
+from tests.approvals.stage import open_bank
 from tests.policy.conftest import Ask, put
-from tests.registry.stage import caller, do, is_live, newest
+from tests.registry.stage import caller, do, enrol, hold, is_live, newest
 from tests.tokens.line import ACCESS, MAIL, SCOPES, start, swap, swapped, token_for, uri
 from tests.tokens.party import FILES, ISSUER, Answer, Client, claims_of, enter, guard, send, sign
 from tests.trust.stage import nonce_of
@@ -201,6 +202,7 @@ TOOLS = {
     "files": [{"name": "read_file", "effect": "read"}, {"name": "write_file", "effect": "write"}],
     "mail": [{"name": "send", "effect": "send", "scope": "send"}],
 }
+POLICIES = {"starter.cedar": starter().files["starter.cedar"]}
 LOW_NEVER_SENDS = {
     "low.cedar": """
         @id("low-never-sends")
@@ -215,7 +217,7 @@ LOW_NEVER_SENDS = {
 async def pair(world: World) -> tuple[Client, Client]:
     """`low`, which a policy keeps from sending, and `high`, which may send; both have the scopes."""
     low, high = await enrolled(world, "low", risk_tier=RiskTier.CRITICAL), await enrolled(world, "high")
-    await put(world, starter().files | LOW_NEVER_SENDS)
+    await put(world, POLICIES | LOW_NEVER_SENDS)
     return low, high
 
 
@@ -308,7 +310,7 @@ async def test_asi03_cross_agent_trust_acting_for_itself_is_not_acting_for_the_h
     rule = """@id("alone") forbid (principal is Agent, action == Action::"call", resource is Tool)
               when { resource.effect == "send" && context.subject == principal.id };"""
     low, high = await enrolled(world, "low"), await enrolled(world, "high")
-    await put(world, starter().files | {"a.cedar": rule})
+    await put(world, POLICIES | {"a.cedar": rule})
     token = await token_for(low, "high", scope="mail:send")
     assert at_guard(world, await swapped(high, token, scope="mail:send")).policies == ("alone",)
     person = await start(world, agent="low", on_behalf_of="ann")
@@ -370,7 +372,7 @@ async def test_asi03_time_of_check_to_time_of_use_a_policy_put_meanwhile_holds_f
     part = await start(world, agent="high", parent=(await start(world, agent="low")).task_id)
     token = await send_token(high, task=part.task_id)
     assert at_guard(world, token).allowed
-    await put(world, starter().files | LOW_NEVER_SENDS)
+    await put(world, POLICIES | LOW_NEVER_SENDS)
     assert not at_guard(world, token).allowed
 
 
@@ -516,7 +518,7 @@ async def test_segments_a_door_is_for_whom_it_names_and_not_for_whom_those_act(w
     for name in ("clerk", "other"):
         await do(world, lambda a, name=name: registry.set_scopes(a, name, [*SCOPES, "vault:read"]))  # type: ignore[misc]
     door = f'permit (principal == Agent::"{clerk.id}", action == Action::"call", resource in Resource::"vault");'
-    await put(world, starter().files | {"door.cedar": door})
+    await put(world, POLICIES | {"door.cedar": door})
     own = str((await clerk.token(resource=BANK))["access_token"])
     assert at_guard(world, own, "vault/look").allowed
     part = await start(world, agent="clerk", parent=(await start(world, agent="other")).task_id)
@@ -537,6 +539,26 @@ async def test_asi07_insecure_inter_agent_communication_a_part_is_no_message_tha
     who = caller(registry.find_agent(world.db.read(), "thief"))
     with pytest.raises(Refused):
         await do(world, lambda a: tasks.start(a, agent="thief", purpose="p", parent=part.task_id, by=who))
+
+
+async def test_asi09_human_agent_trust_exploitation_a_yes_is_none_for_another_agent_or_task(
+    world: World,
+) -> None:
+    """Approval laundering: what a person said yes to is done by whom it was asked for, in that task, and once."""
+    bank = await open_bank(world)
+    other = await enrol(world, "other", scopes=["bank:write"])
+    part = await start(world, agent="other", parent=bank.task.task_id)
+    again = await start(world, agent=bank.agent.name)
+    await hold(world, other, "tok_2", audience=BANK, task=part.task_id, seconds=3600)
+    await hold(world, bank.agent, "tok_3", audience=BANK, task=again.task_id, seconds=3600)
+    await hold(world, other, "tok_4", audience=BANK, task=bank.task.task_id, seconds=3600)
+    asked = await bank.ask()
+    assert (await bank.answer(asked.approval)).state == "approved"
+    for token in ("tok_2", "tok_3", "tok_4"):
+        assert (await bank.ask(token=token)).state == "open", token
+    assert (await bank.ask()).state == "spent"
+    with pytest.raises(Refused):
+        await bank.ask()
 
 
 async def test_asi08_cascading_failures_a_line_is_bounded_and_one_revoke_ends_what_came_of_it(world: World) -> None:
@@ -565,7 +587,7 @@ async def test_issue_and_delegation_see_the_whole_chain_and_the_data_classes(wor
         when { action in [Action::"issue_token", Action::"delegate"] && context has datatypes
                && context.datatypes.contains("personal") };
     """
-    await put(world, starter().files | {"a.cedar": rules})
+    await put(world, POLICIES | {"a.cedar": rules})
     whole = await start(world, agent="low")
     part = await given(world, low, "high", whole.task_id)
     assert part.status == 201

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from msgspec.structs import replace
+
 from ostiary.core import approval
 from ostiary.core.access import CALL, Needs, Policies
 from ostiary.core.access.facts import ReadyTool
@@ -70,11 +72,20 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
 
 
 def _task(act: Act, token: str, resource: Resource) -> Task:
-    """The live task of a live token that is for this resource. Raises Forbidden."""
+    """The live task of a live token that is for this resource, as the task of who holds the token: it may have come by
+    exchange, through all who held what it was exchanged for. Raises Forbidden.
+    """
     held = holdings.get(act.tx, token)
     if held is None or held.audience != resource.uri or held.task is None or not held.is_live(act.now):
         raise Forbidden("there is no such token that is alive and for this resource", code="foreign_token")
-    return tasks.live(act.tx, held.task, now=act.now)
+    task, parent = tasks.live(act.tx, held.task, now=act.now), held.parent
+    givers = []
+    while parent is not None and (behind := holdings.get(act.tx, parent)) is not None:
+        givers.append(behind.agent)
+        parent = behind.parent
+    line = [one for one in dict.fromkeys((*givers, task.agent)) if one != held.agent]
+    links = (tasks.link_of(registry.find_agent(act.tx, one), task.task_id) for one in line)
+    return replace(task, agent=held.agent, chain=(*links, *task.chain))
 
 
 def asking(ours: Policies, asked: Iterable[str]) -> tuple[Needs, list[Why]]:
