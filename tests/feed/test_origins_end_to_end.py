@@ -4,8 +4,10 @@ who cannot be told hands nothing out, and who cannot ask denies.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +30,7 @@ from ostiary.mcp import DENIED, protect
 from ostiary.tools import Tools
 from tests.feed.house import House, eventually, listening, serving
 from tests.feed.test_fail_closed_end_to_end import enter, own_house, pid_of
-from tests.server import running
+from tests.server import COMMAND, running
 
 STRING: dict[str, Any] = {"type": "string"}
 TOOLS: list[dict[str, Any]] = [
@@ -122,6 +124,37 @@ def test_a_person_who_is_asked_sees_where_each_argument_came_from(bank: Bank, tm
         assert [one.code for one in denied.reasons] == ["approval_needed"] * len(denied.reasons)
     shown = bank.house.api("GET", f"/approvals/{denied.approval}")
     assert shown["origins"] == {"to": "outside", "amount": "person", "note": "nowhere"}
+
+
+def test_other_policies_are_asked_with_the_origins_that_were(bank: Bank, tmp_path: Path) -> None:
+    """What-if on the decisions of this resource alone: others of the module would count too."""
+    with bank.guard(tmp_path / "spool") as (guard, who):
+        read(guard, who, "record", {"name": "Ann Lee", "account": ANN}, name="Ann Lee")
+        assert why(guard.decide(who, "mail", {"to": "me@example.org", "text": "hello"})) == ()
+        assert why(guard.decide(who, "mail", {"to": "eve@example.net", "text": "hello"})) == ("said-or-recorded",)
+    set_, name = tmp_path / "set", bank.resource
+    set_.mkdir()
+    (set_ / "a.cedarschema").write_text("type Origins = { to?: String };")
+    (set_ / "a.cedar").write_text(f"""
+        @id("tokens") permit (principal, action == Action::"issue_token", resource);
+        @id("hand") permit (principal, action == Action::"delegate", resource);
+        @id("others") permit (principal, action == Action::"call", resource)
+        unless {{ resource in Resource::"{name}" }};
+        @id("reads") permit (principal, action == Action::"call", resource in Resource::"{name}")
+        when {{ resource.effect == "read" }};
+        @id("own-mail") permit (principal, action == Action::"call", resource in Resource::"{name}")
+        when {{ context has origin && context.origin has to && context.origin.to == "nowhere" }};
+    """)
+    eventually(lambda: len(bank.entries("tool.call")) == 3)
+    run = subprocess.run(
+        [COMMAND, "--data-dir", bank.house.server.folder, "--json", "whatif", set_, "--since", "1h"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    rows = [row for row in json.loads(run.stdout)["changes"] if row["what"] == f"{name}/mail"]
+    assert sorted((row["direction"], row["after"]) for row in rows) == [
+        ("allow->deny", []),
+        ("deny->allow", ["own-mail"]),
+    ]
 
 
 def test_a_read_is_free_and_a_task_without_an_intent_is_as_before(house: House, bank: Bank, tmp_path: Path) -> None:

@@ -65,6 +65,8 @@ OTHER: list[tuple[str, Any]] = [
     ("address", "https://example.com:8443/a/B?x=1"), ("address", "https://example.com@evil.example/a/B?x=1"),
     ("address", "https://evil.example/?https://example.com/a/B?x=1"), ("address", "https://files.example.org/docs"),
     ("address", "https://evil.example\\@example.com/a/B?x=1"), ("address", "https://example.com/a/B?x=1#secret"),
+    ("address", "https://eve@example.com/a/B?x=1"),
+    ("address", "https://example.com%2e/a/B?x=1"),
     ("amount", 200), ("amount", 1), ("amount", 1200.5), ("amount", -1200), ("amount", 12), ("amount", "1.200"),
     ("amount", "1200.00.00"), ("amount", 3450), ("amount", 50.5), ("amount", "1e3"), ("amount", True),
     ("account", "3704"), ("account", "370400440532013000"), ("account", "DE89370400440532013001"),
