@@ -12,14 +12,42 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from rich.progress import Progress
+
+from benchmarks.contain import columns, suites, table
+from benchmarks.contain.baselines import Listed
+from benchmarks.contain.doorkeeper import doorkeeper, left_out
+from benchmarks.contain.products import Product
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = Path(sys.prefix).parent / ".suites"
 RECORDED = ("gpt-4o-2024-05-13", "claude-3-5-sonnet-20240620")
 """models whose recorded runs are replayed, where nothing else is said"""
 COLUMNS = ("R1", "R2", "R3", "R4", "R5")
+ABLATED = ("R1", "R2", "R3")
+
+
+def main(given: list[str]) -> int:
+    asked = arguments(given)
+    if Path(sys.prefix) != SUITES:
+        return elsewhere(asked, given)
+    if unknown := sorted(set(asked.suite or ()) - suites.installed().keys()):
+        print(f"no suite {', '.join(unknown)}; there are {', '.join(suites.installed())}", file=sys.stderr)
+        return 2
+    held = list[columns.Row]()
+    with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
+        for name in asked.suite or suites.installed():
+            plan = columns.Plan(suites.load(name), tasks=asked.tasks, injections=asked.injections)
+            bar = progress.add_task(name, total=None)
+            for row in rows(plan, asked):
+                held.append(row)
+                progress.update(bar, advance=1, description=f"{name}: {row.product}, {row.column}")
+    print(table.text(held))
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(table.value(held), indent=1, sort_keys=True) + "\n", "utf-8")
+    return 0
 
 
 def arguments(given: list[str]) -> argparse.Namespace:
@@ -32,76 +60,46 @@ def arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and sessions there")
     parser.add_argument("--baselines", action="store_true", help="hold the same sessions with the baselines")
     parser.add_argument("--ablate", action="store_true", help="hold them again without each rule, to see its worth")
-    return parser.parse_args(given)
+    asked = parser.parse_args(given)
+    asked.column = asked.column or (ABLATED if asked.ablate else COLUMNS)
+    return asked
 
 
-def elsewhere(given: list[str]) -> int:
+def elsewhere(asked: argparse.Namespace, given: list[str]) -> int:
     """The same in the environment of the suites, which is made first if it is not there."""
-    wants_recordings = "R4" in (arguments(given).column or COLUMNS)
-    subprocess.run(["make", "-s", "-C", ROOT, "recordings" if wants_recordings else "suites"], check=True)
+    subprocess.run(["make", "-s", "-C", ROOT, "recordings" if "R4" in asked.column else "suites"], check=True)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT)))}
     command = [str(SUITES / "bin" / "python"), "-m", "benchmarks.contain", *given]
     return subprocess.run(command, env=environment, check=False).returncode
 
 
-def main(given: list[str]) -> int:
-    if Path(sys.prefix) != SUITES:
-        return elsewhere(given)
-    from rich.progress import Progress
+def rows(plan: columns.Plan, asked: argparse.Namespace) -> Iterator[columns.Row]:
+    """All sessions of a suite, with one product after the other; each server ends before the next starts."""
+    if asked.baselines:
+        for baseline in (Listed("allow-list"), Listed("oracle tools", plan.needed)):
+            yield from of_product(plan, baseline, asked)
+    with tempfile.TemporaryDirectory() as folder:
+        for number, rule in enumerate(["", *(left_out(Path(folder) / "rules") if asked.ablate else ())]):
+            with doorkeeper(plan.suite, Path(folder) / f"{number}", without=rule) as product:
+                yield from of_product(plan, product, asked)
 
-    from benchmarks.contain import columns, suites, table
-    from benchmarks.contain.baselines import Listed
-    from benchmarks.contain.doorkeeper import doorkeeper, left_out
-    from benchmarks.contain.products import Product
 
-    asked = arguments(given)
-    wanted = asked.column or (("R1", "R2", "R3") if asked.ablate else COLUMNS)
-
-    def rows(plan: columns.Plan, product: Product) -> Iterator[columns.Row]:
-        if "R1" in wanted:
-            yield from plan.honest(product)
-        if "R2" in wanted:
-            yield from plan.attacked(product)
-            if not asked.ablate:
-                yield from plan.attacked(product, column="R2 worst case, tired person", tired=True)
-        if "R3" in wanted:
-            yield from plan.attacked(product, column="R3 adaptive", planting=columns.recorded)
-        for model in (asked.model or RECORDED) if "R4" in wanted else ():
-            yield from plan.replayed(product, model, plan.suite.recordings(model))
-        if "R5" in wanted:
-            yield from plan.rogue(product)
-            for how in product.thefts:
-                yield from plan.stolen(product, how)
-
-    @contextmanager
-    def products(plan: columns.Plan, folder: Path) -> Iterator[Iterator[Product]]:
-        """One after the other, each for as long as it is in use."""
-        with ExitStack() as stack:
-
-            def each() -> Iterator[Product]:
-                if asked.baselines:
-                    yield Listed("allow-list")
-                    yield Listed("oracle tools", plan.needed)
-                for number, rule in enumerate(["", *(left_out(folder / "rules") if asked.ablate else ())]):
-                    yield stack.enter_context(doorkeeper(plan.suite, folder / f"{number}", without=rule))
-                    stack.close()
-
-            yield each()
-
-    held = list[columns.Row]()
-    with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
-        for name in asked.suite or suites.installed():
-            plan = columns.Plan(suites.load(name), tasks=asked.tasks, injections=asked.injections)
-            with tempfile.TemporaryDirectory() as folder, products(plan, Path(folder)) as compared:
-                for product in compared:
-                    bar = progress.add_task(name, total=None)
-                    for row in rows(plan, product):
-                        held.append(row)
-                        progress.update(bar, advance=1, description=f"{name}: {product.name}, {row.column}")
-    print(table.text(held))
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(table.value(held), indent=1, sort_keys=True) + "\n", "utf-8")
-    return 0
+def of_product(plan: columns.Plan, product: Product, asked: argparse.Namespace) -> Iterator[columns.Row]:
+    if "R1" in asked.column:
+        yield from plan.honest(product)
+    if "R2" in asked.column:
+        yield from plan.attacked(product)
+        if not asked.ablate:
+            yield from plan.attacked(product, column="R2 worst case, tired person", tired=True)
+    if "R3" in asked.column:
+        yield from plan.attacked(product, column="R3 adaptive", planting=columns.recorded)
+    if "R4" in asked.column:
+        for model in asked.model or RECORDED:
+            yield from plan.replayed(product, model)
+    if "R5" in asked.column:
+        yield from plan.rogue(product)
+        for how in product.thefts:
+            yield from plan.stolen(product, how)
 
 
 if __name__ == "__main__":

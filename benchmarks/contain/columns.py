@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.contain import sessions
 from benchmarks.contain.person import StandIn
 from benchmarks.contain.products import Product
-from benchmarks.contain.suites import Call, Injection, Recording, Suite, Task, World
+from benchmarks.contain.suites import Call, Injection, Suite, Task, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,12 @@ class Plan:
             script = partial(sessions.obedient, injection=injection.id, reads=self._after(task))
             yield self._row(column, product, task, injection.id, planted, script, tired=tired)
 
-    def replayed(self, product: Product, model: str, recordings: Sequence[Recording]) -> Iterator[Row]:
+    def replayed(self, product: Product, model: str) -> Iterator[Row]:
+        """Nothing where the suite has no recorded runs. Raises SystemExit where it has, and none of that model."""
+        try:
+            recordings = self.suite.recordings(model)
+        except KeyError:
+            raise SystemExit(f"{self.suite.name} has no recorded runs of {model}") from None
         tasks = {task.id: task for task in self.tasks}
         reachable = {injection.id for _, injection in self.pairs}
         for recording in recordings:

@@ -121,9 +121,9 @@ class Doorkeeper:
 
     def observe(self, session: Session, call: Call, output: Output) -> None:
         assert session.running is not None
+        value = output.error or (output.text if output.data is None else output.data)
         with session.running as running:
-            value = output.text if output.data is None else output.data
-            running.returned(output.error or value, ok=not output.error)
+            patient(lambda: running.returned(value, ok=not output.error))
         session.running = None
 
     def close(self, session: Session) -> None:
@@ -216,15 +216,16 @@ def active_files(house: House) -> dict[str, str]:
 
 
 def patient(work: Callable[[], T]) -> T:
-    """What comes of it once the server is there. Raises Refused."""
+    """What comes of it once it can be said. Raises Refused."""
     until = time.monotonic() + PATIENCE_S
     while True:
         try:
             return work()
-        except (Unavailable, httpx2.TransportError):
-            if time.monotonic() > until:
+        except (Refused, httpx2.TransportError) as error:
+            is_verdict = isinstance(error, Refused) and not error.code.endswith("unavailable")
+            if is_verdict or time.monotonic() > until:
                 raise
-            time.sleep(0.1)
+        time.sleep(0.1)
 
 
 def _mcp(tool: Tool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def everything(product: Told) -> list[bool | None]:
         *plan.honest(product),
         *plan.attacked(product),
         *plan.attacked(product, planting=recorded),
-        *plan.replayed(product, "m", Toy().recordings("m")),
+        *plan.replayed(product, "m"),
         *plan.rogue(product),
         *plan.stolen(product, "by hand"),
     ]
@@ -57,9 +57,14 @@ def test_an_adaptive_attacker_writes_what_looks_like_a_record() -> None:
 
 def test_a_recorded_run_is_replayed_with_what_was_planted() -> None:
     product = Told(lambda call: call != STEAL)
-    [row] = Plan(Toy()).replayed(product, "m", Toy().recordings("m"))
+    [row] = Plan(Toy()).replayed(product, "m")
     assert (row.column, row.useful, row.harmed) == ("R4 m", True, False)
     assert "now!" in [said.text for said in product.told if hasattr(said, "error")]
+
+
+def test_a_model_that_nobody_recorded_is_said_to_be_none() -> None:
+    with pytest.raises(SystemExit, match="toy has no recorded runs of n"):
+        list(Plan(Toy()).replayed(Told(lambda _: True), "n"))
 
 
 def test_every_question_counts_also_those_at_the_start() -> None:

@@ -33,6 +33,8 @@ class Toy:
         return ToyWorld(task, planted)
 
     def recordings(self, model: str) -> Sequence[Recording]:
+        if model != "m":
+            raise KeyError(model)
         return [Recording("truth-1", "truth-theft", {"truth-letter": "now!"}, [LOOK, STEAL, GREET], "done")]
 
 
