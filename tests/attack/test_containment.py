@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from ostiary.core.access import Decision, Facts, Principal, Protected, decide
 from ostiary.core.catalogue import Catalogue, Kind
 from ostiary.core.claims import AccessClaims, Confirmation
 from ostiary.core.origins import Memory, Origin, learned, observed, of_value, remember
-from ostiaryd.policy.model import starter
+from ostiaryd.policy.model import load, starter
 from tests.core.origins.seed import seed
 
 URI = "https://desk.example/mcp"
@@ -56,6 +60,23 @@ def call(memory: Memory, tool: str, arguments: dict[str, Any]) -> Decision:
 
 def after(memory: Memory, tool: str, arguments: dict[str, Any], output: object) -> Memory:
     return learned(memory, observed(memory, f"desk/{tool}", CATALOGUE.tools[tool], arguments, output))
+
+
+# No task that says what it is for
+
+
+def test_outside_of_a_task_that_remembers_nothing_is_judged_unless_a_set_says_so(memory: Memory) -> None:
+    """The page says it, and what helps; here is what it says."""
+    alone = Principal(structs.replace(WHO.claims, memory="", task="tk_standing"))
+    assert decide(alone, tool="send", arguments={"to": EVIL}, facts=FACTS, now=NOW).allowed
+    page = (Path(__file__).parents[2] / "docs/origins.md").read_text("utf-8")
+    (rule,) = re.findall(r"```cedar\n(@id\(\"only-as-asked\"\).*?)```", page, re.DOTALL)
+    permits = '@id("all") permit (principal, action, resource);'
+    strict = replace(FACTS, policies=load({"a.cedar": permits + rule}).policies)
+    for tool, arguments in (("send", {"to": EVIL}), ("mandate", {"account": IBAN})):
+        assert decide(alone, tool=tool, arguments=arguments, facts=strict, now=NOW).policies == ("only-as-asked",)
+    assert decide(alone, tool="find", arguments={"name": "x"}, facts=strict, now=NOW).allowed
+    assert decide(WHO, tool="send", arguments={"to": EVIL}, facts=strict, now=NOW, memory=memory).allowed
 
 
 # One argument that is several
@@ -158,6 +179,16 @@ def test_an_echo_of_something_long_is_one(memory: Memory) -> None:
 def test_an_echo_from_outside_is_no_field(memory: Memory) -> None:
     told = after(memory, "search", {"query": "mallory"}, {"query": "mallory", "hits": []})
     assert call(told, "send", {"to": "mallory"}).asks == "person"
+
+
+@pytest.mark.parametrize("name", ["text", "Body", "subject", "title", "note", "description"])
+def test_a_stranger_who_writes_one_word_is_no_record(memory: Memory, name: str) -> None:
+    """Two mails: one that tells the agent what to do, and one that has nothing in it but for whom."""
+    for output in ({"from": "Ann", name: "mallory"}, [{name: ["mallory"]}], {name: [{name: "mallory"}]}):
+        told = after(memory, "search", {"query": "new"}, output)
+        assert call(told, "send", {"to": "mallory"}).asks == "person"
+    told = after(memory, "search", {"query": "new"}, {"from": "mallory", name: {"room": "general"}})
+    assert call(told, "send", {"to": ["mallory", "general"]}).allowed
 
 
 def test_what_a_tool_answers_beside_the_echo_counts(memory: Memory) -> None:

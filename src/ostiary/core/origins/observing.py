@@ -33,6 +33,11 @@ OVERLAP = 1024
 MAX_ASKED = 1 << 20
 """words of a call"""
 MAX_FIELD = 64
+WRITTEN = frozenset((
+    "bio", "body", "comment", "content", "contents", "description", "message", "note", "notes", "reply", "review",
+    "snippet", "subject", "summary", "text", "title",
+))  # fmt: skip
+"""Names of fields that strangers write, however short what they write is."""
 MAX_DIGITS = 6
 """of a field; with more it may be a telephone or an account number"""
 MIN_ENCODED = 12
@@ -136,8 +141,24 @@ def _opened(output: object) -> object:
 def _fields(output: object) -> Iterator[Found]:
     """Each text from outside, or known where it is a field of data; what is data within a text is that text."""
     is_data = isinstance(output, dict | list | tuple)
-    for text in _texts(_opened(output)):
-        yield (Origin.KNOWN if is_data and _is_field(text) else Origin.OUTSIDE), text
+    for count, (name, text) in enumerate(_named(_opened(output))):
+        if count == MAX_LEAVES:
+            return
+        is_known = is_data and name.lower() not in WRITTEN and _is_field(text)
+        yield (Origin.KNOWN if is_known else Origin.OUTSIDE), text
+
+
+def _named(value: object, name: str = "", depth: int = MAX_DEPTH) -> Iterator[tuple[str, str]]:
+    """The texts in it, each with the name of what it is of."""
+    if isinstance(value, dict) and depth:
+        for inner, item in value.items():
+            yield from _named(item, str(inner), depth - 1)
+    elif isinstance(value, list | tuple) and depth:
+        for item in value:
+            yield from _named(item, name, depth - 1)
+    else:
+        for text in leaves(value, 0):
+            yield name, text
 
 
 def _is_field(text: str) -> bool:
