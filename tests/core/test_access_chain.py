@@ -8,13 +8,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.access import Principal, Said
+from ostiary.core.access import CALL, Facts, Principal, Said, decide
 from ostiary.core.access.chain import ALONE, agent_of, behind, chain_of
+from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.render import render_record
 from ostiary.core.cedar.values import Uid, parse_record
 from ostiary.core.claims import Actor, Link
 from ostiary.core.errors import Invalid
-from tests.core.test_access_decide import AGENT, FAILS, PARENT, PERMIT, PRINCIPAL, call, codes, policy, principal, rules
+from tests.core.test_access_decide import (
+    AGENT,
+    CONTEXT,
+    FAILS,
+    NOW,
+    PARENT,
+    PERMIT,
+    PRINCIPAL,
+    RESOURCE,
+    call,
+    codes,
+    policy,
+    principal,
+    resource,
+    rules,
+)
 
 FIRST = "ag_" + "3" * 32
 
@@ -150,3 +166,47 @@ def test_a_forbid_that_asks_a_person_asks_for_an_agent_behind_it_too() -> None:
     assert (set(codes(decision)), decision.policies) == ({"approval_needed"}, ("asks", "two"))
     assert set(codes(call(chained(*CHAIN), policies=rules(PERMIT, asks, hard)))) == {"forbidden_by_policy"}
     assert codes(call(chained(*CHAIN), policies=rules(only, asks))) == ["no_permit"]
+
+
+PATH = ["get", ["get", CONTEXT, "arguments"], "path"]
+OTHERS = [
+    equals("segment", ["entity", ["Segment", "default"]]),
+    ["binary", "eq", PATH, ["lit", "/a"]],
+    ["binary", "and", equals("id", ["lit", FIRST]), ["binary", "eq", PATH, ["lit", "/a"]]],
+    ["binary", "or", equals("id", ["lit", AGENT]), ["binary", "eq", PATH, ["lit", "/b"]]],
+    ["binary", "eq", ["get", RESOURCE, "effect"], ["lit", "read"]],
+    ["get", PRINCIPAL, "nothing"],
+    FAILS,
+]
+some_policies = st.lists(
+    st.tuples(
+        st.sampled_from(["permit", "permit", "forbid"]),
+        st.sampled_from([None, *OF_EACH, *OTHERS]),
+        st.sampled_from([{}, {"type": "Agent"}, {"equals": ["Agent", PARENT]}, {"within": [["Owner", "pe_1"]]}]),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(
+    drawn=some_policies, links=st.integers(1, 2), paths=st.lists(st.sampled_from(["/a", "/b"]), min_size=2, max_size=4)
+)
+def test_what_is_remembered_of_agents_behind_changes_no_verdict(drawn: Any, links: int, paths: list[str]) -> None:
+    made = []
+    for number, (effect, condition, scope) in enumerate(drawn):
+        one = policy(effect, *([] if condition is None else [condition]), id=f"p{number}")
+        made.append(one | {"principal": scope})
+    policies, who = rules(*made), chained(*CHAIN[:links])
+    where = Facts(resource(), policies)
+    for path in paths:
+        remembering = decide(who, tool="read_file", arguments={"path": path}, facts=where, now=NOW)
+        afresh = decide(chained(*CHAIN[:links]), tool="read_file", arguments={"path": path}, facts=where, now=NOW)
+        slow = policies.judge(
+            who.entity.uid, CALL, where.resource.tools["read_file"].uid,
+            {**who.context, "arguments": {"path": path}, "now": Datetime(NOW // 1000)},
+            who.beside(where.entities)[0], behind=who.links,
+        )  # fmt: skip
+        assert remembering == afresh
+        assert (remembering.allowed, remembering.policies) == (slow.allowed, slow.policies)
+        assert remembering.errors == slow.errors

@@ -104,9 +104,10 @@ def decide(
             context = Looking(context, past, arguments)
         elif policies.relies_on_history:
             return deny(resource, policies, Reason("history_unavailable", "what happened before is not at hand"))
+    entities, found = principal.beside(facts.entities)
     judged = policies.judge(
-        principal.entity.uid, CALL, ready.uid, context, principal.beside(facts.entities), facts.elsewhere, approved,
-        behind=principal.links,
+        principal.entity.uid, CALL, ready.uid, context, entities, facts.elsewhere, approved, behind=principal.links,
+        found=found,
     )  # fmt: skip
     if isinstance(context, Looking) and (history := context.looked_at) is not None:
         if context.is_full and policies.relies_on_history and judged.because in ("", "approval_needed"):

@@ -12,6 +12,7 @@ import msgspec
 
 from ostiary.core.access.chain import agent_entity, chain_of
 from ostiary.core.access.elsewhere import Elsewhere
+from ostiary.core.access.least import Found
 from ostiary.core.access.policies import CALL, Policies
 from ostiary.core.access.recorded import secrets_of
 from ostiary.core.bounds import ToolDetail, datatypes, parse_details
@@ -89,7 +90,7 @@ class Principal:
             self.context["datatypes"] = frozenset[object](here)
         self._covering: dict[str, tuple[frozenset[str], tuple[ToolDetail, ...]]] = {}
         self._prices: dict[str, tuple[frozenset[str], tuple[Price, ...]]] = {}
-        self._beside: tuple[Entities | None, Entities] = None, {}
+        self._beside: tuple[Entities | None, Entities, Found] = None, {}, {}
         self._recorded: msgspec.Raw | None = None
 
     def bounds(self, tool: str, classes: frozenset[str]) -> tuple[ToolDetail, ...]:
@@ -114,15 +115,15 @@ class Principal:
             found = self._prices[tool] = classes, prices(self.claims.budgets, tool, classes)
         return found[1]
 
-    def beside(self, entities: Entities) -> Entities:
-        """`entities` with this agent and those behind it among them; remembered, since a guard asks with the same ones
-        each time.
+    def beside(self, entities: Entities) -> tuple[Entities, Found]:
+        """`entities` with this agent and those behind it among them, and what was found of those there; remembered,
+        since a guard asks with the same ones each time.
         """
-        base, overlay = self._beside  # read and written as one, for several threads may ask
+        base, overlay, found = self._beside  # read and written as one, for several threads may ask
         if base is not entities:
-            overlay = Overlay(entities, self.entity, *self._chain)
-            self._beside = entities, overlay
-        return overlay
+            overlay, found = Overlay(entities, self.entity, *self._chain), {}
+            self._beside = entities, overlay, found
+        return overlay, found
 
 
 class ReadyTool(NamedTuple):

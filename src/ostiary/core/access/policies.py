@@ -20,6 +20,7 @@ import msgspec
 
 from ostiary.core import assurance
 from ostiary.core.access.elsewhere import Elsewhere, Said, failed, question
+from ostiary.core.access.least import Found, Least, names, together
 from ostiary.core.assurance import StepUp
 from ostiary.core.cedar.compile import Compiled, Verdict, compile_set
 from ostiary.core.cedar.ir import PolicyIR, PolicySetIR, reads_context
@@ -80,13 +81,13 @@ class Policies:
         self.relies_on_history = reads_context(PolicySetIR(enforced), HISTORY)
         """whether what happened before may decide"""
         self.reads_history = self.relies_on_history or reads_context(PolicySetIR(watched), HISTORY)
-        self._enforced: Compiled = compile_set(PolicySetIR(enforced))
+        self._enforced = Least(enforced)
         self._watched: Compiled | None = compile_set(PolicySetIR(watched)) if watched else None
         self.asks: dict[str, Needs] = {policy.id: _needs(policy) for policy in enforced if _asks(policy)}
-        self._denying: Compiled = self._enforced
+        self._denying = self._enforced
         """those that do not ask"""
         if self.asks:
-            self._denying = compile_set(PolicySetIR(tuple(policy for policy in enforced if policy.id not in self.asks)))
+            self._denying = Least(tuple(policy for policy in enforced if policy.id not in self.asks))
         self.entities: dict[Uid, Entity] = dict(entities or {})
         self.known: dict[Uid, Entity] = {CALL: entity(CALL)} | dict(actions or {}) | self.entities
         self.elsewhere: dict[str, bool] = dict(elsewhere or {})
@@ -118,7 +119,7 @@ class Policies:
         """The policies that would ask, though nothing permits."""
         return tuple(
             policy
-            for policy in self._enforced.decide(principal, action, resource, context, entities).reasons
+            for policy in self._enforced.compiled.decide(principal, action, resource, context, entities).reasons
             if policy in self.asks
         )
 
@@ -133,29 +134,31 @@ class Policies:
         approved: Container[str] = (),
         *,
         behind: Sequence[Uid] = (),
+        found: Found | None = None,
     ) -> Judgement:
         """What the policies say; `entities` must hold the actions too, and the agents `behind` the principal.
-        `approved`: policies that were told yes.
+        `approved`: policies that were told yes. `found`: what was found before of these agents among these entities.
         """
         if self.reads_history and self.elsewhere and HISTORY in context:
             context[HISTORY]
-        verdict, of = self._enforced.decide(principal, action, resource, context, entities), ""
+        verdict, of = self._enforced.compiled.decide(principal, action, resource, context, entities), ""
         if behind:
-            verdict, of = _least(verdict, self._enforced, behind, action, resource, context, entities)
+            verdict, of = self._enforced.join(verdict, principal, behind, action, resource, context, entities, found)
         if self.asks and not (verdict.allowed or verdict.errors or self.asks.keys().isdisjoint(verdict.reasons)):
             asking = tuple(policy for policy in verdict.reasons if policy in self.asks and policy not in approved)
-            verdict = self._denying.decide(principal, action, resource, context, entities)
+            verdict = self._denying.compiled.decide(principal, action, resource, context, entities)
             if behind:
-                verdict, of = _least(verdict, self._denying, behind, action, resource, context, entities)
-            judged = self._join(verdict, of, (principal, *behind), action, resource, context, entities, elsewhere)
+                verdict, of = self._denying.join(verdict, principal, behind, action, resource, context, entities)
+            judged = self._join(verdict, of, principal, behind, action, resource, context, entities, elsewhere)
             return _asking(judged, asking) if judged.allowed and asking else judged
-        return self._join(verdict, of, (principal, *behind), action, resource, context, entities, elsewhere)
+        return self._join(verdict, of, principal, behind, action, resource, context, entities, elsewhere)
 
     def _join(
         self,
         verdict: Verdict,
         of: str,
-        principals: Sequence[Uid],
+        principal: Uid,
+        behind: Sequence[Uid],
         action: Uid,
         resource: Uid,
         context: Record,
@@ -164,14 +167,15 @@ class Policies:
     ) -> Judgement:
         """The verdict of those that are Cedar, with what the others say, and those that watch."""
         if self.elsewhere:
-            watched = self._judge_watched(principals, action, resource, context, entities)
+            watched = self._judge_watched((principal, *behind), action, resource, context, entities)
             if verdict.errors or (verdict.reasons and not verdict.allowed):
                 return _judgement(verdict, watched, of)
-            said = self._ask(principals[0], action, resource, context, entities, elsewhere)
+            said = self._ask(principal, action, resource, context, entities, elsewhere)
             return _joined(_judgement(verdict, watched, of), said, self.elsewhere)
         if self._watched is None and verdict.allowed and not verdict.errors:
             return Judgement(True, "", verdict.reasons)
-        return _judgement(verdict, self._judge_watched(principals, action, resource, context, entities), of)
+        watched = self._judge_watched((principal, *behind), action, resource, context, entities)
+        return _judgement(verdict, watched, of)
 
     def _judge_watched(
         self, principals: Sequence[Uid], action: Uid, resource: Uid, context: Record, entities: Entities
@@ -180,7 +184,7 @@ class Policies:
         if self._watched is None:
             return None
         said = [self._watched.decide(one, action, resource, context, entities) for one in principals]
-        return said[0] if len(said) == 1 else _together(said, allowed=False, reasons=_names(said))
+        return said[0] if len(said) == 1 else together(said, allowed=False, reasons=names(said))
 
     def _ask(
         self,
@@ -201,41 +205,6 @@ class Policies:
                 answers = failed(self.elsewhere, str(error))
         said = {one.policy: one for one in answers}
         return [said.get(policy) or Said(policy, error="it gave no answer") for policy in self.elsewhere]
-
-
-def _denies(verdict: Verdict) -> bool:
-    return bool(verdict.errors) or not verdict.allowed
-
-
-def _least(
-    first: Verdict,
-    policies: Compiled,
-    behind: Sequence[Uid],
-    action: Uid,
-    resource: Uid,
-    context: Record,
-    entities: Entities,
-) -> tuple[Verdict, str]:
-    """The verdict for the least privileged: `first` is for the principal, and each agent behind it must be permitted
-    too, and none forbidden. With it, for which agent it is so if not for the principal.
-    """
-    others = [policies.decide(one, action, resource, context, entities) for one in behind]
-    denied = (one.id for one, said in zip(behind, others, strict=True) if _denies(said))
-    of = "" if _denies(first) else next(denied, "")
-    verdicts = [first, *others]
-    denying = [one for one in verdicts if not one.allowed]
-    if any(not one.reasons for one in denying):
-        return _together(verdicts, allowed=False, reasons=()), of
-    return _together(verdicts, allowed=not denying, reasons=_names(denying or verdicts)), of
-
-
-def _together(verdicts: list[Verdict], *, allowed: bool, reasons: tuple[str, ...]) -> Verdict:
-    errors = tuple(sorted({error for one in verdicts for error in one.errors}))
-    return Verdict(allowed, reasons, errors, any(one.forbid_errors for one in verdicts))
-
-
-def _names(verdicts: list[Verdict]) -> tuple[str, ...]:
-    return tuple(sorted({name for one in verdicts for name in one.reasons}))
 
 
 def _judgement(verdict: Verdict, other: Verdict | None, of: str = "") -> Judgement:

@@ -138,6 +138,11 @@ class Compiled:
         allowed = bool(permits) and not forbids
         return Verdict(allowed, tuple(reasons), tuple(sorted(errors)) if errors else (), forbid_errors)
 
+    def concerns(self, principal: Uid, action: Uid, resource: Uid, entities: Entities) -> bool:
+        """Whether there is any policy whose scope may hold: without one, nothing is said whatever the context is."""
+        p, a, r = (entities.get(one) or absent(one) for one in (principal, action, resource))
+        return bool(self._candidates(p, a, r))
+
     def _candidates(self, principal: Entity, action: Entity, resource: Entity) -> list[_Policy]:
         """Every policy whose scope may hold, each once."""
         found: list[_Policy] = []

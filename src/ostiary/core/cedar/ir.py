@@ -201,6 +201,17 @@ def reads_context(policies: PolicySetIR, name: str) -> bool:
     return False
 
 
+def reads(policy: PolicyIR, name: VarName) -> bool:
+    """Whether its conditions look at that variable."""
+    open_ = list(policy.conditions)
+    while open_:
+        node = open_.pop()
+        if node == Var(name):
+            return True
+        open_ += children(node)
+    return False
+
+
 def children(node: Expr) -> Iterator[Expr]:
     match node:
         case Unary():
