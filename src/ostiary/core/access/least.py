@@ -22,16 +22,18 @@ class Steady(NamedTuple):
     """What stays true of the agents behind, whatever the call is: which policies permit one of them; of each agent that
     none of those permits, the policies that say the same of it as of the principal; and the agents of which some policy
     may say something else. `said`: the verdict for all by the policies that permit the principal, where none may.
+    `denied`: one of them is forbidden, or a policy has failed.
     """
 
     permits: frozenset[str]
     lacking: tuple[tuple[Uid, frozenset[str]], ...]
     varying: tuple[Uid, ...]
     said: dict[tuple[str, ...], Verdict]
+    denied: bool
 
 
-Found = dict[tuple["Least", Uid, Uid], Steady | None]
-"""By set, action and resource; None: one of them is forbidden, or a policy has failed."""
+Found = dict[tuple["Least", Uid, Uid], Steady]
+"""By set, action and resource."""
 
 
 class Least:
@@ -69,16 +71,16 @@ class Least:
         """
         if found is not None and not denies(first):
             key = (self, action, resource)
-            if key not in found:
+            steady = found.get(key)
+            if steady is None:
                 if len(found) >= MAX_FOUND:
                     found.clear()
-                found[key] = self._look(principal, behind, action, resource, entities)
-            if (steady := found[key]) is not None:
-                permitted = steady.said.get(first.reasons)
-                if permitted is None:
-                    permitted = self._permitted(first, steady, action, resource, context, entities)
-                if permitted is not None:
-                    return permitted, ""
+                steady = found[key] = self._look(principal, behind, action, resource, entities)
+            permitted = steady.said.get(first.reasons)
+            if permitted is None:
+                permitted = self._permitted(first, steady, action, resource, context, entities)
+            if permitted is not None:
+                return permitted, ""
         others = [self.compiled.decide(one, action, resource, context, entities) for one in behind]
         denied = (one.id for one, said in zip(behind, others, strict=True) if denies(said))
         of = "" if denies(first) else next(denied, "")
@@ -92,6 +94,8 @@ class Least:
         self, first: Verdict, steady: Steady, action: Uid, resource: Uid, context: Record, entities: Entities
     ) -> Verdict | None:
         """The verdict, if the principal is permitted and all behind it are; None: somebody is not, or perhaps not."""
+        if steady.denied:
+            return None
         lacking = {agent for agent, shared in steady.lacking if shared.isdisjoint(first.reasons)}
         permits = steady.permits
         for one in steady.varying:
@@ -108,16 +112,12 @@ class Least:
             steady.said[first.reasons] = permitted
         return permitted
 
-    def _look(
-        self, principal: Uid, behind: Sequence[Uid], action: Uid, resource: Uid, entities: Entities
-    ) -> Steady | None:
+    def _look(self, principal: Uid, behind: Sequence[Uid], action: Uid, resource: Uid, entities: Entities) -> Steady:
         def scope_of(agent: Uid) -> frozenset[str]:
             return frozenset(self._scoped.decide(agent, action, resource, {}, entities).reasons)
 
         own = scope_of(principal)
         said = {one: self._steady.decide(one, action, resource, {}, entities) for one in behind}
-        if any(map(_forbids, said.values())):
-            return None
         return Steady(
             permits=frozenset(name for one in said.values() for name in one.reasons),
             lacking=tuple((one, self._common | (own & scope_of(one))) for one in behind if not said[one].allowed),
@@ -125,6 +125,7 @@ class Least:
                 one for one in behind if scope_of(one) - own or self._varying.concerns(one, action, resource, entities)
             ),
             said={},
+            denied=any(map(_forbids, said.values())),
         )
 
 
