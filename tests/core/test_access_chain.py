@@ -210,3 +210,30 @@ def test_what_is_remembered_of_agents_behind_changes_no_verdict(drawn: Any, link
         assert remembering == afresh
         assert (remembering.allowed, remembering.policies) == (slow.allowed, slow.policies)
         assert remembering.errors == slow.errors
+
+
+def asked_in_turn(*policies: dict[str, Any], paths: str = "babab") -> str:
+    """`+` where it is allowed, `-` where not, by one principal that remembers what was found of those behind it."""
+    who, where = chained(*CHAIN), Facts(resource(), rules(*policies))
+    asked = [decide(who, tool="read_file", arguments={"path": f"/{path}"}, facts=where, now=NOW) for path in paths]
+    return "".join("+" if decision.allowed else "-" for decision in asked)
+
+
+AT_A = ["binary", "eq", PATH, ["lit", "/a"]]
+
+
+def test_what_the_call_makes_forbidden_to_an_agent_behind_is_found_at_each_call() -> None:
+    of_first = policy("forbid", ["binary", "and", equals("id", ["lit", FIRST]), AT_A])
+    assert asked_in_turn(PERMIT, of_first) == "+-+-+"
+    scoped = policy("forbid", AT_A) | {"principal": {"equals": ["Agent", PARENT]}}
+    assert asked_in_turn(PERMIT, scoped) == "+-+-+"
+
+
+def test_what_the_call_permits_everybody_permits_those_behind_too() -> None:
+    own = policy("permit", equals("id", ["lit", AGENT]), id="own")
+    assert asked_in_turn(own, policy("permit", AT_A, id="all")) == "-+-+-"
+    of_parent = policy("permit", ["binary", "and", equals("id", ["lit", PARENT]), AT_A], id="parent")
+    of_first = policy("permit", equals("id", ["lit", FIRST]), id="first")
+    assert asked_in_turn(own, of_parent, of_first) == "-+-+-"
+    shared = policy("permit", AT_A, id="shared") | {"principal": {"within": [["Segment", "default"]]}}
+    assert asked_in_turn(own, shared) == "-+-+-"
