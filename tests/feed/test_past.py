@@ -177,3 +177,17 @@ def test_what_is_told_is_bounded(said: dict[str, Any], good: bool) -> None:
 def test_an_answer_about_where_values_came_from_says_nothing_of_what_happened() -> None:
     with pytest.raises(Refused):
         Recalled(iss="i", aud="a", asked="x", seq=1, key=b"k" * 32).before()
+
+
+async def test_a_token_that_came_by_exchange_is_of_the_tree_of_its_task_and_of_its_holders_past(
+    world: World, files: Resource, bot: Agent, task: Task
+) -> None:
+    """Who holds a token of another agent's task adds to what happened in it, and its own recent past is its own."""
+    other = await enrol(world, "other", scopes=["files:read", "files:write"])
+    await hold(world, other, "tok_2", audience=URI, task=task.task_id)
+    theirs, mine = At(world, files, token="tok_2"), At(world, files)
+    known, is_taken = await tell(theirs, (await tell(theirs))[0], next=Next((ANN,)))
+    assert (is_taken, known.task.recipients, known.recent.tools) == (True, (ANN,), ("files/send",))
+    own, _ = await tell(mine)
+    assert (own.task, own.recent.tools) == (known.task, ())
+    assert own.key == known.key
