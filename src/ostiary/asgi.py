@@ -21,7 +21,7 @@ import msgspec
 
 from ostiary.core import jose
 from ostiary.core.errors import Forbidden, Malformed, Refused, Unauthenticated, Unavailable
-from ostiary.guard import Denied, Guard, NonceNeeded, Verified, Withheld
+from ostiary.guard import Call, Denied, Guard, NonceNeeded, Verified, Withheld
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -173,12 +173,16 @@ class GuardASGI:
         call = await self._guard.decide_async(who, *named)
         call.check()
         meter.most = call.most_bytes
-        meter.remember = partial(self._guard.observe_async, call) if call.watched is not None else None
+        meter.remember = partial(self._remember, call, meter) if call.watched is not None else None
         try:
             await self._app({**scope, VERIFIED: who}, receive, meter)
         finally:
             call.result(ok=200 <= meter.status < 400 and not meter.is_cut, bytes=meter.bytes)
             self._guard.finish(call)
+
+    async def _remember(self, call: Call, meter: Meter, text: str) -> None:
+        call.ok = 200 <= meter.status < 400
+        await self._guard.observe_async(call, text)
 
 
 class Meter:

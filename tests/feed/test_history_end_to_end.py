@@ -35,6 +35,7 @@ CRM: list[dict[str, Any]] = [
     {"name": "read_price", "effect": "read", "open_world": False},
     {"name": "browse", "effect": "read"},
     {"name": "create", "effect": "write", "open_world": False, "creates": {"id": "output.id"}},
+    {"name": "save", "effect": "write", "open_world": False, "creates": {"id": "arguments.id"}},
     {"name": "delete", "effect": "destroy", "scope": "write", "open_world": False},
     {"name": "set_role", "effect": "administer", "scope": "write", "open_world": False},
     {"name": "share", "effect": "share", "scope": "write", "open_world": False},
@@ -152,6 +153,19 @@ def test_what_a_task_created_it_may_delete(office: Office, desk: Desk) -> None:
     assert desk.do(agent, task, "delete", id="13") == "own-only"
     assert desk.do(agent, task, "delete", id="24") == ""
     assert desk.do(agent, other, "delete", id="24") == "own-only"
+
+
+@pytest.mark.parametrize("ok", [False, True])
+def test_a_call_that_failed_has_created_nothing(office: Office, desk: Desk, ok: bool) -> None:
+    """What is there already cannot be created, and would be deleted all the same."""
+    agent = office.agent()
+    task = office.task(agent)
+    assert desk.do(agent, task, "delete", id="theirs") == "own-only"
+    who = show(desk.crm, office.agents[agent], office.uris["crm"], task)
+    with desk.crm.call(who, "save", {"id": "theirs"}) as call:
+        call.result(ok=ok)
+        desk.crm.observe(call, {"error": "it is there already"})
+    assert desk.do(agent, task, "delete", id="theirs") == ("" if ok else "own-only")
 
 
 def test_after_content_from_outside_a_call_that_administers_asks_a_person(office: Office, desk: Desk) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from ostiary.asgi import VERIFIED, GuardASGI, Receive, Scope, Send
+from ostiary.asgi import VERIFIED, GuardASGI, Meter, Receive, Scope, Send
+from ostiary.core.access import Decision, Principal
 from ostiary.core.assurance import KEY, TWO_KEYS
 from ostiary.core.errors import Malformed
 from ostiary.core.feed import PolicyFact
-from ostiary.guard import Guard
+from ostiary.guard import Call, Guard, Verified
 from tests.clock import Clock
 from tests.guard.feeder import ISSUER, URI, Feeder
 
@@ -238,3 +239,17 @@ async def test_a_step_up_is_challenged_in_the_form_of_rfc_9470(
     assert (call["outcome"], call["reasons"][0]["code"]) == ("deny", "insufficient_user_authentication")
     stronger = await http.get("/files/a", headers=signed(guard, feeder, "GET", "/files/a", acr=TWO_KEYS))
     assert stronger.status_code == 200
+
+
+@pytest.mark.parametrize(("status", "ok"), [(199, False), (200, True), (399, True), (400, False), (500, False)])
+async def test_what_is_remembered_of_an_error_is_of_a_call_that_failed(
+    guard: Guard, feeder: Feeder, status: int, ok: bool
+) -> None:
+    """So that nothing counts as created by it (`Guard.observe`)."""
+
+    async def send(_: Any) -> None: ...
+
+    call, meter = Call(Decision(True, True, ""), 1), Meter(send, Verified(Principal(feeder.claims())))
+    meter.status = status
+    await GuardASGI(app, guard, tool={})._remember(call, meter, "")
+    assert call.ok is ok

@@ -251,13 +251,15 @@ class Guard:
     def observe(self, call: Call, output: object) -> None:
         """Let the task of a call remember what it returned (JSON, or a text), before that is handed out. Where the task
         remembers nothing, this does nothing. Raises Withheld where it cannot be remembered: it must not be handed out.
+
+        Of a call that has failed (`call.result(ok=False)`) nothing was created.
         """
         if call.watched is None:
             return
         if call.watched.principal.claims.memory:
             with withholding(call):
                 self._link.memories.observe(call.watched, output)
-        if call.watched.ready.tool.creates:
+        if call.ok and call.watched.ready.tool.creates:
             try:
                 self._link.memories.made(call.watched, output)
             except Unavailable as refusal:
