@@ -241,6 +241,7 @@ async def test_nobody_answers_for_itself(stage: Stage) -> None:
 
 
 async def test_no_more_than_the_operator_listed(stage: Stage) -> None:
+    assert await code_of(stage.request(scopes=[WRITE, "files:admin"])) == "not_eligible", "before anybody is asked"
     await put(stage.world, {"a.cedar": BASE + 'permit (principal, action == Action::"elevate", resource);'})
     assert await code_of(stage.request(scopes=[WRITE, "files:admin"])) == "not_eligible"
     other, _ = await enter(stage.world, name="other", scopes=("files:read",))

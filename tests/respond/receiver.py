@@ -39,6 +39,11 @@ def receiving(path: str = "/hook?to=us") -> Iterator[Receiver]:
             self.send_header("content-length", "0")
             self.end_headers()
 
+        def do_GET(self) -> None:
+            """Where somebody follows a redirect."""
+            self.send_response(204)
+            self.end_headers()
+
         def log_message(self, format: str, *args: object) -> None:
             pass
 
