@@ -65,3 +65,8 @@ def test_the_command_line_marks_the_lines_that_have_them(capsys: CaptureFixture[
 def test_what_is_no_text_is_shown_as_json(capsys: CaptureFixture[str]) -> None:
     approvals._outgoing("body", {"a": ["x\ny"]}, {})
     assert json.dumps({"a": ["x\ny"]}) in capsys.readouterr().out
+
+
+def test_what_is_shown_stays_on_its_line(capsys: CaptureFixture[str]) -> None:
+    approvals._line("name\nanswer: approved", "\x1b[2J\u202e\u200b\u3164\tx")
+    assert capsys.readouterr().out == "    name\\nanswer: approved  \\x1b[2J\\u202e\\u200b\\u3164\\tx\n"

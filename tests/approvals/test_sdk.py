@@ -323,7 +323,9 @@ def test_the_command_line_asks_and_answers(tmp_path: Path) -> None:
             done = house.server.ostiary("approvals", "approve", id, "--reason", "it is due", "--as", str(key))
             assert (done["state"], done["reason"]) == ("approved", "it is due")
             assert guard.decide(who, *CALL).decision.allowed
-            asked = guard.decide(who, "pay", PAY | {"to": BAD, "note": BAD}).decision.approval
+            asked = guard.decide(
+                who, "pay", PAY | {"to": BAD, "note": BAD, "x\nanswer: approved": "y"}
+            ).decision.approval
             shown = text(house, "approvals", "show", asked, "--as", str(key))
             assert (
                 house.server.ostiary("approvals", "deny", asked, "--reason", "no", "--as", str(key))["state"]
