@@ -430,12 +430,10 @@ async def test_a_tool_that_says_something_else_than_was_approved_is_denied(stage
             ]
         approve([tool | {"description": "was approved"} for tool in listed])
         await until("something else")
+        stage.guard.listing._now.clear()
+        assert await hears("something else"), "whether or not the caller has listed it"
         approve(listed)
         await until("text of /srv/a")
-        stage.guard.listing._now.clear()
-        assert await hears("text of /srv/a"), "who has not listed it is let through as well"
-        approve([tool | {"description": "was approved"} for tool in listed])
-        await until("something else")
 
 
 def test_who_has_an_auth_or_tools_of_another_guard_is_told(stage: Stage, tmp_path: Path) -> None:
