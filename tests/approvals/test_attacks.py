@@ -67,6 +67,17 @@ async def test_a_question_to_one_is_not_that_to_two(bank: Bank) -> None:
     assert (await bank.ask()).state == "open"
 
 
+async def test_a_yes_to_one_policy_is_none_to_another_that_asks_as_many(bank: Bank) -> None:
+    late = '@id("late") @ask("person") forbid (principal, action == Action::"call", resource);'
+    bank.policy = await put(bank.world, FILES | {"a.cedar": FILES["a.cedar"] + late})
+    asked = await bank.ask(policies=["large"])
+    await bank.answer(asked.approval)
+    for others in (["late"], ["large", "late"]):
+        assert (await bank.ask(policies=others)).state == "open"
+        assert await bank.why(policies=others, approval=asked.approval) == "approval_mismatch"
+    assert (await bank.ask(policies=["large"])).state == "spent"
+
+
 # Who said yes has lost the key, or has left
 
 

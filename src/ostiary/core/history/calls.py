@@ -65,9 +65,12 @@ def _at(value: object, path: str) -> list[object]:
 
 
 def _recipients(value: object) -> Iterator[str]:
-    """Each of a list, however it is written; case makes no difference."""
+    """Each of a list, however it is written, mail addresses with spaces between too; case makes no difference."""
     for leaf in _leaves(value):
-        for part in _BETWEEN.split(leaf) if _BETWEEN.search(leaf) else (leaf,):
+        parts = _BETWEEN.split(leaf) if _BETWEEN.search(leaf) else [leaf]
+        if leaf.count("@") > 1:
+            parts = [piece for part in parts for piece in (part.split() if part.count("@") > 1 else (part,))]
+        for part in parts:
             name = part if part.isascii() else unicodedata.normalize("NFC", part)
             if name := name.strip().casefold():
                 yield name
