@@ -114,7 +114,10 @@ def _strings(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
 
 def _unasked(memory: Memory, fresh: bytes, asked: frozenset[bytes], origin: Origin, kinds: int) -> bytes:
     """The sources without the words of the call, but for those that the memory trusts as much already."""
-    echoes = {word for word in asked if memory.find(word, kinds, least=origin) is Origin.NOWHERE}
+    echoes = {
+        word for word in asked
+        if holds(fresh, word) and memory.find(word, kinds, least=origin) is Origin.NOWHERE
+    }  # fmt: skip
     if not echoes:
         return fresh
     found = (fresh[at : at + WIDTH] for at in range(0, len(fresh), WIDTH))
