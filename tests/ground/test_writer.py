@@ -327,6 +327,19 @@ async def test_what_lasts_stays_known_while_rows_are_only_added(world: World) ->
     assert await world.writer.submit(job) == [None, ("1",), ("1",), ("behind its back",), ("3",), ("3",)]
 
 
+async def test_what_lasts_stays_known_while_what_is_over_is_pruned(world: World) -> None:
+    prune = sql("delete from setting where name = :name", prunes=True)
+
+    def job(tx: Tx) -> list[object]:
+        for name in ("test lasts", "test over"):
+            tx.run(PUT, name=name, value="1")
+        seen: list[object] = [tx.one(STEADY, name="test over"), tx.one(LASTING, name="test over")]
+        tx.run(prune, name="test over")
+        return [*seen, tx.one(STEADY, name="test over"), tx.one(LASTING, name="test over")]
+
+    assert await world.writer.submit(job) == [("1",), ("1",), None, ("1",)]
+
+
 def test_what_a_statement_does_is_told_from_its_text() -> None:
     recursive = "with recursive a (id) as (select 1 union select id + 1 from a) "
     told = {text: (one := sql(text)) and (one.writes, one.adds) for text in (

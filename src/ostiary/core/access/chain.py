@@ -6,25 +6,34 @@ Policies that are run elsewhere are asked once, for the principal, and see the o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from ostiary.core.cedar import values
+from ostiary.core.cedar.render import render_record
 from ostiary.core.cedar.values import Entity, Record, Uid, entity, make_set
 from ostiary.core.claims import Link
 from ostiary.core.errors import Invalid
 
 
 class Chain(NamedTuple):
-    """The agents behind a principal, the nearest first, and what a context says of them: `actors` and `chain`."""
+    """The agents behind a principal, the nearest first, and what a context says of them: `actors` and `chain`, and the
+    same in Cedar's JSON.
+    """
 
     behind: tuple[Entity, ...]
     context: Record
+    rendered: Mapping[str, object]
 
 
 def chain_of(links: Sequence[Link], *, holder: str, acted: Sequence[str] = ()) -> Chain:
     """Of the agents in `links`, each once and without the `holder`; of those that `acted` besides nothing is known."""
+    return _chain(tuple(links), holder, tuple(acted)) if links or acted else ALONE
+
+
+@lru_cache(maxsize=4096)
+def _chain(links: tuple[Link, ...], holder: str, acted: tuple[str, ...]) -> Chain:
     found = {link.agent: link for link in (*(Link(agent, 0, "") for agent in acted), *reversed(links))}
     found.pop(holder, None)
     if not found:
@@ -32,7 +41,12 @@ def chain_of(links: Sequence[Link], *, holder: str, acted: Sequence[str] = ()) -
     order = tuple(dict.fromkeys((*(link.agent for link in links), *acted)))
     agents = tuple(agent_of(found[agent]) for agent in order if agent in found)
     actors = frozenset[object](agent.uid for agent in agents)
-    return Chain(agents, {"actors": actors, "chain": make_set(map(_said, agents, range(1, len(agents) + 1)))})
+    return _made(agents, actors, make_set(map(_said, agents, range(1, len(agents) + 1))))
+
+
+def _made(agents: tuple[Entity, ...], actors: frozenset[object], chain: frozenset[object]) -> Chain:
+    context: Record = {"actors": actors, "chain": chain}
+    return Chain(agents, context, render_record(context))
 
 
 def behind(context: Record) -> tuple[Entity, ...]:
@@ -77,4 +91,4 @@ def agent_entity(agent_id: str, *, owner: str, segment: str, model: str = "", ri
     return entity(Uid("Agent", agent_id), attrs, belongs)
 
 
-ALONE = Chain((), {"actors": frozenset[object](), "chain": frozenset[object]()})
+ALONE = _made((), frozenset[object](), frozenset[object]())

@@ -13,12 +13,12 @@ class Sql:
     """One statement in both spellings.
 
     `names` is the order in which `many` expects the columns of a row, `tables` are all that it mentions; one that
-    `adds` writes rows and changes none.
+    `adds` writes rows and changes none, or prunes.
     """
 
     __slots__ = ("adds", "lasting", "names", "postgres", "sqlite", "steady", "tables", "writes")
 
-    def __init__(self, text: str, *, steady: bool = False, lasting: bool = False) -> None:
+    def __init__(self, text: str, *, steady: bool = False, lasting: bool = False, prunes: bool = False) -> None:
         self.names: tuple[str, ...] = tuple(dict.fromkeys(_PARAMETER.findall(text)))
         number = {name: index for index, name in enumerate(self.names, 1)}
         self.sqlite = _PARAMETER.sub(lambda match: f"?{number[match[1]]}", text)
@@ -26,15 +26,16 @@ class Sql:
         self.tables = frozenset(_TABLE.findall(text))
         begins = text.lstrip().partition(" ")[0]
         self.writes = begins != "select" and (begins != "with" or _WRITES.search(text) is not None)
-        self.adds = begins == "insert" and "on conflict" not in text
+        self.adds = prunes or (begins == "insert" and "on conflict" not in text)
         self.steady, self.lasting = steady or lasting, lasting
 
 
-def sql(text: str, *, steady: bool = False, lasting: bool = False) -> Sql:
+def sql(text: str, *, steady: bool = False, lasting: bool = False, prunes: bool = False) -> Sql:
     """Prepare a statement; call it at import, never with a value spliced in.
 
     `steady`: what it reads seldom changes and is asked often: the writer asks once, and again only after something was
     written to its tables. `lasting`: steady, and what it has found stays true while rows are only added, as what is
-    read by a key does; that it found nothing is not remembered.
+    read by a key does; that it found nothing is not remembered. `prunes`: it deletes nothing but what a date of its own
+    has made worthless, so that whoever still remembers it is not misled.
     """
-    return Sql(text, steady=steady, lasting=lasting)
+    return Sql(text, steady=steady, lasting=lasting, prunes=prunes)

@@ -87,10 +87,10 @@ def _handed(
     behind: Chain,
     person: str | None,
 ) -> Record:
-    """What a token or a part of a task is about: for whom, through whom, and how wide."""
+    """What a token or a part of a task is about: for whom and how wide. Through whom is said by the chain."""
     first = behind.behind[-1].uid.id if behind.behind else agent.agent_id
     context: Record = {
-        "subject": person or first, "task": task, "scopes": frozenset[object](scopes), **behind.context,
+        "subject": person or first, "task": task, "scopes": frozenset[object](scopes),
     }  # fmt: skip
     if details and (classes := datatypes(details)) is not None:
         context["datatypes"] = frozenset[object](classes)
@@ -109,7 +109,7 @@ def judge_elevation(
     if judged.because == "no_permit":
         found = found_agent(agent)[0]
         entities, now = Overlay(policies.known, found), Datetime(act.now // 1000)
-        if asking := policies.asking(found.uid, ELEVATE, found.uid, context | {"now": now}, entities):
+        if asking := policies.asking(found.uid, ELEVATE, found.uid, context | ALONE.context | {"now": now}, entities):
             judged = replace(judged, because="approval_needed", policies=asking)
     return judged, policies
 
@@ -132,7 +132,7 @@ def _judge(
         principal=principal[1],
         action=action.id,
         resource=resource[1],
-        context=encode_context(render_record(context)),
+        context=encode_context({**render_record(context), **chain.rendered}),
     )
     before = [] if act.entry.beside is None else decode_facts(act.entry.beside).asked  # an exchange asks twice
     answering = Answering(act, policies)
@@ -140,7 +140,7 @@ def _judge(
     entities = Overlay(policies.known, principal[0], resource[0], *chain.behind)
     now: Record = {"now": Datetime(answering.at // 1000)}
     judged = policies.judge(
-        principal[0].uid, action, resource[0].uid, context | now, entities, answering.look_up,
+        principal[0].uid, action, resource[0].uid, context | chain.context | now, entities, answering.look_up,
         behind=[one.uid for one in chain.behind],
     )  # fmt: skip
     answering.check()
@@ -159,7 +159,7 @@ def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str
         return ""
     principal, (target, _) = found_agent(agent)[0], _target(reader, resources.by_uri(reader, uri), uri)
     context = _handed(agent, task=caller.task or "", scopes=caller.scopes, details=(), behind=ALONE, person=None)
-    context["now"] = Datetime(at // 1000)
+    context |= {**ALONE.context, "now": Datetime(at // 1000)}
     entities = Overlay(policies.known, principal, target)
     judged = policies.judge(principal.uid, ISSUE, target.uid, context, entities, elsewhere)
     return "" if judged.allowed else reasons_of(judged, policies)[0].message

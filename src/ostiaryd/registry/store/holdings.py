@@ -14,7 +14,9 @@ _INSERT = sql(
     """insert into holding (id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at)
        values (:id, :kind, :agent, :task, :parent, :jkt, :client_jkt, :audience, :expires_at)"""
 )
-_PRUNE = sql("delete from holding where id in (select id from holding where expires_at < :before limit :limit)")
+_PRUNE = sql(
+    "delete from holding where id in (select id from holding where expires_at < :before limit :limit)", prunes=True
+)
 # Most tokens are bound to the key of their client, and under its standing task: the indexes leave that out, since an
 # entry in each index is the most that issuing a token costs in the database. Guards (rs_) have no
 # other place where their keys are looked up.
