@@ -53,9 +53,9 @@ def test_narrowing_within_the_largest_bounds_does_not_stop_the_server() -> None:
     inner = parse_details(
         [detail(**{f"p{n}": {"glob": "a" * (200 + n + 28 * i)} for n in range(28)}) for i in range(2)]
     )
-    started = time.process_time()
+    started = time.thread_time()
     assert narrow(outer, inner) == inner
-    assert time.process_time() - started < WORKS_S
+    assert time.thread_time() - started < WORKS_S
 
 
 def test_what_was_compared_is_not_remembered_without_measure() -> None:

@@ -214,10 +214,10 @@ def test_alternatives_within_alternatives_cost_no_more_than_the_bound() -> None:
     value: Any = {"end": 1}
     for _ in range(8):
         value = {"next": value}
-    begun = time.process_time()
+    begun = time.thread_time()
     with pytest.raises(BadArguments):
         schema.type_(value)
-    assert time.process_time() - begun < 1
+    assert time.thread_time() - begun < 1
 
 
 def test_so_many_arguments_are_judged_and_no_more() -> None:
