@@ -17,6 +17,7 @@ from ostiary.core.feed import (
     Message,
     PolicyFact,
     ResourceFact,
+    RiskFact,
     TaskFact,
     TokenFact,
     render_message,
@@ -75,12 +76,14 @@ def test_each_kind_of_fact_is_in_force_when_accept_returns(feeder: Feeder) -> No
         TaskFact("tk_1", until),
         TokenFact("tok_1", until),
         KeyFact("k", until),
+        RiskFact("ag_1", 40_000, feeder.clock()),
     )
     facts = feeder.feed.current().facts
     assert facts.agents["ag_1"] == ("suspended", 3)
     assert "tk_1" in facts.ended_tasks
     assert "tok_1" in facts.ended_tokens
     assert "k" in facts.revoked_keys
+    assert facts.risks["ag_1"].points(feeder.clock()) == 40
     feeder.say(
         PolicyFact("another", ir.render(ir.PolicySetIR(())).decode()),
         resource_fact(mode="watch"),

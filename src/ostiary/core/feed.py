@@ -22,6 +22,7 @@ from msgspec import Meta
 from ostiary.core import canonical
 from ostiary.core.errors import Malformed
 from ostiary.core.jose import InvalidToken, JwkSet, PrivateKey, sign_jwt, verify_jws
+from ostiary.core.watch.risk import MOST, SCALE
 
 TYP = "ostiary-feed+jwt"
 SCOPE = "ostiary:feed"
@@ -67,6 +68,14 @@ class KeyFact(_Fact, frozen=True, tag="key"):
     until: Micros
 
 
+class RiskFact(_Fact, frozen=True, tag="risk"):
+    """How far an agent or a task is to be doubted: `ostiary.core.watch.Risk`."""
+
+    subject: Id
+    millis: Annotated[int, Meta(ge=0, le=MOST * SCALE)]
+    at: Micros
+
+
 class ResourceFact(_Fact, frozen=True, tag="resource", kw_only=True):
     """The guard's own resource as it now is; `catalogue` is its JSON text."""
 
@@ -98,7 +107,7 @@ class KeysFact(_Fact, frozen=True, tag="keys"):
     feed: list[dict[str, str]]
 
 
-Fact = AgentFact | TaskFact | TokenFact | KeyFact | ResourceFact | PolicyFact | KeysFact
+Fact = AgentFact | TaskFact | TokenFact | KeyFact | RiskFact | ResourceFact | PolicyFact | KeysFact
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

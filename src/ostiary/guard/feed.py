@@ -25,11 +25,13 @@ from ostiary.core.feed import (
     Message,
     PolicyFact,
     ResourceFact,
+    RiskFact,
     TaskFact,
     TokenFact,
     parse_message,
 )
 from ostiary.core.jose import JwkSet, b64u
+from ostiary.core.watch import Risk
 
 MAX_EXCEPTIONS = 1_000_000
 GRACE_US = 60_000_000
@@ -71,6 +73,8 @@ class Knowledge:
     tokens: dict[str, int] = field(default_factory=dict)
     revoked: dict[str, int] = field(default_factory=dict)
     """keys, by thumbprint"""
+    risks: dict[str, Risk] = field(default_factory=dict)
+    """by agent or task"""
 
     def learn(self, fact: Fact) -> None:
         """Raises Refused for a catalogue or a policy set that is not well-formed."""
@@ -86,6 +90,8 @@ class Knowledge:
                 self.tokens[fact.jti] = fact.until
             case KeyFact():
                 self.revoked[fact.jkt] = fact.until
+            case RiskFact():
+                self.risks[fact.subject] = Risk(fact.millis, fact.at)
             case ResourceFact():
                 self.resource, self.protected = fact, _protect(fact)
             case PolicyFact():
@@ -97,9 +103,11 @@ class Knowledge:
         """Raises FeedBroken where a part is missing, or there is too much."""
         if self.resource is None or self.protected is None or self.policies is None or not self.keys.keys:
             raise FeedBroken("a snapshot lacks the resource, the policies or the keys")
-        if len(self.agents) + len(self.tasks) + len(self.tokens) + len(self.revoked) > MAX_EXCEPTIONS:
+        if len(self.agents) + len(self.tasks) + len(self.tokens) + len(self.revoked) + len(self.risks) > MAX_EXCEPTIONS:
             raise FeedBroken(f"there are more than {MAX_EXCEPTIONS} exceptions")
-        facts = access.Facts(self.protected, self.policies, self.agents, self.tasks, self.tokens, self.revoked)
+        facts = access.Facts(
+            self.protected, self.policies, self.agents, self.tasks, self.tokens, self.revoked, risks=self.risks
+        )
         return Present(self.resource, self.keys, facts)
 
     def prune(self, before: int) -> None:
@@ -109,6 +117,8 @@ class Knowledge:
                 del table[name]
         for agent in [agent for agent, until in self.agents_until.items() if until < before]:
             del self.agents_until[agent], self.agents[agent]
+        for subject in [subject for subject, risk in self.risks.items() if risk.until < before]:
+            del self.risks[subject]
 
 
 class _Place(Enum):

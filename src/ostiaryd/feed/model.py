@@ -8,15 +8,15 @@ from typing import Any
 import msgspec
 
 from ostiary.core.access import Kept
-from ostiary.core.feed import AgentFact, Fact, KeyFact, TaskFact, TokenFact
+from ostiary.core.feed import AgentFact, Fact, KeyFact, RiskFact, TaskFact, TokenFact
 from ostiary.core.report import CallRecord, ResultRecord, UndecidedRecord
 from ostiaryd.ledger.model import Entry, Result, reason
 from ostiaryd.policy.model import AgentSeen, PolicyDelta, Posed, ToolSeen, call_seen
-from ostiaryd.registry.model import LONGEST_TOKEN, AgentDelta, Holding, KeyDelta, ResourceDelta, TokenDelta
+from ostiaryd.registry.model import LONGEST_TOKEN, AgentDelta, Holding, KeyDelta, ResourceDelta, RiskDelta, TokenDelta
 from ostiaryd.tasks.model import TaskDelta
 from ostiaryd.tokens.model import KeysDelta
 
-Delta = AgentDelta | TaskDelta | TokenDelta | KeyDelta | ResourceDelta | PolicyDelta | KeysDelta
+Delta = AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta | ResourceDelta | PolicyDelta | KeysDelta
 _decode = msgspec.json.Decoder(Delta).decode
 
 
@@ -31,7 +31,7 @@ def agent_fact(agent: str, state: str, epoch: int, *, at: int) -> AgentFact:
     return AgentFact(agent, state, epoch, at + LONGEST_TOKEN)
 
 
-def plain_fact(delta: AgentDelta | TaskDelta | TokenDelta | KeyDelta, *, at: int) -> Fact:
+def plain_fact(delta: AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta, *, at: int) -> Fact:
     match delta:
         case AgentDelta():
             return agent_fact(delta.agent, delta.state.value, delta.epoch, at=at)
@@ -41,6 +41,8 @@ def plain_fact(delta: AgentDelta | TaskDelta | TokenDelta | KeyDelta, *, at: int
             return TokenFact(delta.jti, delta.until)
         case KeyDelta():
             return KeyFact(delta.jkt, delta.until)
+        case RiskDelta():
+            return RiskFact(delta.subject, delta.millis, delta.at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

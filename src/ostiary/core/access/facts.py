@@ -24,6 +24,7 @@ from ostiary.core.cedar.values import Entities, Entity, Overlay, Record, Uid, en
 from ostiary.core.claims import AccessClaims, actors, scopes
 from ostiary.core.history import Plan, plan_of
 from ostiary.core.origins import is_judged
+from ostiary.core.watch import Risk
 
 _encode = msgspec.json.Encoder().encode
 
@@ -197,6 +198,8 @@ class Facts:
     ended_tasks: Container[str] = frozenset()
     ended_tokens: Container[str] = frozenset()
     revoked_keys: Container[str] = frozenset()
+    risks: Mapping[str, Risk] = field(default_factory=lambda: MappingProxyType({}))
+    """by agent or task; who is not here is not doubted"""
     elsewhere: Elsewhere | None = None
     """who runs the policies that are not ours to run"""
     entities: Entities = field(init=False)

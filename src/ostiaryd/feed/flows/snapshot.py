@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ostiary.core.feed import Fact, KeyFact, KeysFact, PolicyFact, ResourceFact, TaskFact, TokenFact
+from ostiary.core.feed import Fact, KeyFact, KeysFact, PolicyFact, ResourceFact, RiskFact, TaskFact, TokenFact
+from ostiary.core.watch.risk import OVER_AFTER
 from ostiaryd.feed import store
 from ostiaryd.feed.model import agent_fact
 from ostiaryd.ground.database import Reader
@@ -10,7 +11,7 @@ from ostiaryd.ground.keyring import Keyring
 from ostiaryd.policy.flows import active_set
 from ostiaryd.policy.store import active_ir
 from ostiaryd.registry.model import LONGEST_TOKEN, Resource
-from ostiaryd.registry.store import agents, keys, resources
+from ostiaryd.registry.store import agents, keys, resources, risks
 from ostiaryd.tasks.store import tasks
 
 
@@ -22,6 +23,7 @@ def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) 
     facts += [TaskFact(id, at + LONGEST_TOKEN) for id, at in tasks.ended(reader, since=since)]
     facts += [KeyFact(jkt, at + LONGEST_TOKEN) for jkt, at in keys.revoked(reader, since=since)]
     facts += [TokenFact(id, until) for id, until in store.ended_tokens(reader, resource.uri, since=since, now=now)]
+    facts += [RiskFact(who, risk.millis, risk.at) for who, risk in risks.since(reader, now - OVER_AFTER)]
     return facts
 
 

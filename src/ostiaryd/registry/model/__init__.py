@@ -17,7 +17,7 @@ from ostiaryd.registry.model.agent import (
     spiffe_id,
 )
 from ostiaryd.registry.model.caller import ADMIN, APPROVE, DECIDE, READ, SELF, Caller
-from ostiaryd.registry.model.delta import AgentDelta, KeyDelta, ResourceDelta, TokenDelta
+from ostiaryd.registry.model.delta import AgentDelta, KeyDelta, ResourceDelta, RiskDelta, TokenDelta
 from ostiaryd.registry.model.holding import LONGEST_TOKEN, Holding, HoldingId, Root
 from ostiaryd.registry.model.names import check_email, check_name, check_text
 from ostiaryd.registry.model.owner import Owner, OwnerId, Person, PersonId, PersonKey, PersonState, Team, TeamId
@@ -53,6 +53,7 @@ __all__ = [
     "Resource",
     "ResourceDelta",
     "ResourceId",
+    "RiskDelta",
     "RiskTier",
     "Root",
     "State",

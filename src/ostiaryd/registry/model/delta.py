@@ -26,3 +26,11 @@ class KeyDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="key"):
 
 class ResourceDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="resource"):
     resource: str
+
+
+class RiskDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="risk"):
+    """`subject` is an agent or a task."""
+
+    subject: str
+    millis: int
+    at: int

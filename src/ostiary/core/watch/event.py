@@ -1,0 +1,44 @@
+"""One act of an agent as detectors see it: a call at a guard before it runs, or an entry of the ledger."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Times in microseconds. What nobody knows is empty; no values of arguments, only what they are like."""
+
+    at: int
+    action: str
+    """as the ledger has it: `tool.call`, `token.issue`, ..."""
+    outcome: str
+    """`ok`, `allow`, `deny`, `refused` or `error`"""
+    agent: str = ""
+    task: str = ""
+    owner: str = ""
+    resource: str = ""
+    """its URI"""
+    tool: str = ""
+    """`files/read_file`"""
+    effect: str = ""
+    classes: tuple[str, ...] = ()
+    """data classes that the tool handles"""
+    origins: tuple[tuple[str, str], ...] = ()
+    """where arguments came from: (argument, origin), in order"""
+    shape: str = ""
+    """which arguments there are and what each is like, shortened"""
+    reasons: tuple[str, ...] = ()
+    """codes of why not"""
+    bytes: int = 0
+    records: int = 0
+    key: str = ""
+    """thumbprint of the key that proved it"""
+    network: str = ""
+    """where it came from: the network of the address, never the address"""
+    actors: tuple[str, ...] = ()
+    """agents through which it came"""
+    reporter: str = ""
+    """the guard's resource that says so; empty: the server saw it itself"""
+    model: str = ""
+    number: int = -1
+    """its entry in the ledger, where it has one"""

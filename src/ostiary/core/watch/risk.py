@@ -1,0 +1,43 @@
+"""How far an agent or a task is to be doubted: 0 to 100 points, which halve with every half-life."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+MOST = 100
+HALF_LIFE = 1_800_000_000
+"""microseconds"""
+SCALE = 1000
+OVER_AFTER = 18 * HALF_LIFE
+"""by then no risk is left"""
+
+
+class Risk(msgspec.Struct, frozen=True, gc=False):
+    """`millis`: thousandths of a point, as they were at `at` (microseconds since the epoch)."""
+
+    millis: Annotated[int, Meta(ge=0, le=MOST * SCALE)]
+    at: Annotated[int, Meta(ge=0, le=1 << 53)]
+
+    def points(self, now: int) -> int:
+        """What is left of it, rounded down. Before `at` it is what it was then: a clock that is off calms nobody."""
+        return self._left(now) // SCALE
+
+    def raised(self, points: int, now: int) -> Risk:
+        """With one more reason to doubt, independent of what there was: it nears 100 and never passes it."""
+        left = self._left(now)
+        return Risk(left + (MOST * SCALE - left) * points // MOST, max(now, self.at))
+
+    @property
+    def until(self) -> int:
+        """When none is left, whoever asks."""
+        return self.at + OVER_AFTER
+
+    def _left(self, now: int) -> int:
+        age = max(0, now - self.at)
+        return int(self.millis * 0.5 ** (age / HALF_LIFE)) if age < OVER_AFTER else 0
+
+
+CALM = Risk(0, 0)

@@ -1,0 +1,39 @@
+"""How far agents and tasks are to be doubted: those of whom something was noticed lately. Room `watch` fills it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ostiary.core.watch import CALM, Risk
+from ostiaryd.ground.database import Reader, Tx, sql
+
+_GET = sql("select millis, at from risk where subject = :subject")
+_PUT = sql(
+    """insert into risk (subject, millis, at) values (:subject, :millis, :at)
+       on conflict (subject) do update set millis = excluded.millis, at = excluded.at"""
+)
+_SINCE = sql("select subject, millis, at from risk where at > :since order by at, subject")
+_FORGET = sql("delete from risk where at <= :before")
+
+
+def get(reader: Reader, subject: str) -> Risk:
+    """That of an agent or a task, by its id."""
+    row = reader.one(_GET, subject=subject)
+    return CALM if row is None else Risk(*row)
+
+
+def worst(reader: Reader, subjects: Iterable[str], *, now: int) -> int:
+    """The points of whoever is doubted most."""
+    return max((get(reader, subject).points(now) for subject in subjects), default=0)
+
+
+def put(tx: Tx, subject: str, risk: Risk) -> None:
+    tx.run(_PUT, subject=subject, millis=risk.millis, at=risk.at)
+
+
+def since(reader: Reader, since: int) -> list[tuple[str, Risk]]:
+    return [(subject, Risk(millis, at)) for subject, millis, at in reader.all(_SINCE, since=since)]
+
+
+def forget(tx: Tx, *, before: int) -> int:
+    return tx.run(_FORGET, before=before)

@@ -1,0 +1,1 @@
+"""What behaviour is like, and what is noticed about it."""

@@ -1,0 +1,47 @@
+"""Risk: it halves, it never passes 100, and nobody who was doubted is calmer for having been seen again."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.watch import CALM, HALF_LIFE, MOST, Risk
+from ostiary.core.watch.risk import OVER_AFTER
+
+NOW = 1_800_000_000_000_000
+points = st.integers(1, 100)
+later = st.integers(0, 20 * HALF_LIFE)
+
+
+@pytest.mark.parametrize(
+    ("age", "left"),
+    [(-1, 80), (0, 80), (1, 79), (HALF_LIFE, 40), (2 * HALF_LIFE, 20), (6 * HALF_LIFE, 1), (7 * HALF_LIFE, 0)],
+)
+def test_it_halves_with_every_half_life(age: int, left: int) -> None:
+    assert CALM.raised(80, NOW).points(NOW + age) == left
+
+
+def test_independent_reasons_add_up_to_less_than_their_sum() -> None:
+    assert CALM.raised(50, NOW).raised(50, NOW).points(NOW) == 75
+    assert CALM.raised(50, NOW).raised(50, NOW + HALF_LIFE).points(NOW + HALF_LIFE) == 62
+    assert CALM.raised(100, NOW).points(NOW) == MOST
+
+
+def test_a_clock_that_goes_back_does_not_lower_it() -> None:
+    assert CALM.raised(50, NOW).raised(10, NOW - HALF_LIFE) == Risk(55_000, NOW)
+
+
+@given(st.lists(st.tuples(points, later), max_size=20))
+def test_it_is_at_least_the_last_reason_and_at_most_100(reasons: list[tuple[int, int]]) -> None:
+    risk, now = CALM, NOW
+    for more, passed in reasons:
+        now += passed
+        before, risk = risk.points(now), risk.raised(more, now)
+        assert max(before, more) <= risk.points(now) <= MOST
+        assert risk.points(risk.until) == 0
+
+
+@pytest.mark.parametrize(("age", "is_left"), [(OVER_AFTER - 1, False), (OVER_AFTER, False)])
+def test_when_it_is_forgotten_none_was_left(age: int, is_left: bool) -> None:
+    assert (CALM.raised(100, NOW).points(NOW + age) > 0) is is_left
