@@ -33,7 +33,7 @@ from ostiaryd.policy import flows as policy
 from ostiaryd.policy.model import load
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ, Caller
-from ostiaryd.respond import flows as respond
+from ostiaryd.respond.flows import webhooks
 from ostiaryd.tasks.model import TaskDelta, TaskId
 from ostiaryd.trust import flows as trust
 
@@ -238,9 +238,9 @@ def _elevations(world: World, reader: Reader) -> str:
 
 def _webhooks(world: World, reader: Reader) -> str:
     hint = "look at the receiver: ostiary webhook list"
-    if wrong := respond.troubles(reader, now=world.now()):
+    if wrong := webhooks.troubles(reader, now=world.now()):
         raise Conflict("; ".join(wrong[:3]), hint=hint)
-    count, lost = respond.lost(reader)
+    count, lost = webhooks.lost(reader)
     if lost:
         raise Unprotected("; ".join(lost[:3]), hint=hint)
     return f"{count} webhooks have heard everything" if count else "nobody is told: ostiary webhook add"

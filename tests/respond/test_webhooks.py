@@ -18,8 +18,9 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import Entry, decode_entry
-from ostiaryd.respond import flows, wire_webhooks
-from ostiaryd.respond.model import (
+from ostiaryd.respond import wire_webhooks
+from ostiaryd.respond.flows import webhooks as flows
+from ostiaryd.respond.model.webhooks import (
     DELAYS_S,
     MAX_ACTIONS,
     MAX_BODY,

@@ -16,8 +16,9 @@ from ostiaryd.ground.fetch import deliver
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.ledger.model import decode_entry
-from ostiaryd.respond import flows, store
-from ostiaryd.respond.model import SECOND, TRY_S, Outcome, Webhook, headers, message, message_id, secret
+from ostiaryd.respond.flows import webhooks as flows
+from ostiaryd.respond.model.webhooks import SECOND, TRY_S, Outcome, Webhook, headers, message, message_id, secret
+from ostiaryd.respond.store import webhooks as store
 
 PASSED = 1000
 """Entries that are none of its business; after so many the next look begins behind them."""

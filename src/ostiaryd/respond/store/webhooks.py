@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.respond.model import Webhook, WebhookId
+from ostiaryd.respond.model.webhooks import Webhook, WebhookId
 
 _COLUMNS = (
     "webhook_id, url, actions, created_at, next_idx, attempts, due_at, busy_until, delivered, delivered_at, lost, "

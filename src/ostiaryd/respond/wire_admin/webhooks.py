@@ -9,8 +9,9 @@ import msgspec
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN
-from ostiaryd.respond import flows, store
-from ostiaryd.respond.model import SECOND, Webhook, show_secret
+from ostiaryd.respond.flows import webhooks as flows
+from ostiaryd.respond.model.webhooks import SECOND, Webhook, show_secret
+from ostiaryd.respond.store import webhooks as store
 
 
 class NewWebhook(msgspec.Struct, forbid_unknown_fields=True):

@@ -9,8 +9,7 @@ from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.respond import store
-from ostiaryd.respond.model import (
+from ostiaryd.respond.model.webhooks import (
     MAX_WEBHOOKS,
     SECOND,
     STALLED_S,
@@ -27,6 +26,7 @@ from ostiaryd.respond.model import (
     taken,
     tried,
 )
+from ostiaryd.respond.store import webhooks as store
 
 GONE = 410
 

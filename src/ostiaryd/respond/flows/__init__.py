@@ -1,0 +1,1 @@
+"""What happens about what has happened: one module per noun, one function per verb."""
