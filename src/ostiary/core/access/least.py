@@ -1,7 +1,8 @@
 """The least privileged counts: a verdict for a principal, joined with those for each agent behind it.
 
 Most policies say the same of every agent, and most of the others always say the same of one: what they say is found
-once. `Found` is that memory; it belongs to one principal among the same entities.
+once, and so are the policies whose scope may hold at all. `Found` is that memory; it belongs to one principal, with
+those behind it, among the same entities.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from ostiary.core.cedar.compile import Compiled, Verdict, compile_set
+from ostiary.core.cedar.compile import Compiled, Question, Verdict, compile_set
 from ostiary.core.cedar.ir import PolicyIR, PolicySetIR, reads
 from ostiary.core.cedar.values import Entities, Record, Uid
 
@@ -32,8 +33,8 @@ class Steady(NamedTuple):
     denied: bool
 
 
-Found = dict[tuple["Least", Uid, Uid], Steady]
-"""By set, action and resource."""
+Found = dict[tuple["Least", Uid, Uid], tuple[Question, Steady | None]]
+"""By set, action and resource: what the principal's question is, and what is steady of those behind it."""
 
 
 class Least:
@@ -55,9 +56,8 @@ class Least:
         self._varying = _compile(policy for policy in calls if reads(policy, "principal"))
         self._again = _compile(calls)
 
-    def join(
+    def decide(
         self,
-        first: Verdict,
         principal: Uid,
         behind: Sequence[Uid],
         action: Uid,
@@ -66,16 +66,22 @@ class Least:
         entities: Entities,
         found: Found | None = None,
     ) -> tuple[Verdict, str]:
-        """The verdict for all of them: `first` is for the principal; each agent behind it must be permitted too, and
-        none forbidden. With it, for which agent it is so if not for the principal.
+        """The verdict for all of them: the principal and each agent behind it must be permitted, and none forbidden.
+        With it, for which agent it is so if not for the principal.
         """
-        if found is not None and not denies(first):
+        if found is None:
+            first, steady = self.compiled.decide(principal, action, resource, context, entities), None
+        else:
             key = (self, action, resource)
-            steady = found.get(key)
-            if steady is None:
+            if (known := found.get(key)) is None:
                 if len(found) >= MAX_FOUND:
                     found.clear()
-                steady = found[key] = self._look(principal, behind, action, resource, entities)
+                known = found[key] = self._look(principal, behind, action, resource, entities)
+            question, steady = known
+            first = self.compiled.answer(question, context)
+        if not behind:
+            return first, ""
+        if steady is not None and not denies(first):
             permitted = steady.said.get(first.reasons)
             if permitted is None:
                 permitted = self._permitted(first, steady, action, resource, context, entities)
@@ -112,7 +118,15 @@ class Least:
             steady.said[first.reasons] = permitted
         return permitted
 
-    def _look(self, principal: Uid, behind: Sequence[Uid], action: Uid, resource: Uid, entities: Entities) -> Steady:
+    def _look(
+        self, principal: Uid, behind: Sequence[Uid], action: Uid, resource: Uid, entities: Entities
+    ) -> tuple[Question, Steady | None]:
+        question = self.compiled.question(principal, action, resource, entities)
+        return question, self._steady_of(principal, behind, action, resource, entities) if behind else None
+
+    def _steady_of(
+        self, principal: Uid, behind: Sequence[Uid], action: Uid, resource: Uid, entities: Entities
+    ) -> Steady:
         def scope_of(agent: Uid) -> frozenset[str]:
             return frozenset(self._scoped.decide(agent, action, resource, {}, entities).reasons)
 

@@ -141,14 +141,10 @@ class Policies:
         """
         if self.reads_history and self.elsewhere and HISTORY in context:
             context[HISTORY]
-        verdict, of = self._enforced.compiled.decide(principal, action, resource, context, entities), ""
-        if behind:
-            verdict, of = self._enforced.join(verdict, principal, behind, action, resource, context, entities, found)
+        verdict, of = self._enforced.decide(principal, behind, action, resource, context, entities, found)
         if self.asks and not (verdict.allowed or verdict.errors or self.asks.keys().isdisjoint(verdict.reasons)):
             asking = tuple(policy for policy in verdict.reasons if policy in self.asks and policy not in approved)
-            verdict = self._denying.compiled.decide(principal, action, resource, context, entities)
-            if behind:
-                verdict, of = self._denying.join(verdict, principal, behind, action, resource, context, entities)
+            verdict, of = self._denying.decide(principal, behind, action, resource, context, entities, found)
             judged = self._join(verdict, of, principal, behind, action, resource, context, entities, elsewhere)
             return _asking(judged, asking) if judged.allowed and asking else judged
         return self._join(verdict, of, principal, behind, action, resource, context, entities, elsewhere)

@@ -35,6 +35,16 @@ class _Policy(NamedTuple):
     holds: Function
 
 
+class Question(NamedTuple):
+    """A request without its context, and the policies whose scope may hold for it: the same for the same entities."""
+
+    principal: Entity
+    action: Entity
+    resource: Entity
+    entities: Entities
+    candidates: list[_Policy]
+
+
 class _Side:
     """Policies by what they say of a principal (or a resource): exactly it or its type, or a group that it is in."""
 
@@ -115,10 +125,18 @@ class Compiled:
 
     def decide(self, principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities) -> Verdict:
         """What the policies say of one request. An entity that the store does not have has no attributes."""
+        return self.answer(self.question(principal, action, resource, entities), context)
+
+    def question(self, principal: Uid, action: Uid, resource: Uid, entities: Entities) -> Question:
+        """What of a request is the same whatever its context is, to be kept by who asks often."""
         p = entities.get(principal) or absent(principal)
         a = entities.get(action) or absent(action)
         r = entities.get(resource) or absent(resource)
-        candidates = self._candidates(p, a, r)
+        return Question(p, a, r, entities, self._candidates(p, a, r))
+
+    def answer(self, question: Question, context: Record) -> Verdict:
+        """What the policies say of it with that context."""
+        p, a, r, entities, candidates = question
         if not candidates:
             return _NOTHING_SAID
         permits: list[str] = []
@@ -140,8 +158,7 @@ class Compiled:
 
     def concerns(self, principal: Uid, action: Uid, resource: Uid, entities: Entities) -> bool:
         """Whether there is any policy whose scope may hold: without one, nothing is said whatever the context is."""
-        p, a, r = (entities.get(one) or absent(one) for one in (principal, action, resource))
-        return bool(self._candidates(p, a, r))
+        return bool(self.question(principal, action, resource, entities).candidates)
 
     def _candidates(self, principal: Entity, action: Entity, resource: Entity) -> list[_Policy]:
         """Every policy whose scope may hold, each once."""
