@@ -1,0 +1,96 @@
+"""What an agent does on one day: sessions, each with a task, a token and calls of its tools one after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+from random import Random
+
+from benchmarks.fleet.plan import DAY, FIRST_DAY, HOUR, Agent, Kind, Tool
+from ostiary.core.watch import Event
+
+SECOND = 1_000_000
+
+
+@dataclass(slots=True)
+class Hands:
+    """How acts of one agent are written down. What an attack changes is an argument."""
+
+    agent: Agent
+    kind: Kind
+    dice: Random
+    events: list[Event] = field(default_factory=list)
+
+    def token(self, at: int, task: str, *, network: str, key: str = "", outcome: str = "ok") -> None:
+        self._add(at=at, action="token.issue", outcome=outcome, task=task, network=network, key=key or self.agent.key)
+
+    def part(self, at: int, task: str, *, network: str) -> None:
+        self._add(at=at, action="task.start", outcome="ok", task=task, network=network, key=self.agent.key)
+
+    def call(
+        self, at: int, tool: Tool, task: str, *, network: str, key: str = "", outcome: str = "allow", reason: str = "",
+        more: float = 1.0,
+    ) -> None:  # fmt: skip
+        """`more`: how many times what the tool returns else."""
+        size = more * self.agent.size * self.dice.lognormvariate(0, 0.6) if outcome == "allow" else 0.0
+        self._add(
+            at=at, action="tool.call", outcome=outcome, task=task, resource=tool.resource, tool=tool.name,
+            effect=tool.effect, classes=tool.classes, shape=self.dice.choice(tool.shapes),
+            reasons=(reason,) if reason else (), bytes=int(tool.bytes * size), records=round(tool.records * size),
+            key=key or self.agent.key, network=network, reporter=tool.resource,
+        )  # fmt: skip
+
+    def _add(self, **fields: object) -> None:
+        self.events.append(
+            Event(agent=self.agent.id, owner=self.agent.owner, model=self.kind.model, **fields)  # type: ignore[arg-type]
+        )
+
+
+def day_of(agent: Agent, kind: Kind, day: int, dice: Random) -> list[Event]:
+    """In no order."""
+    hands = Hands(agent, kind, dice)
+    for hour, pace in enumerate(kind.pace):
+        for number in range(poisson(dice, pace * agent.rate)):
+            start = FIRST_DAY + day * DAY + hour * HOUR + dice.randrange(HOUR)
+            session(hands, start, f"tk_{agent.id}_{day}_{hour}_{number}")
+    return hands.events
+
+
+def session(hands: Hands, at: int, task: str, *, network: str = "", key: str = "", more: float = 1.0) -> int:
+    """When it is over. Without a network, one of the agent's own."""
+    dice, kind = hands.dice, hands.kind
+    network = network or dice.choice(hands.agent.networks)
+    hands.token(at, task, network=network, key=key)
+    for tool in walk(hands):
+        at += int(dice.expovariate(1 / 15) * SECOND)
+        denied = dice.random() < kind.denied
+        hands.call(
+            at, tool, task, network=network, key=key, outcome="deny" if denied else "allow",
+            reason="outside_task" if denied else "", more=more,
+        )  # fmt: skip
+        if dice.random() < kind.parts / kind.calls:
+            hands.part(at, f"{task}_{at}", network=network)
+    return at
+
+
+def walk(hands: Hands) -> Iterator[Tool]:
+    """Tools as the kind uses them one after the other, and as this agent likes them."""
+    kind, dice = hands.kind, hands.dice
+    count = 1 + poisson(dice, kind.calls - 1)
+    weights = kind.first
+    for _ in range(count):
+        liked = list(accumulate(w * like for w, like in zip(weights, hands.agent.likes, strict=False)))
+        at = dice.choices(range(len(kind.tools)), cum_weights=liked)[0]
+        yield kind.tools[at]
+        weights = kind.steps[at]
+
+
+def poisson(dice: Random, mean: float) -> int:
+    """Knuth's way; for the small means here."""
+    limit, count, product = math.exp(-mean), 0, dice.random()
+    while product > limit:
+        count += 1
+        product *= dice.random()
+    return count

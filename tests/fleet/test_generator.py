@@ -1,0 +1,93 @@
+"""The generator: everything from the seed, honest changes without a label, attacks that are what they say."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from hashlib import sha256
+from itertools import pairwise
+
+import msgspec
+import pytest
+
+from benchmarks.fleet.attacks import ATTACKS, DECOY, Planted, plant
+from benchmarks.fleet.change import changes, kind_on
+from benchmarks.fleet.plan import DAY, FIRST_DAY, Fleet, draw
+from benchmarks.fleet.stream import Labelled, stream
+from ostiary.core.watch import Event
+
+DAYS = 6
+
+
+def acts(seed: int, *, each: int = 1) -> tuple[Fleet, list[Planted], list[Labelled]]:
+    fleet = draw(seed, agents=24, kinds=4, days=DAYS)
+    planted = plant(fleet, days=DAYS, each=each)
+    return fleet, planted, [act for day in stream(fleet, days=DAYS, planted=planted) for act in day]
+
+
+@pytest.fixture(scope="module")
+def made() -> tuple[Fleet, list[Planted], list[Labelled]]:
+    return acts(7)
+
+
+def test_the_seed_says_everything(made: tuple[Fleet, list[Planted], list[Labelled]]) -> None:
+    def digest(found: list[Labelled]) -> str:
+        return sha256(msgspec.json.encode([(one.event, one.attack) for one in found])).hexdigest()
+
+    assert digest(acts(7)[2]) == digest(made[2])
+    assert digest(acts(8)[2]) != digest(made[2])
+
+
+def test_acts_are_in_order_and_numbered(made: tuple[Fleet, list[Planted], list[Labelled]]) -> None:
+    events = [one.event for one in made[2]]
+    assert [event.number for event in events] == list(range(len(events)))
+    assert all(one.at <= other.at for one, other in pairwise(events))
+
+
+def test_there_are_twelve_kinds_of_attack_each_where_and_when_it_was_planted(
+    made: tuple[Fleet, list[Planted], list[Labelled]],
+) -> None:
+    _, planted, found = made
+    assert len(ATTACKS) == 12
+    assert Counter(one.kind for one in planted) == dict.fromkeys(ATTACKS, 1)
+    assert len({one.agent.id for one in planted}) == len(planted)
+    harm = defaultdict[str, list[Event]](list)
+    for one in found:
+        if one.attack >= 0:
+            harm[planted[one.attack].kind].append(one.event)
+            assert one.event.agent in (planted[one.attack].agent.id, "")
+    assert harm.keys() == ATTACKS.keys()
+    assert {event.tool.partition("/")[2] for event in harm["canary"]} == {DECOY}
+    assert {event.outcome for event in harm["probe"] if event.tool} == {"deny"}
+    assert {event.action for event in harm["gap"]} == {"report.gap"}
+    for attack in planted:
+        days = {(event.at - FIRST_DAY) // DAY for event in harm[attack.kind]}
+        assert days <= {attack.day, attack.day + 1} or attack.kind == "misfit"
+
+
+def test_nobody_does_anything_before_it_is_born(made: tuple[Fleet, list[Planted], list[Labelled]]) -> None:
+    fleet, _, found = made
+    born = {agent.id: FIRST_DAY + agent.born * DAY for agent in fleet.agents}
+    assert any(agent.born for agent in fleet.agents)
+    assert all(one.event.at >= born[one.event.agent] for one in found if one.event.agent)
+
+
+def test_a_fleet_changes_for_honest_reasons() -> None:
+    fleet = draw(7, agents=24, kinds=8, days=DAYS)
+    plan = changes(fleet, DAYS)
+    first, last = ([kind_on(fleet, plan, number, day) for number in range(8)] for day in (0, DAYS - 1))
+    assert any(one.model != other.model for one, other in zip(first, last, strict=True))
+    assert any(len(one.tools) < len(other.tools) for one, other in zip(first, last, strict=True))
+    assert any(one.networks != other.networks for one, other in zip(first, last, strict=True))
+
+
+def test_for_an_hour_everybody_is_denied_at_one_resource(made: tuple[Fleet, list[Planted], list[Labelled]]) -> None:
+    fleet, _, found = made
+    day, hour, resource = changes(fleet, DAYS).outage
+    start = FIRST_DAY + day * DAY + hour * 3_600_000_000
+    during = [
+        one.event
+        for one in found
+        if one.attack < 0 and one.event.resource == resource and start <= one.event.at < start + 3_600_000_000
+    ]
+    assert during
+    assert {event.outcome for event in during} == {"deny"}
