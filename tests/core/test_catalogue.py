@@ -234,5 +234,8 @@ def test_a_tool_that_is_listed_anew_keeps_what_was_said_of_it() -> None:
     anew = Catalogue.from_mcp("files", {"tools": [{"name": "a"}, {"name": "b"}]}).after(before)
     assert (anew.tools["a"].kinds, anew.tools["a"].outside) == ({"to": "address"}, False)
     assert (anew.tools["b"].kinds, anew.tools["b"].is_outside) == ({}, True)
+    decoy = parse({"name": "a", "effect": "read", "canary": True})
+    assert Catalogue.from_mcp("files", {"tools": [{"name": "a"}]}).after(decoy).tools["a"].canary is True
+    assert parse({"name": "a", "effect": "read", "canary": False}).after(decoy).tools["a"].canary is False
     said = parse({"name": "a", "effect": "send", "kinds": {"to": "none"}, "outside": True}).after(before)
     assert (said.tools["a"].argument_kinds, said.tools["a"].outside) == ({}, True)

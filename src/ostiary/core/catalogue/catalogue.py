@@ -80,7 +80,7 @@ class Catalogue:
 
     def after(self, before: Catalogue) -> Catalogue:
         """This one in the place of `before`: where it says nothing of data classes, of kinds, of content from outside,
-        of what it creates, of what the server said when it was approved, what was said still holds. MCP says nothing of
+        of what it creates, of being a decoy, of what the server said when it was approved, what was said still holds. MCP says nothing of
         most of it, and a tool must not become harmless by being listed anew; `[]` takes data classes away,
         `{"argument": "none"}` kinds.
         """
@@ -111,8 +111,9 @@ class Catalogue:
 def _after(tool: Tool, before: Tool) -> Tool:
     classes = before.data_classes if tool.data_classes is msgspec.UNSET else tool.data_classes
     outside = before.outside if tool.outside is msgspec.UNSET else tool.outside
+    canary = before.canary if tool.canary is msgspec.UNSET else tool.canary
     return replace(
-        tool, data_classes=classes, outside=outside, kinds=tool.kinds or before.kinds,
+        tool, data_classes=classes, outside=outside, canary=canary, kinds=tool.kinds or before.kinds,
         creates=tool.creates or before.creates,
         description=tool.description or before.description, definition=tool.definition or before.definition,
     )  # fmt: skip

@@ -77,6 +77,8 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     """whether it reaches beyond the resource: anybody may read what it sends, or have written what it reads"""
     outside: bool | msgspec.UnsetType = msgspec.UNSET
     """whether it returns content that somebody outside may have written; see `is_outside` for one that does not say"""
+    canary: bool | msgspec.UnsetType = msgspec.UNSET
+    """whether it is a decoy: there for nobody, so that whoever calls it is noticed"""
     arguments: dict[str, Any] = {}
     """JSON Schema of its input; empty: any object"""
     kinds: Annotated[dict[str, Word], Meta(max_length=64)] = {}

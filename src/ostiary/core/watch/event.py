@@ -21,6 +21,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     tool: str = ""
     """`files/read_file`"""
     effect: str = ""
+    canary: bool = False
+    """whether the tool is a decoy, by its catalogue"""
     classes: tuple[str, ...] = ()
     """data classes that the tool handles"""
     origins: tuple[tuple[str, str], ...] = ()
@@ -35,6 +37,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     """thumbprint of the key that proved it"""
     network: str = ""
     """where it came from: the network of the address, never the address"""
+    place: tuple[float, float] | None = None
+    """latitude and longitude of that network, where configuration says it"""
     actors: tuple[str, ...] = ()
     """agents through which it came"""
     reporter: str = ""
