@@ -80,9 +80,9 @@ class Catalogue:
 
     def after(self, before: Catalogue) -> Catalogue:
         """This one in the place of `before`: where it says nothing of data classes, of kinds, of content from outside,
-        of what it creates, of being a decoy, of what the server said when it was approved, what was said still holds. MCP says nothing of
-        most of it, and a tool must not become harmless by being listed anew; `[]` takes data classes away,
-        `{"argument": "none"}` kinds.
+        of what it creates, of being a decoy, of what the server said when it was approved, what was said still holds.
+        MCP says nothing of most of it, and a tool must not become harmless by being listed anew; `[]` takes data
+        classes away, `{"argument": "none"}` kinds.
         """
         tools = {
             name: _after(tool, before.tools[name]) if name in before.tools else tool
