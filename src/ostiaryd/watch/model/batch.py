@@ -1,0 +1,143 @@
+"""New events as columns: what detectors work on.
+
+A column is made when it is first asked for. Words (tools, keys, networks) stand as 64-bit hashes, which are the same
+after a restart, so that a detector can keep them; 0 is "not said". Two words may share one: never for more than doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property, lru_cache
+from hashlib import blake2s
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostiary.core.watch import Event
+
+Ints = NDArray[np.int64]
+Words = NDArray[np.uint64]
+Flags = NDArray[np.bool_]
+
+NOBODY = 0
+"""the row of the state for what no agent did"""
+MAX_WORDS = 1 << 16
+_DENIED = frozenset({"deny", "refused"})
+
+
+@lru_cache(MAX_WORDS)
+def word(text: str) -> int:
+    """64 bits that stand for a word; 0 for none."""
+    return int.from_bytes(blake2s(text.encode(), digest_size=8).digest(), "big") if text else 0
+
+
+class Batch:
+    """Events sorted by agent, those of one agent in the order in which they happened; at least one.
+
+    `agent` is the row of the event's agent in what a detector keeps of agents, `peers` that of the group of its peers.
+    """
+
+    def __init__(self, events: Sequence[Event], agent: Sequence[int], peers: Sequence[int]) -> None:
+        """`events` in the order in which they happened, with the two rows of each."""
+        rows = np.array(agent, np.int64)
+        order = np.argsort(rows, kind="stable")
+        self.events: list[Event] = [events[i] for i in order.tolist()]
+        self.agent: Ints = rows[order]
+        self.peers: Ints = np.array(peers, np.int64)[order]
+        self.now = max(event.at for event in events)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    @cached_property
+    def first(self) -> Ints:
+        """The row of the first event of each agent: for `np.add.reduceat`, and with `agent` for who they are."""
+        return np.flatnonzero(np.diff(self.agent, prepend=-1))
+
+    @cached_property
+    def last(self) -> Ints:
+        """The row of the last event of each agent."""
+        return np.append(self.first[1:], len(self)) - 1
+
+    @cached_property
+    def order(self) -> Ints:
+        """The rows in the order in which they happened, whoever did it."""
+        return np.argsort(self.number, kind="stable")
+
+    @cached_property
+    def at(self) -> Ints:
+        return np.array([event.at for event in self.events], np.int64)
+
+    @cached_property
+    def number(self) -> Ints:
+        return np.array([event.number for event in self.events], np.int64)
+
+    @cached_property
+    def bytes(self) -> Ints:
+        return np.array([event.bytes for event in self.events], np.int64)
+
+    @cached_property
+    def records(self) -> Ints:
+        return np.array([event.records for event in self.events], np.int64)
+
+    @cached_property
+    def depth(self) -> Ints:
+        """Through how many agents it came."""
+        return np.array([len(event.actors) for event in self.events], np.int64)
+
+    @cached_property
+    def is_denied(self) -> Flags:
+        return np.array([event.outcome in _DENIED for event in self.events], np.bool_)
+
+    @cached_property
+    def is_call(self) -> Flags:
+        return np.array([event.tool != "" for event in self.events], np.bool_)
+
+    @cached_property
+    def action(self) -> Words:
+        return _words(event.action for event in self.events)
+
+    @cached_property
+    def tool(self) -> Words:
+        return _words(event.tool for event in self.events)
+
+    @cached_property
+    def effect(self) -> Words:
+        return _words(event.effect for event in self.events)
+
+    @cached_property
+    def classes(self) -> Words:
+        """All data classes of the tool together."""
+        return _words(" ".join(event.classes) for event in self.events)
+
+    @cached_property
+    def shape(self) -> Words:
+        return _words(event.shape for event in self.events)
+
+    @cached_property
+    def resource(self) -> Words:
+        return _words(event.resource for event in self.events)
+
+    @cached_property
+    def task(self) -> Words:
+        return _words(event.task for event in self.events)
+
+    @cached_property
+    def owner(self) -> Words:
+        return _words(event.owner for event in self.events)
+
+    @cached_property
+    def key(self) -> Words:
+        return _words(event.key for event in self.events)
+
+    @cached_property
+    def network(self) -> Words:
+        return _words(event.network for event in self.events)
+
+    @cached_property
+    def model(self) -> Words:
+        return _words(event.model for event in self.events)
+
+
+def _words(texts: Iterable[str]) -> Words:
+    return np.array([word(text) for text in texts], np.uint64)

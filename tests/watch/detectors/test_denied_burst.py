@@ -1,0 +1,46 @@
+"""Refusals are noticed when there are far more than usual, and what is usual raises the bar to twice its start."""
+
+from __future__ import annotations
+
+import pytest
+
+from ostiary.core.watch import Event
+from ostiaryd.watch.detectors import denied_burst
+from ostiaryd.watch.model import Batch, Found, zeros
+
+SECOND = 1_000_000
+DAY = 86_400
+
+
+def seen(times: list[float]) -> list[list[Found]]:
+    """What is found after each refusal at these seconds, one batch for each."""
+    kept = zeros(denied_burst, agents=2, peers=1)
+    return [
+        denied_burst.notice(
+            Batch([Event(at=round(at * SECOND), action="tool.call", outcome="deny", agent="ag_1", number=i)], [1], [0]),
+            kept,
+        )
+        for i, at in enumerate(times)
+    ]
+
+
+@pytest.mark.parametrize(("count", "is_found"), [(11, False), (12, True), (13, True)])
+def test_so_many_refusals_at_once_are_a_burst(count: int, is_found: bool) -> None:
+    found = seen([0.0] * count)[-1]
+    assert bool(found) is is_found
+    if found:
+        assert found[0].entries == tuple(range(count - 5, count - 1)), "the newest before it"
+        assert "refused" in found[0].says
+
+
+def test_the_same_over_hours_is_none() -> None:
+    assert not any(seen([hour * 3600.0 for hour in range(100)]))
+
+
+def test_who_is_refused_all_day_buys_twice_the_bar_and_no_more() -> None:
+    steady = [second * 20.0 for second in range(DAY // 20)]
+    burst = [DAY + i * 0.01 for i in range(24)]
+    found = [bool(one) for one in seen([*steady, *burst])]
+    assert any(found[:50]), "at first it is unusual"
+    assert not any(found[DAY // 40 : len(steady)]), "then it is not"
+    assert found[-1], "a burst is one all the same"

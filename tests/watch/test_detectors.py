@@ -1,0 +1,105 @@
+"""What every detector promises, whichever it is; and the columns that it works on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import pytest
+
+from ostiary.core.watch import Event, Noticed
+from ostiaryd.watch.model import NOBODY, Batch, Detector, Found, detectors, word, zeros
+
+MOST_BYTES = 700
+"""that all detectors together may keep of an agent"""
+SECOND = 1_000_000
+
+
+def event(number: int, **fields: object) -> Event:
+    values = {"at": number * SECOND, "action": "tool.call", "outcome": "allow", "agent": "ag_1", "number": number}
+    return msgspec.convert(values | fields, Event)
+
+
+def run(detector: Detector, events: Sequence[Event], *, size: int) -> list[tuple[int, int, str]]:
+    """What it finds in these events, cut into batches of that size: (entry, points, words)."""
+    rows = {name: row for row, name in enumerate(["", *sorted({event.agent for event in events} - {""})])}
+    kept = zeros(detector, agents=len(rows), peers=2)
+    found = []
+    for start in range(0, len(events), size):
+        part = events[start : start + size]
+        batch = Batch(part, [rows[event.agent] for event in part], [1] * len(part))
+        found += [(batch.events[one.row].number, one.points, one.says) for one in detector.notice(batch, kept)]
+    return sorted(found)
+
+
+def stream() -> list[Event]:
+    """Three agents and what no agent did; the second is refused again and again."""
+    names = ["ag_1", "ag_2", "ag_3", "", "ag_2", "ag_2"]
+    return [
+        event(
+            i,
+            agent=(name := names[i % 6]),
+            outcome="deny" if name in ("ag_2", "") else "allow",
+            tool=f"files/{'abc'[i % 3]}",
+            network=f"10.0.{i % 2}.0/24",
+            bytes=i * 100,
+        )
+        for i in range(120)
+    ]
+
+
+@pytest.mark.parametrize("name", detectors())
+def test_how_events_are_cut_into_batches_does_not_matter(name: str) -> None:
+    detector = detectors()[name]
+    whole = run(detector, stream(), size=1000)
+    for size in (1, 7):
+        assert run(detector, stream(), size=size) == whole
+
+
+@pytest.mark.parametrize("name", detectors())
+def test_what_is_found_can_be_told_as_a_finding(name: str) -> None:
+    for _, points, says in run(detectors()[name], stream(), size=50):
+        noticed = {"detector": name, "points": points, "says": says}
+        assert msgspec.convert(noticed, Noticed).says == says
+
+
+@pytest.mark.parametrize("name", detectors())
+def test_of_what_no_agent_did_nothing_is_said_by_its_records(name: str) -> None:
+    detector = detectors()[name]
+    assert detector.THRESHOLD > 0
+    kept = zeros(detector, agents=1, peers=1)
+    detector.notice(Batch([event(i, agent="", outcome="deny") for i in range(100)], [NOBODY] * 100, [0] * 100), kept)
+    assert kept.agents.tobytes() == bytes(detector.AGENT.itemsize)
+
+
+def test_all_that_is_kept_of_an_agent_is_small() -> None:
+    assert "denied_burst" in detectors()
+    assert sum(detector.AGENT.itemsize for detector in detectors().values()) <= MOST_BYTES
+
+
+def test_a_batch_is_sorted_by_agent_and_else_as_things_happened() -> None:
+    events = [event(i, agent=f"ag_{row}", actors=("ag_9",) * i) for i, row in enumerate([3, 1, 3, 2, 1])]
+    batch = Batch(events, [3, 1, 3, 2, 1], [1, 1, 1, 2, 1])
+    assert batch.agent.tolist() == [1, 1, 2, 3, 3]
+    assert batch.peers.tolist() == [1, 1, 2, 1, 1]
+    assert batch.number.tolist() == batch.depth.tolist() == [1, 4, 3, 0, 2]
+    assert batch.first.tolist() == [0, 2, 3]
+    assert batch.last.tolist() == [1, 2, 4]
+    assert batch.number[batch.order].tolist() == [0, 1, 2, 3, 4]
+    assert batch.now == 4 * SECOND
+
+
+def test_words_are_numbers_that_a_restart_does_not_change() -> None:
+    assert word("") == 0
+    assert word("files/read") == 0xE0BD2560D47437D0
+    events = [event(0, tool="files/read"), event(1, tool=""), event(2, tool="mail/send", outcome="refused")]
+    batch = Batch(events, [1, 1, 1], [1, 1, 1])
+    assert batch.tool.tolist() == [word("files/read"), 0, word("mail/send")]
+    assert batch.is_call.tolist() == [True, False, True]
+    assert batch.is_denied.tolist() == [False, False, True]
+    assert batch.at.dtype == np.int64
+
+
+def test_found_says_what_it_rests_on() -> None:
+    assert Found(0, 1.0, 30, "why").entries == ()
