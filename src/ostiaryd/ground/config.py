@@ -78,6 +78,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         int, Meta(ge=10, le=5000, description="How long Rego or OPA may take for one question, in milliseconds")
     ] = 200
 
+    private_hosts: Annotated[
+        str,
+        Meta(
+            description="Hosts whose addresses are not public, and that URLs named by others may lead to all the same,"
+            " separated by spaces"
+        ),
+    ] = ""
+
     @property
     def folder(self) -> Path:
         return Path(self.data_dir)
@@ -86,6 +94,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def classes(self) -> tuple[str, ...]:
         """All data classes that there are."""
         return tuple(dict.fromkeys((*STANDARD, *self.data_classes.split())))
+
+    @property
+    def private(self) -> frozenset[str]:
+        """Hosts that others may have us call although their addresses are not public."""
+        return frozenset(self.private_hosts.split())
 
     @property
     def database_url(self) -> str:
