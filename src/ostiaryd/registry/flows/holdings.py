@@ -42,17 +42,15 @@ def end_holdings(
     *,
     why: str,
     stopped: frozenset[AgentId] = frozenset(),
-    tasks: frozenset[str] = frozenset(),
 ) -> Counter[str]:
     """End everything live under the root down to the last descendant, whoever holds it; how many, by kind.
 
     Guards are told of each, except where its token names a root, an agent or a task of which the caller tells them.
     """
-    ended = holdings.end(act.tx, root, value, why=why)
+    counts, ended = holdings.end(act.tx, root, value, why=why)
     for held in ended:
-        if held.agent not in stopped and held.task not in tasks and not names_root(held, root, value):
+        if held.agent not in stopped and not names_root(held, root, value):
             tell(act, TokenDelta(held.id, held.expires_at))
-    counts = Counter(held.kind for held in ended)
     if counts:
         note(act, object=act.entry.object or value, ended=dict(counts))
     return counts

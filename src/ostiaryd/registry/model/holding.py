@@ -51,7 +51,6 @@ class Ended(NamedTuple):
     id: HoldingId
     kind: str
     agent: AgentId
-    task: str | None
     jkt: str | None
     expires_at: int
 
@@ -61,9 +60,7 @@ def names_root(held: Ended, root: Root, value: str) -> bool:
     match root:
         case Root.AGENT:
             return held.agent == value
-        case Root.TASK:
-            return held.task == value
         case Root.KEY:
             return held.jkt == value
-        case Root.HOLDING | Root.OWNER:
+        case Root.HOLDING | Root.TASK | Root.OWNER:
             return False

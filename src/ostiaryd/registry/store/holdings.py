@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import lru_cache
+from itertools import chain
 
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model import Holding, Root
@@ -26,7 +28,10 @@ _DECLARED = "task <> 'tk_' || substr(agent, 4)"
 _AGENT_OF_ROOT = "'ag_' || substr(cast(:root as text), 4)"
 
 
-def _end(*seeds: str, tasks: str = "") -> str:
+_FOR_GUARDS = ", ".join(Ended._fields)
+
+
+def _end(*seeds: str, tasks: str = "", returning: str = _FOR_GUARDS) -> str:
     """Everything live under the seeds, whoever holds it. `tasks` selects from `task`, beside which everything ends that
     was given under them.
     """
@@ -37,7 +42,7 @@ def _end(*seeds: str, tasks: str = "") -> str:
             f"select id from ({tasks}) as above cross join holding where task = task_id and {_DECLARED} and {live}"
         )
     return f"""update holding set ended_at = :now, ended_why = :why where id in ({" union ".join(under)})
-        returning {", ".join(Ended._fields)}"""
+        returning {returning}"""
 
 
 def _tree(tops: str) -> str:
@@ -60,10 +65,13 @@ _END = {
             ),
         )
     ),
-    Root.TASK: sql(  # those under it have just ended with it, and are found by that faster than by walking down to them
+    # Tasks under it have just ended with it, and are found by that faster than by walking down to them. Their tokens name
+    # them: guards hear of the task alone.
+    Root.TASK: sql(
         _end(
             f"agent = {_AGENT_OF_ROOT} and task = :root",
             tasks="select cast(:root as text) as task_id union select task_id from task where ended_at = :now",
+            returning="kind",
         )
     ),
     Root.KEY: sql(
@@ -91,7 +99,7 @@ _END_BELOW = sql(
             union select child.id from doomed join holding child on child.parent = doomed.id
             where child.ended_at is null and child.expires_at > :now)
         update holding set ended_at = :now, ended_why = :why where id in (select id from doomed)
-        returning {", ".join(Ended._fields)}"""
+        returning {_FOR_GUARDS}"""
 )
 """Everything live below what has just ended; below what has expired nothing is live, since it outlives no parent."""
 
@@ -112,10 +120,16 @@ def get(reader: Reader, id: str) -> Holding | None:
     return None if row is None else _holding(row)
 
 
-def end(tx: Tx, root: Root, value: str, *, why: str) -> list[Ended]:
-    """End what is live under the root, down to the last descendant; what was ended."""
+def end(tx: Tx, root: Root, value: str, *, why: str) -> tuple[Counter[str], list[Ended]]:
+    """End what is live under the root, down to the last descendant: how many, by kind; and those of which guards may
+    have to hear beside the root.
+    """
     first = tx.all(_END[root], root=value, why=why, now=tx.now)
-    return [Ended._make(row) for row in (*first, *tx.all(_END_BELOW, why=why, now=tx.now))]
+    below = [Ended._make(row) for row in tx.all(_END_BELOW, why=why, now=tx.now)]
+    if root is Root.TASK:
+        return Counter(chain((kind for (kind,) in first), (held.kind for held in below))), below
+    ended = [*map(Ended._make, first), *below]
+    return Counter(held.kind for held in ended), ended
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:

@@ -244,16 +244,16 @@ def end_task(act: Act, task: Task, state: State) -> Counter[str]:
     """
     under = State.EXPIRED if state is State.EXPIRED else State.CANCELLED
     give_up(act, task)
-    tree, remembering = store.end(act.tx, task.task_id, state, under=under)
-    if not tree:
+    count, remembering = store.end(act.tx, task.task_id, state, under=under)
+    if not count:
         return Counter()
     for one in remembering:
         memories.drop(act.tx, one)
     histories.drop(act.tx, task.task_id)
     registry.tell(act, TaskDelta(task.task_id, act.now + LONGEST_TOKEN))
-    ended = registry.end_holdings(act, Root.TASK, task.task_id, why=f"task {state}", tasks=frozenset(tree))
-    ended["task"] = len(tree)
-    if len(tree) > 1:
+    ended = registry.end_holdings(act, Root.TASK, task.task_id, why=f"task {state}")
+    ended["task"] = count
+    if count > 1:
         registry.note(act, object=act.entry.object or task.task_id, ended=dict(ended))
     return ended
 

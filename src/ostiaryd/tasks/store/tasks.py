@@ -51,7 +51,7 @@ _END = sql(
            select task_id from task where task_id = :id and state = 'live'
            union all select task.task_id from tree join task on task.parent = tree.id where task.state = 'live')
        update task set state = case when task_id = :id then :state else :under end, ended_at = :now
-       where task_id in (select id from tree) returning task_id, memory"""
+       where task_id in (select id from tree) returning case when memory = task_id then task_id end"""
 )
 _ABOVE = sql(
     f"""with recursive line (id, step) as (
@@ -131,10 +131,10 @@ def count_under(reader: Reader, parent: TaskId, *, now: int) -> int:
     return int(row[0])
 
 
-def end(tx: Tx, id: TaskId, state: State, *, under: State) -> tuple[list[TaskId], list[TaskId]]:
-    """End what is live of that task and of everything under it; which, and which of them had a memory of their own."""
+def end(tx: Tx, id: TaskId, state: State, *, under: State) -> tuple[int, list[TaskId]]:
+    """End what is live of that task and of everything under it; how many, and which had a memory of their own."""
     rows = tx.all(_END, id=id, state=state.value, under=under.value, now=tx.now)
-    return [row[0] for row in rows], [id for id, memory in rows if memory == id]
+    return len(rows), [own for (own,) in rows if own is not None]
 
 
 def renew(tx: Tx, id: TaskId, *, expires_at: int) -> None:
