@@ -65,8 +65,8 @@ _END = {
             ),
         )
     ),
-    # Tasks under it have just ended with it, and are found by that faster than by walking down to them. Their tokens name
-    # them: guards hear of the task alone.
+    # Tasks under it have just ended with it, and are found by that faster than by walking down to them. What they hold
+    # names the task, of which guards hear.
     Root.TASK: sql(
         _end(
             f"agent = {_AGENT_OF_ROOT} and task = :root",
