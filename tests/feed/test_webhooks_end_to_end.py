@@ -38,3 +38,18 @@ def test_a_webhook_from_the_command_line_to_the_receiver(house: House) -> None:
         assert lines["webhooks"]["state"] == "ok"
         ostiary(house, "webhook", "remove", made["webhook_id"])
         assert ostiary(house, "webhook", "list") == []
+
+
+def test_a_chat_from_the_command_line_and_mail_only_where_there_is_a_mail_server(house: House) -> None:
+    with receiving() as chat:
+        made = ostiary(house, "webhook", "add", chat.url, "--form", "slack", "--event", "agent.create")
+        assert "secret" not in made
+        house.agent()
+        eventually(lambda: chat.heard)
+        assert json.loads(chat.heard[0][1])["text"] == "agent.create: admin"
+        listed = eventually(lambda: [one for one in ostiary(house, "webhook", "list") if one["delivered"]])
+        assert listed[0]["form"] == "slack"
+        url, body = f"{house.server.url}/api/v1/webhooks", {"url": "mailto:a@example.org", "form": "mail"}
+        refused = house.admin.request("POST", url, resource=f"{house.admin.issuer}/api/v1", json=body)
+        assert (refused.status_code, refused.json()["message"]) == (422, "no mail server is configured")
+        ostiary(house, "webhook", "remove", made["webhook_id"])

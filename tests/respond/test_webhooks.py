@@ -299,9 +299,8 @@ async def test_a_try_that_nobody_finished_is_taken_over_and_its_late_end_changes
 ) -> None:
     made, _ = await add(world, receiver.url)
     await happen(world)
-    index = flows.next_event(world.db.read(), made)
-    assert index is not None
-    lost = await world.writer.submit(lambda tx: flows.begin(tx, made, index[0]))
+    ((index, _),) = flows.next_events(world.db.read(), made)
+    lost = await world.writer.submit(lambda tx: flows.begin(tx, made, index))
     assert lost is not None
     await tell(world)
     assert receiver.heard == []

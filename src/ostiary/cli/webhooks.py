@@ -1,33 +1,40 @@
-"""`ostiary webhook`: URLs that are told of what happens."""
+"""`ostiary webhook`: who is told of what happens."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from cyclopts import App
 
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import Here, Session
 
-webhook = App(name="webhook", help="URLs that are told, signed and again until they hear, of what happens.")
+Form = Literal["signed", "slack", "teams", "mattermost", "plain", "mail"]
+
+webhook = App(name="webhook", help="Who is told of what happens: programs, chats, people by mail.")
 
 
 @webhook.command(name="add")
-def add(url: str, /, *, event: tuple[str, ...] = (), session: Here) -> None:
-    """Tell a URL of what happens from now on. The secret that its receiver verifies with is shown this once.
+def add(url: str, /, *, event: tuple[str, ...] = (), form: Form | None = None, session: Here) -> None:
+    """Tell a URL of what happens from now on, again until it hears: a program by signed messages, or people in words.
+
+    The secret that a program verifies with is shown this once.
 
     Args:
-        url: https://HOST[:PORT][/PATH][?QUERY]; http on this machine alone.
+        url: https://HOST[:PORT][/PATH][?QUERY], http on this machine alone; or mailto:ADDRESS.
         event: An action of the ledger, as approval.ask; may be given several times. Without, what people must hear.
+        form: How it is told; without, by mail where it is an address, else signed.
     """
-    session.show(session.api("POST", "/webhooks", {"url": url, "events": list(event)}), facts)
+    how = form or ("mail" if url.startswith("mailto:") else "signed")
+    session.show(session.api("POST", "/webhooks", {"url": url, "events": list(event), "form": how}), facts)
 
 
 @webhook.command(name="list")
 def list_webhooks(*, session: Here) -> None:
     """List webhooks, and how they do."""
     columns = {
-        "webhook_id": "ID", "url": "URL", "state": "STATE", "delivered": "DELIVERED", "lost": "LOST", "failed": "FAILED"
+        "webhook_id": "ID", "form": "FORM", "url": "URL", "state": "STATE", "delivered": "DELIVERED", "lost": "LOST",
+        "failed": "FAILED",
     }  # fmt: skip
     found: list[dict[str, Any]] = session.api("GET", "/webhooks")["webhooks"]
     session.show(found, lambda rows: table(rows, columns, empty="no webhook: ostiary webhook add URL"))

@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from ostiary.core.classes import MAX_CLASSES, STANDARD, is_class
 from ostiary.core.errors import Invalid
+from ostiaryd.ground.addresses import check_address, check_server
 from ostiaryd.ground.fetch import check_origin
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}")
@@ -85,6 +86,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             " separated by spaces"
         ),
     ] = ""
+    mail_server: Annotated[
+        str,
+        Meta(description="smtps://HOST[:PORT], or smtp://HOST[:PORT] with STARTTLS, by which alerts go out as mail"),
+    ] = ""
+    mail_from: Annotated[str, Meta(description="Address that alerts by mail are from")] = ""
+    mail_user: Annotated[str, Meta(description="As whom the mail server knows us; empty: it asks for no password")] = ""
+    mail_password: Annotated[str, Meta(description="The password for it; best given by the environment")] = ""
 
     @property
     def folder(self) -> Path:
@@ -139,6 +147,11 @@ def load_config(file: Path | None = None, *, environ: dict[str, str] | None = No
 def _checked(config: Config) -> Config:
     if config.opa_url:
         check_origin(config.opa_url, name="opa_url")
+    if config.mail_server:
+        check_server(config.mail_server)
+        check_address(config.mail_from, name="mail_from")
+    if bool(config.mail_user) != bool(config.mail_password):
+        raise Invalid("mail_user and mail_password go together")
     if wrong := [name for name in config.classes if not is_class(name)]:
         raise Invalid(f"data_classes: {wrong[0][:64]!a} is not lower-case letters, digits, `.`, `_` and `-`")
     if len(config.data_classes.split()) > MAX_CLASSES:

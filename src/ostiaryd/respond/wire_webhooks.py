@@ -1,8 +1,11 @@
-"""Telling webhooks (Standard Webhooks 1.0.0), one try at a time for each, so that none waits for another.
+"""Telling webhooks, one try at a time for each, so that none waits for another.
 
-    POST URL    webhook-id, webhook-timestamp, webhook-signature: v1,BASE64    {"type", "timestamp", "data"}
+    signed      POST URL    webhook-id, webhook-timestamp, webhook-signature: v1,BASE64    {"type", "timestamp", "data"}
+    chats       POST URL    what Slack, Teams, Mattermost or a reader of plain text takes
+    mail        SMTP        by the operator's mail server
 
-A message is taken by any 2xx. It is told at least once: a receiver drops what it has by `webhook-id`.
+A message is taken by any 2xx. It is told at least once: a receiver drops what it has by `webhook-id` (Standard Webhooks
+1.0.0).
 """
 
 from __future__ import annotations
@@ -13,15 +16,29 @@ from contextlib import suppress
 
 from ostiary.core.errors import Unavailable
 from ostiaryd.ground.fetch import deliver
+from ostiaryd.ground.mail import send_mail
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
-from ostiaryd.ledger.model import decode_entry
 from ostiaryd.respond.flows import webhooks as flows
-from ostiaryd.respond.model.webhooks import SECOND, TRY_S, Outcome, Webhook, headers, message, message_id, secret
+from ostiaryd.respond.model import alerts
+from ostiaryd.respond.model.webhooks import (
+    MAIL,
+    SECOND,
+    TRY_S,
+    Outcome,
+    Webhook,
+    headers,
+    mailed,
+    message,
+    message_id,
+    secret,
+)
 from ostiaryd.respond.store import webhooks as store
 
 PASSED = 1000
 """Entries that are none of its business; after so many the next look begins behind them."""
+Events = list[tuple[int, str]]
+"""Index and action of entries, in order."""
 log = logging.getLogger("ostiary")
 
 
@@ -57,19 +74,18 @@ async def _courier(world: World, webhook: Webhook) -> None:
 
 
 async def tell_next(world: World, webhook: Webhook) -> bool:
-    """Tell it of the next event; whether it took it."""
-    size, found = await world.db.scan(lambda reader: (flows.size(reader), flows.next_event(reader, webhook)))
-    if found is None:
+    """Tell it of what comes next; whether it took it."""
+    size, events = await world.db.scan(lambda reader: (flows.size(reader), flows.next_events(reader, webhook)))
+    if not events:
         if size > webhook.next_idx + PASSED:
             await world.writer.submit(lambda tx: flows.pass_over(tx, webhook, size))
         return False
-    index, body = found
-    claimed = await world.writer.submit(lambda tx: flows.begin(tx, webhook, index))
+    claimed = await world.writer.submit(lambda tx: flows.begin(tx, webhook, events[0][0]))
     if claimed is None:
         return False
-    outcome = await _try(world, claimed, message(index, decode_entry(body)), index)
+    outcome = await (_alert if webhook.is_for_people else _tell)(world, claimed, events)
     if outcome.is_taken:
-        await world.writer.submit(lambda tx: flows.confirm(tx, claimed))
+        await world.writer.submit(lambda tx: flows.confirm(tx, claimed, events))
     elif flows.is_over(claimed, outcome):
         await act(world, "webhook.give_up", lambda act: flows.give_up(act, claimed, outcome))
     else:
@@ -77,10 +93,26 @@ async def tell_next(world: World, webhook: Webhook) -> bool:
     return outcome.is_taken
 
 
-async def _try(world: World, webhook: Webhook, body: bytes, index: int) -> Outcome:
+async def _tell(world: World, webhook: Webhook, events: Events) -> Outcome:
+    """A program, of one event."""
+    ((index, _),) = events
     key = secret(world.keys.secret("nonce"), webhook.webhook_id)
+    body = message(index, flows.entry(world.db.read(), index))
     at = world.now() // SECOND
-    said = headers(key, id=message_id(webhook.webhook_id, index), at=at, body=body)
+    return await _post(webhook, body, headers(key, id=message_id(webhook.webhook_id, index), at=at, body=body))
+
+
+async def _alert(world: World, webhook: Webhook, events: Events) -> Outcome:
+    """People, of all that waits."""
+    told = await world.db.scan(lambda reader: flows.alerts(reader, events))
+    subject, text = alerts.subject(told, events), alerts.text(told, events)
+    if webhook.form == "mail":
+        return await _mail(world, webhook, subject, text, id=message_id(webhook.webhook_id, events[0][0]))
+    kind, body = alerts.chat(webhook.form, subject, text)
+    return await _post(webhook, body, {"content-type": kind})
+
+
+async def _post(webhook: Webhook, body: bytes, said: dict[str, str]) -> Outcome:
     try:
         status, after = await deliver(webhook.url, body, headers=said, within_s=TRY_S)
     except Unavailable as error:
@@ -88,3 +120,19 @@ async def _try(world: World, webhook: Webhook, body: bytes, index: int) -> Outco
     with suppress(ValueError):
         return Outcome(status, f"it answers {status}", max(0, int(after[:10])))
     return Outcome(status, f"it answers {status}")
+
+
+async def _mail(world: World, webhook: Webhook, subject: str, text: str, *, id: str) -> Outcome:
+    config = world.config
+    if not config.mail_server:
+        return Outcome(0, "no mail server is configured")
+    to = webhook.url.removeprefix(MAIL)
+    made = alerts.mail(subject, text, sender=config.mail_from, to=to, id=id, at=world.now())
+    try:
+        code = await send_mail(
+            made, server=config.mail_server, user=config.mail_user, password=config.mail_password,
+            name=config.trust_domain, within_s=TRY_S,
+        )  # fmt: skip
+    except Unavailable as error:
+        return Outcome(0, error.message)
+    return mailed(code)

@@ -8,7 +8,10 @@ from ostiary.core.errors import Conflict, NotFound
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act
+from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.registry import flows as registry
+from ostiaryd.registry.store import agents, owners
+from ostiaryd.respond.model.alerts import Alert, alert, gravest
 from ostiaryd.respond.model.webhooks import (
     MAX_WEBHOOKS,
     SECOND,
@@ -16,10 +19,12 @@ from ostiaryd.respond.model.webhooks import (
     TEST,
     TRY_S,
     WAITING_LIMIT,
+    Form,
     Outcome,
     Webhook,
     WebhookId,
     check_actions,
+    check_form,
     check_url,
     origin,
     secret,
@@ -31,21 +36,24 @@ from ostiaryd.respond.store import webhooks as store
 GONE = 410
 
 
-def add(act: Act, *, url: str, actions: tuple[str, ...]) -> tuple[Webhook, bytes]:
-    """A webhook that hears of what happens from now on, and the secret that it knows us by.
+def add(act: Act, *, url: str, actions: tuple[str, ...], form: Form = "signed") -> tuple[Webhook, bytes]:
+    """A webhook that hears of what happens from now on, and the secret that it knows us by where it is signed.
 
     Raises Invalid, Conflict (`webhook_exists`, `too_many_webhooks`).
     """
     registry.note(act, object=origin(check_url(url)))
+    check_form(url, form)
     actions = check_actions(actions)
     if store.by_url(act.tx, url) is not None:
         raise Conflict("there is a webhook for this URL", hint="ostiary webhook list", code="webhook_exists")
     if len(store.webhooks(act.tx)) >= MAX_WEBHOOKS:
         raise Conflict(f"there are {MAX_WEBHOOKS} webhooks", hint="ostiary webhook remove", code="too_many_webhooks")
     start = size(act.tx)
-    made = Webhook(webhook_id=WebhookId(act.new_id("wh")), url=url, actions=actions, created_at=act.now, next_idx=start)
+    made = Webhook(
+        webhook_id=WebhookId(act.new_id("wh")), url=url, actions=actions, created_at=act.now, next_idx=start, form=form
+    )
     store.insert(act.tx, made)
-    registry.note(act, object=made.webhook_id, origin=origin(url), events=list(actions))
+    registry.note(act, object=made.webhook_id, origin=origin(url), form=form, events=list(actions))
     return made, secret_of(act.tx, made)
 
 
@@ -77,9 +85,29 @@ def size(reader: Reader) -> int:
     return ledger.head(reader)[0].size
 
 
-def next_event(reader: Reader, webhook: Webhook) -> tuple[int, bytes] | None:
-    """What it has to be told next: the index of an entry, and its bytes."""
-    return store.next_event(reader, (*webhook.actions, TEST), webhook.next_idx)
+def next_events(reader: Reader, webhook: Webhook) -> list[tuple[int, str]]:
+    """What it has to be told next, index and action of entries in order: one, or for people all that waits."""
+    limit = WAITING_LIMIT if webhook.is_for_people else 1
+    return store.next_events(reader, (*webhook.actions, TEST), webhook.next_idx, limit=limit)
+
+
+def alerts(reader: Reader, events: list[tuple[int, str]]) -> list[Alert]:
+    """What people must be told of these events: the gravest in words."""
+    return [_alert(reader, index) for index in gravest(events)]
+
+
+def entry(reader: Reader, index: int) -> Entry:
+    """An entry that there is."""
+    body = ledger.body(reader, index)
+    assert body is not None, "an entry stays"
+    return decode_entry(body)
+
+
+def _alert(reader: Reader, index: int) -> Alert:
+    told = entry(reader, index)
+    agent = None if told.agent is None else agents.get(reader, told.agent)
+    owner = None if told.owner is None else owners.owner(reader, told.owner)
+    return alert(index, told, agent=agent.name if agent else "", owner=owner.name if owner else "")
 
 
 def begin(tx: Tx, webhook: Webhook, index: int) -> Webhook | None:
@@ -90,9 +118,10 @@ def begin(tx: Tx, webhook: Webhook, index: int) -> Webhook | None:
     return store.get(tx, webhook.webhook_id)
 
 
-def confirm(tx: Tx, webhook: Webhook) -> None:
+def confirm(tx: Tx, webhook: Webhook, events: list[tuple[int, str]]) -> None:
     """It has taken what it was told. If the claim has passed meanwhile, somebody else tells it once more."""
-    store.settle(tx, taken(webhook, now=tx.now), claim=webhook.busy_until)
+    after = taken(webhook, now=tx.now, through=events[-1][0], count=len(events))
+    store.settle(tx, after, claim=webhook.busy_until)
 
 
 def postpone(tx: Tx, webhook: Webhook, outcome: Outcome) -> None:

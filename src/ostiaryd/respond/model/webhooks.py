@@ -1,7 +1,8 @@
-"""Webhooks (Standard Webhooks 1.0.0): who is told of which acts, how a message is signed, when it is tried again.
+"""Webhooks: who is told of which acts, how a message is signed (Standard Webhooks 1.0.0), when it is tried again.
 
 An event is an entry of the ledger, so nothing is queued twice: a webhook remembers up to which entry it has been told.
-It is told in order; what it does not take is tried again and in the end left out, and counted.
+It is told in order; what it does not take is tried again and in the end left out, and counted. Programs get a message
+for each event; people (`model/alerts.py`) one for all that waits.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ import base64
 import hmac
 import re
 from datetime import UTC, datetime, timedelta
-from typing import NewType
+from typing import Literal, NewType
 from urllib.parse import urlsplit
 
 import msgspec
 
 from ostiary.core.errors import Invalid
+from ostiaryd.ground.addresses import check_address
 from ostiaryd.ledger.model import Entry
 
 WebhookId = NewType("WebhookId", str)
+Form = Literal["signed", "slack", "teams", "mattermost", "plain", "mail"]
+"""how it is told: `signed` is for programs, all others are for people"""
+MAIL = "mailto:"
 SECOND = 1_000_000
 MAX_WEBHOOKS = 20
 MAX_ACTIONS = 32
@@ -35,6 +40,14 @@ HEARD = (
     "elevation.request",
     "elevation.grant",
     "elevation.break_glass",
+    "incident.open",
+    "incident.alert",
+    "incident.release",
+    "incident.narrow",
+    "incident.decommission",
+    "respond.limited",
+    "kill.start",
+    "kill.end",
 )
 """What one hears that does not say what it wants to hear."""
 DELAYS_S = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800)
@@ -43,6 +56,8 @@ REJECTED_TRIES = 3
 """How often is tried what the receiver says it will never take."""
 LONGEST_DELAY_S = 3600
 """of those that a receiver asks for"""
+PAUSE_S = 10
+"""Between two messages to people: what happens meanwhile is in the second, however much it is."""
 TRY_S = 15
 """How long a try may take."""
 WAITING_LIMIT = 1000
@@ -63,6 +78,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     actions: tuple[str, ...]
     created_at: int
     next_idx: int
+    form: Form = "signed"
     attempts: int = 0
     due_at: int = 0
     busy_until: int = 0
@@ -73,6 +89,10 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     """what went wrong at the last try"""
     gone_at: int | None = None
     """when the receiver said that it wants no more"""
+
+    @property
+    def is_for_people(self) -> bool:
+        return self.form != "signed"
 
     def is_due(self, now: int) -> bool:
         return self.gone_at is None and now >= self.due_at and now >= self.busy_until
@@ -95,8 +115,16 @@ class Outcome(msgspec.Struct, frozen=True):
         return 400 <= self.status < 500 and self.status not in (401, 403, 404, 408, 409, 425, 429)
 
 
+def mailed(code: int) -> Outcome:
+    """The outcome that a reply code of SMTP is: there 5xx is never to be tried again, and 4xx may be cured by time."""
+    status = 200 if 200 <= code < 300 else 400 if code >= 500 else 503
+    return Outcome(status, f"the mail server answers {code}")
+
+
 def check_url(url: str) -> str:
-    """https, or http on this machine, with path and query as the receiver likes. Raises Invalid."""
+    """https, or http on this machine, with path and query as the receiver likes; or mailto:ADDRESS. Raises Invalid."""
+    if url.startswith(MAIL):
+        return MAIL + check_address(url.removeprefix(MAIL), name="what follows `mailto:`")
     parts = urlsplit(url)
     if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url:
         raise Invalid(f"the URL of a webhook is printable ASCII of at most {MAX_URL} characters")
@@ -107,8 +135,16 @@ def check_url(url: str) -> str:
     return url
 
 
+def check_form(url: str, form: Form) -> None:
+    """Raises Invalid."""
+    if (form == "mail") != url.startswith(MAIL):
+        raise Invalid("mail goes to mailto:ADDRESS and nothing else does", hint="say how it is told: --form slack")
+
+
 def origin(url: str) -> str:
-    """What of a URL may be told: path and query may hold a secret."""
+    """What of a URL may be told: path and query may hold a secret, an address is a person's."""
+    if url.startswith(MAIL):
+        return MAIL + "@" + url.rpartition("@")[2]
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
 
@@ -172,9 +208,9 @@ def tried(webhook: Webhook, outcome: Outcome, *, now: int, jitter: float) -> Web
     return msgspec.structs.replace(webhook, attempts=attempts, due_at=due, failed=outcome.failed, busy_until=0)
 
 
-def taken(webhook: Webhook, *, now: int) -> Webhook:
-    """The webhook after an event that it took."""
+def taken(webhook: Webhook, *, now: int, through: int, count: int) -> Webhook:
+    """The webhook after so many events that it took, the last of which is entry `through`."""
     return msgspec.structs.replace(
-        webhook, next_idx=webhook.next_idx + 1, attempts=0, due_at=0, busy_until=0, failed="",
-        delivered=webhook.delivered + 1, delivered_at=now,
+        webhook, next_idx=through + 1, attempts=0, due_at=now + PAUSE_S * SECOND if webhook.is_for_people else 0,
+        busy_until=0, failed="", delivered=webhook.delivered + count, delivered_at=now,
     )  # fmt: skip

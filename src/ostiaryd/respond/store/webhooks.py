@@ -8,16 +8,16 @@ from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.respond.model.webhooks import Webhook, WebhookId
 
 _COLUMNS = (
-    "webhook_id, url, actions, created_at, next_idx, attempts, due_at, busy_until, delivered, delivered_at, lost, "
-    "failed, gone_at"
+    "webhook_id, url, form, actions, created_at, next_idx, attempts, due_at, busy_until, delivered, delivered_at, "
+    "lost, failed, gone_at"
 )
 _ALL = sql(f"select {_COLUMNS} from webhook order by webhook_id")
 _GET = sql(f"select {_COLUMNS} from webhook where webhook_id = :id")
 _BY_URL = sql(f"select {_COLUMNS} from webhook where url = :url")
 _INSERT = sql(
     """insert into webhook
-         (webhook_id, url, actions, created_at, next_idx, attempts, due_at, busy_until, delivered, lost, failed)
-       values (:id, :url, :actions, :created_at, :next_idx, 0, 0, 0, 0, 0, '')"""
+         (webhook_id, url, form, actions, created_at, next_idx, attempts, due_at, busy_until, delivered, lost, failed)
+       values (:id, :url, :form, :actions, :created_at, :next_idx, 0, 0, 0, 0, 0, '')"""
 )
 _DELETE = sql("delete from webhook where webhook_id = :id")
 _CLAIM = sql(
@@ -31,7 +31,7 @@ _SETTLE = sql(
 )
 _SKIP = sql("update webhook set next_idx = :idx where webhook_id = :id and busy_until <= :now and next_idx < :idx")
 _HAPPENED = "from entry where action = :action and idx >= :start and outcome not in ('refused', 'error')"
-_NEXT = sql(f"select idx, body {_HAPPENED} order by idx limit 1")
+_NEXT = sql(f"select idx {_HAPPENED} order by idx limit :limit")
 _WAITING = sql(f"select count(*), min(at) from (select at {_HAPPENED} order by idx limit :limit) waiting")
 
 
@@ -51,7 +51,7 @@ def by_url(reader: Reader, url: str) -> Webhook | None:
 
 def insert(tx: Tx, webhook: Webhook) -> None:
     tx.run(
-        _INSERT, id=webhook.webhook_id, url=webhook.url, actions=" ".join(webhook.actions),
+        _INSERT, id=webhook.webhook_id, url=webhook.url, form=webhook.form, actions=" ".join(webhook.actions),
         created_at=webhook.created_at, next_idx=webhook.next_idx,
     )  # fmt: skip
 
@@ -80,13 +80,12 @@ def skip(tx: Tx, id: WebhookId, *, idx: int) -> None:
     tx.run(_SKIP, id=id, idx=idx, now=tx.now)
 
 
-def next_event(reader: Reader, actions: Sequence[str], start: int) -> tuple[int, bytes] | None:
-    """The first entry from `start` on with one of these actions, of what happened: its index and its bytes."""
-    found = [row for action in actions if (row := reader.one(_NEXT, action=action, start=start)) is not None]
-    if not found:
-        return None
-    index, body = min(found, key=lambda row: int(row[0]))
-    return index, bytes(body)
+def next_events(reader: Reader, actions: Sequence[str], start: int, *, limit: int) -> list[tuple[int, str]]:
+    """The first entries from `start` on with one of these actions, of what happened: index and action, in order."""
+    found = [
+        (idx, action) for action in actions for (idx,) in reader.all(_NEXT, action=action, start=start, limit=limit)
+    ]
+    return sorted(found)[:limit]
 
 
 def waiting(reader: Reader, actions: Sequence[str], start: int, *, limit: int) -> tuple[int, int | None]:
@@ -98,11 +97,11 @@ def waiting(reader: Reader, actions: Sequence[str], start: int, *, limit: int) -
 
 def _webhook(row: Row) -> Webhook:
     (
-        id, url, actions, created_at, next_idx, attempts, due_at, busy_until, delivered, delivered_at, lost, failed,
-        gone_at,
+        id, url, form, actions, created_at, next_idx, attempts, due_at, busy_until, delivered, delivered_at, lost,
+        failed, gone_at,
     ) = row  # fmt: skip
     return Webhook(
-        webhook_id=id, url=url, actions=tuple(actions.split(" ")), created_at=created_at, next_idx=next_idx,
+        webhook_id=id, url=url, form=form, actions=tuple(actions.split(" ")), created_at=created_at, next_idx=next_idx,
         attempts=attempts, due_at=due_at, busy_until=busy_until, delivered=delivered, delivered_at=delivered_at,
         lost=lost, failed=failed, gone_at=gone_at,
     )  # fmt: skip

@@ -6,24 +6,33 @@ from typing import Any
 
 import msgspec
 
+from ostiary.core.errors import Invalid
 from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN
 from ostiaryd.respond.flows import webhooks as flows
-from ostiaryd.respond.model.webhooks import SECOND, Webhook, show_secret
+from ostiaryd.respond.model.webhooks import SECOND, Form, Webhook, show_secret
 from ostiaryd.respond.store import webhooks as store
 
 
 class NewWebhook(msgspec.Struct, forbid_unknown_fields=True):
     url: str
     events: tuple[str, ...] = ()
+    form: Form = "signed"
 
 
 async def add_webhook(call: Call) -> Reply:
-    """Tell a URL of what happens from now on; `events` are actions of the ledger. `secret` is shown this once."""
+    """Tell a URL, or mailto:ADDRESS, of the events of the ledger from now on; its `secret` is shown this once."""
     new = call.json(NewWebhook)
-    made, key = await registry.act_as(call, "webhook.add", lambda act: flows.add(act, url=new.url, actions=new.events))
-    return reply({**_render(made), "secret": show_secret(key)}, status=201)
+    if new.form == "mail" and not call.world.config.mail_server:
+        raise Invalid("no mail server is configured", hint="mail_server and mail_from: docs/configuration.md")
+
+    def run(act: Act) -> tuple[Webhook, bytes]:
+        return flows.add(act, url=new.url, actions=new.events, form=new.form)
+
+    made, key = await registry.act_as(call, "webhook.add", run)
+    return reply(_render(made) | ({} if made.is_for_people else {"secret": show_secret(key)}), status=201)
 
 
 async def list_webhooks(call: Call) -> Reply:
@@ -47,6 +56,7 @@ def _render(webhook: Webhook) -> dict[str, Any]:
     return {
         "webhook_id": webhook.webhook_id,
         "url": webhook.url,
+        "form": webhook.form,
         "events": webhook.actions,
         "state": "gone" if webhook.gone_at is not None else "failing" if webhook.failed else "ok",
         "delivered": webhook.delivered,

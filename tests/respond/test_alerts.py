@@ -1,0 +1,349 @@
+"""Alerts: people hear in words, by mail and in chats, of all that is grave, and nobody writes into them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ostiary.core.errors import Conflict, Invalid
+from ostiaryd.ground import mail
+from ostiaryd.ground.addresses import check_address, check_server
+from ostiaryd.ground.config import load_config
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.ledger.model import Entry, reason
+from ostiaryd.respond import wire_webhooks
+from ostiaryd.respond.flows import webhooks as flows
+from ostiaryd.respond.model import alerts
+from ostiaryd.respond.model.webhooks import DELAYS_S, HEARD, PAUSE_S, REJECTED_TRIES, Form, Webhook, mailed, origin
+from tests.clock import Clock
+from tests.respond.mail_server import certificate, mail_server
+from tests.respond.receiver import Receiver, receiving
+
+SECOND = 1_000_000
+TO = "mailto:soc@example.org"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as made:
+        yield made
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine is not this machine."""
+    monkeypatch.setattr(mail, "_HERE", frozenset())
+
+
+async def add(world: World, url: str, form: Form, *actions: str) -> Webhook:
+    made, _ = await act(world, "webhook.add", lambda act: flows.add(act, url=url, actions=actions, form=form))
+    return made
+
+
+async def happen(world: World, action: str, *, object: str = "in_1", reasons: str = "", **detail: Any) -> None:
+    def flow(act: Act) -> None:
+        act.entry.object, act.entry.detail = object, dict(detail)
+        act.entry.reasons = [reason("odd", reasons)] if reasons else []
+
+    await act(world, action, flow)
+
+
+async def tell(world: World) -> None:
+    await wire_webhooks.tell_due(world)
+    await asyncio.gather(*world.keep(wire_webhooks.Couriers).running.values())
+
+
+def by(world: World, server: str, **more: str) -> World:
+    """The same world with a mail server."""
+    config = msgspec.structs.replace(world.config, mail_server=server, mail_from="ostiary@example.org", **more)
+    object.__setattr__(world, "config", config)
+    return world
+
+
+def now_of(world: World, webhook: Webhook) -> Webhook:
+    return flows.find(world.db.read(), webhook.webhook_id)
+
+
+def words(*entries: Entry, agent: str = "writer") -> str:
+    events = [(number, entry.action) for number, entry in enumerate(entries, 7)]
+    told = [alerts.alert(number, entry, agent=agent, owner="ada") for number, entry in enumerate(entries, 7)]
+    return alerts.text(told, events)
+
+
+# ---------------------------------------------------------------------------------------- Mail
+
+
+async def test_a_real_mail_server_takes_an_incident_in_words(world: World) -> None:
+    async with mail_server() as server:
+        made = await add(by(world, f"smtp://127.0.0.1:{server.port}"), TO, "mail")
+        await happen(world, "incident.open", says=["12 denials in a minute, größer"], risk=87)
+        await tell(world)
+        (heard,) = server.heard
+        assert server.to == [["soc@example.org"]]
+        assert (heard["From"], heard["To"], heard["Auto-Submitted"]) == (
+            "ostiary@example.org",
+            "soc@example.org",
+            "auto-generated",
+        )
+        assert heard["Subject"] == "[Ostiary] Incident"
+        text = heard.get_content()
+        for said in ("12 denials in a minute, größer", "risk      87", "see       ostiary incident show in_1"):
+            assert said in text
+        after = now_of(world, made)
+        assert (after.delivered, after.lost, after.failed) == (1, 0, "")
+
+
+@pytest.mark.usefixtures("here")
+async def test_off_this_machine_mail_is_encrypted_and_the_server_proves_its_name(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls, authority = certificate(tmp_path, "localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    async with mail_server(tls=tls, asks=True) as server:
+        url = f"smtp://localhost:{server.port}"
+        await add(by(world, url, mail_user="us", mail_password="s3cret"), TO, "mail")
+        await happen(world, "incident.open")
+        await tell(world)
+        assert (server.was_tls, server.logins) == ([True], [(b"us", b"s3cret")])
+    async with mail_server(tls=tls, is_tls_first=True) as server:
+        await add(by(world, f"smtps://localhost:{server.port}"), "mailto:b@example.org", "mail")
+        await happen(world, "incident.open")
+        await tell(world)
+        assert len(server.heard) == 1
+
+
+@pytest.mark.usefixtures("here")
+async def test_nothing_is_said_to_a_server_without_tls_or_with_the_name_of_another(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody on the way takes STARTTLS out of what the server says, or answers for it."""
+    tls, authority = certificate(tmp_path, "mail.elsewhere")
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    async with mail_server() as stripped, mail_server(tls=tls) as other:
+        for server in (stripped, other):
+            made = await add(
+                by(world, f"smtp://localhost:{server.port}", mail_user="us", mail_password="s3cret"),
+                f"mailto:{server.port}@example.org",
+                "mail",
+            )
+            await happen(world, "incident.open")
+            await tell(world)
+            after = now_of(world, made)
+            assert (after.delivered, after.attempts) == (0, 1)
+            assert after.failed.startswith("the mail server is not reached")
+        assert stripped.heard == other.heard == []
+        assert stripped.logins == other.logins == []
+
+
+async def test_what_a_mail_server_never_takes_is_left_out_and_what_it_may_take_later_is_told_again(
+    world: World, clock: Clock
+) -> None:
+    async with mail_server() as server:
+        made = await add(by(world, f"smtp://127.0.0.1:{server.port}"), TO, "mail")
+        await happen(world, "incident.open", number=1)
+        server.recipient_answers = ["450 busy", "550 no such person <x@evil.example>"] + ["550 no"] * REJECTED_TRIES
+        await tell(world)
+        assert now_of(world, made).failed == "the mail server answers 450"
+        for _ in range(REJECTED_TRIES - 1):
+            clock.advance(max(DELAYS_S))
+            await tell(world)
+        assert (now_of(world, made).lost, now_of(world, made).failed) == (1, "the mail server answers 550")
+        server.recipient_answers = []
+        await happen(world, "incident.open", number=2)
+        await tell(world)
+        assert "number    2" in server.heard[0].get_content()
+
+
+async def test_a_mail_server_that_never_answers_holds_nothing_up(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire_webhooks, "TRY_S", 0.5)
+    async with mail_server() as server:
+        server.silence.clear()
+        made = await add(by(world, f"smtp://127.0.0.1:{server.port}"), TO, "mail")
+        await add(world, receiver.url, "slack")
+        await happen(world, "incident.open")
+        await tell(world)
+        assert len(receiver.heard) == 1
+        assert now_of(world, made).failed == "it took longer than 0.5 s"
+
+
+async def test_without_a_mail_server_an_alert_waits_and_says_why(world: World) -> None:
+    made = await add(world, TO, "mail")
+    await happen(world, "incident.open")
+    await tell(world)
+    assert now_of(world, made).failed == "no mail server is configured"
+
+
+@pytest.mark.parametrize(("code", "taken", "rejected"), [(250, True, False), (299, True, False), (199, False, False),
+    (300, False, False), (450, False, False), (499, False, False), (500, False, True), (554, False, True)])  # fmt: skip
+def test_codes_of_smtp_mean_the_opposite_of_http(code: int, taken: bool, rejected: bool) -> None:
+    outcome = mailed(code)
+    assert (outcome.is_taken, outcome.is_rejected) == (taken, rejected)
+
+
+# ---------------------------------------------------------------------------------------- Chats
+
+
+async def test_each_chat_gets_its_own_form(world: World) -> None:
+    forms: tuple[Form, ...] = ("slack", "teams", "mattermost", "plain")
+    with receiving("/a") as slack, receiving("/b") as teams, receiving("/c") as mattermost, receiving("/d") as plain:
+        for receiver, form in zip((slack, teams, mattermost, plain), forms, strict=True):
+            await add(world, receiver.url, form)
+        await happen(world, "kill.start", object="everything")
+        await tell(world)
+        (headers, body), *none = slack.heard
+        assert (none, headers["content-type"]) == ([], "application/json")
+        assert "webhook-signature" not in headers
+        told = json.loads(body)
+        assert told["text"] == "Kill switch"
+        assert [block["text"]["type"] for block in told["blocks"]] == ["plain_text", "plain_text"]
+        assert "ostiary audit show" in told["blocks"][1]["text"]["text"]
+        card = json.loads(teams.heard[0][1])["attachments"][0]
+        assert card["contentType"] == "application/vnd.microsoft.card.adaptive"
+        lines = [block["inlines"][0]["text"] for block in card["content"]["body"]]
+        assert lines[0] == "Kill switch"
+        assert json.loads(mattermost.heard[0][1])["text"].startswith("```\nKill switch")
+        assert plain.heard[0][0]["content-type"] == "text/plain; charset=utf-8"
+        assert plain.heard[0][1].startswith(b"Kill switch\n")
+
+
+async def test_a_storm_is_two_messages_and_nobody_hides_an_incident_in_it(
+    world: World, clock: Clock, receiver: Receiver
+) -> None:
+    """An agent that asks a thousand questions so that nobody sees the incident."""
+    made = await add(world, receiver.url, "plain")
+    await happen(world, "approval.ask", object="ap_first")
+    await tell(world)
+    for number in range(40):
+        await happen(world, "approval.ask", object=f"ap_{number}")
+    await happen(world, "incident.open", object="in_grave")
+    for number in range(40):
+        await happen(world, "approval.ask", object=f"ap_{number + 40}")
+    clock.advance(us=PAUSE_S * SECOND - 1)
+    await tell(world)
+    assert len(receiver.heard) == 1, "not before its time"
+    clock.advance(us=1)
+    await tell(world)
+    assert len(receiver.heard) == 2
+    said = receiver.heard[1][1].decode()
+    assert "in_grave" in said
+    assert "80 approval.ask, 1 incident.open" in said
+    assert said.startswith("A person is asked and 80 more")
+    assert now_of(world, made).delivered == 82
+    clock.advance(PAUSE_S)
+    await tell(world)
+    assert len(receiver.heard) == 2
+
+
+def test_the_gravest_are_told_in_words_and_in_order() -> None:
+    events = [(number, "approval.ask") for number in range(alerts.IN_WORDS + 5)] + [
+        (90, "kill.start"),
+        (91, "kill.end"),
+    ]
+    told = alerts.gravest(events)
+    assert told == sorted(told)
+    assert len(told) == alerts.IN_WORDS
+    assert {90, 91} <= set(told)
+    assert alerts.gravest(events[: alerts.IN_WORDS]) == list(range(alerts.IN_WORDS))
+
+
+# ---------------------------------------------------------------------------------------- What strangers write
+
+
+EVIL = "<!channel> @all **x** [click](https://evil.example/a) `x` \u202eabc\r\nBcc: x@evil.example\x00\u200b\ntitle"
+
+
+def test_nothing_that_a_stranger_says_is_markup_a_mention_a_link_or_a_line() -> None:
+    entry = Entry(
+        at=0, action="incident.open", object="in_1", reasons=[reason("odd", EVIL)],
+        detail={"says": [EVIL], "x.y": EVIL}, tool="files/" + EVIL, arguments={"password": "hunter2"},
+    )  # fmt: skip
+    text = words(entry)
+    assert "hunter2" not in text
+    for wrong in ("https://", "@", "evil.example", "\u202e", "\x00", "\u200b", "\r"):
+        assert wrong not in text
+    assert not any(line.startswith(("Bcc", "title")) for line in text.split("\n"))
+    assert "evil[.]example" in text
+    subject = f"Incident: {EVIL}"  # were a name ever to hold it
+    slack = json.loads(alerts.chat("slack", subject, text)[1])
+    assert "<!channel>" not in slack["text"]
+    mattermost = json.loads(alerts.chat("mattermost", subject, text)[1])["text"]
+    assert mattermost.count("```") == 2
+    card = json.loads(alerts.chat("teams", subject, text)[1])["attachments"][0]["content"]
+    assert {block["type"] for block in card["body"]} == {"RichTextBlock"}, "a `TextBlock` would be Markdown"
+
+
+def test_what_is_told_is_bounded() -> None:
+    entry = Entry(
+        at=0, action="incident.open", object="in_1", reasons=[reason("odd", "y" * 500)] * 64,
+        detail={f"k{number}": ["z" * 1000] * 100 for number in range(100)},
+    )  # fmt: skip
+    for count in (1, 2, alerts.IN_WORDS):
+        assert len(words(*[entry] * count)) <= alerts.MAX_TEXT
+    alert = alerts.alert(1, Entry(at=0, action="x.y", detail={"k": "z" * 301}), agent="", owner="")
+    assert ("k", "z" * 300) in alert.lines
+
+
+def test_what_the_entry_has_not_is_not_said_and_an_unknown_action_says_itself() -> None:
+    alert = alerts.alert(7, Entry(at=0, action="agent.suspend", detail={"nested": {"a": 1}}), agent="", owner="")
+    assert alert.title == "agent.suspend"
+    assert [what for what, _ in alert.lines] == ["at", "see"]
+
+
+def test_every_default_event_has_a_title() -> None:
+    for action in HEARD:
+        assert alerts.alert(1, Entry(at=0, action=action), agent="", owner="").title != action
+
+
+# ---------------------------------------------------------------------------------------- Adding
+
+
+@pytest.mark.parametrize(("url", "form"), [("mailto:a@example.org", "slack"), ("https://a.org/", "mail"),
+    ("mailto:a@example.org", "signed")])  # fmt: skip
+async def test_mail_goes_to_addresses_and_nothing_else_does(world: World, url: str, form: Form) -> None:
+    with pytest.raises(Invalid):
+        await add(world, url, form)
+
+
+@pytest.mark.parametrize("address", ["a", "a@", "@b", "a b@c", "a@b\nc", "a@b,c@d", "a@b.", "<a@b>", 'a"b@c', "é@b.org",
+    "x" * 65 + "@b", "a@" + "b" * 64, "a@b?subject=x"])  # fmt: skip
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(Invalid):
+        check_address(address, name="it")
+
+
+@pytest.mark.parametrize("address", ["a@b", "ada.l+x@mail.example.org", "x" * 64 + "@b", "a@" + "b" * 63])
+def test_what_is_one(address: str) -> None:
+    assert check_address(address, name="it") == address
+
+
+@pytest.mark.parametrize("url", ["smtp://", "http://a.org", "smtp://a.org/", "smtp://u:p@a.org", "smtp://a:0", "smtp://a:x",
+    "smtp://a?x=1", "smtp://a#b", "a.org:25"])  # fmt: skip
+def test_what_is_no_mail_server(url: str) -> None:
+    with pytest.raises(Invalid):
+        check_server(url)
+
+
+def test_a_mail_server_needs_a_sender_and_a_password_a_user(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"data_dir": str(tmp_path), "mail_server": "smtp://mail.example.org"}
+    with pytest.raises(Invalid, match="mail_from"):
+        load_config(environ={}, **given)
+    with pytest.raises(Invalid, match="together"):
+        load_config(environ={}, mail_from="o@example.org", mail_user="o", **given)
+    made = load_config(environ={"OSTIARY_MAIL_PASSWORD": "p"}, mail_from="o@example.org", mail_user="o", **given)
+    assert made.mail_password == "p"
+
+
+async def test_an_address_is_added_once_and_is_on_no_entry(world: World) -> None:
+    assert origin(TO) == "mailto:@example.org"
+    await add(world, TO, "mail")
+    with pytest.raises(Conflict):
+        await add(world, TO, "mail")
