@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from ostiary.core.addresses import check_address, check_server
 from ostiary.core.errors import Conflict, Invalid
 from ostiaryd.ground import mail
-from ostiaryd.ground.addresses import check_address, check_server
 from ostiaryd.ground.config import load_config
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
@@ -94,7 +94,7 @@ async def test_a_real_mail_server_takes_an_incident_in_words(world: World) -> No
         )
         assert heard["Subject"] == "[Ostiary] Incident"
         text = heard.get_content()
-        for said in ("12 denials in a minute, größer", "risk      87", "see       ostiary incident show in_1"):
+        for said in ("12 denials in a minute, größer", "risk      87", "see       ostiary audit show"):
             assert said in text
         after = now_of(world, made)
         assert (after.delivered, after.lost, after.failed) == (1, 0, "")

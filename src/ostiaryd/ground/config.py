@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from ostiary.core.addresses import check_address, check_server
 from ostiary.core.classes import MAX_CLASSES, STANDARD, is_class
 from ostiary.core.errors import Invalid
-from ostiaryd.ground.addresses import check_address, check_server
 from ostiaryd.ground.fetch import check_origin
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}")

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from ostiary.core.addresses import check_address
 from ostiary.core.errors import Invalid
-from ostiaryd.ground.addresses import check_address
 from ostiaryd.ledger.model import Entry
 
 WebhookId = NewType("WebhookId", str)
