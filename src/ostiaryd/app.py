@@ -211,6 +211,7 @@ LOOPS = (
     _every(1, tasks.expire_due),
     _every(1, approvals.expire_due),
     _every(1, wire_webhooks.tell_due),
+    _every(600, registry.forget_holds),
     _every(30, trust.prune),
     _every(60, tasks.forget_days),
     _every(600, tasks.forget_histories),

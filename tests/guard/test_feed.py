@@ -9,9 +9,11 @@ import msgspec
 import pytest
 
 from ostiary.core import jose
+from ostiary.core.access import Hold
 from ostiary.core.cedar import ir
 from ostiary.core.feed import (
     AgentFact,
+    HoldFact,
     KeyFact,
     KeysFact,
     Message,
@@ -24,7 +26,7 @@ from ostiary.core.feed import (
 )
 from ostiary.guard import FeedBroken, FeedStale
 from tests.clock import Clock
-from tests.guard.feeder import ISSUER, RESOURCE_ID, STREAM, URI, Feeder
+from tests.guard.feeder import ISSUER, RESOURCE_ID, SECOND, STREAM, URI, Feeder
 
 
 @pytest.fixture
@@ -92,6 +94,20 @@ def test_each_kind_of_fact_is_in_force_when_accept_returns(feeder: Feeder) -> No
     assert facts.policies.hash == "another"
     assert facts.resource.mode == "watch"
     assert facts.agents["ag_1"].epoch == 3, "what was known of others stays"
+
+
+def test_holds_of_an_agent_are_known_by_their_kind_and_forgotten_once_all_are_over(feeder: Feeder) -> None:
+    now = feeder.clock()
+    feeder.say(HoldFact("ag_1", "throttle", 9, now, now + 1), HoldFact("ag_1", "narrow", 0, now, now + 100 * SECOND))
+    feeder.say(HoldFact("ag_1", "throttle", 5, now, now + SECOND))
+    narrow = Hold("narrow", 0, now, now + 100 * SECOND)
+    assert feeder.feed.current().facts.holds["ag_1"] == (narrow, Hold("throttle", 5, now, now + SECOND))
+    feeder.clock.advance(160)
+    feeder.say()
+    assert narrow in feeder.feed.current().facts.holds["ag_1"]
+    feeder.clock.advance(us=30 * SECOND)
+    feeder.say()
+    assert "ag_1" not in feeder.feed.current().facts.holds
 
 
 def test_an_older_epoch_does_not_undo_a_newer_one(feeder: Feeder) -> None:

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from ostiary.core import canonical
+from ostiary.core.access.holds import HoldKind
 from ostiary.core.errors import Malformed
 from ostiary.core.jose import InvalidToken, JwkSet, PrivateKey, sign_jwt, verify_jws
 from ostiary.core.watch.risk import MOST, SCALE
@@ -76,6 +77,16 @@ class RiskFact(_Fact, frozen=True, tag="risk"):
     at: Micros
 
 
+class HoldFact(_Fact, frozen=True, tag="hold"):
+    """What an agent is held to: `ostiary.core.access.Hold`; lifted, or over, once `until` has come."""
+
+    agent: Id
+    hold: HoldKind
+    limit: Annotated[int, Meta(ge=0, le=1 << 53)]
+    since: Micros
+    until: Micros
+
+
 class ResourceFact(_Fact, frozen=True, tag="resource", kw_only=True):
     """The guard's own resource as it now is; `catalogue` is its JSON text."""
 
@@ -107,7 +118,7 @@ class KeysFact(_Fact, frozen=True, tag="keys"):
     feed: list[dict[str, str]]
 
 
-Fact = AgentFact | TaskFact | TokenFact | KeyFact | RiskFact | ResourceFact | PolicyFact | KeysFact
+Fact = AgentFact | TaskFact | TokenFact | KeyFact | RiskFact | HoldFact | ResourceFact | PolicyFact | KeysFact
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -7,7 +7,7 @@ older than `max_age` may have missed a revocation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from hashlib import sha256
@@ -20,6 +20,7 @@ from ostiary.core.feed import (
     MAX_LINE_BYTES,
     AgentFact,
     Fact,
+    HoldFact,
     KeyFact,
     KeysFact,
     Message,
@@ -75,6 +76,8 @@ class Knowledge:
     """keys, by thumbprint"""
     risks: dict[str, Risk] = field(default_factory=dict)
     """by agent or task"""
+    holds: dict[str, tuple[access.Hold, ...]] = field(default_factory=dict)
+    """by agent"""
 
     def learn(self, fact: Fact) -> None:
         """Raises Refused for a catalogue or a policy set that is not well-formed."""
@@ -92,6 +95,9 @@ class Knowledge:
                 self.revoked[fact.jkt] = fact.until
             case RiskFact():
                 self.risks[fact.subject] = Risk(fact.millis, fact.at)
+            case HoldFact(agent):
+                others = tuple(one for one in self.holds.get(agent, ()) if one.kind != fact.hold)
+                self.holds[agent] = (*others, access.Hold(fact.hold, fact.limit, fact.since, fact.until))
             case ResourceFact():
                 self.resource, self.protected = fact, _protect(fact)
             case PolicyFact():
@@ -103,10 +109,18 @@ class Knowledge:
         """Raises FeedBroken where a part is missing, or there is too much."""
         if self.resource is None or self.protected is None or self.policies is None or not self.keys.keys:
             raise FeedBroken("a snapshot lacks the resource, the policies or the keys")
-        if len(self.agents) + len(self.tasks) + len(self.tokens) + len(self.revoked) + len(self.risks) > MAX_EXCEPTIONS:
+        tables: tuple[Sized, ...] = (self.agents, self.tasks, self.tokens, self.revoked, self.risks, self.holds)
+        if sum(map(len, tables)) > MAX_EXCEPTIONS:
             raise FeedBroken(f"there are more than {MAX_EXCEPTIONS} exceptions")
         facts = access.Facts(
-            self.protected, self.policies, self.agents, self.tasks, self.tokens, self.revoked, risks=self.risks
+            self.protected,
+            self.policies,
+            self.agents,
+            self.tasks,
+            self.tokens,
+            self.revoked,
+            risks=self.risks,
+            holds=self.holds,
         )
         return Present(self.resource, self.keys, facts)
 
@@ -119,6 +133,8 @@ class Knowledge:
             del self.agents_until[agent], self.agents[agent]
         for subject in [subject for subject, risk in self.risks.items() if risk.until < before]:
             del self.risks[subject]
+        for agent in [agent for agent, holds in self.holds.items() if all(one.until < before for one in holds)]:
+            del self.holds[agent]
 
 
 class _Place(Enum):

@@ -8,15 +8,24 @@ from typing import Any
 import msgspec
 
 from ostiary.core.access import Kept
-from ostiary.core.feed import AgentFact, Fact, KeyFact, RiskFact, TaskFact, TokenFact
+from ostiary.core.feed import AgentFact, Fact, HoldFact, KeyFact, RiskFact, TaskFact, TokenFact
 from ostiary.core.report import CallRecord, ResultRecord, UndecidedRecord
 from ostiaryd.ledger.model import Entry, Result, reason
 from ostiaryd.policy.model import AgentSeen, PolicyDelta, Posed, ToolSeen, call_seen
-from ostiaryd.registry.model import LONGEST_TOKEN, AgentDelta, Holding, KeyDelta, ResourceDelta, RiskDelta, TokenDelta
+from ostiaryd.registry.model import (
+    LONGEST_TOKEN,
+    AgentDelta,
+    HoldDelta,
+    Holding,
+    KeyDelta,
+    ResourceDelta,
+    RiskDelta,
+    TokenDelta,
+)
 from ostiaryd.tasks.model import TaskDelta
 from ostiaryd.tokens.model import KeysDelta
 
-Delta = AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta | ResourceDelta | PolicyDelta | KeysDelta
+Delta = AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta | HoldDelta | ResourceDelta | PolicyDelta | KeysDelta
 _decode = msgspec.json.Decoder(Delta).decode
 
 
@@ -31,7 +40,7 @@ def agent_fact(agent: str, state: str, epoch: int, *, at: int) -> AgentFact:
     return AgentFact(agent, state, epoch, at + LONGEST_TOKEN)
 
 
-def plain_fact(delta: AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta, *, at: int) -> Fact:
+def plain_fact(delta: AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta | HoldDelta, *, at: int) -> Fact:
     match delta:
         case AgentDelta():
             return agent_fact(delta.agent, delta.state.value, delta.epoch, at=at)
@@ -43,6 +52,8 @@ def plain_fact(delta: AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta
             return KeyFact(delta.jkt, delta.until)
         case RiskDelta():
             return RiskFact(delta.subject, delta.millis, delta.at)
+        case HoldDelta():
+            return HoldFact(delta.agent, delta.hold, delta.limit, delta.since, delta.until)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

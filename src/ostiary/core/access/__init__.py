@@ -10,7 +10,7 @@ What it rests on is made ready ahead of the call:
 and `decide(principal, tool=.., arguments=.., facts=.., now=..) -> Decision` takes five steps, each of which can deny:
 
     liveness    token and key are alive, the task and those above it, the agent and those it acts for
-    audience    the token is for this resource
+    audience    the token is for this resource, and the call within what its agents are held to
     task        the tool is known, its scope is in the token, and the token's bounds permit the call
     arguments   they are what the tool's schema says
     policies    one permits, none forbids, none fails; or a person must be asked
@@ -22,6 +22,7 @@ another audience, is no matter of policy.
 from ostiary.core.access.decide import Decision, Reason, dead, decide, deny, refuse
 from ostiary.core.access.elsewhere import Elsewhere, Said, failed
 from ostiary.core.access.facts import AgentFact, Facts, Principal, Protected, ReadyTool
+from ostiary.core.access.holds import Hold
 from ostiary.core.access.past import Past, past_of
 from ostiary.core.access.policies import BASE_TYPES, CALL, HISTORY, Judgement, Needs, Policies
 from ostiary.core.access.recorded import Kept, keep
@@ -34,6 +35,7 @@ __all__ = [
     "Decision",
     "Elsewhere",
     "Facts",
+    "Hold",
     "Judgement",
     "Kept",
     "Needs",

@@ -8,10 +8,12 @@ import msgspec
 
 from ostiary.core import bounds
 from ostiary.core.access.facts import Facts, Principal, Protected, ReadyTool
+from ostiary.core.access.holds import Hold
 from ostiary.core.access.past import Looking, Past
 from ostiary.core.access.policies import CALL, HISTORY, Judgement, Needs, Policies
 from ostiary.core.arguments import BadArguments
-from ostiary.core.assurance import INSUFFICIENT, StepUp
+from ostiary.core.assurance import ACRS, INSUFFICIENT, StepUp
+from ostiary.core.catalogue import Effect
 from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Record
 from ostiary.core.claims import AccessClaims
@@ -81,6 +83,8 @@ def decide(
         return Decision(False, False, policies.hash, (reason,))
 
     ready = resource.tools.get(tool)
+    if facts.holds and (reason := _held(principal, facts, ready, now)) is not None:
+        return Decision(False, False, policies.hash, (reason,))
     if ready is None:
         return deny(resource, policies, _unknown(resource, tool))
     reason = _outside(principal, resource, ready, arguments)
@@ -206,6 +210,30 @@ def dead(principal: Principal, facts: Facts, now: int) -> Reason | None:
     if principal.jkt is not None and principal.jkt in facts.revoked_keys:
         return Reason("key_revoked", "the key that the token is bound to was revoked")
     return None
+
+
+def _held(principal: Principal, facts: Facts, ready: ReadyTool | None, now: int) -> Reason | None:
+    """What an agent is held to, be it the holder of the token or one behind it, that this call is not within."""
+    for agent, _ in principal.agents:
+        for hold in facts.holds.get(agent, ()):
+            if now >= hold.until:
+                continue
+            if hold.kind == "narrow" and (ready is None or ready.tool.effect is not Effect.READ):
+                return Reason(
+                    "narrowed", f"agent {agent} may only read for now", "its owner or an administrator knows why"
+                )
+            if hold.kind == "step_up" and (reason := unproved(principal.claims, hold, now=now)) is not None:
+                return reason
+    return None
+
+
+def unproved(claims: AccessClaims, hold: Hold, *, now: int) -> Reason | None:
+    """What a step-up demands, where the token does not say it; None where it does."""
+    if claims.acr in ACRS[hold.limit :] and claims.auth_time is not None and claims.auth_time * 1_000_000 >= hold.since:
+        return None
+    age = max(0, now - hold.since) // 1_000_000
+    why = "it takes a token whose holder has proved itself anew"
+    return Reason(INSUFFICIENT, why, "get a token with these `acr_values`", " ".join(ACRS[hold.limit :]), age)
 
 
 def _unknown(resource: Protected, tool: str) -> Reason:

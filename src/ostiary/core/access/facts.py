@@ -12,6 +12,7 @@ import msgspec
 
 from ostiary.core.access.chain import agent_entity, chain_of
 from ostiary.core.access.elsewhere import Elsewhere
+from ostiary.core.access.holds import Hold
 from ostiary.core.access.least import Found
 from ostiary.core.access.policies import CALL, Policies
 from ostiary.core.access.recorded import secrets_of
@@ -200,6 +201,8 @@ class Facts:
     revoked_keys: Container[str] = frozenset()
     risks: Mapping[str, Risk] = field(default_factory=lambda: MappingProxyType({}))
     """by agent or task; who is not here is not doubted"""
+    holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """by agent, those that are over included"""
     elsewhere: Elsewhere | None = None
     """who runs the policies that are not ours to run"""
     entities: Entities = field(init=False)

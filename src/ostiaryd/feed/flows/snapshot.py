@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ostiary.core.feed import Fact, KeyFact, KeysFact, PolicyFact, ResourceFact, RiskFact, TaskFact, TokenFact
+from ostiary.core.feed import Fact, HoldFact, KeyFact, KeysFact, PolicyFact, ResourceFact, RiskFact, TaskFact, TokenFact
 from ostiary.core.watch.risk import OVER_AFTER
 from ostiaryd.feed import store
 from ostiaryd.feed.model import agent_fact
@@ -11,7 +11,7 @@ from ostiaryd.ground.keyring import Keyring
 from ostiaryd.policy.flows import active_set
 from ostiaryd.policy.store import active_ir
 from ostiaryd.registry.model import LONGEST_TOKEN, Resource
-from ostiaryd.registry.store import agents, keys, resources, risks
+from ostiaryd.registry.store import agents, holds, keys, resources, risks
 from ostiaryd.tasks.store import tasks
 
 
@@ -24,6 +24,7 @@ def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) 
     facts += [KeyFact(jkt, at + LONGEST_TOKEN) for jkt, at in keys.revoked(reader, since=since)]
     facts += [TokenFact(id, until) for id, until in store.ended_tokens(reader, resource.uri, since=since, now=now)]
     facts += [RiskFact(who, risk.millis, risk.at) for who, risk in risks.since(reader, now - OVER_AFTER)]
+    facts += [HoldFact(agent, *hold) for agent, hold in holds.in_force(reader, now=now)]
     return facts
 
 

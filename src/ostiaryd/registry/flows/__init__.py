@@ -29,6 +29,7 @@ from ostiaryd.registry.flows.find import (
     speakers,
 )
 from ostiaryd.registry.flows.holdings import end_holdings, hold
+from ostiaryd.registry.flows.holds import forget_holds, lift_holds, put_hold
 from ostiaryd.registry.flows.keys import add_key, is_known_key, revoke_key, rotate_key
 from ostiaryd.registry.flows.leaving import leaving, return_person, revoke_owner
 from ostiaryd.registry.flows.owners import add_member, create_person, create_team, remove_member, set_deputy
@@ -67,13 +68,16 @@ __all__ = [
     "find_person",
     "find_resource",
     "find_team",
+    "forget_holds",
     "has_agents",
     "hold",
     "is_known_key",
     "is_revoked_key",
     "leaving",
+    "lift_holds",
     "note",
     "note_caller",
+    "put_hold",
     "remove_member",
     "renew_tokens",
     "return_person",

@@ -102,6 +102,8 @@ class Agent:
     """How many agents may come after it, one behind the other, in what it hands on."""
     speaks: bool = False
     """Whether it may say what its person asked of a task."""
+    held_until: int = 0
+    """Until when it is held to something (`registry.store.holds`)."""
 
     def is_active(self, now: int) -> bool:
         """Whether it may act at that instant: dates act by themselves."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ostiary.core.access.holds import HoldKind
 from ostiaryd.registry.model.agent import AgentId, State
 from ostiaryd.registry.model.holding import HoldingId
 
@@ -34,3 +35,13 @@ class RiskDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="risk"):
     subject: str
     millis: int
     at: int
+
+
+class HoldDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="hold"):
+    """Lifted, or over, once `until` has come."""
+
+    agent: str
+    hold: HoldKind
+    limit: int
+    since: int
+    until: int

@@ -8,7 +8,7 @@ from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model import Agent, AgentId, Kind, OwnerId, Page, PersonId, RiskTier, State
 
 _COLUMNS = """agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,
-    created_at, expires_at, max_depth, speaks"""
+    created_at, expires_at, max_depth, speaks, held_until"""
 _SELECT = f"select {_COLUMNS} from agent "
 _BY_ID = sql(_SELECT + "where agent_id = :key", steady=True)
 _BY_NAME = sql(_SELECT + "where name = :key", steady=True)
@@ -123,11 +123,11 @@ def _join(scopes: frozenset[str]) -> str:
 def _agent(row: Row) -> Agent:
     (
         id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,
-        created_at, expires_at, max_depth, speaks,
+        created_at, expires_at, max_depth, speaks, held_until,
     ) = row  # fmt: skip
     return Agent(
         agent_id=id, name=name, owner=owner, deputy=deputy, purpose=purpose, kind=Kind(kind), provider=provider,
         model=model, risk_tier=RiskTier(risk_tier), segment=segment, scopes=frozenset(scopes.split()),
         state=State(state), epoch=epoch, created_at=created_at, expires_at=expires_at, max_depth=max_depth,
-        speaks=bool(speaks),
+        speaks=bool(speaks), held_until=held_until,
     )  # fmt: skip

@@ -1,0 +1,48 @@
+"""What agents are held to. Room `respond` fills it, by `registry.flows.put_hold`; guards and the token endpoint obey.
+
+The row of the agent says until when there is any, so that nobody reads this table for the others.
+"""
+
+from __future__ import annotations
+
+from ostiary.core.access import Hold
+from ostiary.core.access.holds import HoldKind
+from ostiaryd.ground.database import Reader, Tx, sql
+
+_OF_AGENT = sql("select kind, most, since, until from hold where agent = :agent and until > :now order by kind")
+_IN_FORCE = sql("select agent, kind, most, since, until from hold where until > :now order by agent, kind")
+_PUT = sql(
+    """insert into hold (agent, kind, most, since, until) values (:agent, :kind, :most, :since, :until)
+       on conflict (agent, kind) do update
+       set most = excluded.most, since = excluded.since, until = excluded.until"""
+)
+_END = sql("update hold set until = :now where agent = :agent and kind = :kind")
+_NOTE = sql(
+    """update agent set held_until = (select coalesce(max(until), 0) from hold where hold.agent = agent.agent_id)
+       where agent_id = :agent"""
+)
+_FORGET = sql("delete from hold where until <= :before")
+
+
+def of_agent(reader: Reader, agent: str, *, now: int) -> tuple[Hold, ...]:
+    """Those in force at that instant."""
+    return tuple(Hold(*row) for row in reader.all(_OF_AGENT, agent=agent, now=now))
+
+
+def in_force(reader: Reader, *, now: int) -> list[tuple[str, Hold]]:
+    """All at that instant: (agent, hold)."""
+    return [(agent, Hold(*row)) for agent, *row in reader.all(_IN_FORCE, now=now)]
+
+
+def put(tx: Tx, agent: str, hold: Hold) -> None:
+    tx.run(_PUT, agent=agent, kind=hold.kind, most=hold.limit, since=hold.since, until=hold.until)
+    tx.run(_NOTE, agent=agent)
+
+
+def end(tx: Tx, agent: str, kind: HoldKind) -> None:
+    tx.run(_END, agent=agent, kind=kind, now=tx.now)
+    tx.run(_NOTE, agent=agent)
+
+
+def forget(tx: Tx, *, before: int) -> int:
+    return tx.run(_FORGET, before=before)

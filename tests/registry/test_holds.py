@@ -1,0 +1,119 @@
+"""Holds: put, made stricter, lifted, over; and what guards hear of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiary.core.access import Hold
+from ostiary.core.access.holds import HoldKind
+from ostiary.core.errors import Conflict, Invalid, NotFound
+from ostiaryd.ground.world import World
+from ostiaryd.registry import flows
+from ostiaryd.registry.model import Agent
+from ostiaryd.registry.store import holds
+from tests.clock import Clock
+from tests.registry.stage import SECOND, agent_of, do, enrol, feed
+
+HOUR = 3600 * SECOND
+
+
+@pytest.fixture
+async def bot(world: World) -> Agent:
+    return await enrol(world)
+
+
+async def put(world: World, kind: HoldKind, *, seconds: float = 3600, limit: int = 0) -> Hold:
+    until = world.now() + round(seconds * SECOND)
+    return await do(world, lambda a: flows.put_hold(a, "bot", kind, until=until, limit=limit))
+
+
+def in_force(world: World) -> list[tuple[str, Hold]]:
+    return holds.in_force(world.db.read(), now=world.now())
+
+
+async def test_a_hold_is_in_force_until_its_end_and_the_agent_says_so(world: World, clock: Clock, bot: Agent) -> None:
+    assert agent_of(world, "bot").held_until == 0
+    made = await put(world, "throttle", limit=5)
+    assert made == Hold("throttle", 5, clock(), clock() + HOUR)
+    assert in_force(world) == [(bot.agent_id, made)]
+    assert agent_of(world, "bot").held_until == made.until
+    clock.advance(us=HOUR - 1)
+    assert holds.of_agent(world.db.read(), bot.agent_id, now=clock()) == (made,)
+    clock.advance(us=1)
+    assert in_force(world) == []
+
+
+async def test_another_hold_of_the_kind_eases_nothing_of_what_is_in_force(
+    world: World, clock: Clock, bot: Agent
+) -> None:
+    await put(world, "throttle", limit=5)
+    eased = await put(world, "throttle", limit=50, seconds=60)
+    assert eased == Hold("throttle", 5, clock(), clock() + HOUR)
+    assert (await put(world, "throttle", limit=1, seconds=7200)) == Hold("throttle", 1, clock(), clock() + 2 * HOUR)
+    await put(world, "step_up", limit=1)
+    clock.advance(1)
+    assert (await put(world, "step_up", limit=0)).limit == 1
+    assert (await put(world, "step_up", limit=2)) == Hold("step_up", 2, clock(), clock() + HOUR)
+    clock.advance(us=3 * HOUR)
+    assert (await put(world, "throttle", limit=50)).limit == 50, "that one was over"
+
+
+async def test_who_is_let_go_is_free_at_once_and_what_else_holds_stays(world: World, clock: Clock, bot: Agent) -> None:
+    narrow = await put(world, "narrow")
+    await put(world, "throttle", limit=5, seconds=7200)
+    clock.advance(1)
+    [lifted] = await do(world, lambda a: flows.lift_holds(a, bot.agent_id, "throttle"))
+    assert lifted.kind == "throttle"
+    assert in_force(world) == [(bot.agent_id, narrow)]
+    assert agent_of(world, "bot").held_until == narrow.until
+    with pytest.raises(Conflict, match="not held"):
+        await do(world, lambda a: flows.lift_holds(a, "bot", "throttle"))
+    await do(world, lambda a: flows.lift_holds(a, "bot"))
+    assert in_force(world) == []
+    with pytest.raises(Conflict, match="not held"):
+        await do(world, lambda a: flows.lift_holds(a, "bot"))
+
+
+async def test_guards_hear_of_each(world: World, clock: Clock, bot: Agent) -> None:
+    seen = len(feed(world))
+    made = await put(world, "step_up", limit=2)
+    clock.advance(1)
+    await do(world, lambda a: flows.lift_holds(a, "bot"))
+    told = {"kind": "hold", "agent": bot.agent_id, "hold": "step_up", "limit": 2, "since": made.since}
+    assert feed(world)[seen:] == [told | {"until": made.until}, told | {"until": clock()}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit"),
+    [("throttle", -1), ("throttle", 10_001), ("narrow", -1), ("narrow", 1), ("step_up", -1), ("step_up", 3)],
+)
+async def test_a_limit_that_means_nothing_changes_nothing(world: World, bot: Agent, kind: HoldKind, limit: int) -> None:
+    with pytest.raises(Invalid, match="limit"):
+        await put(world, kind, limit=limit)
+    assert in_force(world) == []
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("throttle", 0), ("throttle", 10_000), ("narrow", 0), ("step_up", 2)])
+async def test_the_limits_themselves_may_be(world: World, bot: Agent, kind: HoldKind, limit: int) -> None:
+    assert (await put(world, kind, limit=limit)).limit == limit
+
+
+async def test_a_hold_ends_in_the_future_and_is_on_somebody(world: World, clock: Clock, bot: Agent) -> None:
+    with pytest.raises(Invalid, match="future"):
+        await put(world, "narrow", seconds=0)
+    assert (await put(world, "narrow", seconds=1e-6)).until == clock() + 1
+    with pytest.raises(NotFound):
+        await do(world, lambda a: flows.put_hold(a, "nobody", "narrow", until=clock() + 1))
+    with pytest.raises(NotFound):
+        await do(world, lambda a: flows.lift_holds(a, "nobody"))
+
+
+async def test_what_is_over_is_forgotten(world: World, clock: Clock, bot: Agent) -> None:
+    until: Any = (await put(world, "narrow")).until
+    clock.advance(us=HOUR - 1)
+    assert await flows.forget_holds(world) == 0
+    clock.advance(us=1)
+    assert clock() == until
+    assert await flows.forget_holds(world) == 1
