@@ -59,9 +59,9 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 def gravest(events: list[tuple[int, str]]) -> list[int]:
-    """The entries of these that are told in words, in order."""
+    """The entries of these that are told in words: the gravest first, of those alike the oldest."""
     ranked = sorted(events, key=lambda event: not event[1].startswith(_GRAVE))
-    return sorted(index for index, _ in ranked[:IN_WORDS])
+    return [index for index, _ in ranked[:IN_WORDS]]
 
 
 def alert(index: int, entry: Entry, *, agent: str, owner: str) -> Alert:
