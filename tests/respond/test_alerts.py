@@ -224,7 +224,7 @@ async def test_a_storm_is_two_messages_and_nobody_hides_an_incident_in_it(
     await tell(world)
     for number in range(40):
         await happen(world, "approval.ask", object=f"ap_{number}")
-    await happen(world, "incident.open", object="in_grave")
+    await happen(world, "incident.open", case="in_grave")
     for number in range(40):
         await happen(world, "approval.ask", object=f"ap_{number + 40}")
     clock.advance(us=PAUSE_S * SECOND - 1)
