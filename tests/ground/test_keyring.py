@@ -10,7 +10,7 @@ import pytest
 from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Tx, sql
-from ostiaryd.ground.keyring import USES, Keyring, RootKey, forget_keys, load_root_key, rotate_key
+from ostiaryd.ground.keyring import USES, Keyring, RootKey, Signed, forget_keys, load_root_key, rotate_key
 from ostiaryd.ground.world import World, open_world
 from tests.clock import Clock, Dice
 
@@ -27,6 +27,19 @@ async def test_no_private_key_lies_open_in_the_database(world: World) -> None:
     private = world.keys.signer("token", "ES256").jwk()
     assert len(sealed(world)) == 6
     assert all(private["d"].encode() not in blob for blob in sealed(world).values())
+
+
+def test_of_the_tokens_that_were_signed_the_newest_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Signed, "MOST", 3)
+    signed = Signed()
+    for number in range(3):
+        signed.add(str(number))
+    assert [str(number) in signed for number in range(4)] == [True, True, True, False]
+    for number in range(3, 6):
+        signed.add(str(number))
+    assert all(str(number) in signed for number in range(6)), "twice as many at most"
+    signed.add("6")
+    assert [str(number) in signed for number in range(7)] == [False] * 3 + [True] * 4
 
 
 async def test_a_rotated_key_signs_at_once_and_the_old_one_still_verifies(world: World, clock: Clock) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from ostiary.core.claims import Link
 from ostiary.core.errors import Refused
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy.flows import decide_issue
 from ostiaryd.policy.model import AgentSeen, Posed, ResourceSeen, ToolSeen, decode_facts, encode_context, load, starter
 from ostiaryd.policy.model.replay import Replay, Unreplayable
 from ostiaryd.policy.wire_authzen import EVALUATION, EVALUATIONS
@@ -82,6 +86,28 @@ async def test_a_task_that_is_not_the_agents_own_or_not_alive_denies_whatever_is
         await do(world, lambda a: tasks.end(a, task))
     assert (await ask(EVALUATION, peek(high, task=task)))[1]["decision"] is False
     assert (await ask(EVALUATION, peek(high, task="a word of the caller's")))[1]["decision"] is True
+
+
+async def test_an_agent_that_has_become_another_is_asked_about_anew(world: World, low: Agent, high: Agent) -> None:
+    """Though its chain is the same, of which it is remembered what was said."""
+    only_low = """@id("low") permit (principal is Agent, action == Action::"issue_token", resource)
+        when { principal.risk_tier == "low" };"""
+    await put(world, {"a.cedar": only_low})
+    chain = (Link(low.agent_id, 0, "tk_1", low.owner, low.segment, "", "low"),)
+
+    async def issue(agent: Agent) -> None:
+        def flow(act: Act) -> str:
+            return decide_issue(
+                act, agent, task="tk_2", resource=None, uri="https://a", scopes=frozenset(), chain=chain
+            )
+
+        await do(world, flow)
+
+    raised = replace(low, agent_id=high.agent_id)
+    for _ in range(2):
+        await issue(raised)
+        with pytest.raises(Refused, match="no policy permits it"):
+            await issue(replace(raised, risk_tier=RiskTier.HIGH))
 
 
 async def test_what_if_asks_about_the_chain_again(world: World, ask: Ask, low: Agent, high: Agent) -> None:

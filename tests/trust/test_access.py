@@ -123,6 +123,16 @@ async def test_only_tokens_that_we_signed_as_access_tokens_are_tokens(client: Cl
     assert (await call(client, token)).status == 200
 
 
+async def test_a_token_whose_key_is_forgotten_is_none_though_its_signature_is_known(client: Client) -> None:
+    token = await api_token(client)
+    keys = client.world.keys
+    assert token in keys.signed
+    verify_token(token, keys=keys)
+    del keys.public("token")[keys.signer("token", "ES256").public.kid]
+    with pytest.raises(AccessRefused):
+        verify_token(token, keys=keys)
+
+
 async def test_a_token_is_good_until_it_expires_and_not_at_it(client: Client, clock: Clock) -> None:
     token = await api_token(client)
     clock.now = claims_of(token)["exp"] * SECOND - 1

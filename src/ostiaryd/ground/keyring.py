@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -32,6 +33,27 @@ _RETIRE = sql(
 )
 _RESEAL = sql("update server_key set sealed = :sealed where kid = :kid")
 _FORGET = sql("delete from server_key where state = 'retired' and retired_at < :before")
+
+
+class Signed:
+    """Which access tokens bear a good signature of ours, by their digest: the newest, so that most of those that come
+    back need not be verified again.
+    """
+
+    MOST = 65_536
+    __slots__ = ("_new", "_old")
+
+    def __init__(self) -> None:
+        self._new, self._old = set[bytes](), set[bytes]()
+
+    def add(self, token: str) -> None:
+        if len(self._new) >= self.MOST:
+            self._new, self._old = set(), self._new
+        self._new.add(sha256(token.encode()).digest())
+
+    def __contains__(self, token: str) -> bool:
+        digest = sha256(token.encode()).digest()
+        return digest in self._new or digest in self._old
 
 
 class RootKey:
@@ -93,6 +115,7 @@ class Keyring:
 
     def __init__(self, root: RootKey) -> None:
         self.root = root
+        self.signed = Signed()
         self._active: dict[tuple[str, str], jose.PrivateKey] = {}
         self._public: dict[str, dict[str, jose.PublicKey]] = {}
         self._secrets: dict[str, bytes] = {}

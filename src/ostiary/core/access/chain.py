@@ -7,8 +7,8 @@ Policies that are run elsewhere are asked once, for the principal, and see the o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 from ostiary.core.cedar import values
 from ostiary.core.cedar.render import render_record
@@ -17,9 +17,10 @@ from ostiary.core.claims import Link
 from ostiary.core.errors import Invalid
 
 
-class Chain(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Chain:
     """The agents behind a principal, the nearest first, and what a context says of them: `actors` and `chain`, and the
-    same in Cedar's JSON.
+    same in Cedar's JSON. It is equal to itself alone: `chain_of` gives the same one for the same links.
     """
 
     behind: tuple[Entity, ...]

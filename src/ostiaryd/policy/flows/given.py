@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from msgspec.structs import replace
 
@@ -10,6 +11,7 @@ from ostiary.core.access import Elsewhere, Judgement, Policies
 from ostiary.core.access.chain import ALONE, Chain, chain_of
 from ostiary.core.access.decide import reasons_of
 from ostiary.core.access.facts import resource_entity
+from ostiary.core.access.least import Found
 from ostiary.core.bounds import ToolDetail, datatypes
 from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.render import render_record
@@ -23,6 +25,7 @@ from ostiaryd.policy.flows.decide import beside_of, keep_facts
 from ostiaryd.policy.flows.sets import active_policies
 from ostiaryd.policy.flows.unasked import Answering
 from ostiaryd.policy.model import (
+    AgentSeen,
     Posed,
     ResourceSeen,
     Seen,
@@ -142,6 +145,7 @@ def _judge(
     judged = policies.judge(
         principal[0].uid, action, resource[0].uid, context | chain.context | now, entities, answering.look_up,
         behind=[one.uid for one in chain.behind],
+        found=_found_before(policies, principal[1], resource[1], chain) if chain.behind else None,
     )  # fmt: skip
     answering.check()
     act.entry.policy = policies.hash
@@ -149,6 +153,12 @@ def _judge(
     if beside := beside_of(judged):
         act.entry.detail = (act.entry.detail or {}) | beside
     return judged, policies
+
+
+@lru_cache(maxsize=1024)
+def _found_before(policies: Policies, principal: AgentSeen, resource: Seen, chain: Chain) -> Found:
+    """What was found of these before: their entities follow from what is seen of them."""
+    return {}
 
 
 def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str, at: int, elsewhere: Elsewhere) -> str:

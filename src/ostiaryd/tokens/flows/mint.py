@@ -162,6 +162,7 @@ def mint(
     token = sign_jwt(act.tx.keys.signer("token", config.token_alg), typ=ACCESS_TYP, claims=claims)
     if len(token) > MAX_TOKEN_BYTES:
         raise Invalid(f"the token would be longer than {MAX_TOKEN_BYTES} bytes", hint="ask for fewer bounds and scopes")
+    act.tx.keys.signed.add(token)
     return Issued(
         access_token=token,
         is_bound=claims.cnf is not None,
