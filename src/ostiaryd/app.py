@@ -46,6 +46,7 @@ from ostiaryd.tokens import wire_metadata, wire_oauth
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust import wire_access
 from ostiaryd.trust import wire_admin as trust_admin
+from ostiaryd.watch import flows as watch
 
 log = logging.getLogger("ostiary")
 KEEP_MESSAGES = 3_600_000_000  # microseconds
@@ -207,6 +208,7 @@ async def forget_messages(world: World) -> None:
 
 
 LOOPS = (
+    partial(watch.watch, then=watch.nothing),
     _every(1, registry.expire_due),
     _every(1, tasks.expire_due),
     _every(1, approvals.expire_due),

@@ -78,6 +78,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rego_ms: Annotated[
         int, Meta(ge=10, le=5000, description="How long Rego or OPA may take for one question, in milliseconds")
     ] = 200
+    alarm_budget: Annotated[
+        int,
+        Meta(ge=1, le=100_000, description="False alarms a day for each 1,000 agents that all detectors may raise"),
+    ] = 20
 
     private_hosts: Annotated[
         str,

@@ -15,6 +15,8 @@ from ostiaryd.ground.ids import standing_agent
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ledger.model import Entry, classes_of, encode_entry, is_standing
 
+TOPIC = "ledger"
+"""what listeners of the writer hear when entries were added"""
 _HEAD = sql("select size, peaks, checkpoint from log_head where id = 1")
 _DOMAIN = sql("select value from setting where name = 'trust_domain'")
 _SAVE_HEAD = sql(
@@ -68,6 +70,7 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
     checkpoint = Checkpoint(key.name, frontier.size, frontier.root())
     note = sign_checkpoint(checkpoint, key=key, sign=tx.keys.signer("ledger").sign)
     tx.run(_SAVE_HEAD, size=frontier.size, peaks=b"".join(frontier.peaks), checkpoint=note.decode())
+    tx.topics.add(TOPIC)
 
 
 def _indexed(entry: Entry) -> list[str | None]:

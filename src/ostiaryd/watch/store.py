@@ -1,17 +1,29 @@
-"""Findings."""
+"""Findings, and what the detectors keep: how far they have told, and pieces of their memory by generation.
+
+A snapshot is written in small transactions: its pieces get a generation of their own beside those of the one before,
+and count from the moment on at which the snapshot itself is written.
+"""
 
 from __future__ import annotations
 
-from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.watch.model import Finding, FindingId
+from collections.abc import Iterable, Sequence
 
-_COLUMNS = "finding_id, at, detector, points, says, agent, task, owner, entries, incident"
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.watch.model import Finding, FindingId, Judgement, Piece, Progress, Verdict
+
+_COLUMNS = """finding_id, at, detector, points, says, agent, task, owner, entries, incident, resource, score, verdict,
+    judged_by, judged_at, why"""
 _GET = sql(f"select {_COLUMNS} from finding where finding_id = :id")
 _LATEST = sql(f"select {_COLUMNS} from finding where finding_id < :before order by finding_id desc limit :limit")
 _OF_AGENT = sql(f"select {_COLUMNS} from finding where agent = :agent and at > :since order by at desc limit :limit")
 _INSERT = sql(
-    f"""insert into finding ({_COLUMNS})
-        values (:id, :at, :detector, :points, :says, :agent, :task, :owner, :entries, :incident)"""
+    """insert into finding (finding_id, at, detector, points, says, agent, task, owner, entries, incident, resource,
+           score)
+       values (:id, :at, :detector, :points, :says, :agent, :task, :owner, :entries, :incident, :resource, :score)"""
+)
+_JUDGE = sql(
+    """update finding set verdict = :verdict, judged_by = :by, judged_at = :at, why = :why
+       where finding_id = :id and verdict is null"""
 )
 
 
@@ -19,7 +31,8 @@ def insert(tx: Tx, finding: Finding) -> None:
     tx.run(
         _INSERT, id=finding.finding_id, at=finding.at, detector=finding.detector, points=finding.points,
         says=finding.says, agent=finding.agent, task=finding.task, owner=finding.owner,
-        entries=" ".join(map(str, finding.entries)), incident=finding.incident,
+        entries=" ".join(map(str, finding.entries)), incident=finding.incident, resource=finding.resource,
+        score=f"{finding.score:g}",
     )  # fmt: skip
 
 
@@ -38,9 +51,81 @@ def of_agent(reader: Reader, agent: str, *, since: int = 0, limit: int = 50) -> 
     return [_finding(row) for row in reader.all(_OF_AGENT, agent=agent, since=since, limit=limit)]
 
 
+def judge(tx: Tx, id: str, judgement: Judgement) -> bool:
+    """Whether it was not judged before."""
+    said = judgement
+    return tx.run(_JUDGE, id=id, verdict=said.verdict.value, by=said.by, at=said.at, why=said.why) == 1
+
+
 def _finding(row: Row) -> Finding:
-    id, at, detector, points, says, agent, task, owner, entries, incident = row
+    (
+        id, at, detector, points, says, agent, task, owner, entries, incident, resource, score, verdict, by, judged_at,
+        why,
+    ) = row  # fmt: skip
     return Finding(
         finding_id=FindingId(id), at=at, detector=detector, points=points, says=says, agent=agent, task=task,
-        owner=owner, entries=tuple(map(int, entries.split())), incident=incident,
+        owner=owner, entries=tuple(map(int, entries.split())), incident=incident, resource=resource,
+        score=float(score or 0),
+        judgement=None if verdict is None else Judgement(Verdict(verdict), by, judged_at, why),
     )  # fmt: skip
+
+
+# --- what the detectors keep ----------------------------------------------------------------------------------------
+
+_PROGRESS = sql("select told, told_by, generation, snapshot from watcher where id = 1")
+_TOLD = sql("update watcher set told = :told, told_by = :by where id = 1")
+_PIECES = sql(
+    """select key, body from watched as piece
+       where key > :after and generation = (
+           select max(generation) from watched as version
+           where version.key = piece.key and version.generation <= :generation
+       ) order by key limit :limit"""
+)
+_PUT = sql(
+    """insert into watched (key, generation, body) values (:key, :generation, :body)
+       on conflict (key, generation) do update set body = excluded.body"""
+)
+_SUPERSEDED = sql(
+    """delete from watched where key = :key and generation < (
+           select max(generation) from watched as version where version.key = :key and version.generation < :generation
+       )"""
+)
+_UNFINISHED = sql("delete from watched where generation > :generation")
+_FORGET = sql("delete from watched where key = :key")
+_FINISH = sql("update watcher set generation = :generation, snapshot = :snapshot where id = 1")
+
+
+def progress(reader: Reader) -> Progress:
+    row = reader.one(_PROGRESS)
+    assert row is not None  # its migration writes it
+    told, by, generation, snapshot = row
+    return Progress(told, by, generation, None if snapshot is None else bytes(snapshot))
+
+
+def put_told(tx: Tx, number: int, detector: str) -> None:
+    """Everything up to that entry is told, and of that entry what detectors up to that one say."""
+    tx.run(_TOLD, told=number, by=detector)
+
+
+def pieces(reader: Reader, generation: int, *, after: str, limit: int) -> list[Piece]:
+    """Those of that generation, or the newest before it, in the order of their keys."""
+    rows = reader.all(_PIECES, generation=generation, after=after, limit=limit)
+    return [Piece(key, bytes(body)) for key, body in rows]
+
+
+def put_pieces(tx: Tx, generation: int, pieces: Iterable[Piece]) -> None:
+    """Pieces of a snapshot that is being made; of older ones the newest stays, which counts until then."""
+    for key, body in pieces:
+        tx.run(_SUPERSEDED, key=key, generation=generation)
+        tx.run(_PUT, key=key, generation=generation, body=body)
+
+
+def finish(tx: Tx, generation: int, snapshot: bytes, gone: Sequence[str]) -> None:
+    """From now on that snapshot counts."""
+    tx.run(_FINISH, generation=generation, snapshot=snapshot)
+    tx.many(_FORGET, [(key,) for key in gone])
+
+
+def drop_unfinished(tx: Tx, generation: int) -> None:
+    """Forget the pieces of a snapshot that was never finished."""
+    tx.run(_UNFINISHED, generation=generation)

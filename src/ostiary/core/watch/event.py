@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from ostiary.core.watch.finding import Noticed
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Times in microseconds. What nobody knows is empty; no values of arguments, only what they are like."""
@@ -44,5 +46,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     reporter: str = ""
     """the guard's resource that says so; empty: the server saw it itself"""
     model: str = ""
+    noticed: tuple[Noticed, ...] = ()
+    """what its guard has noticed about it"""
     number: int = -1
     """its entry in the ledger, where it has one"""

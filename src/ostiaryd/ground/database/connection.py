@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
@@ -36,6 +38,10 @@ class Connection(Protocol):
         """Whether no other connection has committed since this was last asked; in a transaction, before it began."""
         ...
 
+    def take(self, lock: int) -> bool:
+        """Whether this connection has that lock now, alone among all processes, until it is closed or dies."""
+        ...
+
 
 class SqliteConnection:
     def __init__(self, path: str, *, read_only: bool = False) -> None:
@@ -47,6 +53,7 @@ class SqliteConnection:
             raise Unavailable(
                 f"cannot open the database {path}: {error}", hint="is it one, and ours to write?"
             ) from error
+        self._path, self._locks = path, list[int]()
         self._waits = True
         self._version = 0
         if read_only:
@@ -88,6 +95,17 @@ class SqliteConnection:
         was, self._version = self._version, version
         return bool(was == version)
 
+    def take(self, lock: int) -> bool:
+        """A file beside the database, since locks within it end with a transaction."""
+        file = os.open(f"{self._path}.lock{lock}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return False
+        self._locks.append(file)
+        return True
+
     def commit(self) -> None:
         self._raw.execute("commit")
 
@@ -97,12 +115,16 @@ class SqliteConnection:
 
     def close(self) -> None:
         self._raw.close()
+        while self._locks:
+            os.close(self._locks.pop())
 
 
 class PostgresConnection:
     """psycopg 3. Writers of all processes are put in one order by an advisory lock held for the batch."""
 
     WRITER_LOCK = 0x0571A12
+    LOCKS = 0x0571A13
+    """the first of two numbers that name every other lock"""
 
     def __init__(self, url: str) -> None:
         import psycopg  # an extra: only who chooses PostgreSQL needs it
@@ -150,3 +172,7 @@ class PostgresConnection:
 
     def is_alone(self) -> bool:
         return False  # it does not say
+
+    def take(self, lock: int) -> bool:
+        (is_ours,) = self._raw.execute("select pg_try_advisory_lock(%s, %s)", (self.LOCKS, lock)).fetchone() or (False,)
+        return bool(is_ours)

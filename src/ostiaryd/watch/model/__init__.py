@@ -1,19 +1,46 @@
-"""What is true of findings: what they say, what detectors see, and what they promise."""
+"""What is true of findings: what they say, what detectors see, keep and promise, and how they come to be told."""
 
-from ostiaryd.watch.model.batch import NOBODY, Batch, word
+from ostiaryd.watch.model.batch import NOBODY, Batch, Flags, Ints, Words, word
 from ostiaryd.watch.model.detector import NOTHING, Detector, Found, Kept, detectors, zeros
-from ostiaryd.watch.model.finding import MAX_ENTRIES, Finding, FindingId
+from ostiaryd.watch.model.finding import (
+    MAX_ENTRIES,
+    MAX_WHY,
+    Finding,
+    FindingId,
+    Judgement,
+    Progress,
+    Verdict,
+)
+from ostiaryd.watch.model.memory import Memory, Piece
+from ostiaryd.watch.model.reading import JUDGE, Judged, Reading, ToolSeen
+from ostiaryd.watch.model.watcher import Sighting, Snapshot, Watcher
 
 __all__ = [
+    "JUDGE",
     "MAX_ENTRIES",
+    "MAX_WHY",
     "NOBODY",
     "NOTHING",
     "Batch",
     "Detector",
     "Finding",
     "FindingId",
+    "Flags",
     "Found",
+    "Ints",
+    "Judged",
+    "Judgement",
     "Kept",
+    "Memory",
+    "Piece",
+    "Progress",
+    "Reading",
+    "Sighting",
+    "Snapshot",
+    "ToolSeen",
+    "Verdict",
+    "Watcher",
+    "Words",
     "detectors",
     "word",
     "zeros",

@@ -37,13 +37,13 @@ class Batch:
     `agent` is the row of the event's agent in what a detector keeps of agents, `peers` that of the group of its peers.
     """
 
-    def __init__(self, events: Sequence[Event], agent: Sequence[int], peers: Sequence[int]) -> None:
+    def __init__(self, events: Sequence[Event], agent: Sequence[int] | Ints, peers: Sequence[int] | Ints) -> None:
         """`events` in the order in which they happened, with the two rows of each."""
-        rows = np.array(agent, np.int64)
+        rows = np.asarray(agent, np.int64)
         order = np.argsort(rows, kind="stable")
         self.events: list[Event] = [events[i] for i in order.tolist()]
         self.agent: Ints = rows[order]
-        self.peers: Ints = np.array(peers, np.int64)[order]
+        self.peers: Ints = np.asarray(peers, np.int64)[order]
         self.now = max(event.at for event in events)
 
     def __len__(self) -> int:
@@ -91,7 +91,8 @@ class Batch:
 
     @cached_property
     def is_call(self) -> Flags:
-        return np.array([event.tool != "" for event in self.events], np.bool_)
+        """What uses a tool; a result that is told later is an event of its own and no second call."""
+        return np.array([event.tool != "" and event.action != "tool.result" for event in self.events], np.bool_)
 
     @cached_property
     def action(self) -> Words:

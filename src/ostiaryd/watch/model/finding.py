@@ -1,17 +1,37 @@
-"""A finding: what was noticed of whom, and the entries on which it rests."""
+"""A finding: what was noticed of whom, the entries on which it rests, and what a person says of it."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import NewType
 
 import msgspec
 
 FindingId = NewType("FindingId", str)
 MAX_ENTRIES = 16
+MAX_WHY = 500
+
+
+class Verdict(StrEnum):
+    """What a person says of a finding; both move the bar of the detector that was right or wrong."""
+
+    REAL = "real"
+    FALSE_ALARM = "false_alarm"
+
+
+class Judgement(msgspec.Struct, frozen=True, gc=False):
+    verdict: Verdict
+    by: str
+    """an administrator, or a person"""
+    at: int
+    why: str
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Times in microseconds; `entries` are indices of the ledger, the newest last; `incident` is the case it is in."""
+    """Times in microseconds; `entries` are indices of the ledger, the newest last; `incident` is the case it is in.
+
+    `agent` is empty where no agent did what was noticed; then the `resource` says where it was.
+    """
 
     finding_id: FindingId
     at: int
@@ -23,3 +43,21 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     owner: str | None
     entries: tuple[int, ...]
     incident: str | None = None
+    resource: str | None = None
+    score: float = 0.0
+    """how far beyond what is usual, as a multiple; 0: a guard noticed it"""
+    judgement: Judgement | None = None
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far the detectors are. `told` and `told_by`: the entry and the detector up to which findings are kept;
+    -1: they have never been at work.
+    """
+
+    told: int
+    told_by: str
+    generation: int
+    snapshot: bytes | None
+
+    def is_told(self, number: int, detector: str) -> bool:
+        return (number, detector) <= (self.told, self.told_by)

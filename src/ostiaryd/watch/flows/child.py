@@ -1,0 +1,151 @@
+"""The process of the detectors: reads what is new in the ledger, and says what was noticed. It writes nothing.
+
+    from the server: orders, one byte each: `w` there is something new; `m` send more of the snapshot; the end: stop
+    to the server: frames, see `ostiaryd.watch.model.frames`
+
+Of all such processes that there are for a database, one at a time is at work; another goes on when it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from io import FileIO
+from typing import IO
+
+import msgspec
+
+from ostiaryd.ground.children import send
+from ostiaryd.ground.database import Database, Reader
+from ostiaryd.ground.world import wall_clock
+from ostiaryd.ledger import store as ledger
+from ostiaryd.watch import store
+from ostiaryd.watch.flows.known import Known
+from ostiaryd.watch.model import Piece, Reading, Snapshot, Watcher, detectors
+from ostiaryd.watch.model.frames import Orders, Pieces, Ready, Saved, Seen, Told, encode
+
+LOCK = 1
+ROUND = 2048
+"""entries that are read at once"""
+LEARN = 100_000
+"""entries of the past that the detectors learn from when they are at work for the first time"""
+IDLE_S = 1.0
+"""how often it looks by itself, for what another server has written"""
+PAUSE_S = 0.01
+"""between two looks: what is committed meanwhile is looked at together"""
+SAY_S = 0.1
+"""how often it says how far it is, while there is more to look at"""
+PAGE = 1000
+CHUNK = 100
+"""pieces that are written in one transaction"""
+SECOND = 1_000_000
+
+
+def main() -> None:
+    orders, out = os.fdopen(0, "rb", buffering=0), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever is printed is no frame
+    given = msgspec.json.decode(orders.readline(), type=Orders)
+    db = Database(given.database)
+    holder = db.connect()
+    while not holder.take(LOCK):
+        _wait(orders, IDLE_S)
+    Work(db, given, out).run(orders)
+
+
+class Work:
+    def __init__(self, db: Database, given: Orders, out: IO[bytes]) -> None:
+        self._db, self._given, self._out = db, given, out
+        self._reader = db.read()
+        self._known = Known(self._reader)
+        self._reading = Reading(
+            tool_of=self._known.tool, model_of=self._known.model, changed=lambda what, who: self._changed(what, who)
+        )
+        self._watcher = Watcher(detectors(), budget=given.budget, peers_of=self._known.peers)
+        self._chunks: list[Pieces | Saved] = []
+        """what is still to be sent of a snapshot, the last first"""
+        self._saved_at = wall_clock()
+        self._unsaved = False
+        self._said, self._said_at = 0, 0
+
+    def run(self, orders: FileIO) -> None:
+        size = ledger.head(self._reader)[0].size
+        progress = store.progress(self._reader)
+        if progress.snapshot is None:
+            self._watcher.position = max(0, size - LEARN)
+        else:
+            snapshot = msgspec.msgpack.decode(progress.snapshot, type=Snapshot)
+            self._watcher.load(snapshot, _pieces(self._reader, progress.generation))
+        self._said = self._watcher.position
+        self._say(Ready(self._said, size))
+        while True:
+            is_behind = self._round()
+            self._say_how_far()
+            said = _wait(orders, 0.0 if is_behind else SAY_S if self._is_ahead else IDLE_S)
+            if b"m" in said and self._chunks:
+                self._say(self._chunks.pop())
+            if not is_behind:
+                time.sleep(PAUSE_S)
+            if self._unsaved and not self._chunks and wall_clock() - self._saved_at > self._given.snapshot_s * SECOND:
+                self._save()
+
+    def _round(self) -> bool:
+        """Look at what is new; whether there may be more."""
+        watcher = self._watcher
+        start = watcher.position
+        bodies = ledger.bodies(self._reader, start, ROUND)
+        if not bodies:
+            return False
+        events = [self._reading.read(number, body) for number, body in enumerate(bodies, start)]
+        told = watcher.take([event for event in events if event is not None])
+        watcher.position = start + len(bodies)
+        self._unsaved = True
+        if told:
+            self._say(Told(told))
+        return len(bodies) == ROUND
+
+    def _say_how_far(self) -> None:
+        watcher = self._watcher
+        if self._is_ahead and wall_clock() - self._said_at >= SAY_S * SECOND:
+            self._said, self._said_at = watcher.position, wall_clock()
+            failing = watcher.failing | ({"reading": self._reading.failed} if self._reading.failed else {})
+            self._say(Seen(watcher.position, len(watcher.memory), failing))
+
+    @property
+    def _is_ahead(self) -> bool:
+        """Of what it said."""
+        return self._watcher.position > self._said
+
+    def _changed(self, action: str, object: str) -> None:
+        self._known.forget(action, object)
+        self._watcher.memory.change(object)
+
+    def _save(self) -> None:
+        snapshot, pieces, gone = self._watcher.snapshot()
+        chunks = [Pieces(pieces[start : start + CHUNK]) for start in range(0, len(pieces), CHUNK)]
+        self._chunks = [Saved(msgspec.msgpack.encode(snapshot), gone), *reversed(chunks)]
+        self._say(self._chunks.pop())
+        self._saved_at, self._unsaved = wall_clock(), False
+
+    def _say(self, frame: Ready | Told | Seen | Pieces | Saved) -> None:
+        send(self._out, encode(frame))
+
+
+def _pieces(reader: Reader, generation: int) -> list[Piece]:
+    found: list[Piece] = []
+    after = ""
+    while page := store.pieces(reader, generation, after=after, limit=PAGE):
+        found += page
+        after = page[-1].key
+    return found
+
+
+def _wait(orders: FileIO, seconds: float) -> bytes:
+    """What has been ordered, after that time at the latest. Ends the process when the server is gone."""
+    ready, _, _ = select.select([orders], [], [], seconds)
+    if not ready:
+        return b""
+    if not (said := os.read(orders.fileno(), 4096)):
+        sys.exit(0)
+    return said

@@ -1,0 +1,59 @@
+"""What is known of agents and tools, as the process of the detectors remembers it."""
+
+from __future__ import annotations
+
+from ostiary.core.catalogue import Catalogue
+from ostiaryd.ground.database import Reader
+from ostiaryd.registry.store import agents, resources
+from ostiaryd.watch.model import ToolSeen
+
+MAX_KNOWN = 1 << 15
+_NOTHING = ToolSeen()
+
+
+class Known:
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._tools: dict[str, dict[str, ToolSeen]] = {}
+        """by the URI of the resource and the id of the tool"""
+        self._models: dict[str, str] = {}
+
+    def tool(self, uri: str, tool: str) -> ToolSeen:
+        if uri not in self._tools:
+            if len(self._tools) >= MAX_KNOWN:
+                self._tools.clear()
+            self._tools[uri] = self._catalogue(uri)
+        return self._tools[uri].get(tool, _NOTHING)
+
+    def _catalogue(self, uri: str) -> dict[str, ToolSeen]:
+        resource = resources.by_uri(self._reader, uri)
+        text = None if resource is None else resources.catalogue(self._reader, resource.resource_id)
+        if resource is None or text is None:
+            return {}
+        catalogue = Catalogue.parse(text.encode())
+        return {
+            f"{resource.name}/{name}": ToolSeen(tool.effect.value, tuple(sorted(catalogue.classes(tool))))
+            for name, tool in catalogue.tools.items()
+        }
+
+    def model(self, agent: str) -> str:
+        if agent not in self._models:
+            if len(self._models) >= MAX_KNOWN:
+                self._models.clear()
+            found = agents.get(self._reader, agent)
+            self._models[agent] = "" if found is None else found.model
+        return self._models[agent]
+
+    def peers(self, agent: str) -> str:
+        """Agents of one kind that may use the same resources are peers."""
+        found = agents.get(self._reader, agent)
+        if found is None:
+            return ""
+        return " ".join([found.kind.value, *sorted({scope.partition(":")[0] for scope in found.scopes})])
+
+    def forget(self, action: str, object: str) -> None:
+        """Something was changed by that action."""
+        if action.startswith("resource."):
+            self._tools.clear()
+        else:
+            self._models.pop(object, None)

@@ -1,0 +1,183 @@
+"""The server's side of the detectors: starts their process, wakes it after each commit, keeps what it tells.
+
+What the detectors tell is kept in their order, one act each. Where that fails, or their process ends, it is started
+anew, and goes on from its last snapshot: `keep` knows what was kept already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from asyncio.subprocess import Process
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+import msgspec
+
+from ostiary.core.errors import Unavailable
+from ostiaryd.ground.children import receive, spawn
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.watch import store
+from ostiaryd.watch.flows.findings import Then, begin, keep, nothing
+from ostiaryd.watch.model import Sighting
+from ostiaryd.watch.model.frames import Frame, Orders, Pieces, Ready, Saved, Seen, Told, decode
+
+CHILD = "ostiaryd.watch.flows.child:main"
+NICE = 5
+SNAPSHOT_S = 60.0
+PAUSES_S = (0.2, 1.0, 5.0, 30.0)
+"""before it is started anew, longer each time it does not get far"""
+log = logging.getLogger("ostiary")
+
+
+@dataclass(slots=True)
+class State:
+    """`phase`: starting, standby (another process of this database is at work), working, or ended."""
+
+    phase: str = "starting"
+    position: int = 0
+    """entries below have been looked at, and what was noticed is kept"""
+    moved_at: int = 0
+    agents: int = 0
+    starts: int = 0
+    pid: int = 0
+    error: str = ""
+    """why it ended the last time"""
+    failing: dict[str, str] = field(default_factory=dict)
+    """detectors that failed on events, and how: of these they have noticed nothing"""
+    unanswered: deque[str] = field(default_factory=lambda: deque(maxlen=16))
+    """findings to which the response failed"""
+
+
+class Watch:
+    """The detectors' process as the server knows it; lives on the event loop."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._child: Process | None = None
+        self._moved = asyncio.Event()
+        self.state = State()
+        self.snapshot_s = SNAPSHOT_S
+        world.writer.listeners.append(self._on_commit)
+
+    async def run(self, then: Then) -> None:
+        """One life of the process, from its start to its end, which raises."""
+        state = self.state
+        state.phase, state.starts = "starting", state.starts + 1
+        child = self._child = await spawn(CHILD, nice=NICE)
+        state.pid = child.pid
+        try:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            config = self._world.config
+            given = Orders(config.database_url, config.alarm_budget / 1000, self.snapshot_s)
+            child.stdin.write(msgspec.json.encode(given) + b"\n")
+            state.phase = "standby"
+            generation = 0
+            while True:
+                frame = decode(await receive(child.stdout))
+                generation = await self._take(frame, then, generation)
+        except EOFError:
+            raise Unavailable(f"it ended with {await child.wait()}") from None
+        finally:
+            state.phase = "ended"
+            self._child = None
+            await _end(child)
+
+    async def _take(self, frame: Frame, then: Then, generation: int) -> int:
+        """Do what a frame asks for; the generation of the snapshot that is being written."""
+        world, state = self._world, self.state
+        match frame:
+            case Ready(position, size):
+                await world.writer.submit(lambda tx: begin(tx, size))
+                progress = store.progress(world.db.read())
+                await world.writer.submit(lambda tx: store.drop_unfinished(tx, progress.generation))
+                state.phase, state.position, state.moved_at = "working", position, world.now()
+                return progress.generation + 1
+            case Told(sightings):
+                for one in sightings:
+                    await self._keep(one, then)
+            case Seen(position, agents, failing):
+                state.position, state.agents, state.failing, state.moved_at = position, agents, failing, world.now()
+                self._moved.set()
+            case Pieces(pieces):
+                await world.writer.submit(lambda tx: store.put_pieces(tx, generation, pieces))
+                self._order(b"m")
+            case Saved(snapshot, gone):
+                await world.writer.submit(lambda tx: store.finish(tx, generation, snapshot, gone))
+                return generation + 1
+        return generation
+
+    async def _keep(self, one: Sighting, then: Then) -> None:
+        """Keep it; and if what else should happen fails, without that: it must not be lost, nor hold up the others."""
+        world = self._world
+        if store.progress(world.db.read()).is_told(one.number, one.detector):
+            return
+        try:
+            await act(world, "watch.find", partial(keep, one=one, then=then))
+        except Exception as error:
+            log.exception("the response to what was noticed at entry %d failed", one.number)
+            self.state.unanswered.append(f"entry {one.number}: {type(error).__name__}: {error}"[:200])
+            await act(world, "watch.find", partial(keep, one=one, then=nothing))
+
+    def _on_commit(self, topics: set[str]) -> None:
+        if ledger.TOPIC in topics:
+            self._order(b"w")
+
+    def _order(self, order: bytes) -> None:
+        """One that cannot be taken now, since too many wait, is left out: whoever reads those will look anyway."""
+        child = self._child
+        if child is not None and child.stdin is not None and not child.stdin.is_closing():
+            if order == b"w" and child.stdin.transport.get_write_buffer_size():
+                return
+            child.stdin.write(order)
+
+    async def settled(self, number: int, *, within_s: float) -> bool:
+        """Whether the detectors have looked at that entry, at once or within that time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self.state.position <= number:
+                    self._moved.clear()
+                    await self._moved.wait()
+        return self.state.position > number
+
+    async def close(self) -> None:
+        if self._child is not None:
+            await _end(self._child)
+
+
+async def _end(child: Process) -> None:
+    """It ends by itself when its orders end; one that hangs is killed."""
+    if child.stdin is not None:
+        child.stdin.close()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(2):
+            await child.wait()
+    if child.returncode is None:
+        with suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
+
+
+async def watch(world: World, *, then: Then) -> None:
+    """Keep the detectors at work; `then` happens in the act in which a finding is kept."""
+    kept = world.keep(Watch)
+    failed = 0
+    while True:
+        started = world.now()
+        try:
+            await kept.run(then)
+        except Exception as error:  # noqa: BLE001 because whatever ends it, it is started anew
+            kept.state.error = f"{type(error).__name__}: {error}"[:200]
+            log.error("the process of the detectors ended: %s", kept.state.error)
+        failed = 0 if world.now() - started > 60_000_000 else failed + 1
+        await act(world, "watch.restart", partial(_restart, why=kept.state.error))
+        await asyncio.sleep(PAUSES_S[min(failed, len(PAUSES_S)) - 1] if failed else 0)
+
+
+def _restart(act: Act, why: str) -> None:
+    act.entry.detail = {"why": why}

@@ -1,0 +1,63 @@
+"""What the process of the detectors is told at its start, and what it says."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiaryd.watch.model.memory import Piece
+from ostiaryd.watch.model.watcher import Sighting
+
+
+class Orders(msgspec.Struct, frozen=True):
+    database: str
+    budget: float
+    """false alarms for each agent and day"""
+    snapshot_s: float
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """It is at work, from entry `position` on, of `size` that there are."""
+
+    position: int
+    size: int
+
+
+class Told(msgspec.Struct, frozen=True, tag="told"):
+    sightings: list[Sighting]
+
+
+class Seen(msgspec.Struct, frozen=True, tag="seen"):
+    """Entries below `position` have been looked at, and what was noticed about them has been told."""
+
+    position: int
+    agents: int
+    failing: dict[str, str]
+    """detectors that failed on events, and how"""
+
+
+class Pieces(msgspec.Struct, frozen=True, tag="pieces"):
+    """A part of a snapshot; the next one comes when it is asked for."""
+
+    pieces: list[Piece]
+
+
+class Saved(msgspec.Struct, frozen=True, tag="saved"):
+    """The snapshot, after all of its pieces, and the keys of pieces that are gone."""
+
+    snapshot: bytes
+    gone: list[str]
+
+
+Frame = Ready | Told | Seen | Pieces | Saved
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Frame)
+
+
+def encode(frame: Frame) -> bytes:
+    return _encoder.encode(frame)
+
+
+def decode(body: bytes) -> Frame:
+    """Raises ValueError."""
+    frame: Frame = _decoder.decode(body)
+    return frame

@@ -1,0 +1,204 @@
+"""All that is kept of behaviour: rows for agents and for groups of peers, and what each detector has in them.
+
+It grows with the agents that act, and forgets who has not acted for long. It is saved in pieces, each with a key: an
+agent's records in one piece (`ag_..`), those of a group of peers (`peers/..`), and what is kept for all (`all/..`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostiaryd.watch.model.batch import NOBODY
+from ostiaryd.watch.model.detector import Detector, Record, zeros
+
+FIRST = 64
+"""rows at the beginning"""
+MAX_PEERS = 4096
+OTHERS = 1
+"""the row of the peers that found no row of their own"""
+FORGET_S = 90 * 86_400
+CHUNK = 1 << 16
+TOLD = 8
+"""Findings about an agent that are remembered, so as not to repeat them."""
+OWN: Record = np.dtype(
+    [
+        ("seen", np.uint32),
+        ("peers", np.uint32),
+        ("told", np.dtype([("what", np.uint32), ("at", np.uint32), ("points", np.uint8)]), (TOLD,)),
+    ]
+)
+"""What is kept of an agent beside what detectors keep: when it was last seen (seconds), its peers (0: not looked up)"""
+
+
+class Piece(NamedTuple):
+    key: str
+    body: bytes
+
+
+class Part(NamedTuple):
+    """What a piece has of one detector: it can be read only where this is known."""
+
+    detector: str
+    made_of: str
+    """the three records, in numpy's words"""
+    agent: int
+    """bytes"""
+    peers: int
+
+
+class Memory:
+    def __init__(self, detectors: Mapping[str, Detector]) -> None:
+        self.detectors = detectors
+        self.own: NDArray[np.void] = np.zeros(FIRST, OWN)
+        self.kept = {name: zeros(one, agents=FIRST, peers=OTHERS + 1) for name, one in detectors.items()}
+        self._rows = {"": NOBODY}
+        self._names = [""] * FIRST
+        self._free = list(range(FIRST - 1, NOBODY, -1))
+        self._peers: dict[int, int] = {}
+        self._room = OTHERS + 1
+        self._is_new = np.zeros(FIRST, np.bool_)
+        """what has changed since it was last saved"""
+        self._saved: dict[str, int] = {}
+        """of pieces that are not of an agent: a hash of what was saved"""
+        self._gone: list[str] = []
+
+    def __len__(self) -> int:
+        """How many agents it knows."""
+        return len(self._rows) - 1
+
+    def row(self, agent: str) -> int:
+        """The row of an agent; a new one is all zeros."""
+        row = self._rows.get(agent)
+        if row is None:
+            if not self._free:
+                self._grow()
+            row = self._rows[agent] = self._free.pop()
+            self._names[row] = agent
+        return row
+
+    def name(self, row: int) -> str:
+        return self._names[row]
+
+    def peers(self, group: int) -> int:
+        """The row of a group of peers, by its hash."""
+        row = self._peers.get(group)
+        if row is None:
+            if len(self._peers) >= MAX_PEERS:
+                return OTHERS
+            row = self._peers[group] = OTHERS + 1 + len(self._peers)
+            if row >= self._room:
+                self._room *= 2
+                self.kept = {
+                    name: kept._replace(peers=_longer(kept.peers, self._room)) for name, kept in self.kept.items()
+                }
+        return row
+
+    def touch(self, rows: NDArray[np.int64], *, now_s: int) -> None:
+        """These agents have acted, so that they will be saved."""
+        self._is_new[rows] = True
+        self.own["seen"][rows] = now_s
+
+    def change(self, agent: str) -> None:
+        """Something about an agent was changed: its peers may be others."""
+        if (row := self._rows.get(agent)) is not None:
+            self.own["peers"][row] = 0
+
+    def forget(self, *, now_s: int) -> int:
+        """Drop agents that have not acted for long; how many."""
+        seen = self.own["seen"]
+        old = [name for name, row in self._rows.items() if row != NOBODY and int(seen[row]) < now_s - FORGET_S]
+        for name in old:
+            row = self._rows.pop(name)
+            for kept in self.kept.values():
+                kept.agents[row] = np.zeros((), kept.agents.dtype)
+            self.own[row] = np.zeros((), OWN)
+            self._names[row], self._is_new[row] = "", False
+            self._free.append(row)
+        self._gone += old
+        return len(old)
+
+    # --- saving -----------------------------------------------------------------------------------------------------
+
+    @property
+    def layout(self) -> list[Part]:
+        """How pieces are put together, in order."""
+        return [
+            Part(name, repr((one.AGENT.descr, one.PEERS.descr, one.ALL.descr)), one.AGENT.itemsize, one.PEERS.itemsize)
+            for name, one in self.detectors.items()
+        ]
+
+    def changed(self) -> tuple[list[Piece], list[str]]:
+        """The pieces that have changed since this was last asked, and the keys of those that are gone."""
+        rows = np.flatnonzero(self._is_new)
+        self._is_new[:] = False
+        gone, self._gone = self._gone, []
+        agents = [Piece(self._names[row], self._body(row)) for row in rows.tolist()]
+        others = []
+        for piece in self._others():
+            if self._saved.get(piece.key) != (digest := hash(piece.body)):
+                self._saved[piece.key] = digest
+                others.append(piece)
+        return agents + others, [name for name in gone if name not in self._rows]
+
+    def _body(self, row: int) -> bytes:
+        return b"".join((self.own[row].tobytes(), *(kept.agents[row].tobytes() for kept in self.kept.values())))
+
+    def _others(self) -> Iterator[Piece]:
+        for group, row in self._peers.items():
+            yield Piece(f"peers/{group:016x}", b"".join(kept.peers[row].tobytes() for kept in self.kept.values()))
+        yield Piece("peers/others", b"".join(kept.peers[OTHERS].tobytes() for kept in self.kept.values()))
+        for name, kept in self.kept.items():
+            body = kept.all.tobytes()
+            for start in range(0, len(body), CHUNK):
+                yield Piece(f"all/{name}/{start:08x}", body[start : start + CHUNK])
+
+    def load(self, layout: Sequence[Part], pieces: Iterable[Piece]) -> None:
+        """Take back what was saved, of detectors whose records are what they were; into an empty memory."""
+        same = set(layout) & set(self.layout)
+        names = {part.detector for part in same}
+        for key, body in pieces:
+            kind, _, rest = key.partition("/")
+            if kind == "all":
+                name, _, start = rest.partition("/")
+                if name in names:
+                    whole, at = self.kept[name].all.view(np.uint8), int(start, 16)
+                    whole[at : at + len(body)] = np.frombuffer(body, np.uint8)
+            elif kind == "peers":
+                row, at = OTHERS if rest == "others" else self.peers(int(rest, 16)), 0
+                for part in layout:
+                    if part in same:
+                        _put(self.kept[part.detector].peers, row, body[at : at + part.peers])
+                    at += part.peers
+            else:
+                row, at = self.row(key), OWN.itemsize
+                _put(self.own, row, body[:at])
+                self.own["peers"][row] = 0
+                for part in layout:
+                    if part in same:
+                        _put(self.kept[part.detector].agents, row, body[at : at + part.agent])
+                    at += part.agent
+        self._saved = {piece.key: hash(piece.body) for piece in self._others()}
+
+    def _grow(self) -> None:
+        size = len(self.own)
+        grown = size + size // 2
+        self.own = _longer(self.own, grown)
+        self.kept = {name: kept._replace(agents=_longer(kept.agents, grown)) for name, kept in self.kept.items()}
+        self._is_new = np.append(self._is_new, np.zeros(grown - size, np.bool_))
+        self._names += [""] * (grown - size)
+        self._free += range(grown - 1, size - 1, -1)
+
+
+def _longer(records: NDArray[np.void], size: int) -> NDArray[np.void]:
+    grown = np.zeros(size, records.dtype)
+    grown[: len(records)] = records
+    return grown
+
+
+def _put(records: NDArray[np.void], row: int, body: bytes) -> None:
+    if body:
+        records[row] = np.frombuffer(body, records.dtype)[0]

@@ -1,0 +1,194 @@
+"""Entries of the ledger as events: whatever an agent did, as the entry and the catalogue say.
+
+What others did to an agent is no behaviour of it: what the server does by itself (an end that came, a finding) is left
+out. Of a call the time is the guard's, where it can be true: what a guard tells after an hour without the server did
+not happen in one moment.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.core.watch import Event, Noticed
+
+MAX_PENDING = 1 << 15
+"""Calls whose result is told in an entry of its own are remembered until then: the newest."""
+MAX_LATE = 3_600_000_000
+MAX_SHAPE = 256
+JUDGE = "watch.judge"
+_OWN = ("watch.", "incident.", "respond.", "server.", "webhook.")
+"""Actions of which the entry names an agent that did not act."""
+_RESULT = "tool.result"
+
+
+class ToolSeen(NamedTuple):
+    """What a catalogue says of a tool."""
+
+    effect: str = ""
+    classes: tuple[str, ...] = ()
+
+
+class _Result(msgspec.Struct):
+    bytes: int | None = None
+    records: int | None = None
+
+
+class _Reason(msgspec.Struct):
+    code: str
+
+
+class _Detail(msgspec.Struct):
+    """What a report adds to the entry of a call."""
+
+    spool: str = ""
+    number: int = 0
+    at: int | None = None
+    call: int | None = None
+    actors: tuple[str, ...] = ()
+    origins: dict[str, Any] = {}
+    noticed: Annotated[tuple[Noticed, ...], Meta(max_length=16)] = ()
+
+
+class _Entry(msgspec.Struct):
+    """What matters here of an entry (`ostiaryd.ledger.model`): decoding less takes half the time."""
+
+    at: int
+    action: str
+    outcome: str = "ok"
+    agent: str | None = None
+    owner: str | None = None
+    actors: tuple[str, ...] = ()
+    task: str | None = None
+    resource: str | None = None
+    tool: str | None = None
+    object: str | None = None
+    data_classes: tuple[str, ...] = ()
+    key: str | None = None
+    network: str | None = None
+    arguments: dict[str, Any] | None = None
+    reasons: tuple[_Reason, ...] = ()
+    result: _Result | None = None
+    reporter: str | None = None
+    detail: msgspec.Raw = msgspec.Raw()
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """What a person said of findings: by which detectors they were, and whether there was something."""
+
+    agent: str
+    detectors: tuple[str, ...]
+    is_real: bool
+    number: int = -1
+
+
+class _Judge(msgspec.Struct):
+    detectors: tuple[str, ...] = ()
+    is_real: bool = False
+
+
+_entry = msgspec.json.Decoder(_Entry).decode
+_detail = msgspec.json.Decoder(_Detail).decode
+_judge = msgspec.json.Decoder(_Judge).decode
+
+
+class Reading:
+    """Makes events, in the order of the ledger."""
+
+    def __init__(
+        self,
+        *,
+        tool_of: Callable[[str, str], ToolSeen],
+        model_of: Callable[[str], str],
+        changed: Callable[[str, str], None] = lambda action, object: None,
+    ) -> None:
+        """`tool_of` a resource's URI and a tool's id; `changed` hears of what administrators did, to whom."""
+        self._tool_of, self._model_of, self._changed = tool_of, model_of, changed
+        self.failed = ""
+        """which entry could not be read, and why"""
+        self._pending: OrderedDict[tuple[str, int], Event] = OrderedDict()
+
+    def read(self, number: int, body: bytes) -> Event | Judged | None:
+        """The event of entry `number`; None where it is none."""
+        try:
+            entry = _entry(body)
+        except msgspec.DecodeError as error:  # such an entry is a fault of ours, and must not hold up all others
+            self.failed = f"entry {number}: {error}"[:200]
+            return None
+        action = entry.action
+        if action == JUDGE and entry.outcome == "ok":
+            said = _judge(entry.detail)
+            return Judged(entry.agent or "", said.detectors, said.is_real, number)
+        if action.startswith(("agent.", "resource.")):
+            self._changed(action, entry.object or "")
+        if action.startswith(_OWN) or action.endswith(".expire"):
+            return None
+        if entry.reporter is not None:
+            return self._reported(number, entry)
+        if entry.agent is None:
+            return None
+        return self._event(number, entry, _Detail())
+
+    def _reported(self, number: int, entry: _Entry) -> Event | None:
+        """What a guard reports: calls, how they went, and what it did not report."""
+        try:
+            detail = _detail(entry.detail) if entry.detail else _Detail()
+        except msgspec.ValidationError:  # of another action, which means something else by these names
+            detail = _Detail()
+        if entry.action == _RESULT:
+            call = self._pending.pop((detail.spool, detail.call or 0), None)
+            if call is None or entry.result is None:
+                return None
+            result = entry.result
+            return msgspec.structs.replace(
+                call, at=entry.at, action=_RESULT, outcome="ok", bytes=result.bytes or 0, records=result.records or 0,
+                noticed=(), number=number,
+            )  # fmt: skip
+        event = self._event(number, entry, detail)
+        if entry.tool is not None and entry.outcome == "allow" and entry.result is None:
+            self._pending[detail.spool, detail.number] = event
+            if len(self._pending) > MAX_PENDING:
+                self._pending.popitem(last=False)
+        return event
+
+    def _event(self, number: int, entry: _Entry, detail: _Detail) -> Event:
+        agent, tool, resource, result = entry.agent or "", entry.tool or "", entry.resource or "", entry.result
+        known = self._tool_of(resource, tool) if tool else ToolSeen()
+        origins = detail.origins.get("origin")
+        return Event(
+            at=max(min(detail.at, entry.at), entry.at - MAX_LATE) if detail.at is not None else entry.at,
+            action=entry.action,
+            outcome=entry.outcome,
+            agent=agent,
+            task=entry.task or "",
+            owner=entry.owner or "",
+            resource=resource,
+            tool=tool,
+            effect=known.effect,
+            classes=entry.data_classes or known.classes,
+            origins=_origins(origins) if isinstance(origins, dict) else (),
+            shape=shape(entry.arguments) if entry.arguments else "",
+            reasons=tuple(reason.code for reason in entry.reasons),
+            bytes=0 if result is None else result.bytes or 0,
+            records=0 if result is None else result.records or 0,
+            key=entry.key or "",
+            network=entry.network or "",
+            actors=entry.actors or detail.actors,
+            reporter=resource if entry.reporter is not None else "",
+            model=self._model_of(agent) if agent else "",
+            noticed=detail.noticed,
+            number=number,
+        )
+
+
+def shape(arguments: dict[str, Any]) -> str:
+    """Which arguments there are and of which kind each is: `limit:int path:str`."""
+    return " ".join(f"{name}:{type(arguments[name]).__name__}" for name in sorted(arguments))[:MAX_SHAPE]
+
+
+def _origins(said: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, origin) for name, origin in sorted(said.items()) if isinstance(origin, str))

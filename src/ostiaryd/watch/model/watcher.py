@@ -1,0 +1,172 @@
+"""The way from events to what is told of them: every detector, one after the other, and who is not told twice.
+
+Pure: the same events lead to the same findings, however they are cut into batches, at the server, from a file, or
+after a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from ostiary.core.watch import MAX_SAYS, Event
+from ostiaryd.watch.model.batch import NOBODY, Batch, Ints, word
+from ostiaryd.watch.model.calibration import Bars, Calibration
+from ostiaryd.watch.model.detector import Detector, Found
+from ostiaryd.watch.model.memory import Memory, Part, Piece
+from ostiaryd.watch.model.reading import Judged
+
+SECOND = 1_000_000
+HOUR, DAY = 3600 * SECOND, 86_400 * SECOND
+QUIET_S = 300
+"""How long a detector says nothing more of an agent, unless it is worth more points than before"""
+
+
+class Sighting(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Something that is told: by which detector, of which agent (empty: of what no agent did), at which entry."""
+
+    number: int
+    at: int
+    detector: str
+    agent: str
+    task: str
+    resource: str
+    points: int
+    score: float
+    says: str
+    entries: tuple[int, ...]
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """What is kept beside the pieces: events with numbers below `position` have been counted."""
+
+    position: int
+    layout: list[Part]
+    bars: Bars
+    clock: int
+    at_work: int
+
+
+class Watcher:
+    def __init__(self, detectors: Mapping[str, Detector], *, budget: float, peers_of: Callable[[str], str]) -> None:
+        """`budget`: false alarms for each agent and day. `peers_of` says in a word who an agent's peers are."""
+        self._detectors, self._peers_of = detectors, peers_of
+        self.memory = Memory(detectors)
+        self.calibration = Calibration(detectors, budget=budget)
+        self.position = 0
+        """the number of the next event"""
+        self.failing: dict[str, str] = {}
+        """detectors that have failed, and how the last time"""
+        self._clock = 0
+        """the time of the newest event"""
+        self._at_work = 0
+        """agents that have acted in the hour of the clock"""
+
+    def take(self, events: Sequence[Event | Judged]) -> list[Sighting]:
+        """What is told of these events, in the order of their numbers."""
+        told: list[Sighting] = []
+        batch: list[Event] = []
+        for event in events:
+            if isinstance(event, Judged):
+                told += self._run(batch)
+                batch = []
+                self.calibration.judge(event.detectors, is_real=event.is_real)
+            else:
+                if event.at >= self._clock:
+                    if event.at // HOUR != self._clock // HOUR:
+                        told += self._run(batch)
+                        batch = []
+                        self._strike(event.at)
+                    self._clock = event.at
+                batch.append(event)
+        told += self._run(batch)
+        if events:
+            self.position = events[-1].number + 1
+        return told
+
+    def _strike(self, now: int) -> None:
+        """A new hour begins."""
+        if self._clock:
+            self.calibration.hour(self._at_work)
+        if now // DAY != self._clock // DAY:
+            self.memory.forget(now_s=now // SECOND)
+        self._at_work = 0
+
+    def _run(self, events: Sequence[Event]) -> list[Sighting]:
+        if not events:
+            return []
+        memory = self.memory
+        rows = np.array([memory.row(event.agent) for event in events], np.int64)
+        batch = Batch(events, rows, self._peers(rows))
+        self._count(batch)
+        sightings = [
+            self._sighting(batch.events[one.row], name, one.points, one.score, one.says, one.entries)
+            for name in self._detectors
+            for one in self._notice(name, batch)
+            if self.calibration.tells(name, one.score)
+        ]
+        sightings += [
+            self._sighting(event, seen.detector, seen.points, 0.0, seen.says, ())
+            for event in events
+            for seen in event.noticed
+        ]
+        sightings.sort(key=lambda one: (one.number, one.detector))
+        return [one for one in sightings if self._is_news(one)]
+
+    def _notice(self, name: str, batch: Batch) -> list[Found]:
+        """What a detector finds. One that fails blinds no other, and is named until it is mended."""
+        try:
+            return self._detectors[name].notice(batch, self.memory.kept[name])
+        except Exception as error:  # noqa: BLE001 because a detector may fail in any way
+            self.failing[name] = f"entry {batch.number[0]}: {type(error).__name__}: {error}"[:200]
+            return []
+
+    def _peers(self, rows: Ints) -> Ints:
+        memory = self.memory
+        for row in set(rows[memory.own["peers"][rows] == 0].tolist()) - {NOBODY}:
+            memory.own["peers"][row] = memory.peers(word(self._peers_of(memory.name(row))))
+        return memory.own["peers"][rows].astype(np.int64)
+
+    def _count(self, batch: Batch) -> None:
+        """Who is at work in this hour."""
+        rows, hour = batch.agent[batch.first], self._clock // HOUR * 3600
+        self._at_work += int(np.count_nonzero(self.memory.own["seen"][rows[rows != NOBODY]] < hour))
+        self.memory.touch(rows, now_s=self._clock // SECOND)
+
+    def _sighting(
+        self, event: Event, detector: str, points: int, score: float, says: str, entries: tuple[int, ...]
+    ) -> Sighting:
+        return Sighting(
+            event.number, event.at, detector, event.agent, event.task, event.resource, points, round(score, 3),
+            says[:MAX_SAYS], (*entries, event.number),
+        )  # fmt: skip
+
+    def _is_news(self, one: Sighting) -> bool:
+        """Whether it is not told already; what is told is remembered, in place of the oldest."""
+        row, at_s = self.memory.row(one.agent), one.at // SECOND
+        what = word(f"{one.detector} {one.resource if row == NOBODY else ''}") & 0xFFFFFFFF
+        told = self.memory.own["told"][row]
+        same = np.flatnonzero(told["what"] == what)
+        slot = int(same[0]) if len(same) else int(np.argmin(told["at"]))
+        if len(same) and at_s - int(told["at"][slot]) < QUIET_S and one.points <= int(told["points"][slot]):
+            return False
+        told[slot] = (what, at_s, one.points)
+        if one.detector in self._detectors:
+            self.calibration.count(one.detector, one.score)
+        return True
+
+    # --- saving -----------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> tuple[Snapshot, list[Piece], list[str]]:
+        """All that is to be kept, with the pieces that have changed since the last one and the keys of those gone."""
+        pieces, gone = self.memory.changed()
+        clock = self._clock, self._at_work
+        return Snapshot(self.position, self.memory.layout, self.calibration.kept, *clock), pieces, gone
+
+    def load(self, snapshot: Snapshot, pieces: Sequence[Piece]) -> None:
+        """Go on from there."""
+        self.memory.load(snapshot.layout, pieces)
+        self.calibration.load(snapshot.bars)
+        self.position, self._clock, self._at_work = snapshot.position, snapshot.clock, snapshot.at_work
