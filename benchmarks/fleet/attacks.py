@@ -138,23 +138,15 @@ def storm(scene: Scene) -> None:
 
 
 def gap(scene: Scene) -> None:
-    """What it did never came from the guard in its own process, whose numbers have a hole."""
+    """What it did never came from the guard in its own process: its numbers have a hole."""
     at = scene.planted.at
     scene.honest[:] = [event for event in scene.honest if not at <= event.at < at + HOUR // 4]
     before = Hands(scene.planted.agent, scene.hands.kind, scene.hands.dice)
     session(before, at - 2 * MINUTE, f"{scene.task}_own")
-    calls = [event for event in before.events if event.action == "tool.call"]
     scene.honest += [event for event in before.events if event.at < at]
-    where = calls[0].resource
+    guard = scene.planted.agent.guard
     scene.hands.events.append(
-        Event(
-            at=at + MINUTE,
-            action="report.gap",
-            outcome="error",
-            resource=where,
-            reporter=where,
-            reasons=("missing_records",),
-        )
+        Event(at=at + MINUTE, action="report.gap", outcome="error", reporter=guard, reasons=("missing_records",))
     )
 
 
@@ -162,7 +154,7 @@ def canary(scene: Scene) -> None:
     """One call of a tool that is there for nobody."""
     like = scene.hands.kind.tools[0]
     resource = like.name.partition("/")[0]
-    decoy = Tool(f"{resource}/{DECOY}", "read", (), like.shapes, 100.0, 1.0)
+    decoy = Tool(f"{resource}/{DECOY}", "read", (), like.shapes, 100.0, 1.0, canary=True)
     scene.hands.call(scene.planted.at, decoy, scene.task, network=scene.network)
 
 
@@ -201,7 +193,7 @@ def plant(fleet: Fleet, *, days: int, each: int) -> list[Planted]:
     planted = []
     for kind in ATTACKS:
         for _ in range(each):
-            agent = next(one for one in old if kind != "night" or not all(fleet.kinds[one.kind].pace))
+            agent = next(one for one in old if _is_fit(kind, one, fleet))
             old.remove(agent)
             day = dice.randrange(days // 2, days)
             pace = fleet.kinds[agent.kind].pace
@@ -209,3 +201,9 @@ def plant(fleet: Fleet, *, days: int, each: int) -> list[Planted]:
             at = FIRST_DAY + day * DAY + dice.choice(hours) * HOUR + dice.randrange(HOUR // 2)
             planted.append(Planted(kind, agent, day, at))
     return planted
+
+
+def _is_fit(kind: str, agent: Agent, fleet: Fleet) -> bool:
+    if kind == "night":
+        return not all(fleet.kinds[agent.kind].pace)
+    return kind != "gap" or agent.guard != ""

@@ -33,6 +33,7 @@ class Tool:
     shapes: tuple[str, ...]
     bytes: float
     records: float
+    canary: bool = False
 
     @property
     def resource(self) -> str:
@@ -72,6 +73,8 @@ class Agent:
     networks: tuple[str, ...]
     """two, where two copies of it run at once"""
     key: str
+    guard: str
+    """in its own process; empty: each resource has one for all"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,4 +150,5 @@ def _agent(dice: Random, number: int, kinds: Sequence[Kind], days: int) -> Agent
         rate=dice.lognormvariate(0, 0.4), size=dice.lognormvariate(0, 0.3),
         likes=tuple(dice.lognormvariate(0, 0.5) if dice.random() < 0.8 else 0.02 for _ in kinds[kind].tools),
         networks=tuple(dice.sample(kinds[kind].networks, 2 if dice.random() < 0.2 else 1)), key=f"key-{number}",
+        guard=f"rs_{number:05}" if kind % 2 else "",
     )  # fmt: skip

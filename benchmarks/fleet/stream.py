@@ -32,7 +32,10 @@ def stream(fleet: Fleet, *, days: int, planted: list[Planted]) -> Iterator[list[
         acts = [*late, *_acts(fleet, plan, day, planted)]
         late = [act for act in acts if act.event.at >= end and day < days - 1]
         today = sorted((act for act in acts if act.event.at < end or day == days - 1), key=_place)
-        yield [Labelled(with_(act.event, number=at), act.attack) for at, act in enumerate(today, number)]
+        yield [
+            Labelled(with_(act.event, number=at, place=fleet.places.get(act.event.network)), act.attack)
+            for at, act in enumerate(today, number)
+        ]
         number += len(today)
 
 

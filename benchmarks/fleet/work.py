@@ -37,9 +37,9 @@ class Hands:
         size = more * self.agent.size * self.dice.lognormvariate(0, 0.6) if outcome == "allow" else 0.0
         self._add(
             at=at, action="tool.call", outcome=outcome, task=task, resource=tool.resource, tool=tool.name,
-            effect=tool.effect, classes=tool.classes, shape=self.dice.choice(tool.shapes),
+            effect=tool.effect, canary=tool.canary, classes=tool.classes, shape=self.dice.choice(tool.shapes),
             reasons=(reason,) if reason else (), bytes=int(tool.bytes * size), records=round(tool.records * size),
-            key=key or self.agent.key, network=network, reporter=tool.resource,
+            key=key or self.agent.key, network=network, reporter=self.agent.guard or tool.resource,
         )  # fmt: skip
 
     def _add(self, **fields: object) -> None:

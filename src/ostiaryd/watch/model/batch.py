@@ -139,6 +139,19 @@ class Batch:
     def model(self) -> Words:
         return _words(event.model for event in self.events)
 
+    @cached_property
+    def reporter(self) -> Words:
+        return _words(event.reporter for event in self.events)
+
+    @cached_property
+    def who(self) -> Words:
+        """The agent as a word, which stays the same where its row does not."""
+        return _words(event.agent for event in self.events)
+
+    @cached_property
+    def is_canary(self) -> Flags:
+        return np.array([event.canary for event in self.events], np.bool_)
+
 
 def _words(texts: Iterable[str]) -> Words:
     return np.array([word(text) for text in texts], np.uint64)

@@ -1,0 +1,31 @@
+"""Delegation storm: an agent hands on far more parts of its tasks within ten minutes than it and its peers ever do.
+
+Each part is one more agent, or one more copy, that works on its word: what it could not do alone, or would be noticed
+at, it spreads. What is usual, and how far it may move: `watch.model.tally`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ostiaryd.watch.model import NOTHING, Batch, Found, Kept
+from ostiaryd.watch.model.batch import word
+from ostiaryd.watch.model.tally import agent_record, peers_record, tally
+
+HANDED_ON = np.array([word("task.start"), word("token.exchange")], np.uint64)
+FLOOR = 12.0
+"""so many within ten minutes are never a storm"""
+
+AGENT, PEERS, ALL = agent_record(1), peers_record(1), NOTHING
+THRESHOLD = 1.0
+
+
+def notice(batch: Batch, kept: Kept) -> list[Found]:
+    parts = np.isin(batch.action, HANDED_ON) & (batch.agent != 0) & ~batch.is_denied
+    counted = tally(batch, parts.astype(np.float64)[:, None], (FLOOR,), kept.agents, kept.peers)
+    found = []
+    for row, _, times in counted.crossed:
+        much, bar = int(counted.sums[row, 0]), int(counted.bars[row, 0])
+        says = f"it handed on {much} parts of its tasks within ten minutes, where at most {bar} are to be expected"
+        found.append(Found(row, times, 40, says, (int(counted.since[row]),)))
+    return found

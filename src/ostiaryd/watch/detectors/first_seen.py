@@ -1,0 +1,79 @@
+"""First seen: an agent uses a tool that it never used, and that none of its peers uses either.
+
+A first time is nothing by itself: a new agent, a new tool, a new version of a model have many. It counts the more, the
+more the tool can do, and hardly at all where peers use it, where the agent is new, or where nobody at all has used the
+tool before, which is how a tool that was rolled out begins. What counts is summed up with a memory that halves in an
+hour: a new tool that pays is as much as two that write.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ostiaryd.watch.model import NOBODY, Batch, Found, Kept
+from ostiaryd.watch.model.batch import Flags, word
+from ostiaryd.watch.model.runs import Runs
+
+WORDS = 8
+"""of 64 bits each, two of which stand for a tool"""
+PEERS_SLOTS, ALL_SLOTS = 256, 4096
+SPAN = 3600e6
+"""microseconds in which what was new counts half"""
+WEIGHT = {word("read"): 0.4, word("write"): 0.6, word("change"): 0.7}
+"""all other effects weigh 1"""
+BY_PEERS = (1.0, 0.5, 0.1)
+"""where none, one, or more of them use it"""
+GROWN = 50
+"""calls after which an agent is not new"""
+ROLLED_OUT, YOUNG = 0.4, 0.4
+BAR = 0.9
+LOUD = 2.0
+
+AGENT = np.dtype([("seen", np.uint64, (WORDS,)), ("calls", np.uint32), ("sum", np.float32), ("at", np.int64)])
+PEERS = np.dtype([("users", np.uint16, (PEERS_SLOTS,))])
+ALL = np.dtype([("users", np.uint16, (ALL_SLOTS,))])
+THRESHOLD = 1.0
+
+
+def notice(batch: Batch, kept: Kept) -> list[Found]:
+    some = batch.is_call & ~batch.is_denied & (batch.agent != NOBODY)
+    calls = kept.agents["calls"][batch.agent] + Runs(batch.agent).sums(some.astype(np.float64)) - 1
+    kept.agents["calls"][batch.agent[batch.last]] += np.add.reduceat(some, batch.first, dtype=np.uint32)
+    found = []
+    for row in batch.order[(some & ~_seen(batch, kept))[batch.order]].tolist():
+        state, tool = kept.agents[batch.agent[row]], int(batch.tool[row])
+        if all(int(state["seen"][at]) & bit for at, bit in _bits(tool)):
+            continue  # since the beginning of the batch
+        for at, bit in _bits(tool):
+            state["seen"][at] |= np.uint64(bit)
+        peers, everybody = kept.peers["users"][batch.peers[row]], kept.all["users"][0]
+        weight = WEIGHT.get(int(batch.effect[row]), 1.0) * BY_PEERS[min(2, int(peers[tool % PEERS_SLOTS]))]
+        if everybody[tool % ALL_SLOTS] == 0:
+            weight *= ROLLED_OUT
+        if calls[row] < GROWN:
+            weight *= YOUNG
+        for users, slots in ((peers, PEERS_SLOTS), (everybody, ALL_SLOTS)):
+            users[tool % slots] = min(int(users[tool % slots]) + 1, 65_535)
+        at = int(batch.at[row])
+        state["sum"] = weight + state["sum"] * 0.5 ** (max(0, at - int(state["at"])) / SPAN)
+        state["at"] = at
+        score = float(state["sum"]) / BAR
+        if score >= THRESHOLD:
+            says = f"it used {batch.events[row].tool} for the first time, and its peers hardly do"
+            found.append(Found(row, score, 50 if score >= LOUD else 30, says[:300]))
+    return found
+
+
+def _seen(batch: Batch, kept: Kept) -> Flags:
+    """Whether both bits of the tool of each row were set when the batch began."""
+    seen = np.ones(len(batch), np.bool_)
+    for shift in (0, 9):
+        bit = (batch.tool >> np.uint64(shift)) & np.uint64(64 * WORDS - 1)
+        words = kept.agents["seen"][batch.agent, (bit >> np.uint64(6)).astype(np.int64)]
+        seen &= (words >> (bit & np.uint64(63))) & np.uint64(1) == 1
+    return seen
+
+
+def _bits(tool: int) -> list[tuple[int, int]]:
+    """The word and the bit in it, twice."""
+    return [(bit >> 6, 1 << (bit & 63)) for bit in (tool & (64 * WORDS - 1), (tool >> 9) & (64 * WORDS - 1))]

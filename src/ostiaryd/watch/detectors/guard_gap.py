@@ -1,0 +1,53 @@
+"""Gap in a guard's numbering: records that were numbered and never came, and whose calls they may have been.
+
+A guard numbers what it decides; the ledger says which numbers it never got. A disk that was lost looks like this, and
+so does an agent that got hold of the guard in its own process. Suspected is whoever the guard speaks of next: much if
+the guard spoke of the same agent before the gap, little where many agents use it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ostiaryd.watch.model import NOBODY, NOTHING, Batch, Found, Kept
+from ostiaryd.watch.model.batch import word
+
+GAP = np.uint64(word("report.gap"))
+SLOTS = 1024
+"""guards that are known; one more takes the place of another"""
+
+AGENT, PEERS = NOTHING, NOTHING
+ALL = np.dtype([("guard", np.uint64, (SLOTS,)), ("agent", np.uint64, (SLOTS,)), ("gap", np.int64, (SLOTS,))])
+# of whom it spoke last; the entry of a gap since then plus one, 0 for none
+THRESHOLD = 1.0
+
+
+def notice(batch: Batch, kept: Kept) -> list[Found]:
+    state = kept.all[0]
+    rows = batch.order[(batch.reporter != 0)[batch.order]]
+    guard = batch.reporter[rows]
+    slot = (guard % np.uint64(SLOTS)).astype(np.int64)
+    is_odd = np.isin(slot, np.append(slot[batch.action[rows] == GAP], np.flatnonzero(state["gap"])))
+    heard = [_hear(batch, state, int(rows[at]), int(slot[at])) for at in np.flatnonzero(is_odd).tolist()]
+    plain = ~is_odd & (batch.agent[rows] != NOBODY)
+    state["guard"][slot[plain]], state["agent"][slot[plain]] = guard[plain], batch.who[rows[plain]]
+    return [one for one in heard if one is not None]
+
+
+def _hear(batch: Batch, state: np.void, row: int, slot: int) -> Found | None:
+    """One record of a guard that has a gap now or had one just before."""
+    guard, agent = batch.reporter[row], batch.who[row]
+    before = state["agent"][slot] if state["guard"][slot] == guard else 0
+    gap = int(state["gap"][slot]) if state["guard"][slot] == guard else 0
+    state["guard"][slot] = guard
+    if batch.action[row] == GAP:
+        state["gap"][slot], state["agent"][slot] = batch.number[row] + 1, before
+        return None
+    if batch.agent[row] == NOBODY:
+        return None
+    state["gap"][slot], state["agent"][slot] = 0, agent
+    if gap == 0:
+        return None
+    if before == agent:
+        return Found(row, 4.0, 50, "its guard lost records before and after which it spoke of this agent", (gap - 1,))
+    return Found(row, 1.0, 15, "its guard lost records, of which some may have been this agent's", (gap - 1,))

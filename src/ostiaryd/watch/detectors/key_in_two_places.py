@@ -1,0 +1,43 @@
+"""One key in two places: a key is used in one network, then in another, and in the first again within half an hour.
+
+A move goes one way; two that hold the same key go to and fro. Networks that the agent has used for a day, or that
+several of its peers use, are its own (copies of one agent run in two places): between these it may.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ostiaryd.watch.model import NOTHING, Batch, Found, Kept
+from ostiaryd.watch.model.networks import AGENT_FIELDS, PEERS_FIELDS, changes, is_own
+
+SOON = 1800_000_000
+"""microseconds between being here and being here again"""
+ENOUGH = 2.0
+"""returns on one day"""
+DAY = 86_400_000_000
+
+AGENT = np.dtype(
+    [*AGENT_FIELDS, ("key", np.uint64), ("left_key", np.uint64), ("left", np.uint32), ("left_at", np.int64),
+     ("day", np.int32), ("returns", np.uint16), ("is_own", np.bool_)]
+)  # fmt: skip  # the key of now, of before; where that was, until when; whether the network of now is its own
+PEERS, ALL = np.dtype(PEERS_FIELDS), NOTHING
+THRESHOLD = 1.0
+
+
+def notice(batch: Batch, kept: Kept) -> list[Found]:
+    found = []
+    for row, network, before, left in changes(batch, kept.agents):
+        state, at, key = kept.agents[batch.agent[row]], int(batch.at[row]), int(batch.key[row])
+        own = is_own(state, kept.peers["users"][batch.peers[row]], network, at)
+        is_back = before != 0 and network == int(state["left"]) and at - int(state["left_at"]) <= SOON
+        is_same = key != 0 and key == int(state["key"]) == int(state["left_key"])
+        if is_back and is_same and not (own and state["is_own"]):
+            returns = 1 + (int(state["returns"]) if state["day"] == at // DAY else 0)
+            state["day"], state["returns"] = at // DAY, min(returns, 65_535)
+            if returns in (2, 4, 8):
+                says = f"its key went to and fro between two networks {returns} times, one of which is not its own"
+                found.append(Found(row, returns / ENOUGH, 60, says))
+        state["left"], state["left_at"], state["left_key"] = before, left, state["key"]
+        state["key"], state["is_own"] = key, own
+    return found

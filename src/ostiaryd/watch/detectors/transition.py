@@ -1,0 +1,164 @@
+"""Transition surprise: its own tools, one after the other in an order that neither it nor its peers have.
+
+Within a task, how likely a tool is after the one before is learned from this agent and, where it has not done much,
+from its peers. What is less likely than the agent's calls mostly are adds up over an hour (a CUSUM), what is as likely
+takes away, so one odd step is nothing and an odd sequence is found. Nobody learns more than a bounded number of steps a
+day, and what is usual for an agent never rises by more than a bit over what it was when it became known.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ostiaryd.watch.model import NOBODY, NOTHING, Batch, Found, Kept
+from ostiaryd.watch.model.batch import Ints
+from ostiaryd.watch.model.detector import Records
+from ostiaryd.watch.model.runs import Floats, Runs, crossed
+
+TASKS = 4
+"""of an agent at once, of which the last tool is known; one more takes the place of another"""
+STEPS, TOOLS = 160, 32
+"""buckets for what an agent did: pairs of tools, and the first of them"""
+PEER_STEPS, PEER_TOOLS = 1024, 64
+FULL = 250
+"""steps after one tool that are learned: what was before today counts half then"""
+PRIOR = 20.0
+"""steps that the word of peers is worth"""
+RARE, OTHERS = 0.1, 5.0
+"""what a step that no peer took counts, and all of these together"""
+MOST = 9.0
+"""bits of surprise that one step counts at most"""
+SLACK = 1.5
+BAR = 20.0
+GROWN, PEERS_GROWN = 100.0, 300.0
+"""steps of an agent from which it has a usual of its own, of its peers from which anything is said"""
+KEEP = 0.9
+HOUR, DAY = 3_600_000_000, 86_400_000_000
+
+AGENT = np.dtype(
+    [("task", np.uint32, (TASKS,)), ("tool", np.uint32, (TASKS,)), ("steps", np.uint8, (STEPS,)),
+     ("tools", np.uint8, (TOOLS,)), ("hour", np.int32), ("sum", np.float32), ("n", np.float32, (2,)),
+     ("bits", np.float32, (2,)), ("start", np.float32)]
+)  # fmt: skip  # `n` steps and their bits of surprise: of the days before the one of `hour`, of that day
+PEERS = np.dtype(
+    [("steps", np.uint32, (PEER_STEPS,)), ("tools", np.uint32, (PEER_TOOLS,)), ("day", np.int32),
+     ("n", np.float32, (2,)), ("bits", np.float32, (2,))]
+)  # fmt: skip
+ALL = NOTHING
+THRESHOLD = 1.0
+
+
+def notice(batch: Batch, kept: Kept) -> list[Found]:
+    rows = np.flatnonzero(batch.is_call & ~batch.is_denied & (batch.agent != NOBODY))
+    if len(rows) == 0:
+        return []
+    agent, peers = batch.agent[rows], batch.peers[rows]
+    _new_day(kept, np.unique(agent), np.unique(peers), int(batch.now // DAY))
+    tool = (batch.tool[rows] >> np.uint64(32)).astype(np.uint32)
+    before = _before(kept.agents, agent, (batch.task[rows] >> np.uint64(32)).astype(np.uint32), tool)
+    order = np.argsort(batch.number[rows], kind="stable")
+    bits = _surprise(kept, agent, peers, before, tool, order)
+    usual = _usual(kept, agent, peers)
+    for records, of in ((kept.agents, agent), (kept.peers, peers)):
+        np.add.at(records["n"][:, 1], of, 1)
+        np.add.at(records["bits"][:, 1], of, bits)
+    sums, were = _cusum(kept.agents, agent, batch.at[rows] // HOUR, bits - usual - SLACK)
+    found, events = list[Found](), [batch.events[row] for row in rows.tolist()]
+    for one in np.flatnonzero(crossed(sums / BAR, were / BAR)).tolist():
+        says = f"its calls follow each other in an order that is not its own nor its peers': now {events[one].tool}"
+        found.append(Found(int(rows[one]), float(sums[one]) / BAR, 40, says[:300]))
+    return found
+
+
+def _before(agents: Records, agent: Ints, task: np.ndarray, tool: np.ndarray) -> np.ndarray:
+    """The tool that was used before in the same task, 0 for none that is known; the newest are kept."""
+    slot = (task % TASKS).astype(np.int64)
+    order = np.argsort(agent * TASKS + slot, kind="stable")
+    who, where, task, used = agent[order], slot[order], task[order], tool[order]
+    runs = Runs(who, where)
+    last_task, last_tool = np.roll(task, 1), np.roll(used, 1)
+    first = runs.first
+    last_task[first] = agents["task"][who[first], where[first]]
+    last_tool[first] = agents["tool"][who[first], where[first]]
+    last = runs.last
+    agents["task"][who[last], where[last]], agents["tool"][who[last], where[last]] = task[last], used[last]
+    before = np.empty_like(tool)
+    before[order] = np.where(last_task == task, last_tool, 0)
+    return before
+
+
+def _surprise(kept: Kept, agent: Ints, peers: Ints, before: np.ndarray, tool: np.ndarray, order: Ints) -> Floats:
+    """In bits, for each step; and the step is learned."""
+    step = (before.astype(np.uint64) * np.uint64(0x9E3779B1) + tool) % np.uint64(0xFFFFFFFB)
+    own_step, own_tool = (step % np.uint64(STEPS)).astype(np.int64), (before % TOOLS).astype(np.int64)
+    their_step, their_tool = (step % np.uint64(PEER_STEPS)).astype(np.int64), (before % PEER_TOOLS).astype(np.int64)
+    every = np.ones(len(agent))
+    tools = kept.agents["tools"][agent, own_tool] + _earlier(agent * TOOLS + own_tool, every)
+    learned = (tools < FULL).astype(np.float64)
+    steps = kept.agents["steps"][agent, own_step] + _earlier(agent * STEPS + own_step, learned)
+    n = kept.peers["tools"][peers, their_tool] + _earlier(peers * PEER_TOOLS + their_tool, learned, order)
+    taken = kept.peers["steps"][peers, their_step] + _earlier(peers * PEER_STEPS + their_step, learned, order)
+    by_peers = np.minimum((taken + RARE) / (n + OTHERS), 1)
+    likely = (np.minimum(steps, tools) + PRIOR * by_peers) / (np.minimum(tools, FULL) + PRIOR)
+    some = learned > 0
+    np.add.at(kept.agents["tools"], (agent[some], own_tool[some]), 1)
+    np.add.at(kept.agents["steps"], (agent[some], own_step[some]), 1)
+    np.add.at(kept.peers["tools"], (peers[some], their_tool[some]), 1)
+    np.add.at(kept.peers["steps"], (peers[some], their_step[some]), 1)
+    bits: Floats = np.minimum(-np.log2(likely), MOST)
+    return bits
+
+
+def _earlier(keys: Ints, values: Floats, order: Ints | None = None) -> Floats:
+    """The sum of the values of earlier rows with the same key; rows are in order, or `order` puts them so."""
+    turn = np.arange(len(keys)) if order is None else order
+    turn = turn[np.argsort(keys[turn], kind="stable")]
+    sums = np.empty(len(keys))
+    sums[turn] = Runs(keys[turn]).sums(values[turn]) - values[turn]
+    return sums
+
+
+def _usual(kept: Kept, agent: Ints, peers: Ints) -> Floats:
+    """The bits of a step that are usual; without end where nobody knows yet."""
+    n, theirs = kept.agents["n"][agent, 0], kept.peers["n"][peers, 0]
+    own = np.minimum(kept.agents["bits"][agent, 0] / np.maximum(n, 1), kept.agents["start"][agent] + 1)
+    shared = np.where(theirs >= PEERS_GROWN, kept.peers["bits"][peers, 0] / np.maximum(theirs, 1), np.inf)
+    usual: Floats = np.where(n >= GROWN, own, shared)
+    return usual
+
+
+def _cusum(agents: Records, agent: Ints, hour: Ints, over: Floats) -> tuple[Floats, Floats]:
+    """For each step, what has added up in this hour, and what had before it."""
+    runs = Runs(agent, hour)
+    first = runs.first
+    start = np.where(agents["hour"][agent[first]] == hour[first], agents["sum"][agent[first]], 0)
+    finite = np.maximum(over, -BAR)
+    total = runs.sums(finite)
+    sums = total - np.minimum(runs.falls(total), -start[runs.of])
+    were = np.roll(sums, 1)
+    were[first] = start
+    agents["hour"][agent[runs.last]], agents["sum"][agent[runs.last]] = hour[runs.last], sums[runs.last]
+    return sums, were
+
+
+def _new_day(kept: Kept, agent: Ints, peers: Ints, day: int) -> None:
+    """What was learned until yesterday counts less, and as usual."""
+    who = agent[kept.agents["hour"][agent] // (DAY // HOUR) != day]
+    state = kept.agents[who]
+    for name in ("steps", "tools"):
+        state[name] >>= 1
+    for name in ("n", "bits"):
+        state[name][:, 0] = KEEP * state[name][:, 0] + state[name][:, 1]
+        state[name][:, 1] = 0
+    begins = (state["start"] == 0) & (state["n"][:, 0] >= GROWN)
+    state["start"][begins] = state["bits"][begins, 0] / state["n"][begins, 0]
+    kept.agents[who] = state
+    groups = peers[kept.peers["day"][peers] != day]
+    theirs = kept.peers[groups]
+    for name in ("steps", "tools"):
+        theirs[name] = theirs[name] * KEEP
+    for name in ("n", "bits"):
+        theirs[name][:, 0] = KEEP * theirs[name][:, 0] + theirs[name][:, 1]
+        theirs[name][:, 1] = 0
+    theirs["day"] = day
+    kept.peers[groups] = theirs

@@ -1,0 +1,66 @@
+"""Which networks are an agent's own: those it has used for a day, and those that several of its peers use."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ostiaryd.watch.model.batch import Batch
+from ostiaryd.watch.model.detector import Records
+from ostiaryd.watch.model.runs import Runs
+
+OWN = 4
+PEERS_SLOTS = 256
+HOUR = 3_600_000_000
+SETTLED = 24
+"""hours for which an agent has used a network that is its own"""
+SHARED = 3
+"""agents of a group that use a network from which it is everybody's"""
+
+AGENT_FIELDS = [
+    ("last", np.uint32), ("at", np.int64), ("network", np.uint32, (OWN,)), ("since", np.uint32, (OWN,)),
+    ("told", np.uint32),
+]  # fmt: skip
+"""where and when it was last; what it uses, since which hour; which of them peers heard of, by one bit of each"""
+PEERS_FIELDS = [("users", np.uint16, (PEERS_SLOTS,))]
+
+
+class Change(NamedTuple):
+    """An agent is in `network` now, and was in `before` (0: nowhere yet), last at `left` (microseconds)."""
+
+    row: int
+    network: int
+    before: int
+    left: int
+
+
+def changes(batch: Batch, agents: Records) -> list[Change]:
+    """In the order in which they happened; where each agent is last is kept."""
+    rows = np.flatnonzero((batch.network != 0) & (batch.agent != 0))
+    if len(rows) == 0:
+        return []
+    agent, network, at = batch.agent[rows], (batch.network[rows] >> np.uint64(32)).astype(np.uint32), batch.at[rows]
+    runs = Runs(agent)
+    before, left = np.roll(network, 1), np.roll(at, 1)
+    before[runs.first], left[runs.first] = agents["last"][agent[runs.first]], agents["at"][agent[runs.first]]
+    agents["last"][agent[runs.last]], agents["at"][agent[runs.last]] = network[runs.last], at[runs.last]
+    moved = np.flatnonzero(before != network)
+    moved = moved[np.argsort(batch.number[rows[moved]], kind="stable")]
+    columns = (rows[moved], network[moved], before[moved], left[moved])
+    return [Change(*one) for one in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def is_own(state: np.void, users: np.ndarray, network: int, at: int) -> bool:
+    """Whether a network is the agent's own by now, or its peers'. One more takes the place of the newest."""
+    known, since, hour = state["network"].tolist(), state["since"].tolist(), at // HOUR
+    if network in known:
+        age = hour - since[known.index(network)]
+    else:
+        slot, age = known.index(0) if 0 in known else since.index(max(since)), 0
+        state["network"][slot], state["since"][slot] = network, hour
+    shared, bit = int(users[network % PEERS_SLOTS]), 1 << (network % 32)
+    if not int(state["told"]) & bit:
+        state["told"] |= np.uint32(bit)
+        users[network % PEERS_SLOTS] = min(shared + 1, 65_535)
+    return not any(known) or age >= SETTLED or shared >= SHARED

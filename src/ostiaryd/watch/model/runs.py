@@ -1,0 +1,64 @@
+"""Runs of rows: sums and ranks within each, so that how events are cut into batches does not matter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostiaryd.watch.model.batch import Flags, Ints
+
+Floats = NDArray[np.float64]
+
+
+class Runs:
+    """Rows that follow each other and have the same keys, as one run each."""
+
+    def __init__(self, *keys: NDArray[Any]) -> None:
+        self.rows = len(keys[0])
+        is_first = np.ones(self.rows, np.bool_)
+        if self.rows > 1:
+            is_first[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+        self.is_first: Flags = is_first
+        self.first: Ints = np.flatnonzero(is_first)
+        self.of: Ints = np.cumsum(is_first) - 1
+        """the run of each row"""
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def last(self) -> Ints:
+        return np.append(self.first[1:], self.rows) - 1
+
+    @property
+    def rank(self) -> Ints:
+        """How many rows of its run come before each."""
+        return np.arange(self.rows) - self.first[self.of]
+
+    def sums(self, values: Floats) -> Floats:
+        """The sum of each row and of those before it in its run; values may have columns."""
+        total: Floats = np.cumsum(values, axis=0)
+        inside: Floats = total - (total - values)[self.first][self.of]
+        return inside
+
+    def falls(self, values: Floats) -> Floats:
+        """The least of each value and of those before it in its run."""
+        step = 2 * float(np.abs(values).max(initial=0)) + 1
+        least: Floats = np.minimum.accumulate(values - self.of * step) + self.of * step
+        return least
+
+
+def crossed(ratio: Floats, before: Floats) -> Flags:
+    """Where something came over 1, or over 2, 4, 8 and so on, from what it was before."""
+    doubled = np.floor(np.log2(np.maximum(ratio, 1))) > np.floor(np.log2(np.maximum(before, 0.5)))
+    return (ratio >= 1) & doubled
+
+
+def rounds(keys: Ints) -> list[Ints]:
+    """Indices such that no key is twice in one of them: the first of each key, then the second, and so on. Equal keys
+    follow each other.
+    """
+    rank = Runs(keys).rank
+    return [np.flatnonzero(rank == turn) for turn in range(int(rank.max()) + 1)] if len(keys) else []
