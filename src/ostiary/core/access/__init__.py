@@ -20,17 +20,19 @@ another audience, is no matter of policy.
 """
 
 from ostiary.core.access.decide import Decision, Reason, dead, decide, deny, refuse
+from ostiary.core.access.doubt import doubted
 from ostiary.core.access.elsewhere import Elsewhere, Said, failed
 from ostiary.core.access.facts import AgentFact, Facts, Principal, Protected, ReadyTool
 from ostiary.core.access.holds import Hold
 from ostiary.core.access.past import Past, past_of
-from ostiary.core.access.policies import BASE_TYPES, CALL, HISTORY, Judgement, Needs, Policies
+from ostiary.core.access.policies import BASE_TYPES, CALL, HISTORY, RISK, Judgement, Needs, Policies
 from ostiary.core.access.recorded import Kept, keep
 
 __all__ = [
     "BASE_TYPES",
     "CALL",
     "HISTORY",
+    "RISK",
     "AgentFact",
     "Decision",
     "Elsewhere",
@@ -49,6 +51,7 @@ __all__ = [
     "dead",
     "decide",
     "deny",
+    "doubted",
     "failed",
     "keep",
     "past_of",

@@ -7,10 +7,11 @@ from collections.abc import Container, Mapping
 import msgspec
 
 from ostiary.core import bounds
+from ostiary.core.access.doubt import doubted
 from ostiary.core.access.facts import Facts, Principal, Protected, ReadyTool
 from ostiary.core.access.holds import Hold
 from ostiary.core.access.past import Looking, Past
-from ostiary.core.access.policies import CALL, HISTORY, Judgement, Needs, Policies
+from ostiary.core.access.policies import CALL, HISTORY, RISK, Judgement, Needs, Policies
 from ostiary.core.arguments import BadArguments
 from ostiary.core.assurance import ACRS, INSUFFICIENT, StepUp
 from ostiary.core.catalogue import Effect
@@ -55,7 +56,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     asks: Needs | None = None
     approval: str = ""
     beside: Record | None = None
-    """what their context had for this call alone: where its arguments came from, what happened before"""
+    """what their context had for this call alone: where its arguments came from, what happened before, and how far
+    those through whom it comes are doubted"""
 
 
 def decide(
@@ -103,6 +105,11 @@ def decide(
             return deny(resource, policies, Reason("memory_unavailable", "what the task remembers is not at hand"))
         beside = judged_origins(memory, ready.tool, arguments)
         context |= beside
+    if policies.reads_risk:
+        agents = (principal.claims.client_id, *principal.behind)
+        doubt: Record = {RISK: doubted(facts.risks, agents=agents, tasks=principal.tasks, now=now)}
+        context |= doubt
+        beside = {**(beside or {}), **doubt}
     if policies.reads_history:
         if past is not None:
             context = Looking(context, past, arguments)

@@ -27,7 +27,7 @@ from ostiary.core.cedar.ir import PolicyIR, PolicySetIR, reads_context
 from ostiary.core.cedar.values import Entities, Entity, Record, Uid, entity
 
 CALL = Uid("Action", "call")
-HISTORY = "history"
+HISTORY, RISK = "history", "risk"
 BASE_TYPES = frozenset({"Agent", "Owner", "Segment", "Blueprint", "Task", "Tool", "Resource", "Action"})
 """Entity types whose attributes the registry states and nobody else."""
 
@@ -63,7 +63,7 @@ class Policies:
 
     __slots__ = (
         "_denying", "_enforced", "_step_ups", "_watched", "asks", "elsewhere", "entities", "hash", "hints", "known",
-        "reads_history", "reasons", "relies_on_history",
+        "reads_history", "reads_risk", "reasons", "relies_on_history", "relies_on_risk",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +81,8 @@ class Policies:
         self.relies_on_history = reads_context(PolicySetIR(enforced), HISTORY)
         """whether what happened before may decide"""
         self.reads_history = self.relies_on_history or reads_context(PolicySetIR(watched), HISTORY)
+        self.relies_on_risk = reads_context(PolicySetIR(enforced), RISK)
+        self.reads_risk = self.relies_on_risk or reads_context(PolicySetIR(watched), RISK)
         self._enforced = Least(enforced)
         self._watched: Compiled | None = compile_set(PolicySetIR(watched)) if watched else None
         self.asks: dict[str, Needs] = {policy.id: _needs(policy) for policy in enforced if _asks(policy)}

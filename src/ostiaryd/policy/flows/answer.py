@@ -7,21 +7,23 @@ anybody else           the policies alone: types and properties as they were sen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from ostiary.core import access
-from ostiary.core.access import Decision, Elsewhere, Facts, Policies, Principal, Protected, Reason
-from ostiary.core.access.chain import ALONE, Chain, agent_entity, chain_of
+from ostiary.core.access import RISK, Decision, Elsewhere, Facts, Policies, Principal, Protected, Reason
+from ostiary.core.access.chain import agent_entity, chain_of
 from ostiary.core.access.decide import reasons_of
 from ostiary.core.bounds import render_details
 from ostiary.core.budget import BadAmount, Exhausted
 from ostiary.core.cedar.render import render_record
-from ostiary.core.cedar.values import Entity, Overlay, Uid, entity
-from ostiary.core.claims import AccessClaims, acting, render_scope
+from ostiary.core.cedar.values import Entity, Overlay, Record, Uid, entity
+from ostiary.core.claims import AccessClaims, Link, acting, render_scope
 from ostiary.core.errors import Forbidden, NotFound
+from ostiary.core.watch import Risk
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ledger.flows import Act
@@ -46,6 +48,7 @@ from ostiaryd.policy.model import (
 )
 from ostiaryd.registry.flows import active_agent, find_resource
 from ostiaryd.registry.model import Agent, Resource
+from ostiaryd.registry.store import risks
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id, standing_task
 
@@ -117,18 +120,23 @@ class Answers:
             return Decision(False, False, self._policies.hash, (reason,)), None
 
     def _answer(
-        self, question: Question, principal: _Found, resource: _Found, chain: Chain | None = None
+        self,
+        question: Question,
+        principal: _Found,
+        resource: _Found,
+        *,
+        behind: Sequence[Entity] = (),
+        said: Record | None = None,
     ) -> tuple[Decision, Posed]:
-        """`chain`: through whom an agent got its task, which nobody may say for it."""
-        decision = self._judge(question, principal[0], resource[0], chain)
-        behind = NOTHING if chain is None else encode_context(render_record(chain.context))
-        return decision, Posed(question=question, principal=principal[1], resource=resource[1], context=behind)
+        """`behind`: through whom an agent got its task; `said`: what of the context nobody may say for it."""
+        decision = self._judge(question, principal[0], resource[0], behind, said or {})
+        kept = encode_context(render_record(said)) if said else NOTHING
+        return decision, Posed(question=question, principal=principal[1], resource=resource[1], context=kept)
 
-    def _judge(self, question: Question, principal: Entity, resource: Entity, chain: Chain | None) -> Decision:
-        policies = self._policies
-        context, behind = context_of(question, now=self._moment), ALONE.behind
-        if chain is not None:
-            context, behind = context | chain.context, chain.behind
+    def _judge(
+        self, question: Question, principal: Entity, resource: Entity, behind: Sequence[Entity], said: Record
+    ) -> Decision:
+        policies, context = self._policies, context_of(question, now=self._moment) | said
         entities = Overlay(policies.known, *behind, principal, resource)
         action = Uid("Action", question.action.name)
         judged = policies.judge(
@@ -145,13 +153,15 @@ class Answers:
         if kind == "Tool" and question.action.name == access.CALL.id:
             return self._call(question, agent, approved)
         resource = self._find(question.resource)
-        task = (question.context or {}).get("task")
-        links = self._task(agent, task).chain if isinstance(task, str) and task.startswith("tk_") else ()
-        return self._answer(question, found_agent(agent), resource, chain_of(links, holder=agent.agent_id))
+        named = (question.context or {}).get("task")
+        task = self._task(agent, named if isinstance(named, str) and named.startswith("tk_") else None)
+        chain = chain_of(task.chain, holder=agent.agent_id)
+        said = chain.context | doubt_of(self._reader, self._policies, agent, task.task_id, task.chain, at=self._at)
+        return self._answer(question, found_agent(agent), resource, behind=chain.behind, said=said)
 
     def _call(self, question: Question, agent: Agent, approved: frozenset[str]) -> tuple[Decision, Posed | None]:
         call = self._called(question, agent)
-        facts = Facts(call.resource, self._policies, elsewhere=self._elsewhere)
+        facts = Facts(call.resource, self._policies, risks=self._risks(call.principal), elsewhere=self._elsewhere)
         memory = None
         if self._keys is not None and call.task.memory is not None:
             memory = tasks.recall(self._reader, call.task, self._keys).memory
@@ -174,6 +184,12 @@ class Answers:
         task = self._task(agent, context.get("task"))
         principal = Principal(replace(_claims(agent, task, resource), **proved(context)))
         return Called(principal, task, protected(self._reader, resource), tool, arguments)
+
+    def _risks(self, principal: Principal) -> dict[str, Risk]:
+        """How far those are doubted through whom a call comes, where policies look at it."""
+        if not self._policies.reads_risk:
+            return {}
+        return risks.of(self._reader, (principal.claims.client_id, *principal.behind, *principal.tasks))
 
     def _past(self, call: Called) -> access.Past | None:
         """What happened before the call, where policies look at it."""
@@ -235,6 +251,17 @@ class Answers:
             raise NotFound(f"the catalogue of `{resource.name}` has no tool {tool[:128]!a}", code="unknown_tool")
         seen = ToolSeen(ready.name, ready.uri, ready.segment, ready.catalogue_hash, tool)
         return ready.entities[ready.tools[tool].uid], seen
+
+
+def doubt_of(
+    reader: Reader, policies: Policies, agent: Agent, task: str, links: Sequence[Link] = (), *, at: int
+) -> Record:
+    """What a context says of how far those are doubted through whom something comes; nothing where no policy looks."""
+    if not policies.reads_risk:
+        return {}
+    who = tuple(dict.fromkeys((agent.agent_id, *(link.agent for link in links))))
+    under = tuple(dict.fromkeys((task, *(link.task for link in links))))
+    return {RISK: access.doubted(risks.of(reader, (*who, *under)), agents=who, tasks=under, now=at)}
 
 
 def entity_of_agent(agent: Agent) -> Entity:

@@ -20,7 +20,7 @@ from ostiary.core.claims import Link
 from ostiary.core.errors import Forbidden
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy.flows.answer import found_agent, found_resource
+from ostiaryd.policy.flows.answer import doubt_of, found_agent, found_resource
 from ostiaryd.policy.flows.decide import beside_of, keep_facts
 from ostiaryd.policy.flows.sets import active_policies
 from ostiaryd.policy.flows.unasked import Answering
@@ -58,7 +58,7 @@ def decide_issue(
     """
     behind = chain_of(chain, holder=agent.agent_id)
     context = _handed(agent, task=task, scopes=scopes, details=details, behind=behind, person=person)
-    return _check(act, agent, ISSUE, _target(act.tx, resource, uri), context, behind)
+    return _check(act, agent, ISSUE, _target(act.tx, resource, uri), context, chain)
 
 
 def check_delegation(
@@ -78,7 +78,7 @@ def check_delegation(
     """
     behind = chain_of(chain, holder=giver.agent_id)
     context = _handed(giver, task=task, scopes=scopes, details=details, behind=behind, person=person)
-    _check(act, giver, DELEGATE, found_agent(receiver), context | {"depth": depth}, behind)
+    _check(act, giver, DELEGATE, found_agent(receiver), context | {"depth": depth}, chain)
 
 
 def _handed(
@@ -108,18 +108,21 @@ def judge_elevation(
     """
     context = _handed(agent, task=task, scopes=scopes, details=(), behind=ALONE, person=None)
     context |= {"minutes": minutes, "break_glass": break_glass}
-    judged, policies = _judge(act, agent, ELEVATE, found_agent(agent), context, ALONE)
+    judged, policies = _judge(act, agent, ELEVATE, found_agent(agent), context, ())
     if judged.because == "no_permit":
         found = found_agent(agent)[0]
         entities, now = Overlay(policies.known, found), Datetime(act.now // 1000)
-        if asking := policies.asking(found.uid, ELEVATE, found.uid, context | ALONE.context | {"now": now}, entities):
+        context |= ALONE.context | {"now": now} | doubt_of(act.tx, policies, agent, task, at=act.now)
+        if asking := policies.asking(found.uid, ELEVATE, found.uid, context, entities):
             judged = replace(judged, because="approval_needed", policies=asking)
     return judged, policies
 
 
-def _check(act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], context: Record, chain: Chain) -> str:
+def _check(
+    act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], context: Record, links: Sequence[Link]
+) -> str:
     """The hash of the policies that permit it. Raises Forbidden, Unasked."""
-    judged, policies = _judge(act, agent, action, resource, context, chain)
+    judged, policies = _judge(act, agent, action, resource, context, links)
     if not judged.allowed:
         first = reasons_of(judged, policies)[0]
         raise Forbidden(first.message, hint=first.hint, code="access_denied")
@@ -127,10 +130,13 @@ def _check(act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], c
 
 
 def _judge(
-    act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], context: Record, chain: Chain
+    act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], context: Record, links: Sequence[Link]
 ) -> tuple[Judgement, Policies]:
     """Ask the policies and note what they were asked, and what decided. Raises Unasked."""
     policies, principal = active_policies(act.tx), found_agent(agent)
+    answering = Answering(act, policies)
+    chain = chain_of(links, holder=agent.agent_id)
+    context |= doubt_of(act.tx, policies, agent, str(context["task"]), links, at=answering.at)
     posed = Posed(
         principal=principal[1],
         action=action.id,
@@ -138,7 +144,6 @@ def _judge(
         context=encode_context({**render_record(context), **chain.rendered}),
     )
     before = [] if act.entry.beside is None else decode_facts(act.entry.beside).asked  # an exchange asks twice
-    answering = Answering(act, policies)
     keep_facts(act, act.entry, [*before, posed], at=answering.at)
     entities = Overlay(policies.known, principal[0], resource[0], *chain.behind)
     now: Record = {"now": Datetime(answering.at // 1000)}
@@ -169,7 +174,8 @@ def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str
         return ""
     principal, (target, _) = found_agent(agent)[0], _target(reader, resources.by_uri(reader, uri), uri)
     context = _handed(agent, task=caller.task or "", scopes=caller.scopes, details=(), behind=ALONE, person=None)
-    context |= {**ALONE.context, "now": Datetime(at // 1000)}
+    doubt = doubt_of(reader, policies, agent, caller.task or "", at=at)
+    context |= {**ALONE.context, "now": Datetime(at // 1000), **doubt}
     entities = Overlay(policies.known, principal, target)
     judged = policies.judge(principal.uid, ISSUE, target.uid, context, entities, elsewhere)
     return "" if judged.allowed else reasons_of(judged, policies)[0].message

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from ostiary.core.access import CALL, Elsewhere, Judgement, Policies
+from ostiary.core.access import CALL, RISK, Elsewhere, Judgement, Policies
 from ostiary.core.access.chain import agent_of, chain_of
 from ostiary.core.access.facts import resource_entity
 from ostiary.core.cedar.extensions import Datetime
@@ -71,6 +71,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         chain = chain_of([*map(_link, self.behind)], holder=principal.uid.id)
         if principal.uid.type == "Agent":
             context = chain.context | context
+            context[RISK] = _completed(_RISK, context.get(RISK, {}))
             if action == CALL:
                 context = _CALL | {"subject": principal.uid.id} | context
                 context["history"] = _completed(_HISTORY, context.get("history", {}))
@@ -104,6 +105,9 @@ _PAST = told(NOTHING)
 _HISTORY: Record = {
     **_PAST, "recipients": 0, "new_recipients": 0, "created": frozenset[object](), "recent": _PAST,
 }  # fmt: skip
+
+
+_RISK: Record = {"score": 0, "agent": 0, "task": 0, "chain": 0, "call": 0}
 
 
 def _completed(whole: Record, said: object) -> Record:

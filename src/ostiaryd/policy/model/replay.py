@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ostiary.core.access import CALL, Facts, Judgement, Policies, Protected
+from ostiary.core.access import CALL, RISK, Facts, Judgement, Policies, Protected
 from ostiary.core.access.chain import ALONE, agent_entity, behind
 from ostiary.core.access.elsewhere import Verdict
 from ostiary.core.access.facts import resource_entity
@@ -77,8 +77,14 @@ class Replay:
             raise Unreplayable("what the agents are that it came through was not kept")
         if self._policies.relies_on_history and "history" not in kept:
             raise Unreplayable("what happened before was not kept")
+        self._check_risk(kept)
         context = {**ALONE.context, **kept, "arguments": self._arguments(asked), **moment(at)}
         return self._ask(facts.entities, principal, CALL, ready.uid, context, behind(context), asked.approved)
+
+    def _check_risk(self, kept: Record) -> None:
+        """Raises Unreplayable where it matters how far somebody was doubted, and nobody looked then."""
+        if self._policies.relies_on_risk and RISK not in kept:
+            raise Unreplayable("how far it was doubted was not kept")
 
     def _arguments(self, asked: Posed) -> Record:
         """Hidden ones are there, but nobody reads them."""
@@ -92,7 +98,9 @@ class Replay:
 
     def _plain(self, asked: Posed, at: int) -> Judgement:
         principal, resource = self._entity(asked.principal), self._entity(asked.resource)
-        context = {**self._context(asked.context), **moment(at)}
+        kept = self._context(asked.context)
+        self._check_risk(kept)
+        context = {**kept, **moment(at)}
         entities = Overlay(self._policies.known, resource)
         return self._ask(entities, principal, Uid("Action", asked.action), resource.uid, context, behind(context))
 
@@ -102,6 +110,8 @@ class Replay:
         principal = entity_of(question.subject, stated) if asked.principal is None else self._entity(asked.principal)
         resource = entity_of(question.resource, stated) if asked.resource is None else self._entity(asked.resource)
         chain = self._context(asked.context) if asked.context else {}
+        if isinstance(asked.principal, AgentSeen):
+            self._check_risk(chain)
         context, entities = context_of(question, now=moment(at)) | chain, Overlay(self._policies.known, resource)
         return self._ask(entities, principal, Uid("Action", question.action.name), resource.uid, context, behind(chain))
 

@@ -22,6 +22,11 @@ def get(reader: Reader, subject: str) -> Risk:
     return CALM if row is None else Risk(*row)
 
 
+def of(reader: Reader, subjects: Iterable[str]) -> dict[str, Risk]:
+    """Those of agents and tasks, by their ids."""
+    return {subject: get(reader, subject) for subject in subjects}
+
+
 def worst(reader: Reader, subjects: Iterable[str], *, now: int) -> int:
     """The points of whoever is doubted most."""
     return max((get(reader, subject).points(now) for subject in subjects), default=0)

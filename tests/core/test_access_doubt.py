@@ -1,0 +1,99 @@
+"""`context.risk`: the points of each, the worst of all, on each limit; nothing of it where no policy looks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiary.core.access import Facts, Policies, decide, doubted
+from ostiary.core.cedar.values import Record
+from ostiary.core.watch import HALF_LIFE, Risk
+from tests.core.test_access_chain import chained, link
+from tests.core.test_access_decide import (
+    AGENT,
+    CONTEXT,
+    NOW,
+    PARENT,
+    PERMIT,
+    call,
+    codes,
+    policy,
+    principal,
+    resource,
+    rules,
+)
+
+RISK = ["get", CONTEXT, "risk"]
+CALM = {"score": 0, "agent": 0, "task": 0, "chain": 0, "call": 0}
+
+
+def over(part: str, limit: int) -> Any:
+    return ["binary", "less", ["lit", limit], ["get", RISK, part]]
+
+
+def forbids(part: str = "score", limit: int = 50, **annotations: str) -> Policies:
+    return rules(PERMIT, policy("forbid", over(part, limit), id="doubted", **annotations))
+
+
+def risk(points: int) -> Risk:
+    return Risk(points * 1000, NOW)
+
+
+@pytest.mark.parametrize(("points", "allowed"), [(0, True), (49, True), (50, True), (51, False), (100, False)])
+@pytest.mark.parametrize(("subject", "part"), [(AGENT, "agent"), ("tk_1", "task")])
+def test_a_policy_sees_how_far_the_agent_and_the_task_are_doubted(
+    subject: str, part: str, points: int, allowed: bool
+) -> None:
+    for of in ("score", part):
+        decision = call(policies=forbids(of), risks={subject: risk(points)})
+        assert decision.allowed is allowed
+        assert decision.beside == {"risk": CALM | {"score": points, part: points}}
+    for other in {"agent", "task", "chain", "call"} - {part}:
+        assert call(policies=forbids(other), risks={subject: risk(points)}).allowed
+
+
+def test_the_chain_is_who_is_behind_and_what_is_above_and_none_that_acts() -> None:
+    who = chained(link(PARENT), link(AGENT))
+    for subject in (PARENT, "tk_0"):
+        decision = call(who, policies=forbids("chain"), risks={subject: risk(60), AGENT: risk(40), "tk_1": risk(70)})
+        assert codes(decision) == ["forbidden_by_policy"]
+        assert decision.beside == {"risk": {"score": 70, "agent": 40, "task": 70, "chain": 60, "call": 0}}
+
+
+def test_doubt_halves_until_nobody_is_doubted() -> None:
+    aged = {AGENT: Risk(100_000, NOW - HALF_LIFE)}
+    assert call(policies=forbids(), risks=aged).allowed
+    assert not call(policies=forbids(limit=49), risks=aged).allowed
+    assert not call(policies=forbids(), risks={AGENT: Risk(100_000, NOW - HALF_LIFE + 60_000_000)}).allowed
+
+
+def test_of_others_nothing_is_told() -> None:
+    decision = call(policies=forbids(), risks={PARENT: risk(100), "tk_0": risk(100)})
+    assert (decision.allowed, decision.beside) == (True, {"risk": CALM})
+
+
+def test_where_no_policy_looks_nothing_is_told() -> None:
+    assert call(risks={AGENT: risk(100)}).beside is None
+
+
+def test_one_that_only_watches_sees_it_and_denies_nothing() -> None:
+    decision = call(policies=forbids(mode="watch"), risks={AGENT: risk(60)})
+    assert (decision.allowed, decision.watched) == (True, ("doubted",))
+    assert decision.beside is not None
+
+
+def test_nobody_brings_a_context_of_his_own() -> None:
+    """What the policies see is made for them; an argument of that name is an argument."""
+    facts = Facts(resource(), forbids(), risks={AGENT: risk(60)})
+    calm: Record = {"risk": CALM}
+    decision = decide(principal(), tool="read_file", arguments={"path": "x", **calm}, facts=facts, now=NOW)
+    assert not decision.allowed
+
+
+def test_the_call_counts_in_the_score() -> None:
+    risks = {"a": risk(10), "t": risk(20), "b": risk(30)}
+    for points, score in ((29, 30), (30, 30), (31, 31)):
+        made = doubted(risks, agents=("a", "b"), tasks=("t",), now=NOW, call=points)
+        assert made == {"score": score, "agent": 10, "task": 20, "chain": 30, "call": points}
+    assert doubted({}, agents=("a",), tasks=("t",), now=NOW) == CALM
