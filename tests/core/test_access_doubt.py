@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from ostiary.core.access import Facts, Policies, decide, doubted
-from ostiary.core.cedar.values import Record
 from ostiary.core.watch import HALF_LIFE, Risk
 from tests.core.test_access_chain import chained, link
 from tests.core.test_access_decide import (
@@ -86,8 +85,7 @@ def test_one_that_only_watches_sees_it_and_denies_nothing() -> None:
 def test_nobody_brings_a_context_of_his_own() -> None:
     """What the policies see is made for them; an argument of that name is an argument."""
     facts = Facts(resource(), forbids(), risks={AGENT: risk(60)})
-    calm: Record = {"risk": CALM}
-    decision = decide(principal(), tool="read_file", arguments={"path": "x", **calm}, facts=facts, now=NOW)
+    decision = decide(principal(), tool="read_file", arguments={"path": "x", "risk": CALM}, facts=facts, now=NOW)
     assert not decision.allowed
 
 
