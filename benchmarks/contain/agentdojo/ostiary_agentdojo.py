@@ -148,8 +148,8 @@ def _call(call: FunctionCall) -> Call:
 def _recording(file: Path) -> Recording:
     run = json.loads(file.read_text("utf-8"))
     calls = [Call(call["function"], call["args"]) for call in _tool_calls(run["messages"])]
-    last = run["messages"][-1]
-    said = last["content"] if last["role"] == "assistant" else None
+    last = run["messages"][-1:]  # of a run that failed at once, nothing is recorded
+    said = last[0]["content"] if last and last[0]["role"] == "assistant" else None
     return Recording(run["user_task_id"], run["injection_task_id"], run["injections"], calls, said or "")
 
 
