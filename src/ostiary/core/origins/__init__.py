@@ -6,7 +6,17 @@ memory = learned(memory, parts)
 judged(memory, tool, {"recipient": "DE89..", "amount": 120})       {"origin": {"recipient": "endorsed", ..}, ..}
 """
 
-from ostiary.core.origins.judging import POINTS, foreign, is_effect, is_judged, is_settled, judged, of_value, shown
+from ostiary.core.origins.judging import (
+    POINTS,
+    foreign,
+    is_effect,
+    is_judged,
+    is_settled,
+    is_within,
+    judged,
+    of_value,
+    shown,
+)
 from ostiary.core.origins.memory import (
     ALL_KINDS,
     FOUND,
@@ -44,6 +54,7 @@ __all__ = [
     "is_effect",
     "is_judged",
     "is_settled",
+    "is_within",
     "judged",
     "learned",
     "marked",

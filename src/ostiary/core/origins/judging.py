@@ -157,6 +157,17 @@ def of_value(memory: Memory, kind: Kind, value: object) -> Origin:
     return worst if count else Origin.NOWHERE
 
 
+def is_within(memory: Memory, value: object) -> bool:
+    """Whether one of the texts in it, where it comes from outside, stands there among other words of a text, and not as
+    a field of its own.
+    """
+    return any(
+        not memory.stands_alone(memory.hashed(said), Origin.OUTSIDE)
+        for text in leaves(value)
+        if len(text) <= MAX_TEXT and 0 < len(said := words(text, is_source=False)) <= MAX_WORDS
+    )
+
+
 def leaves(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
     """What is in it, in order, as texts; an empty one for what nobody can judge."""
     todo = [(value, depth)]

@@ -1,7 +1,40 @@
-"""What behaviour is noticed by, at guards and at the server: events, findings, and the risk that they raise."""
+"""What behaviour is noticed by, at guards and at the server: events, findings, and the risk that they raise.
+
+At a guard, of each call of a task before it runs:
+
+    event = Event(.., **traced(memory, tool, arguments, beside)._asdict())
+    noticed = notice(profile, session, event)          what is odd about it
+    session = told(session, tool, output)              once it has returned
+
+and at the server, of each call that was let through: `profile = learn(profile, event)`.
+"""
 
 from ostiary.core.watch.event import Event
 from ostiary.core.watch.finding import MAX_SAYS, Noticed
+from ostiary.core.watch.noticing import notice
+from ostiary.core.watch.profile import MAX_PROFILE, NEW, Profile, learn, pack, unpack
 from ostiary.core.watch.risk import CALM, HALF_LIFE, MOST, Risk
+from ostiary.core.watch.session import BEGUN, Session, told
+from ostiary.core.watch.traced import Traced, traced
 
-__all__ = ["CALM", "HALF_LIFE", "MAX_SAYS", "MOST", "Event", "Noticed", "Risk"]
+__all__ = [
+    "BEGUN",
+    "CALM",
+    "HALF_LIFE",
+    "MAX_PROFILE",
+    "MAX_SAYS",
+    "MOST",
+    "NEW",
+    "Event",
+    "Noticed",
+    "Profile",
+    "Risk",
+    "Session",
+    "Traced",
+    "learn",
+    "notice",
+    "pack",
+    "told",
+    "traced",
+    "unpack",
+]

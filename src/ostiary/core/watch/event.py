@@ -29,6 +29,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     """data classes that the tool handles"""
     origins: tuple[tuple[str, str], ...] = ()
     """where arguments came from: (argument, origin), in order"""
+    worst: str = ""
+    """the least trusted origin of those that say whom and what, and of secrets"""
+    links: str = ""
+    """the least trusted origin of the links and mail addresses in outgoing text"""
+    within: bool = False
+    """whether such a value stands inside a text of somebody outside, and is no field of its own"""
     shape: str = ""
     """which arguments there are and what each is like, shortened"""
     reasons: tuple[str, ...] = ()

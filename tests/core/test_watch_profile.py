@@ -1,0 +1,93 @@
+"""A profile is small, learns slowly and only from what was allowed; nobody can make it grow or forget at will."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.errors import Malformed
+from ostiary.core.watch import MAX_PROFILE, NEW, Event, Profile, learn, pack, unpack
+from ostiary.core.watch.profile import MAX_TASKS, MAX_TOOLS, RECENT, digest
+
+
+def call(tool: str = "bank/pay", *, task: str = "tk_1", outcome: str = "allow", **more: str) -> Event:
+    return Event(at=1, action=more.pop("action", "tool.call"), outcome=outcome, tool=tool, task=task, **more)  # type: ignore[arg-type]
+
+
+def taught(*events: Event, profile: Profile = NEW) -> Profile:
+    for event in events:
+        profile = learn(profile, event)
+    return profile
+
+
+def test_what_is_allowed_is_counted_once_in_each_task() -> None:
+    profile = taught(call(), call(worst="outside"), call(worst="outside"), call(worst="nowhere", links="outside"))
+    habit = profile.habit("bank/pay")
+    assert (profile.tasks, habit.tasks, habit.outside, habit.nowhere, habit.linked) == (1, 1, 1, 1, 1)
+    habit = taught(call(task="tk_2", worst="person"), profile=profile).habit("bank/pay")
+    assert (habit.tasks, habit.outside, habit.nowhere, habit.linked) == (2, 1, 1, 1)
+    assert profile.habit("bank/read").tasks == 0
+
+
+@pytest.mark.parametrize(
+    "event",
+    [call(outcome="deny"), call(outcome="refused"), call(outcome="error"), call(""), call(action="token.issue")],
+)
+def test_anything_else_teaches_nothing(event: Event) -> None:
+    assert learn(NEW, event) is NEW
+
+
+def test_tasks_that_take_turns_count_once_each() -> None:
+    turns = [call(task=f"tk_{number % RECENT}") for number in range(50)]
+    assert taught(*turns).habit("bank/pay").tasks <= taught(*turns).tasks == RECENT
+
+
+def test_where_the_counters_are_full_they_halve() -> None:
+    full = taught(*(call(task=f"tk_{number}", worst="outside") for number in range(MAX_TASKS)))
+    assert (full.tasks, full.habit("bank/pay").outside) == (MAX_TASKS, MAX_TASKS)
+    more = learn(full, call(task="tk_more"))
+    assert (more.tasks, more.habit("bank/pay").tasks) == ((MAX_TASKS + 1) // 2, MAX_TASKS // 2 + 1)
+
+
+def test_of_too_many_tools_the_one_learnt_of_the_longest_ago_goes() -> None:
+    full = taught(*(call(f"bank/tool{number}") for number in range(MAX_TOOLS)))
+    assert len(full.tools) == MAX_TOOLS
+    more = learn(full, call("bank/one-more"))
+    assert len(more.tools) == MAX_TOOLS
+    assert digest("bank/tool0") not in more.tools
+    assert digest("bank/tool1") in more.tools
+
+
+ORIGINS = st.sampled_from(["", "person", "outside", "nowhere"])
+CALLS = st.builds(
+    lambda tool, task, outcome, worst, links: call(
+        f"t/{tool}", task=f"k{task}", outcome=outcome, worst=worst, links=links
+    ),
+    st.integers(0, 60),
+    st.integers(0, 200),
+    st.sampled_from(["allow", "ok", "deny"]),
+    ORIGINS,
+    ORIGINS,
+)
+
+
+@given(st.lists(CALLS, max_size=300))
+def test_it_packs_into_512_bytes_and_back(events: list[Event]) -> None:
+    profile = taught(*events)
+    packed = pack(profile)
+    assert len(packed) <= MAX_PROFILE
+    assert unpack(packed) == profile
+    assert pack(taught(*events)) == packed, "the same events make the same profile"
+    assert profile.tasks <= MAX_TASKS
+    for habit in profile.tools.values():
+        assert max(habit.outside, habit.nowhere, habit.linked) <= habit.tasks <= profile.tasks
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [b"", b"\0" * 600, pack(NEW)[:-1], pack(NEW) + b"\0", b"\2" + pack(NEW)[1:], pack(learn(NEW, call()))[:-1]],
+)
+def test_what_is_no_profile_is_refused(packed: bytes) -> None:
+    with pytest.raises(Malformed):
+        unpack(packed)
