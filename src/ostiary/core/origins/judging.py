@@ -20,7 +20,7 @@ from typing import Any, cast
 from ostiary.core.catalogue import Effect, Kind, Tool
 from ostiary.core.cedar.values import Record
 from ostiary.core.origins.links import links, spellings
-from ostiary.core.origins.memory import KINDS, MAX_TEXT, Memory, Origin
+from ostiary.core.origins.memory import END, KINDS, MAX_TEXT, Memory, Origin, holds
 from ostiary.core.origins.moments import moments
 from ostiary.core.origins.words import compact, decimal, words
 
@@ -161,11 +161,13 @@ def is_within(memory: Memory, value: object) -> bool:
     """Whether one of the texts in it, where it comes from outside, stands there among other words of a text, and not as
     a field of its own.
     """
-    return any(
-        not memory.stands_alone(memory.hashed(said), Origin.OUTSIDE)
-        for text in leaves(value)
-        if len(text) <= MAX_TEXT and 0 < len(said := words(text, is_source=False)) <= MAX_WORDS
-    )
+    outside = [END + part.words + END for part in memory.parts if part.origin == Origin.OUTSIDE]
+    for text in leaves(value):
+        said = words(text, is_source=False) if len(text) <= MAX_TEXT else []
+        whole = END + memory.hashed(said) + END
+        if 0 < len(said) <= MAX_WORDS and not any(holds(part, whole) for part in outside):
+            return True
+    return False
 
 
 def leaves(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:

@@ -134,11 +134,6 @@ class Memory:
                     return _ORIGINS[part.origin]
         return Origin.NOWHERE
 
-    def stands_alone(self, phrase: bytes, origin: Origin) -> bool:
-        """Whether the phrase is all of a source of that origin."""
-        whole = END + phrase + END
-        return any(part.origin == origin and holds(END + part.words + END, whole) for part in self.parts)
-
 
 def remember(key: bytes, intent: Intent) -> Memory:
     """The memory of a task that begins: what the person said, each value of their own record, what they endorsed."""
