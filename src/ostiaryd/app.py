@@ -36,7 +36,8 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry import wire_admin as registry_admin
 from ostiaryd.registry.model import SELF, Caller
 from ostiaryd.respond import wire_admin as respond_admin
-from ostiaryd.respond import wire_webhooks
+from ostiaryd.respond import wire_ssf, wire_ssf_poll, wire_ssf_push, wire_webhooks
+from ostiaryd.respond.flows import signals
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks import wire_admin as tasks_admin
 from ostiaryd.tasks import wire_budgets, wire_holding
@@ -77,6 +78,8 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (wire_feed.ROUTES, render_admin),
     (feed_admin.ROUTES, render_admin),
     (respond_admin.ROUTES, render_admin),
+    (wire_ssf.ROUTES, wire_ssf.render),
+    (wire_ssf_poll.ROUTES, wire_ssf.render),
     (doctor.ROUTES, render_admin),
 )
 
@@ -214,6 +217,10 @@ LOOPS = (
     _every(1, approvals.expire_due),
     _every(1, wire_webhooks.tell_due),
     _every(600, registry.forget_holds),
+    _every(1, signals.gather),
+    _every(1, wire_ssf_push.push_due),
+    _every(30, signals.calm),
+    _every(600, signals.forget),
     _every(30, trust.prune),
     _every(60, tasks.forget_days),
     _every(600, tasks.forget_histories),

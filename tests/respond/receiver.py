@@ -13,7 +13,7 @@ class Receiver:
         self.url = url
         self.heard: list[tuple[dict[str, str], bytes]] = []
         self.answers: list[tuple[int, dict[str, str]]] = []
-        """what the next ones are answered; after them 204"""
+        """what the next ones are answered, with `x-body` as the body; after them 204"""
         self.silence = threading.Event()
         self.silence.set()
         """cleared: it never answers"""
@@ -33,11 +33,13 @@ def receiving(path: str = "/hook?to=us") -> Iterator[Receiver]:
             receiver.heard.append(({name.lower(): value for name, value in self.headers.items()}, body))
             receiver.silence.wait()
             status, headers = receiver.answers.pop(0) if receiver.answers else (204, {})
+            said = headers.get("x-body", "").encode()
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("content-length", "0")
+            self.send_header("content-length", str(len(said)))
             self.end_headers()
+            self.wfile.write(said)
 
         def do_GET(self) -> None:
             """Where somebody follows a redirect."""
@@ -49,7 +51,7 @@ def receiving(path: str = "/hook?to=us") -> Iterator[Receiver]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     receiver = Receiver(f"http://127.0.0.1:{server.server_port}{path}")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield receiver

@@ -16,7 +16,7 @@ from ostiaryd.registry.model.agent import (
     parse_scopes,
     spiffe_id,
 )
-from ostiaryd.registry.model.caller import ADMIN, APPROVE, DECIDE, READ, SELF, Caller
+from ostiaryd.registry.model.caller import ADMIN, APPROVE, DECIDE, READ, SELF, SSF_MANAGE, SSF_READ, Caller
 from ostiaryd.registry.model.delta import AgentDelta, HoldDelta, KeyDelta, ResourceDelta, RiskDelta, TokenDelta
 from ostiaryd.registry.model.holding import LONGEST_TOKEN, Holding, HoldingId, Root
 from ostiaryd.registry.model.names import check_email, check_name, check_text
@@ -33,6 +33,8 @@ __all__ = [
     "MAX_DEPTH",
     "READ",
     "SELF",
+    "SSF_MANAGE",
+    "SSF_READ",
     "Agent",
     "AgentDelta",
     "AgentId",

@@ -9,6 +9,8 @@ import msgspec
 ADMIN, READ, DECIDE = "ostiary:admin", "ostiary:read", "ostiary:decide"
 APPROVE = "ostiary:approve"
 """What a person with a key has, and nothing else; of whoever else has it, no answer is taken."""
+SSF_READ, SSF_MANAGE = "ostiary:ssf.read", "ostiary:ssf.manage"
+"""What receivers of signals have: to look at their streams and poll them, to make and change them."""
 SELF = "self"
 """What a route asks for that anybody may call who has proved who they are; the flow says what is theirs."""
 

@@ -1,0 +1,48 @@
+"""Signals on their way out: how far guards' facts have become signals, and the risk levels that others know of."""
+
+from __future__ import annotations
+
+from ostiaryd.ground.database import Reader, Tx, sql
+
+_MARK = sql("select seq from ssf_mark where id = 1")
+_SET_MARK = sql("insert into ssf_mark (id, seq) values (1, :seq) on conflict (id) do update set seq = excluded.seq")
+_LEVEL = sql("select level from ssf_level where agent = :agent")
+_LEVELS = sql("select agent, level from ssf_level order by agent")
+_SET_LEVEL = sql(
+    """insert into ssf_level (agent, level) values (:agent, :level)
+       on conflict (agent) do update set level = excluded.level"""
+)
+_DROP_LEVEL = sql("delete from ssf_level where agent = :agent")
+_DROP_LEVELS = sql("delete from ssf_level")
+
+
+def mark(reader: Reader) -> int:
+    """The number in the outbox up to which what guards were told has become signals."""
+    row = reader.one(_MARK)
+    return 0 if row is None else int(row[0])
+
+
+def set_mark(tx: Tx, seq: int) -> None:
+    tx.run(_SET_MARK, seq=seq)
+
+
+def level(reader: Reader, agent: str) -> str | None:
+    """The risk level of the agent that others were last told of; None: none but the lowest."""
+    row = reader.one(_LEVEL, agent=agent)
+    return None if row is None else str(row[0])
+
+
+def levels(reader: Reader) -> list[tuple[str, str]]:
+    """Agents of which others know that their level is not the lowest."""
+    return [(agent, level) for agent, level in reader.all(_LEVELS)]
+
+
+def set_level(tx: Tx, agent: str, level: str | None) -> None:
+    if level is None:
+        tx.run(_DROP_LEVEL, agent=agent)
+    else:
+        tx.run(_SET_LEVEL, agent=agent, level=level)
+
+
+def forget_levels(tx: Tx) -> None:
+    tx.run(_DROP_LEVELS)

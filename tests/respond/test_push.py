@@ -1,0 +1,218 @@
+"""Signals that are pushed: RFC 8935, in order, again until they are taken, and to nobody who may not hear them."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from ostiaryd.ground.world import World
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import SSF_MANAGE, Verb
+from ostiaryd.respond import wire_ssf_push
+from ostiaryd.respond.flows import delivery, signals, streams
+from ostiaryd.respond.model.sets import PUSH
+from ostiaryd.respond.model.streams import Stream
+from ostiaryd.respond.model.webhooks import DELAYS_S, REJECTED_TRIES, STALLED_S
+from tests.clock import Clock
+from tests.registry.stage import do, enrol, newest
+from tests.respond.receiver import Receiver, receiving
+from tests.respond.ssf import Party, events, party, read
+
+OK = (202, {"content-type": "text/plain"})
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving("/events?k=1") as made:
+        yield made
+
+
+@pytest.fixture
+def world(world: World) -> World:
+    """One whose operator lets receivers be on this machine."""
+    return dataclasses.replace(world, config=msgspec.structs.replace(world.config, private_hosts="127.0.0.1"))
+
+
+async def pushed(siem: Party, url: str, **more: Any) -> dict[str, Any]:
+    return await siem.stream(delivery={"method": PUSH, "endpoint_url": url} | more)
+
+
+async def stop(world: World, name: str) -> None:
+    await do(world, lambda a: registry.set_agent_state(a, name, Verb.SUSPEND), "agent.suspend")
+
+
+async def push(world: World) -> None:
+    """One round, and all that it began."""
+    await signals.gather(world)
+    await wire_ssf_push.push_due(world)
+    await asyncio.gather(*world.keep(wire_ssf_push.Pushers).running.values())
+
+
+def now_of(world: World, stream: dict[str, Any]) -> Stream:
+    return streams.find(world.db.read(), stream["stream_id"], by=None)
+
+
+async def heard(world: World, siem: Party, receiver: Receiver) -> dict[str, Any]:
+    tokens = [await read(world, body.decode(), audience=siem.agent.agent_id) for _, body in receiver.heard]
+    return {str(number): claims for number, claims in enumerate(tokens)}
+
+
+async def test_a_signal_is_pushed_as_the_specification_says_and_once(world: World, receiver: Receiver) -> None:
+    siem = await party(world)
+    await enrol(world)
+    stream = await pushed(siem, receiver.url, authorization_header="Bearer swordfish")
+    receiver.answers = [OK]
+    await stop(world, "bot")
+    await push(world)
+    await push(world)
+    ((sent, _),) = receiver.heard
+    assert (sent["content-type"], sent["accept"]) == ("application/secevent+jwt", "application/json")
+    assert sent["authorization"] == "Bearer swordfish"
+    assert events(await heard(world, siem, receiver)) == ["session-revoked"]
+    assert (now_of(world, stream).delivered, now_of(world, stream).lost) == (1, 0)
+
+
+async def test_without_a_header_none_is_sent(world: World, receiver: Receiver) -> None:
+    siem = await party(world)
+    await enrol(world)
+    await pushed(siem, receiver.url)
+    await stop(world, "bot")
+    await push(world)
+    ((sent, _),) = receiver.heard
+    assert "authorization" not in sent
+
+
+async def test_they_come_in_order_and_the_same_again_until_they_are_taken(
+    world: World, receiver: Receiver, clock: Clock
+) -> None:
+    siem = await party(world)
+    agents = [await enrol(world, name) for name in ("one", "two")]
+    stream = await pushed(siem, receiver.url)
+    receiver.answers = [(503, {}), OK, OK]
+    for agent in agents:
+        clock.advance(1)
+        await stop(world, agent.name)
+    await push(world)
+    assert len(receiver.heard) == 1
+    assert now_of(world, stream).failed == "it answers 503"
+    await push(world)
+    assert len(receiver.heard) == 1, "it is not due"
+    clock.advance(DELAYS_S[0] * 1.1)
+    await push(world)
+    told = list((await heard(world, siem, receiver)).values())
+    assert [one["sub_id"]["sub"] for one in told] == [agents[0].agent_id, agents[0].agent_id, agents[1].agent_id]
+    assert told[0] == told[1]
+    assert now_of(world, stream).delivered == 2
+
+
+@pytest.mark.parametrize(("code", "tries"), [("invalid_request", REJECTED_TRIES), ("invalid_key", len(DELAYS_S) + 1)])
+async def test_what_is_never_taken_is_left_out_on_record(
+    world: World, receiver: Receiver, clock: Clock, code: str, tries: int
+) -> None:
+    siem = await party(world)
+    for name in ("one", "two"):
+        await enrol(world, name)
+    stream = await pushed(siem, receiver.url)
+    body = json.dumps({"err": code, "description": "secret words"})
+    receiver.answers = [(400, {"x-body": body})] * tries
+    await stop(world, "one")
+    for _ in range(tries - 1):
+        await push(world)
+        clock.advance(DELAYS_S[-1] * 1.1)
+    assert now_of(world, stream).lost == 0
+    clock.advance(1)
+    await stop(world, "two")
+    await push(world)
+    assert (now_of(world, stream).lost, now_of(world, stream).delivered) == (1, 1), "and the next is told"
+    assert len(receiver.heard) == tries + 1
+    entry = newest(world)
+    assert (entry.action, entry.object) == ("stream.give_up", stream["stream_id"])
+    assert entry.detail is not None
+    assert entry.detail["failed"] == f"it answers 400 {code}", "what else it says is not kept"
+
+
+async def test_one_that_never_answers_holds_no_other_up(world: World, receiver: Receiver) -> None:
+    siem = await party(world)
+    await enrol(world)
+    with receiving() as other:
+        await pushed(siem, receiver.url)
+        await pushed(siem, other.url)
+        receiver.silence.clear()
+        await stop(world, "bot")
+        await signals.gather(world)
+        await wire_ssf_push.push_due(world)
+        running = world.keep(wire_ssf_push.Pushers).running
+        await asyncio.wait(running.values(), return_when=asyncio.FIRST_COMPLETED)
+        assert len(other.heard) == 1
+        assert [task.done() for task in running.values()].count(False) == 1
+        await wire_ssf_push.push_due(world)
+        assert len(receiver.heard) == 1, "and it is not called again while it is silent"
+        receiver.silence.set()
+        await asyncio.gather(*running.values())
+
+
+async def test_two_servers_on_one_database_push_one_signal_once(world: World, receiver: Receiver) -> None:
+    siem = await party(world)
+    await enrol(world)
+    stream = await pushed(siem, receiver.url)
+    await stop(world, "bot")
+    await signals.gather(world)
+    before = now_of(world, stream)
+    assert await asyncio.gather(*(wire_ssf_push.push_next(world, before) for _ in range(2))) == [True, False]
+    assert len(receiver.heard) == 1
+
+
+async def test_a_receiver_that_may_not_hear_any_more_hears_nothing(world: World, receiver: Receiver) -> None:
+    siem = await party(world)
+    await enrol(world)
+    stream = await pushed(siem, receiver.url)
+    await do(world, lambda a: registry.set_scopes(a, "siem", [SSF_MANAGE]))
+    await stop(world, "bot")
+    await push(world)
+    assert receiver.heard == []
+    (trouble,) = delivery.troubles(world.db.read(), now=world.now())
+    assert "may not hear" in trouble
+    await do(world, lambda a: registry.set_scopes(a, "siem", [SSF_MANAGE, "ostiary:ssf.read"]))
+    await push(world)
+    assert stream["stream_id"]
+    assert len(receiver.heard) > 0, "it is held until then"
+    receiver.heard.clear()
+    await stop(world, "siem")
+    await push(world)
+    assert receiver.heard == [], "not even that it was stopped itself"
+
+
+async def test_a_receiver_cannot_send_us_to_what_only_we_reach(world: World, receiver: Receiver) -> None:
+    siem = await party(world)
+    await enrol(world)
+    stream = await pushed(siem, receiver.url.replace("http://127.0.0.1", "https://localhost"))
+    await stop(world, "bot")
+    await push(world)
+    assert receiver.heard == []
+    assert now_of(world, stream).failed == "its name leads to an address that is not public"
+    status, _ = await siem.ask(
+        "POST", "/api/v1/ssf/streams", {"delivery": {"method": PUSH, "endpoint_url": "http://localhost:1/"}}
+    )
+    assert status == 400
+
+
+async def test_a_stream_that_is_stuck_is_seen(world: World, receiver: Receiver, clock: Clock) -> None:
+    siem = await party(world)
+    await enrol(world)
+    stream = await pushed(siem, receiver.url)
+    receiver.answers = [(500, {})]
+    await stop(world, "bot")
+    await push(world)
+    clock.advance(STALLED_S)
+    assert delivery.troubles(world.db.read(), now=world.now()) == []
+    clock.advance(1)
+    (trouble,) = delivery.troubles(world.db.read(), now=world.now())
+    assert trouble == f"{stream['stream_id']}: a signal waits for {STALLED_S + 1} s: it answers 500"
+    await push(world)
+    assert delivery.troubles(world.db.read(), now=world.now()) == []

@@ -1,0 +1,567 @@
+"""Streams of signals: whose they are, what they tell, and how a receiver that polls gets it (SSF 1.0, RFC 8936)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from ostiary.core.watch import Noticed
+from ostiaryd.ground import outbox
+from ostiaryd.ground.database import Tx
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as log
+from ostiaryd.ledger.model import decode_entry
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Verb
+from ostiaryd.respond import wire_ssf, wire_ssf_poll
+from ostiaryd.respond.flows import delivery, signals, streams
+from ostiaryd.respond.model.sets import PUSH, VERIFICATION
+from ostiaryd.respond.model.streams import (
+    KEPT,
+    MAX_OF_RECEIVER,
+    MAX_REMOVED,
+    MIN_VERIFICATION_S,
+    MOST_AT_ONCE,
+    about_stream,
+)
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import State
+from ostiaryd.watch import flows as watch
+from tests.clock import Clock
+from tests.registry.stage import SECOND, caller, do, enrol, new_jwk, newest
+from tests.respond.ssf import CREDENTIAL, RISK, SESSION, Party, events, eventually, party
+
+STREAMS = "/api/v1/ssf/streams"
+ISSUER = "https://ostiary.example.org"
+
+
+async def stop(world: World, name: str, verb: Verb = Verb.QUARANTINE) -> None:
+    await do(world, lambda a: registry.set_agent_state(a, name, verb, why="it copied records"), f"agent.{verb}")
+
+
+# -------------------------------------------------------------------------------------------------- What others hear
+
+
+async def test_who_is_stopped_is_told_of_in_the_words_of_the_specification(world: World, clock: Clock) -> None:
+    siem, bot = await party(world), await enrol(world)
+    stream = await siem.stream()
+    clock.advance(1)
+    await stop(world, "bot")
+    ((id, told),) = (await siem.poll(stream)).items()
+    assert told["sub_id"] == {"format": "iss_sub", "iss": ISSUER, "sub": bot.agent_id}
+    event = told["events"][SESSION]
+    assert event["event_timestamp"] == told["iat"] == world.now() // SECOND
+    assert event["reason_admin"]["en"] == "all that the agent held has ended; it is quarantined (agent.quarantine)"
+    assert "copied" not in str(told), "what a person wrote as the reason is nobody else's"
+    body = log.body(world.db.read(), int(told["txn"]))
+    assert body is not None
+    assert decode_entry(body).object == bot.agent_id, "the entry of the act is named"
+    assert await siem.poll(stream) == {id: told}, "it says the same until it is acknowledged"
+
+
+async def test_every_way_of_stopping_is_told_and_letting_go_is_not(world: World, clock: Clock) -> None:
+    siem = await party(world)
+    await enrol(world)
+    stream = await siem.stream()
+    for verb, heard in ((Verb.SUSPEND, 1), (Verb.RESUME, 0), (Verb.QUARANTINE, 1), (Verb.RELEASE, 0), (Verb.REVOKE, 1)):
+        clock.advance(1)
+        await stop(world, "bot", verb)
+        told = await siem.poll(stream)
+        assert events(told) == ["session-revoked"] * heard, verb
+        await siem.poll(stream, ack=list(told))
+
+
+async def test_a_move_that_ends_its_tokens_is_told_though_the_agent_goes_on(world: World, clock: Clock) -> None:
+    siem = await party(world)
+    await enrol(world)
+    stream = await siem.stream()
+    clock.advance(1)
+    await do(world, lambda a: registry.set_segment(a, "bot", "lab"), "agent.change")
+    (told,) = (await siem.poll(stream)).values()
+    assert "it is active (agent.change)" in told["events"][SESSION]["reason_admin"]["en"]
+
+
+async def test_a_key_that_is_revoked_is_a_credential_change(world: World, clock: Clock) -> None:
+    siem, bot = await party(world), await enrol(world)
+    stream = await siem.stream()
+    clock.advance(1)
+    key = await do(world, lambda a: registry.add_key(a, "bot", new_jwk()))
+    await do(world, lambda a: registry.revoke_key(a, key.jkt), "key.revoke")
+    (told,) = (await siem.poll(stream)).values()
+    event = told["events"][CREDENTIAL]
+    assert told["sub_id"]["sub"] == bot.agent_id
+    assert (event["credential_type"], event["change_type"], event["friendly_name"]) == ("jwk", "revoke", key.jkt)
+    assert event["reason_admin"]["en"]
+
+
+async def test_a_task_that_others_end_is_a_session_and_its_own_end_is_no_news(world: World, clock: Clock) -> None:
+    siem, bot = await party(world), await enrol(world)
+    stream = await siem.stream()
+    first, second = [
+        (await do(world, lambda a: tasks.start(a, agent="bot", purpose="to pay the rent"))).task_id for _ in range(2)
+    ]
+    clock.advance(1)
+
+    def end_it(act: Any) -> None:
+        registry.note_caller(act, caller(bot))
+        tasks.end(act, second, State.CANCELLED, by=caller(bot))
+
+    await do(world, end_it, "task.end")
+    clock.advance(1)
+    await do(world, lambda a: tasks.revoke(a, tasks.Kind.TASK, first), "task.revoke")
+    (told,) = (await siem.poll(stream)).values()
+    assert told["sub_id"] == {
+        "format": "complex",
+        "user": {"format": "iss_sub", "iss": ISSUER, "sub": bot.agent_id},
+        "session": {"format": "opaque", "id": first},
+    }
+
+
+async def test_an_agent_cannot_drown_what_is_told_of_it_in_its_own_tasks(world: World, clock: Clock) -> None:
+    siem, bot = await party(world), await enrol(world)
+    stream = await siem.stream()
+    for _ in range(signals.AT_ONCE + 5):
+        clock.advance(us=1)
+        task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to make noise"))
+        await do(world, lambda a, id=task.task_id: _end_own(a, id, bot), "task.end")  # type: ignore[misc]
+    await stop(world, "bot")
+    assert events(await siem.poll(stream)) == ["session-revoked"]
+
+
+def _end_own(act: Any, id: str, bot: Any) -> None:
+    registry.note_caller(act, caller(bot))
+    tasks.end(act, id, State.CANCELLED, by=caller(bot))
+
+
+async def test_a_risk_level_is_told_when_it_changes_up_and_down(world: World, clock: Clock) -> None:
+    siem, bot = await party(world), await enrol(world)
+    stream = await siem.stream()
+
+    async def notice(points: int) -> None:
+        clock.advance(1)
+        noticed = Noticed(detector="test", points=points, says="it did what it never did")
+        await do(world, lambda a: watch.find(a, noticed, agent=bot.agent_id, task=None, entries=()), "watch.find")
+        await signals.gather(world)
+
+    for points in (29, 1, 20, 60, 30):  # 29, 29.7, 43, 77, 84
+        await notice(points)
+    told = [one["events"][RISK] for one in (await siem.poll(stream)).values()]
+    assert [(one["previous_level"], one["current_level"]) for one in told] == [("LOW", "MEDIUM"), ("MEDIUM", "HIGH")]
+    assert {one["principal"] for one in told} == {"AGENT"}
+    await siem.poll(stream, ack=list(await siem.poll(stream)))
+    assert await signals.calm(world) == 0
+    clock.advance(1800)
+    assert (await signals.calm(world), await signals.calm(world)) == (1, 0)
+    clock.advance(3600)
+    assert await signals.calm(world) == 1
+    told = [one["events"][RISK] for one in (await siem.poll(stream)).values()]
+    assert [(one["previous_level"], one["current_level"]) for one in told] == [("HIGH", "MEDIUM"), ("MEDIUM", "LOW")]
+
+
+async def test_a_stream_hears_what_it_asked_for_from_when_it_was_made(world: World, clock: Clock) -> None:
+    siem = await party(world)
+    bot = await enrol(world)
+    await stop(world, "bot")
+    clock.advance(1)
+    stream = await siem.stream(events_requested=[CREDENTIAL, "urn:example:unknown"])
+    assert stream["events_delivered"] == [CREDENTIAL]
+    assert stream["events_requested"] == [CREDENTIAL, "urn:example:unknown"]
+    assert set(stream["events_delivered"]) <= set(stream["events_supported"])
+    await do(world, lambda a: registry.revoke_agent(a, bot.agent_id), "agent.revoke")
+    assert await siem.poll(stream) == {}, "neither what was before, nor what it did not ask for"
+
+
+async def test_without_a_stream_nothing_is_kept(world: World) -> None:
+    await enrol(world)
+    await stop(world, "bot")
+    assert await signals.gather(world) == 0
+    assert outbox.after(world.db.read(), "signal", 0) == []
+
+
+async def test_two_servers_on_one_database_make_one_signal_of_one_change(world: World, clock: Clock) -> None:
+    siem = await party(world)
+    await enrol(world)
+    stream = await siem.stream()
+    await stop(world, "bot")
+    config = world.config
+    first = await world.writer.submit(lambda tx: signals.gather_some(tx, config))
+    second = await world.writer.submit(lambda tx: signals.gather_some(tx, config))
+    assert (first[1], second) == (1, (0, 0))
+    assert len(await siem.poll(stream)) == 1
+
+
+# ---------------------------------------------------------------------------------------------------- Whose they are
+
+
+async def test_a_stream_is_its_receivers_alone(world: World) -> None:
+    siem, other = await party(world), await party(world, "other")
+    stream = await siem.stream()
+    id = stream["stream_id"]
+    assert (await other.ask("GET", f"{STREAMS}?stream_id={id}"))[0] == 404
+    assert await other.ask("GET", STREAMS) == (200, [])
+    assert (await other.ask("PATCH", STREAMS, {"stream_id": id, "description": "mine"}))[0] == 404
+    assert (await other.ask("PUT", STREAMS, {"stream_id": id, "description": "mine"}))[0] == 404
+    assert (await other.ask("DELETE", f"{STREAMS}?stream_id={id}"))[0] == 404
+    assert (await other.ask("GET", f"/api/v1/ssf/status?stream_id={id}"))[0] == 404
+    assert (await other.ask("POST", "/api/v1/ssf/status", {"stream_id": id, "status": "disabled"}))[0] == 404
+    assert (await other.ask("POST", "/api/v1/ssf/verify", {"stream_id": id}))[0] == 404
+    subject = {"format": "email", "email": "ada@example.org"}
+    for verb in ("add", "remove"):
+        body = {"stream_id": id, "subject": subject}
+        assert (await other.ask("POST", f"/api/v1/ssf/subjects/{verb}", body))[0] == 404
+    assert (await other.ask("POST", f"/api/v1/ssf/poll/{id}", {}))[0] == 404
+    assert await siem.ask("GET", STREAMS) == (200, [stream])
+    assert await siem.ask("GET", f"{STREAMS}?stream_id={id}") == (200, stream)
+    assert newest(world).outcome == "refused", "who tried is on record"
+
+
+async def test_there_are_only_so_many(world: World) -> None:
+    siem = await party(world)
+    made = [await siem.stream() for _ in range(MAX_OF_RECEIVER)]
+    status, said = await siem.ask("POST", STREAMS, {})
+    assert (status, said["error"]) == (409, "too_many_streams")
+    assert (await siem.ask("DELETE", f"{STREAMS}?stream_id={made[0]['stream_id']}")) == (204, None)
+    await siem.stream()
+
+
+async def test_a_configuration_is_changed_in_part_or_as_a_whole(world: World) -> None:
+    siem = await party(world)
+    stream = await siem.stream(events_requested=[SESSION], description="for the siem")
+    id = {"stream_id": stream["stream_id"]}
+    status, changed = await siem.ask("PATCH", STREAMS, id | {"events_requested": [RISK]})
+    assert (status, changed["events_delivered"], changed["description"]) == (200, [RISK], "for the siem")
+    status, put = await siem.ask("PUT", STREAMS, changed | {"events_requested": [SESSION]})
+    assert (status, put["events_delivered"], put["description"]) == (200, [SESSION], "for the siem"), "as it was read"
+    status, put = await siem.ask("PUT", STREAMS, id)
+    assert (status, put["events_delivered"]) == (200, put["events_supported"])
+    assert "description" not in put
+    assert "events_requested" not in put
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"iss": "https://evil.example"}, {"aud": "somebody"}, {"events_delivered": [RISK]}, {"events_supported": []},
+        {"min_verification_interval": 1}, {"delivery": {"method": "urn:example:pigeon"}}, {"delivery": {}},
+        {"delivery": {"method": PUSH}}, {"events_requested": ["x"] * 65}, {"events_requested": [""]},
+        {"delivery": {"method": PUSH, "endpoint_url": "http://receiver.example/x"}},
+        {"delivery": {"method": PUSH, "endpoint_url": "https://a.example", "authorization_header": "\n"}},
+        {"description": 7},
+    ],
+)  # fmt: skip
+async def test_what_is_wrong_in_a_configuration_changes_nothing(world: World, wrong: dict[str, Any]) -> None:
+    siem = await party(world)
+    stream = await siem.stream()
+    for method in ("PATCH", "PUT"):
+        status, _ = await siem.ask(method, STREAMS, {"stream_id": stream["stream_id"]} | wrong)
+        assert status == 400, wrong
+    assert (await siem.ask("PATCH", STREAMS, wrong))[0] == 400, "and which stream it is has to be said"
+    assert await siem.ask("GET", STREAMS) == (200, [stream])
+
+
+async def test_the_header_of_a_receiver_is_sealed_and_never_shown(world: World) -> None:
+    siem = await party(world)
+    secret, shown = "Bearer swordfish", {"method": PUSH, "endpoint_url": "https://r.example/x?k=1"}
+    stream = await siem.stream(delivery=shown | {"authorization_header": secret})
+    assert stream["delivery"] == shown
+    kept = streams.find(world.db.read(), stream["stream_id"], by=None)
+    assert kept.sealed is not None
+    assert b"swordfish" not in kept.sealed
+    assert world.keys.root.open(kept.sealed, context=streams.context(kept)) == secret.encode()
+    entry = newest(world)
+    assert "swordfish" not in str(entry)
+    assert "k=1" not in str(entry)
+
+
+# --------------------------------------------------------------------------------------- Status, subjects, verification
+
+
+async def status(siem: Party, stream: dict[str, Any], to: str, **more: str) -> dict[str, Any]:
+    code, said = await siem.ask("POST", "/api/v1/ssf/status", {"stream_id": stream["stream_id"], "status": to} | more)
+    assert code == 200
+    assert await siem.ask("GET", f"/api/v1/ssf/status?stream_id={stream['stream_id']}") == (200, said)
+    return dict(said)
+
+
+async def test_a_paused_stream_keeps_what_it_would_tell_and_a_disabled_one_does_not(world: World, clock: Clock) -> None:
+    siem = await party(world)
+    for name in ("one", "two", "three"):
+        await enrol(world, name)
+    stream = await siem.stream()
+    said = await status(siem, stream, "paused", reason="we are moving")
+    assert said == {"stream_id": stream["stream_id"], "status": "paused", "reason": "we are moving"}
+    await stop(world, "one")
+    assert await siem.poll(stream) == {}
+    await status(siem, stream, "enabled")
+    held = await siem.poll(stream)
+    assert len(held) == 1
+    await siem.poll(stream, ack=list(held))
+    await status(siem, stream, "disabled")
+    clock.advance(1)
+    await stop(world, "two")
+    assert await siem.poll(stream) == {}
+    await status(siem, stream, "enabled")
+    assert await siem.poll(stream) == {}
+    clock.advance(1)
+    await stop(world, "three")
+    assert len(await siem.poll(stream)) == 1
+
+
+@pytest.mark.parametrize("to", ["paused", "disabled"])
+async def test_who_is_not_its_receiver_says_so_before_a_stream_stops_and_when_it_goes_on(world: World, to: Any) -> None:
+    siem = await party(world)
+    await enrol(world)
+    stream = await siem.stream()
+    id = stream["stream_id"]
+    await do(world, lambda a: streams.set_status(a, id, to, reason="it is late", by=None))
+    await stop(world, "bot")
+    told = await siem.poll(stream)
+    ((one,),) = [list(told.values())]
+    uri = "https://schemas.openid.net/secevent/ssf/event-type/stream-updated"
+    assert one["events"] == {uri: {"status": to, "reason": "it is late"}}
+    assert one["sub_id"] == {"format": "opaque", "id": id}
+    assert await siem.poll(stream, ack=list(told)) == {}
+    await do(world, lambda a: streams.set_status(a, id, "enabled", reason="", by=None))
+    heard = events(await siem.poll(stream))
+    assert heard == (["session-revoked", "stream-updated"] if to == "paused" else ["stream-updated"])
+
+
+async def test_a_subject_that_is_taken_out_is_not_told_of_until_it_is_back(world: World, clock: Clock) -> None:
+    siem, bot = await party(world), await enrol(world)
+    other = await enrol(world, "other")
+    stream = await siem.stream()
+    subject = {"format": "iss_sub", "iss": ISSUER, "sub": bot.agent_id}
+    body = {"stream_id": stream["stream_id"], "subject": subject}
+    assert await siem.ask("POST", "/api/v1/ssf/subjects/remove", body) == (204, None)
+    assert (await siem.ask("POST", "/api/v1/ssf/subjects/remove", body))[0] == 204
+    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to pay the rent"))
+    clock.advance(1)
+    await do(world, lambda a: tasks.revoke(a, tasks.Kind.TASK, task.task_id), "task.revoke")
+    assert await siem.poll(stream) == {}
+    await stop(world, "bot")
+    await stop(world, "other")
+    (told,) = (await siem.poll(stream)).values()
+    assert told["sub_id"]["sub"] == other.agent_id
+    assert await siem.ask("POST", "/api/v1/ssf/subjects/add", body) == (200, None)
+    assert len(await siem.poll(stream)) == 3, "what is not settled is looked at again"
+
+
+async def test_so_many_subjects_are_taken_out_and_no_more(world: World) -> None:
+    siem = await party(world)
+    stream = await siem.stream()
+    id = stream["stream_id"]
+
+    def fill(act: Any) -> None:
+        for number in range(MAX_REMOVED - 1):
+            streams.remove_subject(act, id, {"format": "opaque", "id": str(number)}, by=siem.by)
+
+    await do(world, fill)
+    body = {"stream_id": id, "subject": {"format": "opaque", "id": "x"}}
+    assert (await siem.ask("POST", "/api/v1/ssf/subjects/remove", body))[0] == 204
+    body = {"stream_id": id, "subject": {"format": "opaque", "id": "y"}}
+    assert (await siem.ask("POST", "/api/v1/ssf/subjects/remove", body))[0] == 409
+    for wrong in ({}, {"format": "email"}, {"format": 1}, {"format": "complex"}):
+        assert (await siem.ask("POST", "/api/v1/ssf/subjects/remove", {"stream_id": id, "subject": wrong}))[0] == 400
+    assert (await siem.ask("POST", "/api/v1/ssf/subjects/remove", {"stream_id": id, "subject": "x"}))[0] == 400
+
+
+async def test_a_verification_comes_over_the_stream_with_its_state(world: World, clock: Clock) -> None:
+    siem = await party(world)
+    stream = await siem.stream(events_requested=[SESSION])
+    body = {"stream_id": stream["stream_id"], "state": "VGhpcyBpcyBhIHN0YXRl"}
+    assert await siem.ask("POST", "/api/v1/ssf/verify", body) == (204, None)
+    (told,) = (await siem.poll(stream)).values()
+    uri = "https://schemas.openid.net/secevent/ssf/event-type/verification"
+    assert told["events"] == {uri: {"state": "VGhpcyBpcyBhIHN0YXRl"}}
+    assert told["sub_id"] == {"format": "opaque", "id": stream["stream_id"]}
+    clock.advance(MIN_VERIFICATION_S, us=-1)
+    assert (await siem.ask("POST", "/api/v1/ssf/verify", body))[0] == 429
+    clock.advance(us=1)
+    assert (await siem.ask("POST", "/api/v1/ssf/verify", {"stream_id": stream["stream_id"]}))[0] == 204
+    assert [one["events"][uri] for one in (await siem.poll(stream)).values()][1] == {}
+    for length, code in ((1000, 429), (1001, 400)):
+        assert (await siem.ask("POST", "/api/v1/ssf/verify", body | {"state": "x" * length}))[0] == code
+
+
+async def test_a_verification_of_one_stream_is_nothing_to_another(world: World) -> None:
+    siem = await party(world)
+    one, two = await siem.stream(), await siem.stream()
+    await siem.ask("POST", "/api/v1/ssf/verify", {"stream_id": one["stream_id"]})
+    assert (len(await siem.poll(one)), len(await siem.poll(two))) == (1, 0)
+
+
+# ---------------------------------------------------------------------------------------------------------- By polling
+
+
+async def noise(world: World, stream: dict[str, Any], count: int) -> None:
+    """So many signals for that stream."""
+
+    def send(tx: Tx) -> None:
+        for number in range(count):
+            signals.send(tx, about_stream(stream["stream_id"], VERIFICATION, {"state": str(number)}))
+
+    await world.writer.submit(send)
+
+
+def states(told: dict[str, Any]) -> list[str]:
+    return [one["events"][VERIFICATION]["state"] for one in told.values()]
+
+
+async def test_what_is_not_acknowledged_comes_again_and_what_is_does_not(world: World) -> None:
+    siem = await party(world)
+    stream = await siem.stream()
+    await noise(world, stream, 5)
+    first = list(await siem.poll(stream, maxEvents=3))
+    assert list(await siem.poll(stream, maxEvents=3)) == first
+    assert states(await siem.poll(stream, ack=[first[1]])) == ["0", "2", "3", "4"], "in any order"
+    kept = streams.find(world.db.read(), stream["stream_id"], by=None)
+    assert len(kept.beyond) == 1
+    odd = [first[0], first[0], "x.1", "1", first[0] + "0", "." + "9" * 30]
+    assert states(await siem.poll(stream, ack=odd)) == ["2", "3", "4"]
+    kept = streams.find(world.db.read(), stream["stream_id"], by=None)
+    assert (kept.beyond, kept.delivered) == ((), 2)
+    assert await siem.poll(stream, ack=list(await siem.poll(stream))) == {}
+    assert streams.find(world.db.read(), stream["stream_id"], by=None).delivered == 5
+
+
+async def test_nobody_acknowledges_for_another_stream_or_what_it_was_not_told(world: World) -> None:
+    siem = await party(world)
+    one, two = await siem.stream(), await siem.stream()
+    await noise(world, one, 1)
+    (id,) = await siem.poll(one)
+    await noise(world, two, 1)
+    await siem.poll(two, ack=[id, id.replace(one["stream_id"][3:], two["stream_id"][3:])])
+    assert (len(await siem.poll(one)), len(await siem.poll(two))) == (1, 1)
+    ahead = f"{two['stream_id'][3:]}.{outbox.head(world.db.read()) + 1}"
+    await siem.poll(two, ack=[ahead])
+    await noise(world, two, 1)
+    assert len(await siem.poll(two)) == 2, "what will come is not acknowledged before"
+
+
+async def test_so_many_come_at_once_and_it_is_said_that_there_are_more(world: World) -> None:
+    siem = await party(world)
+    stream = await siem.stream()
+    await noise(world, stream, MOST_AT_ONCE + 1)
+    path = f"/api/v1/ssf/poll/{stream['stream_id']}"
+    for asked, count, more in ((None, MOST_AT_ONCE, True), (1000, MOST_AT_ONCE, True), (2, 2, True), (0, 0, True)):
+        said = {"returnImmediately": True} | ({} if asked is None else {"maxEvents": asked})
+        _, answer = await siem.ask("POST", path, said)
+        assert (len(answer["sets"]), answer.get("moreAvailable", False)) == (count, more), asked
+    first = list(await siem.poll(stream, maxEvents=1))
+    _, answer = await siem.ask("POST", path, {"returnImmediately": True, "ack": first})
+    assert (len(answer["sets"]), "moreAvailable" in answer) == (MOST_AT_ONCE, False)
+
+
+async def test_a_receiver_that_leaves_the_oldest_lying_gets_no_more_than_the_window(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "WINDOW", 20)
+    siem = await party(world)
+    stream = await siem.stream()
+    await noise(world, stream, 20 + 2)
+    (oldest,) = await siem.poll(stream, maxEvents=1)
+    seen = 0
+    while told := [id for id in await siem.poll(stream) if id != oldest]:
+        seen += len(told)
+        await siem.poll(stream, maxEvents=0, ack=told)
+    assert seen == 20 - 1
+    assert len(await siem.poll(stream, ack=[oldest])) == 2
+
+
+async def test_what_a_receiver_cannot_take_is_on_record_and_is_not_sent_again(world: World) -> None:
+    siem = await party(world)
+    stream = await siem.stream()
+    await noise(world, stream, 2)
+    first, _ = await siem.poll(stream)
+    errors = {first: {"err": "invalid_key", "description": "we do not know it"}, "other": {"err": "invalid_request"}}
+    assert states(await siem.poll(stream, setErrs=errors)) == ["1"]
+    entry = newest(world)
+    assert (entry.action, entry.agent) == ("stream.refused", siem.agent.agent_id)
+    assert entry.detail is not None
+    assert list(entry.detail["refused"].values()) == ["invalid_key: we do not know it"]
+    kept = streams.find(world.db.read(), stream["stream_id"], by=None)
+    assert (kept.lost, kept.failed) == (1, "invalid_key: we do not know it")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"maxEvents": -1}, {"maxEvents": "1"}, {"ack": "x"}, {"ack": ["x"] * 1001}, {"setErrs": {"x": "y"}}, []]
+)
+async def test_what_is_wrong_in_a_poll(world: World, wrong: Any) -> None:
+    siem = await party(world)
+    stream = await siem.stream()
+    assert (await siem.ask("POST", f"/api/v1/ssf/poll/{stream['stream_id']}", wrong))[0] == 400
+
+
+async def test_a_pushed_stream_is_not_polled(world: World) -> None:
+    siem = await party(world)
+    stream = await siem.stream(delivery={"method": PUSH, "endpoint_url": "https://receiver.example/"})
+    assert (await siem.ask("POST", f"/api/v1/ssf/poll/{stream['stream_id']}", {}))[0] == 403
+
+
+async def test_a_poll_that_may_wait_is_answered_when_there_is_something(world: World) -> None:
+    siem = await party(world)
+    stream = await siem.stream()
+    waiting = asyncio.create_task(siem.poll(stream, returnImmediately=False))
+    await eventually(lambda: world.keep(wire_ssf_poll.Waiting).count == 1)
+    await noise(world, stream, 1)
+    assert states(await waiting) == ["0"]
+    assert world.keep(wire_ssf_poll.Waiting).count == 0
+
+
+async def test_only_so_many_polls_are_held(world: World) -> None:
+    siem = await party(world)
+    stream = await siem.stream()
+    world.keep(wire_ssf_poll.Waiting).count = wire_ssf_poll.MAX_WAITING
+    assert await siem.poll(stream, returnImmediately=False) == {}, "it does not wait"
+    world.keep(wire_ssf_poll.Waiting).count -= 1
+    waiting = asyncio.create_task(siem.poll(stream, returnImmediately=False))
+    await eventually(lambda: world.keep(wire_ssf_poll.Waiting).count == wire_ssf_poll.MAX_WAITING)
+    assert not waiting.done()
+    await siem.ask("DELETE", f"{STREAMS}?stream_id={stream['stream_id']}")
+    assert await waiting == {}, "a stream that is gone is not waited for"
+
+
+async def test_what_nobody_fetches_is_forgotten_in_the_end(world: World, clock: Clock) -> None:
+    siem = await party(world)
+    stream = await siem.stream()
+    await noise(world, stream, 1)
+    clock.advance(us=KEPT)
+    await noise(world, stream, 1)
+    await signals.forget(world)
+    assert len(await siem.poll(stream)) == 2
+    clock.advance(us=1)
+    await signals.forget(world)
+    assert len(await siem.poll(stream)) == 1
+
+
+async def test_a_look_begins_behind_what_is_none_of_its_business(world: World) -> None:
+    siem = await party(world)
+    one, two = await siem.stream(), await siem.stream()
+    await noise(world, two, delivery.PASSED)
+    await siem.poll(one)
+    before = streams.find(world.db.read(), one["stream_id"], by=None).settled_to
+    await noise(world, two, 1)
+    await siem.poll(one)
+    assert streams.find(world.db.read(), one["stream_id"], by=None).settled_to > before
+    await noise(world, one, 1)
+    assert len(await siem.poll(one)) == 1
+
+
+# ------------------------------------------------------------------------------------------------------------ Metadata
+
+
+async def test_the_metadata_is_what_the_interoperability_profile_asks_for(world: World) -> None:
+    siem = await party(world)
+    status, said = await siem.ask("GET", "/.well-known/ssf-configuration")
+    assert (status, said["issuer"], said["spec_version"]) == (200, ISSUER, "1_0")
+    assert said["jwks_uri"] == f"{ISSUER}/jwks"
+    assert said["delivery_methods_supported"] == ["urn:ietf:rfc:8935", "urn:ietf:rfc:8936"]
+    assert {"spec_urn": "urn:ietf:rfc:6749"} in said["authorization_schemes"]
+    assert [value for value in said.values() if value in ([], "", None)] == [], "what is empty is left out"
+    assert (await siem.ask("GET", "/.well-known/ssf-configuration/elsewhere"))[0] == 404
+    paths = {path for _, path, _, _ in (*wire_ssf.ROUTES, *wire_ssf_poll.ROUTES)}
+    named = {url.removeprefix(ISSUER) for name, url in said.items() if name.endswith("_endpoint")}
+    assert len(named) == 5
+    assert named <= paths
