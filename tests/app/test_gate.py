@@ -10,7 +10,7 @@ from ostiary.core import dpop
 from ostiaryd.app import ROUTES, build_app
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
-from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF
+from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, SSF_MANAGE, SSF_READ
 from tests.registry.stage import newest
 from tests.tokens.conftest import client
 from tests.tokens.party import Answer, Client, send
@@ -106,6 +106,11 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
         ("POST", "/feed/v1/give-back"): "ostiary:feed",
         ("POST", "/feed/v1/settle"): "ostiary:feed",
         ("POST", "/feed/v1/memory"): "ostiary:feed",
+        # a receiver, its own streams
+        **{(method, "/api/v1/ssf/streams"): SSF_MANAGE for method in ("POST", "PATCH", "PUT", "DELETE")},
+        **{("POST", f"/api/v1/ssf/{what}"): SSF_MANAGE for what in ("status", "verify")},
+        **{("POST", f"/api/v1/ssf/subjects/{verb}"): SSF_MANAGE for verb in ("add", "remove")},
+        ("POST", "/api/v1/ssf/poll/{id}"): SSF_READ,
     }
 
 
@@ -117,6 +122,7 @@ def test_what_is_shown_is_for_readers_but_for_this() -> None:
         "/api/v1/elevations": SELF, "/feed/v1/stream": "ostiary:feed",
         "/access/v1/requests/{id}": "ostiary:decide",
         "/api/v1/webhooks": ADMIN,  # a URL may hold a secret
+        "/api/v1/ssf/streams": SSF_READ, "/api/v1/ssf/status": SSF_READ,  # a receiver, its own
     }  # fmt: skip
 
 
@@ -127,5 +133,6 @@ def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
         "/.well-known/openid-configuration", "/.well-known/openid-configuration/{path:path}",
         "/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/{path:path}",
         "/.well-known/authzen-configuration",
+        "/.well-known/ssf-configuration", "/.well-known/ssf-configuration/{path:path}",
         "/ledger/v1/checkpoint", "/ledger/v1/key", "/ledger/v1/tile/{path:path}",
     }  # fmt: skip
