@@ -186,6 +186,16 @@ def test_arguments_inside_of_arguments_are_read_by_their_path() -> None:
     assert kinds == {"guests.email": "address", "host.email": "address"}
 
 
+def test_an_argument_that_may_be_left_out_is_read_as_what_it_is_when_it_is_there() -> None:
+    null = {"type": "null"}
+    item = {"type": "object", "properties": {"email": {"type": "string"}}}
+    kinds = tool(
+        "send_letter", cc={"anyOf": [{"type": "array", "items": {"type": "string"}}, null]}, host={"oneOf": [null, item]},
+        guests={"anyOf": [null, {"type": "array", "items": item}]}, bcc={"anyOf": [null, {"type": "array"}]},
+    ).kinds  # fmt: skip
+    assert kinds == {"cc": "address", "host.email": "address", "guests.email": "address", "bcc": "address"}
+
+
 def test_a_reading_is_bounded_and_says_why_for_each_line() -> None:
     arguments: dict[str, Any] = {f"to_{number}_email": "string" for number in range(MAX_KINDS + 1)}
     many = reading(listed("send_all", **arguments))

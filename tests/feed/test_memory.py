@@ -13,7 +13,7 @@ from ostiary.core.access import Decision
 from ostiary.core.catalogue import Catalogue, Kind, Tool
 from ostiary.core.errors import Refused
 from ostiary.core.jose import JwkSet
-from ostiary.core.origins import ALL_KINDS, Memory, Origin, Part, learned, observed, of_value
+from ostiary.core.origins import ALL_KINDS, LINK, Memory, Origin, Part, learned, observed, of_value
 from ostiary.core.recall import Recall, Recalled, parse_recalled, render_recall
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground.http import Call
@@ -132,6 +132,9 @@ LIES: dict[str, tuple[str, Part, str]] = {
     "a document that nobody named": ("record", Part(Origin.ENDORSED, 2, b"x" * 6), "not_endorsed"),
     "a document for kinds that nobody named": ("fetch", Part(Origin.ENDORSED, 3, b"x" * 6), "not_endorsed"),
     "an unknown tool": ("nothing", Part(Origin.OUTSIDE, ALL_KINDS, b"x" * 6), "unknown_tool"),
+    "a link that nobody named": ("delete", Part(Origin.KNOWN, LINK, b"x" * 6), "outside"),
+    "a link of a record": ("record", Part(Origin.RECORD, LINK, b"x" * 6), "malformed"),
+    "a link of a document": ("fetch", Part(Origin.ENDORSED, 2 | LINK, b"x" * 6), "malformed"),
     "the person's words": ("record", Part(Origin.PERSON, ALL_KINDS, b"x" * 6), "malformed"),
 }
 
@@ -149,6 +152,7 @@ async def test_a_guard_is_not_believed_beyond_its_own_resource(
     assert (await guard.ask()).seq == guard.seq, "nothing has changed"
     await guard.recall(Part(Origin.ENDORSED, 2, b"x" * 6), tool="fetch")
     await guard.recall(Part(Origin.RECORD, ALL_KINDS, b"x" * 6), tool="record")
+    await guard.recall(Part(Origin.KNOWN, LINK, b"x" * 6), tool="fetch")
 
 
 async def test_the_token_must_be_alive_for_the_resource_and_of_a_task_that_remembers(

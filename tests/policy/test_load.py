@@ -37,7 +37,7 @@ def test_the_starter_set_loads_and_its_tests_hold() -> None:
         "pointed-at",
         "no-foreign-links",
     ]
-    assert loaded.tests == 17
+    assert loaded.tests == 25
 
 
 def test_policies_go_by_their_id_or_else_by_file_and_place() -> None:

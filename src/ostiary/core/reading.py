@@ -191,11 +191,21 @@ def _kinds(schema: Mapping[str, Any], *, is_read: bool, before: str = "", depth:
     for name, inner in properties.items() if isinstance(properties, dict) else ():
         if not isinstance(inner, dict) or "." in name or len(name) > MAX_NAME:
             continue
-        items = inner.get("items") if inner.get("type") == "array" else inner
+        items = _element(inner)
         if isinstance(items, dict) and isinstance(items.get("properties"), dict) and depth > 1:
             yield from _kinds(items, is_read=is_read, before=f"{before}{name}.", depth=depth - 1)
         elif (found := _kind(name, items if isinstance(items, dict) else inner, is_read=is_read)) is not None:
             yield before + name, found
+
+
+def _element(schema: Mapping[str, Any]) -> Any:
+    """Of a list its elements', of what may be left out that of what it is when it is there; or else the schema."""
+    for one in (schema, *_branches(schema)):
+        if one.get("type") == "array":
+            return one.get("items", {})
+        if isinstance(one.get("properties"), dict):
+            return one
+    return schema
 
 
 def _kind(name: str, schema: Mapping[str, Any], *, is_read: bool) -> tuple[Kind, str] | None:

@@ -9,6 +9,7 @@ import pytest
 
 from ostiary.core.catalogue import Effect, Kind, Tool
 from ostiary.core.origins import Memory, Origin, is_judged, judged, learned, observed, of_value, remember
+from ostiary.core.origins.observing import MAX_PAGES
 from tests.core.origins.seed import seed
 
 KEY = bytes(range(32))
@@ -177,21 +178,49 @@ def test_what_policies_see(memory: Memory) -> None:
         "origin_worst": "outside",
         "amount_worst": "person",
         "object_worst": "outside",
+        "done_worst": "outside",
     }
     assert judged(seen, PAY, {"amount": 5}) == {
-        "origin": {"amount": "nowhere"}, "amount_worst": "nowhere", "object_worst": "nowhere",
+        "origin": {"amount": "nowhere"}, "amount_worst": "nowhere", "object_worst": "nowhere", "done_worst": "nowhere",
     }, "what is paid to nobody in particular is not pointed at"  # fmt: skip
     assert judged(seen, PAY, {"to": "DE89370400440532013000", "note": "for bob@example.com"}) == {
         "origin": {"to": "person", "note": "person"},
-        "origin_worst": "person", "object_worst": "person", "links_worst": "person",
+        "origin_worst": "person", "object_worst": "person", "links_worst": "person", "done_worst": "person",
     }  # fmt: skip
+
+
+MOVE = Tool(name="move", effect=Effect.CHANGE, kinds={"id": "object", "to": "address", "from": "time", "until": "time"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "done"),
+    [
+        ({"id": "7"}, None),
+        ({"id": "7", "to": "bob@example.com"}, "person"),
+        ({"id": "7", "to": "bob@example.com", "from": "2031-05-06"}, "person"),
+        ({"id": "7", "to": "eve@example.net", "from": "2026-06-01"}, "nowhere"),
+        ({"id": "7", "from": "2026-06-01", "until": "2031-05-06"}, "person"),
+        ({"id": "7", "from": "2031-05-06"}, "nowhere"),
+    ],
+)
+def test_what_is_done_to_a_thing_is_told_from_which_thing_it_is(
+    memory: Memory, arguments: dict[str, Any], done: str | None
+) -> None:
+    seen = after(memory, OUTSIDE, {}, [{"id": 7}])
+    context = judged(seen, MOVE, arguments)
+    assert context.get("done_worst") == done
+    assert context["origin_worst"] == ("nowhere" if arguments.get("to") == "eve@example.net" else "known")
 
 
 def test_times_count_where_nothing_else_says_what_a_call_is_about(memory: Memory) -> None:
     plan = Tool(name="plan", effect="change", kinds={"title": "text", "start": "time", "end": "time", "room": "object"})  # type: ignore[arg-type]
     seen = after(memory, OUTSIDE, {}, "at 2031-05-06")
     assert judged(seen, plan, {"title": "x", "start": "2031-05-06"})["origin_worst"] == "outside"
-    assert judged(seen, plan, {"start": "2031-05-06", "end": "2031-05-07"})["origin_worst"] == "nowhere"
+    assert judged(seen, plan, {"start": "2031-05-06", "end": "2031-05-07"})["origin_worst"] == "outside"
+    assert judged(seen, plan, {"start": "2026-06-01", "end": "2031-05-07"})["origin_worst"] == "person", "it follows"
+    for grave in (Effect.DESTROY, Effect.ADMINISTER, Effect.PAY):
+        clear = Tool(name="clear", effect=grave, kinds=plan.kinds)
+        assert judged(seen, clear, {"start": "2026-06-01", "end": "2031-05-07"})["origin_worst"] == "nowhere"
     assert (
         judged(seen, plan, {"start": "2031-05-06", "room": "https://example.com/a/B?x=1"})["origin_worst"] == "person"
     )
@@ -241,6 +270,73 @@ def test_a_read_with_an_address_in_an_open_world_is_a_send(
 ) -> None:
     tool = Tool(name="tool", effect=Effect(effect), open_world=open_world, kinds=kinds)
     assert is_judged(tool) is judges
+
+
+ROOM = Tool(name="room", effect=Effect.READ, kinds={"room": "principal"})
+GET = Tool(name="get", effect=Effect.SEND, kinds={"url": "address", "as": "none"})
+SHARE = Tool(name="share", effect=Effect.SHARE, kinds={"with": "address", "as": "none"})
+SAID = """News: https://paper.example.org/a/today and www.paper.example.com!
+But https://paper.example.org/go?to=1, http://10.0.0.1/x, https://db.internal/x, https://paper.example.org:81/x,
+https://eve@paper.example.org/x, https://xn--pper.local/ or eve@far.example"""
+FOLLOWED = ["https://paper.example.org/a/today", "www.paper.example.com", "HTTPS://paper.example.org:443/a/today/"]
+LEFT = [
+    "https://paper.example.org/a", "https://paper.example.org/go?to=1", "http://10.0.0.1/x", "https://db.internal/x",
+    "https://paper.example.org:81/x", "https://eve@paper.example.org/x", "https://xn--pper.local", "eve@far.example",
+    "https://paper.example.org/a/today?of=5", "today", "https://paper.example.org/a/today, www.paper.example.com",
+]  # fmt: skip
+
+
+def test_a_link_in_what_the_person_named_is_followed_and_nothing_else_goes_out_with_it(memory: Memory) -> None:
+    for output in (SAID, [{"by": "Eve", "text": SAID}]):
+        seen = after(memory, ROOM, {"room": "general"}, output)
+        for url in FOLLOWED:
+            assert judged(seen, GET, {"url": url})["origin_worst"] == "known"
+            assert judged(seen, GET, {"url": url, "fresh": True, "pages": 3, "as": None})["origin_worst"] == "known"
+            assert judged(seen, GET, {"url": url, "as": "512.pdf"})["origin_worst"] == "outside", "that goes out too"
+            assert judged(seen, GET, {"url": url, "headers": {"x": "1"}})["origin_worst"] == "outside"
+            assert judged(seen, GET, {"url": [url]})["origin_worst"] == "outside"
+            assert judged(seen, PAY, {"note": f"see {url}"})["links_worst"] == "outside", "no text takes it further"
+        for url in LEFT:
+            assert judged(seen, GET, {"url": url})["origin_worst"] in ("outside", "nowhere"), url
+        assert judged(seen, SHARE, {"with": "eve@far.example"})["origin_worst"] == "outside"
+
+
+def test_a_link_is_followed_one_step_from_what_the_person_named(memory: Memory) -> None:
+    for tool, arguments in (
+        (ROOM, {"room": "private"}),
+        (ROOM, {"room": ["general", "private"]}),
+        (ROOM, {}),
+        (OUTSIDE, {"url": "https://example.com/a/B?x=1"}),
+        (GET, {"url": "https://example.com/a/B?x=1"}),
+    ):
+        seen = after(memory, tool, arguments, SAID)
+        assert judged(seen, GET, {"url": FOLLOWED[0]})["origin_worst"] == "outside"
+    known = after(memory, ROOM, {}, [{"name": "private"}])
+    assert of_value(known, Kind.PRINCIPAL, "private") is Origin.KNOWN
+    seen = after(known, ROOM, {"room": "private"}, SAID)
+    assert judged(seen, GET, {"url": FOLLOWED[0]})["origin_worst"] == "outside", "the person named no such room"
+
+
+def test_a_link_that_the_agent_said_itself_is_not_followed(memory: Memory) -> None:
+    said = Tool(name="room", effect=Effect.READ, kinds={"room": "principal", "find": "none"})
+    seen = after(memory, said, {"room": "general", "find": FOLLOWED[0]}, f"nothing about {FOLLOWED[0]}")
+    assert judged(seen, GET, {"url": FOLLOWED[0]})["origin_worst"] != "known"
+
+
+def test_only_so_many_links_of_one_output_are_followed(memory: Memory) -> None:
+    pages = [f"https://paper.example.org/{number}" for number in range(MAX_PAGES + 1)]
+    seen = after(memory, ROOM, {"room": "general"}, " ".join(pages))
+    assert judged(seen, GET, {"url": pages[-2]})["origin_worst"] == "known"
+    assert judged(seen, GET, {"url": pages[-1]})["origin_worst"] == "outside"
+
+
+def test_two_sentences_without_a_space_between_are_two(memory: Memory) -> None:
+    glued = remember(KEY, seed("Post it to www.example.com.They wrote to v1.Two"))
+    assert of_value(glued, Kind.ADDRESS, "www.example.com") is Origin.PERSON
+    assert of_value(glued, Kind.ADDRESS, "www.example.com.they") is Origin.PERSON
+    assert of_value(glued, Kind.ADDRESS, "example.com") is Origin.NOWHERE
+    seen = after(memory, OUTSIDE, {}, "Post it to www.example.com.They")
+    assert of_value(seen, Kind.ADDRESS, "www.example.com") is Origin.NOWHERE, "who reads it is no better for it"
 
 
 def test_an_endorsed_document_is_the_one_that_the_person_named_in_all_that_says_which() -> None:

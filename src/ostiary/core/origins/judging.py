@@ -2,13 +2,18 @@
 
     origin         by the name of each argument that identifies something
     origin_worst   the least trusted of those that say whom and what, and of secrets; where a call has none of these and
-                   no amount, of its times: an agent may plan, but here nothing else says what is done
+                   no amount, one of its times: an agent may plan, but here nothing else says what is done. The best one
+                   (an end follows from a beginning), or the worst where something is destroyed, paid, administered
     amount_worst   the least trusted of those that say how much
     object_worst   the least trusted of those that say whom and what; `nowhere` where none of them is given
+    done_worst     the least trusted of all that is not which thing it is about: whom, how much, secrets; or else that
+                   time; not there where there is none
     links_worst    the least trusted of all links and mail addresses in outgoing text; not there where there is none
 
 A list is as trusted as its least trusted element. An argument is taken as it stands: a value that is encoded is another
 value, for somebody may have taken that very name. Outgoing text is decoded, for whoever reads it may do so.
+
+A link that is all that a call says (it is fetched) is `known` where it stands in what the person named.
 """
 
 from __future__ import annotations
@@ -20,13 +25,14 @@ from typing import Any, cast
 from ostiary.core.catalogue import Effect, Kind, Tool
 from ostiary.core.cedar.values import Record
 from ostiary.core.origins.links import links, spellings
-from ostiary.core.origins.memory import END, KINDS, MAX_TEXT, Memory, Origin, holds
+from ostiary.core.origins.memory import END, KINDS, LINK, MAX_TEXT, Memory, Origin, holds
 from ostiary.core.origins.moments import moments
 from ostiary.core.origins.words import compact, decimal, words
 
 BIT = {kind: 1 << place for place, kind in enumerate(KINDS)}
 POINTS = frozenset({Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT})
 """kinds that say whom and what"""
+GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
 MAX_DEPTH = 16
 MAX_VALUES = 256
 """of one argument; of more it is not known where they came from"""
@@ -80,7 +86,8 @@ def _inside(value: object, names: list[str]) -> object:
 def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     """What policies see of a call that is an effect."""
     origin: Record = {}
-    worst = whom = linked = amount = moment = -1
+    worst = whom = linked = amount = done = -1
+    times: list[Origin] = []
     for path, kind, value in given(tool, arguments):
         if kind is Kind.TEXT:
             foreign = _of_text(memory, value)
@@ -94,21 +101,30 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
                 case Kind.AMOUNT:
                     amount = max(amount, found)
                 case Kind.TIME:
-                    moment = max(moment, found)
-                case _:
+                    times.append(found)
+                case Kind.OBJECT:
                     worst = max(worst, found)
+                case _:
+                    if kind is Kind.ADDRESS and found > Origin.KNOWN and _is_all(arguments, value):
+                        found = _of_link(memory, cast(str, value))
+                    worst, done = max(worst, found), max(done, found)
             if kind in POINTS:
                 whom = max(whom, found)
         origin[path] = _NAMES[found]
     context: Record = {"origin": origin}
+    when = -1 if not times else max(times) if tool.effect in GRAVE else min(times)
     if worst < 0 and amount < 0:
-        worst = moment
+        worst = when
+    if (done := max(done, amount)) < 0:
+        done = when
     if worst >= 0:
         context["origin_worst"] = _NAMES[Origin(worst)]
     if amount >= 0:
         context["amount_worst"] = _NAMES[Origin(amount)]
     if whom >= 0 or not POINTS.isdisjoint(tool.argument_kinds.values()):
         context["object_worst"] = _NAMES[Origin(whom if whom >= 0 else Origin.NOWHERE)]
+    if done >= 0:
+        context["done_worst"] = _NAMES[Origin(done)]
     if linked >= 0:
         context["links_worst"] = _NAMES[Origin(linked)]
     return context
@@ -210,6 +226,17 @@ def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
     if 0 < len(parts) <= MAX_VALUES:
         found = min(found, max(_of_named(memory, kind, part.strip()) for part in parts))
     return found
+
+
+def _is_all(arguments: Mapping[str, Any], value: object) -> bool:
+    """Whether a text is all that the call says; switches and numbers beside it say how it is asked."""
+    return isinstance(value, str) and all(
+        one is value or one is None or isinstance(one, bool | int | float) for one in arguments.values()
+    )
+
+
+def _of_link(memory: Memory, text: str) -> Origin:
+    return _of_phrase(memory, text, BIT[Kind.ADDRESS] | LINK) if len(text) <= MAX_TEXT else Origin.NOWHERE
 
 
 def _of_named(memory: Memory, kind: Kind, text: str) -> Origin:

@@ -39,6 +39,11 @@ _DEFANGED = re.compile(r"[\[({]\s*(?:\.|dot)\s*[\])}]|\bhxxp", re.IGNORECASE)
 _DOT = re.compile(r"\s*[\[({]\s*(?:\.|dot)\s*[\])}]\s*", re.IGNORECASE)
 _HXXP = re.compile(r"\bhxxp", re.IGNORECASE)
 _ODD = re.compile(r"[^ -~\n\r\t]|[&%\\\[({]|xxp|[A-Za-z0-9+/_-]{12}", re.IGNORECASE)
+_PAGE = re.compile(
+    r"(?:https?://)?(?:[a-z0-9-]+\.)+(?!(?:local|localhost|internal|intranet|lan|home|corp|private)\b)[a-z]{2,}"
+    r"(?:/[\w./~-]*)?",
+    re.ASCII,
+)
 DEPTH = 3
 MAX_READINGS = 64
 MAX_DECODED = 1 << 18
@@ -104,6 +109,11 @@ def _bare(text: str) -> str:
     if "://" in text and not text.startswith("//"):
         return link(text)
     return link(f"https://{text.removeprefix('//')}")
+
+
+def is_page(word: str) -> bool:
+    """Whether a word is a link that only says which page: no query, no port, no address in digits, no inner host."""
+    return _PAGE.fullmatch(word) is not None
 
 
 def spellings(one: str) -> tuple[str, ...]:

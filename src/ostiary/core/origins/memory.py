@@ -79,11 +79,15 @@ OBSERVED = (Origin.ENDORSED, *FOUND)
 KINDS = (Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT, Kind.SECRET, Kind.AMOUNT, Kind.TIME)
 """what an argument may identify"""
 ALL_KINDS = (1 << len(KINDS)) - 1
+LINK = 1 << len(KINDS)
+"""the kind of a link that a call has nothing to say beside"""
 
 _DIGIT = re.compile(r"\d")
+_GLUED = re.compile(r"(?<=[a-z])\.(?=[A-Z][a-z])")
+"""the end of a sentence, where somebody has left the space out"""
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 """as JSON has it"""
-Kinds = Annotated[int, Meta(ge=1, le=ALL_KINDS)]
+Kinds = Annotated[int, Meta(ge=1, le=ALL_KINDS | LINK)]
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -144,9 +148,14 @@ def remember(key: bytes, intent: Intent) -> Memory:
     )
     said = [
         Part(origin, ALL_KINDS, scribe.source(texts, room=ROOM[origin]))
-        for origin, texts in ((Origin.PERSON, [intent.words]), (Origin.OWN, list(intent.own.values())))
+        for origin, texts in ((Origin.PERSON, _said(intent.words)), (Origin.OWN, list(intent.own.values())))
     ]
     return learned(Memory(key, documents=documents), said)
+
+
+def _said(text: str) -> list[str]:
+    """The person's words, and once more those that are two sentences: `to www.example.com.Then`."""
+    return [text, *(_GLUED.sub(". ", one) for one in text.split() if _GLUED.search(one))]
 
 
 def kinds_of(kinds: Iterable[Kind]) -> int:
@@ -295,5 +304,6 @@ def check_observed(more: Iterable[Part]) -> None:
             or len(part.words) > ROOM[Origin(part.origin)] * WIDTH
         ):
             raise Malformed("no tool returns that")
-        if part.kinds != ALL_KINDS and part.origin != Origin.ENDORSED:
+        is_link = part.origin == Origin.KNOWN and part.kinds == LINK
+        if part.kinds != ALL_KINDS and not is_link and (part.origin != Origin.ENDORSED or part.kinds & LINK):
             raise Malformed("it counts for all kinds of arguments")

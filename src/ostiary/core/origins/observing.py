@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from ostiary.core.catalogue import Tool
-from ostiary.core.origins.judging import POINTS, given, leaves, of_value
-from ostiary.core.origins.links import is_odd, readings
-from ostiary.core.origins.memory import ALL_KINDS, END, MAX_TEXT, ROOM, WIDTH, Memory, Origin, Part, Scribe, holds
+from ostiary.core.origins.judging import POINTS, given, is_effect, leaves, of_value
+from ostiary.core.origins.links import is_odd, is_page, readings
+from ostiary.core.origins.memory import ALL_KINDS, END, LINK, MAX_TEXT, ROOM, WIDTH, Memory, Origin, Part, Scribe, holds
 from ostiary.core.origins.moments import moments
 from ostiary.core.origins.words import words
 
@@ -33,6 +34,8 @@ OVERLAP = 1024
 MAX_ASKED = 1 << 20
 """words of a call"""
 MAX_FIELD = 64
+MAX_PAGES = 64
+"""links of one output that may be followed"""
 WRITTEN = frozenset((
     "bio", "body", "comment", "content", "contents", "description", "message", "note", "notes", "reply", "review",
     "snippet", "subject", "summary", "text", "title",
@@ -59,7 +62,7 @@ def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any],
     elif tool.is_outside:
         found = list(_fields(output))
     else:
-        is_linked = _is_pointed_at(memory, tool, arguments)
+        is_linked = _points(memory, tool, arguments) <= Origin.RECORD
         found = list(_records(memory, scribe, _opened(output), is_linked=is_linked))
     parts = []
     for origin in (Origin.ENDORSED, Origin.RECORD, Origin.KNOWN, Origin.OUTSIDE):
@@ -71,7 +74,21 @@ def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any],
                 fresh = _unasked(memory, fresh, asked, origin, bits)
             if words_ := _new(memory, origin, bits, fresh):
                 parts.append(Part(origin, bits, words_))
+    if not is_effect(tool) and _points(memory, tool, arguments) <= Origin.ENDORSED:
+        pages = islice(dict.fromkeys(_pages(text for _, text in found)), MAX_PAGES)
+        fresh = _unasked(memory, scribe.source(pages, room=ROOM[Origin.KNOWN]), asked, Origin.KNOWN, LINK)
+        if words_ := _new(memory, Origin.KNOWN, LINK, fresh):
+            parts.append(Part(Origin.KNOWN, LINK, words_))
     return tuple(parts)
+
+
+def _pages(texts: Iterable[str]) -> Iterator[str]:
+    """The links that stand in what the person named, as they stand there: who follows one says nothing that was not
+    said before. What a page that was fetched links to is none: two steps away, strangers choose.
+    """
+    for text in texts:
+        if "." in text:
+            yield from filter(is_page, words(text[:MAX_TEXT], is_source=True))
 
 
 def _endorsed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any]) -> int:
@@ -125,10 +142,10 @@ def _unasked(memory: Memory, fresh: bytes, asked: frozenset[bytes], origin: Orig
     return END.join(filter(None, _split(kept)))
 
 
-def _is_pointed_at(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Whether the call names what it reads, and only by values that the task may point with."""
+def _points(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Origin:
+    """By how trusted values the call names what it reads; `nowhere` where it names nothing."""
     named = [of_value(memory, kind, value) for _, kind, value in given(tool, arguments) if kind in POINTS]
-    return bool(named) and max(named) <= Origin.RECORD
+    return max(named, default=Origin.NOWHERE)
 
 
 def _opened(output: object) -> object:

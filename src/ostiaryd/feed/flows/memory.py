@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ostiary.core.errors import Forbidden
 from ostiary.core.history import Before
-from ostiary.core.origins import Memory, Origin
+from ostiary.core.origins import LINK, Memory, Origin, is_effect
 from ostiary.core.recall import Past, Recall
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.keyring import Keyring
@@ -108,3 +108,5 @@ def _check(reader: Reader, asked: Recall, resource: Resource, memory: Memory) ->
                 raise Forbidden("that is no document that the person named", code="not_endorsed")
         elif ready.tool.is_outside and origin not in (Origin.KNOWN, Origin.OUTSIDE):
             raise Forbidden("what that tool returns comes from outside", code="outside")
+        elif part.kinds == LINK and is_effect(ready.tool):
+            raise Forbidden("what that tool returns nobody named", code="outside")
