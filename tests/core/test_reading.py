@@ -191,7 +191,8 @@ def test_an_argument_that_may_be_left_out_is_read_as_what_it_is_when_it_is_there
     item = {"type": "object", "properties": {"email": {"type": "string"}}}
     kinds = tool(
         "send_letter", cc={"anyOf": [{"type": "array", "items": {"type": "string"}}, null]},
-        host={"oneOf": [null, item]}, guests={"anyOf": [null, {"type": "array", "items": item}]}, bcc={"anyOf": [null, {"type": "array"}]},
+        host={"oneOf": [null, item]}, guests={"anyOf": [null, {"type": "array", "items": item}]},
+        bcc={"anyOf": [null, {"type": "array"}]},
     ).kinds  # fmt: skip
     assert kinds == {"cc": "address", "host.email": "address", "guests.email": "address", "bcc": "address"}
 
