@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from ostiary.core.errors import NotFound
+from ostiary.core.errors import Conflict, NotFound
 from ostiary.core.feed import RiskFact
 from ostiary.core.watch import HALF_LIFE, Noticed
+from ostiaryd.ground.database import Tx
 from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
 from ostiaryd.registry.store import risks
 from ostiaryd.watch import flows, store
-from ostiaryd.watch.model import MAX_ENTRIES
+from ostiaryd.watch.model import JUDGE, MAX_ENTRIES, Finding, Judgement, Piece, Sighting, Verdict
 from tests.clock import Clock
 from tests.feed.test_streams import URI, listening
 from tests.registry.stage import do, enrol, new_jwk
@@ -66,3 +71,94 @@ async def test_what_has_passed_is_forgotten(world: World, clock: Clock) -> None:
     at = clock()
     assert await do(world, lambda a: risks.forget(a.tx, before=at - 1)) == 0
     assert await do(world, lambda a: risks.forget(a.tx, before=at)) == 1
+
+
+def sighting(number: int, detector: str = "canary", *, agent: str, at: int, points: int = 40) -> Sighting:
+    return Sighting(number, at, detector, agent, "tk_1", URI, points, 1.5, "it is odd", (number - 1, number))
+
+
+async def test_what_was_told_is_kept_once_and_of_one_entry_what_each_detector_says(world: World, clock: Clock) -> None:
+    bot = await enrol(world)
+    heard: list[Finding] = []
+
+    async def tell(number: int, detector: str) -> bool:
+        one = sighting(number, detector, agent=bot.agent_id, at=clock())
+        return await do(world, lambda a: flows.keep(a, one, lambda _, made: heard.append(made))) is not None
+
+    assert await tell(5, "b")
+    assert not await tell(5, "a"), "in the order in which they are told"
+    assert not await tell(5, "b")
+    assert await tell(5, "c")
+    assert not await tell(4, "z")
+    assert await tell(6, "a")
+    assert [one.detector for one in heard] == ["b", "c", "a"]
+    first = heard[0]
+    assert (first.agent, first.task, first.resource, first.score, first.entries) == (
+        bot.agent_id,
+        "tk_1",
+        URI,
+        1.5,
+        (4, 5),
+    )
+    assert store.get(world.db.read(), first.finding_id) == first
+
+
+async def test_what_no_agent_did_is_about_a_resource_and_makes_nobody_doubted(world: World, clock: Clock) -> None:
+    made = await do(world, lambda a: flows.keep(a, sighting(5, agent="", at=clock()), flows.nothing))
+    assert made is not None
+    assert (made.agent, made.owner, made.resource) == ("", None, URI)
+    assert risks.get(world.db.read(), "").points(clock()) == 0
+
+
+@pytest.mark.parametrize(("halves", "points"), [(0, 40), (1, 20), (2, 10), (5, 1), (6, 0)])
+async def test_what_happened_long_ago_raises_the_risk_by_what_would_be_left_of_it(
+    world: World, clock: Clock, halves: int, points: int
+) -> None:
+    bot = await enrol(world)
+    one = sighting(5, agent=bot.agent_id, at=clock() - halves * HALF_LIFE)
+    await do(world, lambda a: flows.keep(a, one, flows.nothing))
+    assert risks.get(world.db.read(), bot.agent_id).points(clock()) == points
+
+
+async def test_a_person_judges_a_finding_once_and_the_ledger_says_so(world: World, clock: Clock) -> None:
+    bot = await enrol(world)
+    made = await do(world, lambda a: flows.find(a, SEEN, agent=bot.agent_id, task=None, entries=(1,)))
+    ids = [made.finding_id]
+    await do(world, lambda a: flows.judge(a, ids, Verdict.FALSE_ALARM, by="pe_1", why="it was a drill"))
+    judged = flows.find_finding(world.db.read(), made.finding_id).judgement
+    assert judged == Judgement(Verdict.FALSE_ALARM, "pe_1", clock(), "it was a drill")
+    body = ledger.body(world.db.read(), ledger.head(world.db.read())[0].size - 1)
+    assert body is not None
+    entry = decode_entry(body)
+    assert (entry.action, entry.agent, entry.detail) == (
+        JUDGE, bot.agent_id, {"detectors": ["canary"], "is_real": False}
+    )  # fmt: skip
+    with pytest.raises(Conflict):
+        await do(world, lambda a: flows.judge(a, ids, Verdict.REAL, by="pe_1", why=""))
+    with pytest.raises(NotFound):
+        await do(world, lambda a: flows.judge(a, ["fi_none"], Verdict.REAL, by="pe_1", why=""))
+
+
+async def test_a_snapshot_that_was_not_finished_does_not_count_and_older_pieces_go(world: World) -> None:
+    def write(generation: int, *pieces: tuple[str, bytes], finish: bool = True, gone: tuple[str, ...] = ()) -> Any:
+        def job(tx: Tx) -> None:
+            store.put_pieces(tx, generation, [Piece(*piece) for piece in pieces])
+            if finish:
+                store.finish(tx, generation, b"snapshot %d" % generation, gone)
+
+        return world.writer.submit(job)
+
+    def read(generation: int) -> dict[str, bytes]:
+        return dict(store.pieces(world.db.read(), generation, after="", limit=100))
+
+    await write(1, ("ag_1", b"one"), ("ag_2", b"one"))
+    await write(2, ("ag_1", b"two"), finish=False)
+    assert read(1) == {"ag_1": b"one", "ag_2": b"one"}
+    await world.writer.submit(lambda tx: store.drop_unfinished(tx, 1))
+    await write(2, ("ag_2", b"two"))
+    await write(3, ("ag_2", b"three"), gone=("ag_1",))
+    assert read(3) == {"ag_2": b"three"}
+    assert read(2) == {"ag_2": b"two"}, "the one before is whole until the next one is"
+    assert read(1) == {}
+    assert store.progress(world.db.read()).snapshot == b"snapshot 3"
+    assert [piece.key for piece in store.pieces(world.db.read(), 3, after="ag_1", limit=1)] == ["ag_2"]

@@ -11,6 +11,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     """Times in microseconds. What nobody knows is empty; no values of arguments, only what they are like."""
 
     at: int
+    late: int = 0
+    """how long before that it happened, where a guard could not tell sooner"""
     action: str
     """as the ledger has it: `tool.call`, `token.issue`, ..."""
     outcome: str

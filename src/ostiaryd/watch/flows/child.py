@@ -59,9 +59,6 @@ class Work:
         self._db, self._given, self._out = db, given, out
         self._reader = db.read()
         self._known = Known(self._reader)
-        self._reading = Reading(
-            tool_of=self._known.tool, model_of=self._known.model, changed=lambda what, who: self._changed(what, who)
-        )
         self._watcher = Watcher(detectors(), budget=given.budget, peers_of=self._known.peers)
         self._chunks: list[Pieces | Saved] = []
         """what is still to be sent of a snapshot, the last first"""
@@ -77,6 +74,9 @@ class Work:
         else:
             snapshot = msgspec.msgpack.decode(progress.snapshot, type=Snapshot)
             self._watcher.load(snapshot, _pieces(self._reader, progress.generation))
+        self._reading = Reading(
+            tool_of=self._known.tool, model_of=self._known.model, changed=self._changed, now=self._watcher.clock
+        )
         self._said = self._watcher.position
         self._say(Ready(self._said, size))
         while True:

@@ -32,7 +32,9 @@ class Known:
             return {}
         catalogue = Catalogue.parse(text.encode())
         return {
-            f"{resource.name}/{name}": ToolSeen(tool.effect.value, tuple(sorted(catalogue.classes(tool))))
+            f"{resource.name}/{name}": ToolSeen(
+                tool.effect.value, tuple(sorted(catalogue.classes(tool))), tool.canary is True
+            )
             for name, tool in catalogue.tools.items()
         }
 

@@ -18,7 +18,7 @@ from ostiaryd.watch.model.detector import Detector
 WIDEST = 2.0
 HOURS = 168.0
 """in which what was counted halves"""
-UP, DOWN = 1.05, 0.98
+UP, DOWN = 1.02, 0.98
 SAID = 1.1
 """how far a person's word moves a bar"""
 CHANCE = 3.0

@@ -1,8 +1,8 @@
 """Entries of the ledger as events: whatever an agent did, as the entry and the catalogue say.
 
 What others did to an agent is no behaviour of it: what the server does by itself (an end that came, a finding) is left
-out. Of a call the time is the guard's, where it can be true: what a guard tells after an hour without the server did
-not happen in one moment.
+out. Time never goes back: an event is as late as the newest before it. What a guard could not tell for an hour happens
+when it is told, and says how late that is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from ostiary.core.watch import Event, Noticed
 
 MAX_PENDING = 1 << 15
 """Calls whose result is told in an entry of its own are remembered until then: the newest."""
-MAX_LATE = 3_600_000_000
 MAX_SHAPE = 256
 JUDGE = "watch.judge"
 _OWN = ("watch.", "incident.", "respond.", "server.", "webhook.")
@@ -31,6 +30,7 @@ class ToolSeen(NamedTuple):
 
     effect: str = ""
     classes: tuple[str, ...] = ()
+    canary: bool = False
 
 
 class _Result(msgspec.Struct):
@@ -105,9 +105,13 @@ class Reading:
         tool_of: Callable[[str, str], ToolSeen],
         model_of: Callable[[str], str],
         changed: Callable[[str, str], None] = lambda action, object: None,
+        now: int = 0,
     ) -> None:
-        """`tool_of` a resource's URI and a tool's id; `changed` hears of what administrators did, to whom."""
+        """`tool_of` a resource's URI and a tool's id; `changed` hears of what administrators did, to whom; `now` is the
+        time of the newest event that was made before.
+        """
         self._tool_of, self._model_of, self._changed = tool_of, model_of, changed
+        self._now = now
         self.failed = ""
         """which entry could not be read, and why"""
         self._pending: OrderedDict[tuple[str, int], Event] = OrderedDict()
@@ -145,8 +149,8 @@ class Reading:
                 return None
             result = entry.result
             return msgspec.structs.replace(
-                call, at=entry.at, action=_RESULT, outcome="ok", bytes=result.bytes or 0, records=result.records or 0,
-                noticed=(), number=number,
+                call, at=self._at(entry), late=0, canary=False, action=_RESULT, outcome="ok",
+                bytes=result.bytes or 0, records=result.records or 0, noticed=(), number=number,
             )  # fmt: skip
         event = self._event(number, entry, detail)
         if entry.tool is not None and entry.outcome == "allow" and entry.result is None:
@@ -160,7 +164,8 @@ class Reading:
         known = self._tool_of(resource, tool) if tool else ToolSeen()
         origins = detail.origins.get("origin")
         return Event(
-            at=max(min(detail.at, entry.at), entry.at - MAX_LATE) if detail.at is not None else entry.at,
+            at=self._at(entry),
+            late=0 if detail.at is None else max(0, entry.at - detail.at),
             action=entry.action,
             outcome=entry.outcome,
             agent=agent,
@@ -169,6 +174,7 @@ class Reading:
             resource=resource,
             tool=tool,
             effect=known.effect,
+            canary=known.canary,
             classes=entry.data_classes or known.classes,
             origins=_origins(origins) if isinstance(origins, dict) else (),
             shape=shape(entry.arguments) if entry.arguments else "",
@@ -183,6 +189,10 @@ class Reading:
             noticed=detail.noticed,
             number=number,
         )
+
+    def _at(self, entry: _Entry) -> int:
+        self._now = max(self._now, entry.at)
+        return self._now
 
 
 def shape(arguments: dict[str, Any]) -> str:

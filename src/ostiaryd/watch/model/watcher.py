@@ -22,6 +22,10 @@ SECOND = 1_000_000
 HOUR, DAY = 3600 * SECOND, 86_400 * SECOND
 QUIET_S = 300
 """How long a detector says nothing more of an agent, unless it is worth more points than before"""
+QUIET_GUARD_S = 1800
+"""The same of what guards notice: a weak sign that is repeated is one sign, for as long as the risk remembers it."""
+WEAKEST = 10
+"""points from which what a guard noticed is told"""
 
 
 class Sighting(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -59,13 +63,13 @@ class Watcher:
         """the number of the next event"""
         self.failing: dict[str, str] = {}
         """detectors that have failed, and how the last time"""
-        self._clock = 0
+        self.clock = 0
         """the time of the newest event"""
         self._at_work = 0
         """agents that have acted in the hour of the clock"""
 
     def take(self, events: Sequence[Event | Judged]) -> list[Sighting]:
-        """What is told of these events, in the order of their numbers."""
+        """What is told of these events, whose times and numbers never go back; in the order of their numbers."""
         told: list[Sighting] = []
         batch: list[Event] = []
         for event in events:
@@ -74,12 +78,11 @@ class Watcher:
                 batch = []
                 self.calibration.judge(event.detectors, is_real=event.is_real)
             else:
-                if event.at >= self._clock:
-                    if event.at // HOUR != self._clock // HOUR:
-                        told += self._run(batch)
-                        batch = []
-                        self._strike(event.at)
-                    self._clock = event.at
+                if event.at // HOUR != self.clock // HOUR:
+                    told += self._run(batch)
+                    batch = []
+                    self._strike(event.at)
+                self.clock = event.at
                 batch.append(event)
         told += self._run(batch)
         if events:
@@ -88,9 +91,9 @@ class Watcher:
 
     def _strike(self, now: int) -> None:
         """A new hour begins."""
-        if self._clock:
+        if self.clock:
             self.calibration.hour(self._at_work)
-        if now // DAY != self._clock // DAY:
+        if now // DAY != self.clock // DAY:
             self.memory.forget(now_s=now // SECOND)
         self._at_work = 0
 
@@ -111,6 +114,7 @@ class Watcher:
             self._sighting(event, seen.detector, seen.points, 0.0, seen.says, ())
             for event in events
             for seen in event.noticed
+            if seen.points >= WEAKEST
         ]
         sightings.sort(key=lambda one: (one.number, one.detector))
         return [one for one in sightings if self._is_news(one)]
@@ -131,9 +135,9 @@ class Watcher:
 
     def _count(self, batch: Batch) -> None:
         """Who is at work in this hour."""
-        rows, hour = batch.agent[batch.first], self._clock // HOUR * 3600
+        rows, hour = batch.agent[batch.first], self.clock // HOUR * 3600
         self._at_work += int(np.count_nonzero(self.memory.own["seen"][rows[rows != NOBODY]] < hour))
-        self.memory.touch(rows, now_s=self._clock // SECOND)
+        self.memory.touch(rows, now_s=self.clock // SECOND)
 
     def _sighting(
         self, event: Event, detector: str, points: int, score: float, says: str, entries: tuple[int, ...]
@@ -150,7 +154,8 @@ class Watcher:
         told = self.memory.own["told"][row]
         same = np.flatnonzero(told["what"] == what)
         slot = int(same[0]) if len(same) else int(np.argmin(told["at"]))
-        if len(same) and at_s - int(told["at"][slot]) < QUIET_S and one.points <= int(told["points"][slot]):
+        quiet_s = QUIET_S if one.detector in self._detectors else QUIET_GUARD_S
+        if len(same) and at_s - int(told["at"][slot]) < quiet_s and one.points <= int(told["points"][slot]):
             return False
         told[slot] = (what, at_s, one.points)
         if one.detector in self._detectors:
@@ -162,11 +167,11 @@ class Watcher:
     def snapshot(self) -> tuple[Snapshot, list[Piece], list[str]]:
         """All that is to be kept, with the pieces that have changed since the last one and the keys of those gone."""
         pieces, gone = self.memory.changed()
-        clock = self._clock, self._at_work
+        clock = self.clock, self._at_work
         return Snapshot(self.position, self.memory.layout, self.calibration.kept, *clock), pieces, gone
 
     def load(self, snapshot: Snapshot, pieces: Sequence[Piece]) -> None:
         """Go on from there."""
         self.memory.load(snapshot.layout, pieces)
         self.calibration.load(snapshot.bars)
-        self.position, self._clock, self._at_work = snapshot.position, snapshot.clock, snapshot.at_work
+        self.position, self.clock, self._at_work = snapshot.position, snapshot.clock, snapshot.at_work

@@ -1,0 +1,310 @@
+"""From events to what is told: the same however they are cut, after a restart too; and nothing is told twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.watch import Event, Noticed
+from ostiaryd.watch.model import (
+    NOBODY,
+    NOTHING,
+    Batch,
+    Detector,
+    Found,
+    Judged,
+    Kept,
+    Sighting,
+    Snapshot,
+    Watcher,
+    word,
+)
+from ostiaryd.watch.model.memory import FORGET_S, MAX_PEERS, OTHERS, Memory
+from ostiaryd.watch.model.watcher import HOUR, QUIET_GUARD_S, QUIET_S, SECOND, WEAKEST
+
+START = 500_000 * HOUR
+
+
+class Denials:
+    """A detector that finds each refusal, with as many points as there were of that agent, up to nine."""
+
+    AGENT = np.dtype([("count", np.int64)])
+    PEERS = np.dtype([("count", np.int64)])
+    ALL = np.dtype([("count", np.int64), ("more", np.uint8, (100_000,))])
+    THRESHOLD = 1.0
+
+    def __init__(self, score: float = 1.0) -> None:
+        self.score = score
+
+    def notice(self, batch: Batch, kept: Kept) -> list[Found]:
+        found = []
+        for row in batch.order[batch.is_denied[batch.order]].tolist():
+            kept.agents["count"][batch.agent[row]] += 1
+            kept.peers["count"][batch.peers[row]] += 1
+            kept.all["count"] += 1
+            kept.all["more"][0, int(kept.all["count"][0]) % 100_000] = 7
+            count = int(kept.agents["count"][batch.agent[row]])
+            peers, everybody = int(kept.peers["count"][batch.peers[row]]), int(kept.all["count"][0])
+            found.append(Found(row, self.score, min(9, count), f"{count} of {peers} of {everybody}"))
+        return found
+
+
+def watcher(score: float = 1.0, *, budget: float = 1000.0, **more: Detector) -> Watcher:
+    detectors: dict[str, Detector] = {"denials": Denials(score), **more}
+    return Watcher(detectors, budget=budget, peers_of=lambda agent: agent[:4])
+
+
+def event(number: int, *, at_s: float = 0.0, agent: str = "ag_1", **more: Any) -> Event:
+    values = {"at": START + round(at_s * SECOND), "action": "tool.call", "outcome": "deny", "agent": agent}
+    return msgspec.convert(values | {"number": number} | more, Event)
+
+
+def told(made: Watcher, events: Sequence[Event | Judged]) -> list[tuple[int, str, int]]:
+    return [(one.number, one.says, one.points) for one in made.take(events)]
+
+
+STEPS = st.tuples(
+    st.integers(0, 900), st.sampled_from(["ag_1", "ag_2", "ag_31", "ag_32", ""]), st.sampled_from(["allow", "deny"])
+)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[Event | Judged]:
+    """Events of some agents over hours, with a person's word between them."""
+    made: list[Event | Judged] = []
+    at = 0
+    for number, (pause, agent, outcome) in enumerate(draw(st.lists(STEPS, min_size=1, max_size=60))):
+        at += pause
+        made.append(event(number, at_s=at, agent=agent, outcome=outcome))
+        if number % 17 == 5:
+            made.append(Judged(agent, ("denials",), number % 2 == 0, number))
+    return made
+
+
+def cut(events: Sequence[Event | Judged], size: int) -> Iterable[Sequence[Event | Judged]]:
+    return (events[start : start + size] for start in range(0, len(events), size))
+
+
+@given(streams(), st.integers(1, 9))
+def test_however_events_are_cut_the_same_is_told(events: list[Event | Judged], size: int) -> None:
+    whole = watcher().take(events)
+    made = watcher()
+    assert [one for part in cut(events, size) for one in made.take(part)] == whole
+    assert made.position == events[-1].number + 1
+
+
+@given(streams(), st.integers(1, 60))
+def test_a_restart_from_a_snapshot_changes_nothing(events: list[Event | Judged], at: int) -> None:
+    first = watcher()
+    before = first.take(events[:at])
+    saved: dict[str, Any] = {}
+    for made in (first, first):  # the second one has nothing that is new
+        snapshot, pieces, _ = made.snapshot()
+        saved |= {piece.key: piece for piece in pieces}
+    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(snapshot), type=Snapshot)
+    second = watcher()
+    second.load(stored, sorted(saved.values()))
+    assert second.position == (events[:at][-1].number + 1 if events[:at] else 0)
+    assert before + second.take(events[at:]) == watcher().take(events)
+
+
+def test_a_snapshot_has_what_changed_since_the_one_before() -> None:
+    made = watcher()
+    made.take([event(0), event(1, agent="ag_2")])
+    assert {"ag_1", "ag_2", "all/denials/00000000"} <= {piece.key for piece in made.snapshot()[1]}
+    made.take([event(2, agent="ag_2", outcome="allow")])
+    assert {piece.key for piece in made.snapshot()[1]} == {"ag_2"}, "an agent; what is kept of all is as it was"
+
+
+def test_a_detector_that_keeps_something_else_begins_anew_and_the_others_do_not() -> None:
+    class Other(Denials):
+        AGENT = np.dtype([("first", np.float32), ("count", np.int64)])
+
+    first = watcher(other=Other())
+    first.take([event(0), event(1)])
+    snapshot, pieces, _ = first.snapshot()
+    second = watcher(other=Denials())
+    second.load(snapshot, pieces)
+    row = second.memory.row("ag_1")
+    assert int(second.memory.kept["denials"].agents["count"][row]) == 2
+    assert int(second.memory.kept["other"].agents["count"][row]) == 0
+    assert int(second.memory.kept["other"].all["count"][0]) == 0
+
+
+def test_what_is_told_is_not_told_again_for_a_while_unless_it_is_worth_more() -> None:
+    made = watcher()
+    assert told(made, [event(0)]) == [(0, "1 of 1 of 1", 1)]
+    assert [points for _, _, points in told(made, [event(n, at_s=n) for n in range(1, 9)])] == list(range(2, 10))
+    assert told(made, [event(9, at_s=QUIET_S + 7)]) == [], "nine points are the most, told eight seconds in"
+    assert [n for n, _, _ in told(made, [event(10, at_s=QUIET_S + 8), event(11, at_s=QUIET_S + 9)])] == [10]
+
+
+@pytest.mark.parametrize(("points", "is_told"), [(WEAKEST - 1, False), (WEAKEST, True)])
+def test_what_a_guard_noticed_is_told_from_so_many_points_on_and_once(points: int, is_told: bool) -> None:
+    seen = Noticed(detector="odd", points=points, says="it is odd")
+    made = watcher()
+    events = [
+        event(n, outcome="allow", at_s=at, noticed=(seen,))
+        for n, at in enumerate([0.0, QUIET_GUARD_S - 1, QUIET_GUARD_S])
+    ]
+    assert [(one.number, one.detector, one.says) for one in made.take(events)] == (
+        [(0, "odd", "it is odd"), (2, "odd", "it is odd")] if is_told else []
+    )
+
+
+def test_what_no_agent_did_is_told_by_its_resource() -> None:
+    made = watcher()
+    events = [event(n, agent="", resource=f"https://{n % 2}.example") for n in range(4)]
+    seen = [(one.agent, one.resource) for one in made.take(events) if one.points < 3]
+    assert seen == [("", "https://0.example"), ("", "https://1.example")]
+
+
+class Broken(Denials):
+    def notice(self, batch: Batch, kept: Kept) -> list[Found]:
+        if batch.number[0] >= 1:
+            raise ValueError("no")
+        return super().notice(batch, kept)
+
+
+def test_a_detector_that_fails_blinds_no_other_and_is_named() -> None:
+    made = watcher(broken=Broken())
+    assert [one.detector for one in made.take([event(0)])] == ["broken", "denials"]
+    assert made.failing == {}
+    assert [one.detector for one in made.take([event(1, at_s=1)])] == ["denials"]
+    assert made.failing == {"broken": "entry 1: ValueError: no"}
+
+
+def test_agents_that_are_gone_are_forgotten_and_their_rows_begin_with_zeros() -> None:
+    made = watcher()
+    made.take([event(0, agent="ag_old"), event(1, agent="ag_new")])
+    made.snapshot()
+    made.take([event(2, agent="ag_new", at_s=FORGET_S)])
+    assert len(made.memory) == 2
+    later = made.take([event(3, agent="ag_new", at_s=FORGET_S + 86_400)])
+    assert len(made.memory) == 1
+    assert made.snapshot()[2] == ["ag_old"]
+    assert [one.agent for one in later] == ["ag_new"]
+    again = made.take([event(4, agent="ag_old", at_s=FORGET_S + 86_401)])
+    assert [one.points for one in again] == [1], "as if it had never been there"
+
+
+def test_rows_grow_with_the_agents_and_groups_of_peers_do_not_grow_without_end() -> None:
+    memory = Memory({"denials": Denials()})
+    rows = [memory.row(f"ag_{n}") for n in range(1000)]
+    assert len(set(rows)) == len(memory) == 1000
+    assert NOBODY not in rows
+    assert len(memory.kept["denials"].agents) == len(memory.own) >= 1001
+    assert memory.row("ag_7") == rows[7]
+    groups = [memory.peers(word(str(n))) for n in range(MAX_PEERS + 2)]
+    assert len(set(groups)) == MAX_PEERS + 1
+    assert groups[-2:] == [OTHERS, OTHERS]
+    assert min(groups[:-2]) > OTHERS
+
+
+# --- calibration: the bar moves with the budget, and within bounds
+
+
+def day_of(made: Watcher, number: int, day: int, *, alarms: int) -> list[Sighting]:
+    """A day in which ten agents are at work in every hour; so many are noticed."""
+    events = [
+        event(number + hour * 10 + n, at_s=day * 86_400 + hour * 3600, agent=f"ag_{n}", outcome="allow")
+        for hour in range(24)
+        for n in range(10)
+    ]
+    bad = [event(number + 240 + n, at_s=(day + 1) * 86_400 - 1, agent=f"ag_{n}", outcome="deny") for n in range(alarms)]
+    return made.take([*events, *bad])
+
+
+def height(made: Watcher) -> float:
+    return made.calibration.kept.bars["denials"].height
+
+
+def test_more_alarms_than_the_budget_raise_the_bar_to_twice_its_start_and_no_further() -> None:
+    made = watcher(1.5, budget=0.1)
+    heights = []
+    count = 0
+    for day in range(30):
+        count += len(day_of(made, day * 1000, day, alarms=10))
+        heights.append(height(made))
+    assert heights[0] == 1.0
+    assert max(heights) > 1.5, "over the score of these alarms"
+    assert max(heights) <= 2.0
+    assert count < 100, f"most of 300 are kept back: {heights}"
+    for _ in range(1000):
+        made.calibration.kept.bars["denials"].alarms += 100
+        made.calibration.hour(10)
+    assert height(made) == 2.0
+
+
+def test_what_has_twice_the_threshold_is_told_whatever_the_bar() -> None:
+    made = watcher(2.0, budget=0.001)
+    made.calibration.kept.bars["denials"].height = 2.0
+    assert len(day_of(made, 0, 0, alarms=5)) == 5
+    assert made.calibration.kept.bars["denials"].alarms == 0, "no bar could have kept it back"
+
+
+def test_within_the_budget_the_bar_stays_and_comes_down_again() -> None:
+    made = watcher(1.0, budget=0.5)
+    made.calibration.kept.bars["denials"].height = 1.0
+    for day in range(10):
+        day_of(made, day * 1000, day, alarms=3)
+    assert height(made) == 1.0
+    made.calibration.kept.bars["denials"].height = 1.9
+    for day in range(10, 13):
+        day_of(made, day * 1000, day, alarms=0)
+    assert height(made) == 1.0
+
+
+def test_a_few_alarms_in_a_small_fleet_are_chance() -> None:
+    made = watcher(1.0, budget=0.001)
+    day_of(made, 0, 0, alarms=3)
+    day_of(made, 1000, 1, alarms=0)
+    assert height(made) == 1.0
+    day_of(made, 2000, 2, alarms=3)
+    day_of(made, 3000, 3, alarms=0)
+    assert height(made) > 1.0
+
+
+def test_a_person_s_word_moves_the_bar() -> None:
+    made = watcher(1.0)
+    made.take([Judged("ag_1", ("denials", "nobody_knows"), is_real=False, number=0)])
+    assert height(made) == pytest.approx(1.1)
+    made.take([Judged("ag_1", ("denials",), is_real=False, number=n) for n in range(1, 20)])
+    assert height(made) == 2.0
+    made.take([Judged("ag_1", ("denials",), is_real=True, number=n) for n in range(20, 40)])
+    assert height(made) == 1.0
+    assert made.position == 40
+
+
+def test_a_detector_that_is_new_begins_with_its_own_bar() -> None:
+    first = watcher()
+    first.calibration.kept.bars["denials"].height = 1.7
+    snapshot, pieces, _ = first.snapshot()
+    second = watcher(other=Denials())
+    second.load(snapshot, pieces)
+    assert {name: bar.height for name, bar in second.calibration.kept.bars.items()} == {
+        "denials": 1.7,
+        "other": 1.0,
+    }
+
+
+def test_nothing_is_what_a_detector_keeps_that_keeps_nothing() -> None:
+    class Forgetful(Denials):
+        AGENT = PEERS = ALL = NOTHING
+
+        def notice(self, batch: Batch, kept: Kept) -> list[Found]:
+            return [Found(0, 1.0, 5, "there was something")]
+
+    first = watcher(forgetful=Forgetful())
+    first.take([event(0)])
+    snapshot, pieces, _ = first.snapshot()
+    second = watcher(forgetful=Forgetful())
+    second.load(snapshot, pieces)
+    assert second.memory.kept["forgetful"].all.nbytes == 0
+    assert [one.detector for one in second.take([event(1, at_s=QUIET_S)])] == ["denials", "forgetful"]
