@@ -20,6 +20,7 @@ FIRST = 64
 MAX_PEERS = 4096
 OTHERS = 1
 """the row of the peers that found no row of their own"""
+_SPECIAL = {"nobody": NOBODY, "others": OTHERS}
 FORGET_S = 90 * 86_400
 CHUNK = 1 << 16
 TOLD = 8
@@ -148,9 +149,8 @@ class Memory:
         return b"".join((self.own[row].tobytes(), *(kept.agents[row].tobytes() for kept in self.kept.values())))
 
     def _others(self) -> Iterator[Piece]:
-        for group, row in self._peers.items():
-            yield Piece(f"peers/{group:016x}", b"".join(kept.peers[row].tobytes() for kept in self.kept.values()))
-        yield Piece("peers/others", b"".join(kept.peers[OTHERS].tobytes() for kept in self.kept.values()))
+        for name, row in (*_SPECIAL.items(), *((f"{group:016x}", row) for group, row in self._peers.items())):
+            yield Piece(f"peers/{name}", b"".join(kept.peers[row].tobytes() for kept in self.kept.values()))
         for name, kept in self.kept.items():
             body = kept.all.tobytes()
             for start in range(0, len(body), CHUNK):
@@ -168,7 +168,7 @@ class Memory:
                     whole, at = self.kept[name].all.view(np.uint8), int(start, 16)
                     whole[at : at + len(body)] = np.frombuffer(body, np.uint8)
             elif kind == "peers":
-                row, at = OTHERS if rest == "others" else self.peers(int(rest, 16)), 0
+                row, at = _SPECIAL[rest] if rest in _SPECIAL else self.peers(int(rest, 16)), 0
                 for part in layout:
                     if part in same:
                         _put(self.kept[part.detector].peers, row, body[at : at + part.peers])
