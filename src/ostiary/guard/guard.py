@@ -36,6 +36,7 @@ from ostiary.guard.learnt import Learnt, Missing
 from ostiary.guard.link import Link
 from ostiary.guard.listing import Listing
 from ostiary.guard.memories import Telling, Watched
+from ostiary.guard.pace import Pace
 from ostiary.guard.person import wanted
 from ostiary.guard.proofs import NonceNeeded, Proofs, access_token
 from ostiary.guard.purse import Purse
@@ -88,7 +89,7 @@ class Guard:
         self._proofs = Proofs(secret=random(32), now=now)
         folder = Path(spool_dir) / credential.client_id
         self._spool = new_spool(folder, random=random, boot=ambient.boot(), limit=spool_limit)
-        self._purse, self.listing = Purse(tick=tick), Listing()
+        self._purse, self._pace, self.listing = Purse(tick=tick), Pace(), Listing()
         self._link = Link(
             credential, url=url, feed=self.feed, spool=self._spool, spool_dir=folder, purse=self._purse,
             now=now, tick=tick, random=random,
@@ -206,6 +207,8 @@ class Guard:
             return wanted(principal, tool, arguments, decision, facts, memory)
         if heard is not None:
             decision = heard.told(decision)
+        if facts.holds and decision.allowed and not learnt.is_paced:
+            learnt.is_paced, decision = True, self._pace.check(decision, principal, facts, now=now)
         costs, ahead = dict[str, int](), dict[str, budget.Volume]()
         if ready is not None and decision.verdict and (prices := principal.prices(ready.uid.id, ready.classes)):
             try:

@@ -41,6 +41,9 @@ class Learnt:
     is_blind: bool = False
     """whether what happened before is not to be had, and only policies that watch would look at it"""
 
+    is_paced: bool = False
+    """whether it has been counted for those of its agents that are held to a pace"""
+
     def learn(self, missing: Missing, link: Link, principal: access.Principal, tool: str) -> None:
         """Ask for it. Raises Unavailable."""
         token = principal.claims.jti

@@ -19,7 +19,7 @@ In mode `watch` a denial is recorded and the call passes, except for the first t
 another audience, is no matter of policy.
 """
 
-from ostiary.core.access.decide import Decision, Reason, dead, decide, deny, refuse
+from ostiary.core.access.decide import Decision, Reason, dead, decide, deny, refuse, unproved
 from ostiary.core.access.doubt import doubted
 from ostiary.core.access.elsewhere import Elsewhere, Said, failed
 from ostiary.core.access.facts import AgentFact, Facts, Principal, Protected, ReadyTool
@@ -56,4 +56,5 @@ __all__ = [
     "keep",
     "past_of",
     "refuse",
+    "unproved",
 ]

@@ -229,18 +229,26 @@ def _held(principal: Principal, facts: Facts, ready: ReadyTool | None, now: int)
                 return Reason(
                     "narrowed", f"agent {agent} may only read for now", "its owner or an administrator knows why"
                 )
-            if hold.kind == "step_up" and (reason := unproved(principal.claims, hold, now=now)) is not None:
+            if (
+                hold.kind == "step_up"
+                and (reason := unproved(principal.claims.acr, principal.claims.auth_time, hold, now=now)) is not None
+            ):
                 return reason
     return None
 
 
-def unproved(claims: AccessClaims, hold: Hold, *, now: int) -> Reason | None:
-    """What a step-up demands, where the token does not say it; None where it does."""
-    if claims.acr in ACRS[hold.limit :] and claims.auth_time is not None and claims.auth_time * 1_000_000 >= hold.since:
+def unproved(acr: str, auth_time: int | None, hold: Hold, *, now: int) -> Reason | None:
+    """What a step-up demands, where a token does not say it (`auth_time` in seconds); None where it does."""
+    if acr in ACRS[hold.limit :] and auth_time is not None and auth_time * 1_000_000 >= hold.since:
         return None
     age = max(0, now - hold.since) // 1_000_000
     why = "it takes a token whose holder has proved itself anew"
     return Reason(INSUFFICIENT, why, "get a token with these `acr_values`", " ".join(ACRS[hold.limit :]), age)
+
+
+def too_many(agent: str, limit: int) -> Reason:
+    """Why a call is not let through that would be one more than an agent is held to."""
+    return Reason("throttled", f"agent {agent} is held to {limit} calls a minute", "wait for the next minute")
 
 
 def _unknown(resource: Protected, tool: str) -> Reason:

@@ -10,6 +10,7 @@ exchange says the weaker of all proofs, and the oldest.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 HoldKind = Literal["throttle", "narrow", "step_up"]
@@ -23,3 +24,15 @@ class Hold(NamedTuple):
     limit: int
     since: int
     until: int
+
+
+def throttled(
+    agents: Iterable[tuple[str, int | None]], holds: Mapping[str, tuple[Hold, ...]], now: int
+) -> dict[str, int]:
+    """Those of these agents that are held to so many calls in this minute."""
+    return {
+        agent: hold.limit
+        for agent, _ in agents
+        for hold in holds.get(agent, ())
+        if hold.kind == "throttle" and now < hold.until
+    }

@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from ostiary.core import access
 from ostiary.core.access import RISK, Decision, Elsewhere, Facts, Policies, Principal, Protected, Reason
 from ostiary.core.access.chain import agent_entity, chain_of
-from ostiary.core.access.decide import reasons_of
+from ostiary.core.access.decide import reasons_of, too_many
+from ostiary.core.access.holds import Hold, throttled
 from ostiary.core.bounds import render_details
 from ostiary.core.budget import BadAmount, Exhausted
 from ostiary.core.cedar.render import render_record
@@ -48,7 +49,7 @@ from ostiaryd.policy.model import (
 )
 from ostiaryd.registry.flows import active_agent, find_resource
 from ostiaryd.registry.model import Agent, Resource
-from ostiaryd.registry.store import risks
+from ostiaryd.registry.store import holds, risks
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id, standing_task
 
@@ -76,6 +77,8 @@ class Called(NamedTuple):
     resource: Protected
     tool: str
     arguments: dict[str, Any]
+    holds: dict[str, tuple[Hold, ...]]
+    """what its agents are held to"""
 
 
 class Answers:
@@ -161,7 +164,10 @@ class Answers:
 
     def _call(self, question: Question, agent: Agent, approved: frozenset[str]) -> tuple[Decision, Posed | None]:
         call = self._called(question, agent)
-        facts = Facts(call.resource, self._policies, risks=self._risks(call.principal), elsewhere=self._elsewhere)
+        facts = Facts(
+            call.resource, self._policies, risks=self._risks(call.principal), holds=call.holds,
+            elsewhere=self._elsewhere,
+        )  # fmt: skip
         memory = None
         if self._keys is not None and call.task.memory is not None:
             memory = tasks.recall(self._reader, call.task, self._keys).memory
@@ -183,7 +189,9 @@ class Answers:
             raise Unanswerable("`context.arguments` is not an object")
         task = self._task(agent, context.get("task"))
         principal = Principal(replace(_claims(agent, task, resource), **proved(context)))
-        return Called(principal, task, protected(self._reader, resource), tool, arguments)
+        own = (agent.agent_id,) if agent.held_until > self._now else ()
+        held = {one: holds.of_agent(self._reader, one, now=self._now) for one in (*own, *task.held)}
+        return Called(principal, task, protected(self._reader, resource), tool, arguments, held)
 
     def _risks(self, principal: Principal) -> dict[str, Risk]:
         """How far those are doubted through whom a call comes, where policies look at it."""
@@ -201,13 +209,16 @@ class Answers:
 
     def settle(self, act: Act, question: Question, decision: Decision) -> Decision:
         """Take what an allowed call costs from the budgets of its task, and let the task remember it; where the budget
-        is not there, the call is denied.
+        is not there, or the call is one too many for an agent that is held to a pace, it is denied.
         """
         subject, resource = question.subject, question.resource
         is_call = question.action.name == access.CALL.id and REGISTERED.get(resource.type) == "Tool"
         if not (decision.allowed and is_call and REGISTERED.get(subject.type) == "Agent"):
             return decision
         call = self.called(question)
+        for held, limit in throttled(call.principal.agents, call.holds, self._now).items():
+            if not holds.take(act.tx, held):
+                return Decision(False, False, self._policies.hash, (too_many(held, limit),))
         if decision.verdict:
             budgets, ready = tasks.in_force(self._reader, call.task), call.resource.tools[call.tool]
             try:

@@ -6,7 +6,7 @@ The row of the agent says until when there is any, so that nobody reads this tab
 from __future__ import annotations
 
 from ostiary.core.access import Hold
-from ostiary.core.access.holds import HoldKind
+from ostiary.core.access.holds import MINUTE, HoldKind
 from ostiaryd.ground.database import Reader, Tx, sql
 
 _OF_AGENT = sql("select kind, most, since, until from hold where agent = :agent and until > :now order by kind")
@@ -20,6 +20,11 @@ _END = sql("update hold set until = :now where agent = :agent and kind = :kind")
 _NOTE = sql(
     """update agent set held_until = (select coalesce(max(until), 0) from hold where hold.agent = agent.agent_id)
        where agent_id = :agent"""
+)
+_TAKE = sql(
+    """update hold set calls = case when minute = :minute then calls + 1 else 1 end, minute = :minute
+       where agent = :agent and kind = 'throttle' and until > :now
+       and most > case when minute = :minute then calls else 0 end"""
 )
 _FORGET = sql("delete from hold where until <= :before")
 
@@ -37,6 +42,11 @@ def in_force(reader: Reader, *, now: int) -> list[tuple[str, Hold]]:
 def put(tx: Tx, agent: str, hold: Hold) -> None:
     tx.run(_PUT, agent=agent, kind=hold.kind, most=hold.limit, since=hold.since, until=hold.until)
     tx.run(_NOTE, agent=agent)
+
+
+def take(tx: Tx, agent: str) -> bool:
+    """Count a call of an agent that is held to a pace; False where that would be one too many in this minute."""
+    return tx.run(_TAKE, agent=agent, now=tx.now, minute=tx.now // MINUTE) == 1
 
 
 def end(tx: Tx, agent: str, kind: HoldKind) -> None:

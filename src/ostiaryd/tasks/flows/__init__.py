@@ -1,6 +1,6 @@
 """What happens to tasks, and the one revoke that ends everything derived."""
 
-from ostiaryd.tasks.flows.above import MAX_TREE, above, link_of, tree
+from ostiaryd.tasks.flows.above import MAX_TREE, above, held_of, link_of, tree
 from ostiaryd.tasks.flows.budgets import (
     allowance,
     balances,
@@ -57,6 +57,7 @@ __all__ = [
     "forget_histories",
     "give_back",
     "happened",
+    "held_of",
     "hold",
     "holders",
     "in_force",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from ostiary.core.claims import Link
@@ -45,6 +47,11 @@ def link_of(agent: Agent, task: str) -> Link:
     )  # fmt: skip
 
 
+def held_of(line: Sequence[Agent], *, now: int) -> tuple[str, ...]:
+    """Those of these agents that are held to something."""
+    return tuple(dict.fromkeys(agent.agent_id for agent in line if agent.held_until > now))
+
+
 def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
     """The task as it may be used at that instant by `doer`, with its chain: no wider and no longer than all agents
     behind it are.
@@ -68,4 +75,5 @@ def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
         expires_at=min(ends, default=None),
         scopes=task.scopes.intersection(doer.scopes, *(agent.scopes for agent in line)),
         chain=tuple(link_of(agent, one.task_id) for one, agent in zip(tasks, line, strict=True)),
+        held=held_of(line, now=now),
     )

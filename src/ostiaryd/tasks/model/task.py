@@ -66,6 +66,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     chain: tuple[Link, ...] = ()
     """The tasks above it, the nearest first; filled in where it matters who is behind a task."""
 
+    held: tuple[str, ...] = ()
+    """Those of the agents behind it that are held to something (`registry.store.holds`); filled in with the chain."""
+
     intent: str | None = None
     """The digest of what the person asked of it, or of the one above it; None: nobody said."""
     memory: TaskId | None = None

@@ -162,7 +162,7 @@ def _step(act: Act, subject: AccessClaims, agent: Agent) -> tuple[Task, list[Age
     except (Forbidden, NotFound) as error:
         raise InvalidRequest(f"`subject_token`: {error.message}", hint=error.hint) from None
     chain = tuple(tasks.link_of(one, link.task) for link, one in zip(links, line, strict=True))
-    return replace(task, agent=agent.agent_id, chain=chain), line
+    return replace(task, agent=agent.agent_id, chain=chain, held=tasks.held_of(line, now=act.now)), line
 
 
 def _target(

@@ -19,6 +19,7 @@ from ostiaryd.registry.model import AgentId, Holding, HoldingId
 from ostiaryd.registry.store import holdings, keys
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Balance, Task
+from ostiaryd.tokens.flows.held import within_holds
 from ostiaryd.tokens.model import KIND, SECOND, Target, Unmet
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import Client, Possession
@@ -123,8 +124,13 @@ def mint(
     """Sign and hold a token.
 
     The chain of `task` is through whom the token came; `parent` is the token that it came from, with which it dies.
-    Raises Invalid, InvalidBudget for a token that would say more than anybody reads.
+    Raises Invalid, InvalidBudget for a token that would say more than anybody reads; Unmet, Forbidden for one that is
+    not within what the agent, and those behind it, are held to.
     """
+    if client.agent is not None:
+        scope = within_holds(
+            act, client.agent, task, target, scope, acr=proved.acr, at=proved.at, config=config
+        )  # fmt: skip
     agents = tuple(dict.fromkeys((client.id, *(link.agent for link in task.chain))))
     subject, actor = acting(agents, person=task.person)
     budgets = tasks.in_force(act.tx, task)

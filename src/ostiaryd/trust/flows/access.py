@@ -10,8 +10,10 @@ from functools import lru_cache
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from ostiary.core import dpop, jose
+from ostiary.core.access import unproved
 from ostiary.core.claims import ACCESS_TYP, AccessClaims, check_access, parse_access, scopes
 from ostiary.core.errors import Unauthenticated
 from ostiary.core.jose.jws import parse_claims
@@ -19,8 +21,8 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.keyring import Keyring, Signed
 from ostiaryd.ground.world import World
-from ostiaryd.registry.model import Caller
-from ostiaryd.registry.store import agents, holdings, owners, resources
+from ostiaryd.registry.model import READ, Caller
+from ostiaryd.registry.store import agents, holdings, holds, owners, resources
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.proofs import Possession, check_possession
 from ostiaryd.trust.model import DIGEST_BYTES, SECOND, AccessRefused, Spend
@@ -147,7 +149,18 @@ def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
     agent = agents.get(reader, claims.client_id)
     if agent is None or not agent.is_active(now) or claims.epoch < agent.epoch:
         raise AccessRefused("the agent is not active, or was stopped since", hint="its owner knows why")
-    return _caller(claims, kind="agent", name=agent.name, owner=agent.owner)
+    caller = _caller(claims, kind="agent", name=agent.name, owner=agent.owner)
+    return caller if agent.held_until <= now else _held(reader, caller, claims, now=now)
+
+
+def _held(reader: Reader, caller: Caller, claims: AccessClaims, *, now: int) -> Caller:
+    """The holder as far as the agent is not held to less. Raises AccessRefused for one that must prove itself anew."""
+    for hold in holds.of_agent(reader, caller.id, now=now):
+        if hold.kind == "step_up" and (why := unproved(claims.acr, claims.auth_time, hold, now=now)) is not None:
+            raise AccessRefused(why.message, hint=f"ask for it with `acr_values` {why.acr_values}")
+        if hold.kind == "narrow":
+            caller = replace(caller, scopes=caller.scopes & {READ})
+    return caller
 
 
 def _credentials(authorization: str | None) -> tuple[str, str]:

@@ -1,0 +1,44 @@
+"""What agents are held to, where tokens are issued: none that guards would not take (`ostiary.core.access.holds`)."""
+
+from __future__ import annotations
+
+from ostiary.core.access import unproved
+from ostiary.core.catalogue import Effect
+from ostiary.core.errors import Forbidden
+from ostiaryd.ground.config import Config
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy.flows.prepared import protected
+from ostiaryd.registry.model import Agent
+from ostiaryd.registry.store import holds
+from ostiaryd.tasks.model import Task
+from ostiaryd.tokens.model import Target, Unmet
+
+
+def within_holds(
+    act: Act, agent: Agent, task: Task, target: Target, scope: frozenset[str], *, acr: str, at: int, config: Config
+) -> frozenset[str]:
+    """The scopes that are left to a token for `agent` under that task, which says `acr`, and `at` (seconds) when that
+    was proved. It counts as a call of each of those through whom it comes.
+
+    Raises Unmet, and Forbidden where nothing is left.
+    """
+    own = (agent.agent_id,) if agent.held_until > act.now else ()
+    for held in (*own, *task.held):
+        for hold in holds.of_agent(act.tx, held, now=act.now):
+            if hold.kind == "throttle" and not holds.take(act.tx, held):
+                raise Forbidden(f"agent {held} is held to {hold.limit} calls a minute", code="access_denied")
+            if hold.kind == "step_up" and (reason := unproved(acr, at, hold, now=act.now)) is not None:
+                raise Unmet(reason.message, hint=f"`acr_values` {reason.acr_values}")
+            if hold.kind == "narrow" and target.agent is None and target.uri != config.api:
+                scope &= _reading(act, target)
+                if not scope:
+                    raise Forbidden(f"agent {held} may only read for now", code="access_denied")
+    return scope
+
+
+def _reading(act: Act, target: Target) -> frozenset[str]:
+    """The scopes of tools that read there, as far as anybody has said."""
+    if target.resource is None:
+        return frozenset()
+    tools = protected(act.tx, target.resource).tools.values()
+    return frozenset(ready.scope for ready in tools if ready.tool.effect is Effect.READ)

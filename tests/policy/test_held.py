@@ -1,0 +1,101 @@
+"""What agents are held to, at the decision point: as guards have it, counted by the server."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ostiary.core.access.holds import MINUTE, HoldKind
+from ostiary.core.assurance import INSUFFICIENT, KEY, TWO_KEYS
+from ostiary.core.catalogue import Catalogue
+from ostiaryd.ground.world import World
+from ostiaryd.policy.wire_authzen import EVALUATION, EVALUATIONS
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent
+from ostiaryd.tasks import flows as tasks
+from tests.clock import Clock
+from tests.policy.conftest import Ask
+from tests.registry.stage import SECOND, do, enrol
+
+TOOLS = [{"name": "read", "effect": "read"}, {"name": "write", "effect": "write"}]
+
+
+@pytest.fixture
+async def bot(world: World) -> Agent:
+    await do(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example/mcp"))
+    catalogue = Catalogue.parse(json.dumps({"resource": "files", "tools": TOOLS}))
+    await do(world, lambda a: registry.set_catalogue(a, "files", catalogue))
+    return await enrol(world, "bot", scopes=["files:read", "files:write"])
+
+
+@pytest.fixture
+async def helper(world: World, bot: Agent) -> Agent:
+    return await enrol(world, "helper", scopes=["files:read", "files:write"])
+
+
+def question(agent: Agent, tool: str = "read", **context: Any) -> dict[str, Any]:
+    return {
+        "subject": {"type": "agent", "id": agent.agent_id}, "action": {"name": "call"},
+        "resource": {"type": "tool", "id": f"files/{tool}"}, "context": context,
+    }  # fmt: skip
+
+
+async def code(ask: Ask, agent: Agent, tool: str = "read", **context: Any) -> str:
+    answer = (await ask(EVALUATION, question(agent, tool, **context)))[1]
+    return "" if answer["decision"] else str(answer["context"]["reasons"][0]["code"])
+
+
+async def put(world: World, kind: HoldKind, limit: int = 0) -> None:
+    await do(world, lambda a: registry.put_hold(a, "bot", kind, until=a.now + 3600 * SECOND, limit=limit))
+
+
+async def part_of(world: World) -> str:
+    whole = await do(world, lambda a: tasks.start(a, agent="bot", purpose="p"))
+    return (await do(world, lambda a: tasks.start(a, agent="helper", purpose="p", parent=whole.task_id))).task_id
+
+
+async def test_who_is_narrowed_reads_and_so_does_what_comes_through_it(
+    world: World, ask: Ask, bot: Agent, helper: Agent
+) -> None:
+    part = await part_of(world)
+    await put(world, "narrow")
+    for agent, task, denied in ((bot, "", "narrowed"), (helper, part, "narrowed"), (helper, "", "")):
+        assert await code(ask, agent, "write", task=task) == denied
+        assert await code(ask, agent, "read", task=task) == ""
+    await do(world, lambda a: registry.lift_holds(a, "bot"))
+    assert await code(ask, bot, "write") == ""
+
+
+async def test_a_step_up_takes_what_the_enforcement_point_has_seen_in_the_token(
+    world: World, ask: Ask, clock: Clock, bot: Agent
+) -> None:
+    clock.advance(us=SECOND - clock() % SECOND)
+    await put(world, "step_up", 1)
+    now = clock() // SECOND
+    assert await code(ask, bot) == INSUFFICIENT
+    for acr, at, denied in (
+        (TWO_KEYS, now, ""),
+        (TWO_KEYS, now - 1, INSUFFICIENT),
+        (KEY, now, INSUFFICIENT),
+        (TWO_KEYS, None, INSUFFICIENT),
+    ):
+        assert await code(ask, bot, acr=acr, auth_time=at) == denied
+
+
+async def test_calls_are_counted_whoever_asks_and_those_of_a_batch_too(
+    world: World, ask: Ask, clock: Clock, bot: Agent, helper: Agent
+) -> None:
+    clock.advance(us=MINUTE - clock() % MINUTE)
+    part = await part_of(world)
+    await put(world, "throttle", 3)
+    assert await code(ask, bot, "of nobody") == "unknown_tool"
+    assert await code(ask, bot) == ""
+    posed = [question(bot), question(helper, task=part), question(helper), question(bot)]
+    answers = (await ask(EVALUATIONS, {"evaluations": posed}))[1]["evaluations"]
+    assert [one["decision"] for one in answers] == [True, True, True, False]
+    assert await code(ask, helper, task=part) == "throttled"
+    assert await code(ask, helper) == ""
+    clock.advance(us=MINUTE)
+    assert await code(ask, helper, task=part) == ""
