@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Mapping
 
-from benchmarks.fleet.attacks import Planted, plant
-from benchmarks.fleet.figures import Figures, bars, false_alarms, figures
-from benchmarks.fleet.held import Held, hold
+from benchmarks.fleet.attacks import plant
+from benchmarks.fleet.figures import Figures, false_alarms, figures
+from benchmarks.fleet.held import hold
 from benchmarks.fleet.plan import draw
 from benchmarks.fleet.stream import stream
 from ostiaryd.watch.model import detectors
@@ -24,21 +22,20 @@ def main(given: list[str]) -> int:
     fleet = draw(asked.seed, agents=asked.agents, days=asked.days)
     planted = plant(fleet, days=asked.days, each=asked.each)
     some = {name: one for name, one in detectors().items() if not asked.only or name in asked.only}
-    started = time.process_time()
-    held = hold(fleet, stream(fleet, days=asked.days, planted=planted), some)
-    spent = time.process_time() - started
-    limits = bars(held, planted, some, asked.budget)
-    whole = figures(held, planted, limits)
-    print(text(whole, limits))
+    held = hold(fleet, stream(fleet, days=asked.days, planted=planted), some, budget=asked.budget)
+    whole = figures(held, planted)
+    print(text(whole))
     print("\nwithout              finds less of")
     for name in some:
-        print(f"{name:<20} {worth(whole, figures(held, planted, limits, without=(name,)))}")
-    print(f"\n{held.events:,} acts, {spent:.1f} s of the processor with making them; microseconds an act:")
+        print(f"{name:<20} {worth(whole, figures(held, planted, without=name))}")
+    print(f"\n{held.events:,} acts of {asked.agents} agents; microseconds of the processor for each:")
     for name, seconds in held.seconds.items():
         print(f"{name:<20} {seconds / held.events * 1e6:6.2f}")
-    print(f"{'all':<20} {sum(held.seconds.values()) / held.events * 1e6:6.2f}")
+    print(f"{'all, with columns':<20} {held.all_seconds / held.events * 1e6:6.2f}")
     if asked.show:
-        show(held, planted, limits, asked.show)
+        for one in false_alarms(held, planted):
+            if one.detector == asked.show:
+                print(one.agent, one.at, f"{one.score:.2f}", one.says)
     return 0
 
 
@@ -54,15 +51,13 @@ def arguments(given: list[str]) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def text(found: Figures, limits: Mapping[str, float]) -> str:
+def text(found: Figures) -> str:
     lines = [f"{'attack':<10} {'found':>8} {'acts':>6} {'minutes':>8}  by"]
     for row in found.rows:
         where = f"{row.found}/{row.planted}"
         lines.append(f"{row.kind:<10} {where:>8} {row.acts:>6} {row.minutes:>8.1f}  {', '.join(row.by)}")
-    lines.append("\nfalse alarms            alarms   agent and day   from score")
-    lines += [
-        f"{one.detector:<24} {one.alarms:>5} {one.rate:>15.4f} {limits[one.detector]:>12.2f}" for one in found.blames
-    ]
+    lines.append("\nfalse alarms            alarms   agent and day")
+    lines += [f"{one.detector:<24} {one.alarms:>5} {one.rate:>15.4f}" for one in found.blames]
     lines.append(f"{'all':<24} {sum(one.alarms for one in found.blames):>5} {found.rate:>15.4f}")
     return "\n".join(lines)
 
@@ -76,12 +71,6 @@ def worth(whole: Figures, less: Figures) -> str:
         elif with_.found and without.acts > with_.acts:
             cells.append(f"{with_.kind} after {with_.acts} -> {without.acts} acts")
     return ", ".join(cells) or "nothing"
-
-
-def show(held: Held, planted: list[Planted], limits: Mapping[str, float], name: str) -> None:
-    for one in false_alarms(held, planted):
-        if one.detector == name and one.score >= limits[name]:
-            print(one.event.agent, one.event.at, f"{one.score:.2f}", one.event.action, one.event.tool, one.says)
 
 
 if __name__ == "__main__":

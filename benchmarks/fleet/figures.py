@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.fleet.attacks import ATTACKS, Planted
-from benchmarks.fleet.held import Alarm, Held
+from benchmarks.fleet.held import Held
 from benchmarks.fleet.plan import DAY, FIRST_DAY
-from ostiaryd.watch.model import Detector
+from ostiaryd.watch.model import Sighting
 
 WARM = 3
 """days on which nothing counts as a false alarm: nobody has seen the fleet before"""
@@ -48,35 +48,16 @@ class Figures:
     """all false alarms together, for each agent and day"""
 
 
-def bars(held: Held, planted: Sequence[Planted], detectors: Mapping[str, Detector], budget: float) -> dict[str, float]:
-    """The score from which each detector may speak so that all together stay within `budget` false alarms for each
-    agent and day: each has an equal share. Never over twice its threshold, as the server's own calibration.
-    """
-    share = int(budget * _agent_days(held, planted) / max(1, len(detectors)))
-    found = dict[str, float]()
-    for name, detector in detectors.items():
-        scores = sorted((one.score for one in false_alarms(held, planted) if one.detector == name), reverse=True)
-        bar = detector.THRESHOLD if len(scores) <= share else scores[share] * (1 + 1e-9)
-        found[name] = min(max(bar, detector.THRESHOLD), 2 * detector.THRESHOLD)
-    return found
-
-
-def figures(
-    held: Held, planted: Sequence[Planted], bars: Mapping[str, float], *, without: Collection[str] = ()
-) -> Figures:
-    told = [one for one in held.alarms if one.detector not in without and one.score >= bars[one.detector]]
+def figures(held: Held, planted: Sequence[Planted], *, without: str = "") -> Figures:
+    """As if there were one detector less."""
+    told = [one for one in held.alarms if one.detector != without]
     days = _agent_days(held, planted)
-    false = false_alarms(Held(told, held.harm, held.at_work), planted)
-    blames = tuple(
-        Blame(name, count, count / days)
-        for name in bars
-        if name not in without
-        for count in [sum(one.detector == name for one in false)]
-    )
-    return Figures(tuple(_row(kind, told, held, planted) for kind in ATTACKS), blames, len(false) / days)
+    false = Counter(one.detector for one in false_alarms(held, planted) if one.detector != without)
+    blames = tuple(Blame(name, false[name], false[name] / days) for name in held.seconds if name != without)
+    return Figures(tuple(_row(kind, told, held, planted) for kind in ATTACKS), blames, false.total() / days)
 
 
-def _row(kind: str, told: Sequence[Alarm], held: Held, planted: Sequence[Planted]) -> Row:
+def _row(kind: str, told: Sequence[Sighting], held: Held, planted: Sequence[Planted]) -> Row:
     mine = [number for number, one in enumerate(planted) if one.kind == kind]
     by = defaultdict[str, int](int)
     delays = list[tuple[int, float]]()
@@ -84,22 +65,22 @@ def _row(kind: str, told: Sequence[Alarm], held: Held, planted: Sequence[Planted
         harm = held.harm[number]
         start, name = harm[0].at, planted[number].agent.id
         late = max(start, harm[-1].at) + AFTERMATH
-        hits = [one for one in told if one.event.agent == name and start <= one.event.at <= late]
+        hits = [one for one in told if one.agent == name and start <= one.at <= late]
         for detector in {one.detector for one in hits}:
             by[detector] += 1
         if hits:
-            first = min(hits, key=lambda one: one.event.number).event
+            first = min(hits, key=lambda one: one.number)
             acts = bisect_right([event.number for event in harm], first.number)
             delays.append((acts, (first.at - start) / 60e6))
     acts, minutes = sorted(delays)[len(delays) // 2] if delays else (0, 0.0)
     return Row(kind, len(mine), len(delays), acts, minutes, tuple(sorted(by, key=lambda one: (-by[one], one))))
 
 
-def false_alarms(held: Held, planted: Sequence[Planted]) -> list[Alarm]:
+def false_alarms(held: Held, planted: Sequence[Planted]) -> list[Sighting]:
     """What was said of agents that had not been attacked until then."""
     begun = _begun(held, planted)
     since = FIRST_DAY + WARM * DAY
-    return [one for one in held.alarms if since <= one.event.at < begun.get(one.event.agent, 1 << 62)]
+    return [one for one in held.alarms if since <= one.at < begun.get(one.agent, 1 << 62)]
 
 
 def _agent_days(held: Held, planted: Sequence[Planted]) -> float:

@@ -1,4 +1,4 @@
-"""A fleet held before the detectors: what they say, of which act, and how long each of them takes."""
+"""A fleet held before the detectors, as the server does it: what is told of which act, and how long each takes."""
 
 from __future__ import annotations
 
@@ -10,54 +10,77 @@ from dataclasses import dataclass, field
 from benchmarks.fleet.plan import Fleet
 from benchmarks.fleet.stream import Labelled
 from ostiary.core.watch import Event
-from ostiaryd.watch.model import Batch, Detector, zeros
+from ostiaryd.watch.model import Batch, Detector, Found, Kept, Sighting, Watcher
+from ostiaryd.watch.model.detector import Record
 
 BATCH = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """`event`: of which it was said."""
+class Timed:
+    """A detector that says how much of the processor it took."""
 
-    detector: str
-    event: Event
-    score: float
-    says: str
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self.seconds = 0.0
+
+    @property
+    def AGENT(self) -> Record:
+        return self._detector.AGENT
+
+    @property
+    def PEERS(self) -> Record:
+        return self._detector.PEERS
+
+    @property
+    def ALL(self) -> Record:
+        return self._detector.ALL
+
+    @property
+    def THRESHOLD(self) -> float:
+        return self._detector.THRESHOLD
+
+    def notice(self, batch: Batch, kept: Kept) -> list[Found]:
+        started = time.process_time()
+        found = self._detector.notice(batch, kept)
+        self.seconds += time.process_time() - started
+        return found
 
 
 @dataclass(slots=True)
 class Held:
-    """`harm`: the acts of each attack, in order; `at_work`: how many agents did anything, by day."""
+    """`harm`: the acts of each attack, in order; `at_work`: who did anything, by day; `seconds`: by detector."""
 
-    alarms: list[Alarm] = field(default_factory=list)
+    alarms: list[Sighting] = field(default_factory=list)
     harm: defaultdict[int, list[Event]] = field(default_factory=lambda: defaultdict(list))
     at_work: list[frozenset[str]] = field(default_factory=list)
     events: int = 0
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """of the processor, by detector"""
+    seconds: dict[str, float] = field(default_factory=dict)
+    all_seconds: float = 0.0
 
 
 def hold(
-    fleet: Fleet, days: Iterable[list[Labelled]], detectors: Mapping[str, Detector], *, batch: int = BATCH
+    fleet: Fleet,
+    days: Iterable[list[Labelled]],
+    detectors: Mapping[str, Detector],
+    *,
+    budget: float,
+    batch: int = BATCH,
 ) -> Held:
-    """All acts, in order, before all detectors. Agents of one kind are peers."""
-    rows = {agent.id: row for row, agent in enumerate(fleet.agents, 1)}
-    peers = [0, *(agent.kind + 1 for agent in fleet.agents)]
-    kept = {name: zeros(one, agents=len(peers), peers=len(fleet.kinds) + 1) for name, one in detectors.items()}
-    held = Held()
+    """All acts, in order. Agents of one kind are peers. Raises RuntimeError for a detector that failed."""
+    kinds = {agent.id: f"kind-{agent.kind}" for agent in fleet.agents}
+    timed = {name: Timed(one) for name, one in detectors.items()}
+    watcher, held = Watcher(timed, budget=budget, peers_of=kinds.__getitem__), Held()
     for acts in days:
         held.at_work.append(frozenset(act.event.agent for act in acts) - {""})
         held.events += len(acts)
         for act in acts:
             if act.attack >= 0:
                 held.harm[act.attack].append(act.event)
+        started = time.process_time()
         for start in range(0, len(acts), batch):
-            events = [act.event for act in acts[start : start + batch]]
-            who = [rows.get(event.agent, 0) for event in events]
-            columns = Batch(events, who, [peers[row] for row in who])
-            for name, detector in detectors.items():
-                started = time.process_time()
-                found = detector.notice(columns, kept[name])
-                held.seconds[name] += time.process_time() - started
-                held.alarms += [Alarm(name, columns.events[one.row], one.score, one.says) for one in found]
+            held.alarms += watcher.take([act.event for act in acts[start : start + batch]])
+        held.all_seconds += time.process_time() - started
+        if watcher.failing:
+            raise RuntimeError(f"{watcher.failing}")
+    held.seconds = {name: one.seconds for name, one in timed.items()}
     return held

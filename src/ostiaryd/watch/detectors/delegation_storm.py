@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from ostiaryd.watch.model import NOTHING, Batch, Found, Kept
+from ostiaryd.watch.model import NOBODY, NOTHING, Batch, Found, Kept
 from ostiaryd.watch.model.batch import word
-from ostiaryd.watch.model.tally import agent_record, peers_record, tally
+from ostiaryd.watch.model.crowd import crowd_record
+from ostiaryd.watch.model.tally import Limits, tally, tally_record
 
 HANDED_ON = np.array([word("task.start"), word("token.exchange")], np.uint64)
-FLOOR = 12.0
-"""so many within ten minutes are never a storm"""
+LIMITS = Limits(least=(12.0,), unknown=(24.0,), most=(1000.0,))
 
-AGENT, PEERS, ALL = agent_record(1), peers_record(1), NOTHING
+AGENT, PEERS, ALL = tally_record(1), crowd_record(1), NOTHING
 THRESHOLD = 1.0
 
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:
-    parts = np.isin(batch.action, HANDED_ON) & (batch.agent != 0) & ~batch.is_denied
-    counted = tally(batch, parts.astype(np.float64)[:, None], (FLOOR,), kept.agents, kept.peers)
+    parts = np.isin(batch.action, HANDED_ON) & (batch.agent != NOBODY) & ~batch.is_denied
+    counted = tally(batch, parts.astype(np.float64)[:, None], LIMITS, kept.agents, kept.peers)
     found = []
-    for row, _, times in counted.crossed:
+    for row, _, times in counted.over:
         much, bar = int(counted.sums[row, 0]), int(counted.bars[row, 0])
         says = f"it handed on {much} parts of its tasks within ten minutes, where at most {bar} are to be expected"
         found.append(Found(row, times, 40, says, (int(counted.since[row]),)))

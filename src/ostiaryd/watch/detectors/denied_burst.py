@@ -1,46 +1,103 @@
-"""Denied burst: far more refusals within minutes than this agent usually meets.
+"""Denied burst: far more refusals within ten minutes than this agent and its peers ever meet.
 
-Somebody who has taken over an agent tries doors. Refusals are counted with a memory that halves every five minutes,
-and beside it over a day, for how many are usual. What is usual raises the bar to twice its start at most, so that
-whoever is refused all day long does not buy himself silence.
+Somebody who has taken over an agent tries doors. Where a resource refuses everybody (half of the agents that call it in
+these ten minutes, and five of them), it is the resource that has changed, and its refusals count for nobody. What is
+usual, and how far it may move: `watch.model.tally`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ostiaryd.watch.model import NOTHING, Batch, Found, Kept
+from ostiaryd.watch.model import NOBODY, Batch, Found, Kept
+from ostiaryd.watch.model.batch import Flags, Ints
+from ostiaryd.watch.model.crowd import crowd_record
+from ostiaryd.watch.model.detector import Records
+from ostiaryd.watch.model.runs import Floats, Runs
+from ostiaryd.watch.model.tally import WINDOW, Limits, tally, tally_record
 
-SHORT = 300e6
-"""microseconds in which what is counted halves"""
-LONG = 86_400e6
-BAR = 12.0
-"""refusals in the short memory that are a burst for an agent that usually meets none"""
-MARGIN = 4.0
-"""how many times what is usual is a burst"""
+LIMITS = Limits(least=(12.0,), unknown=(12.0,), most=(24.0,))
+EVERYBODY = 5
 ENTRIES = 4
 LOUD = 3.0
+BITS, RESOURCES = 32, 512
 
 AGENT = np.dtype(
-    [("at", np.int64), ("short", np.float32), ("long", np.float32), ("entries", np.int64, (ENTRIES,))]
-)  # counts as they were at `at`; the newest entries plus one, the newest last: 0 is none
-PEERS = ALL = NOTHING
+    [*tally_record(1).descr, ("entries", np.int64, (ENTRIES,)), ("now", np.int32), ("marks", np.uint64)]
+)  # the newest refusals' entries plus one, the newest last (0: none); resources that it called now, that refused it
+PEERS = crowd_record(1)
+ALL = np.dtype([("now", np.int32, (RESOURCES,)), ("agents", np.uint16, (2, RESOURCES))])
+# how many agents called a resource in these ten minutes, and how many it refused
 THRESHOLD = 1.0
 
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:
+    counts = (batch.is_denied & (batch.agent != NOBODY)).astype(np.float64)
+    _leave_out_what_refuses_everybody(batch, kept, counts)
+    counted = tally(batch, counts[:, None], LIMITS, kept.agents, kept.peers)
     found = []
-    for row in np.flatnonzero(batch.is_denied & (batch.agent != 0)).tolist():
-        state = kept.agents[batch.agent[row]]
-        at = int(batch.at[row])
-        age = max(0, at - int(state["at"]))
-        short, long = 1 + state["short"] * 0.5 ** (age / SHORT), 1 + state["long"] * 0.5 ** (age / LONG)
-        state["at"], state["short"], state["long"] = max(at, int(state["at"])), short, long
-        before = tuple(int(entry) - 1 for entry in state["entries"] if entry)
-        state["entries"] = np.append(state["entries"][1:], batch.number[row] + 1)
-        usual = MARGIN * float(long - short) * SHORT / LONG
-        score = float(short) / min(max(BAR, usual), 2 * BAR)
-        if score >= THRESHOLD:
-            says = f"it was refused {int(short)} times within minutes, where {int(usual / MARGIN)} are usual"
-            found.append(Found(row, score, 50 if score >= LOUD else 30, says, before))
+    rows = np.flatnonzero(counts)
+    for row, _, times in counted.over:
+        much, bar = int(counted.sums[row, 0]), int(counted.bars[row, 0])
+        says = f"it was refused {much} times within ten minutes, where fewer than {bar} are to be expected"
+        found.append(Found(row, times, 50 if times >= LOUD else 30, says, _before(batch, kept.agents, rows, row)))
+    _keep_entries(batch, kept.agents, rows)
     return found
+
+
+def _leave_out_what_refuses_everybody(batch: Batch, kept: Kept, counts: Floats) -> None:
+    """Set the count of such refusals to nothing. An agent is counted once for a resource in ten minutes."""
+    is_call = batch.is_call & (batch.resource != 0) & (batch.agent != NOBODY)
+    window = batch.at // WINDOW
+    is_first = _marked(batch, kept.agents, is_call, window)
+    slots, every = (batch.resource % np.uint64(RESOURCES)).astype(np.int64), kept.all[0]
+    matters = is_first.any(axis=0) | (is_call & batch.is_denied)
+    for row in batch.order[matters[batch.order]].tolist():
+        slot = slots[row]
+        if every["now"][slot] != window[row]:
+            every["now"][slot], every["agents"][:, slot] = window[row], 0
+        every["agents"][:, slot] += is_first[:, row]
+        called, refused = every["agents"][:, slot].tolist()
+        if refused >= EVERYBODY and 2 * refused >= called:
+            counts[row] = 0
+
+
+def _marked(batch: Batch, agents: Records, is_call: Flags, window: Ints) -> Flags:
+    """Whether it is the first call of an agent at a resource in these ten minutes; the first that is refused."""
+    rows = np.concatenate((np.flatnonzero(is_call), np.flatnonzero(is_call & batch.is_denied)))
+    is_first = np.zeros((2, len(batch)), np.bool_)
+    if len(rows) == 0:
+        return is_first
+    turn = np.zeros(len(rows), np.int64)
+    turn[np.count_nonzero(is_call) :] = 1
+    bit = (batch.resource[rows] % np.uint64(BITS)).astype(np.int64) + BITS * turn
+    who, when = batch.agent[rows], window[rows]
+    key = (who * (int(when.max() - when.min()) + 1) + when - when.min()) * 2 * BITS + bit
+    first = np.unique(key, return_index=True)[1]
+    mark = np.uint64(1) << bit.astype(np.uint64)
+    known = (agents["now"][who] == when) & (agents["marks"][who] & mark != 0)
+    first = first[~known[first]]
+    is_first[turn[first], rows[first]] = True
+    last = np.zeros(len(agents), np.int64)
+    np.maximum.at(last, who, when)
+    stale = who[agents["now"][who] != last[who]]
+    agents["marks"][stale] = 0
+    agents["now"][who] = last[who]
+    newest = when == last[who]
+    np.bitwise_or.at(agents["marks"], who[newest], mark[newest])
+    return is_first
+
+
+def _before(batch: Batch, agents: Records, rows: Ints, row: int) -> tuple[int, ...]:
+    """The entries of the agent's refusals before that row, at most as many as are kept."""
+    mine = rows[(rows < row) & (batch.agent[rows] == batch.agent[row])]
+    kept = [int(entry) - 1 for entry in agents["entries"][batch.agent[row]] if entry]
+    return (*kept, *batch.number[mine].tolist())[-ENTRIES:]
+
+
+def _keep_entries(batch: Batch, agents: Records, rows: Ints) -> None:
+    runs = Runs(batch.agent[rows])
+    for first, last in zip(runs.first.tolist(), runs.last.tolist(), strict=True):
+        state = agents["entries"][batch.agent[rows[first]]]
+        newest = batch.number[rows[first : last + 1]][-ENTRIES:] + 1
+        state[:] = np.append(state, newest)[-ENTRIES:]

@@ -35,7 +35,7 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
         if is_back and is_same and not (own and state["is_own"]):
             returns = 1 + (int(state["returns"]) if state["day"] == at // DAY else 0)
             state["day"], state["returns"] = at // DAY, min(returns, 65_535)
-            if returns in (2, 4, 8):
+            if returns >= ENOUGH:
                 says = f"its key went to and fro between two networks {returns} times, one of which is not its own"
                 found.append(Found(row, returns / ENOUGH, 60, says))
         state["left"], state["left_at"], state["left_key"] = before, left, state["key"]

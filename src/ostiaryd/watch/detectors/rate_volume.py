@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ostiaryd.watch.model import NOTHING, Batch, Found, Kept
+from ostiaryd.watch.model import NOBODY, NOTHING, Batch, Found, Kept
+from ostiaryd.watch.model.batch import Flags, Ints
+from ostiaryd.watch.model.crowd import SUMS, crowd_record, new_day
 from ostiaryd.watch.model.detector import Records
 from ostiaryd.watch.model.runs import Floats
-from ostiaryd.watch.model.tally import DAY, KEEP, agent_record, peers_record, tally
+from ostiaryd.watch.model.tally import Limits, tally, tally_record
 
 SAYS = (
     "{much} calls within ten minutes, where at most {bar} are to be expected",
@@ -21,8 +23,7 @@ SAYS = (
     "{much} records within ten minutes, where at most {bar} are to be expected",
     "answers that are many times as large as the same tools give to its peers",
 )
-FLOORS = (40.0, 256_000.0, 200.0, 5.0)
-"""so much in ten minutes is never worth a word"""
+LIMITS = Limits(least=(40.0, 256_000.0, 200.0, 5.0), unknown=(600.0, 50e6, 50_000.0, 20.0), most=(1e5, 1e10, 1e8, 60.0))
 LOUD = 4.0
 SLOTS = 64
 SLACK, MOST = 3.0, 6.0
@@ -32,53 +33,48 @@ ENOUGH = 30.0
 LEARNED = 8
 """of an agent's answers within ten minutes: nobody floods his peers with what he wants to be usual"""
 
-AGENT, ALL = agent_record(len(SAYS)), NOTHING
+AGENT, ALL = tally_record(len(SAYS)), NOTHING
 PEERS = np.dtype(
-    [*peers_record(len(SAYS)).descr, ("today", np.int32), ("tool", np.uint64, (SLOTS,)),
-     ("answers", np.float32, (2, SLOTS)), ("size", np.float32, (2, SLOTS)), ("start", np.float32, (SLOTS,))]
-)  # fmt: skip  # by tool: of the days before `today`, and of that day; what was usual when it became known
+    [*crowd_record(len(SAYS)).descr, ("tool", np.uint64, (SLOTS,)), ("answers", np.float32, (2, SLOTS)),
+     ("size", np.float32, (2, SLOTS)), ("start", np.float32, (SLOTS,))]
+)  # fmt: skip  # by tool: how many answers and the logarithm of their sizes, and what was usual when that became known
 THRESHOLD = 1.0
 
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:
-    is_own = batch.agent != 0
+    new_day(kept.peers, batch.peers, batch.now, (*SUMS, "answers", "size"))
+    is_own = batch.agent != NOBODY
     slot, size = (batch.tool % np.uint64(SLOTS)).astype(np.int64), np.log2(1.0 + batch.bytes)
     counts = np.column_stack((batch.is_call, batch.bytes, batch.records, _over(batch, kept.peers, slot, size)))
-    counted = tally(batch, counts * is_own[:, None], FLOORS, kept.agents, kept.peers)
+    counted = tally(batch, counts * is_own[:, None], LIMITS, kept.agents, kept.peers)
     _learn(batch, kept.peers, slot, size, is_own & (batch.bytes > 0) & (counted.sums[:, 0] <= LEARNED))
     found = []
-    for row, which, times in counted.crossed:
+    for row, which, times in counted.over:
         much, bar = int(counted.sums[row, which]), int(counted.bars[row, which])
         says = SAYS[which].format(much=much, bar=bar)
         found.append(Found(row, times, 45 if times >= LOUD else 25, says, (int(counted.since[row]),)))
     return found
 
 
-def _over(batch: Batch, peers: Records, slot: np.ndarray, size: Floats) -> Floats:
+def _over(batch: Batch, peers: Records, slot: Ints, size: Floats) -> Floats:
     """By how many powers of two each answer is larger than its tool's answers to peers were until yesterday."""
+    answers, sizes = peers["answers"][:, 0], peers["size"][:, 0]
     groups = np.unique(batch.peers)
-    state = peers[groups]
-    stale = state["today"] != batch.now // DAY
-    for name in ("answers", "size"):
-        state[name][stale, 0] = KEEP * state[name][stale, 0] + state[name][stale, 1]
-        state[name][stale, 1] = 0
-    state["today"] = batch.now // DAY
-    begins = (state["start"] == 0) & (state["answers"][:, 0] >= ENOUGH)
-    state["start"][begins] = state["size"][:, 0][begins] / state["answers"][:, 0][begins]
-    peers[groups] = state
-    answers = peers["answers"][batch.peers, 0, slot]
-    is_known = (answers >= ENOUGH) & (peers["tool"][batch.peers, slot] == batch.tool)
-    usual = peers["size"][batch.peers, 0, slot] / np.maximum(answers, 1)
-    usual = np.minimum(usual, peers["start"][batch.peers, slot] + 1)  # however long it grows
+    group, some = np.nonzero((peers["start"][groups] == 0) & (answers[groups] >= ENOUGH))
+    group = groups[group]
+    peers["start"][group, some] = sizes[group, some] / answers[group, some]
+    known = answers[batch.peers, slot]
+    usual = np.minimum(sizes[batch.peers, slot] / np.maximum(known, 1), peers["start"][batch.peers, slot] + 1)
+    is_known = (known >= ENOUGH) & (peers["tool"][batch.peers, slot] == batch.tool)
     return np.where(is_known, np.clip(size - usual - SLACK, 0, MOST), 0)
 
 
-def _learn(batch: Batch, peers: Records, slot: np.ndarray, size: Floats, some: np.ndarray) -> None:
-    """A slot is the tool's that came first; one that shares it is not held against anything."""
+def _learn(batch: Batch, peers: Records, slot: Ints, size: Floats, some: Flags) -> None:
+    """A slot is the tool's that came first; one that shares it is held against nothing."""
     rows = batch.order[some[batch.order]]
     group, slot, tool = batch.peers[rows], slot[rows], batch.tool[rows]
-    free = peers["tool"][group, slot] == 0
-    peers["tool"][group[free][::-1], slot[free][::-1]] = tool[free][::-1]  # the first one written last
+    free = np.flatnonzero(peers["tool"][group, slot] == 0)[::-1]  # so that the first is written last
+    peers["tool"][group[free], slot[free]] = tool[free]
     own = peers["tool"][group, slot] == tool
-    np.add.at(peers["answers"], (group[own], 1, slot[own]), 1)
-    np.add.at(peers["size"], (group[own], 1, slot[own]), size[rows][own])
+    np.add.at(peers["answers"][:, 1], (group[own], slot[own]), 1)
+    np.add.at(peers["size"][:, 1], (group[own], slot[own]), size[rows][own])

@@ -13,7 +13,7 @@ import numpy as np
 from ostiaryd.watch.model import NOBODY, NOTHING, Batch, Found, Kept
 from ostiaryd.watch.model.batch import Ints
 from ostiaryd.watch.model.detector import Records
-from ostiaryd.watch.model.runs import Floats, Runs, crossed
+from ostiaryd.watch.model.runs import Floats, Runs
 
 TASKS = 4
 """of an agent at once, of which the last tool is known; one more takes the place of another"""
@@ -62,9 +62,9 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
     for records, of in ((kept.agents, agent), (kept.peers, peers)):
         np.add.at(records["n"][:, 1], of, 1)
         np.add.at(records["bits"][:, 1], of, bits)
-    sums, were = _cusum(kept.agents, agent, batch.at[rows] // HOUR, bits - usual - SLACK)
+    sums = _cusum(kept.agents, agent, batch.at[rows] // HOUR, bits - usual - SLACK)
     found, events = list[Found](), [batch.events[row] for row in rows.tolist()]
-    for one in np.flatnonzero(crossed(sums / BAR, were / BAR)).tolist():
+    for one in np.flatnonzero((sums >= BAR) & (bits > usual + SLACK)).tolist():
         says = f"its calls follow each other in an order that is not its own nor its peers': now {events[one].tool}"
         found.append(Found(int(rows[one]), float(sums[one]) / BAR, 40, says[:300]))
     return found
@@ -127,18 +127,16 @@ def _usual(kept: Kept, agent: Ints, peers: Ints) -> Floats:
     return usual
 
 
-def _cusum(agents: Records, agent: Ints, hour: Ints, over: Floats) -> tuple[Floats, Floats]:
-    """For each step, what has added up in this hour, and what had before it."""
+def _cusum(agents: Records, agent: Ints, hour: Ints, over: Floats) -> Floats:
+    """For each step, what has added up in this hour."""
     runs = Runs(agent, hour)
     first = runs.first
     start = np.where(agents["hour"][agent[first]] == hour[first], agents["sum"][agent[first]], 0)
     finite = np.maximum(over, -BAR)
     total = runs.sums(finite)
     sums = total - np.minimum(runs.falls(total), -start[runs.of])
-    were = np.roll(sums, 1)
-    were[first] = start
     agents["hour"][agent[runs.last]], agents["sum"][agent[runs.last]] = hour[runs.last], sums[runs.last]
-    return sums, were
+    return sums
 
 
 def _new_day(kept: Kept, agent: Ints, peers: Ints, day: int) -> None:

@@ -30,7 +30,7 @@ class Runs:
 
     @property
     def last(self) -> Ints:
-        return np.append(self.first[1:], self.rows) - 1
+        return np.append(self.first[1:], self.rows)[: len(self)] - 1
 
     @property
     def rank(self) -> Ints:
@@ -48,12 +48,6 @@ class Runs:
         step = 2 * float(np.abs(values).max(initial=0)) + 1
         least: Floats = np.minimum.accumulate(values - self.of * step) + self.of * step
         return least
-
-
-def crossed(ratio: Floats, before: Floats) -> Flags:
-    """Where something came over 1, or over 2, 4, 8 and so on, from what it was before."""
-    doubled = np.floor(np.log2(np.maximum(ratio, 1))) > np.floor(np.log2(np.maximum(before, 0.5)))
-    return (ratio >= 1) & doubled
 
 
 def rounds(keys: Ints) -> list[Ints]:
