@@ -127,9 +127,9 @@ async def test_nothing_is_said_to_a_server_without_tls_or_with_the_name_of_anoth
     tls, authority = certificate(tmp_path, "mail.elsewhere")
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     async with mail_server() as stripped, mail_server(tls=tls) as other:
-        for server in (stripped, other):
+        for server, user in ((stripped, ""), (other, "us")):
             made = await add(
-                by(world, f"smtp://localhost:{server.port}", mail_user="us", mail_password="s3cret"),
+                by(world, f"smtp://localhost:{server.port}", mail_user=user, mail_password="s3cret" if user else ""),
                 f"mailto:{server.port}@example.org",
                 "mail",
             )
@@ -256,7 +256,7 @@ def test_the_gravest_are_told_in_words_and_first() -> None:
 # ---------------------------------------------------------------------------------------- What strangers write
 
 
-EVIL = "<!channel> @all **x** [click](https://evil.example/a) `x` \u202eabc\r\nBcc: x@evil.example\x00\u200b\ntitle"
+EVIL = "<!channel> @all **x** [click](https://evil.example/a) ``` \u202eabc\r\nBcc: x@evil.example\x00\u200b\ntitle"
 
 
 def test_nothing_that_a_stranger_says_is_markup_a_mention_a_link_or_a_line() -> None:
