@@ -87,6 +87,17 @@ class HoldFact(_Fact, frozen=True, tag="hold"):
     until: Micros
 
 
+class ThreatFact(_Fact, frozen=True, tag="threats"):
+    """A threat list as it now is (`ostiary.core.watch.threats`): its marks one after the other; none: it is no more."""
+
+    id: Id
+    name: Id
+    points: Annotated[int, Meta(ge=1, le=MOST)]
+    marks: str
+    """in base64url"""
+    networks: Annotated[list[tuple[int, int]], Meta(max_length=256)] = []
+
+
 class ResourceFact(_Fact, frozen=True, tag="resource", kw_only=True):
     """The guard's own resource as it now is; `catalogue` is its JSON text."""
 
@@ -118,7 +129,9 @@ class KeysFact(_Fact, frozen=True, tag="keys"):
     feed: list[dict[str, str]]
 
 
-Fact = AgentFact | TaskFact | TokenFact | KeyFact | RiskFact | HoldFact | ResourceFact | PolicyFact | KeysFact
+Fact = (
+    AgentFact | TaskFact | TokenFact | KeyFact | RiskFact | HoldFact | ThreatFact | ResourceFact | PolicyFact | KeysFact
+)
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

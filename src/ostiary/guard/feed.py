@@ -28,11 +28,13 @@ from ostiary.core.feed import (
     ResourceFact,
     RiskFact,
     TaskFact,
+    ThreatFact,
     TokenFact,
     parse_message,
 )
-from ostiary.core.jose import JwkSet, b64u
+from ostiary.core.jose import JwkSet, b64u, unb64u
 from ostiary.core.watch import Risk
+from ostiary.core.watch.threats import ThreatList, parse_marks
 
 MAX_EXCEPTIONS = 1_000_000
 GRACE_US = 60_000_000
@@ -78,6 +80,7 @@ class Knowledge:
     """by agent or task"""
     holds: dict[str, tuple[access.Hold, ...]] = field(default_factory=dict)
     """by agent"""
+    threats: dict[str, ThreatList] = field(default_factory=dict)
 
     def learn(self, fact: Fact) -> None:
         """Raises Refused for a catalogue or a policy set that is not well-formed."""
@@ -98,6 +101,10 @@ class Knowledge:
             case HoldFact(agent):
                 others = tuple(one for one in self.holds.get(agent, ()) if one.kind != fact.hold)
                 self.holds[agent] = (*others, access.Hold(fact.hold, fact.limit, fact.since, fact.until))
+            case ThreatFact(id, name, points, packed, networks):
+                self.threats.pop(id, None)
+                if marks := parse_marks(unb64u(packed)):
+                    self.threats[id] = ThreatList(name, points, marks, frozenset(networks))
             case ResourceFact():
                 self.resource, self.protected = fact, _protect(fact)
             case PolicyFact():
@@ -121,6 +128,7 @@ class Knowledge:
             self.revoked,
             risks=self.risks,
             holds=self.holds,
+            threats=self.threats,
         )
         return Present(self.resource, self.keys, facts)
 

@@ -20,12 +20,24 @@ from ostiaryd.registry.model import (
     KeyDelta,
     ResourceDelta,
     RiskDelta,
+    ThreatDelta,
     TokenDelta,
 )
 from ostiaryd.tasks.model import TaskDelta
 from ostiaryd.tokens.model import KeysDelta
 
-Delta = AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta | HoldDelta | ResourceDelta | PolicyDelta | KeysDelta
+Delta = (
+    AgentDelta
+    | TaskDelta
+    | TokenDelta
+    | KeyDelta
+    | RiskDelta
+    | HoldDelta
+    | ThreatDelta
+    | ResourceDelta
+    | PolicyDelta
+    | KeysDelta
+)
 _decode = msgspec.json.Decoder(Delta).decode
 
 

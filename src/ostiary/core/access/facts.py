@@ -26,6 +26,7 @@ from ostiary.core.claims import AccessClaims, actors, scopes
 from ostiary.core.history import Plan, plan_of
 from ostiary.core.origins import is_judged
 from ostiary.core.watch import Risk
+from ostiary.core.watch.threats import Threats
 
 _encode = msgspec.json.Encoder().encode
 
@@ -201,6 +202,7 @@ class Facts:
     revoked_keys: Container[str] = frozenset()
     risks: Mapping[str, Risk] = field(default_factory=lambda: MappingProxyType({}))
     """by agent or task; who is not here is not doubted"""
+    threats: Threats = field(default_factory=lambda: MappingProxyType({}))
     holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """by agent, those that are over included"""
     elsewhere: Elsewhere | None = None

@@ -49,6 +49,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     """where it came from: the network of the address, never the address"""
     place: tuple[float, float] | None = None
     """latitude and longitude of that network, where configuration says it"""
+    threat: tuple[str, int] | None = None
+    """name and points of the threat list that knows where it came from, or what it names"""
     actors: tuple[str, ...] = ()
     """agents through which it came"""
     reporter: str = ""

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from ostiary.core.feed import Fact, HoldFact, KeyFact, KeysFact, PolicyFact, ResourceFact, RiskFact, TaskFact, TokenFact
+from ostiary.core.feed import (
+    Fact,
+    HoldFact,
+    KeyFact,
+    KeysFact,
+    PolicyFact,
+    ResourceFact,
+    RiskFact,
+    TaskFact,
+    ThreatFact,
+    TokenFact,
+)
+from ostiary.core.jose import b64u
 from ostiary.core.watch.risk import OVER_AFTER
 from ostiaryd.feed import store
 from ostiaryd.feed.model import agent_fact
@@ -11,7 +23,7 @@ from ostiaryd.ground.keyring import Keyring
 from ostiaryd.policy.flows import active_set
 from ostiaryd.policy.store import active_ir
 from ostiaryd.registry.model import LONGEST_TOKEN, Resource
-from ostiaryd.registry.store import agents, holds, keys, resources, risks
+from ostiaryd.registry.store import agents, holds, keys, resources, risks, threats
 from ostiaryd.tasks.store import tasks
 
 
@@ -24,6 +36,7 @@ def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) 
     facts += [KeyFact(jkt, at + LONGEST_TOKEN) for jkt, at in keys.revoked(reader, since=since)]
     facts += [TokenFact(id, until) for id, until in store.ended_tokens(reader, resource.uri, since=since, now=now)]
     facts += [RiskFact(who, risk.millis, risk.at) for who, risk in risks.since(reader, now - OVER_AFTER)]
+    facts += threat_facts(reader)
     facts += [HoldFact(agent, *hold) for agent, hold in holds.in_force(reader, now=now)]
     return facts
 
@@ -37,6 +50,18 @@ def resource_fact(reader: Reader, resource: Resource) -> ResourceFact:
         segment=resource.segment,
         catalogue=resources.catalogue(reader, resource.resource_id),
     )
+
+
+def threat_facts(reader: Reader) -> list[Fact]:
+    """All threat lists."""
+    return [threat_fact(reader, id) for id in threats.ids(reader)]
+
+
+def threat_fact(reader: Reader, id: str) -> ThreatFact:
+    found = threats.loaded(reader, id)
+    if found is None:
+        return ThreatFact(id, id, 1, "")
+    return ThreatFact(id, found.name, found.points, b64u(b"".join(sorted(found.marks))), sorted(found.networks))
 
 
 def policy_fact(reader: Reader) -> PolicyFact:

@@ -16,13 +16,13 @@ from ostiary.core.errors import Conflict, NotFound
 from ostiary.core.feed import Fact, KeysFact, Message, render_message
 from ostiary.core.jose import PrivateKey
 from ostiaryd.feed import store
-from ostiaryd.feed.flows.snapshot import keys_fact, policy_fact, resource_fact, snapshot
+from ostiaryd.feed.flows.snapshot import keys_fact, policy_fact, resource_fact, snapshot, threat_fact
 from ostiaryd.feed.model import parse_delta, plain_fact
 from ostiaryd.ground import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.policy.model import PolicyDelta
 from ostiaryd.registry.flows.feed import TOPIC
-from ostiaryd.registry.model import Resource, ResourceDelta, TokenDelta
+from ostiaryd.registry.model import Resource, ResourceDelta, ThreatDelta, TokenDelta
 from ostiaryd.registry.store import resources
 from ostiaryd.tokens.model import KeysDelta
 
@@ -202,6 +202,8 @@ class Streams:
                 assert resource is not None  # a row is never deleted
                 self._check_keys(resource)
                 return [resource_fact(reader, resource)], resource.uri
+            case ThreatDelta(id):
+                return [threat_fact(reader, id)], None
             case TokenDelta() as delta:
                 return [plain_fact(delta, at=at)], store.audience(reader, delta.jti)
             case delta:

@@ -17,7 +17,15 @@ from ostiaryd.registry.model.agent import (
     spiffe_id,
 )
 from ostiaryd.registry.model.caller import ADMIN, APPROVE, DECIDE, READ, SELF, SSF_MANAGE, SSF_READ, Caller
-from ostiaryd.registry.model.delta import AgentDelta, HoldDelta, KeyDelta, ResourceDelta, RiskDelta, TokenDelta
+from ostiaryd.registry.model.delta import (
+    AgentDelta,
+    HoldDelta,
+    KeyDelta,
+    ResourceDelta,
+    RiskDelta,
+    ThreatDelta,
+    TokenDelta,
+)
 from ostiaryd.registry.model.holding import LONGEST_TOKEN, Holding, HoldingId, Root
 from ostiaryd.registry.model.names import check_email, check_name, check_text
 from ostiaryd.registry.model.owner import Owner, OwnerId, Person, PersonId, PersonKey, PersonState, Team, TeamId
@@ -62,6 +70,7 @@ __all__ = [
     "State",
     "Team",
     "TeamId",
+    "ThreatDelta",
     "TokenDelta",
     "Verb",
     "agent_uri",

@@ -37,6 +37,12 @@ class RiskDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="risk"):
     at: int
 
 
+class ThreatDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="threats"):
+    """The threat list with this id is another than it was, or is no more."""
+
+    list: str
+
+
 class HoldDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="hold"):
     """Lifted, or over, once `until` has come."""
 

@@ -1,0 +1,119 @@
+"""Threat lists as marks of what they name. Room `watch` fills them; guards and detectors look things up in them."""
+
+from __future__ import annotations
+
+from ostiary.core.watch.threats import MARK_BYTES, ThreatList, Threats, parse_marks
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.registry.model.threats import ListId, ThreatSource
+
+_SOURCE = f"""select list_id, name, url, form, points, created_at, due_at, refreshed_at, failed, skipped,
+    length(marks) / {MARK_BYTES} from threat_list """
+_SOURCES = sql(_SOURCE + "order by name")
+_DUE = sql(_SOURCE + "where url <> '' and due_at <= :now order by due_at")
+_BY_NAME = sql(_SOURCE + "where name = :name")
+_INSERT = sql(
+    """insert into threat_list
+         (list_id, name, url, form, points, created_at, due_at, failed, skipped, networks, marks)
+       values (:id, :name, :url, :form, :points, :created_at, :due_at, '', 0, '', :none)"""
+)
+_DELETE = sql("delete from threat_list where list_id = :id")
+_CLAIM = sql("update threat_list set due_at = :until where list_id = :id and due_at <= :now")
+_FAIL = sql("update threat_list set failed = :failed where list_id = :id")
+_REFRESH = sql(
+    """update threat_list set refreshed_at = :now, due_at = :due_at, failed = '', skipped = :skipped
+       where list_id = :id"""
+)
+_FILL = sql("update threat_list set networks = :networks, marks = :marks where list_id = :id")
+_LOADED = sql("select name, points, networks, marks from threat_list where list_id = :id")
+_IDS = sql(f"select list_id from threat_list where length(marks) >= {MARK_BYTES} order by list_id")
+_COUNT = sql(f"select coalesce(sum(length(marks)), 0) / {MARK_BYTES} from threat_list where list_id <> :id")
+_VERSION = sql("select version from threat_version")
+_NEXT_VERSION = sql("update threat_version set version = version + 1")
+
+
+def sources(reader: Reader) -> list[ThreatSource]:
+    return [_source(row) for row in reader.all(_SOURCES)]
+
+
+def due(reader: Reader, *, now: int) -> list[ThreatSource]:
+    return [_source(row) for row in reader.all(_DUE, now=now)]
+
+
+def by_name(reader: Reader, name: str) -> ThreatSource | None:
+    row = reader.one(_BY_NAME, name=name)
+    return None if row is None else _source(row)
+
+
+def insert(tx: Tx, source: ThreatSource) -> None:
+    tx.run(
+        _INSERT, id=source.list_id, name=source.name, url=source.url, form=source.form, points=source.points,
+        created_at=source.created_at, due_at=source.due_at, none=b"",
+    )  # fmt: skip
+
+
+def delete(tx: Tx, id: ListId) -> None:
+    tx.run(_DELETE, id=id)
+    tx.run(_NEXT_VERSION)
+
+
+def claim(tx: Tx, id: ListId, *, until: int) -> bool:
+    """Take it upon oneself to fetch it until then; whether nobody else has, and it is due."""
+    return tx.run(_CLAIM, id=id, until=until, now=tx.now) == 1
+
+
+def fail(tx: Tx, id: ListId, why: str) -> None:
+    tx.run(_FAIL, id=id, failed=why)
+
+
+def refresh(tx: Tx, id: ListId, *, due_at: int, skipped: int) -> None:
+    """It was taken just now."""
+    tx.run(_REFRESH, id=id, now=tx.now, due_at=due_at, skipped=skipped)
+
+
+def fill(tx: Tx, id: ListId, marks: frozenset[bytes], networks: frozenset[tuple[int, int]]) -> None:
+    """What is on it."""
+    said = " ".join(f"{version}/{length}" for version, length in sorted(networks))
+    tx.run(_FILL, id=id, networks=said, marks=b"".join(sorted(marks)))
+    tx.run(_NEXT_VERSION)
+
+
+def ids(reader: Reader) -> list[str]:
+    """Of those that have something on them."""
+    return [id for (id,) in reader.all(_IDS)]
+
+
+def loaded(reader: Reader, id: str) -> ThreatList | None:
+    row = reader.one(_LOADED, id=id)
+    if row is None:
+        return None
+    name, points, networks, marks = row
+    lengths = [one.split("/") for one in networks.split()]
+    pairs = frozenset((int(version), int(length)) for version, length in lengths)
+    return ThreatList(name, points, parse_marks(bytes(marks)), pairs)
+
+
+def load(reader: Reader) -> Threats:
+    """All that there are."""
+    return {id: found for id in ids(reader) if (found := loaded(reader, id)) is not None}
+
+
+def count(reader: Reader, *, but: str) -> int:
+    """How many marks there are on all lists but that one."""
+    row = reader.one(_COUNT, id=but)
+    assert row is not None
+    return int(row[0])
+
+
+def version(reader: Reader) -> int:
+    """Another number whenever a list has changed."""
+    row = reader.one(_VERSION)
+    assert row is not None
+    return int(row[0])
+
+
+def _source(row: Row) -> ThreatSource:
+    id, name, url, form, points, created_at, due_at, refreshed_at, failed, skipped, count = row
+    return ThreatSource(
+        list_id=id, name=name, url=url, form=form, points=points, created_at=created_at, due_at=due_at,
+        refreshed_at=refreshed_at, failed=failed, skipped=skipped, count=count,
+    )  # fmt: skip

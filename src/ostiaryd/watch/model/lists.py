@@ -1,0 +1,202 @@
+"""Reading threat lists: bundles of STIX 2.1, and plain lists of a line each. What we do not know is counted.
+
+STIX 2.1 (OASIS, section 4.7 "Indicator", section 9 "STIX Patterning"): of each indicator that is valid now the pattern,
+where it says that any of some values is bad: comparisons by `=`, `IN` and, for addresses, `ISSUBSET`, joined by OR.
+Half of a conjunction is no indicator, so what has AND, FOLLOWEDBY, NOT, LIKE, MATCHES or a qualifier is skipped whole.
+
+Plain: a value on each line, in a file of hosts the second; `#` and `;` begin a comment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from ostiary.core.errors import Invalid, Malformed
+from ostiary.core.watch.threats import Kind, indicator
+
+MAX_MARKS = 100_000
+"""on all lists together: a guard keeps them in about 10 MB"""
+MAX_LIST_BYTES = 8 << 20
+MAX_PATTERN = 4000
+_KINDS: dict[str, Kind] = {
+    "domain-name:value": "domain",
+    "hostname:value": "domain",
+    "url:value": "link",
+    "ipv4-addr:value": "address",
+    "ipv6-addr:value": "address",
+    "email-addr:value": "mail",
+    **dict.fromkeys(
+        (f"file:hashes.{name}" for name in ("MD5", "'MD5'", "'SHA-1'", "'SHA-256'", "'SHA-512'", "SHA256")), "digest"
+    ),
+}
+_STRING = r"'(?:[^'\\]|\\.)*'"
+_TERM = re.compile(
+    rf"\s*(?P<path>[a-z0-9-]+:[a-z_]+(?:\.(?:[A-Za-z0-9]+|'[A-Za-z0-9-]+'))?)\s*"
+    rf"(?:=\s*(?P<value>{_STRING})|(?P<subset>ISSUBSET)\s*(?P<network>{_STRING})"
+    rf"|IN\s*\(\s*(?P<values>{_STRING}(?:\s*,\s*{_STRING})*)\s*\))\s*"
+)
+_OR = re.compile(r"\s*OR\s*")
+_ONE = re.compile(_STRING)
+_OWN_HOSTS = frozenset({"localhost", "localhost.localdomain", "broadcasthost", "ip6-localhost", "ip6-loopback"})
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """What is on a list; `until`: when the first of it is valid no more, in microseconds."""
+
+    marks: frozenset[bytes]
+    networks: frozenset[tuple[int, int]]
+    skipped: int
+    until: int | None = None
+
+
+class _Object(msgspec.Struct):
+    type: str
+    pattern: str = ""
+    pattern_type: str = ""
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+    revoked: bool = False
+
+
+class _Bundle(msgspec.Struct):
+    type: Literal["bundle"]
+    objects: list[_Object] = []
+
+
+_bundle = msgspec.json.Decoder(_Bundle).decode
+
+
+def parse_list(form: Literal["stix", "plain"], unverified_body: bytes, *, now: int, spared: frozenset[str]) -> Listed:
+    """`spared`: hosts that nobody may name, since a list by somebody else must not make us doubt who uses us.
+
+    Raises Malformed, Invalid for a list with too much or nothing on it.
+    """
+    if len(unverified_body) > MAX_LIST_BYTES:
+        raise Malformed(f"the list is longer than {MAX_LIST_BYTES} bytes")
+    named: Iterator[tuple[Kind, str] | None]
+    until = None
+    if form == "stix":
+        valid, until = _valid(unverified_body, now)
+        named = (one for pattern in valid for one in _pattern(pattern))
+    else:
+        named = (_value(words) for line in _lines(unverified_body) if (words := _words(line)))
+    marks: set[bytes] = set()
+    networks: set[tuple[int, int]] = set()
+    skipped = 0
+    for one in named:
+        try:
+            if one is None or one[1].casefold().rstrip(".") in spared:
+                raise Invalid("nothing to look for")
+            mark, network = indicator(*one)
+        except Invalid:
+            skipped += 1
+            continue
+        marks.add(mark)
+        if network is not None:
+            networks.add(network)
+        if len(marks) > MAX_MARKS:
+            raise Invalid(f"the list names more than {MAX_MARKS} things")
+    if not marks:
+        raise Invalid(f"the list names nothing that could be looked for ({skipped} lines or patterns)")
+    return Listed(frozenset(marks), frozenset(networks), skipped, until)
+
+
+def _valid(body: bytes, now: int) -> tuple[list[str], int | None]:
+    """The patterns that are valid now, and when the first of them is no more. Raises Malformed."""
+    try:
+        bundle = _bundle(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Malformed(f"no STIX bundle: {error}"[:200]) from None
+    patterns, ends = [], []
+    for one in bundle.objects:
+        if one.type != "indicator" or one.revoked or one.pattern_type != "stix":
+            continue
+        since, until = (_micros(at) for at in (one.valid_from, one.valid_until))
+        if (since is not None and now < since) or (until is not None and now >= until):
+            continue
+        patterns.append(one.pattern)
+        if until is not None:
+            ends.append(until)
+    return patterns, min(ends, default=None)
+
+
+def _micros(at: datetime | None) -> int | None:
+    """Raises Malformed for a time without a zone."""
+    if at is None:
+        return None
+    if at.tzinfo is None:
+        raise Malformed("a time of the bundle has no zone")
+    return round(at.timestamp() * 1_000_000)
+
+
+def _pattern(pattern: str) -> list[tuple[Kind, str] | None]:
+    """What a pattern says is bad, each by itself; one `None` where it says more than that."""
+    try:
+        return list(_alternatives(pattern))
+    except Invalid:
+        return [None]
+
+
+def _alternatives(pattern: str) -> Iterator[tuple[Kind, str]]:
+    """`[a = 'x' OR b IN ('y', 'z')] OR [..]`. Raises Invalid for anything else."""
+    if len(pattern) > MAX_PATTERN:
+        raise Invalid("the pattern is too long")
+    rest = pattern.strip()
+    while True:
+        if not rest.startswith("["):
+            raise Invalid("an observation begins with a bracket")
+        at = 1
+        while True:
+            if (term := _TERM.match(rest, at)) is None or (kind := _KINDS.get(term["path"])) is None:
+                raise Invalid("a comparison that we do not know")
+            if term["subset"] and kind != "address":
+                raise Invalid("a subset of what is no network")
+            for value in _ONE.findall(term["value"] or term["network"] or term["values"]):
+                yield kind, re.sub(r"\\(.)", r"\1", value[1:-1])
+            at = term.end()
+            if (again := _OR.match(rest, at)) is None:
+                break
+            at = again.end()
+        if not rest.startswith("]", at):
+            raise Invalid("an observation ends with a bracket")
+        rest = rest[at + 1 :].lstrip()
+        if not rest:
+            return
+        if (again := _OR.match(rest)) is None:
+            raise Invalid("observations that depend on each other")
+        rest = rest[again.end() :]
+
+
+def _lines(body: bytes) -> list[str]:
+    """Raises Malformed."""
+    try:
+        return body.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise Malformed("the list is not UTF-8") from None
+
+
+def _words(line: str) -> list[str]:
+    """Without what is a comment."""
+    words = re.split(r"\s[#;]", line.strip(), maxsplit=1)[0].split()
+    return [] if not words or words[0].startswith(("#", ";", "//")) else words
+
+
+def _value(words: list[str]) -> tuple[Kind, str] | None:
+    """What a line of a plain list names."""
+    value = words[1] if len(words) == 2 and words[0] in ("0.0.0.0", "127.0.0.1", "::", "::1") else words[0]
+    if len(words) > 2 or value.casefold() in _OWN_HOSTS:
+        return None
+    if "://" in value:
+        return "link", value
+    if "@" in value:
+        return "mail", value
+    if re.fullmatch(r"[0-9A-Fa-f]{32,128}", value):
+        return "digest", value
+    if ":" in value or re.fullmatch(r"[0-9.]+(/\d+)?", value):
+        return "address", value
+    return "domain", value.removeprefix("*.")
