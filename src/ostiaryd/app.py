@@ -48,6 +48,7 @@ from ostiaryd.trust import flows as trust
 from ostiaryd.trust import wire_access
 from ostiaryd.trust import wire_admin as trust_admin
 from ostiaryd.watch import flows as watch
+from ostiaryd.watch import wire_threats
 
 log = logging.getLogger("ostiary")
 KEEP_MESSAGES = 3_600_000_000  # microseconds
@@ -80,6 +81,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (respond_admin.ROUTES, render_admin),
     (wire_ssf.ROUTES, wire_ssf.render),
     (wire_ssf_poll.ROUTES, wire_ssf.render),
+    (wire_threats.ROUTES, render_admin),
     (doctor.ROUTES, render_admin),
 )
 
@@ -221,6 +223,7 @@ LOOPS = (
     _every(1, wire_ssf_push.push_due),
     _every(30, signals.calm),
     _every(600, signals.forget),
+    _every(10, wire_threats.refresh_due),
     _every(30, trust.prune),
     _every(60, tasks.forget_days),
     _every(600, tasks.forget_histories),

@@ -36,6 +36,7 @@ from ostiaryd.registry.model import READ, Caller
 from ostiaryd.respond.flows import webhooks
 from ostiaryd.tasks.model import TaskDelta, TaskId
 from ostiaryd.trust import flows as trust
+from ostiaryd.watch.flows import threats
 
 NEWEST = 10_000
 """Entries whose bytes are hashed again; the tree above all of them is recomputed whatever its size."""
@@ -246,6 +247,13 @@ def _webhooks(world: World, reader: Reader) -> str:
     return f"{count} webhooks have heard everything" if count else "nobody is told: ostiary webhook add"
 
 
+def _threats(world: World, reader: Reader) -> str:
+    count, old = threats.troubles(reader, now=world.now())
+    if old:
+        raise Unprotected(f"old threat lists: {'; '.join(old[:3])}", hint="ostiary threats list")
+    return f"{count} threat lists are fresh" if count else "no threat list: ostiary threats add"
+
+
 async def _loops(world: World) -> str:
     now, last = world.now(), world.keep(Rounds).last
     failed = [f"{name} ({round.error})" for name, round in last.items() if round.error]
@@ -281,6 +289,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("policy", _reading(_policy)),
     ("elevations", _reading(_elevations)),
     ("webhooks", _reading(_webhooks)),
+    ("threat lists", _reading(_threats)),
     ("loops", _loops),
     ("disk", _disk),
 )

@@ -38,6 +38,7 @@ COMMANDS = (
     ("suggest", "ostiary.cli.suggest:suggest_least", "The least that an agent needs, from what was seen of it.", MAY),
     ("enforce", "ostiary.cli.enforce:enforce", "Carry out what is decided.", MAY),
     ("watch", "ostiary.cli.enforce:watch", "Let every call through again, and go on recording.", MAY),
+    ("threats", "ostiary.cli.threats:threats", "Lists of what is evil, looked for before each call.", MAY),
     ("revoke", "ostiary.cli.revoke:revoke", "End access with all that came of it, and time each guard.", MAY),
     ("elevation", "ostiary.cli.elevations:elevation", "More than an agent has, for a while.", MAY),
     ("webhook", "ostiary.cli.webhooks:webhook", "URLs that are told of what happens.", WAS),

@@ -27,8 +27,8 @@ from ostiary.core.watch.finding import Noticed
 
 DETECTOR = "threat_list"
 MARK_BYTES = 8
-MAX_LOOKS = 2000
-"""Names, links and digests of one call that are looked up; who names more is noticed for that."""
+MAX_LOOKS = 20_000
+"""Names, links and digests of one call that are looked up, in some 40 ms; who names more is noticed for that."""
 MAX_LABELS = 16
 _NAME = re.compile(r"(?<![\w.-])(?:[\w-]{1,63}\.)+[\w-]{1,63}")
 _V6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f.]{0,15}(?![\w:])")
@@ -78,9 +78,9 @@ def find(arguments: Mapping[str, object], threats: Threats) -> list[Noticed]:
     met: dict[str, Noticed] = {}
     for looks, (name, kind, mark) in enumerate(_named(arguments, _prefixes(threats))):
         if looks == MAX_LOOKS:
-            worst = max(one.points for one in threats.values())
+            half = (max(one.points for one in threats.values()) + 1) // 2
             says = f"its arguments name more than {MAX_LOOKS} addresses: they were not all looked up in threat lists"
-            return [*met.values(), Noticed(detector=DETECTOR, points=worst, says=says)]
+            return [*met.values(), Noticed(detector=DETECTOR, points=half, says=says)]
         for id, one in threats.items():
             if mark in one.marks and id not in met:
                 says = f"its argument {name[:64]!a} names {_WORDS[kind]} of the threat list `{one.name}`"
@@ -213,10 +213,12 @@ def _network(value: str) -> tuple[bytes, tuple[int, int] | None]:
         raise Invalid("no address") from None
     if network.prefixlen < WIDEST[network.version]:
         raise Invalid(f"a network of /{network.prefixlen} is too wide")
-    if network.is_private or network.is_loopback or network.is_link_local or network.is_multicast:
+    if network.is_loopback or network.is_unspecified or network.is_link_local or network.is_multicast:
         raise Invalid("an address that is everybody's own")
     if network.num_addresses == 1:
         return _mark("address", str(network.network_address)), None
+    if network.is_private:
+        raise Invalid("a network that is everybody's own")
     return _mark("address", str(network)), (network.version, network.prefixlen)
 
 

@@ -75,8 +75,9 @@ class Work:
             snapshot = msgspec.msgpack.decode(progress.snapshot, type=Snapshot)
             self._watcher.load(snapshot, _pieces(self._reader, progress.generation))
         self._reading = Reading(
-            tool_of=self._known.tool, model_of=self._known.model, changed=self._changed, now=self._watcher.clock
-        )
+            tool_of=self._known.tool, model_of=self._known.model, threat_of=self._known.threat, changed=self._changed,
+            now=self._watcher.clock,
+        )  # fmt: skip
         self._said = self._watcher.position
         self._say(Ready(self._said, size))
         while True:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ostiary.core.catalogue import Catalogue
+from ostiary.core.watch.threats import Threats, known_network
 from ostiaryd.ground.database import Reader
-from ostiaryd.registry.store import agents, resources
+from ostiaryd.registry.store import agents, resources, threats
 from ostiaryd.watch.model import ToolSeen
 
 MAX_KNOWN = 1 << 15
@@ -17,6 +18,8 @@ class Known:
         self._tools: dict[str, dict[str, ToolSeen]] = {}
         """by the URI of the resource and the id of the tool"""
         self._models: dict[str, str] = {}
+        self._threats: Threats | None = None
+        self._networks: dict[str, tuple[str, int] | None] = {}
 
     def tool(self, uri: str, tool: str) -> ToolSeen:
         if uri not in self._tools:
@@ -53,9 +56,23 @@ class Known:
             return ""
         return " ".join([found.kind.value, *sorted({scope.partition(":")[0] for scope in found.scopes})])
 
+    def threat(self, network: str) -> tuple[str, int] | None:
+        """The threat list that knows a network."""
+        if self._threats is None:
+            self._threats = threats.load(self._reader)
+        if network not in self._networks:
+            if len(self._networks) >= MAX_KNOWN:
+                self._networks.clear()
+            found = known_network(network, self._threats)
+            self._networks[network] = None if found is None else (found.name, found.points)
+        return self._networks[network]
+
     def forget(self, action: str, object: str) -> None:
         """Something was changed by that action."""
         if action.startswith("resource."):
             self._tools.clear()
+        elif action.startswith("threats."):
+            self._threats = None
+            self._networks.clear()
         else:
             self._models.pop(object, None)

@@ -90,7 +90,7 @@ def parse_list(form: Literal["stix", "plain"], unverified_body: bytes, *, now: i
     skipped = 0
     for one in named:
         try:
-            if one is None or one[1].casefold().rstrip(".") in spared:
+            if one is None or _is_above(one[1].casefold().rstrip("."), spared):
                 raise Invalid("nothing to look for")
             mark, network = indicator(*one)
         except Invalid:
@@ -104,6 +104,11 @@ def parse_list(form: Literal["stix", "plain"], unverified_body: bytes, *, now: i
     if not marks:
         raise Invalid(f"the list names nothing that could be looked for ({skipped} lines or patterns)")
     return Listed(frozenset(marks), frozenset(networks), skipped, until)
+
+
+def _is_above(value: str, spared: frozenset[str]) -> bool:
+    """Whether it is one of these hosts, or a name above one."""
+    return any(host == value or host.endswith(f".{value}") for host in spared)
 
 
 def _valid(body: bytes, now: int) -> tuple[list[str], int | None]:

@@ -104,14 +104,15 @@ class Reading:
         *,
         tool_of: Callable[[str, str], ToolSeen],
         model_of: Callable[[str], str],
+        threat_of: Callable[[str], tuple[str, int] | None] = lambda network: None,
         changed: Callable[[str, str], None] = lambda action, object: None,
         now: int = 0,
     ) -> None:
-        """`tool_of` a resource's URI and a tool's id; `changed` hears of what administrators did, to whom; `now` is the
-        time of the newest event that was made before.
+        """`tool_of` a resource's URI and a tool's id; `threat_of` a network; `changed` hears of what administrators did,
+        to whom; `now` is the time of the newest event that was made before.
         """
         self._tool_of, self._model_of, self._changed = tool_of, model_of, changed
-        self._now = now
+        self._threat_of, self._now = threat_of, now
         self.failed = ""
         """which entry could not be read, and why"""
         self._pending: OrderedDict[tuple[str, int], Event] = OrderedDict()
@@ -127,7 +128,7 @@ class Reading:
         if action == JUDGE and entry.outcome == "ok":
             said = _judge(entry.detail)
             return Judged(entry.agent or "", said.detectors, said.is_real, number)
-        if action.startswith(("agent.", "resource.")):
+        if action.startswith(("agent.", "resource.", "threats.")):
             self._changed(action, entry.object or "")
         if action.startswith(_OWN) or action.endswith(".expire"):
             return None
@@ -183,6 +184,7 @@ class Reading:
             records=0 if result is None else result.records or 0,
             key=entry.key or "",
             network=entry.network or "",
+            threat=self._threat_of(entry.network) if entry.network else None,
             actors=entry.actors or detail.actors,
             reporter=resource if entry.reporter is not None else "",
             model=self._model_of(agent) if agent else "",

@@ -1,0 +1,110 @@
+"""What happens to threat lists: added, taken anew, removed; guards hear of each change, detectors by the ledger."""
+
+from __future__ import annotations
+
+from functools import partial
+from urllib.parse import urlsplit
+
+from ostiary.core.errors import Conflict, Invalid, NotFound
+from ostiary.core.watch import MOST
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import ThreatDelta, check_name
+from ostiaryd.registry.model.threats import Form, ListId, ThreatSource
+from ostiaryd.registry.store import threats as store
+from ostiaryd.watch.model.lists import MAX_MARKS, Listed
+
+MAX_LISTS = 16
+SECOND = 1_000_000
+EVERY = 3600 * SECOND
+AGAIN = 600 * SECOND
+"""after it could not be fetched"""
+OLD = 86_400 * SECOND
+"""A list that was not fetched for so long is named by the doctor."""
+
+
+def add(act: Act, *, name: str, url: str, form: Form, points: int) -> ThreatSource:
+    """A list with nothing on it yet, which is due. Raises Invalid, Conflict (`name_taken`, `too_many_lists`)."""
+    registry.note(act, object=check_name(name), points=points)
+    if not 1 <= points <= MOST:
+        raise Invalid(f"points are 1 to {MOST}")
+    if store.by_name(act.tx, name) is not None:
+        raise Conflict(f"there is a threat list `{name}`", hint="ostiary threats list", code="name_taken")
+    if len(store.sources(act.tx)) >= MAX_LISTS:
+        raise Conflict(f"there are {MAX_LISTS} threat lists", hint="ostiary threats remove", code="too_many_lists")
+    made = ThreatSource(
+        list_id=ListId(act.new_id("tl")), name=name, url=url, form=form, points=points, created_at=act.now,
+        due_at=act.now,
+    )  # fmt: skip
+    store.insert(act.tx, made)
+    return made
+
+
+def remove(act: Act, name: str) -> None:
+    """Raises NotFound."""
+    source = find(act.tx, name)
+    registry.note(act, object=source.name)
+    store.delete(act.tx, source.list_id)
+    registry.tell(act, ThreatDelta(source.list_id))
+
+
+def find(reader: Reader, name: str) -> ThreatSource:
+    """Raises NotFound."""
+    if (found := store.by_name(reader, name)) is None:
+        raise NotFound("there is no such threat list", hint="ostiary threats list")
+    return found
+
+
+def begin(tx: Tx, source: ThreatSource) -> bool:
+    """Take it upon oneself to fetch it; whether no other process has."""
+    return store.claim(tx, source.list_id, until=tx.now + AGAIN)
+
+
+def is_other(reader: Reader, source: ThreatSource, listed: Listed) -> bool:
+    """Whether something else is on it than what we know."""
+    known = store.loaded(reader, source.list_id)
+    return known is None or known.marks != listed.marks
+
+
+def take(act: Act, source: ThreatSource, listed: Listed) -> None:
+    """What is on it now. Raises NotFound where it was removed meanwhile, Invalid where all lists are too long."""
+    known = store.loaded(act.tx, find(act.tx, source.name).list_id)
+    before = frozenset[bytes]() if known is None else known.marks
+    registry.note(
+        act, object=source.name, count=len(listed.marks), new=len(listed.marks - before),
+        gone=len(before - listed.marks), skipped=listed.skipped,
+    )  # fmt: skip
+    if store.count(act.tx, but=source.list_id) + len(listed.marks) > MAX_MARKS:
+        raise Invalid(f"all threat lists together name more than {MAX_MARKS} things", code="too_many_marks")
+    store.fill(act.tx, source.list_id, listed.marks, listed.networks)
+    keep(act.tx, source, listed)
+    registry.tell(act, ThreatDelta(source.list_id))
+
+
+def keep(tx: Tx, source: ThreatSource, listed: Listed) -> None:
+    """It was fetched, and is what it was. It is due again within the hour, or when something on it ends."""
+    ends = tx.now + EVERY if listed.until is None else min(tx.now + EVERY, max(listed.until, tx.now + 60 * SECOND))
+    store.refresh(tx, source.list_id, due_at=ends, skipped=listed.skipped)
+
+
+def fail(tx: Tx, source: ThreatSource, why: str) -> None:
+    """It could not be taken; what was on it stays."""
+    store.fail(tx, source.list_id, why[:200])
+
+
+def spared(config: Config) -> frozenset[str]:
+    """Hosts that no list may make suspicious: our own."""
+    return frozenset({config.trust_domain, urlsplit(config.public_url).hostname or ""})
+
+
+def troubles(reader: Reader, *, now: int) -> tuple[int, list[str]]:
+    """How many lists there are, and which of them are old, in words."""
+    found = store.sources(reader)
+    is_old = partial(_is_old, now=now)
+    return len(found), [f"`{one.name}`: {one.failed or 'not fetched yet'}" for one in filter(is_old, found)]
+
+
+def _is_old(source: ThreatSource, *, now: int) -> bool:
+    return bool(source.url) and now - (source.refreshed_at or source.created_at) > OLD

@@ -1,0 +1,125 @@
+"""Threat lists for administrators, as JSON under /api/v1, and the loop that fetches them anew.
+
+A list is fetched by GET, once an hour, from where an administrator said: public addresses alone, unless the
+configuration names the host (`private_hosts`). What cannot be taken leaves the list as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from ostiary.core.errors import Invalid, Refused, Unavailable
+from ostiaryd.ground.fetch import check_named, request
+from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry.flows import act_as
+from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.registry.model.threats import Form, ThreatSource
+from ostiaryd.registry.store import threats as store
+from ostiaryd.watch.flows import threats as flows
+from ostiaryd.watch.model.lists import MAX_LIST_BYTES, Listed, parse_list
+
+FETCH_S = 30
+DEFAULT_POINTS = 60
+
+
+class NewList(msgspec.Struct, forbid_unknown_fields=True):
+    """Of `url` and `text` one."""
+
+    name: str
+    form: Form
+    url: str = ""
+    text: str = ""
+    points: int = DEFAULT_POINTS
+
+
+async def add_list(call: Call) -> Reply:
+    """A threat list, by a URL or as a text; guards look for what it names, before each call."""
+    new, world = call.json(NewList), call.world
+    if bool(new.url) == bool(new.text):
+        raise Invalid("a threat list has a URL, or it is handed in as a text")
+    if new.url:
+        check_named(new.url, of="the URL of a threat list", private=_private(world))
+    listed = None if new.url else await _parse(world, new.form, new.text.encode())
+
+    def run(act: Act) -> ThreatSource:
+        made = flows.add(act, name=new.name, url=new.url, form=new.form, points=new.points)
+        if listed is not None:
+            flows.take(act, made, listed)
+        return made
+
+    made = await act_as(call, "threats.add", run)
+    if new.url:
+        await fetch(world, made)
+    return reply(_render(flows.find(world.db.read(), made.name)), status=201)
+
+
+async def list_lists(call: Call) -> Reply:
+    """All threat lists: how much is on each, and how it was the last time that it was fetched."""
+    return reply({"lists": [_render(one) for one in await call.world.db.scan(store.sources)]})
+
+
+async def remove_list(call: Call) -> Reply:
+    """Look for nothing of it any more."""
+    await act_as(call, "threats.remove", lambda act: flows.remove(act, call.params["name"]))
+    return reply({})
+
+
+async def refresh_due(world: World) -> None:
+    """Fetch every list that is due; none waits for another."""
+    due = await world.db.scan(lambda reader: store.due(reader, now=world.now()))
+    await asyncio.gather(*(fetch(world, source) for source in due))
+
+
+async def fetch(world: World, source: ThreatSource) -> None:
+    """Fetch it, unless another process does."""
+    if not await world.writer.submit(lambda tx: flows.begin(tx, source)):
+        return
+    try:
+        answer = await request(
+            "GET", source.url, headers={}, within_s=FETCH_S, max_bytes=MAX_LIST_BYTES, private=_private(world)
+        )
+        if answer.status != 200:
+            raise Unavailable(f"it answers {answer.status}")
+        listed = await _parse(world, source.form, answer.body)
+        if flows.is_other(world.db.read(), source, listed):
+            await act(world, "threats.refresh", lambda act: flows.take(act, source, listed))
+        else:
+            await world.writer.submit(lambda tx: flows.keep(tx, source, listed))
+    except Refused as refusal:
+        why = refusal.message
+        await world.writer.submit(lambda tx: flows.fail(tx, source, why))
+
+
+async def _parse(world: World, form: Form, body: bytes) -> Listed:
+    """In a thread: a long list would hold up everybody."""
+    spared, now = flows.spared(world.config), world.now()
+    return await asyncio.to_thread(parse_list, form, body, now=now, spared=spared)
+
+
+def _private(world: World) -> tuple[str, ...]:
+    return tuple(world.config.private_hosts.split())
+
+
+def _render(source: ThreatSource) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "form": source.form,
+        "url": source.url,
+        "points": source.points,
+        "count": source.count,
+        "skipped": source.skipped,
+        "refreshed_at": source.refreshed_at and source.refreshed_at / flows.SECOND,
+        "failed": source.failed,
+    }
+
+
+ROUTES = (
+    ("POST", "/api/v1/threat-lists", add_list, ADMIN),
+    ("GET", "/api/v1/threat-lists", list_lists, READ),
+    ("DELETE", "/api/v1/threat-lists/{name}", remove_list, ADMIN),
+)

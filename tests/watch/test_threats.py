@@ -1,0 +1,308 @@
+"""Threat lists at the server: fetched from where an administrator said, kept as they were where that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import msgspec
+import pytest
+
+from ostiary.core.errors import Conflict, Invalid, NotFound, Refused
+from ostiary.core.feed import ThreatFact
+from ostiary.core.watch import Event
+from ostiary.core.watch.threats import ThreatList, indicator, known
+from ostiaryd import doctor
+from ostiaryd.feed.flows.snapshot import threat_fact, threat_facts
+from ostiaryd.ground import outbox
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as log
+from ostiaryd.ledger.flows import act
+from ostiaryd.ledger.model import Entry, decode_entry
+from ostiaryd.registry.model import ThreatDelta
+from ostiaryd.registry.model.threats import ThreatSource
+from ostiaryd.registry.store import threats as store
+from ostiaryd.watch import wire_threats
+from ostiaryd.watch.flows import threats as flows
+from ostiaryd.watch.flows.known import Known
+from ostiaryd.watch.model import Batch, detectors, zeros
+from ostiaryd.watch.model.lists import MAX_LIST_BYTES, MAX_MARKS, Listed
+from tests.clock import Clock
+
+
+class Publisher:
+    """Who publishes a list, on loopback."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.status, self.body = 200, b"evil.example\n45.83.64.0/22\n"
+        self.headers: dict[str, str] = {}
+        self.asked = 0
+        self.silence = threading.Event()
+        self.silence.set()
+
+
+@pytest.fixture
+def publisher() -> Iterator[Publisher]:
+    made = Publisher()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            made.asked += 1
+            made.silence.wait()
+            self.send_response(made.status)
+            for name, value in made.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(made.body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.url = f"http://127.0.0.1:{server.server_port}/list"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.silence.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def here(world: World) -> World:
+    """The operator lets lists be on this machine."""
+    object.__setattr__(world, "config", msgspec.structs.replace(world.config, private_hosts="127.0.0.1"))
+    return world
+
+
+async def add(world: World, name: str = "evil", url: str = "", points: int = 60) -> ThreatSource:
+    return await act(world, "threats.add", lambda act: flows.add(act, name=name, url=url, form="plain", points=points))
+
+
+def now_of(world: World, name: str = "evil") -> ThreatSource:
+    return flows.find(world.db.read(), name)
+
+
+def entries(world: World, action: str) -> list[Entry]:
+    return [decode_entry(body) for _, body in log.search(world.db.read(), {"action": action}, limit=100)]
+
+
+def told(world: World) -> list[ThreatDelta]:
+    """What guards were told of lists."""
+    bodies = [body for _, _, body in outbox.after(world.db.read(), "feed", 0)]
+    return [msgspec.json.decode(body, type=ThreatDelta) for body in bodies if b'"threats"' in body]
+
+
+# ---------------------------------------------------------------------------------------- Fetching
+
+
+async def test_a_list_is_fetched_and_again_within_the_hour_and_guards_hear_of_what_changes(
+    here: World, clock: Clock, publisher: Publisher
+) -> None:
+    await add(here, url=publisher.url)
+    await wire_threats.refresh_due(here)
+    assert (now_of(here).count, now_of(here).failed, now_of(here).refreshed_at) == (2, "", clock())
+    assert known("https://evil.example/", store.load(here.db.read())) is not None
+    clock.advance(us=flows.EVERY - 1)
+    await wire_threats.refresh_due(here)
+    assert publisher.asked == 1
+    clock.advance(us=1)
+    await wire_threats.refresh_due(here)
+    assert (publisher.asked, len(told(here)), len(entries(here, "threats.refresh"))) == (2, 1, 1), "nothing has changed"
+    publisher.body += b"more.example\n"
+    clock.advance(us=flows.EVERY)
+    await wire_threats.refresh_due(here)
+    assert (now_of(here).count, len(told(here))) == (3, 2)
+    last = entries(here, "threats.refresh")[0]
+    assert last.detail is not None
+    assert (last.detail["count"], last.detail["new"]) == (3, 1)
+    assert "evil.example" not in str(entries(here, "threats.refresh")), "what is on a list is not on the ledger"
+
+
+@pytest.mark.parametrize(("status", "body", "why"), [
+    (500, b"evil.example", "it answers 500"), (302, b"evil.example", "it answers 302"),
+    (200, b"<html>", "names nothing"),
+    (200, b"", "names nothing"), (200, b"#" * (MAX_LIST_BYTES + 1), "more than"), (200, b"\xff", "not UTF-8"),
+])  # fmt: skip
+async def test_what_cannot_be_taken_leaves_the_list_as_it_was(
+    here: World, clock: Clock, publisher: Publisher, status: int, body: bytes, why: str
+) -> None:
+    await add(here, url=publisher.url)
+    await wire_threats.refresh_due(here)
+    publisher.status, publisher.body, publisher.headers = status, body, {"location": publisher.url}
+    clock.advance(us=flows.EVERY)
+    await wire_threats.refresh_due(here)
+    assert publisher.asked == 2
+    assert why in now_of(here).failed
+    assert now_of(here).count == 2
+    assert len(told(here)) == 1
+    publisher.status, publisher.body = 200, b"other.example"
+    clock.advance(us=flows.AGAIN - 1)
+    await wire_threats.refresh_due(here)
+    assert publisher.asked == 2, "not before its time"
+    clock.advance(us=1)
+    await wire_threats.refresh_due(here)
+    assert (now_of(here).count, now_of(here).failed) == (1, "")
+
+
+async def test_no_list_leads_us_to_where_only_we_can_go(world: World, publisher: Publisher) -> None:
+    """SSRF: neither an address nor a name of this machine or its network, unless the operator names the host."""
+    await add(world, url=publisher.url.replace("http:", "https:"))
+    await add(world, "meta", url="https://169.254.169.254/latest")
+    await add(world, "name", url="https://localhost:1/")
+    await wire_threats.refresh_due(world)
+    assert publisher.asked == 0
+    for name in ("evil", "meta", "name"):
+        assert "not public" in now_of(world, name).failed
+
+
+async def test_a_publisher_that_never_answers_holds_no_other_up(
+    here: World, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire_threats, "FETCH_S", 0.5)
+    publisher.silence.clear()
+    await add(here, "silent", url=publisher.url)
+    await wire_threats.refresh_due(here)
+    assert now_of(here, "silent").failed == "it took longer than 0.5 s"
+
+
+async def test_two_processes_fetch_it_once(here: World, publisher: Publisher) -> None:
+    source = await add(here, url=publisher.url)
+    await asyncio.gather(*(wire_threats.fetch(here, source) for _ in range(3)))
+    assert publisher.asked == 1
+    assert now_of(here).count == 2
+
+
+async def test_what_ends_is_forgotten_when_it_ends(world: World, clock: Clock) -> None:
+    source = await add(world)
+    mark, _ = indicator("domain", "evil.example")
+
+    async def due(until: int | None) -> int:
+        listed = Listed(frozenset({mark}), frozenset(), 0, until)
+        await world.writer.submit(lambda tx: flows.keep(tx, source, listed))
+        return now_of(world).due_at - clock()
+
+    assert await due(None) == flows.EVERY
+    assert await due(clock() + 2 * flows.EVERY) == flows.EVERY
+    assert await due(clock() + 600 * flows.SECOND) == 600 * flows.SECOND
+    assert await due(clock() + 1) == 60 * flows.SECOND
+
+
+# ---------------------------------------------------------------------------------------- Limits
+
+
+def many(count: int, at: int = 0) -> Listed:
+    return Listed(frozenset((at + number).to_bytes(8, "big") for number in range(count)), frozenset(), 0)
+
+
+async def test_all_lists_together_are_so_long_at_most(world: World) -> None:
+    one, two = await add(world, "one"), await add(world, "two")
+    await act(world, "threats.refresh", lambda act: flows.take(act, one, many(MAX_MARKS - 2)))
+    await act(world, "threats.refresh", lambda act: flows.take(act, two, many(2, at=MAX_MARKS)))
+    with pytest.raises(Invalid, match="together"):
+        await act(world, "threats.refresh", lambda act: flows.take(act, two, many(3, at=MAX_MARKS)))
+    assert now_of(world, "two").count == 2
+    await act(world, "threats.refresh", lambda act: flows.take(act, one, many(MAX_MARKS - 3)))
+
+
+async def test_names_points_and_how_many(world: World) -> None:
+    for number in range(flows.MAX_LISTS):
+        await add(world, f"list-{number}")
+    with pytest.raises(Conflict, match="16 threat lists"):
+        await add(world, "one-more")
+    with pytest.raises(Conflict, match="`list-0`"):
+        await add(world, "list-0")
+    for wrong in (0, 101):
+        with pytest.raises(Invalid):
+            await add(world, "points", points=wrong)
+    with pytest.raises(Invalid):
+        await add(world, "No Name")
+
+
+async def test_a_list_that_is_removed_is_looked_for_no_more(world: World) -> None:
+    source = await add(world)
+    await act(world, "threats.refresh", lambda act: flows.take(act, source, many(2)))
+    fact = threat_fact(world.db.read(), source.list_id)
+    assert threat_facts(world.db.read()) == [fact]
+    assert (fact.name, fact.points, len(fact.marks)) == ("evil", 60, 22)
+    version = store.version(world.db.read())
+    await act(world, "threats.remove", lambda act: flows.remove(act, "evil"))
+    assert threat_fact(world.db.read(), source.list_id) == ThreatFact(source.list_id, source.list_id, 1, "")
+    assert threat_facts(world.db.read()) == []
+    assert told(world)[-1].list == source.list_id
+    assert store.version(world.db.read()) > version
+    with pytest.raises(NotFound):
+        await act(world, "threats.remove", lambda act: flows.remove(act, "evil"))
+    with pytest.raises(NotFound):  # it was fetched meanwhile
+        await act(world, "threats.refresh", lambda act: flows.take(act, source, many(2)))
+
+
+async def test_the_doctor_names_an_old_list(here: World, clock: Clock, publisher: Publisher) -> None:
+    async def examined() -> str:
+        try:
+            return await dict(doctor.EXPERIMENTS)["threat lists"](here)
+        except Refused as refusal:
+            return f"{refusal.code}: {refusal.message}"
+
+    assert await examined() == "no threat list: ostiary threats add"
+    await add(here, "handed-in")
+    await add(here, url=publisher.url)
+    await wire_threats.refresh_due(here)
+    publisher.status = 503
+    clock.advance(us=flows.OLD)
+    await wire_threats.refresh_due(here)
+    assert await examined() == "2 threat lists are fresh"
+    clock.advance(us=1)
+    assert await examined() == "unprotected: old threat lists: `evil`: it answers 503"
+
+
+# ---------------------------------------------------------------------------------------- Networks
+
+
+async def test_events_say_that_their_network_is_on_a_list_and_the_detector_tells_it(world: World) -> None:
+    seen = Known(world.db.read())
+    assert seen.threat("45.83.65.0/24") is None
+    source = await add(world, points=70)
+    mark, network = indicator("address", "45.83.64.0/22")
+    assert network is not None
+    listed = Listed(frozenset({mark}), frozenset({network}), 0)
+    await act(world, "threats.refresh", lambda act: flows.take(act, source, listed))
+    seen.forget("threats.refresh", "evil")
+    assert seen.threat("45.83.65.0/24") == ("evil", 70)
+    assert seen.threat("45.83.68.0/24") is None
+
+    detector = detectors()["threat_list"]
+    events = [
+        Event(
+            at=1,
+            action="token.issue",
+            outcome="ok",
+            agent="ag_1",
+            network="45.83.65.0/24",
+            threat=("evil", 70),
+            number=1,
+        ),
+        Event(at=2, action="token.issue", outcome="ok", agent="ag_1", network="45.83.68.0/24", number=2),
+    ]
+    (found,) = detector.notice(Batch(events, [1, 1], [1, 1]), zeros(detector, agents=2, peers=2))
+    assert (found.row, found.points, found.score) == (0, 70, 2 * detector.THRESHOLD)
+    assert found.says == "where it came from is on the threat list `evil`"
+
+
+def test_a_list_at_a_guard_is_what_the_feed_says_of_it() -> None:
+    from ostiary.core.jose import b64u
+    from ostiary.guard.feed import Knowledge
+
+    mark, network = indicator("address", "45.83.64.0/22")
+    assert network is not None
+    knowledge = Knowledge()
+    knowledge.learn(ThreatFact("tl_1", "evil", 60, b64u(mark), [network]))
+    assert knowledge.threats == {"tl_1": ThreatList("evil", 60, frozenset({mark}), frozenset({network}))}
+    with pytest.raises(Invalid):
+        knowledge.learn(ThreatFact("tl_1", "evil", 60, b64u(mark + b"x")))
+    knowledge.learn(ThreatFact("tl_1", "tl_1", 1, ""))
+    assert knowledge.threats == {}
