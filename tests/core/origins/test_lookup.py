@@ -216,8 +216,12 @@ def test_times_count_where_nothing_else_says_what_a_call_is_about(memory: Memory
     plan = Tool(name="plan", effect="change", kinds={"title": "text", "start": "time", "end": "time", "room": "object"})  # type: ignore[arg-type]
     seen = after(memory, OUTSIDE, {}, "at 2031-05-06")
     assert judged(seen, plan, {"title": "x", "start": "2031-05-06"})["origin_worst"] == "outside"
-    assert judged(seen, plan, {"start": "2031-05-06", "end": "2031-05-07"})["origin_worst"] == "outside"
+    assert judged(seen, plan, {"start": "2031-05-06", "end": "2031-05-07"})["origin_worst"] == "nowhere"
     assert judged(seen, plan, {"start": "2026-06-01", "end": "2031-05-07"})["origin_worst"] == "person", "it follows"
+    named = remember(KEY, seed("see a.txt", endorsed=[("files/read", "a.txt", ["time"])]))
+    planned = after(named, READ, {"path": "a.txt"}, "on 2026-06-01")
+    assert of_value(planned, Kind.TIME, "2026-06-01") is Origin.ENDORSED
+    assert judged(planned, plan, {"start": "2026-06-01", "end": "2031-05-07"})["origin_worst"] == "nowhere"
     for grave in (Effect.DESTROY, Effect.ADMINISTER, Effect.PAY):
         clear = Tool(name="clear", effect=grave, kinds=plan.kinds)
         assert judged(seen, clear, {"start": "2026-06-01", "end": "2031-05-07"})["origin_worst"] == "nowhere"
@@ -315,6 +319,22 @@ def test_a_link_is_followed_one_step_from_what_the_person_named(memory: Memory) 
     assert of_value(known, Kind.PRINCIPAL, "private") is Origin.KNOWN
     seen = after(known, ROOM, {"room": "private"}, SAID)
     assert judged(seen, GET, {"url": FOLLOWED[0]})["origin_worst"] == "outside", "the person named no such room"
+
+
+def test_the_addresses_of_an_endorsed_page_are_those_of_mail() -> None:
+    page = Tool(name="get", effect=Effect.SEND, kinds={"url": "address"})
+    said = seed("see https://example.com/a", endorsed=[("files/get", "https://example.com/a", ["address", "amount"])])
+    memory = remember(KEY, said)
+    output = "5 to Dora <dora@mail.example>, see https://evil.example/x and www.evil.com"
+    seen = after(memory, page, {"url": "https://example.com/a"}, output)
+    assert of_value(seen, Kind.ADDRESS, "dora@mail.example") is Origin.ENDORSED
+    assert of_value(seen, Kind.AMOUNT, 5) is Origin.ENDORSED
+    assert of_value(seen, Kind.AMOUNT, "dora@mail.example") is Origin.NOWHERE
+    for link in ("https://evil.example/x", "www.evil.com", "https://www.evil.com"):
+        assert of_value(seen, Kind.ADDRESS, link) is Origin.NOWHERE
+    file = Tool(name="get", effect=Effect.READ, kinds={"url": "object"})
+    whole = after(memory, file, {"url": "https://example.com/a"}, output)
+    assert of_value(whole, Kind.ADDRESS, "https://evil.example/x") is Origin.ENDORSED, "a file of the person's own"
 
 
 def test_a_link_that_the_agent_said_itself_is_not_followed(memory: Memory) -> None:

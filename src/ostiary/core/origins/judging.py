@@ -2,8 +2,8 @@
 
     origin         by the name of each argument that identifies something
     origin_worst   the least trusted of those that say whom and what, and of secrets; where a call has none of these and
-                   no amount, one of its times: an agent may plan, but here nothing else says what is done. The best one
-                   (an end follows from a beginning), or the worst where something is destroyed, paid, administered
+                   no amount, of its times: an agent may plan, but here nothing else says what is done. Where one is the
+                   person's (an end follows from a beginning) that, unless something is destroyed, paid, administered
     amount_worst   the least trusted of those that say how much
     object_worst   the least trusted of those that say whom and what; `nowhere` where none of them is given
     done_worst     the least trusted of all that is not which thing it is about: whom, how much, secrets; or else that
@@ -112,7 +112,9 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
                 whom = max(whom, found)
         origin[path] = _NAMES[found]
     context: Record = {"origin": origin}
-    when = -1 if not times else max(times) if tool.effect in GRAVE else min(times)
+    when = -1 if not times else min(times)
+    if when > Origin.OWN or tool.effect in GRAVE:
+        when = max(times, default=-1)
     if worst < 0 and amount < 0:
         worst = when
     if (done := max(done, amount)) < 0:

@@ -5,7 +5,10 @@ the fields around: where a tool returns data, and not a text, a number, a moment
 from a record. Whatever reaches or pays somebody (links, mail addresses, longer numbers) is none of these. Of the rest,
 a record counts as pointed at where the call named it by values that the task may point with, or where the record itself
 has such a value for its own among others. What an endorsed document says counts for the kinds of arguments that it was
-endorsed for.
+endorsed for; of a page that was fetched, the addresses are those of mail.
+
+Links that stand in what the person named themselves may be followed: who does says nothing that was not said before.
+What a page that was fetched links to is none of these: two steps away, strangers choose.
 """
 
 from __future__ import annotations
@@ -18,9 +21,9 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.catalogue import Tool
-from ostiary.core.origins.judging import POINTS, given, is_effect, leaves, of_value
-from ostiary.core.origins.links import is_odd, is_page, readings
+from ostiary.core.catalogue import Kind, Tool
+from ostiary.core.origins.judging import BIT, POINTS, given, is_effect, leaves, of_value
+from ostiary.core.origins.links import MAIL, is_odd, is_page, readings
 from ostiary.core.origins.memory import ALL_KINDS, END, LINK, MAX_TEXT, ROOM, WIDTH, Memory, Origin, Part, Scribe, holds
 from ostiary.core.origins.moments import moments
 from ostiary.core.origins.words import words
@@ -64,31 +67,34 @@ def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any],
     else:
         is_linked = _points(memory, tool, arguments) <= Origin.RECORD
         found = list(_records(memory, scribe, _opened(output), is_linked=is_linked))
+    groups = [
+        (origin, kinds or ALL_KINDS, [text for one, text in found if one is origin])
+        for origin in (Origin.ENDORSED, Origin.RECORD, Origin.KNOWN, Origin.OUTSIDE)
+    ]
+    if is_effect(tool):
+        if kinds & BIT[Kind.ADDRESS]:
+            _, _, texts = groups[0]
+            groups[0] = Origin.ENDORSED, kinds & ~BIT[Kind.ADDRESS], texts
+            groups.append((Origin.ENDORSED, BIT[Kind.ADDRESS], [*filter(MAIL.fullmatch, _dotted(texts))]))
+    elif _points(memory, tool, arguments) <= Origin.ENDORSED:
+        pages = filter(is_page, _dotted(text for _, text in found))
+        groups.append((Origin.KNOWN, LINK, [*islice(dict.fromkeys(pages), MAX_PAGES)]))
     parts = []
-    for origin in (Origin.ENDORSED, Origin.RECORD, Origin.KNOWN, Origin.OUTSIDE):
-        texts = [text for one, text in found if one is origin]
-        if texts:
-            bits = kinds or ALL_KINDS
+    for origin, bits, texts in groups:
+        if texts and bits:
             fresh = scribe.source(texts, room=ROOM[origin])
             if origin is not Origin.OUTSIDE:
                 fresh = _unasked(memory, fresh, asked, origin, bits)
             if words_ := _new(memory, origin, bits, fresh):
                 parts.append(Part(origin, bits, words_))
-    if not is_effect(tool) and _points(memory, tool, arguments) <= Origin.ENDORSED:
-        pages = islice(dict.fromkeys(_pages(text for _, text in found)), MAX_PAGES)
-        fresh = _unasked(memory, scribe.source(pages, room=ROOM[Origin.KNOWN]), asked, Origin.KNOWN, LINK)
-        if words_ := _new(memory, Origin.KNOWN, LINK, fresh):
-            parts.append(Part(Origin.KNOWN, LINK, words_))
     return tuple(parts)
 
 
-def _pages(texts: Iterable[str]) -> Iterator[str]:
-    """The links that stand in what the person named, as they stand there: who follows one says nothing that was not
-    said before. What a page that was fetched links to is none: two steps away, strangers choose.
-    """
+def _dotted(texts: Iterable[str]) -> Iterator[str]:
+    """The words among which links and mail addresses are, as they stand there."""
     for text in texts:
         if "." in text:
-            yield from filter(is_page, words(text[:MAX_TEXT], is_source=True))
+            yield from words(text[:MAX_TEXT], is_source=True)
 
 
 def _endorsed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any]) -> int:

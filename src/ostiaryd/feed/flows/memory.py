@@ -104,7 +104,7 @@ def _check(reader: Reader, asked: Recall, resource: Resource, memory: Memory) ->
     for part in asked.parts:
         origin = Origin(part.origin)
         if origin is Origin.ENDORSED:
-            if not any(one.tool == ready.uid.id and one.kinds == part.kinds for one in memory.documents):
+            if not any(one.tool == ready.uid.id and not part.kinds & ~one.kinds for one in memory.documents):
                 raise Forbidden("that is no document that the person named", code="not_endorsed")
         elif ready.tool.is_outside and origin not in (Origin.KNOWN, Origin.OUTSIDE):
             raise Forbidden("what that tool returns comes from outside", code="outside")
