@@ -43,7 +43,8 @@ _CURRENCIES = frozenset(
 )
 _MAIL = r"(?:her|his|their|its|your|my|(?<![\w.-])[\w.-]{1,64}['’]s)\s+e?-?mail(?:\s+address(?:es)?)?"
 _MAIL_AT = re.compile(
-    rf"\b(?:(?:find|get|take|look up|see|use)\s+{_MAIL}|{_MAIL}\s+(?:is|are|stands?|can be found|(?:is|are) (?:given|listed)))"
+    rf"\b(?:(?:find|get|take|look up|see|use)\s+{_MAIL}"
+    rf"|{_MAIL}\s+(?:is|are|stands?|can be found|(?:is|are) (?:given|listed)))"
     r"\s+(?:on|at|in|under)\b",
     re.IGNORECASE,
 )
