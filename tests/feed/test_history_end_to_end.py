@@ -192,6 +192,30 @@ def test_a_new_guard_knows_what_happened_and_the_recent_past_is_of_all_tasks(
         assert new.do(other, office.task(other), "share") == ""
 
 
+def test_guards_know_whom_the_agents_of_the_owner_have_dealt_with(office: Office, desk: Desk, tmp_path: Path) -> None:
+    rule = """@id("stranger") forbid (principal is Agent, action == Action::"call", resource is Tool)
+        when { resource.effect == "send" && context.history.counterparts.unknown > 0 && context.history.outside };"""
+    office.put(rule)
+    for guard in (desk.crm, desk.mail):
+        eventually(lambda guard=guard: guard.feed.current().facts.policies.reads_counterparts)  # type: ignore[misc]
+    agent = office.agent()
+    assert desk.do(agent, office.task(agent), "send", to="ann") == ""
+    task = office.task(agent)
+    assert desk.do(agent, task, "browse") == ""
+    assert desk.do(agent, task, "send", to="eve") == "stranger"
+    assert desk.do(agent, task, "send", to="ANN") == ""
+    with office.desk(tmp_path / "new") as new:
+        eventually(lambda: new.mail.feed.current().facts.policies.reads_counterparts)
+        task = office.task(agent)
+        assert new.do(agent, task, "browse") == ""
+        assert new.do(agent, task, "send", to="eve") == "stranger"
+        assert new.do(agent, task, "send", to="ann") == "", "in another task, and at another guard"
+        other = office.agent()
+        task = office.task(other)
+        assert new.do(other, task, "browse") == ""
+        assert new.do(other, task, "send", to="ann") == "stranger", "it is another owner's"
+
+
 def test_a_full_history_denies_what_looks_at_it(office: Office, desk: Desk) -> None:
     agent = office.agent()
     task = office.task(agent)

@@ -19,6 +19,7 @@ from ostiaryd.registry.model import Agent, Resource, Verb
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
 from tests.feed.test_memory import URI, At
+from tests.policy.conftest import put
 from tests.registry.stage import do, enrol, hold
 
 TOOLS = [
@@ -69,6 +70,37 @@ async def test_the_next_call_is_taken_from_who_knows_all_before_it(world: World,
     after, is_taken = await tell(other, stale, next=Next((BOB,)))
     assert (after.task.recipients, is_taken) == ((ANN, BOB), True)
     assert ledger.head(world.db.read())[0].size == before, "the record of the call is the entry"
+
+
+LOOKS = """permit (principal, action, resource);
+forbid (principal is Agent, action == Action::"call", resource is Tool)
+when { context.history.counterparts.uses > 9 };"""
+
+
+async def test_whom_a_refused_call_was_for_is_not_met(world: World, files: Resource, task: Task) -> None:
+    at = At(world, files)
+    start, _ = await tell(at)
+    assert start.met is None, "nobody looks"
+    await put(world, {"a.cedar": LOOKS})
+    known, is_taken = await tell(at, start, next=Next((ANN,), False, (ANN,)))
+    assert is_taken
+    assert known.met is not None
+    assert [one.value for one in known.met.known.known] == [ANN]
+    after, is_taken = await tell(at, start, next=Next((BOB,), False, (BOB,)))
+    assert (after.met, is_taken) == (known.met, False)
+    answer = await at.ask(tool="send", past=Past(known.seq, known.day, known.met.known.seq))
+    assert answer.past is not None
+    assert answer.past.met is not None
+    assert answer.past.met.body is None, "who knows them hears no more of them"
+    assert answer.before(known).met == known.met
+
+    other = await enrol(world, "other", owner="zoe", scopes=["files:write"])
+    theirs = await do(world, lambda a: tasks.start(a, agent="other", purpose="p"))
+    await hold(world, other, "tok_2", audience=URI, task=theirs.task_id)
+    foreign, _ = await tell(At(world, files, token="tok_2"))
+    assert foreign.met is not None
+    assert foreign.met.known.known == ()
+    assert foreign.met.key != known.met.key
 
 
 @pytest.mark.parametrize(("seq", "day"), [(-1, 0), (1, 0), (0, -1), (0, 1)])

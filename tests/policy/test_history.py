@@ -32,6 +32,7 @@ CRM = [
     {"name": "read_price", "effect": "read", "open_world": False},
     {"name": "browse", "effect": "read", "open_world": True},
     {"name": "send", "effect": "send", "kinds": {"to": "address"}},
+    {"name": "pay", "effect": "pay", "scope": "write", "kinds": {"to": "account"}},
     {"name": "delete", "effect": "destroy", "kinds": {"id": "object"}, "open_world": False},
     {"name": "set_role", "effect": "administer", "scope": "write", "open_world": False},
     *({"name": f"read_{number}", "effect": "read", "open_world": False} for number in range(MAX_TOOLS)),
@@ -174,6 +175,40 @@ async def test_the_recent_past_is_the_agents_whatever_the_task_and_is_over_after
     assert await call(ask, bot, "set_role") == "three-a-day"
     clock.advance(1)
     assert await call(ask, bot, "set_role") == ""
+
+
+KNOWN = """
+@id("stranger") forbid (principal is Agent, action == Action::"call", resource is Tool)
+when { resource.effect == "send" && context.history.counterparts.unknown > 0 && context.history.outside };
+@id("new-friend") forbid (principal is Agent, action == Action::"call", resource is Tool)
+when {
+  resource.effect == "pay" &&
+  (context.history.counterparts.age_days < 2 || context.history.counterparts.uses < 3)
+};
+"""
+
+
+async def test_whom_the_agents_of_an_owner_have_dealt_with_is_known_in_every_task(
+    world: World, clock: Clock, ask: Ask, bot: Agent, other: Agent
+) -> None:
+    await put(world, POLICIES | {"history.cedar": KNOWN})
+    stranger = await enrol(world, "third", owner="zoe", scopes=["crm:read", "crm:write"])
+    first, task = await start(world), await start(world, "other")
+    assert await call(ask, bot, "send", first, to="Ann@example.org") == ""
+    assert await call(ask, other, "browse", task) == ""
+    assert await call(ask, other, "send", task, to="ann@example.org") == "", "another agent of the same owner"
+    assert await call(ask, other, "send", task, to=["ann@example.org", "eve@example.org"]) == "stranger"
+    assert await call(ask, other, "send", task, to="eve@example.org") == "stranger", "what was denied made nobody known"
+    foreign = await start(world, "third")
+    assert await call(ask, stranger, "browse", foreign) == ""
+    assert await call(ask, stranger, "send", foreign, to="ann@example.org") == "stranger"
+
+    assert await call(ask, bot, "pay", first, to="ann@example.org") == "new-friend"
+    clock.advance(2 * 86_400)
+    task = await start(world)
+    assert await call(ask, bot, "pay", task, to="ann@example.org") == "new-friend", "it was only twice"
+    assert await call(ask, bot, "send", task, to="ann@example.org") == ""
+    assert await call(ask, bot, "pay", task, to="ann@example.org") == ""
 
 
 async def test_a_standing_task_remembers_today_and_yesterday(

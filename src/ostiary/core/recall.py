@@ -22,8 +22,9 @@ from msgspec import Meta
 from ostiary.core.asking import digest
 from ostiary.core.canonical import MAX_INT
 from ostiary.core.errors import Malformed, Unauthenticated
-from ostiary.core.history import MAX_CREATED, MAX_HISTORY, MAX_RECIPIENTS, Before, Value
+from ostiary.core.history import MAX_CREATED, MAX_HISTORY, MAX_MET, MAX_RECIPIENTS, Before, Met, Value
 from ostiary.core.history import unpack as unpack_history
+from ostiary.core.history.counterparts import unpack as unpack_met
 from ostiary.core.jose import JwkSet, PrivateKey, sign_jwt, verify_jws
 from ostiary.core.origins import KEY_BYTES, MAX_BYTES, MAX_PARTS, Memory, Part, check_observed, unpack
 from ostiary.core.report import Id
@@ -36,19 +37,24 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Past(msgspec.Struct, frozen=True, array_like=True):
-    """Which state of what happened before a guard knows (`Before`); none: zeros."""
+    """Which state of what happened before a guard knows (`Before`); none: zeros. `met`: which of the owner's
+    counterparts; -1: none.
+    """
 
     seq: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
     day: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
+    met: Annotated[int, Meta(ge=-1, le=MAX_INT)] = -1
 
 
 class Next(msgspec.Struct, frozen=True, array_like=True):
     """A call of the tool, which is let through if nothing has happened that the guard does not know: to whom it goes.
-    What else is remembered of it, the catalogue says. `is_more`: it has more recipients than are told.
+    What else is remembered of it, the catalogue says. `is_more`: it has more recipients than are told. `met`: the same
+    recipients under the key of the owner's counterparts, where the guard has it.
     """
 
     recipients: Annotated[tuple[Value, ...], Meta(max_length=MAX_RECIPIENTS)] = ()
     is_more: bool = False
+    met: Annotated[tuple[Value, ...], Meta(max_length=MAX_RECIPIENTS)] = ()
 
 
 class Recall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -68,6 +74,13 @@ class Recall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     """what a call of the tool has created"""
 
 
+class Counterparts(msgspec.Struct, frozen=True, array_like=True):
+    """Whom the agents of an owner have dealt with; `body` is left out for who knows it."""
+
+    key: Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+    body: Annotated[bytes, Meta(max_length=MAX_MET)] | None = None
+
+
 class Happened(msgspec.Struct, frozen=True, array_like=True):
     """What happened until then, `next` included where it is accepted."""
 
@@ -75,6 +88,8 @@ class Happened(msgspec.Struct, frozen=True, array_like=True):
     recent: Annotated[bytes, Meta(max_length=MAX_HISTORY)]
     day: int
     is_accepted: bool = True
+    met: Counterparts | None = None
+    """where policies look at them"""
 
 
 class Recalled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -90,12 +105,15 @@ class Recalled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
 
     past: Happened | None = None
 
-    def before(self) -> Before:
-        """Raises Malformed."""
+    def before(self, known: Before | None = None) -> Before:
+        """`known`: what was known when it was asked. Raises Malformed."""
         if self.past is None:
             raise Malformed("it does not say what happened")
         task, recent = map(unpack_history, (self.past.task, self.past.recent))
-        return Before(self.key, task, recent, self.seq, self.past.day)
+        met = None if known is None else known.met
+        if (told := self.past.met) is not None and told.body is not None:
+            met = Met(told.key, unpack_met(told.body))
+        return Before(self.key, task, recent, self.seq, self.past.day, met)
 
     def memory(self) -> Memory | None:
         """Raises Malformed."""

@@ -87,7 +87,7 @@ class Learnt:
         done = past.done if decision.allowed and past.before.is_news(past.done, now=now) else None
         has_looked = decision.beside is not None and access.HISTORY in decision.beside
         if done is not None or (has_looked and self.before is not past.before):
-            return Telling(past.before, done)
+            return Telling(past.before, done, past.met)
         return None
 
     def _hear(self, telling: Telling, is_taken: bool) -> None:

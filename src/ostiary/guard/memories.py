@@ -54,6 +54,8 @@ class Telling(NamedTuple):
 
     before: Before | None
     done: Done | None = None
+    met: tuple[bytes, ...] = ()
+    """its recipients, as the counterparts of its owner are known"""
 
 
 class Memories:
@@ -111,7 +113,7 @@ class Memories:
 
     def _happen(self, principal: access.Principal, tool: str, telling: Telling, until: int) -> bool:
         known, done = telling.before, telling.done
-        step = None if done is None else Next(done.recipients, done.is_more)
+        step = None if done is None else Next(done.recipients, done.is_more, telling.met)
         found, is_taken = self._tell(principal, tool, until, known=known, step=step)
         if step is not None:
             return is_taken
@@ -128,14 +130,16 @@ class Memories:
         made: tuple[bytes, ...] = (),
     ) -> tuple[Before, bool]:
         """What has happened by now, and whether the step was taken. Raises Unavailable."""
-        past = Past() if known is None else Past(known.seq, known.day)
+        past = Past()
+        if known is not None:
+            past = Past(known.seq, known.day, -1 if known.met is None else known.met.known.seq)
         recall = Recall(
             call=b64u(self._random(16)), token=principal.claims.jti, tool=tool, past=past, next=step, made=made
         )
-        answer, found = self._ask(recall, until, Recalled.before)
+        answer, found = self._ask(recall, until, lambda answer: answer.before(known))
         with self._mutex:
             kept = self._pasts.get(whose := _whose(principal))
-            if kept is None or (kept.day, kept.seq) < (found.day, found.seq):
+            if kept is None or (kept.day, kept.seq) <= (found.day, found.seq):
                 self._pasts[whose] = found
             self._pasts.move_to_end(whose)
             while len(self._pasts) > MAX_COPIES:

@@ -16,7 +16,16 @@ from ostiary.core import approval, asking, canonical, history
 from ostiary.core.access.elsewhere import MAX_QUESTION, Verdict
 from ostiary.core.errors import Invalid, Refused
 from ostiary.core.feed import SCOPE
-from ostiary.core.recall import MAX_RECALL, Happened, Recall, Recalled, parse_recall, render_recalled
+from ostiary.core.recall import (
+    MAX_RECALL,
+    Counterparts,
+    Happened,
+    Past,
+    Recall,
+    Recalled,
+    parse_recall,
+    render_recalled,
+)
 from ostiary.core.report import Report
 from ostiary.core.slices import Draw, GiveBack, Settled
 from ostiaryd.approvals import flows as approvals
@@ -142,7 +151,7 @@ async def memory(call: Call) -> Reply:
     canonical.parse(call.body, max_bytes=MAX_RECALL, max_depth=MAX_DEPTH)  # no member twice
     asked = parse_recall(call.body)
     if asked.past is not None:
-        return await _past(call, asked)
+        return await _past(call, asked, asked.past)
     if asked.parts:
         found = await registry.act_as(call, "task.observe", lambda act: flows.tell(act, asked, resource_id=resource_id))
     else:
@@ -156,7 +165,7 @@ async def memory(call: Call) -> Reply:
     return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])
 
 
-async def _past(call: Call, asked: Recall) -> Reply:
+async def _past(call: Call, asked: Recall, known: Past) -> Reply:
     """The same about what happened before."""
     world, resource_id, is_taken = call.world, call.caller.id, True
     if asked.next is None and not asked.made:
@@ -166,10 +175,21 @@ async def _past(call: Call, asked: Recall) -> Reply:
         found, is_taken = await world.writer.submit(telling)
     answer = Recalled(
         iss=world.config.issuer, aud=resource_id, asked=asking.digest(call.body), seq=found.seq, key=found.key,
-        past=Happened(history.pack(found.task), history.pack(found.recent), found.day, is_taken),
+        past=Happened(
+            history.pack(found.task), history.pack(found.recent), found.day, is_taken,
+            _counterparts(found, known=known.met),
+        ),
     )  # fmt: skip
     signed = render_recalled(world.keep(Streams).key, answer)
     return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])
+
+
+def _counterparts(found: history.Before, *, known: int) -> Counterparts | None:
+    """All of them, for who does not know them as they are."""
+    if found.met is None:
+        return None
+    body = None if found.met.known.seq == known else history.counterparts.pack(found.met.known)
+    return Counterparts(found.met.key, body)
 
 
 ROUTES = (

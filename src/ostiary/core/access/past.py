@@ -8,19 +8,23 @@ from typing import NamedTuple
 from ostiary.core.access.facts import ReadyTool
 from ostiary.core.access.policies import HISTORY
 from ostiary.core.cedar.values import Record, Value
-from ostiary.core.history import Before, Done, done_of
+from ostiary.core.history import Before, Done, done_of, recipients_of
 
 
 class Past(NamedTuple):
-    """What happened before a call, and the call itself as it will be remembered."""
+    """What happened before a call, and the call itself as it will be remembered; `met`: its recipients as the owner's
+    counterparts are, where those are looked at.
+    """
 
     before: Before
     done: Done
+    met: tuple[bytes, ...] = ()
 
 
 def past_of(before: Before, ready: ReadyTool, arguments: Mapping[str, object]) -> Past:
     """For a call of that tool."""
-    return Past(before, done_of(before.key, ready.plan, arguments))
+    met = () if before.met is None else recipients_of(before.met.key, ready.plan, arguments)[0]
+    return Past(before, done_of(before.key, ready.plan, arguments), met)
 
 
 class Looking(dict[str, Value]):
@@ -35,7 +39,7 @@ class Looking(dict[str, Value]):
     def __missing__(self, name: str) -> Value:
         if name != HISTORY:
             raise KeyError(name)
-        made = self[name] = self._past.before.seen(self._past.done, self._arguments)
+        made = self[name] = self._past.before.seen(self._past.done, self._arguments, self._past.met)
         return made
 
     def __contains__(self, name: object) -> bool:

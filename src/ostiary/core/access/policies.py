@@ -23,11 +23,12 @@ from ostiary.core.access.elsewhere import Elsewhere, Said, failed, question
 from ostiary.core.access.least import Found, Least, names, together
 from ostiary.core.assurance import StepUp
 from ostiary.core.cedar.compile import Compiled, Verdict, compile_set
-from ostiary.core.cedar.ir import PolicyIR, PolicySetIR, reads_context
+from ostiary.core.cedar.ir import PolicyIR, PolicySetIR, reads_context, reads_within
 from ostiary.core.cedar.values import Entities, Entity, Record, Uid, entity
 
 CALL = Uid("Action", "call")
 HISTORY, RISK = "history", "risk"
+COUNTERPARTS = "counterparts"
 BASE_TYPES = frozenset({"Agent", "Owner", "Segment", "Blueprint", "Task", "Tool", "Resource", "Action"})
 """Entity types whose attributes the registry states and nobody else."""
 
@@ -63,7 +64,7 @@ class Policies:
 
     __slots__ = (
         "_denying", "_enforced", "_step_ups", "_watched", "asks", "elsewhere", "entities", "hash", "hints", "known",
-        "reads_history", "reads_risk", "reasons", "relies_on_history", "relies_on_risk",
+        "reads_counterparts", "reads_history", "reads_risk", "reasons", "relies_on_history", "relies_on_risk",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +82,7 @@ class Policies:
         self.relies_on_history = reads_context(PolicySetIR(enforced), HISTORY)
         """whether what happened before may decide"""
         self.reads_history = self.relies_on_history or reads_context(PolicySetIR(watched), HISTORY)
+        self.reads_counterparts = self.reads_history and reads_within(policies, HISTORY, COUNTERPARTS)
         self.relies_on_risk = reads_context(PolicySetIR(enforced), RISK)
         self.reads_risk = self.relies_on_risk or reads_context(PolicySetIR(watched), RISK)
         self._enforced = Least(enforced)

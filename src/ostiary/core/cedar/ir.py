@@ -201,6 +201,26 @@ def reads_context(policies: PolicySetIR, name: str) -> bool:
     return False
 
 
+def reads_within(policies: PolicySetIR, name: str, inner: str) -> bool:
+    """Whether some policy looks at that attribute of that attribute of the context, or at all of either together."""
+    open_ = [condition for policy in policies.policies for condition in policy.conditions]
+    while open_:
+        match open_.pop():
+            case Get(Get(Var("context"), outer), attr) | Has(Get(Var("context"), outer), attr):
+                if (outer, attr) == (name, inner):
+                    return True
+            case Get(Var("context"), attr):
+                if attr == name:
+                    return True
+            case Has(Var("context"), _):
+                pass
+            case Var("context"):
+                return True
+            case other:
+                open_ += children(other)
+    return False
+
+
 def reads(policy: PolicyIR, name: VarName) -> bool:
     """Whether its conditions look at that variable."""
     open_ = list(policy.conditions)

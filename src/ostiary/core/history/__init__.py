@@ -8,10 +8,13 @@ says so, and then nobody relies on it, for neither what is in it nor what is not
 different: what has no room there was not created.
 
 Values (recipients, identifiers of what was created) are eight bytes of BLAKE2s under the key of the task's memory.
+
+Beyond tasks it is remembered whom the agents of an owner have dealt with, since when and how often (`counterparts`).
 """
 
-from ostiary.core.history.before import Before, in_passing, told
-from ostiary.core.history.calls import Plan, created_by, done_of, is_created, plan_of
+from ostiary.core.history.before import Before, Met, in_passing, told
+from ostiary.core.history.calls import Plan, created_by, done_of, is_created, plan_of, recipients_of
+from ostiary.core.history.counterparts import MAX_COUNTERPARTS, MAX_MET, NOBODY, Counterpart, Counterparts, met
 from ostiary.core.history.kept import (
     EFFECTS,
     MAX_CLASS_BYTES,
@@ -35,15 +38,21 @@ from ostiary.core.history.kept import (
 __all__ = [
     "EFFECTS",
     "MAX_CLASS_BYTES",
+    "MAX_COUNTERPARTS",
     "MAX_CREATED",
     "MAX_HISTORY",
+    "MAX_MET",
     "MAX_RECIPIENTS",
     "MAX_TOOLS",
     "MAX_TOOL_BYTES",
+    "NOBODY",
     "NOTHING",
     "Before",
+    "Counterpart",
+    "Counterparts",
     "Done",
     "History",
+    "Met",
     "Plan",
     "Value",
     "after",
@@ -54,8 +63,10 @@ __all__ = [
     "is_created",
     "is_news",
     "joined",
+    "met",
     "pack",
     "plan_of",
+    "recipients_of",
     "told",
     "unpack",
 ]

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from ostiary.core.budget import DAY_US
 from ostiary.core.cedar.values import Record
 from ostiary.core.history.calls import is_created
+from ostiary.core.history.counterparts import Counterparts
 from ostiary.core.history.kept import EFFECTS, Done, History, is_news
+
+
+class Met(NamedTuple):
+    """Whom the agents of an owner have dealt with, and under which key those are hashed."""
+
+    key: bytes
+    known: Counterparts
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,8 @@ class Before:
     recent: History
     seq: int
     day: int
+    met: Met | None = None
+    """where policies look at it; how it lags makes only less known, so it is no part of the state"""
     _told: list[Record] = field(default_factory=list)
 
     @property
@@ -35,13 +45,17 @@ class Before:
         """Whether that call would make it another one; of another day it is always."""
         return self.day != now // DAY_US or is_news(self.task, done) or is_news(self.recent, in_passing(done))
 
-    def seen(self, done: Done, arguments: Mapping[str, Any]) -> Record:
-        """`context.history` of that call."""
+    def seen(self, done: Done, arguments: Mapping[str, Any], met: tuple[bytes, ...] = ()) -> Record:
+        """`context.history` of that call; `met` are its recipients under the key of those who were met."""
         if not self._told:
             self._told.extend((told(self.recent), told(self.task)))
         known = self.task.recipients
+        beside: Record = {}
+        if self.met is not None:
+            beside["counterparts"] = self.met.known.seen(met, is_more=done.is_more, day=self.day)
         return {
             **self._told[1],
+            **beside,
             "recipients": len(known),
             "new_recipients": sum(one not in known for one in done.recipients),
             "created": is_created(self.task, self.key, done.tool, arguments),

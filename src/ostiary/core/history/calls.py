@@ -41,6 +41,12 @@ def done_of(key: bytes, plan: Plan, arguments: Mapping[str, Any]) -> Done:
     call = plan.call
     if not plan.paths:
         return call
+    recipients, is_more = recipients_of(key, plan, arguments)
+    return Done(call.tool, call.effect, call.classes, call.is_outside, recipients, is_more)
+
+
+def recipients_of(key: bytes, plan: Plan, arguments: Mapping[str, Any]) -> tuple[tuple[bytes, ...], bool]:
+    """To whom a call of that tool goes, and whether it has more recipients than that."""
     found: set[bytes] = set()
     for path in plan.paths:
         for recipient in _recipients(_at(arguments, path)):
@@ -48,7 +54,7 @@ def done_of(key: bytes, plan: Plan, arguments: Mapping[str, Any]) -> Done:
             if len(found) > MAX_RECIPIENTS:
                 break
     kept = tuple(sorted(found)[:MAX_RECIPIENTS])
-    return Done(call.tool, call.effect, call.classes, call.is_outside, kept, len(found) > len(kept))
+    return kept, len(found) > len(kept)
 
 
 def _at(value: object, path: str) -> list[object]:

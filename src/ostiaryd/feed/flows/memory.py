@@ -11,12 +11,13 @@ from collections import Counter
 from msgspec.structs import replace
 
 from ostiary.core.errors import Forbidden
-from ostiary.core.history import Before
+from ostiary.core.history import Before, Met
 from ostiary.core.origins import LINK, Memory, Origin, is_effect
-from ostiary.core.recall import Past, Recall
+from ostiary.core.recall import Recall
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ledger.flows import Act
+from ostiaryd.policy.flows import active_policies
 from ostiaryd.policy.flows.prepared import protected
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Holding, Resource
@@ -54,7 +55,8 @@ def tell(act: Act, asked: Recall, *, resource_id: str) -> Remembered:
 def past(reader: Reader, asked: Recall, *, resource_id: str, keys: Keyring, now: int) -> Before:
     """What happened before, for that token. Raises Forbidden."""
     held = _held(reader, asked, registry.find_resource(reader, resource_id), now=now)
-    return tasks.before(reader, _task_of(reader, held, now=now), keys, agent=held.agent, now=now)
+    met = _met(reader, _looked_up(reader, held), keys)
+    return tasks.before(reader, _task_of(reader, held, now=now), keys, agent=held.agent, now=now, met=met)
 
 
 def happen(tx: Tx, asked: Recall, *, resource_id: str) -> tuple[Before, bool]:
@@ -68,17 +70,30 @@ def happen(tx: Tx, asked: Recall, *, resource_id: str) -> tuple[Before, bool]:
     task, ready = _task_of(tx, held, now=tx.now), protected(tx, resource).tools.get(asked.tool)
     if ready is None:
         raise Forbidden(f"the catalogue of `{resource.name}` has no tool {asked.tool[:128]!a}", code="unknown_tool")
+    owner = _looked_up(tx, held)
     known, is_taken = tasks.before(tx, task, tx.keys, agent=held.agent, now=tx.now), True
     if asked.made:
         if not ready.tool.creates:
             raise Forbidden("that tool creates nothing, by its catalogue", code="creates_nothing")
         tasks.made(tx, task, asked.made)
     if asked.next is not None:
-        is_taken = asked.past == Past(known.seq, known.day)
+        is_taken = asked.past is not None and (asked.past.seq, asked.past.day) == (known.seq, known.day)
         if is_taken:
             done = replace(ready.plan.call, recipients=asked.next.recipients, is_more=asked.next.is_more)
             tasks.happened(tx, task, done, agent=held.agent)
-    return tasks.before(tx, task, tx.keys, agent=held.agent, now=tx.now), is_taken
+            if owner:
+                tasks.meet(tx, owner, asked.next.met)
+    met = _met(tx, owner, tx.keys)
+    return tasks.before(tx, task, tx.keys, agent=held.agent, now=tx.now, met=met), is_taken
+
+
+def _looked_up(reader: Reader, held: Holding) -> str:
+    """The owner of the token's agent, where policies look at whom his agents have dealt with."""
+    return registry.find_agent(reader, held.agent).owner if active_policies(reader).reads_counterparts else ""
+
+
+def _met(reader: Reader, owner: str, keys: Keyring) -> Met | None:
+    return tasks.counterparts(reader, owner, keys) if owner else None
 
 
 def _held(reader: Reader, asked: Recall, resource: Resource, *, now: int) -> Holding:

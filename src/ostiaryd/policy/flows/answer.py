@@ -204,7 +204,10 @@ class Answers:
         ready = call.resource.tools.get(call.tool)
         if not self._policies.reads_history or ready is None or self._keys is None:
             return None
-        before = tasks.before(self._reader, call.task, self._keys, agent=call.task.agent, now=self._now)
+        met = None
+        if self._policies.reads_counterparts:
+            met = tasks.counterparts(self._reader, call.principal.claims.owner, self._keys)
+        before = tasks.before(self._reader, call.task, self._keys, agent=call.task.agent, now=self._now, met=met)
         return access.past_of(before, ready, call.arguments)
 
     def settle(self, act: Act, question: Question, decision: Decision) -> Decision:
@@ -227,6 +230,7 @@ class Answers:
                 decision = access.deny(call.resource, self._policies, Reason(error.code, error.message, error.hint))
         if decision.allowed and (past := self._past(call)) is not None:
             tasks.happened(act.tx, call.task, past.done, agent=call.task.agent)
+            tasks.meet(act.tx, call.principal.claims.owner, past.met)
         return decision
 
     def _task(self, agent: Agent, id: object) -> Task:

@@ -104,6 +104,7 @@ _TOOL: Record = {"effect": "read", "data_classes": frozenset[object](), "open_wo
 _PAST = told(NOTHING)
 _HISTORY: Record = {
     **_PAST, "recipients": 0, "new_recipients": 0, "created": frozenset[object](), "recent": _PAST,
+    "counterparts": {"unknown": 0, "age_days": 0, "uses": 0},
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from ostiaryd.tasks.flows.budgets import (
     settle,
     spend,
 )
+from ostiaryd.tasks.flows.counterparts import counterparts, meet
 from ostiaryd.tasks.flows.elevating import elevate, eligible, set_eligible
 from ostiaryd.tasks.flows.histories import before, forget_histories, happened, made
 from ostiaryd.tasks.flows.holding import beat, hold, holders, leave
@@ -46,6 +47,7 @@ __all__ = [
     "balances_of",
     "beat",
     "before",
+    "counterparts",
     "draw",
     "elevate",
     "eligible",
@@ -68,6 +70,7 @@ __all__ = [
     "made",
     "may_list",
     "may_see",
+    "meet",
     "recall",
     "renew",
     "report_lost",

@@ -10,7 +10,7 @@ import hmac
 from typing import NamedTuple
 
 from ostiary.core.budget import DAY_US
-from ostiary.core.history import Before, Done, after, created, in_passing, joined
+from ostiary.core.history import Before, Done, Met, after, created, in_passing, joined
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ground.world import World
@@ -29,15 +29,16 @@ class _Place(NamedTuple):
     day: int
 
 
-def before(reader: Reader, task: Task, keys: Keyring, *, agent: str, now: int) -> Before:
-    """What happened until then in the tree of that task, which has its chain, and with an agent that calls under it.
+def before(reader: Reader, task: Task, keys: Keyring, *, agent: str, now: int, met: Met | None = None) -> Before:
+    """What happened until then in the tree of that task, which has its chain, and with an agent that calls under it;
+    `met`: whom the agents of its owner have dealt with, where somebody looks at that.
 
     Within an act nobody else adds to it until that ends.
     """
     of_task, of_agent = _places(task, agent, now=now)
     here, recent = _read(reader, of_task), _read(reader, of_agent)
     key = hmac.digest(keys.secret("nonce"), b"ostiary history\0" + of_task.holder.encode(), "sha256")
-    return Before(key, here.history, recent.history, here.seq + recent.seq, now // DAY_US)
+    return Before(key, here.history, recent.history, here.seq + recent.seq, now // DAY_US, met)
 
 
 def happened(tx: Tx, task: Task, done: Done, *, agent: str) -> None:

@@ -1,0 +1,4 @@
+create table counterpart (
+    owner text primary key,
+    body bytea not null
+) {keyed};

@@ -1,0 +1,22 @@
+"""Whom the agents of one owner have dealt with, whatever the task was."""
+
+from __future__ import annotations
+
+import hmac
+
+from ostiary.core.budget import DAY_US
+from ostiary.core.history import Met, met
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ground.keyring import Keyring
+from ostiaryd.tasks.store import counterparts as store
+
+
+def counterparts(reader: Reader, owner: str, keys: Keyring) -> Met:
+    key = hmac.digest(keys.secret("nonce"), b"ostiary counterparts\0" + owner.encode(), "sha256")
+    return Met(key, store.get(reader, owner))
+
+
+def meet(tx: Tx, owner: str, values: tuple[bytes, ...]) -> None:
+    """A call to these is let through."""
+    if values:
+        store.put(tx, owner, met(store.lock(tx, owner), values, day=tx.now // DAY_US))

@@ -1,0 +1,29 @@
+"""Counterparts: one row for each owner whose agents have dealt with somebody."""
+
+from __future__ import annotations
+
+from ostiary.core.history import NOBODY, Counterparts
+from ostiary.core.history.counterparts import pack, unpack
+from ostiaryd.ground.database import Reader, Tx, sql
+
+_GET = sql("select body from counterpart where owner = :owner")
+_LOCK = sql("update counterpart set body = body where owner = :owner")
+_PUT = sql(
+    """insert into counterpart (owner, body) values (:owner, :body)
+       on conflict (owner) do update set body = excluded.body"""
+)
+
+
+def get(reader: Reader, owner: str) -> Counterparts:
+    row = reader.one(_GET, owner=owner)
+    return NOBODY if row is None else unpack(bytes(row[0]))
+
+
+def lock(tx: Tx, owner: str) -> Counterparts:
+    """The same; until this act ends nobody else changes them."""
+    tx.run(_LOCK, owner=owner)
+    return get(tx, owner)
+
+
+def put(tx: Tx, owner: str, counterparts: Counterparts) -> None:
+    tx.run(_PUT, owner=owner, body=pack(counterparts))

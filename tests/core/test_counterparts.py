@@ -1,0 +1,86 @@
+"""Counterparts: who is unknown stays so whatever is forgotten, and who is known was really met."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.cedar.ir import reads_within
+from ostiary.core.errors import Malformed
+from ostiary.core.history import MAX_COUNTERPARTS, MAX_MET, NOBODY, Counterpart, Counterparts, met
+from ostiary.core.history.counterparts import MAX_USES, pack, unpack
+from ostiaryd.policy.model.lower import lower
+
+ANN, BOB, EVE = b"ann     ", b"bob     ", b"eve     "
+
+
+def name(number: int) -> bytes:
+    return number.to_bytes(8, "big")
+
+
+def test_what_policies_see_is_of_the_least_known_of_all_recipients() -> None:
+    known = met(met(met(NOBODY, (ANN,), day=10), (ANN, BOB), day=12), (ANN,), day=20)
+    assert known.seen((ANN,), is_more=False, day=21) == {"unknown": 0, "age_days": 11, "uses": 3}
+    assert known.seen((ANN, BOB), is_more=False, day=21) == {"unknown": 0, "age_days": 9, "uses": 1}
+    assert known.seen((ANN, EVE), is_more=False, day=21) == {"unknown": 1, "age_days": 0, "uses": 0}
+    assert known.seen((ANN,), is_more=True, day=21) == {"unknown": 1, "age_days": 0, "uses": 0}
+    assert known.seen((), is_more=False, day=21) == {"unknown": 0, "age_days": 0, "uses": 0}
+    assert known.seen((ANN,), is_more=False, day=9)["age_days"] == 0, "a clock that went back makes nobody older"
+
+
+@pytest.mark.parametrize("count", [MAX_COUNTERPARTS - 1, MAX_COUNTERPARTS, MAX_COUNTERPARTS + 1])
+def test_who_was_met_once_long_ago_makes_room_first(count: int) -> None:
+    known = met(met(NOBODY, (ANN,), day=1), (ANN,), day=1)
+    for number in range(count - 1):
+        known = met(known, (name(number),), day=2 + number)
+    values = {one.value for one in known.known}
+    assert len(values) == min(count, MAX_COUNTERPARTS)
+    assert ANN in values, "a flood of new ones drives out none that was met before"
+    assert (name(0) in values) is (count <= MAX_COUNTERPARTS)
+
+
+@given(st.lists(st.tuples(st.lists(st.sampled_from([ANN, BOB, EVE]), max_size=3), st.integers(0, 3)), max_size=12))
+def test_uses_and_ages_are_what_counting_anew_gives(calls: list[tuple[list[bytes], int]]) -> None:
+    known, day, days = NOBODY, 0, list[tuple[set[bytes], int]]()
+    for values, later in calls:
+        day += later
+        known = met(known, set(values), day=day)
+        days.append((set(values), day))
+    for one in (ANN, BOB, EVE):
+        when = [at for values, at in days if one in values]
+        said = {"unknown": 0, "age_days": day - when[0], "uses": len(when)} if when else {"unknown": 1}
+        assert said.items() <= known.seen((one,), is_more=False, day=day).items()
+
+
+def test_they_are_small_and_come_back_from_their_bytes() -> None:
+    full = Counterparts(
+        tuple(Counterpart(name(number), (1 << 24) - 1, (1 << 24) - 1, MAX_USES) for number in range(MAX_COUNTERPARTS)),
+        (1 << 53) - 1,
+    )
+    assert len(pack(full)) <= MAX_MET
+    assert unpack(pack(full)) == full
+    assert met(full, (name(3),), day=1).known[3].uses == MAX_USES
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc0", b"\x91\x91\x94\xc4\x01a\x01\x01\x01", pack(NOBODY)[:-1]])
+def test_what_is_none_of_them_is_refused(body: bytes) -> None:
+    with pytest.raises(Malformed):
+        unpack(body)
+
+
+@pytest.mark.parametrize(
+    ("condition", "looks"),
+    [
+        ("context.history.counterparts.uses > 3", True),
+        ("context.history has counterparts", True),
+        ("context.history == context.history", True),
+        ("context has history && context.history.outside", False),
+        ("context.history.recent.outside", False),
+        ("context.counterparts.uses > 3", False),
+        ("context == context", True),
+    ],
+)
+def test_whether_policies_look_at_them_is_found_in_their_text(condition: str, looks: bool) -> None:
+    policies = lower(f"forbid (principal, action, resource) when {{ {condition} }};")
+    assert reads_within(policies, "history", "counterparts") is looks
