@@ -48,6 +48,7 @@ from ostiaryd.trust import flows as trust
 from ostiaryd.trust import wire_access
 from ostiaryd.trust import wire_admin as trust_admin
 from ostiaryd.watch import flows as watch
+from ostiaryd.watch import wire_admin as watch_admin
 from ostiaryd.watch import wire_threats
 
 log = logging.getLogger("ostiary")
@@ -82,6 +83,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (wire_ssf.ROUTES, wire_ssf.render),
     (wire_ssf_poll.ROUTES, wire_ssf.render),
     (wire_threats.ROUTES, render_admin),
+    (watch_admin.ROUTES, render_admin),
     (doctor.ROUTES, render_admin),
 )
 

@@ -36,6 +36,7 @@ from ostiaryd.registry.model import READ, Caller
 from ostiaryd.respond.flows import webhooks
 from ostiaryd.tasks.model import TaskDelta, TaskId
 from ostiaryd.trust import flows as trust
+from ostiaryd.watch import flows as watch
 from ostiaryd.watch.flows import threats
 
 NEWEST = 10_000
@@ -254,6 +255,10 @@ def _threats(world: World, reader: Reader) -> str:
     return f"{count} threat lists are fresh" if count else "no threat list: ostiary threats add"
 
 
+async def _detectors(world: World) -> str:
+    return await world.keep(watch.Watch).examine()
+
+
 async def _loops(world: World) -> str:
     now, last = world.now(), world.keep(Rounds).last
     failed = [f"{name} ({round.error})" for name, round in last.items() if round.error]
@@ -290,6 +295,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("elevations", _reading(_elevations)),
     ("webhooks", _reading(_webhooks)),
     ("threat lists", _reading(_threats)),
+    ("detectors", _detectors),
     ("loops", _loops),
     ("disk", _disk),
 )

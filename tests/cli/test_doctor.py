@@ -29,11 +29,12 @@ from ostiaryd.registry.model import Caller
 from tests.cli.command import Commands, environment
 from tests.clock import Clock
 from tests.server import Server, running
+from tests.watch.stage import watching
 
 LINES = [
     "server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny", "record", "guards",
     "root key", "server keys", "data folder", "public URL", "clients", "words", "replay memory", "ledger", "policy",
-    "elevations", "webhooks", "loops", "disk",
+    "elevations", "webhooks", "detectors", "loops", "disk",
 ]  # fmt: skip
 
 
@@ -206,6 +207,23 @@ def test_a_background_loop_that_fails_its_rounds(patient: Server, tmp_path: Path
     wait_for(lambda: states(patient) == HEALTHY)
 
 
+def test_detectors_that_hang_and_detectors_that_have_died(patient: Server) -> None:
+    ostiary = Commands(patient.folder)
+    pid = ostiary.json("watch", "status")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        check_only_red(patient, "detectors")
+        assert "entries behind, their process is working" in ostiary("doctor").out
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: states(patient) == HEALTHY)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: ostiary.json("watch", "status")["starts"] == 2)
+    wait_for(lambda: states(patient) == HEALTHY)
+    [restart] = ostiary.json("audit", "search", "--action", "watch.restart")
+    assert restart["detail"] == {"why": "Unavailable: it ended with -9"}
+
+
 def test_a_guard_whose_feed_stalls(patient: Server, tmp_path: Path) -> None:
     ostiary = Commands(patient.folder)
     key = tmp_path / "guard.json"
@@ -264,7 +282,8 @@ def test_a_public_url_in_the_clear_and_a_root_key_from_elsewhere(tmp_path: Path)
 async def test_what_is_examined_inside_is_the_same_on_both_databases(world: World) -> None:
     world.config.folder.chmod(0o700)
     admin = Caller(kind="agent", id="ag_1", name="admin", owner=None, scopes=frozenset())
-    lines = await inside(world, caller=admin)
+    async with watching(world):
+        lines = await inside(world, caller=admin)
     assert {line.name: line.state for line in lines} == {name: HEALTHY[name] for name in LINES[LINES.index("record") :]}
 
 

@@ -74,7 +74,7 @@ def test_watch_then_suggest_then_enforce(house: House, tmp_path: Path) -> None:
     assert [entry["outcome"] for entry in house.entries()[2:]] == ["allow", "allow", "deny", "deny", "deny"]
     assert all("arguments" not in entry for entry in house.entries()[2:]), "what is enforced is not learned from"
 
-    house.ostiary("watch", house.name)
+    house.ostiary("enforce", house.name, "--off")
     assert [said["ok"] for said in house.run([ATTACKS[0]]).said] == [True]
     assert house.config.read_bytes() == before
 

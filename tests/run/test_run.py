@@ -117,7 +117,7 @@ def test_another_command_under_the_name_is_refused_where_it_is_enforced(house: H
     refused = house.run(command=quiet)
     assert (refused.code, "was registered with another command" in refused.err) == (2, True)
     assert house.run(CALLS, "--refresh", command=quiet).code == 2
-    house.ostiary("watch", house.name)
+    house.ostiary("enforce", house.name, "--off")
     assert house.run(CALLS, "--refresh", command=quiet).code == 0
     house.ostiary("enforce", house.name, "--yes")
     assert house.run(command=quiet).code == 0

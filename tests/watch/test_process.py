@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 
-from ostiaryd.ground.world import World
+import pytest
+
+from ostiary.core.errors import Conflict
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.store import risks
+from ostiaryd.watch import flows, store
 from ostiaryd.watch.flows import Watch
-from ostiaryd.watch.model import Finding
-from tests.clock import Clock
+from ostiaryd.watch.flows.process import MAX_UNSAVED_S
+from ostiaryd.watch.model import Finding, detectors
+from tests.clock import Clock, Dice
 from tests.registry.stage import enrol
-from tests.watch.stage import calls, eventually, found, looked_at, watching
+from tests.watch.stage import calls, eventually, found, looked_at, size, watching
 
 
 async def test_what_an_agent_does_becomes_a_finding_that_names_its_entries(world: World, clock: Clock) -> None:
@@ -58,3 +66,101 @@ async def kill(watch: Watch) -> None:
     starts = watch.state.starts
     os.kill(watch.state.pid, signal.SIGKILL)
     await eventually(lambda: watch.state.starts > starts and watch.state.phase == "working")
+
+
+async def test_a_process_that_hangs_or_is_dead_is_noticed_and_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.watch.flows.process.MAX_BEHIND_S", 0.3)
+    bot = await enrol(world)
+    watch = world.keep(Watch)
+    await calls(world, bot.agent_id, 1)
+    with pytest.raises(Conflict, match="never started"):
+        await watch.examine()
+    async with watching(world):
+        await looked_at(world, watch)
+        assert (
+            await watch.examine()
+            == f"{len(detectors())} detectors have looked at entry {size(world) - 1}, and know 1 agents"
+        )
+        os.kill(watch.state.pid, signal.SIGSTOP)
+        await calls(world, bot.agent_id, 20)
+        with pytest.raises(Conflict, match="20 entries behind, their process is working"):
+            await watch.examine()
+        os.kill(watch.state.pid, signal.SIGCONT)
+        await looked_at(world, watch)
+        assert "have looked" in await watch.examine()
+    await calls(world, bot.agent_id, 1)
+    with pytest.raises(Conflict, match="their process is ended"):
+        await watch.examine()
+
+
+async def test_more_commits_than_a_hanging_process_takes_orders_hold_up_nobody(world: World) -> None:
+    bot = await enrol(world)
+    async with watching(world) as watch:
+        os.kill(watch.state.pid, signal.SIGSTOP)
+        for _ in range(100_000):
+            watch._order(b"w")
+        await calls(world, bot.agent_id, 3)
+        assert watch._child is not None
+        assert watch._child.stdin is not None
+        assert watch._child.stdin.transport.get_write_buffer_size() <= 1, "what it does not take is left out"
+        os.kill(watch.state.pid, signal.SIGCONT)
+        await looked_at(world, watch)
+
+
+async def test_a_response_that_fails_loses_no_finding_and_the_doctor_says_so(world: World) -> None:
+    bot = await enrol(world)
+
+    def fail(act: Act, finding: Finding) -> None:
+        raise ValueError("no")
+
+    async with watching(world, fail) as watch:
+        await calls(world, bot.agent_id, 12, outcome="deny")
+        await eventually(lambda: found(world))
+        assert risks.get(world.db.read(), bot.agent_id).points(world.now()) > 0
+        await looked_at(world, watch)
+        with pytest.raises(Conflict, match="nothing was done about a finding: entry .*ValueError: no"):
+            await watch.examine()
+
+
+async def test_of_two_servers_of_a_database_one_has_the_detectors_and_the_other_goes_on(
+    world: World, config: Config, clock: Clock
+) -> None:
+    bot = await enrol(world)
+    async with open_world(config, now=clock, random=Dice("other")) as other:
+        async with watching(world) as first:
+            second = other.keep(Watch)
+            task = asyncio.create_task(flows.watch(other, then=flows.nothing))
+            await eventually(lambda: second.state.phase == "standby")
+            assert await second.examine() == "another server of this database has them at work"
+            clock.advance(MAX_UNSAVED_S + 1)
+            with pytest.raises(Conflict, match="another process has the detectors"):
+                await second.examine()
+            await calls(world, bot.agent_id, 11, outcome="deny")
+            await looked_at(world, first)
+            assert second.state.phase == "standby"
+        await eventually(lambda: second.state.phase == "working")
+        await calls(world, bot.agent_id, 1, outcome="deny")
+        assert len(await eventually(lambda: found(world))) == 1
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_there_was_before_the_detectors_is_learned_from_and_not_told(world: World) -> None:
+    bot = await enrol(world)
+    await calls(world, bot.agent_id, 20, outcome="deny")
+    async with watching(world) as watch:
+        await looked_at(world, watch)
+        assert found(world) == []
+        assert watch.state.agents == 1
+
+
+async def test_what_the_detectors_tell_of_is_nothing_that_they_look_at(world: World) -> None:
+    bot = await enrol(world)
+    async with watching(world) as watch:
+        await calls(world, bot.agent_id, 12, outcome="deny")
+        await eventually(lambda: found(world))
+        await looked_at(world, watch)
+        assert store.progress(world.db.read()).told < size(world) - 1
+        assert len(found(world)) == 1

@@ -51,7 +51,8 @@ def test_a_call_says_all_that_entry_and_catalogue_know() -> None:
             outcome="deny", owner="pe_1", task="tk_1", key="thumb", reasons=[reason("outside_task", "words")],
             result=Result("ok", 700, 3), arguments={"path": "/secret", "limit": 3},
             detail={
-                "actors": ["ag_2"], "origins": {"origin": {"path": "outside", "limit": "user"}, "origin_worst": "x"},
+                "actors": ["ag_2"],
+                "origins": {"origin": {"path": "outside", "limit": "user"}, "origin_worst": "outside"},
                 "noticed": [noticed], "verdict": "deny", "watched": [],
             },
         ),
@@ -59,7 +60,8 @@ def test_a_call_says_all_that_entry_and_catalogue_know() -> None:
     assert made == Event(
         at=1000, action="tool.call", outcome="deny", agent="ag_1", task="tk_1", owner="pe_1", resource=URI,
         tool="files/read", effect="read", canary=True, classes=("personal",),
-        origins=(("limit", "user"), ("path", "outside")), shape="limit:int path:str", reasons=("outside_task",),
+        origins=(("limit", "user"), ("path", "outside")), worst="outside", shape="limit:int path:str",
+        reasons=("outside_task",),
         bytes=700, records=3, key="thumb", actors=("ag_2",), reporter=URI, model="model of ag_1", noticed=(noticed,),
         number=0,
     )  # fmt: skip

@@ -36,12 +36,12 @@ COMMANDS = (
     ("search", "ostiary.cli.search:search", "Who may do that, to what, or what may be done.", MAY),
     ("whatif", "ostiary.cli.whatif:whatif", "Which recorded verdicts a policy set would change.", MAY),
     ("suggest", "ostiary.cli.suggest:suggest_least", "The least that an agent needs, from what was seen of it.", MAY),
-    ("enforce", "ostiary.cli.enforce:enforce", "Carry out what is decided.", MAY),
-    ("watch", "ostiary.cli.enforce:watch", "Let every call through again, and go on recording.", MAY),
+    ("enforce", "ostiary.cli.enforce:enforce", "Carry out what is decided, or no more.", MAY),
     ("threats", "ostiary.cli.threats:threats", "Lists of what is evil, looked for before each call.", MAY),
     ("revoke", "ostiary.cli.revoke:revoke", "End access with all that came of it, and time each guard.", MAY),
     ("elevation", "ostiary.cli.elevations:elevation", "More than an agent has, for a while.", MAY),
     ("webhook", "ostiary.cli.webhooks:webhook", "URLs that are told of what happens.", WAS),
+    ("watch", "ostiary.cli.watch:watch", "What is noticed about how agents behave.", WAS),
     ("audit", "ostiary.cli.audit:audit", "The ledger: every act, the refused ones too.", WAS),
 )
 """Name, where it is, what it does, and under which heading it is listed."""

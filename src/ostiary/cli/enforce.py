@@ -1,4 +1,4 @@
-"""`ostiary enforce` and `ostiary watch`: whether what is decided is carried out."""
+"""`ostiary enforce`: whether what is decided is carried out."""
 
 from __future__ import annotations
 
@@ -29,8 +29,17 @@ BATCH = 500
 MAX_STAND_IN = 1000
 
 
-def enforce(name: str, /, *, since: str = "24h", bounds: Path | None = None, yes: bool = False, session: Here) -> None:
-    """Carry out what is decided.
+def enforce(
+    name: str,
+    /,
+    *,
+    since: str = "24h",
+    bounds: Path | None = None,
+    yes: bool = False,
+    off: bool = False,
+    session: Here,
+) -> None:
+    """Carry out what is decided, or no more.
 
     For one resource, or for all stdio servers of an agent. First says what would be denied of the calls that were
     seen, as scopes and policies are now. A catalogue that the server proposed of itself counts as confirmed by whoever
@@ -41,8 +50,13 @@ def enforce(name: str, /, *, since: str = "24h", bounds: Path | None = None, yes
         since: How far to look back: a span (90s, 15m, 24h, 7d) or a time.
         bounds: JSON file of the bounds with which the agent will run, to be judged as well.
         yes: Do not ask.
+        off: Let every call through again, and go on recording.
     """
     targets = _targets(session, name)
+    if off:
+        changed = [_set_mode(session, target, "watch") for target in targets]
+        session.show({"resources": changed}, lambda value: _print_modes(value["resources"]))
+        return
     details = () if bounds is None else parse_details(read_json(bounds))
     report = _judge(session, targets, since=parse_time(since, now=ambient.now()), details=details)
     if not session.as_json:
@@ -51,18 +65,6 @@ def enforce(name: str, /, *, since: str = "24h", bounds: Path | None = None, yes
         _ask(session)
     changed = [_enforce(session, target) for target in targets]
     session.show({"resources": changed, **report.value()}, lambda value: _print_modes(value["resources"]))
-
-
-def watch(name: str, /, *, session: Here) -> None:
-    """Let every call through again, and go on recording.
-
-    For one resource, or for all stdio servers of an agent.
-
-    Args:
-        name: Name or id of a resource or an agent.
-    """
-    changed = [_set_mode(session, target, "watch") for target in _targets(session, name)]
-    session.show({"resources": changed}, lambda value: _print_modes(value["resources"]))
 
 
 def _targets(session: Session, name: str) -> list[Resource]:

@@ -128,7 +128,7 @@ def _check_unchanged(place: Place, servers: Sequence[Server], paper: Paper) -> N
     for server in changed(place, servers):
         what = f"`{place.resource(server)}` was registered with another command"
         if remembered(place.mode(server)) != "watch":
-            raise Usage(what, hint=f"another agent? --agent NAME; else: ostiary watch {place.resource(server)}")
+            raise Usage(what, hint=f"another agent? --agent NAME; else: ostiary enforce {place.resource(server)} --off")
         paper.alarm(f"{what}; --refresh makes this one known")
 
 

@@ -126,7 +126,9 @@ def refresh(session: Session, place: Place, servers: Sequence[Server], *, say: C
     for server in servers:
         name = place.resource(server)
         if session.api("GET", f"/resources/{name}")["mode"] != "watch":
-            raise Usage(f"`{name}` is enforced, and what it says would count at once", hint=f"ostiary watch {name}")
+            raise Usage(
+                f"`{name}` is enforced, and what it says would count at once", hint=f"ostiary enforce {name} --off"
+            )
         place.command(server).write_text(json.dumps(server.command), "utf-8")
         if (catalogue := _catalogue(name, server, say)) is not None:
             proposal = {"catalogue": catalogue.render(), "proposed": True}

@@ -15,7 +15,10 @@ _COLUMNS = """finding_id, at, detector, points, says, agent, task, owner, entrie
     judged_by, judged_at, why"""
 _GET = sql(f"select {_COLUMNS} from finding where finding_id = :id")
 _LATEST = sql(f"select {_COLUMNS} from finding where finding_id < :before order by finding_id desc limit :limit")
-_OF_AGENT = sql(f"select {_COLUMNS} from finding where agent = :agent and at > :since order by at desc limit :limit")
+_OF_AGENT = sql(
+    f"""select {_COLUMNS} from finding where agent = :agent and at > :since and finding_id < :before
+        order by at desc, finding_id desc limit :limit"""
+)
 _INSERT = sql(
     """insert into finding (finding_id, at, detector, points, says, agent, task, owner, entries, incident, resource,
            score)
@@ -46,9 +49,10 @@ def latest(reader: Reader, *, before: str = "~", limit: int = 50) -> list[Findin
     return [_finding(row) for row in reader.all(_LATEST, before=before, limit=limit)]
 
 
-def of_agent(reader: Reader, agent: str, *, since: int = 0, limit: int = 50) -> list[Finding]:
+def of_agent(reader: Reader, agent: str, *, since: int = 0, before: str = "~", limit: int = 50) -> list[Finding]:
     """The newest first."""
-    return [_finding(row) for row in reader.all(_OF_AGENT, agent=agent, since=since, limit=limit)]
+    rows = reader.all(_OF_AGENT, agent=agent, since=since, before=before, limit=limit)
+    return [_finding(row) for row in rows]
 
 
 def judge(tx: Tx, id: str, judgement: Judgement) -> bool:

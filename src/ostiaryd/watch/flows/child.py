@@ -111,7 +111,7 @@ class Work:
         if self._is_ahead and wall_clock() - self._said_at >= SAY_S * SECOND:
             self._said, self._said_at = watcher.position, wall_clock()
             failing = watcher.failing | ({"reading": self._reading.failed} if self._reading.failed else {})
-            self._say(Seen(watcher.position, len(watcher.memory), failing))
+            self._say(Seen(watcher.position, len(watcher.memory), failing, watcher.calibration.heights))
 
     @property
     def _is_ahead(self) -> bool:

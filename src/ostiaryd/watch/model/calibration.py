@@ -50,6 +50,11 @@ class Calibration:
         """Take back what was kept; detectors that were not there begin anew."""
         self.kept = Bars({name: kept.bars.get(name, Bar()) for name in self.kept.bars}, kept.agent_days)
 
+    @property
+    def heights(self) -> dict[str, float]:
+        """How high each bar is, as a multiple of where it began."""
+        return {name: bar.height for name, bar in self.kept.bars.items()}
+
     def tells(self, detector: str, score: float) -> bool:
         """Whether a score reaches the bar; what has twice the threshold does, wherever that stands."""
         return score >= self._thresholds[detector] * self.kept.bars[detector].height

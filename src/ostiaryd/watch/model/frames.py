@@ -33,6 +33,8 @@ class Seen(msgspec.Struct, frozen=True, tag="seen"):
     agents: int
     failing: dict[str, str]
     """detectors that failed on events, and how"""
+    bars: dict[str, float]
+    """how high the bar of each detector is, as a multiple of where it began"""
 
 
 class Pieces(msgspec.Struct, frozen=True, tag="pieces"):

@@ -178,6 +178,8 @@ class Reading:
             canary=known.canary,
             classes=entry.data_classes or known.classes,
             origins=_origins(origins) if isinstance(origins, dict) else (),
+            worst=_word(detail.origins.get("origin_worst")),
+            links=_word(detail.origins.get("links_worst")),
             shape=shape(entry.arguments) if entry.arguments else "",
             reasons=tuple(reason.code for reason in entry.reasons),
             bytes=0 if result is None else result.bytes or 0,
@@ -200,6 +202,10 @@ class Reading:
 def shape(arguments: dict[str, Any]) -> str:
     """Which arguments there are and of which kind each is: `limit:int path:str`."""
     return " ".join(f"{name}:{type(arguments[name]).__name__}" for name in sorted(arguments))[:MAX_SHAPE]
+
+
+def _word(said: object) -> str:
+    return said if isinstance(said, str) else ""
 
 
 def _origins(said: dict[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -16,14 +16,16 @@ from functools import partial
 
 import msgspec
 
-from ostiary.core.errors import Unavailable
+from ostiary.core.errors import Conflict, Unavailable
 from ostiaryd.ground.children import receive, spawn
+from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act, act
+from ostiaryd.ledger.model import decode_entry
 from ostiaryd.watch import store
 from ostiaryd.watch.flows.findings import Then, begin, keep, nothing
-from ostiaryd.watch.model import Sighting
+from ostiaryd.watch.model import Sighting, Snapshot
 from ostiaryd.watch.model.frames import Frame, Orders, Pieces, Ready, Saved, Seen, Told, decode
 
 CHILD = "ostiaryd.watch.flows.child:main"
@@ -31,6 +33,11 @@ NICE = 5
 SNAPSHOT_S = 60.0
 PAUSES_S = (0.2, 1.0, 5.0, 30.0)
 """before it is started anew, longer each time it does not get far"""
+MAX_BEHIND_S = 5.0
+"""how long the detectors may take to look at an entry"""
+MAX_UNSAVED_S = 300
+"""how long the process of another server may take to save what it has looked at"""
+SECOND = 1_000_000
 log = logging.getLogger("ostiary")
 
 
@@ -49,6 +56,8 @@ class State:
     """why it ended the last time"""
     failing: dict[str, str] = field(default_factory=dict)
     """detectors that failed on events, and how: of these they have noticed nothing"""
+    bars: dict[str, float] = field(default_factory=dict)
+    """how high the bar of each detector is"""
     unanswered: deque[str] = field(default_factory=lambda: deque(maxlen=16))
     """findings to which the response failed"""
 
@@ -101,8 +110,9 @@ class Watch:
             case Told(sightings):
                 for one in sightings:
                     await self._keep(one, then)
-            case Seen(position, agents, failing):
-                state.position, state.agents, state.failing, state.moved_at = position, agents, failing, world.now()
+            case Seen(position, agents, failing, bars):
+                state.position, state.agents, state.moved_at = position, agents, world.now()
+                state.failing, state.bars = failing, bars
                 self._moved.set()
             case Pieces(pieces):
                 await world.writer.submit(lambda tx: store.put_pieces(tx, generation, pieces))
@@ -144,6 +154,39 @@ class Watch:
                     self._moved.clear()
                     await self._moved.wait()
         return self.state.position > number
+
+    async def examine(self) -> str:
+        """What the detectors are doing now, proved by the newest entry. Raises Conflict with what is wrong."""
+        state, reader = self.state, self._world.db.read()
+        last = ledger.head(reader)[0].size - 1
+        if not state.starts:
+            raise Conflict("the detectors were never started", hint="restart the server")
+        if state.phase == "standby":
+            self._check_others(reader, last)
+            return "another server of this database has them at work"
+        if not await self.settled(last, within_s=MAX_BEHIND_S):
+            why = f": {state.error}" if state.error else ""
+            raise Conflict(
+                f"the detectors are {last + 1 - state.position} entries behind, their process is {state.phase}{why}",
+                hint="nothing new is noticed: see the log; the server starts the process anew by itself",
+            )
+        if state.failing:
+            name, error = next(iter(state.failing.items()))
+            raise Conflict(f"`{name}` failed at {error}", hint="it has noticed nothing there: report it")
+        if state.unanswered:
+            raise Conflict(f"nothing was done about a finding: {state.unanswered[-1]}", hint="see the log")
+        return f"{len(state.bars)} detectors have looked at entry {last}, and know {state.agents} agents"
+
+    def _check_others(self, reader: Reader, last: int) -> None:
+        """Where another process is at work, or should be, its snapshots say how far it is."""
+        saved = store.progress(reader).snapshot
+        position = 0 if saved is None else msgspec.msgpack.decode(saved, type=Snapshot).position
+        body = ledger.body(reader, position) if position <= last else None
+        if body is not None and self._world.now() - decode_entry(body).at > MAX_UNSAVED_S * SECOND:
+            raise Conflict(
+                f"another process has the detectors, and has not looked at entry {position} for too long",
+                hint="is it hanging? end it, and this server goes on",
+            )
 
     async def close(self) -> None:
         if self._child is not None:

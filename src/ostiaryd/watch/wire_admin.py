@@ -1,0 +1,103 @@
+"""What the detectors notice, for administrators, as JSON under /api/v1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ostiary.core.errors import Invalid
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ledger import store as ledger
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import READ
+from ostiaryd.registry.store import risks
+from ostiaryd.watch import flows, store
+from ostiaryd.watch.model import Finding, detectors
+
+MAX_ROWS = 1000
+SECOND = 1_000_000
+
+
+async def status(call: Call) -> Reply:
+    """Whether the detectors are at work, how far they are in the ledger, and how high the bar of each of them is."""
+    world = call.world
+    state = world.keep(flows.Watch).state
+    size = ledger.head(world.db.read())[0].size
+    return reply(
+        {
+            "phase": state.phase,
+            "pid": state.pid,
+            "position": state.position,
+            "behind": max(0, size - state.position),
+            "agents": state.agents,
+            "starts": state.starts,
+            "error": state.error,
+            "failing": state.failing,
+            "unanswered": list(state.unanswered),
+            "budget": world.config.alarm_budget,
+            "bars": state.bars,
+        }
+    )
+
+
+async def list_findings(call: Call) -> Reply:
+    """What was noticed, the newest first; by `agent` (name or id), `before` (a finding) and `limit`."""
+    agent, before, limit = call.query_one("agent"), call.query_one("before") or "~", call.query_one("limit") or "50"
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MAX_ROWS):
+        raise Invalid(f"`limit` is 1 to {MAX_ROWS}")
+
+    def read(reader: Reader) -> list[Finding]:
+        if agent is None:
+            return store.latest(reader, before=before, limit=int(limit))
+        return store.of_agent(reader, registry.find_agent(reader, agent).agent_id, before=before, limit=int(limit))
+
+    return reply({"findings": [render(one) for one in await call.world.db.scan(read)]})
+
+
+async def explain_finding(call: Call) -> Reply:
+    """One finding: what was noticed, by which detector and what that looks for, and the entries on which it rests."""
+    now = call.world.now()
+
+    def read(reader: Reader) -> dict[str, Any]:
+        finding = flows.find_finding(reader, call.params["id"])
+        bodies = [(index, ledger.body(reader, index)) for index in finding.entries]
+        detector = detectors().get(finding.detector)
+        about = "" if detector is None else (detector.__doc__ or "").partition("\n")[0]
+        subjects = filter(None, (finding.agent, finding.task))
+        return render(finding) | {
+            "about": about or "a guard noticed it before the call",
+            "rests_on": [{"index": index, **msgspec.json.decode(body)} for index, body in bodies if body is not None],
+            "risk": {subject: risks.get(reader, subject).points(now) for subject in subjects},
+        }
+
+    return reply(await call.world.db.scan(read))
+
+
+def render(finding: Finding) -> dict[str, Any]:
+    said = finding.judgement
+    return {
+        "finding_id": finding.finding_id,
+        "at": finding.at // SECOND,
+        "detector": finding.detector,
+        "points": finding.points,
+        "score": finding.score,
+        "says": finding.says,
+        "agent": finding.agent or None,
+        "task": finding.task,
+        "owner": finding.owner,
+        "resource": finding.resource,
+        "entries": finding.entries,
+        "incident": finding.incident,
+        "verdict": None if said is None else said.verdict,
+        "judged_by": None if said is None else said.by,
+        "why": None if said is None else said.why,
+    }
+
+
+ROUTES = (
+    ("GET", "/api/v1/watch", status, READ),
+    ("GET", "/api/v1/findings", list_findings, READ),
+    ("GET", "/api/v1/findings/{id}", explain_finding, READ),
+)

@@ -1,0 +1,85 @@
+"""`ostiary watch replay`: the detectors over recorded entries, without a server and with nothing changed.
+
+What only the server knows is not known here: who an agent's peers are, its model, what catalogues say of tools.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from ostiary.core.checkpoint import parse_checkpoint
+from ostiary.core.errors import Invalid, Malformed
+from ostiary.core.note import MAX_NOTE_BYTES, parse_note
+from ostiary.core.tiles import MAX_ENTRY_BYTES, bundles_of, parse_bundle
+from ostiaryd.watch.model import Judged, Reading, ToolSeen, Watcher, detectors
+
+ROUND = 2048
+MAX_BUNDLE = 256 * (MAX_ENTRY_BYTES + 2)
+
+
+def replay(file: Path, /, *, alarm_budget: int = 20, session: Annotated[Any, Parameter(parse=False)] = None) -> None:
+    """Say what the detectors would notice in recorded entries.
+
+    Args:
+        file: Folder of `ostiary audit export`, or file with the JSON of an entry in each line.
+        alarm_budget: False alarms a day for each 1,000 agents.
+    """
+    reading = Reading(tool_of=lambda uri, tool: ToolSeen(), model_of=lambda agent: "")
+    watcher = Watcher(detectors(), budget=alarm_budget / 1000, peers_of=lambda agent: "")
+    found, events = [], 0
+    entries = enumerate(_entries(file))
+    while part := list(islice(entries, ROUND)):
+        read = [one for number, body in part if (one := reading.read(number, body)) is not None]
+        events += sum(not isinstance(one, Judged) for one in read)
+        found += watcher.take(read)
+    if reading.failed:
+        raise Malformed(f"{file}: {reading.failed}")
+    value = {
+        "events": events,
+        "agents": len(watcher.memory),
+        "findings": [
+            {"entry": one.number, "at": one.at // 1_000_000, "detector": one.detector, "agent": one.agent or None,
+             "points": one.points, "says": one.says}
+            for one in found
+        ],
+        "by_detector": dict(Counter(one.detector for one in found)),
+    }  # fmt: skip
+    session.show(value, _print)
+
+
+def _entries(file: Path) -> Iterator[bytes]:
+    """Raises Invalid, Malformed."""
+    try:
+        if not file.is_dir():
+            with file.open("rb") as lines:
+                while line := lines.readline(MAX_ENTRY_BYTES + 2):
+                    if len(line) > MAX_ENTRY_BYTES + 1:
+                        raise Malformed(f"{file}: a line is longer than an entry may be")
+                    if line.strip():
+                        yield line
+            return
+        note = (file / "checkpoint").read_bytes()[: MAX_NOTE_BYTES + 1]
+        for bundle in bundles_of(parse_checkpoint(parse_note(note).text).size):
+            with (file / bundle.path).open("rb") as data:
+                yield from parse_bundle(data.read(MAX_BUNDLE), bundle.width)
+    except OSError as error:
+        raise Invalid(f"cannot read {file}: {error.strerror}", code="usage") from None
+
+
+def _print(value: dict[str, Any]) -> None:
+    print(f"{value['events']} events of {value['agents']} agents")
+    for one in value["findings"]:
+        said = f"{one['detector']} ({one['points']}): {one['says']} ({one['agent'] or 'no agent'})"
+        print(f"entry {one['entry']}: {_plain(said)}")
+    print(", ".join(f"{count} {name}" for name, count in value["by_detector"].items()) or "nothing was noticed")
+
+
+def _plain(text: str) -> str:
+    """Strangers choose names that entries hold: what would move the cursor or hide is spelled out."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,0 +1,96 @@
+"""`ostiary watch` on a running server, and over recorded entries without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ostiary.core.canonical import encode
+from ostiaryd.ledger.model import Entry, encode_entry, reason
+from ostiaryd.watch.model import detectors
+from tests.cli.command import Commands, run
+from tests.feed.house import House, eventually
+from tests.server import running
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("watched")
+    with running(folder / "server") as server:
+        made = House(server, folder)
+        yield made
+        made.admin.close()
+
+
+def test_what_an_agent_does_is_noticed_explained_and_replayed(house: House, tmp_path: Path) -> None:
+    name, path = house.agent("files:read")
+    ostiary = Commands(house.server.folder)
+    for _ in range(14):
+        refused = ostiary(
+            "token", "--agent", name, "--key", path, "--resource", "https://elsewhere.example", "--scope", "other:read"
+        )
+        assert refused.code != 0
+    [one] = eventually(lambda: ostiary.json("watch", "findings", "--agent", name))
+    assert one["detector"] == "denied_burst"
+    explained = ostiary.json("watch", "explain", one["finding_id"])
+    assert explained["about"].startswith("Denied burst")
+    assert [entry["outcome"] for entry in explained["rests_on"]] == ["refused"] * len(one["entries"])
+    assert explained["risk"][one["agent"]] > 0
+    status = ostiary.json("watch", "status")
+    assert (status["phase"], status["failing"], status["unanswered"]) == ("working", {}, [])
+    assert set(status["bars"]) == set(detectors())
+    assert ostiary.json("audit", "export", tmp_path / "ledger")
+    replayed = ostiary.json("watch", "replay", tmp_path / "ledger")
+    assert [found["entry"] for found in replayed["findings"] if found["detector"] == "denied_burst"] == one["entries"][
+        -1:
+    ]
+    for words in (["status"], ["findings"], ["explain", one["finding_id"]], ["replay", str(tmp_path / "ledger")]):
+        shown = run("watch", *words, "--data-dir", str(house.server.folder))
+        assert shown.code == 0
+        assert "denied_burst" in shown.out
+
+
+def test_what_is_no_finding_is_said(house: House) -> None:
+    ran = run("watch", "explain", "fi_none", "--data-dir", str(house.server.folder))
+    assert ran.code == 1
+    assert "there is no such finding" in ran.err
+    assert run("watch", "findings", "--limit", "0", "--data-dir", str(house.server.folder)).code == 1
+    assert run("watch", "findings", "--limit", "1001", "--data-dir", str(house.server.folder)).code == 1
+    assert run("watch", "findings", "--limit", "1000", "--data-dir", str(house.server.folder)).code == 0
+
+
+def entries(count: int) -> list[bytes]:
+    return [
+        encode_entry(
+            Entry(
+                at=n * 1000, action="token.issue", agent="ag_\x1b[2J", outcome="refused", reasons=[reason("no", "no")]
+            )
+        )
+        for n in range(count)
+    ]
+
+
+def test_a_file_of_entries_is_replayed_without_a_server(tmp_path: Path) -> None:
+    file = tmp_path / "entries"
+    file.write_bytes(b"\n".join(entries(40)) + b"\n\n")
+    ran = run("watch", "replay", str(file))
+    assert ran.code == 0
+    assert "40 events of 1 agents" in ran.out
+    assert "denied_burst" in ran.out
+    assert "\x1b" not in ran.out, "strangers choose names"
+
+
+@pytest.mark.parametrize("body", [b"{", encode({"at": "never"}), b"x" * 70_000])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, body: bytes) -> None:
+    file = tmp_path / "entries"
+    file.write_bytes(entries(1)[0] + b"\n" + body)
+    ran = run("watch", "replay", str(file))
+    assert ran.code != 0
+    assert str(file) in ran.err
+
+
+def test_a_file_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
+    assert run("watch", "replay", str(tmp_path / "none")).code == 2
+    assert run("watch", "replay", str(tmp_path)).code == 2, "a folder that is no export"
