@@ -27,7 +27,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 def test_what_an_agent_does_is_noticed_explained_and_replayed(house: House, tmp_path: Path) -> None:
     name, path = house.agent("files:read")
     ostiary = Commands(house.server.folder)
-    for _ in range(14):
+    for _ in range(26):  # windows of ten minutes: one of two has half of them
         refused = ostiary(
             "token", "--agent", name, "--key", path, "--resource", "https://elsewhere.example", "--scope", "other:read"
         )

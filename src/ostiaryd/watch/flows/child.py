@@ -79,7 +79,7 @@ class Work:
             now=self._watcher.clock,
         )  # fmt: skip
         self._said = self._watcher.position
-        self._say(Ready(self._said, size))
+        self._say(Ready(self._said))
         while True:
             is_behind = self._round()
             self._say_how_far()

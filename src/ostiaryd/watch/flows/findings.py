@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from ostiary.core.errors import Conflict, NotFound
 from ostiary.core.watch import HALF_LIFE, Noticed
 from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry
 from ostiaryd.registry import flows as registry
@@ -105,7 +106,7 @@ def nothing(act: Act, finding: Finding) -> None:
     """What else happens where nobody responds."""
 
 
-def begin(tx: Tx, size: int) -> None:
-    """The detectors are at work for the first time: of what happened before they learn, and tell nothing."""
-    if store.progress(tx).told < 0 and size:
+def begin(tx: Tx) -> None:
+    """Where the detectors have never been at work: of what has happened so far they learn, and tell nothing."""
+    if store.progress(tx).told < 0 and (size := ledger.head(tx)[0].size):
         store.put_told(tx, size - 1, "~")

@@ -101,8 +101,7 @@ class Watch:
         """Do what a frame asks for; the generation of the snapshot that is being written."""
         world, state = self._world, self.state
         match frame:
-            case Ready(position, size):
-                await world.writer.submit(lambda tx: begin(tx, size))
+            case Ready(position):
                 progress = store.progress(world.db.read())
                 await world.writer.submit(lambda tx: store.drop_unfinished(tx, progress.generation))
                 state.phase, state.position, state.moved_at = "working", position, world.now()
@@ -209,6 +208,7 @@ async def _end(child: Process) -> None:
 async def watch(world: World, *, then: Then) -> None:
     """Keep the detectors at work; `then` happens in the act in which a finding is kept."""
     kept = world.keep(Watch)
+    await world.writer.submit(begin)
     failed = 0
     while True:
         started = world.now()

@@ -16,10 +16,9 @@ class Orders(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """It is at work, from entry `position` on, of `size` that there are."""
+    """It is at work, from entry `position` on."""
 
     position: int
-    size: int
 
 
 class Told(msgspec.Struct, frozen=True, tag="told"):
