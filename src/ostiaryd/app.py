@@ -37,7 +37,7 @@ from ostiaryd.registry import wire_admin as registry_admin
 from ostiaryd.registry.model import SELF, Caller
 from ostiaryd.respond import wire_admin as respond_admin
 from ostiaryd.respond import wire_ssf, wire_ssf_poll, wire_ssf_push, wire_webhooks
-from ostiaryd.respond.flows import signals
+from ostiaryd.respond.flows import respond, signals
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks import wire_admin as tasks_admin
 from ostiaryd.tasks import wire_budgets, wire_holding
@@ -90,7 +90,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
 
 PROVES_IN_ACT = frozenset({wire_authzen.evaluation, wire_authzen.evaluations})
 """Wires that run one act and prove the caller in it (`Call.prove`), since they are asked often."""
-FOR_PEOPLE = approvals_admin.FOR_PEOPLE | {wire_tasks.start_task}
+FOR_PEOPLE = approvals_admin.FOR_PEOPLE | respond_admin.FOR_PEOPLE | {wire_tasks.start_task}
 """Wires that ask for no scope and that people with a key may call: they answer, and say what they ask of a task."""
 STREAMS = frozenset({wire_feed.stream, wire_whatif.ask})
 """Wires whose answer is sent while it is made."""
@@ -214,8 +214,13 @@ async def forget_messages(world: World) -> None:
     await world.writer.submit(lambda tx: outbox.prune(tx, "feed", before=tx.now - KEEP_MESSAGES))
 
 
+async def watch_and_respond(world: World) -> None:
+    """Keep the detectors at work; what playbooks say is done in the act in which a finding is kept."""
+    await watch.watch(world, then=respond.responder(world.config.respond_percent))
+
+
 LOOPS = (
-    partial(watch.watch, then=watch.nothing),
+    watch_and_respond,
     _every(1, registry.expire_due),
     _every(1, tasks.expire_due),
     _every(1, approvals.expire_due),

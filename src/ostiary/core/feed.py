@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from ostiary.core import canonical
 from ostiary.core.access.holds import HoldKind
+from ostiary.core.access.stops import What
 from ostiary.core.errors import Malformed
 from ostiary.core.jose import InvalidToken, JwkSet, PrivateKey, sign_jwt, verify_jws
 from ostiary.core.watch.risk import MOST, SCALE
@@ -98,6 +99,14 @@ class ThreatFact(_Fact, frozen=True, tag="threats"):
     networks: Annotated[list[tuple[int, int]], Meta(max_length=256)] = []
 
 
+class StopFact(_Fact, frozen=True, tag="stop"):
+    """The kill switch stops whatever names that, or has let go of it: `ostiary.core.access.stops`."""
+
+    what: What
+    value: Annotated[str, Meta(max_length=1024)]
+    is_lifted: bool = False
+
+
 class ResourceFact(_Fact, frozen=True, tag="resource", kw_only=True):
     """The guard's own resource as it now is; `catalogue` is its JSON text."""
 
@@ -130,7 +139,17 @@ class KeysFact(_Fact, frozen=True, tag="keys"):
 
 
 Fact = (
-    AgentFact | TaskFact | TokenFact | KeyFact | RiskFact | HoldFact | ThreatFact | ResourceFact | PolicyFact | KeysFact
+    AgentFact
+    | TaskFact
+    | TokenFact
+    | KeyFact
+    | RiskFact
+    | HoldFact
+    | StopFact
+    | ThreatFact
+    | ResourceFact
+    | PolicyFact
+    | KeysFact
 )
 
 

@@ -27,6 +27,7 @@ from ostiary.core.feed import (
     PolicyFact,
     ResourceFact,
     RiskFact,
+    StopFact,
     TaskFact,
     ThreatFact,
     TokenFact,
@@ -81,6 +82,8 @@ class Knowledge:
     holds: dict[str, tuple[access.Hold, ...]] = field(default_factory=dict)
     """by agent"""
     threats: dict[str, ThreatList] = field(default_factory=dict)
+    stops: set[tuple[str, str]] = field(default_factory=set)
+    """what the kill switch has stopped"""
 
     def learn(self, fact: Fact) -> None:
         """Raises Refused for a catalogue or a policy set that is not well-formed."""
@@ -105,6 +108,8 @@ class Knowledge:
                 self.threats.pop(id, None)
                 if marks := parse_marks(unb64u(packed)):
                     self.threats[id] = ThreatList(name, points, marks, frozenset(networks))
+            case StopFact():
+                (self.stops.discard if fact.is_lifted else self.stops.add)((fact.what, fact.value))
             case ResourceFact():
                 self.resource, self.protected = fact, _protect(fact)
             case PolicyFact():
@@ -116,7 +121,15 @@ class Knowledge:
         """Raises FeedBroken where a part is missing, or there is too much."""
         if self.resource is None or self.protected is None or self.policies is None or not self.keys.keys:
             raise FeedBroken("a snapshot lacks the resource, the policies or the keys")
-        tables: tuple[Sized, ...] = (self.agents, self.tasks, self.tokens, self.revoked, self.risks, self.holds)
+        tables: tuple[Sized, ...] = (
+            self.agents,
+            self.tasks,
+            self.tokens,
+            self.revoked,
+            self.risks,
+            self.holds,
+            self.stops,
+        )
         if sum(map(len, tables)) > MAX_EXCEPTIONS:
             raise FeedBroken(f"there are more than {MAX_EXCEPTIONS} exceptions")
         facts = access.Facts(
@@ -129,6 +142,7 @@ class Knowledge:
             risks=self.risks,
             holds=self.holds,
             threats=self.threats,
+            stops=self.stops,
         )
         return Present(self.resource, self.keys, facts)
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ostiary.core.access import Kept
-from ostiary.core.feed import AgentFact, Fact, HoldFact, KeyFact, RiskFact, TaskFact, TokenFact
+from ostiary.core.feed import AgentFact, Fact, HoldFact, KeyFact, RiskFact, StopFact, TaskFact, TokenFact
 from ostiary.core.report import CallRecord, ResultRecord, UndecidedRecord
 from ostiaryd.ledger.model import Entry, Result, reason
 from ostiaryd.policy.model import AgentSeen, PolicyDelta, Posed, ToolSeen, call_seen
@@ -20,24 +20,16 @@ from ostiaryd.registry.model import (
     KeyDelta,
     ResourceDelta,
     RiskDelta,
+    StopDelta,
     ThreatDelta,
     TokenDelta,
 )
 from ostiaryd.tasks.model import TaskDelta
 from ostiaryd.tokens.model import KeysDelta
 
-Delta = (
-    AgentDelta
-    | TaskDelta
-    | TokenDelta
-    | KeyDelta
-    | RiskDelta
-    | HoldDelta
-    | ThreatDelta
-    | ResourceDelta
-    | PolicyDelta
-    | KeysDelta
-)
+PlainDelta = AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta | HoldDelta | StopDelta
+"""those that are all of what guards hear"""
+Delta = PlainDelta | ThreatDelta | ResourceDelta | PolicyDelta | KeysDelta
 _decode = msgspec.json.Decoder(Delta).decode
 
 
@@ -52,7 +44,7 @@ def agent_fact(agent: str, state: str, epoch: int, *, at: int) -> AgentFact:
     return AgentFact(agent, state, epoch, at + LONGEST_TOKEN)
 
 
-def plain_fact(delta: AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta | HoldDelta, *, at: int) -> Fact:
+def plain_fact(delta: PlainDelta, *, at: int) -> Fact:
     match delta:
         case AgentDelta():
             return agent_fact(delta.agent, delta.state.value, delta.epoch, at=at)
@@ -66,6 +58,8 @@ def plain_fact(delta: AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta
             return RiskFact(delta.subject, delta.millis, delta.at)
         case HoldDelta():
             return HoldFact(delta.agent, delta.hold, delta.limit, delta.since, delta.until)
+        case StopDelta():
+            return StopFact(delta.what, delta.value, delta.is_lifted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

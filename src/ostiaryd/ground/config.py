@@ -72,6 +72,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     approval_lifetime_s: Annotated[
         int, Meta(ge=30, le=86_400, description="How long a person's yes is good, for one call, in seconds")
     ] = 900
+    respond_percent: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100,
+            description="How many of the active agents playbooks may act against within an hour before a person has"
+            " looked, in percent; at least one; 0: none",
+        ),
+    ] = 10
     opa_url: Annotated[
         str, Meta(description="URL of an Open Policy Agent that policy sets may ask; off this machine it must be https")
     ] = ""

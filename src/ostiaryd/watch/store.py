@@ -19,6 +19,8 @@ _OF_AGENT = sql(
     f"""select {_COLUMNS} from finding where agent = :agent and at > :since and finding_id < :before
         order by at desc, finding_id desc limit :limit"""
 )
+_OF_INCIDENT = sql(f"select {_COLUMNS} from finding where incident = :incident order by finding_id desc limit :limit")
+_JOIN = sql("update finding set incident = :incident where agent = :agent and at > :since and incident is null")
 _INSERT = sql(
     """insert into finding (finding_id, at, detector, points, says, agent, task, owner, entries, incident, resource,
            score)
@@ -59,6 +61,16 @@ def judge(tx: Tx, id: str, judgement: Judgement) -> bool:
     """Whether it was not judged before."""
     said = judgement
     return tx.run(_JUDGE, id=id, verdict=said.verdict.value, by=said.by, at=said.at, why=said.why) == 1
+
+
+def of_incident(reader: Reader, incident: str, *, limit: int = 200) -> list[Finding]:
+    """The newest first."""
+    return [_finding(row) for row in reader.all(_OF_INCIDENT, incident=incident, limit=limit)]
+
+
+def join(tx: Tx, agent: str, incident: str, *, since: int) -> int:
+    """Put what was found of the agent after that instant, and is in no incident, into this one."""
+    return tx.run(_JOIN, agent=agent, incident=incident, since=since)
 
 
 def _finding(row: Row) -> Finding:

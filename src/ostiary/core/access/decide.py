@@ -12,6 +12,7 @@ from ostiary.core.access.facts import Facts, Principal, Protected, ReadyTool
 from ostiary.core.access.holds import Hold
 from ostiary.core.access.past import Looking, Past
 from ostiary.core.access.policies import CALL, HISTORY, RISK, Judgement, Needs, Policies
+from ostiary.core.access.stops import spelled
 from ostiary.core.arguments import BadArguments
 from ostiary.core.assurance import ACRS, INSUFFICIENT, StepUp
 from ostiary.core.catalogue import Effect
@@ -200,6 +201,8 @@ def dead(principal: Principal, facts: Facts, now: int) -> Reason | None:
     claims = principal.claims
     if now >= principal.expires_at:
         return Reason("token_expired", "the token has expired")
+    if facts.stops and (stopped := facts.stops & principal.names):
+        return Reason("stopped", f"the kill switch has stopped it: {spelled(stopped)}", "an administrator knows why")
     if exceptions := facts.agents:
         for agent, epoch in principal.agents:
             if agent not in exceptions or (fact := exceptions.get(agent)) is None:  # a feed may change meanwhile

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from ostiary.core.access.holds import Hold
 from ostiary.core.access.least import Found
 from ostiary.core.access.policies import CALL, Policies
 from ostiary.core.access.recorded import secrets_of
+from ostiary.core.access.stops import Named, names_of
 from ostiary.core.bounds import ToolDetail, datatypes, parse_details
 from ostiary.core.budget import Price, prices
 from ostiary.core.catalogue import Catalogue, Tool
@@ -41,6 +42,7 @@ class Principal:
         "_beside",
         "_chain",
         "_covering",
+        "_names",
         "_prices",
         "_recorded",
         "agents",
@@ -95,6 +97,7 @@ class Principal:
         self._prices: dict[str, tuple[frozenset[str], tuple[Price, ...]]] = {}
         self._beside: tuple[Entities | None, Entities, Found] = None, {}, {}
         self._recorded: msgspec.Raw | None = None
+        self._names: frozenset[Named] | None = None
 
     def bounds(self, tool: str, classes: frozenset[str]) -> tuple[ToolDetail, ...]:
         """The details of the token that speak of this tool of its audience, and admit the data classes that it has."""
@@ -103,6 +106,13 @@ class Principal:
             details = tuple(one for one in self.details if one.covers(self.claims.aud, tool) and one.admits(classes))
             found = self._covering[tool] = classes, details
         return found[1]
+
+    @property
+    def names(self) -> frozenset[Named]:
+        """By what the kill switch could stop it."""
+        if self._names is None:
+            self._names = names_of(self.claims)
+        return self._names
 
     @property
     def recorded(self) -> msgspec.Raw:
@@ -205,6 +215,8 @@ class Facts:
     threats: Threats = field(default_factory=lambda: MappingProxyType({}))
     holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """by agent, those that are over included"""
+    stops: Set[Named] = frozenset()
+    """what the kill switch has stopped"""
     elsewhere: Elsewhere | None = None
     """who runs the policies that are not ours to run"""
     entities: Entities = field(init=False)

@@ -7,6 +7,8 @@ or failed, is told beside the answer.
 A set can have policies that are run elsewhere (`ostiary.core.access.elsewhere`). They permit, forbid, fail and watch
 like all others, and are asked after Cedar, so that what a Cedar policy forbids needs no answer of theirs.
 
+Playbooks, which say what to do about agents, are none of its business: they are left out.
+
 A `forbid` with the annotation `@ask("person")`, or `@ask("two")`, asks instead of denying: where nothing else denies,
 the answer is `approval_needed`. With a yes to just this (`approved`), the policies that it names do not count.
 """
@@ -21,6 +23,7 @@ import msgspec
 from ostiary.core import assurance
 from ostiary.core.access.elsewhere import Elsewhere, Said, failed, question
 from ostiary.core.access.least import Found, Least, names, together
+from ostiary.core.access.playbooks import is_playbook
 from ostiary.core.assurance import StepUp
 from ostiary.core.cedar.compile import Compiled, Verdict, compile_set
 from ostiary.core.cedar.ir import PolicyIR, PolicySetIR, reads_context, reads_within
@@ -76,8 +79,9 @@ class Policies:
         elsewhere: Mapping[str, bool] | None = None,
     ) -> None:
         """Raises Invalid for what breaks a bound of the IR."""
-        watched = tuple(filter(_is_watched, policies.policies))
-        enforced = tuple(policy for policy in policies.policies if not _is_watched(policy))
+        deciding = [policy for policy in policies.policies if not is_playbook(policy)]
+        watched = tuple(filter(_is_watched, deciding))
+        enforced = tuple(policy for policy in deciding if not _is_watched(policy))
         self.hash = hash
         self.relies_on_history = reads_context(PolicySetIR(enforced), HISTORY)
         """whether what happened before may decide"""

@@ -10,6 +10,7 @@ from ostiary.core.feed import (
     PolicyFact,
     ResourceFact,
     RiskFact,
+    StopFact,
     TaskFact,
     ThreatFact,
     TokenFact,
@@ -23,7 +24,7 @@ from ostiaryd.ground.keyring import Keyring
 from ostiaryd.policy.flows import active_set
 from ostiaryd.policy.store import active_ir
 from ostiaryd.registry.model import LONGEST_TOKEN, Resource
-from ostiaryd.registry.store import agents, holds, keys, resources, risks, threats
+from ostiaryd.registry.store import agents, holds, keys, resources, risks, stops, threats
 from ostiaryd.tasks.store import tasks
 
 
@@ -37,6 +38,7 @@ def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) 
     facts += [TokenFact(id, until) for id, until in store.ended_tokens(reader, resource.uri, since=since, now=now)]
     facts += [RiskFact(who, risk.millis, risk.at) for who, risk in risks.since(reader, now - OVER_AFTER)]
     facts += threat_facts(reader)
+    facts += [StopFact(one.what, one.value) for one in stops.stops(reader)]
     facts += [HoldFact(agent, *hold) for agent, hold in holds.in_force(reader, now=now)]
     return facts
 

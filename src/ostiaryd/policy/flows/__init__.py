@@ -1,6 +1,6 @@
 """What happens to policy sets, and what they decide."""
 
-from ostiaryd.policy.flows.answer import Answers, Asked
+from ostiaryd.policy.flows.answer import Answers, Asked, entity_of_agent
 from ostiaryd.policy.flows.approved import hold_approval, ready_tool, spend_approval
 from ostiaryd.policy.flows.decide import (
     decide_all,
@@ -44,6 +44,7 @@ __all__ = [
     "decide_all",
     "decide_issue",
     "decide_one",
+    "entity_of_agent",
     "find_set",
     "hold_approval",
     "judge_elevation",

@@ -47,7 +47,7 @@ from ostiaryd.policy.model import (
     posed_call,
     proved,
 )
-from ostiaryd.registry.flows import active_agent, find_resource
+from ostiaryd.registry.flows import active_agent, check_none_stopped, find_resource
 from ostiaryd.registry.model import Agent, Resource
 from ostiaryd.registry.store import holds, risks
 from ostiaryd.tasks import flows as tasks
@@ -235,6 +235,7 @@ class Answers:
 
     def _task(self, agent: Agent, id: object) -> Task:
         if id is None or id == "" or id == standing_id(agent.agent_id):
+            check_none_stopped(self._reader, "task", [standing_id(agent.agent_id)])
             return standing_task(agent)
         if not isinstance(id, str):
             raise Unanswerable("`context.task` is not a string")
@@ -247,7 +248,9 @@ class Answers:
         name, slash, tool = id.partition("/")
         if not slash:
             raise Unanswerable("a tool is named `<resource>/<tool>`")
-        return find_resource(self._reader, name), tool
+        resource = find_resource(self._reader, name)
+        check_none_stopped(self._reader, "resource", [resource.uri])
+        return resource, tool
 
     def _find(self, thing: Thing) -> _Found:
         if thing.type in REGISTERED:

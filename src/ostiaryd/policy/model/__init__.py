@@ -36,6 +36,7 @@ from ostiaryd.policy.model.files import (
 )
 from ostiaryd.policy.model.load import Loaded, Ready, load, notes, restore, starter
 from ostiaryd.policy.model.page import Place, check_same, open_place, page_key, seal_place
+from ostiaryd.policy.model.playbooks import Proposal
 from ostiaryd.policy.model.questions import (
     REGISTERED,
     Question,
@@ -67,6 +68,7 @@ __all__ = [
     "PolicySet",
     "Posed",
     "Program",
+    "Proposal",
     "Question",
     "Ready",
     "ResourceSeen",

@@ -12,11 +12,14 @@ from msgspec import Meta
 from ostiary.core.access import CALL, RISK, Elsewhere, Judgement, Policies
 from ostiary.core.access.chain import agent_of, chain_of
 from ostiary.core.access.facts import resource_entity
+from ostiary.core.access.playbooks import RESPONSES
+from ostiary.core.access.policies import Because
 from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Entity, Overlay, Record, Uid, entity
 from ostiary.core.claims import MAX_LINKS, Link
 from ostiary.core.errors import Invalid, Malformed
 from ostiary.core.history import NOTHING, told
+from ostiaryd.policy.model.playbooks import Playbooks, is_said
 from ostiaryd.policy.model.questions import (
     REGISTERED,
     Question,
@@ -48,9 +51,9 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     policies: list[str] | None = None
     """exactly those that decide it; None: whichever"""
 
-    def run(self, policies: Policies, elsewhere: Elsewhere | None = None) -> str:
+    def run(self, policies: Policies, playbooks: Playbooks, elsewhere: Elsewhere | None = None) -> str:
         """What is wrong, in words; empty when nothing is. Raises Unanswerable."""
-        judged = self._ask(policies, elsewhere)
+        judged = self._ask_playbooks(playbooks) if self._verb.name in RESPONSES else self._ask(policies, elsewhere)
         verdict = "allow" if judged.allowed else "ask" if judged.because == "approval_needed" else "deny"
         told = f"{verdict} ({judged.because})" if judged.because else verdict
         errors = "".join(f"; `{policy}`: {message}" for policy, message in judged.errors)
@@ -61,7 +64,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return ""
 
     def _ask(self, policies: Policies, elsewhere: Elsewhere | None) -> Judgement:
-        verb = Verb(self.action) if isinstance(self.action, str) else self.action
+        verb = self._verb
         times = {name: _instant(value) for name, value in self.context.items() if isinstance(value, datetime)}
         said = {name: value for name, value in self.context.items() if name not in times}
         question = Question(self.subject, verb, self.resource, said)
@@ -87,6 +90,21 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             principal.uid, action, resource.uid, context, entities, elsewhere, behind=[one.uid for one in chain.behind]
         )
 
+    @property
+    def _verb(self) -> Verb:
+        return Verb(self.action) if isinstance(self.action, str) else self.action
+
+    def _ask_playbooks(self, playbooks: Playbooks) -> Judgement:
+        """What they say of one response; of what a case leaves out, that nothing was noticed."""
+        agent = agent_of(_link(self.subject))
+        said = record(self.context, of="context")
+        context = {**_RESPONSE, "now": _instant(self.now)} | said
+        context["risk"] = _completed(_RISK, said.get("risk"))
+        verdict = playbooks.decide(self._verb.name, agent.uid, context, Overlay(playbooks.known, agent))
+        is_allowed = is_said(verdict)
+        because: Because = "" if is_allowed else "policy_error" if verdict.errors else "no_permit"
+        return Judgement(is_allowed, because, verdict.reasons, verdict.errors)
+
 
 def _instant(time: datetime) -> Datetime:
     return Datetime(round(time.timestamp() * 1000))
@@ -101,6 +119,10 @@ _CALL: Record = {**_ISSUE, "acr": "", "amr": frozenset[object](), "arguments": {
 _TOOL: Record = {"effect": "read", "data_classes": frozenset[object](), "open_world": True}
 
 
+_RISK: Record = {"score": 0, "agent": 0, "task": 0}
+_RESPONSE: Record = {
+    "task": "", "detector": "", "points": 0, "findings": 1, "detectors": frozenset[object](), "kind": "assistant",
+}  # fmt: skip
 _PAST = told(NOTHING)
 _HISTORY: Record = {
     **_PAST, "recipients": 0, "new_recipients": 0, "created": frozenset[object](), "recent": _PAST,
@@ -130,18 +152,20 @@ def parse_cases(name: str, text: str) -> list[Case]:
         raise Malformed(f"{name}: nested too deeply") from None
 
 
-def run_cases(name: str, cases: list[Case], policies: Policies, elsewhere: Elsewhere | None = None) -> None:
+def run_cases(
+    name: str, cases: list[Case], policies: Policies, playbooks: Playbooks, elsewhere: Elsewhere | None = None
+) -> None:
     """Run all; raises Invalid that names the first that fails, and says how many do."""
-    failed = [(case, wrong) for case in cases if (wrong := _run(case, policies, elsewhere))]
+    failed = [(case, wrong) for case in cases if (wrong := _run(case, policies, playbooks, elsewhere))]
     if failed:
         case, wrong = failed[0]
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         raise Invalid(f"{name}: test `{case.name}`: {wrong}{more}", code="policy_test_failed")
 
 
-def _run(case: Case, policies: Policies, elsewhere: Elsewhere | None) -> str:
+def _run(case: Case, policies: Policies, playbooks: Playbooks, elsewhere: Elsewhere | None) -> str:
     try:
-        return case.run(policies, elsewhere)
+        return case.run(policies, playbooks, elsewhere)
     except Invalid as error:
         return error.message
 

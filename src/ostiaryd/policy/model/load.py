@@ -24,6 +24,7 @@ from ostiaryd.policy.model.cases import parse_cases, run_cases
 from ostiaryd.policy.model.entities import by_type, check_entities, read_entities
 from ostiaryd.policy.model.files import POLICIES, SCHEMA, TESTS, check_files, digest, of_kind
 from ostiaryd.policy.model.lower import lower
+from ostiaryd.policy.model.playbooks import Playbooks
 from ostiaryd.policy.model.rego import Engine, Program, read_program
 from ostiaryd.policy.model.text import MAX_POLICIES, check_policies, check_schema
 from ostiaryd.policy.model.vocabulary import Vocabulary, read_vocabulary
@@ -40,6 +41,7 @@ class Ready:
     ids: dict[str, tuple[str, ...]]
     entities: str
     """its own entities as JSON, which guards are told; empty where there are none"""
+    playbooks: Playbooks
     program: Program | None = None
     """what is not Cedar"""
 
@@ -87,13 +89,14 @@ def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
     entities, stated = read_entities(files, vocabulary)
     check_entities(stated, schema)
     policies = Policies(hash, policy_set, actions, entities, program.watching if program else None)
+    playbooks = Playbooks(policy_set, policies.known)
     elsewhere = None if program is None else _prepare(program, engine)
     tests = 0
     for name, text in of_kind(files, TESTS):
         cases = parse_cases(name, text)
-        run_cases(name, cases, policies, elsewhere)
+        run_cases(name, cases, policies, playbooks, elsewhere)
         tests += len(cases)
-    ready = Ready(policies, vocabulary, by_type(entities), stated, program)
+    ready = Ready(policies, vocabulary, by_type(entities), stated, playbooks, program)
     return Loaded(hash, dict(files), policy_set, actions, ready, tests)
 
 
@@ -103,7 +106,9 @@ def restore(hash: str, files: Mapping[str, str], policy_set: ir.PolicySetIR, act
     entities, stated = read_entities(files, vocabulary)
     program = read_program(hash, files)
     policies = Policies(hash, policy_set, actions, entities, program.watching if program else None)
-    return Ready(policies, vocabulary, by_type(entities), stated, program)
+    return Ready(
+        policies, vocabulary, by_type(entities), stated, Playbooks(policy_set, policies.known), program
+    )  # fmt: skip
 
 
 def _prepare(program: Program, engine: Engine | None) -> Elsewhere:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from ostiary.core.access.playbooks import RESPONSES
+
 _NAMESPACE = re.compile(r"namespace (\S+) \{")
 _ENTITY = re.compile(r"( *)entity (\w+)")
 _ACTION = re.compile(r' *action "((?:\\.|[^"\\])*)"')
@@ -34,11 +36,11 @@ class Vocabulary:
     actions: dict[str, Action] = field(default_factory=dict)
 
     def actions_of(self, principal: str, resource: str) -> list[str]:
-        """The actions that can be asked about for these types, in order."""
+        """The actions that can be asked about for these types, in order: not those that playbooks are about."""
         return sorted(
             name
             for name, action in self.actions.items()
-            if principal in action.principals and resource in action.resources
+            if principal in action.principals and resource in action.resources and name not in RESPONSES
         )
 
 

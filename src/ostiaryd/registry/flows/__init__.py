@@ -41,6 +41,7 @@ from ostiaryd.registry.flows.resources import (
     set_mode,
     set_resource_key,
 )
+from ostiaryd.registry.flows.stops import all_stops, check_none_stopped, lift_stop, stop
 
 __all__ = [
     "MAX_LIFETIME_S",
@@ -50,10 +51,12 @@ __all__ = [
     "add_key",
     "add_member",
     "add_person_key",
+    "all_stops",
     "answers_for",
     "bootstrap_admin",
     "check_admin",
     "check_may",
+    "check_none_stopped",
     "classes_within",
     "create_agent",
     "create_person",
@@ -75,6 +78,7 @@ __all__ = [
     "is_revoked_key",
     "leaving",
     "lift_holds",
+    "lift_stop",
     "note",
     "note_caller",
     "put_hold",
@@ -98,6 +102,7 @@ __all__ = [
     "set_segment",
     "set_speaks",
     "speakers",
+    "stop",
     "tell",
     "transfer_agent",
 ]

@@ -31,7 +31,7 @@ from ostiaryd.registry.model import (
     next_state,
     parse_scopes,
 )
-from ostiaryd.registry.store import agents, keys, owners
+from ostiaryd.registry.store import agents, keys, owners, stops
 
 MAX_LIFETIME_S = 10 * 366 * 86_400
 
@@ -100,6 +100,9 @@ def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) ->
     """1. Who may; 2. where it leads; 3. who is let go must be fit for it; 4. who is stopped loses everything."""
     note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, was=agent.state.value, why=why)
     check_may(act, by, verb, agent)
+    if by is not None and verb in (Verb.RELEASE, Verb.RESUME) and (incident := stops.awaits(act.tx, agent.agent_id)):
+        hint = f"ostiary incident release {incident}"
+        raise Conflict(f"`{agent.name}` waits for a person's word", hint=hint, code="awaits_person")
     if why:
         check_text(why, of="reason", limit=500)
     state = next_state(agent.state, verb)

@@ -5,8 +5,18 @@ from __future__ import annotations
 from ostiary.core.catalogue import classes_at
 from ostiary.core.errors import Forbidden, NotFound
 from ostiaryd.ground.database import Reader
-from ostiaryd.registry.model import Agent, Owner, Page, Person, Resource, State, Team
-from ostiaryd.registry.store import agents, owners, resources
+from ostiaryd.registry.model import (
+    Agent,
+    Owner,
+    Page,
+    Person,
+    Resource,
+    State,
+    Team,
+    check_not_stopped,
+    names_of_agent,
+)
+from ostiaryd.registry.store import agents, owners, resources, stops
 
 _SHOWN = 70
 
@@ -24,9 +34,10 @@ def find_agent(reader: Reader, id_or_name: str) -> Agent:
 
 
 def active_agent(reader: Reader, id_or_name: str, *, now: int) -> Agent:
-    """An agent that may act at that instant; raises NotFound, and Forbidden with the state in its code."""
+    """An agent that may act at that instant; raises NotFound, and Forbidden whose code says its state, or `stopped`."""
     agent = find_agent(reader, id_or_name)
     if agent.is_active(now):
+        check_not_stopped(stops.stops(reader), names_of_agent(agent))
         return agent
     state = agent.state if agent.state is not State.ACTIVE else "expired"
     hint = "register its first key" if agent.state is State.PENDING else "its owner or an administrator knows why"

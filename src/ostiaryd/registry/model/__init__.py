@@ -31,6 +31,7 @@ from ostiaryd.registry.model.names import check_email, check_name, check_text
 from ostiaryd.registry.model.owner import Owner, OwnerId, Person, PersonId, PersonKey, PersonState, Team, TeamId
 from ostiaryd.registry.model.page import Page, parse_page
 from ostiaryd.registry.model.resource import Mode, Resource, ResourceId, check_uri, parse_catalogue
+from ostiaryd.registry.model.stop import Stop, StopDelta, check_not_stopped, names_of_agent
 
 __all__ = [
     "ADMIN",
@@ -68,6 +69,8 @@ __all__ = [
     "RiskTier",
     "Root",
     "State",
+    "Stop",
+    "StopDelta",
     "Team",
     "TeamId",
     "ThreatDelta",
@@ -77,8 +80,10 @@ __all__ = [
     "check_depth",
     "check_email",
     "check_name",
+    "check_not_stopped",
     "check_text",
     "check_uri",
+    "names_of_agent",
     "next_state",
     "parse_catalogue",
     "parse_page",

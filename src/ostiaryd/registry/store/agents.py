@@ -11,6 +11,7 @@ _COLUMNS = """agent_id, name, owner, deputy, purpose, kind, provider, model, ris
     created_at, expires_at, max_depth, speaks, held_until"""
 _SELECT = f"select {_COLUMNS} from agent "
 _BY_ID = sql(_SELECT + "where agent_id = :key", steady=True)
+_OF_MODEL = sql(_SELECT + "where model = :model and model <> '' order by agent_id limit :limit")
 _BY_NAME = sql(_SELECT + "where name = :key", steady=True)
 _LIST = sql(_SELECT + "where agent_id > :after order by agent_id limit :limit")
 _OWNED = sql(_SELECT + "where owner = :owner and agent_id > :after order by agent_id limit :limit")
@@ -66,6 +67,11 @@ def page(reader: Reader, page: Page, *, owner: str | None = None) -> list[Agent]
 def owned(reader: Reader, owner: OwnerId) -> list[Agent]:
     """All agents of that owner that are not decommissioned."""
     return [_agent(row) for row in reader.all(_OWNED_ALIVE, owner=owner)]
+
+
+def of_model(reader: Reader, model: str, *, limit: int) -> list[Agent]:
+    """The agents that say that they are of that model."""
+    return [_agent(row) for row in reader.all(_OF_MODEL, model=model, limit=limit)] if model else []
 
 
 def set_state(tx: Tx, id: AgentId, state: State, *, epoch: int) -> None:

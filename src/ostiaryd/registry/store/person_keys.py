@@ -9,6 +9,10 @@ from ostiaryd.registry.model import PersonId, PersonKey
 _SELECT = "select jkt, person, alg, jwk, added_at, revoked_at from person_key "
 _BY_JKT = sql(_SELECT + "where jkt = :jkt")
 _OF_PERSON = sql(_SELECT + "where person = :person order by added_at, jkt")
+_ANY = sql(
+    """select 1 from person_key join person on person = person_id
+       where revoked_at is null and state = 'active' limit 1"""
+)
 _INSERT = sql("insert into person_key (jkt, person, alg, jwk, added_at) values (:jkt, :person, :alg, :jwk, :added_at)")
 _REVOKE = sql("update person_key set revoked_at = :now where jkt = :jkt and revoked_at is null")
 
@@ -30,6 +34,11 @@ def of_person(reader: Reader, person: PersonId) -> list[PersonKey]:
 
 def active(reader: Reader, person: PersonId) -> list[PersonKey]:
     return [key for key in of_person(reader, person) if key.revoked_at is None]
+
+
+def any_active(reader: Reader) -> bool:
+    """Whether there is anybody who could answer a question."""
+    return reader.one(_ANY) is not None
 
 
 def revoke(tx: Tx, jkt: str) -> int:

@@ -1,5 +1,7 @@
 """What we do about what has happened, for administrators: JSON under /api/v1. Times are seconds since the epoch."""
 
-from ostiaryd.respond.wire_admin import webhooks
+from ostiaryd.respond.wire_admin import incidents, kills, webhooks
 
-ROUTES = webhooks.ROUTES
+ROUTES = webhooks.ROUTES + incidents.ROUTES + kills.ROUTES
+FOR_PEOPLE = incidents.FOR_PEOPLE
+"""Wires that ask for no scope and that people with a key may call."""

@@ -56,9 +56,10 @@ def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
     """The task as it may be used at that instant by `doer`, with its chain: no wider and no longer than all agents
     behind it are.
 
-    Raises Forbidden where a task or an agent above is not alive, or the line is not one that may be any more.
+    Raises Forbidden where it stands still, what is above is not alive, or the line is not one that may be any more.
     """
     tasks = above(reader, task)
+    registry.check_none_stopped(reader, "task", [task.task_id, *(one.task_id for one in tasks)])
     if task.elevated:  # is under no other
         elevated = task.elevated & elevations.eligible(reader, doer.agent_id)
         return replace(task, scopes=task.scopes & (doer.scopes | elevated), elevated=elevated)

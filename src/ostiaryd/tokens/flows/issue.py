@@ -11,6 +11,7 @@ from ostiary.core.errors import Forbidden, NotFound
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State, Task, TaskId, standing_id, standing_task
@@ -79,10 +80,12 @@ def _own_task(act: Act, client: Client, id: str | None) -> Task:
             task_id=TaskId(""), agent=AgentId(client.id), person=None, purpose="", scopes=client.scopes, bounds=(),
             state=State.LIVE, created_at=act.now, expires_at=None,
         )  # fmt: skip
-    if id is None or id == standing_id(client.agent.agent_id):
-        return standing_task(client.agent)
-    act.entry.detail = {"task": id[:64]}  # claimed: `task` is set where it is the agent's own
+    standing = standing_id(client.agent.agent_id)
     try:
+        if id is None or id == standing:
+            registry.check_none_stopped(act.tx, "task", [standing])
+            return standing_task(client.agent)
+        act.entry.detail = {"task": id[:64]}  # claimed: `task` is set where it is the agent's own
         task = tasks.live(act.tx, id, now=act.now)
     except NotFound:
         raise InvalidGrant("there is no such task, or it is another agent's") from None

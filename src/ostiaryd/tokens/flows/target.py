@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ostiary.core.errors import Refused
+from ostiary.core.errors import Forbidden, Refused
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import agent_uri
+from ostiaryd.registry.model import Resource, agent_uri
 from ostiaryd.registry.store import resources
 from ostiaryd.tokens.model import InvalidTarget, Target, check_target, resource_name, sole_resource
 
@@ -20,11 +20,11 @@ def choose_target(act: Act, uri: str | None, *, asked: frozenset[str], held: fro
         name = sole_resource(asked or held)
         if (resource := resources.get(act.tx, name)) is None:
             raise InvalidTarget(f"there is no resource `{name}`", hint="send `resource`")
-        return Target(resource.uri, resource)
+        return _resource(act, resource)
     if (name := uri.removeprefix(agent_uri(config.issuer, ""))) != uri:
         return _agent(act, name, uri)
     if (resource := resources.by_uri(act.tx, uri)) is not None:
-        return Target(uri, resource)
+        return _resource(act, resource)
     check_target(uri)
     if config.resources == "registered":
         raise InvalidTarget("there is no such resource", hint="`ostiary resource create` registers it")
@@ -32,6 +32,14 @@ def choose_target(act: Act, uri: str | None, *, asked: frozenset[str], held: fro
         if resources.get(act.tx, name) is not None:
             raise InvalidTarget(f"scopes of `{name}` are for that resource", hint="ask for a token of its own")
     return Target(uri)
+
+
+def _resource(act: Act, resource: Resource) -> Target:
+    try:
+        registry.check_none_stopped(act.tx, "resource", [resource.uri])
+    except Forbidden as error:
+        raise InvalidTarget(error.message, hint=error.hint) from None
+    return Target(resource.uri, resource)
 
 
 def _agent(act: Act, name: str, uri: str) -> Target:

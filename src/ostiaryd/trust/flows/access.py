@@ -15,14 +15,14 @@ from msgspec.structs import replace
 from ostiary.core import dpop, jose
 from ostiary.core.access import unproved
 from ostiary.core.claims import ACCESS_TYP, AccessClaims, check_access, parse_access, scopes
-from ostiary.core.errors import Unauthenticated
+from ostiary.core.errors import Forbidden, Unauthenticated
 from ostiary.core.jose.jws import parse_claims
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.keyring import Keyring, Signed
 from ostiaryd.ground.world import World
-from ostiaryd.registry.model import READ, Caller
-from ostiaryd.registry.store import agents, holdings, holds, owners, resources
+from ostiaryd.registry.model import READ, Caller, check_not_stopped, names_of_agent
+from ostiaryd.registry.store import agents, holdings, holds, owners, resources, stops
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.proofs import Possession, check_possession
 from ostiaryd.trust.model import DIGEST_BYTES, SECOND, AccessRefused, Spend
@@ -145,10 +145,12 @@ def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
         person = owners.person(reader, claims.client_id)
         if person is None or not person.is_active:
             raise AccessRefused("the person has left")
+        _check_not_stopped(reader, [("owner", person.person_id)])
         return _caller(claims, kind="person", name=person.name, owner=None)
     agent = agents.get(reader, claims.client_id)
     if agent is None or not agent.is_active(now) or claims.epoch < agent.epoch:
         raise AccessRefused("the agent is not active, or was stopped since", hint="its owner knows why")
+    _check_not_stopped(reader, [*names_of_agent(agent), ("task", claims.task), ("owner", claims.sub)])
     caller = _caller(claims, kind="agent", name=agent.name, owner=agent.owner)
     return caller if agent.held_until <= now else _held(reader, caller, claims, now=now)
 
@@ -161,6 +163,14 @@ def _held(reader: Reader, caller: Caller, claims: AccessClaims, *, now: int) -> 
         if hold.kind == "narrow":
             caller = replace(caller, scopes=caller.scopes & {READ})
     return caller
+
+
+def _check_not_stopped(reader: Reader, names: list[tuple[str, str]]) -> None:
+    """Raises AccessRefused."""
+    try:
+        check_not_stopped(stops.stops(reader), names)
+    except Forbidden as refusal:
+        raise AccessRefused(refusal.message, hint=refusal.hint) from None
 
 
 def _credentials(authorization: str | None) -> tuple[str, str]:

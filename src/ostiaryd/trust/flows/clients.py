@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from ostiary.core import feed, jose
+from ostiary.core.errors import Forbidden
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry.model import APPROVE, Agent, Person, Resource, State
-from ostiaryd.registry.store import agents, owners, person_keys, resources
+from ostiaryd.registry.model import APPROVE, Agent, Person, Resource, State, check_not_stopped, names_of_agent
+from ostiaryd.registry.store import agents, owners, person_keys, resources, stops
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.proofs import spend
 from ostiaryd.trust.model import (
@@ -75,13 +76,14 @@ def check_client(act: Act, credentials: Credentials, *, issuer: str) -> Client:
         )  # fmt: skip
     if person is not None:
         act.entry.person = person.person_id
+        _check_not_stopped(act, [("owner", person.person_id)])
         return Client(
             id=person.person_id, agent=None, owner="", segment="", scopes=frozenset({APPROVE}), epoch=0,
             jkt=key.thumbprint, ends=None, assertion=assertion.spend,
         )  # fmt: skip
     assert agent is not None  # it has a key
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
-    _check_active(agent, now=act.now)
+    _check_active(act, agent)
     return Client(
         id=agent.agent_id, agent=agent, owner=agent.owner, segment=agent.segment, scopes=agent.scopes,
         epoch=agent.epoch, jkt=key.thumbprint, ends=_first(key_ends, agent.expires_at), assertion=assertion.spend,
@@ -112,10 +114,19 @@ def _choose_key(header: jose.Header, keys: _Keys) -> tuple[jose.PublicKey, int |
     return named[0]
 
 
-def _check_active(agent: Agent, *, now: int) -> None:
-    if not agent.is_active(now):
+def _check_active(act: Act, agent: Agent) -> None:
+    if not agent.is_active(act.now):
         state = agent.state if agent.state is not State.ACTIVE else "expired"
         raise InvalidClient(f"the agent is {state}", hint="its owner or an administrator knows why")
+    _check_not_stopped(act, names_of_agent(agent))
+
+
+def _check_not_stopped(act: Act, names: list[tuple[str, str]]) -> None:
+    """Raises InvalidClient."""
+    try:
+        check_not_stopped(stops.stops(act.tx), names)
+    except Forbidden as refusal:
+        raise InvalidClient(refusal.message, hint=refusal.hint) from None
 
 
 def _first(*ends: int | None) -> int | None:

@@ -1,0 +1,95 @@
+"""The playbooks of a set, made ready: what to do about an agent, asked for each response in turn.
+
+A playbook that fails does nothing, and is told of: what it would have said is not known, and to stop an agent for that
+would let a mistake in a policy stop a company. One in mode `watch` says what it would do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from ostiary.core.access.playbooks import RESPONSE_ACTIONS, RESPONSES, is_playbook
+from ostiary.core.cedar import ir
+from ostiary.core.cedar.compile import Compiled, Verdict, compile_set
+from ostiary.core.cedar.values import Entities, Entity, Record, Uid, entity
+from ostiary.core.errors import Invalid
+
+LONGEST_MINUTES = 7 * 24 * 60
+MAX_CALLS = 10_000
+_NUMBER = re.compile(r"[0-9]{1,5}")
+
+
+class Proposal(msgspec.Struct, frozen=True, kw_only=True):
+    """What playbooks say is to be done, and which they are. `is_watched`: they only watch.
+
+    `minutes` and `calls` are the strictest that any of them says.
+    """
+
+    response: str
+    policies: tuple[str, ...]
+    minutes: int = 60
+    calls: int = 10
+    is_watched: bool = False
+
+
+class Playbooks:
+    """Never changes once it is made."""
+
+    def __init__(self, policies: ir.PolicySetIR, known: Mapping[Uid, Entity]) -> None:
+        """Raises Invalid for annotations that are none of a playbook."""
+        found = [_checked(policy) for policy in policies.policies if is_playbook(policy)]
+        self.is_empty = not found
+        self._said = {policy.id: policy.annotations for policy in found}
+        self._enforced = _compiled(policy for policy in found if "mode" not in policy.annotations)
+        self._watched = _compiled(policy for policy in found if "mode" in policy.annotations)
+        self.known = {uid: entity(uid) for uid in RESPONSE_ACTIONS} | dict(known)
+
+    def decide(self, response: str, agent: Uid, context: Record, entities: Entities) -> Verdict:
+        """What those that are enforced say of one response."""
+        return self._enforced.decide(agent, Uid("Action", response), agent, context, entities)
+
+    def propose(self, agent: Uid, context: Record, entities: Entities) -> tuple[list[Proposal], list[tuple[str, str]]]:
+        """What is to be done, the mildest first; and (policy id, message) of those that failed."""
+        found: list[Proposal] = []
+        errors: dict[str, str] = {}
+        for response in RESPONSES:
+            for is_watched, compiled in ((False, self._enforced), (True, self._watched)):
+                verdict = compiled.decide(agent, Uid("Action", response), agent, context, entities)
+                errors |= dict(verdict.errors)
+                if is_said(verdict):
+                    found.append(self._proposal(response, verdict.reasons, is_watched=is_watched))
+        return found, sorted(errors.items())
+
+    def _proposal(self, response: str, policies: tuple[str, ...], *, is_watched: bool) -> Proposal:
+        said = [self._said[policy] for policy in policies]
+        return Proposal(
+            response=response,
+            policies=policies,
+            minutes=max((int(one["minutes"]) for one in said if "minutes" in one), default=60),
+            calls=min((int(one["calls"]) for one in said if "calls" in one), default=10),
+            is_watched=is_watched,
+        )
+
+
+def is_said(verdict: Verdict) -> bool:
+    """Whether a response is to be taken: not where what would forbid it has failed."""
+    return verdict.allowed and not verdict.forbid_errors
+
+
+def _compiled(policies: Iterable[ir.PolicyIR]) -> Compiled:
+    return compile_set(ir.PolicySetIR(tuple(policies)))
+
+
+def _checked(policy: ir.PolicyIR) -> ir.PolicyIR:
+    """Raises Invalid."""
+    name, said = policy.id, policy.annotations
+    if wrong := sorted(said.keys() & {"ask", "step_up", "max_age"}):
+        raise Invalid(f"playbook {name!a}: @{wrong[0]} is for decisions", hint="a playbook permits or forbids")
+    for annotation, most in (("minutes", LONGEST_MINUTES), ("calls", MAX_CALLS)):
+        text = said.get(annotation)
+        if text is not None and not (_NUMBER.fullmatch(text) and 1 <= int(text) <= most):
+            raise Invalid(f"playbook {name!a}: @{annotation} is 1 to {most}")
+    return policy

@@ -1,0 +1,44 @@
+"""The kill switch: what is stopped until somebody lets go of it, and who is stopped by that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ostiary.core.access.stops import What
+from ostiary.core.errors import Conflict, NotFound
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.model import Stop, StopDelta, check_not_stopped
+from ostiaryd.registry.model.stop import check_room
+from ostiaryd.registry.store import stops as store
+
+
+def stop(act: Act, what: What, value: str, *, why: str, by: str | None, incident: str | None = None) -> Stop:
+    """From the commit of this act on nothing that names it is allowed. Raises Conflict (`stopped_already`)."""
+    note(act, object=value or what, stop=what, value=value, why=why, incident=incident)
+    check_room(store.stops(act.tx))
+    made = Stop(what=what, value=value, since=act.now, said_by=by, why=why, incident=incident)
+    if not store.put(act.tx, made):
+        raise Conflict(f"{what} {value} is stopped already", hint="ostiary kill list", code="stopped_already")
+    tell(act, StopDelta(what, value))
+    return made
+
+
+def lift_stop(act: Act, what: What, value: str) -> None:
+    """Let go of it: tokens that have not ended are good again. Raises NotFound."""
+    note(act, object=value or what, stop=what, value=value)
+    if not store.delete(act.tx, what, value):
+        raise NotFound(f"{what} {value} is not stopped", hint="ostiary kill list")
+    tell(act, StopDelta(what, value, is_lifted=True))
+
+
+def check_none_stopped(reader: Reader, what: What, values: Iterable[str | None]) -> None:
+    """Raises Forbidden."""
+    check_not_stopped(store.stops(reader), [(what, value) for value in values if value is not None])
+
+
+def all_stops(reader: Reader) -> list[Stop]:
+    """All that are in force."""
+    return store.stops(reader)

@@ -1,0 +1,59 @@
+"""What the kill switch stops: one fact, however many agents it is about, and those that come later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from ostiary.core.access.stops import What
+from ostiary.core.errors import Conflict, Forbidden
+from ostiaryd.registry.model.agent import Agent
+from ostiaryd.registry.model.caller import ADMIN
+
+MAX_STOPS = 1000
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """`value`: the id of a task or an owner, the URI of a resource, the name of a segment or a model; of everything
+    nothing. `said_by`: who did it; None: we ourselves. `incident`: which one it came with.
+    """
+
+    what: What
+    value: str
+    since: int
+    said_by: str | None
+    why: str
+    incident: str | None = None
+
+
+class StopDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="stop"):
+    what: What
+    value: str
+    is_lifted: bool = False
+
+
+def check_not_stopped(stops: list[Stop], names: Iterable[tuple[str, str]]) -> None:
+    """Raises Forbidden."""
+    if not stops:
+        return
+    named = set(names)
+    for stop in stops:
+        if (stop.what, stop.value) in named:
+            what = f"{stop.what} {stop.value}".rstrip()
+            raise Forbidden(
+                f"the kill switch has stopped it: {what}", hint="an administrator knows why", code="stopped"
+            )
+
+
+def names_of_agent(agent: Agent) -> list[tuple[str, str]]:
+    """By what that agent could be stopped. An administrator's is not: somebody must be there who lets go again."""
+    if ADMIN in agent.scopes:
+        return []
+    return [("owner", agent.owner), ("segment", agent.segment), ("model", agent.model), ("everything", "")]
+
+
+def check_room(stops: list[Stop]) -> None:
+    """Raises Conflict."""
+    if len(stops) >= MAX_STOPS:
+        raise Conflict(f"{MAX_STOPS} stops are in force", hint="ostiary kill list", code="too_many_stops")

@@ -1,0 +1,56 @@
+"""What the kill switch has stopped, and which agents wait for a person's word. Room `respond` fills both tables."""
+
+from __future__ import annotations
+
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.registry.model import Stop
+
+_ALL = sql("select what, value, since, said_by, why, incident from stop order by what, value", steady=True)
+_PUT = sql(
+    """insert into stop (what, value, since, said_by, why, incident)
+       values (:what, :value, :since, :said_by, :why, :incident) on conflict (what, value) do nothing"""
+)
+_DELETE = sql("delete from stop where what = :what and value = :value")
+_AWAITS = sql("select incident from awaiting where agent = :agent")
+_AWAIT = sql(
+    """insert into awaiting (agent, incident) values (:agent, :incident)
+       on conflict (agent) do update set incident = excluded.incident"""
+)
+_DONE = sql("delete from awaiting where agent = :agent")
+
+
+def stops(reader: Reader) -> list[Stop]:
+    """All that are in force; there are few."""
+    return [_stop(row) for row in reader.all(_ALL)]
+
+
+def put(tx: Tx, stop: Stop) -> bool:
+    """Whether it was not stopped already."""
+    count = tx.run(
+        _PUT, what=stop.what, value=stop.value, since=stop.since, said_by=stop.said_by, why=stop.why,
+        incident=stop.incident,
+    )  # fmt: skip
+    return count == 1
+
+
+def delete(tx: Tx, what: str, value: str) -> bool:
+    return tx.run(_DELETE, what=what, value=value) == 1
+
+
+def awaits(reader: Reader, agent: str) -> str | None:
+    """The incident about which a person is to say something before the agent may act again."""
+    row = reader.one(_AWAITS, agent=agent)
+    return None if row is None else row[0]
+
+
+def await_person(tx: Tx, agent: str, incident: str) -> None:
+    tx.run(_AWAIT, agent=agent, incident=incident)
+
+
+def has_answered(tx: Tx, agent: str) -> None:
+    tx.run(_DONE, agent=agent)
+
+
+def _stop(row: Row) -> Stop:
+    what, value, since, said_by, why, incident = row
+    return Stop(what=what, value=value, since=since, said_by=said_by, why=why, incident=incident)

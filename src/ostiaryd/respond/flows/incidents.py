@@ -1,0 +1,117 @@
+"""Incidents: opened about an agent by hand, decided upon by a person, and shown with all that they may touch."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from ostiary.core.errors import Invalid, NotFound
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy.model import Proposal
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Caller, TeamId, check_text
+from ostiaryd.registry.store import owners, risks, stops
+from ostiaryd.respond.flows import acting
+from ostiaryd.respond.flows.acting import Step
+from ostiaryd.respond.flows.respond import carry_out, note, open_incident
+from ostiaryd.respond.model.incidents import HOUR, NEXT, SECOND, Incident, Verb, check_may_close, check_waits
+from ostiaryd.respond.store import incidents as store
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.watch import store as watch
+from ostiaryd.watch.flows import judge
+from ostiaryd.watch.model import Verdict
+
+MAX_WHY = 500
+MAX_NARROW_HOURS = 7 * 24
+
+
+def find_incident(reader: Reader, id: str) -> Incident:
+    """Raises NotFound."""
+    if (found := store.get(reader, id)) is None:
+        raise NotFound(f"there is no incident {id[:70]!a}", hint="`ostiary incident list` shows all")
+    return found
+
+
+def isolate(act: Act, id_or_name: str, *, says: str, source: str) -> Incident:
+    """Stop an agent at once because somebody says so, whatever playbooks say and with no limit; it waits for a person.
+
+    `source`: who says so, as a person reads it. Raises NotFound.
+    """
+    agent = registry.find_agent(act.tx, id_or_name)
+    risk = risks.get(act.tx, agent.agent_id).points(act.now)
+    incident = store.waiting(act.tx, agent.agent_id) or open_incident(act, agent, says=says, risk=risk)
+    watch.join(act.tx, agent.agent_id, incident.incident_id, since=act.now - HOUR)
+    proposal = Proposal(response="quarantine", policies=(source,))
+    carry_out(act, Step(incident, agent, acting.task_of(agent, None), proposal), percent=None)
+    return incident
+
+
+def close(
+    act: Act, id: str, verb: Verb, *, why: str, by: Caller, hours: int = 24, is_real: bool | None = None
+) -> Incident:
+    """What a person says about an incident: take it, or let the agent go, go on reading for `hours`, or end for good.
+
+    1. It waits still, and who says so may. 2. What was done is taken back, or made final. 3. Who goes on is not doubted
+    any more. 4. The detectors hear whether there was something: `is_real`; None: unless the agent is released.
+
+    Raises NotFound, Forbidden (`own_incident`, `no_person`), Conflict (`incident_closed`, `incident_taken`, or an agent
+    that is not fit to act), Invalid.
+    """
+    incident = find_incident(act.tx, id)
+    note(act, incident, why=why[:MAX_WHY], was=incident.state.value)
+    concerned = _concerned(act.tx, incident)
+    person = check_may_close(verb, by, agents=concerned[0], persons=concerned[1])
+    check_waits(incident, verb)
+    check_text(why, of="reason", limit=MAX_WHY)
+    if not 1 <= hours <= MAX_NARROW_HOURS:
+        raise Invalid(f"it may be narrowed for 1 to {MAX_NARROW_HOURS} hours")
+    said = replace(incident, state=NEXT[verb], person=person, why=why)
+    if verb is not Verb.TAKE:
+        said = replace(said, closed_at=act.now)
+        stops.has_answered(act.tx, incident.agent)
+        _end(act, incident, verb, hours=hours)
+        _judge(act, incident, verb is not Verb.RELEASE if is_real is None else is_real, by=person, why=why)
+    store.update(act.tx, said)
+    return said
+
+
+def _end(act: Act, incident: Incident, verb: Verb, *, hours: int) -> None:
+    if verb is Verb.DECOMMISSION:
+        acting.decommission(act, incident)
+        acting.melt(act, incident)
+        return
+    acting.undo(act, incident, {did.response for did in store.acts(act.tx, incident.incident_id)})
+    found = watch.of_incident(act.tx, incident.incident_id)
+    acting.calm(act, {incident.agent, *(one.task for one in found if one.task)})
+    if verb is Verb.NARROW:
+        until = act.now + hours * 3600 * SECOND
+        acting.beside(
+            act, "agent.narrow", lambda more: registry.put_hold(more, incident.agent, "narrow", until=until),
+            incident=incident.incident_id,
+        )  # fmt: skip
+
+
+def _judge(act: Act, incident: Incident, is_real: bool, *, by: str, why: str) -> None:
+    """Tell the detectors whether there was something, of what nobody has judged yet."""
+    verdict = Verdict.REAL if is_real else Verdict.FALSE_ALARM
+    found = watch.of_incident(act.tx, incident.incident_id)
+    judge(act, [one.finding_id for one in found if one.judgement is None], verdict, by=by, why=why)
+
+
+def _concerned(reader: Reader, incident: Incident) -> tuple[frozenset[str], frozenset[str]]:
+    """Whom it came through: the agent and those of the chains of its tasks; and the persons who answer for one of these
+    agents, or for whom they acted.
+    """
+    agents, persons = {incident.agent}, set[str]()
+    for task in {one.task for one in watch.of_incident(reader, incident.incident_id) if one.task}:
+        try:
+            found = tasks.find_task(reader, task)
+        except NotFound:  # of what was found, the task is only what somebody said
+            continue
+        line = [found, *tasks.above(reader, found)]
+        agents |= {one.agent for one in line}
+        persons |= {one.person for one in line if one.person is not None}
+    for agent in agents:
+        owner = registry.find_agent(reader, agent).owner
+        persons |= {owner, *owners.members(reader, TeamId(owner))}
+    return frozenset(agents), frozenset(persons)

@@ -1,0 +1,196 @@
+"""What happens when something was noticed of an agent: playbooks say what to do, and it is done in the same act.
+
+What is taken from agents without a person is limited: against how many of them within an hour is said by the
+configuration, as a share of all that are active. A detector that has gone wrong then stops no company; what it wanted
+stands in the incidents, and a person decides. An incident that a person has looked at does not count any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from msgspec.structs import replace
+
+from ostiary.core.cedar.extensions import Datetime
+from ostiary.core.cedar.values import Overlay, Record
+from ostiary.core.errors import Refused
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows as policies
+from ostiaryd.policy.model import Proposal
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import ADMIN, Agent
+from ostiaryd.registry.store import person_keys, risks, stops
+from ostiaryd.respond.flows import acting
+from ostiaryd.respond.flows.acting import STOPS, Step
+from ostiaryd.respond.model.incidents import (
+    ALERT_EVERY,
+    HOUR,
+    MAX_ACTS,
+    SECOND,
+    Did,
+    Incident,
+    IncidentId,
+    Outcome,
+    State,
+    most_agents,
+)
+from ostiaryd.respond.store import incidents as store
+from ostiaryd.watch import store as watch
+from ostiaryd.watch.model import Finding
+
+COUNTED_EVERY = 600 * SECOND
+"""how old the number of active agents may be"""
+
+
+def responder(percent: int) -> Callable[[Act, Finding], None]:
+    """What room `watch` calls with each finding; `percent`: see `most_agents`."""
+
+    def heard(act: Act, finding: Finding) -> None:
+        respond(act, finding, percent=percent)
+
+    return heard
+
+
+def respond(act: Act, finding: Finding, *, percent: int) -> Incident | None:
+    """Do what the playbooks say about this finding; the incident, where there is one.
+
+    1. They are asked. 2. Where they want something, or have failed, an incident is opened, or goes on. 3. Each thing is
+    done that is not done yet, the strongest first, within the limit.
+    """
+    if not finding.agent:  # it is about a guard, and nobody's agent did it
+        return None
+    agent = registry.find_agent(act.tx, finding.agent)
+    waiting = store.waiting(act.tx, agent.agent_id)
+    score, proposals, failed = _propose(act.tx, agent, finding, now=act.now)
+    if would := [one.response for one in proposals if one.is_watched]:
+        registry.note(act, object=finding.finding_id, would=would)
+    wanted = [one for one in proposals if not one.is_watched]
+    if waiting is None and not wanted and not failed:
+        return None
+    incident = waiting or open_incident(act, agent, says=f"{finding.detector}: {finding.says}", risk=score)
+    watch.join(act.tx, agent.agent_id, incident.incident_id, since=act.now - HOUR)
+    incident = _go_on(act, incident, finding, wanted, score)
+    for policy, message in failed:
+        _keep(act, incident, agent, "alert", Outcome.FAILED, policies=(policy,), says=f"the playbook failed: {message}")
+    for proposal in reversed(wanted):  # after something stronger has been done, the milder is of no use
+        step = Step(incident, agent, acting.task_of(agent, finding.task), proposal)
+        if carry_out(act, step, percent=percent) is Outcome.LIMITED:
+            break
+        agent = registry.find_agent(act.tx, agent.agent_id)
+    return incident
+
+
+def open_incident(act: Act, agent: Agent, *, says: str, risk: int) -> Incident:
+    """Something about an agent that waits for a person."""
+    incident = Incident(
+        incident_id=IncidentId(act.new_id("in")), agent=agent.agent_id, owner=agent.owner, state=State.OPEN,
+        opened_at=act.now, heard_at=act.now, risk=risk, says=says,
+    )  # fmt: skip
+    store.insert(act.tx, incident)
+    acting.beside(act, "incident.open", lambda more: note(more, incident, risk=risk, says=[says]))
+    return incident
+
+
+def note(act: Act, incident: Incident, **detail: object) -> None:
+    """The entry is about that incident, and its agent."""
+    act.entry.agent = act.entry.agent or incident.agent
+    registry.note(act, object=incident.incident_id, owner=incident.owner, about=incident.agent, **detail)
+
+
+def carry_out(act: Act, step: Step, *, percent: int | None) -> Outcome | None:
+    """Do one thing, unless it is done already, or would pass the limit (None: there is none); how that went."""
+    incident, agent, proposal = step.incident, step.agent, step.proposal
+    if proposal.response == "alert" or acting.is_done(act.tx, step, now=act.now):
+        return None
+    outcome, says = Outcome.DONE, ""
+    if percent is not None and (said := _limited(act, agent, percent)):
+        outcome, says = Outcome.LIMITED, said
+    else:
+        try:
+            says = acting.take(act, step)
+        except Refused as refusal:
+            outcome, says = Outcome.FAILED, refusal.message
+    if _keep(act, incident, agent, proposal.response, outcome, policies=proposal.policies, says=says, task=step.task):
+        action = "respond.limited" if outcome is Outcome.LIMITED else "incident.act"
+        did = [f"{proposal.response}: {outcome}", says]
+        acting.beside(act, action, lambda more: note(more, incident, did=did, policies=list(proposal.policies)))
+    if outcome is Outcome.DONE and proposal.response in STOPS:
+        stops.await_person(act.tx, agent.agent_id, incident.incident_id)
+    return outcome
+
+
+def _propose(
+    reader: Reader, agent: Agent, finding: Finding, *, now: int
+) -> tuple[int, list[Proposal], list[tuple[str, str]]]:
+    """The score of the agent, what the playbooks want, and which of them have failed."""
+    of_agent = risks.get(reader, agent.agent_id).points(now)
+    of_task = risks.get(reader, finding.task).points(now) if finding.task else 0
+    score = max(of_agent, of_task)
+    playbooks = policies.active_set(reader).playbooks
+    if playbooks.is_empty:
+        return score, [], []
+    recent = watch.of_agent(reader, agent.agent_id, since=now - HOUR)
+    context: Record = {
+        "risk": {"score": score, "agent": of_agent, "task": of_task},
+        "task": finding.task or "",
+        "detector": finding.detector,
+        "points": finding.points,
+        "findings": len(recent),
+        "detectors": frozenset[object](one.detector for one in recent),
+        "kind": agent.kind.value,
+        "now": Datetime(now // 1000),
+    }
+    principal = policies.entity_of_agent(agent)
+    return score, *playbooks.propose(principal.uid, context, Overlay(playbooks.known, principal))
+
+
+def _go_on(act: Act, incident: Incident, finding: Finding, wanted: Iterable[Proposal], score: int) -> Incident:
+    """The incident with one more finding; who waits for it is told again after a while."""
+    going = replace(incident, risk=max(incident.risk, score))
+    is_alert = any(one.response == "alert" for one in wanted)
+    if is_alert and act.now - incident.heard_at >= ALERT_EVERY:
+        going = replace(going, heard_at=act.now)
+        says = [f"{finding.detector}: {finding.says}"]
+        acting.beside(act, "incident.alert", lambda more: note(more, going, risk=going.risk, says=says))
+    if going != incident:
+        store.update(act.tx, going)
+    return going
+
+
+def _limited(act: Act, agent: Agent, percent: int) -> str:
+    """Why this agent must not be acted against without a person; empty where it may."""
+    if ADMIN in agent.scopes and not person_keys.any_active(act.tx):
+        return "it administers this server, and no person has a key with which to let it go"
+    since = act.now - HOUR
+    if store.was_acted_against(act.tx, agent.agent_id, since=since):
+        return ""
+    fleet = store.fleet(act.tx, older_than=act.now - COUNTED_EVERY)
+    most, others = most_agents(fleet, percent), store.others_acted_against(act.tx, agent.agent_id, since=since)
+    if others < most:
+        return ""
+    return f"{others} agents of {fleet} were acted against within the hour, and no person has looked at it"
+
+
+def _keep(
+    act: Act,
+    incident: Incident,
+    agent: Agent,
+    response: str,
+    outcome: Outcome,
+    *,
+    policies: tuple[str, ...],
+    says: str,
+    task: str | None = None,
+) -> bool:
+    """Write it on the incident; not what stands there already, and no more than there is room for."""
+    before = store.acts(act.tx, incident.incident_id)
+    again = any((one.response, one.outcome, one.policies) == (response, outcome, policies) for one in before)
+    if len(before) >= MAX_ACTS or (again and outcome is not Outcome.DONE):
+        return False
+    did = Did(
+        number=len(before), at=act.now, response=response, outcome=outcome, agent=agent.agent_id,
+        task=task if response == "freeze" else None, policies=policies, says=says[:500],
+    )  # fmt: skip
+    store.add(act.tx, incident.incident_id, did)
+    return True

@@ -1,0 +1,69 @@
+"""The kill switch for administrators, as JSON under /api/v1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ostiaryd.ground import outbox
+from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.respond.flows import kills as flows
+from ostiaryd.respond.model.incidents import SECOND
+
+
+class Kill(msgspec.Struct, forbid_unknown_fields=True):
+    what: flows.Killed
+    why: str
+    name: str = ""
+
+
+async def kill(call: Call) -> Reply:
+    """Stop that until somebody lets go. `seq`: the number in the feed after which a guard denies all of it."""
+    asked = call.json(Kill)
+
+    def run(act: Act) -> dict[str, Any]:
+        incident = flows.kill(act, asked.what, asked.name, why=asked.why, by=call.caller)
+        return {"incident": incident and incident.incident_id, "seq": outbox.head(act.tx)}
+
+    done = await registry.act_as(call, "kill.start", run)
+    return reply(done | {"committed_at": call.world.now()}, status=201)
+
+
+async def let_go(call: Call) -> Reply:
+    """Take a stop back."""
+    asked = call.json(Kill)
+
+    def run(act: Act) -> int:
+        flows.let_go(act, asked.what, asked.name, why=asked.why)
+        return outbox.head(act.tx)
+
+    seq = await registry.act_as(call, "kill.end", run)
+    return reply({"seq": seq, "committed_at": call.world.now()})
+
+
+async def list_kills(call: Call) -> Reply:
+    """All that is stopped, and why."""
+    found = await call.world.db.scan(registry.all_stops)
+    rows = [
+        {
+            "what": one.what,
+            "name": one.value,
+            "since": one.since / SECOND,
+            "by": one.said_by,
+            "why": one.why,
+            "incident": one.incident,
+        }
+        for one in found
+    ]
+    return reply({"stops": rows})
+
+
+ROUTES = (
+    ("POST", "/api/v1/kill", kill, ADMIN),
+    ("POST", "/api/v1/kill/lift", let_go, ADMIN),
+    ("GET", "/api/v1/kill", list_kills, READ),
+)

@@ -1,0 +1,191 @@
+"""The kill switch: one fact stops whatever names it, at guards and at the server, until somebody lets go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiary.core import access
+from ostiary.core.access.stops import names_of
+from ostiary.core.cedar import ir
+from ostiary.core.claims import AccessClaims, Link
+from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
+from ostiary.core.feed import StopFact
+from ostiaryd.ground.world import World
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Caller, Resource, State
+from ostiaryd.registry.model.stop import MAX_STOPS, Stop, check_room
+from ostiaryd.respond.flows import kills as flows
+from ostiaryd.tasks import flows as tasks
+from tests.clock import Clock
+from tests.feed.test_streams import URI, listening
+from tests.registry.stage import agent_of, do, enrol, new_jwk
+
+ADMIN = Caller(kind="agent", id="ag_admin", name="admin", owner=None, scopes=frozenset({"ostiary:admin"}))
+CLAIMS = AccessClaims(
+    iss="", sub="pe_anna", client_id="ag_1", aud=URI, iat=0, exp=1 << 40, jti="tok_1", scope="", task="tk_1",
+    owner="pe_alice", segment="sales", model="m-1", epoch=0,
+    chain=[Link("ag_0", 0, "tk_0", owner="pe_bob", segment="desk", model="m-0")],
+)  # fmt: skip
+
+
+async def kill(world: World, what: Any, name: str = "", why: str = "it is on fire") -> Any:
+    return await do(world, lambda a: flows.kill(a, what, name, why=why, by=ADMIN), "kill.start")
+
+
+async def let_go(world: World, what: Any, name: str = "") -> None:
+    await do(world, lambda a: flows.let_go(a, what, name, why="it is out"), "kill.end")
+
+
+@pytest.fixture
+async def resource(world: World) -> Resource:
+    return await do(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [
+        ("task", "tk_1"), ("task", "tk_0"), ("owner", "pe_alice"), ("owner", "pe_bob"), ("owner", "pe_anna"),
+        ("resource", URI), ("segment", "sales"), ("segment", "desk"), ("model", "m-1"), ("model", "m-0"),
+        ("everything", ""),
+    ],
+)  # fmt: skip
+def test_a_token_is_stopped_by_all_that_it_names(stop: tuple[str, str]) -> None:
+    reason = access.dead(access.Principal(CLAIMS), _facts(stop), 0)
+    assert reason is not None
+    assert reason.code == "stopped"
+
+
+@pytest.mark.parametrize(
+    "stop", [("task", "tk_2"), ("owner", "pe_eve"), ("model", ""), ("segment", "m-1"), ("task", "")]
+)
+def test_and_by_nothing_else(stop: tuple[str, str]) -> None:
+    assert access.dead(access.Principal(CLAIMS), _facts(stop), 0) is None
+
+
+def _facts(stop: tuple[str, str]) -> access.Facts:
+    resource = access.Protected(name="files", uri=URI, segment="default", catalogue=None)
+    return access.Facts(resource, access.Policies("h", ir.PolicySetIR(())), stops={stop})
+
+
+def test_of_what_is_not_known_nothing_is_named() -> None:
+    """A token without a model is not stopped with "the model that nobody said"."""
+    bare = AccessClaims(iss="", sub="ag_1", client_id="ag_1", aud=URI, iat=0, exp=1, jti="t", scope="", epoch=0)
+    assert names_of(bare) == {("everything", ""), ("resource", URI), ("owner", "ag_1")}
+
+
+async def test_guards_hear_of_it_at_once_and_with_their_snapshot(world: World, resource: Resource) -> None:
+    async with listening(world, resource) as guard:
+        await guard.hear()
+        await kill(world, "model", "m-1")
+        assert await guard.facts() == [StopFact("model", "m-1")]
+        await kill(world, "everything")
+        await guard.facts()
+        assert guard.feed.current().facts.stops == {("model", "m-1"), ("everything", "")}
+        await let_go(world, "everything")
+        assert await guard.facts() == [StopFact("everything", "", True)]
+        assert guard.feed.current().facts.stops == {("model", "m-1")}
+    async with listening(world, resource) as late:
+        await late.hear()
+        assert late.feed.current().facts.stops == {("model", "m-1")}
+
+
+@pytest.mark.parametrize("stop", [("owner", "alice"), ("segment", "sales"), ("model", "m-1"), ("everything", "")])
+async def test_the_server_lets_none_of_them_act_and_those_that_come_later_neither(
+    world: World, clock: Clock, stop: tuple[str, str]
+) -> None:
+    what, name = stop
+    more = {"segment": "sales", "model": "m-1"}
+    await enrol(world, **more)
+    await enrol(world, "other", owner="bob")
+    await kill(world, what, name)
+    late = await enrol(world, "late", **more)
+    for agent in ("bot", "late"):
+        with pytest.raises(Forbidden) as refused:
+            registry.active_agent(world.db.read(), agent, now=clock())
+        assert refused.value.code == "stopped"
+    if what != "everything":
+        assert registry.active_agent(world.db.read(), "other", now=clock()).name == "other"
+    await let_go(world, what, name)
+    assert registry.active_agent(world.db.read(), "late", now=clock()).agent_id == late.agent_id
+
+
+async def test_administrators_are_stopped_by_name_alone(world: World, clock: Clock) -> None:
+    await enrol(world, "root", scopes=["ostiary:admin"], segment="sales", model="m-1")
+    for what, name in (("owner", "alice"), ("segment", "sales"), ("model", "m-1"), ("everything", "")):
+        await kill(world, what, name)
+    assert registry.active_agent(world.db.read(), "root", now=clock()).name == "root"
+    opened = await kill(world, "agent", "root")
+    assert agent_of(world, "root").state is State.QUARANTINED
+    assert opened.says == "stopped by hand: it is on fire"
+
+
+async def test_a_task_stands_still_with_all_that_is_under_it(world: World, clock: Clock) -> None:
+    await enrol(world)
+    top = await do(world, lambda a: tasks.start(a, agent="bot", purpose="the whole"))
+    part = await do(world, lambda a: tasks.start(a, agent="bot", purpose="a part", parent=top.task_id))
+    beside = await do(world, lambda a: tasks.start(a, agent="bot", purpose="another"))
+    await kill(world, "task", top.task_id)
+    for one in (top, part):
+        with pytest.raises(Forbidden) as refused:
+            tasks.live(world.db.read(), one.task_id, now=clock())
+        assert refused.value.code == "stopped"
+    assert tasks.live(world.db.read(), beside.task_id, now=clock()).task_id == beside.task_id
+    await let_go(world, "task", top.task_id)
+    assert tasks.live(world.db.read(), part.task_id, now=clock()).task_id == part.task_id
+
+
+async def test_what_is_done_for_a_person_stops_with_that_person(world: World, clock: Clock) -> None:
+    await enrol(world)
+    await do(world, lambda a: registry.create_person(a, name="anna"))
+    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="for anna", on_behalf_of="anna"))
+    await kill(world, "owner", "anna")
+    with pytest.raises(Forbidden):
+        tasks.live(world.db.read(), task.task_id, now=clock())
+    assert registry.active_agent(world.db.read(), "bot", now=clock()).name == "bot", "it is another's"
+
+
+async def test_nobody_is_locked_out(world: World) -> None:
+    await do(world, lambda a: registry.bootstrap_admin(a, public_jwk=new_jwk()))
+    with pytest.raises(Conflict) as refused:
+        await kill(world, "resource", "ostiary")
+    assert refused.value.code == "would_lock_out"
+
+
+async def test_what_is_not_there_and_what_is_so_already(world: World, resource: Resource) -> None:
+    for what in ("agent", "task", "owner", "resource"):
+        with pytest.raises(NotFound):
+            await kill(world, what, "nobody")
+    with pytest.raises(Invalid):
+        await kill(world, "segment", "")
+    with pytest.raises(Invalid):
+        await kill(world, "everything", "x")
+    with pytest.raises(Invalid):
+        await kill(world, "everything", why="")
+    await kill(world, "resource", "files")
+    with pytest.raises(Conflict) as refused:
+        await kill(world, "resource", "files")
+    assert refused.value.code == "stopped_already"
+    with pytest.raises(NotFound):
+        await let_go(world, "model", "m-1")
+    await let_go(world, "resource", "files")
+
+
+async def test_an_agent_waits_for_a_person(world: World) -> None:
+    await enrol(world)
+    await kill(world, "agent", "bot")
+    with pytest.raises(Conflict) as refused:
+        await let_go(world, "agent", "bot")
+    assert refused.value.code == "awaits_person"
+
+
+@pytest.mark.parametrize(("count", "fits"), [(MAX_STOPS - 1, True), (MAX_STOPS, False), (MAX_STOPS + 1, False)])
+def test_how_many_there_may_be(count: int, fits: bool) -> None:
+    some = [Stop(what="model", value=str(number), since=0, said_by=None, why="") for number in range(count)]
+    if fits:
+        check_room(some)
+    else:
+        with pytest.raises(Conflict):
+            check_room(some)
+    assert len(some) == count
