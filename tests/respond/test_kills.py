@@ -96,11 +96,10 @@ async def test_the_server_lets_none_of_them_act_and_those_that_come_later_neithe
     world: World, clock: Clock, stop: tuple[str, str]
 ) -> None:
     what, name = stop
-    more = {"segment": "sales", "model": "m-1"}
-    await enrol(world, **more)
+    await enrol(world, segment="sales", model="m-1")
     await enrol(world, "other", owner="bob")
     await kill(world, what, name)
-    late = await enrol(world, "late", **more)
+    late = await enrol(world, "late", segment="sales", model="m-1")
     for agent in ("bot", "late"):
         with pytest.raises(Forbidden) as refused:
             registry.active_agent(world.db.read(), agent, now=clock())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from rich.markup import escape
 
 from ostiary.cli.paper import out
-from ostiary.cli.session import FAILED, Here, Word
+from ostiary.cli.session import FAILED, Here, Session, Word
 
 WAIT_MS = 5000
 
@@ -21,8 +22,7 @@ def revoke(kind: Literal["agent", "task", "token", "key", "owner"], id: Word, /,
         id: Name or id; of a token its `jti`, of a key its thumbprint.
     """
     done = session.api("POST", "/revoke", {"kind": kind, "id": id})
-    query = {"seq": done["seq"], "since": done["committed_at"], "wait_ms": WAIT_MS}
-    done["guards"] = session.api("GET", "/feeds", query=query)["guards"]
+    done["guards"] = guards_after(session, done)
     session.show(done, lambda value: _print(kind, id, value))
     if not all(guard["applied"] for guard in done["guards"]):
         sys.exit(FAILED)
@@ -32,11 +32,22 @@ def _print(kind: str, id: str, done: dict[str, Any]) -> None:
     out.print(f"[bold]{kind} {escape(id)} is revoked[/]")
     for name, count in done["revoked"].items():
         out.print(f"  {count} {name}{'' if count == 1 else 's'} ended")
-    if not done["guards"]:
+    print_guards(done["guards"])
+
+
+def guards_after(session: Session, done: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What each guard says to an act that was committed: whether it has applied it, and after how many milliseconds."""
+    query = {"seq": done["seq"], "since": done["committed_at"], "wait_ms": WAIT_MS}
+    guards: list[dict[str, Any]] = session.api("GET", "/feeds", query=query)["guards"]
+    return guards
+
+
+def print_guards(guards: Sequence[Mapping[str, Any]], *, does: str = "denies") -> None:
+    if not guards:
         out.print("  no guard is connected", style="dim")
-    for guard in done["guards"]:
+    for guard in guards:
         if guard["applied"]:
-            out.print(f"  the guard of `{escape(guard['guard'])}` denies, {guard['ms']:.1f} ms after the commit")
+            out.print(f"  the guard of `{escape(guard['guard'])}` {does}, {guard['ms']:.1f} ms after the commit")
         else:
             name = escape(guard["guard"])
             out.print(f"  [red]the guard of `{name}` has not answered[/]; it denies once its feed is old")

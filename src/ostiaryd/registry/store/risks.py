@@ -13,6 +13,10 @@ _PUT = sql(
        on conflict (subject) do update set millis = excluded.millis, at = excluded.at"""
 )
 _SINCE = sql("select subject, millis, at from risk where at > :since order by at, subject")
+_WORST = sql(
+    """select subject, millis, at from risk where at > :since and subject >= 'ag_' and subject < 'ag`'
+       order by millis desc, subject limit :limit"""
+)
 _FORGET = sql("delete from risk where at <= :before")
 
 
@@ -38,6 +42,11 @@ def put(tx: Tx, subject: str, risk: Risk) -> None:
 
 def since(reader: Reader, since: int) -> list[tuple[str, Risk]]:
     return [(subject, Risk(millis, at)) for subject, millis, at in reader.all(_SINCE, since=since)]
+
+
+def worst_agents(reader: Reader, *, since: int, limit: int) -> list[tuple[str, Risk]]:
+    """Those that were doubted most when something was last noticed of them, after that instant."""
+    return [(subject, Risk(millis, at)) for subject, millis, at in reader.all(_WORST, since=since, limit=limit)]
 
 
 def forget(tx: Tx, *, before: int) -> int:

@@ -1,0 +1,72 @@
+"""`ostiary kill`: stop what is on fire, at every guard, until somebody lets go."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Literal, TypeAlias
+
+from cyclopts import App
+from rich.markup import escape
+
+from ostiary.cli.paper import out, table
+from ostiary.cli.revoke import guards_after, print_guards
+from ostiary.cli.session import FAILED, Here, Word
+
+kill = App(name="kill", help="Stop an agent, a task, all of an owner, a resource, a segment, a model, or everything.")
+What: TypeAlias = Literal["agent", "task", "owner", "resource", "segment", "model", "everything"]
+COLUMNS = {"what": "WHAT", "name": "NAME", "since_at": "SINCE", "by": "BY", "why": "WHY", "incident": "INCIDENT"}
+
+
+@kill.default
+def start(what: What, name: Word = "", /, *, reason: str, session: Here) -> None:
+    """Stop it at once, and time each guard. An agent is quarantined, and its incident waits for a person.
+
+    Args:
+        what: What kind of thing.
+        name: Its name or id; everything has none.
+        reason: Why; it goes on record.
+    """
+    done = session.api("POST", "/kill", {"what": what, "name": name, "why": reason})
+    done["guards"] = guards_after(session, done)
+    session.show(done, lambda value: _print(what, name, value))
+    _end(done)
+
+
+@kill.command(name="list")
+def list_stops(*, session: Here) -> None:
+    """List what is stopped."""
+    found = session.api("GET", "/kill")["stops"]
+    rows = [one | {"since_at": int(one["since"])} for one in found]
+    session.show(found, lambda _: table(rows, COLUMNS, empty="nothing is stopped"))
+
+
+@kill.command(name="lift")
+def lift(what: What, name: Word = "", /, *, reason: str, session: Here) -> None:
+    """Let go of it: what has not ended meanwhile goes on. An agent is let go by a person: `ostiary incident release`.
+
+    Args:
+        what: What kind of thing.
+        name: As `ostiary kill list` names it, or by name or id.
+        reason: Why; it goes on record.
+    """
+    done = session.api("POST", "/kill/lift", {"what": what, "name": name, "why": reason})
+    done["guards"] = guards_after(session, done)
+    session.show(done, lambda value: _print_lifted(what, name, value))
+    _end(done)
+
+
+def _print(what: str, name: str, done: dict[str, Any]) -> None:
+    out.print(f"[bold]{escape(f'{what} {name}'.rstrip())} is stopped[/]")
+    print_guards(done["guards"])
+    if done["incident"] is not None:
+        out.print(f"  it waits for a person: ostiary incident release {done['incident']}", markup=False)
+
+
+def _print_lifted(what: str, name: str, done: dict[str, Any]) -> None:
+    out.print(f"[bold]{escape(f'{what} {name}'.rstrip())} goes on[/]")
+    print_guards(done["guards"], does="knows")
+
+
+def _end(done: dict[str, Any]) -> None:
+    if not all(guard["applied"] for guard in done["guards"]):
+        sys.exit(FAILED)
