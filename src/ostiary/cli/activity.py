@@ -19,22 +19,10 @@ from ostiary.cli.session import PAGE, Here, Session
 EVERY_S = 0.5
 LINES = 20
 BAR = 20
-ACTIONS = frozenset(
-    [
-        "agent",
-        "approval",
-        "elevation",
-        "incident",
-        "key",
-        "kill",
-        "owner",
-        "policy",
-        "respond",
-        "signal",
-        "task",
-        "webhook",
-    ]
-)
+ACTIONS = (
+    "agent", "approval", "elevation", "incident", "key", "kill", "owner", "policy", "respond", "signal", "task",
+    "webhook",
+)  # fmt: skip
 """What is done, by the first word of its entry's action."""
 
 
