@@ -100,7 +100,7 @@ def _judge(act: Act, incident: Incident, is_real: bool, *, by: str, why: str) ->
 
 def _concerned(reader: Reader, incident: Incident) -> tuple[frozenset[str], frozenset[str]]:
     """Whom it came through: the agent and those of the chains of its tasks; and the persons who answer for one of these
-    agents, or for whom they acted.
+    agents, or did when it was opened, or for whom they acted.
     """
     agents, persons = {incident.agent}, set[str]()
     for task in {one.task for one in watch.of_incident(reader, incident.incident_id) if one.task}:
@@ -111,7 +111,6 @@ def _concerned(reader: Reader, incident: Incident) -> tuple[frozenset[str], froz
         line = [found, *tasks.above(reader, found)]
         agents |= {one.agent for one in line}
         persons |= {one.person for one in line if one.person is not None}
-    for agent in agents:
-        owner = registry.find_agent(reader, agent).owner
+    for owner in {incident.owner, *(registry.find_agent(reader, agent).owner for agent in agents)}:
         persons |= {owner, *owners.members(reader, TeamId(owner))}
     return frozenset(agents), frozenset(persons)

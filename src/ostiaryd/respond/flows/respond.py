@@ -27,6 +27,7 @@ from ostiaryd.respond.model.incidents import (
     ALERT_EVERY,
     HOUR,
     MAX_ACTS,
+    MAX_SAYS,
     SECOND,
     Did,
     Incident,
@@ -83,6 +84,7 @@ def respond(act: Act, finding: Finding, *, percent: int) -> Incident | None:
 
 def open_incident(act: Act, agent: Agent, *, says: str, risk: int) -> Incident:
     """Something about an agent that waits for a person."""
+    says = " ".join(says.split())[:MAX_SAYS]
     incident = Incident(
         incident_id=IncidentId(act.new_id("in")), agent=agent.agent_id, owner=agent.owner, state=State.OPEN,
         opened_at=act.now, heard_at=act.now, risk=risk, says=says,

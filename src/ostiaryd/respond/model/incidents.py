@@ -15,13 +15,13 @@ import msgspec
 
 from ostiary.core.errors import Conflict, Forbidden
 from ostiaryd.registry.model import Caller, PersonId
-from ostiaryd.watch.model import Finding
 
 IncidentId = NewType("IncidentId", str)
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
 ALERT_EVERY = 10 * 60 * SECOND
 """how often a person is told again of an incident that waits"""
+MAX_SAYS = 400
 MAX_FINDINGS = 200
 """that are shown"""
 MAX_ACTS = 100
@@ -123,9 +123,3 @@ def check_may_close(verb: Verb, by: Caller, *, agents: frozenset[str], persons: 
 def most_agents(fleet: int, percent: int) -> int:
     """How many agents may be acted against within an hour without a person, of so many: at least one, unless none."""
     return max(1, fleet * percent // 100) if percent else 0
-
-
-def says_of(findings: list[Finding]) -> str:
-    """In one line, what it is about: the heaviest finding."""
-    heaviest = max(findings, key=lambda one: (one.points, one.at))
-    return f"{heaviest.detector}: {heaviest.says}"

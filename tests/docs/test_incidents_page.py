@@ -1,0 +1,36 @@
+"""What docs/incidents.md shows of playbooks is taken, and says what the page says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ostiary.core.access.playbooks import RESPONSES
+from ostiaryd.ground.config import Config
+from ostiaryd.policy.model import load
+from ostiaryd.policy.model.load import starter
+from ostiaryd.policy.model.playbooks import Proposal
+from ostiaryd.respond.flows.blast import MAX_ENTRIES
+from ostiaryd.respond.model.incidents import ALERT_EVERY, SECOND
+
+PAGE = (Path(__file__).parents[2] / "docs" / "incidents.md").read_text("utf-8")
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def test_the_playbooks_on_the_page_load_with_their_test() -> None:
+    [policies], [tests] = _blocks("cedar"), _blocks("toml")
+    loaded = load({"a.cedar": policies, "a.test.toml": tests})
+    assert (loaded.count, loaded.tests) == (4, 1)
+
+
+def test_every_response_and_every_number_on_the_page_is_the_one_of_the_code() -> None:
+    assert re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE) == list(RESPONSES)
+    proposal = Proposal(response="throttle", policies=())
+    assert (proposal.minutes, proposal.calls) == (60, 10)
+    assert Config(data_dir="").respond_percent == 10
+    assert (ALERT_EVERY // SECOND, MAX_ENTRIES) == (600, 1000)
+    points = re.findall(r"context\.risk\.score >= (\d+)", starter().files["starter.cedar"])
+    assert points == ["50", "70", "90"]

@@ -1,0 +1,3 @@
+from tests.tokens.conftest import client
+
+__all__ = ["client"]

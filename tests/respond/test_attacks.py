@@ -1,0 +1,169 @@
+"""What somebody tries who wants to go on, to have others stopped, or to be heard no more."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace as with_
+
+from ostiary.core.errors import Forbidden
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.ledger.flows import act
+from ostiaryd.policy import flows as policies
+from ostiaryd.policy.model import Question, Thing, Verb
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import State
+from ostiaryd.respond.flows import incidents as flows
+from ostiaryd.respond.model.incidents import HOUR, MAX_ACTS
+from ostiaryd.respond.model.incidents import Verb as Says
+from ostiaryd.respond.store import incidents as store
+from ostiaryd.tasks.model import standing_id
+from tests.clock import Clock
+from tests.policy.conftest import put
+from tests.registry.stage import agent_of, do, enrol, is_live
+from tests.respond.test_incidents import acts, human, noticed, said, say
+from tests.tokens.party import FILES, Client, claims_of
+from tests.trust.stage import API, call
+
+CALL = 'permit (principal is Agent, action in [Action::"call", Action::"issue_token"], resource);\n'
+
+
+@pytest.mark.parametrize("what", ["owner", "segment", "everything", "task"])
+async def test_a_stopped_agent_gets_nowhere_with_what_it_has(client: Client, what: str) -> None:
+    """Neither with a token that is out nor with a new one; lifted, both are good again."""
+    world = client.world
+    token = str((await client.token(resource=API))["access_token"])
+    agent = registry.find_agent(world.db.read(), client.id)
+    value = {"owner": agent.owner, "segment": agent.segment, "everything": "", "task": standing_id(agent.agent_id)}[
+        what
+    ]
+    assert (await call(client, token)).status == 200
+    await do(world, lambda a: registry.stop(a, what, value, why="a drill", by=None))  # type: ignore[arg-type]
+    assert (await call(client, token)).status == 401
+    refused = await client.ask(resource=FILES)
+    assert (refused.status, "kill switch" in refused.json["error_description"]) in ((400, True), (401, True))
+    await do(world, lambda a: registry.lift_stop(a, what, value))  # type: ignore[arg-type]
+    assert (await call(client, token)).status == 200
+    assert (await client.ask(resource=FILES)).status == 200
+
+
+async def test_nobody_gets_a_token_for_a_stopped_resource_nor_a_decision(client: Client) -> None:
+    world = client.world
+    await do(world, lambda a: registry.stop(a, "resource", FILES, why="a drill", by=None))
+    assert (await client.ask(resource=FILES)).error == "invalid_target"
+    question = Question(Thing("agent", client.id), Verb("call"), Thing("tool", "files/read_file"))
+    answers = policies.Answers(world.db.read(), policies.active_policies(world.db.read()), now=world.now())
+    assert [one.code for one in answers.answer(question).reasons] == ["stopped"]
+
+
+async def test_who_is_quarantined_and_released_has_to_get_new_tokens(client: Client) -> None:
+    world = client.world
+    old = str((await client.token(resource=API))["access_token"])
+    opened = await noticed(world, registry.find_agent(world.db.read(), client.id))
+    assert opened is not None
+    assert not is_live(world, claims_of(old)["jti"])
+    assert (await client.ask()).error == "invalid_client"
+    await say(world, Says.RELEASE, opened, await human(world))
+    assert (await call(client, old)).status == 401, "what was lost is lost"
+    assert (await call(client, str((await client.token(resource=API))["access_token"]))).status == 200
+
+
+async def test_who_floods_fills_no_incident(world: World, clock: Clock) -> None:
+    """However often it provokes the same, what is kept is bounded, and a person is told once in a while."""
+    await put(
+        world,
+        {
+            "a.cedar": CALL + '@minutes("1") permit (principal, action in [Action::"alert"], resource);'
+            '@minutes("1") permit (principal, action == Action::"throttle", resource);'
+        },
+    )
+    bot = await enrol(world)
+    opened = None
+    for _ in range(MAX_ACTS + 5):
+        opened = await noticed(world, bot, 1)
+        clock.advance(61)
+    assert opened is not None
+    assert len(store.acts(world.db.read(), opened.incident_id)) == MAX_ACTS
+    assert len(said(world, "incident.open")) == 1
+    assert len(said(world, "incident.alert")) <= (MAX_ACTS + 5) * 61 // 600 + 1
+
+
+async def test_two_servers_on_one_database_open_one_incident_and_keep_one_limit(config: Config, clock: Clock) -> None:
+    async with open_world(config, now=clock) as one, open_world(config, now=clock) as other:
+        bots = [await enrol(one, f"bot{number}") for number in range(6)]
+        both = await asyncio.gather(noticed(one, bots[0]), noticed(other, bots[0]))
+        assert len({incident.incident_id for incident in both if incident is not None}) == 1
+        assert [len(store.acts(one.db.read(), both[0].incident_id))] == [1]  # type: ignore[union-attr]
+        await asyncio.gather(*(noticed(world, bot) for bot in bots[1:] for world in (one, other)))
+        states = [agent_of(other, bot.name).state for bot in bots]
+        assert states.count(State.QUARANTINED) == 1, "a tenth of seven is one, whoever acts"
+
+
+async def test_two_people_at_once_close_it_once(world: World) -> None:
+    opened = await noticed(world, await enrol(world))
+    assert opened is not None
+    people = [await human(world, "judith"), await human(world, "bruno")]
+    done = await asyncio.gather(
+        say(world, Says.RELEASE, opened, people[0]),
+        say(world, Says.DECOMMISSION, opened, people[1]),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(one, BaseException) for one in done) == 1
+
+
+async def test_a_person_who_answers_by_a_second_agent_is_still_themselves(world: World) -> None:
+    """Another agent of theirs that administers has no say either, and an incident is not closed by transferring it."""
+    bot, judith = await enrol(world), await human(world)
+    opened = await noticed(world, bot)
+    assert opened is not None
+    alice = registry.find_person(world.db.read(), "alice")
+    own = with_(judith, id=alice.person_id)
+    with pytest.raises(Forbidden):
+        await say(world, Says.RELEASE, opened, own)
+    await do(world, lambda a: registry.transfer_agent(a, "bot", "judith"))
+    with pytest.raises(Forbidden):
+        await say(world, Says.RELEASE, opened, judith)
+    with pytest.raises(Forbidden):
+        await say(world, Says.RELEASE, opened, own)
+    assert agent_of(world, "bot").state is State.QUARANTINED
+
+
+async def test_the_words_of_an_attacker_are_kept_short_and_on_one_line(world: World) -> None:
+    bot = await enrol(world)
+    opened = await do(world, lambda a: flows.isolate(a, bot.name, says="x\n" * 1000, source="y" * 1000))
+    kept = store.get(world.db.read(), opened.incident_id)
+    assert kept is not None
+    assert len(kept.says) <= 400
+    assert "\n" not in kept.says
+
+
+async def test_the_response_is_undone_with_what_it_answered(world: World) -> None:
+    """One act: where the finding is not kept, nobody is stopped."""
+    bot = await enrol(world)
+
+    def run(a: object) -> None:
+        from ostiary.core.watch import Noticed
+        from ostiaryd.respond.flows.respond import respond
+        from ostiaryd.watch import flows as watch
+
+        saw = Noticed(detector="rate", points=95, says="x")
+        respond(a, watch.find(a, saw, agent=bot.agent_id, task=None, entries=()), percent=10)  # type: ignore[arg-type]
+        raise Forbidden("no")
+
+    with pytest.raises(Forbidden):
+        await act(world, "watch.find", run)
+    assert agent_of(world, "bot").state is State.ACTIVE
+    assert store.waiting(world.db.read(), bot.agent_id) is None
+    assert said(world, "incident.open") == []
+
+
+async def test_a_limited_response_waits_for_room_and_is_not_forgotten(world: World, clock: Clock) -> None:
+    one, two = await enrol(world, "one"), await enrol(world, "two")
+    await noticed(world, one)
+    opened = await noticed(world, two)
+    assert opened is not None
+    clock.advance(us=HOUR)
+    await noticed(world, two, 90)
+    assert acts(world, opened) == [("quarantine", "limited"), ("quarantine", "done")]
