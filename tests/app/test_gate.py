@@ -102,6 +102,10 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
         ("POST", "/feed/v1/approval"): "ostiary:feed",
         ("POST", "/api/v1/approvals/{id}/approve"): APPROVE,  # a person
         ("POST", "/api/v1/approvals/{id}/deny"): APPROVE,
+        **{
+            ("POST", f"/api/v1/incidents/{{id}}/{verb}"): APPROVE
+            for verb in ("take", "release", "narrow", "decommission")
+        },
         ("POST", "/feed/v1/draw"): "ostiary:feed",
         ("POST", "/feed/v1/give-back"): "ostiary:feed",
         ("POST", "/feed/v1/settle"): "ostiary:feed",
@@ -119,6 +123,7 @@ def test_what_is_shown_is_for_readers_but_for_this() -> None:
     assert less == {
         "/api/v1/tasks": SELF, "/api/v1/tasks/{id}": SELF, "/api/v1/tasks/{id}/tree": SELF,
         "/api/v1/approvals": SELF, "/api/v1/approvals/{id}": SELF,
+        "/api/v1/incidents": SELF, "/api/v1/incidents/{id}": SELF,
         "/api/v1/elevations": SELF, "/feed/v1/stream": "ostiary:feed",
         "/access/v1/requests/{id}": "ostiary:decide",
         "/api/v1/webhooks": ADMIN,  # a URL may hold a secret

@@ -42,7 +42,7 @@ COMMANDS = (
     (
         "kill",
         "ostiary.cli.kill:kill",
-        "Stop an agent, a task, an owner's, a resource, a segment, a model, everything.",
+        "Stop it at once, and time each guard: an agent, an owner, a model, ..",
         MAY,
     ),
     ("elevation", "ostiary.cli.elevations:elevation", "More than an agent has, for a while.", MAY),

@@ -27,7 +27,7 @@ ACTIONS = (
 
 
 def activity(*, all: bool = False, once: bool = False, limit: int = LINES, session: Here) -> None:
-    """Watch what goes on, until Ctrl-C: what is decided, what is noticed, what is done about it.
+    """Watch it live: decisions, findings, actions, who is doubted. Ends with Ctrl-C.
 
     Args:
         all: Every entry of the ledger, not only decisions, findings and actions.

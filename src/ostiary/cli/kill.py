@@ -12,14 +12,16 @@ from ostiary.cli.paper import out, table
 from ostiary.cli.revoke import guards_after, print_guards
 from ostiary.cli.session import FAILED, Here, Word
 
-kill = App(name="kill", help="Stop an agent, a task, all of an owner, a resource, a segment, a model, or everything.")
+kill = App(name="kill", help="Stop it at once, and time each guard: an agent, an owner, a model, ..")
 What: TypeAlias = Literal["agent", "task", "owner", "resource", "segment", "model", "everything"]
 COLUMNS = {"what": "WHAT", "name": "NAME", "since_at": "SINCE", "by": "BY", "why": "WHY", "incident": "INCIDENT"}
 
 
 @kill.default
 def start(what: What, name: Word = "", /, *, reason: str, session: Here) -> None:
-    """Stop it at once, and time each guard. An agent is quarantined, and its incident waits for a person.
+    """Stop it at once, and time each guard: an agent, an owner, a model, ..
+
+    An agent is quarantined, and its incident waits for a person; anything else stands still until it is lifted.
 
     Args:
         what: What kind of thing.

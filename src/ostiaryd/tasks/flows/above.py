@@ -60,6 +60,7 @@ def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
     """
     tasks = above(reader, task)
     registry.check_none_stopped(reader, "task", [task.task_id, *(one.task_id for one in tasks)])
+    registry.check_none_stopped(reader, "owner", [task.person])
     if task.elevated:  # is under no other
         elevated = task.elevated & elevations.eligible(reader, doer.agent_id)
         return replace(task, scopes=task.scopes & (doer.scopes | elevated), elevated=elevated)
