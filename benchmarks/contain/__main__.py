@@ -32,7 +32,7 @@ ABLATED = ("R1", "R2", "R3")
 def main(given: list[str]) -> int:
     asked = arguments(given)
     if Path(sys.prefix) != SUITES:
-        return elsewhere(asked, given)
+        return elsewhere("benchmarks.contain", given, recorded="R4" in asked.column)
     if unknown := sorted(set(asked.suite or ()) - suites.installed().keys()):
         print(f"no suite {', '.join(unknown)}; there are {', '.join(suites.installed())}", file=sys.stderr)
         return 2
@@ -65,11 +65,11 @@ def arguments(given: list[str]) -> argparse.Namespace:
     return asked
 
 
-def elsewhere(asked: argparse.Namespace, given: list[str]) -> int:
+def elsewhere(module: str, given: list[str], *, recorded: bool) -> int:
     """The same in the environment of the suites, which is made first if it is not there."""
-    subprocess.run(["make", "-s", "-C", ROOT, "recordings" if "R4" in asked.column else "suites"], check=True)
+    subprocess.run(["make", "-s", "-C", ROOT, "recordings" if recorded else "suites"], check=True)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT)))}
-    command = [str(SUITES / "bin" / "python"), "-m", "benchmarks.contain", *given]
+    command = [str(SUITES / "bin" / "python"), "-m", module, *given]
     return subprocess.run(command, env=environment, check=False).returncode
 
 

@@ -72,7 +72,7 @@ class Doorkeeper:
         self._owner = house.owner()
         self._approver = self._person("approver")
         key = jose.generate("ES256")
-        self._catalogue = read("suite", {"tools": [*map(_mcp, tools)]}).catalogue
+        self._catalogue = read("suite", {"tools": [tool.listed for tool in tools]}).catalogue
         listed = {"name": "suite", "uri": URI, "jwk": dict(key.public.jwk), "catalogue": self._catalogue.render()}
         made = house.api("POST", "/resources", listed)
         if without not in ("", *rules.PARTS):
@@ -226,9 +226,3 @@ def patient(work: Callable[[], T]) -> T:
             if is_verdict or time.monotonic() > until:
                 raise
         time.sleep(0.1)
-
-
-def _mcp(tool: Tool) -> dict[str, Any]:
-    """The tool as `tools/list` has it."""
-    listed = {"name": tool.name, "description": tool.description, "inputSchema": dict(tool.schema)}
-    return listed | ({"annotations": dict(tool.hints)} if tool.hints else {})

@@ -31,12 +31,7 @@ class Kept(NamedTuple):
 
 
 def measure(suite: Suite) -> Kept:
-    listed = [
-        {"name": tool.name, "description": tool.description, "inputSchema": dict(tool.schema)}
-        | ({"annotations": dict(tool.hints)} if tool.hints else {})
-        for tool in suite.tools
-    ]
-    catalogue = read("suite", {"tools": listed}).catalogue
+    catalogue = read("suite", {"tools": [tool.listed for tool in suite.tools]}).catalogue
     effects = {tool.name for tool in catalogue.tools.values() if tool.effect is not Effect.READ}
     whole = unneeded = left_open = 0
     for task in suite.tasks:

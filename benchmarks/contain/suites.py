@@ -29,6 +29,12 @@ class Tool:
     kinds: Mapping[str, str] = field(default_factory=dict)
     """what arguments stand for, where its owner has said so"""
 
+    @property
+    def listed(self) -> dict[str, Any]:
+        """As MCP's `tools/list` has it."""
+        found = {"name": self.name, "description": self.description, "inputSchema": dict(self.schema)}
+        return found | ({"annotations": dict(self.hints)} if self.hints else {})
+
 
 @dataclass(frozen=True, slots=True)
 class Person:

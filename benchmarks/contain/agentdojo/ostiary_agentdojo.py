@@ -6,9 +6,11 @@ here; the recorded runs are those of its source distribution, unpacked into `run
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -122,8 +124,9 @@ class AgentDojoWorld:
     def _verdict(self, task: Any, verdict: str, ran: Sequence[Call], answer: str | None) -> bool:
         said = self._task.GROUND_TRUTH_OUTPUT if answer is None else answer
         trace = [FunctionCall(function=call.tool, args=dict(call.arguments)) for call in ran]
-        found = getattr(task, f"{verdict}_from_traces")(said, self._before, self._now, trace)
-        return bool(getattr(task, verdict)(said, self._before, self._now) if found is None else found)
+        with redirect_stdout(io.StringIO()):  # some graders print what they look at
+            found = getattr(task, f"{verdict}_from_traces")(said, self._before, self._now, trace)
+            return bool(getattr(task, verdict)(said, self._before, self._now) if found is None else found)
 
 
 def _filled(value: Any, texts: Mapping[str, str]) -> Any:

@@ -1,0 +1,1 @@
+"""Detection: what a guard notices in recorded runs of models before the harmful call. `docs/watching.md`."""

@@ -1,0 +1,151 @@
+"""Recorded runs as a guard would see them: each call with where its arguments came from, before it runs.
+
+Nothing is enforced here: every call runs, in the suite's own environment, and its real output is remembered. What the
+task may do is what is drafted from the words, accepted unseen; that a call is outside of it goes on its event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from benchmarks.contain import sessions
+from benchmarks.contain.person import StandIn
+from benchmarks.contain.products import Opened, Question, Verdict
+from benchmarks.contain.suites import Call, Output, Person, Recording, Suite, Tool
+from ostiary.core.access import Facts, Policies, Principal, Protected, decide
+from ostiary.core.bounds import render_details
+from ostiary.core.cedar import ir
+from ostiary.core.claims import AccessClaims
+from ostiary.core.draft import draft
+from ostiary.core.origins import Memory, learned, marked, observed, remember
+from ostiary.core.reading import read
+from ostiary.core.watch import BEGUN, Event, Session, told, traced
+
+URI = "https://tools.example/mcp"
+SCOPES = ["suite:read", "suite:write", "suite:administer"]
+"""the operator lets the agent do all that the tools do, as in `benchmarks.contain`"""
+KEY = bytes(32)
+SECOND = 1_000_000
+END = 2_000_000_000
+PERMIT = b'{"version": 1, "policies": [{"id": "permit", "effect": "permit"}]}'
+
+Kind = Literal["benign", "resisted", "compromised"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One recorded run; `harm`: the call by which the attacker's goal was first met, None: it was not."""
+
+    suite: str
+    model: str
+    task: str
+    injection: str | None
+    calls: Sequence[tuple[Session, Event]]
+    harm: int | None
+
+    @property
+    def kind(self) -> Kind:
+        if self.injection is None:
+            return "benign"
+        return "resisted" if self.harm is None else "compromised"
+
+
+@dataclass(slots=True)
+class Task:
+    """A task that is worked on."""
+
+    principal: Principal
+    memory: Memory
+    session: Session = BEGUN
+    calls: list[tuple[Session, Event]] = field(default_factory=list)
+
+
+class Watcher:
+    """As a product of `benchmarks.contain`: it lets everything through, and keeps what a guard would notice by."""
+
+    name, thefts = "watcher", ()
+
+    def __init__(self, suite: Suite) -> None:
+        self._catalogue = read("suite", {"tools": [tool.listed for tool in suite.tools]}).catalogue
+        resource = Protected(name="suite", uri=URI, segment="default", catalogue=self._catalogue)
+        self._facts = Facts(resource, Policies("permit", ir.parse(PERMIT)))
+        self._count = 0
+
+    def open(self, agent: str, purpose: str, tools: Sequence[Tool], person: Person) -> Opened:
+        own = {name: value for name, value in asdict(person).items() if value}
+        drafted = draft(purpose, [(URI, self._catalogue)], scopes=SCOPES, own=own, whom=False)
+        self._count += 1
+        claims = AccessClaims(
+            iss="https://ostiary.example", sub=agent, client_id=agent, aud=URI, iat=0, exp=END, jti="tok_1",
+            scope=" ".join(SCOPES), task=f"tk_{self._count}", memory=f"tk_{self._count}",
+            authorization_details=render_details(drafted.bounds), segment="default",
+        )  # fmt: skip
+        return Opened(Task(Principal(claims), marked(remember(KEY, drafted.intent))))
+
+    def decide(self, session: Task, call: Call) -> Verdict:
+        principal, memory = session.principal, session.memory
+        decision = decide(
+            principal, tool=call.tool, arguments=call.arguments, facts=self._facts, now=SECOND, memory=memory
+        )
+        ready = self._facts.resource.tools.get(call.tool)
+        event = Event(
+            at=SECOND, action="tool.call", outcome="allow" if decision.verdict else "deny",
+            agent=principal.claims.client_id, task=principal.claims.task, tool=f"suite/{call.tool}",
+            reasons=tuple(reason.code for reason in decision.reasons),
+        )  # fmt: skip
+        if ready is not None:
+            beside = traced(memory, ready.tool, call.arguments, decision.beside)._asdict()
+            event = msgspec.structs.replace(event, effect=ready.tool.effect.value, **beside)
+        session.calls.append((session.session, event))
+        return Verdict(True)
+
+    def observe(self, session: Task, call: Call, output: Output) -> None:
+        ready = self._facts.resource.tools.get(call.tool)
+        if ready is not None:
+            value = output.error or (output.text if output.data is None else output.data)
+            parts = observed(session.memory, ready.uid.id, ready.tool, call.arguments, value)
+            session.memory = learned(session.memory, parts)
+            session.session = told(session.session, ready.tool, value)
+
+    def answer(self, session: Any, question: Question, *, yes: bool) -> Verdict:
+        raise NotImplementedError("it asks nothing")
+
+    def close(self, session: Task) -> None:
+        pass
+
+    def stolen(self, how: str, session: Any, other: Any) -> Any:
+        raise KeyError(how)
+
+
+def runs(suite: Suite, model: str, *, tasks: int | None = None) -> Iterator[Run]:
+    """What is recorded of a model, run again; raises KeyError for a model unknown."""
+    watcher, words = Watcher(suite), {task.id: task.purpose for task in list(suite.tasks)[:tasks]}
+    first = suite.tasks[0].id
+    reachable = {one.id for one in suite.injections if suite.world(first, {}).attack(one.id)}
+    for recording in suite.recordings(model):
+        if recording.task not in words or recording.injection not in (None, *reachable):
+            continue
+        world = suite.world(recording.task, recording.planted)
+        standin = StandIn(words[recording.task], suite.person, (), {})
+        session, _ = sessions.start(watcher, suite, words[recording.task], standin)
+        held = sessions.hold(watcher, session, world, sessions.replay(recording.calls), standin)
+        harm = None
+        if recording.injection is not None and world.harmed(recording.injection, held.ran, recording.answer):
+            harm = harmful(suite, recording)
+        yield Run(suite.name, model, recording.task, recording.injection, tuple(session.calls), harm)
+
+
+def harmful(suite: Suite, recording: Recording) -> int:
+    """The first call after which the attacker's goal is met."""
+    assert recording.injection is not None
+    world, ran = suite.world(recording.task, recording.planted), list[Call]()
+    for number, call in enumerate(recording.calls):
+        world.run(call)
+        ran.append(call)
+        if world.harmed(recording.injection, ran, recording.answer):
+            return number
+    raise AssertionError("a run again must come out as before")
