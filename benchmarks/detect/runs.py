@@ -98,7 +98,7 @@ class Watcher:
             reasons=tuple(reason.code for reason in decision.reasons),
         )  # fmt: skip
         if ready is not None:
-            beside = traced(memory, ready.tool, call.arguments, decision.beside)._asdict()
+            beside = traced(session.session, memory, ready.tool, call.arguments, decision.beside)._asdict()
             event = msgspec.structs.replace(event, effect=ready.tool.effect.value, **beside)
         session.calls.append((session.session, event))
         return Verdict(True)
@@ -107,9 +107,9 @@ class Watcher:
         ready = self._facts.resource.tools.get(call.tool)
         if ready is not None:
             value = output.error or (output.text if output.data is None else output.data)
+            session.session = told(session.session, session.memory, ready.tool, call.arguments, value)
             parts = observed(session.memory, ready.uid.id, ready.tool, call.arguments, value)
             session.memory = learned(session.memory, parts)
-            session.session = told(session.session, ready.tool, value)
 
     def answer(self, session: Any, question: Question, *, yes: bool) -> Verdict:
         raise NotImplementedError("it asks nothing")

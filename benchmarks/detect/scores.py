@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.detect.runs import Run
-from ostiary.core.watch import NEW, Profile, learn, notice
+from ostiary.core.watch import NEW, Profile, doubt, learn, notice
 
 FOLDS = 5
 
@@ -21,12 +21,12 @@ FOLDS = 5
 @dataclass(frozen=True, slots=True)
 class Scored:
     run: Run
-    scores: Sequence[float]
+    scores: Sequence[int]
     """of each call, the worst so far"""
 
     @property
-    def score(self) -> float:
-        return self.scores[-1] if self.scores else 0.0
+    def score(self) -> int:
+        return self.scores[-1] if self.scores else 0
 
     def alarm(self, threshold: float) -> int | None:
         """The first call over the threshold."""
@@ -34,13 +34,9 @@ class Scored:
 
 
 def score(run: Run, profile: Profile, without: str = "") -> Scored:
-    worst, scores = 0.0, list[float]()
+    worst, scores = 0, list[int]()
     for session, event in run.calls:
-        left = 1.0
-        for one in notice(profile, session, event):
-            if one.detector != without:
-                left *= 1 - one.points / 100
-        worst = max(worst, 100 * (1 - left))
+        worst = max(worst, doubt(one for one in notice(profile, session, event) if one.detector != without))
         scores.append(worst)
     return Scored(run, scores)
 

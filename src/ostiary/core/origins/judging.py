@@ -25,7 +25,7 @@ from typing import Any, cast
 from ostiary.core.catalogue import Effect, Kind, Tool
 from ostiary.core.cedar.values import Record
 from ostiary.core.origins.links import links, spellings
-from ostiary.core.origins.memory import END, KINDS, LINK, MAX_TEXT, Memory, Origin, holds
+from ostiary.core.origins.memory import KINDS, LINK, MAX_TEXT, Memory, Origin
 from ostiary.core.origins.moments import moments
 from ostiary.core.origins.words import compact, decimal, words
 
@@ -175,17 +175,24 @@ def of_value(memory: Memory, kind: Kind, value: object) -> Origin:
     return worst if count else Origin.NOWHERE
 
 
-def is_within(memory: Memory, value: object) -> bool:
-    """Whether one of the texts in it, where it comes from outside, stands there among other words of a text, and not as
-    a field of its own.
+def is_among(memory: Memory, known: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
+    """Whether one of the values that say whom and what, or are secret, or a link that goes out, stands in that memory,
+    and is not trusted by the `known` one, which is of the same key.
     """
-    outside = [END + part.words + END for part in memory.parts if part.origin == Origin.OUTSIDE]
-    for text in leaves(value):
-        said = words(text, is_source=False) if len(text) <= MAX_TEXT else []
-        whole = END + memory.hashed(said) + END
-        if 0 < len(said) <= MAX_WORDS and not any(holds(part, whole) for part in outside):
-            return True
+    for _, kind, value in given(tool, arguments):
+        if kind in (Kind.AMOUNT, Kind.TIME):
+            continue
+        for text in leaves(value):
+            if kind is not Kind.TEXT:
+                if _is_of(memory, known, kind, text):
+                    return True
+            elif any(_is_of(memory, known, Kind.ADDRESS, one) for one in links(text[:MAX_TEXT])):
+                return True
     return False
+
+
+def _is_of(memory: Memory, known: Memory, kind: Kind, text: str) -> bool:
+    return of_value(memory, kind, text) is not Origin.NOWHERE and of_value(known, kind, text) > Origin.RECORD
 
 
 def leaves(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:

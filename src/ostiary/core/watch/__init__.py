@@ -2,16 +2,16 @@
 
 At a guard, of each call of a task before it runs:
 
-    event = Event(.., **traced(memory, tool, arguments, beside)._asdict())
-    noticed = notice(profile, session, event)          what is odd about it
-    session = told(session, tool, output)              once it has returned
+    event = Event(.., **traced(session, memory, tool, arguments, beside)._asdict())
+    noticed = notice(profile, session, event)                       what is odd about it
+    session = told(session, memory, tool, arguments, output)        once it has returned
 
 and at the server, of each call that was let through: `profile = learn(profile, event)`.
 """
 
 from ostiary.core.watch.event import Event
 from ostiary.core.watch.finding import MAX_SAYS, Noticed
-from ostiary.core.watch.noticing import notice
+from ostiary.core.watch.noticing import doubt, notice
 from ostiary.core.watch.profile import MAX_PROFILE, NEW, Profile, learn, pack, unpack
 from ostiary.core.watch.risk import CALM, HALF_LIFE, MOST, Risk
 from ostiary.core.watch.session import BEGUN, Session, told
@@ -31,6 +31,7 @@ __all__ = [
     "Risk",
     "Session",
     "Traced",
+    "doubt",
     "learn",
     "notice",
     "pack",

@@ -35,8 +35,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     """the least trusted origin of those that say whom and what, and of secrets"""
     links: str = ""
     """the least trusted origin of the links and mail addresses in outgoing text"""
-    within: bool = False
-    """whether such a value stands inside a text of somebody outside, and is no field of its own"""
+    asked_by: str = ""
+    """whose text that asks for something has such a value in it: `strangers`, or `named` for a document of the person's
+    """
     shape: str = ""
     """which arguments there are and what each is like, shortened"""
     reasons: tuple[str, ...] = ()

@@ -25,7 +25,7 @@ _HEAD = struct.Struct(f"<BBB{RECENT}I")
 _ROW = struct.Struct("<IBBBBB")
 _CALLED, _OUTSIDE, _NOWHERE, _LINKED = 1, 2, 4, 8
 """bits of what was counted in the present task"""
-_FOREIGN = frozenset({"outside", "nowhere"})
+FOREIGN = frozenset({"outside", "nowhere"})
 
 
 class Habit(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -76,7 +76,7 @@ def learn(profile: Profile, event: Event) -> Profile:
             tasks, tools = tasks // 2, {name: half for name, habit in tools.items() if (half := _halved(habit)).tasks}
     habit = tools.get(tool, NEVER)
     seen = _CALLED | _OUTSIDE * (event.worst == "outside") | _NOWHERE * (event.worst == "nowhere")
-    seen |= _LINKED * (event.links in _FOREIGN)
+    seen |= _LINKED * (event.links in FOREIGN)
     fresh = seen & ~habit.marks
     if not fresh and not is_new:
         return profile

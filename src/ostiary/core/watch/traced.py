@@ -1,17 +1,14 @@
-"""Where the arguments of a call came from, as far as noticing needs it; of reads too, of which policies see nothing."""
+"""Where the values of a call came from, and whether a text that asks for something has them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
-from ostiary.core.catalogue import Kind, Tool
+from ostiary.core.catalogue import Tool
 from ostiary.core.cedar.values import Record
-from ostiary.core.origins import POINTS, Memory, Origin, is_within, of_value
-from ostiary.core.origins.judging import given
-
-_NAMES = [origin.name.lower() for origin in Origin]
-NOTED = POINTS | {Kind.SECRET}
+from ostiary.core.origins import Memory, is_among, is_judged, judged
+from ostiary.core.watch.session import Session
 
 
 class Traced(NamedTuple):
@@ -19,23 +16,24 @@ class Traced(NamedTuple):
 
     worst: str = ""
     links: str = ""
-    within: bool = False
+    asked_by: str = ""
 
 
-NOWHERE_KNOWN = Traced()
+UNTRACED = Traced()
 
 
-def traced(memory: Memory | None, tool: Tool, arguments: Mapping[str, Any], beside: Record | None) -> Traced:
-    """`beside`: what `origins.judged` has made of the same call, if it was judged."""
-    if memory is None or not tool.argument_kinds:
-        return NOWHERE_KNOWN
+def traced(
+    session: Session, memory: Memory | None, tool: Tool, arguments: Mapping[str, Any], beside: Record | None
+) -> Traced:
+    """`beside`: what `origins.judged` has made of the same call, if that is at hand: a call that is denied before is
+    judged here. Of one that only reads nothing is known.
+    """
+    if memory is None or not is_judged(tool):
+        return UNTRACED
     if beside is None:
-        found = [of_value(memory, kind, value) for _, kind, value in given(tool, arguments) if kind in NOTED]
-        worst = _NAMES[max(found)] if found else ""
-    else:
-        worst = cast(str, beside.get("origin_worst", ""))
-    links = cast(str, beside.get("links_worst", "")) if beside else ""
-    within = worst == "outside" and any(
-        is_within(memory, value) for _, kind, value in given(tool, arguments) if kind in NOTED
-    )
-    return Traced(worst, links, within)
+        beside = judged(memory, tool, arguments)
+    asked_by = ""
+    for by, asking in (("strangers", session.strange), ("named", session.named)):
+        if not asked_by and asking is not None and is_among(asking, memory, tool, arguments):
+            asked_by = by
+    return Traced(cast(str, beside.get("origin_worst", "")), cast(str, beside.get("links_worst", "")), asked_by)
