@@ -1,12 +1,14 @@
-"""Impossible travel: an agent is in a network that is not its own, and could not have come there so soon.
+"""Impossible travel: an agent is in a place that is not its own, and could not have come there so soon.
 
-Where networks are is what configuration says (`places`); of others nothing is known. Faster than an aircraft is a
-second machine, or a detour through somebody else's. A network that several peers use is where work was moved to.
+Where networks are is what configuration says (`places`); of others nothing is known, and passing through one of them
+hides no journey. Faster than an aircraft is a second machine, or a detour through somebody else's. In the course of
+hours work may have been moved, and a place where several peers are is where it was moved to.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,29 +18,41 @@ from ostiaryd.watch.model.networks import AGENT_FIELDS, PEERS_FIELDS, changes, i
 NEAR_KM = 300.0
 """what places of networks may be off"""
 KM_PER_HOUR = 900.0
+LONGEST = 4.0
+"""hours"""
+MOST = 1.9
+"""of a score: a move is like a journey, so the operator's budget counts"""
 HOUR = 3_600_000_000
 
-AGENT = np.dtype([*AGENT_FIELDS, ("place", np.float32, (2,)), ("is_placed", np.bool_)])
+AGENT = np.dtype([*AGENT_FIELDS, ("place", np.float32, (2,)), ("left", np.int64), ("is_there", np.bool_)])
+# where it was last of places that are known, and until when, if it is not there any more
 PEERS, ALL = np.dtype(PEERS_FIELDS), NOTHING
 THRESHOLD = 1.0
 
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:
     found = []
-    for row, network, _, left in changes(batch, kept.agents):
+    for row, _, _, left in changes(batch, kept.agents):
         state, at, place = kept.agents[batch.agent[row]], int(batch.at[row]), batch.events[row].place
-        own = is_own(state, kept.peers["users"][batch.peers[row]], network, at)
-        if place is not None and state["is_placed"] and not own:
-            km, hours = _km(place, tuple(state["place"].tolist())), max(0, at - left) / HOUR
-            if km > NEAR_KM and km > KM_PER_HOUR * hours:
-                says = f"{km:.0f} km in {hours * 60:.0f} minutes, to a network that is not its own nor its peers'"
-                found.append(Found(row, min(km / max(KM_PER_HOUR * hours, NEAR_KM), 4.0), 50, says))
-        state["is_placed"] = place is not None
-        state["place"] = place or (0, 0)
+        if state["is_there"]:
+            state["left"], state["is_there"] = left, False
+        if place is None:
+            continue
+        is_home = is_own(state, kept.peers["users"][batch.peers[row]], _cell(place), at)
+        km, hours = _km(place, state["place"].tolist()), max(0, at - int(state["left"])) / HOUR
+        if not is_home and state["left"] and hours <= LONGEST and km > max(NEAR_KM, KM_PER_HOUR * hours):
+            says = f"{km:.0f} km in {hours * 60:.0f} minutes, to where neither it nor its peers are at home"
+            found.append(Found(row, min(km / max(KM_PER_HOUR * hours, NEAR_KM), MOST), 50, says))
+        state["place"], state["is_there"] = place, True
     return found
 
 
-def _km(one: tuple[float, float], other: tuple[float, ...]) -> float:
+def _cell(place: tuple[float, float]) -> int:
+    """A number for all that is within a degree; never 0."""
+    return 1 + (round(place[0]) + 90) * 361 + round(place[1]) + 180
+
+
+def _km(one: Sequence[float], other: Sequence[float]) -> float:
     """Along the great circle, by the haversine formula on a sphere of 6,371 km."""
     (a, b), (c, d) = map(math.radians, one), map(math.radians, other)
     half = math.sin((c - a) / 2) ** 2 + math.cos(a) * math.cos(c) * math.sin((d - b) / 2) ** 2

@@ -15,6 +15,8 @@ SOON = 1800_000_000
 """microseconds between being here and being here again"""
 ENOUGH = 2.0
 """returns on one day"""
+MOST = 1.9
+"""of a score: in a move both networks are used for a while, so the operator's budget counts"""
 DAY = 86_400_000_000
 
 AGENT = np.dtype(
@@ -37,7 +39,7 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
             state["day"], state["returns"] = at // DAY, min(returns, 65_535)
             if returns >= ENOUGH:
                 says = f"its key went to and fro between two networks {returns} times, one of which is not its own"
-                found.append(Found(row, returns / ENOUGH, 60, says))
+                found.append(Found(row, min(returns / ENOUGH, MOST), 60, says))
         state["left"], state["left_at"], state["left_key"] = before, left, state["key"]
         state["key"], state["is_own"] = key, own
     return found

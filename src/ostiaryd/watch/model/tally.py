@@ -43,6 +43,10 @@ class Tally(NamedTuple):
 
     sums: Floats
     bars: Floats
+    usual: Floats
+    """the mean of the logarithm of one more than each, in windows before"""
+    windows: Floats
+    """how many these were"""
     since: Ints
     over: list[tuple[int, int, float]]
     """where something was added to a sum that is not below its bar: (row, which, how many times the bar)"""
@@ -64,7 +68,7 @@ def tally(batch: Batch, values: Floats, limits: Limits, agents: Records, peers: 
     who, group, number = batch.agent[runs.first], batch.peers[runs.first], window[runs.first]
     inside, ends = runs.sums(values), np.log2(1 + np.array(limits))
     base, bars = np.zeros((len(runs), values.shape[1])), np.full((len(runs), values.shape[1]), np.inf)
-    since = np.zeros(len(runs), np.int64)
+    means, windows, since = np.zeros_like(base), np.zeros(len(runs)), np.zeros(len(runs), np.int64)
     new_day(peers, group, batch.now)
     for turn in rounds(who):
         turn = turn[who[turn] != NOBODY]
@@ -74,7 +78,8 @@ def tally(batch: Batch, values: Floats, limits: Limits, agents: Records, peers: 
         fresh = is_over | (state["window"] == 0)
         state["since"][fresh] = batch.number[runs.first[turn]][fresh]
         state["window"] = number[turn]
-        base[turn], since[turn] = state["sum"], state["since"]
+        base[turn], means[turn] = state["sum"], state["mean"]
+        windows[turn], since[turn] = state["windows"], state["since"]
         bars[turn] = np.round(np.exp2(_bar(state, others, ends)) - 1, 3)
         state["sum"] += inside[runs.last[turn]]
         agents[who[turn]] = state
@@ -82,7 +87,7 @@ def tally(batch: Batch, values: Floats, limits: Limits, agents: Records, peers: 
     times = sums / bars
     rows, which = np.nonzero((times >= 1) & (values > 0))
     over = zip(rows.tolist(), which.tolist(), times[rows, which].tolist(), strict=True)
-    return Tally(sums, bars, since[runs.of], list(over))
+    return Tally(sums, bars, means[runs.of], windows[runs.of], since[runs.of], list(over))
 
 
 def _bar(state: Records, others: Crowd, ends: Floats) -> Floats:

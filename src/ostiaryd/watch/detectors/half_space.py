@@ -1,0 +1,152 @@
+"""Half-space forest: nothing of what an agent does is far off by itself, and all of it together was never seen.
+
+A model of what agents do within ten minutes, taken together: at hours at which each of them works or not, how often
+and how much against what is usual for it, how large its answers are, how much of it changes something. The space of
+these figures is halved again and again by trees that chance has made once and for all; what falls where few others fall
+is unusual, and what is unusual adds up with a memory that halves in two hours.
+
+After S. C. Tan, K. M. Ting, T. F. Liu: Fast Anomaly Detection for Streaming Data (IJCAI 2011). An agent teaches the
+model one point in ten minutes, whatever it does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ostiaryd.watch.model import NOBODY, Batch, Found, Kept
+from ostiaryd.watch.model.batch import Flags, Ints, word
+from ostiaryd.watch.model.crowd import DAY, crowd_record, new_day
+from ostiaryd.watch.model.detector import Records
+from ostiaryd.watch.model.runs import Floats
+from ostiaryd.watch.model.tally import Limits, Tally, tally, tally_record
+
+COUNTED = 3
+"""calls, bytes, calls that change something; none that was refused"""
+FIGURES = 5
+TREES, DEPTH = 25, 6
+LEAVES = 1 << DEPTH
+ENOUGH, DAYS_LEARNED = 2000.0, 2
+"""points, and days on which they were learned, from which the forest knows anything"""
+FIRST_LOOK = 8
+"""calls in ten minutes; looked at again when they have doubled"""
+KNOWN = 30.0
+"""windows of an agent from which anything is said of it"""
+DAYS_LEAST, DAYS = 4, 40
+"""of one hour: before anybody knows which hours are rare, and until all count half"""
+SLACK, BAR = 2.8, 2.5
+"""bits of surprise that are still nothing, and what is left of them that is not"""
+SPAN = 7200e6
+"""microseconds in which it halves"""
+HOUR = 3_600_000_000
+LIMITS = Limits(least=(1e12,) * COUNTED, unknown=(1e12,) * COUNTED, most=(1e12,) * COUNTED)
+
+
+def _grown() -> tuple[Ints, Floats]:
+    """For each tree and inner node, which figure is halved and where: the same for ever."""
+    dice = np.random.default_rng(2011)
+    which, where = np.zeros((TREES, LEAVES), np.int64), np.zeros((TREES, LEAVES))
+    for tree in range(TREES):
+        middle = dice.random(FIGURES)
+        reach = 2 * np.maximum(middle, 1 - middle)
+        low, high = {1: middle - reach}, {1: middle + reach}
+        for node in range(1, LEAVES):
+            figure = int(dice.integers(FIGURES))
+            cut = (low[node][figure] + high[node][figure]) / 2
+            which[tree, node], where[tree, node] = figure, cut
+            left, right = high[node].copy(), low[node].copy()
+            left[figure] = right[figure] = cut
+            low[2 * node], high[2 * node], low[2 * node + 1], high[2 * node + 1] = low[node], left, right, high[node]
+    return which, where
+
+
+READS = np.array([0, word("read")], np.uint64)
+WHICH, WHERE = _grown()
+AGENT = np.dtype(
+    [
+        *tally_record(COUNTED).descr,
+        ("hours", np.uint8, (24,)),
+        ("hour", np.int32),
+        ("odd", np.float32),
+        ("at", np.int64),
+    ]
+)
+PEERS = crowd_record(COUNTED)
+# `hours`: on how many days it worked in that hour of the day; `hour`: in which it did last
+ALL = np.dtype(
+    [("day", np.int32), ("days", np.int32), ("points", np.float32, (2, 1)), ("leaves", np.float32, (2, TREES, LEAVES))]
+)  # of all days before `day`, and of that day
+THRESHOLD = 1.0
+
+
+def notice(batch: Batch, kept: Kept) -> list[Found]:
+    is_own = batch.is_call & ~batch.is_denied & (batch.agent != NOBODY)
+    counts = np.column_stack((is_own, batch.bytes * is_own, is_own & ~np.isin(batch.effect, READS)))
+    counted = tally(batch, counts.astype(np.float64), LIMITS, kept.agents, kept.peers)
+    rarity = _rarity(batch, kept.agents)
+    calls = counted.sums[:, 0].astype(np.int64)
+    looked = is_own & (calls >= FIRST_LOOK) & (calls & (calls - 1) == 0) & (counted.windows >= KNOWN)
+    looked &= ~np.isnan(rarity)
+    rows = batch.order[looked[batch.order]]
+    if len(rows) == 0:
+        return []
+    leaves = _leaves(_figures(counted, rarity, rows))
+    bits = _surprise(kept.all, leaves, calls[rows] == FIRST_LOOK, batch.now)
+    found = []
+    for row, over in zip(rows[bits > SLACK].tolist(), (bits[bits > SLACK] - SLACK).tolist(), strict=True):
+        state, at = kept.agents[batch.agent[row]], int(batch.at[row])
+        state["odd"] = state["odd"] * 0.5 ** (max(0, at - int(state["at"])) / SPAN) + over
+        state["at"] = at
+        if state["odd"] >= BAR:
+            found.append(Found(row, float(state["odd"]) / BAR, 30, _says(counted, row, float(rarity[row]))))
+    return found
+
+
+def _rarity(batch: Batch, agents: Records) -> Floats:
+    """For each row, how seldom its agent works at this hour, from 0 to 1; not a number while nobody knows."""
+    hour = int(batch.now // HOUR)
+    who, of = np.unique(batch.agent, return_inverse=True)
+    hours, is_counted = agents["hours"][who], agents["hour"][who] == hour
+    days, most = hours[:, hour % 24] - is_counted.astype(np.int64), hours.max(axis=1)
+    rare = np.where(most >= DAYS_LEAST, 1 - days / np.maximum(most, 1), np.nan)
+    fresh = who[~is_counted & (who != NOBODY)]
+    agents["hours"][fresh] >>= (agents["hours"][fresh].max(axis=1, initial=0) >= DAYS)[:, None].astype(np.uint8)
+    agents["hours"][fresh, hour % 24] += 1
+    agents["hour"][fresh] = hour
+    rarity: Floats = rare[of]
+    return rarity
+
+
+def _figures(counted: Tally, rarity: Floats, rows: Ints) -> Floats:
+    """A point for each of the rows, within the unit cube."""
+    sums, usual = counted.sums[rows], counted.usual[rows]
+    often, much, changes = (np.log2(1 + sums[:, at]) - usual[:, at] for at in range(3))
+    columns = (rarity[rows], 0.5 + often / 8, 0.5 + much / 16, 0.5 + (much - often) / 16, 0.5 + changes / 8)
+    return np.clip(np.column_stack(columns), 0, 1)
+
+
+def _leaves(points: Floats) -> Ints:
+    """In which leaf of each tree each point falls."""
+    node = np.ones((len(points), TREES), np.int64)
+    trees = np.arange(TREES)
+    for _ in range(DEPTH):
+        figure = points[np.arange(len(points))[:, None], WHICH[trees, node]]
+        node = 2 * node + (figure >= WHERE[trees, node])
+    return node - LEAVES
+
+
+def _surprise(forest: Records, leaves: Ints, learned: Flags, now: int) -> Floats:
+    """The bits of each point, on the mean over all trees; those that are to be learned count from tomorrow on."""
+    if forest["day"][0] != now // DAY:
+        forest["days"] += forest["points"][:, 1, 0] > 0
+    new_day(forest, np.zeros(1, np.int64), now, ("points", "leaves"))
+    trees, points = np.arange(TREES), float(forest["points"][0, 0, 0])
+    bits: Floats = -np.log2((forest["leaves"][0, 0][trees, leaves] + 0.5) / (points + 0.5)).mean(axis=1)
+    forest["points"][0, 1] += np.count_nonzero(learned)
+    np.add.at(forest["leaves"][0, 1], (trees, leaves[learned]), 1)
+    return bits if points >= ENOUGH and forest["days"][0] >= DAYS_LEARNED else np.zeros(len(leaves))
+
+
+def _says(counted: Tally, row: int, rarity: float) -> str:
+    calls, size = (2.0 ** float(np.log2(1 + counted.sums[row, at]) - counted.usual[row, at]) for at in (0, 1))
+    when = f"at an hour at which it works on {100 - 100 * rarity:.0f} % of its days, "
+    return f"unusual together: {when}{calls:.1f} times its usual calls, {size:.1f} times its usual bytes"

@@ -1,0 +1,121 @@
+"""Peer outlier: an agent that works otherwise than all of its kind, and has done so for hours.
+
+What an agent does from its first day on is usual for it, so only others can tell that it is wrong. Once in an hour in
+which it acts, its last day (a memory that halves in twelve hours) is held against the same of its peers, without it:
+how large its answers are, how much of what it does writes, sends or destroys, how often it is refused, how much it
+does. It is told once a day.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ostiaryd.watch.model import NOBODY, NOTHING, Batch, Found, Kept
+from ostiaryd.watch.model.batch import Ints, word
+from ostiaryd.watch.model.crowd import Crowd, crowd_record, learn, new_day, usual
+from ostiaryd.watch.model.detector import Records
+from ostiaryd.watch.model.runs import Floats, Runs
+
+HOUR = 3_600_000_000
+HALF = 12.0
+"""hours in which what an agent did counts half"""
+SAYS = (
+    "larger answers", "more that writes or changes", "more that sends or shares",
+    "more that destroys, pays or administers", "more refusals", "more calls in an hour",
+)  # fmt: skip
+WRITES, SENDS = (
+    np.array([word(name) for name in some], np.uint64) for some in (("write", "change"), ("send", "share"))
+)
+FATAL = np.array([word(name) for name in ("destroy", "pay", "administer")], np.uint64)
+LEAST = np.array([0.6, 0.08, 0.06, 0.05, 0.05, 1.0])
+"""the spread of peers that is assumed, however alike they are: powers of two, and shares"""
+FAR = 5.0
+"""spreads"""
+SIZED_AT, CALLS_AT = 5, 6
+CALLS = 40.0
+"""of an agent of late from which it is held against others"""
+PEERS_LEAST = 6
+"""agents of a kind, of whom all others together say what is usual"""
+REPORTS = 30.0
+AGAIN = 24
+"""hours"""
+
+AGENT = np.dtype(
+    [
+        ("hour", np.int32),
+        ("hours", np.float32),
+        ("sums", np.float32, (len(SAYS) + 1,)),
+        ("is_one", np.bool_),
+        ("told", np.int32),
+    ]
+)  # hours in which it acted; sums over its calls, the last two how many answers had a size, and how many there were;
+# whether its peers count it; the hour in which it was told
+PEERS = np.dtype([*crowd_record(len(SAYS)).descr, ("agents", np.uint32)])
+ALL = NOTHING
+THRESHOLD = 1.0
+
+
+def notice(batch: Batch, kept: Kept) -> list[Found]:
+    new_day(kept.peers, batch.peers, batch.now)
+    rows = batch.first[batch.agent[batch.first] != NOBODY]
+    who, group, hour = batch.agent[rows], batch.peers[rows], batch.now // HOUR + 1
+    begins = kept.agents["hour"][who] != hour
+    found = _report(rows[begins], who[begins], group[begins], kept, int(hour))
+    state = kept.agents[who[begins]]
+    fading = 0.5 ** (np.minimum(hour - state["hour"], 1000) / HALF)
+    state["hours"] = state["hours"] * fading + 1
+    state["sums"] *= fading[:, None]
+    state["hour"] = hour
+    kept.agents[who[begins]] = state
+    _add(batch, kept.agents)
+    return found
+
+
+def _report(rows: Ints, who: Ints, group: Ints, kept: Kept, now: int) -> list[Found]:
+    """Hold agents against their peers, who learn of them."""
+    some = kept.agents["sums"][who, CALLS_AT] >= CALLS
+    rows, who, group = rows[some], who[some], group[some]
+    figures = _figures(kept.agents[who])
+    others = _without(usual(kept.peers, group), figures, kept.peers["agents"][group][:, None])
+    far = (figures - others.mean) / np.maximum(others.spread, LEAST)
+    far[(kept.peers["agents"][group] < PEERS_LEAST) | (others.n[:, 0] < REPORTS)] = 0
+    far = np.round(far / FAR, 3)
+    new = ~kept.agents["is_one"][who]
+    np.add.at(kept.peers["agents"], group[new], 1)
+    kept.agents["is_one"][who] = True
+    learn(kept.peers, group, np.where(far > 1, others.mean + FAR * np.maximum(others.spread, LEAST), figures))
+    hour = kept.agents["told"][who]
+    far[now - hour < AGAIN] = 0
+    kept.agents["told"][who[far.max(axis=1, initial=0) >= 1]] = now
+    return [
+        Found(int(rows[at]), float(far[at].max()), 35, f"it has {SAYS[far[at].argmax()]} than all of its kind")
+        for at in np.flatnonzero(far.max(axis=1, initial=0) >= 1).tolist()
+    ]
+
+
+def _figures(state: Records) -> Floats:
+    sums = state["sums"].astype(np.float64)
+    calls = sums[:, CALLS_AT]
+    size = sums[:, 0] / np.maximum(sums[:, SIZED_AT], 1)
+    rate = np.log2(calls / np.maximum(state["hours"], 1))
+    return np.column_stack((size, *(sums[:, at] / calls for at in range(1, 5)), rate))
+
+
+def _without(crowd: Crowd, figures: Floats, agents: Ints) -> Crowd:
+    """The others of each agent's group, as if each of the group had said as much as it."""
+    rest = np.maximum(agents.astype(np.float64) - 1, 1)
+    mean = ((rest + 1) * crowd.mean - figures) / rest
+    square = ((rest + 1) * (crowd.spread**2 + crowd.mean**2) - figures**2) / rest
+    return Crowd(crowd.n, mean, np.sqrt(np.maximum(square - mean**2, 0)))
+
+
+def _add(batch: Batch, agents: Records) -> None:
+    some = batch.is_call & (batch.agent != NOBODY)
+    rows = np.flatnonzero(some)
+    is_sized = batch.bytes[rows] > 0
+    columns = (
+        np.log2(1.0 + batch.bytes[rows]), *(np.isin(batch.effect[rows], kind) for kind in (WRITES, SENDS, FATAL)),
+        batch.is_denied[rows], is_sized, np.ones(len(rows)),
+    )  # fmt: skip
+    runs = Runs(batch.agent[rows])
+    agents["sums"][batch.agent[rows[runs.first]]] += runs.sums(np.column_stack(columns).astype(np.float64))[runs.last]
