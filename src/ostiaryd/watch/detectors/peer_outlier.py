@@ -12,9 +12,10 @@ import numpy as np
 
 from ostiaryd.watch.model import NOBODY, NOTHING, Batch, Found, Kept
 from ostiaryd.watch.model.batch import Ints, word
-from ostiaryd.watch.model.crowd import Crowd, crowd_record, learn, new_day, usual
+from ostiaryd.watch.model.crowd import Crowd, crowd_record, learn, usual
 from ostiaryd.watch.model.detector import Records
 from ostiaryd.watch.model.runs import Floats, Runs
+from ostiaryd.watch.model.sizes import SIZE_FIELDS, learn_sizes, new_day_of_sizes, off_usual
 
 HOUR = 3_600_000_000
 HALF = 12.0
@@ -27,9 +28,9 @@ WRITES, SENDS = (
     np.array([word(name) for name in some], np.uint64) for some in (("write", "change"), ("send", "share"))
 )
 FATAL = np.array([word(name) for name in ("destroy", "pay", "administer")], np.uint64)
-LEAST = np.array([0.6, 0.08, 0.06, 0.05, 0.05, 1.0])
+LEAST = np.array([0.4, 0.08, 0.06, 0.05, 0.05, 1.0])
 """the spread of peers that is assumed, however alike they are: powers of two, and shares"""
-FAR = 5.0
+FAR = 4.5
 """spreads"""
 SIZED_AT, CALLS_AT = 5, 6
 CALLS = 40.0
@@ -37,6 +38,8 @@ CALLS = 40.0
 PEERS_LEAST = 6
 """agents of a kind, of whom all others together say what is usual"""
 REPORTS = 30.0
+LEARNED = 16
+"""of an agent's answers in an hour: nobody floods his peers with what he wants to be usual"""
 AGAIN = 24
 """hours"""
 
@@ -46,17 +49,18 @@ AGENT = np.dtype(
         ("hours", np.float32),
         ("sums", np.float32, (len(SAYS) + 1,)),
         ("is_one", np.bool_),
+        ("calls", np.uint16),
         ("told", np.int32),
     ]
 )  # hours in which it acted; sums over its calls, the last two how many answers had a size, and how many there were;
 # whether its peers count it; the hour in which it was told
-PEERS = np.dtype([*crowd_record(len(SAYS)).descr, ("agents", np.uint32)])
+PEERS = np.dtype([*crowd_record(len(SAYS)).descr, *SIZE_FIELDS, ("agents", np.uint32)])
 ALL = NOTHING
 THRESHOLD = 1.0
 
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:
-    new_day(kept.peers, batch.peers, batch.now)
+    new_day_of_sizes(batch, kept.peers)
     rows = batch.first[batch.agent[batch.first] != NOBODY]
     who, group, hour = batch.agent[rows], batch.peers[rows], batch.now // HOUR + 1
     begins = kept.agents["hour"][who] != hour
@@ -65,9 +69,9 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
     fading = 0.5 ** (np.minimum(hour - state["hour"], 1000) / HALF)
     state["hours"] = state["hours"] * fading + 1
     state["sums"] *= fading[:, None]
-    state["hour"] = hour
+    state["hour"], state["calls"] = hour, 0
     kept.agents[who[begins]] = state
-    _add(batch, kept.agents)
+    _add(batch, kept)
     return found
 
 
@@ -109,13 +113,19 @@ def _without(crowd: Crowd, figures: Floats, agents: Ints) -> Crowd:
     return Crowd(crowd.n, mean, np.sqrt(np.maximum(square - mean**2, 0)))
 
 
-def _add(batch: Batch, agents: Records) -> None:
-    some = batch.is_call & (batch.agent != NOBODY)
-    rows = np.flatnonzero(some)
-    is_sized = batch.bytes[rows] > 0
+def _add(batch: Batch, kept: Kept) -> None:
+    """What was done goes into the sums; the first answers of an hour teach peers how large they are."""
+    rows = np.flatnonzero(batch.is_call & (batch.agent != NOBODY))
+    off, is_known = off_usual(batch, kept.peers)
     columns = (
-        np.log2(1.0 + batch.bytes[rows]), *(np.isin(batch.effect[rows], kind) for kind in (WRITES, SENDS, FATAL)),
-        batch.is_denied[rows], is_sized, np.ones(len(rows)),
+        np.where(is_known, off, 0)[rows], *(np.isin(batch.effect[rows], kind) for kind in (WRITES, SENDS, FATAL)),
+        batch.is_denied[rows], is_known[rows], np.ones(len(rows)),
     )  # fmt: skip
     runs = Runs(batch.agent[rows])
-    agents["sums"][batch.agent[rows[runs.first]]] += runs.sums(np.column_stack(columns).astype(np.float64))[runs.last]
+    sums = runs.sums(np.column_stack(columns).astype(np.float64))
+    learned = np.zeros(len(batch), np.bool_)
+    learned[rows] = kept.agents["calls"][batch.agent[rows]] + sums[:, CALLS_AT] <= LEARNED
+    learn_sizes(batch, kept.peers, learned)
+    who = batch.agent[rows[runs.first]]
+    kept.agents["sums"][who] += sums[runs.last]
+    kept.agents["calls"][who] = np.minimum(kept.agents["calls"][who] + sums[runs.last, CALLS_AT], 65_535)

@@ -1,0 +1,54 @@
+"""How large the answers of each tool are among peers, in powers of two, of all days until yesterday."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ostiaryd.watch.model.batch import Batch, Flags
+from ostiaryd.watch.model.crowd import SUMS, new_day
+from ostiaryd.watch.model.detector import Records
+from ostiaryd.watch.model.runs import Floats
+
+SLOTS = 64
+ENOUGH = 30.0
+"""answers of a tool from which it is known"""
+SIZE_FIELDS = [
+    ("tool", np.uint64, (SLOTS,)), ("answers", np.float32, (2, SLOTS)), ("size", np.float32, (2, SLOTS)),
+    ("start", np.float32, (SLOTS,)),
+]  # fmt: skip
+"""Of a group of peers, beside its `crowd_record`: by tool, how many answers and the sum of the logarithms of their
+sizes, and what was usual when that became known.
+"""
+
+
+def new_day_of_sizes(batch: Batch, peers: Records) -> None:
+    """To be called first, and in place of `new_day`."""
+    new_day(peers, batch.peers, batch.now, (*SUMS, "answers", "size"))
+    groups = np.unique(batch.peers)
+    group, slot = np.nonzero((peers["start"][groups] == 0) & (peers["answers"][groups, 0] >= ENOUGH))
+    group = groups[group]
+    peers["start"][group, slot] = peers["size"][group, 0, slot] / peers["answers"][group, 0, slot]
+
+
+def off_usual(batch: Batch, peers: Records) -> tuple[Floats, Flags]:
+    """By how many powers of two each answer is larger than usual, and of which that can be said. What is usual never
+    counts as more than twice of what it was when it became known, however long it grows.
+    """
+    slot = (batch.tool % np.uint64(SLOTS)).astype(np.int64)
+    answers = peers["answers"][batch.peers, 0, slot]
+    usual = peers["size"][batch.peers, 0, slot] / np.maximum(answers, 1)
+    usual = np.minimum(usual, peers["start"][batch.peers, slot] + 1)
+    is_known = (answers >= ENOUGH) & (peers["tool"][batch.peers, slot] == batch.tool) & (batch.bytes > 0)
+    return np.log2(1.0 + batch.bytes) - usual, is_known
+
+
+def learn_sizes(batch: Batch, peers: Records, some: Flags) -> None:
+    """From these rows. A slot is the tool's that came first; one that shares it is held against nothing."""
+    rows = batch.order[(some & (batch.bytes > 0))[batch.order]]
+    group, tool = batch.peers[rows], batch.tool[rows]
+    slot = (tool % np.uint64(SLOTS)).astype(np.int64)
+    free = np.flatnonzero(peers["tool"][group, slot] == 0)[::-1]  # so that the first is written last
+    peers["tool"][group[free], slot[free]] = tool[free]
+    own = peers["tool"][group, slot] == tool
+    np.add.at(peers["answers"][:, 1], (group[own], slot[own]), 1)
+    np.add.at(peers["size"][:, 1], (group[own], slot[own]), np.log2(1.0 + batch.bytes[rows][own]))
