@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -21,6 +21,7 @@ import msgspec
 
 from ostiary.core import jose
 from ostiary.core.errors import Forbidden, Malformed, Refused, Unauthenticated, Unavailable
+from ostiary.core.network import network_of
 from ostiary.guard import Call, Denied, Guard, NonceNeeded, Verified, Withheld
 
 Scope = MutableMapping[str, Any]
@@ -65,12 +66,14 @@ class Door:
 
     def authenticate(self, scope: Scope) -> Verified:
         """Raises Refused."""
-        return self._guard.verify(
+        who = self._guard.verify(
             authorization=_header(scope, b"authorization"),
             proof=_header(scope, b"dpop"),
             method=scope["method"],
             uri=self._public_origin() + _path(scope),
         )
+        address = (scope.get("client") or ("",))[0]
+        return replace(who, network=network_of(address))
 
     def is_metadata(self, scope: Scope) -> bool:
         path: str = scope["path"]

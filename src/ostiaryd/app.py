@@ -159,7 +159,7 @@ def _proving(wire: Wire, scope: str) -> Wire:
             answer = await wire(call)
         except Refused as refusal:
             if call.proving is not None:
-                await act(call.world, "api.call", partial(_refuse, call, refusal), request=call.request_id)
+                await _leave(call, refusal)
             raise
         if call.proving is not None:
             raise RuntimeError(f"nobody proved who calls {call.path}")
@@ -171,7 +171,12 @@ def _proving(wire: Wire, scope: str) -> Wire:
 async def _record(call: Call, refusal: Refused) -> None:
     """Leave the entry of a request that did not get past the gate."""
     with suppress(Refused):
-        await act(call.world, "api.call", partial(_refuse, call, refusal), request=call.request_id)
+        await _leave(call, refusal)
+
+
+async def _leave(call: Call, refusal: Refused) -> None:
+    refuse = partial(_refuse, call, refusal)
+    await act(call.world, "api.call", refuse, request=call.request_id, network=call.network)
 
 
 def _refuse(call: Call, refusal: Refused, act: Act) -> None:

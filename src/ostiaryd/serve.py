@@ -130,6 +130,7 @@ class _Server(uvicorn.Server):
                 lifespan="off",
                 log_level="warning",
                 access_log=False,
+                proxy_headers=False,
                 server_header=False,
                 timeout_graceful_shutdown=2,
             )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
+import msgspec
 import pytest
 
 from ostiary.core.errors import Forbidden, NotFound
@@ -18,6 +20,7 @@ from ostiaryd.registry.model import Agent, Resource
 from tests.registry.stage import do, enrol, hold
 
 SPOOL = "0" * 32
+NETWORK = "203.0.113.0/24"
 URI = "https://files.example.org/mcp"
 
 
@@ -61,13 +64,16 @@ def told(world: World) -> list[Entry]:
 
 
 async def test_a_record_becomes_an_entry_that_says_who_reported(world: World, resource: Resource, agent: Agent) -> None:
-    assert await report(world, resource, 1, call(agent, actors=["ag_2"], reasons=[Why("why", "because")])) == 2
+    assert (
+        await report(world, resource, 1, call(agent, actors=["ag_2"], reasons=[Why("why", "because")], network=NETWORK))
+        == 2
+    )
     [entry] = told(world)
     assert (entry.action, entry.outcome) == ("tool.call", "allow")
     assert (entry.agent, entry.owner, entry.task) == (agent.agent_id, agent.owner, "tk_1")
     assert (entry.tool, entry.resource, entry.reporter) == ("files/read_file", URI, resource.resource_id)
     assert (entry.token, entry.key, entry.digest) == ("tok_1", "thumbprint", "d")
-    assert (entry.policy, entry.policies) == ("h", ["p1"])
+    assert (entry.policy, entry.policies, entry.network) == ("h", ["p1"], NETWORK)
     assert entry.reasons[0].message == "because"
     assert entry.detail == {"spool": SPOOL, "number": 1, "at": 5, "actors": ["ag_2"]}
     assert entry.at == world.now()
@@ -212,3 +218,16 @@ async def test_a_report_that_is_refused_leaves_no_record(world: World, resource:
             ),
         )
     assert told(world) == []
+
+
+@pytest.mark.parametrize(
+    ("network", "is_one"),
+    [
+        (NETWORK, True), ("2001:db8:1::/48", True), ("", True), ("203.0.113.7", False), ("203.0.113.0/25", False),
+        ("x/24", False), ("2001:db8:1111:2222:3333:4444:5555:6666:7/48", False),
+    ],
+)  # fmt: skip
+def test_a_guard_reports_a_network_and_no_address(network: str, is_one: bool) -> None:
+    record = {"kind": "call", "at": 5, "token": "t", "agent": "a", "tool": "x", "outcome": "allow", "verdict": "allow"}
+    with nullcontext() if is_one else pytest.raises(msgspec.ValidationError):
+        assert msgspec.convert(record | {"network": network}, CallRecord).network == network

@@ -6,9 +6,11 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 import uvicorn
 from starlette.applications import Starlette
@@ -30,7 +32,10 @@ async def echo(call: Call) -> Reply:
     if call.body == b"two headers in one":
         return reply({}, headers=[(b"x-told", b"a\r\nx-forged: b")])
     call.answer_headers.append((b"x-told", b"yes"))
-    said = {"path": call.path, "query": call.query, "body": call.body.decode("latin-1"), "dpop": call.header(b"dpop")}
+    said = {
+        "path": call.path, "query": call.query, "body": call.body.decode("latin-1"), "dpop": call.header(b"dpop"),
+        "network": call.network,
+    }  # fmt: skip
     return reply(said, status=201, headers=[(b"cache-control", b"no-store")])
 
 
@@ -59,6 +64,7 @@ async def serving(app: Starlette, http: Callable[..., asyncio.Protocol] | str) -
         lifespan="off",
         log_level="critical",
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=1,
@@ -240,3 +246,14 @@ async def test_plain_requests_do_take_the_straight_way(ports: Ports, monkeypatch
     for path in ("/echo", "/gated", "/things/7", "/echo?a=b"):
         await exchange(ports[1], post(path))
     assert taken == ["/echo", "/gated"]
+
+
+@pytest.mark.parametrize(("proxies", "network"), [("", "127.0.0.0/24"), ("127.0.0.0/8", "203.0.113.0/24")])
+async def test_both_ways_know_alike_where_a_request_came_from(world: World, proxies: str, network: str) -> None:
+    behind = replace(world, config=msgspec.structs.replace(world.config, proxies=proxies))
+    app = application(behind)
+    straight = partial(Protocol, endpoints_of(app.routes))
+    request = post("/echo", b"", "x-forwarded-for: 6.6.6.6, 203.0.113.7")
+    async with serving(app, "httptools") as asgi, serving(app, straight) as other:
+        for port in (asgi, other):
+            assert f'"network":"{network}"'.encode() in await exchange(port, request)

@@ -64,6 +64,7 @@ async def test_a_call_that_is_allowed_reaches_the_application(
     assert response.text.startswith("ag_")
     call, result = records(guard)
     assert call["tool"] == "read_file"
+    assert call["network"] == "127.0.0.0/24"
     assert (result["status"], result["bytes"]) == ("ok", len(response.content))
 
 

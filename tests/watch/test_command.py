@@ -37,6 +37,7 @@ def test_what_an_agent_does_is_noticed_explained_and_replayed(house: House, tmp_
     explained = ostiary.json("watch", "explain", one["finding_id"])
     assert explained["about"].startswith("Denied burst")
     assert [entry["outcome"] for entry in explained["rests_on"]] == ["refused"] * len(one["entries"])
+    assert {entry["network"] for entry in explained["rests_on"]} == {"127.0.0.0/24"}
     assert explained["risk"][one["agent"]] > 0
     status = ostiary.json("watch", "status")
     assert (status["phase"], status["failing"], status["unanswered"]) == ("working", {}, [])

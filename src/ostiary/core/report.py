@@ -18,6 +18,10 @@ Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Name = Annotated[str, Meta(max_length=256)]
 Names = Annotated[list[Name], Meta(max_length=256)]
 Micros = Annotated[int, Meta(ge=0, le=1 << 53)]
+Network = Annotated[
+    str, Meta(pattern=r"^(([0-9]{1,3}\.){3}0/24|([0-9a-f]{1,4}(:[0-9a-f]{1,4}){0,2})?::/48)?\Z", max_length=19)
+]
+"""as `core.network` has it: nothing that could be an address"""
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 Rest = Annotated[int, Meta(ge=-(1 << 53), le=1 << 53)]
 SpoolId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
@@ -97,6 +101,8 @@ class CallRecord(
     elsewhere: Elsewhere | None = None
     approval: Name = ""
     """which one was asked for, or spent by it"""
+    network: Network = ""
+    """where the caller was"""
 
 
 class UndecidedRecord(

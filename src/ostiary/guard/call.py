@@ -50,6 +50,8 @@ class Verified:
     principal: access.Principal
     next_nonce: str | None = None
     """to be sent back as `DPoP-Nonce`"""
+    network: str = ""
+    """where the caller is"""
 
 
 @dataclass(slots=True)
@@ -132,6 +134,7 @@ def call_record(
     spent: dict[str, int],
     asked: Asking | None = None,
     approved: tuple[str, ...] = (),
+    network: str = "",
     now: int,
 ) -> report.CallRecord:
     """What goes on record before the tool runs; `now` is what the policies saw, `approved` those that were told yes.
@@ -158,6 +161,7 @@ def call_record(
         spent=spent,
         errors=[(policy, message[:MAX_REASON]) for policy, message in decision.errors[:MAX_NAMED]],
         approval=decision.approval,
+        network=network,
         facts=_facts(principal, resource, tool, decision, approved)
         if digest and decision.arguments is not None
         else None,

@@ -218,8 +218,9 @@ class Guard:
             except (budget.BadAmount, budget.Exhausted) as refusal:
                 decision, costs, ahead = access.refuse(facts, refusal), {}, {}
         record = call_record(
-            principal, tool, arguments, decision, facts.resource, spent=costs, asked=asked, approved=approved, now=at
-        )
+            principal, tool, arguments, decision, facts.resource, spent=costs, asked=asked, approved=approved,
+            network=who.network, now=at,
+        )  # fmt: skip
         if self._record_arguments:
             record = msgspec.structs.replace(record, arguments=shorten(arguments))
         elif self._learns and facts.resource.mode == "watch":

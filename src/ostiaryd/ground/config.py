@@ -19,6 +19,7 @@ from ostiary.core.addresses import check_address, check_server
 from ostiary.core.classes import MAX_CLASSES, STANDARD, is_class
 from ostiary.core.errors import Invalid
 from ostiaryd.ground.fetch import check_origin
+from ostiaryd.ground.proxies import Network, parse_networks
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}")
 
@@ -58,6 +59,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = 30
     data_classes: Annotated[
         str, Meta(description="Data classes beside the standard ones, separated by spaces; all others are refused")
+    ] = ""
+    proxies: Annotated[
+        str,
+        Meta(description="Networks of reverse proxies whose `X-Forwarded-For` counts, separated by spaces"),
     ] = ""
     max_request_bytes: Annotated[
         int, Meta(ge=4096, le=64 << 20, description="Largest request body that is read, in bytes")
@@ -106,6 +111,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     mail_from: Annotated[str, Meta(description="Address that alerts by mail are from")] = ""
     mail_user: Annotated[str, Meta(description="As whom the mail server knows us; empty: it asks for no password")] = ""
     mail_password: Annotated[str, Meta(description="The password for it; best given by the environment")] = ""
+
+    @property
+    def proxy_networks(self) -> tuple[Network, ...]:
+        return parse_networks(self.proxies)
 
     @property
     def folder(self) -> Path:
@@ -158,6 +167,10 @@ def load_config(file: Path | None = None, *, environ: dict[str, str] | None = No
 
 
 def _checked(config: Config) -> Config:
+    try:
+        parse_networks(config.proxies)
+    except ValueError as error:
+        raise Invalid(f"proxies: {error}", hint="such as `10.0.0.0/8 2001:db8::/48`") from None
     if config.opa_url:
         check_origin(config.opa_url, name="opa_url")
     if config.mail_server:

@@ -19,8 +19,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ostiary.core import canonical
 from ostiary.core.errors import Conflict, Forbidden, Invalid, Malformed, NotFound, Refused, Unauthenticated, Unavailable
+from ostiary.core.network import network_of
 from ostiaryd.ground.forms import parse_form
 from ostiaryd.ground.ids import new_id
+from ostiaryd.ground.proxies import origin
 from ostiaryd.ground.world import World
 
 T = TypeVar("T")
@@ -65,6 +67,8 @@ class Call:
     proving: Callable[[Any], Any] | None = None
     gate: Callable[[Call], Awaitable[Any]] | None = None
     answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    address: str = ""
+    """whose connection it came by; empty where there is none"""
 
     def header(self, name: bytes) -> str | None:
         """The one value of a header; sent twice is refused, since readers differ on which counts."""
@@ -85,6 +89,12 @@ class Call:
         if self.proving is not None and self.gate is not None:
             gate, self.proving = self.gate, None
             self.caller = await gate(self)
+
+    @property
+    def network(self) -> str:
+        """Where it came from: the network of whoever is behind the proxies that the configuration names."""
+        said = [value.decode("latin-1") for key, value in self.headers if key == b"x-forwarded-for"]
+        return network_of(origin(self.address, said, self.world.config.proxy_networks))
 
     @property
     def uri(self) -> str:
@@ -194,16 +204,25 @@ class Endpoint:
             query=scope["query_string"].decode("latin-1"),
             headers=scope["headers"],
             body=body,
+            address=(scope.get("client") or ("",))[0],
         )
         await _send(receive, send, answer, headers)
 
     async def answer(
-        self, method: str, path: str, *, params: dict[str, str], query: str, headers: Headers, body: bytes
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str],
+        query: str,
+        headers: Headers,
+        body: bytes,
+        address: str = "",
     ) -> tuple[Reply, Headers]:
         """The reply, and all headers but its length. `body` may be cut off beyond `max_body`."""
         world = self._world
         request_id = request_id_of(headers, world)
-        call = Call(world, method, path, params, query, headers, body, request_id)
+        call = Call(world, method, path, params, query, headers, body, request_id, address=address)
         try:
             if len(body) > self.max_body:
                 raise TooLarge(f"the body is over {self.max_body} bytes", hint="send less, or raise max_request_bytes")

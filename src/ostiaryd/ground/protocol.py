@@ -119,8 +119,9 @@ class Protocol(HttpToolsProtocol):
     async def _answer(self, exchange: Exchange) -> None:
         try:
             reply, headers = await exchange.endpoint.answer(
-                "POST", exchange.path, params={}, query="", headers=exchange.headers, body=exchange.body
-            )
+                "POST", exchange.path, params={}, query="", headers=exchange.headers, body=exchange.body,
+                address=self.client[0] if self.client else "",
+            )  # fmt: skip
             sent = self._render(exchange, reply, headers)
         except Exception:  # noqa: BLE001 because `failure` logs it
             exchange.keep_alive = False

@@ -41,11 +41,18 @@ class Act:
 
 
 async def act(
-    world: World, action: str, flow: Callable[[Act], T], *, request: str | None = None, again: object = None
+    world: World,
+    action: str,
+    flow: Callable[[Act], T],
+    *,
+    request: str | None = None,
+    again: object = None,
+    network: str = "",
 ) -> T:
     """Run `flow` as one act named `action`; returns what it returns, raises what it raises, both after the commit."""
     keeps = world.config.replay_days > 0
-    return await world.writer.submit(recorded(action, flow, request=request, keeps_facts=keeps, again=again))
+    job = recorded(action, flow, request=request, keeps_facts=keeps, again=again, network=network)
+    return await world.writer.submit(job)
 
 
 async def forget_facts(world: World) -> int:
@@ -73,11 +80,12 @@ def recorded(
     request: str | None = None,
     keeps_facts: bool = True,
     again: object = None,
+    network: str = "",
 ) -> Callable[[Tx], T | Raised]:
     """The writer's job that runs `flow` and leaves its entry."""
 
     def job(tx: Tx) -> T | Raised:
-        entry = Entry(at=tx.now, action=action, request=request)
+        entry = Entry(at=tx.now, action=action, request=request, network=network or None)
         acting = Act(tx, entry, again)
         result: T | Raised
         try:

@@ -52,6 +52,8 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     object: str | None = None
     token: str | None = None
     key: str | None = None
+    network: str | None = None
+    """where it came from: never the address"""
     digest: str | None = None
     arguments: dict[str, Any] | None = None
     reasons: list[Reason] = []

@@ -125,7 +125,8 @@ async def token(call: Call) -> Reply:
         grant = _parse_grant(form, authorization=authorization, unverified_proof=unverified_proof, config=config)
         action, issuing = "token.issue", lambda act: flows.issue(act, grant, config=config)
     issued = await act_asking(
-        call.world, lambda again: act(call.world, action, issuing, request=call.request_id, again=again)
+        call.world,
+        lambda again: act(call.world, action, issuing, request=call.request_id, again=again, network=call.network),
     )
     return _answer(issued, exchanged=form["grant_type"] == TOKEN_EXCHANGE)
 

@@ -37,7 +37,7 @@ async def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: ob
         note_caller(act, call.caller)
         return flow(act)
 
-    return await act(call.world, action, run, request=call.request_id, again=again)
+    return await act(call.world, action, run, request=call.request_id, again=again, network=call.network)
 
 
 def note(act: Act, *, object: str, owner: str | None = None, **detail: Any) -> None:

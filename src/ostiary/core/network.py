@@ -1,0 +1,24 @@
+"""The network of an address: places can be told apart, and nobody's address is kept."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+BITS = {4: 24, 6: 48}
+"""of an address by the version of IP"""
+
+
+@lru_cache(4096)
+def network_of(address: str) -> str:
+    """`203.0.113.0/24`, `2001:db8:1::/48`; empty for what is no address, such as a socket of this machine.
+
+    An IPv4 address in the clothes of an IPv6 one (RFC 4291 2.5.5.2) is the IPv4 address.
+    """
+    try:
+        parsed: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return str(ip_network((parsed, BITS[parsed.version]), strict=False))

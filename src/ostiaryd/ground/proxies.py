@@ -1,0 +1,34 @@
+"""Who asks behind reverse proxies: those that the configuration names are believed, and nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+Network = IPv4Network | IPv6Network
+
+
+@lru_cache(maxsize=8)
+def parse_networks(text: str) -> tuple[Network, ...]:
+    """Networks with spaces between. Raises ValueError."""
+    return tuple(ip_network(word) for word in text.split())
+
+
+def origin(address: str, forwarded: Sequence[str], proxies: Sequence[Network]) -> str:
+    """Who asks. `forwarded` are values of `X-Forwarded-For`: each proxy adds whom it has heard, so the last is the word
+    of the one that we see, and so on from proxy to proxy; what stands before the first stranger is the stranger's word.
+    """
+    if proxies:
+        chain = [part.strip() for value in forwarded for part in value.split(",")]
+        while chain and _is_within(address, proxies):
+            address = chain.pop()
+    return address
+
+
+def _is_within(address: str, networks: Sequence[Network]) -> bool:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)

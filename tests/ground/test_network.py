@@ -1,0 +1,54 @@
+"""The network of an address, never the address; and who is behind proxies, whatever strangers write."""
+
+from __future__ import annotations
+
+import pytest
+
+from ostiary.core.network import network_of
+from ostiaryd.ground.proxies import origin, parse_networks
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.77", "203.0.113.0/24"),
+        ("203.0.114.0", "203.0.114.0/24"),
+        ("2001:db8:1:2:3::4", "2001:db8:1::/48"),
+        ("2001:DB8:1:ffff::", "2001:db8:1::/48"),
+        ("::ffff:203.0.113.77", "203.0.113.0/24"),
+        ("fe80::1%eth0", "fe80::/48"),
+        ("127.0.0.1", "127.0.0.0/24"),
+        ("", ""),
+        ("testclient", ""),
+        ("203.0.113.77:443", ""),
+        ("0x7f.1", ""),
+    ],
+)
+def test_an_address_is_kept_as_its_network(address: str, network: str) -> None:
+    assert network_of(address) == network
+
+
+OURS = parse_networks("10.0.0.0/8 2001:db8::/32")
+
+
+@pytest.mark.parametrize(
+    ("peer", "said", "who"),
+    [
+        ("198.51.100.1", [], "198.51.100.1"),
+        ("198.51.100.1", ["203.0.113.7"], "198.51.100.1"),
+        ("10.0.0.1", ["203.0.113.7"], "203.0.113.7"),
+        ("10.0.0.1", ["6.6.6.6, 203.0.113.7"], "203.0.113.7"),
+        ("10.0.0.1", ["6.6.6.6, 203.0.113.7 ,10.0.0.2"], "203.0.113.7"),
+        ("10.0.0.1", ["6.6.6.6", "203.0.113.7", "2001:db8::9"], "203.0.113.7"),
+        ("10.0.0.1", ["10.0.0.3"], "10.0.0.3"),
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["unknown"], "unknown"),
+        ("11.0.0.1", ["203.0.113.7"], "11.0.0.1"),
+    ],
+)
+def test_only_our_proxies_say_who_asks(peer: str, said: list[str], who: str) -> None:
+    assert origin(peer, said, OURS) == who
+
+
+def test_without_proxies_nobody_is_believed() -> None:
+    assert origin("10.0.0.1", ["203.0.113.7"], ()) == "10.0.0.1"
