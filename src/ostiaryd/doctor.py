@@ -255,10 +255,6 @@ def _threats(world: World, reader: Reader) -> str:
     return f"{count} threat lists are fresh" if count else "no threat list: ostiary threats add"
 
 
-async def _detectors(world: World) -> str:
-    return await world.keep(watch.Watch).examine()
-
-
 async def _loops(world: World) -> str:
     now, last = world.now(), world.keep(Rounds).last
     failed = [f"{name} ({round.error})" for name, round in last.items() if round.error]
@@ -295,7 +291,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("elevations", _reading(_elevations)),
     ("webhooks", _reading(_webhooks)),
     ("threat lists", _reading(_threats)),
-    ("detectors", _detectors),
+    ("detectors", lambda world: world.keep(watch.Watch).examine()),
     ("loops", _loops),
     ("disk", _disk),
 )
