@@ -6,6 +6,7 @@ rounds, in CPU time. A third of the policies each is for one agent, for an owner
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 from ostiary.core.access import AgentFact, Facts, Policies, Principal, Protected, decide
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.claims import AccessClaims, Confirmation, Link
+from ostiary.core.intent import Intent
+from ostiary.core.origins import remember
+from ostiary.core.watch import BEGUN
 from ostiaryd.policy.model.lower import lower
 
 ROUNDS, CALLS = 25, 2000
@@ -33,6 +37,11 @@ CATALOGUE = Catalogue.from_mcp(
         ]
     },
 )
+PAY = {
+    "name": "tool_7", "effect": "pay", "scope": "read", "kinds": {"to": "address", "amount": "amount"},
+    "arguments": {"properties": {"amount": {"type": "integer"}}},
+}  # fmt: skip
+BANK = Catalogue.parse(json.dumps({"resource": "files", "tools": [PAY]}))
 CALL = 'action == Action::"call"'
 
 
@@ -61,15 +70,15 @@ def principal(**more: Any) -> Principal:
     )  # fmt: skip
 
 
-def measure(who: Principal, facts: Facts, arguments: dict[str, Any]) -> float:
+def measure(who: Principal, facts: Facts, arguments: dict[str, Any], **more: Any) -> float:
     """Microseconds per decision."""
-    decision = decide(who, tool="tool_7", arguments=arguments, facts=facts, now=NOW)
+    decision = decide(who, tool="tool_7", arguments=arguments, facts=facts, now=NOW, **more)
     assert decision.allowed, decision
     rounds = []
     for _ in range(ROUNDS):
         begin = time.process_time_ns()
         for _ in range(CALLS):
-            decide(who, tool="tool_7", arguments=arguments, facts=facts, now=NOW)
+            decide(who, tool="tool_7", arguments=arguments, facts=facts, now=NOW, **more)
         rounds.append((time.process_time_ns() - begin) / CALLS / 1000)
     return statistics.median(rounds)
 
@@ -77,9 +86,19 @@ def measure(who: Principal, facts: Facts, arguments: dict[str, Any]) -> float:
 def main() -> None:
     bounds = [{"type": "tool", "locations": [URI], "actions": ["tool_7"], "arguments": {"path": {"prefix": "/srv/"}}}]
     resource = Protected(name="files", uri=URI, segment="default", catalogue=CATALOGUE)
+    bank = Protected(name="files", uri=URI, segment="default", catalogue=BANK)
     arguments = {"path": "/srv/reports/2026.txt", "limit": 20, "encoding": "utf-8"}
     chain = [Link(f"ag_{number}", 0, f"tk_{number}", "pe_1", "default") for number in range(2, 5)]
     busy: dict[str, Any] = {"agents": {"ag_9": AgentFact("suspended", 1)}, "ended_tasks": {"tk_9": 0}}
+    print("noticing   a read   an effect of a task that remembers   (microseconds a decision)")
+    for name, session in (("without", None), ("with", BEGUN)):
+        facts, remembers = Facts(resource, policies(10)), Facts(bank, policies(10))
+        read = measure(principal(), facts, arguments, session=session)
+        paid = measure(
+            principal(memory="tk_1"), remembers, {"path": "", "to": "ann@example.org", "amount": 5},
+            memory=remember(bytes(32), Intent(words="pay ann@example.org 5 for the cake")), session=session,
+        )  # fmt: skip
+        print(f"{name:8} {read:8.2f} {paid:12.2f}")
     print("policies   by scopes   with bounds   bounds and a chain of 3   (microseconds a decision)")
     for count in (10, 100, 1000, 5000):
         facts = Facts(resource, policies(count))

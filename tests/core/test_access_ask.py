@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ostiary.core.access import CALL, Judgement, Policies, Said
-from ostiary.core.access.decide import asks_of, reasons_of
+from ostiary.core.access.reasons import asks_of, reasons_of
 from ostiary.core.cedar import ir
 from ostiary.core.cedar.values import Entity, Uid, entity
 

@@ -11,6 +11,7 @@ import pytest
 from ostiary.core.errors import Forbidden, NotFound
 from ostiary.core.report import CallRecord, Report, ResultRecord, UndecidedRecord
 from ostiary.core.report import Reason as Why
+from ostiary.core.watch import Noticed
 from ostiaryd.feed import flows
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
@@ -77,6 +78,15 @@ async def test_a_record_becomes_an_entry_that_says_who_reported(world: World, re
     assert entry.reasons[0].message == "because"
     assert entry.detail == {"spool": SPOOL, "number": 1, "at": 5, "actors": ["ag_2"]}
     assert entry.at == world.now()
+
+
+async def test_what_a_guard_has_noticed_is_in_the_entry(world: World, resource: Resource, agent: Agent) -> None:
+    seen = Noticed(detector="canary", points=95, says="it touched what nobody should")
+    await report(world, resource, 1, call(agent, noticed=[seen]), call(agent))
+    odd, plain = told(world)
+    assert odd.detail is not None
+    assert odd.detail["noticed"] == [{"detector": "canary", "points": 95, "says": "it touched what nobody should"}]
+    assert "noticed" not in (plain.detail or {})
 
 
 async def test_an_outcome_goes_into_the_entry_of_its_call_or_into_one_of_its_own(

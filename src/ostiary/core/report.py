@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from ostiary.core.classes import MAX_CLASSES
+from ostiary.core.watch import Noticed
 
 MAX_RECORDS = 512
 """in one report"""
@@ -103,6 +104,8 @@ class CallRecord(
     """which one was asked for, or spent by it"""
     network: Network = ""
     """where the caller was"""
+    noticed: Annotated[list[Noticed], Meta(max_length=16)] = []
+    """what is odd about it"""
 
 
 class UndecidedRecord(

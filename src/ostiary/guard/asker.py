@@ -26,6 +26,7 @@ from ostiary.core.access.elsewhere import Verdict
 from ostiary.core.errors import Forbidden, Refused, Unavailable
 from ostiary.core.jose import b64u
 from ostiary.core.origins import Memory
+from ostiary.core.watch import Session
 from ostiary.guard.feed import Feed
 from ostiary.guard.person import Heard, Wanted
 
@@ -71,6 +72,7 @@ class Asking:
         memory: Memory | None = None,
         approved: Container[str] = (),
         past: access.Past | None = None,
+        session: Session | None = None,
     ) -> access.Decision | None:
         """The decision, as of when the call came but on what is alive `now`; None while an answer is needed.
 
@@ -81,7 +83,7 @@ class Asking:
         here = replace(facts, elsewhere=self._look_up if facts.policies is self._policies else self._swapped)
         decision = access.decide(
             principal, tool=tool, arguments=arguments, facts=here, now=self.at, memory=memory, approved=approved,
-            past=past,
+            past=past, session=session,
         )  # fmt: skip
         return None if self.question is not None and self.verdict is None else decision
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec.structs import replace
 
 from ostiary.core import access, asking, canonical, report
 from ostiary.core.assurance import INSUFFICIENT
 from ostiary.core.budget import Volume
 from ostiary.core.canonical import MAX_INT
 from ostiary.core.errors import Forbidden, Refused
+from ostiary.core.watch import MAX_SAYS, Noticed
 from ostiary.guard.asker import Asking
 from ostiary.guard.memories import Watched
 
@@ -135,6 +138,7 @@ def call_record(
     asked: Asking | None = None,
     approved: tuple[str, ...] = (),
     network: str = "",
+    noticed: Sequence[Noticed] = (),
     now: int,
 ) -> report.CallRecord:
     """What goes on record before the tool runs; `now` is what the policies saw, `approved` those that were told yes.
@@ -166,6 +170,7 @@ def call_record(
         if digest and decision.arguments is not None
         else None,
         elsewhere=_elsewhere(asked) if asked is not None else None,
+        noticed=[replace(one, says=one.says[:MAX_SAYS]) for one in noticed[:MAX_NAMED]],
     )
 
 

@@ -18,29 +18,31 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from ostiary import ambient
-from ostiary.core import access, budget, report
+from ostiary.core import access, budget
 from ostiary.core.errors import Invalid, Refused, Unavailable
 from ostiary.core.feed import ResourceFact
 from ostiary.core.jose import InvalidToken
 from ostiary.core.origins import is_settled
 from ostiary.guard.asker import Asking
 from ostiary.guard.call import Call, Verified, call_record, shorten, undecided_record
-from ostiary.guard.closed import closed, withholding
+from ostiary.guard.closed import closed
 from ostiary.guard.feed import Feed
 from ostiary.guard.learnt import Learnt, Missing
 from ostiary.guard.link import Link
 from ostiary.guard.listing import Listing
 from ostiary.guard.memories import Telling, Watched
+from ostiary.guard.observing import finish, observe
 from ostiary.guard.pace import Pace
 from ostiary.guard.person import wanted
 from ostiary.guard.proofs import NonceNeeded, Proofs, access_token
 from ostiary.guard.purse import Purse
 from ostiary.guard.seen import seen
+from ostiary.guard.sessions import Sessions
 from ostiary.guard.spool import DEFAULT_LIMIT, new_spool
 from ostiary.guard.tokens import Tokens
 from ostiary.keys import Credential, load_key
@@ -66,6 +68,7 @@ class Guard:
         spool_limit: int = DEFAULT_LIMIT,
         record_arguments: bool = False,
         learn: bool = False,
+        notices: bool = True,
         now: Callable[[], int] = ambient.now,
         tick: Callable[[], int] = ambient.tick,
         random: Callable[[int], bytes] = ambient.random,
@@ -73,7 +76,8 @@ class Guard:
         """`credential`: what `ostiary resource create --generate-key` wrote. `url`: the server's, if not its issuer's.
 
         `max_age`: how old the feed may be. `max_skew`: how far the server's clock may be off. `learn`: record in mode
-        `watch` what the arguments are like (`ostiary.guard.seen`). Raises Invalid, SpoolFailed.
+        `watch` what the arguments are like (`ostiary.guard.seen`). `notices`: see what is odd about a call before it is
+        decided. Raises Invalid, SpoolFailed.
         """
         if not isinstance(credential, Credential):
             credential = load_key(credential)
@@ -90,6 +94,7 @@ class Guard:
         folder = Path(spool_dir) / credential.client_id
         self._spool = new_spool(folder, random=random, boot=ambient.boot(), limit=spool_limit)
         self._purse, self._pace, self.listing = Purse(tick=tick), Pace(), Listing()
+        self._sessions = Sessions() if notices else None
         self._link = Link(
             credential, url=url, feed=self.feed, spool=self._spool, spool_dir=folder, purse=self._purse,
             now=now, tick=tick, random=random,
@@ -180,6 +185,7 @@ class Guard:
         recalls = remembers and not learnt.recalled and ready is not None and ready.is_judged
         if recalls and memory is None:
             return None
+        session = None if self._sessions is None else self._sessions.of(principal.claims.memory)
         past = None
         if facts.policies.reads_history and ready is not None and not learnt.is_blind:
             learnt.relies = facts.policies.relies_on_history
@@ -190,14 +196,15 @@ class Guard:
         if asked is None and not facts.policies.elsewhere:
             decision = access.decide(
                 principal, tool=tool, arguments=arguments, facts=facts, now=now, memory=memory, approved=approved,
-                past=past,
+                past=past, session=session,
             )  # fmt: skip
         else:
             asked = asked or Asking(facts.policies, now)
-            found = asked.decide(principal, tool, arguments, facts, now, memory, approved, past)
+            found = asked.decide(principal, tool, arguments, facts, now, memory, approved, past, session)
             if found is None:
                 return None if recalls else asked
             decision, at = found, asked.at
+        noticed = decision.noticed
         decision = self.listing.check(decision, ready, facts)
         if recalls and decision.beside is not None and not is_settled(decision.beside):
             return None
@@ -219,7 +226,7 @@ class Guard:
                 decision, costs, ahead = access.refuse(facts, refusal), {}, {}
         record = call_record(
             principal, tool, arguments, decision, facts.resource, spent=costs, asked=asked, approved=approved,
-            network=who.network, now=at,
+            noticed=noticed, network=who.network, now=at,
         )  # fmt: skip
         if self._record_arguments:
             record = msgspec.structs.replace(record, arguments=shorten(arguments))
@@ -258,16 +265,7 @@ class Guard:
 
         Of a call that has failed (`call.result(ok=False)`) nothing was created.
         """
-        if call.watched is None:
-            return
-        if call.watched.principal.claims.memory:
-            with withholding(call):
-                self._link.memories.observe(call.watched, output)
-        if call.ok and call.watched.ready.tool.creates:
-            try:
-                self._link.memories.made(call.watched, output)
-            except Unavailable as refusal:
-                log.warning("what call %d created is not remembered: %s", call.number, refusal.message)
+        observe(call, output, memories=self._link.memories, sessions=self._sessions)
 
     async def observe_async(self, call: Call, output: object) -> None:
         """As `observe`; where something is to be remembered, a thread waits for it."""
@@ -289,15 +287,5 @@ class Guard:
 
     def finish(self, call: Call) -> None:
         """Record how a call went that was let through. It has happened: what cannot be recorded is logged."""
-        status: Literal["ok", "error"] = "ok" if call.ok else "error"
-        ahead, call.ahead = call.ahead, {}
-        unused = call.unused(ahead)
-        record = report.ResultRecord(at=self._now(), call=call.number, status=status, **call._size, unused=unused)
-        try:
-            if ahead:
-                self._purse.take_back(ahead, unused, lambda: self._spool.append(record, is_outcome=True))
-            else:
-                self._spool.append(record, is_outcome=True)
+        if finish(call, spool=self._spool, purse=self._purse, now=self._now()):
             self._link.note()
-        except Refused as refusal:
-            log.error("the outcome of call %d is not recorded: %s", call.number, refusal.message)

@@ -140,6 +140,7 @@ def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None,
         | ({"spent": record.spent} if record.spent else {})
         | ({"approval": record.approval} if record.approval else {})
         | ({"origins": record.facts.beside} if record.facts is not None and record.facts.beside else {})
+        | ({"noticed": msgspec.to_builtins(record.noticed)} if record.noticed else {})
         | ({"elsewhere": msgspec.to_builtins(record.elsewhere)} if record.elsewhere is not None else {}),
     )
 

@@ -19,13 +19,14 @@ In mode `watch` a denial is recorded and the call passes, except for the first t
 another audience, is no matter of policy.
 """
 
-from ostiary.core.access.decide import Decision, Reason, dead, decide, deny, refuse, unproved
+from ostiary.core.access.decide import Decision, dead, decide, deny, refuse, unproved
 from ostiary.core.access.doubt import doubted
 from ostiary.core.access.elsewhere import Elsewhere, Said, failed
 from ostiary.core.access.facts import AgentFact, Facts, Principal, Protected, ReadyTool
 from ostiary.core.access.holds import Hold
 from ostiary.core.access.past import Past, past_of
 from ostiary.core.access.policies import BASE_TYPES, CALL, HISTORY, RISK, Judgement, Needs, Policies
+from ostiary.core.access.reasons import Reason
 from ostiary.core.access.recorded import Kept, keep
 
 __all__ = [

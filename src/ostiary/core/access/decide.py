@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 
 import msgspec
+from msgspec.structs import replace
 
 from ostiary.core import bounds
 from ostiary.core.access.doubt import doubted
 from ostiary.core.access.facts import Facts, Principal, Protected, ReadyTool
 from ostiary.core.access.holds import Hold
+from ostiary.core.access.noticing import noticed_of
 from ostiary.core.access.past import Looking, Past
-from ostiary.core.access.policies import CALL, HISTORY, RISK, Judgement, Needs, Policies
+from ostiary.core.access.policies import CALL, HISTORY, RISK, Needs, Policies
+from ostiary.core.access.reasons import Reason, asks_of, reasons_of
 from ostiary.core.access.stops import spelled
 from ostiary.core.arguments import BadArguments
-from ostiary.core.assurance import ACRS, INSUFFICIENT, StepUp
+from ostiary.core.assurance import ACRS, INSUFFICIENT
 from ostiary.core.catalogue import Effect
 from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Record
@@ -22,20 +25,7 @@ from ostiary.core.claims import AccessClaims
 from ostiary.core.errors import Refused
 from ostiary.core.origins import Memory
 from ostiary.core.origins import judged as judged_origins
-
-
-class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Why not: a stable code, what is wrong, what would help. Quotes no argument's value.
-
-    With the code `insufficient_user_authentication`, what a token must say (RFC 9470 section 3): one of `acr_values`,
-    and an `auth_time` that is at most `max_age` seconds ago.
-    """
-
-    code: str
-    message: str = ""
-    hint: str = ""
-    acr_values: str = ""
-    max_age: int | None = None
+from ostiary.core.watch import Noticed, Session, doubt
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -59,6 +49,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     beside: Record | None = None
     """what their context had for this call alone: where its arguments came from, what happened before, and how far
     those through whom it comes are doubted"""
+    noticed: tuple[Noticed, ...] = ()
+    """what is odd about the call"""
 
 
 def decide(
@@ -71,12 +63,14 @@ def decide(
     memory: Memory | None = None,
     approved: Container[str] = (),
     past: Past | None = None,
+    session: Session | None = None,
 ) -> Decision:
     """Whether the agent may call `tool` with these JSON `arguments` at `now` (microseconds since the epoch).
 
-    `memory` is that of the token's task, `past` what happened before. `approved`: policies that ask, and were told yes
-    to just this call, which spends it. The caller has verified the token and its proof. Raises nothing: whatever cannot
-    be judged is denied, and so is a call that is to be judged by a memory or a past which is not at hand.
+    `memory` is that of the token's task, `past` what happened before; `session` what the task was told so far, where it
+    is to be noticed what is odd about the call. `approved`: policies that ask, and were told yes to just this call,
+    which spends it. The caller has verified the token and its proof. Raises nothing: whatever cannot be judged is
+    denied, and so is a call that is to be judged by a memory or a past which is not at hand.
     """
     policies, resource = facts.policies, facts.resource
     reason = dead(principal, facts, now)
@@ -92,7 +86,16 @@ def decide(
         return deny(resource, policies, _unknown(resource, tool))
     reason = _outside(principal, resource, ready, arguments)
     if reason is not None:
-        return deny(resource, policies, reason)
+        denied = deny(resource, policies, reason)
+        if session is not None:
+            denied = replace(
+                denied,
+                noticed=noticed_of(
+                    principal, facts, ready, arguments, session=session, memory=memory, beside=None, now=now,
+                    why_not=reason.code,
+                ),
+            )  # fmt: skip
+        return denied
 
     try:
         typed = ready.type_(arguments)
@@ -106,11 +109,16 @@ def decide(
             return deny(resource, policies, Reason("memory_unavailable", "what the task remembers is not at hand"))
         beside = judged_origins(memory, ready.tool, arguments)
         context |= beside
+    noticed: tuple[Noticed, ...] = ()
+    if session is not None:
+        noticed = noticed_of(
+            principal, facts, ready, arguments, session=session, memory=memory, beside=beside, now=now
+        )  # fmt: skip
     if policies.reads_risk:
         agents = (principal.claims.client_id, *principal.behind)
-        doubt: Record = {RISK: doubted(facts.risks, agents=agents, tasks=principal.tasks, now=now)}
-        context |= doubt
-        beside = {**(beside or {}), **doubt}
+        risk = doubted(facts.risks, agents=agents, tasks=principal.tasks, now=now, call=doubt(noticed))
+        context[RISK] = risk
+        beside = {**(beside or {}), RISK: risk}
     if policies.reads_history:
         if past is not None:
             context = Looking(context, past, arguments)
@@ -127,73 +135,20 @@ def decide(
         beside = {**(beside or {}), HISTORY: history}
     if judged.allowed:
         return Decision(
-            True, True, policies.hash, (), judged.policies, judged.watched, judged.errors, typed, beside=beside
-        )
+            True, True, policies.hash, (), judged.policies, judged.watched, judged.errors, typed, beside=beside,
+            noticed=noticed,
+        )  # fmt: skip
     reasons = reasons_of(judged, policies)
     allowed = resource.mode == "watch"
     return Decision(
         allowed, False, policies.hash, reasons, judged.policies, judged.watched, judged.errors, typed,
-        asks_of(judged, policies), beside=beside,
+        asks_of(judged, policies), beside=beside, noticed=noticed,
     )  # fmt: skip
 
 
 _FULL = Reason(
     "history_full", "more has happened in this task, or with this agent, than is remembered", "start another task"
 )
-
-
-def asks_of(judged: Judgement, policies: Policies) -> Needs | None:
-    """How many must say yes, where that is all that is missing."""
-    if judged.because != "approval_needed":
-        return None
-    return "two" if any(policies.asks[policy] == "two" for policy in judged.policies) else "person"
-
-
-_WHOM: dict[Needs, str] = {"person": "a person", "two": "two people"}
-
-
-def reasons_of(judged: Judgement, policies: Policies) -> tuple[Reason, ...]:
-    """In words why the policies do not allow it; a policy's own `@reason` and `@hint` speak for it."""
-    whose = f" (for {judged.of}, through which it comes)" if judged.of else ""
-    match judged.because:
-        case "":
-            return ()
-        case "no_permit":
-            return (Reason("no_permit", f"no policy permits it{whose}"),)
-        case "policy_error":
-            failed = dict(judged.errors)
-            return tuple(Reason("policy_error", f"policy `{name}`: {failed[name]}{whose}") for name in judged.policies)
-        case "approval_needed":
-            return tuple(
-                Reason(
-                    "approval_needed",
-                    policies.reasons.get(name) or f"policy `{name}` asks {_WHOM[policies.asks[name]]}",
-                    policies.hints.get(name, ""),
-                )
-                for name in judged.policies
-            )
-        case "forbidden_by_policy":
-            if (demand := policies.step_up(judged.policies)) is not None:
-                return (_insufficient(demand, judged, policies),)
-            said = dict(judged.said)
-            return tuple(
-                Reason(
-                    "forbidden_by_policy",
-                    (said.get(name) or policies.reasons.get(name) or f"policy `{name}` forbids it") + whose,
-                    policies.hints.get(name, ""),
-                )
-                for name in judged.policies
-            )
-
-
-def _insufficient(demand: StepUp, judged: Judgement, policies: Policies) -> Reason:
-    """What was proved is not enough, or too long ago."""
-    values = " ".join(demand.acr_values)
-    needed = [f"a token with `acr` {' or '.join(demand.acr_values)}"] if values else []
-    needed += [] if demand.max_age is None else [f"whose holder proved itself within {demand.max_age} s"]
-    message = next(filter(None, map(policies.reasons.get, judged.policies)), "it takes " + " ".join(needed))
-    hint = next(filter(None, map(policies.hints.get, judged.policies)), "get a token with these `acr_values`")
-    return Reason(INSUFFICIENT, message, hint, values, demand.max_age)
 
 
 def dead(principal: Principal, facts: Facts, now: int) -> Reason | None:

@@ -26,7 +26,7 @@ from ostiary.core.cedar.values import Entities, Entity, Overlay, Record, Uid, en
 from ostiary.core.claims import AccessClaims, actors, scopes
 from ostiary.core.history import Plan, plan_of
 from ostiary.core.origins import is_judged
-from ostiary.core.watch import Risk
+from ostiary.core.watch import Profile, Risk
 from ostiary.core.watch.threats import Threats
 
 _encode = msgspec.json.Encoder().encode
@@ -217,6 +217,8 @@ class Facts:
     """by agent, those that are over included"""
     stops: Set[Named] = frozenset()
     """what the kill switch has stopped"""
+    profiles: Mapping[str, Profile] = field(default_factory=lambda: MappingProxyType({}))
+    """by agent, what it usually does at this resource; of who is not here nothing is known"""
     elsewhere: Elsewhere | None = None
     """who runs the policies that are not ours to run"""
     entities: Entities = field(init=False)

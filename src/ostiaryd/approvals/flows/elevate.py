@@ -14,7 +14,7 @@ import msgspec
 
 from ostiary.core import canonical
 from ostiary.core.access import Needs
-from ostiary.core.access.decide import asks_of, reasons_of
+from ostiary.core.access.reasons import asks_of, reasons_of
 from ostiary.core.errors import Forbidden, Invalid
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask

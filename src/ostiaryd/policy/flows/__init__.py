@@ -1,12 +1,13 @@
 """What happens to policy sets, and what they decide."""
 
-from ostiaryd.policy.flows.answer import Answers, Asked, entity_of_agent
+from ostiaryd.policy.flows.answer import Answers, Asked
 from ostiaryd.policy.flows.approved import hold_approval, ready_tool, spend_approval
 from ostiaryd.policy.flows.decide import (
     decide_all,
     decide_one,
     keep_facts,
 )
+from ostiaryd.policy.flows.found import entity_of_agent
 from ostiaryd.policy.flows.given import (
     check_delegation,
     decide_issue,

@@ -14,28 +14,26 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from ostiary.core import access
-from ostiary.core.access import RISK, Decision, Elsewhere, Facts, Policies, Principal, Protected, Reason
-from ostiary.core.access.chain import agent_entity, chain_of
-from ostiary.core.access.decide import reasons_of, too_many
+from ostiary.core.access import Decision, Elsewhere, Facts, Policies, Principal, Protected, Reason
+from ostiary.core.access.chain import chain_of
+from ostiary.core.access.decide import too_many
 from ostiary.core.access.holds import Hold, throttled
-from ostiary.core.bounds import render_details
+from ostiary.core.access.reasons import reasons_of
 from ostiary.core.budget import BadAmount, Exhausted
 from ostiary.core.cedar.render import render_record
 from ostiary.core.cedar.values import Entity, Overlay, Record, Uid, entity
-from ostiary.core.claims import AccessClaims, Link, acting, render_scope
 from ostiary.core.errors import Forbidden, NotFound
 from ostiary.core.watch import Risk
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ledger.flows import Act
+from ostiaryd.policy.flows.found import doubt_of, found_agent, found_resource, widest_claims
 from ostiaryd.policy.flows.prepared import protected
 from ostiaryd.policy.model import (
     NOTHING,
     REGISTERED,
-    AgentSeen,
     Posed,
     Question,
-    ResourceSeen,
     Seen,
     Thing,
     ToolSeen,
@@ -53,7 +51,6 @@ from ostiaryd.registry.store import holds, risks
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id, standing_task
 
-_FOREVER = 1 << 40
 FRESH = 10_000_000
 """how old an answer from elsewhere may be, in microseconds"""
 _Found = tuple[Entity, Seen | None]
@@ -188,7 +185,7 @@ class Answers:
         if not isinstance(arguments, dict):
             raise Unanswerable("`context.arguments` is not an object")
         task = self._task(agent, context.get("task"))
-        principal = Principal(replace(_claims(agent, task, resource), **proved(context)))
+        principal = Principal(replace(widest_claims(agent, task, resource), **proved(context)))
         own = (agent.agent_id,) if agent.held_until > self._now else ()
         held = {one: holds.of_agent(self._reader, one, now=self._now) for one in (*own, *task.held)}
         return Called(principal, task, protected(self._reader, resource), tool, arguments, held)
@@ -269,58 +266,3 @@ class Answers:
             raise NotFound(f"the catalogue of `{resource.name}` has no tool {tool[:128]!a}", code="unknown_tool")
         seen = ToolSeen(ready.name, ready.uri, ready.segment, ready.catalogue_hash, tool)
         return ready.entities[ready.tools[tool].uid], seen
-
-
-def doubt_of(
-    reader: Reader, policies: Policies, agent: Agent, task: str, links: Sequence[Link] = (), *, at: int
-) -> Record:
-    """What a context says of how far those are doubted through whom something comes; nothing where no policy looks."""
-    if not policies.reads_risk:
-        return {}
-    who = tuple(dict.fromkeys((agent.agent_id, *(link.agent for link in links))))
-    under = tuple(dict.fromkeys((task, *(link.task for link in links))))
-    return {RISK: access.doubted(risks.of(reader, (*who, *under)), agents=who, tasks=under, now=at)}
-
-
-def entity_of_agent(agent: Agent) -> Entity:
-    return agent_entity(
-        agent.agent_id, owner=agent.owner, segment=agent.segment, model=agent.model, risk_tier=agent.risk_tier.value
-    )
-
-
-def found_agent(agent: Agent) -> tuple[Entity, AgentSeen]:
-    """The entity of an agent, and what of it is kept."""
-    seen = AgentSeen(agent.agent_id, agent.owner, agent.segment, agent.model, agent.risk_tier.value)
-    return entity_of_agent(agent), seen
-
-
-def found_resource(reader: Reader, resource: Resource) -> tuple[Entity, ResourceSeen]:
-    """The entity of a registered resource, and what of it is kept."""
-    ready = protected(reader, resource)
-    return ready.entities[ready.uid], ResourceSeen(ready.name, ready.uri, ready.segment, ready.catalogue_hash)
-
-
-def _claims(agent: Agent, task: Task, resource: Resource) -> AccessClaims:
-    """What a token for this resource under this task would say, as wide as one may be."""
-    line = tuple(dict.fromkeys((agent.agent_id, *(link.agent for link in task.chain))))
-    subject, actor = acting(line, person=task.person)
-    return AccessClaims(
-        iss="",
-        sub=subject,
-        client_id=agent.agent_id,
-        aud=resource.uri,
-        iat=0,
-        exp=_FOREVER,
-        jti="",
-        scope=render_scope((agent.scopes | task.elevated) & task.scopes),
-        task=task.task_id,
-        authorization_details=render_details(task.bounds),
-        owner=agent.owner,
-        segment=agent.segment,
-        model=agent.model,
-        risk_tier=agent.risk_tier.value,
-        epoch=agent.epoch,
-        memory=task.memory or "",
-        act=actor,
-        chain=list(task.chain),
-    )

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from ostiary.core.access import Elsewhere, Judgement, Policies
 from ostiary.core.access.chain import ALONE, Chain, chain_of
-from ostiary.core.access.decide import reasons_of
 from ostiary.core.access.facts import resource_entity
 from ostiary.core.access.least import Found
+from ostiary.core.access.reasons import reasons_of
 from ostiary.core.bounds import ToolDetail, datatypes
 from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.render import render_record
@@ -20,8 +20,8 @@ from ostiary.core.claims import Link
 from ostiary.core.errors import Forbidden
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy.flows.answer import doubt_of, found_agent, found_resource
 from ostiaryd.policy.flows.decide import beside_of, keep_facts
+from ostiaryd.policy.flows.found import doubt_of, found_agent, found_resource
 from ostiaryd.policy.flows.sets import active_policies
 from ostiaryd.policy.flows.unasked import Answering
 from ostiaryd.policy.model import (

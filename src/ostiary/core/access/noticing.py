@@ -1,0 +1,44 @@
+"""What is noticed of a call before it runs, by what its agent usually does here, what its task was told so far, and
+whom its arguments name (`ostiary.core.watch.threats`).
+
+It is asked before the policies are, so that it can count in their answer (`context.risk.call`), and of what is outside
+the task, too: that an agent wants what it is not for tells most of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ostiary.core.access.facts import Facts, Principal, ReadyTool
+from ostiary.core.cedar.values import Record
+from ostiary.core.origins import Memory
+from ostiary.core.watch import NEW, Event, Noticed, Session, notice, traced
+from ostiary.core.watch.threats import find
+
+
+def noticed_of(
+    principal: Principal,
+    facts: Facts,
+    ready: ReadyTool,
+    arguments: Mapping[str, Any],
+    *,
+    session: Session,
+    memory: Memory | None,
+    beside: Record | None,
+    now: int,
+    why_not: str = "",
+) -> tuple[Noticed, ...]:
+    """`beside`: what is said of where its arguments came from, if it was judged; `why_not`: the code of what has denied
+    it already.
+    """
+    claims = principal.claims
+    worst, links, asked_by = traced(session, memory, ready.tool, arguments, beside)
+    event = Event(
+        at=now, action="tool.call", outcome="deny" if why_not else "allow", agent=claims.client_id, task=claims.task,
+        owner=claims.owner, resource=claims.aud, tool=ready.uid.id, effect=ready.tool.effect.value,
+        canary=ready.tool.canary is True, worst=worst, links=links, asked_by=asked_by,
+        reasons=(why_not,) if why_not else (), actors=principal.behind, model=claims.model,
+    )  # fmt: skip
+    seen = notice(facts.profiles.get(claims.client_id, NEW), session, event)
+    return (*seen, *find(arguments, facts.threats)) if facts.threats else tuple(seen)

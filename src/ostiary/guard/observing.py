@@ -1,0 +1,52 @@
+"""What comes of a call: what it returned is remembered before it is handed out, and how it went is recorded."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+from ostiary.core import report
+from ostiary.core.errors import Refused, Unavailable
+from ostiary.guard.call import Call
+from ostiary.guard.closed import withholding
+from ostiary.guard.memories import Memories
+from ostiary.guard.purse import Purse
+from ostiary.guard.sessions import Sessions
+from ostiary.guard.spool import Spool
+
+log = logging.getLogger("ostiary.guard")
+
+
+def observe(call: Call, output: object, *, memories: Memories, sessions: Sessions | None) -> None:
+    """Raises Withheld where it cannot be remembered."""
+    if call.watched is None:
+        return
+    principal, tool = call.watched.principal, call.watched.ready.tool
+    if principal.claims.memory:
+        with withholding(call):
+            before = memories.of(principal)
+            memories.observe(call.watched, output)
+            if sessions is not None:
+                sessions.tell(call.watched, before or memories.of(principal), output)
+    if call.ok and tool.creates:
+        try:
+            memories.made(call.watched, output)
+        except Unavailable as refusal:
+            log.warning("what call %d created is not remembered: %s", call.number, refusal.message)
+
+
+def finish(call: Call, *, spool: Spool, purse: Purse, now: int) -> bool:
+    """Whether how it went is on record. It has happened: what cannot be recorded is logged."""
+    status: Literal["ok", "error"] = "ok" if call.ok else "error"
+    ahead, call.ahead = call.ahead, {}
+    unused = call.unused(ahead)
+    record = report.ResultRecord(at=now, call=call.number, status=status, **call._size, unused=unused)
+    try:
+        if ahead:
+            purse.take_back(ahead, unused, lambda: spool.append(record, is_outcome=True))
+        else:
+            spool.append(record, is_outcome=True)
+    except Refused as refusal:
+        log.error("the outcome of call %d is not recorded: %s", call.number, refusal.message)
+        return False
+    return True

@@ -1,0 +1,41 @@
+"""What the tasks whose calls are decided here were told so far, as noticing needs it (`ostiary.core.watch.Session`).
+
+Each guard knows what its own tools have returned, since it started; tasks with one memory are one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from ostiary.core.origins import Memory
+from ostiary.core.watch import BEGUN, Session, told
+from ostiary.guard.memories import Watched
+
+MAX_SESSIONS = 256
+"""each has at most about 12 KB"""
+
+
+class Sessions:
+    """Thread-safe."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+
+    def of(self, memory: str) -> Session:
+        """That of the tasks with this memory."""
+        return self._sessions.get(memory, BEGUN)
+
+    def tell(self, watched: Watched, memory: Memory | None, output: object) -> None:
+        """A call has returned that; `memory` is that of its task as it was before. Of too many the one is forgotten
+        that was told nothing for longest.
+        """
+        with self._mutex:
+            session = self.of(id := watched.principal.claims.memory)
+            if (following := told(session, memory, watched.ready.tool, watched.arguments, output)) is session:
+                return
+            self._sessions[id] = following
+            self._sessions.move_to_end(id)
+            while len(self._sessions) > MAX_SESSIONS:
+                self._sessions.popitem(last=False)
