@@ -395,6 +395,19 @@ async def test_the_same_call_asked_once_more_is_still_that_call(bank: Bank) -> N
     assert await bank.why() == "approval_spent"
 
 
+async def test_who_spent_a_yes_hears_so_again_until_its_date(bank: Bank, clock: Clock) -> None:
+    asked = await bank.ask()
+    until = (await bank.answer(asked.approval)).until
+    assert until is not None
+    assert (await bank.ask(call="z" * 22)).state == "spent"
+    clock.now = until - 1
+    assert (await bank.ask(call="z" * 22)).state == "spent"
+    assert await bank.why() == "approval_spent", "another number"
+    clock.now = until
+    again = await bank.ask(call="z" * 22)
+    assert (again.state, again.approval == asked.approval) == ("open", False)
+
+
 async def test_two_processes_spend_it_once(bank: Bank, config: Any, clock: Clock) -> None:
     asked = await bank.ask()
     await bank.answer(asked.approval)

@@ -295,7 +295,8 @@ async def test_an_mcp_server_remembers_what_its_tools_return(house: House, tmp_p
                 with pytest.raises(MCPError) as denied:
                     await client.call_tool("pay", {"to": to, "amount": amount, "note": note})
                 assert denied.value.code == DENIED
-    assert {one["detail"]["bytes"].popitem()[0] for one in bank.entries("task.observe")} == {"endorsed", "outside"}
+    told = {origin for one in bank.entries("task.observe") for origin in one["detail"]["bytes"]}
+    assert told == {"endorsed", "outside", "known"}, "a link in what the person named is known"
 
 
 async def test_an_asgi_application_remembers_a_body_before_it_is_sent(house: House, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,7 @@ def test_the_servers_own_refusal_is_what_the_agent_hears(guard: Guard, server: D
 def test_a_server_that_is_slow_or_away_denies_soon(
     guard: Guard, server: Desk, who: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(askers, "ASK_S", 0.2)
+    monkeypatch.setattr(askers, "PERSON_S", 0.2)
     server.reply, server.pause_s = server.says("spent"), 0.5
     assert codes(guard.decide(who, *READ)) == ["approval_unavailable"]
     server.refuse.add("/feed/v1/approval")
@@ -209,9 +210,83 @@ def test_a_server_that_is_slow_or_away_denies_soon(
 async def test_a_slow_server_denies_soon_in_the_asynchronous_way(
     guard: Guard, server: Desk, who: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(askers, "ASK_S", 0.2)
+    monkeypatch.setattr(askers, "PERSON_S", 0.2)
     server.reply, server.pause_s = server.says("spent"), 0.5
     assert codes(await guard.decide_async(who, *READ)) == ["approval_unavailable"]
+
+
+def spent_once(server: Desk) -> Reply:
+    """As the server does it: a yes is spent by the first number that asks, and again by that number alone."""
+    first: list[str] = []
+
+    def answering(body: bytes) -> tuple[int, bytes]:
+        first.append(approval.parse_ask(body).call)
+        if first[-1] == first[0]:
+            return server.says("spent")(body)
+        return 403, b'{"error": "approval_spent", "message": "that yes was spent"}'
+
+    return answering
+
+
+def test_a_yes_whose_answer_was_lost_lets_the_same_call_pass_once(guard: Guard, server: Desk, who: Verified) -> None:
+    spent = spent_once(server)
+
+    def lost(body: bytes) -> tuple[int, bytes]:
+        spent(body)
+        return 502, b""
+
+    server.reply = lost
+    assert codes(guard.decide(who, *READ)) == ["approval_unavailable"], "the yes is spent, and nobody heard of it"
+    server.reply = spent
+    assert codes(guard.decide(who, "read_file", {"path": "/b"})) == ["approval_spent"], "another call"
+    assert guard.decide(who, *READ).decision.allowed
+    assert codes(guard.decide(who, *READ)) == ["approval_spent"], "once"
+    asked = [approval.parse_ask(body).call for body in server.asks]
+    assert asked[0] == asked[2] and len(set(asked)) == 3
+
+
+def test_a_yes_whose_answer_came_late_is_not_lost(
+    guard: Guard, server: Desk, who: Verified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(askers, "PERSON_S", 0.2)
+    server.reply, server.pause_s = spent_once(server), 0.5
+    assert codes(guard.decide(who, *READ)) == ["approval_unavailable"]
+    monkeypatch.setattr(askers, "PERSON_S", 20.0)
+    server.pause_s = 0.0
+    assert guard.decide(who, *READ).decision.allowed
+
+
+async def test_nor_where_who_asked_was_cancelled(guard: Guard, server: Desk, who: Verified) -> None:
+    server.reply, server.pause_s = spent_once(server), 0.5
+    deciding = asyncio.ensure_future(guard.decide_async(who, *READ))
+    while not server.asks:
+        await asyncio.sleep(0.01)
+    deciding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await deciding
+    server.pause_s = 0.0
+    assert (await guard.decide_async(who, *READ)).decision.allowed
+    assert codes(await guard.decide_async(who, *READ)) == ["approval_spent"]
+
+
+def test_two_calls_at_once_do_not_share_a_number(guard: Guard, server: Desk, who: Verified) -> None:
+    server.reply = lambda _: (500, b"")
+    guard.decide(who, *READ)
+    server.reply, server.pause_s = spent_once(server), 0.3
+    with ThreadPoolExecutor(4) as pool:
+        calls = list(pool.map(lambda _: guard.decide(who, *READ), range(4)))
+    assert sum(call.decision.allowed for call in calls) == 1
+
+
+def test_of_numbers_that_got_no_answer_the_oldest_go(
+    guard: Guard, server: Desk, who: Verified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(askers, "MAX_UNHEARD", 2)
+    server.reply = lambda _: (500, b"")
+    for path in ("/a", "/b", "/c", "/c", "/b", "/a"):
+        guard.decide(who, "read_file", {"path": path})
+    first = [approval.parse_ask(body).call for body in server.asks]
+    assert first[2] == first[3] and first[1] == first[4] and first[0] != first[5]
 
 
 def test_a_token_that_ends_while_it_is_asked_ends_the_call(guard: Guard, server: Desk, who: Verified) -> None:

@@ -1,18 +1,22 @@
 """The guard's fourth conversation with the server: what policies say that no guard can run (`ostiary.core.asking`), and
 a person's yes, asked for or spent (`ostiary.core.approval`), and what tasks remember (`ostiary.guard.memories`).
 
-Several calls ask at once. Each waits for at most ASK_S in all, and where too many wait already not at all. Whoever gets
-no answer to exactly its question is denied and told why: by each policy, as an error, which denies where the policy is
-enforced; by a refusal where a person should have been asked.
+Several calls ask at once. Each waits for at most ASK_S in all, one that needs a person's yes for PERSON_S (somebody has
+waited for that person), and where too many wait already not at all. Whoever gets no answer to exactly its question is
+denied and told why: by each policy, as an error, which denies where the policy is enforced; by a refusal where a person
+should have been asked.
+
+What got no answer may have spent a yes all the same. So the same call, made again here, asks with the same number, and
+hears what the first one did not: a yes is not lost, and still lets one call pass.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -32,7 +36,11 @@ from ostiary.guard.person import Heard, Wanted
 
 ASK_S = 1.0
 """How long a call waits for what is said elsewhere."""
-TOO_LONG = f"the server took longer than {ASK_S:g} s"
+PERSON_S = 5.0
+"""and for the answer of a person, which the server has or has not, but must write down"""
+TOO_LONG = "the server took too long"
+MAX_UNHEARD = 256
+"""numbers of calls that got no answer"""
 T = TypeVar("T")
 MAX_ASKING = 64
 """calls that wait at once"""
@@ -124,12 +132,13 @@ class Asker:
         self._mutex, self._open = threading.Lock(), ExitStack()
         self._talk: tuple[httpx2.Client, client.Auth] | None = None
         self._room = threading.BoundedSemaphore(MAX_ASKING)
+        self._numbers, self._unheard = threading.Lock(), dict[str, str]()
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="ostiary-ask")
 
     def ask(self, asked: Asking, token: str) -> None:
         """See that `asked` has a verdict, for a call under that token (its `jti`)."""
         try:
-            asked.verdict = _result(self.submit(partial(self._answer, asked, token)))
+            asked.verdict = _result(self.submit(partial(self._answer, asked, token)), ASK_S)
         except TimeoutError:
             asked.verdict = access.failed(asked.policies, TOO_LONG)
         except Refused as refusal:
@@ -148,7 +157,8 @@ class Asker:
     def ask_person(self, wanted: Wanted) -> Heard:
         """What comes of asking a person about a call, or of a yes that is there."""
         try:
-            return Heard(wanted.policies, _result(self.submit(partial(self._ask_person, wanted))))
+            with self._question(wanted) as body:
+                return Heard(wanted.policies, _result(self.submit(partial(self._ask_person, body), PERSON_S), PERSON_S))
         except TimeoutError:
             return Heard(wanted.policies, refusal=_unasked(TOO_LONG))
         except Refused as refusal:
@@ -157,28 +167,45 @@ class Asker:
     async def ask_person_async(self, wanted: Wanted) -> Heard:
         """The same; the event loop goes on."""
         try:
-            waiting = asyncio.wrap_future(self.submit(partial(self._ask_person, wanted)))
-            return Heard(wanted.policies, await asyncio.wait_for(waiting, ASK_S))
+            with self._question(wanted) as body:
+                waiting = asyncio.wrap_future(self.submit(partial(self._ask_person, body), PERSON_S))
+                return Heard(wanted.policies, await asyncio.wait_for(waiting, PERSON_S))
         except TimeoutError:
             return Heard(wanted.policies, refusal=_unasked(TOO_LONG))
         except Refused as refusal:
             return Heard(wanted.policies, refusal=refusal)
 
-    def submit(self, work: Callable[[int], T]) -> Future[T]:
-        """Let a thread do that, given the moment when ASK_S are over and whoever asked has gone. Raises Unavailable."""
+    @contextmanager
+    def _question(self, wanted: Wanted) -> Iterator[bytes]:
+        """The question about that call, with the number of the same one that got no answer. Raises Malformed."""
+        same = wanted.same
+        with self._numbers:
+            number = self._unheard.pop(same, "") or b64u(self._random(16))
+        try:
+            yield approval.render_ask(wanted.ask(number))
+        except (TimeoutError, Unavailable, asyncio.CancelledError):
+            with self._numbers:
+                self._unheard[same] = number
+                if len(self._unheard) > MAX_UNHEARD:
+                    del self._unheard[next(iter(self._unheard))]
+            raise
+
+    def submit(self, work: Callable[[int], T], within_s: float | None = None) -> Future[T]:
+        """Let a thread do that, given the moment when ASK_S (or so long) are over and whoever asked has gone. Raises
+        Unavailable.
+        """
         if not self._room.acquire(blocking=False):
             raise Unavailable(f"{MAX_ASKING} calls wait for the server already", code="approval_unavailable")
         try:
-            waiting = self._threads.submit(work, self._tick() + round(ASK_S * 1e6))
+            waiting = self._threads.submit(work, self._tick() + round((within_s or ASK_S) * 1e6))
         except RuntimeError:
             self._room.release()
             raise Unavailable("the guard is closed", code="approval_unavailable") from None
         waiting.add_done_callback(lambda _: self._room.release())
         return waiting
 
-    def _ask_person(self, wanted: Wanted, until: int) -> approval.Answer:
-        """Raises Refused: in the server's words, or since nobody can be asked."""
-        body = approval.render_ask(wanted.ask(b64u(self._random(16))))
+    def _ask_person(self, body: bytes, until: int) -> approval.Answer:
+        """Raises Forbidden in the server's words, Unavailable since nobody can be asked."""
         try:
             answer = self.post("approval", body, until)
             return approval.parse_answer(
@@ -221,8 +248,10 @@ class Asker:
     def _post(self, verb: str, body: bytes, until: int) -> bytes:
         """Raises Refused, httpx2.HTTPError, OSError."""
         http, auth = self._conversation(until)
-        headers = {"content-type": "application/json"}
-        with http.stream("POST", f"{self._url}/feed/v1/{verb}", content=body, headers=headers, auth=auth) as response:
+        headers, left_s = {"content-type": "application/json"}, max((until - self._tick()) / 1e6, 0.001)
+        with http.stream(
+            "POST", f"{self._url}/feed/v1/{verb}", content=body, headers=headers, auth=auth, timeout=left_s
+        ) as response:
             answer = b""
             for chunk in response.iter_bytes():
                 answer += chunk
@@ -245,7 +274,7 @@ class Asker:
     def _check_time(self, until: int) -> None:
         """Raises Unavailable where whoever asked has given up."""
         if self._tick() >= until:
-            raise Unavailable(f"it took longer than {ASK_S:g} s")
+            raise Unavailable("it took too long")
 
     def close(self) -> None:
         self._threads.shutdown(wait=False)
@@ -258,10 +287,10 @@ def _unasked(why: str) -> Unavailable:
     return Unavailable(f"nobody can be asked: {why}", hint="try again", code="approval_unavailable")
 
 
-def _result(waiting: Future[T]) -> T:
+def _result(waiting: Future[T], within_s: float) -> T:
     """Raises TimeoutError; then nobody begins with it any more."""
     try:
-        return waiting.result(ASK_S)
+        return waiting.result(within_s)
     except TimeoutError:
         waiting.cancel()
         raise

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import structs
 
-from ostiary.core import access, approval
+from ostiary.core import access, approval, canonical
 from ostiary.core.errors import Refused
 from ostiary.core.origins import Memory, foreign
 from ostiary.core.origins import shown as shown_origins
@@ -19,7 +19,15 @@ class Wanted:
     """A call that a person must say yes to: `ask` makes the question of a number that is thrown. Raises Malformed."""
 
     policies: tuple[str, ...]
+    by: tuple[str, str]
+    """agent and task"""
     ask: Callable[[str], approval.Ask]
+
+    @property
+    def same(self) -> str:
+        """By which the same call is known when it is made again, under a newer token too. Raises Malformed."""
+        ask = self.ask("")
+        return canonical.digest([*self.by, ask.policies, ask.tool, ask.arguments, ask.secrets], floats=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +76,4 @@ def wanted(
             tool=tool, arguments=shown, secrets=hidden, origins=origins, foreign=others,
         )  # fmt: skip
 
-    return Wanted(decision.policies, ask)
+    return Wanted(decision.policies, (claims.client_id, claims.task), ask)

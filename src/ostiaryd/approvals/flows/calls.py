@@ -31,7 +31,7 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
 
     1. The token is alive and for this resource, its task lives, the tool is known, and the policies that ask are ours.
     2. What may not be shown is not. 3. A yes to just this is spent; else it is asked for. Asked once more with the same
-    number, it is the same call.
+    number, it is the same call, until the date of the yes.
 
     Raises Forbidden (also: `approval_mismatch`, and as `ask` does), NotFound, Conflict, Malformed.
     """
@@ -54,7 +54,7 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
     if asked.approval:
         _check_meant(act, asked.approval, digest)
     found = store.latest(act.tx, digest)
-    if found is not None and found.spent_for == asked.call:
+    if found is not None and found.spent_for == asked.call and found.until is not None and act.now < found.until:
         entry.action = "approval.spend"
         registry.note(act, object=found.approval_id, again=True)
         return found.approval_id, True
