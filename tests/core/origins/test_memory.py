@@ -28,7 +28,8 @@ from ostiary.core.origins import (
     remember,
     unpack,
 )
-from ostiary.core.origins.memory import ROOM, WIDTH, holds
+from ostiary.core.origins.memory import ROOM, holds
+from ostiary.core.origins.scribe import WIDTH
 from tests.core.origins.seed import seed
 
 KEY = bytes(range(32))

@@ -25,8 +25,9 @@ from typing import Any, cast
 from ostiary.core.catalogue import Effect, Kind, Tool
 from ostiary.core.cedar.values import Record
 from ostiary.core.origins.links import links, spellings
-from ostiary.core.origins.memory import KINDS, LINK, MAX_TEXT, Memory, Origin
+from ostiary.core.origins.memory import KINDS, LINK, Memory, Origin
 from ostiary.core.origins.moments import moments
+from ostiary.core.origins.scribe import MAX_TEXT
 from ostiary.core.origins.words import compact, decimal, words
 
 BIT = {kind: 1 << place for place, kind in enumerate(KINDS)}
@@ -41,8 +42,10 @@ MAX_WORDS = 256
 """of one value"""
 _SAYS = re.compile(r"[^\W_]")
 _NAMED = re.compile(r"[^@<>:]*<([^<>]+)>")
+_SINGLE = frozenset(",;\n<")
+"""without these, a text is one value and no name with an address"""
 _SETTLED = frozenset({"person", "own", "endorsed"})
-_NAMES = {origin: origin.name.lower() for origin in Origin}
+_NAMES = tuple(origin.name.lower() for origin in Origin)
 
 
 def is_effect(tool: Tool) -> bool:
@@ -120,15 +123,15 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     if (done := max(done, amount)) < 0:
         done = when
     if worst >= 0:
-        context["origin_worst"] = _NAMES[Origin(worst)]
+        context["origin_worst"] = _NAMES[worst]
     if amount >= 0:
-        context["amount_worst"] = _NAMES[Origin(amount)]
+        context["amount_worst"] = _NAMES[amount]
     if whom >= 0 or not POINTS.isdisjoint(tool.argument_kinds.values()):
-        context["object_worst"] = _NAMES[Origin(whom if whom >= 0 else Origin.NOWHERE)]
+        context["object_worst"] = _NAMES[whom if whom >= 0 else Origin.NOWHERE]
     if done >= 0:
-        context["done_worst"] = _NAMES[Origin(done)]
+        context["done_worst"] = _NAMES[done]
     if linked >= 0:
-        context["links_worst"] = _NAMES[Origin(linked)]
+        context["links_worst"] = _NAMES[linked]
     return context
 
 
@@ -231,6 +234,8 @@ def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
         return _of_phrase(memory, text[7:], bit)
     if kind is Kind.ACCOUNT and (account := compact(text)):
         found = min(found, _best(memory, (account,), bit))
+    if _SINGLE.isdisjoint(text):
+        return found
     parts = [part for part in text.replace(";", ",").replace("\n", ",").split(",") if part.strip()]
     if 0 < len(parts) <= MAX_VALUES:
         found = min(found, max(_of_named(memory, kind, part.strip()) for part in parts))
@@ -280,7 +285,9 @@ def _best(memory: Memory, spelled: Iterable[str], bit: int) -> Origin:
     """The most trusted of single words that mean the same."""
     best = Origin.NOWHERE
     for word in spelled:
-        best = min(best, memory.find(memory.hashed((word,)), bit, least=best - 1))
+        found = memory.find(memory.hashed((word,)), bit, least=best - 1)
+        if found < best:
+            best = found
         if best is Origin.PERSON:
             break
     return best

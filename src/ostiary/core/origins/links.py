@@ -38,7 +38,11 @@ _HEX = re.compile(r"(?<![0-9A-Za-z])(?:0x|\\x)?((?:[0-9A-Fa-f]{2}){8,})(?![0-9A-
 _DEFANGED = re.compile(r"[\[({]\s*(?:\.|dot)\s*[\])}]|\bhxxp", re.IGNORECASE)
 _DOT = re.compile(r"\s*[\[({]\s*(?:\.|dot)\s*[\])}]\s*", re.IGNORECASE)
 _HXXP = re.compile(r"\bhxxp", re.IGNORECASE)
-_ODD = re.compile(r"[^ -~\n\r\t]|[&%\\\[({]|xxp|[A-Za-z0-9+/_-]{12}", re.IGNORECASE)
+_CONTROL = re.compile(r"[^ -~\n\r\t]")
+_ODD = frozenset("&%\\[({")
+_RUN = re.compile(r"[A-Za-z0-9+/_-]{12}")
+_BARE_MAIL = re.compile(r"[A-Za-z0-9_+-]+@(?:[A-Za-z0-9][A-Za-z0-9-]*\.)+[A-Za-z]{2,}")
+"""in which nothing else can be found"""
 _PAGE = re.compile(
     r"(?:https?://)?(?:[a-z0-9-]+\.)+(?!(?:local|localhost|internal|intranet|lan|home|corp|private)\b)[a-z]{2,}"
     r"(?:/[\w./~-]*)?",
@@ -95,7 +99,9 @@ def links(text: str) -> set[str]:
     found: set[str] = set()
     for reading in readings(text) if is_odd(text) else (text,):
         for run in reading.split():
-            if "." in run[1:-1] or "//" in run or ":" in run:
+            if "@" in run and _BARE_MAIL.fullmatch(bare := run.rstrip(".,;:!?")):
+                found.add(bare.lower())
+            elif "." in run[1:-1] or "//" in run or ":" in run:
                 found.update(_bare(match[0]) for match in _FOUND.finditer(run))
                 if "@" in run:
                     found.update(mail(match[0]) for match in MAIL.finditer(run))
@@ -123,7 +129,10 @@ def spellings(one: str) -> tuple[str, ...]:
 
 def is_odd(text: str) -> bool:
     """Whether it could be read in another way than as it stands."""
-    return _ODD.search(text) is not None
+    if not (text.isascii() and (text.isprintable() or _CONTROL.search(text) is None) and _ODD.isdisjoint(text)):
+        return True
+    is_long = any(len(run) >= MIN_ENCODED and _RUN.search(run) for run in text.split())
+    return is_long or "xxp" in text.lower()
 
 
 def readings(text: str) -> Iterator[str]:

@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from hashlib import blake2s
 from typing import Annotated
 
 import msgspec
@@ -23,15 +22,10 @@ from msgspec import Meta
 from ostiary.core.catalogue import Kind
 from ostiary.core.errors import Malformed
 from ostiary.core.intent import MAX_ENDORSED, Intent
-from ostiary.core.origins.links import is_odd, readings
-from ostiary.core.origins.moments import moments
-from ostiary.core.origins.words import compact, decimal, words
+from ostiary.core.origins.scribe import END, WIDTH, Scribe, hashed
+from ostiary.core.origins.words import words
 
-WIDTH = 6
-"""bytes of a word"""
 MARKS = 1 << 13
-END = bytes(WIDTH)
-"""between sources, so that no phrase reaches from one into another"""
 KEY_BYTES = 32
 MAX_BYTES = 64 << 10
 """of a memory, with all that is beside the words"""
@@ -39,8 +33,6 @@ MAX_PARTS = 8
 """that one call of a tool adds"""
 MAX_VALUE = 64
 """words of the value that identifies an endorsed document"""
-MAX_TEXT = 1 << 18
-"""characters of a source; what comes after is not remembered"""
 
 
 class Origin(IntEnum):
@@ -82,11 +74,8 @@ ALL_KINDS = (1 << len(KINDS)) - 1
 LINK = 1 << len(KINDS)
 """the kind of a link that a call has nothing to say beside"""
 
-_DIGIT = re.compile(r"\d")
 _GLUED = re.compile(r"(?<=[a-z])\.(?=[A-Z][a-z])")
 """the end of a sentence, where somebody has left the space out"""
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
-"""as JSON has it"""
 Kinds = Annotated[int, Meta(ge=1, le=ALL_KINDS | LINK)]
 
 
@@ -121,12 +110,7 @@ class Memory:
     marks: bytes = b""
 
     def hashed(self, found: Sequence[str]) -> bytes:
-        key = self.key
-        if len(found) == 1:
-            return blake2s(found[0].encode("utf-8", "surrogatepass"), digest_size=WIDTH, key=key).digest()
-        return b"".join(
-            [blake2s(word.encode("utf-8", "surrogatepass"), digest_size=WIDTH, key=key).digest() for word in found]
-        )
+        return b"".join([hashed(self.key, word) for word in found])
 
     def find(self, phrase: bytes, kind: int = ALL_KINDS, *, least: int = Origin.OUTSIDE) -> Origin:
         """The most trusted origin of that phrase for a kind of argument (its bit), if it is at least so trusted."""
@@ -161,70 +145,6 @@ def _said(text: str) -> list[str]:
 def kinds_of(kinds: Iterable[Kind]) -> int:
     """Their bits; `text` identifies nothing."""
     return sum(1 << KINDS.index(kind) for kind in set(kinds) if kind in KINDS)
-
-
-class Scribe:
-    """Writes down texts as they are remembered. What it has read or hashed before, it does not again."""
-
-    __slots__ = ("_hashes", "_key", "_spoken")
-
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-        self._hashes: dict[str, bytes] = {}
-        self._spoken: dict[str, list[str]] = {}
-
-    def phrase(self, text: str) -> bytes:
-        """The words of a text, without other spellings."""
-        return b"".join(map(self._hash, self._words(text)))
-
-    def source(self, texts: Iterable[str], *, room: int) -> bytes:
-        """Each text as a source of its own, decoded ones too, as far as they have room."""
-        found: list[bytes] = []
-        for whole in dict.fromkeys(texts):
-            text = whole[:MAX_TEXT]
-            if len(found) >= room:
-                break
-            if _NUMBER.fullmatch(text):
-                exact = text.rstrip("0").rstrip(".") if "." in text else text
-                found += map(self._hash, (text,) if exact == text else (text, f"#{exact}"))
-                found.append(END)
-                continue
-            for reading in readings(text) if is_odd(text) else (text,):
-                spoken = self._words(reading)[: max(room - len(found), 0)]
-                found += map(self._hash, spoken)
-                if _DIGIT.search(reading):
-                    found += map(self._hash, _otherwise(spoken))
-                found.append(END)
-        while found and found[-1] == END:
-            found.pop()
-        return b"".join(found[: room - 1])
-
-    def _words(self, text: str) -> list[str]:
-        spoken = self._spoken.get(text)
-        if spoken is None:
-            spoken = self._spoken[text] = words(text, is_source=True)
-        return spoken
-
-    def _hash(self, word: str) -> bytes:
-        found = self._hashes.get(word)
-        if found is None:
-            encoded = word.encode("utf-8", "surrogatepass")
-            found = self._hashes[word] = blake2s(encoded, digest_size=WIDTH, key=self._key).digest()
-        return found
-
-
-def _otherwise(spoken: list[str]) -> list[str]:
-    """Other spellings of single words: amounts without their grouping, accounts without theirs, dates and times."""
-    found: list[str] = []
-    with_digits = [word for word in spoken if not word.isalpha() and _DIGIT.search(word)]
-    for word in with_digits:
-        if not word.isalnum():
-            if (number := decimal(word)) is not None:
-                if number != word:
-                    found.append(f"#{number}")
-            elif account := compact(word):
-                found.append(account)
-    return found + moments(spoken) if with_digits else found
 
 
 def holds(source: bytes, phrase: bytes) -> bool:

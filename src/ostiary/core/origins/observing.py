@@ -24,8 +24,9 @@ import msgspec
 from ostiary.core.catalogue import Kind, Tool
 from ostiary.core.origins.judging import BIT, POINTS, given, is_effect, leaves, of_value
 from ostiary.core.origins.links import MAIL, is_odd, is_page, readings
-from ostiary.core.origins.memory import ALL_KINDS, END, LINK, MAX_TEXT, ROOM, WIDTH, Memory, Origin, Part, Scribe, holds
+from ostiary.core.origins.memory import ALL_KINDS, LINK, ROOM, Memory, Origin, Part, holds
 from ostiary.core.origins.moments import moments
+from ostiary.core.origins.scribe import END, MAX_TEXT, WIDTH, Scribe
 from ostiary.core.origins.words import words
 
 MAX_DEPTH = 32

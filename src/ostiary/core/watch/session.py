@@ -15,7 +15,7 @@ from ostiary.core.catalogue import Effect, Tool
 from ostiary.core.draft.asked import calls
 from ostiary.core.origins import ALL_KINDS, POINTS, Memory, Origin, Part, learned, of_value
 from ostiary.core.origins.judging import given, leaves
-from ostiary.core.origins.memory import Scribe
+from ostiary.core.origins.scribe import Scribe
 
 MAX_READ = 1 << 14
 """characters of one output that are read for what they ask"""

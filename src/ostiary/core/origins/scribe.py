@@ -1,0 +1,98 @@
+"""How texts are written down in a memory: their words in order, hashed, each text a source of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from hashlib import blake2s
+
+from ostiary.core.origins.links import is_odd, readings
+from ostiary.core.origins.moments import moments
+from ostiary.core.origins.words import compact, decimal, words
+
+WIDTH = 6
+"""bytes of a word"""
+END = bytes(WIDTH)
+"""between sources, so that no phrase reaches from one into another"""
+MAX_TEXT = 1 << 18
+"""characters of a source; what comes after is not remembered"""
+
+_DIGIT = re.compile(r"\d")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+"""as JSON has it"""
+
+
+class Scribe:
+    """Writes down texts as they are remembered. What it has read or hashed before, it does not again."""
+
+    __slots__ = ("_hashes", "_key", "_spoken")
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._hashes: dict[str, bytes] = {}
+        self._spoken: dict[str, list[str]] = {}
+
+    def phrase(self, text: str) -> bytes:
+        """The words of a text, without other spellings."""
+        return b"".join(map(self._hash, self._words(text)))
+
+    def source(self, texts: Iterable[str], *, room: int) -> bytes:
+        """Each text as a source of its own, decoded ones too, as far as they have room."""
+        found: list[bytes] = []
+        for whole in dict.fromkeys(texts):
+            text = whole[:MAX_TEXT]
+            if len(found) >= room:
+                break
+            if _NUMBER.fullmatch(text):
+                exact = text.rstrip("0").rstrip(".") if "." in text else text
+                found += map(self._hash, (text,) if exact == text else (text, f"#{exact}"))
+                found.append(END)
+                continue
+            for reading in readings(text) if is_odd(text) else (text,):
+                spoken = self._words(reading)[: max(room - len(found), 0)]
+                found += map(self._hash, spoken)
+                if _DIGIT.search(reading):
+                    found += map(self._hash, _otherwise(spoken))
+                found.append(END)
+        while found and found[-1] == END:
+            found.pop()
+        return b"".join(found[: room - 1])
+
+    def _words(self, text: str) -> list[str]:
+        spoken = self._spoken.get(text)
+        if spoken is None:
+            spoken = self._spoken[text] = words(text, is_source=True)
+        return spoken
+
+    def _hash(self, word: str) -> bytes:
+        found = self._hashes.get(word)
+        if found is None:
+            found = self._hashes[word] = hashed(self._key, word)
+        return found
+
+
+def hashed(key: bytes, word: str) -> bytes:
+    made = _hasher(key).copy()
+    made.update(word.encode("utf-8", "surrogatepass"))
+    return made.digest()
+
+
+@lru_cache(maxsize=256)
+def _hasher(key: bytes) -> blake2s:
+    """What has taken in the key, which is half of the work."""
+    return blake2s(digest_size=WIDTH, key=key)
+
+
+def _otherwise(spoken: list[str]) -> list[str]:
+    """Other spellings of single words: amounts without their grouping, accounts without theirs, dates and times."""
+    found: list[str] = []
+    with_digits = [word for word in spoken if not word.isalpha() and _DIGIT.search(word)]
+    for word in with_digits:
+        if not word.isalnum():
+            if (number := decimal(word)) is not None:
+                if number != word:
+                    found.append(f"#{number}")
+            elif account := compact(word):
+                found.append(account)
+    return found + moments(spoken) if with_digits else found
