@@ -49,7 +49,7 @@ from ostiaryd.trust import wire_access
 from ostiaryd.trust import wire_admin as trust_admin
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch import wire_admin as watch_admin
-from ostiaryd.watch import wire_threats
+from ostiaryd.watch import wire_otlp, wire_threats
 
 log = logging.getLogger("ostiary")
 KEEP_MESSAGES = 3_600_000_000  # microseconds
@@ -84,6 +84,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (wire_ssf_poll.ROUTES, wire_ssf.render),
     (wire_threats.ROUTES, render_admin),
     (watch_admin.ROUTES, render_admin),
+    (wire_otlp.ROUTES, wire_otlp.render),
     (doctor.ROUTES, render_admin),
 )
 

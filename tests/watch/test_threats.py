@@ -233,7 +233,7 @@ async def test_a_list_that_is_removed_is_looked_for_no_more(world: World) -> Non
     await act(world, "threats.remove", lambda act: flows.remove(act, "evil"))
     assert threat_fact(world.db.read(), source.list_id) == ThreatFact(source.list_id, source.list_id, 1, "")
     assert threat_facts(world.db.read()) == []
-    assert told(world)[-1].list == source.list_id
+    assert [delta.list for delta in told(world)] == [source.list_id, source.list_id], "filled, and gone"
     assert store.version(world.db.read()) > version
     with pytest.raises(NotFound):
         await act(world, "threats.remove", lambda act: flows.remove(act, "evil"))

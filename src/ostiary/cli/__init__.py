@@ -19,6 +19,7 @@ COMMANDS = (
     ("serve", "ostiaryd.serve:serve", "Run the server.", PLACES),
     ("demo", "ostiary.demo:demo", "See it at work on a temporary folder, told while it happens.", PLACES),
     ("run", "ostiary.cli.run:run", "Run an agent that you have, with a guard in front of its MCP servers.", PLACES),
+    ("telemetry", "ostiary.cli.telemetry:telemetry", "Take an agent's OpenTelemetry here, and prove its key.", PLACES),
     ("doctor", "ostiary.cli.doctor:doctor", "Prove by experiments, now, that the server does what it must.", PLACES),
     ("keys", "ostiary.cli.keys:keys", "Keys with which the server signs: list, rotate.", PLACES),
     ("feed", "ostiary.cli.feed:feed", "The guards that are connected, and what they have heard.", PLACES),

@@ -6,6 +6,7 @@ or it does not: there is nothing to learn or to calibrate, so it is told whateve
 
 from __future__ import annotations
 
+from ostiary.core.watch import Event
 from ostiaryd.watch.model import NOTHING, Batch, Found, Kept
 
 AGENT = PEERS = ALL = NOTHING
@@ -14,7 +15,11 @@ THRESHOLD = 1.0
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:
     return [
-        Found(row, 2 * THRESHOLD, event.threat[1], f"where it came from is on the threat list `{event.threat[0]}`")
+        Found(row, 2 * THRESHOLD, event.threat[1], f"{_what(event)} on the threat list `{event.threat[0]}`")
         for row, event in enumerate(batch.events)
         if event.threat is not None
     ]
+
+
+def _what(event: Event) -> str:
+    return "it says itself that it went to what is" if event.reporter == event.agent else "where it came from is"

@@ -91,8 +91,13 @@ class Batch:
 
     @cached_property
     def is_call(self) -> Flags:
-        """What uses a tool; a result that is told later is an event of its own and no second call."""
-        return np.array([event.tool != "" and event.action != "tool.result" for event in self.events], np.bool_)
+        """What uses a tool; a result that is told later is an event of its own and no second call, and what an agent
+        says of itself (`~/tool`) moves no bar.
+        """
+        return np.array(
+            [event.tool != "" and event.action != "tool.result" and event.tool[0] != "~" for event in self.events],
+            np.bool_,
+        )
 
     @cached_property
     def action(self) -> Words:

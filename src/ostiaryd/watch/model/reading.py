@@ -52,6 +52,7 @@ class _Detail(msgspec.Struct):
     actors: tuple[str, ...] = ()
     origins: dict[str, Any] = {}
     noticed: Annotated[tuple[Noticed, ...], Meta(max_length=16)] = ()
+    threat: tuple[str, int] | None = None
 
 
 class _Entry(msgspec.Struct):
@@ -186,9 +187,9 @@ class Reading:
             records=0 if result is None else result.records or 0,
             key=entry.key or "",
             network=entry.network or "",
-            threat=self._threat_of(entry.network) if entry.network else None,
+            threat=self._threat_of(entry.network) if entry.network else detail.threat,
             actors=entry.actors or detail.actors,
-            reporter=resource if entry.reporter is not None else "",
+            reporter="" if entry.reporter is None else resource or entry.reporter,
             model=self._model_of(agent) if agent else "",
             noticed=detail.noticed,
             number=number,

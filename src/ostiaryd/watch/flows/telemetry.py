@@ -1,0 +1,32 @@
+"""What happens when an agent tells what it does: an entry for each kind of act, marked as its own word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ostiaryd.ledger.flows import Act
+from ostiaryd.ledger.model import Entry
+from ostiaryd.registry.model import Caller
+from ostiaryd.watch.model.telemetry import Done, Said
+
+
+def take(act: Act, caller: Caller, done: dict[Said, Done], *, records: int, rejected: int) -> None:
+    """`records`: how many were sent, the rejected ones among them."""
+    act.entry.detail = {"records": records} | ({"rejected": rejected} if rejected else {})
+    act.told = [_entry(act, caller, said, counted) for said, counted in done.items()]
+
+
+def _entry(act: Act, caller: Caller, said: Said, done: Done) -> Entry:
+    detail: dict[str, Any] = {"count": done.count, "at": min(done.at or act.now, act.now)}
+    detail |= {"tokens": done.tokens} if done.tokens else {}
+    detail |= {"model": said.model} if said.model else {}
+    detail |= {"threat": said.threat} if said.threat else {}
+    return Entry(
+        at=act.now, action=said.action, outcome=said.outcome, agent=caller.id, owner=caller.owner, task=caller.task,
+        tool=said.tool or None, reporter=caller.id, detail=detail,
+    )  # fmt: skip
+
+
+def flood(act: Act, *, refused: int) -> None:
+    """It sends far more than is taken: detectors hear of it by the entry, so often at most."""
+    act.entry.detail = {"refused": refused}

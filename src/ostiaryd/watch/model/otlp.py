@@ -1,0 +1,289 @@
+"""OTLP 1.x over HTTP: exports of spans and log records, in protobuf and in JSON, and what is answered.
+
+    opentelemetry/proto/collector/{trace,logs}/v1, trace/v1, logs/v1, common/v1; google.rpc.Status
+
+Of a record is read what says which kind of act it was (GenAI and MCP semantic conventions): the attributes in `WANTED`,
+each a short text or a number. Messages, arguments, results and everything else are passed over unread, so that nothing
+of them is kept. Fields that we do not know are passed over too, as the specification asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from ostiary.core.errors import Malformed
+
+MAX_RECORDS = 2048
+"""of one export; what is more is rejected, and the answer says so"""
+MAX_TEXT = 1024
+"""characters of an attribute; a longer one is none"""
+MAX_FIELDS = 200_000
+"""of one export in protobuf"""
+WANTED = frozenset({
+    "gen_ai.operation.name", "gen_ai.request.model", "gen_ai.response.model", "gen_ai.tool.name",
+    "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "error.type", "mcp.method.name", "mcp.resource.uri",
+    "url.full", "server.address", "network.peer.address",
+})  # fmt: skip
+ERROR_STATUS = 2
+ERROR_SEVERITY = 17
+Encoding = Literal["protobuf", "json"]
+Signal = Literal["traces", "logs"]
+Value = str | int
+
+
+class Record(NamedTuple):
+    """A span or a log record; `at` in microseconds, 0 where it does not say."""
+
+    at: int
+    is_error: bool
+    attributes: dict[str, Value]
+
+
+def parse_export(signal: Signal, encoding: Encoding, unverified_body: bytes) -> tuple[list[Record], int]:
+    """The records of an export, and how many more there were. Raises Malformed."""
+    try:
+        records = (
+            _from_protobuf(signal, unverified_body) if encoding == "protobuf" else _from_json(signal, unverified_body)
+        )
+        kept = [record for _, record in zip(range(MAX_RECORDS), records, strict=False)]
+        return kept, sum(1 for _ in records)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise Malformed(f"no export of {signal}: {error}"[:200]) from None
+
+
+def _record(at: int, is_error: bool, attributes: Iterator[tuple[str, object]]) -> Record:
+    found = {
+        key: value for key, value in attributes
+        if key in WANTED and (isinstance(value, int) or (isinstance(value, str) and len(value) <= MAX_TEXT))
+    }  # fmt: skip
+    return Record(at // 1000, is_error, found)
+
+
+# ---------------------------------------------------------------------------------------- JSON
+
+
+class _Any(msgspec.Struct, rename="camel"):
+    string_value: str | None = None
+    int_value: int | str | None = None
+
+    @property
+    def value(self) -> object:
+        """64-bit numbers are decimal strings in protobuf's JSON, and may be numbers."""
+        return self.string_value if self.int_value is None else _int(self.int_value)
+
+
+class _Pair(msgspec.Struct):
+    key: str = ""
+    value: _Any | None = None
+
+
+class _Status(msgspec.Struct):
+    code: int = 0
+
+
+class _Span(msgspec.Struct, rename="camel"):
+    end_time_unix_nano: int | str = 0
+    attributes: list[_Pair] = []
+    status: _Status | None = None
+
+
+class _Log(msgspec.Struct, rename="camel"):
+    time_unix_nano: int | str = 0
+    severity_number: int = 0
+    attributes: list[_Pair] = []
+
+
+class _SpansOfScope(msgspec.Struct):
+    spans: list[_Span] = []
+
+
+class _SpansOfResource(msgspec.Struct, rename="camel"):
+    scope_spans: list[_SpansOfScope] = []
+
+
+class _Spans(msgspec.Struct, rename="camel"):
+    resource_spans: list[_SpansOfResource] = []
+
+
+class _LogsOfScope(msgspec.Struct, rename="camel"):
+    log_records: list[_Log] = []
+
+
+class _LogsOfResource(msgspec.Struct, rename="camel"):
+    scope_logs: list[_LogsOfScope] = []
+
+
+class _Logs(msgspec.Struct, rename="camel"):
+    resource_logs: list[_LogsOfResource] = []
+
+
+_spans = msgspec.json.Decoder(_Spans).decode
+_logs = msgspec.json.Decoder(_Logs).decode
+
+
+def _from_json(signal: Signal, body: bytes) -> Iterator[Record]:
+    if signal == "traces":
+        for of_resource in _spans(body).resource_spans:
+            for scope in of_resource.scope_spans:
+                for span in scope.spans:
+                    is_error = span.status is not None and span.status.code == ERROR_STATUS
+                    yield _record(_int(span.end_time_unix_nano), is_error, _pairs(span.attributes))
+    else:
+        for logs in _logs(body).resource_logs:
+            for scope_logs in logs.scope_logs:
+                for log in scope_logs.log_records:
+                    is_error = log.severity_number >= ERROR_SEVERITY
+                    yield _record(_int(log.time_unix_nano), is_error, _pairs(log.attributes))
+
+
+def _pairs(pairs: list[_Pair]) -> Iterator[tuple[str, object]]:
+    return ((pair.key, pair.value.value) for pair in pairs if pair.value is not None)
+
+
+def _int(value: int | str) -> int:
+    """Raises Malformed."""
+    text = str(value)
+    if len(text) > 20 or not text.removeprefix("-").isascii() or not text.removeprefix("-").isdigit():
+        raise Malformed("a number of the export is none")
+    return int(text)
+
+
+# ---------------------------------------------------------------------------------------- Protobuf
+
+
+def _from_protobuf(signal: Signal, body: bytes) -> Iterator[Record]:
+    """The numbers are those of the fields in the .proto files: resource_spans, scope_spans, spans are 1, 2, 2."""
+    reader = _Reader()
+    for of_resource in reader.messages(memoryview(body), 1):
+        for of_scope in reader.messages(of_resource, 2):
+            for record in reader.messages(of_scope, 2):
+                yield reader.span(record) if signal == "traces" else reader.log(record)
+
+
+class _Reader:
+    """Reads fields, and counts them."""
+
+    def __init__(self) -> None:
+        self._left = MAX_FIELDS
+
+    def fields(self, data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+        """Number and value of each field of a message (encoding: protobuf.dev). Raises Malformed."""
+        at, end = 0, len(data)
+        while at < end:
+            self._left -= 1
+            if self._left < 0:
+                raise Malformed(f"the export has more than {MAX_FIELDS} fields")
+            tag, at = _varint(data, at)
+            value: int | memoryview
+            match tag & 7:
+                case 0:
+                    value, at = _varint(data, at)
+                case 1:
+                    value, at = int.from_bytes(data[at : at + 8], "little"), at + 8
+                case 2:
+                    size, at = _varint(data, at)
+                    value, at = data[at : at + size], at + size
+                case 5:
+                    value, at = int.from_bytes(data[at : at + 4], "little"), at + 4
+                case _:
+                    raise Malformed("the export has a field of an unknown kind")
+            if at > end:
+                raise Malformed("the export ends within a field")
+            yield tag >> 3, value
+
+    def messages(self, data: memoryview, wanted: int) -> Iterator[memoryview]:
+        return (value for number, value in self.fields(data) if number == wanted and isinstance(value, memoryview))
+
+    def span(self, data: memoryview) -> Record:
+        """Span: end_time_unix_nano 8, attributes 9, status 15 (code 3)."""
+        at, is_error, pairs = 0, False, []
+        for number, value in self.fields(data):
+            if number == 8 and isinstance(value, int):
+                at = value
+            elif number == 9 and isinstance(value, memoryview):
+                pairs.append(value)
+            elif number == 15 and isinstance(value, memoryview):
+                is_error = any(field == (3, ERROR_STATUS) for field in self.fields(value))
+        return _record(at, is_error, self.pairs(pairs))
+
+    def log(self, data: memoryview) -> Record:
+        """LogRecord: time_unix_nano 1, severity_number 2, attributes 6."""
+        at, is_error, pairs = 0, False, []
+        for number, value in self.fields(data):
+            if number == 1 and isinstance(value, int):
+                at = value
+            elif number == 2 and isinstance(value, int):
+                is_error = value >= ERROR_SEVERITY
+            elif number == 6 and isinstance(value, memoryview):
+                pairs.append(value)
+        return _record(at, is_error, self.pairs(pairs))
+
+    def pairs(self, pairs: list[memoryview]) -> Iterator[tuple[str, object]]:
+        """KeyValue: key 1, value 2; AnyValue: string_value 1, int_value 3."""
+        for pair in pairs:
+            key, given = "", None
+            for number, value in self.fields(pair):
+                if number == 1 and isinstance(value, memoryview):
+                    key = bytes(value[:MAX_TEXT]).decode()
+                elif number == 2 and isinstance(value, memoryview):
+                    given = value
+            if given is None or key not in WANTED:
+                continue
+            for number, value in self.fields(given):
+                if number == 1 and isinstance(value, memoryview) and len(value) <= 4 * MAX_TEXT:
+                    yield key, bytes(value).decode()
+                elif number == 3 and isinstance(value, int):
+                    yield key, value - (1 << 64) if value >> 63 else value
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """A number, and where the next thing begins. Raises Malformed."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            raise Malformed("the export ends within a number")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & 0xFFFFFFFFFFFFFFFF, at
+    raise Malformed("a number of the export does not end")
+
+
+# ---------------------------------------------------------------------------------------- What is answered
+
+
+def answer(signal: Signal, encoding: Encoding, *, rejected: int, why: str) -> bytes:
+    """Export..ServiceResponse: `partial_success` where something was rejected."""
+    if encoding == "json":
+        counted = {"rejectedSpans" if signal == "traces" else "rejectedLogRecords": str(rejected), "errorMessage": why}
+        return msgspec.json.encode({"partialSuccess": counted} if rejected else {})
+    return _field(1, _number(1, rejected) + _field(2, why.encode())) if rejected else b""
+
+
+def status(encoding: Encoding, code: int, message: str) -> bytes:
+    """google.rpc.Status: code 1, message 2."""
+    if encoding == "json":
+        return msgspec.json.encode({"code": code, "message": message})
+    return _number(1, code) + _field(2, message.encode())
+
+
+def _number(number: int, value: int) -> bytes:
+    return _bytes_of(number << 3) + _bytes_of(value)
+
+
+def _field(number: int, value: bytes) -> bytes:
+    return _bytes_of(number << 3 | 2) + _bytes_of(len(value)) + value
+
+
+def _bytes_of(value: int) -> bytes:
+    """A varint."""
+    made = bytearray()
+    while value > 0x7F:
+        made.append(value & 0x7F | 0x80)
+        value >>= 7
+    made.append(value)
+    return bytes(made)

@@ -1,0 +1,106 @@
+"""What an agent says of itself: records of OpenTelemetry as a few kinds of acts, counted.
+
+It is the agent's own word, and marked as that everywhere: the action of its entries begins with `telemetry.`, who
+reports is the agent itself, and the tools that it names have names that no resource's tool can have (`~/read_file`).
+
+    tool    execute_tool, or tools/call of MCP
+    model   chat, text_completion, generate_content, embeddings
+    agent   invoke_agent, create_agent, invoke_workflow
+    mcp     any other method of MCP
+    http    a request that is none of these
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from ostiaryd.watch.model.otlp import Record
+
+PREFIX = "telemetry."
+FLOOD = "telemetry.flood"
+OWN = "~/"
+"""before the names of tools that an agent says it has used"""
+MAX_EVENTS = 32
+"""kinds of acts in one export; further ones are rejected"""
+_MODEL = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
+_AGENT = frozenset({"invoke_agent", "create_agent", "invoke_workflow"})
+_WHERE = ("url.full", "server.address", "network.peer.address", "mcp.resource.uri")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:@-]{0,63}")
+_MOST_TOKENS = 1 << 40
+
+Look = Callable[[str], tuple[str, int] | None]
+"""Name and points of the threat list that knows what a text names."""
+
+
+class Said(msgspec.Struct, frozen=True):
+    """A kind of act that an agent says it has done."""
+
+    action: str
+    tool: str
+    model: str
+    outcome: str
+    threat: tuple[str, int] | None
+
+
+class Done(msgspec.Struct):
+    """How often, until when (microseconds), with how many tokens of its model."""
+
+    count: int = 0
+    at: int = 0
+    tokens: int = 0
+
+
+def told(records: Sequence[Record], look: Look) -> tuple[dict[Said, Done], int]:
+    """What was done, and how many records are rejected since there are too many kinds of it."""
+    found: dict[Said, Done] = {}
+    rejected = 0
+    for record in records:
+        said = _said(record, look)
+        if said is None:
+            continue
+        done = found.get(said)
+        if done is None:
+            if len(found) == MAX_EVENTS:
+                rejected += 1
+                continue
+            done = found[said] = Done()
+        done.count += 1
+        done.at = max(done.at, record.at)
+        done.tokens += _tokens(record, "input") + _tokens(record, "output")
+    return found, rejected
+
+
+def _said(record: Record, look: Look) -> Said | None:
+    """None for what is none of our business: work within the agent."""
+    given = record.attributes
+    operation, method = given.get("gen_ai.operation.name"), given.get("mcp.method.name")
+    where = " ".join(str(given[name]) for name in _WHERE if name in given)
+    if operation == "execute_tool" or method == "tools/call":
+        kind = "tool"
+    elif operation in _MODEL:
+        kind = "model"
+    elif operation in _AGENT:
+        kind = "agent"
+    elif method is not None:
+        kind = "mcp"
+    elif where:
+        kind = "http"
+    else:
+        return None
+    tool = _name(given.get("gen_ai.tool.name")) if kind == "tool" else ""
+    model = _name(given.get("gen_ai.response.model") or given.get("gen_ai.request.model"))
+    outcome = "error" if record.is_error or "error.type" in given else "ok"
+    return Said(PREFIX + kind, OWN + tool if tool else "", model, outcome, look(where) if where else None)
+
+
+def _name(value: object) -> str:
+    """A name as names are; what is none is not kept, for it could be anything."""
+    return value if isinstance(value, str) and _NAME.fullmatch(value) else ""
+
+
+def _tokens(record: Record, which: str) -> int:
+    value = record.attributes.get(f"gen_ai.usage.{which}_tokens")
+    return value if isinstance(value, int) and 0 <= value <= _MOST_TOKENS else 0

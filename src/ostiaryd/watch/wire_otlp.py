@@ -1,0 +1,192 @@
+"""Telemetry of agents: OTLP/HTTP (`/v1/traces`, `/v1/logs`), authenticated as the agent.
+
+An exporter that cannot prove a key sends to `ostiary telemetry`, which proves it. How much an agent may tell is
+limited for each, in memory; what is refused (429) leaves no entry, so that a flood fills no ledger, but who goes on
+flooding leaves one that detectors notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import zlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import partial
+
+from ostiary.core.errors import Forbidden, Malformed, Refused
+from ostiary.core.watch.threats import Threats, known
+from ostiaryd.ground.http import Call, Reply, TooLarge, UnsupportedMediaType, status_of
+from ostiaryd.ground.world import World
+from ostiaryd.registry.flows import act_as
+from ostiaryd.registry.model import SELF
+from ostiaryd.registry.store import threats as lists
+from ostiaryd.watch.flows import telemetry as flows
+from ostiaryd.watch.model.otlp import MAX_RECORDS, Encoding, Signal, answer, parse_export, status
+from ostiaryd.watch.model.telemetry import FLOOD, MAX_EVENTS, told
+
+SECOND = 1_000_000
+BURST = 6000
+"""records that an agent may send at once"""
+PER_SECOND = 60
+RECORD_BYTES = 500
+"""A longer export counts as more records than it has."""
+LEAST = 60
+"""that an export counts as, however few records it has"""
+MAX_AGENTS = 100_000
+FLOODING = 100
+"""exports refused within a minute"""
+WINDOW_S = 60
+QUIET_S = 300
+"""between two entries of a flood"""
+TYPES: dict[str, Encoding] = {"application/x-protobuf": "protobuf", "application/json": "json"}
+_GRPC = {400: 3, 401: 16, 403: 7, 413: 8, 415: 3, 422: 3, 429: 8, 503: 14}
+"""codes of google.rpc by those of HTTP"""
+
+
+class TooMuch(Refused):
+    code = "too_much"
+
+    def __init__(self, *, after_s: int) -> None:
+        super().__init__(f"this is more telemetry than {PER_SECOND} records a second", hint="sample, and batch")
+        self.after_s = after_s
+
+
+@dataclass(slots=True)
+class Bucket:
+    """What an agent may still send, as it was at `at`; how often it was refused since `since`; when that was told."""
+
+    left: float
+    at: int
+    refused: int = 0
+    since: int = 0
+    told_at: int = 0
+
+
+class Buckets:
+    """Of the agents that send anything: those that sent last; lives on the event loop."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._known: OrderedDict[str, Bucket] = OrderedDict()
+
+    def of(self, agent: str) -> Bucket:
+        """As it is now."""
+        now = self._world.now()
+        bucket = self._known.setdefault(agent, Bucket(BURST, now))
+        self._known.move_to_end(agent)
+        if len(self._known) > MAX_AGENTS:
+            self._known.popitem(last=False)
+        bucket.left = min(BURST, bucket.left + max(0, now - bucket.at) / SECOND * PER_SECOND)
+        bucket.at = now
+        return bucket
+
+
+class Lists:
+    """The threat lists, as they are now; lives on the event loop."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._version = -1
+        self._threats: Threats = {}
+
+    async def current(self) -> Threats:
+        version = lists.version(self._world.db.read())
+        if version != self._version:
+            self._threats = await self._world.db.scan(lists.load)
+            self._version = version
+        return self._threats
+
+
+async def take_traces(call: Call) -> Reply:
+    """Spans of an agent, in OTLP: what it says that it does, as its own word."""
+    return await _answered(call, "traces")
+
+
+async def take_logs(call: Call) -> Reply:
+    """Log records of an agent, in OTLP."""
+    return await _answered(call, "logs")
+
+
+async def _answered(call: Call, signal: Signal) -> Reply:
+    """In the encoding of the request, a refusal too, as the protocol wants it."""
+    media_type = (call.header(b"content-type") or "").partition(";")[0].strip().lower()
+    if (encoding := TYPES.get(media_type)) is None:
+        raise UnsupportedMediaType(f"the content type is `{media_type[:100]}`", hint=f"send {' or '.join(TYPES)}")
+    try:
+        rejected = await _take(call, signal, encoding)
+    except Refused as refusal:
+        return render(refusal, encoding)
+    why = f"at most {MAX_RECORDS} records and {MAX_EVENTS} kinds of them in one export" if rejected else ""
+    return Reply(200, answer(signal, encoding, rejected=rejected, why=why), media_type)
+
+
+async def _take(call: Call, signal: Signal, encoding: Encoding) -> int:
+    """How many records were rejected."""
+    world, caller = call.world, call.caller
+    if caller.kind != "agent":
+        raise Forbidden("telemetry is what an agent says of itself")
+    bucket = world.keep(Buckets).of(caller.id)
+    if bucket.left < LEAST:
+        await _refuse(call, bucket)
+    body = _inflated(call)
+    cost = max(LEAST, len(body) // RECORD_BYTES)
+    bucket.left -= cost
+    records, more = await asyncio.to_thread(parse_export, signal, encoding, body)
+    bucket.left -= max(0, len(records) + more - cost)
+    threats = await world.keep(Lists).current()
+
+    def look(text: str) -> tuple[str, int] | None:
+        found = known(text, threats)
+        return None if found is None else (found.name, found.points)
+
+    done, beyond = told(records, look)
+    rejected = more + beyond
+    take = partial(flows.take, caller=caller, done=done, records=len(records) + more, rejected=rejected)
+    await act_as(call, "telemetry.take", take)
+    return rejected
+
+
+async def _refuse(call: Call, bucket: Bucket) -> None:
+    """Raises TooMuch. Who was refused very often has an entry of that, which detectors notice."""
+    now = call.world.now()
+    if now - bucket.since > WINDOW_S * SECOND:
+        bucket.since, bucket.refused = now, 0
+    bucket.refused += 1
+    if bucket.refused >= FLOODING and now - bucket.told_at > QUIET_S * SECOND:
+        bucket.told_at = now
+        await act_as(call, FLOOD, partial(flows.flood, refused=bucket.refused))
+    raise TooMuch(after_s=math.ceil((LEAST - bucket.left) / PER_SECOND))
+
+
+def _inflated(call: Call) -> bytes:
+    """The body without gzip. Raises UnsupportedMediaType, Malformed, TooLarge."""
+    how, most = (call.header(b"content-encoding") or "identity").strip().lower(), call.world.config.max_request_bytes
+    if how == "identity":
+        return call.body
+    if how != "gzip":
+        raise UnsupportedMediaType(f"the content encoding is `{how[:100]}`", hint="send gzip or none")
+    inflating = zlib.decompressobj(wbits=31)
+    try:
+        body = inflating.decompress(call.body, most + 1)
+    except zlib.error:
+        raise Malformed("the body is no gzip") from None
+    if len(body) > most:
+        raise TooLarge(f"the body is longer than {most} bytes")
+    if not inflating.eof:
+        raise Malformed("the body is no gzip: it ends too early")
+    return body
+
+
+def render(refusal: Refused, encoding: Encoding = "json") -> Reply:
+    """A google.rpc.Status; what is refused before the body is looked at is in JSON."""
+    code = 429 if isinstance(refusal, TooMuch) else status_of(refusal)
+    headers = [(b"retry-after", str(refusal.after_s).encode())] if isinstance(refusal, TooMuch) else []
+    media_type = next(name for name, one in TYPES.items() if one == encoding)
+    return Reply(code, status(encoding, _GRPC.get(code, 2), refusal.message), media_type, headers=headers)
+
+
+ROUTES = (
+    ("POST", "/v1/traces", take_traces, SELF),
+    ("POST", "/v1/logs", take_logs, SELF),
+)
