@@ -54,9 +54,11 @@ class TooMuch(Refused):
 
 @dataclass(slots=True)
 class Bucket:
-    """What an agent may still send, as it was at `at`; how often it was refused since `since`; when that was told."""
+    """How many records an agent may still send, in millionths, as it was at `at`; how often it was refused since
+    `since`; when that was told.
+    """
 
-    left: float
+    left: int
     at: int
     refused: int = 0
     since: int = 0
@@ -73,11 +75,11 @@ class Buckets:
     def of(self, agent: str) -> Bucket:
         """As it is now."""
         now = self._world.now()
-        bucket = self._known.setdefault(agent, Bucket(BURST, now))
+        bucket = self._known.setdefault(agent, Bucket(BURST * SECOND, now))
         self._known.move_to_end(agent)
         if len(self._known) > MAX_AGENTS:
             self._known.popitem(last=False)
-        bucket.left = min(BURST, bucket.left + max(0, now - bucket.at) / SECOND * PER_SECOND)
+        bucket.left = min(BURST * SECOND, bucket.left + max(0, now - bucket.at) * PER_SECOND)
         bucket.at = now
         return bucket
 
@@ -127,13 +129,13 @@ async def _take(call: Call, signal: Signal, encoding: Encoding) -> int:
     if caller.kind != "agent":
         raise Forbidden("telemetry is what an agent says of itself")
     bucket = world.keep(Buckets).of(caller.id)
-    if bucket.left < LEAST:
+    if bucket.left < LEAST * SECOND:
         await _refuse(call, bucket)
     body = _inflated(call)
     cost = max(LEAST, len(body) // RECORD_BYTES)
-    bucket.left -= cost
+    bucket.left -= cost * SECOND
     records, more = await asyncio.to_thread(parse_export, signal, encoding, body)
-    bucket.left -= max(0, len(records) + more - cost)
+    bucket.left -= max(0, len(records) + more - cost) * SECOND
     threats = await world.keep(Lists).current()
 
     def look(text: str) -> tuple[str, int] | None:
@@ -156,7 +158,7 @@ async def _refuse(call: Call, bucket: Bucket) -> None:
     if bucket.refused >= FLOODING and now - bucket.told_at > QUIET_S * SECOND:
         bucket.told_at = now
         await act_as(call, FLOOD, partial(flows.flood, refused=bucket.refused))
-    raise TooMuch(after_s=math.ceil((LEAST - bucket.left) / PER_SECOND))
+    raise TooMuch(after_s=math.ceil((LEAST * SECOND - bucket.left) / PER_SECOND / SECOND))
 
 
 def _inflated(call: Call) -> bytes:
