@@ -157,9 +157,7 @@ async def _public_url(world: World) -> str:
     if url.scheme == "https":
         return f"clients use {world.config.public_url}"
     if url.hostname not in ("127.0.0.1", "localhost", "::1"):
-        raise Conflict(
-            f"{world.config.public_url} is neither https nor on this machine", hint="put TLS in front of the server"
-        )
+        raise Conflict(f"{world.config.public_url} is neither https nor on this machine", hint="put TLS in front of it")
     return f"{world.config.public_url} is of this machine alone"
 
 
@@ -189,10 +187,8 @@ def _clients(world: World, reader: Reader) -> str:
 def _words(world: World, reader: Reader) -> str:
     """Whoever has hijacked an agent that speaks for its person says whatever it needs."""
     if names := registry.speakers(reader):
-        raise Unprotected(
-            f"{_shown(names)} may say what their persons asked of tasks that they start",
-            hint="ostiary agent forbid-words NAME",
-        )
+        words = f"{_shown(names)} may say what their persons asked of tasks that they start"
+        raise Unprotected(words, hint="ostiary agent forbid-words NAME")
     return "no agent says what its person asked: persons and administrators do"
 
 

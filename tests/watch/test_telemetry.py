@@ -297,7 +297,8 @@ def test_the_relay_serves_exporters_of_this_machine_and_no_page_of_a_browser(hou
         connection.putrequest("POST", "/v1/traces")
         connection.putheader("content-length", str(MAX_BODY + 1))
         connection.endheaders()
-        assert connection.getresponse().status == 413
+        with connection.getresponse() as response:
+            assert response.status == 413
         connection.close()
         refused = httpx2.post(f"{url}/v1/traces", content=b"{", headers=kind)
         assert (refused.status_code, refused.json()["code"]) == (400, 3)

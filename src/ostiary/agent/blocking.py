@@ -71,11 +71,6 @@ class Agent(Identity):
         return run(self._http, flow)
 
     @property
-    def url(self) -> str:
-        """Where the server is reached."""
-        return self._url
-
-    @property
     def issuer(self) -> str:
         """The issuer identifier, as the server's metadata has it."""
         return self._run(self._client.discover()).issuer

@@ -87,6 +87,11 @@ class Identity:
         self._client = Client(credential, url=self._url, second_key=second_key, now=now, random=random)
 
     @property
+    def url(self) -> str:
+        """Where the server is reached."""
+        return self._url
+
+    @property
     def client_id(self) -> str:
         return self._client.credential.client_id
 

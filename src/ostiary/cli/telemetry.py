@@ -14,7 +14,9 @@ from ostiary.telemetry import PORT, relay
 
 
 def telemetry(*, as_: Path, port: int = PORT, session: Here) -> None:
-    """Take telemetry (OTLP/HTTP) of an agent on this machine, and hand it on as that agent, until it is interrupted.
+    """Take an agent's OpenTelemetry here, and prove its key.
+
+    OTLP over HTTP, from this machine alone, until it is interrupted.
 
     Args:
         as_: Credential of the agent.
