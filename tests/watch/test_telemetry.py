@@ -276,10 +276,13 @@ def test_the_real_exporter_through_the_relay(house: House, compression: Compress
 
 
 def test_without_a_proof_nothing_is_taken(house: House) -> None:
-    exporter = OTLPSpanExporter(f"{house.server.url}/v1/traces", headers={"authorization": "Bearer x"})
     before = len(house.entries(action="telemetry.take"))
+    exporter = OTLPSpanExporter(f"{house.server.url}/v1/traces", headers={"authorization": "Bearer x"})
+    logs = OTLPLogExporter(f"{house.server.url}/v1/logs")
     assert exporter.export([]) is SpanExportResult.FAILURE
-    assert OTLPLogExporter(f"{house.server.url}/v1/logs").export([]).name == "FAILURE"
+    assert logs.export([]).name == "FAILURE"
+    exporter.shutdown()
+    logs.shutdown()
     assert len(house.entries(action="telemetry.take")) == before
 
 
