@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ostiary.core.errors import Conflict, Invalid
-from ostiaryd.ground.config import Config, load_config
+from ostiaryd.ground.config import Config, load_config, read_places
 from ostiaryd.ground.world import open_world
 
 
@@ -77,3 +77,17 @@ async def test_what_the_first_start_fixed_stays(config: Config, name: str, other
     with pytest.raises(Conflict, match=name):
         async with open_world(Config(**given | {name: other})):
             pass
+
+
+def test_where_networks_are_is_read_at_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "places"
+    file.write_text("10.0.0.0/8 50 8\n")
+    config = load_config(data_dir="/tmp/x", places=str(file), environ={})
+    assert read_places(config.places).of("10.0.0.0/24") == (50.0, 8.0)
+    assert read_places("").of("10.0.0.0/24") is None
+    file.write_text("10.0.0.0/8 here")
+    with pytest.raises(Invalid, match="places, line 1"):
+        load_config(data_dir="/tmp/x", places=str(file), environ={})
+    for unreadable in (tmp_path, tmp_path / "none"):
+        with pytest.raises(Invalid, match="cannot read the places"):
+            load_config(data_dir="/tmp/x", places=str(unreadable), environ={})

@@ -67,6 +67,16 @@ def test_a_call_says_all_that_entry_and_catalogue_know() -> None:
     )  # fmt: skip
 
 
+def test_where_a_network_is_is_said_by_who_makes_the_events() -> None:
+    reading = Reading(
+        tool_of=lambda uri, tool: ToolSeen(), model_of=lambda agent: "", place_of={"10.0.0.0/24": (50.0, 8.0)}.get
+    )
+    for network, place in (("10.0.0.0/24", (50.0, 8.0)), ("10.0.1.0/24", None), (None, None)):
+        made = reading.read(0, encode_entry(Entry(at=1, action="token.issue", agent="ag_1", network=network)))
+        assert isinstance(made, Event)
+        assert made.place == place
+
+
 def test_no_value_of_an_argument_is_in_an_event() -> None:
     made = Reader().event("tool.call", **call(arguments={"path": "/secret", "text": "do not tell"}))
     assert "secret" not in repr(made)

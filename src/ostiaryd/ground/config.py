@@ -18,6 +18,7 @@ from msgspec import Meta
 from ostiary.core.addresses import check_address, check_server
 from ostiary.core.classes import MAX_CLASSES, STANDARD, is_class
 from ostiary.core.errors import Invalid
+from ostiary.core.watch.places import MAX_BYTES, Places, parse_places
 from ostiaryd.ground.fetch import check_origin
 from ostiaryd.ground.proxies import Network, parse_networks
 
@@ -97,6 +98,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(ge=1, le=100_000, description="False alarms a day for each 1,000 agents that all detectors may raise"),
     ] = 20
 
+    places: Annotated[
+        str,
+        Meta(
+            description="File that says where networks are, for journeys that nobody can make: a line for each,"
+            " NETWORK LATITUDE LONGITUDE"
+        ),
+    ] = ""
     private_hosts: Annotated[
         str,
         Meta(
@@ -166,7 +174,19 @@ def load_config(file: Path | None = None, *, environ: dict[str, str] | None = No
         raise Invalid(f"configuration: {error}", hint="`docs/configuration.md` lists every key") from error
 
 
+def read_places(file: str) -> Places:
+    """What it says; nothing where there is none. Raises `Invalid`."""
+    if not file:
+        return Places({})
+    try:
+        with Path(file).open("rb") as opened:
+            return parse_places(opened.read(MAX_BYTES + 1).decode())
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"cannot read the places {file}: {error}") from error
+
+
 def _checked(config: Config) -> Config:
+    read_places(config.places)
     try:
         parse_networks(config.proxies)
     except ValueError as error:

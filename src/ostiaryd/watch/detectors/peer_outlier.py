@@ -115,11 +115,12 @@ def _without(crowd: Crowd, figures: Floats, agents: Ints) -> Crowd:
 
 def _add(batch: Batch, kept: Kept) -> None:
     """What was done goes into the sums; the first answers of an hour teach peers how large they are."""
-    rows = np.flatnonzero(batch.is_call & (batch.agent != NOBODY))
+    rows = np.flatnonzero((batch.tool != 0) & (batch.agent != NOBODY))
+    effect, call = batch.effect[rows], batch.is_call[rows]
     off, is_known = off_usual(batch, kept.peers)
     columns = (
-        np.where(is_known, off, 0)[rows], *(np.isin(batch.effect[rows], kind) for kind in (WRITES, SENDS, FATAL)),
-        batch.is_denied[rows], is_known[rows], np.ones(len(rows)),
+        np.where(is_known, off, 0)[rows], *(call & np.isin(effect, kind) for kind in (WRITES, SENDS, FATAL)),
+        batch.is_denied[rows], is_known[rows], call,
     )  # fmt: skip
     runs = Runs(batch.agent[rows])
     sums = runs.sums(np.column_stack(columns).astype(np.float64))

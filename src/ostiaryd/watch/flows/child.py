@@ -12,12 +12,14 @@ import os
 import select
 import sys
 import time
+from functools import lru_cache
 from io import FileIO
 from typing import IO
 
 import msgspec
 
 from ostiaryd.ground.children import send
+from ostiaryd.ground.config import read_places
 from ostiaryd.ground.database import Database, Reader
 from ostiaryd.ground.world import wall_clock
 from ostiaryd.ledger import store as ledger
@@ -74,9 +76,10 @@ class Work:
         else:
             snapshot = msgspec.msgpack.decode(progress.snapshot, type=Snapshot)
             self._watcher.load(snapshot, _pieces(self._reader, progress.generation))
+        place_of = lru_cache(maxsize=4096)(read_places(self._given.places).of)
         self._reading = Reading(
-            tool_of=self._known.tool, model_of=self._known.model, threat_of=self._known.threat, changed=self._changed,
-            now=self._watcher.clock,
+            tool_of=self._known.tool, model_of=self._known.model, threat_of=self._known.threat, place_of=place_of,
+            changed=self._changed, now=self._watcher.clock,
         )  # fmt: skip
         self._said = self._watcher.position
         self._say(Ready(self._said))

@@ -83,7 +83,7 @@ class Watch:
             assert child.stdin is not None
             assert child.stdout is not None
             config = self._world.config
-            given = Orders(config.database_url, config.alarm_budget / 1000, self.snapshot_s)
+            given = Orders(config.database_url, config.alarm_budget / 1000, self.snapshot_s, config.places)
             child.stdin.write(msgspec.json.encode(given) + b"\n")
             state.phase = "standby"
             generation = 0

@@ -22,6 +22,8 @@ Flags = NDArray[np.bool_]
 NOBODY = 0
 """the row of the state for what no agent did"""
 MAX_WORDS = 1 << 16
+LATE = 60_000_000
+"""microseconds"""
 _DENIED = frozenset({"deny", "refused"})
 
 
@@ -98,6 +100,11 @@ class Batch:
             [event.tool != "" and event.action != "tool.result" and event.tool[0] != "~" for event in self.events],
             np.bool_,
         )
+
+    @cached_property
+    def is_late(self) -> Flags:
+        """What a guard said long after it was: not to be counted as if it were now."""
+        return np.array([event.late > LATE for event in self.events], np.bool_)
 
     @cached_property
     def action(self) -> Words:

@@ -13,6 +13,8 @@ class Orders(msgspec.Struct, frozen=True):
     budget: float
     """false alarms for each agent and day"""
     snapshot_s: float
+    places: str = ""
+    """the file that says where networks are"""
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):

@@ -106,14 +106,15 @@ class Reading:
         tool_of: Callable[[str, str], ToolSeen],
         model_of: Callable[[str], str],
         threat_of: Callable[[str], tuple[str, int] | None] = lambda network: None,
+        place_of: Callable[[str], tuple[float, float] | None] = lambda network: None,
         changed: Callable[[str, str], None] = lambda action, object: None,
         now: int = 0,
     ) -> None:
-        """`tool_of` a resource's URI and a tool's id; `threat_of` a network; `changed` hears of what administrators
-        did, to whom; `now` is the time of the newest event that was made before.
+        """`tool_of` a resource's URI and a tool's id; `threat_of` and `place_of` a network; `changed` hears of
+        what administrators did, to whom; `now` is the time of the newest event that was made before.
         """
         self._tool_of, self._model_of, self._changed = tool_of, model_of, changed
-        self._threat_of, self._now = threat_of, now
+        self._threat_of, self._place_of, self._now = threat_of, place_of, now
         self.failed = ""
         """which entry could not be read, and why"""
         self._pending: OrderedDict[tuple[str, int], Event] = OrderedDict()
@@ -187,6 +188,7 @@ class Reading:
             records=0 if result is None else result.records or 0,
             key=entry.key or "",
             network=entry.network or "",
+            place=self._place_of(entry.network) if entry.network else None,
             threat=self._threat_of(entry.network) if entry.network else detail.threat,
             actors=entry.actors or detail.actors,
             reporter="" if entry.reporter is None else resource or entry.reporter,

@@ -62,7 +62,10 @@ def tally_record(count: int) -> Record:
 
 
 def tally(batch: Batch, values: Floats, limits: Limits, agents: Records, peers: Records) -> Tally:
-    """Count the values of these rows (a column for each thing that is counted), and learn from what is over."""
+    """Count the values of these rows (a column for each thing that is counted), and learn from what is over. What a
+    guard said late is of other windows, and not counted in this one.
+    """
+    values = values * ~batch.is_late[:, None]
     window = batch.at // WINDOW + 1
     runs = Runs(batch.agent, window)
     who, group, number = batch.agent[runs.first], batch.peers[runs.first], window[runs.first]
