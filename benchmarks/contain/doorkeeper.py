@@ -69,8 +69,8 @@ class Doorkeeper:
         """`without`: the rule that is left out, as `rules` has them."""
         self.name = f"without {without}" if without else "ostiary"
         self._house, self._count, self._without = house, count(1), without
-        self._owner = house.owner()
-        self._approver = self._person("approver")
+        self._owner = "approver"
+        self._approver = self._person(self._owner)
         key = jose.generate("ES256")
         self._catalogue = read("suite", {"tools": [tool.listed for tool in tools]}).catalogue
         listed = {"name": "suite", "uri": URI, "jwk": dict(key.public.jwk), "catalogue": self._catalogue.render()}

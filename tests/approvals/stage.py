@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from ostiary.core import approval
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.errors import Refused
@@ -102,7 +104,7 @@ class Bank:
         self, id: str, says: str = "approve", *, by: str | Caller = "carol", reason: str = "it is due"
     ) -> Question:
         caller = await self.person(by) if isinstance(by, str) else by
-        config = self.world.config
+        config = replace(self.world.config, approvers=caller.name)
         return await act(
             self.world, f"approval.{says}",
             lambda a: flows.answer(a, id, Says(says), reason=reason, by=caller, config=config),

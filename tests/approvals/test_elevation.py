@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from ostiary.core.errors import Conflict, Forbidden, Invalid, Refused
 from ostiaryd import doctor
@@ -73,7 +74,7 @@ class Stage:
     async def answer(self, question: Question, by: str = "carol", says: str = "approve") -> Question:
         id = await person(self.world, by) if by not in PEOPLE else PEOPLE[by]
         who = Caller(kind="person", id=id, name=by, owner=None, scopes=frozenset({APPROVE}), jkt="key")
-        config = self.world.config
+        config = replace(self.world.config, approvers=by)
 
         def flow(act: Act) -> Question:
             return flows.answer(act, question.approval_id, Says(says), reason="go", by=who, config=config)

@@ -58,7 +58,9 @@ class People:
         self.house = house
         self.uri = uri or f"https://{house.name('bank')}.example/mcp"
         self.resource, self.guard_key = house.resource(self.uri, TOOLS)
-        self.agent, self.agent_key = house.agent(f"{self.resource}:write")
+        self.team = house.name("team")
+        house.api("POST", "/teams", {"name": self.team, "members": [house.owner()]})
+        self.agent, self.agent_key = house.agent(f"{self.resource}:write", owner=self.team)
         self.everybody: list[Agent] = []
 
     def person(self) -> Agent:
@@ -67,6 +69,7 @@ class People:
     def person_and_key(self) -> tuple[Agent, Path]:
         key, name = jose.generate("ES256"), self.house.name("person")
         made = self.house.api("POST", "/persons", {"name": name, "jwk": dict(key.public.jwk)})
+        self.house.api("PUT", f"/teams/{self.team}/members/{name}")
         path = self.house.folder / f"{name}.json"
         save_key(path, key, client_id=made["person_id"], issuer=self.house.server.url)
         self.everybody.append(Agent.from_credential(path))

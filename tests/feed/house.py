@@ -67,15 +67,15 @@ class House:
         save_key(path, key, client_id=made["resource_id"], issuer=self.server.url)
         return name, path
 
-    def agent(self, *scopes: str) -> tuple[str, Path]:
-        """A new agent with these scopes: its name, and its credential."""
+    def agent(self, *scopes: str, owner: str = "") -> tuple[str, Path]:
+        """A new agent with these scopes: its name, and its credential; of an owner of its own, or of that one."""
         key, name = jose.generate("ES256"), self.name("agent")
         made = self.api(
             "POST",
             "/agents",
             {
                 "name": name,
-                "owner": self.owner(),
+                "owner": owner or self.owner(),
                 "purpose": "a test",
                 "scopes": list(scopes),
                 "jwk": dict(key.public.jwk),

@@ -18,7 +18,7 @@ def test_openid_client_waits_for_a_person_and_acts_for_the_person(house: House, 
     resource, _ = house.resource(RESOURCE)
     name, path = house.agent(f"{resource}:read")
     agent = house.api("GET", f"/agents/{name}")["agent_id"]
-    with a_person(house, tmp_path) as person:
+    with a_person(house, tmp_path, agent=name) as person:
         environment = {
             "PATH": os.environ["PATH"], "ISSUER": house.server.url, "CLIENT_ID": agent, "KEY": str(path),
             "RESOURCE": RESOURCE, "SCOPE": f"{resource}:read", "PERSON": person.client_id,

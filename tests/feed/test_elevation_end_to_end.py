@@ -20,11 +20,13 @@ from tests.feed.test_webhooks_end_to_end import ostiary
 RULES = {"GET /api/files/{path*}": "read_file", "PUT /api/files/{path*}": "write_file"}
 
 
-def a_person(house: House, folder: Path) -> Agent:
-    """Somebody with a key who answers."""
+def a_person(house: House, folder: Path, *, agent: str) -> Agent:
+    """Somebody with a key who answers for that agent: its owner's deputy."""
     name, key = house.name("person"), jose.generate("ES256")
     body = {"name": name, "email": f"{name}@example.org", "jwk": dict(key.public.jwk)}
     made = house.api("POST", "/persons", body)
+    owner = house.api("GET", f"/agents/{agent}")["owner"]
+    house.api("PUT", f"/persons/{owner}/deputy", {"deputy": name})
     save_key(folder / f"{name}.json", key, client_id=made["person_id"], issuer=house.server.url)
     return Agent.from_credential(folder / f"{name}.json", url=house.server.url)
 
@@ -46,7 +48,7 @@ async def test_more_for_a_while_asked_for_answered_used_and_gone(house: House, t
         Guard(guard_key, spool_dir=tmp_path) as guard,
         serving(GuardASGI(who, guard, tool=RULES), sock),
         Agent.from_credential(path) as agent,
-        a_person(house, tmp_path) as person,
+        a_person(house, tmp_path, agent=name) as person,
     ):
         with pytest.raises(ServerRefused, match="not eligible"):
             agent.elevate([write], reason="to repair the report")

@@ -11,6 +11,7 @@ import pytest
 from ostiary.core.errors import Invalid, Malformed, Refused
 from ostiaryd.policy.model import load, starter
 from ostiaryd.policy.model.files import MAX_BYTES, MAX_FILES
+from ostiaryd.policy.model.load import MAX_APPROVERS
 from ostiaryd.policy.model.text import MAX_BRACKETS, MAX_FILE_BYTES, MAX_OPERATORS, MAX_POLICIES
 from tests.policy.conftest import certification
 
@@ -377,6 +378,31 @@ def test_a_forbid_asks(whom: str) -> None:
 def test_only_a_forbid_asks_and_only_a_person_or_two(text: str, why: str) -> None:
     with pytest.raises(Invalid, match=why):
         load(one(text))
+
+
+def test_a_policy_names_who_may_answer() -> None:
+    asks = f'{PERMIT} @ask("person") @approvers("finance, ada") {FORBID}'
+    assert load(one(asks)).policies.approvers == {"a#2": ("finance", "ada")}
+    assert load(one(f'{PERMIT} @ask("person") {FORBID}')).policies.approvers == {"a#2": ()}
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        '@ask("person") @approvers("")', '@ask("person") @approvers(" , ")', '@ask("person") @approvers',
+        '@ask("person") @approvers("The Boss")', '@ask("person") @approvers("ada; ben")', '@approvers("ada")',
+        f'@ask("person") @approvers("{",".join(f"p{one}" for one in range(MAX_APPROVERS + 1))}")',
+    ],
+)  # fmt: skip
+def test_a_policy_names_somebody_or_says_nothing_of_it(named: str) -> None:
+    with pytest.raises(Invalid, match="approver"):
+        load(one(f"{PERMIT} {named} {FORBID}"))
+
+
+def test_a_policy_names_so_many_and_no_more() -> None:
+    named = ",".join(f"p{one}" for one in range(MAX_APPROVERS))
+    [found] = load(one(f'{PERMIT} @ask("person") @approvers("{named}") {FORBID}')).policies.approvers.values()
+    assert len(found) == MAX_APPROVERS
 
 
 ASK_TEST = """[[case]]

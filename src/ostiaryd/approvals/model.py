@@ -6,7 +6,8 @@
       |--date--> expired
       |--who asked--> cancelled
 
-Who answers is a person, proved by a key, and nobody through whom the question came.
+Who answers is a person, proved by a key, who answers for the agent or is named by the policy that asks, and nobody
+through whom the question came.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Why(msgspec.Struct, frozen=True, omit_defaults=True):
 
     policy: str
     message: str = ""
+    approvers: tuple[str, ...] = ()
+    """names of who may answer; none: whoever answers for the agent"""
 
 
 class Link(msgspec.Struct, frozen=True):

@@ -78,6 +78,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     approval_lifetime_s: Annotated[
         int, Meta(ge=30, le=86_400, description="How long a person's yes is good, for one call, in seconds")
     ] = 900
+    approvers: Annotated[
+        str,
+        Meta(
+            description="Persons and teams, by name with spaces between, who may answer the questions of every agent,"
+            " beside those who answer for it"
+        ),
+    ] = ""
     respond_percent: Annotated[
         int,
         Meta(
@@ -132,6 +139,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def classes(self) -> tuple[str, ...]:
         """All data classes that there are."""
         return tuple(dict.fromkeys((*STANDARD, *self.data_classes.split())))
+
+    @property
+    def all_approvers(self) -> tuple[str, ...]:
+        return tuple(self.approvers.split())
 
     @property
     def private(self) -> frozenset[str]:

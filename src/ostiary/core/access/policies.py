@@ -62,12 +62,13 @@ class Policies:
 
     `actions` are those of the set's schema, each with all the groups that it is in; `entities` what the set itself
     states; `known` both. `elsewhere` are the policies that are run elsewhere, and whether each only watches. `asks` are
-    the policies that ask, each with whom.
+    the policies that ask, each with how many, `approvers` who may answer them (none: who answers for the agent).
     """
 
     __slots__ = (
-        "_denying", "_enforced", "_step_ups", "_watched", "asks", "elsewhere", "entities", "hash", "hints", "known",
-        "reads_counterparts", "reads_history", "reads_risk", "reasons", "relies_on_history", "relies_on_risk",
+        "_denying", "_enforced", "_step_ups", "_watched", "approvers", "asks", "elsewhere", "entities", "hash",
+        "hints", "known", "reads_counterparts", "reads_history", "reads_risk", "reasons", "relies_on_history",
+        "relies_on_risk",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +93,7 @@ class Policies:
         self._enforced = Least(enforced)
         self._watched: Compiled | None = compile_set(PolicySetIR(watched)) if watched else None
         self.asks: dict[str, Needs] = {policy.id: _needs(policy) for policy in enforced if _asks(policy)}
+        self.approvers = {policy.id: approvers(policy) for policy in enforced if policy.id in self.asks}
         self._denying = self._enforced
         """those that do not ask"""
         if self.asks:
@@ -256,6 +258,11 @@ def _asks(policy: PolicyIR) -> bool:
 def _needs(policy: PolicyIR) -> Needs:
     """What is not known needs two: a set is checked where it is loaded."""
     return "person" if policy.annotations["ask"] == "person" else "two"
+
+
+def approvers(policy: PolicyIR) -> tuple[str, ...]:
+    """The persons and teams that `@approvers("finance, ada")` names, by name; none where it is not said."""
+    return tuple(filter(None, (name.strip() for name in policy.annotations.get("approvers", "").split(","))))
 
 
 def _is_watched(policy: PolicyIR) -> bool:

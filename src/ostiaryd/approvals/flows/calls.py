@@ -97,7 +97,7 @@ def asking(ours: Policies, asked: Iterable[str]) -> tuple[Needs, list[Why]]:
     if unknown := [name for name in names if name not in ours.asks]:
         raise Forbidden(f"policy {unknown[0][:64]!a} asks nobody", code="foreign_question")
     needs: Needs = "two" if any(ours.asks[name] == "two" for name in names) else "person"
-    return needs, [Why(name, ours.reasons.get(name, "")) for name in names]
+    return needs, [Why(name, ours.reasons.get(name, ""), ours.approvers.get(name, ())) for name in names]
 
 
 def describe(

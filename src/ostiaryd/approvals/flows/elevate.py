@@ -80,7 +80,7 @@ def request(act: Act, wanted: Wanted, *, by: Caller, config: Config) -> tuple[Ta
         resource=ELEVATE, tool=" ".join(sorted(scopes)), policy=ours.hash,
         arguments={"scopes": sorted(scopes), "minutes": wanted.minutes, "reason": wanted.reason,
                    "break_glass": wanted.break_glass},
-        reasons=[Why(policy, ours.reasons.get(policy, "")) for policy in sorted(asking)],
+        reasons=[Why(name, ours.reasons.get(name, ""), ours.approvers.get(name, ())) for name in sorted(asking)],
     )  # fmt: skip
     question = ask(act, kind=ELEVATE, task=standing, digest=digest, needs=needs, about=about, config=config)
     if question.state_at(act.now) is not State.APPROVED:

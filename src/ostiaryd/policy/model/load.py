@@ -17,6 +17,7 @@ import msgspec
 
 from ostiary.core import assurance
 from ostiary.core.access import Elsewhere, Needs, Policies
+from ostiary.core.access.policies import approvers
 from ostiary.core.cedar import ir
 from ostiary.core.cedar.values import Entity, Uid, entity, parse_uid
 from ostiary.core.errors import Invalid, Malformed, Refused
@@ -28,7 +29,9 @@ from ostiaryd.policy.model.playbooks import Playbooks
 from ostiaryd.policy.model.rego import Engine, Program, read_program
 from ostiaryd.policy.model.text import MAX_POLICIES, check_policies, check_schema
 from ostiaryd.policy.model.vocabulary import Vocabulary, read_vocabulary
+from ostiaryd.registry.model import check_name
 
+MAX_APPROVERS = 16
 MESSAGE_LIMIT = 400
 
 
@@ -214,7 +217,18 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
             raise Invalid(f"policy {name!a}: only a `forbid` asks", hint="permit it, and forbid it with @ask beside")
         if asks not in (None, *get_args(Needs)):
             raise Invalid(f"policy {name!a}: @ask is `person` or `two`")
+        if "approvers" in policy.annotations:
+            _check_approvers(policy, name)
         seen.add(name)
+
+
+def _check_approvers(policy: ir.PolicyIR, name: str) -> None:
+    """Whom nobody knows yet may be created later; until then nobody can say yes."""
+    named = approvers(policy)
+    if "ask" not in policy.annotations or not 0 < len(named) <= MAX_APPROVERS:
+        raise Invalid(f"policy {name!a}: @approvers are 1 to {MAX_APPROVERS} names with commas between, beside @ask")
+    for one in named:
+        check_name(one, of=f"approver of policy {name!a}")
 
 
 def _check_step_up(policy: ir.PolicyIR, name: str) -> None:

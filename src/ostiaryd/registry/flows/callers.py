@@ -68,6 +68,9 @@ def check_admin(caller: Caller | None) -> None:
         raise Forbidden("this is for administrators", hint=f"it takes the scope {ADMIN}")
 
 
-def answers_for(reader: Reader, person: str, agent: Agent) -> bool:
-    """Whether that is the agent's owner, or of the team that owns it."""
-    return person == agent.owner or owners.is_member(reader, agent.owner, person)
+def answers_for(reader: Reader, person: str, agent: Agent, *, deputies: bool = False) -> bool:
+    """Whether that is the agent's owner, or of the team that owns it; or the deputy of either."""
+    if person == agent.owner or owners.is_member(reader, agent.owner, person):
+        return True
+    owner = owners.owner(reader, agent.owner) if deputies else None
+    return deputies and person in (agent.deputy, owner.deputy if owner is not None else None)

@@ -1,0 +1,120 @@
+"""Who may answer: who answers for the agent, for whom it acts, whom a policy names, and whom the configuration does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from ostiary.core.errors import Forbidden, Refused
+from ostiaryd.approvals import flows
+from ostiaryd.approvals.model import Question, Says
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.tasks import flows as tasks
+from tests.approvals.stage import PAY, Bank
+from tests.approvals.test_end_to_end import FILES
+from tests.policy.conftest import put
+from tests.registry.stage import do, hold, newest
+
+
+@pytest.fixture
+async def own(bank: Bank) -> Bank:
+    """The agent is of a team: `ann` is a member, `deputy` the agent's own deputy, `second` that of the team."""
+    for name in ("ann", "ben", "deputy", "second", "eve"):
+        await bank.person(name)
+    second = bank.people["second"]
+    await do(bank.world, lambda a: registry.create_team(a, name="payers", members=["ann"], deputy=second))
+    await do(bank.world, lambda a: registry.create_team(a, name="finance", members=["ben"]))
+    await do(bank.world, lambda a: registry.transfer_agent(a, "bot", "payers", deputy="deputy"))
+    await hold(bank.world, bank.agent, "tok_2", audience=bank.resource.uri, task=bank.task.task_id, seconds=3600)
+    return bank
+
+
+async def said(bank: Bank, id: str, by: str, **config: Any) -> Question:
+    """What comes of the answer of that person. Raises Refused."""
+    caller, settings = await bank.person(by), replace(bank.world.config, **config)
+    return await act(
+        bank.world, "approval.approve",
+        lambda a: flows.answer(a, id, Says.APPROVE, reason="it is due", by=caller, config=settings),
+    )  # fmt: skip
+
+
+async def refused(bank: Bank, id: str, by: str, **config: Any) -> str:
+    with pytest.raises(Refused) as why:
+        await said(bank, id, by, **config)
+    assert bank.state(id) == "open", "nothing has changed"
+    entry = newest(bank.world)
+    assert (entry.action, entry.outcome) == ("approval.approve", "refused")
+    return why.value.code
+
+
+@pytest.mark.parametrize("who", ["ann", "deputy", "second"])
+async def test_who_answers_for_the_agent_answers(own: Bank, who: str) -> None:
+    asked = await own.ask(token="tok_2")
+    assert await refused(own, asked.approval, "eve") == "not_your_agent"
+    assert await refused(own, asked.approval, "ben") == "not_your_agent", "of another team"
+    assert (await said(own, asked.approval, who)).state_at(own.world.now()) == "approved"
+
+
+async def test_who_has_left_the_team_answers_no_more(own: Bank) -> None:
+    asked = await own.ask(token="tok_2")
+    await do(own.world, lambda a: registry.add_member(a, "payers", "eve"))
+    await do(own.world, lambda a: registry.remove_member(a, "payers", "ann"))
+    assert await refused(own, asked.approval, "ann") == "not_your_agent"
+    assert (await said(own, asked.approval, "eve")).answered_at is not None
+
+
+async def test_a_no_too_is_for_who_may_answer(own: Bank) -> None:
+    asked, caller = await own.ask(token="tok_2"), await own.person("eve")
+    with pytest.raises(Forbidden):
+        await act(
+            own.world, "approval.deny",
+            lambda a: flows.answer(a, asked.approval, Says.DENY, reason="no", by=caller, config=own.world.config),
+        )  # fmt: skip
+    assert own.state(asked.approval) == "open"
+
+
+async def test_for_whom_the_task_is_done_answers(own: Bank) -> None:
+    task = await do(own.world, lambda a: tasks.start(a, agent="bot", purpose="for eve", on_behalf_of="eve"))
+    await hold(own.world, own.agent, "tok_eve", audience=own.resource.uri, task=task.task_id, seconds=3600)
+    asked = await own.ask(token="tok_eve")
+    assert await refused(own, asked.approval, "ben") == "not_your_agent"
+    assert (await said(own, asked.approval, "eve")).answered_at is not None
+
+
+@pytest.mark.parametrize("approvers", ["ben", "eve finance", "finance"])
+async def test_whom_the_configuration_names_answers_everything(own: Bank, approvers: str) -> None:
+    asked = await own.ask(token="tok_2")
+    assert await refused(own, asked.approval, "ben", approvers="eve nobody") == "not_your_agent"
+    assert (await said(own, asked.approval, "ben", approvers=approvers)).answered_at is not None
+
+
+@pytest.mark.parametrize("named", ["finance", "eve, finance", " ben "])
+async def test_whom_a_policy_names_answers_and_nobody_else(own: Bank, named: str) -> None:
+    cedar = FILES["a.cedar"].replace(
+        '@id("large") @ask("person")', f'@id("large") @ask("person") @approvers("{named}")'
+    )
+    own.policy = await put(own.world, FILES | {"a.cedar": cedar})
+    asked = await own.ask(token="tok_2")
+    for who in ("ann", "deputy", "second"):
+        assert await refused(own, asked.approval, who) == "not_your_agent", "who owns it cannot wave it through"
+    assert (await said(own, asked.approval, "ben")).answered_at is not None
+
+
+async def test_each_policy_that_asks_must_let_them(own: Bank) -> None:
+    cedar = FILES["a.cedar"].replace('@id("strange")', '@id("strange") @approvers("finance")')
+    own.policy = await put(own.world, FILES | {"a.cedar": cedar})
+    asked = await own.ask(PAY | {"to": "mallory"}, policies=["large", "strange"], token="tok_2")
+    for who in ("ann", "ben"):
+        assert await refused(own, asked.approval, who) == "not_your_agent"
+    await do(own.world, lambda a: registry.add_member(a, "finance", "ann"))
+    assert (await said(own, asked.approval, "ann")).answered_at is not None
+
+
+async def test_two_are_two_of_those_who_may(own: Bank) -> None:
+    asked = await own.ask(PAY | {"amount": 20_000}, policies=["huge", "large"], token="tok_2")
+    assert (await said(own, asked.approval, "ann")).state_at(own.world.now()) == "open"
+    assert await refused(own, asked.approval, "ben") == "not_your_agent"
+    assert (await said(own, asked.approval, "deputy")).state_at(own.world.now()) == "approved"
