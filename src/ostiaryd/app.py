@@ -36,8 +36,8 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry import wire_admin as registry_admin
 from ostiaryd.registry.model import SELF, Caller
 from ostiaryd.respond import wire_admin as respond_admin
-from ostiaryd.respond import wire_ssf, wire_ssf_poll, wire_ssf_push, wire_webhooks
-from ostiaryd.respond.flows import respond, signals
+from ostiaryd.respond import wire_signals, wire_signals_poll, wire_ssf, wire_ssf_poll, wire_ssf_push, wire_webhooks
+from ostiaryd.respond.flows import hearing, respond, signals
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks import wire_admin as tasks_admin
 from ostiaryd.tasks import wire_budgets, wire_holding
@@ -82,6 +82,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (respond_admin.ROUTES, render_admin),
     (wire_ssf.ROUTES, wire_ssf.render),
     (wire_ssf_poll.ROUTES, wire_ssf.render),
+    (wire_signals.ROUTES, wire_signals.render),
     (wire_threats.ROUTES, render_admin),
     (watch_admin.ROUTES, render_admin),
     (wire_otlp.ROUTES, wire_otlp.render),
@@ -236,6 +237,8 @@ LOOPS = (
     _every(1, wire_ssf_push.push_due),
     _every(30, signals.calm),
     _every(600, signals.forget),
+    _every(1, wire_signals_poll.poll_due),
+    _every(600, hearing.forget),
     _every(10, wire_threats.refresh_due),
     _every(30, trust.prune),
     _every(60, tasks.forget_days),

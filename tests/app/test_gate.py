@@ -127,6 +127,7 @@ def test_what_is_shown_is_for_readers_but_for_this() -> None:
         "/api/v1/elevations": SELF, "/feed/v1/stream": "ostiary:feed",
         "/access/v1/requests/{id}": "ostiary:decide",
         "/api/v1/webhooks": ADMIN,  # a URL may hold a secret
+        "/api/v1/issuers/{id}/links": ADMIN,  # whom persons are elsewhere
         "/api/v1/ssf/streams": SSF_READ, "/api/v1/ssf/status": SSF_READ,  # a receiver, its own
     }  # fmt: skip
 
@@ -139,5 +140,6 @@ def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
         "/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/{path:path}",
         "/.well-known/authzen-configuration",
         "/.well-known/ssf-configuration", "/.well-known/ssf-configuration/{path:path}",
+        "/api/v1/signals/{id}",  # an issuer, by what we gave it
         "/ledger/v1/checkpoint", "/ledger/v1/key", "/ledger/v1/tile/{path:path}",
     }  # fmt: skip

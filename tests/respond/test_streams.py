@@ -160,6 +160,34 @@ async def test_a_risk_level_is_told_when_it_changes_up_and_down(world: World, cl
     assert [(one["previous_level"], one["current_level"]) for one in told] == [("HIGH", "MEDIUM"), ("MEDIUM", "LOW")]
 
 
+async def test_the_kill_switch_is_told_in_one_word(world: World, clock: Clock) -> None:
+    siem, bot = await party(world), await enrol(world)
+    task = (await do(world, lambda a: tasks.start(a, agent="bot", purpose="to pay the rent"))).task_id
+    stream = await siem.stream()
+    for what, value in (
+        ("owner", bot.owner), ("segment", "default"), ("model", "m-1"), ("resource", "https://x.example"),
+        ("everything", ""), ("task", task), ("task", "tk_nobody"),
+    ):  # fmt: skip
+        clock.advance(1)
+        await do(world, lambda a, w=what, v=value: registry.stop(a, w, v, why="drill", by=None), "kill.start")  # type: ignore[misc]
+    clock.advance(1)
+    await do(world, lambda a: registry.lift_stop(a, "everything", ""), "kill.end")
+    told = [one["sub_id"] for one in (await siem.poll(stream)).values()]
+    everybody = {"format": "complex", "tenant": {"format": "opaque", "id": "example.org"}}
+    assert told == [
+        {"format": "iss_sub", "iss": ISSUER, "sub": bot.owner},
+        everybody | {"group": {"format": "opaque", "id": "segment:default"}},
+        everybody | {"group": {"format": "opaque", "id": "model:m-1"}},
+        everybody | {"application": {"format": "uri", "uri": "https://x.example"}},
+        everybody,
+        {
+            "format": "complex",
+            "user": {"format": "iss_sub", "iss": ISSUER, "sub": bot.agent_id},
+            "session": {"format": "opaque", "id": task},
+        },
+    ]
+
+
 async def test_a_stream_hears_what_it_asked_for_from_when_it_was_made(world: World, clock: Clock) -> None:
     siem = await party(world)
     bot = await enrol(world)

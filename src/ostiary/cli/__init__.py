@@ -50,6 +50,7 @@ COMMANDS = (
     ("incident", "ostiary.cli.incidents:incident", "What was noticed of agents, and what a person says to it.", WAS),
     ("activity", "ostiary.cli.activity:activity", "Watch it live: decisions, findings, actions, who is doubted.", WAS),
     ("webhook", "ostiary.cli.webhooks:webhook", "URLs that are told of what happens.", WAS),
+    ("signal", "ostiary.cli.signals:signal", "Security events from others and to others.", WAS),
     ("watch", "ostiary.cli.watch:watch", "What is noticed about how agents behave.", WAS),
     ("audit", "ostiary.cli.audit:audit", "The ledger: every act, the refused ones too.", WAS),
 )

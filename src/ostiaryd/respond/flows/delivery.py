@@ -117,6 +117,11 @@ def _claimed(tx: Tx, claimed: Stream) -> Stream | None:
     return stream if stream is not None and stream.busy_until == claimed.busy_until else None
 
 
+def count(reader: Reader) -> int:
+    """How many streams there are."""
+    return store.count(reader)
+
+
 def troubles(reader: Reader, *, now: int) -> list[str]:
     """What is wrong with streams now, in words."""
     return [f"{one.stream_id}: {wrong}" for one in store.streams(reader) if (wrong := _trouble(reader, one, now=now))]

@@ -12,12 +12,22 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
-from ostiaryd.ledger.model import Entry, decode_entry
+from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry.flows.feed import TOPIC as FEED
-from ostiaryd.registry.model import AgentDelta, KeyDelta, RiskDelta, State
+from ostiaryd.registry.model import AgentDelta, KeyDelta, RiskDelta, State, StopDelta
 from ostiaryd.registry.store import agents, keys, risks
 from ostiaryd.respond.model.sets import Signal
-from ostiaryd.respond.model.signals import LOW, agent_stopped, key_revoked, level_changed, level_of, task_stopped
+from ostiaryd.respond.model.signals import (
+    LOW,
+    agent_stopped,
+    all_of,
+    all_stopped,
+    key_revoked,
+    level_changed,
+    level_of,
+    session,
+    task_stopped,
+)
 from ostiaryd.respond.model.streams import KEPT, TOPIC
 from ostiaryd.respond.store import signals as store
 from ostiaryd.respond.store import streams
@@ -108,6 +118,8 @@ def _signals(tx: Tx, body: bytes, at: int, config: Config) -> list[Signal]:
             return [key_revoked(issuer, key.agent, jkt, at=at, txn=done.txn, why=done.why)]
         case RiskDelta(subject) if subject.startswith("ag_"):
             return _level(tx, subject, issuer=issuer)
+        case StopDelta(what, value, is_lifted=False):
+            return _stop(tx, what, value, at, config)
     return []
 
 
@@ -132,6 +144,18 @@ def _task(tx: Tx, id: str, at: int, *, issuer: str) -> list[Signal]:
     return [task_stopped(issuer, task.agent, id, at=at, txn=done.txn, why=done.why)]
 
 
+def _stop(tx: Tx, what: str, value: str, at: int, config: Config) -> list[Signal]:
+    """The kill switch."""
+    done = _act(tx, at, value or what)
+    if what != "task":
+        subject = all_of(config.issuer, config.trust_domain, what, value)
+    elif (task := tasks.get(tx, value)) is not None:
+        subject = session(config.issuer, task.agent, value)
+    else:
+        return []
+    return [all_stopped(subject, at=at, txn=done.txn, why=done.why)]
+
+
 def _level(tx: Tx, agent: str, *, issuer: str) -> list[Signal]:
     """Its risk level, if that is another than others know of."""
     was, level = store.level(tx, agent) or LOW, level_of(risks.get(tx, agent).points(tx.now))
@@ -153,17 +177,13 @@ _UNKNOWN = _Done("", "changed", None)
 
 
 def _act(tx: Tx, at: int, object: str) -> _Done:
-    """Acts of one batch have one instant: the one that names what was changed, or else the only one there is."""
+    """Acts of one batch have one instant: the one that is about what was changed, or names it, or is the only one."""
     first = ledger.first_since(tx, at)
-    if first is None:
+    bodies = [] if first is None else ledger.bodies(tx, first, ENTRIES)
+    entries = [(index, body, decode_entry(body)) for index, body in enumerate(bodies, first or 0)]
+    entries = [one for one in entries if one[2].at == at and one[2].outcome == "ok"]
+    about = [one for one in entries if one[2].object == object] or [one for one in entries if object.encode() in one[1]]
+    if not about and len(entries) != 1:
         return _UNKNOWN
-    found: list[tuple[int, Entry]] = []
-    for index, body in enumerate(ledger.bodies(tx, first, ENTRIES), first):
-        entry = decode_entry(body)
-        if entry.at == at and entry.outcome == "ok":
-            found.append((index, entry))
-    named = [one for one in found if one[1].object == object] or (found if len(found) == 1 else [])
-    if not named:
-        return _UNKNOWN
-    index, entry = named[0]
+    index, _, entry = (about or entries)[0]
     return _Done(str(index), entry.action, entry.agent)

@@ -14,6 +14,7 @@ from ostiaryd.respond.model.sets import (
     SECOND,
     SESSION_REVOKED,
     Signal,
+    Subject,
     iss_sub,
 )
 
@@ -35,12 +36,33 @@ def agent_stopped(issuer: str, agent: str, *, state: str, at: int, txn: str, why
 
 def task_stopped(issuer: str, agent: str, task: str, *, at: int, txn: str, why: str) -> Signal:
     """CAEP 3.1 for one session: what the agent did under that task."""
-    subject = {
-        "format": "complex",
-        "user": iss_sub(issuer, agent),
-        "session": {"format": "opaque", "id": task},
-    }
     claims = _why(f"the task was revoked, with all that was given under it ({why})", at)
+    return Signal(event=SESSION_REVOKED, subject=session(issuer, agent, task), claims=claims, txn=txn)
+
+
+def session(issuer: str, agent: str, task: str) -> Subject:
+    """What an agent does under a task: SSF 3.3."""
+    return {"format": "complex", "user": iss_sub(issuer, agent), "session": {"format": "opaque", "id": task}}
+
+
+def all_of(issuer: str, trust_domain: str, what: str, value: str) -> Subject:
+    """Everybody whom one stop concerns: an owner by who it is, else members that have to match (SSF 8.1.3.1)."""
+    if what == "owner":
+        return iss_sub(issuer, value)
+    everybody: Subject = {"format": "complex", "tenant": {"format": "opaque", "id": trust_domain}}
+    match what:
+        case "segment":
+            return everybody | {"group": {"format": "opaque", "id": f"segment:{value}"}}
+        case "model":
+            return everybody | {"group": {"format": "opaque", "id": f"model:{value}"}}
+        case "resource":
+            return everybody | {"application": {"format": "uri", "uri": value}}
+    return everybody
+
+
+def all_stopped(subject: Subject, *, at: int, txn: str, why: str) -> Signal:
+    """CAEP 3.1, until somebody lets go; that somebody does is no event there."""
+    claims = _why(f"stopped until a person lets go ({why})", at)
     return Signal(event=SESSION_REVOKED, subject=subject, claims=claims, txn=txn)
 
 

@@ -21,7 +21,7 @@ from ostiaryd.tasks.flows.histories import before, forget_histories, happened, m
 from ostiaryd.tasks.flows.holding import beat, hold, holders, leave
 from ostiaryd.tasks.flows.intents import intent_of
 from ostiaryd.tasks.flows.memories import Remembered, recall, tell
-from ostiaryd.tasks.flows.revoking import Kind, revoke
+from ostiaryd.tasks.flows.revoking import Kind, cancel_all, cancel_for, revoke
 from ostiaryd.tasks.flows.show import show, show_briefly
 from ostiaryd.tasks.flows.tasks import (
     ELEVATION_ENDED,
@@ -47,6 +47,8 @@ __all__ = [
     "balances_of",
     "beat",
     "before",
+    "cancel_all",
+    "cancel_for",
     "counterparts",
     "draw",
     "elevate",

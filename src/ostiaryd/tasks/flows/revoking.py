@@ -9,7 +9,7 @@ from enum import StrEnum
 from ostiary.core.errors import Conflict, NotFound
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, Caller, Person, Root, Verb
+from ostiaryd.registry.model import Agent, Caller, Person, PersonId, Root, Verb
 from ostiaryd.registry.store import agents, holdings, keys
 from ostiaryd.tasks.flows.tasks import end_task, find_task
 from ostiaryd.tasks.model import State, Task, standing_id
@@ -78,6 +78,16 @@ def _owner(act: Act, id: str, by: Caller | None) -> Counter[str]:
         tasks += store.live_for_person(act.tx, owner.person_id)
     ended = _cancel(act, tasks)
     return ended + registry.revoke_owner(act, owner.id)
+
+
+def cancel_all(act: Act, agent: Agent) -> Counter[str]:
+    """End the tasks of an agent, and what it gave away; it goes on. What was ended, by kind."""
+    return _cancel(act, _given(act, agent))
+
+
+def cancel_for(act: Act, person: PersonId) -> Counter[str]:
+    """End the tasks on behalf of a person, whoever does them; what was ended, by kind."""
+    return _cancel(act, store.live_for_person(act.tx, person))
 
 
 def _given(act: Act, agent: Agent) -> list[Task]:

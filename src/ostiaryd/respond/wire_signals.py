@@ -1,0 +1,134 @@
+"""Signals from others: RFC 8935 as a receiver, tokens by the keys that their issuers publish.
+
+    POST /api/v1/signals/{issuer}    Content-Type: application/secevent+jwt    Authorization: as we gave it    the token
+    202, empty; or 400 {"err", "description"}
+
+Who pushes shows the secret of its stream before anything is parsed. A token that was heard is answered as if it were
+new. Keys come from the issuer's `jwks_uri` alone, are fetched anew each hour, and for a `kid` that is not known at most
+once a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
+from typing import NamedTuple
+
+from ostiary.core import canonical, jose
+from ostiary.core.errors import Malformed, NotFound, Refused, Unavailable
+from ostiaryd.ground.fetch import request
+from ostiaryd.ground.http import NO_STORE, Call, Reply, reply, status_of
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.respond.flows import hearing
+from ostiaryd.respond.model.issuers import Issuer
+from ostiaryd.respond.model.sets import MEDIA_TYPE, SECOND, SecurityEvent, SetRefused, parse_set
+from ostiaryd.respond.store import issuers as store
+
+FETCH_S = 10
+MAX_JWKS = 256 << 10
+FRESH = 3600 * SECOND
+SOON = 60 * SECOND
+"""So long after a fetch an unknown `kid` does not cause another."""
+
+
+class Keys(NamedTuple):
+    """The keys of an issuer, and when they were fetched (microseconds)."""
+
+    keys: jose.JwkSet
+    at: int
+
+
+class IssuerKeys:
+    """The keys of all issuers; lives on the event loop."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._kept: dict[str, Keys] = {}
+        self._lock = asyncio.Lock()
+
+    async def get(self, issuer: Issuer, *, within: int = FRESH) -> jose.JwkSet:
+        """Keys that were fetched within that time (microseconds). Raises Unavailable."""
+        async with self._lock:
+            now, kept = self._world.now(), self._kept.get(issuer.jwks_uri)
+            if kept is None or now >= kept.at + within:
+                kept = self._kept[issuer.jwks_uri] = Keys(await fetch_keys(self._world, issuer.jwks_uri), now)
+            return kept.keys
+
+
+async def fetch_keys(world: World, url: str) -> jose.JwkSet:
+    """What a `jwks_uri` publishes. Raises Unavailable."""
+    headers = {"accept": "application/jwk-set+json, application/json"}
+    answer = await request(
+        "GET", url, headers=headers, within_s=FETCH_S, max_bytes=MAX_JWKS, private=world.config.private
+    )
+    if answer.status != 200:
+        raise Unavailable(f"the keys of the issuer: it answers {answer.status}")
+    try:
+        return jose.JwkSet.parse(canonical.parse(answer.body, max_bytes=MAX_JWKS))
+    except (Malformed, jose.InvalidKey) as error:
+        raise Unavailable(f"the keys of the issuer: {error.message}") from None
+
+
+async def verified(world: World, issuer: Issuer, unverified_set: str) -> SecurityEvent:
+    """What the issuer says, by a key that it publishes. Raises SetRefused, Unavailable."""
+    keys = world.keep(IssuerKeys)
+
+    async def parse(within: int) -> SecurityEvent:
+        known = await keys.get(issuer, within=within)
+        return parse_set(
+            unverified_set, issuer=issuer.issuer, audience=issuer.audience, key_for=known.key_for, now=world.now()
+        )
+
+    try:
+        return await parse(FRESH)
+    except SetRefused as refusal:
+        if refusal.code != "invalid_key":
+            raise
+    return await parse(SOON)
+
+
+async def take(world: World, issuer: Issuer, unverified_set: str, *, request_id: str | None = None) -> None:
+    """Do what a token says, on record; one that was heard before is taken, and does nothing.
+
+    Raises SetRefused, Unavailable.
+    """
+    flow: Callable[[Act], None]
+    try:
+        event = await verified(world, issuer, unverified_set)
+    except SetRefused as refusal:
+        flow = partial(hearing.refuse, issuer=issuer, refusal=refusal)
+    else:
+        if hearing.is_known(world.db.read(), issuer, event):
+            return
+        flow = partial(hearing.hear, id=issuer.issuer_id, event=event, config=world.config)
+    await act(world, "signal.receive", flow, request=request_id)
+
+
+async def receive(call: Call) -> Reply:
+    """Take a signal from an issuer that we trust (RFC 8935)."""
+    issuer = store.get(call.world.db.read(), call.params["id"])
+    if issuer is None or issuer.secret_digest is None:
+        raise NotFound("there is nobody of whom we hear signals here")
+    shown = sha256((call.header(b"authorization") or "").encode()).digest()
+    if not hmac.compare_digest(shown, issuer.secret_digest):
+        why = SetRefused("the transmitter did not show what it was given", code="authentication_failed")
+        flow = partial(hearing.refuse, issuer=issuer, refusal=why)
+        await act(call.world, "signal.receive", flow, request=call.request_id)
+    call.expect(MEDIA_TYPE)
+    await take(call.world, issuer, call.body.decode("latin-1"), request_id=call.request_id)
+    return Reply(202, headers=[NO_STORE])
+
+
+def render(refusal: Refused) -> Reply:
+    """RFC 8935 section 2.3: 400 and a code, for whatever is wrong with a token; what is not its fault otherwise."""
+    code = refusal.code if isinstance(refusal, SetRefused) else "invalid_request"
+    status = 400 if status_of(refusal) in (400, 413, 415, 422) else status_of(refusal)
+    headers = [NO_STORE, (b"content-language", b"en")]
+    return reply({"err": code, "description": refusal.message}, status=status, headers=headers)
+
+
+ROUTES = (("POST", "/api/v1/signals/{id}", receive, ""),)

@@ -1,0 +1,119 @@
+"""An identity provider that tells of its persons: a real server, whose tokens a library made by others signs."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from joserfc import jwt
+from joserfc.jwk import Key, KeySet, RSAKey
+
+CAEP = "https://schemas.openid.net/secevent/caep/event-type/"
+RISC = "https://schemas.openid.net/secevent/risc/event-type/"
+SSF = "https://schemas.openid.net/secevent/ssf/event-type/"
+AUDIENCE = "https://ostiary.example.org"
+_KEYS = [RSAKey.generate_key(2048, {"kid": f"key-{number}", "use": "sig", "alg": "RS256"}) for number in range(2)]
+
+
+class Idp:
+    def __init__(self, port: int) -> None:
+        self.issuer = f"http://127.0.0.1:{port}"
+        self.published: list[Key] = [_KEYS[0]]
+        self.changed: dict[str, Any] = {}
+        """members of its metadata that are otherwise; None: that is missing"""
+        self.status = 200
+        self.made: dict[str, Any] = {}
+        """members of the stream that it makes that are otherwise"""
+        self.asked: list[tuple[str, str, dict[str, str], Any]] = []
+        self.waiting: dict[str, str] = {}
+        """tokens for who polls"""
+        self.answer: Any = None
+        """what it answers to a poll instead"""
+        self.at = 1_800_000_000
+        """when it issues: the time of the clock that tests wind, unless `now` was called"""
+        self._sent = 0
+
+    def now(self) -> None:
+        """Go by the clock on the wall."""
+        self.at = int(time.time())
+
+    def paths(self, path: str) -> int:
+        return sum(asked == path for _, asked, _, _ in self.asked)
+
+    def token(self, event: str, subject: dict[str, Any], claims: dict[str, Any] | None = None, **changed: Any) -> str:
+        """A good token but for what is changed: claims (None: it is missing), `key`, `header`."""
+        self._sent += 1
+        key, header = changed.pop("key", _KEYS[0]), {"alg": "RS256", "typ": "secevent+jwt"} | changed.pop("header", {})
+        good = {
+            "iss": self.issuer, "aud": AUDIENCE, "jti": f"event-{self._sent}", "iat": self.at, "txn": "8675309",
+            "sub_id": subject, "events": {event: claims or {}},
+        }  # fmt: skip
+        said = {name: value for name, value in (good | changed).items() if value is not None}
+        named = {name: value for name, value in ({"kid": key.kid} | header).items() if value is not None}
+        token: str = jwt.encode(named, said, key, algorithms=["RS256", "HS256"])
+        return token
+
+    def metadata(self) -> dict[str, Any]:
+        said = {
+            "spec_version": "1_0", "issuer": self.issuer, "jwks_uri": f"{self.issuer}/keys",
+            "configuration_endpoint": f"{self.issuer}/streams", "verification_endpoint": f"{self.issuer}/verify",
+        }  # fmt: skip
+        return {name: value for name, value in (said | self.changed).items() if value is not None}
+
+    def reply(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        match method, path:
+            case "GET", "/.well-known/ssf-configuration":
+                return self.status, self.metadata()
+            case "GET", "/keys":
+                return self.status, KeySet(self.published).as_dict(private=False)
+            case "POST", "/streams":
+                delivery = {"method": body["delivery"]["method"], "endpoint_url": f"{self.issuer}/poll"}
+                return 201, {"stream_id": "s-1", "iss": self.issuer, "aud": AUDIENCE, "delivery": delivery} | self.made
+            case "POST", "/poll" if self.answer is not None:
+                return 200, self.answer
+            case "POST", "/poll":
+                for id in (*body["ack"], *body["setErrs"]):
+                    self.waiting.pop(id, None)
+                return 200, {"sets": self.waiting}
+        return 204, None
+
+
+@contextmanager
+def providing() -> Iterator[Idp]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            sent = self.rfile.read(int(self.headers.get("content-length", 0)))
+            body = json.loads(sent) if sent else None
+            path = self.path.partition("?")[0]
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            idp.asked.append((self.command, path, headers, body))
+            status, said = idp.reply(self.command, path, body)
+            answer = b"" if said is None else json.dumps(said).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        do_GET = do_DELETE = do_POST
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    idp = Idp(server.server_port)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield idp
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,734 @@
+"""Signals from others: who is believed, about whom, what it does, and what hostile ones do not (RFC 8935, 8936)."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from joserfc.jwk import OctKey, RSAKey
+
+from ostiary.core.errors import Refused
+from ostiaryd.ground.http import Call, render_admin
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as log
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import AgentId, Holding, HoldingId, State
+from ostiaryd.registry.store import holdings, risks
+from ostiaryd.respond import wire_signals, wire_signals_poll
+from ostiaryd.respond.flows import hearing, issuers
+from ostiaryd.respond.model.issuers import MAX_ISSUERS, IssuerId
+from ostiaryd.respond.model.sets import AHEAD, MAX_JTI, MAX_SET_BYTES, OLDEST, Signal, render_set
+from ostiaryd.respond.wire_admin import issuers as admin
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.trust.flows.access import verify_token
+from ostiaryd.trust.model import AccessRefused
+from tests.clock import Clock
+from tests.registry.stage import ADMIN, SECOND, agent_of, do, enrol, hold, is_live, newest, person
+from tests.respond.idp import AUDIENCE, CAEP, RISC, SSF, Idp, providing
+
+EMAIL = {"format": "email", "email": "Alice@example.org"}
+SESSION = f"{CAEP}session-revoked"
+DISABLED = f"{RISC}account-disabled"
+COMPROMISE = f"{RISC}credential-compromise"
+
+
+@pytest.fixture
+def idp() -> Iterator[Idp]:
+    with providing() as made:
+        yield made
+
+
+@pytest.fixture
+async def world(world: World) -> World:
+    """With a person, two agents of hers and one of another; the operator lets issuers be on this machine."""
+    world = dataclasses.replace(world, config=msgspec.structs.replace(world.config, private_hosts="127.0.0.1"))
+    await person(world, "alice", email="alice@example.org")
+    await person(world, "bob", email="bob@example.org")
+    await enrol(world, "writer")
+    await enrol(world, "reader")
+    await enrol(world, "other", owner="bob")
+    return world
+
+
+async def ask(world: World, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    """A request of an administrator."""
+    route, _, query = path.partition("?")
+    wire, params = next(
+        (wire, found.groupdict())
+        for verb, template, wire, _ in admin.ROUTES
+        if verb == method and (found := re.fullmatch(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", template), f"/api/v1{route}"))
+    )
+    sent = b"" if body is None else json.dumps(body).encode()
+    headers = [(b"content-type", b"application/json")]
+    try:
+        answer = await wire(Call(world, method, f"/api/v1{route}", params, query, headers, sent, "rq_1", ADMIN))
+    except Refused as refusal:
+        answer = render_admin(refusal)
+    assert isinstance(answer.body, bytes)
+    return answer.status, json.loads(answer.body)
+
+
+async def trust(world: World, idp: Idp, **more: Any) -> dict[str, Any]:
+    status, made = await ask(world, "POST", "/issuers", {"issuer": idp.issuer, "domains": ["Example.org"]} | more)
+    assert status == 201, made
+    return dict(made)
+
+
+async def push(world: World, made: dict[str, Any], token: str | bytes, **changed: Any) -> tuple[int, Any]:
+    """What the transmitter hears: status, and its error."""
+    headers = [
+        (b"content-type", changed.get("kind", "application/secevent+jwt").encode()),
+        (b"authorization", changed.get("shows", made["authorization_header"]).encode()),
+    ]
+    body = token if isinstance(token, bytes) else token.encode()
+    id = changed.get("id", made["issuer_id"])
+    call = Call(world, "POST", f"/api/v1/signals/{id}", {"id": id}, "", headers, body, "rq_1")
+    try:
+        answer = await wire_signals.receive(call)
+    except Refused as refusal:
+        answer = wire_signals.render(refusal)
+        assert (b"content-language", b"en") in answer.headers
+    assert isinstance(answer.body, bytes)
+    return answer.status, json.loads(answer.body)["err"] if answer.body else ""
+
+
+def epochs(world: World) -> dict[str, int]:
+    return {name: agent_of(world, name).epoch for name in ("writer", "reader", "other")}
+
+
+def stopped(world: World) -> list[tuple[str, str]]:
+    return [(stop.what, stop.value) for stop in registry.all_stops(world.db.read())]
+
+
+async def start(world: World, agent: str, behalf: str | None) -> str:
+    """A task of the agent on behalf of somebody; its id."""
+    task = await do(world, lambda a: tasks.start(a, agent=agent, purpose="to work", on_behalf_of=behalf))
+    return task.task_id
+
+
+async def size(world: World) -> int:
+    return log.head(world.db.read())[0].size
+
+
+# --------------------------------------------------------------------------------------------------------- What it does
+
+
+@pytest.mark.parametrize(
+    ("event", "claims", "ends", "stops"),
+    [
+        (SESSION, {}, True, False),
+        (f"{RISC}sessions-revoked", {}, True, False),
+        (f"{RISC}account-credential-change-required", {}, True, False),
+        (f"{CAEP}credential-change", {"credential_type": "password", "change_type": "revoke"}, True, False),
+        (f"{CAEP}credential-change", {"credential_type": "app", "change_type": "delete"}, True, False),
+        (f"{CAEP}credential-change", {"credential_type": "pin", "change_type": "create"}, False, False),
+        (f"{CAEP}credential-change", {"credential_type": "pin", "change_type": "update"}, False, False),
+        (DISABLED, {"reason": "hijacking"}, True, True),
+        (f"{RISC}account-purged", {}, True, True),
+        (COMPROMISE, {"credential_type": "password"}, True, True),
+        (f"{RISC}account-enabled", {}, False, False),
+        (f"{CAEP}session-established", {}, False, False),
+        ("urn:example:unknown", {"change_type": "revoke"}, False, False),
+        (f"{CAEP}credential-change", {"change_type": ["revoke"]}, False, False),
+    ],
+)
+async def test_what_an_event_about_a_person_does_to_what_rests_on_that_person(
+    world: World, idp: Idp, event: str, claims: dict[str, Any], ends: bool, stops: bool
+) -> None:
+    made = await trust(world, idp)
+    alice = registry.find_person(world.db.read(), "alice").person_id
+    await hold(world, agent_of(world, "writer"), "tok_hers")
+    await hold(world, agent_of(world, "other"), "tok_his")
+    started = [
+        await start(world, name, behalf) for name, behalf in (("writer", None), ("other", "alice"), ("other", "bob"))
+    ]
+    assert await push(world, made, idp.token(event, EMAIL, claims)) == (202, "")
+    assert (is_live(world, "tok_hers"), is_live(world, "tok_his")) == (not ends, True)
+    assert epochs(world) == {"writer": int(ends), "reader": int(ends), "other": 0}, "hers, and nobody else's"
+    reader = world.db.read()
+    live = [tasks.find_task(reader, id).state.value for id in started]
+    assert live == (["cancelled", "cancelled", "live"] if ends else ["live"] * 3), "what others do for her ends too"
+    assert stopped(world) == ([("owner", alice)] if stops else [])
+    assert agent_of(world, "writer").state is State.ACTIVE
+    [(_, body)] = log.search(reader, {"action": "signal.receive"}, limit=1)
+    entry = json.loads(body)
+    assert (entry["person"], entry["detail"]["issuer"]) == (alice, idp.issuer)
+    assert entry["detail"].get("effect") == ("stop" if stops else "end" if ends else None)
+
+
+async def test_what_is_stopped_says_who_said_so_and_a_person_lets_it_go(world: World, idp: Idp) -> None:
+    made = await trust(world, idp)
+    await push(world, made, idp.token(DISABLED, EMAIL))
+    await push(world, made, idp.token(DISABLED, EMAIL))
+    (stop,) = registry.all_stops(world.db.read())
+    assert stop.why == f"account-disabled, says {idp.issuer}"
+    await push(world, made, idp.token(f"{RISC}account-enabled", EMAIL))
+    assert len(stopped(world)) == 1, "it is not for the issuer to let go"
+
+
+@pytest.mark.parametrize(
+    ("event", "claims", "points"),
+    [
+        ("risk-level-change", {"principal": "USER", "current_level": "HIGH"}, 60),
+        ("risk-level-change", {"principal": "USER", "current_level": "MEDIUM"}, 30),
+        ("risk-level-change", {"principal": "USER", "current_level": "LOW"}, 0),
+        ("assurance-level-change", {"change_direction": "decrease", "current_level": "nist-aal1"}, 30),
+        ("assurance-level-change", {"change_direction": "increase", "current_level": "nist-aal2"}, 0),
+        ("device-compliance-change", {"current_status": "not-compliant"}, 30),
+        ("device-compliance-change", {"current_status": "compliant"}, 0),
+    ],
+)
+async def test_what_raises_doubt_of_a_person_raises_the_risk_of_their_agents(
+    world: World, idp: Idp, event: str, claims: dict[str, Any], points: int
+) -> None:
+    made = await trust(world, idp)
+    assert await push(world, made, idp.token(f"{CAEP}{event}", EMAIL, claims)) == (202, "")
+    now, reader = world.now(), world.db.read()
+    risk = {name: risks.get(reader, agent_of(world, name).agent_id).points(now) for name in epochs(world)}
+    assert risk == {"writer": points, "reader": points, "other": 0}
+    assert epochs(world) == {"writer": 0, "reader": 0, "other": 0}
+
+
+async def test_a_person_who_answers_with_a_token_answers_no_more(world: World, idp: Idp) -> None:
+    made = await trust(world, idp)
+    alice = registry.find_person(world.db.read(), "alice").person_id
+    held = Holding(id=HoldingId("tok_p"), kind="token", agent=AgentId(alice), expires_at=world.now() + SECOND)
+    await do(world, lambda a: holdings.insert(a.tx, held))
+    await push(world, made, idp.token(SESSION, EMAIL))
+    assert not is_live(world, "tok_p")
+
+
+async def test_whose_team_rests_on_a_person_goes_with_them(world: World, idp: Idp) -> None:
+    made = await trust(world, idp)
+    for name, members in (("alone", ["alice"]), ("both", ["alice", "bob"])):
+        await do(world, lambda a, n=name, m=members: registry.create_team(a, name=n, members=m))  # type: ignore[misc]
+    for name, owner in (("hers", "alone"), ("theirs", "both")):
+        await enrol(world, name, owner=owner)
+    await push(world, made, idp.token(COMPROMISE, EMAIL, {"credential_type": "password"}))
+    assert (agent_of(world, "hers").epoch, agent_of(world, "theirs").epoch) == (1, 0)
+    assert {what for what, _ in stopped(world)} == {"owner"}
+    assert len(stopped(world)) == 2
+
+
+async def test_whoever_has_more_agents_than_can_be_ended_one_by_one_has_them_stopped(
+    world: World, idp: Idp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hearing, "MANY", 2)
+    made = await trust(world, idp)
+    await push(world, made, idp.token(SESSION, EMAIL))
+    assert (stopped(world), epochs(world)["writer"]) == ([], 1)
+    await enrol(world, "third")
+    await push(world, made, idp.token(SESSION, EMAIL))
+    assert len(stopped(world)) == 1
+
+
+# ---------------------------------------------------------------------------------------------------- Of whom it speaks
+
+
+@pytest.mark.parametrize(
+    ("subject", "is_hers"),
+    [
+        (EMAIL, True),
+        ({"format": "complex", "user": EMAIL, "session": {"format": "opaque", "id": "x"}}, True),
+        ({"format": "aliases", "identifiers": [{"format": "opaque", "id": "x"}, EMAIL]}, True),
+        ({"format": "complex", "session": EMAIL}, False),
+        ({"format": "complex", "device": {"format": "opaque", "id": "x"}}, False),
+        ({"format": "email", "email": "alice@other.example"}, False),
+        ({"format": "email", "email": "alice@example.org.evil.example"}, False),
+        ({"format": "email", "email": "alice@evil.example@example.org"}, False),
+        ({"format": "account", "uri": "acct:alice@example.org"}, False),
+        ({"format": "opaque", "id": "alice@example.org"}, False),
+        ({"format": "of.ours", "email": "alice@example.org"}, False),
+    ],
+)
+async def test_of_whom_an_issuer_may_speak_by_mail_address(
+    world: World, idp: Idp, subject: dict[str, Any], is_hers: bool
+) -> None:
+    made = await trust(world, idp)
+    assert await push(world, made, idp.token(SESSION, subject)) == (202, "")
+    assert epochs(world)["writer"] == int(is_hers)
+
+
+async def test_without_a_domain_no_mail_address_is_its_to_speak_of(world: World, idp: Idp) -> None:
+    made = await trust(world, idp, domains=[])
+    await push(world, made, idp.token(SESSION, EMAIL))
+    assert epochs(world)["writer"] == 0
+
+
+async def test_a_sub_is_who_an_administrator_has_said(world: World, idp: Idp) -> None:
+    made = await trust(world, idp, domains=[])
+    id = made["issuer_id"]
+    subject = {"format": "iss_sub", "iss": idp.issuer, "sub": "0042|x"}
+    await push(world, made, idp.token(SESSION, subject))
+    assert epochs(world)["writer"] == 0
+    status, said = await ask(world, "POST", f"/issuers/{id}/links", {"sub": "0042|x", "person": "alice"})
+    assert (status, said["sub"]) == (200, "0042|x")
+    status, said = await ask(world, "GET", f"/issuers/{id}/links?limit=1")
+    assert (said["links"][0]["sub"], said["next"]) == ("0042|x", "0042|x")
+    await push(world, made, idp.token(SESSION, subject | {"iss": "https://another.example"}))
+    assert epochs(world)["writer"] == 0, "it speaks of its own alone"
+    await push(world, made, idp.token(SESSION, subject))
+    assert epochs(world)["writer"] == 1
+    assert (await ask(world, "POST", f"/issuers/{id}/unlink", {"sub": "0042|x"}))[0] == 200
+    assert (await ask(world, "POST", f"/issuers/{id}/unlink", {"sub": "0042|x"}))[0] == 404
+    await push(world, made, idp.token(SESSION, subject))
+    assert epochs(world)["writer"] == 1
+    for wrong in ("", "x" * 1001, "a\nb"):
+        assert (await ask(world, "POST", f"/issuers/{id}/links", {"sub": wrong, "person": "alice"}))[0] == 422
+    assert (await ask(world, "POST", f"/issuers/{id}/links", {"sub": "x" * 1000, "person": "alice"}))[0] == 200
+    assert (await ask(world, "POST", f"/issuers/{id}/links", {"sub": "x", "person": "nobody"}))[0] == 404
+
+
+@pytest.mark.parametrize("may", [True, False])
+async def test_our_agents_are_named_by_whoever_may_and_one_of_them_waits_for_a_person(
+    world: World, idp: Idp, may: bool
+) -> None:
+    made = await trust(world, idp, agents=may)
+    ours = {"format": "iss_sub", "iss": world.config.issuer, "sub": agent_of(world, "other").agent_id}
+    await push(world, made, idp.token(SESSION, ours))
+    assert (agent_of(world, "other").epoch, agent_of(world, "other").state) == (int(may), State.ACTIVE)
+    await push(world, made, idp.token(COMPROMISE, ours, {"credential_type": "app"}))
+    assert agent_of(world, "other").state is (State.QUARANTINED if may else State.ACTIVE)
+    assert agent_of(world, "writer").epoch == 0
+
+
+async def test_a_subject_with_a_critical_member_that_we_cannot_process_is_discarded(world: World, idp: Idp) -> None:
+    idp.changed = {"critical_subject_members": ["tenant", "user"]}
+    made = await trust(world, idp)
+    tenant = {"format": "opaque", "id": "1"}
+    await push(world, made, idp.token(SESSION, {"format": "complex", "user": EMAIL, "tenant": tenant}))
+    assert epochs(world)["writer"] == 0
+    await push(world, made, idp.token(SESSION, {"format": "complex", "user": EMAIL, "group": tenant}))
+    assert epochs(world)["writer"] == 1
+
+
+# -------------------------------------------------------------------------------------------------------------- Hostile
+
+
+async def test_whoever_does_not_show_what_we_gave_is_nobody(world: World, idp: Idp) -> None:
+    made = await trust(world, idp)
+    token = idp.token(SESSION, EMAIL)
+    for shows in ("", "Bearer", "Bearer x", made["authorization_header"] + " ", made["authorization_header"].lower()):
+        assert await push(world, made, token, shows=shows) == (400, "authentication_failed")
+        assert newest(world).outcome == "refused"
+    assert (await push(world, made, token, id="is_" + "0" * 32))[0] == 404
+    assert epochs(world)["writer"] == 0
+    assert await push(world, made, token) == (202, "")
+
+
+WRONG: list[tuple[str, dict[str, Any]]] = [
+    ("invalid_request", {"header": {"typ": "JWT"}}),
+    ("invalid_request", {"header": {"typ": None}}),
+    ("invalid_request", {"header": {"typ": "at+jwt"}}),
+    ("invalid_issuer", {"iss": "https://another.example"}),
+    ("invalid_issuer", {"iss": None}),
+    ("invalid_audience", {"aud": "https://another.example"}),
+    ("invalid_audience", {"aud": ["https://another.example"]}),
+    ("invalid_audience", {"aud": None}),
+    ("invalid_request", {"sub": "alice"}),
+    ("invalid_request", {"exp": 1_900_000_000}),
+    ("invalid_request", {"iat": None}),
+    ("invalid_request", {"iat": "now"}),
+    ("invalid_request", {"iat": 1_800_000_000_000}),
+    ("invalid_request", {"iat": 1_800_000_000 + AHEAD // SECOND + 1}),
+    ("invalid_request", {"iat": 1_800_000_000 - OLDEST // SECOND}),
+    ("invalid_request", {"jti": None}),
+    ("invalid_request", {"jti": ""}),
+    ("invalid_request", {"jti": "x" * (MAX_JTI + 1)}),
+    ("invalid_request", {"jti": 7}),
+    ("invalid_request", {"events": None}),
+    ("invalid_request", {"events": {}}),
+    ("invalid_request", {"events": {SESSION: {}, DISABLED: {}}}),
+    ("invalid_request", {"events": {SESSION: "now"}}),
+    ("invalid_request", {"events": [SESSION]}),
+    ("invalid_request", {"sub_id": None}),
+    ("invalid_request", {"sub_id": "alice"}),
+    ("invalid_request", {"sub_id": {"email": "alice@example.org"}}),
+    ("invalid_request", {"sub_id": {"format": "email"}}),
+    ("invalid_request", {"sub_id": {"format": "email", "email": ["alice@example.org"]}}),
+    ("invalid_request", {"sub_id": {"format": "email", "email": "x" * 1001}}),
+    ("invalid_request", {"sub_id": {"format": "complex"}}),
+    ("invalid_request", {"sub_id": {"format": "complex", "user": "alice"}}),
+    ("invalid_request", {"sub_id": {"format": "complex", "user": {"format": "complex", "user": EMAIL}}}),
+    ("invalid_request", {"sub_id": {"format": "aliases", "identifiers": []}}),
+    ("invalid_request", {"sub_id": {"format": "aliases", "identifiers": [EMAIL] * 21}}),
+    (
+        "invalid_request",
+        {"sub_id": {"format": "aliases", "identifiers": [{"format": "aliases", "identifiers": [EMAIL]}]}},
+    ),
+    ("invalid_request", {"pad": "x" * MAX_SET_BYTES}),
+    ("authentication_failed", {"key": RSAKey.generate_key(2048, {"kid": "key-0"})}),
+    ("invalid_key", {"key": RSAKey.generate_key(2048, {"kid": "key-9"})}),
+    ("invalid_key", {"key": OctKey.generate_key(256, {"kid": "key-0"}), "header": {"alg": "HS256"}}),
+]
+RIGHT: list[dict[str, Any]] = [
+    {"header": {"typ": "application/SecEvent+JWT"}},
+    {"header": {"kid": None}},
+    {"aud": [AUDIENCE, "https://another.example"]},
+    {"iat": 1_800_000_000 + AHEAD // SECOND},
+    {"iat": 1_800_000_000 - OLDEST // SECOND + 1},
+    {"jti": "x" * MAX_JTI},
+    {"txn": None},
+    {"more": {"that": "we do not know"}},
+    {"sub_id": {"format": "aliases", "identifiers": [EMAIL] * 20}},
+]
+
+
+async def test_whatever_is_wrong_with_a_token_has_its_code_and_does_nothing(world: World, idp: Idp) -> None:
+    made = await trust(world, idp)
+    for code, changed in WRONG:
+        before = await size(world)
+        assert await push(world, made, idp.token(SESSION, EMAIL, **dict(changed))) == (400, code), changed
+        assert (newest(world).outcome, await size(world)) == ("refused", before + 1), "and is on record"
+    for body in (b"", b"x", b"a.b.c", b"\xff" * 9, b"{}", idp.token(SESSION, EMAIL).encode()[:-4]):
+        assert (await push(world, made, body))[0] == 400, body
+    assert await push(world, made, idp.token(SESSION, EMAIL), kind="application/json") == (400, "invalid_request")
+    assert epochs(world) == {"writer": 0, "reader": 0, "other": 0}
+    for number, changed in enumerate(RIGHT, 1):
+        assert await push(world, made, idp.token(SESSION, EMAIL, **dict(changed))) == (202, ""), changed
+        assert epochs(world)["writer"] == number
+
+
+async def test_an_access_token_of_ours_is_no_signal_and_a_signal_is_no_access_token(world: World, idp: Idp) -> None:
+    """Both are signed by keys of one JWKS."""
+    key = world.keys.signer("token", "RS256")
+    ours = render_set(
+        Signal(event=SESSION, subject=EMAIL), issuer=world.config.issuer, audience=world.config.api, jti="1",
+        at=world.now(), key=key,
+    )  # fmt: skip
+    with pytest.raises(AccessRefused):
+        verify_token(ours, keys=world.keys)
+
+
+async def test_a_token_comes_again_and_is_taken_and_does_nothing(world: World, idp: Idp) -> None:
+    made = await trust(world, idp)
+    token = idp.token(SESSION, EMAIL)
+    assert await push(world, made, token) == (202, "")
+    before = await size(world)
+    assert await push(world, made, token) == (202, "")
+    assert (epochs(world)["writer"], await size(world)) == (1, before)
+
+
+async def test_the_same_token_twice_at_once_does_it_once(world: World, idp: Idp) -> None:
+    made = await trust(world, idp)
+    token = idp.token(SESSION, EMAIL)
+    assert await asyncio.gather(*(push(world, made, token) for _ in range(5))) == [(202, "")] * 5
+    assert epochs(world)["writer"] == 1
+
+
+async def test_a_token_is_remembered_for_as_long_as_it_would_be_taken(world: World, idp: Idp, clock: Clock) -> None:
+    made = await trust(world, idp)
+    token = idp.token(SESSION, EMAIL)
+    await push(world, made, token)
+    clock.advance(us=OLDEST - 1)
+    await hearing.forget(world)
+    assert await push(world, made, token) == (202, "")
+    assert epochs(world)["writer"] == 1
+    clock.advance(us=1)
+    assert await push(world, made, token) == (400, "invalid_request")
+    clock.advance(us=AHEAD)
+    await hearing.forget(world)
+    assert await push(world, made, token) == (400, "invalid_request")
+
+
+async def test_two_issuers_may_use_one_jti(world: World, idp: Idp) -> None:
+    with providing() as other:
+        one, two = await trust(world, idp), await trust(world, other)
+        for made, at in ((one, idp), (two, other)):
+            assert await push(world, made, at.token(SESSION, EMAIL, jti="same")) == (202, "")
+        assert epochs(world)["writer"] == 2
+        assert await push(world, two, idp.token(SESSION, EMAIL)) == (400, "invalid_issuer")
+
+
+# ----------------------------------------------------------------------------------------------------------------- Keys
+
+
+async def test_a_new_key_is_fetched_when_it_is_first_named_and_at_most_once_a_minute(
+    world: World, idp: Idp, clock: Clock
+) -> None:
+    made = await trust(world, idp)
+    old, new = idp.published[0], RSAKey.generate_key(2048, {"kid": "new", "use": "sig", "alg": "RS256"})
+    assert await push(world, made, idp.token(SESSION, EMAIL, key=new)) == (400, "invalid_key")
+    fetched = idp.paths("/keys")
+    idp.published = [old, new]
+    clock.advance(60, us=-1)
+    for _ in range(3):
+        assert await push(world, made, idp.token(SESSION, EMAIL, key=new)) == (400, "invalid_key")
+    assert idp.paths("/keys") == fetched, "who throws `kid`s has us fetch nothing"
+    clock.advance(us=1)
+    assert await push(world, made, idp.token(SESSION, EMAIL, key=new)) == (202, "")
+    assert idp.paths("/keys") == fetched + 1
+
+
+async def test_a_key_that_is_taken_back_is_believed_for_an_hour_at_most(world: World, idp: Idp, clock: Clock) -> None:
+    made = await trust(world, idp)
+    old, new = idp.published[0], RSAKey.generate_key(2048, {"kid": "new", "use": "sig", "alg": "RS256"})
+    assert await push(world, made, idp.token(SESSION, EMAIL)) == (202, "")
+    idp.published = [new]
+    clock.advance(3600, us=-1)
+    assert await push(world, made, idp.token(SESSION, EMAIL, key=old)) == (202, "")
+    clock.advance(us=1)
+    assert await push(world, made, idp.token(SESSION, EMAIL, key=old)) == (400, "invalid_key")
+
+
+async def test_where_no_key_can_be_fetched_it_is_to_come_again(world: World, idp: Idp, clock: Clock) -> None:
+    made = await trust(world, idp)
+    idp.status = 500
+    assert (await push(world, made, idp.token(SESSION, EMAIL)))[0] == 503
+    assert epochs(world)["writer"] == 0
+    idp.status = 200
+    assert await push(world, made, idp.token(SESSION, EMAIL)) == (202, "")
+
+
+# ------------------------------------------------------------------------------------------------------ Trust, distrust
+
+
+async def test_what_we_are_told_of_an_issuer_is_checked(world: World, idp: Idp) -> None:
+    for changed, code in (
+        ({"issuer": "https://another.example"}, 422),
+        ({"jwks_uri": None}, 422),
+        ({"jwks_uri": 7}, 422),
+        ({"jwks_uri": "http://localhost/keys"}, 422),
+        ({"jwks_uri": "https://localhost:1/keys"}, 503),
+        ({"jwks_uri": f"{idp.issuer}/nothing"}, 503),
+        ({"configuration_endpoint": "ftp://x"}, 422),
+    ):
+        idp.changed = changed
+        assert (await ask(world, "POST", "/issuers", {"issuer": idp.issuer}))[0] == code, changed
+    idp.changed = {}
+    for wrong in (
+        {"issuer": "http://idp.example"}, {"issuer": f"{idp.issuer}?x=1"}, {"domains": ["exa mple.org"]},
+        {"domains": ["org"]}, {"domains": [f"d{n}.example" for n in range(33)]}, {"audience": "x" * 1001},
+        {"authorization": "Bearer ü"}, {"method": "poll"}, {"method": "poll", "endpoint": "http://localhost/poll"},
+    ):  # fmt: skip
+        assert (await ask(world, "POST", "/issuers", {"issuer": idp.issuer} | wrong))[0] == 422, wrong
+    assert (await ask(world, "POST", "/issuers", {"issuer": "https://localhost:1"}))[0] == 503
+    idp.status = 500
+    assert (await ask(world, "POST", "/issuers", {"issuer": idp.issuer}))[0] == 503
+    assert (await ask(world, "GET", "/issuers"))[1] == {"issuers": []}
+    idp.status = 404
+    status, _ = await ask(world, "POST", "/issuers", {"issuer": idp.issuer, "jwks_uri": f"{idp.issuer}/keys"})
+    assert status == 503, "its keys have to be there"
+
+
+async def test_one_without_a_configuration_is_trusted_by_its_keys(world: World, idp: Idp) -> None:
+    made = await trust(world, idp, jwks_uri=f"{idp.issuer}/keys")
+    assert idp.paths("/.well-known/ssf-configuration") == 0
+    assert made["endpoint_url"] == f"{world.config.api}/signals/{made['issuer_id']}"
+    assert await push(world, made, idp.token(SESSION, EMAIL)) == (202, "")
+
+
+async def test_with_an_authorization_the_stream_is_made_for_us(world: World, idp: Idp) -> None:
+    made = await trust(world, idp, authorization="Bearer swordfish")
+    ((_, _, headers, body),) = [asked for asked in idp.asked if asked[:2] == ("POST", "/streams")]
+    assert headers["authorization"] == "Bearer swordfish"
+    assert body["delivery"] == {
+        "method": "urn:ietf:rfc:8935",
+        "endpoint_url": made["endpoint_url"],
+        "authorization_header": made["authorization_header"],
+    }
+    assert SESSION in body["events_requested"]
+    assert COMPROMISE in body["events_requested"]
+    kept = issuers.find(world.db.read(), idp.issuer)
+    assert b"swordfish" not in (kept.sealed or b"")
+    assert made["authorization_header"].encode() not in (kept.secret_digest or b"")
+    assert "swordfish" not in str(newest(world))
+    assert "swordfish" not in str(await ask(world, "GET", "/issuers"))
+
+
+@pytest.mark.parametrize(
+    ("there", "said", "audience"),
+    [
+        (AUDIENCE, "", AUDIENCE),
+        (["a", "b"], "b", "b"),
+        (["a", "b"], "", None),
+        (["a", "b"], "c", None),
+        ("a", "c", None),
+        (None, "c", "c"),
+        (None, "", AUDIENCE),
+    ],
+)
+async def test_who_we_are_to_it(world: World, idp: Idp, there: Any, said: str, audience: str | None) -> None:
+    idp.made = {"aud": there}
+    body = {"issuer": idp.issuer, "authorization": "Bearer x", "audience": said}
+    status, made = await ask(world, "POST", "/issuers", body)
+    assert (status, made.get("audience")) == ((201, audience) if audience else (422, None))
+
+
+async def test_a_stream_of_another_issuer_is_not_ours(world: World, idp: Idp) -> None:
+    idp.made = {"iss": "https://another.example"}
+    assert (await ask(world, "POST", "/issuers", {"issuer": idp.issuer, "authorization": "Bearer x"}))[0] == 422
+
+
+async def test_there_are_only_so_many_issuers_and_each_once(world: World, idp: Idp) -> None:
+    made = await trust(world, idp)
+    assert (await ask(world, "POST", "/issuers", {"issuer": idp.issuer}))[1]["error"] == "issuer_exists"
+    known = issuers.find(world.db.read(), made["issuer_id"])
+
+    def fill(act: Any) -> None:
+        for number in range(MAX_ISSUERS - 2):
+            id, url = f"is_{number}", f"https://{number}.example"
+            issuers.trust(act, msgspec.structs.replace(known, issuer_id=IssuerId(id), issuer=url), "")
+
+    await do(world, fill)
+    with providing() as last, providing() as more:
+        await trust(world, last)
+        assert (await ask(world, "POST", "/issuers", {"issuer": more.issuer}))[1]["error"] == "too_many_issuers"
+
+
+async def test_who_is_distrusted_is_not_believed_and_its_stream_is_ended(world: World, idp: Idp) -> None:
+    made = await trust(world, idp, authorization="Bearer x")
+    await ask(world, "POST", f"/issuers/{made['issuer_id']}/links", {"sub": "x", "person": "alice"})
+    assert await ask(world, "DELETE", f"/issuers/{made['issuer_id']}") == (200, {"stream_ended": True})
+    assert idp.asked[-1][:2] == ("DELETE", "/streams")
+    assert (await push(world, made, idp.token(SESSION, EMAIL)))[0] == 404
+    assert epochs(world)["writer"] == 0
+    again = await trust(world, idp)
+    assert (await ask(world, "GET", f"/issuers/{again['issuer_id']}/links"))[1]["links"] == []
+    assert await ask(world, "DELETE", f"/issuers/{again['issuer_id']}") == (200, {"stream_ended": False})
+    assert (await ask(world, "DELETE", f"/issuers/{again['issuer_id']}"))[0] == 404
+
+
+async def test_a_token_that_was_under_way_when_its_issuer_was_distrusted_does_nothing(world: World, idp: Idp) -> None:
+    made = await trust(world, idp)
+    known = issuers.find(world.db.read(), made["issuer_id"])
+    event = await wire_signals.verified(world, known, idp.token(SESSION, EMAIL))
+    await ask(world, "DELETE", f"/issuers/{made['issuer_id']}")
+    with pytest.raises(Refused) as refused:
+        await do(world, lambda a: hearing.hear(a, known.issuer_id, event, config=world.config))
+    assert refused.value.code == "invalid_issuer"
+    assert epochs(world)["writer"] == 0
+
+
+# ------------------------------------------------------------------------------------------- What is about the stream
+
+
+async def test_a_verification_that_we_asked_for_is_known_by_its_state(world: World, idp: Idp) -> None:
+    made = await trust(world, idp, authorization="Bearer x")
+    assert (await ask(world, "POST", f"/issuers/{made['issuer_id']}/verify", {}))[0] == 200
+    (asked,) = [body for _, path, _, body in idp.asked if path == "/verify"]
+    assert asked["stream_id"] == "s-1"
+    subject, event = {"format": "opaque", "id": "s-1"}, f"{SSF}verification"
+    wrong = idp.token(event, subject, {"state": "x" * 32})
+    assert await push(world, made, wrong) == (400, "invalid_state")
+    other = idp.token(event, subject | {"id": "s-2"}, {"state": asked["state"]})
+    assert await push(world, made, other) == (400, "invalid_request")
+    assert issuers.find(world.db.read(), idp.issuer).verified_at is None
+    assert await push(world, made, idp.token(event, subject, {"state": asked["state"]})) == (202, "")
+    assert issuers.find(world.db.read(), idp.issuer).verified_at == world.now()
+    again = idp.token(event, subject, {"state": asked["state"]})
+    assert await push(world, made, again) == (400, "invalid_state"), "it was for once"
+    assert await push(world, made, idp.token(event, subject)) == (202, ""), "one that nobody asked for has no state"
+
+
+async def test_only_one_that_we_may_ask_is_asked_to_verify(world: World, idp: Idp) -> None:
+    made = await trust(world, idp)
+    assert (await ask(world, "POST", f"/issuers/{made['issuer_id']}/verify", {}))[0] == 409
+
+
+async def test_a_stream_that_its_transmitter_has_stopped_is_seen(world: World, idp: Idp) -> None:
+    made = await trust(world, idp)
+    subject, event = {"format": "opaque", "id": "s-1"}, f"{SSF}stream-updated"
+    assert issuers.troubles(world.db.read()) == []
+    assert await push(world, made, idp.token(event, subject, {"status": "paused"})) == (202, "")
+    assert issuers.troubles(world.db.read()) == [f"{idp.issuer}: its stream is paused"]
+    assert await push(world, made, idp.token(event, subject, {"status": "enabled"})) == (202, "")
+    assert issuers.troubles(world.db.read()) == []
+
+
+# ----------------------------------------------------------------------------------------------------------- By polling
+
+
+async def poll(world: World) -> None:
+    """One round, and all that it began."""
+    await wire_signals_poll.poll_due(world)
+    await asyncio.gather(*world.keep(wire_signals_poll.Pollers).running.values())
+
+
+async def test_what_waits_is_fetched_and_acknowledged_and_what_is_wrong_is_said(world: World, idp: Idp) -> None:
+    await trust(world, idp, method="poll", authorization="Bearer swordfish")
+    right, wrong = idp.token(SESSION, EMAIL), idp.token(SESSION, EMAIL, aud="https://another.example")
+    idp.waiting = {"event-1": right, "event-2": wrong}
+    await poll(world)
+    assert epochs(world)["writer"] == 1
+    assert idp.waiting == {}
+    asked = [(headers, body) for _, path, headers, body in idp.asked if path == "/poll"]
+    assert [body["ack"] for _, body in asked] == [[], ["event-1"]]
+    assert asked[1][1]["setErrs"]["event-2"]["err"] == "invalid_audience"
+    assert {headers["authorization"] for headers, _ in asked} == {"Bearer swordfish"}
+    assert {headers["content-language"] for headers, _ in asked} == {"en"}
+    assert asked[0][1]["returnImmediately"] is False
+
+
+async def test_what_was_done_and_not_acknowledged_comes_again_and_is_done_once(world: World, idp: Idp) -> None:
+    await trust(world, idp, method="poll", authorization="Bearer x")
+    token = idp.token(SESSION, EMAIL)
+    idp.waiting = {"event-1": token}
+    await poll(world)
+    world.keep(wire_signals_poll.Pollers).owed.clear()
+    idp.waiting = {"event-1": token}
+    await poll(world)
+    assert (epochs(world)["writer"], idp.waiting) == (1, {})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [], {}, {"sets": []}, {"sets": {"1": 2}}, {"sets": {str(number): "x" for number in range(51)}},
+        {"sets": {"1": "x" * wire_signals_poll.MAX_ANSWER}},
+    ],
+)  # fmt: skip
+async def test_an_answer_that_is_none_does_nothing_and_is_seen(
+    world: World, idp: Idp, clock: Clock, answer: Any
+) -> None:
+    await trust(world, idp, method="poll", authorization="Bearer x")
+    idp.answer = answer
+    await poll(world)
+    known = issuers.find(world.db.read(), idp.issuer)
+    assert (known.attempts, known.due_at) == (1, world.now() + SECOND)
+    assert len(issuers.troubles(world.db.read())) == 1
+    before = idp.paths("/poll")
+    await poll(world)
+    assert idp.paths("/poll") == before, "it is not due"
+    idp.answer = None
+    clock.advance(1)
+    await poll(world)
+    assert issuers.troubles(world.db.read()) == []
+
+
+async def test_one_that_cannot_be_verified_now_is_not_acknowledged(world: World, idp: Idp, clock: Clock) -> None:
+    await trust(world, idp, method="poll", authorization="Bearer x")
+    idp.waiting = {"event-1": idp.token(SESSION, EMAIL)}
+    idp.status = 500
+    await poll(world)
+    assert len(idp.waiting) == 1
+    idp.status = 200
+    clock.advance(1)
+    await poll(world)
+    assert (epochs(world)["writer"], idp.waiting) == (1, {})
+
+
+async def test_two_servers_on_one_database_do_not_poll_at_once(world: World, idp: Idp) -> None:
+    await trust(world, idp, method="poll", authorization="Bearer x")
+    known = issuers.find(world.db.read(), idp.issuer)
+    await asyncio.gather(*(wire_signals_poll.poll_once(world, known) for _ in range(2)))
+    assert idp.paths("/poll") == 1
+
+
+async def test_a_poll_endpoint_named_by_hand(world: World, idp: Idp) -> None:
+    await trust(world, idp, method="poll", endpoint=f"{idp.issuer}/poll", authorization="Bearer x")
+    assert idp.paths("/streams") == 0
+    idp.waiting = {"event-1": idp.token(SESSION, EMAIL)}
+    await poll(world)
+    assert epochs(world)["writer"] == 1
+
+
+async def test_nobody_pushes_to_one_that_is_polled(world: World, idp: Idp) -> None:
+    made = await trust(world, idp, method="poll", authorization="Bearer x")
+    assert (await push(world, made | {"authorization_header": ""}, idp.token(SESSION, EMAIL)))[0] == 404
