@@ -8,6 +8,7 @@ from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.respond.flows import delivery
 from ostiaryd.respond.model.issuers import MAX_ISSUERS, Issuer, failed
 from ostiaryd.respond.model.sets import MAX_WORD, SECOND
 from ostiaryd.respond.store import issuers as store
@@ -79,9 +80,14 @@ def find(reader: Reader, id_or_url: str) -> Issuer:
     return found
 
 
-def count(reader: Reader) -> int:
-    """How many are believed."""
-    return len(store.issuers(reader))
+def examine(reader: Reader, *, now: int) -> str:
+    """Whether others hear of what we stop, and we of what they do, in words. Raises Conflict."""
+    if wrong := [*delivery.troubles(reader, now=now), *troubles(reader)]:
+        raise Conflict("; ".join(wrong[:3]), hint="ostiary signal streams; ostiary signal issuers")
+    told, heard = delivery.count(reader), len(store.issuers(reader))
+    if not told and not heard:
+        return "nobody hears our signals, and we hear nobody's: ostiary signal --help"
+    return f"{told} streams are up to date, {heard} issuers are heard"
 
 
 def troubles(reader: Reader) -> list[str]:
