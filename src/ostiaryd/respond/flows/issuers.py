@@ -97,7 +97,7 @@ def troubles(reader: Reader) -> list[str]:
 
 def context(issuer: Issuer) -> bytes:
     """What the sealed authorization for this issuer is bound to."""
-    return f"ostiary issuer|{issuer.issuer_id}".encode()
+    return f"issuer of signals|{issuer.issuer_id}".encode()
 
 
 def begin_poll(tx: Tx, issuer: Issuer) -> Issuer | None:

@@ -165,7 +165,7 @@ def _configured(tx: Tx, stream: Stream, wanted: Wanted, *, config: Config) -> St
 
 def context(stream: Stream) -> bytes:
     """What a sealed header of this stream is bound to."""
-    return f"ostiary stream|{stream.stream_id}".encode()
+    return f"stream of signals|{stream.stream_id}".encode()
 
 
 def _noted(act: Act, id: str, by: Caller | None) -> Stream:
