@@ -10,19 +10,21 @@ looked into.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from ostiary.core import jose
 from ostiary.core.errors import Forbidden, Malformed, Refused, Unauthenticated, Unavailable
+from ostiary.core.jose import InvalidToken
 from ostiary.core.network import network_of
 from ostiary.guard import Call, Denied, Guard, NonceNeeded, Verified, Withheld
+from ostiary.guard.connections import Connection
+from ostiary.guard.rules import Rules
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -35,7 +37,6 @@ Named = tuple[str, Mapping[str, Any]]
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 VERIFIED = "ostiary.verified"
 """Where in the ASGI scope the application finds who is calling."""
-MAX_PARAMETERS = 100
 MAX_REMEMBERED = 1 << 20
 """bytes of a body that are held back for it"""
 NO_STORE = (b"cache-control", b"no-store")
@@ -151,7 +152,7 @@ class GuardASGI:
         origin: str | None = None,
     ) -> None:
         self._app, self._guard, self._door = app, guard, Door(guard, origin=origin)
-        self._name = tool if callable(tool) else _Rules(tool)
+        self._name = tool if callable(tool) else Rules(tool)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -178,7 +179,11 @@ class GuardASGI:
         meter.most = call.most_bytes
         meter.remember = partial(self._remember, call, meter) if call.watched is not None else None
         try:
-            await self._app({**scope, VERIFIED: who}, receive, meter)
+            async with self._guard.serving(who) as meter.connection:
+                await self._app({**scope, VERIFIED: who}, receive, meter)
+        except InvalidToken:
+            meter.is_cut = True
+            raise
         finally:
             call.result(ok=200 <= meter.status < 400 and not meter.is_cut, bytes=meter.bytes)
             self._guard.finish(call)
@@ -199,9 +204,13 @@ class Meter:
         self.is_cut = False
         self.remember: Callable[[str], Awaitable[None]] | None = None
         """what must know the body before it is sent, as far as it has MAX_REMEMBERED bytes"""
+        self.connection: Connection | None = None
+        """on which it is sent; nothing is once it was cut"""
         self._held: list[Message] = []
 
     async def __call__(self, message: Message) -> None:
+        if self.connection is not None:
+            self.connection.check()
         if message["type"] == "http.response.start":
             self.status = message["status"]
             if (nonce := self._who.next_nonce) is not None:
@@ -233,45 +242,6 @@ class Meter:
         self.remember = None
         for message in held:
             await self._send(message)
-
-
-class _Rules:
-    """`METHOD /path/{segment}/{rest*}` to tool; the first rule that fits counts."""
-
-    def __init__(self, rules: Mapping[str, str]) -> None:
-        self._rules = [(*_compile(rule), tool) for rule, tool in rules.items()]
-
-    def __call__(self, scope: Scope) -> Named | None:
-        for method, pattern, tool in self._rules:
-            if method == scope["method"] and (found := pattern.fullmatch(scope["path"])) is not None:
-                return tool, _arguments(found.groupdict(), scope["query_string"])
-        return None
-
-
-def _compile(rule: str) -> tuple[str, re.Pattern[str]]:
-    method, _, path = rule.partition(" ")
-    if not method.isupper() or not path.startswith("/"):
-        raise Malformed(f"`{rule}` is not of the form `METHOD /path/{{name}}`")
-    parts = re.split(r"(\{[a-z_][a-z0-9_]*\*?\})", path)
-    return method, re.compile("".join(map(_pattern, parts)))
-
-
-def _pattern(part: str) -> str:
-    if not part.startswith("{"):
-        return re.escape(part)
-    return f"(?P<{part[1:-2]}>.+)" if part.endswith("*}") else f"(?P<{part[1:-1]}>[^/]+)"
-
-
-def _arguments(path: dict[str, str], query_string: bytes) -> dict[str, str]:
-    """Raises Malformed for a name given twice: application and guard could read different values."""
-    try:
-        query = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
-    except ValueError:
-        raise Malformed("the query does not parse") from None
-    names = [*path, *(name for name, _ in query)]
-    if len(set(names)) != len(names):
-        raise Malformed("a parameter was sent twice", hint="send each once")
-    return path | dict(query)
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

@@ -60,13 +60,23 @@ class _Front:
                 return
             who = self._door.authenticate(scope)
         except Refused as refusal:
-            answer = self._door.refuse(refusal)
-            error = {"code": DENIED, "message": words(refusal), "data": data(refusal)}
-            answer.body = {"jsonrpc": "2.0", "id": None, "error": error}  # clients show what is in here
-            await answer.send(send)
+            await self._refuse(refusal, send)
             return
         seen = {**scope, VERIFIED: who, "user": AuthenticatedUser(_access_token(who))}
-        await self._app(seen, receive, _Watched(send, who, self._guard))
+        watched = _Watched(send, who, self._guard)
+        try:
+            async with self._guard.serving(who) as watched.connection:
+                await self._app(seen, receive, watched)
+        except Refused as refusal:
+            if watched.status:
+                raise  # the answer has begun, and breaks off
+            await self._refuse(refusal, send)
+
+    async def _refuse(self, refusal: Refused, send: Send) -> None:
+        answer = self._door.refuse(refusal)
+        error = {"code": DENIED, "message": words(refusal), "data": data(refusal)}
+        answer.body = {"jsonrpc": "2.0", "id": None, "error": error}  # clients show what is in here
+        await answer.send(send)
 
 
 class _Watched(Meter):

@@ -15,7 +15,7 @@ from ostiary.core.catalogue import Catalogue
 from ostiary.core.claims import parse_access
 from ostiary.core.errors import Refused
 from ostiary.core.feed import TYP as FEED_TYP
-from ostiary.guard.feed import Knowledge
+from ostiary.guard.knowledge import Knowledge
 from ostiaryd.app import build_app
 from ostiaryd.feed.flows.snapshot import snapshot
 from ostiaryd.ground.world import World

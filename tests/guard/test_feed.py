@@ -321,7 +321,7 @@ def test_facts_are_forgotten_once_nothing_alive_can_need_them(feeder: Feeder) ->
 
 
 def test_more_exceptions_than_a_guard_can_hold_close_it(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ostiary.guard.feed.MAX_EXCEPTIONS", 3)
+    monkeypatch.setattr("ostiary.guard.knowledge.MAX_EXCEPTIONS", 3)
     feeder = Feeder(clock)
     feeder.snapshot(*[TokenFact(f"tok_{i}", clock() + 1) for i in range(3)])
     feeder.feed.current()

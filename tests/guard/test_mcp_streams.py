@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx2
+import pytest
 from mcp.server.mcpserver import Context, MCPServer
 
-from ostiary.core.feed import ResourceFact, TokenFact
+from ostiary.core.feed import AgentFact, Fact, KeyFact, ResourceFact, StopFact, TaskFact, TokenFact
 from ostiary.guard import Guard
 from ostiary.mcp import protect
 from tests.feed.house import listening, serving
-from tests.guard.feeder import RESOURCE_ID, Feeder
+from tests.guard.feeder import AGENT, RESOURCE_ID, TASK, Feeder
 from tests.guard.test_mcp import Shows
 
+UNTIL = 1 << 52
 CALL = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -20,53 +24,77 @@ CALL = {
 }
 
 
-def follower(feeder: Feeder, *, revoke: bool) -> MCPServer:
-    """A server with a tool that tells of its progress; while it runs the token is revoked."""
+def follower(guard: Guard, *, idles: bool) -> MCPServer:
+    """A server with a tool that tells of its progress, once more after everybody has heard of it, and may then idle."""
     server = MCPServer("files")
 
     @server.tool()
     async def follow(context: Context) -> str:
+        told, loop = asyncio.Event(), asyncio.get_running_loop()
+        if not idles:
+            guard.feed.listeners.append(lambda _: loop.call_soon_threadsafe(told.set))
         await context.report_progress(1, message="before")
-        if revoke:
-            feeder.say(TokenFact("tok_1", 1 << 52))
+        await told.wait()
         await context.report_progress(2, message="after")
         return "the end"
 
     return server
 
 
-async def ask(guard: Guard, feeder: Feeder, *, revoke: bool) -> str:
-    """What is heard of a call, until it ends or is ended."""
+async def ask(guard: Guard, feeder: Feeder, *facts: Fact, idles: bool = False, later: float = 0) -> str:
+    """What is heard of a call, until it ends or is ended; `facts` are said so much `later` than it was heard of."""
     sock, port = listening()
     url = f"http://127.0.0.1:{port}/mcp"
     catalogue = '{"resource":"files","tools":[{"name":"follow","effect":"read"}]}'
     feeder.say(
         ResourceFact(
             resource_id=RESOURCE_ID, name="files", uri=url, mode="enforce", segment="default", catalogue=catalogue
-        )
+        ),
     )
     heard = ""
-    with serving(protect(follower(feeder, revoke=revoke), guard, stateless_http=True), sock):
+    with serving(protect(follower(guard, idles=idles), guard, stateless_http=True), sock):
         headers = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-06-18"}
         async with httpx2.AsyncClient(auth=Shows(feeder), headers=headers) as http:
             try:
                 async with http.stream("POST", url, json=CALL) as response:
                     async for text in response.aiter_text():
+                        if "before" in text:
+                            feeder.clock.advance(later)
+                            feeder.say(*facts)
                         heard += text
             except httpx2.RemoteProtocolError:
                 heard += "(cut)"
     return heard
 
 
-async def test_a_stream_goes_on_while_its_token_is_alive(guard: Guard, feeder: Feeder) -> None:
-    heard = await ask(guard, feeder, revoke=False)
+@pytest.mark.parametrize(
+    "facts", [(KeyFact("another key", UNTIL),), (TokenFact("tok_2", UNTIL), AgentFact("ag_2", "suspended", 1, UNTIL))]
+)
+async def test_a_stream_goes_on_while_its_token_is_alive(guard: Guard, feeder: Feeder, facts: tuple[Fact, ...]) -> None:
+    heard = await ask(guard, feeder, *facts)
     assert "before" in heard
     assert "after" in heard
     assert "the end" in heard
 
 
-async def test_a_stream_ends_with_its_token(guard: Guard, feeder: Feeder) -> None:
-    heard = await ask(guard, feeder, revoke=True)
+@pytest.mark.parametrize("fact", [
+    TokenFact("tok_1", UNTIL), AgentFact(AGENT, "quarantined", 1, UNTIL), AgentFact(AGENT, "active", 1, UNTIL),
+    TaskFact(TASK, UNTIL), StopFact("everything", ""),
+])  # fmt: skip
+async def test_a_stream_is_cut_with_its_token_though_nothing_is_sent_on_it(
+    guard: Guard, feeder: Feeder, fact: Fact
+) -> None:
+    heard = await ask(guard, feeder, fact, idles=True)
     assert "before" in heard
     assert "after" not in heard
     assert "the end" not in heard
+    assert "(cut)" in heard
+    assert not guard.connections._open
+
+
+async def test_a_stream_ends_with_its_token(guard: Guard, feeder: Feeder) -> None:
+    """When something is sent on it after that."""
+    heard = await ask(guard, feeder, KeyFact("another key", UNTIL), later=400)
+    assert "before" in heard
+    assert "after" not in heard
+    assert "(cut)" in heard

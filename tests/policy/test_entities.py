@@ -12,7 +12,7 @@ from ostiary.core.access import Policies
 from ostiary.core.cedar.values import Uid
 from ostiary.core.errors import Refused
 from ostiary.core.feed import PolicyFact
-from ostiary.guard.feed import Knowledge
+from ostiary.guard.knowledge import Knowledge
 from ostiaryd.feed.flows.snapshot import policy_fact
 from ostiaryd.ground.world import World
 from ostiaryd.policy import flows

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ostiary.core.errors import Refused
-from ostiary.guard.feed import Knowledge
+from ostiary.guard.knowledge import Knowledge
 from ostiaryd.feed.flows.snapshot import policy_fact
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act

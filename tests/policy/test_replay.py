@@ -20,7 +20,7 @@ from ostiary.core.errors import Forbidden, Refused
 from ostiary.core.feed import ResourceFact
 from ostiary.core.report import Report
 from ostiary.guard.call import call_record
-from ostiary.guard.feed import _protect
+from ostiary.guard.knowledge import _protect
 from ostiaryd.feed.flows import take_report
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world

@@ -27,7 +27,7 @@ from ostiary.core.bounds import parse_details
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.claims import actors, parse_access
 from ostiary.core.errors import Refused
-from ostiary.guard.feed import Knowledge
+from ostiary.guard.knowledge import Knowledge
 from ostiaryd.feed import store as feeds
 from ostiaryd.feed.flows.snapshot import snapshot
 from ostiaryd.feed.model import parse_delta, plain_fact

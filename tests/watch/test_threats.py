@@ -295,7 +295,7 @@ async def test_events_say_that_their_network_is_on_a_list_and_the_detector_tells
 
 def test_a_list_at_a_guard_is_what_the_feed_says_of_it() -> None:
     from ostiary.core.jose import b64u
-    from ostiary.guard.feed import Knowledge
+    from ostiary.guard.knowledge import Knowledge
 
     mark, network = indicator("address", "45.83.64.0/22")
     assert network is not None

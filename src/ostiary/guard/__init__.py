@@ -1,8 +1,9 @@
 """The guard: enforcement of the server's decisions inside the program that serves the tools."""
 
 from ostiary.guard.call import Call, Denied, Verified, Withheld
-from ostiary.guard.feed import Feed, FeedBroken, FeedStale
+from ostiary.guard.feed import Feed
 from ostiary.guard.guard import Guard
+from ostiary.guard.knowledge import FeedBroken, FeedStale
 from ostiary.guard.proofs import NonceNeeded
 from ostiary.guard.spool import SpoolFailed
 from ostiary.guard.words import data, words

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from ostiary.core.origins import is_settled
 from ostiary.guard.asker import Asking
 from ostiary.guard.call import Call, Verified, call_record, shorten, undecided_record
 from ostiary.guard.closed import closed
+from ostiary.guard.connections import Connection, Connections
 from ostiary.guard.feed import Feed
 from ostiary.guard.learnt import Learnt, Missing
 from ostiary.guard.link import Link
@@ -89,6 +90,8 @@ class Guard:
             resource_id=credential.client_id, now=now, tick=tick,
             max_age=round(max_age * SECOND), max_skew=round(max_skew * SECOND),
         )  # fmt: skip
+        self.connections = Connections()
+        self.feed.listeners.append(self.connections.look)
         self._tokens = Tokens(now=now, leeway=round(max_skew * SECOND))
         self._proofs = Proofs(secret=random(32), now=now)
         folder = Path(spool_dir) / credential.client_id
@@ -148,6 +151,12 @@ class Guard:
         with closed():
             if (reason := access.dead(who.principal, self.feed.current().facts, self._now())) is not None:
                 raise InvalidToken(reason.message, hint=reason.hint)
+
+    def serving(self, who: Verified) -> AbstractAsyncContextManager[Connection]:
+        """Around what is served on a connection: cancelled as soon as what `who` rests on has died. Raises InvalidToken
+        then, and FeedStale.
+        """
+        return self.connections.open(who, lambda: self.feed.current().facts)
 
     def decide(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Call:
         """Decide, pay and record, in this order; the answer may be no. Where policies are not ours to run, a person

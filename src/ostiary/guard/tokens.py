@@ -9,7 +9,7 @@ from hashlib import sha256
 from ostiary.core import access
 from ostiary.core.claims import ACCESS_TYP, check_access, parse_access
 from ostiary.core.jose import InvalidToken, verify_jwt
-from ostiary.guard.feed import Present
+from ostiary.guard.knowledge import Present
 
 MAX_REMEMBERED = 10_000
 

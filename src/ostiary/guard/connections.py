@@ -1,0 +1,73 @@
+"""Connections that are open: whatever is served on one is cancelled as soon as its token dies by a word of the feed.
+
+A token that has come to its end by itself cuts nothing: what was let in with it may be finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from ostiary.core import access
+from ostiary.core.jose import InvalidToken
+from ostiary.guard.call import Verified
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One that is served; `why` it was cut, once it was."""
+
+    principal: access.Principal
+    cut: Callable[[], None]
+    why: access.Reason | None = None
+
+    def check(self) -> None:
+        """Raises InvalidToken once it was cut: whoever goes on all the same is not heard."""
+        if self.why is not None:
+            raise InvalidToken(self.why.message, hint=self.why.hint)
+
+
+class Connections:
+    """Thread-safe. Each is served by one task of an event loop, and looked after by the thread of the feed."""
+
+    def __init__(self) -> None:
+        self._open: set[Connection] = set()
+
+    @asynccontextmanager
+    async def open(self, who: Verified, current: Callable[[], access.Facts]) -> AsyncIterator[Connection]:
+        """Around what is served to `who`. Raises InvalidToken where it was cut; `current` facts may raise, too."""
+        loop = asyncio.get_running_loop()
+        limit = asyncio.timeout(None)
+
+        def cancel() -> None:
+            if connection in self._open:
+                limit.reschedule(loop.time())
+
+        def cut() -> None:
+            with suppress(RuntimeError):  # the loop has ended, and with it the connection
+                loop.call_soon_threadsafe(cancel)
+
+        connection = Connection(who.principal, cut)
+        try:
+            async with limit:
+                self._open.add(connection)
+                self._look_at(connection, current())  # what was heard since the token was looked at
+                yield connection
+        except TimeoutError:
+            if limit.expired():
+                connection.check()
+            raise
+        finally:
+            self._open.discard(connection)
+
+    def look(self, facts: access.Facts) -> None:
+        """Cut what has died."""
+        for connection in tuple(self._open):
+            self._look_at(connection, facts)
+
+    def _look_at(self, connection: Connection, facts: access.Facts) -> None:
+        if connection.why is None and (why := access.dead(connection.principal, facts, now=0)) is not None:
+            connection.why = why
+            connection.cut()

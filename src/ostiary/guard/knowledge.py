@@ -1,0 +1,170 @@
+"""What a guard knows of what is so: all that was told since the snapshot, fact by fact."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import NamedTuple
+
+from ostiary.core import access, canonical, cedar
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.errors import Unavailable
+from ostiary.core.feed import (
+    MAX_LINE_BYTES,
+    AgentFact,
+    Fact,
+    HoldFact,
+    KeyFact,
+    KeysFact,
+    PolicyFact,
+    ResourceFact,
+    RiskFact,
+    StopFact,
+    TaskFact,
+    ThreatFact,
+    TokenFact,
+)
+from ostiary.core.jose import JwkSet, b64u, unb64u
+from ostiary.core.watch import Risk
+from ostiary.core.watch.threats import ThreatList, parse_marks
+
+MAX_EXCEPTIONS = 1_000_000
+
+
+class FeedBroken(Unavailable):
+    """The feed said something that it must not say. All knowledge is dropped; only a snapshot heals it."""
+
+    code = "feed_broken"
+
+
+class FeedStale(Unavailable):
+    """Nothing fresh has been heard for too long, or not yet, or not with this clock."""
+
+    code = "feed_stale"
+
+
+class Present(NamedTuple):
+    """What decisions rest on. `facts` looks into tables that the thread of the feed keeps current."""
+
+    resource: ResourceFact
+    keys: JwkSet
+    facts: access.Facts
+
+
+@dataclass(slots=True)
+class Knowledge:
+    """All that was told since the snapshot."""
+
+    resource: ResourceFact | None = None
+    protected: access.Protected | None = None
+    policies: access.Policies | None = None
+    keys: JwkSet = field(default_factory=lambda: JwkSet(()))
+    agents: dict[str, access.AgentFact] = field(default_factory=dict)
+    agents_until: dict[str, int] = field(default_factory=dict)
+    tasks: dict[str, int] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+    revoked: dict[str, int] = field(default_factory=dict)
+    """keys, by thumbprint"""
+    risks: dict[str, Risk] = field(default_factory=dict)
+    """by agent or task"""
+    holds: dict[str, tuple[access.Hold, ...]] = field(default_factory=dict)
+    """by agent"""
+    threats: dict[str, ThreatList] = field(default_factory=dict)
+    stops: set[tuple[str, str]] = field(default_factory=set)
+    """what the kill switch has stopped"""
+
+    def learn(self, fact: Fact) -> None:
+        """Raises Refused for a catalogue or a policy set that is not well-formed."""
+        match fact:
+            case AgentFact():
+                known = self.agents.get(fact.agent)
+                if known is None or fact.epoch >= known.epoch:  # resuming may tell again what is known
+                    self.agents[fact.agent] = access.AgentFact(fact.state, fact.epoch)
+                    self.agents_until[fact.agent] = fact.until
+            case TaskFact():
+                self.tasks[fact.task] = fact.until
+            case TokenFact():
+                self.tokens[fact.jti] = fact.until
+            case KeyFact():
+                self.revoked[fact.jkt] = fact.until
+            case RiskFact():
+                self.risks[fact.subject] = Risk(fact.millis, fact.at)
+            case HoldFact(agent):
+                others = tuple(one for one in self.holds.get(agent, ()) if one.kind != fact.hold)
+                self.holds[agent] = (*others, access.Hold(fact.hold, fact.limit, fact.since, fact.until))
+            case ThreatFact(id, name, points, packed, networks):
+                self.threats.pop(id, None)
+                if marks := parse_marks(unb64u(packed)):
+                    self.threats[id] = ThreatList(name, points, marks, frozenset(networks))
+            case StopFact():
+                (self.stops.discard if fact.is_lifted else self.stops.add)((fact.what, fact.value))
+            case ResourceFact():
+                self.resource, self.protected = fact, _protect(fact)
+            case PolicyFact():
+                self.policies = _policies(fact)
+            case KeysFact():
+                self.keys = JwkSet.parse({"keys": fact.token})
+
+    def present(self) -> Present:
+        """Raises FeedBroken where a part is missing, or there is too much."""
+        if self.resource is None or self.protected is None or self.policies is None or not self.keys.keys:
+            raise FeedBroken("a snapshot lacks the resource, the policies or the keys")
+        tables: tuple[Sized, ...] = (
+            self.agents,
+            self.tasks,
+            self.tokens,
+            self.revoked,
+            self.risks,
+            self.holds,
+            self.stops,
+        )
+        if sum(map(len, tables)) > MAX_EXCEPTIONS:
+            raise FeedBroken(f"there are more than {MAX_EXCEPTIONS} exceptions")
+        facts = access.Facts(
+            self.protected,
+            self.policies,
+            self.agents,
+            self.tasks,
+            self.tokens,
+            self.revoked,
+            risks=self.risks,
+            holds=self.holds,
+            threats=self.threats,
+            stops=self.stops,
+        )
+        return Present(self.resource, self.keys, facts)
+
+    def prune(self, before: int) -> None:
+        """Forget what can no longer matter."""
+        for table in (self.tasks, self.tokens, self.revoked):
+            for name in [name for name, until in table.items() if until < before]:
+                del table[name]
+        for agent in [agent for agent, until in self.agents_until.items() if until < before]:
+            del self.agents_until[agent], self.agents[agent]
+        for subject in [subject for subject, risk in self.risks.items() if risk.until < before]:
+            del self.risks[subject]
+        for agent in [agent for agent, holds in self.holds.items() if all(one.until < before for one in holds)]:
+            del self.holds[agent]
+
+
+def _policies(fact: PolicyFact) -> access.Policies:
+    stated = canonical.parse(fact.entities, max_bytes=MAX_LINE_BYTES) if fact.entities else []
+    return access.Policies(
+        fact.hash,
+        cedar.ir.parse(fact.policies.encode()),
+        entities=cedar.values.parse_entities(stated),
+        elsewhere=fact.elsewhere,
+    )
+
+
+def _protect(fact: ResourceFact) -> access.Protected:
+    text = fact.catalogue
+    return access.Protected(
+        name=fact.name,
+        uri=fact.uri,
+        segment=fact.segment,
+        catalogue=None if text is None else Catalogue.parse(text),
+        mode=fact.mode,
+        catalogue_hash="" if text is None else b64u(sha256(text.encode()).digest()),  # it comes in its canonical form
+    )

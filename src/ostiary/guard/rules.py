@@ -1,0 +1,51 @@
+"""Which tool a request calls, and with what: `METHOD /path/{segment}/{rest*}` to tool."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from ostiary.core.errors import Malformed
+
+MAX_PARAMETERS = 100
+
+
+class Rules:
+    """`METHOD /path/{segment}/{rest*}` to tool; the first rule that fits counts."""
+
+    def __init__(self, rules: Mapping[str, str]) -> None:
+        self._rules = [(*_compile(rule), tool) for rule, tool in rules.items()]
+
+    def __call__(self, scope: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+        for method, pattern, tool in self._rules:
+            if method == scope["method"] and (found := pattern.fullmatch(scope["path"])) is not None:
+                return tool, _arguments(found.groupdict(), scope["query_string"])
+        return None
+
+
+def _compile(rule: str) -> tuple[str, re.Pattern[str]]:
+    method, _, path = rule.partition(" ")
+    if not method.isupper() or not path.startswith("/"):
+        raise Malformed(f"`{rule}` is not of the form `METHOD /path/{{name}}`")
+    parts = re.split(r"(\{[a-z_][a-z0-9_]*\*?\})", path)
+    return method, re.compile("".join(map(_pattern, parts)))
+
+
+def _pattern(part: str) -> str:
+    if not part.startswith("{"):
+        return re.escape(part)
+    return f"(?P<{part[1:-2]}>.+)" if part.endswith("*}") else f"(?P<{part[1:-1]}>[^/]+)"
+
+
+def _arguments(path: dict[str, str], query_string: bytes) -> dict[str, str]:
+    """Raises Malformed for a name given twice: application and guard could read different values."""
+    try:
+        query = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+    except ValueError:
+        raise Malformed("the query does not parse") from None
+    names = [*path, *(name for name, _ in query)]
+    if len(set(names)) != len(names):
+        raise Malformed("a parameter was sent twice", hint="send each once")
+    return path | dict(query)

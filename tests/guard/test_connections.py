@@ -1,0 +1,117 @@
+"""Connections that are served are cut when their token dies, whatever the application does meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import httpx2
+import pytest
+
+from ostiary.asgi import App, GuardASGI, Receive, Scope, Send
+from ostiary.core.feed import AgentFact, Fact, KeyFact, TokenFact
+from ostiary.core.jose import InvalidToken
+from ostiary.guard import Guard
+from tests.clock import Clock
+from tests.guard.feeder import AGENT, Feeder
+from tests.guard.test_asgi import ORIGIN, error, records, signed
+from tests.guard.test_guard import enter
+
+UNTIL = 1 << 52
+STOPPED = AgentFact(AGENT, "quarantined", 1, UNTIL)
+ANOTHER = KeyFact("another key", UNTIL)
+START = {"type": "http.response.start", "status": 200, "headers": []}
+Work = Callable[[Send, asyncio.Event], Awaitable[None]]
+
+
+def serving(guard: Guard, feeder: Feeder, work: Work, *facts: Fact) -> App:
+    """An application that lets the guard hear `facts` while it works."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        heard = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        guard.feed.listeners.append(lambda _: loop.call_soon_threadsafe(heard.set))
+        loop.call_soon(feeder.say, *facts)
+        await work(send, heard)
+
+    return GuardASGI(app, guard, tool={"GET /{path}": "read_file"})
+
+
+async def get(guard: Guard, feeder: Feeder, app: App) -> httpx2.Response:
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url=ORIGIN) as http:
+        return await http.get("/x", headers=signed(guard, feeder, "GET", "/x"))
+
+
+async def idle(send: Send, heard: asyncio.Event) -> None:
+    await asyncio.Event().wait()
+
+
+async def answer(send: Send, heard: asyncio.Event) -> None:
+    await heard.wait()
+    await send(START)
+    await send({"type": "http.response.body", "body": b"the answer"})
+
+
+async def persist(send: Send, heard: asyncio.Event) -> None:
+    """It does not let itself be ended."""
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        await send(START)
+        await send({"type": "http.response.body", "body": b"the answer"})
+
+
+@pytest.mark.parametrize("work", [idle, persist])
+async def test_what_is_worked_on_is_ended_and_the_answer_says_why(guard: Guard, feeder: Feeder, work: Work) -> None:
+    response = await asyncio.wait_for(get(guard, feeder, serving(guard, feeder, work, STOPPED)), 10)
+    assert (response.status_code, error(response)) == (401, "invalid_token")
+    assert b"the answer" not in response.content
+    _, outcome = records(guard)
+    assert outcome["status"] == "error"
+    assert not guard.connections._open
+
+
+async def test_what_is_worked_on_for_others_goes_on(guard: Guard, feeder: Feeder) -> None:
+    response = await get(guard, feeder, serving(guard, feeder, answer, ANOTHER, TokenFact("tok_2", UNTIL)))
+    assert (response.status_code, response.content) == (200, b"the answer")
+    assert records(guard)[1]["status"] == "ok"
+    assert not guard.connections._open
+
+
+async def test_a_token_that_comes_to_its_end_by_itself_cuts_nothing(guard: Guard, feeder: Feeder, clock: Clock) -> None:
+    async def outlive(send: Send, heard: asyncio.Event) -> None:
+        clock.advance(400)
+        feeder.say(ANOTHER)
+        await answer(send, heard)
+
+    response = await get(guard, feeder, serving(guard, feeder, outlive, ANOTHER))
+    assert response.content == b"the answer"
+
+
+async def test_who_was_stopped_before_it_was_served_is_not_served(guard: Guard, feeder: Feeder) -> None:
+    who = enter(guard, feeder)
+    feeder.say(STOPPED)
+    with pytest.raises(InvalidToken, match="quarantined"):
+        async with guard.serving(who):
+            await asyncio.Event().wait()
+
+
+async def test_a_timeout_of_the_application_is_its_own(guard: Guard, feeder: Feeder) -> None:
+    with pytest.raises(TimeoutError):
+        async with guard.serving(enter(guard, feeder)):
+            raise TimeoutError
+    with pytest.raises(TimeoutError):
+        async with guard.serving(enter(guard, feeder)):
+            await asyncio.wait_for(asyncio.Event().wait(), 0.001)
+
+
+def test_a_loop_that_has_ended_stands_in_nobodys_way(guard: Guard, feeder: Feeder) -> None:
+    loop = asyncio.new_event_loop()
+    left = guard.serving(enter(guard, feeder))
+    loop.run_until_complete(left.__aenter__())
+    loop.close()
+    feeder.say(STOPPED)
+    assert guard.feed.current().facts.agents[AGENT].state == "quarantined"
+    asyncio.run(left.__aexit__(None, None, None))
+    assert not guard.connections._open
