@@ -25,7 +25,7 @@ COUNTED = 3
 FIGURES = 5
 TREES, DEPTH = 25, 6
 LEAVES = 1 << DEPTH
-ENOUGH, DAYS_LEARNED = 2000.0, 2
+ENOUGH, DAYS_LEARNED = 1000.0, 2
 """points, and days on which they were learned, from which the forest knows anything"""
 FIRST_LOOK = 8
 """calls in ten minutes; looked at again when they have doubled"""

@@ -8,10 +8,13 @@ day, and what is usual for an agent never rises by more than a bit over what it 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ostiaryd.watch.model import NOBODY, NOTHING, Batch, Found, Kept
-from ostiaryd.watch.model.batch import Ints
+from ostiaryd.watch.model.batch import Flags, Ints
 from ostiaryd.watch.model.detector import Records
 from ostiaryd.watch.model.runs import Floats, Runs
 
@@ -22,6 +25,8 @@ STEPS, TOOLS = 160, 32
 PEER_STEPS, PEER_TOOLS = 1024, 64
 FULL = 250
 """steps after one tool that are learned: what was before today counts half then"""
+TAUGHT = 200
+"""steps of an agent a day that its peers learn of"""
 PRIOR = 20.0
 """steps that the word of peers is worth"""
 RARE, OTHERS = 0.1, 5.0
@@ -56,12 +61,13 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
     _new_day(kept, np.unique(agent), np.unique(peers), int(batch.now // DAY))
     tool = (batch.tool[rows] >> np.uint64(32)).astype(np.uint32)
     before = _before(kept.agents, agent, (batch.task[rows] >> np.uint64(32)).astype(np.uint32), tool)
-    order = np.argsort(batch.number[rows], kind="stable")
-    bits = _surprise(kept, agent, peers, before, tool, order)
+    rows, agent, peers, before, tool = (one[before != 0] for one in (rows, agent, peers, before, tool))
+    taught = kept.agents["n"][agent, 1] + Runs(agent).rank < TAUGHT
+    bits = _surprise(kept, Steps(agent, peers, before, tool, taught, np.argsort(batch.number[rows], kind="stable")))
     usual = _usual(kept, agent, peers)
-    for records, of in ((kept.agents, agent), (kept.peers, peers)):
+    for records, of, learned in ((kept.agents, agent, bits), (kept.peers, peers[taught], bits[taught])):
         np.add.at(records["n"][:, 1], of, 1)
-        np.add.at(records["bits"][:, 1], of, bits)
+        np.add.at(records["bits"][:, 1], of, learned)
     sums = _cusum(kept.agents, agent, batch.at[rows] // HOUR, bits - usual - SLACK)
     found, events = list[Found](), [batch.events[row] for row in rows.tolist()]
     for one in np.flatnonzero((sums >= BAR) & (bits > usual + SLACK)).tolist():
@@ -70,7 +76,7 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
     return found
 
 
-def _before(agents: Records, agent: Ints, task: np.ndarray, tool: np.ndarray) -> np.ndarray:
+def _before(agents: Records, agent: Ints, task: NDArray[np.uint32], tool: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """The tool that was used before in the same task, 0 for none that is known; the newest are kept."""
     slot = (task % TASKS).astype(np.int64)
     order = np.argsort(agent * TASKS + slot, kind="stable")
@@ -87,8 +93,20 @@ def _before(agents: Records, agent: Ints, task: np.ndarray, tool: np.ndarray) ->
     return before
 
 
-def _surprise(kept: Kept, agent: Ints, peers: Ints, before: np.ndarray, tool: np.ndarray, order: Ints) -> Floats:
+class Steps(NamedTuple):
+    """From one tool to the next. `taught`: whether peers learn of it; `order`: the rows as they happened."""
+
+    agent: Ints
+    peers: Ints
+    before: NDArray[np.uint32]
+    tool: NDArray[np.uint32]
+    taught: Flags
+    order: Ints
+
+
+def _surprise(kept: Kept, of: Steps) -> Floats:
     """In bits, for each step; and the step is learned."""
+    agent, peers, before, tool, taught, order = of
     step = (before.astype(np.uint64) * np.uint64(0x9E3779B1) + tool) % np.uint64(0xFFFFFFFB)
     own_step, own_tool = (step % np.uint64(STEPS)).astype(np.int64), (before % TOOLS).astype(np.int64)
     their_step, their_tool = (step % np.uint64(PEER_STEPS)).astype(np.int64), (before % PEER_TOOLS).astype(np.int64)
@@ -96,15 +114,14 @@ def _surprise(kept: Kept, agent: Ints, peers: Ints, before: np.ndarray, tool: np
     tools = kept.agents["tools"][agent, own_tool] + _earlier(agent * TOOLS + own_tool, every)
     learned = (tools < FULL).astype(np.float64)
     steps = kept.agents["steps"][agent, own_step] + _earlier(agent * STEPS + own_step, learned)
-    n = kept.peers["tools"][peers, their_tool] + _earlier(peers * PEER_TOOLS + their_tool, learned, order)
-    taken = kept.peers["steps"][peers, their_step] + _earlier(peers * PEER_STEPS + their_step, learned, order)
+    others = (taught & (learned > 0)).astype(np.float64)
+    n = kept.peers["tools"][peers, their_tool] + _earlier(peers * PEER_TOOLS + their_tool, others, order)
+    taken = kept.peers["steps"][peers, their_step] + _earlier(peers * PEER_STEPS + their_step, others, order)
     by_peers = np.minimum((taken + RARE) / (n + OTHERS), 1)
     likely = (np.minimum(steps, tools) + PRIOR * by_peers) / (np.minimum(tools, FULL) + PRIOR)
-    some = learned > 0
-    np.add.at(kept.agents["tools"], (agent[some], own_tool[some]), 1)
-    np.add.at(kept.agents["steps"], (agent[some], own_step[some]), 1)
-    np.add.at(kept.peers["tools"], (peers[some], their_tool[some]), 1)
-    np.add.at(kept.peers["steps"], (peers[some], their_step[some]), 1)
+    for name, own, their in (("tools", own_tool, their_tool), ("steps", own_step, their_step)):
+        np.add.at(kept.agents[name], (agent[learned > 0], own[learned > 0]), 1)
+        np.add.at(kept.peers[name], (peers[others > 0], their[others > 0]), 1)
     bits: Floats = np.minimum(-np.log2(likely), MOST)
     return bits
 

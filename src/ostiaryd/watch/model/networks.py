@@ -16,7 +16,7 @@ HOUR = 3_600_000_000
 SETTLED = 24
 """hours for which an agent has used a network that is its own"""
 SHARED = 3
-"""agents of a group that use a network from which it is everybody's"""
+"""peers that use a network from which it is everybody's"""
 
 AGENT_FIELDS = [
     ("last", np.uint32), ("at", np.int64), ("network", np.uint32, (OWN,)), ("since", np.uint32, (OWN,)),
@@ -52,15 +52,18 @@ def changes(batch: Batch, agents: Records) -> list[Change]:
 
 
 def is_own(state: np.void, users: np.ndarray, network: int, at: int) -> bool:
-    """Whether a network is the agent's own by now, or its peers'. One more takes the place of the newest."""
+    """Whether a network is the agent's own (its first one is), or its peers'. One more takes the newest's place."""
     known, since, hour = state["network"].tolist(), state["since"].tolist(), at // HOUR
     if network in known:
-        age = hour - since[known.index(network)]
+        slot = known.index(network)
+        age = hour - since[slot]
     else:
-        slot, age = known.index(0) if 0 in known else since.index(max(since)), 0
+        slot, age = known.index(0) if 0 in known else OWN - 1 - since[::-1].index(max(since)), 0
         state["network"][slot], state["since"][slot] = network, hour
-    shared, bit = int(users[network % PEERS_SLOTS]), 1 << (network % 32)
-    if not int(state["told"]) & bit:
+    others, bit = int(users[network % PEERS_SLOTS]), 1 << (network % 32)
+    if int(state["told"]) & bit:
+        others -= 1
+    else:
         state["told"] |= np.uint32(bit)
-        users[network % PEERS_SLOTS] = min(shared + 1, 65_535)
-    return not any(known) or age >= SETTLED or shared >= SHARED
+        users[network % PEERS_SLOTS] = min(others + 1, 65_535)
+    return slot == 0 or age >= SETTLED or others >= SHARED

@@ -1,0 +1,97 @@
+"""Networks: one key in two places, journeys that nobody can make, and what is an agent's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from ostiary.core.watch import Event
+from ostiaryd.watch.detectors import impossible_travel, key_in_two_places
+from tests.watch.detectors.days import Held, event
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+HOME, AWAY = "10.0.0.0/24", "203.0.113.0/24"
+FRANKFURT, DUBLIN, SYDNEY = (50.1, 8.7), (53.3, -6.3), (-33.9, 151.2)
+
+
+def to_and_fro(at: float, *networks: str, every: float = MINUTE, key: str = "k") -> list[Event]:
+    return [event(at + number * every, network=one, key=key) for number, one in enumerate(networks)]
+
+
+@pytest.mark.parametrize(
+    ("networks", "is_found"),
+    [
+        ((HOME, AWAY, AWAY, AWAY), False),
+        ((HOME, AWAY, HOME), False),
+        ((HOME, AWAY, HOME, AWAY), True),
+        ((HOME, AWAY, "192.0.2.0/24", "198.51.100.0/24", HOME), False),
+    ],
+    ids=["a move", "there and back", "to and fro", "a journey"],
+)
+def test_a_key_that_goes_to_and_fro_is_in_two_places(networks: tuple[str, ...], is_found: bool) -> None:
+    held = Held(key_in_two_places)
+    held.see(to_and_fro(0, *[HOME] * 3))
+    assert held.would_find(to_and_fro(2 * DAY, *networks)) is is_found
+
+
+@pytest.mark.parametrize(("every", "is_found"), [(30 * MINUTE, True), (30 * MINUTE + 1, False)])
+def test_it_must_be_soon(every: float, is_found: bool) -> None:
+    """From when it was last here until it is here again."""
+    acts = to_and_fro(9 * HOUR, HOME, AWAY, HOME, AWAY, HOME, every=every / 2)
+    assert Held(key_in_two_places).would_find(acts) is is_found
+
+
+def test_two_copies_with_a_key_each_are_two_places_of_two_keys() -> None:
+    acts = [event(MINUTE * n, network=(HOME, AWAY)[n % 2], key=("k1", "k2")[n % 2]) for n in range(20)]
+    assert not Held(key_in_two_places).would_find(acts)
+    assert not Held(key_in_two_places).would_find(to_and_fro(0, *[HOME, AWAY] * 5, key=""))
+
+
+@pytest.mark.parametrize(("age", "is_found"), [(23 * HOUR, True), (24 * HOUR, False)])
+def test_networks_that_an_agent_has_used_for_a_day_are_its_own(age: float, is_found: bool) -> None:
+    held = Held(key_in_two_places)
+    held.see(to_and_fro(0, HOME, AWAY, every=1.0))
+    assert held.would_find(to_and_fro(age, HOME, AWAY, HOME, AWAY)) is is_found
+
+
+@pytest.mark.parametrize(("peers", "is_found"), [(2, True), (3, False)])
+def test_a_network_that_three_peers_use_is_everybodys(peers: int, is_found: bool) -> None:
+    held = Held(key_in_two_places)
+    for peer in range(2, 2 + peers):
+        held.see([event(HOUR, peer, network=AWAY, key=f"k{peer}"), event(HOUR + 1, peer, network=AWAY)])
+    assert held.would_find(to_and_fro(2 * HOUR, HOME, AWAY, HOME, AWAY)) is is_found
+
+
+def test_one_agent_does_not_make_a_network_everybodys_by_using_it_often() -> None:
+    held = Held(key_in_two_places)
+    held.see(event(n, 2, network=f"198.51.{n % 7}.0/24", key="other") for n in range(500))
+    assert held.kept.peers["users"].max() == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "minutes", "is_found"),
+    [
+        (SYDNEY, 20, True), (SYDNEY, 240, True), (SYDNEY, 241, False), (DUBLIN, 60, True), (DUBLIN, 80, False),
+        ((50.1, 12.8), 1, False), ((50.1, 13.0), 1, True), (None, 1, False),
+    ],
+    ids=["far", "within hours", "later", "an hour", "a flight", "near", "not so near", "nowhere"],
+)  # fmt: skip
+def test_nobody_is_faster_than_an_aircraft(place: tuple[float, float] | None, minutes: float, is_found: bool) -> None:
+    held = Held(impossible_travel)
+    held.see(event(n, network=HOME, place=FRANKFURT) for n in range(3))
+    assert held.would_find([event(2 + minutes * MINUTE, network=AWAY, place=place)]) is is_found
+
+
+def test_a_detour_through_where_nobody_knows_hides_no_journey() -> None:
+    held = Held(impossible_travel)
+    held.see([event(HOUR, network=HOME, place=FRANKFURT), event(HOUR + 60, network="192.0.2.0/24")])
+    [(_, found)] = held.see([event(HOUR + 20 * MINUTE, network=AWAY, place=SYDNEY)])
+    assert found.says == "16484 km in 20 minutes, to where neither it nor its peers are at home"
+    assert found.score < 2, "so the operator's budget may keep it back"
+
+
+def test_where_three_peers_are_work_has_moved_to() -> None:
+    for peers, is_found in ((2, True), (3, False)):
+        held = Held(impossible_travel)
+        held.see(event(peer, peer, network=f"10.9.{peer}.0/24", place=SYDNEY) for peer in range(2, 2 + peers))
+        held.see([event(100, network=HOME, place=FRANKFURT)])
+        assert held.would_find([event(200, network=AWAY, place=SYDNEY)]) is is_found
