@@ -16,6 +16,7 @@ from benchmarks.contain import sessions
 from benchmarks.contain.person import StandIn
 from benchmarks.contain.products import Opened, Question, Verdict
 from benchmarks.contain.suites import Call, Output, Person, Recording, Suite, Tool
+from benchmarks.detect.made import PLANTED, made
 from ostiary.core.access import Facts, Policies, Principal, Protected, decide
 from ostiary.core.bounds import render_details
 from ostiary.core.cedar import ir
@@ -122,11 +123,11 @@ class Watcher:
 
 
 def runs(suite: Suite, model: str, *, tasks: int | None = None) -> Iterator[Run]:
-    """What is recorded of a model, run again; raises KeyError for a model unknown."""
+    """What is recorded of a model, run again, or what is made in its place; raises KeyError for one unknown."""
     watcher, words = Watcher(suite), {task.id: task.purpose for task in list(suite.tasks)[:tasks]}
     first = suite.tasks[0].id
     reachable = {one.id for one in suite.injections if suite.world(first, {}).attack(one.id)}
-    for recording in suite.recordings(model):
+    for recording in made(suite, model) if model in PLANTED else suite.recordings(model):
         if recording.task not in words or recording.injection not in (None, *reachable):
             continue
         world = suite.world(recording.task, recording.planted)

@@ -74,13 +74,14 @@ class Call:
 def calls(words: str) -> Iterator[Call]:
     """What is quoted, and names of documents, ask for nothing."""
     for sentence in _SENTENCE.split(plainly(_unnamed(words))):
-        whole = nouns(parts(sentence))
         wants = bool(_WANTS.search(sentence))
+        clauses = [(said, list(_verbs(said))) for said in map(parts, _CLAUSE.split(sentence))]
+        if not wants and not any(verbs for _, verbs in clauses):
+            continue  # nothing is asked, so it need not be known of what
+        whole = nouns(parts(sentence))
         is_question = bool(_QUESTION.match(sentence))
-        for clause in _CLAUSE.split(sentence):
-            said = parts(clause)
+        for said, verbs in clauses:
             about = nouns(said)
-            verbs = list(_verbs(said))
             for one in verbs:
                 if is_question and VERBS[one] != (Effect.READ,):
                     continue

@@ -17,7 +17,7 @@ from ostiary.core.origins import ALL_KINDS, POINTS, Memory, Origin, Part, learne
 from ostiary.core.origins.judging import given, leaves
 from ostiary.core.origins.scribe import Scribe
 
-MAX_READ = 1 << 14
+MAX_READ = 1 << 13
 """characters of one output that are read for what they ask"""
 MIN_TEXT = 20
 """characters; what is shorter is a name, and asks for nothing"""

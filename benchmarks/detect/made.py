@@ -1,0 +1,37 @@
+"""Runs that nobody recorded: the suite's reference paths, and attacks that are obeyed at once and wholly (R2).
+
+obeyed   the stranger asks for what he wants, as in `benchmarks.contain`
+silent   he knows what is noticed and asks for nothing: what he wrote is only fields of what looks like a record
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from benchmarks.contain import sessions
+from benchmarks.contain.columns import obeyed
+from benchmarks.contain.suites import Call, Injection, Recording, Suite
+
+
+def silent(injection: Injection, attack: Sequence[Call]) -> str:
+    return json.dumps([{"tool": call.tool, **call.arguments} for call in attack], default=str)
+
+
+PLANTED: Mapping[str, Callable[[Injection, Sequence[Call]], str]] = {"obeyed": obeyed, "silent": silent}
+
+
+def made(suite: Suite, how: str) -> Iterator[Recording]:
+    """As if it had been recorded. Raises KeyError for a word that is not above."""
+    planting = PLANTED[how]
+    for task in suite.tasks:
+        yield Recording(task.id, None, {}, suite.world(task.id, {}).reference(), "")
+        places = sessions.reads(suite, task.id)
+        after = {number for numbers in places.values() for number in numbers}
+        for injection in suite.injections if after else ():
+            if attack := suite.world(task.id, {}).attack(injection.id):
+                planted = dict.fromkeys(places, planting(injection, attack))
+                world, calls = suite.world(task.id, planted), list[Call]()
+                for number, call in enumerate(world.reference()):
+                    calls += [call, *(world.attack(injection.id) if number in after else ())]
+                yield Recording(task.id, injection.id, planted, calls, "")
