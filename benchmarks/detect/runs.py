@@ -127,7 +127,7 @@ def runs(suite: Suite, model: str, *, tasks: int | None = None) -> Iterator[Run]
     watcher, words = Watcher(suite), {task.id: task.purpose for task in list(suite.tasks)[:tasks]}
     first = suite.tasks[0].id
     reachable = {one.id for one in suite.injections if suite.world(first, {}).attack(one.id)}
-    for recording in made(suite, model) if model in PLANTED else suite.recordings(model):
+    for recording in made(suite, model, tasks) if model in PLANTED else suite.recordings(model):
         if recording.task not in words or recording.injection not in (None, *reachable):
             continue
         world = suite.world(recording.task, recording.planted)
