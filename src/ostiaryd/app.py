@@ -20,6 +20,7 @@ from ostiaryd import doctor
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.approvals import wire_admin as approvals_admin
 from ostiaryd.approvals import wire_ciba, wire_elevation, wire_requests
+from ostiaryd.feed import flows as feed
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground import outbox
@@ -246,6 +247,7 @@ LOOPS = (
     _every(60, tokens.forget_keys),
     _every(60, tokens.forget_requests),
     _every(60, forget_messages),
+    _every(3600, feed.forget_profiles),
     _every(60, ledger.forget_facts),
     _every(60, approvals.forget),
 )

@@ -18,12 +18,15 @@ from ostiary.core.feed import (
     KeysFact,
     Message,
     PolicyFact,
+    ProfileFact,
     ResourceFact,
     RiskFact,
     TaskFact,
     TokenFact,
     render_message,
 )
+from ostiary.core.jose import b64u
+from ostiary.core.watch import NEW, Event, learn, pack
 from ostiary.guard import FeedBroken, FeedStale
 from tests.clock import Clock
 from tests.guard.feeder import ISSUER, RESOURCE_ID, SECOND, STREAM, URI, Feeder
@@ -108,6 +111,19 @@ def test_holds_of_an_agent_are_known_by_their_kind_and_forgotten_once_all_are_ov
     feeder.clock.advance(us=30 * SECOND)
     feeder.say()
     assert "ag_1" not in feeder.feed.current().facts.holds
+
+
+def test_profiles_are_kept_up_to_a_number_and_one_that_cannot_be_read_says_nothing(
+    feeder: Feeder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.guard.knowledge.MAX_PROFILES", 2)
+    learned = learn(NEW, Event(at=1, action="tool.call", outcome="allow", task="tk_1", tool="files/pay"))
+    packed = b64u(pack(learned))
+    feeder.say(ProfileFact("ag_1", packed), ProfileFact("ag_2", packed), ProfileFact("ag_1", packed))
+    feeder.say(ProfileFact("ag_3", b64u(b"of tomorrow")))
+    assert feeder.feed.current().facts.profiles == {"ag_1": learned, "ag_3": NEW}
+    feeder.say(ProfileFact("ag_3", "no base64"))
+    assert feeder.feed.current().facts.profiles["ag_3"] == NEW
 
 
 def test_an_older_epoch_does_not_undo_a_newer_one(feeder: Feeder) -> None:

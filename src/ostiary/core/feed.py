@@ -107,6 +107,13 @@ class StopFact(_Fact, frozen=True, tag="stop"):
     is_lifted: bool = False
 
 
+class ProfileFact(_Fact, frozen=True, tag="profile"):
+    """What an agent usually does at the guard's own resource: `ostiary.core.watch.Profile`, packed, in base64url."""
+
+    agent: Id
+    profile: Annotated[str, Meta(max_length=1024)]
+
+
 class ResourceFact(_Fact, frozen=True, tag="resource", kw_only=True):
     """The guard's own resource as it now is; `catalogue` is its JSON text."""
 
@@ -147,6 +154,7 @@ Fact = (
     | HoldFact
     | StopFact
     | ThreatFact
+    | ProfileFact
     | ResourceFact
     | PolicyFact
     | KeysFact

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ostiary.core import access, canonical, cedar
 from ostiary.core.catalogue import Catalogue
-from ostiary.core.errors import Unavailable
+from ostiary.core.errors import Malformed, Unavailable
 from ostiary.core.feed import (
     MAX_LINE_BYTES,
     AgentFact,
@@ -18,6 +18,7 @@ from ostiary.core.feed import (
     KeyFact,
     KeysFact,
     PolicyFact,
+    ProfileFact,
     ResourceFact,
     RiskFact,
     StopFact,
@@ -26,10 +27,11 @@ from ostiary.core.feed import (
     TokenFact,
 )
 from ostiary.core.jose import JwkSet, b64u, unb64u
-from ostiary.core.watch import Risk
+from ostiary.core.watch import NEW, Profile, Risk, unpack
 from ostiary.core.watch.threats import ThreatList, parse_marks
 
 MAX_EXCEPTIONS = 1_000_000
+MAX_PROFILES = 20_000
 
 
 class FeedBroken(Unavailable):
@@ -73,6 +75,8 @@ class Knowledge:
     threats: dict[str, ThreatList] = field(default_factory=dict)
     stops: set[tuple[str, str]] = field(default_factory=set)
     """what the kill switch has stopped"""
+    profiles: dict[str, Profile] = field(default_factory=dict)
+    """by agent, the one that was told the longest ago first"""
 
     def learn(self, fact: Fact) -> None:
         """Raises Refused for a catalogue or a policy set that is not well-formed."""
@@ -99,6 +103,11 @@ class Knowledge:
                     self.threats[id] = ThreatList(name, points, marks, frozenset(networks))
             case StopFact():
                 (self.stops.discard if fact.is_lifted else self.stops.add)((fact.what, fact.value))
+            case ProfileFact(agent, packed):
+                self.profiles.pop(agent, None)
+                self.profiles[agent] = _profile(packed)
+                if len(self.profiles) > MAX_PROFILES:
+                    del self.profiles[next(iter(self.profiles))]
             case ResourceFact():
                 self.resource, self.protected = fact, _protect(fact)
             case PolicyFact():
@@ -131,6 +140,7 @@ class Knowledge:
             risks=self.risks,
             holds=self.holds,
             threats=self.threats,
+            profiles=self.profiles,
             stops=self.stops,
         )
         return Present(self.resource, self.keys, facts)
@@ -146,6 +156,14 @@ class Knowledge:
             del self.risks[subject]
         for agent in [agent for agent, holds in self.holds.items() if all(one.until < before for one in holds)]:
             del self.holds[agent]
+
+
+def _profile(packed: str) -> Profile:
+    """Of one that we cannot read nothing is known: it says what is usual, and decides nothing."""
+    try:
+        return unpack(unb64u(packed))
+    except Malformed:
+        return NEW
 
 
 def _policies(fact: PolicyFact) -> access.Policies:

@@ -10,6 +10,7 @@ import msgspec
 from ostiary.core.access import Kept
 from ostiary.core.feed import AgentFact, Fact, HoldFact, KeyFact, RiskFact, StopFact, TaskFact, TokenFact
 from ostiary.core.report import CallRecord, ResultRecord, UndecidedRecord
+from ostiary.core.watch import Event
 from ostiaryd.ledger.model import Entry, Result, reason
 from ostiaryd.policy.model import AgentSeen, PolicyDelta, Posed, ToolSeen, call_seen
 from ostiaryd.registry.model import (
@@ -18,6 +19,7 @@ from ostiaryd.registry.model import (
     HoldDelta,
     Holding,
     KeyDelta,
+    ProfileDelta,
     ResourceDelta,
     RiskDelta,
     StopDelta,
@@ -29,7 +31,7 @@ from ostiaryd.tokens.model import KeysDelta
 
 PlainDelta = AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta | HoldDelta | StopDelta
 """those that are all of what guards hear"""
-Delta = PlainDelta | ThreatDelta | ResourceDelta | PolicyDelta | KeysDelta
+Delta = PlainDelta | ThreatDelta | ProfileDelta | ResourceDelta | PolicyDelta | KeysDelta
 _decode = msgspec.json.Decoder(Delta).decode
 
 
@@ -143,6 +145,15 @@ def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None,
         | ({"noticed": msgspec.to_builtins(record.noticed)} if record.noticed else {})
         | ({"elsewhere": msgspec.to_builtins(record.elsewhere)} if record.elsewhere is not None else {}),
     )
+
+
+def event_of(told: Told, number: int, record: CallRecord) -> Event:
+    """A call that has an entry, as profiles are learned from it."""
+    entry, beside = told.calls[number], {} if record.facts is None else record.facts.beside
+    return Event(
+        at=record.at, action=entry.action, outcome=entry.outcome, agent=entry.agent or "", task=entry.task or "",
+        tool=entry.tool or "", worst=str(beside.get("origin_worst", "")), links=str(beside.get("links_worst", "")),
+    )  # fmt: skip
 
 
 def tell_undecided(

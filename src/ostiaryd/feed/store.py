@@ -18,6 +18,20 @@ _ENDED = sql(
 )
 
 
+_PROFILE = sql("select packed, told_at from profile where agent = :agent and resource_id = :resource_id")
+_PROFILES = sql(
+    """select agent, packed from profile where resource_id = :resource_id order by learned_at desc, agent
+       limit :limit"""
+)
+_LEARN = sql(
+    """insert into profile (agent, resource_id, packed, learned_at, told_at)
+       values (:agent, :resource_id, :packed, :now, :told_at)
+       on conflict (agent, resource_id) do update
+       set packed = excluded.packed, learned_at = excluded.learned_at, told_at = excluded.told_at"""
+)
+_FORGET_PROFILES = sql("delete from profile where learned_at < :before")
+
+
 def spool(reader: Reader, id: str) -> tuple[str, int, bool] | None:
     """(resource, number that must come next, whether it is closed) of a spool, or None for a new one."""
     row = reader.one(_SPOOL, id=id)
@@ -46,3 +60,22 @@ def audience(reader: Reader, token: str) -> str | None:
 def ended_tokens(reader: Reader, audience: str, *, since: int, now: int) -> list[tuple[str, int]]:
     """Tokens for that resource that were ended since and would still be alive: (jti, when not any more)."""
     return [(id, until) for id, until in reader.all(_ENDED, audience=audience, since=since, now=now)]
+
+
+def profile(reader: Reader, agent: str, resource_id: str) -> tuple[bytes, int] | None:
+    """What an agent usually does there, packed, and when its guards were told."""
+    row = reader.one(_PROFILE, agent=agent, resource_id=resource_id)
+    return None if row is None else (bytes(row[0]), row[1])
+
+
+def profiles(reader: Reader, resource_id: str, *, limit: int) -> list[tuple[str, bytes]]:
+    """(agent, packed), the last learned first."""
+    return [(agent, bytes(packed)) for agent, packed in reader.all(_PROFILES, resource_id=resource_id, limit=limit)]
+
+
+def put_profile(tx: Tx, agent: str, resource_id: str, packed: bytes, *, told_at: int) -> None:
+    tx.run(_LEARN, agent=agent, resource_id=resource_id, packed=packed, told_at=told_at, now=tx.now)
+
+
+def forget_profiles(tx: Tx, *, before: int) -> int:
+    return tx.run(_FORGET_PROFILES, before=before)

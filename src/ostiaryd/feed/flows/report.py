@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import lru_cache
 
 from ostiary.core.errors import Forbidden
 from ostiary.core.report import CallRecord, Report, ResultRecord
+from ostiary.core.watch import Event
 from ostiaryd.feed import store
-from ostiaryd.feed.model import Reporter, Told, asked_of, tell_call, tell_result, tell_undecided
+from ostiaryd.feed.flows.profiles import learn_calls
+from ostiaryd.feed.model import Reporter, Told, asked_of, event_of, tell_call, tell_result, tell_undecided
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
@@ -33,6 +35,7 @@ def take_report(act: Act, report: Report, *, resource_id: str) -> int:
         tasks.report_lost(act.tx, report.spool)
     spent: Counter[str] = Counter()
     unused: Counter[str] = Counter()
+    done: defaultdict[str, list[Event]] = defaultdict(list)
     owner = lru_cache(maxsize=None)(lambda agent: _owner(act, agent))
     for number, record in enumerate(report.records, report.first):
         if number < expected:
@@ -48,11 +51,13 @@ def take_report(act: Act, report: Report, *, resource_id: str) -> int:
             tell_call(told, number, record, held, owner=owned)
             if held is not None and number in told.calls:
                 policies.keep_facts(act, told.calls[number], [asked_of(told, record, held)], at=record.at)
+                done[held.agent].append(event_of(told, number, record))
         else:
             tell_undecided(told, number, record, held, owner=owned)
     following = max(expected, report.first + len(report.records))
     store.save_spool(act.tx, report.spool, resource_id=resource_id, next=following)
     tasks.report_spent(act.tx, report.spool, spent, unused)
+    learn_calls(act, resource_id, done)
     act.told = told.entries
     act.entry.resource = resource.uri
     act.entry.detail = {"spool": report.spool, "first": report.first, "records": len(report.records)}

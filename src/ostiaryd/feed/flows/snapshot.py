@@ -18,6 +18,7 @@ from ostiary.core.feed import (
 from ostiary.core.jose import b64u
 from ostiary.core.watch.risk import OVER_AFTER
 from ostiaryd.feed import store
+from ostiaryd.feed.flows.profiles import profile_facts
 from ostiaryd.feed.model import agent_fact
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.keyring import Keyring
@@ -39,6 +40,7 @@ def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) 
     facts += [RiskFact(who, risk.millis, risk.at) for who, risk in risks.since(reader, now - OVER_AFTER)]
     facts += threat_facts(reader)
     facts += [StopFact(one.what, one.value) for one in stops.stops(reader)]
+    facts += profile_facts(reader, resource.resource_id)
     facts += [HoldFact(agent, *hold) for agent, hold in holds.in_force(reader, now=now)]
     return facts
 

@@ -16,13 +16,14 @@ from ostiary.core.errors import Conflict, NotFound
 from ostiary.core.feed import Fact, KeysFact, Message, render_message
 from ostiary.core.jose import PrivateKey
 from ostiaryd.feed import store
+from ostiaryd.feed.flows.profiles import profile_fact
 from ostiaryd.feed.flows.snapshot import keys_fact, policy_fact, resource_fact, snapshot, threat_fact
 from ostiaryd.feed.model import parse_delta, plain_fact
 from ostiaryd.ground import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.policy.model import PolicyDelta
 from ostiaryd.registry.flows.feed import TOPIC
-from ostiaryd.registry.model import Resource, ResourceDelta, ThreatDelta, TokenDelta
+from ostiaryd.registry.model import ProfileDelta, Resource, ResourceDelta, ThreatDelta, TokenDelta
 from ostiaryd.registry.store import resources
 from ostiaryd.tokens.model import KeysDelta
 
@@ -194,6 +195,10 @@ class Streams:
         match parse_delta(body):
             case PolicyDelta():
                 return [policy_fact(reader)], None
+            case ProfileDelta(agent, resource_id):
+                resource = resources.get(reader, resource_id)
+                assert resource is not None  # a row is never deleted
+                return [*profile_fact(reader, agent, resource_id)], resource.uri
             case KeysDelta():
                 self._world.keys.load(reader)
                 return [keys_fact(self._world.keys)], None

@@ -51,3 +51,10 @@ class HoldDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="hold"):
     limit: int
     since: int
     until: int
+
+
+class ProfileDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="profile"):
+    """What an agent usually does at a resource has changed."""
+
+    agent: str
+    resource_id: str

@@ -1,0 +1,66 @@
+"""What agents usually do at a resource: learned from what its guards report, and told to those guards alone.
+
+Guards hear of it now and then: what is usual only takes away from what is odd, so an old one makes nothing less odd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import reduce
+
+from ostiary.core.errors import Malformed
+from ostiary.core.feed import ProfileFact
+from ostiary.core.jose import b64u
+from ostiary.core.watch import NEW, Event, Profile, learn, pack, unpack
+from ostiaryd.feed import store
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.flows import tell
+from ostiaryd.registry.model import ProfileDelta
+
+TELL_EVERY = 600_000_000
+KEPT = 90 * 86_400_000_000
+"""How long an agent is remembered that calls nothing there any more; microseconds."""
+MAX_TOLD = 10_000
+"""profiles in a snapshot, the newest"""
+
+
+def learn_calls(act: Act, resource_id: str, calls: Mapping[str, Iterable[Event]]) -> None:
+    """Learn from calls at that resource, by their agents; what was not let through teaches nothing."""
+    for agent, events in calls.items():
+        packed, told_at = store.profile(act.tx, agent, resource_id) or (b"", None)
+        known = _unpack(packed)
+        learned = reduce(learn, events, known)
+        if learned is known:
+            continue
+        is_told = told_at is None or act.now - told_at >= TELL_EVERY
+        if is_told or told_at is None:
+            told_at = act.now
+            tell(act, ProfileDelta(agent, resource_id))
+        store.put_profile(act.tx, agent, resource_id, pack(learned), told_at=told_at)
+
+
+def profile_facts(reader: Reader, resource_id: str) -> list[ProfileFact]:
+    """All that guards of a resource are told to begin with."""
+    found = store.profiles(reader, resource_id, limit=MAX_TOLD)
+    return [ProfileFact(agent, b64u(packed)) for agent, packed in found]
+
+
+def profile_fact(reader: Reader, agent: str, resource_id: str) -> list[ProfileFact]:
+    """What they are told of one agent; nothing once that was forgotten."""
+    found = store.profile(reader, agent, resource_id)
+    return [] if found is None else [ProfileFact(agent, b64u(found[0]))]
+
+
+async def forget_profiles(world: World) -> int:
+    """Forget who calls nothing there any more; how many."""
+    return await world.writer.submit(lambda tx: store.forget_profiles(tx, before=tx.now - KEPT))
+
+
+def _unpack(packed: bytes) -> Profile:
+    """One of another version is learned anew."""
+    try:
+        return unpack(packed) if packed else NEW
+    except Malformed:
+        return NEW

@@ -1,0 +1,140 @@
+"""What agents usually do: learned from what guards report of their own resource, and told to those guards alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from ostiary.core.feed import ProfileFact
+from ostiary.core.jose import unb64u
+from ostiary.core.report import CallFacts, CallRecord
+from ostiary.core.watch import MAX_PROFILE, NEW, Profile, unpack
+from ostiaryd.feed import store
+from ostiaryd.feed.flows import forget_profiles, profiles
+from ostiaryd.ground.world import World
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, Resource
+from tests.clock import Clock
+from tests.feed.test_report import SPOOL, URI, call, report
+from tests.feed.test_streams import listening
+from tests.registry.stage import do, enrol, hold, new_jwk
+
+OTHER = "https://mail.example.org/mcp"
+
+
+@pytest.fixture
+async def resource(world: World) -> Resource:
+    return await do(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
+
+
+@pytest.fixture
+async def other(world: World) -> Resource:
+    return await do(world, lambda a: registry.create_resource(a, name="mail", uri=OTHER, jwk=new_jwk()))
+
+
+@pytest.fixture
+async def agent(world: World) -> Agent:
+    """An agent with tokens of four tasks."""
+    agent = await enrol(world)
+    for number in range(4):
+        await hold(world, agent, f"tok_{number}", audience=URI, task=f"tk_{number}", seconds=3600)
+    return agent
+
+
+def known(world: World, agent: Agent, resource: Resource) -> Profile:
+    found = store.profile(world.db.read(), agent.agent_id, resource.resource_id)
+    return NEW if found is None else unpack(found[0])
+
+
+def paid(agent: Agent, number: int, **more: object) -> CallRecord:
+    """A call in that task with what came from nowhere."""
+    facts = CallFacts(
+        owner="pe_1", segment="s", resource_segment="s", catalogue="c", context={}, arguments={},
+        beside={"origin_worst": "nowhere"},
+    )  # fmt: skip
+    return call(agent, token=f"tok_{number}", tool="pay", facts=facts, **more)
+
+
+async def test_what_was_let_through_is_learned_in_tasks_and_what_was_not_is_not(
+    world: World, resource: Resource, agent: Agent
+) -> None:
+    await report(world, resource, 1, paid(agent, 0), paid(agent, 0), paid(agent, 1))
+    await report(world, resource, 4, paid(agent, 2, outcome="deny", verdict="deny"), call(agent, token="tok_3"))
+    habit = known(world, agent, resource).habit("files/pay")
+    assert (habit.tasks, habit.nowhere, habit.outside) == (2, 2, 0)
+    assert known(world, agent, resource).habit("files/read_file").tasks == 1
+    assert known(world, agent, resource).tasks == 3
+
+
+async def test_what_a_guard_says_of_another_resource_or_another_agent_teaches_nothing(
+    world: World, resource: Resource, other: Resource, agent: Agent
+) -> None:
+    await report(world, other, 1, paid(agent, 0), spool="1" * 32)
+    somebody = await enrol(world, "somebody")
+    await report(world, resource, 1, paid(somebody, 0))
+    for one in (agent, somebody):
+        assert known(world, one, other) == known(world, one, resource) == NEW
+
+
+async def test_its_guards_hear_of_it_and_no_others_and_not_each_time(
+    world: World, resource: Resource, other: Resource, agent: Agent, clock: Clock
+) -> None:
+    async with listening(world, resource) as guard, listening(world, other, id="another number thrown") as stranger:
+        await guard.hear()
+        await stranger.hear()
+        await report(world, resource, 1, paid(agent, 0))
+        [fact] = await guard.facts()
+        assert isinstance(fact, ProfileFact)
+        assert unpack(unb64u(fact.profile)) == known(world, agent, resource)
+        assert guard.feed.current().facts.profiles == {agent.agent_id: known(world, agent, resource)}
+        clock.advance(us=profiles.TELL_EVERY - 1)
+        await report(world, resource, 2, paid(agent, 1))
+        clock.advance(us=1)
+        await report(world, resource, 3, paid(agent, 2))
+        [again] = await guard.facts()
+        assert isinstance(again, ProfileFact)
+        assert unpack(unb64u(again.profile)).tasks == 3, "in between nothing was said"
+        await do(world, lambda a: registry.set_segment(a, agent.agent_id, "moved"))
+        assert all(not isinstance(one, ProfileFact) for one in await stranger.facts())
+        assert stranger.feed.current().facts.profiles == {}
+
+
+async def test_a_snapshot_has_the_newest_of_that_resource(
+    world: World, resource: Resource, other: Resource, agent: Agent, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = await enrol(world, "late")
+    await hold(world, late, "tok_late", audience=URI, task="tk_9")
+    await report(world, resource, 1, paid(agent, 0))
+    clock.advance(1)
+    await report(world, resource, 2, call(late, token="tok_late"))
+    monkeypatch.setattr(profiles, "MAX_TOLD", 1)
+    for one, told in ((resource, {late.agent_id}), (other, set[str]())):
+        async with listening(world, one) as guard:
+            await guard.hear()
+            assert set(guard.feed.current().facts.profiles) == told
+
+
+async def test_one_of_another_version_is_learned_anew(world: World, resource: Resource, agent: Agent) -> None:
+    id = resource.resource_id
+    await do(world, lambda a: store.put_profile(a.tx, agent.agent_id, id, b"of tomorrow", told_at=0))
+    await report(world, resource, 1, paid(agent, 0))
+    assert known(world, agent, resource).tasks == 1
+
+
+async def test_who_calls_nothing_any_more_is_forgotten(
+    world: World, resource: Resource, agent: Agent, clock: Clock
+) -> None:
+    await report(world, resource, 1, paid(agent, 0))
+    clock.advance(us=profiles.KEPT)
+    assert await forget_profiles(world) == 0
+    clock.advance(us=1)
+    assert await forget_profiles(world) == 1
+
+
+async def test_an_agent_that_floods_a_guard_fills_no_more_than_its_profile(
+    world: World, resource: Resource, agent: Agent
+) -> None:
+    calls = [call(agent, token=f"tok_{n % 4}", tool=f"tool_{n}") for n in range(500)]
+    await report(world, resource, 1, *calls, spool=SPOOL)
+    found = store.profile(world.db.read(), agent.agent_id, resource.resource_id)
+    assert found is not None
+    assert len(found[0]) <= MAX_PROFILE
