@@ -9,7 +9,6 @@ judged(memory, tool, {"recipient": "DE89..", "amount": 120})       {"origin": {"
 from ostiary.core.origins.judging import (
     POINTS,
     foreign,
-    is_among,
     is_effect,
     is_judged,
     is_settled,
@@ -53,7 +52,6 @@ __all__ = [
     "Part",
     "check_observed",
     "foreign",
-    "is_among",
     "is_effect",
     "is_judged",
     "is_settled",

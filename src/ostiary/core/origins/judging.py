@@ -178,26 +178,6 @@ def of_value(memory: Memory, kind: Kind, value: object) -> Origin:
     return worst if count else Origin.NOWHERE
 
 
-def is_among(memory: Memory, known: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Whether one of the values that say whom and what, or are secret, or a link that goes out, stands in that memory,
-    and is not trusted by the `known` one, which is of the same key.
-    """
-    for _, kind, value in given(tool, arguments):
-        if kind in (Kind.AMOUNT, Kind.TIME):
-            continue
-        for text in leaves(value):
-            if kind is not Kind.TEXT:
-                if _is_of(memory, known, kind, text):
-                    return True
-            elif any(_is_of(memory, known, Kind.ADDRESS, one) for one in links(text[:MAX_TEXT])):
-                return True
-    return False
-
-
-def _is_of(memory: Memory, known: Memory, kind: Kind, text: str) -> bool:
-    return of_value(memory, kind, text) is not Origin.NOWHERE and of_value(known, kind, text) > Origin.RECORD
-
-
 def leaves(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
     """What is in it, in order, as texts; an empty one for what nobody can judge."""
     todo = [(value, depth)]
