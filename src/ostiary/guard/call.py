@@ -14,7 +14,7 @@ from ostiary.core.budget import Volume
 from ostiary.core.canonical import MAX_INT
 from ostiary.core.errors import Forbidden, Refused
 from ostiary.core.watch import MAX_SAYS, Noticed
-from ostiary.guard.asker import Asking
+from ostiary.guard.asking import Asking
 from ostiary.guard.memories import Watched
 
 MAX_REASON = 500

@@ -28,7 +28,7 @@ from ostiary.core.errors import Invalid, Refused, Unavailable
 from ostiary.core.feed import ResourceFact
 from ostiary.core.jose import InvalidToken
 from ostiary.core.origins import is_settled
-from ostiary.guard.asker import Asking
+from ostiary.guard.asking import Asking
 from ostiary.guard.call import Call, Verified, call_record, shorten, undecided_record
 from ostiary.guard.closed import closed
 from ostiary.guard.connections import Connection, Connections

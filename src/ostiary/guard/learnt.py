@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ostiary.core import access
 from ostiary.core.errors import Unavailable
 from ostiary.core.history import Before
-from ostiary.guard.asker import Asking
+from ostiary.guard.asking import Asking
 from ostiary.guard.link import Link
 from ostiary.guard.memories import Telling
 from ostiary.guard.person import Heard, Wanted
