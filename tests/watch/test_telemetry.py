@@ -247,7 +247,9 @@ def test_each_refusal_has_a_code() -> None:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("telemetry")
     with running(folder / "server") as server:
-        yield House(server, folder)
+        made = House(server, folder)
+        yield made
+        made.admin.close()
 
 
 def spans(exporter: SpanExporter, count: int = 1) -> None:
