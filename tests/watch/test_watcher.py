@@ -25,8 +25,9 @@ from ostiaryd.watch.model import (
     Watcher,
     word,
 )
-from ostiaryd.watch.model.memory import FORGET_S, MAX_PEERS, OTHERS, Memory
-from ostiaryd.watch.model.watcher import HOUR, QUIET_GUARD_S, QUIET_S, SECOND, WEAKEST
+from ostiaryd.watch.model import detectors as all_detectors
+from ostiaryd.watch.model.memory import FORGET_S, MAX_PEERS, OTHERS, TOLD, Memory
+from ostiaryd.watch.model.watcher import HOUR, QUIET_GUARD_MIN, QUIET_MIN, SECOND, WEAKEST
 
 START = 500_000 * HOUR
 
@@ -141,8 +142,24 @@ def test_what_is_told_is_not_told_again_for_a_while_unless_it_is_worth_more() ->
     made = watcher()
     assert told(made, [event(0)]) == [(0, "1 of 1 of 1", 1)]
     assert [points for _, _, points in told(made, [event(n, at_s=n) for n in range(1, 9)])] == list(range(2, 10))
-    assert told(made, [event(9, at_s=QUIET_S + 7)]) == [], "nine points are the most, told eight seconds in"
-    assert [n for n, _, _ in told(made, [event(10, at_s=QUIET_S + 8), event(11, at_s=QUIET_S + 9)])] == [10]
+    end = QUIET_MIN * 60
+    assert told(made, [event(9, at_s=end - 1)]) == [], "nine points are the most"
+    assert [n for n, _, _ in told(made, [event(10, at_s=end), event(11, at_s=end + 1)])] == [10]
+
+
+def test_more_that_is_told_than_is_remembered_takes_the_place_of_the_oldest() -> None:
+    kinds = [Noticed(detector=f"odd_{letter}", points=50, says="x") for letter in "abcdefghi"]
+    assert len(kinds) == TOLD + 1
+    made = watcher()
+    first = [event(n, at_s=n * 61, outcome="allow", noticed=(one,)) for n, one in enumerate(kinds)]
+    assert len(made.take(first)) == TOLD + 1
+    again = [event(20 + n, at_s=600, outcome="allow", noticed=(one,)) for n, one in enumerate(kinds)]
+    assert next(one.detector for one in made.take(again)) == "odd_a", "which was forgotten"
+
+
+def test_detectors_are_told_apart_by_what_is_remembered_of_them() -> None:
+    assert len({word(f"{name} ") & 0xFFFF for name in all_detectors()}) == len(all_detectors())
+    assert 0 not in {word(f"{name} ") & 0xFFFF for name in all_detectors()}
 
 
 @pytest.mark.parametrize(("points", "is_told"), [(WEAKEST - 1, False), (WEAKEST, True)])
@@ -151,7 +168,7 @@ def test_what_a_guard_noticed_is_told_from_so_many_points_on_and_once(points: in
     made = watcher()
     events = [
         event(n, outcome="allow", at_s=at, noticed=(seen,))
-        for n, at in enumerate([0.0, QUIET_GUARD_S - 1, QUIET_GUARD_S])
+        for n, at in enumerate([0.0, QUIET_GUARD_MIN * 60 - 1, QUIET_GUARD_MIN * 60])
     ]
     assert [(one.number, one.detector, one.says) for one in made.take(events)] == (
         [(0, "odd", "it is odd"), (2, "odd", "it is odd")] if is_told else []
@@ -307,4 +324,4 @@ def test_nothing_is_what_a_detector_keeps_that_keeps_nothing() -> None:
     second = watcher(forgetful=Forgetful())
     second.load(snapshot, pieces)
     assert second.memory.kept["forgetful"].all.nbytes == 0
-    assert [one.detector for one in second.take([event(1, at_s=QUIET_S)])] == ["denials", "forgetful"]
+    assert [one.detector for one in second.take([event(1, at_s=QUIET_MIN * 60)])] == ["denials", "forgetful"]

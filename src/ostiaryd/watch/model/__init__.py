@@ -1,7 +1,7 @@
 """What is true of findings: what they say, what detectors see, keep and promise, and how they come to be told."""
 
 from ostiaryd.watch.model.batch import NOBODY, Batch, Flags, Ints, Words, word
-from ostiaryd.watch.model.detector import NOTHING, Detector, Found, Kept, detectors, zeros
+from ostiaryd.watch.model.detector import NOTHING, Detector, Found, Kept, Record, detectors, zeros
 from ostiaryd.watch.model.finding import (
     MAX_ENTRIES,
     MAX_WHY,
@@ -35,6 +35,7 @@ __all__ = [
     "Piece",
     "Progress",
     "Reading",
+    "Record",
     "Sighting",
     "Snapshot",
     "ToolSeen",

@@ -28,11 +28,12 @@ TOLD = 8
 OWN: Record = np.dtype(
     [
         ("seen", np.uint32),
-        ("peers", np.uint32),
-        ("told", np.dtype([("what", np.uint32), ("at", np.uint32), ("points", np.uint8)]), (TOLD,)),
+        ("peers", np.uint16),
+        ("told", np.dtype([("what", np.uint16), ("at", np.uint16), ("points", np.uint8)]), (TOLD,)),
     ]
 )
-"""What is kept of an agent beside what detectors keep: when it was last seen (seconds), its peers (0: not looked up)"""
+"""What is kept of an agent beside what detectors keep: when it was last seen (seconds), its peers (0: not looked up),
+what was told of it (0: nothing), in which minute (modulo 2^16)"""
 
 
 class Piece(NamedTuple):
@@ -185,7 +186,7 @@ class Memory:
 
     def _grow(self) -> None:
         size = len(self.own)
-        grown = size + size // 2
+        grown = size + max(FIRST, size // 32)  # no more, for what is not used yet counts as well
         self.own = _longer(self.own, grown)
         self.kept = {name: kept._replace(agents=_longer(kept.agents, grown)) for name, kept in self.kept.items()}
         self._is_new = np.append(self._is_new, np.zeros(grown - size, np.bool_))

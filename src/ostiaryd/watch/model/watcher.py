@@ -19,10 +19,10 @@ from ostiaryd.watch.model.memory import Memory, Part, Piece
 from ostiaryd.watch.model.reading import Judged
 
 SECOND = 1_000_000
-HOUR, DAY = 3600 * SECOND, 86_400 * SECOND
-QUIET_S = 300
-"""How long a detector says nothing more of an agent, unless it is worth more points than before"""
-QUIET_GUARD_S = 1800
+MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
+QUIET_MIN = 5
+"""How many minutes a detector says nothing more of an agent, unless it is worth more points than before"""
+QUIET_GUARD_MIN = 30
 """The same of what guards notice: a weak sign that is repeated is one sign, for as long as the risk remembers it."""
 WEAKEST = 10
 """points from which what a guard noticed is told"""
@@ -149,15 +149,16 @@ class Watcher:
 
     def _is_news(self, one: Sighting) -> bool:
         """Whether it is not told already; what is told is remembered, in place of the oldest."""
-        row, at_s = self.memory.row(one.agent), one.at // SECOND
-        what = word(f"{one.detector} {one.resource if row == NOBODY else ''}") & 0xFFFFFFFF
+        row, minute = self.memory.row(one.agent), one.at // MINUTE & 0xFFFF
+        what = word(f"{one.detector} {one.resource if row == NOBODY else ''}") & 0xFFFF
         told = self.memory.own["told"][row]
+        age = np.where(told["what"] == 0, 0x10000, (minute - told["at"].astype(np.int64)) & 0xFFFF)
         same = np.flatnonzero(told["what"] == what)
-        slot = int(same[0]) if len(same) else int(np.argmin(told["at"]))
-        quiet_s = QUIET_S if one.detector in self._detectors else QUIET_GUARD_S
-        if len(same) and at_s - int(told["at"][slot]) < quiet_s and one.points <= int(told["points"][slot]):
+        slot = int(same[0]) if len(same) else int(np.argmax(age))
+        quiet = QUIET_MIN if one.detector in self._detectors else QUIET_GUARD_MIN
+        if len(same) and age[slot] < quiet and one.points <= int(told["points"][slot]):
             return False
-        told[slot] = (what, at_s, one.points)
+        told[slot] = (what, minute, one.points)
         if one.detector in self._detectors:
             self.calibration.count(one.detector, one.score)
         return True
