@@ -15,7 +15,20 @@ from random import Random
 
 from ostiary.core.watch import Event
 from ostiaryd.ledger.model import Entry, Result, encode_entry
-from ostiaryd.watch.model import Batch, Detector, Found, Judged, Kept, Reading, Record, ToolSeen, Watcher, detectors
+from ostiaryd.watch.model import (
+    Batch,
+    Detector,
+    Found,
+    Judged,
+    Kept,
+    Reading,
+    Record,
+    ToolSeen,
+    Watcher,
+    detectors,
+    word,
+)
+from ostiaryd.watch.model.batch import MAX_WORDS
 
 AGENTS, EVENTS = 100_000, 400_000
 ROUND = 2048
@@ -91,10 +104,13 @@ def main(agents: int = AGENTS, count: int = EVENTS) -> int:
     dice = Random("watch")
     known = bodies(agents, agents, first=0, dice=dice)
     tracemalloc.start()
-    run(known[: agents // 5], 0)  # so that what does not grow with the agents is there
-    few = tracemalloc.get_traced_memory()[0]
-    run(known[agents // 5 :], agents // 5)
-    most = (tracemalloc.get_traced_memory()[0] - few) / (agents - agents // 5)
+    for number in range(MAX_WORDS):  # what does not grow with the agents: here, and with the first of them
+        word(str(number))
+    few = agents // 5
+    run(known[:few], 0)
+    before = tracemalloc.get_traced_memory()[0]
+    run(known[few:], few)
+    most = (tracemalloc.get_traced_memory()[0] - before) / (agents - few)
     tracemalloc.stop()
     entries = bodies(agents, count, first=agents, dice=dice)
     seconds.clear()
