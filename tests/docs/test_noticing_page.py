@@ -1,0 +1,32 @@
+"""What the page on noticing says of points is what the rules give."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ostiary.core.watch import MAX_PROFILE, noticing
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "noticing.md").read_text("utf-8")
+GRAVE = [points + noticing.MORE_IF_GRAVE for points in noticing.ORIGIN.values()]
+
+
+@pytest.mark.parametrize(
+    ("detector", "points"),
+    [
+        ("purpose_drift", [noticing.DRIFT, noticing.DRIFT_AS_SAID]),
+        ("origin_drift", [*noticing.ORIGIN.values(), *GRAVE, noticing.LINKS]),
+        ("instructed", [*noticing.ASKED.values(), noticing.TOLD]),
+        ("canary", [noticing.CANARY]),
+    ],
+)
+def test_the_table_has_the_points_of_each_rule(detector: str, points: list[int]) -> None:
+    [row] = re.findall(rf"^\| `{detector}` \| ([^|]+) \|", PAGE, re.MULTILINE)
+    assert list(map(int, re.findall(r"\d+", row))) == points
+
+
+def test_the_rest_of_the_page_says_what_is_so() -> None:
+    assert f"at most {MAX_PROFILE} bytes" in PAGE
+    assert f"takes away up to {noticing.HABIT * 100:.0f} %" in PAGE
