@@ -1,0 +1,39 @@
+"""What the benchmark scores is what a real guard of a real server notices of the same sessions, and puts on record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contain.columns import Plan
+from benchmarks.contain.doorkeeper import Doorkeeper
+from benchmarks.detect.runs import runs
+from ostiary.core.watch import NEW, notice
+from tests.contain.toys import Toy
+from tests.feed.house import House, eventually
+from tests.server import running
+
+
+def test_a_real_guard_notices_the_same(tmp_path: Path) -> None:
+    [attacked] = [run for run in runs(Toy(), "obeyed") if run.injection is not None]
+    scored = [[(one.detector, one.points) for one in notice(NEW, *call)] for call in attacked.calls]
+    assert [bool(one) for one in scored] == [False, True, False], "the letter is read, the theft, the greeting"
+    with running(tmp_path / "data") as server:
+        house = House(server, tmp_path)
+        product = Doorkeeper(house, tmp_path, Toy.tools, without="")
+        try:
+            assert [row.harmed for row in Plan(Toy()).attacked(product)] == [False]
+        finally:
+            product.close_all()
+
+        def reported() -> list[dict[str, Any]]:
+            entries = house.entries(action="tool.call", limit=100)
+            return entries if len(entries) >= len(attacked.calls) else []
+
+        try:
+            entries = eventually(reported)
+        finally:
+            house.admin.close()
+    by_number = sorted(entries, key=lambda entry: entry["index"])
+    seen = [entry["detail"].get("noticed", []) for entry in by_number]
+    assert [[(one["detector"], one["points"]) for one in each] for each in seen] == scored
