@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ostiary.core.errors import Malformed
 from ostiary.core.watch import MAX_PROFILE, NEW, Event, Profile, learn, pack, unpack
-from ostiary.core.watch.profile import MAX_TASKS, MAX_TOOLS, RECENT, digest
+from ostiary.core.watch.profile import MAX_TASKS, MAX_TOOLS, RECENT, Habit, digest
 
 
 def call(tool: str = "bank/pay", *, task: str = "tk_1", outcome: str = "allow", **more: str) -> Event:
@@ -82,6 +82,16 @@ def test_it_packs_into_512_bytes_and_back(events: list[Event]) -> None:
     assert profile.tasks <= MAX_TASKS
     for habit in profile.tools.values():
         assert max(habit.outside, habit.nowhere, habit.linked) <= habit.tasks <= profile.tasks
+
+
+@pytest.mark.parametrize(
+    "habit", [Habit(1, 2), Habit(1, 0, 2), Habit(1, 0, 0, 2), Habit(3, 0, 0, 0), Habit(2, 2, 2, 3)]
+)
+def test_no_habit_is_of_more_tasks_than_there_were(habit: Habit) -> None:
+    """Else points would be taken away that are not there."""
+    assert unpack(pack(Profile(tasks=2, tools={1: Habit(2, 2, 2, 2)}))).tasks == 2
+    with pytest.raises(Malformed):
+        unpack(pack(Profile(tasks=2, tools={1: habit})))
 
 
 @pytest.mark.parametrize(

@@ -112,4 +112,7 @@ def unpack(packed: bytes) -> Profile:
         raise Malformed("it is no profile") from None
     if version != VERSION or len(packed) != _HEAD.size + count * _ROW.size or count > MAX_TOOLS or tasks > MAX_TASKS:
         raise Malformed("it is no profile of this version")
-    return Profile(tasks, tuple(recent), {name: Habit(*row) for name, *row in rows})
+    tools = {name: Habit(*row) for name, *row in rows}
+    if any(not max(one.outside, one.nowhere, one.linked) <= one.tasks <= tasks for one in tools.values()):
+        raise Malformed("a habit of more tasks than there were")
+    return Profile(tasks, tuple(recent), tools)
