@@ -61,8 +61,10 @@ def one_round(house: House, guard: Guard, processes: list[subprocess.Popen[str]]
     hear_all(processes)
     guard.decide(who, "read_vault", {})
     last = [at for line in hear_all(processes) for at in json.loads(line)]
-    [entry] = house.entries(agent=house.api("GET", f"/agents/{agent}")["agent_id"], action="tool.call")
-    return [max(0.0, (at - entry["at"]) / 1000) for at in last]
+    id = house.api("GET", f"/agents/{agent}")["agent_id"]
+    entries = house.entries(agent=id, action="tool.call", limit=1000)
+    [harmful] = [one["at"] for one in entries if one["tool"].endswith("/read_vault")]
+    return [max(0.0, (at - harmful) / 1000) for at in last]
 
 
 if __name__ == "__main__":

@@ -83,6 +83,8 @@ async def test_a_process_that_hangs_or_is_dead_is_noticed_and_goes_on(
             await watch.examine()
             == f"{len(detectors())} detectors have looked at entry {size(world) - 1}, and know 1 agents"
         )
+        for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C reaches it as well
+            os.kill(watch.state.pid, number)
         os.kill(watch.state.pid, signal.SIGSTOP)
         await calls(world, bot.agent_id, 20)
         with pytest.raises(Conflict, match="20 entries behind, their process is working"):
@@ -90,6 +92,7 @@ async def test_a_process_that_hangs_or_is_dead_is_noticed_and_goes_on(
         os.kill(watch.state.pid, signal.SIGCONT)
         await looked_at(world, watch)
         assert "have looked" in await watch.examine()
+        assert watch.state.starts == 1
     await calls(world, bot.agent_id, 1)
     with pytest.raises(Conflict, match="their process is ended"):
         await watch.examine()

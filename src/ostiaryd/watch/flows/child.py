@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 import time
 from functools import lru_cache
@@ -46,6 +47,8 @@ SECOND = 1_000_000
 
 
 def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # they are for the server, which ends us
+        signal.signal(number, signal.SIG_IGN)
     orders, out = os.fdopen(0, "rb", buffering=0), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever is printed is no frame
     given = msgspec.json.decode(orders.readline(), type=Orders)
