@@ -1,0 +1,34 @@
+"""What docs/watch.md says in figures is what the program does."""
+
+from __future__ import annotations
+
+import pytest
+
+from ostiary.core.network import BITS
+from ostiaryd.watch.flows.child import LEARN, LOCK
+from ostiaryd.watch.flows.process import SNAPSHOT_S
+from ostiaryd.watch.model.calibration import DOWN, SAID, UP, WIDEST
+from ostiaryd.watch.model.memory import FORGET_S
+from ostiaryd.watch.model.watcher import QUIET_GUARD_MIN, QUIET_MIN
+from tests.architecture.sources import ROOT
+
+PAGE = " ".join((ROOT / "docs/watch.md").read_text("utf-8").split())
+
+
+@pytest.mark.parametrize(
+    ("says", "is_true"),
+    [
+        ("not acted for 90 days is forgotten", FORGET_S == 90 * 86_400),
+        ("Every minute what has changed is saved", SNAPSHOT_S == 60),
+        ("the newest 100,000 entries", LEARN == 100_000),
+        ("`*.lock1`", LOCK == 1),
+        ("for five minutes (a guard's for thirty)", (QUIET_MIN, QUIET_GUARD_MIN) == (5, 30)),
+        ("rises by 2 %", (UP, DOWN) == (1.02, 0.98)),
+        ("moves it too, by 10 %", SAID == 1.1),
+        ("between where it began and twice that", WIDEST == 2.0),
+        ("a /24 of IPv4, a /48 of IPv6", BITS == {4: 24, 6: 48}),
+    ],
+)
+def test_the_page_says_what_is_so(says: str, is_true: bool) -> None:
+    assert says in PAGE
+    assert is_true
