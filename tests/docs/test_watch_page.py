@@ -22,7 +22,7 @@ PAGE = " ".join((ROOT / "docs/watch.md").read_text("utf-8").split())
         ("Every minute what has changed is saved", SNAPSHOT_S == 60),
         ("the newest 100,000 entries", LEARN == 100_000),
         ("`*.lock1`", LOCK == 1),
-        ("for five minutes (a guard's for thirty)", (QUIET_MIN, QUIET_GUARD_MIN) == (5, 30)),
+        ("for five minutes, one guard for thirty", (QUIET_MIN, QUIET_GUARD_MIN) == (5, 30)),
         ("rises by 2 %", (UP, DOWN) == (1.02, 0.98)),
         ("moves it too, by 10 %", SAID == 1.1),
         ("between where it began and twice that", WIDEST == 2.0),

@@ -151,9 +151,14 @@ def test_more_that_is_told_than_is_remembered_takes_the_place_of_the_oldest() ->
     kinds = [Noticed(detector=f"odd_{letter}", points=50, says="x") for letter in "abcdefghi"]
     assert len(kinds) == TOLD + 1
     made = watcher()
-    first = [event(n, at_s=n * 61, outcome="allow", noticed=(one,)) for n, one in enumerate(kinds)]
+
+    def seen(number: int, at_s: float, place: int) -> Event:
+        resource, noticed = f"https://{place}.example", (kinds[place],)
+        return event(number, at_s=at_s, outcome="allow", resource=resource, noticed=noticed)
+
+    first = [seen(n, n * 61, n) for n in range(TOLD + 1)]
     assert len(made.take(first)) == TOLD + 1
-    again = [event(20 + n, at_s=600, outcome="allow", noticed=(one,)) for n, one in enumerate(kinds)]
+    again = [seen(20 + n, 600, n) for n in range(TOLD + 1)]
     assert next(one.detector for one in made.take(again)) == "odd_a", "which was forgotten"
 
 
@@ -173,6 +178,46 @@ def test_what_a_guard_noticed_is_told_from_so_many_points_on_and_once(points: in
     assert [(one.number, one.detector, one.says) for one in made.take(events)] == (
         [(0, "odd", "it is odd"), (2, "odd", "it is odd")] if is_told else []
     )
+    assert made.calibration.kept.bars["denials"].alarms == 0, "the guard's bars are its own"
+
+
+def test_all_that_a_guard_noticed_about_a_call_is_one_by_the_name_of_the_strongest() -> None:
+    noticed = (Noticed(detector="a", points=30, says="weak"), Noticed(detector="b", points=60, says="strong"))
+    [one] = watcher().take([event(0, outcome="allow", noticed=noticed)])
+    assert (one.detector, one.points, one.says) == ("b", 72, "strong; weak")
+
+
+def test_a_guard_that_invents_names_tells_no_more_for_that() -> None:
+    def named(number: int, points: int, resource: str = "https://a.example") -> Event:
+        seen = Noticed(detector=f"odd_{chr(97 + number % 26)}{chr(97 + number // 26)}", points=points, says="it is odd")
+        return event(number, outcome="allow", resource=resource, noticed=(seen,))
+
+    made = watcher()
+    assert len(made.take([named(n, 50) for n in range(200)])) == 1
+    assert [one.points for one in made.take([named(n, n - 150) for n in range(201, 251)])] == list(range(51, 101))
+    assert len(made.take([named(n, 50, "https://b.example") for n in range(300, 310)])) == 1, "another guard is heard"
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        "ag_00112233445566778899aabbccddeeff", "ag_00112233445566778899AABBCCDDEEFF",
+        "ag_0011223344556677 8899aabbccddeef",
+        "ag_1", "abcdefghijklmnop", "pe_00112233445566778899aabbccddeeff",
+    ],
+)  # fmt: skip
+def test_whatever_an_agent_is_called_it_is_known_by_that(agent: str) -> None:
+    made = watcher()
+    assert [one.agent for one in made.take([event(0, agent=agent), event(1, agent=f"{agent}x")])] == [
+        agent,
+        f"{agent}x",
+    ]
+    snapshot, pieces, _ = made.snapshot()
+    second = watcher()
+    second.load(snapshot, pieces)
+    assert second.memory.row(agent) != second.memory.row(f"{agent}x")
+    assert [second.memory.name(second.memory.row(name)) for name in both] == both
+    assert len(second.memory) == 2
 
 
 def test_what_no_agent_did_is_told_by_its_resource() -> None:

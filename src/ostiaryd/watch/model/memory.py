@@ -7,6 +7,7 @@ agent's records in one piece (`ag_..`), those of a group of peers (`peers/..`), 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -57,8 +58,8 @@ class Memory:
         self.detectors = detectors
         self.own: NDArray[np.void] = np.zeros(FIRST, OWN)
         self.kept = {name: zeros(one, agents=FIRST, peers=OTHERS + 1) for name, one in detectors.items()}
-        self._rows = {"": NOBODY}
-        self._names = [""] * FIRST
+        self._rows: dict[str | bytes, int] = {"": NOBODY}
+        self._names: list[str | bytes] = [""] * FIRST
         self._free = list(range(FIRST - 1, NOBODY, -1))
         self._peers: dict[int, int] = {}
         self._room = OTHERS + 1
@@ -74,16 +75,17 @@ class Memory:
 
     def row(self, agent: str) -> int:
         """The row of an agent; a new one is all zeros."""
-        row = self._rows.get(agent)
+        short = _short(agent)
+        row = self._rows.get(short)
         if row is None:
             if not self._free:
                 self._grow()
-            row = self._rows[agent] = self._free.pop()
-            self._names[row] = agent
+            row = self._rows[short] = self._free.pop()
+            self._names[row] = short
         return row
 
     def name(self, row: int) -> str:
-        return self._names[row]
+        return _long(self._names[row])
 
     def peers(self, group: int) -> int:
         """The row of a group of peers, by its hash."""
@@ -106,7 +108,7 @@ class Memory:
 
     def change(self, agent: str) -> None:
         """Something about an agent was changed: its peers may be others."""
-        if (row := self._rows.get(agent)) is not None:
+        if (row := self._rows.get(_short(agent))) is not None:
             self.own["peers"][row] = 0
 
     def forget(self, *, now_s: int) -> int:
@@ -120,7 +122,7 @@ class Memory:
             self.own[row] = np.zeros((), OWN)
             self._names[row], self._is_new[row] = "", False
             self._free.append(row)
-        self._gone += old
+        self._gone += map(_long, old)
         return len(old)
 
     # --- saving -----------------------------------------------------------------------------------------------------
@@ -138,13 +140,13 @@ class Memory:
         rows = np.flatnonzero(self._is_new)
         self._is_new[:] = False
         gone, self._gone = self._gone, []
-        agents = [Piece(self._names[row], self._body(row)) for row in rows.tolist()]
+        agents = [Piece(self.name(row), self._body(row)) for row in rows.tolist()]
         others = []
         for piece in self._others():
             if self._saved.get(piece.key) != (digest := hash(piece.body)):
                 self._saved[piece.key] = digest
                 others.append(piece)
-        return agents + others, [name for name in gone if name not in self._rows]
+        return agents + others, [name for name in gone if _short(name) not in self._rows]
 
     def _body(self, row: int) -> bytes:
         return b"".join((self.own[row].tobytes(), *(kept.agents[row].tobytes() for kept in self.kept.values())))
@@ -192,6 +194,20 @@ class Memory:
         self._is_new = np.append(self._is_new, np.zeros(grown - size, np.bool_))
         self._names += [""] * (grown - size)
         self._free += range(grown - 1, size - 1, -1)
+
+
+def _short(agent: str) -> str | bytes:
+    """An id in 16 bytes: half of what the text takes of memory, for each agent. What is spelled otherwise stays."""
+    if len(agent) == 35 and agent.startswith("ag_"):
+        with suppress(ValueError):
+            short = bytes.fromhex(agent[3:])
+            if len(short) == 16 and agent.islower():
+                return short
+    return agent
+
+
+def _long(short: str | bytes) -> str:
+    return short if isinstance(short, str) else f"ag_{short.hex()}"
 
 
 def _longer(records: NDArray[np.void], size: int) -> NDArray[np.void]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from ostiary.core.watch import MAX_SAYS, Event
+from ostiary.core.watch import MAX_SAYS, Event, Noticed, doubt
 from ostiaryd.watch.model.batch import NOBODY, Batch, Ints, word
 from ostiaryd.watch.model.calibration import Bars, Calibration
 from ostiaryd.watch.model.detector import Detector, Found
@@ -26,6 +26,8 @@ QUIET_GUARD_MIN = 30
 """The same of what guards notice: a weak sign that is repeated is one sign, for as long as the risk remembers it."""
 WEAKEST = 10
 """points from which what a guard noticed is told"""
+BY_GUARD = 0.0
+"""the score of what a guard noticed, which has none"""
 
 
 class Sighting(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -51,6 +53,13 @@ class Snapshot(msgspec.Struct, frozen=True):
     bars: Bars
     clock: int
     at_work: int
+
+
+def together(noticed: Sequence[Noticed]) -> Noticed:
+    """All that a guard noticed about one call, by the name of the strongest."""
+    strongest, *others = sorted(noticed, key=lambda one: -one.points)
+    says = "; ".join(one.says for one in (strongest, *others))[:MAX_SAYS]
+    return Noticed(detector=strongest.detector, points=doubt(noticed), says=says)
 
 
 class Watcher:
@@ -111,10 +120,9 @@ class Watcher:
             if self.calibration.tells(name, one.score)
         ]
         sightings += [
-            self._sighting(event, seen.detector, seen.points, 0.0, seen.says, ())
+            self._sighting(event, seen.detector, seen.points, BY_GUARD, seen.says, ())
             for event in events
-            for seen in event.noticed
-            if seen.points >= WEAKEST
+            if event.noticed and (seen := together(event.noticed)).points >= WEAKEST
         ]
         sightings.sort(key=lambda one: (one.number, one.detector))
         return [one for one in sightings if self._is_news(one)]
@@ -150,18 +158,24 @@ class Watcher:
     def _is_news(self, one: Sighting) -> bool:
         """Whether it is not told already; what is told is remembered, in place of the oldest."""
         row, minute = self.memory.row(one.agent), one.at // MINUTE & 0xFFFF
-        what = word(f"{one.detector} {one.resource if row == NOBODY else ''}") & 0xFFFF
+        what = self._what(one, is_nobody=row == NOBODY)
         told = self.memory.own["told"][row]
         age = np.where(told["what"] == 0, 0x10000, (minute - told["at"].astype(np.int64)) & 0xFFFF)
         same = np.flatnonzero(told["what"] == what)
         slot = int(same[0]) if len(same) else int(np.argmax(age))
-        quiet = QUIET_MIN if one.detector in self._detectors else QUIET_GUARD_MIN
+        quiet = QUIET_GUARD_MIN if one.score == BY_GUARD else QUIET_MIN
         if len(same) and age[slot] < quiet and one.points <= int(told["points"][slot]):
             return False
         told[slot] = (what, minute, one.points)
-        if one.detector in self._detectors:
+        if one.score != BY_GUARD:
             self.calibration.count(one.detector, one.score)
         return True
+
+    def _what(self, one: Sighting, *, is_nobody: bool) -> int:
+        """What must not be told again. A guard chooses the names of what it notices, so all that one says is one."""
+        if one.score == BY_GUARD:
+            return word(f"guard {one.resource}") & 0xFFFF
+        return word(f"{one.detector} {one.resource if is_nobody else ''}") & 0xFFFF
 
     # --- saving -----------------------------------------------------------------------------------------------------
 
