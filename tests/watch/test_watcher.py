@@ -207,11 +207,8 @@ def test_a_guard_that_invents_names_tells_no_more_for_that() -> None:
     ],
 )  # fmt: skip
 def test_whatever_an_agent_is_called_it_is_known_by_that(agent: str) -> None:
-    made = watcher()
-    assert [one.agent for one in made.take([event(0, agent=agent), event(1, agent=f"{agent}x")])] == [
-        agent,
-        f"{agent}x",
-    ]
+    made, both = watcher(), [agent, f"{agent}x"]
+    assert [one.agent for one in made.take([event(n, agent=name) for n, name in enumerate(both)])] == both
     snapshot, pieces, _ = made.snapshot()
     second = watcher()
     second.load(snapshot, pieces)
