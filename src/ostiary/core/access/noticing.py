@@ -1,5 +1,5 @@
 """What is noticed of a call before it runs, by what its agent usually does here, what its task was told so far, and
-whom its arguments name (`ostiary.core.watch.threats`).
+whom its arguments name (`ostiary.core.watch.threats`). Of what only reads that is the last alone, and decoys.
 
 It is asked before the policies are, so that it can count in their answer (`context.risk.call`), and of what is outside
 the task, too: that an agent wants what it is not for tells most of all.
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ostiary.core.access.facts import Facts, Principal, ReadyTool
+from ostiary.core.catalogue import Effect
 from ostiary.core.cedar.values import Record
 from ostiary.core.origins import Memory
 from ostiary.core.watch import NEW, Event, Noticed, Session, notice, traced
@@ -32,13 +33,14 @@ def noticed_of(
     """`beside`: what is said of where its arguments came from, if it was judged; `why_not`: the code of what has denied
     it already.
     """
-    claims = principal.claims
-    worst, links, asked_by = traced(session, memory, ready.tool, arguments, beside)
+    found = find(arguments, facts.threats) if facts.threats else []
+    tool, claims = ready.tool, principal.claims
+    if tool.effect is Effect.READ and tool.canary is not True:
+        return tuple(found)
+    worst, links, asked_by = traced(session, memory, tool, arguments, beside)
     event = Event(
         at=now, action="tool.call", outcome="deny" if why_not else "allow", agent=claims.client_id, task=claims.task,
-        owner=claims.owner, resource=claims.aud, tool=ready.uid.id, effect=ready.tool.effect.value,
-        canary=ready.tool.canary is True, worst=worst, links=links, asked_by=asked_by,
-        reasons=(why_not,) if why_not else (), actors=principal.behind, model=claims.model,
+        resource=claims.aud, tool=ready.uid.id, effect=tool.effect.value, canary=tool.canary is True, worst=worst,
+        links=links, asked_by=asked_by, reasons=(why_not,) if why_not else (),
     )  # fmt: skip
-    seen = notice(facts.profiles.get(claims.client_id, NEW), session, event)
-    return (*seen, *find(arguments, facts.threats)) if facts.threats else tuple(seen)
+    return (*notice(facts.profiles.get(claims.client_id, NEW), session, event), *found)
