@@ -108,7 +108,7 @@ $(SUITES): requirements/suites.lock benchmarks/contain/agentdojo/pyproject.toml
 	$(UV) pip install --python .suites/bin/python --no-deps --build-constraints requirements/dev.lock --editable benchmarks/contain/agentdojo
 	touch $@
 
-$(RECORDINGS): requirements/recordings.lock $(SUITES)
+$(RECORDINGS): requirements/recordings.lock benchmarks/contain/recordings.py $(SUITES)
 	$(BIN)/pip download --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation --no-binary :all: --dest .suites -r $<
 	$(BIN)/python -m benchmarks.contain.recordings .suites
 	touch $@

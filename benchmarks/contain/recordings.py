@@ -1,6 +1,7 @@
 """`python -m benchmarks.contain.recordings DIR`: unpack the recorded runs of the source distribution in that folder.
 
-Of each model those without an attack and those under one attack: `DIR/runs/<model>/<suite>/<task>/<attack>/*.json`.
+Of each model those without an attack and those under attacks that are texts to obey:
+`DIR/runs/<model>/<suite>/<task>/<attack>/*.json`. Of most models there is only `important_instructions`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-ATTACKS = ("none", "important_instructions")
+ATTACKS = ("none", "important_instructions", "direct", "ignore_previous", "injecagent", "tool_knowledge")
 
 
 def wanted(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

@@ -31,17 +31,25 @@ def main(given: list[str]) -> int:
     if Path(sys.prefix) != SUITES:
         recorded = not set(asked.model or RECORDED) <= PLANTED.keys()
         return elsewhere("benchmarks.detect", given, recorded=recorded)
-    chosen = asked.suite or [name for name in DEVELOPED if name in suites.installed()]
+    chosen = asked.suite or DEVELOPED
+    if unknown := sorted(set(chosen) - suites.installed().keys()):
+        print(f"no suite {', '.join(unknown)}; there are {', '.join(suites.installed())}", file=sys.stderr)
+        return 2
     held = list[Run]()
     with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
         for name in chosen:
             suite = suites.load(name)
             for model in progress.track(asked.model or RECORDED, description=name):
-                held += runs(suite, model, tasks=asked.tasks)
-    found = table.tables(held)
-    print(table.text(found))
+                try:
+                    found = runs(suite, model, tasks=asked.tasks)
+                except KeyError:
+                    print(f"{name} has no recorded runs of {model}", file=sys.stderr)
+                    return 2
+                held += found
+    made = table.tables(held)
+    print(table.text(made))
     if asked.json is not None:
-        asked.json.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", "utf-8")
+        asked.json.write_text(json.dumps(made, indent=1, sort_keys=True) + "\n", "utf-8")
     return 0
 
 

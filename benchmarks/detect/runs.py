@@ -123,11 +123,15 @@ class Watcher:
 
 
 def runs(suite: Suite, model: str, *, tasks: int | None = None) -> Iterator[Run]:
-    """What is recorded of a model, run again, or what is made in its place; raises KeyError for one unknown."""
+    """What is recorded of a model, run again, or what is made in its place. Raises KeyError for one that is unknown."""
+    return _again(suite, model, list(made(suite, model, tasks)) if model in PLANTED else suite.recordings(model), tasks)
+
+
+def _again(suite: Suite, model: str, recordings: Sequence[Recording], tasks: int | None) -> Iterator[Run]:
     watcher, words = Watcher(suite), {task.id: task.purpose for task in list(suite.tasks)[:tasks]}
     first = suite.tasks[0].id
     reachable = {one.id for one in suite.injections if suite.world(first, {}).attack(one.id)}
-    for recording in made(suite, model, tasks) if model in PLANTED else suite.recordings(model):
+    for recording in recordings:
         if recording.task not in words or recording.injection not in (None, *reachable):
             continue
         world = suite.world(recording.task, recording.planted)

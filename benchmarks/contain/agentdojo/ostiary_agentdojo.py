@@ -66,13 +66,16 @@ class AgentDojo:
         return AgentDojoWorld(self, task, self._environment(planted))
 
     def recordings(self, model: str) -> Sequence[Recording]:
-        if not (RUNS / model).is_dir():
-            raise KeyError(model)
+        """`gpt-4o-2024-05-13`, or with how it was attacked: `gpt-4o-2024-05-13/injecagent`."""
+        model, _, attack = model.partition("/")
+        first = RUNS / model / self.name / self.tasks[0].id
+        if not (first / (attack or ATTACK)).is_dir():
+            raise KeyError(f"{model}/{attack}")
         return [
             _recording(file)
             for task in self.tasks
-            for attack in ("none", ATTACK)
-            for file in sorted((RUNS / model / self.name / task.id / attack).glob("*.json"))
+            for how in ("none", attack or ATTACK)
+            for file in sorted((RUNS / model / self.name / task.id / how).glob("*.json"))
         ]
 
     def user_task(self, id: str) -> Any:
