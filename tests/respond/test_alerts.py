@@ -94,7 +94,7 @@ async def test_a_real_mail_server_takes_an_incident_in_words(world: World) -> No
         )
         assert heard["Subject"] == "[Ostiary] Incident"
         text = heard.get_content()
-        for said in ("12 denials in a minute, größer", "risk      87", "see       ostiary audit show"):
+        for said in ("12 denials in a minute, größer", "risk      87", "see       ostiary incident show in_1"):
             assert said in text
         after = now_of(world, made)
         assert (after.delivered, after.lost, after.failed) == (1, 0, "")

@@ -45,7 +45,7 @@ _TITLES = {
     "kill.end": "Kill switch: let go",
     TEST: "A test: alerts arrive here",
 }
-_NEXT = {"approval": "ostiary approvals show"}
+_NEXT = {"approval": "ostiary approvals show", "incident": "ostiary incident show"}
 """What shows the object of an entry, by the first part of its action."""
 _DOT = re.compile(r"(?<=\w)\.(?=[^\W\d_])")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
