@@ -126,6 +126,18 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert re.search(r"the last of \d+ allowed calls was answered \d+\.\d ms (before|after) it", said)
     assert "writer denied: agent writer is suspended" in said
     assert "nor does it get a new token" in said
+    strange = said.partition("An agent behaves as it never did")[2].partition("The ledger:")[0]
+    assert re.search(r"risen from 0 to [1-9]\d? of 100", strange)
+    assert "scout denied: agent scout is quarantined" in strange
+    guards = re.findall(r"the guard of `(\w+)` denied \d+\.\d ms after it was noticed", strange)
+    assert sorted(guards) == ["files", "vault"]
+    assert re.search(r"canary, 80 points: it called vault/export_keys", strange)
+    assert re.search(r"quarantine done: it is stopped", strange)
+    assert "refused: she answers for this agent" in strange
+    assert re.findall(r"scout +read_file .* (allowed|denied)", strange) == ["allowed", "allowed"], "before and after"
+    steps = ("watch.find", "incident.open", "agent.quarantine", "incident.release", "agent.release", "watch.judge")
+    recorded = re.findall(r"^ +(\d+) \S+ \S+ ok +(\S+)", strange.partition("Each step")[2], re.MULTILINE)
+    assert [action for _, action in sorted(recorded, key=lambda one: int(one[0]))] == list(steps), "in this order"
     assert re.search(r"verified \d+ entries of localhost/ostiary", said)
     assert re.search(r"falsified entry \d+ was altered", said)
     assert "denied denied" not in said

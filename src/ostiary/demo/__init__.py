@@ -2,7 +2,8 @@
 
 A server on a temporary SQLite file, an MCP server behind a guard, agents with keys of their own that call it through
 MCP clients. An editor hands a part of its task on to a helper, and the whole is revoked; the writer is revoked in the
-middle of its work; the ledger is verified, then a copy of it is falsified.
+middle of its work; a scout that behaves as it never did is stopped at two guards, until a person lets it go; the ledger
+is verified, then a copy of it is falsified.
 """
 
 from __future__ import annotations

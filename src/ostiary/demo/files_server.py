@@ -1,4 +1,4 @@
-"""The demo's tool server: a real MCP server over streamable HTTP, five tools that touch a sandbox folder, one guard.
+"""The demo's tool server: a real MCP server over streamable HTTP, five tools that touch a folder, a decoy, a guard.
 
 Nothing but the three lines about the guard is about Ostiary.
 """
@@ -56,6 +56,11 @@ def build(sandbox: Path) -> MCPServer[Any]:
         with inside("outbox.txt").open("a", encoding="utf-8") as outbox:
             outbox.write(f"{to}: {text}\n")
         return f"sent to {to}"
+
+    @server.tool(annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False))
+    def export_keys() -> str:
+        """The keys of all customers."""
+        return "none: nobody who works here ever calls this"
 
     return server
 

@@ -26,11 +26,10 @@ class Stage:
     """Everything that the demo starts is in here, and ends with `stop`."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.data, self.sandbox = folder, folder / "data", folder / "sandbox"
-        self.sandbox.mkdir()
+        self.folder, self.data, self.sandbox = folder, folder / "data", folder / "sandbox" / "files"
         self.url = ""
-        self._port = _free_port()
-        self.files_uri = f"http://127.0.0.1:{self._port}/mcp"
+        self._ports = {name: _free_port() for name in ("files", "vault")}
+        self.files_uri, self.vault_uri = (f"http://127.0.0.1:{port}/mcp" for port in self._ports.values())
         self.names: dict[str, str] = {}
         """of agents, by their ids"""
         self._processes: list[subprocess.Popen[str]] = []
@@ -39,18 +38,21 @@ class Stage:
         command = ("serve", "--data-dir", str(self.data), "--listen", "127.0.0.1:0")
         self.url = self._start("server", *_ostiary(*command)).removeprefix("ready ")
 
-    def start_files(self) -> None:
-        """The tool server; its guard has connected when this returns."""
-        given = (self.sandbox, self._port, self.folder / "files.json", self.url, self.folder / "spool")
-        self._start("files", sys.executable, "-m", "ostiary.demo.files_server", *map(str, given))
+    def start_tools(self, name: str) -> None:
+        """A tool server, `files` or `vault`; its guard has connected when this returns."""
+        place, key, spool = self.sandbox.with_name(name), self.folder / f"{name}.json", self.folder / f"{name}.spool"
+        place.mkdir(parents=True, exist_ok=True)
+        given = (place, self._ports[name], key, self.url, spool)
+        self._start(name, sys.executable, "-m", "ostiary.demo.files_server", *map(str, given))
 
     @asynccontextmanager
-    async def client(self, name: str, *, task: str | None = None) -> AsyncIterator[Client]:
-        """An MCP client that calls as that agent."""
+    async def client(self, name: str, *, task: str | None = None, uri: str = "") -> AsyncIterator[Client]:
+        """An MCP client that calls as that agent, `files` if nothing else is said."""
+        uri = uri or self.files_uri
         async with (
             self.agent(name) as agent,
-            httpx2.AsyncClient(auth=agent.auth(self.files_uri, task=task), timeout=PATIENCE_S) as http,
-            Client(streamable_http_client(self.files_uri, http_client=http)) as client,
+            httpx2.AsyncClient(auth=agent.auth(uri, task=task), timeout=PATIENCE_S) as http,
+            Client(streamable_http_client(uri, http_client=http)) as client,
         ):
             yield client
 

@@ -19,6 +19,7 @@ from rich.markup import escape
 from ostiary import ambient
 from ostiary.core.errors import Conflict, Refused
 from ostiary.demo.files_server import build
+from ostiary.demo.noticing import notice_and_stop
 from ostiary.demo.stage import Stage
 from ostiary.demo.telling import INDENT, attempt, call, chapter, draw, named, note, out, refusal_of, run, say, shell
 
@@ -47,6 +48,7 @@ async def tell(folder: Path, *, stay: bool) -> None:
             await _hand_on(stage)
             await _ask_a_person(stage)
             await _revoke_in_the_middle(stage, writer)
+        await notice_and_stop(stage, person=ADA)
         _verify(stage)
         if stay:
             await _look_around(stage)
@@ -69,7 +71,7 @@ async def _register(stage: Stage) -> None:
     lines = run(stage, "resource", "read", "--name", "files", str(listed), "--write", str(catalogue))["lines"]
     say(f"{len(lines)} lines are proposed, of what the tools do and what their arguments are;")
     say("the owner corrects two: `write_file` sends nothing, and anybody may have")
-    say("written what `read_file` returns")
+    say("written what `read_file` returns; and `export_keys` is a decoy")
     catalogue.write_text(json.dumps(_corrected(json.loads(catalogue.read_text()))))
     made = ("--uri", stage.files_uri, "--catalogue", str(catalogue), "--generate-key", str(stage.folder / "files.json"))
     run(stage, "resource", "create", "files", *made)
@@ -84,13 +86,17 @@ async def _register(stage: Stage) -> None:
 
 def _corrected(catalogue: dict[str, Any]) -> dict[str, Any]:
     """What the owner knows better than the reading."""
-    known = {"read_file": {"effect": "read", "outside": True}, "write_file": {"effect": "write"}}
+    known: dict[str, dict[str, Any]] = {
+        "read_file": {"effect": "read", "outside": True},
+        "write_file": {"effect": "write"},
+        "export_keys": {"canary": True},
+    }
     return catalogue | {"tools": [tool | known.get(tool["name"], {}) for tool in catalogue["tools"]]}
 
 
 def _guard(stage: Stage) -> None:
     chapter(3, "A real MCP server behind a guard")
-    stage.start_files()
+    stage.start_tools("files")
     answer = httpx2.post(stage.files_uri, json={}, timeout=60)
     say(f"{stage.files_uri} answers a stranger: {answer.status_code} {answer.reason_phrase}")
 
@@ -239,7 +245,7 @@ async def _why_no_token(stage: Stage, name: str) -> str:
 
 
 def _verify(stage: Stage) -> None:
-    chapter(9, "The ledger: every act is in it, the refused ones too")
+    chapter(10, "The ledger: every act is in it, the refused ones too")
     export, copy = stage.folder / "export", stage.folder / "falsified"
     run(stage, "audit", "export", str(export))
     report = run(stage, "audit", "verify", str(export))
@@ -255,7 +261,7 @@ def _verify(stage: Stage) -> None:
 
 
 async def _look_around(stage: Stage) -> None:
-    chapter(10, "The server is up: look around, then end it with Ctrl-C")
+    chapter(11, "The server is up: look around, then end it with Ctrl-C")
     ostiary = "ostiary" if shutil.which("ostiary") else sys.argv[0]
     commands = ("audit tail", "audit search --outcome deny", "agent show reader", "doctor", "--help")
     for line in (f"export OSTIARY_DATA_DIR={stage.data}", *(f"{ostiary} {command}" for command in commands)):

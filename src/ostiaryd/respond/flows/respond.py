@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Overlay, Record
 from ostiary.core.errors import Refused
+from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
@@ -116,7 +117,8 @@ def carry_out(act: Act, step: Step, *, percent: int | None) -> Outcome | None:
     if _keep(act, incident, agent, proposal.response, outcome, policies=proposal.policies, says=says, task=step.task):
         action = "respond.limited" if outcome is Outcome.LIMITED else "incident.act"
         did = [f"{proposal.response}: {outcome}", says]
-        acting.beside(act, action, lambda more: note(more, incident, did=did, policies=list(proposal.policies)))
+        told = {"did": did, "policies": list(proposal.policies), "seq": outbox.head(act.tx)}  # `seq`: as of `revoke`
+        acting.beside(act, action, lambda more: note(more, incident, **told))
     if outcome is Outcome.DONE and proposal.response in STOPS:
         stops.await_person(act.tx, agent.agent_id, incident.incident_id)
     return outcome

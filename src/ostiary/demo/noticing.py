@@ -1,0 +1,111 @@
+"""The chapter in which an agent is taken over: it is noticed, stopped, explained and let go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mcp import MCPError
+from mcp.client.client import Client
+from rich.markup import escape
+
+from ostiary.agent import AsyncAgent
+from ostiary.core.errors import Refused, Unavailable
+from ostiary.demo.stage import Stage
+from ostiary.demo.telling import attempt, call, chapter, draw, named, note, refusal_of, run, say, shell
+
+DOORS = 14
+"""Refusals within moments that are noticed."""
+STEPS = ("watch.find", "incident.open", "agent.quarantine", "incident.release", "agent.release", "watch.judge")
+LOOKS, LOOK_S = 100, 0.2
+
+
+async def notice_and_stop(stage: Stage, *, person: str) -> None:
+    """The chapter; `person` is the file with the key of the one who owns all agents."""
+    chapter(9, "An agent behaves as it never did: noticed, stopped, explained, let go")
+    await _until(lambda: bool(stage.ostiary("watch", "status")["phase"] == "working"))
+    _register(stage)
+    async with stage.client("scout") as files, stage.client("scout", uri=stage.vault_uri) as vault:
+        await attempt(stage, "scout", files, "read_file", path="reports/q3.txt")
+        note(f"Somebody has taken it over: at the vault it tries {DOORS} doors that are not for it.")
+        for _ in range(DOORS):
+            await _refused(vault, "delete_file", path="keys.txt")
+        await _until(lambda: _risk(stage) > 0)
+        say(f"the risk of the scout has risen from 0 to [yellow]{_risk(stage)}[/] of 100 points")
+        note("Then it calls the decoy.")
+        await call(vault, "export_keys")
+        while (refusal := await _refused(files, "list_files")) is None:
+            pass
+        say(f"scout [red]denied[/]: {escape(named(stage, refusal.message))}")
+    await _show_how_fast(stage)
+    [incident] = run(stage, "incident", "list")
+    id = incident["incident_id"]
+    stage.names[id] = "incident"
+    draw(stage, "incident", "show", id)
+    note("Its owner cannot let it go, nor can an administrator; somebody else looks at it.")
+    why = ("--reason", "the scout was tested", "--as")
+    own = ("incident", "release", id, *why, str(stage.folder / person))
+    shell(stage, *own)
+    stage.seen(*own, expect=1)
+    say("[red]refused[/]: she answers for this agent")
+    bob = str(stage.folder / "bob.json")
+    run(stage, "person", "create", "bob", "--email", "bob@example.org", "--generate-key", bob)
+    run(stage, "incident", "release", id, *why, bob)
+    async with stage.client("scout") as files:
+        await attempt(stage, "scout", files, "read_file", path="reports/q3.txt")
+    note("Each step is in the ledger.")
+    for action in STEPS:
+        draw(stage, "audit", "search", "--action", action, "--limit", "1")
+
+
+def _register(stage: Stage) -> None:
+    """A second tool server with a guard of its own, and an agent that may read at both."""
+    given = ("--uri", stage.vault_uri, "--catalogue", str(stage.folder / "vault.catalogue.json"))
+    catalogue = json.loads((stage.folder / "catalogue.json").read_text()) | {"resource": "vault"}
+    (stage.folder / "vault.catalogue.json").write_text(json.dumps(catalogue))
+    run(stage, "resource", "create", "vault", *given, "--generate-key", str(stage.folder / "vault.json"))
+    who = ("--owner", "ada", "--scope", "files:read vault:read", "--purpose", "scout of reports")
+    agent = run(stage, "agent", "create", "scout", *who, "--generate-key", str(stage.folder / "scout.json"))
+    stage.names[agent["agent_id"]] = "scout"
+    stage.start_tools("vault")
+
+
+async def _show_how_fast(stage: Stage) -> None:
+    """When each guard denied, after the act that kept the finding and quarantined the agent."""
+    [did] = stage.ostiary("audit", "search", "--action", "incident.act", "--limit", "1")
+    query = {"seq": did["detail"]["seq"], "since": did["at"], "wait_ms": 5000}
+    async with AsyncAgent.from_credential(stage.data / "admin.json", url=stage.url) as admin:
+        resource = f"{await admin.issuer()}/api/v1"
+        answer = await admin.request("GET", f"{stage.url}/api/v1/feeds", resource=resource, params=query)
+    for guard in answer.json()["guards"]:
+        say(f"the guard of `{guard['guard']}` denied [bold]{guard['ms']:.1f} ms[/] after it was noticed")
+
+
+def _risk(stage: Stage) -> int:
+    """How far the scout is doubted now, in points."""
+    return next((one["risk"] for one in stage.ostiary("activity", "--once")["doubted"] if one["agent"] == "scout"), 0)
+
+
+async def _refused(client: Client, tool: str, **arguments: Any) -> Refused | None:
+    """Call a tool; why it was denied, or None where it was not."""
+    try:
+        await call(client, tool, **arguments)
+    except MCPError as error:
+        return refusal_of(error)
+    return None
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    """Wait for what other processes do. Raises Unavailable when it does not come to be."""
+
+    def wait() -> None:
+        for _ in range(LOOKS):
+            if is_so():
+                return
+            time.sleep(LOOK_S)
+        raise Unavailable("what was waited for did not happen")
+
+    await asyncio.to_thread(wait)
