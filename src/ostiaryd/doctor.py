@@ -33,7 +33,7 @@ from ostiaryd.policy import flows as policy
 from ostiaryd.policy.model import load
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ, Caller
-from ostiaryd.respond.flows import issuers, webhooks
+from ostiaryd.respond.flows import incidents, issuers, webhooks
 from ostiaryd.tasks.model import TaskDelta, TaskId
 from ostiaryd.trust import flows as trust
 from ostiaryd.watch import flows as watch
@@ -285,6 +285,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("ledger", _reading(_ledger)),
     ("policy", _reading(_policy)),
     ("elevations", _reading(_elevations)),
+    ("incidents", _reading(lambda _, reader: incidents.examine(reader))),
     ("webhooks", _reading(_webhooks)),
     ("threat lists", _reading(_threats)),
     ("detectors", lambda world: world.keep(watch.Watch).examine()),

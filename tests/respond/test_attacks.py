@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace as with_
 
-from ostiary.core.errors import Forbidden
+from ostiary.core.errors import Conflict, Forbidden
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
@@ -15,6 +15,7 @@ from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model import Question, Thing, Verb
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import State
+from ostiaryd.registry.model import Verb as Move
 from ostiaryd.respond.flows import incidents as flows
 from ostiaryd.respond.model.incidents import HOUR, MAX_ACTS
 from ostiaryd.respond.model.incidents import Verb as Says
@@ -22,7 +23,7 @@ from ostiaryd.respond.store import incidents as store
 from ostiaryd.tasks.model import standing_id
 from tests.clock import Clock
 from tests.policy.conftest import put
-from tests.registry.stage import agent_of, do, enrol, is_live
+from tests.registry.stage import ADMIN, agent_of, do, enrol, is_live
 from tests.respond.test_incidents import acts, human, noticed, said, say
 from tests.tokens.party import FILES, Client, claims_of
 from tests.trust.stage import API, call
@@ -88,6 +89,42 @@ async def test_who_floods_fills_no_incident(world: World, clock: Clock) -> None:
     assert len(store.acts(world.db.read(), opened.incident_id)) == MAX_ACTS
     assert len(said(world, "incident.open")) == 1
     assert len(said(world, "incident.alert")) <= (MAX_ACTS + 5) * 61 // 600 + 1
+    await do(world, lambda a: flows.isolate(a, bot.name, says="enough", source="somebody"))
+    await say(world, Says.RELEASE, opened, await human(world))
+    assert agent_of(world, "bot").state is State.ACTIVE, "what stopped it is always known"
+
+
+async def test_of_an_agent_that_is_no_more_nobody_is_told(world: World) -> None:
+    bot = await enrol(world)
+    await do(world, lambda a: registry.set_agent_state(a, "bot", Move.DECOMMISSION))
+    assert await noticed(world, bot) is None
+    assert said(world, "incident.open") == []
+
+
+async def test_what_somebody_stops_by_hand_waits_for_a_person_though_it_was_suspended(world: World) -> None:
+    bot, judith = await enrol(world), await human(world)
+    await do(world, lambda a: registry.set_agent_state(a, "bot", Move.SUSPEND))
+    opened = await do(world, lambda a: flows.isolate(a, "bot", says="it is on fire", source="somebody"))
+    with pytest.raises(Conflict):
+        await do(world, lambda a: registry.set_agent_state(a, "bot", Move.RESUME, by=ADMIN))
+    await say(world, Says.RELEASE, opened, judith)
+    assert registry.find_agent(world.db.read(), bot.agent_id).state is State.SUSPENDED, "as it was before"
+    await do(world, lambda a: registry.set_agent_state(a, "bot", Move.RESUME, by=ADMIN))
+
+
+async def test_the_doctor_sees_what_was_held_back(world: World) -> None:
+    one, two, judith = await enrol(world, "one"), await enrol(world, "two"), await human(world)
+    assert flows.examine(world.db.read()) == "nothing waits for a person"
+    first = await noticed(world, one)
+    assert flows.examine(world.db.read()) == "1 incidents wait for a person"
+    second = await noticed(world, two)
+    with pytest.raises(Conflict, match="1 incidents nothing was done"):
+        flows.examine(world.db.read())
+    assert first is not None
+    assert second is not None
+    await say(world, Says.TAKE, first, judith)
+    await noticed(world, two)
+    assert flows.examine(world.db.read()) == "2 incidents wait for a person", "it was done after all"
 
 
 async def test_two_servers_on_one_database_open_one_incident_and_keep_one_limit(config: Config, clock: Clock) -> None:

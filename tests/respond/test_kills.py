@@ -15,7 +15,7 @@ from ostiary.core.feed import StopFact
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller, Resource, State
-from ostiaryd.registry.model.stop import MAX_STOPS, Stop, check_room
+from ostiaryd.registry.model.stop import MAX_OURS, MAX_STOPS, Stop, check_room
 from ostiaryd.respond.flows import kills as flows
 from ostiaryd.tasks import flows as tasks
 from tests.clock import Clock
@@ -179,12 +179,18 @@ async def test_an_agent_waits_for_a_person(world: World) -> None:
     assert refused.value.code == "awaits_person"
 
 
-@pytest.mark.parametrize(("count", "fits"), [(MAX_STOPS - 1, True), (MAX_STOPS, False), (MAX_STOPS + 1, False)])
-def test_how_many_there_may_be(count: int, fits: bool) -> None:
+@pytest.mark.parametrize(
+    ("count", "is_ours", "fits"),
+    [
+        (MAX_STOPS - 1, False, True), (MAX_STOPS, False, False), (MAX_STOPS + 1, False, False),
+        (MAX_OURS - 1, True, True), (MAX_OURS, True, False), (MAX_OURS, False, True),
+    ],
+)  # fmt: skip
+def test_how_many_there_may_be(count: int, is_ours: bool, fits: bool) -> None:
     some = [Stop(what="model", value=str(number), since=0, said_by=None, why="") for number in range(count)]
     if fits:
-        check_room(some)
+        check_room(some, is_ours=is_ours)
     else:
         with pytest.raises(Conflict):
-            check_room(some)
+            check_room(some, is_ours=is_ours)
     assert len(some) == count

@@ -18,7 +18,7 @@ from ostiaryd.registry.store import stops as store
 def stop(act: Act, what: What, value: str, *, why: str, by: str | None, incident: str | None = None) -> Stop:
     """From the commit of this act on nothing that names it is allowed. Raises Conflict (`stopped_already`)."""
     note(act, object=value or what, stop=what, value=value, why=why, incident=incident)
-    check_room(store.stops(act.tx))
+    check_room(store.stops(act.tx), is_ours=by is None)
     made = Stop(what=what, value=value, since=act.now, said_by=by, why=why, incident=incident)
     if not store.put(act.tx, made):
         raise Conflict(f"{what} {value} is stopped already", hint="ostiary kill list", code="stopped_already")

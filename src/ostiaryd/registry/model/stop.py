@@ -12,6 +12,8 @@ from ostiaryd.registry.model.agent import Agent
 from ostiaryd.registry.model.caller import ADMIN
 
 MAX_STOPS = 1000
+MAX_OURS = 500
+"""that we put ourselves: nobody who provokes them takes the room that people need"""
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -53,7 +55,7 @@ def names_of_agent(agent: Agent) -> list[tuple[str, str]]:
     return [("owner", agent.owner), ("segment", agent.segment), ("model", agent.model), ("everything", "")]
 
 
-def check_room(stops: list[Stop]) -> None:
-    """Raises Conflict."""
-    if len(stops) >= MAX_STOPS:
-        raise Conflict(f"{MAX_STOPS} stops are in force", hint="ostiary kill list", code="too_many_stops")
+def check_room(stops: list[Stop], *, is_ours: bool) -> None:
+    """Whether there may be one more, put by a person or by us. Raises Conflict."""
+    if len(stops) >= (MAX_OURS if is_ours else MAX_STOPS):
+        raise Conflict(f"{len(stops)} stops are in force", hint="ostiary kill list", code="too_many_stops")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from ostiary.core.errors import Invalid, NotFound
+from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.model import Proposal
@@ -43,7 +43,17 @@ def isolate(act: Act, id_or_name: str, *, says: str, source: str) -> Incident:
     watch.join(act.tx, agent.agent_id, incident.incident_id, since=act.now - HOUR)
     proposal = Proposal(response="quarantine", policies=(source,))
     carry_out(act, Step(incident, agent, acting.task_of(agent, None), proposal), percent=None)
+    stops.await_person(act.tx, agent.agent_id, incident.incident_id)  # whatever stopped it before
     return incident
+
+
+def examine(reader: Reader) -> str:
+    """How incidents do, in words. Raises Conflict where something was held back and no person has looked at it."""
+    waiting, held = store.count_waiting(reader), store.count_held_back(reader)
+    if held:
+        said = f"in {held} incidents nothing was done: too many agents were acted against within an hour"
+        raise Conflict(said, hint="ostiary incident list")
+    return f"{waiting} incidents wait for a person" if waiting else "nothing waits for a person"
 
 
 def close(

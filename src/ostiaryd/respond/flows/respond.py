@@ -21,6 +21,7 @@ from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model import Proposal
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, Agent
+from ostiaryd.registry.model import State as Agents
 from ostiaryd.registry.store import person_keys, risks, stops
 from ostiaryd.respond.flows import acting
 from ostiaryd.respond.flows.acting import STOPS, Step
@@ -63,6 +64,8 @@ def respond(act: Act, finding: Finding, *, percent: int) -> Incident | None:
     if not finding.agent:  # it is about a guard, and nobody's agent did it
         return None
     agent = registry.find_agent(act.tx, finding.agent)
+    if agent.state is Agents.DECOMMISSIONED:
+        return None
     waiting = store.waiting(act.tx, agent.agent_id)
     score, proposals, failed = _propose(act.tx, agent, finding, now=act.now)
     if would := [one.response for one in proposals if one.is_watched]:
@@ -190,7 +193,8 @@ def _keep(
     """Write it on the incident; not what stands there already, and no more than there is room for."""
     before = store.acts(act.tx, incident.incident_id)
     again = any((one.response, one.outcome, one.policies) == (response, outcome, policies) for one in before)
-    if len(before) >= MAX_ACTS or (again and outcome is not Outcome.DONE):
+    is_full = len(before) >= MAX_ACTS and response not in STOPS  # which happen once, and must be known to be undone
+    if is_full or (again and outcome is not Outcome.DONE):
         return False
     did = Did(
         number=len(before), at=act.now, response=response, outcome=outcome, agent=agent.agent_id,

@@ -21,6 +21,12 @@ _PAGE_WAITING = sql(
         order by incident_id desc limit :limit"""
 )
 _COUNT_WAITING = sql("select count(*) from incident where closed_at is null")
+_HELD_BACK = sql(
+    """select count(distinct incident_id) from incident join incident_act on incident = incident_id
+       where closed_at is null and person is null and outcome = 'limited'
+         and not exists (select 1 from incident_act as done where done.incident = incident_id
+           and done.response = incident_act.response and done.outcome = 'done')"""
+)
 _INSERT = sql(
     """insert into incident (incident_id, agent, owner, state, opened_at, heard_at, risk, says)
        values (:id, :agent, :owner, :state, :opened_at, :heard_at, :risk, :says)"""
@@ -72,6 +78,12 @@ def page(reader: Reader, *, is_waiting: bool, page: Page) -> list[Incident]:
 
 def count_waiting(reader: Reader) -> int:
     row = reader.one(_COUNT_WAITING)
+    return 0 if row is None else int(row[0])
+
+
+def count_held_back(reader: Reader) -> int:
+    """In how many that no person has looked at something was not done, for the limit."""
+    row = reader.one(_HELD_BACK)
     return 0 if row is None else int(row[0])
 
 
