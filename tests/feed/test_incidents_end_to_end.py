@@ -88,7 +88,7 @@ def _nobody_else_lets_it_go(ostiary: Commands, house: House, name: str, id: str)
     assert (past.code, f"ostiary incident release {id}" in past.err) == (1, True)
     own = house.folder / f"{name}.owner.json"
     owner = house.api("GET", f"/agents/{name}")["owner"]
-    ostiary.json("person", "key", owner, "--generate-key", own)
+    ostiary.json("person", "add-key", owner, "--generate-key", own)
     refused = ostiary("incident", "release", id, "--reason", "it is mine", "--as", own)
     assert (refused.code, "somebody else lets it go" in refused.err) == (1, True)
 

@@ -41,8 +41,7 @@ async def notice_and_stop(stage: Stage, *, person: str) -> None:
             pass
         say(f"scout [red]denied[/]: {escape(named(stage, refusal.message))}")
     await _show_how_fast(stage)
-    [incident] = run(stage, "incident", "list")
-    id = incident["incident_id"]
+    id = next(one["incident_id"] for one in run(stage, "incident", "list") if one["agent"] == "scout")
     stage.names[id] = "incident"
     draw(stage, "incident", "show", id)
     note("Its owner cannot let it go, nor can an administrator; somebody else looks at it.")

@@ -32,11 +32,14 @@ class Stage:
         self.files_uri, self.vault_uri = (f"http://127.0.0.1:{port}/mcp" for port in self._ports.values())
         self.names: dict[str, str] = {}
         """of agents, by their ids"""
+        self.serving = (
+            "serve", "--data-dir", str(self.data), "--listen", "127.0.0.1:0", "--config", str(folder / "ostiary.toml"),
+        )  # fmt: skip
         self._processes: list[subprocess.Popen[str]] = []
 
     def start_server(self) -> None:
-        command = ("serve", "--data-dir", str(self.data), "--listen", "127.0.0.1:0")
-        self.url = self._start("server", *_ostiary(*command)).removeprefix("ready ")
+        (self.folder / "ostiary.toml").write_text("respond_percent = 50\n")  # there are few agents
+        self.url = self._start("server", *_ostiary(*self.serving)).removeprefix("ready ")
 
     def start_tools(self, name: str) -> None:
         """A tool server, `files` or `vault`; its guard has connected when this returns."""

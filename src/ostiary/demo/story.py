@@ -56,7 +56,7 @@ async def tell(folder: Path, *, stay: bool) -> None:
 
 def _start(stage: Stage) -> None:
     chapter(1, "One process: the server")
-    shell(stage, "serve", "--data-dir", str(stage.data), "--listen", "127.0.0.1:0")
+    shell(stage, *stage.serving)
     stage.start_server()
     say(f"ready {stage.url}")
 
