@@ -36,7 +36,7 @@ async def notice_and_stop(stage: Stage, *, person: str) -> None:
         await _until(lambda: _risk(stage) > 0)
         say(f"the risk of the scout has risen from 0 to [yellow]{_risk(stage)}[/] of 100 points")
         note("Then it calls the decoy.")
-        await call(vault, "export_keys")
+        await _refused(vault, "export_keys")
         while (refusal := await _refused(files, "list_files")) is None:
             pass
         say(f"scout [red]denied[/]: {escape(named(stage, refusal.message))}")
