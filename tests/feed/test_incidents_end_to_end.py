@@ -76,9 +76,10 @@ def test_a_decoy_is_called_and_the_agent_is_stopped_until_a_person_lets_it_go(ho
             assert ostiary.json("incident", "list", "--as", judith) == []
             [closed] = [one for one in ostiary.json("incident", "list", "--all") if one["incident_id"] == id]
             assert closed["why"] == "the test called it"
-    actions = [entry["action"] for entry in house.entries(limit=200)]
-    steps = ("incident.release", "incident.act", "agent.quarantine", "incident.open", "watch.find")
-    assert [one for one in actions if one in steps] == list(steps), "the newest first, each once"
+    done = [entry["action"] for entry in house.entries(limit=200) if entry.get("outcome", "ok") == "ok"]
+    steps = ["agent.release", "incident.release", "incident.act", "agent.quarantine", "incident.open"]
+    assert [one for one in done if one in steps] == steps, "the newest first, each once"
+    assert "watch.find" in done
 
 
 def _nobody_else_lets_it_go(ostiary: Commands, house: House, name: str, id: str) -> None:
