@@ -1,0 +1,38 @@
+"""What docs/doubt.md shows is taken, and its numbers are those of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_args
+
+from ostiary.core.access.holds import HoldKind
+from ostiary.core.watch import HALF_LIFE, MOST
+from ostiary.guard import sessions
+from ostiaryd.feed.flows import profiles
+from ostiaryd.policy.model import load
+
+PAGE = (Path(__file__).parents[2] / "docs" / "doubt.md").read_text("utf-8")
+ADR = (Path(__file__).parents[2] / "docs" / "adr" / "0026-doubt-at-guards.md").read_text("utf-8")
+
+
+def block(language: str) -> str:
+    [found] = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    return str(found)
+
+
+def test_the_set_on_the_page_loads_and_its_test_holds() -> None:
+    loaded = load({"a.cedar": block("cedar"), "a.test.toml": block("toml")})
+    assert (loaded.count, loaded.tests) == (4, 1)
+    assert loaded.policies.relies_on_risk
+
+
+def test_the_page_names_every_part_of_a_risk_and_every_hold() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
+    assert sorted(rows) == sorted(("agent", "task", "chain", "call", "score", *get_args(HoldKind)))
+
+
+def test_its_numbers_are_those_of_the_code() -> None:
+    minute = 60_000_000
+    assert (MOST, HALF_LIFE // minute, profiles.TELL_EVERY // minute) == (100, 30, 10)
+    assert f"the last {sessions.MAX_SESSIONS} tasks" in ADR

@@ -1,0 +1,41 @@
+"""What an agent is held to, as a caller hears it from a guard in front of a server."""
+
+from __future__ import annotations
+
+import httpx2
+
+from ostiary.asgi import GuardASGI
+from ostiary.core.assurance import INSUFFICIENT, TWO_KEYS
+from ostiary.core.feed import HoldFact
+from ostiary.guard import Guard
+from tests.guard.feeder import AGENT, SECOND, Feeder
+from tests.guard.test_asgi import ORIGIN, app, error, signed
+
+
+async def get(guard: Guard, feeder: Feeder, **token: object) -> httpx2.Response:
+    served = GuardASGI(app, guard, tool={"GET /files/{path*}": "read_file", "PUT /files/{path}": "write_file"})
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(served), base_url=ORIGIN) as http:
+        return await http.get("/files/a", headers=signed(guard, feeder, "GET", "/files/a", **token))
+
+
+async def test_a_step_up_is_a_challenge_that_says_what_a_token_must_show(guard: Guard, feeder: Feeder) -> None:
+    feeder.clock.advance(us=SECOND - feeder.clock() % SECOND)
+    since = feeder.clock()
+    feeder.say(HoldFact(AGENT, "step_up", 1, since, since + 3600 * SECOND))
+    feeder.clock.advance(3)
+    feeder.say()
+    denied = await get(guard, feeder, acr="urn:ostiary:acr:key", auth_time=feeder.clock() // SECOND)
+    challenge = denied.headers["www-authenticate"]
+    assert (denied.status_code, error(denied)) == (401, INSUFFICIENT)
+    assert f'acr_values="{TWO_KEYS} urn:ostiary:acr:person"' in challenge
+    assert 'max_age="3"' in challenge
+    assert (await get(guard, feeder, acr=TWO_KEYS, auth_time=since // SECOND - 1)).status_code == 401
+    assert (await get(guard, feeder, acr=TWO_KEYS, auth_time=since // SECOND)).status_code == 200
+
+
+async def test_a_throttle_is_a_no_with_its_reason(guard: Guard, feeder: Feeder) -> None:
+    now = feeder.clock()
+    feeder.say(HoldFact(AGENT, "throttle", 0, now, now + 3600 * SECOND))
+    denied = await get(guard, feeder)
+    assert (denied.status_code, denied.json()["error"]) == (403, "throttled")
+    assert denied.json()["hint"]
