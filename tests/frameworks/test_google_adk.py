@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,16 @@ from google.adk.apps import App
 from google.adk.code_executors import UnsafeLocalCodeExecutor
 from google.adk.models import BaseLlm, LlmRequest, LlmResponse
 from google.adk.plugins import BasePlugin
-from google.adk.runners import InMemoryRunner
+from google.adk.runners import InMemoryRunner, Runner
+from google.adk.sessions import InMemorySessionService
 from google.adk.tools import AgentTool, FunctionTool, ToolContext, google_search
 from google.adk.workflow import START, Workflow
 from google.genai import types
 
-from ostiary import Tools
-from ostiary.adapters.google_adk import Guarded
+from ostiary import AsyncAgent, Guard, Tools
+from ostiary.adapters.google_adk import CONFIRM, Guarded, answered
+from tests.approvals.test_end_to_end import FILES, People
+from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
@@ -247,3 +250,64 @@ def test_the_quick_start_of_the_page(stage: Stage, monkeypatch: pytest.MonkeyPat
     model = scripted("read_file", {"path": "/srv/a"})
     quick_start(stage, monkeypatch, tmp_path)({"model": model, "read_file": tools_of(stage)[0]})
     assert "text of /srv/a" in model.told[0]
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Iterator[People]:
+    """A bank whose policies ask a person about large payments."""
+    with own_house(tmp_path) as house:
+        house.api("POST", "/policies", {"files": FILES})
+        made = People(house)
+        yield made
+        made.close()
+
+
+class Program:
+    """A program that has just begun, with the session of one that has ended; `paid` is what the tool did."""
+
+    def __init__(self, by: Tools, sessions: InMemorySessionService, model: Scripted, paid: list[str]) -> None:
+        def pay(amount: int, to: str) -> str:
+            paid.append(to)
+            return f"paid {to}"
+
+        agent = LlmAgent(name="payer", model=model, tools=[pay])
+        app = App(name="app", root_agent=agent, plugins=[Guarded(by, suspends=True)])
+        self._runner = Runner(app=app, session_service=sessions, auto_create_session=True)
+
+    async def say(self, message: types.Content) -> list[Any]:
+        told = self._runner.run_async(user_id="ada", session_id="1", new_message=message)
+        return [event async for event in told]
+
+
+GO = types.Content(role="user", parts=[types.Part(text="go")])
+PAY = ("pay", {"amount": 500, "to": "ann"})
+
+
+@pytest.mark.parametrize(("says", "ran", "heard"), [("approve", 1, "paid ann"), ("deny", 0, "a person has said no")])
+async def test_a_run_ends_until_a_person_has_answered(
+    people: People, tmp_path: Path, says: str, ran: int, heard: str
+) -> None:
+    async with AsyncAgent.from_credential(people.agent_key) as asker:
+        with Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard:
+            model, paid = scripted(*PAY), list[str]()
+            parts = Tools(guard, asker), InMemorySessionService(), model, paid
+            events = await Program(*parts).say(GO)
+            [call] = [one for event in events for one in event.get_function_calls() if one.name == CONFIRM]
+            assert (paid, "a person is asked" in call.args["toolConfirmation"]["hint"]) == ([], True)
+            people.answer(people.person(), call.args["toolConfirmation"]["payload"]["approval"], says)
+            message = await answered(events, asker, within=5)
+            await Program(*parts).say(message)
+            assert (heard in model.told[-1], paid) == (True, ["ann"] * ran)
+            await Program(*parts).say(GO)  # the model makes the same call: it passes no second time
+            assert paid == ["ann"] * ran
+
+
+async def test_what_is_confirmed_lets_nothing_pass(people: People, tmp_path: Path) -> None:
+    async with AsyncAgent.from_credential(people.agent_key) as asker:
+        with Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard:
+            model, paid = scripted(*PAY), list[str]()
+            parts = Tools(guard, asker), InMemorySessionService(), model, paid
+            events = await Program(*parts).say(GO)
+            message = await answered(events, asker, within=0)  # nobody has answered yet
+            await Program(*parts).say(message)
+            assert ("a person is asked" in model.told[-1], paid) == (True, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,11 +13,16 @@ from langchain.agents.middleware import AgentMiddleware
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import StructuredTool, Tool, tool
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import InjectedState
+from langgraph.types import Command, interrupt
 
-from ostiary.adapters.langchain import Guarded, guarded_node
+from ostiary import Agent, AsyncAgent, Guard, Tools
+from ostiary.adapters.langchain import Guarded, answered, guarded_node
 from ostiary.core.errors import Conflict
+from tests.approvals.test_end_to_end import FILES, People
+from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
@@ -270,3 +276,90 @@ def test_the_quick_start_of_the_page(stage: Stage, monkeypatch: pytest.MonkeyPat
     names: dict[str, Any] = {"model": scripted("read_file", {"path": "/srv/a"}), "read_file": tools_of(stage)[0]}
     quick_start(stage, monkeypatch, tmp_path)(names)
     assert stage.ran == [("read_file", ("/srv/a", 10))]
+
+
+PAY = ("pay", {"amount": 500, "to": "ann"})
+THREAD: Any = {"configurable": {"thread_id": "1"}}
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Iterator[People]:
+    """A bank whose policies ask a person about large payments."""
+    with own_house(tmp_path) as house:
+        house.api("POST", "/policies", {"files": FILES})
+        made = People(house)
+        yield made
+        made.close()
+
+
+def payer(paid: list[str], by: Tools, saver: InMemorySaver, model: Scripted) -> Any:
+    """An agent as a program has it that has just begun."""
+
+    @tool
+    def pay(amount: int, to: str) -> str:
+        """Pay."""
+        paid.append(to)
+        return f"paid {to}"
+
+    return create_agent(model, tools=[pay], middleware=[Guarded(by, suspends=True)], checkpointer=saver)
+
+
+@pytest.mark.parametrize(("says", "ran", "heard"), [("approve", 1, "paid ann"), ("deny", 0, "a person has said no")])
+async def test_a_graph_is_interrupted_until_a_person_has_answered(
+    people: People, tmp_path: Path, says: str, ran: int, heard: str
+) -> None:
+    async with AsyncAgent.from_credential(people.agent_key) as asker:
+        with Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard:
+            saver, paid, model = InMemorySaver(), list[str](), scripted(*PAY)
+            first = await payer(paid, by := Tools(guard, asker), saver, model).ainvoke(GO, THREAD)
+            [waits] = first["__interrupt__"]
+            assert (paid, "a person is asked" in waits.value["reason"]) == ([], True)
+            people.answer(people.person(), waits.value["approval"], says)
+            agent = payer(paid, by, saver, model)  # another process would make it anew
+            command = await answered(first["__interrupt__"], asker, within=5)
+            assert heard in told(await agent.ainvoke(command, THREAD))
+            assert paid == ["ann"] * ran
+            states = [one async for one in agent.aget_state_history(THREAD)]
+            [before] = [one for one in states if one.interrupts]
+            again = await agent.ainvoke(command, before.config)  # as it was before the answer: it passes no second time
+            assert ("denied" in told(again), paid) == (True, ["ann"] * ran)
+
+
+async def test_what_a_graph_is_resumed_with_lets_nothing_pass(people: People, tmp_path: Path) -> None:
+    async with AsyncAgent.from_credential(people.agent_key) as asker:
+        with Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard:
+            paid = list[str]()
+            agent = payer(paid, Tools(guard, asker), InMemorySaver(), scripted(*PAY))
+            await agent.ainvoke(GO, THREAD)
+            assert "a person is asked" in told(await agent.ainvoke(Command(resume=True), THREAD))
+            assert paid == []
+
+
+def test_interrupts_of_others_are_not_answered(people: People, tmp_path: Path) -> None:
+    """A node of a graph of one's own is interrupted alike, and so is one that asks its user something else."""
+
+    def asks(state: MessagesState) -> None:
+        interrupt("which colour?")
+
+    def pay(amount: int, to: str) -> str:
+        """Pay."""
+        raise AssertionError("nobody has said yes")
+
+    with Agent.from_credential(people.agent_key) as asker, Guard(people.guard_key, spool_dir=tmp_path / "s") as guard:
+        graph = StateGraph(MessagesState)
+        graph.add_node("tools", guarded_node([pay], Tools(guard, asker), suspends=True))
+        graph.add_node("asks", asks)
+        for node in ("tools", "asks"):
+            graph.add_edge(START, node)
+            graph.add_edge(node, END)
+        call = AIMessage("", tool_calls=[{"name": "pay", "args": {"amount": 500, "to": "ann"}, "id": "call-1"}])
+        made = graph.compile(checkpointer=InMemorySaver()).invoke({"messages": [call]}, THREAD)
+        found = {type(one.value): one for one in made["__interrupt__"]}
+        assert found[str].value == "which colour?"
+        assert found[dict].value["approval"].startswith("ap_")
+
+        async def go_on() -> Any:
+            async with AsyncAgent.from_credential(people.agent_key) as waiting:
+                return await answered(made["__interrupt__"], waiting, within=0)
+
+        assert asyncio.run(go_on()).resume == {found[dict].id: True}

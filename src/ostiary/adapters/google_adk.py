@@ -10,17 +10,28 @@ decision is made where the tool runs, for whom the plugin of that very runner sa
 Refused, unless it is named in `unguarded`: what runs at the model's provider (`google_search`), a code executor
 (`code_executor`), and agents that are no agents of this process (by their names). An agent as a tool must take the
 plugins along, and a generator is no tool, since it runs after its call has returned.
+
+With `suspends=True` a call that a person must say yes to asks for ADK's own tool confirmation, and the run ends there.
+Then go on in the same session, in another process if it takes long:
+
+    message = await answered(events, asker)                                             # an `AsyncAgent`
+    async for event in runner.run_async(user_id=.., session_id=.., new_message=message): ..
+
+The call is decided again, and the server has the last word: what is confirmed there lets nothing pass.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from google.adk.agents import BaseAgent, LlmAgent, LoopAgent, ParallelAgent, SequentialAgent
 from google.adk.agents.callback_context import CallbackContext
+from google.adk.events.event import Event
+from google.adk.flows.llm_flows.functions import REQUEST_CONFIRMATION_FUNCTION_CALL_NAME as CONFIRM
 from google.adk.models.llm_request import LlmRequest
 from google.adk.plugins import BasePlugin
 from google.adk.tools.agent_tool import AgentTool
@@ -29,20 +40,25 @@ from google.adk.tools.function_tool import FunctionTool
 from google.adk.tools.tool_context import ToolContext
 from google.genai import types
 
+from ostiary.agent import AsyncAgent
 from ostiary.core.errors import Conflict, Refused, Unauthenticated
-from ostiary.guard import Withheld, words
+from ostiary.guard import Denied, Withheld, words
 from ostiary.tools import Tools, closed, filled
 
+APPROVAL = "approval"
+"""Under which name the payload of a confirmation has the id of its approval."""
 OURS = (LlmAgent, LoopAgent, ParallelAgent, SequentialAgent)
 """Agents whose tools run in this process, through a runner's plugins."""
 
 
 class Guarded(BasePlugin):
-    """`unguarded`: what may run without a decision, by the names that the refusal says."""
+    """`unguarded`: what may run without a decision, by the names that the refusal says. `suspends`: whether a run ends
+    where a person must be asked.
+    """
 
-    def __init__(self, tools: Tools, *, unguarded: Collection[str] = ()) -> None:
+    def __init__(self, tools: Tools, *, unguarded: Collection[str] = (), suspends: bool = False) -> None:
         super().__init__("ostiary")
-        self.tools, self._unguarded = tools, frozenset(unguarded)
+        self.tools, self.suspends, self._unguarded = tools, suspends, frozenset(unguarded)
 
     async def before_tool_callback(
         self, *, tool: BaseTool, tool_args: dict[str, Any], tool_context: ToolContext
@@ -80,8 +96,10 @@ class _Decided(BaseTool):
     async def run_async(self, *, args: dict[str, Any], tool_context: ToolContext) -> Any:
         try:
             with closed():
-                running = await _tools(tool_context).admit_async(self.name, _judged(self, args))
+                running = await _plugin(tool_context).tools.admit_async(self.name, _judged(self, args))
         except Refused as refusal:
+            if isinstance(refusal, Denied) and refusal.approval and _plugin(tool_context).suspends:
+                _suspend(tool_context, refusal.approval, words(refusal))
             return _denial(refusal)
         try:
             with running:
@@ -97,11 +115,42 @@ def _decided(kind: type[BaseTool]) -> type[_Decided]:
     return cast(type[_Decided], type(f"Guarded{kind.__name__}", (_Decided, kind), {}))
 
 
-def _tools(context: ToolContext) -> Tools:
-    """Those of the runner that runs the tool, which may serve several. Raises Unauthenticated."""
+async def answered(events: Iterable[Event], by: AsyncAgent, *, within: float = 600) -> types.Content:
+    """The message with which a session goes on, once people have answered what these events ask, or the time is
+    over. What else is to be confirmed is not answered. Each call is made again, whatever the answer was: then the model
+    is told. Raises ServerRefused, Unavailable.
+    """
+    asked = dict(_asked(events))
+    await asyncio.gather(*(by.ask(approval, within=within) for approval in asked.values()))
+    parts = [
+        types.Part(function_response=types.FunctionResponse(id=id, name=CONFIRM, response={"confirmed": True}))
+        for id in asked
+    ]
+    return types.Content(role="user", parts=parts)
+
+
+def _asked(events: Iterable[Event]) -> Iterator[tuple[str, str]]:
+    """The calls for a confirmation that wait for a person of ours: (id of the call, approval)."""
+    for event in events:
+        for call in event.get_function_calls():
+            wanted = (call.args or {}).get("toolConfirmation") if call.name == CONFIRM else None
+            payload = wanted.get("payload") if isinstance(wanted, Mapping) else None
+            if call.id and isinstance(payload, Mapping) and APPROVAL in payload:
+                yield call.id, str(payload[APPROVAL])
+
+
+def _suspend(context: ToolContext, approval: str, reason: str) -> None:
+    """Let the run end here; a call that comes again has been waited for."""
+    if context.tool_confirmation is None:
+        context.request_confirmation(hint=reason, payload={APPROVAL: approval})
+        context.actions.skip_summarization = True
+
+
+def _plugin(context: ToolContext) -> Guarded:
+    """That of the runner that runs the tool, which may serve several. Raises Unauthenticated."""
     for plugin in context._invocation_context.plugin_manager.plugins:
         if isinstance(plugin, Guarded):
-            return plugin.tools
+            return plugin
     raise Unauthenticated("a guarded tool runs where nobody is known to act", hint="plugins=[Guarded(tools)]")
 
 

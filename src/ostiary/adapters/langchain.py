@@ -11,10 +11,19 @@ model's choice and is not judged. A denial is a `ToolMessage` with the status `e
 
 A `ToolNode` that is given only one of its two hooks runs calls of the other kind undecided, so `guarded_node` gives
 both. What runs at the model's provider is refused, unless it is named in `unguarded`.
+
+With `suspends=True` a call that a person must say yes to interrupts the graph, which needs a checkpointer. Then go on,
+in another process if it takes long:
+
+    run = await agent.ainvoke(.., config)
+    run = await agent.ainvoke(await answered(run["__interrupt__"], asker), config)     # an `AsyncAgent`
+
+The call is decided again, and the server has the last word: what the graph is resumed with lets nothing pass.
 """
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -28,28 +37,34 @@ from langchain_core.tools import BaseTool, ToolException
 from langchain_core.tools.base import FILTERED_ARGS, _get_runnable_config_param
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
+from langgraph.types import Command, Interrupt, interrupt
 
-from ostiary.core.errors import Conflict, Refused
-from ostiary.guard import Withheld, words
+from ostiary.agent import AsyncAgent
+from ostiary.core.errors import Conflict, NotFound, Refused
+from ostiary.guard import Denied, Withheld, words
 from ostiary.tools import Tools
 
+APPROVAL = "approval"
+"""Under which name the value of an interrupt has the id of its approval."""
 NOT_LAST = "middleware that is listed after the guard could change what it has decided"
 LAST = "middleware=[.., Guarded(tools)]"
 
 
 class Guarded(AgentMiddleware[Any, Any, Any]):
-    """List it last. `unguarded`: tools at the model's provider, by name."""
+    """List it last. `unguarded`: tools at the model's provider, by name. `suspends`: whether the graph is interrupted
+    where a person must be asked.
+    """
 
-    def __init__(self, tools: Tools, *, unguarded: Collection[str] = ()) -> None:
+    def __init__(self, tools: Tools, *, unguarded: Collection[str] = (), suspends: bool = False) -> None:
         super().__init__()
         self.tools: Sequence[BaseTool] = []  # what LangChain means by that: tools that the middleware brings
-        self._by, self._unguarded = tools, frozenset(unguarded)
+        self._by, self._unguarded, self._suspends = tools, frozenset(unguarded), suspends
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Any]) -> Any:
         try:
             return handler(request.override(tool=_decided(request, self._by, handler)))
         except _Denied as denied:
-            return _told(request, denied)
+            return self._told(request, denied)
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Any]]
@@ -57,7 +72,7 @@ class Guarded(AgentMiddleware[Any, Any, Any]):
         try:
             return await handler(request.override(tool=_decided(request, self._by, handler)))
         except _Denied as denied:
-            return _told(request, denied)
+            return self._told(request, denied)
 
     def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Any]) -> Any:
         self._check_provider(request, handler)
@@ -69,6 +84,13 @@ class Guarded(AgentMiddleware[Any, Any, Any]):
         self._check_provider(request, handler)
         return await handler(request)
 
+    def _told(self, request: ToolCallRequest, denied: _Denied) -> ToolMessage:
+        """What the model is told; first the graph waits for a person, unless it has: then it is resumed here."""
+        if self._suspends and denied.approval:
+            interrupt({APPROVAL: denied.approval, "reason": str(denied)})
+        call = request.tool_call
+        return ToolMessage(str(denied), name=call["name"], tool_call_id=call["id"] or "", status="error")
+
     def _check_provider(self, request: ModelRequest[Any], handler: Callable[..., Any]) -> None:
         """Raises Conflict for tools that the model's provider would run, where nobody decides."""
         if not handler.__name__.startswith("_execute_model"):
@@ -79,28 +101,40 @@ class Guarded(AgentMiddleware[Any, Any, Any]):
             raise Conflict(f"the model's provider would run {names}, undecided", hint="name it in `unguarded`")
 
 
-def guarded_node(node_tools: Sequence[BaseTool | Callable[..., Any]], tools: Tools, **options: Any) -> ToolNode:
-    """A `ToolNode` for a graph of one's own; `options` are for its constructor."""
-    guard = Guarded(tools)
+def guarded_node(
+    node_tools: Sequence[BaseTool | Callable[..., Any]], tools: Tools, *, suspends: bool = False, **options: Any
+) -> ToolNode:
+    """A `ToolNode` for a graph of one's own; `options` are for its constructor. Interrupted, it makes all its calls
+    again, those too that had run: each is decided again.
+    """
+    guard = Guarded(tools, suspends=suspends)
     return ToolNode(node_tools, wrap_tool_call=guard.wrap_tool_call, awrap_tool_call=guard.awrap_tool_call, **options)
 
 
+async def answered(interrupts: Sequence[Interrupt], by: AsyncAgent, *, within: float = 600) -> Command[Any]:
+    """What a graph goes on with, once people have answered, or the time is over; interrupts of others stay. Each
+    call is made again, whatever the answer was: then the model is told. Raises ServerRefused, Unavailable.
+    """
+    asked = {one.id: one.value[APPROVAL] for one in interrupts if isinstance(one.value, dict) and APPROVAL in one.value}
+    await asyncio.gather(*(by.ask(approval, within=within) for approval in asked.values()))
+    return Command(resume=dict.fromkeys(asked, True))
+
+
 class _Denied(ToolException):
-    """Comes out of a tool that did not run, or whose result is withheld."""
+    """Comes out of a tool that did not run, or whose result is withheld. `approval`: which one a person is asked."""
 
-
-def _told(request: ToolCallRequest, denied: _Denied) -> ToolMessage:
-    call = request.tool_call
-    return ToolMessage(str(denied), name=call["name"], tool_call_id=call["id"] or "", status="error")
+    def __init__(self, refusal: Refused) -> None:
+        super().__init__(words(refusal))
+        self.approval = refusal.approval if isinstance(refusal, Denied) else None
 
 
 def _decided(request: ToolCallRequest, tools: Tools, handler: Callable[..., Any]) -> BaseTool:
     """A copy of the tool that decides before it runs. Raises _Denied if another one may come in its place."""
     if handler.__module__ != ToolNode.__module__:
-        raise _Denied(words(Conflict(NOT_LAST, hint=LAST)))
+        raise _Denied(Conflict(NOT_LAST, hint=LAST))
     tool = request.tool
     if tool is None:
-        raise _Denied(f"denied: there is no tool {request.tool_call['name'][:128]!a} to be decided")
+        raise _Denied(NotFound(f"there is no tool {request.tool_call['name'][:128]!a} to be decided"))
     decided = copy.copy(tool)
 
     @wraps(tool._run)
@@ -108,7 +142,7 @@ def _decided(request: ToolCallRequest, tools: Tools, handler: Callable[..., Any]
         try:
             running = tools.admit(tool.name, _judged(tool, tool._run, args, kwargs))
         except Refused as refusal:
-            raise _Denied(words(refusal)) from None
+            raise _Denied(refusal) from None
         with running:
             return _measured(running, tool._run(*args, **kwargs))
 
@@ -117,13 +151,13 @@ def _decided(request: ToolCallRequest, tools: Tools, handler: Callable[..., Any]
         try:
             running = await tools.admit_async(tool.name, _judged(tool, tool._arun, args, kwargs))
         except Refused as refusal:
-            raise _Denied(words(refusal)) from None
+            raise _Denied(refusal) from None
         with running:
             result = await tool._arun(*args, **kwargs)
             try:
                 return await running.returned_async(result, ok=_is_ok(result))
             except Withheld as refusal:
-                raise _Denied(words(refusal)) from None
+                raise _Denied(refusal) from None
 
     object.__setattr__(decided, "_run", run)
     object.__setattr__(decided, "_arun", arun)
@@ -143,7 +177,7 @@ def _measured(running: Any, result: Any) -> Any:
     try:
         return running.returned(result, ok=_is_ok(result))
     except Withheld as refusal:
-        raise _Denied(words(refusal)) from None
+        raise _Denied(refusal) from None
 
 
 def _is_ok(result: object) -> bool:
