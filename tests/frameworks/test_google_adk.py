@@ -11,6 +11,7 @@ import pytest
 from google.adk.agents import BaseAgent, LlmAgent
 from google.adk.apps import App
 from google.adk.code_executors import UnsafeLocalCodeExecutor
+from google.adk.flows.llm_flows.functions import REQUEST_CONFIRMATION_FUNCTION_CALL_NAME as CONFIRM
 from google.adk.models import BaseLlm, LlmRequest, LlmResponse
 from google.adk.plugins import BasePlugin
 from google.adk.runners import InMemoryRunner, Runner
@@ -20,7 +21,7 @@ from google.adk.workflow import START, Workflow
 from google.genai import types
 
 from ostiary import AsyncAgent, Guard, Tools
-from ostiary.adapters.google_adk import CONFIRM, Guarded, answered
+from ostiary.adapters.google_adk import Guarded, answered
 from tests.approvals.test_end_to_end import FILES, People
 from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.contract import (
