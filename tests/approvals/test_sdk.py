@@ -320,7 +320,10 @@ def test_the_command_line_asks_and_answers(tmp_path: Path) -> None:
             assert (waits["approval_id"], waits["state"], waits["tool"]) == (id, "open", f"{people.resource}/pay")
             assert house.server.ostiary("approvals", "show", id)["arguments"]["to"] == "ann"
             assert "ostiary person create" in failing(house, "approvals", "approve", id, "--reason", "me")
-            done = house.server.ostiary("approvals", "approve", id, "--reason", "it is due", "--as", str(key))
+            yes = ("approvals", "approve", id, "--reason", "it is due", "--as", str(key))
+            assert "who answers for" in failing(house, *yes), "she does not"
+            house.api("PUT", f"/teams/{people.team}/members/carol")
+            done = house.server.ostiary(*yes)
             assert (done["state"], done["reason"]) == ("approved", "it is due")
             assert guard.decide(who, *CALL).decision.allowed
             asked = guard.decide(
