@@ -34,7 +34,7 @@ from tests.watch.stage import watching
 LINES = [
     "server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny", "record", "guards",
     "root key", "server keys", "data folder", "public URL", "clients", "words", "replay memory", "ledger", "policy",
-    "elevations", "webhooks", "threat lists", "detectors", "signals", "loops", "disk",
+    "elevations", "incidents", "webhooks", "threat lists", "detectors", "signals", "loops", "disk",
 ]  # fmt: skip
 
 
