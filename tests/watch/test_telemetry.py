@@ -5,7 +5,10 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import os
+import subprocess
 from collections.abc import Iterator
+from select import select
 from typing import Any
 
 import httpx2
@@ -35,7 +38,7 @@ from ostiaryd.watch.model.telemetry import FLOOD
 from ostiaryd.watch.wire_otlp import BURST, FLOODING, LEAST, PER_SECOND, QUIET_S, TooMuch
 from tests.clock import Clock
 from tests.feed.house import House, eventually
-from tests.server import Server, running
+from tests.server import COMMAND, PATIENCE_S, Server, running
 
 SECOND = 1_000_000
 AGENT = "ag_0190a1b2c3d47890a1b2c3d4e5f60718"
@@ -307,6 +310,26 @@ def test_the_relay_serves_exporters_of_this_machine_and_no_page_of_a_browser(hou
         connection.close()
         refused = httpx2.post(f"{url}/v1/traces", content=b"{", headers=kind)
         assert (refused.status_code, refused.json()["code"]) == (400, 3)
+
+
+def test_the_door_from_the_command_line(house: House) -> None:
+    name, credential = house.agent()
+    words = [COMMAND, "telemetry", "--as", str(credential), "--port", "0"]
+    environment = os.environ | {"OSTIARY_URL": house.server.url}
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        assert select([process.stdout], [], [], PATIENCE_S)[0], "it said nothing"
+        said = process.stdout.readline().strip()
+        url = said.removeprefix("OTEL_EXPORTER_OTLP_ENDPOINT=")
+        answer = httpx2.post(f"{url}/v1/traces", content=export(CHAT), headers={"content-type": "application/json"})
+        assert (answer.status_code, answer.json()) == (200, {})
+        id = house.api("GET", f"/agents/{name}")["agent_id"]
+        assert len(house.entries(action="telemetry.model", agent=id)) == 1
+    finally:
+        process.terminate()
+        process.stdout.close()
+        process.wait(PATIENCE_S)
 
 
 def test_the_relay_says_try_again_where_the_server_is_not_there(house: House, server_gone: Server) -> None:

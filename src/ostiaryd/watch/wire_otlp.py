@@ -23,7 +23,7 @@ from ostiaryd.registry.model import SELF
 from ostiaryd.registry.store import threats as lists
 from ostiaryd.watch.flows import telemetry as flows
 from ostiaryd.watch.model.otlp import MAX_RECORDS, Encoding, Signal, answer, parse_export, status
-from ostiaryd.watch.model.telemetry import FLOOD, MAX_EVENTS, told
+from ostiaryd.watch.model.telemetry import FLOOD, MAX_EVENTS, Done, Said, told
 
 SECOND = 1_000_000
 BURST = 6000
@@ -134,19 +134,23 @@ async def _take(call: Call, signal: Signal, encoding: Encoding) -> int:
     body = _inflated(call)
     cost = max(LEAST, len(body) // RECORD_BYTES)
     bucket.left -= cost * SECOND
-    records, more = await asyncio.to_thread(parse_export, signal, encoding, body)
-    bucket.left -= max(0, len(records) + more - cost) * SECOND
     threats = await world.keep(Lists).current()
+    sent, rejected, done = await asyncio.to_thread(_read, signal, encoding, body, threats)
+    bucket.left -= max(0, sent - cost) * SECOND
+    await act_as(call, "telemetry.take", partial(flows.take, caller=caller, done=done, records=sent, rejected=rejected))
+    return rejected
+
+
+def _read(signal: Signal, encoding: Encoding, body: bytes, threats: Threats) -> tuple[int, int, dict[Said, Done]]:
+    """How many records there are, how many of them are rejected, and what they say; a megabyte may take half a second."""
 
     def look(text: str) -> tuple[str, int] | None:
         found = known(text, threats)
         return None if found is None else (found.name, found.points)
 
+    records, more = parse_export(signal, encoding, body)
     done, beyond = told(records, look)
-    rejected = more + beyond
-    take = partial(flows.take, caller=caller, done=done, records=len(records) + more, rejected=rejected)
-    await act_as(call, "telemetry.take", take)
-    return rejected
+    return len(records) + more, more + beyond, done
 
 
 async def _refuse(call: Call, bucket: Bucket) -> None:
