@@ -314,7 +314,7 @@ def test_the_relay_serves_exporters_of_this_machine_and_no_page_of_a_browser(hou
 
 def test_the_door_from_the_command_line(house: House) -> None:
     name, credential = house.agent()
-    words = [COMMAND, "telemetry", "--as", str(credential), "--port", "0"]
+    words = [str(COMMAND), "telemetry", "--as", str(credential), "--port", "0"]
     environment = os.environ | {"OSTIARY_URL": house.server.url}
     process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -142,7 +142,7 @@ async def _take(call: Call, signal: Signal, encoding: Encoding) -> int:
 
 
 def _read(signal: Signal, encoding: Encoding, body: bytes, threats: Threats) -> tuple[int, int, dict[Said, Done]]:
-    """How many records there are, how many of them are rejected, and what they say; a megabyte may take half a second."""
+    """How many records there are, how many of them are rejected, and what they say. It may take half a second."""
 
     def look(text: str) -> tuple[str, int] | None:
         found = known(text, threats)
