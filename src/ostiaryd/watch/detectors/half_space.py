@@ -35,8 +35,9 @@ DAYS_LEAST, DAYS = 4, 40
 """of one hour: before anybody knows which hours are rare, and until all count half"""
 SLACK, BAR = 2.8, 2.5
 """bits of surprise that are still nothing, and what is left of them that is not"""
-SPAN = 7200e6
-"""microseconds in which it halves"""
+SPAN = 7200
+"""seconds in which it halves"""
+SECOND = 1_000_000
 HOUR = 3_600_000_000
 LIMITS = Limits(least=(1e12,) * COUNTED, unknown=(1e12,) * COUNTED, most=(1e12,) * COUNTED)
 
@@ -67,7 +68,7 @@ AGENT = np.dtype(
         ("hours", np.uint8, (24,)),
         ("hour", np.int32),
         ("odd", np.float32),
-        ("at", np.int64),
+        ("at", np.uint32),
     ]
 )
 PEERS = crowd_record(COUNTED)
@@ -93,7 +94,7 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
     bits = _surprise(kept.all, leaves, calls[rows] == FIRST_LOOK, batch.now)
     found = []
     for row, over in zip(rows[bits > SLACK].tolist(), (bits[bits > SLACK] - SLACK).tolist(), strict=True):
-        state, at = kept.agents[batch.agent[row]], int(batch.at[row])
+        state, at = kept.agents[batch.agent[row]], int(batch.at[row]) // SECOND
         state["odd"] = state["odd"] * 0.5 ** (max(0, at - int(state["at"])) / SPAN) + over
         state["at"] = at
         if state["odd"] >= BAR:

@@ -20,8 +20,6 @@ NEAR_KM = 300.0
 KM_PER_HOUR = 900.0
 LONGEST = 4.0
 """hours"""
-MOST = 1.9
-"""of a score: a move is like a journey, so the operator's budget counts"""
 HOUR = 3_600_000_000
 
 AGENT = np.dtype([*AGENT_FIELDS, ("place", np.float32, (2,)), ("left", np.int64), ("is_there", np.bool_)])
@@ -42,7 +40,7 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
         km, hours = _km(place, state["place"].tolist()), max(0, at - int(state["left"])) / HOUR
         if not is_home and state["left"] and hours <= LONGEST and km > max(NEAR_KM, KM_PER_HOUR * hours):
             says = f"{km:.0f} km in {hours * 60:.0f} minutes, to where neither it nor its peers are at home"
-            found.append(Found(row, min(km / max(KM_PER_HOUR * hours, NEAR_KM), MOST), 50, says))
+            found.append(Found(row, km / max(KM_PER_HOUR * hours, NEAR_KM), 50, says))
         state["place"], state["is_there"] = place, True
     return found
 

@@ -15,12 +15,10 @@ SOON = 1800_000_000
 """microseconds between being here and being here again"""
 ENOUGH = 2.0
 """returns on one day"""
-MOST = 1.9
-"""of a score: in a move both networks are used for a while, so the operator's budget counts"""
 DAY = 86_400_000_000
 
 AGENT = np.dtype(
-    [*AGENT_FIELDS, ("key", np.uint64), ("left_key", np.uint64), ("left", np.uint32), ("left_at", np.int64),
+    [*AGENT_FIELDS, ("key", np.uint32), ("left_key", np.uint32), ("left", np.uint32), ("left_at", np.int64),
      ("day", np.int32), ("returns", np.uint16), ("is_own", np.bool_)]
 )  # fmt: skip  # the key of now, of before; where that was, until when; whether the network of now is its own
 PEERS, ALL = np.dtype(PEERS_FIELDS), NOTHING
@@ -30,7 +28,7 @@ THRESHOLD = 1.0
 def notice(batch: Batch, kept: Kept) -> list[Found]:
     found = []
     for row, network, before, left in changes(batch, kept.agents):
-        state, at, key = kept.agents[batch.agent[row]], int(batch.at[row]), int(batch.key[row])
+        state, at, key = kept.agents[batch.agent[row]], int(batch.at[row]), int(batch.key[row]) >> 32
         own = is_own(state, kept.peers["users"][batch.peers[row]], network, at)
         is_back = before != 0 and network == int(state["left"]) and at - int(state["left_at"]) <= SOON
         is_same = key != 0 and key == int(state["key"]) == int(state["left_key"])
@@ -39,7 +37,7 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
             state["day"], state["returns"] = at // DAY, min(returns, 65_535)
             if returns >= ENOUGH:
                 says = f"its key went to and fro between two networks {returns} times, one of which is not its own"
-                found.append(Found(row, min(returns / ENOUGH, MOST), 60, says))
+                found.append(Found(row, returns / ENOUGH, 60, says))
         state["left"], state["left_at"], state["left_key"] = before, left, state["key"]
         state["key"], state["is_own"] = key, own
     return found

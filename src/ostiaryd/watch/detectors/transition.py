@@ -20,7 +20,7 @@ from ostiaryd.watch.model.runs import Floats, Runs
 
 TASKS = 4
 """of an agent at once, of which the last tool is known; one more takes the place of another"""
-STEPS, TOOLS = 160, 32
+STEPS, TOOLS = 96, 32
 """buckets for what an agent did: pairs of tools, and the first of them"""
 PEER_STEPS, PEER_TOOLS = 1024, 64
 FULL = 250
