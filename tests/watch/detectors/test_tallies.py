@@ -69,6 +69,13 @@ def test_bytes_and_records_count_too_and_so_do_results_that_come_later(settled: 
     assert not settled.would_find([event(at + n, action="tool.result") for n in range(100)]), "a result is no call"
 
 
+def test_what_an_agent_says_of_itself_moves_no_bar(settled: Held) -> None:
+    held, at = settled.copy(), 10 * DAY + 9 * HOUR
+    said = [event(at + n, action="telemetry.span", tool="~/read", bytes=1 << 40, records=1 << 30) for n in range(200)]
+    assert held.see(said) == []
+    assert held.kept.agents["sum"][1].tolist() == [0, 0, 0, 0]
+
+
 def test_answers_that_are_many_times_as_large_as_the_tool_gives_to_peers_are_noticed(settled: Held) -> None:
     at = 10 * DAY + 9 * HOUR
     assert not settled.would_find([event(at + n, bytes=8000) for n in range(20)]), "eight times is nothing"
@@ -129,7 +136,7 @@ def test_a_resource_that_refuses_everybody_has_changed_itself(agents: int, other
 
 
 def test_one_agent_alone_cannot_make_it_look_like_that() -> None:
-    many = [event(9 * HOUR + n * 0.1, resource=f"https://r{n % 50}.example", outcome="deny") for n in range(200)]
+    many = [event(9 * HOUR + n * 0.1, resource=f"https://r{n % 3}.example", outcome="deny") for n in range(200)]
     assert Held(denied_burst).would_find(many)
 
 

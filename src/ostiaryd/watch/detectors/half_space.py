@@ -81,7 +81,9 @@ THRESHOLD = 1.0
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:
     is_own = batch.is_call & ~batch.is_denied & (batch.agent != NOBODY)
-    counts = np.column_stack((is_own, batch.bytes * (batch.agent != NOBODY), is_own & ~np.isin(batch.effect, READS)))
+    counts = np.column_stack(
+        (is_own, batch.bytes * (batch.is_used & (batch.agent != NOBODY)), is_own & ~np.isin(batch.effect, READS))
+    )
     counted = tally(batch, counts.astype(np.float64), LIMITS, kept.agents, kept.peers)
     rarity = _rarity(batch, kept.agents)
     calls = counted.sums[:, 0].astype(np.int64)

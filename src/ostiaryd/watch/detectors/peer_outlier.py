@@ -115,7 +115,7 @@ def _without(crowd: Crowd, figures: Floats, agents: Ints) -> Crowd:
 
 def _add(batch: Batch, kept: Kept) -> None:
     """What was done goes into the sums; the first answers of an hour teach peers how large they are."""
-    rows = np.flatnonzero((batch.tool != 0) & (batch.agent != NOBODY))
+    rows = np.flatnonzero(batch.is_used & (batch.agent != NOBODY))
     effect, call = batch.effect[rows], batch.is_call[rows]
     off, is_known = off_usual(batch, kept.peers)
     columns = (

@@ -35,7 +35,7 @@ THRESHOLD = 1.0
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:
     new_day_of_sizes(batch, kept.peers)
-    is_own = batch.agent != NOBODY
+    is_own = batch.is_used & (batch.agent != NOBODY)
     off, is_known = off_usual(batch, kept.peers)
     large = np.where(is_known, np.clip(off - SLACK, 0, MOST), 0)
     counts = np.column_stack((batch.is_call, batch.bytes, batch.records, large)) * is_own[:, None]

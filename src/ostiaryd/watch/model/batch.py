@@ -102,6 +102,11 @@ class Batch:
         )
 
     @cached_property
+    def is_used(self) -> Flags:
+        """What uses a tool, and results that are told later: what has a size."""
+        return np.array([event.tool[:1] not in ("", "~") for event in self.events], np.bool_)
+
+    @cached_property
     def is_late(self) -> Flags:
         """What a guard said long after it was: not to be counted as if it were now."""
         return np.array([event.late > LATE for event in self.events], np.bool_)
