@@ -9,17 +9,23 @@ import signal
 import pytest
 
 from ostiary.core.errors import Conflict
+from ostiary.core.report import CallRecord, Report, ResultRecord, UndecidedRecord
+from ostiary.core.watch import Noticed
+from ostiaryd.feed import flows as feed
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.store import risks
 from ostiaryd.watch import flows, store
 from ostiaryd.watch.flows import Watch
 from ostiaryd.watch.flows.process import MAX_UNSAVED_S
 from ostiaryd.watch.model import Finding, detectors
 from tests.clock import Clock, Dice
-from tests.registry.stage import enrol
+from tests.registry.stage import do, enrol, hold
 from tests.watch.stage import calls, eventually, found, looked_at, size, watching
+
+URI = "https://files.example/mcp"
 
 
 async def test_what_an_agent_does_becomes_a_finding_that_names_its_entries(world: World, clock: Clock) -> None:
@@ -167,3 +173,34 @@ async def test_what_the_detectors_tell_of_is_nothing_that_they_look_at(world: Wo
         await looked_at(world, watch)
         assert store.progress(world.db.read()).told < size(world) - 1
         assert len(found(world)) == 1
+
+
+async def test_what_a_guard_noticed_comes_with_its_report_and_only_of_calls_at_that_guard(world: World) -> None:
+    resource = await do(world, lambda a: registry.create_resource(a, name="files", uri=URI))
+    mine, foreign = await enrol(world), await enrol(world, "foreign")
+    await hold(world, mine, "tok_1", audience=URI, task="tk_1")
+    await hold(world, foreign, "tok_2", audience="https://elsewhere.example", task="tk_2")
+    seen = [
+        Noticed(detector="origin_drift", points=30, says="odd"),
+        Noticed(detector="instructed", points=40, says="told"),
+    ]
+
+    def call(agent: str, token: str) -> CallRecord:
+        return CallRecord(
+            at=5, token=token, agent=agent, tool="read", outcome="allow", verdict="allow", digest="d", noticed=seen
+        )
+
+    records: list[CallRecord | UndecidedRecord | ResultRecord] = [
+        call(mine.agent_id, "tok_1"),
+        call(foreign.agent_id, "tok_2"),
+        call(foreign.agent_id, "tok_1"),
+    ]
+    async with watching(world) as watch:
+        report = Report(spool="0" * 32, first=1, records=records)
+        await do(world, lambda a: feed.take_report(a, report, resource_id=resource.resource_id), "feed.report")
+        [one] = await eventually(lambda: found(world))
+        assert (one.detector, one.points, one.says) == ("instructed", 58, "told; odd")
+        assert (one.agent, one.task, one.resource, one.score) == (mine.agent_id, "tk_1", URI, 0.0)
+        await looked_at(world, watch)
+        assert found(world) == [one], "of others' agents a guard has nothing to say"
+        assert risks.get(world.db.read(), foreign.agent_id).points(world.now()) == 0
