@@ -105,7 +105,7 @@ def main(agents: int = AGENTS, count: int = EVENTS) -> int:
     known = bodies(agents, agents, first=0, dice=dice)
     tracemalloc.start()
     for number in range(MAX_WORDS):  # what does not grow with the agents: here, and with the first of them
-        word(str(number))
+        word(f"of the length of an agent's id {number:5}")
     few = agents // 5
     run(known[:few], 0)
     before = tracemalloc.get_traced_memory()[0]

@@ -27,7 +27,7 @@ from ostiaryd.ledger import store as ledger
 from ostiaryd.watch import store
 from ostiaryd.watch.flows.known import Known
 from ostiaryd.watch.model import Piece, Reading, Snapshot, Watcher, detectors
-from ostiaryd.watch.model.frames import Orders, Pieces, Ready, Saved, Seen, Told, encode
+from ostiaryd.watch.model.frames import Frame, Orders, Pieces, Ready, Saved, Seen, Standby, Told, encode
 
 LOCK = 1
 ROUND = 2048
@@ -54,8 +54,10 @@ def main() -> None:
     given = msgspec.json.decode(orders.readline(), type=Orders)
     db = Database(given.database)
     holder = db.connect()
-    while not holder.take(LOCK):
-        _wait(orders, IDLE_S)
+    if not holder.take(LOCK):
+        send(out, encode(Standby()))
+        while not holder.take(LOCK):
+            _wait(orders, IDLE_S)
     Work(db, given, out).run(orders)
 
 
@@ -135,7 +137,7 @@ class Work:
         self._say(self._chunks.pop())
         self._saved_at, self._unsaved = wall_clock(), False
 
-    def _say(self, frame: Ready | Told | Seen | Pieces | Saved) -> None:
+    def _say(self, frame: Frame) -> None:
         send(self._out, encode(frame))
 
 

@@ -26,7 +26,7 @@ from ostiaryd.ledger.model import decode_entry
 from ostiaryd.watch import store
 from ostiaryd.watch.flows.findings import Then, begin, keep, nothing
 from ostiaryd.watch.model import Sighting, Snapshot
-from ostiaryd.watch.model.frames import Frame, Orders, Pieces, Ready, Saved, Seen, Told, decode
+from ostiaryd.watch.model.frames import Frame, Orders, Pieces, Ready, Saved, Seen, Standby, Told, decode
 
 CHILD = "ostiaryd.watch.flows.child:main"
 NICE = 5
@@ -85,7 +85,6 @@ class Watch:
             config = self._world.config
             given = Orders(config.database_url, config.alarm_budget / 1000, self.snapshot_s, config.places)
             child.stdin.write(msgspec.json.encode(given) + b"\n")
-            state.phase = "standby"
             generation = 0
             while True:
                 frame = decode(await receive(child.stdout))
@@ -101,6 +100,8 @@ class Watch:
         """Do what a frame asks for; the generation of the snapshot that is being written."""
         world, state = self._world, self.state
         match frame:
+            case Standby():
+                state.phase = "standby"
             case Ready(position):
                 progress = store.progress(world.db.read())
                 await world.writer.submit(lambda tx: store.drop_unfinished(tx, progress.generation))

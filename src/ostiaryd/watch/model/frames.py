@@ -17,6 +17,10 @@ class Orders(msgspec.Struct, frozen=True):
     """the file that says where networks are"""
 
 
+class Standby(msgspec.Struct, frozen=True, tag="standby"):
+    """Another process has the detectors of this database; it goes on when that one ends."""
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """It is at work, from entry `position` on."""
 
@@ -51,7 +55,7 @@ class Saved(msgspec.Struct, frozen=True, tag="saved"):
     gone: list[str]
 
 
-Frame = Ready | Told | Seen | Pieces | Saved
+Frame = Standby | Ready | Told | Seen | Pieces | Saved
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Frame)
 

@@ -24,7 +24,7 @@ OTHERS = 1
 _SPECIAL = {"nobody": NOBODY, "others": OTHERS}
 FORGET_S = 90 * 86_400
 CHUNK = 1 << 16
-TOLD = 8
+TOLD = 6
 """Findings about an agent that are remembered, so as not to repeat them."""
 OWN: Record = np.dtype(
     [
@@ -188,7 +188,7 @@ class Memory:
 
     def _grow(self) -> None:
         size = len(self.own)
-        grown = size + max(FIRST, size // 32)  # no more, for what is not used yet counts as well
+        grown = size + max(FIRST, size // 64)  # no more, for what is not used yet counts as well
         self.own = _longer(self.own, grown)
         self.kept = {name: kept._replace(agents=_longer(kept.agents, grown)) for name, kept in self.kept.items()}
         self._is_new = np.append(self._is_new, np.zeros(grown - size, np.bool_))
