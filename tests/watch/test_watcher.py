@@ -148,7 +148,7 @@ def test_what_is_told_is_not_told_again_for_a_while_unless_it_is_worth_more() ->
 
 
 def test_more_that_is_told_than_is_remembered_takes_the_place_of_the_oldest() -> None:
-    kinds = [Noticed(detector=f"odd_{letter}", points=50, says="x") for letter in "abcdefghi"]
+    kinds = [Noticed(detector=f"odd_{letter}", points=50, says="x") for letter in "abcdefghijkl"[: TOLD + 1]]
     assert len(kinds) == TOLD + 1
     made = watcher()
 
