@@ -117,6 +117,7 @@ def figures(scored: Sequence[Scored]) -> Mapping[str, float]:
         caught = sum(at is not None and at <= harm for harm, at in hits)
         ever = sum(at is not None for _, at in hits)
         found |= {
+            f"bar_{name}": bar,
             f"caught_{name}": 100 * caught / len(hits) if hits else math.nan,
             f"before_{name}": 100 * sum(at is not None and at < harm for harm, at in hits) / len(hits)
             if hits

@@ -91,7 +91,8 @@ def text(found: Mapping[str, Mapping[str, Row]]) -> str:
     for what, row in found["figures"].items():
         lines.append(
             f"{what:<26} AUC [{row['auc_low']:.3f}, {row['auc_high']:.3f}],"
-            f" @1% [{row['caught_1_low']:.1f}, {row['caught_1_high']:.1f}]"
+            f" @1% [{row['caught_1_low']:.1f}, {row['caught_1_high']:.1f}];"
+            f" bars: {row['bar_5']:.0f} for 5 %, {row['bar_1']:.0f} for 1 %, {row['bar_1000']:.0f} for one in 1,000"
         )
     for what, row in found["goals"].items():
         lines.append(f"{what:<26} {row['caught']:>5.1f} % of {row['compromised']:.0f} caught at the bar of 1 % of all")
