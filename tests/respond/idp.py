@@ -34,6 +34,8 @@ class Idp:
         """tokens for who polls"""
         self.answer: Any = None
         """what it answers to a poll instead"""
+        self.talks = False
+        """it has something new for whoever polls, always"""
         self.at = 1_800_000_000
         """when it issues: the time of the clock that tests wind, unless `now` was called"""
         self._sent = 0
@@ -74,6 +76,8 @@ class Idp:
             case "POST", "/streams":
                 delivery = {"method": body["delivery"]["method"], "endpoint_url": f"{self.issuer}/poll"}
                 return 201, {"stream_id": "s-1", "iss": self.issuer, "aud": AUDIENCE, "delivery": delivery} | self.made
+            case "POST", "/poll" if self.talks:
+                return 200, {"sets": {"new": self.token(f"{CAEP}session-presented", {"format": "opaque", "id": "x"})}}
             case "POST", "/poll" if self.answer is not None:
                 return 200, self.answer
             case "POST", "/poll":

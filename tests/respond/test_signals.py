@@ -674,7 +674,21 @@ async def test_what_was_done_and_not_acknowledged_comes_again_and_is_done_once(w
     world.keep(wire_signals_poll.Pollers).owed.clear()
     idp.waiting = {"event-1": token}
     await poll(world)
+    await poll(world)
     assert (epochs(world)["writer"], idp.waiting) == (1, {})
+
+
+async def test_one_that_says_the_same_for_ever_or_talks_without_end_is_left_in_between(world: World, idp: Idp) -> None:
+    await trust(world, idp, method="poll", authorization="Bearer x")
+    idp.answer = {"sets": {"event-1": idp.token(SESSION, EMAIL)}}
+    await poll(world)
+    assert idp.paths("/poll") == 2, "the second time there is no news"
+    idp.answer = {"sets": {"bad": "x"}}
+    await poll(world)
+    assert idp.paths("/poll") == 3
+    idp.talks = True
+    await poll(world)
+    assert idp.paths("/poll") == 3 + wire_signals_poll.ROUNDS
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ async def test_an_agent_cannot_drown_what_is_told_of_it_in_its_own_tasks(world: 
         clock.advance(us=1)
         task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to make noise"))
         await do(world, lambda a, id=task.task_id: _end_own(a, id, bot), "task.end")  # type: ignore[misc]
+    assert await signals.gather(world) == 0
     await stop(world, "bot")
     assert events(await siem.poll(stream)) == ["session-revoked"]
 

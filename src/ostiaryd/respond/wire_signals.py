@@ -91,8 +91,8 @@ async def verified(world: World, issuer: Issuer, unverified_set: str) -> Securit
     return await parse(SOON)
 
 
-async def take(world: World, issuer: Issuer, unverified_set: str, *, request_id: str | None = None) -> None:
-    """Do what a token says, on record; one that was heard before is taken, and does nothing.
+async def take(world: World, issuer: Issuer, unverified_set: str, *, request_id: str | None = None) -> bool:
+    """Do what a token says, on record; False: it was heard before, and does nothing.
 
     Raises SetRefused, Unavailable.
     """
@@ -103,9 +103,10 @@ async def take(world: World, issuer: Issuer, unverified_set: str, *, request_id:
         flow = partial(hearing.refuse, issuer=issuer, refusal=refusal)
     else:
         if hearing.is_known(world.db.read(), issuer, event):
-            return
+            return False
         flow = partial(hearing.hear, id=issuer.issuer_id, event=event, config=world.config)
     await act(world, "signal.receive", flow, request=request_id)
+    return True
 
 
 async def receive(call: Call) -> Reply:

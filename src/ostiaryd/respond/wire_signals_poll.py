@@ -25,6 +25,8 @@ from ostiaryd.respond.wire_signals import take
 
 log = logging.getLogger("ostiary")
 AT_ONCE = 50
+ROUNDS = 4
+"""polls right after each other, while there is news; then others have their turn"""
 MAX_ANSWER = AT_ONCE * (MAX_SET_BYTES + 1024)
 _encode = msgspec.json.Encoder().encode
 
@@ -62,28 +64,29 @@ async def poll_due(world: World) -> None:
 
 
 async def _poll(world: World, issuer: Issuer) -> None:
-    """Poll it until there is nothing more."""
+    """Poll it until it says nothing new, a few times: one that talks without end is not listened to without end."""
     try:
-        while await poll_once(world, issuer):
-            pass
+        for _ in range(ROUNDS):
+            if not await poll_once(world, issuer):
+                break
     except Exception:
         log.exception("polling the issuer %s failed", issuer.issuer_id)
 
 
 async def poll_once(world: World, issuer: Issuer) -> bool:
-    """Fetch what waits, and do it; whether there was something."""
+    """Fetch what waits, and do it; whether something of it was new."""
     claimed = await world.writer.submit(lambda tx: flows.begin_poll(tx, issuer))
     if claimed is None:
         return False
     try:
         sets = await _fetch(world, claimed)
-        await _take_all(world, claimed, sets)
+        has_news = await _take_all(world, claimed, sets)
     except Refused as refusal:
         why = refusal.message
         await world.writer.submit(lambda tx: flows.end_poll(tx, claimed, why=why))
         return False
     await world.writer.submit(lambda tx: flows.end_poll(tx, claimed))
-    return bool(sets)
+    return has_news
 
 
 async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
@@ -111,13 +114,15 @@ async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
     return sets
 
 
-async def _take_all(world: World, issuer: Issuer, sets: dict[str, str]) -> None:
-    """One that is wrong stops no other. Raises Unavailable where nothing can be verified now."""
+async def _take_all(world: World, issuer: Issuer, sets: dict[str, str]) -> bool:
+    """Whether one was new; one that is wrong stops no other. Raises Unavailable where nothing can be verified now."""
+    has_news = False
     owed = world.keep(Pollers).owed.setdefault(issuer.issuer_id, Owed())
     for id, unverified_set in sets.items():
         try:
-            await take(world, issuer, unverified_set)
+            has_news = await take(world, issuer, unverified_set) or has_news
         except SetRefused as refusal:
             owed.errors[id] = {"err": refusal.code, "description": refusal.message}
         else:
             owed.acks.append(id)
+    return has_news

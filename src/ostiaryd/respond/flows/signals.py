@@ -177,7 +177,7 @@ _UNKNOWN = _Done("", "changed", None)
 
 
 def _act(tx: Tx, at: int, object: str) -> _Done:
-    """Acts of one batch have one instant: the one that is about what was changed, or names it, or is the only one."""
+    """Acts of one batch have one instant: the last that is about what was changed, or names it, or is the only one."""
     first = ledger.first_since(tx, at)
     bodies = [] if first is None else ledger.bodies(tx, first, ENTRIES)
     entries = [(index, body, decode_entry(body)) for index, body in enumerate(bodies, first or 0)]
@@ -185,5 +185,5 @@ def _act(tx: Tx, at: int, object: str) -> _Done:
     about = [one for one in entries if one[2].object == object] or [one for one in entries if object.encode() in one[1]]
     if not about and len(entries) != 1:
         return _UNKNOWN
-    index, _, entry = (about or entries)[0]
+    index, _, entry = (about or entries)[-1]
     return _Done(str(index), entry.action, entry.agent)
