@@ -110,6 +110,8 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
         ("POST", "/feed/v1/give-back"): "ostiary:feed",
         ("POST", "/feed/v1/settle"): "ostiary:feed",
         ("POST", "/feed/v1/memory"): "ostiary:feed",
+        ("POST", "/v1/logs"): SELF,  # what an agent says of itself
+        ("POST", "/v1/traces"): SELF,
         # a receiver, its own streams
         **{(method, "/api/v1/ssf/streams"): SSF_MANAGE for method in ("POST", "PATCH", "PUT", "DELETE")},
         **{("POST", f"/api/v1/ssf/{what}"): SSF_MANAGE for what in ("status", "verify")},
