@@ -83,7 +83,11 @@ def test_a_file_of_entries_is_replayed_without_a_server(tmp_path: Path) -> None:
     assert "\x1b" not in ran.out, "strangers choose names"
 
 
-@pytest.mark.parametrize("body", [b"{", encode({"at": "never"}), b"x" * 70_000])
+LONG = entries(1)[0] + b" " * 70_000
+"""which is an entry, if it is read in parts"""
+
+
+@pytest.mark.parametrize("body", [b"{", encode({"at": "never"}), b"x" * 70_000, LONG])
 def test_a_file_of_something_else_is_refused(tmp_path: Path, body: bytes) -> None:
     file = tmp_path / "entries"
     file.write_bytes(entries(1)[0] + b"\n" + body)
