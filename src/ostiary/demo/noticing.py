@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from mcp import MCPError
@@ -14,6 +15,7 @@ from rich.markup import escape
 
 from ostiary.agent import AsyncAgent
 from ostiary.core.errors import Refused, Unavailable
+from ostiary.demo.provider import providing
 from ostiary.demo.stage import Stage
 from ostiary.demo.telling import attempt, call, chapter, draw, named, note, refusal_of, run, say, shell
 
@@ -58,6 +60,18 @@ async def notice_and_stop(stage: Stage, *, person: str) -> None:
     note("Each step is in the ledger.")
     for action in STEPS:
         draw(stage, "audit", "search", "--action", action, "--limit", "1")
+    await _hear_from_outside(stage)
+
+
+async def _hear_from_outside(stage: Stage) -> None:
+    """An identity provider that is believed says that the reader's key is in wrong hands."""
+    note("Now an identity provider says that the reader's key is in wrong hands.")
+    with providing() as provider:
+        trusted = run(stage, "signal", "trust", provider.issuer, "--agents")
+        reader = stage.ostiary("agent", "show", "reader")["agent_id"]
+        pushed = (trusted["endpoint_url"], trusted["authorization_header"])
+        status = await asyncio.to_thread(partial(provider.tell, *pushed, audience=stage.url, agent=reader))
+        say(f"its signal is taken with {status}, and the reader is {stage.ostiary('agent', 'show', 'reader')['state']}")
 
 
 def _register(stage: Stage) -> None:
