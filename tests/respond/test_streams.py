@@ -458,6 +458,12 @@ async def test_what_is_not_acknowledged_comes_again_and_what_is_does_not(world: 
 async def test_nobody_acknowledges_for_another_stream_or_what_it_was_not_told(world: World) -> None:
     siem = await party(world)
     one, two = await siem.stream(), await siem.stream()
+    await enrol(world)
+    await stop(world, "bot")
+    (both,) = await siem.poll(one)
+    assert len(await siem.poll(two, ack=[both])) == 1, "the same signal, told to the other"
+    for stream in (one, two):
+        await siem.poll(stream, ack=list(await siem.poll(stream)))
     await noise(world, one, 1)
     (id,) = await siem.poll(one)
     await noise(world, two, 1)
