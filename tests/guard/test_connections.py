@@ -18,6 +18,7 @@ from tests.guard.test_asgi import ORIGIN, error, records, signed
 from tests.guard.test_guard import enter
 
 UNTIL = 1 << 52
+PATIENCE_S = 10
 STOPPED = AgentFact(AGENT, "quarantined", 1, UNTIL)
 ANOTHER = KeyFact("another key", UNTIL)
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -94,7 +95,7 @@ async def test_who_was_stopped_before_it_was_served_is_not_served(guard: Guard, 
     feeder.say(STOPPED)
     with pytest.raises(InvalidToken, match="quarantined"):
         async with guard.serving(who):
-            await asyncio.Event().wait()
+            await asyncio.wait_for(asyncio.Event().wait(), PATIENCE_S)
 
 
 async def test_a_timeout_of_the_application_is_its_own(guard: Guard, feeder: Feeder) -> None:

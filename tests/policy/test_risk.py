@@ -29,7 +29,10 @@ from tests.registry.stage import do, enrol
 
 TOOLS = [{"name": "read", "effect": "read"}]
 RULES = """
-@id("nobody-doubted") forbid (principal is Agent, action, resource) when { context.risk.PART > 50 };
+@id("nobody-doubted") forbid (
+  principal is Agent,
+  action in [Action::"call", Action::"peek", Action::"issue_token", Action::"delegate", Action::"elevate"], resource
+) when { context.risk.PART > 50 };
 """
 PEEKS = """
 action peek appliesTo {
