@@ -194,6 +194,7 @@ async def test_a_stream_hears_what_it_asked_for_from_when_it_was_made(world: Wor
     bot = await enrol(world)
     await stop(world, "bot")
     clock.advance(1)
+    assert await siem.poll(await siem.stream()) == {}
     stream = await siem.stream(events_requested=[CREDENTIAL, "urn:example:unknown"])
     assert stream["events_delivered"] == [CREDENTIAL]
     assert stream["events_requested"] == [CREDENTIAL, "urn:example:unknown"]
