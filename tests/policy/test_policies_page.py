@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ostiary.core.access import CALL
+from ostiary.core.access.playbooks import RESPONSES
 from ostiary.core.errors import Invalid
 from ostiaryd.policy.flows.search import MAX_EXAMINED, MAX_RESULTS, NOTED
 from ostiaryd.policy.model import cases, entities, files, load, starter, text
@@ -46,7 +47,8 @@ def test_a_test_on_the_page_turned_round_fails() -> None:
 def test_the_types_on_the_page_are_taken() -> None:
     policy = "permit (principal is user, action, resource is record);"
     loaded = load({"a.cedar": policy, "a.cedarschema": blocks("cedarschema")[1]})
-    assert {action.id for action in loaded.actions} == {"call", "issue_token", "delegate", "elevate", "delete"}
+    asked = {"call", "issue_token", "delegate", "elevate", "delete"}
+    assert {action.id for action in loaded.actions} == asked | set(RESPONSES)
 
 
 def test_the_page_names_every_attribute_of_every_entity_and_every_member_of_a_context() -> None:

@@ -99,7 +99,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         agent = agent_of(_link(self.subject))
         said = record(self.context, of="context")
         context = {**_RESPONSE, "now": _instant(self.now)} | said
-        context["risk"] = _completed(_DOUBT, said.get("risk"))
+        context["risk"] = _completed(_RISK, said.get("risk"))
         verdict = playbooks.decide(self._verb.name, agent.uid, context, Overlay(playbooks.known, agent))
         is_allowed = is_said(verdict)
         because: Because = "" if is_allowed else "policy_error" if verdict.errors else "no_permit"
@@ -119,7 +119,6 @@ _CALL: Record = {**_ISSUE, "acr": "", "amr": frozenset[object](), "arguments": {
 _TOOL: Record = {"effect": "read", "data_classes": frozenset[object](), "open_world": True}
 
 
-_DOUBT: Record = {"score": 0, "agent": 0, "task": 0}
 _RESPONSE: Record = {
     "task": "", "detector": "", "points": 0, "findings": 1, "detectors": frozenset[object](), "kind": "assistant",
 }  # fmt: skip

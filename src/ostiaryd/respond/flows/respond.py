@@ -139,7 +139,7 @@ def _propose(
         return score, [], []
     recent = watch.of_agent(reader, agent.agent_id, since=now - HOUR)
     context: Record = {
-        "risk": {"score": score, "agent": of_agent, "task": of_task},
+        "risk": {"score": score, "agent": of_agent, "task": of_task, "chain": 0, "call": finding.points},
         "task": finding.task or "",
         "detector": finding.detector,
         "points": finding.points,
