@@ -8,6 +8,8 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
+# Half of the time tests wait for servers, so there is work for more of them than there are processors.
+WORKERS ?= $(shell expr $(JOBS) + $(JOBS) / 2)
 DEMO_ARGS ?=
 BENCH_ARGS ?= $(ARGS)
 PYTEST_ARGS ?=
@@ -46,11 +48,11 @@ demo: $(SETUP) ## start a server with example agents and print what to try (DEMO
 
 .PHONY: test
 test: check $(NODE) frameworks suites ## everything: check, then all tests on SQLite and on PostgreSQL
-	$(BIN)/pytest -n $(JOBS) $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 .PHONY: quick
 quick: $(SETUP) ## the tests that take no time
-	$(BIN)/pytest -n $(JOBS) -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(WORKERS) -m "not slow" $(PYTEST_ARGS)
 
 .PHONY: check
 check: $(SETUP) ## style, types and import rules

@@ -480,5 +480,6 @@ def test_a_call_that_is_to_be_judged_by_a_memory_is_denied_without_it() -> None:
     assert decided("go", None).allowed, "of that tool nobody has said what its arguments are"
     found = decided("pay", remember(bytes(32), Intent(words="pay ann")))
     assert (found.allowed, found.beside) == (
-        True, {"origin": {"to": "person"}, "origin_worst": "person", "object_worst": "person"},
+        True,
+        {"origin": {"to": "person"}, "origin_worst": "person", "object_worst": "person", "done_worst": "person"},
     )  # fmt: skip

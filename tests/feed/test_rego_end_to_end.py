@@ -220,7 +220,7 @@ def test_a_server_that_stalls_or_dies_denies_soon(tmp_path: Path) -> None:
                 began = time.monotonic()
                 stalled = guard.decide(who, "read_file", {"path": "/reports/q3"}).decision
                 assert time.monotonic() - began < 1.5
-                assert "longer than 1 s" in stalled.reasons[0].message
+                assert "took too long" in stalled.reasons[0].message
                 assert not guard.decide(who, "read_file", {"path": "/secret"}).decision.allowed
                 assert time.monotonic() - began < 1.6, "what Cedar forbids needs nobody"
             finally:

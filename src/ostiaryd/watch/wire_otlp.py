@@ -47,8 +47,9 @@ _GRPC = {400: 3, 401: 16, 403: 7, 413: 8, 415: 3, 422: 3, 429: 8, 503: 14}
 class TooMuch(Refused):
     code = "too_much"
 
-    def __init__(self, *, after_s: int) -> None:
-        super().__init__(f"this is more telemetry than {PER_SECOND} records a second", hint="sample, and batch")
+    def __init__(self, message: str = "", *, after_s: int = 1) -> None:
+        said = message or f"this is more telemetry than {PER_SECOND} records a second"
+        super().__init__(said, hint="sample, and batch")
         self.after_s = after_s
 
 

@@ -1,0 +1,64 @@
+"""Whether the server's answers wait for its detectors: `python -m benchmarks.unmoved`.
+
+Grants of one agent, a few at a time, in turn with the process of the detectors at work (every entry is one of theirs) and
+with it stopped (SIGSTOP). Printed are medians over rounds of the 50th and 99th percentile, and their ratio.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+from benchmarks.load.client import drive
+from benchmarks.load.party import settle
+from benchmarks.load.station import Station, Wrong, stationed
+
+ROUNDS, GRANTS, CONNECTIONS = 12, 2000, 8
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "server"
+        party = settle(folder, agents=1)
+        with stationed(folder) as station:
+            nonce = station.nonce(party.turn(0).ask_token(nonce=None), status=400)
+            child = _child(station)
+            seen: defaultdict[bool, list[tuple[float, float]]] = defaultdict(list)
+            for number in range(2 * ROUNDS + 2):
+                is_stopped = bool(number % 2)
+                os.kill(child, signal.SIGSTOP if is_stopped else signal.SIGCONT)
+                ran = drive(
+                    station.port, [party.turn(0).ask_token(nonce=nonce) for _ in range(GRANTS)], connections=CONNECTIONS
+                )
+                if set(ran.statuses) != {200}:
+                    raise Wrong(str(set(ran.statuses)))
+                if number > 1:  # the first two warm up
+                    seen[is_stopped].append((ran.quantile(0.5) * 1000, ran.quantile(0.99) * 1000))
+            os.kill(child, signal.SIGCONT)
+    p50, p99 = (
+        {stopped: statistics.median(one[at] for one in rounds) for stopped, rounds in seen.items()} for at in (0, 1)
+    )
+    print(f"load average {os.getloadavg()[0]:.1f}; {CONNECTIONS} grants in flight, {ROUNDS} rounds of {GRANTS} each")
+    for what, of in (("p50", p50), ("p99", p99)):
+        print(
+            f"{what}   detectors at work {of[False]:6.2f} ms   stopped {of[True]:6.2f} ms   {of[False] / of[True]:5.2f}"
+        )
+    return 0
+
+
+def _child(station: Station) -> int:
+    """The process of the detectors: the server's only child that is at work for it."""
+    children = Path(f"/proc/{station.pid}/task/{station.pid}/children").read_text().split()
+    found = [int(pid) for pid in children if b"watch" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    if len(found) != 1:
+        raise Wrong(f"there are {len(found)} processes of detectors")
+    return found[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
