@@ -1,7 +1,7 @@
 """Whether the server's answers wait for its detectors: `python -m benchmarks.unmoved`.
 
-Grants of one agent, a few at a time, in turn with the process of the detectors at work (it looks at every entry) and with
-it stopped (SIGSTOP). Printed are medians over rounds of the 50th and 99th percentile, and their ratio.
+Grants of one agent, a few at a time, in turn with the process of the detectors at work and with it stopped (SIGSTOP);
+at work, it looks at every entry. Printed are medians over rounds of the 50th and 99th percentile, and their ratio.
 """
 
 from __future__ import annotations
