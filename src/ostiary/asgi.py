@@ -158,9 +158,18 @@ class GuardASGI:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
+            has_begun = False
+
+            async def sending(message: Message) -> None:
+                nonlocal has_begun
+                has_begun = True
+                await send(message)
+
             try:
-                await self._serve(scope, receive, send)
+                await self._serve(scope, receive, sending)
             except Refused as refusal:
+                if has_begun:  # an answer has one head: it breaks off, and the log says why
+                    raise
                 await self._door.refuse(refusal).send(send)
         else:
             await send({"type": "websocket.close", "code": 1008, "reason": "this server takes no websockets"})

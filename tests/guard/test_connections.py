@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import httpx2
 import pytest
@@ -71,6 +72,26 @@ async def test_what_is_worked_on_is_ended_and_the_answer_says_why(guard: Guard, 
     _, outcome = records(guard)
     assert outcome["status"] == "error"
     assert not guard.connections._open
+
+
+async def test_an_answer_that_has_begun_breaks_off_without_a_second_head(guard: Guard, feeder: Feeder) -> None:
+    async def begun(send: Send, heard: asyncio.Event) -> None:
+        await send(START)
+        await asyncio.Event().wait()
+
+    served, sent = serving(guard, feeder, begun, STOPPED), list[str]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def counting(message: Any) -> None:
+            sent.append(message["type"])
+            await send(message)
+
+        await served(scope, receive, counting)
+
+    with pytest.raises(InvalidToken, match="quarantined"):
+        await asyncio.wait_for(get(guard, feeder, app), 10)
+    assert sent == ["http.response.start"]
+    assert records(guard)[1]["status"] == "error"
 
 
 async def test_what_is_worked_on_for_others_goes_on(guard: Guard, feeder: Feeder) -> None:
