@@ -1,9 +1,10 @@
 """What origins and history add to a decision, in this process: microseconds of CPU, the median of rounds.
 
-The call sends a mail: an argument with a kind, and a text. `remembered` is a task whose person said what it is for;
+The call sends a mail: an argument with a kind, and a text. `remembered` is a task whose person said what it is for,
+at a guard;
 `looked at` is a set with four policies about what happened before, of which two look; `not looked at` the same for a
 call that none of them is about. The history has 20 tools, 4 data classes and 40 recipients. It exits with an error
-where history adds more than 8 microseconds.
+where history adds more than 8 microseconds; for both together 15 are wanted.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def main() -> None:
     seed = Intent(
         words="Tell ann@example.org about March, see https://example.org/figures", own={"mail": "bob@example.org"}
     )
-    memory, before = origins.remember(b"k" * 32, seed), past()
+    memory, before = origins.marked(origins.remember(b"k" * 32, seed)), past()
     remembering = principal(memory="tk_1")
     rows = {
         "as it was": measure("send", principal(), plain, None, None),
@@ -97,6 +98,7 @@ def main() -> None:
     print("microseconds a decision")
     for name, spent in rows.items():
         print(f"{name:26} {spent:6.2f}")
+    print(f"{'both together add':26} {rows['remembered and looked at'] - rows['as it was']:6.2f}   (15 wanted)")
     added = rows["looked at"] - rows["as it was"]
     print(f"{'history adds':26} {added:6.2f}   (at most {MOST_US:g})")
     if added > MOST_US:

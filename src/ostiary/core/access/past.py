@@ -28,29 +28,26 @@ def past_of(before: Before, ready: ReadyTool, arguments: Mapping[str, object]) -
 
 
 class Looking(dict[str, Value]):
-    """A context whose `history` is made when a policy looks at it."""
+    """A context whose `history` is made when a policy looks at it: `looked_at` then is what it saw."""
 
-    __slots__ = ("_arguments", "_past")
+    __slots__ = ("_arguments", "_others", "_past", "looked_at")
 
     def __init__(self, context: Record, past: Past, arguments: Mapping[str, object]) -> None:
         super().__init__(context)
-        self._past, self._arguments = past, arguments
+        self._others, self._past, self._arguments = context, past, arguments
+        self.looked_at: Record | None = None
 
     def __missing__(self, name: str) -> Value:
         if name != HISTORY:
             raise KeyError(name)
-        made = self[name] = self._past.before.seen(self._past.done, self._arguments, self._past.met)
+        before, done, met = self._past
+        made = self[HISTORY] = self.looked_at = before.seen(done, self._arguments, met)
         return made
 
     def __contains__(self, name: object) -> bool:
-        return name == HISTORY or super().__contains__(name)
-
-    @property
-    def looked_at(self) -> Record | None:
-        found = super().get(HISTORY)
-        return found if isinstance(found, dict) else None
+        return name in self._others or name == HISTORY
 
     @property
     def is_full(self) -> bool:
         """Whether it was looked at, and more has happened than it holds."""
-        return super().__contains__(HISTORY) and self._past.before.is_full
+        return self.looked_at is not None and self._past.before.is_full

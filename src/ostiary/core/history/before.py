@@ -35,7 +35,8 @@ class Before:
     day: int
     met: Met | None = None
     """where policies look at it; how it lags makes only less known, so it is no part of the state"""
-    _told: list[Record] = field(default_factory=list)
+    _told: list[tuple[Record, frozenset[bytes]]] = field(default_factory=list)
+    """what is the same for each call: what policies see, and who its recipients were"""
 
     @property
     def is_full(self) -> bool:
@@ -48,19 +49,18 @@ class Before:
     def seen(self, done: Done, arguments: Mapping[str, Any], met: tuple[bytes, ...] = ()) -> Record:
         """`context.history` of that call; `met` are its recipients under the key of those who were met."""
         if not self._told:
-            self._told.extend((told(self.recent), told(self.task)))
-        known = self.task.recipients
-        beside: Record = {}
-        if self.met is not None:
-            beside["counterparts"] = self.met.known.seen(met, is_more=done.is_more, day=self.day)
-        return {
-            **self._told[1],
-            **beside,
-            "recipients": len(known),
-            "new_recipients": sum(one not in known for one in done.recipients),
+            known = frozenset(self.task.recipients)
+            same = {**told(self.task), "recipients": len(known), "recent": told(self.recent)}
+            self._told.append((same, known))
+        same, known = self._told[0]
+        seen: Record = {
+            **same,
+            "new_recipients": len({*done.recipients} - known),
             "created": is_created(self.task, self.key, done.tool, arguments),
-            "recent": self._told[0],
         }
+        if self.met is not None:
+            seen["counterparts"] = self.met.known.seen(met, is_more=done.is_more, day=self.day)
+        return seen
 
 
 def in_passing(done: Done) -> Done:

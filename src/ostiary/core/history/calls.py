@@ -49,12 +49,13 @@ def recipients_of(key: bytes, plan: Plan, arguments: Mapping[str, Any]) -> tuple
     """To whom a call of that tool goes, and whether it has more recipients than that."""
     found: set[bytes] = set()
     for path in plan.paths:
-        for recipient in _recipients(_at(arguments, path)):
-            found.add(_hashed(key, "recipient", recipient))
-            if len(found) > MAX_RECIPIENTS:
-                break
-    kept = tuple(sorted(found)[:MAX_RECIPIENTS])
-    return kept, len(found) > len(kept)
+        value = arguments.get(path)
+        for leaf in (value,) if isinstance(value, str) and "." not in path else _leaves(_at(arguments, path)):
+            for recipient in _recipients(leaf):
+                found.add(_hashed(key, "recipient", recipient))
+                if len(found) > MAX_RECIPIENTS:
+                    return tuple(sorted(found)[:MAX_RECIPIENTS]), True
+    return tuple(sorted(found)), False
 
 
 def _at(value: object, path: str) -> list[object]:
@@ -70,16 +71,15 @@ def _at(value: object, path: str) -> list[object]:
     return found + (_at(value[first], rest) if dot and first in value else [])
 
 
-def _recipients(value: object) -> Iterator[str]:
+def _recipients(text: str) -> Iterator[str]:
     """Each of a list, however it is written, mail addresses with spaces between too; case makes no difference."""
-    for leaf in _leaves(value):
-        parts = _BETWEEN.split(leaf) if _BETWEEN.search(leaf) else [leaf]
-        if leaf.count("@") > 1:
-            parts = [piece for part in parts for piece in (part.split() if part.count("@") > 1 else (part,))]
-        for part in parts:
-            name = part if part.isascii() else unicodedata.normalize("NFC", part)
-            if name := name.strip().casefold():
-                yield name
+    parts = _BETWEEN.split(text)
+    if text.count("@") > 1:
+        parts = [piece for part in parts for piece in (part.split() if part.count("@") > 1 else (part,))]
+    for part in parts:
+        name = part.lower() if part.isascii() else unicodedata.normalize("NFC", part).casefold()
+        if name := name.strip():
+            yield name
 
 
 def created_by(key: bytes, uid: str, tool: Tool, arguments: Mapping[str, Any], output: object) -> tuple[bytes, ...]:

@@ -27,11 +27,15 @@ from ostiary.core.cedar.values import Record
 from ostiary.core.origins.links import links, spellings
 from ostiary.core.origins.memory import KINDS, LINK, Memory, Origin
 from ostiary.core.origins.moments import moments
-from ostiary.core.origins.scribe import MAX_TEXT
-from ostiary.core.origins.words import compact, decimal, words
+from ostiary.core.origins.scribe import MAX_TEXT, hashed
+from ostiary.core.origins.words import compact, decimal, is_alone, words
 
+# By name, because an enumeration finds its members slowly.
+PERSON, OWN, ENDORSED, RECORD, KNOWN, OUTSIDE, NOWHERE = Origin
+PRINCIPAL, ACCOUNT, ADDRESS, OBJECT, SECRET, AMOUNT, TIME, TEXT = Kind
+_PLACE = {kind: place for place, kind in enumerate((*KINDS, TEXT))}
 BIT = {kind: 1 << place for place, kind in enumerate(KINDS)}
-POINTS = frozenset({Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT})
+POINTS = frozenset({PRINCIPAL, ACCOUNT, ADDRESS, OBJECT})
 """kinds that say whom and what"""
 GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
 MAX_DEPTH = 16
@@ -50,7 +54,7 @@ _NAMES = tuple(origin.name.lower() for origin in Origin)
 
 def is_effect(tool: Tool) -> bool:
     """Whether a call does something, or sends something: who reads at an address in an open world sends."""
-    return tool.effect is not Effect.READ or (tool.open_world and Kind.ADDRESS in tool.argument_kinds.values())
+    return tool.effect is not Effect.READ or (tool.open_world and ADDRESS in tool.argument_kinds.values())
 
 
 def is_judged(tool: Tool) -> bool:
@@ -89,45 +93,40 @@ def _inside(value: object, names: list[str]) -> object:
 def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     """What policies see of a call that is an effect."""
     origin: Record = {}
-    worst = whom = linked = amount = done = -1
+    of_kind = [-1] * len(_PLACE)
     times: list[Origin] = []
     for path, kind, value in given(tool, arguments):
-        if kind is Kind.TEXT:
-            foreign = _of_text(memory, value)
-            if foreign is None:
-                continue
-            found = foreign
-            linked = max(linked, found)
-        else:
-            found = of_value(memory, kind, value)
-            match kind:
-                case Kind.AMOUNT:
-                    amount = max(amount, found)
-                case Kind.TIME:
-                    times.append(found)
-                case Kind.OBJECT:
-                    worst = max(worst, found)
-                case _:
-                    if kind is Kind.ADDRESS and found > Origin.KNOWN and _is_all(arguments, value):
-                        found = _of_link(memory, cast(str, value))
-                    worst, done = max(worst, found), max(done, found)
-            if kind in POINTS:
-                whom = max(whom, found)
+        found = _of_text(memory, value) if kind is TEXT else of_value(memory, kind, value)
+        if found is None:
+            continue
+        if kind is ADDRESS and found > KNOWN and _is_all(arguments, value):
+            found = _of_link(memory, cast(str, value))
+        elif kind is TIME:
+            times.append(found)
+        if found > of_kind[place := _PLACE[kind]]:
+            of_kind[place] = found
         origin[path] = _NAMES[found]
+    principal, account, address, thing, secret, amount, _, linked = of_kind
+    to_whom = max(principal, account, address)
+    pointed = max(to_whom, thing)
+    worst, done = max(pointed, secret), max(to_whom, secret, amount)
+    if times:
+        when = min(times)
+        if when > OWN or tool.effect in GRAVE:
+            when = max(times)
+        if worst < 0 and amount < 0:
+            worst = when
+        if done < 0:
+            done = when
     context: Record = {"origin": origin}
-    when = -1 if not times else min(times)
-    if when > Origin.OWN or tool.effect in GRAVE:
-        when = max(times, default=-1)
-    if worst < 0 and amount < 0:
-        worst = when
-    if (done := max(done, amount)) < 0:
-        done = when
     if worst >= 0:
         context["origin_worst"] = _NAMES[worst]
     if amount >= 0:
         context["amount_worst"] = _NAMES[amount]
-    if whom >= 0 or not POINTS.isdisjoint(tool.argument_kinds.values()):
-        context["object_worst"] = _NAMES[whom if whom >= 0 else Origin.NOWHERE]
+    if pointed >= 0:
+        context["object_worst"] = _NAMES[pointed]
+    elif not POINTS.isdisjoint(tool.argument_kinds.values()):
+        context["object_worst"] = _NAMES[NOWHERE]
     if done >= 0:
         context["done_worst"] = _NAMES[done]
     if linked >= 0:
@@ -147,9 +146,9 @@ def foreign(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> dict[st
     """
     found: dict[str, list[str]] = {}
     for path, kind, value in given(tool, arguments):
-        if kind is Kind.TEXT:
+        if kind is TEXT:
             said = sorted({one for text in leaves(value) for one in links(text[:MAX_TEXT])})
-            others = [one for one in said if _best(memory, spellings(one), BIT[Kind.ADDRESS]) > Origin.RECORD]
+            others = [one for one in said if _best(memory, spellings(one), BIT[ADDRESS]) > RECORD]
             if others:
                 found[path] = [one[:MAX_SHOWN] for one in others[:MAX_FOREIGN]]
     return found
@@ -164,18 +163,18 @@ def of_value(memory: Memory, kind: Kind, value: object) -> Origin:
     """Where a value of that kind came from; of a list or an object, the least trusted."""
     if isinstance(value, str):
         return _of_leaf(memory, kind, value)
-    if kind is Kind.AMOUNT and type(value) is int and value >= 0:
+    if kind is AMOUNT and type(value) is int and value >= 0:
         return _best(memory, (str(value), f"#{value}"), BIT[kind])
-    worst = Origin.PERSON
+    worst = PERSON
     count = 0
     for leaf in leaves(value):
         count += 1
         if count > MAX_VALUES:
-            return Origin.NOWHERE
+            return NOWHERE
         worst = max(worst, _of_leaf(memory, kind, leaf))
-        if worst is Origin.NOWHERE:
+        if worst is NOWHERE:
             return worst
-    return worst if count else Origin.NOWHERE
+    return worst if count else NOWHERE
 
 
 def leaves(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
@@ -200,19 +199,21 @@ def leaves(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
 
 def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
     if len(text) > MAX_TEXT:
-        return Origin.NOWHERE
+        return NOWHERE
     bit = BIT[kind]
-    if kind is Kind.AMOUNT:
+    if kind is AMOUNT:
         number = decimal(text)
-        return Origin.NOWHERE if number is None else _best(memory, (number, f"#{number}"), bit)
-    if kind is Kind.TIME and (said := moments(words(text, is_source=False))):
+        return NOWHERE if number is None else _best(memory, (number, f"#{number}"), bit)
+    if kind is TIME and (said := moments(words(text, is_source=False))):
         return _of_moments(memory, said, bit)
+    if is_alone(text):
+        return memory.find(hashed(memory.key, text.lower()), bit)
     found = _of_phrase(memory, text, bit)
-    if found is Origin.PERSON:
+    if found is PERSON:
         return found
-    if kind is Kind.ADDRESS and text[:7].lower() == "mailto:":
+    if kind is ADDRESS and text[:7].lower() == "mailto:":
         return _of_phrase(memory, text[7:], bit)
-    if kind is Kind.ACCOUNT and (account := compact(text)):
+    if kind is ACCOUNT and (account := compact(text)):
         found = min(found, _best(memory, (account,), bit))
     if _SINGLE.isdisjoint(text):
         return found
@@ -230,12 +231,12 @@ def _is_all(arguments: Mapping[str, Any], value: object) -> bool:
 
 
 def _of_link(memory: Memory, text: str) -> Origin:
-    return _of_phrase(memory, text, BIT[Kind.ADDRESS] | LINK) if len(text) <= MAX_TEXT else Origin.NOWHERE
+    return _of_phrase(memory, text, BIT[ADDRESS] | LINK) if len(text) <= MAX_TEXT else NOWHERE
 
 
 def _of_named(memory: Memory, kind: Kind, text: str) -> Origin:
     """Of a name and a mail address, the address counts, if the name cannot be one itself."""
-    if kind in (Kind.ADDRESS, Kind.PRINCIPAL) and (named := _NAMED.fullmatch(text)) is not None:
+    if kind in (ADDRESS, PRINCIPAL) and (named := _NAMED.fullmatch(text)) is not None:
         text = named[1]
     return _of_phrase(memory, text, BIT[kind])
 
@@ -243,8 +244,8 @@ def _of_named(memory: Memory, kind: Kind, text: str) -> Origin:
 def _of_phrase(memory: Memory, text: str, bit: int) -> Origin:
     said = words(text, is_source=False)
     if not said or len(said) > MAX_WORDS or not _SAYS.search(text):
-        return Origin.NOWHERE
-    if len(said) == 1 and said[0].startswith("https:"):
+        return NOWHERE
+    if len(said) == 1:
         return _best(memory, spellings(said[0]), bit)
     return memory.find(memory.hashed(said), bit)
 
@@ -255,33 +256,34 @@ def _of_moments(memory: Memory, said: list[str], bit: int) -> Origin:
     times = [one for one in said if one.startswith("~") and not (dates and one == "~00:00")]
     found = [_best(memory, (one, f"@{one[-5:]}") if len(one) > 6 else (one,), bit) for one in dates]
     return (
-        max([min(found)] if found else [], default=Origin.PERSON)
+        max([min(found)] if found else [], default=PERSON)
         if not times
-        else max(*([min(found)] if found else []), *(_best(memory, (one,), bit) for one in times), Origin.PERSON)
+        else max(*([min(found)] if found else []), *(_best(memory, (one,), bit) for one in times), PERSON)
     )
 
 
 def _best(memory: Memory, spelled: Iterable[str], bit: int) -> Origin:
     """The most trusted of single words that mean the same."""
-    best = Origin.NOWHERE
+    best = NOWHERE
     for word in spelled:
-        found = memory.find(memory.hashed((word,)), bit, least=best - 1)
+        found = memory.find(hashed(memory.key, word), bit, least=best - 1)
         if found < best:
             best = found
-        if best is Origin.PERSON:
-            break
+            if best is PERSON:
+                break
     return best
 
 
 def _of_text(memory: Memory, value: object) -> Origin | None:
     """The least trusted link or mail address in outgoing text; None where there is none."""
     worst: Origin | None = None
-    for count, text in enumerate(leaves(value)):
+    for count, text in enumerate((value,) if isinstance(value, str) else leaves(value)):
         if len(text) > MAX_TEXT or count > MAX_VALUES:
-            return Origin.NOWHERE
+            return NOWHERE
         for one in links(text):
-            found = _best(memory, spellings(one), BIT[Kind.ADDRESS])
-            worst = found if worst is None else max(worst, found)
-            if worst is Origin.NOWHERE:
-                return worst
+            found = _best(memory, spellings(one), BIT[ADDRESS])
+            if worst is None or found > worst:
+                worst = found
+                if worst is NOWHERE:
+                    return worst
     return worst

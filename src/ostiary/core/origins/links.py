@@ -38,9 +38,10 @@ _HEX = re.compile(r"(?<![0-9A-Za-z])(?:0x|\\x)?((?:[0-9A-Fa-f]{2}){8,})(?![0-9A-
 _DEFANGED = re.compile(r"[\[({]\s*(?:\.|dot)\s*[\])}]|\bhxxp", re.IGNORECASE)
 _DOT = re.compile(r"\s*[\[({]\s*(?:\.|dot)\s*[\])}]\s*", re.IGNORECASE)
 _HXXP = re.compile(r"\bhxxp", re.IGNORECASE)
-_CONTROL = re.compile(r"[^ -~\n\r\t]")
-_ODD = frozenset("&%\\[({")
-_RUN = re.compile(r"[A-Za-z0-9+/_-]{12}")
+_EVEN = re.compile(r"(?:[\w+/-]{0,11}+[\n\r\t !-$')*,.:-@\]^`|}~]++)*+[\w+/-]{0,11}+", re.ASCII)
+"""in which there is nothing to decode: printed ASCII without a mark of an escape, and no word that is long enough"""
+_PLAIN = re.compile(r"https?://[a-z0-9.-]+(?:/[A-Za-z0-9._~/-]*)?")
+"""a link in its one spelling, but for the last slash"""
 _BARE_MAIL = re.compile(r"[A-Za-z0-9_+-]+@(?:[A-Za-z0-9][A-Za-z0-9-]*\.)+[A-Za-z]{2,}")
 """in which nothing else can be found"""
 _PAGE = re.compile(
@@ -56,7 +57,10 @@ MAX_DECODED = 1 << 18
 
 def link(text: str) -> str:
     """The one spelling of a link with a scheme."""
-    scheme, _, rest = text.rstrip(_END).partition("://")
+    text = text.rstrip(_END)
+    if _PLAIN.fullmatch(text):
+        return text.rstrip("/")
+    scheme, _, rest = text.partition("://")
     scheme = scheme.lower()
     try:
         parts = urlsplit(f"{scheme}://{rest}")
@@ -98,10 +102,15 @@ def links(text: str) -> set[str]:
     """The links and mail addresses of a text that goes out, those too that whoever reads it may decode."""
     found: set[str] = set()
     for reading in readings(text) if is_odd(text) else (text,):
-        for run in reading.split():
-            if "@" in run and _BARE_MAIL.fullmatch(bare := run.rstrip(".,;:!?")):
+        for run in [run for run in reading.split() if not run.isalpha()]:
+            bare = run.rstrip(_END)
+            if "." not in bare and ":" not in bare and "//" not in bare:
+                continue
+            if _PLAIN.fullmatch(bare):
+                found.add(bare.rstrip("/"))
+            elif "@" in bare and _BARE_MAIL.fullmatch(bare):
                 found.add(bare.lower())
-            elif "." in run[1:-1] or "//" in run or ":" in run:
+            else:
                 found.update(_bare(match[0]) for match in _FOUND.finditer(run))
                 if "@" in run:
                     found.update(mail(match[0]) for match in MAIL.finditer(run))
@@ -129,10 +138,7 @@ def spellings(one: str) -> tuple[str, ...]:
 
 def is_odd(text: str) -> bool:
     """Whether it could be read in another way than as it stands."""
-    if not (text.isascii() and (text.isprintable() or _CONTROL.search(text) is None) and _ODD.isdisjoint(text)):
-        return True
-    is_long = any(len(run) >= MIN_ENCODED and _RUN.search(run) for run in text.split())
-    return is_long or "xxp" in text.lower()
+    return _EVEN.fullmatch(text) is None or "xxp" in text.lower()
 
 
 def readings(text: str) -> Iterator[str]:

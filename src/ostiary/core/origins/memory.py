@@ -55,6 +55,7 @@ class Origin(IntEnum):
 
 
 _ORIGINS = tuple(Origin)
+_NOWHERE = Origin.NOWHERE
 ROOM = {
     Origin.PERSON: 4096,
     Origin.OWN: 256,
@@ -114,13 +115,14 @@ class Memory:
 
     def find(self, phrase: bytes, kind: int = ALL_KINDS, *, least: int = Origin.OUTSIDE) -> Origin:
         """The most trusted origin of that phrase for a kind of argument (its bit), if it is at least so trusted."""
-        if phrase and (not self.marks or self.marks[phrase[0] | phrase[1] >> 3 << 8] >> (phrase[1] & 7) & 1):
-            for part in self.parts:
-                if part.origin > least:
-                    break
-                if part.kinds & kind and holds(part.words, phrase):
-                    return _ORIGINS[part.origin]
-        return Origin.NOWHERE
+        if not phrase or (self.marks and not self.marks[phrase[0] | phrase[1] >> 3 << 8] >> (phrase[1] & 7) & 1):
+            return _NOWHERE
+        for part in self.parts:
+            if part.origin > least:
+                break
+            if part.kinds & kind and holds(part.words, phrase):
+                return _ORIGINS[part.origin]
+        return _NOWHERE
 
 
 def remember(key: bytes, intent: Intent) -> Memory:

@@ -37,6 +37,8 @@ _MAYBE_GROUPED = re.compile(rf"[\d)][{_SPACE}-](?=[(A-Z\d])|\+\d|\)\d")
 _PLAIN_MAIL = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9_+-]*(?:\.[A-Za-z0-9_+-]+)*@(?:[A-Za-z0-9][A-Za-z0-9-]*\.)+[A-Za-z]{2,}"
 )
+_ALONE = re.compile(r"[A-Za-z0-9]+|\w+(?:\.\w+)*@(?:[A-Za-z0-9]+\.)+[A-Za-z]{2,}", re.ASCII)
+"""letters and digits, or a mail address as most are: without a hyphen, so that nothing in it is grouped"""
 _NUMBER = re.compile(r"[+-]?\d[\d.,’']*\d%?|[+-]?\d%")
 _FORMS = (
     (re.compile(r"\d+(?:\.\d+)?"), ""),
@@ -52,11 +54,16 @@ _PARTS = re.compile(f"{_UNSPACED.pattern}|[^{_UNSPACED.pattern[1:-1]}]+")
 MAX_NUMBER = 40
 
 
+def is_alone(text: str) -> bool:
+    """Whether it is one word that has one spelling, but for case."""
+    return _ALONE.fullmatch(text) is not None
+
+
 def words(text: str, *, is_source: bool) -> list[str]:
     """The words of a text, in order."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
-    elif text.isalnum():
+    elif is_alone(text):
         return [text.lower()]
     if _MAYBE_GROUPED.search(text):
         text = _GROUPED.sub(_joined, text)

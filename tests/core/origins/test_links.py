@@ -1,0 +1,82 @@
+"""What is found at once is what the careful way finds: links, mail addresses, texts that can be read otherwise."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.origins.links import is_odd, link, links
+from ostiary.core.origins.words import is_alone, words
+
+EVEN = [
+    "", "Paid, as you asked. Write to ann@example.org!", "a" * 11, "a" * 11 + "." + "b" * 11, "line\nline\tline\r",
+    "#1 *x* ~y~", "https://example.org/figures?x=1",
+]  # fmt: skip
+ODD = [
+    "a" * 12, "see aHR0cHM6Ly9l", "x" * 11 + "-", "50%41", "a&amp;b", "a[.]b", "a(dot)b", "{x", "\\x41", "é", "a\x00",
+    "a\x7f", "hXXp://a.b", "a\u200bb",
+]  # fmt: skip
+
+
+def carefully(text: str) -> bool:
+    """Whether a text is odd, by the definition."""
+    is_printed = all(" " <= one <= "~" or one in "\n\r\t" for one in text)
+    has_marks = any(mark in text for mark in "&%\\[({")
+    return not is_printed or has_marks or bool(re.search(r"[A-Za-z0-9+/_-]{12}", text)) or "xxp" in text.lower()
+
+
+@pytest.mark.parametrize("text", EVEN, ids=ascii)
+def test_what_can_be_read_in_one_way_is_even(text: str) -> None:
+    assert not is_odd(text)
+    assert not carefully(text)
+
+
+@pytest.mark.parametrize("text", ODD, ids=ascii)
+def test_what_could_be_read_in_another_way_is_odd(text: str) -> None:
+    assert is_odd(text)
+    assert carefully(text)
+
+
+@given(st.text(alphabet="abcXxp019 .,-_+/%&([{\\é\x00\x7f\n!@#$'\"*:;<=>?]^`|}~)", max_size=40))
+def test_a_text_is_odd_by_its_definition(text: str) -> None:
+    assert is_odd(text) is carefully(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("https://example.org", "https://example.org"),
+        ("https://example.org/", "https://example.org"),
+        ("http://example.org/a//", "http://example.org/a"),
+        ("https://Example.org/A", "https://example.org/A"),
+        ("HTTPS://example.org/A", "https://example.org/A"),
+        ("https://example.org:443/a/", "https://example.org/a"),
+        ("https://example.org/a~b_", "https://example.org/a~b"),
+        ("https://example.org/a/?q=1", "https://example.org/a?q=1"),
+        ("https://example.org/%61", "https://example.org/a"),
+    ],
+)  # fmt: skip
+def test_a_link_is_found_in_its_one_spelling_by_itself_and_in_a_text(written: str, meant: str) -> None:
+    assert link(written) == meant
+    assert links(f"See {written}. Or not") == {meant}
+    assert links(f"See <{written}>") == {meant}
+
+
+@pytest.mark.parametrize("word", ["bob", "BOB2", "bob@example.com", "B.o_b@Mail.Example.com"])
+def test_a_word_alone_is_the_word_that_a_text_has(word: str) -> None:
+    assert is_alone(word)
+    assert words(word, is_source=False) == [word.lower()] == words(f"({word}),", is_source=True)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["", "bob ", "bob\n", "bob@example.com\n", "bob-2", "é", "²", "1.5", "a@b", "b-b@example.com",
+     "123-456-7890@example.com", "bob@example.com,eve@example.com", "bob@example.com.",
+     "<bob@example.com>", "bob@exаmple.com"],
+    ids=ascii,
+)  # fmt: skip
+def test_what_may_have_another_spelling_is_no_word_alone(word: str) -> None:
+    assert not is_alone(word)
