@@ -1,1 +1,1 @@
-"""Detection: what a guard notices in recorded runs of models before the harmful call. `docs/watching.md`."""
+"""Detection: what a guard notices in recorded runs of models before the harmful call. `docs/noticing.md`."""

@@ -59,6 +59,15 @@ def test_what_is_outside_the_task_is_noticed_though_it_is_denied() -> None:
     assert "task is not for" in decision.noticed[0].says
 
 
+def test_while_it_is_only_watched_nobody_is_doubted_for_what_its_task_is_not_for() -> None:
+    """`ostiary run` begins with an agent that has no scope at all."""
+    catalogue = Catalogue.parse(json.dumps({"resource": "files", "tools": TOOLS}))
+    watched = resource(catalogue=catalogue, mode="watch")
+    decision = call("pay", scope="files:write", at=watched, to="ann")
+    assert (codes(decision), decision.allowed, detectors(decision)) == (["outside_task"], True, [])
+    assert detectors(call("decoy", scope="files:write", at=watched)) == ["canary"]
+
+
 def test_a_decoy_is_one_by_its_catalogue() -> None:
     assert detectors(call("decoy")) == ["canary"]
     assert detectors(call("fetch")) == []

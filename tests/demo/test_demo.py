@@ -116,6 +116,7 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
         ("send_message", "cleo@partner.example", "denied"),
     ]
     assert "to = 'collector@evil.example', which comes from outside" in asked
+    assert re.search(r'cleo@partner\.example +denied\n +"Q3 was a disaster\."\n', asked), "what it would send"
     assert "a person has said no to it (question 1)" in asked
     assert "the yes to it was spent already (question 2)" in asked
     assert "what went out: ben@example.org, cleo@partner.example\n" in asked
@@ -131,6 +132,7 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert "scout denied: agent scout is quarantined" in strange
     guards = re.findall(r"the guard of `(\w+)` denied \d+\.\d ms after it was noticed", strange)
     assert sorted(guards) == ["files", "vault"]
+    assert re.search(r"\$ ostiary incident list\n +ID .*\n +in_\S+ +open +scout .*\n +\$", strange), "nobody else"
     assert re.search(r"canary, 80 points: it called vault/export_keys", strange)
     assert re.search(r"quarantine done: it is stopped", strange)
     assert "refused: she answers for this agent" in strange
@@ -145,6 +147,7 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert re.search(r"falsified entry \d+ was altered", said)
     assert "denied denied" not in said
     assert not re.search(r"\bag_[0-9a-f]{32}", said), "people read names"
+    assert "--scope 'files:read files:write' \\\n       --purpose 'writer of reports'" in said, "commands are whole"
     assert max(map(len, said.splitlines())) <= 80
     assert "Traceback" not in said
 

@@ -41,7 +41,7 @@ def test_the_starter_set_loads_and_its_tests_hold() -> None:
         "doubted-only-reads",
         "trusted-no-more",
     ]
-    assert loaded.tests == 32
+    assert loaded.tests == 34
 
 
 def test_policies_go_by_their_id_or_else_by_file_and_place() -> None:

@@ -43,9 +43,10 @@ async def notice_and_stop(stage: Stage, *, person: str) -> None:
             pass
         say(f"scout [red]denied[/]: {escape(named(stage, refusal.message))}")
     await _show_how_fast(stage)
-    id = next(one["incident_id"] for one in run(stage, "incident", "list") if one["agent"] == "scout")
-    stage.names[id] = "incident"
-    draw(stage, "incident", "show", id)
+    [incident] = stage.ostiary("incident", "list")
+    id = incident["incident_id"]
+    draw(stage, "incident", "list")
+    draw(stage, "incident", "show", id, wraps=True)
     note("Its owner cannot let it go, nor can an administrator; somebody else looks at it.")
     why = ("--reason", "the scout was tested", "--as")
     own = ("incident", "release", id, *why, str(stage.folder / person))

@@ -38,7 +38,7 @@ class Stage:
         self._processes: list[subprocess.Popen[str]] = []
 
     def start_server(self) -> None:
-        (self.folder / "ostiary.toml").write_text('respond_percent = 50\nprivate_hosts = "127.0.0.1"\n')
+        (self.folder / "ostiary.toml").write_text('private_hosts = "127.0.0.1"\n')
         self.url = self._start("server", *_ostiary(*self.serving)).removeprefix("ready ")
 
     def start_tools(self, name: str) -> None:

@@ -21,7 +21,21 @@ from ostiary.core.errors import Conflict, Refused
 from ostiary.demo.files_server import build
 from ostiary.demo.noticing import notice_and_stop
 from ostiary.demo.stage import Stage
-from ostiary.demo.telling import INDENT, attempt, call, chapter, draw, named, note, out, refusal_of, run, say, shell
+from ostiary.demo.telling import (
+    INDENT,
+    attempt,
+    below,
+    call,
+    chapter,
+    draw,
+    named,
+    note,
+    out,
+    refusal_of,
+    run,
+    say,
+    shell,
+)
 
 ADA = "ada.json"
 """the key of the person who is asked"""
@@ -200,7 +214,7 @@ def _answer(stage: Stage, says: str, reason: str) -> None:
     say(f"ada is asked about {question['tool']}, with")
     for name, value in question["arguments"].items():
         origin = question["origins"].get(name)
-        say(escape(f"        {name} = {value!r}" + (f", which comes from {origin}" if origin else "")))
+        below(f"{name} = {value!r}" + (f", which comes from {origin}" if origin else ""))
     run(stage, "approvals", says, id, "--as", str(stage.folder / ADA), "--reason", reason)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import textwrap
 from typing import Any
 
 from mcp import MCPError
@@ -11,27 +13,33 @@ from mcp_types import TextContent
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
+from rich.text import Text
 
 from ostiary.core.errors import Refused
 from ostiary.demo.stage import Stage
 
 out = Console(highlight=False)
-WIDTH, INDENT = 79, 3
+INDENT = 3
+_WORDS = re.compile(r"(?:--\S+ (?!--))?(?:'[^']*'|\S+)")
+"""of a command line: an option goes with its value"""
 
 
 async def attempt(stage: Stage, name: str, client: Client, tool: str, **arguments: str) -> None:
     """Call a tool and say what came of it."""
     what = f"{name}  {tool:12} {arguments.get('path') or arguments['to']:22}"
+    sent = [f'"{arguments["text"]}"'] if "to" in arguments else []
     try:
-        answer = await call(client, tool, **arguments)
+        answer = (await call(client, tool, **arguments)).strip()
     except MCPError as error:
         refusal = refusal_of(error)
         say(f"{what} [red]denied[/]")
-        say(f"        {escape(named(stage, refusal.message))}")
+        below(*sent, named(stage, refusal.message))
         if refusal.hint:
-            note(f"        {named(stage, refusal.hint)}")
+            below(named(stage, refusal.hint), style="dim")
     else:
-        say(f"{what} [green]allowed[/]: {escape(answer.strip())}")
+        short = len(what) + len(answer) < room() - len(" allowed: ")
+        say(f"{what} [green]allowed[/]" + (f": {escape(answer)}" if short else ""))
+        below(*sent, *([] if short else answer.splitlines()))
 
 
 async def call(client: Client, tool: str, **arguments: Any) -> str:
@@ -55,21 +63,35 @@ def run(stage: Stage, *arguments: str, expect: int = 0) -> Any:
     return stage.ostiary(*arguments, expect=expect)
 
 
-def draw(stage: Stage, *arguments: str) -> None:
-    """Show a command, and what it shows to people."""
+def draw(stage: Stage, *arguments: str, wraps: bool = False) -> None:
+    """Show a command, and what it shows to people: as much of each line as fits, or all of it."""
     shell(stage, *arguments)
     for line in stage.seen(*arguments).splitlines():
-        say(escape(cut(line)))
+        further = " " * (len(line) - len(line.lstrip()) + 8)
+        for part in textwrap.wrap(line, room(), subsequent_indent=further) if wraps else [cut(line)]:
+            say(escape(part))
 
 
 def shell(stage: Stage, *arguments: str) -> None:
-    line = f"$ ostiary {shlex.join(arguments)}".replace(f"{stage.folder}/", "")
-    note(cut(line))
+    """Whole, to be copied: a long one goes on in the next line."""
+    lines = ["$ ostiary"]
+    for words in _WORDS.findall(shlex.join(arguments).replace(f"{stage.folder}/", "")):
+        if len(f"{lines[-1]} {words} \\") <= room():
+            lines[-1] += f" {words}"
+        else:
+            lines[-1] += " \\"
+            lines.append(f"    {words}")
+    for line in lines:
+        note(line)
+
+
+def room() -> int:
+    """Columns beside the indent."""
+    return out.width - 1 - INDENT
 
 
 def cut(line: str) -> str:
-    room = WIDTH - INDENT
-    return line if len(line) <= room else line[: room - 2] + " …"
+    return line if len(line) <= room() else line[: room() - 2] + " …"
 
 
 def named(stage: Stage, text: str) -> str:
@@ -83,10 +105,16 @@ def chapter(number: int, title: str) -> None:
     out.print(f"\n[bold cyan]{number}[/]  [bold]{title}[/]")
 
 
-def say(line: str, *, style: str = "") -> None:
-    """Wrapped within the indent."""
-    out.print(Padding(line, (0, 0, 0, INDENT), expand=False), style=style)
+def say(line: str) -> None:
+    """With markup; wrapped within the indent."""
+    out.print(Padding(line, (0, 0, 0, INDENT), expand=False))
+
+
+def below(*lines: str, style: str = "") -> None:
+    """Further in, beneath what was said."""
+    for line in lines:
+        out.print(Padding(Text(line), (0, 0, 0, INDENT + 8), expand=False), style=style)
 
 
 def note(line: str) -> None:
-    say(escape(line), style="dim")
+    out.print(Padding(Text(line), (0, 0, 0, INDENT), expand=False), style="dim")

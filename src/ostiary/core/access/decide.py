@@ -88,13 +88,12 @@ def decide(
     if reason is not None:
         denied = deny(resource, policies, reason)
         if session is not None:
-            denied = replace(
-                denied,
-                noticed=noticed_of(
-                    principal, facts, ready, arguments, session=session, memory=memory, beside=None, now=now,
-                    why_not=reason.code,
-                ),
+            why_not = "" if denied.allowed else reason.code  # while it is watched, nobody has said what it is for
+            found = noticed_of(
+                principal, facts, ready, arguments, session=session, memory=memory, beside=None, now=now,
+                why_not=why_not,
             )  # fmt: skip
+            denied = replace(denied, noticed=found)
         return denied
 
     try:
