@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -19,22 +21,29 @@ from typing import Any
 import pytest
 
 from ostiary import ambient
+from ostiary.agent import Agent
+from ostiary.asgi import GuardASGI, Receive, Scope, Send
 from ostiary.cli.doctor import examine
 from ostiary.cli.session import Session
-from ostiaryd.doctor import check_space
+from ostiary.core.errors import Conflict
+from ostiary.guard import Guard
+from ostiary.guard.spool import RESERVE
+from ostiaryd.doctor import EXPERIMENTS, MAX_ACTS, check_space
 from ostiaryd.doctor import examine as inside
 from ostiaryd.ground.rounds import Rounds
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
 from tests.cli.command import Commands, environment
 from tests.clock import Clock
+from tests.feed.house import listening, serving
 from tests.server import Server, running
 from tests.watch.stage import watching
 
 LINES = [
     "server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny", "record", "guards",
     "root key", "server keys", "data folder", "public URL", "clients", "words", "replay memory", "ledger", "policy",
-    "elevations", "incidents", "webhooks", "threat lists", "detectors", "signals", "loops", "disk",
+    "elevations", "incidents", "webhooks", "threat lists", "detectors", "signals", "queues", "loops",
+    "disk",
 ]  # fmt: skip
 
 
@@ -252,6 +261,58 @@ def test_a_guard_whose_feed_stalls(patient: Server, tmp_path: Path) -> None:
         finally:
             guard.kill()
     wait_for(lambda: not ostiary.json("feed", "list"))
+
+
+def test_a_guard_that_does_not_get_rid_of_its_records(patient: Server, tmp_path: Path) -> None:
+    """Its reports are refused, since the server takes its spool for another's: the guard itself says how full it is."""
+    ostiary = Commands(patient.folder)
+    sock, port = listening()
+    url, key, own = f"http://127.0.0.1:{port}", tmp_path / "guard.json", tmp_path / "agent.json"
+    (tmp_path / "tools.json").write_text('{"resource": "full", "tools": [{"name": "look", "effect": "read"}]}')
+    ostiary.json(
+        "resource", "create", "full", "--uri", url, "--catalogue", tmp_path / "tools.json", "--generate-key", key
+    )
+    ostiary.json("owner", "create", "tess", "--email", "t@example.org")
+    who = ("--owner", "tess", "--purpose", "tests", "--scope", "full:read", "--generate-key", own)
+    ostiary.json("agent", "create", "looker", *who)
+    limit = {"spool_dir": tmp_path / "spool", "spool_limit": RESERVE + 4000}
+    with (
+        Guard(key, url=patient.url, **limit) as guard,  # type: ignore[arg-type]
+        serving(GuardASGI(greet, guard, tool={"GET /": "look"}), sock),
+        Agent.from_credential(own, url=patient.url) as agent,
+    ):
+        assert agent.get(url).status_code == 200
+        [spool] = (tmp_path / "spool").glob("rs_*/*")
+        wait_for(lambda: bool(ostiary.json("audit", "search", "--action", "feed.report")))
+        assert states(patient) == HEALTHY
+        assert "1 guards get rid of their records" in ostiary("doctor").out
+        with damaged(patient, "spool", "resource_id", f"id = '{spool.name}'", lambda _: other(patient)):
+            wait_for(lambda: agent.get(url).status_code == 503, within_s=60)
+            check_only_red(patient, "queues")
+            assert re.search(r"queues +\d+ % of the spool of `full` is full", ostiary("doctor").out)
+        wait_for(lambda: agent.get(url).status_code == 200)
+        wait_for(lambda: states(patient) == HEALTHY)
+
+
+async def greet(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+def other(server: Server) -> Any:
+    """The id of a resource that has no such guard."""
+    return Commands(server.folder).json("resource", "show", "ostiary")["resource_id"]
+
+
+async def test_acts_that_wait_for_the_writer_on_the_limit_and_below(world: World) -> None:
+    """Nothing is awaited between, so none of them is done when it is looked."""
+    queues = dict(EXPERIMENTS)["queues"]
+    jobs = [world.writer.submit(lambda tx: None) for _ in range(MAX_ACTS - 1)]
+    assert await queues(world) == f"{MAX_ACTS - 1} acts wait to be written, and 0 guards get rid of their records"
+    jobs.append(world.writer.submit(lambda tx: None))
+    with pytest.raises(Conflict, match=f"{MAX_ACTS} acts wait to be written"):
+        await queues(world)
+    await asyncio.gather(*jobs)
 
 
 @pytest.mark.parametrize(("skew_s", "state"), [(0, "ok"), (3, "ok"), (-3, "ok"), (7, "fail"), (-7, "fail")])

@@ -14,6 +14,7 @@ from ostiary.core.errors import Conflict, NotFound
 from ostiary.core.feed import AgentFact, Fact, KeyFact, KeysFact, Message, PolicyFact, ResourceFact, TaskFact, TokenFact
 from ostiary.guard import Feed
 from ostiaryd.feed.flows import Streams
+from ostiaryd.feed.flows.streams import HALF, MAX_UNREPORTED_S, MAX_WAITING, SECOND
 from ostiaryd.ground import outbox
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
@@ -358,3 +359,35 @@ async def test_only_its_own_guard_speaks_for_a_stream(world: World, resource: Re
             streams.note_applied(resource.resource_id, "no-such-stream", 1, ago=0)
         streams.note_applied(resource.resource_id, NUMBER, 10_000, ago=0)
         assert streams.connected[0].applied[-1][0] == streams.position, "nobody is ahead of us"
+
+
+@pytest.mark.parametrize(
+    ("late", "filled", "trouble"),
+    [
+        (MAX_UNREPORTED_S * SECOND, HALF - 1, []),
+        (MAX_UNREPORTED_S * SECOND + 1, 0, ["records of `files` have waited for 60 s"]),
+        (0, HALF, ["50 % of the spool of `files` is full"]),
+        (MAX_UNREPORTED_S * SECOND + 1, HALF, ["50 % of the spool of `files` is full"]),
+    ],
+)
+async def test_a_guard_that_does_not_get_rid_of_its_records_is_named(
+    world: World, resource: Resource, late: int, filled: int, trouble: list[str]
+) -> None:
+    streams = world.keep(Streams)
+    async with listening(world, resource) as guard:
+        await guard.hear()
+        streams.note_records(NUMBER, late=late, filled=filled)
+        assert streams.troubles() == trouble
+
+
+@pytest.mark.parametrize(("waiting", "is_named"), [(MAX_WAITING // 2 - 1, False), (MAX_WAITING // 2, True)])
+async def test_a_guard_that_does_not_take_what_it_must_hear_is_named(
+    world: World, resource: Resource, waiting: int, is_named: bool
+) -> None:
+    streams = world.keep(Streams)
+    async with listening(world, resource) as guard:
+        await guard.hear()
+        [stream] = streams.connected
+        for _ in range(waiting):
+            stream.put(b"{}\n")
+        assert streams.troubles() == ([f"{waiting} messages wait for `files`"] if is_named else [])

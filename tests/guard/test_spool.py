@@ -83,7 +83,7 @@ def test_files_that_the_server_has_are_removed(spool: Spool, tmp_path: Path, mon
         spool.append({"call": "a"})
     files = list((tmp_path / spool.id).glob("*.log"))
     assert len(files) == 4
-    used = spool.used
+    assert spool.waiting == 9 * 19 + 20
     taken = 0
     while batch := spool.batch(count=4, size=1 << 20):
         assert batch.first == taken + 1
@@ -91,7 +91,7 @@ def test_files_that_the_server_has_are_removed(spool: Spool, tmp_path: Path, mon
         spool.taken(batch.mark)
     assert taken == 10
     assert len(list((tmp_path / spool.id).glob("*.log"))) == 1
-    assert spool.used < used
+    assert spool.waiting == 0
 
 
 @pytest.mark.parametrize(("room", "fits"), [(18, False), (19, True), (20, True)])
@@ -118,6 +118,16 @@ def test_a_full_spool_takes_records_again_once_the_server_has_some(
     spool.taken(next_batch(spool).mark)
     assert spool.append({"call": "c"}) == 3
     assert numbers(spool) == [3]
+
+
+def test_what_the_server_has_takes_no_room_though_its_file_is_still_there(tmp_path: Path, dice: Dice) -> None:
+    """Else a small spool would be full for good, long before its first file is."""
+    spool = new_spool(tmp_path, random=dice, limit=RESERVE + 40)
+    for number in range(1, 9):
+        assert (spool.waiting, spool.filled) == (0, 0)
+        assert spool.append({"call": "a"}) == number
+        assert (spool.waiting, spool.filled) == (19, 47)
+        spool.taken(next_batch(spool).mark)
 
 
 @pytest.mark.parametrize(("limit", "is_enough"), [(RESERVE - 1, False), (RESERVE, False), (RESERVE + 1, True)])

@@ -79,6 +79,8 @@ class Link:
         self._applied: tuple[str, int, int] | None = None
         """stream, number and moment of what is in force and was not told yet"""
         self._is_reporting = False
+        self._told_at = tick()
+        """when the server had taken all records"""
         self._response: httpx2.Response | None = None
         self._threads = [
             threading.Thread(target=target, name=f"ostiary-{target.__name__.strip('_')}", daemon=True)
@@ -191,6 +193,7 @@ class Link:
         while True:
             self._is_reporting = False
             self._report(http, auth)
+            self._told_at = self._tick()
             yield
             if self._closing.is_set():
                 if self.drawer.has_drawn:
@@ -208,7 +211,10 @@ class Link:
         applied, self._applied = self._applied, None
         if applied is not None:
             stream, seq, at = applied
-            self._post(http, auth, "applied", {"stream": stream, "seq": seq, "ago": self._tick() - at})
+            now = self._tick()
+            late = now - self._told_at if any(spool.waiting for spool in self._spools) else 0
+            said = {"stream": stream, "seq": seq, "ago": now - at, "late": late, "filled": self._spools[0].filled}
+            self._post(http, auth, "applied", said)
 
     def _report(self, http: httpx2.Client, auth: client.Auth) -> None:
         for spool in list(self._spools):
@@ -216,6 +222,7 @@ class Link:
             while (batch := spool.batch(count=MAX_RECORDS, size=REPORT_BYTES)) is not None:
                 body = {"spool": spool.id, "first": batch.first, "records": batch.records}
                 if batch.records:
+                    self._acknowledge(http, auth)  # first: what is in force does not wait for what is on record
                     self._post(http, auth, "report", body)
                     told = batch.first + len(batch.records) - 1
                 spool.taken(batch.mark)

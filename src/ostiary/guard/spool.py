@@ -74,9 +74,18 @@ class Spool:
         self._is_closed = False
 
     @property
-    def used(self) -> int:
-        """Bytes on disk."""
-        return sum(self._sizes.values())
+    def waiting(self) -> int:
+        """Bytes that the server has not taken."""
+        with self._mutex:
+            return self._left()
+
+    @property
+    def filled(self) -> int:
+        """How full it is, in per cent: from 100 on there is room for outcomes alone."""
+        return 100 * self.waiting // (self._limit - RESERVE)
+
+    def _left(self) -> int:
+        return sum(self._sizes.values()) - self._taken[1]
 
     def append(self, record: msgspec.Struct | dict[str, object], *, is_outcome: bool = False) -> int:
         """Keep a record, which has at least one member; its number. Raises SpoolFailed."""
@@ -88,7 +97,7 @@ class Spool:
             line = b'{"n":%d,%s\n' % (number, body[1:])
             if self._is_closed:
                 raise SpoolFailed("the guard is closed")
-            if self.used + len(line) > self._limit - (0 if is_outcome else RESERVE):
+            if self._left() + len(line) > self._limit - (0 if is_outcome else RESERVE):
                 raise SpoolFailed("the spool is full", hint="is the server running? it takes what waits here")
             try:
                 self._write(line)

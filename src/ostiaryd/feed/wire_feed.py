@@ -41,11 +41,16 @@ MAX_DEPTH = 64
 
 
 class Applied(msgspec.Struct, forbid_unknown_fields=True):
-    """All facts up to `seq` are in force at the guard, and were so `ago` microseconds before it said so."""
+    """All facts up to `seq` are in force at the guard, and were so `ago` microseconds before it said so.
+
+    Of its records: for how many microseconds some have waited to be taken, how full their room is, in per cent.
+    """
 
     stream: Annotated[str, Meta(max_length=64)]
     seq: Annotated[int, Meta(ge=0)]
     ago: Annotated[int, Meta(ge=0, le=60_000_000)]
+    late: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
+    filled: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
 
 
 async def jwks(call: Call) -> Reply:
@@ -77,7 +82,9 @@ async def report(call: Call) -> Reply:
 async def applied(call: Call) -> Reply:
     """A guard says how far it is, so that whoever revokes can be told when it was in force."""
     said = call.json(Applied)
-    call.world.keep(Streams).note_applied(call.caller.id, said.stream, said.seq, ago=said.ago)
+    streams = call.world.keep(Streams)
+    streams.note_applied(call.caller.id, said.stream, said.seq, ago=said.ago)
+    streams.note_records(said.stream, late=said.late, filled=said.filled)
     return reply({}, headers=[NO_STORE])
 
 

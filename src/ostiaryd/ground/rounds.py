@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ostiary.core.errors import Conflict
 from ostiaryd.ground.world import World
+
+MAX_LATE_S = 10
+"""How late a round may be."""
+SECOND = 1_000_000
 
 
 @dataclass(slots=True)
@@ -26,3 +31,12 @@ class Rounds:
     def note(self, loop: str, *, every_s: float, error: BaseException | None = None) -> None:
         said = "" if error is None else f"{type(error).__name__}: {error}"[:200]
         self.last[loop] = Round(every_s, self.world.now(), said)
+
+    def examine(self) -> str:
+        """Whether each makes its rounds, in words. Raises Conflict."""
+        now = self.world.now()
+        if failed := [f"{name} ({round.error})" for name, round in self.last.items() if round.error]:
+            raise Conflict(f"the last round failed of {', '.join(failed)}", hint="the server's log may say more")
+        if late := [name for name, one in self.last.items() if now - one.at > (one.every_s + MAX_LATE_S) * SECOND]:
+            raise Conflict(f"no round for too long of {', '.join(late)}", hint="restart the server")
+        return f"{len(self.last)} background loops are on time"

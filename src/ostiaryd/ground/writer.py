@@ -87,6 +87,11 @@ class Writer:
             self._loop.call_soon(self._start)
         return future
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs are queued."""
+        return len(self._queue)
+
     async def close(self) -> None:
         """Finish what is queued, then stop."""
         self._closed = True

@@ -89,11 +89,11 @@ def decide(
         denied = deny(resource, policies, reason)
         if session is not None:
             why_not = "" if denied.allowed else reason.code  # while it is watched, nobody has said what it is for
-            found = noticed_of(
+            odd = noticed_of(
                 principal, facts, ready, arguments, session=session, memory=memory, beside=None, now=now,
                 why_not=why_not,
             )  # fmt: skip
-            denied = replace(denied, noticed=found)
+            denied = replace(denied, noticed=odd)
         return denied
 
     try:

@@ -34,6 +34,11 @@ MAX_MISSED = 10_000
 MAX_STREAMS = 200
 """of one resource"""
 STUCK_S = 10.0
+MAX_UNREPORTED_S = 60
+"""How long records may wait at a guard."""
+HALF = 50
+"""How full a spool may become before that is said, in per cent."""
+SECOND = 1_000_000
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +54,8 @@ class Stream:
     task: asyncio.Task[None] | None = None
     waiting: asyncio.Queue[bytes] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
     sending_since: float | None = None
+    records: tuple[int, int] = (0, 0)
+    """of what it has not reported: for how long (microseconds), how full its spool is (per cent)"""
 
     def put(self, line: bytes) -> None:
         try:
@@ -247,6 +254,23 @@ class Streams:
             raise NotFound("there is no such stream")
         stream.applied.append((min(seq, self.position), self._world.now() - ago))
         self._moved.set()
+
+    def note_records(self, id: str, *, late: int, filled: int) -> None:
+        """How the guard of that stream, which is its own, gets rid of its records."""
+        self._streams[id].records = late, filled
+
+    def troubles(self) -> list[str]:
+        """Which guards do not get rid of their records, or do not take what they must hear, in words."""
+        found = []
+        for stream in self.connected:
+            (late, filled), name = stream.records, stream.resource.name
+            if filled >= HALF:
+                found.append(f"{filled} % of the spool of `{name}` is full")
+            elif late > MAX_UNREPORTED_S * SECOND:
+                found.append(f"records of `{name}` have waited for {late // SECOND} s")
+            if stream.waiting.qsize() >= MAX_WAITING // 2:
+                found.append(f"{stream.waiting.qsize()} messages wait for `{name}`")
+        return found
 
     async def settled(self, seq: int, *, within_s: float) -> list[Stream]:
         """The streams, as soon as everything up to `seq` is in force at each of them, or the time is over."""
