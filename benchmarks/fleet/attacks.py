@@ -1,4 +1,4 @@
-"""Twelve kinds of attack, each planted in the day of one agent; all that it adds is harm.
+"""Fourteen kinds of attack, each planted in the day of one agent; all that it adds is harm.
 
 Whoever holds the agent knows its keys, its tools and its hours, and gets tokens as it does.
 """
@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from benchmarks.fleet.plan import DAY, FIRST_DAY, HOUR, PLACES, Agent, Fleet, Tool
-from benchmarks.fleet.work import SECOND, Hands, session
+from benchmarks.fleet.work import MINUTE, SECOND, Hands, session
 from ostiary.core.watch import Event
-
-MINUTE = 60 * SECOND
+from ostiaryd.watch.wire_otlp import BURST, Bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +177,26 @@ def night(scene: Scene) -> None:
         session(scene.hands, at, f"{scene.task}{number}", network=scene.network, more=2.5)
 
 
+def listed(scene: Scene) -> None:
+    """One session as always, from the same town, but from a network that a threat list knows."""
+    home = scene.fleet.places[scene.network]
+    network = next(one for one in scene.fleet.threats if scene.fleet.places[one] == home)
+    scene.spare(2 * HOUR)
+    session(scene.hands, scene.planted.at, scene.task, network=network)
+
+
+def flood(scene: Scene) -> None:
+    """It tells of itself without end for ten minutes, as who wants that something else is not seen."""
+    at, room = scene.planted.at, Bucket(BURST * SECOND, 0)
+    while at < scene.planted.at + 10 * MINUTE:
+        at += int(scene.hands.dice.expovariate(10) * SECOND)
+        scene.hands.export(at, 200, room)
+
+
 DECOY = "vault_master_key"
 ATTACKS: Mapping[str, Callable[[Scene], None]] = {
     made.__name__: made
-    for made in (scrape, haul, probe, twin, travel, novelty, misfit, storm, gap, canary, order, night)
+    for made in (scrape, haul, probe, twin, travel, novelty, misfit, storm, gap, canary, order, night, listed, flood)
 }
 
 

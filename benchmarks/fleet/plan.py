@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+
+from ostiary.core.watch.threats import ThreatList, known_network
+from ostiaryd.watch.model.lists import parse_list
+from ostiaryd.watch.wire_threats import DEFAULT_POINTS
 
 HOUR, DAY = 3_600_000_000, 86_400_000_000
 FIRST_DAY = 20_400 * DAY
@@ -14,6 +18,8 @@ PLACES: Mapping[str, tuple[float, float]] = {
     "singapore": (1.3, 103.8), "sydney": (-33.9, 151.2),
 }  # fmt: skip
 """latitude and longitude"""
+LIST = "198.51.0.0/16 ; a provider that asks nobody who they are"
+"""the threat list, in the form in which they come"""
 _VERBS = {
     "read": ("get", "list", "search", "export"), "write": ("put", "update"), "send": ("mail", "post"),
     "destroy": ("delete",), "pay": ("pay",),
@@ -84,6 +90,8 @@ class Fleet:
     agents: tuple[Agent, ...]
     places: Mapping[str, tuple[float, float]]
     """of networks"""
+    threats: Mapping[str, tuple[str, int]]
+    """networks that are on a threat list: which, with how many points"""
 
 
 def draw(seed: int, *, agents: int, kinds: int = 8, days: int = 14) -> Fleet:
@@ -97,8 +105,17 @@ def draw(seed: int, *, agents: int, kinds: int = 8, days: int = 14) -> Fleet:
         for network in kind.networks:
             places[network] = PLACES[cities[number % len(cities)]]
             places[moved(network)] = PLACES[cities[(number + number % 2) % len(cities)]]
-    places |= {f"203.0.{number}.0/24": at for number, at in enumerate(PLACES.values())}
-    return Fleet(seed, made, tuple(_agent(dice, number, made, days) for number in range(agents)), places)
+    for block in ("203.0", "198.51"):
+        places |= {f"{block}.{number}.0/24": at for number, at in enumerate(PLACES.values())}
+    fleet = tuple(_agent(dice, number, made, days) for number in range(agents))
+    return Fleet(seed, made, fleet, places, _threats(places))
+
+
+def _threats(networks: Iterable[str]) -> dict[str, tuple[str, int]]:
+    listed = parse_list("plain", LIST.encode(), now=FIRST_DAY, spared=frozenset())
+    lists = {"tl_1": ThreatList("of a provider", DEFAULT_POINTS, listed.marks, listed.networks)}
+    found = {network: known_network(network, lists) for network in networks}
+    return {network: (one.name, one.points) for network, one in found.items() if one is not None}
 
 
 def moved(network: str) -> str:

@@ -11,7 +11,7 @@ from msgspec.structs import replace as with_
 from benchmarks.fleet.attacks import ATTACKS, Planted, Scene
 from benchmarks.fleet.change import Changes, agent_on, changes, kind_on
 from benchmarks.fleet.plan import DAY, FIRST_DAY, HOUR, Fleet
-from benchmarks.fleet.work import Hands, day_of
+from benchmarks.fleet.work import Hands, day_of, telling
 from ostiary.core.watch import Event
 
 
@@ -33,7 +33,15 @@ def stream(fleet: Fleet, *, days: int, planted: list[Planted]) -> Iterator[list[
         late = [act for act in acts if act.event.at >= end and day < days - 1]
         today = sorted((act for act in acts if act.event.at < end or day == days - 1), key=_place)
         yield [
-            Labelled(with_(act.event, number=at, place=fleet.places.get(act.event.network)), act.attack)
+            Labelled(
+                with_(
+                    act.event,
+                    number=at,
+                    place=fleet.places.get(act.event.network),
+                    threat=fleet.threats.get(act.event.network),
+                ),
+                act.attack,
+            )
             for at, act in enumerate(today, number)
         ]
         number += len(today)
@@ -56,6 +64,8 @@ def _acts(fleet: Fleet, plan: Changes, day: int, planted: list[Planted]) -> Iter
             scene = Scene(fleet, replace(planted[number], agent=now), Hands(now, kinds[agent.kind], dice), honest)
             ATTACKS[planted[number].kind](scene)
             yield from (Labelled(event, number) for event in scene.hands.events)
+        if agent.kind % 2:
+            honest += telling(now, kinds[agent.kind], honest, is_late=plan.busy[agent.kind] == day)
         yield from (Labelled(_in_outage(event, plan, day), -1) for event in honest)
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from random import Random
 
 from benchmarks.fleet.plan import DAY, FIRST_DAY, HOUR, Agent, Kind, Tool
 from ostiary.core.watch import Event
+from ostiaryd.watch.model.telemetry import FLOOD
+from ostiaryd.watch.wire_otlp import BURST, LEAST, Bucket
 
 SECOND = 1_000_000
+MINUTE = 60 * SECOND
+SPANS = 5
+"""records of telemetry for each act"""
 
 
 @dataclass(slots=True)
@@ -41,6 +47,15 @@ class Hands:
             reasons=(reason,) if reason else (), bytes=int(tool.bytes * size), records=round(tool.records * size),
             key=key or self.agent.key, network=network, reporter=self.agent.guard or tool.resource,
         )  # fmt: skip
+
+    def export(self, at: int, records: int, room: Bucket) -> None:
+        """Say what it has done itself, where the server takes it: an act; where that is told, a flood."""
+        room.fill(at)
+        if room.left >= LEAST * SECOND:
+            room.left -= max(LEAST, records) * SECOND
+            self._add(at=at, action="telemetry.tool", outcome="ok", tool="~/work", reporter=self.agent.id)
+        elif room.refuse(at):
+            self._add(at=at, action=FLOOD, outcome="ok")
 
     def _add(self, **fields: object) -> None:
         self.events.append(
@@ -73,6 +88,15 @@ def session(hands: Hands, at: int, task: str, *, network: str = "", key: str = "
         if dice.random() < kind.parts / kind.calls:
             hands.part(at, f"{task}_{at}", network=network)
     return at
+
+
+def telling(agent: Agent, kind: Kind, acts: Sequence[Event], *, is_late: bool) -> list[Event]:
+    """What it says of its day in telemetry: each minute in which it acts, or all of it at night, when that failed."""
+    hands, room = Hands(agent, kind, Random(0)), Bucket(BURST * SECOND, 0)
+    for minute, count in sorted(Counter(event.at // MINUTE for event in acts).items()):
+        at = (minute // 1440 + 1) * DAY - MINUTE if is_late else (minute + 1) * MINUTE - 1
+        hands.export(at, SPANS * count, room)
+    return hands.events
 
 
 def walk(hands: Hands) -> Iterator[Tool]:

@@ -14,6 +14,7 @@ from benchmarks.fleet.change import changes, kind_on
 from benchmarks.fleet.plan import DAY, FIRST_DAY, Fleet, draw
 from benchmarks.fleet.stream import Labelled, stream
 from ostiary.core.watch import Event
+from ostiaryd.watch.wire_threats import DEFAULT_POINTS
 
 DAYS = 6
 
@@ -43,11 +44,11 @@ def test_acts_are_in_order_and_numbered(made: tuple[Fleet, list[Planted], list[L
     assert all(one.at <= other.at for one, other in pairwise(events))
 
 
-def test_there_are_twelve_kinds_of_attack_each_where_and_when_it_was_planted(
+def test_there_are_fourteen_kinds_of_attack_each_where_and_when_it_was_planted(
     made: tuple[Fleet, list[Planted], list[Labelled]],
 ) -> None:
     _, planted, found = made
-    assert len(ATTACKS) == 12
+    assert len(ATTACKS) == 14
     assert Counter(one.kind for one in planted) == dict.fromkeys(ATTACKS, 1)
     assert len({one.agent.id for one in planted}) == len(planted)
     harm = defaultdict[str, list[Event]](list)
@@ -59,6 +60,11 @@ def test_there_are_twelve_kinds_of_attack_each_where_and_when_it_was_planted(
     assert {event.tool.partition("/")[2] for event in harm["canary"]} == {DECOY}
     assert {event.outcome for event in harm["probe"] if event.tool} == {"deny"}
     assert {event.action for event in harm["gap"]} == {"report.gap"}
+    assert {event.threat for event in harm["listed"]} == {("of a provider", DEFAULT_POINTS)}
+    assert Counter(event.action for event in harm["flood"])["telemetry.flood"] == 2, "one in five minutes"
+    honest = [one.event for one in found if one.attack < 0]
+    assert any(event.action == "telemetry.tool" for event in honest)
+    assert not [event for event in honest if event.action == "telemetry.flood" or event.threat], "none by itself"
     for attack in planted:
         days = {(event.at - FIRST_DAY) // DAY for event in harm[attack.kind]}
         assert days <= {attack.day, attack.day + 1} or attack.kind == "misfit"

@@ -31,7 +31,20 @@ def test_most_kinds_of_attack_are_found_and_honest_agents_are_left_alone(one: tu
     found = figures(*one)
     assert {row.kind for row in found.rows} == ATTACKS.keys()
     seen = {row.kind for row in found.rows if row.found}
-    assert seen >= {"scrape", "haul", "probe", "twin", "travel", "novelty", "storm", "gap", "canary", "order"}
+    assert seen >= {
+        "scrape",
+        "haul",
+        "probe",
+        "twin",
+        "travel",
+        "novelty",
+        "storm",
+        "gap",
+        "canary",
+        "order",
+        "listed",
+        "flood",
+    }
     assert found.rate <= 0.05
     assert sum(blame.alarms for blame in found.blames) == len(false_alarms(*one))
 
@@ -41,7 +54,7 @@ def test_each_is_found_by_the_detector_that_is_there_for_it(one: tuple[Held, lis
     for kind, detector in {
         "scrape": "rate_volume", "haul": "rate_volume", "probe": "denied_burst", "twin": "key_in_two_places",
         "travel": "impossible_travel", "novelty": "first_seen", "storm": "delegation_storm", "gap": "guard_gap",
-        "canary": "canary", "order": "transition",
+        "canary": "canary", "order": "transition", "listed": "threat_list", "flood": "flood",
     }.items():  # fmt: skip
         assert detector in by[kind]
 

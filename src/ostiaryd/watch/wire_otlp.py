@@ -65,6 +65,20 @@ class Bucket:
     since: int = 0
     told_at: int = 0
 
+    def fill(self, now: int) -> None:
+        self.left = min(BURST * SECOND, self.left + max(0, now - self.at) * PER_SECOND)
+        self.at = now
+
+    def refuse(self, now: int) -> bool:
+        """Count a refusal; whether it is time to tell of a flood."""
+        if now - self.since > WINDOW_S * SECOND:
+            self.since, self.refused = now, 0
+        self.refused += 1
+        if self.refused < FLOODING or now - self.told_at <= QUIET_S * SECOND:
+            return False
+        self.told_at = now
+        return True
+
 
 class Buckets:
     """Of the agents that send anything: those that sent last; lives on the event loop."""
@@ -80,8 +94,7 @@ class Buckets:
         self._known.move_to_end(agent)
         if len(self._known) > MAX_AGENTS:
             self._known.popitem(last=False)
-        bucket.left = min(BURST * SECOND, bucket.left + max(0, now - bucket.at) * PER_SECOND)
-        bucket.at = now
+        bucket.fill(now)
         return bucket
 
 
@@ -156,12 +169,7 @@ def _read(signal: Signal, encoding: Encoding, body: bytes, threats: Threats) -> 
 
 async def _refuse(call: Call, bucket: Bucket) -> None:
     """Raises TooMuch. Who was refused very often has an entry of that, which detectors notice."""
-    now = call.world.now()
-    if now - bucket.since > WINDOW_S * SECOND:
-        bucket.since, bucket.refused = now, 0
-    bucket.refused += 1
-    if bucket.refused >= FLOODING and now - bucket.told_at > QUIET_S * SECOND:
-        bucket.told_at = now
+    if bucket.refuse(call.world.now()):
         await act_as(call, FLOOD, partial(flows.flood, refused=bucket.refused))
     raise TooMuch(after_s=math.ceil((LEAST * SECOND - bucket.left) / PER_SECOND / SECOND))
 

@@ -1,0 +1,30 @@
+"""What docs/doctor.md says is looked at is what is looked at."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ostiary.cli.doctor import MAX_SKEW_S
+from ostiary.guard.spool import DEFAULT_LIMIT
+from ostiaryd.doctor import EXPERIMENTS, MAX_ACTS, MAX_LAG_S, NEWEST
+from ostiaryd.feed.flows.streams import HALF, MAX_UNREPORTED_S, MAX_WAITING
+from ostiaryd.respond.model.streams import KEPT, SECOND
+from ostiaryd.respond.model.webhooks import STALLED_S, WAITING_LIMIT
+from ostiaryd.watch.flows.process import MAX_BEHIND_S
+
+PAGE = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text("utf-8")
+OUTSIDE = ["server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny"]
+VISIT = ["record", "guards"]
+
+
+def test_there_is_a_row_for_each_line_in_their_order() -> None:
+    lines = PAGE.partition("## Queues")[0]
+    names = re.findall(r"^\| ([a-zA-Z ]+) \| .+ \|$", lines, re.MULTILINE)
+    assert names == ["line", *OUTSIDE, *VISIT, *(name for name, _ in EXPERIMENTS)]
+
+
+def test_the_numbers_are_those_of_the_code() -> None:
+    assert (MAX_SKEW_S, MAX_LAG_S, NEWEST, MAX_BEHIND_S) == (5, 2, 10_000, 5)
+    assert (MAX_ACTS, MAX_WAITING, HALF, MAX_UNREPORTED_S) == (1000, 1000, 50, 60)
+    assert (STALLED_S, WAITING_LIMIT, KEPT, DEFAULT_LIMIT) == (60, 1000, 7 * 86_400 * SECOND, 256 << 20)
