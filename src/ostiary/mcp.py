@@ -9,39 +9,133 @@ with the reason in words.
 
 The hook is a server middleware, the innermost one: an extension's `intercept_tool_call` can only be given to the
 constructor, and would not see the other methods. What each of them is decided as, `ostiary.guard.mcp` says.
+
+With `suspends=True` a call of a tool that a person must say yes to ends with an `input_required` result (MCP
+2026-07-28, multi round-trip requests) for clients that can be asked (capability `elicitation`, in form mode): they make
+it again, once somebody has answered. An agent of ours does so by itself (`waits`), or keeps the result for as long as
+it takes and goes on, in another process too:
+
+    first = await client.session.call_tool("pay", arguments, allow_input_required=True)
+    responses = await answered(first, asker)                             # an `AsyncAgent`; waits for the people
+    await client.session.call_tool("pay", arguments, input_responses=responses)
+
+The call is decided again, and the server has the last word: what the client answers lets nothing pass.
 """
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
+from mcp.client.session import ClientRequestContext, ElicitationFnT
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INVALID_REQUEST,
+    ClientCapabilities,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitRequestParams,
+    ElicitResult,
+    ErrorData,
+    InputRequiredResult,
+    InputResponses,
+)
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from ostiary.agent import AsyncAgent
 from ostiary.asgi import VERIFIED, App, Door, Message, Meter, Receive, Scope, Send
-from ostiary.core.errors import Conflict, Refused
-from ostiary.guard import Call, Guard, Verified, Withheld, data, words
+from ostiary.core.errors import Conflict, Forbidden, Refused, Unauthenticated
+from ostiary.guard import Call, Denied, Guard, Verified, Withheld, data, words
 from ostiary.guard.mcp import DENIED, FREE, named, returned
+from ostiary.tools import closed
 
-__all__ = ["DENIED", "FREE", "protect"]
+__all__ = ["DENIED", "FREE", "answered", "protect", "waits"]
 
-log = logging.getLogger("ostiary.guard")
+APPROVAL = "ostiary/approval"
+"""Under which key a client is asked to wait, and has the id of the approval in the metadata of that request."""
+
+NOTHING = {"type": "object", "properties": {}}
+"""What is to be filled in."""
 
 
-def protect(server: MCPServer, guard: Guard, *, origin: str | None = None, **options: Any) -> App:
+def protect(
+    server: MCPServer, guard: Guard, *, origin: str | None = None, suspends: bool = False, **options: Any
+) -> App:
     """The server behind the guard. `origin`: the public one, if it is not that of the resource's URI; `options` are for
-    `MCPServer.streamable_http_app`. Raises Conflict for a server that has an authorization of its own.
+    `MCPServer.streamable_http_app`. `suspends`: whether clients are asked to wait where a person must say yes. Raises
+    Conflict for a server that has an authorization of its own.
     """
     if server.settings.auth is not None:
         raise Conflict("the MCP server has `auth` settings", hint="leave them out: the guard takes their place")
-    server.middleware.append(_Hook(guard, server))
+    server.middleware.append(_Hook(guard, server, suspends))
     return _Front(AuthContextMiddleware(server.streamable_http_app(**options)), guard, Door(guard, origin=origin))
+
+
+async def answered(required: InputRequiredResult, by: AsyncAgent, *, within: float = 600) -> InputResponses:
+    """What a call is made again with, once a person has answered, or the time is over; what else it asks for is not
+    answered. Raises ServerRefused, Unavailable.
+    """
+    asked = (required.input_requests or {}).get(APPROVAL)
+    return {} if asked is None else {APPROVAL: await _wait(asked.params, by, within)}
+
+
+def waits(by: AsyncAgent, *, within: float = 600) -> ElicitationFnT:
+    """The `elicitation_callback` of a client of this agent, whose calls then wait for the people who are asked."""
+
+    async def wait(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult | ErrorData:
+        if APPROVAL not in (params.meta or {}):
+            return ErrorData(code=INVALID_REQUEST, message="nothing else is answered here")
+        return await _wait(params, by, within)
+
+    return wait
+
+
+async def _wait(params: Any, by: AsyncAgent, within: float) -> ElicitResult:
+    await by.ask(params.meta[APPROVAL], within=within)
+    return ElicitResult(action="accept", content={})
+
+
+def asking(
+    refusal: Refused, *, version: str, able: ClientCapabilities | None, params: Mapping[str, Any]
+) -> InputRequiredResult | None:
+    """What a client gets in place of a denial, if a person is asked and it can wait for them, and has not yet."""
+    elicitation = able.elicitation if able is not None else None
+    if elicitation is None or (elicitation.form is None and elicitation.url is not None):
+        return None  # it has no forms; a capability without modes is one that has
+    if version not in MODERN_PROTOCOL_VERSIONS or not (isinstance(refusal, Denied) and refusal.approval):
+        return None
+    if answer_of(params) is not None:
+        return None
+    form = {"message": words(refusal), "requestedSchema": NOTHING, "_meta": {APPROVAL: refusal.approval}}
+    request = ElicitRequest(params=ElicitRequestFormParams.model_validate(form))
+    return InputRequiredResult(input_requests={APPROVAL: request})
+
+
+def answer_of(params: Mapping[str, Any]) -> str | None:
+    """What a client says that was asked to wait; None: it says nothing of it."""
+    answers = params.get("inputResponses")
+    one = answers.get(APPROVAL) if isinstance(answers, Mapping) else None
+    return None if one is None else str(one.get("action")) if isinstance(one, Mapping) else "cancel"
+
+
+def check_answer(params: Mapping[str, Any]) -> None:
+    """Raises Forbidden where the client did not want to wait."""
+    if answer_of(params) not in (None, "accept"):
+        raise Forbidden("the client did not wait for the person who is asked", code="approval_needed")
+
+
+def without_answer(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What a tool sees, which may ask its client for other things: not what was answered to us."""
+    others = {name: one for name, one in (params.get("inputResponses") or {}).items() if name != APPROVAL}
+    rest = {name: value for name, value in params.items() if name != "inputResponses"}
+    return rest | ({"inputResponses": others} if others else {})
 
 
 class _Front:
@@ -95,8 +189,8 @@ class _Watched(Meter):
 class _Hook:
     """Decides each request inside of the SDK."""
 
-    def __init__(self, guard: Guard, server: MCPServer) -> None:
-        self._guard, self._server = guard, server
+    def __init__(self, guard: Guard, server: MCPServer, suspends: bool) -> None:
+        self._guard, self._server, self._suspends = guard, server, suspends
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         if ctx.method in FREE or ctx.request_id is None:  # without an id it is a notification, which does nothing
@@ -104,8 +198,18 @@ class _Hook:
             if ctx.method == "tools/list":
                 self._guard.listing.note(_said(result).get("tools"))
             return result
-        call = await self._decide(ctx)
+        params = ctx.params or {}
+        try:
+            with closed():
+                call = await self._decide(ctx, params)
+        except Refused as refusal:
+            able = ctx.session.client_capabilities
+            if self._suspends and (asked := asking(refusal, version=ctx.protocol_version, able=able, params=params)):
+                return asked
+            raise MCPError(DENIED, words(refusal), data(refusal)) from None
         call.ok = False
+        if answer_of(params) is not None:
+            ctx = replace(ctx, params=without_answer(params))
         try:
             result = await call_next(ctx)
             try:
@@ -118,25 +222,19 @@ class _Hook:
         finally:
             self._guard.finish(call)
 
-    async def _decide(self, ctx: ServerRequestContext[Any, Any]) -> Call:
-        """A call that is allowed and recorded. Raises MCPError, whatever goes wrong."""
-        try:
-            who = ctx.request.scope[VERIFIED] if ctx.request is not None else None
-            if not isinstance(who, Verified):
-                raise MCPError(DENIED, "nobody has shown who is calling")
-            tool, arguments = named(ctx.method, ctx.params or {})
-            if ctx.method == "tools/call" and not self._guard.listing.knows(tool):  # who calls may have asked another
+    async def _decide(self, ctx: ServerRequestContext[Any, Any], params: Mapping[str, Any]) -> Call:
+        """A call that is allowed and recorded. Raises Refused."""
+        who = ctx.request.scope[VERIFIED] if ctx.request is not None else None
+        if not isinstance(who, Verified):
+            raise Unauthenticated("nobody has shown who is calling", code="nobody_acts")
+        tool, arguments = named(ctx.method, params)
+        if ctx.method == "tools/call":
+            check_answer(params)
+            if not self._guard.listing.knows(tool):  # who calls may have asked another
                 self._guard.listing.note([_said(one) for one in await self._server.list_tools()])
-            call = await self._guard.decide_async(who, tool, arguments)
-            call.check()
-            return call
-        except Refused as refusal:
-            raise MCPError(DENIED, words(refusal), data(refusal)) from None
-        except MCPError:
-            raise
-        except Exception as error:
-            log.exception("the guard failed, and refuses")
-            raise MCPError(DENIED, "the guard failed, and refuses") from error
+        call = await self._guard.decide_async(who, tool, arguments)
+        call.check()
+        return call
 
 
 def _said(model: Any) -> dict[str, Any]:

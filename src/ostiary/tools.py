@@ -35,6 +35,7 @@ import msgspec
 from ostiary.caller import Caller, Shown, Who, caller_of
 from ostiary.core.errors import Conflict, Invalid, Malformed, Refused, Unauthenticated, Unavailable
 from ostiary.guard import Call, Denied, Guard, Verified
+from ostiary.guard.listing import Says
 from ostiary.outputs import is_model, output, size
 
 P = ParamSpec("P")
@@ -64,38 +65,41 @@ class Tools:
         finally:
             self._acting.reset(token)
 
-    def admit(self, tool: str, arguments: Mapping[str, Any]) -> Running:
+    def admit(self, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Running:
         """A call that is allowed and on record, to be run in a `with`. Raises Denied and other Refused, nothing else.
 
         The arguments are what the tool is about to get, with its defaults; `plain` says what of Python they may be.
+        `says`: what the tool says of itself, which is compared with what its owner approved.
         """
         with closed():
             caller = self._caller()
             try:
-                return admit(self.guard, caller.enter(), tool, arguments)
+                return admit(self.guard, caller.enter(), tool, arguments, says)
             except Denied as denied:
                 if not (denied.approval and self._wait):
                     raise
                 caller.wait(denied.approval, within=self._wait)
-                return admit(self.guard, caller.enter(), tool, arguments)
+                return admit(self.guard, caller.enter(), tool, arguments, says)
 
-    async def admit_async(self, tool: str, arguments: Mapping[str, Any]) -> Running:
+    async def admit_async(self, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Running:
         """As `admit`; where a token must be fetched, or a budget asked for, a thread waits for it."""
         with closed():
             caller = self._caller()
             try:
-                return await self._admit_async(caller, tool, arguments)
+                return await self._admit_async(caller, tool, arguments, says)
             except Denied as denied:
                 if not (denied.approval and self._wait):
                     raise
                 await caller.wait_async(denied.approval, within=self._wait)
-                return await self._admit_async(caller, tool, arguments)
+                return await self._admit_async(caller, tool, arguments, says)
 
-    async def _admit_async(self, caller: Caller | Shown, tool: str, arguments: Mapping[str, Any]) -> Running:
+    async def _admit_async(
+        self, caller: Caller | Shown, tool: str, arguments: Mapping[str, Any], says: Says
+    ) -> Running:
         who = caller.held()
         if who is None:
             who = await asyncio.to_thread(caller.enter)
-        return _running(self.guard, await self.guard.decide_async(who, tool, _plain(arguments)))
+        return _running(self.guard, await self.guard.decide_async(who, tool, _plain(arguments), says))
 
     def tool(self, name: str, *, leave_out: Collection[str] = ()) -> Callable[[Callable[P, T]], Callable[P, T]]:
         """Let a function, blocking or not, run only as the tool of this name.
@@ -159,10 +163,10 @@ class Running:
         self._call.result(ok=ok, bytes=size(value), records=len(value) if isinstance(value, list | tuple) else None)
 
 
-def admit(guard: Guard, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Running:
+def admit(guard: Guard, who: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Running:
     """A call of somebody who has shown a token: as `Tools.admit`."""
     with closed():
-        return _running(guard, guard.decide(who, tool, _plain(arguments)))
+        return _running(guard, guard.decide(who, tool, _plain(arguments), says))
 
 
 def _running(guard: Guard, call: Call) -> Running:

@@ -1,4 +1,6 @@
-"""What holds in every framework. Each file of tests takes these and gives `call`, a fixture that runs the framework."""
+"""What holds in every framework. Each file of tests takes these and gives two fixtures: `call`, which runs the
+framework, and `listed`, what its tools say of themselves.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,12 @@ from ostiary import Tools
 from tests.feed.house import eventually
 from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.environment import INSIDE
-from tests.frameworks.stage import Call, Stage, judged
+from tests.frameworks.stage import Call, Listed, Stage, judged
 
 HEARS_TOO_LATE = INSIDE == "claude-agent-sdk"
 """Its hooks hear of a result when the model has it."""
+SEES_NO_DEFINITIONS = INSIDE == "claude-agent-sdk"
+"""Its command line lists tools by itself."""
 
 
 def test_an_allowed_call_runs_and_is_in_the_ledger(stage: Stage, call: Call) -> None:
@@ -54,6 +58,21 @@ def test_a_scope_that_the_task_does_not_have_is_denied(stage: Stage, call: Call)
 def test_a_tool_that_the_catalogue_does_not_have_is_denied(stage: Stage, call: Call) -> None:
     assert "denied: the catalogue" in call(stage, "delete_file", {"path": "/srv/a"})
     assert stage.ran == []
+
+
+def test_a_tool_that_says_something_else_than_its_owner_approved_is_denied(
+    stage: Stage, call: Call, listed: Listed
+) -> None:
+    said = listed(stage)
+    stage.approve([tool | {"description": "was approved"} for tool in said])
+    told = call(stage, "read_file", {"path": "/srv/a"})
+    if SEES_NO_DEFINITIONS:
+        assert "text of /srv/a" in told
+        return
+    assert "says something else of `read_file`" in told
+    assert stage.ran == []
+    stage.approve(said)
+    assert "text of /srv/a" in call(stage, "read_file", {"path": "/srv/a"})
 
 
 def test_a_tool_that_fails_is_on_record_as_failed(stage: Stage, call: Call) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from ostiary import Agent, Guard, Tools
 from ostiary.core import access
-from tests.feed.house import House
+from ostiary.core.catalogue import definition_of
+from tests.feed.house import House, eventually
 from tests.frameworks.environment import INSIDE, ROOT
 
 MAX_AGE_S = 2.0
@@ -34,6 +35,8 @@ CATALOGUE: list[dict[str, Any]] = [
 
 Call = Callable[["Stage", str, dict[str, Any]], str]
 """Let the framework's agent call a tool once, as its model says; what the model is told."""
+Listed = Callable[["Stage"], list[dict[str, Any]]]
+"""What the tools of the framework's agent say of themselves."""
 
 
 class Stage:
@@ -73,6 +76,15 @@ class Stage:
         self.ran.append(("fail", ()))
         raise RuntimeError("it went wrong")
 
+    def approve(self, listed: list[dict[str, Any]]) -> None:
+        """Let the catalogue have what these tools say of themselves; returns when the guard has heard of it."""
+        said = {tool["name"]: definition_of(tool) for tool in listed}
+        tools = [tool | {"definition": said[tool["name"]]} for tool in CATALOGUE]
+        body = {"catalogue": {"resource": self.resource, "tools": tools}}
+        self.house.api("PUT", f"/resources/{self.resource}/catalogue", body)
+        wanted = said["read_file"]
+        eventually(lambda: self.guard.feed.current().facts.resource.tools["read_file"].tool.definition == wanted)
+
     def recorded(self) -> tuple[list[str], list[str]]:
         """What the ledger has of the calls of this guard: what was decided, and how it went."""
         entries = self.house.entries(resource=self.uri, limit=100)
@@ -109,4 +121,4 @@ def quick_start(stage: Stage, monkeypatch: pytest.MonkeyPatch, folder: Path) -> 
     return lambda names: exec(compile(program, f"{INSIDE}.md", "exec"), names)
 
 
-__all__ = ["CATALOGUE", "MAX_AGE_S", "Call", "Stage", "judged", "quick_start", "stage"]
+__all__ = ["CATALOGUE", "MAX_AGE_S", "Call", "Listed", "Stage", "judged", "quick_start", "stage"]

@@ -33,6 +33,7 @@ from tests.frameworks.contract import (
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
     test_a_scope_that_the_task_does_not_have_is_denied,
     test_a_tool_that_fails_is_on_record_as_failed,
+    test_a_tool_that_says_something_else_than_its_owner_approved_is_denied,
     test_a_tool_that_the_catalogue_does_not_have_is_denied,
     test_an_allowed_call_runs_and_is_in_the_ledger,
     test_an_argument_outside_of_the_bounds_is_denied_and_the_model_is_told_why,
@@ -42,7 +43,7 @@ from tests.frameworks.contract import (
     test_the_schema_of_the_catalogue_bounds_an_argument,
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
-from tests.frameworks.stage import Call, Stage, quick_start
+from tests.frameworks.stage import Call, Listed, Stage, quick_start
 
 NAMES = {f"mcp__files__{name}": name for name in ("read_file", "write_file", "delete_file", "fail")}
 BUILT_IN = {"Read": "read_file", "Write": "write_file"}
@@ -107,6 +108,11 @@ def call(request: pytest.FixtureRequest) -> Call:
         return cli.told
 
     return play
+
+
+@pytest.fixture
+def listed() -> Listed:
+    return lambda stage: [{"name": name} for name in NAMES.values()]
 
 
 def use(stage: Stage, name: str, arguments: dict[str, Any], **how: Any) -> str:

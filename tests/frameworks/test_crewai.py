@@ -22,6 +22,7 @@ from crewai.tools.structured_tool import CrewStructuredTool
 from crewai.tools.tool_failure import ToolExecutionFailedError
 
 from ostiary import Tools
+from ostiary.adapters import crewai
 from ostiary.adapters.crewai import guarded
 from ostiary.core.errors import Conflict
 from tests.feed.house import eventually
@@ -30,6 +31,7 @@ from tests.frameworks.contract import (
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
     test_a_scope_that_the_task_does_not_have_is_denied,
     test_a_tool_that_fails_is_on_record_as_failed,
+    test_a_tool_that_says_something_else_than_its_owner_approved_is_denied,
     test_a_tool_that_the_catalogue_does_not_have_is_denied,
     test_an_allowed_call_runs_and_is_in_the_ledger,
     test_an_argument_outside_of_the_bounds_is_denied_and_the_model_is_told_why,
@@ -39,7 +41,7 @@ from tests.frameworks.contract import (
     test_the_schema_of_the_catalogue_bounds_an_argument,
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
-from tests.frameworks.stage import Call, Stage, judged, quick_start
+from tests.frameworks.stage import Call, Listed, Stage, judged, quick_start
 
 
 class Scripted(BaseLLM):
@@ -133,6 +135,11 @@ def call(request: pytest.FixtureRequest) -> Call:
         return model.heard[1]
 
     return play
+
+
+@pytest.fixture
+def listed() -> Listed:
+    return lambda stage: crewai.listed(tools_of(stage))["tools"]
 
 
 @pytest.fixture(autouse=True)

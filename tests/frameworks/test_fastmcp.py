@@ -28,7 +28,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import PromptReference
 
 from ostiary import Agent, Guard, Tools
-from ostiary.adapters.fastmcp import protect
+from ostiary.adapters.fastmcp import _listed, protect
 from ostiary.core.catalogue import definition_of
 from ostiary.core.errors import Conflict
 from ostiary.guard.mcp import DENIED
@@ -38,6 +38,7 @@ from tests.frameworks.contract import (
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
     test_a_scope_that_the_task_does_not_have_is_denied,
     test_a_tool_that_fails_is_on_record_as_failed,
+    test_a_tool_that_says_something_else_than_its_owner_approved_is_denied,
     test_a_tool_that_the_catalogue_does_not_have_is_denied,
     test_an_allowed_call_runs_and_is_in_the_ledger,
     test_an_argument_outside_of_the_bounds_is_denied_and_the_model_is_told_why,
@@ -48,7 +49,7 @@ from tests.frameworks.contract import (
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
 from tests.frameworks.environment import ROOT
-from tests.frameworks.stage import CATALOGUE, Call, Stage, judged
+from tests.frameworks.stage import CATALOGUE, Call, Listed, Stage, judged
 
 
 def server_of(stage: Stage, **options: Any) -> FastMCP[Any]:
@@ -130,6 +131,15 @@ def over_stdio(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
         return await ask(AtStdio(server), name, arguments)
 
     return asyncio.run(call())
+
+
+@pytest.fixture
+def listed() -> Listed:
+    def said(stage: Stage) -> list[dict[str, Any]]:
+        tools = asyncio.run(server_of(stage).list_tools())
+        return [_listed(tool) for tool in tools]
+
+    return said
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

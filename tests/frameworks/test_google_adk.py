@@ -21,6 +21,7 @@ from google.adk.workflow import START, Workflow
 from google.genai import types
 
 from ostiary import AsyncAgent, Guard, Tools
+from ostiary.adapters import google_adk
 from ostiary.adapters.google_adk import Guarded, answered
 from tests.approvals.test_end_to_end import FILES, People
 from tests.feed.test_fail_closed_end_to_end import own_house
@@ -29,6 +30,7 @@ from tests.frameworks.contract import (
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
     test_a_scope_that_the_task_does_not_have_is_denied,
     test_a_tool_that_fails_is_on_record_as_failed,
+    test_a_tool_that_says_something_else_than_its_owner_approved_is_denied,
     test_a_tool_that_the_catalogue_does_not_have_is_denied,
     test_an_allowed_call_runs_and_is_in_the_ledger,
     test_an_argument_outside_of_the_bounds_is_denied_and_the_model_is_told_why,
@@ -38,7 +40,7 @@ from tests.frameworks.contract import (
     test_the_schema_of_the_catalogue_bounds_an_argument,
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
-from tests.frameworks.stage import Call, Stage, judged, quick_start
+from tests.frameworks.stage import Call, Listed, Stage, judged, quick_start
 
 
 class Scripted(BaseLlm):
@@ -89,6 +91,11 @@ def play(stage: Stage, tool: str, arguments: dict[str, Any]) -> str:
 @pytest.fixture
 def call() -> Call:
     return play
+
+
+@pytest.fixture
+def listed() -> Listed:
+    return lambda stage: google_adk.listed(map(FunctionTool, tools_of(stage)))["tools"]
 
 
 class Meddler(BasePlugin):

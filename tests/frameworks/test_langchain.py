@@ -19,6 +19,7 @@ from langgraph.prebuilt import InjectedState
 from langgraph.types import Command, interrupt
 
 from ostiary import Agent, AsyncAgent, Guard, Tools
+from ostiary.adapters import langchain
 from ostiary.adapters.langchain import Guarded, answered, guarded_node
 from ostiary.core.errors import Conflict
 from tests.approvals.test_end_to_end import FILES, People
@@ -28,6 +29,7 @@ from tests.frameworks.contract import (
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
     test_a_scope_that_the_task_does_not_have_is_denied,
     test_a_tool_that_fails_is_on_record_as_failed,
+    test_a_tool_that_says_something_else_than_its_owner_approved_is_denied,
     test_a_tool_that_the_catalogue_does_not_have_is_denied,
     test_an_allowed_call_runs_and_is_in_the_ledger,
     test_an_argument_outside_of_the_bounds_is_denied_and_the_model_is_told_why,
@@ -37,7 +39,7 @@ from tests.frameworks.contract import (
     test_the_schema_of_the_catalogue_bounds_an_argument,
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
-from tests.frameworks.stage import Call, Stage, judged, quick_start
+from tests.frameworks.stage import Call, Listed, Stage, judged, quick_start
 
 
 class Scripted(GenericFakeChatModel):
@@ -125,6 +127,11 @@ def graph(stage: Stage, name: str, arguments: dict[str, Any]) -> Any:
 @pytest.fixture(params=[in_agent, in_agent_asynchronously, in_graph, in_graph_asynchronously])
 def call(request: pytest.FixtureRequest) -> Call:
     return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def listed() -> Listed:
+    return lambda stage: langchain.listed(tools_of(stage))["tools"]
 
 
 class Meddler(AgentMiddleware[Any, Any, Any]):

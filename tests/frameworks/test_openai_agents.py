@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import Agent, FunctionTool, Runner, WebSearchTool, function_tool, handoff
+from agents import Agent, FunctionTool, Runner, RunState, WebSearchTool, function_tool, handoff
+from agents.exceptions import ModelBehaviorError, UserError
 from agents.mcp import MCPServerStdio
 from agents.testing import ScriptedModel, assistant_message, function_call
 
-from ostiary import Tools
-from ostiary.adapters.openai_agents import guard
+from ostiary import AsyncAgent, Guard, Tools
+from ostiary.adapters import openai_agents
+from ostiary.adapters.openai_agents import answered, approval_of, guard
 from ostiary.core.errors import Conflict
+from tests.approvals.test_end_to_end import FILES, TOOLS, People
+from tests.feed.house import eventually
+from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
     test_a_scope_that_the_task_does_not_have_is_denied,
     test_a_tool_that_fails_is_on_record_as_failed,
+    test_a_tool_that_says_something_else_than_its_owner_approved_is_denied,
     test_a_tool_that_the_catalogue_does_not_have_is_denied,
     test_an_allowed_call_runs_and_is_in_the_ledger,
     test_an_argument_outside_of_the_bounds_is_denied_and_the_model_is_told_why,
@@ -29,7 +38,7 @@ from tests.frameworks.contract import (
     test_the_schema_of_the_catalogue_bounds_an_argument,
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
-from tests.frameworks.stage import Call, Stage, quick_start
+from tests.frameworks.stage import Call, Listed, Stage, quick_start
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +78,11 @@ def play(stage: Stage, tool: str, arguments: dict[str, Any] | str) -> str:
 @pytest.fixture
 def call() -> Call:
     return play
+
+
+@pytest.fixture
+def listed() -> Listed:
+    return lambda stage: openai_agents.listed(tools_of(stage))["tools"]
 
 
 def test_a_member_that_is_sent_twice_is_refused_since_the_tool_could_get_the_other(stage: Stage) -> None:
@@ -152,6 +166,23 @@ async def test_tools_of_an_mcp_server_are_decided(stage: Stage, tmp_path: Path) 
         assert "text of /srv/a, 10" in told(reading)
 
 
+async def test_what_an_mcp_server_says_of_its_tools_is_compared_whole(stage: Stage) -> None:
+    async with MCPServerStdio({"command": sys.executable, "args": ["-c", SERVER]}) as server:
+
+        async def play() -> str:
+            model = scripted("read_file", {"path": "/srv/a"})
+            await Runner.run(guard(Agent("reader", model=model, mcp_servers=[server]), stage.tools), "go")
+            return told(model)
+
+        said = [tool.model_dump(by_alias=True, mode="json", exclude_none=True) for tool in await server.list_tools()]
+        assert "outputSchema" in said[0], "the function that the SDK makes of it has none"
+        others = [{"name": name} for name in ("fail",)]
+        await asyncio.to_thread(stage.approve, said + others)
+        assert "text of /srv/a, 10" in await play()
+        await asyncio.to_thread(stage.approve, [tool | {"outputSchema": {"type": "object"}} for tool in said] + others)
+        assert "says something else of `read_file`" in await play()
+
+
 async def test_a_tool_made_by_hand_is_decided(stage: Stage) -> None:
     async def invoke(context: Any, arguments: str) -> str:
         return stage.write_file(json.loads(arguments)["path"])
@@ -183,3 +214,141 @@ def test_the_quick_start_of_the_page(stage: Stage, monkeypatch: pytest.MonkeyPat
     model = scripted("read_file", {"path": "/srv/a"})
     quick_start(stage, monkeypatch, tmp_path)({"model": model, "read_file": tools_of(stage)[0]})
     assert told(model) == "text of /srv/a"
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Iterator[People]:
+    """A bank whose policies ask a person about large payments."""
+    with own_house(tmp_path) as house:
+        house.api("POST", "/policies", {"files": FILES})
+        made = People(house)
+        yield made
+        made.close()
+
+
+PAY = function_call("pay", {"amount": 500, "to": "ann"}, call_id="call-1")
+SMALL = function_call("pay", {"amount": 5, "to": "bob"}, call_id="call-2")
+DONE = [assistant_message("done")]
+
+
+def payer(by: Tools, turns: list[Any], paid: list[str], **options: Any) -> Agent[Any]:
+    """An agent of a program that has just begun; `paid` is what its tool did."""
+
+    def pay(amount: int, to: str) -> str:
+        paid.append(to)
+        return f"paid {to}"
+
+    tool = function_tool(pay, **options)
+    return guard(Agent("payer", model=ScriptedModel(turns), tools=[tool]), by, suspends=True)
+
+
+async def kept(state: RunState[Any, Any], agent: Agent[Any]) -> RunState[Any, Any]:
+    """As another program has it, later."""
+    return await RunState.from_json(agent, json.loads(json.dumps(state.to_json())))
+
+
+@pytest.mark.parametrize(
+    ("says", "ran", "heard"), [("approve", ["ann"], "paid ann"), ("deny", [], "a person has said no")]
+)
+async def test_a_run_is_interrupted_until_a_person_has_answered(
+    people: People, tmp_path: Path, says: str, ran: list[str], heard: str
+) -> None:
+    """What needs no yes runs in the same turn, once."""
+    async with AsyncAgent.from_credential(people.agent_key) as asker:
+        with Guard(people.guard_key, spool_dir=tmp_path / "spool") as doorkeeper:
+            by, paid = Tools(doorkeeper, asker), list[str]()
+            result = await Runner.run(payer(by, [[PAY, SMALL]], paid), "go")
+            [item] = result.interruptions
+            assert (item.call_id, paid) == ("call-1", ["bob"])
+            agent = payer(by, [DONE], paid)
+            state = await kept(result.to_state(), agent)
+            people.answer(people.person(), approval_of(state, state.get_interruptions()[0]) or "", says)
+            await answered(state, asker, within=5)
+            assert (await Runner.run(agent, state)).final_output == "done"
+            assert (heard in told(agent.model), paid) == (True, ["bob", *ran])
+            people.called(3)
+
+
+async def test_what_the_state_approves_lets_nothing_pass(people: People, tmp_path: Path) -> None:
+    async with AsyncAgent.from_credential(people.agent_key) as asker:
+        with Guard(people.guard_key, spool_dir=tmp_path / "spool") as doorkeeper:
+            paid = list[str]()
+            agent = payer(Tools(doorkeeper, asker), [[PAY], DONE], paid)
+            state = (await Runner.run(agent, "go")).to_state()
+            await answered(state, asker, within=0)  # nobody has answered yet
+            assert (await Runner.run(agent, state)).interruptions == []
+            assert ("a person is asked" in told(agent.model), paid) == (True, [])
+
+
+async def test_what_the_program_wants_to_approve_itself_is_not_answered_for_it(people: People, tmp_path: Path) -> None:
+    async with AsyncAgent.from_credential(people.agent_key) as asker:
+        with Guard(people.guard_key, spool_dir=tmp_path / "spool") as doorkeeper:
+            paid = list[str]()
+            agent = payer(Tools(doorkeeper, asker), [[SMALL], DONE], paid, needs_approval=True)
+            state = (await Runner.run(agent, "go")).to_state()
+            await answered(state, asker, within=0)
+            result = await Runner.run(agent, state)
+            assert ([item.call_id for item in result.interruptions], paid) == (["call-2"], [])
+            state = result.to_state()
+            state.approve(result.interruptions[0])
+            await Runner.run(agent, state)
+            assert paid == ["bob"]
+
+
+async def test_the_question_of_an_agent_as_a_tool_interrupts_the_run_of_its_caller(
+    people: People, tmp_path: Path
+) -> None:
+    async with AsyncAgent.from_credential(people.agent_key) as asker:
+        tools = [*TOOLS, {"name": "pay_out", "effect": "write"}]
+        body = {"catalogue": {"resource": people.resource, "tools": tools}}
+        people.house.api("PUT", f"/resources/{people.resource}/catalogue", body)
+        with Guard(people.guard_key, spool_dir=tmp_path / "spool") as doorkeeper:
+            paid, by = list[str](), Tools(doorkeeper, asker)
+
+            def program() -> Agent[Any]:
+                inner = payer(by, [[PAY], DONE] if not started else [DONE], paid).as_tool("pay_out", "pays")
+                turns = [[function_call("pay_out", {"input": "go"}, call_id="call-0")], DONE]
+                return guard(Agent("outer", model=ScriptedModel(turns[started:]), tools=[inner]), by, suspends=True)
+
+            started = 0
+            result = await Runner.run(program(), "go")
+            started = 1
+            agent = program()
+            state = await kept(result.to_state(), agent)
+            people.answer(people.person(), approval_of(state, state.get_interruptions()[0]) or "")
+            await answered(state, asker, within=5)
+            await Runner.run(agent, state)
+            assert paid == ["ann"]
+
+
+def interrupting(stage: Stage, *turns: Any) -> tuple[Agent[Any], ScriptedModel]:
+    model = ScriptedModel([*turns, DONE])
+    return guard(Agent("writer", model=model, tools=[*tools_of(stage)]), stage.tools, suspends=True), model
+
+
+def test_a_member_that_is_sent_twice_is_refused_where_runs_are_interrupted_too(stage: Stage) -> None:
+    twice = '{"path": "/etc/passwd", "path": "/srv/a"}'
+    agent, model = interrupting(stage, [function_call("read_file", twice, call_id="call-1")])
+    Runner.run_sync(agent, "go")
+    assert ("twice" in told(model), stage.ran) == (True, [])
+    assert eventually(lambda: stage.recorded() == (["allow"], ["error"])), "it was decided on what the SDK read"
+
+
+def test_two_calls_of_one_id_do_not_run_by_one_decision(stage: Stage) -> None:
+    calls = [function_call("read_file", {"path": path}, call_id="call-1") for path in ("/srv/a", "/etc/passwd")]
+    agent, _ = interrupting(stage, calls)
+    with suppress(UserError, ModelBehaviorError):
+        Runner.run_sync(agent, "go")
+    assert ("read_file", ("/etc/passwd", 10)) not in stage.ran
+
+
+def test_a_tool_whose_arguments_the_sdk_converts_is_interrupted_only_where_a_person_is_asked(stage: Stage) -> None:
+    agent, model = interrupting(stage, [function_call("read_file", {"path": "/srv/a", "limit": 5.0}, call_id="call-1")])
+    assert Runner.run_sync(agent, "go").interruptions == []
+    assert (told(model), stage.ran) == ("text of /srv/a", [("read_file", ("/srv/a", 5))])
+
+
+def test_a_tool_without_arguments_is_never_interrupted(stage: Stage) -> None:
+    agent, _ = interrupting(stage, [function_call("fail", "", call_id="call-1")])
+    assert Runner.run_sync(agent, "go").interruptions == []
+    assert stage.ran == [("fail", ())]

@@ -12,6 +12,7 @@ from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelRe
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from ostiary import AsyncAgent, Guard, Tools
+from ostiary.adapters import pydantic_ai
 from ostiary.adapters.pydantic_ai import Guarded, answered
 from ostiary.core.errors import Conflict
 from tests.approvals.test_end_to_end import FILES, People
@@ -21,6 +22,7 @@ from tests.frameworks.contract import (
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
     test_a_scope_that_the_task_does_not_have_is_denied,
     test_a_tool_that_fails_is_on_record_as_failed,
+    test_a_tool_that_says_something_else_than_its_owner_approved_is_denied,
     test_a_tool_that_the_catalogue_does_not_have_is_denied,
     test_an_allowed_call_runs_and_is_in_the_ledger,
     test_an_argument_outside_of_the_bounds_is_denied_and_the_model_is_told_why,
@@ -30,7 +32,7 @@ from tests.frameworks.contract import (
     test_the_schema_of_the_catalogue_bounds_an_argument,
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
-from tests.frameworks.stage import Call, Stage, quick_start
+from tests.frameworks.stage import Call, Listed, Stage, quick_start
 
 
 def scripted(tool: str, arguments: dict[str, Any], told: list[str]) -> FunctionModel:
@@ -69,6 +71,13 @@ def play(stage: Stage, tool: str, arguments: dict[str, Any]) -> str:
 @pytest.fixture
 def call() -> Call:
     return play
+
+
+@pytest.fixture
+def listed() -> Listed:
+    return lambda stage: pydantic_ai.listed(
+        tool.tool_def for tool in agent_of(stage, scripted("", {}, []))._function_toolset.tools.values()
+    )["tools"]
 
 
 class Meddler(AbstractCapability[Any]):

@@ -10,11 +10,12 @@ import pytest
 
 from ostiary.core.access import Principal
 from ostiary.core.catalogue import Catalogue
+from ostiary.core.errors import Unavailable
 from ostiary.core.feed import ResourceFact
 from ostiary.core.reading import read
 from ostiary.guard import Guard
 from ostiary.guard.call import Call, Verified
-from ostiary.guard.listing import MAX_LISTED
+from ostiary.guard.listing import MAX_LISTED, Says
 from tests.guard.feeder import TOOLS, Feeder
 
 READ: dict[str, Any] = {"name": "read_file", "description": "Reads.", "inputSchema": {"type": "object"}}
@@ -38,8 +39,8 @@ def approved(feeder: Feeder) -> Catalogue:
     return catalogue
 
 
-def call(guard: Guard, feeder: Feeder, tool: str = "read_file", **claims: Any) -> Call:
-    return guard.decide(Verified(Principal(feeder.claims(**claims))), tool, {})
+def call(guard: Guard, feeder: Feeder, tool: str = "read_file", says: Says = None, **claims: Any) -> Call:
+    return guard.decide(Verified(Principal(feeder.claims(**claims))), tool, {}, says)
 
 
 def code(made: Call) -> str:
@@ -59,6 +60,27 @@ def test_a_tool_that_has_changed_is_denied_and_the_others_are_not(guard: Guard, 
     assert call(guard, feeder, "list_files").decision.allowed
     guard.listing.note([READ])
     assert call(guard, feeder).decision.allowed, "it says again what was approved"
+
+
+@pytest.mark.usefixtures("approved")
+def test_what_the_very_tool_says_counts_whatever_another_of_its_name_has_said(guard: Guard, feeder: Feeder) -> None:
+    changed = READ | {"title": "Read"}
+    assert code(call(guard, feeder, says=lambda: changed)) == "tool_changed", "nobody has listed it here"
+    guard.listing.note([READ])
+    assert code(call(guard, feeder, says=lambda: changed)) == "tool_changed"
+    guard.listing.note([changed])
+    assert call(guard, feeder, says=lambda: READ).decision.allowed
+
+
+@pytest.mark.usefixtures("approved")
+def test_a_tool_that_cannot_say_what_it_is_is_denied(guard: Guard, feeder: Feeder) -> None:
+    with pytest.raises(Unavailable, match="the guard failed"):
+        call(guard, feeder, says=lambda: dict[str, Any]()["name"])
+    assert code(call(guard, feeder, says=lambda: READ | {"description": "\ud800"})) == "tool_changed"
+
+
+def test_of_a_tool_that_is_not_compared_nothing_is_asked(guard: Guard, feeder: Feeder) -> None:
+    assert call(guard, feeder, says=lambda: dict[str, Any]()["name"]).decision.allowed
 
 
 def test_it_is_allowed_from_the_moment_in_which_its_owner_accepts(

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial, wraps
 from types import MethodType
@@ -34,6 +34,7 @@ from crewai.utilities.string_utils import sanitize_tool_name
 
 from ostiary.core.errors import Conflict, Refused, Unauthenticated
 from ostiary.guard import Withheld, words
+from ostiary.guard.listing import Says
 from ostiary.tools import Running, Tools, binder, closed
 
 Function = Callable[..., Any]
@@ -53,6 +54,16 @@ def guarded(tools: Tools, *, unguarded: Collection[str] = ()) -> Iterator[None]:
         _process.tools = None
 
 
+def listed(tools: Iterable[BaseTool]) -> dict[str, Any]:
+    """What `ostiary resource read` takes: what these tools say of themselves."""
+    return {"tools": [_said(tool) for tool in tools]}
+
+
+def _said(tool: BaseTool) -> dict[str, Any]:
+    schema = tool.args_schema.model_json_schema()
+    return {"name": sanitize_tool_name(tool.name), "description": tool.description, "inputSchema": schema}
+
+
 class _Process:
     """What this process decides by."""
 
@@ -70,14 +81,16 @@ class _Process:
                 self._is_armed = True
             self.unguarded, self.tools = unguarded, tools
 
-    def admit(self, name: str, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def admit(
+        self, name: str, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], says: Says = None
+    ) -> Any:
         """A context in which the function may run with these arguments. Raises Refused."""
         if self.tools is None:
             raise Unauthenticated("nobody is known to act here", hint="with guarded(tools): ..", code="nobody_acts")
         if name in self.unguarded:
             return nullcontext()
         with closed():
-            return self.tools.admit(name, binder(function, frozenset())(args, kwargs))
+            return self.tools.admit(name, binder(function, frozenset())(args, kwargs), says)
 
 
 _process = _Process()
@@ -120,7 +133,7 @@ def _decide_in(kind: type) -> None:
 def _decided(name: str, run: Function) -> Function:
     def admit(tool: BaseTool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         function = tool.func if isinstance(tool, Tool) else MethodType(run, tool)
-        return _process.admit(sanitize_tool_name(tool.name), function, args, kwargs)
+        return _process.admit(sanitize_tool_name(tool.name), function, args, kwargs, partial(_said, tool))
 
     @wraps(run)
     def blocking(tool: BaseTool, *args: Any, **kwargs: Any) -> Any:

@@ -96,7 +96,8 @@ class _Decided(BaseTool):
     async def run_async(self, *, args: dict[str, Any], tool_context: ToolContext) -> Any:
         try:
             with closed():
-                running = await _plugin(tool_context).tools.admit_async(self.name, _judged(self, args))
+                by = _plugin(tool_context).tools
+                running = await by.admit_async(self.name, _judged(self, args), functools.partial(_said, self))
         except Refused as refusal:
             if isinstance(refusal, Denied) and refusal.approval and _plugin(tool_context).suspends:
                 _suspend(tool_context, refusal.approval, words(refusal))
@@ -162,6 +163,20 @@ def _judged(tool: BaseTool, args: Mapping[str, Any]) -> dict[str, Any]:
     declared = tool._get_declaration()
     schema = declared.parameters_json_schema if declared is not None else None
     return filled(args, schema if isinstance(schema, Mapping) else {})
+
+
+def listed(tools: Iterable[BaseTool]) -> dict[str, Any]:
+    """What `ostiary resource read` takes: what these tools (`FunctionTool(read_file)`) say of themselves."""
+    return {"tools": [_said(tool) for tool in tools]}
+
+
+def _said(tool: BaseTool) -> dict[str, Any]:
+    declared = tool._get_declaration()
+    if declared is None:
+        return {"name": tool.name}
+    said = declared.model_dump(mode="json", by_alias=True, exclude_none=True)
+    schema = said.get("parametersJsonSchema", said.get("parameters"))
+    return {"name": tool.name, "description": declared.description, "inputSchema": schema}
 
 
 def _denial(refusal: Refused) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from functools import wraps
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial, wraps
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
@@ -35,6 +35,7 @@ from langchain.agents.middleware.types import ModelRequest
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, ToolException
 from langchain_core.tools.base import FILTERED_ARGS, _get_runnable_config_param
+from langchain_core.utils.function_calling import convert_to_openai_function
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command, Interrupt, interrupt
@@ -120,6 +121,16 @@ async def answered(interrupts: Sequence[Interrupt], by: AsyncAgent, *, within: f
     return Command(resume=dict.fromkeys(asked, True))
 
 
+def listed(tools: Iterable[BaseTool]) -> dict[str, Any]:
+    """What `ostiary resource read` takes: what these tools say of themselves."""
+    return {"tools": [_said(tool) for tool in tools]}
+
+
+def _said(tool: BaseTool) -> dict[str, Any]:
+    shown = convert_to_openai_function(tool)
+    return {"name": tool.name, "description": shown["description"], "inputSchema": shown["parameters"]}
+
+
 class _Denied(ToolException):
     """Comes out of a tool that did not run, or whose result is withheld. `approval`: which one a person is asked."""
 
@@ -135,12 +146,12 @@ def _decided(request: ToolCallRequest, tools: Tools, handler: Callable[..., Any]
     tool = request.tool
     if tool is None:
         raise _Denied(NotFound(f"there is no tool {request.tool_call['name'][:128]!a} to be decided"))
-    decided = copy.copy(tool)
+    decided, says = copy.copy(tool), partial(_said, tool)
 
     @wraps(tool._run)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
-            running = tools.admit(tool.name, _judged(tool, tool._run, args, kwargs))
+            running = tools.admit(tool.name, _judged(tool, tool._run, args, kwargs), says)
         except Refused as refusal:
             raise _Denied(refusal) from None
         with running:
@@ -149,7 +160,7 @@ def _decided(request: ToolCallRequest, tools: Tools, handler: Callable[..., Any]
     @wraps(tool._arun)
     async def arun(*args: Any, **kwargs: Any) -> Any:
         try:
-            running = await tools.admit_async(tool.name, _judged(tool, tool._arun, args, kwargs))
+            running = await tools.admit_async(tool.name, _judged(tool, tool._arun, args, kwargs), says)
         except Refused as refusal:
             raise _Denied(refusal) from None
         with running:

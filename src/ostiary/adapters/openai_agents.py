@@ -10,44 +10,87 @@ the model's provider, a shell, a computer) runs where no adapter sees it; an age
 
 The arguments are those that the model sent, with the defaults of the tool's schema. A validator of yours that rewrites
 them runs later: decorate such a function with `tools.tool` instead.
+
+With `suspends=True` a call that a person must say yes to ends the run with an interruption of the SDK, as its own
+`needs_approval` does. The decision is made there, one step before the tool runs. Keep the state for as long as it
+takes, then go on:
+
+    state = result.to_state()                                            # `to_json`, `RunState.from_json`
+    await answered(state, asker)                                         # an `AsyncAgent`; waits for the people
+    result = await Runner.run(agent, state)
+
+The call is decided again, and the server has the last word: what is approved there lets nothing pass.
 """
 
 from __future__ import annotations
 
+import asyncio
 import copy
-from collections.abc import Awaitable, Callable, Collection
-from functools import wraps
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import nullcontext
+from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
-from agents import Agent, FunctionTool, Handoff, RunContextWrapper, Tool
+from agents import Agent, FunctionTool, Handoff, RunContextWrapper, RunState, Tool
+from agents.items import ToolApprovalItem
+from agents.mcp import MCPServer
+from agents.run_context import _ApprovalRecord
 from agents.tool_context import ToolContext
+from agents.util._approvals import evaluate_needs_approval_setting
 
+from ostiary.agent import AsyncAgent
 from ostiary.core import canonical
 from ostiary.core.errors import Conflict, Malformed, Refused
-from ostiary.guard import Withheld, words
-from ostiary.tools import Tools, filled
+from ostiary.guard import Denied, Withheld, words
+from ostiary.tools import Running, Tools, filled
 
+ASKED = "ostiary"
+"""Under which name the approvals of a run's state have ours, by the id of the call."""
 A = TypeVar("A", bound=Agent[Any])
 Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]
 
 
-def guard(agent: A, tools: Tools, *, unguarded: Collection[str] = ()) -> A:
+def guard(agent: A, tools: Tools, *, unguarded: Collection[str] = (), suspends: bool = False) -> A:
     """Let every tool call of this agent, and of those that it hands off to, be decided. Raises Conflict.
 
-    `unguarded`: names of tools that are no functions, and run without a decision.
+    `unguarded`: names of tools that are no functions, and run without a decision. `suspends`: whether a run is
+    interrupted where a person must be asked.
     """
     if not isinstance(agent, _Guarded):
         kind = type(agent)
-        body = {"guarded_by": tools, "unguarded": frozenset(unguarded)}
+        body = {"guarded_by": tools, "unguarded": frozenset(unguarded), "suspends": suspends}
         agent.__class__ = cast(Any, type(f"Guarded{kind.__name__}", (_Guarded, kind), body))
+        again = partial(guard, tools=tools, unguarded=unguarded, suspends=suspends)
         for handoff in agent.handoffs:
             if isinstance(handoff, Handoff):
-                handoff.on_invoke_handoff = _Handing(handoff.on_invoke_handoff, tools, unguarded)
+                handoff.on_invoke_handoff = _Handing(handoff.on_invoke_handoff, again)
             else:
-                guard(handoff, tools, unguarded=unguarded)
+                again(handoff)
     elif agent.guarded_by is not tools:
         raise Conflict(f"the agent `{agent.name}` is guarded already, by other tools")
     return agent
+
+
+async def answered(state: RunState[Any, Any], by: AsyncAgent, *, within: float = 600) -> None:
+    """Let a run go on, once people have answered, or the time is over; what else is to be approved stays. Each call is
+    made again, whatever the answer was: then the model is told. Raises ServerRefused, Unavailable.
+    """
+    ours = [(item, asked) for item in state.get_interruptions() if (asked := approval_of(state, item))]
+    await asyncio.gather(*(by.ask(asked, within=within) for _, asked in ours))
+    for item, _ in ours:
+        state.approve(item)
+
+
+def approval_of(state: RunState[Any, Any], item: ToolApprovalItem) -> str | None:
+    """Which approval a call waits for, of the run or of that of an agent that is its tool; None: for none of ours."""
+    owner, _ = state._find_nested_approval_state(item) or (state, item)
+    kept = owner._context._approvals.get(ASKED) if owner._context is not None else None
+    return None if kept is None else kept.rejection_messages.get(item.call_id or "")
+
+
+def listed(tools: Iterable[FunctionTool]) -> dict[str, Any]:
+    """What `ostiary resource read` takes: what these tools say of themselves."""
+    return {"tools": [_said(tool, ()) for tool in tools]}
 
 
 class _Guarded(Agent[Any]):
@@ -55,6 +98,7 @@ class _Guarded(Agent[Any]):
 
     guarded_by: Tools
     unguarded: frozenset[str]
+    suspends: bool
 
     async def get_all_tools(self, run_context: RunContextWrapper[Any]) -> list[Tool]:
         """Raises Conflict for what nobody would decide: the run ends before the model is asked."""
@@ -73,37 +117,94 @@ class _Guarded(Agent[Any]):
             raise Conflict(f"the agent behind the tool `{tool.name}` is not guarded", hint="guard(agent, tools)")
         tool = copy.copy(tool)
         invoker = tool.on_invoke_tool
+        decides = _Decides(tool, self.guarded_by, self.mcp_servers)
         if hasattr(invoker, "_invoke_tool_impl"):  # what turns errors into output stays outside: we hear of them
-            invoker._invoke_tool_impl = _around(invoker._invoke_tool_impl, tool, self.guarded_by)
+            invoker._invoke_tool_impl = decides.around(invoker._invoke_tool_impl)
         else:
-            tool.on_invoke_tool = _around(invoker, tool, self.guarded_by)
+            tool.on_invoke_tool = decides.around(invoker)
+        if self.suspends and tool.params_json_schema.get("properties"):  # of no arguments the SDK asks nothing
+            decides.confirms, tool.needs_approval = tool.needs_approval, decides.asks
         return tool
 
 
 class _Handing:
     """Hands off to an agent that is guarded, whichever it is."""
 
-    def __init__(self, hand: Callable[..., Awaitable[Any]], tools: Tools, unguarded: Collection[str]) -> None:
-        self._hand, self._tools, self._unguarded = hand, tools, unguarded
+    def __init__(self, hand: Callable[..., Awaitable[Any]], guarded: Callable[[Agent[Any]], Agent[Any]]) -> None:
+        self._hand, self._guarded = hand, guarded
 
     async def __call__(self, context: RunContextWrapper[Any], arguments: str) -> Any:
-        return guard(await self._hand(context, arguments), self._tools, unguarded=self._unguarded)
+        return self._guarded(await self._hand(context, arguments))
 
 
-def _around(invoke: Invoke, tool: FunctionTool, tools: Tools) -> Invoke:
-    @wraps(invoke)
-    async def decided(context: ToolContext[Any], unverified_input: str) -> Any:
+class _Decides:
+    """Decides the calls of one tool in one turn."""
+
+    def __init__(self, tool: FunctionTool, tools: Tools, servers: Sequence[MCPServer]) -> None:
+        self.confirms: Any = False
+        """whether the program itself wants a call to be approved"""
+        self._tools, self._name, self._schema = tools, tool.qualified_name, tool.params_json_schema
+        self._says = partial(_said, tool, servers)
+        self._ahead: dict[str, tuple[dict[str, Any], Running | Refused]] = {}
+
+    def around(self, invoke: Invoke) -> Invoke:
+        @wraps(invoke)
+        async def decided(context: ToolContext[Any], unverified_input: str) -> Any:
+            try:
+                running = await self._running(context, unverified_input)
+            except Refused as refusal:
+                return words(refusal)
+            try:
+                with running:
+                    return await running.returned_async(await invoke(context, unverified_input))
+            except Withheld as refusal:
+                return words(refusal)
+
+        # With this the SDK asks `needs_approval` of nothing that it would convert, and interrupts the run.
+        vars(decided).pop("__agents_prepare_arguments__", None)
+        return decided
+
+    async def asks(self, context: RunContextWrapper[Any], arguments: dict[str, Any], call: str) -> bool:
+        """Whether the run is interrupted before this call; else what was decided waits until it runs."""
+        if await evaluate_needs_approval_setting(self.confirms, context, arguments, call):
+            return True
+        try:
+            self._ahead[call] = arguments, await self._admit(arguments)
+        except Refused as refusal:
+            if isinstance(refusal, Denied) and refusal.approval:
+                context._approvals.setdefault(ASKED, _ApprovalRecord()).rejection_messages[call] = refusal.approval
+                return True
+            self._ahead[call] = arguments, refusal
+        return False
+
+    async def _running(self, context: ToolContext[Any], unverified_input: str) -> Running:
+        """What was decided ahead of the call, or is decided now. Raises Refused."""
+        decided_on, ahead = self._ahead.pop(context.tool_call_id, (None, None))
+        if isinstance(ahead, Refused):
+            raise ahead
         try:
             arguments = canonical.parse(unverified_input or "{}")
             if not isinstance(arguments, dict):
                 raise Malformed("the arguments are no JSON object")
-            running = await tools.admit_async(tool.qualified_name, filled(arguments, tool.params_json_schema))
-        except Refused as refusal:
-            return words(refusal)
-        try:
-            with running:
-                return await running.returned_async(await invoke(context, unverified_input))
-        except Withheld as refusal:
-            return words(refusal)
+            if ahead is None:
+                return await self._admit(arguments)
+            if arguments != decided_on:
+                raise Malformed("other arguments were decided on")
+            return ahead
+        except Refused:
+            with ahead or nullcontext():  # it has not run
+                raise
 
-    return decided
+    async def _admit(self, arguments: dict[str, Any]) -> Running:
+        return await self._tools.admit_async(self._name, filled(arguments, self._schema), self._says)
+
+
+def _said(tool: FunctionTool, servers: Sequence[MCPServer]) -> dict[str, Any]:
+    """What a tool says of itself; of one of an MCP server, all that the server says of it."""
+    name = tool.qualified_name
+    if tool._mcp_tool_binding is not None and servers:
+        _, there, index = tool._mcp_tool_binding
+        for one in servers[index or 0].cached_tools or ():
+            if one.name == there:
+                return {**one.model_dump(by_alias=True, mode="json", exclude_none=True), "name": name}
+    return {"name": name, "description": tool.description, "inputSchema": tool.params_json_schema}

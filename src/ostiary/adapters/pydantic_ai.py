@@ -18,6 +18,7 @@ The call is decided again, and the server has the last word: `approved` in there
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.output import OutputContext
+from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
 
 from ostiary.agent import AsyncAgent
@@ -86,6 +88,19 @@ async def answered(requests: DeferredToolRequests, by: AsyncAgent, *, within: fl
     return DeferredToolResults(approvals=dict.fromkeys(asked, True))
 
 
+def listed(definitions: Iterable[ToolDefinition]) -> dict[str, Any]:
+    """What `ostiary resource read` takes: what these tools (`Tool(read_file).tool_def`) say of themselves."""
+    return {"tools": [_said(definition) for definition in definitions]}
+
+
+def _said(definition: ToolDefinition) -> dict[str, Any]:
+    return {
+        "name": definition.name,
+        "description": definition.description,
+        "inputSchema": definition.parameters_json_schema,
+    }
+
+
 @dataclass
 class _Decided(WrapperToolset[Any]):
     tools: Tools
@@ -95,7 +110,7 @@ class _Decided(WrapperToolset[Any]):
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
     ) -> Any:
         try:
-            running = await self.tools.admit_async(name, tool_args)
+            running = await self.tools.admit_async(name, tool_args, lambda: _said(tool.tool_def))
         except Refused as refusal:
             if self.suspends and isinstance(refusal, Denied) and refusal.approval:
                 raise ApprovalRequired({APPROVAL: refusal.approval, "reason": words(refusal)}) from None

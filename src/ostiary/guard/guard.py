@@ -35,7 +35,7 @@ from ostiary.guard.connections import Connection, Connections
 from ostiary.guard.feed import Feed
 from ostiary.guard.learnt import Learnt, Missing
 from ostiary.guard.link import Link
-from ostiary.guard.listing import Listing
+from ostiary.guard.listing import Listing, Says
 from ostiary.guard.memories import Telling, Watched
 from ostiary.guard.observing import finish, observe
 from ostiary.guard.pace import Pace
@@ -158,13 +158,13 @@ class Guard:
         """
         return self.connections.open(who, lambda: self.feed.current().facts)
 
-    def decide(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Call:
-        """Decide, pay and record, in this order; the answer may be no. Where policies are not ours to run, a person
-        must say yes, it matters what else the task remembers, or the call is counted against a budget of which too
-        little is at hand, the server is asked. Raises Unavailable where it cannot be decided.
+    def decide(self, who: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call:
+        """Decide, pay and record, in this order; the answer may be no. The server is asked where policies are not ours
+        to run, a person must say yes, it matters what else the task remembers, or too little of a budget is at hand.
+        `says`: what the very tool that is to run says of itself. Raises Unavailable where it cannot be decided.
         """
         with closed():
-            learnt = Learnt()
+            learnt = Learnt(says)
             for _ in range(MAX_STEPS):
                 made = self._decide(who, tool, arguments, learnt)
                 if isinstance(made, Call):
@@ -172,10 +172,10 @@ class Guard:
                 learnt.learn(made, self._link, who.principal, tool)
             raise Unavailable("others took what was drawn", hint="try again", code="budget_unavailable")
 
-    async def decide_async(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Call:
+    async def decide_async(self, who: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call:
         """As `decide`; where the server must be asked, a thread waits for it."""
         with closed():
-            learnt = Learnt()
+            learnt = Learnt(says)
             for _ in range(MAX_STEPS):
                 made = self._decide(who, tool, arguments, learnt)
                 if isinstance(made, Call):
@@ -214,7 +214,7 @@ class Guard:
                 return None if recalls else asked
             decision, at = found, asked.at
         noticed = decision.noticed
-        decision = self.listing.check(decision, ready, facts)
+        decision = self.listing.check(decision, ready, facts, learnt.says)
         if recalls and decision.beside is not None and not is_settled(decision.beside):
             return None
         if past is not None and (telling := learnt.telling(decision, past, now=now)) is not None:

@@ -12,6 +12,7 @@ from ostiary.core.errors import Unavailable
 from ostiary.core.history import Before
 from ostiary.guard.asking import Asking
 from ostiary.guard.link import Link
+from ostiary.guard.listing import Says
 from ostiary.guard.memories import Telling
 from ostiary.guard.person import Heard, Wanted
 
@@ -24,9 +25,10 @@ cannot be paid; None: what else its task remembers.
 @dataclass(slots=True)
 class Learnt:
     """What the server has just said while a call is decided: of which budgets there is how much too little left, what
-    policies say that it runs, and what came of asking a person.
+    policies say that it runs, and what came of asking a person. `says`: what the tool says of itself.
     """
 
+    says: Says = None
     left: Mapping[str, int] = field(default_factory=dict)
     asked: Asking | None = None
     heard: Heard | None = None

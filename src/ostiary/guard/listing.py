@@ -1,13 +1,15 @@
 """What a server says of its tools now, against what its owner approved: a tool that has changed silently is denied.
 
-Whoever sees an answer to `tools/list` says so (`note`): the proxy of `ostiary run`, the middleware of MCP servers. What
-a catalogue has no definition of may say what it likes, and so may a tool that nobody has listed here.
+Whoever sees an answer to `tools/list` says so (`note`): the proxy of `ostiary run`, the middleware of MCP servers. Who
+has the very tool at hand that is about to run says what it says of itself with the call (`says`): adapters, in whose
+process two tools may have one name. What a catalogue has no definition of may say what it likes, and so may a tool of
+which nobody here has heard.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ostiary.core import access
@@ -18,6 +20,9 @@ MAX_LISTED = 4 * MAX_TOOLS
 """Names that are kept; with more, what is not among them counts as changed."""
 AMBIGUOUS = "?"
 """In place of a digest, of a name that two tools have in one answer, or of what has none."""
+
+Says = Callable[[], Mapping[str, Any]] | None
+"""What a tool says of itself now, as a member of `tools` in an answer to `tools/list`; None: what was listed counts."""
 
 
 class Listing:
@@ -49,11 +54,13 @@ class Listing:
                 else:
                     self._is_full = True
 
-    def check(self, decision: access.Decision, ready: access.ReadyTool | None, facts: access.Facts) -> access.Decision:
-        """The decision, or a denial in its place."""
-        if not self._now or ready is None or not (approved := ready.tool.definition):
+    def check(
+        self, decision: access.Decision, ready: access.ReadyTool | None, facts: access.Facts, says: Says
+    ) -> access.Decision:
+        """The decision, or a denial in its place. Raises whatever `says` raises."""
+        if ready is None or not (approved := ready.tool.definition) or not (decision.verdict or decision.asks):
             return decision
-        if not (decision.verdict or decision.asks) or not self._is_changed(ready.tool.name, approved):
+        if not (self._is_changed(ready.tool.name, approved) if says is None else _digest(says()) != approved):
             return decision
         name = facts.resource.name
         reason = access.Reason(
