@@ -24,6 +24,8 @@ The call is decided again, and the server has the last word: what the client ans
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -58,11 +60,12 @@ from ostiary.tools import closed
 
 __all__ = ["DENIED", "FREE", "answered", "protect", "waits"]
 
-APPROVAL = "ostiary/approval"
-"""Under which key a client is asked to wait, and has the id of the approval in the metadata of that request."""
+APPROVAL = re.compile(r"ap_[0-9a-f]{32}")
+"""The key of a request to wait is the id of the approval: all that a client is sure to see of it but its words."""
 
 NOTHING = {"type": "object", "properties": {}}
 """What is to be filled in."""
+WAITED = ElicitResult(action="accept", content={})
 
 
 def protect(
@@ -82,24 +85,21 @@ async def answered(required: InputRequiredResult, by: AsyncAgent, *, within: flo
     """What a call is made again with, once a person has answered, or the time is over; what else it asks for is not
     answered. Raises ServerRefused, Unavailable.
     """
-    asked = (required.input_requests or {}).get(APPROVAL)
-    return {} if asked is None else {APPROVAL: await _wait(asked.params, by, within)}
+    asked = [key for key in required.input_requests or () if APPROVAL.fullmatch(key)]
+    await asyncio.gather(*(by.ask(approval, within=within) for approval in asked))
+    return dict.fromkeys(asked, WAITED)
 
 
 def waits(by: AsyncAgent, *, within: float = 600) -> ElicitationFnT:
     """The `elicitation_callback` of a client of this agent, whose calls then wait for the people who are asked."""
 
     async def wait(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult | ErrorData:
-        if APPROVAL not in (params.meta or {}):
+        if not APPROVAL.fullmatch(approval := str(context.request_id)):
             return ErrorData(code=INVALID_REQUEST, message="nothing else is answered here")
-        return await _wait(params, by, within)
+        await by.ask(approval, within=within)
+        return WAITED
 
     return wait
-
-
-async def _wait(params: Any, by: AsyncAgent, within: float) -> ElicitResult:
-    await by.ask(params.meta[APPROVAL], within=within)
-    return ElicitResult(action="accept", content={})
 
 
 def asking(
@@ -113,16 +113,17 @@ def asking(
         return None
     if answer_of(params) is not None:
         return None
-    form = {"message": words(refusal), "requestedSchema": NOTHING, "_meta": {APPROVAL: refusal.approval}}
-    request = ElicitRequest(params=ElicitRequestFormParams.model_validate(form))
-    return InputRequiredResult(input_requests={APPROVAL: request})
+    request = ElicitRequest(params=ElicitRequestFormParams(message=words(refusal), requested_schema=NOTHING))
+    return InputRequiredResult(input_requests={refusal.approval: request})
 
 
 def answer_of(params: Mapping[str, Any]) -> str | None:
     """What a client says that was asked to wait; None: it says nothing of it."""
     answers = params.get("inputResponses")
-    one = answers.get(APPROVAL) if isinstance(answers, Mapping) else None
-    return None if one is None else str(one.get("action")) if isinstance(one, Mapping) else "cancel"
+    for key, one in answers.items() if isinstance(answers, Mapping) else ():
+        if APPROVAL.fullmatch(key):
+            return str(one.get("action")) if isinstance(one, Mapping) else "cancel"
+    return None
 
 
 def check_answer(params: Mapping[str, Any]) -> None:
@@ -133,7 +134,7 @@ def check_answer(params: Mapping[str, Any]) -> None:
 
 def without_answer(params: Mapping[str, Any]) -> dict[str, Any]:
     """What a tool sees, which may ask its client for other things: not what was answered to us."""
-    others = {name: one for name, one in (params.get("inputResponses") or {}).items() if name != APPROVAL}
+    others = {name: one for name, one in (params.get("inputResponses") or {}).items() if not APPROVAL.fullmatch(name)}
     rest = {name: value for name, value in params.items() if name != "inputResponses"}
     return rest | ({"inputResponses": others} if others else {})
 

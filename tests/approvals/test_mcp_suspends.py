@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -17,11 +18,12 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitRequestParams, ElicitResult, InputRequiredResult
 
 from ostiary import AsyncAgent, Guard
-from ostiary.mcp import APPROVAL, DENIED, answered, protect, waits
+from ostiary.mcp import DENIED, answered, protect, waits
 from tests.approvals.test_end_to_end import FILES, People
 from tests.feed.house import House, listening, serving
 from tests.feed.test_fail_closed_end_to_end import own_house
 
+ASKED = f"ap_{0:032x}"
 PAY = ("pay", {"amount": 500, "to": "ann"})
 
 
@@ -79,10 +81,9 @@ class Person:
         self.asked: list[str] = []
 
     async def __call__(self, context: ClientRequestContext, params: ElicitRequestParams) -> Any:
-        assert params.meta is not None
         self.asked.append(params.message)
         people = self._bank.people
-        people.answer(people.person(), params.meta[APPROVAL], self._says)
+        people.answer(people.person(), str(context.request_id), self._says)
         return await self._waits(context, params)
 
 
@@ -110,9 +111,8 @@ async def test_a_call_is_kept_for_as_long_as_it_takes_and_goes_on_with_another_c
         first = await client.session.call_tool(*PAY, allow_input_required=True)
     kept = first.model_dump_json(by_alias=True)
     required = InputRequiredResult.model_validate_json(kept)
-    assert required.input_requests is not None
-    params: Any = required.input_requests[APPROVAL].params
-    bank.people.answer(bank.people.person(), params.meta[APPROVAL])
+    [approval] = list(required.input_requests or {})
+    bank.people.answer(bank.people.person(), approval)
     responses = await answered(required, asker, within=5)
     async with bank.client(asker, elicitation_callback=waits(asker)) as client:
         result: Any = await client.session.call_tool(*PAY, input_responses=responses)
@@ -138,8 +138,7 @@ async def test_a_client_that_does_not_wait_calls_nothing_even_after_a_yes(
     bank: Bank, asker: AsyncAgent, action: Any
 ) -> None:
     async def declines(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
-        assert params.meta is not None
-        bank.people.answer(bank.people.person(), params.meta[APPROVAL])
+        bank.people.answer(bank.people.person(), str(context.request_id))
         return ElicitResult(action=action)
 
     async with bank.client(asker, elicitation_callback=declines) as client:
@@ -159,7 +158,7 @@ async def test_a_client_that_cannot_be_asked_is_denied_as_ever(bank: Bank, asker
     assert bank.paid == []
 
 
-@pytest.mark.parametrize("answers", [7, [], {APPROVAL: 7}, {APPROVAL: {}}, {APPROVAL: {"action": "accepted"}}])
+@pytest.mark.parametrize("answers", [7, [], {ASKED: 7}, {ASKED: {}}, {ASKED: {"action": "accepted"}}])
 async def test_an_answer_that_is_none_calls_nothing(bank: Bank, asker: AsyncAgent, answers: Any) -> None:
     meta = {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -180,7 +179,10 @@ async def test_an_answer_that_is_none_calls_nothing(bank: Bank, asker: AsyncAgen
 
 
 async def test_nothing_else_that_a_server_asks_is_answered(asker: AsyncAgent) -> None:
+    """Not what has no key of ours, and no path on our server in the place of one."""
     params: Any = ElicitResult(action="accept")
-    said: Any = await waits(asker)(params, params)
-    assert said.message == "nothing else is answered here"
+    for key in ("name", "ap_", f"{ASKED}/approve", f"{ASKED}0"):
+        context: Any = SimpleNamespace(request_id=key)
+        said: Any = await waits(asker)(context, params)
+        assert said.message == "nothing else is answered here"
     assert await answered(InputRequiredResult(request_state="theirs"), asker) == {}

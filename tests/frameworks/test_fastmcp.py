@@ -10,11 +10,12 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
-from fastmcp import Client, FastMCP
+from fastmcp import Client, Context, FastMCP
 from fastmcp.client.transports import ClientTransport, SSETransport, StdioTransport, StreamableHttpTransport
 from fastmcp.server.dependencies import get_access_token, get_http_request
 from fastmcp.server.extensions import ServerExtension
@@ -25,14 +26,16 @@ from fastmcp.tools import Tool
 from mcp.client.session import ClientSession
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
-from mcp_types import PromptReference
+from mcp_types import ElicitResult, PromptReference
 
-from ostiary import Agent, Guard, Tools
-from ostiary.adapters.fastmcp import _listed, protect
+from ostiary import Agent, AsyncAgent, Guard, Tools
+from ostiary.adapters.fastmcp import _listed, protect, waits
 from ostiary.core.catalogue import definition_of
-from ostiary.core.errors import Conflict
+from ostiary.core.errors import Conflict, Malformed
 from ostiary.guard.mcp import DENIED
-from tests.feed.house import eventually, listening, serving
+from tests.approvals.test_end_to_end import FILES, People
+from tests.feed.house import House, eventually, listening, serving
+from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
@@ -448,6 +451,85 @@ async def test_a_tool_that_says_something_else_than_was_approved_is_denied(stage
         assert await hears("something else"), "whether or not the caller has listed it"
         approve(listed)
         await until("text of /srv/a")
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A server whose policies ask a person about large payments."""
+    with own_house(tmp_path_factory.mktemp("asking")) as house:
+        house.api("POST", "/policies", {"files": FILES})
+        yield house
+
+
+@pytest.fixture
+def people(asking: House) -> Iterator[People]:
+    made = People(asking)
+    yield made
+    made.close()
+
+
+PAY = ("pay", {"amount": 500, "to": "ann"})
+
+
+def bank(paid: list[str]) -> FastMCP[Any]:
+    server = FastMCP("bank")
+
+    @server.tool
+    def pay(amount: int, to: str, context: Context) -> str:
+        assert context.input_responses is None, "what was answered to us is not for the tool"
+        paid.append(to)
+        return f"paid {to}"
+
+    return server
+
+
+@pytest.mark.parametrize(
+    ("says", "ran", "heard"), [("approve", ["ann"], "spent"), ("deny", [], "a person has said no")]
+)
+async def test_a_client_that_waits_makes_the_call_again_once_a_person_has_answered(
+    people: People, tmp_path: Path, says: str, ran: list[str], heard: str
+) -> None:
+    paid = list[str]()
+    server, (sock, port) = bank(paid), listening()
+
+    async def answers(message: str, kind: Any, params: Any, context: Any) -> Any:
+        people.answer(people.person(), context.request_id, says)
+        return await waits(asker, within=5)(message, kind, params, context)
+
+    async with AsyncAgent.from_credential(people.agent_key) as asker:
+        with Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard:
+            protect(server, guard, origin=f"http://127.0.0.1:{port}", suspends=True)
+            with serving(server.http_app(), sock):
+                way = StreamableHttpTransport(f"http://127.0.0.1:{port}/mcp", auth=asker.auth(people.uri))
+                async with Client(way, elicitation_handler=answers) as client:
+                    if ran:
+                        assert (await client.call_tool(*PAY)).data == "paid ann"
+                    with pytest.raises(MCPError, match=heard):
+                        await client.call_tool(*PAY)
+    assert paid == ran
+
+
+@pytest.mark.parametrize(("action", "heard"), [("accept", "payments over 100"), ("decline", "did not wait")])
+async def test_what_a_client_answers_lets_nothing_pass(people: People, tmp_path: Path, action: Any, heard: str) -> None:
+    """Over stdio, too."""
+    paid = list[str]()
+    server = bank(paid)
+
+    async def answers(message: str, kind: Any, params: Any, context: Any) -> Any:
+        return ElicitResult(action=action, content={} if action == "accept" else None)
+
+    with Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard, Agent.from_credential(people.agent_key) as own:
+        protect(server, guard, stdio=Tools(guard, own), suspends=True)
+        async with Client(AtStdio(server), elicitation_handler=answers) as client:
+            with pytest.raises(MCPError, match=heard):
+                await client.call_tool(*PAY)
+    assert paid == []
+
+
+async def test_nothing_else_that_a_server_asks_is_answered() -> None:
+    context: Any = SimpleNamespace(request_id="name")
+    with pytest.raises(Malformed, match="nothing else"):
+        await waits(context)("", None, context, context)
 
 
 def test_who_has_an_auth_or_tools_of_another_guard_is_told(stage: Stage, tmp_path: Path) -> None:

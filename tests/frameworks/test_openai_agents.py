@@ -21,7 +21,7 @@ from ostiary.adapters import openai_agents
 from ostiary.adapters.openai_agents import answered, approval_of, guard
 from ostiary.core.errors import Conflict
 from tests.approvals.test_end_to_end import FILES, TOOLS, People
-from tests.feed.house import eventually
+from tests.feed.house import House, eventually
 from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
@@ -216,14 +216,19 @@ def test_the_quick_start_of_the_page(stage: Stage, monkeypatch: pytest.MonkeyPat
     assert told(model) == "text of /srv/a"
 
 
-@pytest.fixture
-def people(tmp_path: Path) -> Iterator[People]:
-    """A bank whose policies ask a person about large payments."""
-    with own_house(tmp_path) as house:
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A server whose policies ask a person about large payments."""
+    with own_house(tmp_path_factory.mktemp("asking")) as house:
         house.api("POST", "/policies", {"files": FILES})
-        made = People(house)
-        yield made
-        made.close()
+        yield house
+
+
+@pytest.fixture
+def people(asking: House) -> Iterator[People]:
+    made = People(asking)
+    yield made
+    made.close()
 
 
 PAY = function_call("pay", {"amount": 500, "to": "ann"}, call_id="call-1")

@@ -11,7 +11,8 @@ that middleware brings). The last lets nothing through but what was decided, so 
 has changed run nowhere. Middleware that is added later, and extensions that get a call after the last, are refused.
 The decision is made on the arguments as they were sent, with the defaults of the tool's schema.
 
-A denial is the JSON-RPC error -32001, as `ostiary.mcp` has it. The door is the one of `ostiary.mcp`, too: DPoP, its
+A denial is the JSON-RPC error -32001, as `ostiary.mcp` has it; with `suspends=True` a client that can be asked to wait
+for a person is, as there, over both transports. The door is the one of `ostiary.mcp`, too: DPoP, its
 challenges, the resource's metadata. It stands in front of custom routes as well, which then need a token like all else.
 """
 
@@ -23,17 +24,23 @@ from typing import Any
 
 import msgspec
 from fastmcp import FastMCP
+from fastmcp.client.elicitation import ElicitationHandler
 from fastmcp.server.auth import AccessToken, AuthProvider
 from fastmcp.server.extensions import ServerExtension
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
+from fastmcp.tools.base import InputRequiredToolResult
 from fastmcp.utilities.versions import VersionSpec
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
+from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
+from mcp_types import ErrorData
 from pydantic import BaseModel
 from starlette.middleware import Middleware as Layer
 
+from ostiary import mcp
+from ostiary.agent import AsyncAgent
 from ostiary.asgi import VERIFIED, App, Door, Receive, Scope, Send
-from ostiary.core.errors import Conflict, Refused, Unauthenticated
+from ostiary.core.errors import Conflict, Malformed, Refused, Unauthenticated
 from ostiary.guard import Guard, Verified, Withheld, data, words
 from ostiary.guard.mcp import DENIED, FREE, named
 from ostiary.mcp import _Front
@@ -43,20 +50,35 @@ _decided: ContextVar[bytes] = ContextVar("ostiary.fastmcp.decided", default=b"")
 """The request that was decided, and runs."""
 
 
-def protect(server: FastMCP[Any], guard: Guard, *, stdio: Tools | None = None, origin: str | None = None) -> None:
+def protect(
+    server: FastMCP[Any], guard: Guard, *, stdio: Tools | None = None, origin: str | None = None, suspends: bool = False
+) -> None:
     """Put the guard in front of a server that has all its middleware and extensions. Raises Conflict.
 
     `stdio`: whose calls those over standard input and output are. `origin`: the public one, if it is not that of the
-    resource's URI.
+    resource's URI. `suspends`: whether clients are asked to wait where a person must say yes.
     """
     if server.auth is not None:
         raise Conflict("the FastMCP server has an `auth`", hint="leave it out: the guard takes its place")
     if stdio is not None and stdio.guard is not guard:
         raise Conflict("the tools for stdio stand behind another guard")
-    first = _First(server, guard, stdio)
+    first = _First(server, guard, stdio, suspends)
     server.auth = _Doors(guard, origin)
     server.middleware[:] = [first, *server.middleware, first.last]
     first.check_order()
+
+
+def waits(by: AsyncAgent, *, within: float = 600) -> ElicitationHandler[Any]:
+    """The `elicitation_handler` of a client of this agent, whose calls then wait for the people who are asked."""
+    callback = mcp.waits(by, within=within)
+
+    async def wait(message: str, kind: Any, params: Any, context: Any) -> Any:
+        answer = await callback(context, params)
+        if isinstance(answer, ErrorData):
+            raise Malformed(answer.message)
+        return answer
+
+    return wait
 
 
 class _Doors(AuthProvider):
@@ -90,8 +112,8 @@ class _Bearing:
 class _First(Middleware):
     """Decides each request, and says how it went."""
 
-    def __init__(self, server: FastMCP[Any], guard: Guard, stdio: Tools | None) -> None:
-        self.last = _Last()
+    def __init__(self, server: FastMCP[Any], guard: Guard, stdio: Tools | None, suspends: bool) -> None:
+        self.last, self._suspends = _Last(), suspends
         self._server, self._guard, self._stdio, self._shown = server, guard, stdio, Tools(guard)
 
     async def __call__(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
@@ -105,7 +127,11 @@ class _First(Middleware):
                 running = await self._decide(context)
                 token = _decided.set(_asked(context))
         except Refused as refusal:
+            if self._suspends and (asked := _asking(context, refusal)):
+                return asked
             raise MCPError(DENIED, words(refusal), data(refusal)) from None
+        if (request := _request(context)) is not None and request.params is not None:
+            request.params = mcp.without_answer(request.params)
         try:
             with running:
                 return await _measured(running, await call_next(context))
@@ -126,6 +152,8 @@ class _First(Middleware):
         """Raises Refused."""
         self.check_order()
         tool, arguments = _named(context)
+        if (request := _request(context)) is not None:
+            mcp.check_answer(request.params or {})
         if context.method == "tools/call" and (found := await self._server.get_tool(tool, _version(context))):
             arguments = filled(arguments, found.parameters)
             if not self._guard.listing.knows(tool):  # who calls may have asked another
@@ -148,6 +176,22 @@ class _First(Middleware):
         if who.principal.claims.aud != self._guard.resource.uri:  # of a server that this one is mounted on
             raise Unauthenticated("the token was shown to another guard", code="nobody_acts")
         return who
+
+
+def _request(context: MiddlewareContext[Any]) -> ServerRequestContext[Any, Any] | None:
+    """A call of a tool as it came over the wire; None: it is something else, or came from inside of the process."""
+    session = context.fastmcp_context
+    request = session.request_context if session is not None and context.method == "tools/call" else None
+    return None if request is None else request._srctx
+
+
+def _asking(context: MiddlewareContext[Any], refusal: Refused) -> InputRequiredToolResult | None:
+    """What a client gets in place of a denial that can wait for a person."""
+    if (request := _request(context)) is None:
+        return None
+    able, version = request.session.client_capabilities, request.protocol_version
+    asked = mcp.asking(refusal, version=version, able=able, params=request.params or {})
+    return None if asked is None else InputRequiredToolResult(asked)
 
 
 class _Last(Middleware):
