@@ -21,11 +21,14 @@ from crewai.tools import BaseTool, tool
 from crewai.tools.structured_tool import CrewStructuredTool
 from crewai.tools.tool_failure import ToolExecutionFailedError
 
-from ostiary import Tools
+import ostiary
+from ostiary import Guard, Tools
 from ostiary.adapters import crewai
 from ostiary.adapters.crewai import guarded
 from ostiary.core.errors import Conflict
-from tests.feed.house import eventually
+from tests.approvals.test_end_to_end import FILES, People
+from tests.feed.house import House, eventually
+from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
@@ -370,3 +373,34 @@ def test_the_quick_start_of_the_page(stage: Stage, monkeypatch: pytest.MonkeyPat
     model = scripted(("read_file", {"path": "/srv/a"}))
     quick_start(stage, monkeypatch, tmp_path)({"model": model, "read_file": tools_of(stage)[0]})
     assert stage.ran == [("read_file", ("/srv/a", 10))]
+
+
+async def test_an_asynchronous_call_waits_for_a_person_and_the_event_loop_goes_on(tmp_path: Path) -> None:
+    class Pay(BaseTool):
+        name: str = "pay"
+        description: str = "Pays."
+
+        def _run(self, amount: int, to: str) -> str:
+            raise AssertionError("it has another colour")
+
+        async def _arun(self, amount: int, to: str) -> str:
+            return f"paid {to}"
+
+    with own_house(tmp_path) as house:
+        house.api("POST", "/policies", {"files": FILES})
+        people = People(house)
+        person = people.person()
+        with (
+            Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard,
+            ostiary.Agent.from_credential(people.agent_key) as own,
+            guarded(Tools(guard, own, wait=30)),
+        ):
+            call = asyncio.create_task(Pay().arun(amount=500, to="ann"))
+            people.answer(person, await asyncio.to_thread(eventually, lambda: question(house)))
+            assert await call == "paid ann"
+        people.close()
+
+
+def question(house: House) -> str | None:
+    """The approval that waits, once there is one."""
+    return next((one["approval_id"] for one in house.api("GET", "/approvals", state="open")["approvals"]), None)

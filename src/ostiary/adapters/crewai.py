@@ -85,12 +85,29 @@ class _Process:
         self, name: str, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], says: Says = None
     ) -> Any:
         """A context in which the function may run with these arguments. Raises Refused."""
+        tools = self._tools_for(name)
+        with closed():
+            return nullcontext() if tools is None else tools.admit(name, _bound(function, args, kwargs), says)
+
+    async def admit_async(
+        self, name: str, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], says: Says = None
+    ) -> Any:
+        """As `admit`; the event loop goes on, while a person is waited for."""
+        tools = self._tools_for(name)
+        with closed():
+            return (
+                nullcontext() if tools is None else await tools.admit_async(name, _bound(function, args, kwargs), says)
+            )
+
+    def _tools_for(self, name: str) -> Tools | None:
+        """What decides; None: it may run without a decision. Raises Unauthenticated."""
         if self.tools is None:
             raise Unauthenticated("nobody is known to act here", hint="with guarded(tools): ..", code="nobody_acts")
-        if name in self.unguarded:
-            return nullcontext()
-        with closed():
-            return self.tools.admit(name, binder(function, frozenset())(args, kwargs), says)
+        return None if name in self.unguarded else self.tools
+
+
+def _bound(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    return binder(function, frozenset())(args, kwargs)
 
 
 _process = _Process()
@@ -131,24 +148,29 @@ def _decide_in(kind: type) -> None:
 
 
 def _decided(name: str, run: Function) -> Function:
-    def admit(tool: BaseTool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def asked(tool: BaseTool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         function = tool.func if isinstance(tool, Tool) else MethodType(run, tool)
-        return _process.admit(sanitize_tool_name(tool.name), function, args, kwargs, partial(_said, tool))
+        return sanitize_tool_name(tool.name), function, args, kwargs, partial(_said, tool)
 
     @wraps(run)
     def blocking(tool: BaseTool, *args: Any, **kwargs: Any) -> Any:
         if getattr(type(tool), name) is not decided:  # by `super()`: what was called has been decided
             return run(tool, *args, **kwargs)
         try:
-            running = admit(tool, args, kwargs)
+            running = _process.admit(*asked(tool, args, kwargs))
         except Refused as refusal:
             return ToolFailure(message=words(refusal))
         return _watched(running, partial(run, tool, *args, **kwargs))
 
     @wraps(run)
     async def asynchronous(tool: BaseTool, *args: Any, **kwargs: Any) -> Any:
-        result = blocking(tool, *args, **kwargs)
-        return await result if inspect.isawaitable(result) else result
+        if getattr(type(tool), name) is not decided:
+            return await run(tool, *args, **kwargs)
+        try:
+            running = await _process.admit_async(*asked(tool, args, kwargs))
+        except Refused as refusal:
+            return ToolFailure(message=words(refusal))
+        return await _later(running, run(tool, *args, **kwargs))
 
     decided = asynchronous if inspect.iscoroutinefunction(run) else blocking
     return decided
