@@ -64,7 +64,9 @@ def database_url(database: Kind, request: pytest.FixtureRequest, tmp_path: Path)
 
 
 @pytest.fixture(scope="session")
-def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Kind], Template]:
+def template(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Kind], Template]]:
     """The template of a kind of database, made when it is first asked for."""
     from tests.world import Template
 
@@ -76,7 +78,9 @@ def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             made[kind] = Template(tmp_path_factory.mktemp(kind), server)
         return made[kind]
 
-    return get
+    yield get
+    for each in made.values():
+        each.close()
 
 
 @pytest.fixture

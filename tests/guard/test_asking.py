@@ -239,6 +239,20 @@ async def test_a_slow_server_denies_soon_in_the_asynchronous_way(guard: Guard, s
     assert time.monotonic() - began < 1.5, "those that had to wait for their turn too"
 
 
+@pytest.mark.parametrize("way", ["blocking", "asynchronous"])
+async def test_a_call_that_never_gets_its_turn_is_denied_too(
+    guard: Guard, server: Asked, who: Verified, way: str
+) -> None:
+    done = threading.Event()
+    for _ in range(askers.CONNECTIONS):
+        guard._link.asker.submit(lambda _: done.wait())
+    deciding = guard.decide_async(who, *READ) if way == "asynchronous" else asyncio.to_thread(guard.decide, who, *READ)
+    try:
+        assert "too long" in why(await asyncio.wait_for(deciding, 30))
+    finally:
+        done.set()
+
+
 async def test_only_so_many_wait(guard: Guard, server: Asked, who: Verified, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard._link.asker, "_room", threading.BoundedSemaphore(2))
     server.pause_s = 0.05

@@ -546,17 +546,28 @@ async def test_a_poll_that_may_wait_is_answered_when_there_is_something(world: W
     assert world.keep(wire_ssf_poll.Waiting).count == 0
 
 
-async def test_only_so_many_polls_are_held(world: World) -> None:
+async def test_only_so_many_polls_are_held(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire_ssf_poll, "WAIT_S", 1e6)
     siem = await party(world)
     stream = await siem.stream()
     world.keep(wire_ssf_poll.Waiting).count = wire_ssf_poll.MAX_WAITING
-    assert await siem.poll(stream, returnImmediately=False) == {}, "it does not wait"
+    async with asyncio.timeout(30):
+        assert await siem.poll(stream, returnImmediately=False) == {}, "it does not wait"
     world.keep(wire_ssf_poll.Waiting).count -= 1
     waiting = asyncio.create_task(siem.poll(stream, returnImmediately=False))
     await eventually(lambda: world.keep(wire_ssf_poll.Waiting).count == wire_ssf_poll.MAX_WAITING)
-    assert not waiting.done()
+    await noise(world, stream, 1)
+    assert states(await waiting) == ["0"], "it waited"
+
+
+async def test_a_stream_that_is_gone_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire_ssf_poll, "WAIT_S", 1e6)
+    siem = await party(world)
+    stream = await siem.stream()
+    waiting = asyncio.create_task(siem.poll(stream, returnImmediately=False))
+    await eventually(lambda: world.keep(wire_ssf_poll.Waiting).count == 1)
     await siem.ask("DELETE", f"{STREAMS}?stream_id={stream['stream_id']}")
-    assert await waiting == {}, "a stream that is gone is not waited for"
+    assert await asyncio.wait_for(waiting, 30) == {}
 
 
 async def test_what_nobody_fetches_is_forgotten_in_the_end(world: World, clock: Clock) -> None:

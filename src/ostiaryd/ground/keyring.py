@@ -130,7 +130,7 @@ class Keyring:
                 if state == "active":
                     secrets[use] = plain
                 continue
-            key = jose.parse_private_jwk(canonical.parse(plain, max_bytes=1 << 16))
+            key = jose.parse_private_jwk(canonical.parse(plain, max_bytes=1 << 16), is_sound=True)  # it was sealed
             public[use][kid] = key.public
             if state == "active":
                 active[use, alg] = key

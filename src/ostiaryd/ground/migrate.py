@@ -50,8 +50,9 @@ def migrate(db: Database, *, now: int) -> list[str]:
         connection.begin(write=True)
         connection.script(_LEDGER)
         applied = {number: (name, checksum) for number, name, checksum in Reader(connection).all(_APPLIED)}
-        fresh = [script for script in scripts() if not _is_applied(script, applied)]
-        if unknown := sorted(set(applied) - {number for number, _, _ in scripts()}):
+        shipped = scripts()
+        fresh = [script for script in shipped if not _is_applied(script, applied)]
+        if unknown := sorted(set(applied) - {number for number, _, _ in shipped}):
             raise Conflict(
                 f"the database has migration {unknown[-1]}, which this version does not know",
                 hint="start the newer version of ostiary that wrote it",

@@ -33,11 +33,6 @@ from ostiaryd.respond.model.streams import (
 )
 from ostiaryd.respond.store import streams as store
 
-WAIT_S = 25.0
-"""How long a poll that may wait is held."""
-LOOK_S = 0.25
-MAX_WAITING = 100
-"""polls that are held at once"""
 _BRIEFLY = [(b"cache-control", b"public, max-age=300")]
 
 

@@ -52,8 +52,9 @@ class Kind(NamedTuple):
     secret: tuple[str, ...]
     read: Callable[[Members], tuple[tuple[str, ...], Callable[[str], Verify]]]
     """the algorithms that the key is good for, the default first, and what verifies with one of them"""
-    signer: Callable[[Members, str], Sign]
-    """what signs with an algorithm; the public members have been read. Raises also ValueError of the library"""
+    signer: Callable[[Members, str, bool], Sign]
+    """what signs with an algorithm; the public members have been read, the private ones may be known to be sound.
+    Raises also ValueError of the library"""
     generate: Callable[[str], dict[str, str]]
     """the members of a fresh key for an algorithm"""
 
@@ -79,7 +80,7 @@ def _read_ec(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
     return (alg,), lambda _alg: verify
 
 
-def _sign_ec(jwk: Members, alg: str) -> Sign:
+def _sign_ec(jwk: Members, alg: str, _is_sound: bool) -> Sign:
     curve, _, size = _CURVES[str(jwk["crv"])]
     key = ec.derive_private_key(int.from_bytes(_bytes(jwk, "d", size)), curve)
     point = key.public_key().public_numbers()
@@ -112,7 +113,7 @@ def _read_okp(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
     return ("EdDSA", "Ed25519"), lambda _alg: key.verify
 
 
-def _sign_okp(jwk: Members, alg: str) -> Sign:
+def _sign_okp(jwk: Members, alg: str, _is_sound: bool) -> Sign:
     key = ed25519.Ed25519PrivateKey.from_private_bytes(_bytes(jwk, "d", 32))
     if b64u(key.public_key().public_bytes_raw()) != jwk["x"]:
         raise InvalidKey(_MISMATCH)
@@ -147,12 +148,13 @@ def _read_rsa(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
     return ("RS256", "PS256"), verifier
 
 
-def _sign_rsa(jwk: Members, alg: str) -> Sign:
+def _sign_rsa(jwk: Members, alg: str, is_sound: bool) -> Sign:
     if "oth" in jwk:
         raise InvalidKey("an RSA key of more than two primes")
     p, q, dp, dq, qi = (_int(jwk, name) for name in _CRT)
     public = rsa.RSAPublicNumbers(_int(jwk, "e"), _int(jwk, "n"))
-    key = rsa.RSAPrivateNumbers(p, q, _int(jwk, "d"), dp, dq, qi, public).private_key()
+    numbers = rsa.RSAPrivateNumbers(p, q, _int(jwk, "d"), dp, dq, qi, public)
+    key = numbers.private_key(unsafe_skip_rsa_key_validation=is_sound)
     native, pad = key.sign, _PSS if alg == "PS256" else _PKCS1
     return lambda data: native(data, pad, _SHA256)
 
