@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from ostiary.core.claims import AccessClaims
 from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Tx, sql
-from ostiaryd.ground.keyring import USES, Keyring, RootKey, Signed, forget_keys, load_root_key, rotate_key
+from ostiaryd.ground.keyring import USES, Keyring, RootKey, Verified, forget_keys, load_root_key, rotate_key
 from ostiaryd.ground.world import World, open_world
 from tests.clock import Clock, Dice
 
@@ -29,17 +30,23 @@ async def test_no_private_key_lies_open_in_the_database(world: World) -> None:
     assert all(private["d"].encode() not in blob for blob in sealed(world).values())
 
 
-def test_of_the_tokens_that_were_signed_the_newest_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Signed, "MOST", 3)
-    signed = Signed()
+def test_of_the_tokens_that_were_verified_the_newest_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Verified, "MOST", 3)
+    verified = Verified()
+    claims = AccessClaims(iss="i", sub="s", client_id="c", aud="a", exp=1, iat=0, jti="j")
+
+    def known(count: int) -> list[bool]:
+        return [verified.get(str(number)) == ("kid", claims) for number in range(count)]
+
     for number in range(3):
-        signed.add(str(number))
-    assert [str(number) in signed for number in range(4)] == [True, True, True, False]
+        verified.add(str(number), "kid", claims)
+    assert known(4) == [True, True, True, False]
     for number in range(3, 6):
-        signed.add(str(number))
-    assert all(str(number) in signed for number in range(6)), "twice as many at most"
-    signed.add("6")
-    assert [str(number) in signed for number in range(7)] == [False] * 3 + [True] * 4
+        verified.add(str(number), "kid", claims)
+    assert all(known(6)), "twice as many at most"
+    verified.add("6", "kid", claims)
+    assert known(7) == [False] * 3 + [True] * 4
+    assert verified.get("\N{LATIN SMALL LETTER E WITH ACUTE}\ud800") is None
 
 
 async def test_a_rotated_key_signs_at_once_and_the_old_one_still_verifies(world: World, clock: Clock) -> None:

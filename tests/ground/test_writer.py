@@ -399,14 +399,14 @@ async def test_what_is_steady_stays_known_from_batch_to_batch(world: World, data
     theirs.close()
 
 
-async def test_what_is_known_of_a_table_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_known_of_a_statement_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known, "MAX_KNOWN", 3)
 
     def look(tx: Tx) -> list[int]:
         sizes = []
         for number in range(5):
             assert tx.one(STEADY, name=f"test {number}") is None
-            sizes.append(sum(map(len, tx._known._by_tables.values())))
+            sizes.append(sum(map(len, tx._known._results.values())))
         return sizes
 
     await world.writer.submit(put("test forget"))

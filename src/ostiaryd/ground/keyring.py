@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ostiary.core import canonical, jose
+from ostiary.core.claims import AccessClaims
 from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.database import Reader, Tx, sql
 
@@ -35,25 +36,27 @@ _RESEAL = sql("update server_key set sealed = :sealed where kid = :kid")
 _FORGET = sql("delete from server_key where state = 'retired' and retired_at < :before")
 
 
-class Signed:
-    """Which access tokens bear a good signature of ours, by their digest: the newest, so that most of those that come
-    back need not be verified again.
+class Verified:
+    """The claims of access tokens that bear a good signature of ours, each with the `kid` of the key, by the digest of
+    the token: the newest, so that most of those that come back need not be verified and read again.
     """
 
-    MOST = 65_536
+    MOST = 8192
     __slots__ = ("_new", "_old")
 
     def __init__(self) -> None:
-        self._new, self._old = set[bytes](), set[bytes]()
+        self._new, self._old = dict[bytes, tuple[str, AccessClaims]](), dict[bytes, tuple[str, AccessClaims]]()
 
-    def add(self, token: str) -> None:
+    def add(self, token: str, kid: str, claims: AccessClaims) -> None:
         if len(self._new) >= self.MOST:
-            self._new, self._old = set(), self._new
-        self._new.add(sha256(token.encode()).digest())
+            self._new, self._old = {}, self._new
+        self._new[sha256(token.encode()).digest()] = kid, claims
 
-    def __contains__(self, token: str) -> bool:
-        digest = sha256(token.encode()).digest()
-        return digest in self._new or digest in self._old
+    def get(self, unverified_token: str) -> tuple[str, AccessClaims] | None:
+        if not unverified_token.isascii():
+            return None
+        digest = sha256(unverified_token.encode()).digest()
+        return self._new.get(digest) or self._old.get(digest)
 
 
 class RootKey:
@@ -115,7 +118,7 @@ class Keyring:
 
     def __init__(self, root: RootKey) -> None:
         self.root = root
-        self.signed = Signed()
+        self.verified = Verified()
         self._active: dict[tuple[str, str], jose.PrivateKey] = {}
         self._public: dict[str, dict[str, jose.PublicKey]] = {}
         self._secrets: dict[str, bytes] = {}

@@ -10,22 +10,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
+
 from ostiary.core.cedar import values
 from ostiary.core.cedar.render import render_record
 from ostiary.core.cedar.values import Entity, Record, Uid, entity, make_set
 from ostiary.core.claims import Link
 from ostiary.core.errors import Invalid
 
+_encode = msgspec.json.Encoder().encode
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chain:
     """The agents behind a principal, the nearest first, and what a context says of them: `actors` and `chain`, and the
-    same in Cedar's JSON. It is equal to itself alone: `chain_of` gives the same one for the same links.
+    same in Cedar's JSON, by name. It is equal to itself alone: `chain_of` gives the same one for the same links.
     """
 
     behind: tuple[Entity, ...]
     context: Record
-    rendered: Mapping[str, object]
+    rendered: Mapping[str, msgspec.Raw]
 
 
 def chain_of(links: Sequence[Link], *, holder: str, acted: Sequence[str] = ()) -> Chain:
@@ -47,7 +51,8 @@ def _chain(links: tuple[Link, ...], holder: str, acted: tuple[str, ...]) -> Chai
 
 def _made(agents: tuple[Entity, ...], actors: frozenset[object], chain: frozenset[object]) -> Chain:
     context: Record = {"actors": actors, "chain": chain}
-    return Chain(agents, context, render_record(context))
+    rendered = {name: msgspec.Raw(_encode(value)) for name, value in render_record(context).items()}
+    return Chain(agents, context, rendered)
 
 
 def behind(context: Record) -> tuple[Entity, ...]:

@@ -4,28 +4,25 @@ their tables, and what rooms keep.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ostiaryd.ground.database.statement import Sql
 
 T = TypeVar("T")
-_Results = dict[frozenset[str], dict[tuple[Any, ...], Any]]
 MAX_KNOWN = 16_384
-"""results from the same tables; then they are forgotten and read anew"""
+"""results of one statement; then they are forgotten and read anew"""
 
 
 class Known:
-    """Results by the tables that they were read from, those of lasting statements apart. Who rolls back clears them:
-    some may be of what never was.
-    """
+    """Results by statement and parameters. Who rolls back clears them: some may be of what never was."""
 
-    __slots__ = ("_by_tables", "_kept", "_lasting", "_tables")
+    __slots__ = ("_kept", "_readers", "_results")
 
     def __init__(self) -> None:
-        self._by_tables: _Results = {}
-        self._lasting: _Results = {}
-        self._tables: set[str] = set()
+        self._results: dict[Sql, dict[tuple[Any, ...], Any]] = {}
+        self._readers: dict[str, list[Sql]] = {}
+        """the statements in `_results`, by each table that they read from"""
         self._kept: dict[Any, Any] = {}
 
     def keep(self, make: Callable[[], T]) -> T:
@@ -35,36 +32,36 @@ class Known:
         kept: T = self._kept[make]
         return kept
 
-    def recall(self, statement: Sql, params: dict[str, Any], read: Callable[..., Any]) -> Any:
-        """What `read(statement, **params)` gave when it was last called for these."""
-        results = self._lasting if statement.lasting else self._by_tables
-        found = results.get(statement.tables)
-        if found is None:
-            found = results[statement.tables] = {}
-            self._tables |= statement.tables
-        key = (statement, *params.items())
-        if key in found:
-            return found[key]
-        result = read(statement, **params)
+    def recall(
+        self,
+        statement: Sql,
+        params: dict[str, Any],
+        read: Callable[..., Any],
+        reader: object,
+        *make: Callable[..., Any],
+    ) -> Any:
+        """What `read(reader, statement, *make, **params)` gave when it was last called for these."""
+        results = self._results.get(statement)
+        if results is None:
+            results = self._results[statement] = {}
+            for table in statement.tables:
+                self._readers.setdefault(table, []).append(statement)
+        key = (*make, *params.items())
+        if key in results:
+            return results[key]
+        result = read(reader, statement, *make, **params)
         if result or not statement.lasting:
-            if len(found) >= MAX_KNOWN:
-                found.clear()
-            found[key] = result
+            if len(results) >= MAX_KNOWN:
+                results.clear()
+            results[key] = result
         return result
 
     def forget(self, written: Sql) -> None:
         """Forget what was read from any table of a statement that writes, unless it lasts."""
-        tables = written.tables
-        if self._tables.isdisjoint(tables):
-            return
-        self._by_tables = _without(self._by_tables, tables)
-        if not written.adds:
-            self._lasting = _without(self._lasting, tables)
-        self._tables = set().union(*self._by_tables, *self._lasting)
+        for table in written.tables:
+            for statement in self._readers.get(table, ()):
+                if not (written.adds and statement.lasting):
+                    self._results[statement].clear()
 
     def clear(self) -> None:
-        self._by_tables, self._lasting, self._tables = {}, {}, set()
-
-
-def _without(results: _Results, tables: Collection[str]) -> _Results:
-    return {one: found for one, found in results.items() if one.isdisjoint(tables)}
+        self._results, self._readers = {}, {}

@@ -33,6 +33,11 @@ class Reader:
         row: Row | None = self._execute(statement, params).fetchone()
         return row
 
+    def made(self, statement: Sql, make: Callable[[Row], T], /, **params: Any) -> T | None:
+        """What the first row stands for, or None."""
+        row = self._execute(statement, params).fetchone()
+        return None if row is None else make(row)
+
     def all(self, statement: Sql, **params: Any) -> list[Row]:
         rows: list[Row] = self._execute(statement, params).fetchall()
         return rows
@@ -71,13 +76,19 @@ class Tx(Reader):
     def one(self, statement: Sql, **params: Any) -> Row | None:
         if not statement.steady:
             return super().one(statement, **params)
-        row: Row | None = self._known.recall(statement, params, super().one)
+        row: Row | None = self._known.recall(statement, params, Reader.one, self)
         return row
+
+    def made(self, statement: Sql, make: Callable[[Row], T], /, **params: Any) -> T | None:
+        if not statement.steady:
+            return super().made(statement, make, **params)
+        found: T | None = self._known.recall(statement, params, Reader.made, self, make)
+        return found
 
     def all(self, statement: Sql, **params: Any) -> list[Row]:
         if not statement.steady:
             return super().all(statement, **params)
-        rows: list[Row] = self._known.recall(statement, params, super().all)
+        rows: list[Row] = self._known.recall(statement, params, Reader.all, self)
         return rows
 
     def run(self, statement: Sql, **params: Any) -> int:

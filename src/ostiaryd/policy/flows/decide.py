@@ -23,6 +23,7 @@ from ostiaryd.policy.model import (
     Posed,
     Question,
     actors_of,
+    add_asked,
     encode_facts,
 )
 from ostiaryd.registry.model import Caller
@@ -103,12 +104,15 @@ def _decide(act: Act, answers: Answers, question: Question) -> tuple[Decision, P
 
 
 def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) -> None:
-    """Let stand beside `entry` what the policies were asked at `at` (microseconds), if they were asked at all, and in
-    it what a set that only watches would have said.
+    """Let stand beside `entry` what the policies were asked at `at` (microseconds), if they were asked at all, after
+    what they were asked before, and in it what a set that only watches would have said.
     """
     if any(posed):
-        note_candidate(act.tx, entry, posed, at=at)
-        entry.keep(encode_facts(Facts(salt=b64u(act.tx.random(16)), at=at, asked=posed)))
+        if entry.beside is None:
+            entry.keep(encode_facts(Facts(salt=b64u(act.tx.random(16)), at=at, asked=posed)))
+        else:
+            entry.keep(add_asked(entry.beside, posed))
+        note_candidate(act.tx, entry, at=at)
 
 
 def note_asker(entry: Entry, by: Caller | None) -> None:

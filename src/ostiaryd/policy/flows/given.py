@@ -29,7 +29,6 @@ from ostiaryd.policy.model import (
     Posed,
     ResourceSeen,
     Seen,
-    decode_facts,
     encode_context,
 )
 from ostiaryd.registry.model import Agent, Caller, Resource
@@ -143,8 +142,7 @@ def _judge(
         resource=resource[1],
         context=encode_context({**render_record(context), **chain.rendered}),
     )
-    before = [] if act.entry.beside is None else decode_facts(act.entry.beside).asked  # an exchange asks twice
-    keep_facts(act, act.entry, [*before, posed], at=answering.at)
+    keep_facts(act, act.entry, [posed], at=answering.at)
     entities = Overlay(policies.known, principal[0], resource[0], *chain.behind)
     now: Record = {"now": Datetime(answering.at // 1000)}
     judged = policies.judge(

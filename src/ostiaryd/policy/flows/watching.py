@@ -15,7 +15,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.model import Entry
 from ostiaryd.policy import store
 from ostiaryd.policy.flows.sets import ready
-from ostiaryd.policy.model import Posed, starter
+from ostiaryd.policy.model import Posed, decode_facts, starter
 from ostiaryd.policy.model.replay import Replay, Unreplayable
 from ostiaryd.registry.store import resources
 
@@ -46,14 +46,16 @@ _watching: list[_Watching] = []
 """the last one; every writer of this process asks it in turn"""
 
 
-def note_candidate(reader: Reader, entry: Entry, asked: list[Posed | None], *, at: int) -> None:
-    """Say in the entry what the set that watches would have said to what was asked at `at` (microseconds)."""
+def note_candidate(reader: Reader, entry: Entry, *, at: int) -> None:
+    """Say in the entry what the set that watches would have said to what was asked at `at` (microseconds), as it is
+    kept beside the entry.
+    """
     hash = store.watched(reader)
-    if hash is None or not any(asked):
+    if hash is None or entry.beside is None:
         return
     if not _watching or _watching[0].hash != hash:
         _watching[:] = [_Watching(reader, hash)]
-    judged = [_watching[0].judge(reader, posed, at) for posed in asked if posed is not None]
+    judged = [_watching[0].judge(reader, posed, at) for posed in decode_facts(entry.beside).asked if posed]
     said: dict[str, Any] = {"policy": hash, "verdict": _verdict(judged)}
     if len(judged) == 1 and judged[0] is not None:
         only = judged[0]

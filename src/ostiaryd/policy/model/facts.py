@@ -71,7 +71,10 @@ class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the decisions of one entry were asked at `at` (microseconds); None: the policies were not asked."""
+    """What the decisions of one entry were asked at `at` (microseconds); None: the policies were not asked.
+
+    `asked` is the last member: `add_asked` relies on it.
+    """
 
     salt: str
     at: int
@@ -89,6 +92,11 @@ def encode_context(context: Mapping[str, object] | msgspec.Raw) -> msgspec.Raw:
 
 def encode_facts(facts: Facts) -> bytes:
     return _encode(facts)
+
+
+def add_asked(facts: bytes, posed: Sequence[Posed | None]) -> bytes:
+    """What `encode_facts` made, and these asked after what is in it."""
+    return facts[: -len(b"]}")] + b"," + _encode(posed)[len(b"[") :] + b"}"
 
 
 def decode_facts(body: bytes) -> Facts:

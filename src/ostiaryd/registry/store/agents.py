@@ -51,8 +51,7 @@ def insert(tx: Tx, agent: Agent) -> None:
 
 def get(reader: Reader, id_or_name: str) -> Agent | None:
     """A point read; whether it may act is for `Agent.is_active` to say."""
-    row = reader.one(_BY_ID if id_or_name.startswith("ag_") else _BY_NAME, key=id_or_name)
-    return None if row is None else _agent(row)
+    return reader.made(_BY_ID if id_or_name.startswith("ag_") else _BY_NAME, _agent, key=id_or_name)
 
 
 def page(reader: Reader, page: Page, *, owner: str | None = None) -> list[Agent]:

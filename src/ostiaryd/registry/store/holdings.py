@@ -116,8 +116,7 @@ def insert(tx: Tx, held: Holding) -> None:
 
 
 def get(reader: Reader, id: str) -> Holding | None:
-    row = reader.one(_GET, id=id)
-    return None if row is None else _holding(row)
+    return reader.made(_GET, _holding, id=id)
 
 
 def end(tx: Tx, root: Root, value: str, *, why: str) -> tuple[Counter[str], list[Ended]]:

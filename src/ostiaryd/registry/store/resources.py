@@ -41,20 +41,17 @@ def insert(tx: Tx, resource: Resource) -> None:
 
 
 def get(reader: Reader, id_or_name: str) -> Resource | None:
-    row = reader.one(_BY_ID if id_or_name.startswith("rs_") else _BY_NAME, key=id_or_name)
-    return None if row is None else _resource(row)
+    return reader.made(_BY_ID if id_or_name.startswith("rs_") else _BY_NAME, _resource, key=id_or_name)
 
 
 def by_uri(reader: Reader, uri: str) -> Resource | None:
     """Letter by letter, as RFC 8707 and RFC 3986 6.2.1 have it."""
-    row = reader.one(_BY_URI, key=uri)
-    return None if row is None else _resource(row)
+    return reader.made(_BY_URI, _resource, key=uri)
 
 
 def by_jkt(reader: Reader, jkt: str) -> Resource | None:
     """The resource whose guard has that key."""
-    row = reader.one(_BY_JKT, key=jkt)
-    return None if row is None else _resource(row)
+    return reader.made(_BY_JKT, _resource, key=jkt)
 
 
 def page(reader: Reader, page: Page) -> list[Resource]:

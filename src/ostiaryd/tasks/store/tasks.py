@@ -83,8 +83,7 @@ def insert(tx: Tx, task: Task) -> None:
 
 
 def get(reader: Reader, id: str) -> Task | None:
-    row = reader.one(_GET, id=id)
-    return None if row is None else _task(row)
+    return reader.made(_GET, _task, id=id)
 
 
 def page(reader: Reader, *, agent: AgentId | None, page: Page) -> list[Task]:

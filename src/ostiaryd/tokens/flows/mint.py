@@ -165,10 +165,11 @@ def mint(
         memory=task.memory or "",
     )
     _hold(act, claims, jkt=possession.jkt, client_jkt=client.jkt, parent=parent)
-    token = sign_jwt(act.tx.keys.signer("token", config.token_alg), typ=ACCESS_TYP, claims=claims)
+    signer = act.tx.keys.signer("token", config.token_alg)
+    token = sign_jwt(signer, typ=ACCESS_TYP, claims=claims)
     if len(token) > MAX_TOKEN_BYTES:
         raise Invalid(f"the token would be longer than {MAX_TOKEN_BYTES} bytes", hint="ask for fewer bounds and scopes")
-    act.tx.keys.signed.add(token)
+    act.tx.keys.verified.add(token, signer.public.kid, claims)
     return Issued(
         access_token=token,
         is_bound=claims.cnf is not None,

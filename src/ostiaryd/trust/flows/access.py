@@ -6,7 +6,6 @@ to be spent: by `spend_proof` in an act, by `spend_at_once` where none follows.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -19,7 +18,7 @@ from ostiary.core.errors import Forbidden, Unauthenticated
 from ostiary.core.jose.jws import parse_claims
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
-from ostiaryd.ground.keyring import Keyring, Signed
+from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import READ, Caller, check_not_stopped, names_of_agent
 from ostiaryd.registry.store import agents, holdings, holds, owners, resources, stops
@@ -121,14 +120,19 @@ def _check_new(is_new: bool) -> None:
 
 def verify_token(unverified_token: str, *, keys: Keyring) -> AccessClaims:
     """The claims of a token that we signed; whether it is in time or alive is not said. Raises AccessRefused."""
+    good = keys.public("token")
+    if (known := keys.verified.get(unverified_token)) is not None and known[0] in good:
+        return known[1]
     try:
-        header = jose.parse_header(unverified_token.partition(".")[0])
-        key = keys.public("token").get(str(header.get("kid")))
-        if key is None:
+        kid = str(jose.parse_header(unverified_token.partition(".")[0]).get("kid"))
+        if (key := good.get(kid)) is None:
             raise AccessRefused("the token is not one of ours, or an old one")
-        return _verified(unverified_token, key, keys.signed)
+        jws = jose.verify_jws(unverified_token, key_for=lambda _: key, typ=(ACCESS_TYP,))
+        claims = parse_access(parse_claims(jws.payload))
     except jose.InvalidToken as error:
         raise AccessRefused(error.message) from None
+    keys.verified.add(unverified_token, kid, claims)
+    return claims
 
 
 def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
@@ -181,17 +185,6 @@ def _credentials(authorization: str | None) -> tuple[str, str]:
     if scheme.lower() not in ("dpop", "bearer"):
         raise Unauthenticated("the Authorization header is of another scheme than DPoP", hint="send an access token")
     return scheme.lower(), unverified_token.strip(" ")
-
-
-@lru_cache(maxsize=4096)
-def _verified(unverified_token: str, key: jose.PublicKey, signed: Signed) -> AccessClaims:
-    """The claims of a token that this key signed: whatever time it is, that stays true."""
-    if unverified_token.isascii() and unverified_token in signed:
-        jws = jose.parse_jws(unverified_token)
-    else:
-        jws = jose.verify_jws(unverified_token, key_for=lambda _: key, typ=(ACCESS_TYP,))
-        signed.add(unverified_token)
-    return parse_access(parse_claims(jws.payload))
 
 
 def _caller(claims: AccessClaims, *, kind: Literal["person", "agent", "guard"], name: str, owner: str | None) -> Caller:
