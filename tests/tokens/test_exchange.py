@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from ostiary.core import jose
+from ostiary.core.budget import parse_limits
+from ostiary.core.claims import parse_access
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import HoldingId, Verb
@@ -23,6 +25,8 @@ from tests.tokens.party import FILES, ISSUER, Answer, Client, claims_of, guard, 
 REQUEST, TARGET, SCOPE = "invalid_request", "invalid_target", "invalid_scope"
 DETAILS = "invalid_authorization_details"
 READ = [{"type": "tool", "locations": [FILES], "actions": ["read_file"], "arguments": {"path": {"prefix": "/srv/"}}}]
+
+PAY = {"kind": "amount", "limit": "250.00", "tools": ["bank/pay"], "argument": "amount"}
 
 
 async def test_asking_for_scopes_that_the_subject_token_does_not_have(world: World) -> None:
@@ -70,6 +74,21 @@ async def test_wider_bounds_than_the_subject_token_has(world: World) -> None:
     further = await swapped(two, token, resource=uri("three"))
     assert claims_of(further)["authorization_details"] == READ
     assert claims_of(await swapped(three, further))["authorization_details"] == READ
+
+
+async def test_what_is_known_of_a_token_that_was_signed_is_what_it_says(world: World) -> None:
+    one, two, three = await agents(world, "one", "two", "three")
+    task = await start(world, agent="one", budget=parse_limits([PAY]))
+    said = {"scope": "files:read", "task": task.task_id, "authorization_details": json.dumps(READ)}
+    first = await token_for(one, "two", **said)
+    second = await swapped(two, first, resource=uri("three"))
+    for token in (first, second, await swapped(three, second)):
+        claims = claims_of(token)
+        assert claims["budgets"]
+        assert claims["authorization_details"] == READ
+        known = world.keys.verified.get(token)
+        assert known is not None
+        assert known[1] == parse_access(claims)
 
 
 async def test_exchanging_ones_own_token_upward(world: World) -> None:

@@ -13,12 +13,10 @@ from functools import lru_cache
 import msgspec
 
 from ostiary.core.cedar import values
-from ostiary.core.cedar.render import render_record
+from ostiary.core.cedar.render import encode_record
 from ostiary.core.cedar.values import Entity, Record, Uid, entity, make_set
 from ostiary.core.claims import Link
 from ostiary.core.errors import Invalid
-
-_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +27,7 @@ class Chain:
 
     behind: tuple[Entity, ...]
     context: Record
-    rendered: Mapping[str, msgspec.Raw]
+    encoded: Mapping[str, msgspec.Raw]
 
 
 def chain_of(links: Sequence[Link], *, holder: str, acted: Sequence[str] = ()) -> Chain:
@@ -51,8 +49,7 @@ def _chain(links: tuple[Link, ...], holder: str, acted: tuple[str, ...]) -> Chai
 
 def _made(agents: tuple[Entity, ...], actors: frozenset[object], chain: frozenset[object]) -> Chain:
     context: Record = {"actors": actors, "chain": chain}
-    rendered = {name: msgspec.Raw(_encode(value)) for name, value in render_record(context).items()}
-    return Chain(agents, context, rendered)
+    return Chain(agents, context, encode_record(context))
 
 
 def behind(context: Record) -> tuple[Entity, ...]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from ostiary.core.cedar import values
 from ostiary.core.cedar.extensions import Datetime, Decimal
 from ostiary.core.cedar.values import Uid
 from ostiary.core.errors import Invalid
 
+_encode = msgspec.json.Encoder().encode
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_DEPTH = 16
 """Levels of a value; what keeps it adds a few of its own, and readers of JSON have limits."""
@@ -40,6 +43,11 @@ def render_record(record: Mapping[str, object], depth: int = MAX_DEPTH) -> dict[
     if not values.ESCAPES.isdisjoint(record):
         raise Invalid("a name in a record is reserved for an escape")
     return {name: render_value(item, depth) for name, item in record.items()}
+
+
+def encode_record(record: Mapping[str, object]) -> dict[str, msgspec.Raw]:
+    """The same, each value in JSON already. Raises as `render_value` does."""
+    return {name: msgspec.Raw(_encode(value)) for name, value in render_record(record).items()}
 
 
 def _datetime(ms: int) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from ostiary.core.access import Elsewhere, Judgement, Policies
@@ -14,7 +16,7 @@ from ostiary.core.access.least import Found
 from ostiary.core.access.reasons import reasons_of
 from ostiary.core.bounds import ToolDetail, datatypes
 from ostiary.core.cedar.extensions import Datetime
-from ostiary.core.cedar.render import render_record
+from ostiary.core.cedar.render import encode_record
 from ostiary.core.cedar.values import Entity, Overlay, Record, Uid
 from ostiary.core.claims import Link
 from ostiary.core.errors import Forbidden
@@ -56,8 +58,8 @@ def decide_issue(
     `chain` is through whom it got the task. Raises Forbidden with the code `access_denied`.
     """
     behind = chain_of(chain, holder=agent.agent_id)
-    context = _handed(agent, task=task, scopes=scopes, details=details, behind=behind, person=person)
-    return _check(act, agent, ISSUE, _target(act.tx, resource, uri), context, chain)
+    handed = _handed(agent.agent_id, task, scopes, _classes(details), behind, person)
+    return _check(act, agent, ISSUE, _target(act.tx, resource, uri), handed, chain)
 
 
 def check_delegation(
@@ -76,27 +78,40 @@ def check_delegation(
     where it began. Raises Forbidden with the code `access_denied`.
     """
     behind = chain_of(chain, holder=giver.agent_id)
-    context = _handed(giver, task=task, scopes=scopes, details=details, behind=behind, person=person)
-    _check(act, giver, DELEGATE, found_agent(receiver), context | {"depth": depth}, chain)
+    handed = _handed(giver.agent_id, task, scopes, _classes(details), behind, person, (("depth", depth),))
+    _check(act, giver, DELEGATE, found_agent(receiver), handed, chain)
 
 
+class Handed(NamedTuple):
+    """What a token or a part of a task is about: for whom, how wide, through whom. `encoded` is `context` in Cedar's
+    JSON. Neither says what time it is, nor who is doubted.
+    """
+
+    context: Record
+    encoded: dict[str, msgspec.Raw]
+    chain: Chain
+
+
+@lru_cache(maxsize=4096)
 def _handed(
-    agent: Agent,
-    *,
+    agent: str,
     task: str,
     scopes: frozenset[str],
-    details: Sequence[ToolDetail],
-    behind: Chain,
+    classes: frozenset[str] | None,
+    chain: Chain,
     person: str | None,
-) -> Record:
-    """What a token or a part of a task is about: for whom and how wide. Through whom is said by the chain."""
-    first = behind.behind[-1].uid.id if behind.behind else agent.agent_id
-    context: Record = {
-        "subject": person or first, "task": task, "scopes": frozenset[object](scopes),
-    }  # fmt: skip
-    if details and (classes := datatypes(details)) is not None:
+    more: tuple[tuple[str, int], ...] = (),
+) -> Handed:
+    """Remembered, since who is given something mostly asks for the same again."""
+    first = chain.behind[-1].uid.id if chain.behind else agent
+    context: Record = {"subject": person or first, "task": task, "scopes": frozenset[object](scopes), **dict(more)}
+    if classes is not None:
         context["datatypes"] = frozenset[object](classes)
-    return context
+    return Handed(context | chain.context, {**encode_record(context), **chain.encoded}, chain)
+
+
+def _classes(details: Sequence[ToolDetail]) -> frozenset[str] | None:
+    return datatypes(details) if details else None
 
 
 def judge_elevation(
@@ -105,23 +120,23 @@ def judge_elevation(
     """What the policies say of scopes beyond the agent's own, for a while: one that asks is heard though nothing
     permits. Raises Unasked.
     """
-    context = _handed(agent, task=task, scopes=scopes, details=(), behind=ALONE, person=None)
-    context |= {"minutes": minutes, "break_glass": break_glass}
-    judged, policies = _judge(act, agent, ELEVATE, found_agent(agent), context, ())
+    more = (("minutes", minutes), ("break_glass", break_glass))
+    handed = _handed(agent.agent_id, task, scopes, None, ALONE, None, more)
+    judged, policies = _judge(act, agent, ELEVATE, found_agent(agent), handed, ())
     if judged.because == "no_permit":
         found = found_agent(agent)[0]
         entities, now = Overlay(policies.known, found), Datetime(act.now // 1000)
-        context |= ALONE.context | {"now": now} | doubt_of(act.tx, policies, agent, task, at=act.now)
+        context = handed.context | {"now": now} | doubt_of(act.tx, policies, agent, task, at=act.now)
         if asking := policies.asking(found.uid, ELEVATE, found.uid, context, entities):
             judged = replace(judged, because="approval_needed", policies=asking)
     return judged, policies
 
 
 def _check(
-    act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], context: Record, links: Sequence[Link]
+    act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], handed: Handed, links: Sequence[Link]
 ) -> str:
     """The hash of the policies that permit it. Raises Forbidden, Unasked."""
-    judged, policies = _judge(act, agent, action, resource, context, links)
+    judged, policies = _judge(act, agent, action, resource, handed, links)
     if not judged.allowed:
         first = reasons_of(judged, policies)[0]
         raise Forbidden(first.message, hint=first.hint, code="access_denied")
@@ -129,24 +144,24 @@ def _check(
 
 
 def _judge(
-    act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], context: Record, links: Sequence[Link]
+    act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], handed: Handed, links: Sequence[Link]
 ) -> tuple[Judgement, Policies]:
     """Ask the policies and note what they were asked, and what decided. Raises Unasked."""
     policies, principal = active_policies(act.tx), found_agent(agent)
     answering = Answering(act, policies)
-    chain = chain_of(links, holder=agent.agent_id)
-    context |= doubt_of(act.tx, policies, agent, str(context["task"]), links, at=answering.at)
+    chain = handed.chain
+    doubt = doubt_of(act.tx, policies, agent, str(handed.context["task"]), links, at=answering.at)
     posed = Posed(
         principal=principal[1],
         action=action.id,
         resource=resource[1],
-        context=encode_context({**render_record(context), **chain.rendered}),
+        context=encode_context({**handed.encoded, **encode_record(doubt)}),
     )
     keep_facts(act, act.entry, [posed], at=answering.at)
     entities = Overlay(policies.known, principal[0], resource[0], *chain.behind)
-    now: Record = {"now": Datetime(answering.at // 1000)}
+    context = {**handed.context, **doubt, "now": Datetime(answering.at // 1000)}
     judged = policies.judge(
-        principal[0].uid, action, resource[0].uid, context | chain.context | now, entities, answering.look_up,
+        principal[0].uid, action, resource[0].uid, context, entities, answering.look_up,
         behind=[one.uid for one in chain.behind],
         found=_found_before(policies, principal[1], resource[1], chain) if chain.behind else None,
     )  # fmt: skip
@@ -171,9 +186,9 @@ def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str
     if caller.kind != "agent" or (agent := agents.get(reader, caller.id)) is None:
         return ""
     principal, (target, _) = found_agent(agent)[0], _target(reader, resources.by_uri(reader, uri), uri)
-    context = _handed(agent, task=caller.task or "", scopes=caller.scopes, details=(), behind=ALONE, person=None)
+    handed = _handed(agent.agent_id, caller.task or "", caller.scopes, None, ALONE, None)
     doubt = doubt_of(reader, policies, agent, caller.task or "", at=at)
-    context |= {**ALONE.context, "now": Datetime(at // 1000), **doubt}
+    context = {**handed.context, **doubt, "now": Datetime(at // 1000)}
     entities = Overlay(policies.known, principal, target)
     judged = policies.judge(principal.uid, ISSUE, target.uid, context, entities, elsewhere)
     return "" if judged.allowed else reasons_of(judged, policies)[0].message
