@@ -73,7 +73,7 @@ def _at(value: object, path: str) -> list[object]:
 
 def _recipients(text: str) -> Iterator[str]:
     """Each of a list, however it is written, mail addresses with spaces between too; case makes no difference."""
-    parts = _BETWEEN.split(text)
+    parts = _BETWEEN.split(text) if "," in text or ";" in text or "\n" in text else [text]
     if text.count("@") > 1:
         parts = [piece for part in parts for piece in (part.split() if part.count("@") > 1 else (part,))]
     for part in parts:
