@@ -16,8 +16,8 @@ EVEN = [
     "#1 *x* ~y~", "https://example.org/figures?x=1",
 ]  # fmt: skip
 ODD = [
-    "a" * 12, "see aHR0cHM6Ly9l", "x" * 11 + "-", "50%41", "a&amp;b", "a[.]b", "a(dot)b", "{x", "\\x41", "é", "a\x00",
-    "a\x7f", "hXXp://a.b", "a\u200bb",
+    "a" * 12, "a" * 12 + ".", "see aHR0cHM6Ly9l", "x" * 11 + "-", "50%41", "a&amp;b", "a[.]b", "a(dot)b", "{x", "\\x41",
+    "é", "a\x00", "a\x7f", "hXXp://a.b", "a\u200bb",
 ]  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def decide(
     if isinstance(context, Looking) and (history := context.looked_at) is not None:
         if context.is_full and policies.relies_on_history and judged.because in ("", "approval_needed"):
             return deny(resource, policies, _FULL)
-        beside = {HISTORY: history} if beside is None else beside | {HISTORY: history}
+        beside = {**(beside or {}), HISTORY: history}
     if judged.allowed:
         return Decision(
             True, True, policies.hash, (), judged.policies, judged.watched, judged.errors, typed, beside=beside,

@@ -131,9 +131,12 @@ def is_page(word: str) -> bool:
     return _PAGE.fullmatch(word) is not None
 
 
-def spellings(one: str) -> tuple[str, ...]:
+def spellings(one: str) -> Iterator[str]:
     """How a source may have it, whose word it is: itself, without encryption, and without a scheme."""
-    return (one, f"http://{one[8:]}", one[8:]) if one.startswith("https://") else (one,)
+    yield one
+    if one.startswith("https://"):
+        yield f"http://{one[8:]}"
+        yield one[8:]
 
 
 def is_odd(text: str) -> bool:
