@@ -41,6 +41,8 @@ SCOPES = ["suite:read", "suite:write", "suite:administer"]
 """the operator lets the agent do all that the tools do: what holds it back is its task"""
 PATIENCE_S = 120.0
 """For a machine that stands still now and then: what cannot be decided now is no verdict."""
+NOT_NOW = ("unavailable", "feed_stale", "feed_broken")
+"""how the code of a refusal ends that is none"""
 SHORT_S, LEEWAY_S = 5, 2.5
 """how long a credential lives that is to be expired, and for how long guards still take it"""
 URI = "https://tools.example/mcp"
@@ -222,7 +224,7 @@ def patient(work: Callable[[], T]) -> T:
         try:
             return work()
         except (Refused, httpx2.TransportError) as error:
-            is_verdict = isinstance(error, Refused) and not error.code.endswith("unavailable")
+            is_verdict = isinstance(error, Refused) and not error.code.endswith(NOT_NOW)
             if is_verdict or time.monotonic() > until:
                 raise
         time.sleep(0.1)

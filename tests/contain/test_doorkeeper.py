@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.contain import rules
 from benchmarks.contain.columns import Plan
-from benchmarks.contain.doorkeeper import Doorkeeper, active_files
+from benchmarks.contain.doorkeeper import Doorkeeper, active_files, patient
+from ostiary.core.errors import Refused, Unavailable
 from tests.contain.toys import STEAL, Toy
 from tests.feed.house import House
 from tests.server import running
@@ -46,6 +47,21 @@ def test_a_call_is_asked_about_approved_and_run_and_the_attack_is_not(house: Hou
         product.close_all()
     entries = house.entries(action="approval.approve", limit=100)
     assert len(entries) == 3  # one for each greeting: nobody approved the theft
+
+
+@pytest.mark.parametrize("code", ["feed_stale", "feed_broken", "memory_unavailable"])
+def test_what_cannot_be_decided_now_is_no_verdict_and_anything_else_is_one(code: str) -> None:
+    left = [Unavailable("later", code=code)]
+
+    def work() -> str:
+        if left:
+            raise left.pop()
+        return "decided"
+
+    assert patient(work) == "decided"
+    left.append(Unavailable("no", code="outside_task"))
+    with pytest.raises(Refused, match="no"):
+        patient(work)
 
 
 def test_a_rule_is_left_out_alone(house: House) -> None:
