@@ -12,7 +12,8 @@ from random import Random
 from benchmarks.fleet.plan import DAY, FIRST_DAY, HOUR, PLACES, Agent, Fleet, Tool
 from benchmarks.fleet.work import MINUTE, SECOND, Hands, session
 from ostiary.core.watch import Event
-from ostiaryd.watch.wire_otlp import BURST, Bucket
+from ostiaryd.ground.buckets import Bucket
+from ostiaryd.watch.wire_otlp import BURST, PER_SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ def listed(scene: Scene) -> None:
 
 def flood(scene: Scene) -> None:
     """It tells of itself without end for ten minutes, as who wants that something else is not seen."""
-    at, room = scene.planted.at, Bucket(BURST * SECOND, 0)
+    at, room = scene.planted.at, Bucket(BURST, PER_SECOND, 0)
     while at < scene.planted.at + 10 * MINUTE:
         at += int(scene.hands.dice.expovariate(10) * SECOND)
         scene.hands.export(at, 200, room)

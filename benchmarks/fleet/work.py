@@ -11,8 +11,9 @@ from random import Random
 
 from benchmarks.fleet.plan import DAY, FIRST_DAY, HOUR, Agent, Kind, Tool
 from ostiary.core.watch import Event
+from ostiaryd.ground.buckets import Bucket
 from ostiaryd.watch.model.telemetry import FLOOD
-from ostiaryd.watch.wire_otlp import BURST, LEAST, Bucket
+from ostiaryd.watch.wire_otlp import BURST, LEAST, PER_SECOND
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -51,10 +52,10 @@ class Hands:
     def export(self, at: int, records: int, room: Bucket) -> None:
         """Say what it has done itself, where the server takes it: an act; where that is told, a flood."""
         room.fill(at)
-        if room.left >= LEAST * SECOND:
-            room.left -= max(LEAST, records) * SECOND
+        if room.has(LEAST):
+            room.take(max(LEAST, records))
             self._add(at=at, action="telemetry.tool", outcome="ok", tool="~/work", reporter=self.agent.id)
-        elif room.refuse(at):
+        elif room.refuse():
             self._add(at=at, action=FLOOD, outcome="ok")
 
     def _add(self, **fields: object) -> None:
@@ -92,7 +93,7 @@ def session(hands: Hands, at: int, task: str, *, network: str = "", key: str = "
 
 def telling(agent: Agent, kind: Kind, acts: Sequence[Event], *, is_late: bool) -> list[Event]:
     """What it says of its day in telemetry: each minute in which it acts, or all of it at night, when that failed."""
-    hands, room = Hands(agent, kind, Random(0)), Bucket(BURST * SECOND, 0)
+    hands, room = Hands(agent, kind, Random(0)), Bucket(BURST, PER_SECOND, 0)
     for minute, count in sorted(Counter(event.at // MINUTE for event in acts).items()):
         at = (minute // 1440 + 1) * DAY - MINUTE if is_late else (minute + 1) * MINUTE - 1
         hands.export(at, SPANS * count, room)

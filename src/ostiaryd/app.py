@@ -224,7 +224,7 @@ async def forget_messages(world: World) -> None:
 
 async def watch_and_respond(world: World) -> None:
     """Keep the detectors at work; what playbooks say is done in the act in which a finding is kept."""
-    await watch.watch(world, then=respond.responder(world.config.respond_percent))
+    await watch.watch(world, then=respond.responder(world.config))
 
 
 LOOPS = (

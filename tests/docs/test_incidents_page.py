@@ -11,7 +11,7 @@ from ostiaryd.policy.model import load
 from ostiaryd.policy.model.load import starter
 from ostiaryd.policy.model.playbooks import Proposal
 from ostiaryd.respond.flows.blast import MAX_ENTRIES
-from ostiaryd.respond.model.incidents import ALERT_EVERY, SECOND
+from ostiaryd.respond.model.incidents import ALERT_EVERY, HALTS, SECOND
 
 PAGE = (Path(__file__).parents[2] / "docs" / "incidents.md").read_text("utf-8")
 
@@ -30,7 +30,9 @@ def test_every_response_and_every_number_on_the_page_is_the_one_of_the_code() ->
     assert re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE) == list(RESPONSES)
     proposal = Proposal(response="throttle", policies=())
     assert (proposal.minutes, proposal.calls) == (60, 10)
-    assert Config(data_dir="").respond_percent == 10
+    config = Config(data_dir="")
+    assert (config.respond_percent, config.halt_percent) == (10, 5)
+    assert frozenset(RESPONSES[-3:]) == HALTS
     assert (ALERT_EVERY // SECOND, MAX_ENTRIES) == (600, 1000)
     points = re.findall(r"context\.risk\.score >= (\d+)", starter().files["starter.cedar"])
     assert points == ["50", "70", "90"]

@@ -5,13 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 
 import pytest
 
 from ostiary.core import jose
 from ostiary.core.cedar import ir
 from ostiary.core.errors import Conflict, NotFound
-from ostiary.core.feed import AgentFact, Fact, KeyFact, KeysFact, Message, PolicyFact, ResourceFact, TaskFact, TokenFact
+from ostiary.core.feed import (
+    AgentFact,
+    Fact,
+    KeyFact,
+    KeysFact,
+    Message,
+    PolicyFact,
+    ResourceFact,
+    StopFact,
+    TaskFact,
+    ThreatFact,
+    TokenFact,
+)
 from ostiary.guard import Feed
 from ostiaryd.feed.flows import Streams
 from ostiaryd.feed.flows.streams import HALF, MAX_UNREPORTED_S, MAX_WAITING, SECOND
@@ -19,7 +32,7 @@ from ostiaryd.ground import outbox
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import LONGEST_TOKEN, Agent, Mode, Resource, Root, Verb
+from ostiaryd.registry.model import LONGEST_TOKEN, Agent, Mode, Resource, Root, ThreatDelta, Verb
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State
 from ostiaryd.tokens.flows import rotate_key
@@ -201,6 +214,26 @@ async def test_a_stream_resumes_where_it_was(world: World, resource: Resource, a
         message = await guard.hear()
         assert not message.snapshot
         assert [type(fact) for fact in message.facts] == [AgentFact]
+
+
+async def test_what_changed_often_is_heard_once_by_who_was_away(world: World, resource: Resource) -> None:
+    """A threat list, or a policy set, that changes each minute must not become a line that no guard reads."""
+    async with listening(world, resource) as guard:
+        await guard.hear()
+    stop, lift = (
+        (lambda a: registry.stop(a, "model", "m-1", why="x", by=None)),
+        partial(registry.lift_stop, what="model"),
+    )
+    for _ in range(3):
+        await do(world, lambda a: registry.tell(a, ThreatDelta("tl_1")))
+        await do(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
+        await do(world, stop)
+        await do(world, lambda a: lift(a, value="m-1"))
+    await do(world, stop)
+    async with listening(world, resource, feed=guard.feed, id="another-number-thrown") as again:
+        facts = await again.facts()
+        assert [type(fact) for fact in facts] == [ThreatFact, ResourceFact, StopFact, StopFact]
+        assert [fact.is_lifted for fact in facts if isinstance(fact, StopFact)] == [True, False], "the last word counts"
 
 
 @pytest.mark.parametrize("case", ["pruned", "from the future", "from the beginning"])

@@ -17,14 +17,14 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import State
 from ostiaryd.registry.model import Verb as Move
 from ostiaryd.respond.flows import incidents as flows
-from ostiaryd.respond.model.incidents import HOUR, MAX_ACTS
+from ostiaryd.respond.model.incidents import DAY, MAX_ACTS
 from ostiaryd.respond.model.incidents import Verb as Says
 from ostiaryd.respond.store import incidents as store
 from ostiaryd.tasks.model import standing_id
 from tests.clock import Clock
 from tests.policy.conftest import put
 from tests.registry.stage import ADMIN, agent_of, do, enrol, is_live
-from tests.respond.test_incidents import acts, human, noticed, said, say
+from tests.respond.test_incidents import LIMITS, acts, human, noticed, said, say
 from tests.tokens.party import FILES, Client, claims_of
 from tests.trust.stage import API, call
 
@@ -186,7 +186,7 @@ async def test_the_response_is_undone_with_what_it_answered(world: World) -> Non
         from ostiaryd.watch import flows as watch
 
         saw = Noticed(detector="rate", points=95, says="x")
-        respond(a, watch.find(a, saw, agent=bot.agent_id, task=None, entries=()), percent=10)  # type: ignore[arg-type]
+        respond(a, watch.find(a, saw, agent=bot.agent_id, task=None, entries=()), LIMITS)  # type: ignore[arg-type]
         raise Forbidden("no")
 
     with pytest.raises(Forbidden):
@@ -201,6 +201,6 @@ async def test_a_limited_response_waits_for_room_and_is_not_forgotten(world: Wor
     await noticed(world, one)
     opened = await noticed(world, two)
     assert opened is not None
-    clock.advance(us=HOUR)
+    clock.advance(us=DAY)
     await noticed(world, two, 90)
     assert acts(world, opened) == [("quarantine", "limited"), ("quarantine", "done")]

@@ -16,7 +16,7 @@ from ostiaryd.registry.model import APPROVE, Agent, Caller, Kind, State
 from ostiaryd.registry.store import holds, risks, stops
 from ostiaryd.respond.flows import incidents as flows
 from ostiaryd.respond.flows.respond import respond
-from ostiaryd.respond.model.incidents import HOUR, Incident, Outcome, Verb, most_agents
+from ostiaryd.respond.model.incidents import DAY, HOUR, Incident, Limits, Outcome, Verb, most_agents
 from ostiaryd.respond.model.incidents import State as Is
 from ostiaryd.respond.store import incidents as store
 from ostiaryd.tasks import flows as tasks
@@ -26,18 +26,18 @@ from tests.clock import Clock
 from tests.policy.conftest import put
 from tests.registry.stage import agent_of, do, enrol, hold, is_live, person
 
-PERCENT = 10
+LIMITS = Limits(acted=10, halted=5)
 
 
 async def noticed(
-    world: World, agent: Agent, points: int = 95, *, task: str | None = None, percent: int = PERCENT, by: str = "rate"
+    world: World, agent: Agent, points: int = 95, *, task: str | None = None, limits: Limits = LIMITS, by: str = "rate"
 ) -> Incident | None:
     """A detector notices something of an agent."""
     saw = Noticed(detector=by, points=points, says="it does what it never did")
 
     def run(act: Any) -> Incident | None:
         found = watch.find(act, saw, agent=agent.agent_id, task=task, entries=(1, 2))
-        return respond(act, found, percent=percent)
+        return respond(act, found, limits)
 
     return await do(world, run, "watch.find")
 
@@ -145,7 +145,10 @@ async def test_a_person_lets_it_go_and_nobody_doubts_it_any_more(world: World, c
 
 async def test_or_narrows_it_for_hours_or_ends_it_for_good(world: World, clock: Clock) -> None:
     bot, other, judith = await enrol(world), await enrol(world, "other"), await human(world)
-    first, second = await noticed(world, bot, percent=100), await noticed(world, other, percent=100)
+    first, second = (
+        await noticed(world, bot, limits=Limits(100, 100)),
+        await noticed(world, other, limits=Limits(100, 100)),
+    )
     assert first is not None
     assert second is not None
     await say(world, Verb.NARROW, first, judith, hours=2)
@@ -230,7 +233,7 @@ async def test_detectors_stop_no_company(world: World, clock: Clock) -> None:
     assert agent_of(world, "bot1").state is State.QUARANTINED
     await noticed(world, bots[2])
     assert agent_of(world, "bot2").state is State.ACTIVE
-    clock.advance(us=HOUR)
+    clock.advance(us=DAY)
     await noticed(world, bots[2])
     assert agent_of(world, "bot2").state is State.QUARANTINED
 
@@ -247,7 +250,7 @@ async def test_who_was_acted_against_already_may_be_stopped_altogether(world: Wo
 
 async def test_none_at_all_where_the_operator_says_so(world: World) -> None:
     bot = await enrol(world)
-    opened = await noticed(world, bot, percent=0)
+    opened = await noticed(world, bot, limits=Limits(0, 100))
     assert opened is not None
     assert agent_of(world, "bot").state is State.ACTIVE
 

@@ -546,6 +546,19 @@ async def test_a_poll_that_may_wait_is_answered_when_there_is_something(world: W
     assert world.keep(wire_ssf_poll.Waiting).count == 0
 
 
+async def test_who_is_stopped_while_its_poll_is_held_hears_nothing(world: World) -> None:
+    siem, other = await party(world), await enrol(world)
+    stream = await siem.stream()
+    path = stream["delivery"]["endpoint_url"].removeprefix(world.config.public_url)
+    held = asyncio.create_task(siem.ask("POST", path, {"returnImmediately": False}))
+    await eventually(lambda: world.keep(wire_ssf_poll.Waiting).count == 1)
+    await stop(world, siem.agent.name)
+    await stop(world, other.name)
+    await signals.gather(world)
+    status, answer = await held
+    assert (status, answer["error"]) == (403, "agent_quarantined")
+
+
 async def test_only_so_many_polls_are_held(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire_ssf_poll, "WAIT_S", 1e6)
     siem = await party(world)

@@ -9,8 +9,8 @@ import pytest
 
 from ostiary.core.errors import Invalid, Malformed
 from ostiary.core.watch.threats import Kind, ThreatList, indicator, known
-from ostiaryd.watch.model import lists
-from ostiaryd.watch.model.lists import MAX_LIST_BYTES, MAX_PATTERN, Listed, parse_list
+from ostiaryd.watch.engines import lists
+from ostiaryd.watch.engines.lists import MAX_LIST_BYTES, MAX_PATTERN, Listed, parse_list
 
 NOW = 1_700_000_000_000_000  # 2023-11-14T22:13:20Z
 SPARED = frozenset({"id.example.org"})

@@ -23,6 +23,8 @@ from opentelemetry.trace import StatusCode
 from ostiary.agent import Agent
 from ostiary.core.errors import Forbidden, Malformed, Refused
 from ostiary.telemetry import MAX_BODY, relay
+from ostiaryd.ground import buckets as buckets_of
+from ostiaryd.ground.buckets import FLOODING, QUIET_S, WINDOW_S, TooMuch
 from ostiaryd.ground.http import Call, Reply, TooLarge, UnsupportedMediaType
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
@@ -31,11 +33,11 @@ from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.registry.model import Caller
 from ostiaryd.registry.store import threats as lists
 from ostiaryd.watch import wire_otlp
+from ostiaryd.watch.engines.lists import parse_list
 from ostiaryd.watch.flows import threats
 from ostiaryd.watch.model import Batch, Reading, ToolSeen, detectors, zeros
-from ostiaryd.watch.model.lists import parse_list
 from ostiaryd.watch.model.telemetry import FLOOD
-from ostiaryd.watch.wire_otlp import BURST, FLOODING, LEAST, PER_SECOND, QUIET_S, TooMuch
+from ostiaryd.watch.wire_otlp import BURST, LEAST, PER_SECOND
 from tests.clock import Clock
 from tests.feed.house import House, eventually
 from tests.server import COMMAND, PATIENCE_S, Server, running
@@ -191,12 +193,12 @@ async def test_what_was_refused_long_ago_is_no_flood(world: World, clock: Clock)
         bucket.left = -BURST * 100 * SECOND
         for _ in range(FLOODING - 1):
             await send(world)
-        clock.advance(us=wire_otlp.WINDOW_S * SECOND + 1)
+        clock.advance(us=WINDOW_S * SECOND + 1)
     assert entries(world, FLOOD) == []
 
 
 def test_agents_that_are_remembered_are_so_many_at_most(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire_otlp, "MAX_AGENTS", 2)
+    monkeypatch.setattr(buckets_of, "MAX_KNOWN", 2)
     buckets = wire_otlp.Buckets(world)
     first = buckets.of("ag_1")
     first.left = 1
@@ -235,7 +237,7 @@ async def test_a_refusal_is_a_status_in_the_encoding_of_the_request(world: World
 
 def test_each_refusal_has_a_code() -> None:
     refusals: list[tuple[Refused, int, int]] = [
-        (TooMuch(after_s=2), 429, 8), (Malformed("x"), 400, 3), (Forbidden("x"), 403, 7), (TooLarge("x"), 413, 8),
+        (TooMuch("x", after_s=2), 429, 8), (Malformed("x"), 400, 3), (Forbidden("x"), 403, 7), (TooLarge("x"), 413, 8),
         (UnsupportedMediaType("x"), 415, 3),
     ]  # fmt: skip
     for refusal, status, code in refusals:

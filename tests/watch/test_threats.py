@@ -25,10 +25,10 @@ from ostiaryd.registry.model import ThreatDelta
 from ostiaryd.registry.model.threats import ThreatSource
 from ostiaryd.registry.store import threats as store
 from ostiaryd.watch import wire_threats
+from ostiaryd.watch.engines.lists import MAX_LIST_BYTES, MAX_MARKS, Listed
 from ostiaryd.watch.flows import threats as flows
 from ostiaryd.watch.flows.known import Known
 from ostiaryd.watch.model import Batch, detectors, zeros
-from ostiaryd.watch.model.lists import MAX_LIST_BYTES, MAX_MARKS, Listed
 from tests.clock import Clock
 
 
@@ -149,6 +149,22 @@ async def test_what_cannot_be_taken_leaves_the_list_as_it_was(
     assert (now_of(here).count, now_of(here).failed) == (1, "")
 
 
+async def test_a_list_that_takes_too_much_is_not_taken_and_takes_nothing_of_ours(
+    here: World, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who wrote a list has a process of its own, which is ended; what needs more than memory is read there as well."""
+    publisher.body = "exampl\u00e9.org\nhttps://\u00e9a.example/x?y\neve@post.example\n2a0e:b107::/32".encode(
+        "utf-8-sig"
+    )
+    await add(here, url=publisher.url)
+    await wire_threats.refresh_due(here)
+    assert (now_of(here).count, now_of(here).failed) == (4, "")
+    monkeypatch.setattr(wire_threats, "READER", "operator:index")  # which dies of it
+    await add(here, "fatal", url=publisher.url)
+    await wire_threats.refresh_due(here)
+    assert (now_of(here, "fatal").count, now_of(here, "fatal").failed) == (0, "it gave no answer")
+
+
 async def test_no_list_leads_us_to_where_only_we_can_go(world: World, publisher: Publisher) -> None:
     """SSRF: neither an address nor a name of this machine or its network, unless the operator names the host."""
     await add(world, url=publisher.url.replace("http:", "https:"))
@@ -189,7 +205,7 @@ async def test_what_ends_is_forgotten_when_it_ends(world: World, clock: Clock) -
     assert await due(None) == flows.EVERY
     assert await due(clock() + 2 * flows.EVERY) == flows.EVERY
     assert await due(clock() + 600 * flows.SECOND) == 600 * flows.SECOND
-    assert await due(clock() + 1) == 60 * flows.SECOND
+    assert await due(clock() + 1) == flows.AGAIN, "however soon something ends"
 
 
 # ---------------------------------------------------------------------------------------- Limits

@@ -94,6 +94,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             " looked, in percent; at least one; 0: none",
         ),
     ] = 10
+    halt_percent: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100,
+            description="How many of the active agents playbooks may stop (`freeze`, `quarantine`, `revoke`) within a"
+            " day before a person has looked, in percent; at least one; 0: none. Beyond that they only read",
+        ),
+    ] = 5
     opa_url: Annotated[
         str, Meta(description="URL of an Open Policy Agent that policy sets may ask; off this machine it must be https")
     ] = ""

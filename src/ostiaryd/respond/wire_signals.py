@@ -6,6 +6,10 @@
 Who pushes shows the secret of its stream before anything is parsed. A token that was heard is answered as if it were
 new. Keys come from the issuer's `jwks_uri` alone, are fetched anew each hour, and for a `kid` that is not known at most
 once a minute.
+
+How much an issuer may say is limited, in memory, for each by itself: SETS at once, a hundredth of that in a second, and
+what it does to many agents counts for more. What is over that is answered 429, which transmitters try again, and leaves
+no entry; who goes on leaves one that people hear of. What strangers push is refused whatever it is, and leaves a few.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from typing import NamedTuple
 
 from ostiary.core import canonical, jose
 from ostiary.core.errors import Malformed, NotFound, Refused, Unavailable
+from ostiaryd.ground.buckets import Buckets, TooMuch
 from ostiaryd.ground.fetch import request
 from ostiaryd.ground.http import NO_STORE, Call, Reply, reply, status_of
 from ostiaryd.ground.world import World
@@ -33,6 +38,22 @@ MAX_JWKS = 256 << 10
 FRESH = 3600 * SECOND
 SOON = 60 * SECOND
 """So long after a fetch an unknown `kid` does not cause another."""
+SETS = 2000
+"""that an issuer may push at once"""
+COST = 5
+"""of a token; each agent to which it does something costs 1 more"""
+
+
+class Said(Buckets):
+    """How much issuers may still say."""
+
+    burst, per_second = SETS * COST, SETS * COST // 100
+
+
+class Strangers(Buckets):
+    """How many pushes by who does not show what the issuer was given still leave an entry."""
+
+    burst, per_second = 60, 1
 
 
 class Keys(NamedTuple):
@@ -94,9 +115,16 @@ async def verified(world: World, issuer: Issuer, unverified_set: str) -> Securit
 async def take(world: World, issuer: Issuer, unverified_set: str, *, request_id: str | None = None) -> bool:
     """Do what a token says, on record; False: it was heard before, and does nothing.
 
-    Raises SetRefused, Unavailable.
+    Raises SetRefused, Unavailable, TooMuch.
     """
-    flow: Callable[[Act], None]
+    flow: Callable[[Act], int]
+    bucket = world.keep(Said).of(issuer.issuer_id)
+    if not bucket.has(COST):
+        if bucket.refuse():
+            await act(world, "signal.flood", partial(hearing.flood, issuer=issuer, refused=bucket.refused))
+        after_s = bucket.after_s(COST)
+        raise TooMuch("it says more than is taken", after_s=after_s, hint="try again later")
+    bucket.take(COST)
     try:
         event = await verified(world, issuer, unverified_set)
     except SetRefused as refusal:
@@ -105,7 +133,7 @@ async def take(world: World, issuer: Issuer, unverified_set: str, *, request_id:
         if hearing.is_known(world.db.read(), issuer, event):
             return False
         flow = partial(hearing.hear, id=issuer.issuer_id, event=event, config=world.config)
-    await act(world, "signal.receive", flow, request=request_id)
+    bucket.take(await act(world, "signal.receive", flow, request=request_id))
     return True
 
 
@@ -116,16 +144,27 @@ async def receive(call: Call) -> Reply:
         raise NotFound("there is nobody of whom we hear signals here")
     shown = sha256((call.header(b"authorization") or "").encode()).digest()
     if not hmac.compare_digest(shown, issuer.secret_digest):
-        why = SetRefused("the transmitter did not show what it was given", code="authentication_failed")
-        flow = partial(hearing.refuse, issuer=issuer, refusal=why)
-        await act(call.world, "signal.receive", flow, request=call.request_id)
+        await _refuse_stranger(call, issuer)
     call.expect(MEDIA_TYPE)
     await take(call.world, issuer, call.body.decode("latin-1"), request_id=call.request_id)
     return Reply(202, headers=[NO_STORE])
 
 
+async def _refuse_stranger(call: Call, issuer: Issuer) -> None:
+    """Raises SetRefused."""
+    why = SetRefused("the transmitter did not show what it was given", code="authentication_failed")
+    bucket = call.world.keep(Strangers).of(issuer.issuer_id)
+    if not bucket.has(1):
+        raise why
+    bucket.take(1)
+    flow = partial(hearing.refuse, issuer=issuer, refusal=why)
+    await act(call.world, "signal.receive", flow, request=call.request_id)
+
+
 def render(refusal: Refused) -> Reply:
     """RFC 8935 section 2.3: 400 and a code, for whatever is wrong with a token; what is not its fault otherwise."""
+    if isinstance(refusal, TooMuch):  # no error of a token, and so without a code that says to leave it
+        return Reply(429, headers=[NO_STORE, (b"retry-after", str(refusal.after_s).encode())])
     code = refusal.code if isinstance(refusal, SetRefused) else "invalid_request"
     status = 400 if status_of(refusal) in (400, 413, 415, 422) else status_of(refusal)
     headers = [NO_STORE, (b"content-language", b"en")]

@@ -21,7 +21,7 @@ from ostiaryd.respond.flows import issuers as flows
 from ostiaryd.respond.model.issuers import Issuer
 from ostiaryd.respond.model.sets import MAX_SET_BYTES, POLL, SetRefused
 from ostiaryd.respond.store import issuers as store
-from ostiaryd.respond.wire_signals import take
+from ostiaryd.respond.wire_signals import COST, Said, take
 
 log = logging.getLogger("ostiary")
 AT_ONCE = 50
@@ -75,6 +75,8 @@ async def _poll(world: World, issuer: Issuer) -> None:
 
 async def poll_once(world: World, issuer: Issuer) -> bool:
     """Fetch what waits, and do it; whether something of it was new."""
+    if not world.keep(Said).of(issuer.issuer_id).has(AT_ONCE * COST):  # what waits there is not lost
+        return False
     claimed = await world.writer.submit(lambda tx: flows.begin_poll(tx, issuer))
     if claimed is None:
         return False

@@ -63,6 +63,7 @@ async def poll(call: Call) -> Reply:
     await _acknowledge(call, stream.stream_id, said)
     most = MOST_AT_ONCE if said.max_events is None else min(said.max_events, MOST_AT_ONCE)
     found, has_more = await _wait(world, stream.stream_id, most, waits=not said.return_immediately)
+    delivery.check_entitled(world.db.read(), stream, now=world.now())  # it may have been stopped while it was held
     sets = await asyncio.to_thread(_render_all, world, stream, found)
     return reply({"sets": sets} | ({"moreAvailable": True} if has_more else {}), headers=[NO_STORE])
 

@@ -20,6 +20,7 @@ _OF_AGENT = sql(
         order by at desc, finding_id desc limit :limit"""
 )
 _OF_INCIDENT = sql(f"select {_COLUMNS} from finding where incident = :incident order by finding_id desc limit :limit")
+_TASKS = sql("select distinct task from finding where incident = :incident and task is not null order by task")
 _JOIN = sql("update finding set incident = :incident where agent = :agent and at > :since and incident is null")
 _INSERT = sql(
     """insert into finding (finding_id, at, detector, points, says, agent, task, owner, entries, incident, resource,
@@ -66,6 +67,11 @@ def judge(tx: Tx, id: str, judgement: Judgement) -> bool:
 def of_incident(reader: Reader, incident: str, *, limit: int = 200) -> list[Finding]:
     """The newest first."""
     return [_finding(row) for row in reader.all(_OF_INCIDENT, incident=incident, limit=limit)]
+
+
+def tasks_of_incident(reader: Reader, incident: str) -> list[str]:
+    """All in which something of it was found, however much that was."""
+    return [task for (task,) in reader.all(_TASKS, incident=incident)]
 
 
 def join(tx: Tx, agent: str, incident: str, *, since: int) -> int:

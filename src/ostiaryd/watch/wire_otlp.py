@@ -8,14 +8,13 @@ flooding leaves one that detectors notice.
 from __future__ import annotations
 
 import asyncio
-import math
 import zlib
-from collections import OrderedDict
-from dataclasses import dataclass
 from functools import partial
 
 from ostiary.core.errors import Forbidden, Malformed, Refused
 from ostiary.core.watch.threats import Threats, known
+from ostiaryd.ground import buckets
+from ostiaryd.ground.buckets import Bucket, TooMuch
 from ostiaryd.ground.http import Call, Reply, TooLarge, UnsupportedMediaType, status_of
 from ostiaryd.ground.world import World
 from ostiaryd.registry.flows import act_as
@@ -25,7 +24,6 @@ from ostiaryd.watch.flows import telemetry as flows
 from ostiaryd.watch.model.otlp import MAX_RECORDS, Encoding, Signal, answer, parse_export, status
 from ostiaryd.watch.model.telemetry import FLOOD, MAX_EVENTS, Done, Said, told
 
-SECOND = 1_000_000
 BURST = 6000
 """records that an agent may send at once"""
 PER_SECOND = 60
@@ -33,69 +31,15 @@ RECORD_BYTES = 500
 """A longer export counts as more records than it has."""
 LEAST = 60
 """that an export counts as, however few records it has"""
-MAX_AGENTS = 100_000
-FLOODING = 100
-"""exports refused within a minute"""
-WINDOW_S = 60
-QUIET_S = 300
-"""between two entries of a flood"""
 TYPES: dict[str, Encoding] = {"application/x-protobuf": "protobuf", "application/json": "json"}
 _GRPC = {400: 3, 401: 16, 403: 7, 413: 8, 415: 3, 422: 3, 429: 8, 503: 14}
 """codes of google.rpc by those of HTTP"""
 
 
-class TooMuch(Refused):
-    code = "too_much"
+class Buckets(buckets.Buckets):
+    """How many records agents may still send."""
 
-    def __init__(self, message: str = "", *, after_s: int = 1) -> None:
-        said = message or f"this is more telemetry than {PER_SECOND} records a second"
-        super().__init__(said, hint="sample, and batch")
-        self.after_s = after_s
-
-
-@dataclass(slots=True)
-class Bucket:
-    """How many records an agent may still send, in millionths, as it was at `at`; how often it was refused since
-    `since`; when that was told.
-    """
-
-    left: int
-    at: int
-    refused: int = 0
-    since: int = 0
-    told_at: int = 0
-
-    def fill(self, now: int) -> None:
-        self.left = min(BURST * SECOND, self.left + max(0, now - self.at) * PER_SECOND)
-        self.at = now
-
-    def refuse(self, now: int) -> bool:
-        """Count a refusal; whether it is time to tell of a flood."""
-        if now - self.since > WINDOW_S * SECOND:
-            self.since, self.refused = now, 0
-        self.refused += 1
-        if self.refused < FLOODING or now - self.told_at <= QUIET_S * SECOND:
-            return False
-        self.told_at = now
-        return True
-
-
-class Buckets:
-    """Of the agents that send anything: those that sent last; lives on the event loop."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._known: OrderedDict[str, Bucket] = OrderedDict()
-
-    def of(self, agent: str) -> Bucket:
-        """As it is now."""
-        now = self._world.now()
-        bucket = self._known.setdefault(agent, Bucket(BURST * SECOND, now))
-        self._known.move_to_end(agent)
-        if len(self._known) > MAX_AGENTS:
-            self._known.popitem(last=False)
-        bucket.fill(now)
-        return bucket
+    burst, per_second = BURST, PER_SECOND
 
 
 class Lists:
@@ -143,14 +87,14 @@ async def _take(call: Call, signal: Signal, encoding: Encoding) -> int:
     if caller.kind != "agent":
         raise Forbidden("telemetry is what an agent says of itself")
     bucket = world.keep(Buckets).of(caller.id)
-    if bucket.left < LEAST * SECOND:
+    if not bucket.has(LEAST):
         await _refuse(call, bucket)
     body = _inflated(call)
     cost = max(LEAST, len(body) // RECORD_BYTES)
-    bucket.left -= cost * SECOND
+    bucket.take(cost)
     threats = await world.keep(Lists).current()
     sent, rejected, done = await asyncio.to_thread(_read, signal, encoding, body, threats)
-    bucket.left -= max(0, sent - cost) * SECOND
+    bucket.take(max(0, sent - cost))
     await act_as(call, "telemetry.take", partial(flows.take, caller=caller, done=done, records=sent, rejected=rejected))
     return rejected
 
@@ -169,9 +113,10 @@ def _read(signal: Signal, encoding: Encoding, body: bytes, threats: Threats) -> 
 
 async def _refuse(call: Call, bucket: Bucket) -> None:
     """Raises TooMuch. Who was refused very often has an entry of that, which detectors notice."""
-    if bucket.refuse(call.world.now()):
+    if bucket.refuse():
         await act_as(call, FLOOD, partial(flows.flood, refused=bucket.refused))
-    raise TooMuch(after_s=math.ceil((LEAST * SECOND - bucket.left) / PER_SECOND / SECOND))
+    why = f"this is more telemetry than {PER_SECOND} records a second"
+    raise TooMuch(why, after_s=bucket.after_s(LEAST), hint="sample, and batch")
 
 
 def _inflated(call: Call) -> bytes:

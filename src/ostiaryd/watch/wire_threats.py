@@ -7,11 +7,13 @@ configuration names the host (`private_hosts`). What cannot be taken leaves the 
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from typing import Any
 
 import msgspec
 
 from ostiary.core.errors import Invalid, Refused, Unavailable
+from ostiaryd.ground.confined import Confined
 from ostiaryd.ground.fetch import check_named, request
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.ground.world import World
@@ -20,10 +22,14 @@ from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.registry.model.threats import Form, ThreatSource
 from ostiaryd.registry.store import threats as store
+from ostiaryd.watch.engines import lists
+from ostiaryd.watch.engines.lists import MAX_LIST_BYTES, Listed
 from ostiaryd.watch.flows import threats as flows
-from ostiaryd.watch.model.lists import MAX_LIST_BYTES, Listed, parse_list
 
 FETCH_S = 30
+READER = "ostiaryd.watch.engines.lists:answer"
+PARSE_S = 20.0
+NICE = 5
 DEFAULT_POINTS = 60
 
 
@@ -96,9 +102,10 @@ async def fetch(world: World, source: ThreatSource) -> None:
 
 
 async def _parse(world: World, form: Form, body: bytes) -> Listed:
-    """In a thread: a long list would hold up everybody."""
-    spared, now = flows.spared(world.config), world.now()
-    return await asyncio.to_thread(parse_list, form, body, now=now, spared=spared)
+    """By a process of its own, which ends with it. Raises Invalid, and Unavailable where it takes too much for that."""
+    unread = lists.Unread(form, body, world.now(), flows.spared(world.config))
+    with closing(Confined(READER, nice=NICE)) as reader:
+        return lists.heard(await asyncio.to_thread(reader.ask, lists.ask(unread), within_s=PARSE_S))
 
 
 def _private(world: World) -> tuple[str, ...]:

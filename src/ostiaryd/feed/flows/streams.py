@@ -142,7 +142,7 @@ class Streams:
         rows = outbox.after(reader, TOPIC, after, count=MAX_MISSED + 1)
         if len(rows) > MAX_MISSED:
             return None
-        heard = [self._meaning(body, at) for seq, at, body in rows if seq <= self.position]
+        heard = self._meanings([row for row in rows if row[0] <= self.position])
         return [fact for facts, only in heard if only in (None, resource.uri) for fact in facts]
 
     def _on_commit(self, topics: set[str]) -> None:
@@ -157,8 +157,7 @@ class Streams:
             rows = outbox.after(reader, TOPIC, self.position)
             shared: list[Fact] = []
             private: dict[str, list[Fact]] = defaultdict(list)
-            for _, at, body in rows:
-                facts, only = self._meaning(body, at)
+            for facts, only in self._meanings(rows):
                 (shared if only is None else private[only]).extend(facts)
             self._step(rows[-1][0] if rows else head, shared, private)
 
@@ -192,6 +191,13 @@ class Streams:
             aud=aud, stream=stream, snapshot=is_snapshot,
         )  # fmt: skip
         return render_message(self._key, message)
+
+    def _meanings(self, rows: list[tuple[int, int, bytes]]) -> list[tuple[list[Fact], str | None]]:
+        """What changes lead to, in order. One that was made again counts where it was made last: of a threat list that
+        changed each minute a guard hears once, however long it was away.
+        """
+        last = {body: seq for seq, _, body in rows}
+        return [self._meaning(body, at) for seq, at, body in rows if last[body] == seq]
 
     def _meaning(self, body: bytes, at: int) -> tuple[list[Fact], str | None]:
         """The facts that a change leads to, and the URI of the only resource whose guards must hear them (None: all).

@@ -47,13 +47,17 @@ def task_of(agent: Agent, task: str | None) -> str:
 
 
 def is_done(reader: Reader, step: Step, *, now: int) -> bool:
-    """Whether there is nothing left to do, or nothing to do it to."""
+    """Whether there is nothing left to do, or nothing to do it to. A hold is put anew where it would be stricter, or
+    half of it is over: who is held for little is not thereby spared what they do next.
+    """
     response = step.proposal.response
     if response in STOPS or step.agent.state is not State.ACTIVE:
         return step.agent.state is not State.ACTIVE
     if response == "freeze":
         return any((one.what, one.value) == ("task", step.task) for one in stops.stops(reader))
-    return any(one.kind == response for one in holds.of_agent(reader, step.agent.agent_id, now=now))
+    until = now + step.proposal.minutes * MINUTE // 2
+    held = [one for one in holds.of_agent(reader, step.agent.agent_id, now=now) if one.kind == response]
+    return any(one.until >= until and (response != "throttle" or one.limit <= step.proposal.calls) for one in held)
 
 
 def take(act: Act, step: Step) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from msgspec.structs import replace
 
 from ostiary.core.watch import MAX_SAYS, Noticed
@@ -13,6 +15,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Person, Root, State
 from ostiaryd.registry.store import agents, owners
 from ostiaryd.respond.flows import acting, incidents
+from ostiaryd.respond.flows.respond import responder, would_lock_out
 from ostiaryd.respond.model.issuers import Effect, Issuer, Named, effect, named, not_understood, short
 from ostiaryd.respond.model.sets import (
     AHEAD,
@@ -38,8 +41,8 @@ def is_known(reader: Reader, issuer: Issuer, event: SecurityEvent) -> bool:
     return store.is_seen(reader, digest(issuer.issuer, event.jti))
 
 
-def hear(act: Act, id: str, event: SecurityEvent, *, config: Config) -> None:
-    """Do what an event of that issuer says. Raises SetRefused, NotFound (it is not trusted any more).
+def hear(act: Act, id: str, event: SecurityEvent, *, config: Config) -> int:
+    """Do what an event of that issuer says; to how many agents. Raises SetRefused where it is not trusted any more.
 
     1. The entry says what was heard. 2. Once. 3. What is about the stream itself. 4. Of whom it speaks, and may.
     5. What the event does to them.
@@ -50,14 +53,14 @@ def hear(act: Act, id: str, event: SecurityEvent, *, config: Config) -> None:
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer, event=short(event.event), jti=event.jti)
     if not store.see(act.tx, digest(issuer.issuer, event.jti), until=event.at + OLDEST + AHEAD):
         registry.note(act, object=issuer.issuer_id, repeated="yes")
-        return
+        return 0
     issuer = replace(issuer, heard=issuer.heard + 1, heard_at=act.now)
     if event.event in (VERIFICATION, STREAM_UPDATED):
         issuer = _about_stream(issuer, event, now=act.now)
     store.update(act.tx, issuer)
     if member := not_understood(issuer, event.subject):
         registry.note(act, object=issuer.issuer_id, discarded=f"the subject has a critical `{member}`")
-        return
+        return 0
     whom = named(issuer, event.subject, ours=config.issuer)
     people, ours = _people(act.tx, issuer, whom), _agents(act.tx, whom)
     registry.note(
@@ -65,9 +68,10 @@ def hear(act: Act, id: str, event: SecurityEvent, *, config: Config) -> None:
     )
     if len(people) == 1:
         act.entry.person = people[0].person_id
-    if (due := effect(event)) is not None:
-        registry.note(act, object=issuer.issuer_id, effect=due[0].value)
-        _carry_out(act, due, people, ours, why=f"{short(event.event)}, says {issuer.issuer}")
+    if (due := effect(event)) is None:
+        return 0
+    registry.note(act, object=issuer.issuer_id, effect=due[0].value)
+    return _carry_out(act, due, people, ours, why=f"{short(event.event)}, says {issuer.issuer}", config=config)
 
 
 async def forget(world: World) -> None:
@@ -101,14 +105,21 @@ def _agents(reader: Reader, whom: Named) -> list[Agent]:
     return [agent for agent in found if agent is not None]
 
 
-def refuse(act: Act, issuer: Issuer, refusal: SetRefused) -> None:
+def refuse(act: Act, issuer: Issuer, refusal: SetRefused) -> NoReturn:
     """Leave on record what was not taken. Raises it."""
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer)
     raise refusal
 
 
-def _carry_out(act: Act, due: tuple[Effect, int], people: list[Person], ours: list[Agent], *, why: str) -> None:
-    """What an event does to persons, to the agents that rest on them, and to agents that it names itself."""
+def flood(act: Act, issuer: Issuer, *, refused: int) -> None:
+    """It says far more than is taken: people hear of it by the entry, so often at most."""
+    registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer, refused=refused)
+
+
+def _carry_out(
+    act: Act, due: tuple[Effect, int], people: list[Person], ours: list[Agent], *, why: str, config: Config
+) -> int:
+    """What an event does to persons, to the agents that rest on them, and to agents that it names itself: how many."""
     what, points = due
     gone = [owner for person in people for owner in registry.leaving(act.tx, person)]
     owned = [agent for owner in gone for agent in agents.owned(act.tx, owner.id)]
@@ -124,7 +135,11 @@ def _carry_out(act: Act, due: tuple[Effect, int], people: list[Person], ours: li
     active = {one.agent_id: one for one in (*owned[:MANY], *ours) if one.state is State.ACTIVE}
     registry.note(act, object=act.entry.object or "", touched=list(active)[:SHOWN])
     for agent in active.values():
-        _do(act, agent, what, points, is_named=agent in ours, why=why)
+        if what is Effect.DOUBT:
+            _doubt(act, agent, points, why=why, config=config)
+        else:
+            _end(act, agent, is_stopped=what is Effect.STOP and agent in ours, why=why)
+    return len(active)
 
 
 def _stop(act: Act, owner: str, *, why: str) -> None:
@@ -133,15 +148,22 @@ def _stop(act: Act, owner: str, *, why: str) -> None:
         acting.beside(act, "kill.start", lambda more: registry.stop(more, "owner", owner, why=why, by=None))
 
 
-def _do(act: Act, agent: Agent, what: Effect, points: int, *, is_named: bool, why: str) -> None:
-    if what is Effect.DOUBT:
-        noticed = Noticed(detector=DETECTOR, points=points, says=why[:MAX_SAYS])
-        acting.beside(
-            act, "watch.find", lambda more: watch.find(more, noticed, agent=agent.agent_id, task=None, entries=())
-        )
-        return
+def _doubt(act: Act, agent: Agent, points: int, *, why: str, config: Config) -> None:
+    """As with everything that is noticed, playbooks say what is to be done at once."""
+    noticed = Noticed(detector=DETECTOR, points=points, says=why[:MAX_SAYS])
+    then = responder(config)
+    acting.beside(
+        act, "watch.find",
+        lambda more: then(more, watch.find(more, noticed, agent=agent.agent_id, task=None, entries=())),
+    )  # fmt: skip
+
+
+def _end(act: Act, agent: Agent, *, is_stopped: bool, why: str) -> None:
+    """All that it holds; and until a person says so it begins nothing, if it was named. An administrator's agent does,
+    while no person could let it go again.
+    """
     tasks.cancel_all(act, agent)
-    if what is Effect.STOP and is_named:
+    if is_stopped and not would_lock_out(act.tx, agent):
         incidents.isolate(act, agent.agent_id, says=why, source=DETECTOR)
     else:
         registry.renew_tokens(act, agent, why=why)

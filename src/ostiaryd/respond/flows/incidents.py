@@ -9,7 +9,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.model import Proposal
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Caller, TeamId, check_text
+from ostiaryd.registry.model import Agent, Caller, Owner, TeamId, check_text
 from ostiaryd.registry.store import owners, risks, stops
 from ostiaryd.respond.flows import acting
 from ostiaryd.respond.flows.acting import Step
@@ -42,7 +42,7 @@ def isolate(act: Act, id_or_name: str, *, says: str, source: str) -> Incident:
     incident = store.waiting(act.tx, agent.agent_id) or open_incident(act, agent, says=says, risk=risk)
     watch.join(act.tx, agent.agent_id, incident.incident_id, since=act.now - HOUR)
     proposal = Proposal(response="quarantine", policies=(source,))
-    carry_out(act, Step(incident, agent, acting.task_of(agent, None), proposal), percent=None)
+    carry_out(act, Step(incident, agent, acting.task_of(agent, None), proposal), None)
     stops.await_person(act.tx, agent.agent_id, incident.incident_id)  # whatever stopped it before
     return incident
 
@@ -91,8 +91,7 @@ def _end(act: Act, incident: Incident, verb: Verb, *, hours: int) -> None:
         acting.melt(act, incident)
         return
     acting.undo(act, incident, {did.response for did in store.acts(act.tx, incident.incident_id)})
-    found = watch.of_incident(act.tx, incident.incident_id)
-    acting.calm(act, {incident.agent, *(one.task for one in found if one.task)})
+    acting.calm(act, {incident.agent, *watch.tasks_of_incident(act.tx, incident.incident_id)})
     if verb is Verb.NARROW:
         until = act.now + hours * 3600 * SECOND
         acting.beside(
@@ -110,10 +109,10 @@ def _judge(act: Act, incident: Incident, is_real: bool, *, by: str, why: str) ->
 
 def _concerned(reader: Reader, incident: Incident) -> tuple[frozenset[str], frozenset[str]]:
     """Whom it came through: the agent and those of the chains of its tasks; and the persons who answer for one of these
-    agents, or did when it was opened, or for whom they acted.
+    agents (owners, their teams, deputies), or did when it was opened, or for whom they acted.
     """
     agents, persons = {incident.agent}, set[str]()
-    for task in {one.task for one in watch.of_incident(reader, incident.incident_id) if one.task}:
+    for task in watch.tasks_of_incident(reader, incident.incident_id):
         try:
             found = tasks.find_task(reader, task)
         except NotFound:  # of what was found, the task is only what somebody said
@@ -121,6 +120,11 @@ def _concerned(reader: Reader, incident: Incident) -> tuple[frozenset[str], froz
         line = [found, *tasks.above(reader, found)]
         agents |= {one.agent for one in line}
         persons |= {one.person for one in line if one.person is not None}
-    for owner in {incident.owner, *(registry.find_agent(reader, agent).owner for agent in agents)}:
-        persons |= {owner, *owners.members(reader, TeamId(owner))}
-    return frozenset(agents), frozenset(persons)
+    found_agents = [registry.find_agent(reader, agent) for agent in agents]
+    for id in {incident.owner, *(agent.owner for agent in found_agents)}:
+        persons |= {id, *owners.members(reader, TeamId(id)), *_deputy(owners.owner(reader, id))}
+    return frozenset(agents), frozenset(persons).union(*map(_deputy, found_agents))
+
+
+def _deputy(of: Agent | Owner | None) -> set[str]:
+    return set() if of is None or of.deputy is None else {of.deputy}

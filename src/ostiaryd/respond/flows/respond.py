@@ -1,13 +1,16 @@
 """What happens when something was noticed of an agent: playbooks say what to do, and it is done in the same act.
 
-What is taken from agents without a person is limited: against how many of them within an hour is said by the
-configuration, as a share of all that are active. A detector that has gone wrong then stops no company; what it wanted
-stands in the incidents, and a person decides. An incident that a person has looked at does not count any more.
+What is taken from agents without a person is limited by the configuration, as a share of all that are active: against
+how many something is done within an hour, and how many are halted within a day. Who would be halted beyond that only
+reads meanwhile. A detector or a playbook that has gone wrong then stops no company; what it wanted stands in the
+incidents, and a person decides. An incident that a person has looked at does not count any more, nor does what somebody
+has ordered: who makes people stop many agents does not thereby make playbooks stop none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -15,6 +18,7 @@ from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Overlay, Record
 from ostiary.core.errors import Refused
 from ostiaryd.ground import outbox
+from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
@@ -27,6 +31,8 @@ from ostiaryd.respond.flows import acting
 from ostiaryd.respond.flows.acting import STOPS, Step
 from ostiaryd.respond.model.incidents import (
     ALERT_EVERY,
+    DAY,
+    HALTS,
     HOUR,
     MAX_ACTS,
     MAX_SAYS,
@@ -34,6 +40,7 @@ from ostiaryd.respond.model.incidents import (
     Did,
     Incident,
     IncidentId,
+    Limits,
     Outcome,
     State,
     most_agents,
@@ -46,16 +53,12 @@ COUNTED_EVERY = 600 * SECOND
 """how old the number of active agents may be"""
 
 
-def responder(percent: int) -> Callable[[Act, Finding], None]:
-    """What room `watch` calls with each finding; `percent`: see `most_agents`."""
-
-    def heard(act: Act, finding: Finding) -> None:
-        respond(act, finding, percent=percent)
-
-    return heard
+def responder(config: Config) -> Callable[[Act, Finding], Incident | None]:
+    """What is to be called with each finding."""
+    return partial(respond, limits=Limits(config.respond_percent, config.halt_percent))
 
 
-def respond(act: Act, finding: Finding, *, percent: int) -> Incident | None:
+def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
     """Do what the playbooks say about this finding; the incident, where there is one.
 
     1. They are asked. 2. Where they want something, or have failed, an incident is opened, or goes on. 3. Each thing is
@@ -77,10 +80,14 @@ def respond(act: Act, finding: Finding, *, percent: int) -> Incident | None:
     watch.join(act.tx, agent.agent_id, incident.incident_id, since=act.now - HOUR)
     incident = _go_on(act, incident, finding, wanted, score)
     for policy, message in failed:
-        _keep(act, incident, agent, "alert", Outcome.FAILED, policies=(policy,), says=f"the playbook failed: {message}")
+        did = Did(
+            number=0, at=act.now, response="alert", outcome=Outcome.FAILED, agent=agent.agent_id, task=None,
+            policies=(policy,), says=f"the playbook failed: {message}"[:500],
+        )  # fmt: skip
+        _keep(act, incident, did)
     for proposal in reversed(wanted):  # after something stronger has been done, the milder is of no use
         step = Step(incident, agent, acting.task_of(agent, finding.task), proposal)
-        if carry_out(act, step, percent=percent) is Outcome.LIMITED:
+        if carry_out(act, step, limits) is Outcome.LIMITED:
             break
         agent = registry.find_agent(act.tx, agent.agent_id)
     return incident
@@ -104,26 +111,36 @@ def note(act: Act, incident: Incident, **detail: object) -> None:
     registry.note(act, object=incident.incident_id, owner=incident.owner, about=incident.agent, **detail)
 
 
-def carry_out(act: Act, step: Step, *, percent: int | None) -> Outcome | None:
-    """Do one thing, unless it is done already, or would pass the limit (None: there is none); how that went."""
+def carry_out(act: Act, step: Step, limits: Limits | None) -> Outcome | None:
+    """Do one thing, unless it is done already, or would pass the limits (None: somebody orders it); how that went.
+
+    Who is not halted only reads, if there is room for that.
+    """
     incident, agent, proposal = step.incident, step.agent, step.proposal
     if proposal.response == "alert" or acting.is_done(act.tx, step, now=act.now):
         return None
     outcome, says = Outcome.DONE, ""
-    if percent is not None and (said := _limited(act, agent, percent)):
+    if said := _limited(act, agent, proposal.response, limits):
         outcome, says = Outcome.LIMITED, said
     else:
         try:
             says = acting.take(act, step)
         except Refused as refusal:
             outcome, says = Outcome.FAILED, refusal.message
-    if _keep(act, incident, agent, proposal.response, outcome, policies=proposal.policies, says=says, task=step.task):
+    did = Did(
+        number=0, at=act.now, response=proposal.response, outcome=outcome, agent=agent.agent_id,
+        task=step.task if proposal.response == "freeze" else None, policies=proposal.policies, says=says[:500],
+        is_ordered=limits is None,
+    )  # fmt: skip
+    if _keep(act, incident, did):
         action = "respond.limited" if outcome is Outcome.LIMITED else "incident.act"
-        did = [f"{proposal.response}: {outcome}", says]
-        told = {"did": did, "policies": list(proposal.policies), "seq": outbox.head(act.tx)}  # `seq`: as of `revoke`
+        told: dict[str, object] = {"did": [f"{proposal.response}: {outcome}", says], "seq": outbox.head(act.tx)}
+        told |= {"policies": list(proposal.policies)}  # `seq`: as of `revoke`
         acting.beside(act, action, lambda more: note(more, incident, **told))
     if outcome is Outcome.DONE and proposal.response in STOPS:
         stops.await_person(act.tx, agent.agent_id, incident.incident_id)
+    if outcome is Outcome.LIMITED and proposal.response in HALTS and not _limited(act, agent, "narrow", limits):
+        return carry_out(act, step._replace(proposal=replace(proposal, response="narrow")), limits)
     return outcome
 
 
@@ -165,40 +182,35 @@ def _go_on(act: Act, incident: Incident, finding: Finding, wanted: Iterable[Prop
     return going
 
 
-def _limited(act: Act, agent: Agent, percent: int) -> str:
-    """Why this agent must not be acted against without a person; empty where it may."""
-    if ADMIN in agent.scopes and not person_keys.any_active(act.tx):
+def would_lock_out(reader: Reader, agent: Agent) -> bool:
+    """Whether nobody could let go again of that agent, which administers."""
+    return ADMIN in agent.scopes and not person_keys.any_active(reader)
+
+
+def _limited(act: Act, agent: Agent, response: str, limits: Limits | None) -> str:
+    """Why that must not be done about this agent without a person; empty where it may."""
+    if limits is None:
+        return ""
+    if would_lock_out(act.tx, agent):
         return "it administers this server, and no person has a key with which to let it go"
-    since = act.now - HOUR
-    if store.was_acted_against(act.tx, agent.agent_id, since=since):
+    fleet, id = store.fleet(act.tx, older_than=act.now - COUNTED_EVERY), agent.agent_id
+    if response in HALTS:
+        halted = store.others_halted(act.tx, id, since=act.now - DAY)
+        if halted >= most_agents(fleet, limits.halted):
+            return f"{halted} agents of {fleet} were halted within the day, and no person has looked at it"
+    acted = store.others_acted_against(act.tx, id, since=act.now - HOUR)
+    if acted < most_agents(fleet, limits.acted) or store.was_acted_against(act.tx, id, since=act.now - HOUR):
         return ""
-    fleet = store.fleet(act.tx, older_than=act.now - COUNTED_EVERY)
-    most, others = most_agents(fleet, percent), store.others_acted_against(act.tx, agent.agent_id, since=since)
-    if others < most:
-        return ""
-    return f"{others} agents of {fleet} were acted against within the hour, and no person has looked at it"
+    return f"{acted} agents of {fleet} were acted against within the hour, and no person has looked at it"
 
 
-def _keep(
-    act: Act,
-    incident: Incident,
-    agent: Agent,
-    response: str,
-    outcome: Outcome,
-    *,
-    policies: tuple[str, ...],
-    says: str,
-    task: str | None = None,
-) -> bool:
+def _keep(act: Act, incident: Incident, did: Did) -> bool:
     """Write it on the incident; not what stands there already, and no more than there is room for."""
     before = store.acts(act.tx, incident.incident_id)
-    again = any((one.response, one.outcome, one.policies) == (response, outcome, policies) for one in before)
-    is_full = len(before) >= MAX_ACTS and response not in STOPS  # which happen once, and must be known to be undone
-    if is_full or (again and outcome is not Outcome.DONE):
+    same = did.response, did.outcome, did.policies
+    again = any((one.response, one.outcome, one.policies) == same for one in before)
+    is_full = len(before) >= MAX_ACTS and did.response not in STOPS  # which happen once, and must be known to be undone
+    if is_full or (again and did.outcome is not Outcome.DONE):
         return False
-    did = Did(
-        number=len(before), at=act.now, response=response, outcome=outcome, agent=agent.agent_id,
-        task=task if response == "freeze" else None, policies=policies, says=says[:500],
-    )  # fmt: skip
-    store.add(act.tx, incident.incident_id, did)
+    store.add(act.tx, incident.incident_id, replace(did, number=len(before)))
     return True

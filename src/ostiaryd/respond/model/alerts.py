@@ -41,6 +41,7 @@ _TITLES = {
     "incident.narrow": "Incident: released with less",
     "incident.decommission": "Incident: decommissioned",
     "respond.limited": "Automatic action has reached its limit: a person must act",
+    "signal.flood": "Somebody whose signals we believe says more than is taken",
     "kill.start": "Kill switch",
     "kill.end": "Kill switch: let go",
     TEST: "A test: alerts arrive here",

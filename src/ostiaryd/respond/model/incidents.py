@@ -9,7 +9,7 @@ Who answers for the agent, or had it act, may stop it further, and never lets it
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 import msgspec
 
@@ -19,6 +19,9 @@ from ostiaryd.registry.model import Caller, PersonId
 IncidentId = NewType("IncidentId", str)
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
+DAY = 24 * HOUR
+HALTS = frozenset({"freeze", "quarantine", "revoke"})
+"""After these there is work that stands still until a person says something."""
 ALERT_EVERY = 10 * 60 * SECOND
 """how often a person is told again of an incident that waits"""
 MAX_SAYS = 400
@@ -54,6 +57,15 @@ NEXT = {
 LETS_GO = frozenset({Verb.RELEASE, Verb.NARROW})
 
 
+class Limits(NamedTuple):
+    """Against how many of the active agents playbooks may act within an hour, and how many of them they may halt within
+    a day, before a person has looked: in percent.
+    """
+
+    acted: int
+    halted: int
+
+
 class Outcome(StrEnum):
     DONE = "done"
     LIMITED = "limited"
@@ -62,7 +74,9 @@ class Outcome(StrEnum):
 
 
 class Did(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One thing that was done about an incident, or was not. `says`: how, or why not; `task`: what was frozen."""
+    """One thing that was done about an incident, or was not. `says`: how, or why not; `task`: what was frozen;
+    `is_ordered`: somebody said so, and no playbook.
+    """
 
     number: int
     at: int
@@ -72,6 +86,7 @@ class Did(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     task: str | None
     policies: tuple[str, ...]
     says: str
+    is_ordered: bool = False
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -121,5 +136,5 @@ def check_may_close(verb: Verb, by: Caller, *, agents: frozenset[str], persons: 
 
 
 def most_agents(fleet: int, percent: int) -> int:
-    """How many agents may be acted against within an hour without a person, of so many: at least one, unless none."""
+    """How many agents may be acted against without a person, of so many: at least one, unless none."""
     return max(1, fleet * percent // 100) if percent else 0

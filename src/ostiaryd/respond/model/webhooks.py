@@ -46,6 +46,7 @@ HEARD = (
     "incident.narrow",
     "incident.decommission",
     "respond.limited",
+    "signal.flood",
     "kill.start",
     "kill.end",
 )

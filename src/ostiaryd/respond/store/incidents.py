@@ -7,7 +7,7 @@ import msgspec
 from ostiary.core import canonical
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model import Page
-from ostiaryd.respond.model.incidents import Did, Incident, IncidentId, Outcome, State
+from ostiaryd.respond.model.incidents import HALTS, Did, Incident, IncidentId, Outcome, State
 
 _COLUMNS = "incident_id, agent, owner, state, opened_at, heard_at, risk, says, person, why, closed_at"
 _GET = sql(f"select {_COLUMNS} from incident where incident_id = :id")
@@ -35,22 +35,20 @@ _UPDATE = sql(
     """update incident set state = :state, heard_at = :heard_at, risk = :risk, says = :says, person = :person,
          why = :why, closed_at = :closed_at where incident_id = :id"""
 )
-_DID = "number, at, response, outcome, agent, task, policies, says"
+_DID = "number, at, response, outcome, agent, task, policies, says, is_ordered"
 _ACTS = sql(f"select {_DID} from incident_act where incident = :incident order by number")
 _ADD = sql(
     f"""insert into incident_act (incident, {_DID})
-        values (:incident, :number, :at, :response, :outcome, :agent, :task, :policies, :says)"""
+        values (:incident, :number, :at, :response, :outcome, :agent, :task, :policies, :says, :is_ordered)"""
 )
-_ACTED = sql(
-    """select count(distinct incident_act.agent) from incident_act join incident on incident = incident_id
-       where at > :since and outcome = 'done' and response <> 'alert' and person is null
-         and incident_act.agent <> :but"""
+_BY_PLAYBOOKS = """incident_act join incident on incident = incident_id
+       where at > :since and outcome = 'done' and response <> 'alert' and is_ordered = 0 and person is null"""
+_ACTED = sql(f"select count(distinct incident_act.agent) from {_BY_PLAYBOOKS} and incident_act.agent <> :but")
+_HALTED = sql(
+    f"""select count(distinct incident_act.agent) from {_BY_PLAYBOOKS} and incident_act.agent <> :but
+         and response in ({", ".join(f"'{one}'" for one in sorted(HALTS))})"""
 )
-_HAS_ACTED = sql(
-    """select count(*) from incident_act join incident on incident = incident_id
-       where at > :since and outcome = 'done' and response <> 'alert' and person is null
-         and incident_act.agent = :agent"""
-)
+_HAS_ACTED = sql(f"select count(*) from {_BY_PLAYBOOKS} and incident_act.agent = :agent")
 _FLEET = sql("select agents, counted_at from fleet where id = 1")
 _COUNT = sql("select count(*) from agent where state = 'active'")
 _COUNTED = sql(
@@ -110,12 +108,19 @@ def add(tx: Tx, incident: IncidentId, did: Did) -> None:
     tx.run(
         _ADD, incident=incident, number=did.number, at=did.at, response=did.response, outcome=did.outcome.value,
         agent=did.agent, task=did.task, policies=canonical.encode(list(did.policies)).decode(), says=did.says,
+        is_ordered=int(did.is_ordered),
     )  # fmt: skip
 
 
 def others_acted_against(reader: Reader, agent: str, *, since: int) -> int:
-    """Against how many other agents was acted since then in incidents that no person has looked at."""
+    """Against how many other agents playbooks have acted since then, in incidents that no person has looked at."""
     row = reader.one(_ACTED, since=since, but=agent)
+    return 0 if row is None else int(row[0])
+
+
+def others_halted(reader: Reader, agent: str, *, since: int) -> int:
+    """How many other agents they have stopped, or a task of theirs."""
+    row = reader.one(_HALTED, since=since, but=agent)
     return 0 if row is None else int(row[0])
 
 
@@ -144,8 +149,8 @@ def _incident(row: Row) -> Incident:
 
 
 def _did(row: Row) -> Did:
-    number, at, response, outcome, agent, task, policies, says = row
+    number, at, response, outcome, agent, task, policies, says, is_ordered = row
     return Did(
         number=number, at=at, response=response, outcome=Outcome(outcome), agent=agent, task=task,
-        policies=tuple(msgspec.json.decode(policies)), says=says,
+        policies=tuple(msgspec.json.decode(policies)), says=says, is_ordered=bool(is_ordered),
     )  # fmt: skip

@@ -18,7 +18,7 @@ from ostiaryd.registry.store import agents, risks
 from ostiaryd.watch import store
 from ostiaryd.watch.model import JUDGE, MAX_ENTRIES, Finding, FindingId, Judgement, Sighting, Verdict
 
-Then = Callable[[Act, Finding], None]
+Then = Callable[[Act, Finding], object]
 """What else happens in the act in which a finding is kept."""
 
 

@@ -14,13 +14,13 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ThreatDelta, check_name
 from ostiaryd.registry.model.threats import Form, ListId, ThreatSource
 from ostiaryd.registry.store import threats as store
-from ostiaryd.watch.model.lists import MAX_MARKS, Listed
+from ostiaryd.watch.engines.lists import MAX_MARKS, Listed
 
 MAX_LISTS = 16
 SECOND = 1_000_000
 EVERY = 3600 * SECOND
 AGAIN = 600 * SECOND
-"""after it could not be fetched"""
+"""after it could not be fetched, and at the earliest, whatever ends on it: each change goes to every guard"""
 OLD = 86_400 * SECOND
 """A list that was not fetched for so long is named by the doctor."""
 
@@ -85,7 +85,7 @@ def take(act: Act, source: ThreatSource, listed: Listed) -> None:
 
 def keep(tx: Tx, source: ThreatSource, listed: Listed) -> None:
     """It was fetched, and is what it was. It is due again within the hour, or when something on it ends."""
-    ends = tx.now + EVERY if listed.until is None else min(tx.now + EVERY, max(listed.until, tx.now + 60 * SECOND))
+    ends = tx.now + EVERY if listed.until is None else min(tx.now + EVERY, max(listed.until, tx.now + AGAIN))
     store.refresh(tx, source.list_id, due_at=ends, skipped=listed.skipped)
 
 

@@ -1,5 +1,7 @@
 """Reading threat lists: bundles of STIX 2.1, and plain lists of a line each. What we do not know is counted.
 
+It takes half a second for a long one, so `answer` does it in a confined process, which has nothing to give away.
+
 STIX 2.1 (OASIS, section 4.7 "Indicator", section 9 "STIX Patterning"): of each indicator that is valid now the pattern,
 where it says that any of some values is bad: comparisons by `=`, `IN` and, for addresses, `ISSUBSET`, joined by OR.
 Half of a conjunction is no indicator, so what has AND, FOLLOWEDBY, NOT, LIKE, MATCHES or a qualifier is skipped whole.
@@ -9,6 +11,7 @@ Plain: a value on each line, in a file of hosts the second; `#` and `;` begin a 
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -16,7 +19,7 @@ from typing import Literal
 
 import msgspec
 
-from ostiary.core.errors import Invalid, Malformed
+from ostiary.core.errors import Invalid, Malformed, Refused
 from ostiary.core.watch.threats import Kind, indicator
 
 MAX_MARKS = 100_000
@@ -68,7 +71,42 @@ class _Bundle(msgspec.Struct):
     objects: list[_Object] = []
 
 
+class Unread(msgspec.Struct, frozen=True):
+    """A list as it came; `spared`: hosts that nobody may name on it."""
+
+    form: Literal["stix", "plain"]
+    body: bytes
+    now: int
+    spared: frozenset[str]
+
+
 _bundle = msgspec.json.Decoder(_Bundle).decode
+_encode, _unread = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Unread).decode
+_read = msgspec.msgpack.Decoder(Listed | str).decode
+for _name in ("idna", "punycode", "utf-8-sig"):  # else they are loaded when they are needed, from files
+    codecs.lookup(_name)
+
+
+def answer(body: bytes) -> bytes:
+    """What a confined process does: the list that is asked about, or in words why it is not taken."""
+    asked = _unread(body)
+    try:
+        return _encode(parse_list(asked.form, asked.body, now=asked.now, spared=asked.spared))
+    except Refused as refusal:
+        return _encode(refusal.message)
+
+
+def ask(unread: Unread) -> bytes:
+    """What it is asked."""
+    return _encode(unread)
+
+
+def heard(body: bytes) -> Listed:
+    """What it has answered. Raises Invalid."""
+    said: Listed | str = _read(body)
+    if isinstance(said, str):
+        raise Invalid(said)
+    return said
 
 
 def parse_list(form: Literal["stix", "plain"], unverified_body: bytes, *, now: int, spared: frozenset[str]) -> Listed:

@@ -1,0 +1,177 @@
+"""An identity provider that is taken: it pushes without end, names administrators, counts on nobody being told."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from ostiaryd.ground.buckets import FLOODING, SECOND, TooMuch
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as log
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import ADMIN, State
+from ostiaryd.registry.store import holds
+from ostiaryd.respond import wire_signals, wire_signals_poll
+from ostiaryd.respond.model.webhooks import HEARD
+from ostiaryd.respond.store import issuers as store
+from ostiaryd.respond.wire_signals import COST, SETS, Said
+from tests.clock import Clock
+from tests.policy.conftest import put
+from tests.registry.stage import agent_of, do, enrol, new_jwk, person
+from tests.respond.idp import CAEP, RISC, Idp, providing
+from tests.respond.test_incidents import human, said
+from tests.respond.test_signals import push, trust
+
+SESSION = f"{CAEP}session-revoked"
+ALICE = {"format": "email", "email": "alice@example.org"}
+PER_SECOND = Said.per_second // COST
+
+
+@pytest.fixture
+def idp() -> Iterator[Idp]:
+    with providing() as made:
+        yield made
+
+
+@pytest.fixture
+async def home(world: World) -> World:
+    """With alice, who has an agent; issuers may be on this machine."""
+    world = dataclasses.replace(world, config=msgspec.structs.replace(world.config, private_hosts="127.0.0.1"))
+    await person(world, "alice", email="alice@example.org")
+    await enrol(world)
+    return world
+
+
+def size(world: World) -> int:
+    return log.head(world.db.read())[0].size
+
+
+# ------------------------------------------------------------------------------------------------------ Without end
+
+
+async def test_an_issuer_pushes_so_much_and_no_more(home: World, idp: Idp, clock: Clock) -> None:
+    made, nobody = await trust(home, idp), {"format": "email", "email": "nobody@example.org"}
+    bucket = home.keep(Said).of(made["issuer_id"])
+    assert (bucket.left, bucket.has(SETS * COST), SETS) == (SETS * COST * SECOND, True, 2000)
+    bucket.left = COST * SECOND
+    assert await push(home, made, idp.token(SESSION, nobody)) == (202, "")
+    before = size(home)
+    token = idp.token(SESSION, ALICE)
+    assert await push(home, made, token) == (429, "")
+    assert (size(home), agent_of(home, "bot").epoch) == (before, 0), "and it leaves no entry"
+    clock.advance(us=SECOND // PER_SECOND - 1)
+    assert (await push(home, made, token))[0] == 429
+    clock.advance(us=1)
+    assert await push(home, made, token) == (202, ""), "what was refused is heard when it comes again"
+    assert agent_of(home, "bot").epoch == 1
+
+
+async def test_what_is_wrong_with_a_token_counts_as_well(home: World, idp: Idp) -> None:
+    made = await trust(home, idp)
+    home.keep(Said).of(made["issuer_id"]).left = COST * SECOND
+    assert (await push(home, made, "nonsense"))[0] == 400
+    assert (await push(home, made, "nonsense"))[0] == 429
+
+
+async def test_who_pushes_too_much_hears_when_to_come_again(home: World, idp: Idp) -> None:
+    made = await trust(home, idp)
+    home.keep(Said).of(made["issuer_id"]).left = -SECOND * Said.per_second * 7
+    with pytest.raises(TooMuch) as refused:
+        await wire_signals.take(home, store.issuers(home.db.read())[0], idp.token(SESSION, ALICE))
+    answer = wire_signals.render(refused.value)
+    assert (answer.status, answer.body, dict(answer.headers)[b"retry-after"]) == (429, b"", b"8")
+
+
+async def test_what_is_done_to_many_agents_counts_for_more(home: World, idp: Idp) -> None:
+    for number in range(4):
+        await enrol(home, f"more{number}")
+    made = await trust(home, idp)
+    bucket = home.keep(Said).of(made["issuer_id"])
+    assert await push(home, made, idp.token(SESSION, ALICE)) == (202, "")
+    assert bucket.left == (SETS * COST - COST - 5) * SECOND
+
+
+async def test_one_issuer_takes_nothing_from_another(home: World, idp: Idp) -> None:
+    made = await trust(home, idp)
+    home.keep(Said).of(made["issuer_id"]).left = 0
+    with providing() as second:
+        other = await trust(home, second)
+        assert await push(home, other, second.token(SESSION, ALICE)) == (202, "")
+
+
+async def test_a_flood_of_signals_is_told_to_people_once_in_a_while(home: World, idp: Idp) -> None:
+    made = await trust(home, idp)
+    home.keep(Said).of(made["issuer_id"]).left = -(10**15)
+    for _ in range(2 * FLOODING):
+        assert (await push(home, made, "whatever"))[0] == 429
+    (told,) = said(home, "signal.flood")
+    assert told.object == made["issuer_id"]
+    assert told.detail == {"issuer": idp.issuer, "refused": FLOODING}
+    assert "signal.flood" in HEARD
+
+
+async def test_strangers_take_no_room_from_an_issuer_and_leave_few_entries(home: World, idp: Idp) -> None:
+    made, before = await trust(home, idp), size(home)
+    for _ in range(wire_signals.Strangers.burst + 5):
+        assert await push(home, made, "x", shows="Bearer of nothing") == (400, "authentication_failed")
+    assert size(home) == before + wire_signals.Strangers.burst
+    assert await push(home, made, idp.token(SESSION, ALICE)) == (202, "")
+
+
+async def test_who_is_polled_is_left_alone_until_there_is_room(home: World, idp: Idp, clock: Clock) -> None:
+    made = await trust(home, idp, method="poll", endpoint=f"{idp.issuer}/poll")
+    issuer = store.get(home.db.read(), made["issuer_id"])
+    assert issuer is not None
+    idp.waiting = {"a": idp.token(SESSION, ALICE)}
+    bucket = home.keep(Said).of(issuer.issuer_id)
+    bucket.left = wire_signals_poll.AT_ONCE * COST * SECOND - 1
+    assert not await wire_signals_poll.poll_once(home, issuer)
+    assert idp.paths("/poll") == 0
+    clock.advance(us=1)
+    assert await wire_signals_poll.poll_once(home, issuer)
+    assert agent_of(home, "bot").epoch == 1
+
+
+# --------------------------------------------------------------------------------------------------- What it may do
+
+
+async def test_nobody_is_locked_out_by_being_named(home: World, idp: Idp) -> None:
+    """An agent that administers loses what it holds, and is stopped only while a person could let it go."""
+    root = await enrol(home, "root", scopes=[ADMIN])
+    made = await trust(home, idp, agents=True)
+    named = {"format": "iss_sub", "iss": home.config.issuer, "sub": root.agent_id}
+    assert await push(home, made, idp.token(f"{RISC}account-disabled", named)) == (202, "")
+    stopped = agent_of(home, "root")
+    assert (stopped.state, stopped.epoch) == (State.ACTIVE, 1)
+    judith = await human(home)
+    await do(home, lambda a: registry.add_person_key(a, judith.name, new_jwk()))
+    assert await push(home, made, idp.token(f"{RISC}account-disabled", named)) == (202, "")
+    assert agent_of(home, "root").state is State.QUARANTINED
+
+
+async def test_a_doubt_from_outside_is_answered_by_playbooks_at_once(home: World, idp: Idp, clock: Clock) -> None:
+    made = await trust(home, idp)
+    high = idp.token(f"{CAEP}risk-level-change", ALICE, {"current_level": "HIGH", "principal": "USER"})
+    assert await push(home, made, high) == (202, "")
+    assert agent_of(home, "bot").held_until == 0
+    assert [one.object for one in said(home, "incident.open")] != []
+    again = idp.token(f"{CAEP}risk-level-change", ALICE, {"current_level": "HIGH", "principal": "USER"})
+    assert await push(home, made, again) == (202, "")
+    kept = holds.of_agent(home.db.read(), agent_of(home, "bot").agent_id, now=clock())
+    assert [one.kind for one in kept] == ["narrow"]
+
+
+async def test_and_within_their_limits(home: World, idp: Idp) -> None:
+    """An issuer that doubts all of its persons does not stop everybody by way of the playbooks."""
+    rule = 'permit (principal, action == Action::"quarantine", resource) when { context.detector == "signal" };'
+    await put(home, {"a.cedar": 'permit (principal, action == Action::"call", resource);' + rule})
+    for number in range(9):
+        await enrol(home, f"more{number}")
+    made = await trust(home, idp)
+    high = idp.token(f"{CAEP}risk-level-change", ALICE, {"current_level": "HIGH", "principal": "USER"})
+    assert await push(home, made, high) == (202, "")
+    names = ["bot", *(f"more{number}" for number in range(9))]
+    assert [agent_of(home, name).state for name in names].count(State.QUARANTINED) == 1
