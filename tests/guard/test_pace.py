@@ -1,97 +1,201 @@
-"""How many calls of a throttled agent a guard lets through in a minute, and that nothing else counts."""
+"""Calls of a throttled agent: the server counts each of them before it is let through, and nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ostiary.core.access.holds import MINUTE
+from ostiary import ambient
+from ostiary.core import jose
 from ostiary.core.cedar import ir
 from ostiary.core.claims import Actor, Link
+from ostiary.core.errors import Unavailable
 from ostiary.core.feed import HoldFact, PolicyFact, ResourceFact
 from ostiary.guard import Guard
-from tests.clock import Clock
-from tests.guard.feeder import AGENT, RESOURCE_ID, TOOLS, URI, Feeder
+from ostiary.guard.pace import QUIET_US, Pace
+from ostiary.keys import Credential
+from tests.feed.house import eventually, listening, serving
+from tests.guard.feeder import AGENT, RESOURCE_ID, TOOLS, URI
 from tests.guard.test_guard import enter, records
+from tests.guard.test_link import Server, answer, show
 
 GIVER = "ag_00000000000000000000000000000002"
+READ = ("read_file", {"path": "/x"})
+MINUTE = 60_000_000
+
+
+class Counting(Server):
+    """A server that lets so many calls pass in all, and remembers under which token each was."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.left, self.status = 0, 403
+        self.error = {"error": "throttled", "message": "one too many", "hint": "wait"}
+        self.asked: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"] != "/feed/v1/pace":
+            return await super().__call__(scope, receive, send)
+        said = json.loads((await receive())["body"])
+        assert said.keys() == {"token"}
+        self.asked.append(said["token"])
+        self.left -= 1
+        return await answer(send, 200 if self.left >= 0 else self.status, {} if self.left >= 0 else self.error)
 
 
 @pytest.fixture
-def throttle(feeder: Feeder) -> Callable[..., None]:
-    """At the beginning of a minute."""
-    feeder.clock.advance(us=MINUTE - feeder.clock() % MINUTE)
-    feeder.say()
+def server() -> Iterator[Counting]:
+    sock, port = listening()
+    server = Counting(f"http://127.0.0.1:{port}")
+    with serving(server, sock):
+        yield server
 
+
+@pytest.fixture
+def guard(server: Counting, tmp_path: Path) -> Iterator[Guard]:
+    guard = Guard(Credential(jose.generate("ES256"), RESOURCE_ID, server.url), spool_dir=tmp_path, max_age=20)
+    starting = threading.Thread(target=guard.start)
+    starting.start()
+    server.snapshot(1)
+    starting.join()
+    server.refuse.add("/feed/v1/report")  # so that records stay, for tests to read
+    yield guard
+    server.refuse.clear()
+    guard.close()
+    server.write(None)
+
+
+@pytest.fixture
+def throttle(guard: Guard, server: Counting) -> Callable[..., None]:
     def say(limit: int, *, agent: str = AGENT, minutes: int = 60) -> None:
-        now = feeder.clock()
-        feeder.say(HoldFact(agent, "throttle", limit, now, now + minutes * MINUTE))
+        now = ambient.now()
+        server.say(HoldFact(agent, "throttle", limit, now, until := now + minutes * MINUTE))
+        server.left = limit
+
+        def is_heard() -> bool:
+            holds = guard.feed.current().facts.holds.get(agent, ())
+            return {one.until for one in holds} <= {until} and bool(holds or not minutes)
+
+        eventually(is_heard)
 
     return say
 
 
-def codes(guard: Guard, feeder: Feeder, count: int, *, tool: str = "read_file", **claims: Any) -> list[str]:
-    who = enter(guard, feeder, feeder.token(**claims))
+def codes(guard: Guard, server: Counting, count: int, *, tool: str = "read_file", **claims: Any) -> list[str]:
+    server.feeder.clock.now = ambient.now()
+    token = server.feeder.token(iss=server.url, **claims)
+    who = enter(guard, server.feeder, token)
     decisions = [guard.decide(who, tool, {"path": "/x"}).decision for _ in range(count)]
     return [one.reasons[0].code if one.reasons else "" for one in decisions]
 
 
-@pytest.mark.parametrize("limit", [0, 1, 2])
-def test_so_many_calls_are_let_through_in_a_minute_and_the_others_are_on_record(
-    guard: Guard, feeder: Feeder, throttle: Callable[..., None], limit: int
+def test_each_call_is_counted_at_the_server_and_what_is_too_many_is_denied_and_on_record(
+    guard: Guard, server: Counting, throttle: Callable[..., None]
 ) -> None:
-    throttle(limit)
-    assert codes(guard, feeder, 3) == [""] * limit + ["throttled"] * (3 - limit)
-    assert [one["outcome"] for one in records(guard)] == ["allow"] * limit + ["deny"] * (3 - limit)
-    feeder.clock.advance(us=MINUTE - 1)
-    feeder.say()
-    assert codes(guard, feeder, 1) == ["throttled"]
-    feeder.clock.advance(us=1)
-    assert codes(guard, feeder, 3) == [""] * limit + ["throttled"] * (3 - limit)
+    throttle(2)
+    assert codes(guard, server, 5) == ["", "", "throttled", "throttled", "throttled"]
+    assert len(server.asked) == 3, "and who goes on all the same does not reach the server"
+    assert [one["outcome"] for one in records(guard)] == ["allow"] * 2 + ["deny"] * 3
+
+
+def test_who_had_one_too_many_is_asked_about_again_after_a_moment(
+    guard: Guard, server: Counting, throttle: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    throttle(0)
+    assert codes(guard, server, 2) == ["throttled"] * 2
+    server.left, at = 1, ambient.now()
+    decision = guard.decide(show(guard, server), *READ).decision
+    principal, facts = show(guard, server).principal, guard.feed.current().facts
+    allowed = type(decision)(True, True, "")
+    pace: Pace = guard._link.pace
+    (until, _), *_ = pace._over.values()
+    assert at < until <= at + QUIET_US
+    assert not pace.check(allowed, principal, facts, now=until - 1).allowed  # type: ignore[union-attr]
+    assert pace.check(allowed, principal, facts, now=until) == ((AGENT, 0),)
 
 
 def test_what_is_denied_for_another_reason_does_not_count(
-    guard: Guard, feeder: Feeder, throttle: Callable[..., None]
+    guard: Guard, server: Counting, throttle: Callable[..., None]
 ) -> None:
     throttle(1)
-    assert codes(guard, feeder, 3, tool="write_file") == ["outside_task"] * 3
-    assert codes(guard, feeder, 2) == ["", "throttled"]
+    assert codes(guard, server, 3, tool="write_file") == ["outside_task"] * 3
+    assert server.asked == []
 
 
 def test_calls_of_others_do_not_count_and_those_that_come_through_it_do(
-    guard: Guard, feeder: Feeder, throttle: Callable[..., None]
+    guard: Guard, server: Counting, throttle: Callable[..., None]
 ) -> None:
     throttle(1, agent=GIVER)
-    assert codes(guard, feeder, 3) == [""] * 3
+    assert codes(guard, server, 3) == [""] * 3
+    assert server.asked == []
     through: dict[str, Any] = {"act": Actor(AGENT), "sub": GIVER, "chain": [Link(GIVER, 0, "tk_9")], "jti": "tok_2"}
-    assert codes(guard, feeder, 2, **through) == ["", "throttled"]
+    assert codes(guard, server, 2, **through) == ["", "throttled"]
+    assert Counter(server.asked) == {"tok_2": 2}
 
 
-def test_one_that_is_let_go_goes_on_at_once(guard: Guard, feeder: Feeder, throttle: Callable[..., None]) -> None:
+def test_one_that_is_let_go_goes_on_at_once(guard: Guard, server: Counting, throttle: Callable[..., None]) -> None:
     throttle(1)
-    assert codes(guard, feeder, 2) == ["", "throttled"]
+    assert codes(guard, server, 2) == ["", "throttled"]
     throttle(1, minutes=0)
-    assert codes(guard, feeder, 3) == [""] * 3
+    assert codes(guard, server, 3) == [""] * 3
 
 
-def test_it_is_enforced_in_mode_watch_too(guard: Guard, feeder: Feeder, throttle: Callable[..., None]) -> None:
-    feeder.say(
+def test_it_is_enforced_in_mode_watch_too(guard: Guard, server: Counting, throttle: Callable[..., None]) -> None:
+    server.say(
         ResourceFact(resource_id=RESOURCE_ID, name="files", uri=URI, mode="watch", segment="default", catalogue=TOOLS),
         PolicyFact("nothing is permitted", ir.render(ir.PolicySetIR(())).decode()),
     )
     throttle(1)
-    assert codes(guard, feeder, 2) == ["no_permit", "throttled"]
+    assert codes(guard, server, 2) == ["no_permit", "throttled"]
     assert [one["outcome"] for one in records(guard)] == ["allow", "deny"]
 
 
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(503, {}), (403, {"error": "foreign_token", "message": "no"}), (429, {}), (400, {"error": "throttled"})],
+)
+def test_what_cannot_be_counted_does_not_happen(
+    guard: Guard, server: Counting, throttle: Callable[..., None], status: int, error: dict[str, str]
+) -> None:
+    throttle(1)
+    server.left, server.status, server.error = 0, status, error
+    with pytest.raises(Unavailable) as refused:
+        guard.decide(show(guard, server), *READ)
+    assert refused.value.code == "pace_unavailable"
+
+
+async def test_the_event_loop_goes_on_meanwhile(guard: Guard, server: Counting, throttle: Callable[..., None]) -> None:
+    throttle(1)
+    who = show(guard, server)
+    decided = [(await guard.decide_async(who, *READ)).decision.allowed for _ in range(3)]
+    assert decided == [True, False, False]
+
+
+def test_a_person_is_not_asked_for_who_has_had_its_calls(
+    guard: Guard, server: Counting, throttle: Callable[..., None]
+) -> None:
+    """Nor is a yes spent by a call that would be denied after it."""
+    asks = ir.PolicyIR(id="asks", effect="forbid", annotations={"ask": "person"})
+    text = ir.render(ir.PolicySetIR((ir.PolicyIR(id="all", effect="permit"), asks))).decode()
+    server.say(PolicyFact("asks", text))
+    throttle(0)
+    asked = len(server.applied)
+    assert codes(guard, server, 1) == ["throttled"]
+    assert [one for one in server.applied[asked:] if "arguments" in one] == []
+
+
 def test_many_threads_let_no_call_more_through(
-    guard: Guard, feeder: Feeder, throttle: Callable[..., None], clock: Clock
+    guard: Guard, server: Counting, throttle: Callable[..., None]
 ) -> None:
     throttle(10)
-    who = enter(guard, feeder)
+    who = show(guard, server)
     with ThreadPoolExecutor(8) as threads:
-        calls = list(threads.map(lambda _: guard.decide(who, "read_file", {"path": "/x"}), range(50)))
+        calls = list(threads.map(lambda _: guard.decide(who, *READ), range(50)))
     assert sum(one.decision.allowed for one in calls) == 10

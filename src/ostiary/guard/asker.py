@@ -1,5 +1,6 @@
 """The guard's fourth conversation with the server: what policies say that no guard can run (`ostiary.core.asking`), and
-a person's yes, asked for or spent (`ostiary.core.approval`), and what tasks remember (`ostiary.guard.memories`).
+a person's yes, asked for or spent (`ostiary.core.approval`), what tasks remember (`ostiary.guard.memories`), and
+whether an agent that is held to a pace has had its calls (`ostiary.guard.pace`).
 
 Several calls ask at once. Each waits for at most ASK_S in all, one that needs a person's yes for PERSON_S (somebody has
 waited for that person), and where too many wait already not at all. Whoever gets no answer to exactly its question is
@@ -146,7 +147,7 @@ class Asker:
                 answer, keys=self._feed.feed_keys, issuer=self._feed.issuer, resource_id=self._resource_id,
                 asked=approval.digest(body),
             )  # fmt: skip
-        except _Answered as answered:
+        except Answered as answered:
             raise answered.own or _unasked(answered.message) from None
         except (Refused, httpx2.HTTPError, OSError) as error:
             raise _unasked(error.message if isinstance(error, Refused) else type(error).__name__) from None
@@ -193,7 +194,7 @@ class Asker:
                     raise Unavailable(f"it answers with more than {asking.MAX_ANSWER} bytes")
                 self._check_time(until)
         if response.status_code != 200:
-            raise _Answered(response.status_code, _problem(answer))
+            raise Answered(response.status_code, _problem(answer))
         return answer
 
     def _conversation(self, until: int) -> tuple[httpx2.Client, client.Auth]:
@@ -236,7 +237,7 @@ class _Problem(msgspec.Struct):
     hint: str = ""
 
 
-class _Answered(Unavailable):
+class Answered(Unavailable):
     """The server gives no answer, and says why: `own` is its own refusal, if it is one."""
 
     def __init__(self, status: int, problem: _Problem | None) -> None:

@@ -38,7 +38,7 @@ from ostiary.guard.link import Link
 from ostiary.guard.listing import Listing, Says
 from ostiary.guard.memories import Telling, Watched
 from ostiary.guard.observing import finish, observe
-from ostiary.guard.pace import Pace
+from ostiary.guard.pace import Paced
 from ostiary.guard.person import wanted
 from ostiary.guard.proofs import NonceNeeded, Proofs, access_token
 from ostiary.guard.purse import Purse
@@ -51,7 +51,7 @@ from ostiary.keys import Credential, load_key
 log = logging.getLogger("ostiary.guard")
 
 MAX_STEPS = 8
-"""How often a call asks the server: once each for policies, a yes, what the task remembers, else to draw a budget."""
+"""How often a call asks the server, mostly once for each thing that it must know, else to draw a budget."""
 SECOND = 1_000_000
 
 
@@ -96,7 +96,7 @@ class Guard:
         self._proofs = Proofs(secret=random(32), now=now)
         folder = Path(spool_dir) / credential.client_id
         self._spool = new_spool(folder, random=random, boot=ambient.boot(), limit=spool_limit)
-        self._purse, self._pace, self.listing = Purse(tick=tick), Pace(), Listing()
+        self._purse, self.listing = Purse(tick=tick), Listing()
         self._sessions = Sessions() if notices else None
         self._link = Link(
             credential, url=url, feed=self.feed, spool=self._spool, spool_dir=folder, purse=self._purse,
@@ -153,15 +153,12 @@ class Guard:
                 raise InvalidToken(reason.message, hint=reason.hint)
 
     def serving(self, who: Verified) -> AbstractAsyncContextManager[Connection]:
-        """Around what is served on a connection: cancelled as soon as what `who` rests on has died. Raises InvalidToken
-        then, and FeedStale.
-        """
+        """Around what is served: cancelled as soon as what `who` rests on has died. Raises InvalidToken, FeedStale."""
         return self.connections.open(who, lambda: self.feed.current().facts)
 
     def decide(self, who: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call:
-        """Decide, pay and record, in this order; the answer may be no. The server is asked where policies are not ours
-        to run, a person must say yes, it matters what else the task remembers, or too little of a budget is at hand.
-        `says`: what the very tool that is to run says of itself. Raises Unavailable where it cannot be decided.
+        """Decide, pay and record, in this order; the answer may be no. The server is asked for what must be known and
+        is not at hand (`learnt.Missing`). `says`: what the very tool that is to run says of itself. Raises Unavailable.
         """
         with closed():
             learnt = Learnt(says)
@@ -217,14 +214,16 @@ class Guard:
         decision = self.listing.check(decision, ready, facts, learnt.says)
         if recalls and decision.beside is not None and not is_settled(decision.beside):
             return None
+        if facts.holds and not learnt.is_paced:
+            if isinstance(paced := self._link.pace.check(decision, principal, facts, now=now), Paced):
+                return paced
+            decision = paced
         if past is not None and (telling := learnt.telling(decision, past, now=now)) is not None:
             return telling
         if decision.asks and not decision.allowed and heard is None:
             return wanted(principal, tool, arguments, decision, facts, memory)
         if heard is not None:
             decision = heard.told(decision)
-        if facts.holds and decision.allowed and not learnt.is_paced:
-            learnt.is_paced, decision = True, self._pace.check(decision, principal, facts, now=now)
         costs, ahead = dict[str, int](), dict[str, budget.Volume]()
         if ready is not None and decision.verdict and (prices := principal.prices(ready.uid.id, ready.classes)):
             try:

@@ -14,11 +14,12 @@ from ostiary.guard.asking import Asking
 from ostiary.guard.link import Link
 from ostiary.guard.listing import Says
 from ostiary.guard.memories import Telling
+from ostiary.guard.pace import Paced
 from ostiary.guard.person import Heard, Wanted
 
-Missing = Asking | Wanted | Telling | dict[str, int] | None
-"""What must be asked first: policies that are not ours to run, a person, what happened before, what it costs where that
-cannot be paid; None: what else its task remembers.
+Missing = Asking | Wanted | Telling | Paced | dict[str, int] | None
+"""What must be asked first: policies that are not ours to run, a person, what happened before, whether it is one too
+many, what it costs where that cannot be paid; None: what else its task remembers.
 """
 
 
@@ -61,6 +62,8 @@ class Learnt:
             case Telling():
                 with self._unless_it_watches():
                     self._hear(missing, link.memories.happen(principal, tool, missing))
+            case Paced():
+                self.is_paced = link.pace.count(missing, token)
             case _:
                 self.left = link.drawer.draw(token, missing)
 
@@ -79,6 +82,8 @@ class Learnt:
             case Telling():
                 with self._unless_it_watches():
                     self._hear(missing, await link.memories.happen_async(principal, tool, missing))
+            case Paced():
+                self.is_paced = await asyncio.to_thread(link.pace.count, missing, token)
             case _:
                 self.left = await asyncio.to_thread(link.drawer.draw, token, missing)
 

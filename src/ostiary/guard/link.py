@@ -26,6 +26,7 @@ from ostiary.guard.asker import ASK_S, Asker
 from ostiary.guard.drawer import DRAW_S, Drawer
 from ostiary.guard.feed import Feed
 from ostiary.guard.memories import Memories
+from ostiary.guard.pace import Pace
 from ostiary.guard.purse import IDLE_US, Purse
 from ostiary.guard.spool import Spool, left_behind
 from ostiary.keys import Credential
@@ -70,6 +71,7 @@ class Link:
             random=random,
         )
         self.memories = Memories(self.asker, resource_id=credential.client_id, feed=feed, random=random)
+        self.pace = Pace(self.asker, now=now)
         self._purse = purse
         self._closing, self._wake = threading.Event(), threading.Event()
         self.is_current = threading.Event()

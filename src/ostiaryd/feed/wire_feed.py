@@ -151,6 +151,19 @@ async def ask_person(call: Call) -> Reply:
     return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])
 
 
+class Paced(msgspec.Struct, forbid_unknown_fields=True):
+    """A call under that token is to be counted."""
+
+    token: Annotated[str, Meta(max_length=256)]
+
+
+async def pace(call: Call) -> Reply:
+    """Count a call of an agent that is held to a pace, wherever it makes them; refused where it is one too many."""
+    asked, id = call.json(Paced), call.caller.id
+    await call.world.writer.submit(isolated(lambda tx: flows.count_call(tx, asked.token, resource_id=id)))
+    return reply({}, headers=[NO_STORE])
+
+
 async def memory(call: Call) -> Reply:
     """A guard says what a tool returned, as words that it has hashed, and hears what else the task remembers."""
     call.expect("application/json")
@@ -206,6 +219,7 @@ ROUTES = (
     ("POST", "/feed/v1/applied", applied, SCOPE),
     ("POST", "/feed/v1/ask", ask, SCOPE),
     ("POST", "/feed/v1/approval", ask_person, SCOPE),
+    ("POST", "/feed/v1/pace", pace, SCOPE),
     ("POST", "/feed/v1/memory", memory, SCOPE),
     ("POST", "/feed/v1/draw", draw, SCOPE),
     ("POST", "/feed/v1/give-back", give_back, SCOPE),

@@ -3,7 +3,7 @@
 from ostiaryd.approvals.flows.answer import answer, cancel, expire, expire_due, forget
 from ostiaryd.approvals.flows.ask import ask
 from ostiaryd.approvals.flows.backchannel import Backchannel, begin_backchannel
-from ostiaryd.approvals.flows.calls import ask_about_call, find_question
+from ostiaryd.approvals.flows.calls import ask_about_call, find_question, task_of_token
 from ostiaryd.approvals.flows.elevate import Wanted, broken_glass, request, show_elevation
 from ostiaryd.approvals.flows.requests import NotRequestable, ask_about_question
 from ostiaryd.approvals.flows.show import may_see, may_see_all, show, show_briefly
@@ -29,4 +29,5 @@ __all__ = [
     "show",
     "show_briefly",
     "show_elevation",
+    "task_of_token",
 ]

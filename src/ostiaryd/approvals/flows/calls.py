@@ -17,6 +17,7 @@ from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask, check_not_again
 from ostiaryd.approvals.model import About, Link, Question, State, Why
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
@@ -39,7 +40,7 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
     entry = act.entry
     entry.resource, entry.token, entry.policy = resource.uri, asked.token, asked.policy
     entry.tool, entry.policies = f"{resource.name}/{asked.tool}"[:256], list(asked.policies)
-    task = _task(act, asked.token, resource)
+    task = task_of_token(act.tx, asked.token, resource, now=act.now)
     entry.agent, entry.task, entry.owner = task.agent, task.task_id, registry.find_agent(act.tx, task.agent).owner
     ready = policies.ready_tool(act.tx, resource, asked.tool)
     ours = policies.active_policies(act.tx)
@@ -71,20 +72,20 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
     return question.approval_id, True
 
 
-def _task(act: Act, token: str, resource: Resource) -> Task:
+def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -> Task:
     """The live task of a live token that is for this resource, as the task of who holds the token: it may have come by
     exchange, through all who held what it was exchanged for. Raises Forbidden.
     """
-    held = holdings.get(act.tx, token)
-    if held is None or held.audience != resource.uri or held.task is None or not held.is_live(act.now):
+    held = holdings.get(reader, token)
+    if held is None or held.audience != resource.uri or held.task is None or not held.is_live(now):
         raise Forbidden("there is no such token that is alive and for this resource", code="foreign_token")
-    task, parent = tasks.live(act.tx, held.task, now=act.now), held.parent
+    task, parent = tasks.live(reader, held.task, now=now), held.parent
     givers = []
-    while parent is not None and (behind := holdings.get(act.tx, parent)) is not None:
+    while parent is not None and (behind := holdings.get(reader, parent)) is not None:
         givers.append(behind.agent)
         parent = behind.parent
     line = [one for one in dict.fromkeys((*givers, task.agent)) if one != held.agent]
-    links = (tasks.link_of(registry.find_agent(act.tx, one), task.task_id) for one in line)
+    links = (tasks.link_of(registry.find_agent(reader, one), task.task_id) for one in line)
     return replace(task, agent=held.agent, chain=(*links, *task.chain))
 
 

@@ -2,6 +2,7 @@
 
 from ostiaryd.feed.flows.asking import check_ask, note_asked
 from ostiaryd.feed.flows.memory import happen, past, recall, tell
+from ostiaryd.feed.flows.pace import count_call
 from ostiaryd.feed.flows.profiles import forget_profiles
 from ostiaryd.feed.flows.report import take_report
 from ostiaryd.feed.flows.slices import draw, give_back, settle
@@ -10,6 +11,7 @@ from ostiaryd.feed.flows.streams import Streams
 __all__ = [
     "Streams",
     "check_ask",
+    "count_call",
     "draw",
     "forget_profiles",
     "give_back",

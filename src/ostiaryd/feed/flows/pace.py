@@ -1,0 +1,22 @@
+"""Calls of agents that are held to a pace, counted for all guards, and for what the server itself lets through."""
+
+from __future__ import annotations
+
+from ostiary.core.access.decide import too_many
+from ostiary.core.errors import Forbidden
+from ostiaryd.approvals import flows as approvals
+from ostiaryd.ground.database import Tx
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.store import holds
+
+
+def count_call(tx: Tx, token: str, *, resource_id: str) -> None:
+    """Count a call under a live token of that resource for everybody through whom it comes. Raises Forbidden where that
+    is one too many for somebody (`throttled`), and as a question about the call would.
+    """
+    task = approvals.task_of_token(tx, token, registry.find_resource(tx, resource_id), now=tx.now)
+    for agent in dict.fromkeys((task.agent, *(link.agent for link in task.chain))):
+        for hold in holds.of_agent(tx, agent, now=tx.now):
+            if hold.kind == "throttle" and not holds.take(tx, agent):
+                reason = too_many(agent, hold.limit)
+                raise Forbidden(reason.message, hint=reason.hint, code=reason.code)

@@ -1,0 +1,117 @@
+"""A throttled agent has one count, however many guards, tools and tokens it goes through."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ostiary.core.access.holds import MINUTE
+from ostiary.core.errors import Refused
+from ostiaryd.feed import wire_feed
+from ostiaryd.ground.http import Call
+from ostiaryd.ground.world import World
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Caller, Resource
+from ostiaryd.tasks import flows as tasks
+from tests.clock import Clock
+from tests.registry.stage import do, enrol, hold
+
+FILES, BANK = "https://files.example/mcp", "https://bank.example/mcp"
+
+
+@pytest.fixture
+async def guarded(world: World, clock: Clock) -> tuple[Resource, Resource]:
+    """Two tool servers, an agent with a token for each, at the beginning of a minute."""
+    files = await do(world, lambda a: registry.create_resource(a, name="files", uri=FILES))
+    bank = await do(world, lambda a: registry.create_resource(a, name="bank", uri=BANK))
+    bot = await enrol(world)
+    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to read"))
+    await hold(world, bot, "tok_files", audience=FILES, task=task.task_id, seconds=3600)
+    await hold(world, bot, "tok_bank", audience=BANK, task=task.task_id, seconds=3600)
+    clock.advance(us=MINUTE - clock() % MINUTE)
+    return files, bank
+
+
+async def throttle(world: World, agent: str, limit: int) -> None:
+    until = world.now() + 60 * MINUTE
+    await do(world, lambda a: registry.put_hold(a, agent, "throttle", until=until, limit=limit))
+
+
+async def count(world: World, resource: Resource, token: str, **more: Any) -> str:
+    """What a guard of that resource hears: the code of the refusal."""
+    body = json.dumps({"token": token} | more).encode()
+    by = Caller(kind="guard", id=resource.resource_id, name="x", owner=None, scopes=frozenset({"ostiary:feed"}))
+    call = Call(world, "POST", "/feed/v1/pace", {}, "", [(b"content-type", b"application/json")], body, "rq_1", by)
+    try:
+        assert (await wire_feed.pace(call)).status == 200
+    except Refused as refusal:
+        return refusal.code
+    return ""
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2])
+async def test_all_guards_together_let_so_many_through_in_a_minute(
+    world: World, clock: Clock, guarded: tuple[Resource, Resource], limit: int
+) -> None:
+    files, bank = guarded
+    await throttle(world, "bot", limit)
+    for _ in range(2):
+        said = [await count(world, *one) for one in ((files, "tok_files"), (bank, "tok_bank"), (files, "tok_files"))]
+        assert said == [""] * limit + ["throttled"] * (3 - limit)
+        clock.advance(us=MINUTE - 1)
+        assert await count(world, bank, "tok_bank") == "throttled"
+        clock.advance(us=1)
+
+
+async def test_nothing_is_counted_for_who_is_held_to_nothing(
+    world: World, guarded: tuple[Resource, Resource], clock: Clock
+) -> None:
+    assert [await count(world, guarded[0], "tok_files") for _ in range(3)] == [""] * 3
+    await throttle(world, "bot", 1)
+    assert await count(world, guarded[0], "tok_files") == ""
+    clock.advance(us=60 * MINUTE)
+    assert await count(world, guarded[0], "tok_files") != "throttled", "it has ended"
+
+
+@pytest.mark.parametrize("way", ["a part of its task", "a token that was exchanged"])
+async def test_what_comes_through_it_counts(world: World, guarded: tuple[Resource, Resource], way: str) -> None:
+    files, _ = guarded
+    helper = await enrol(world, "helper")
+    top = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to read"))
+    more: dict[str, Any] = {"task": top.task_id, "parent": "tok_files"}
+    if way == "a part of its task":
+        part = await do(world, lambda a: tasks.start(a, agent="helper", purpose="to help", parent=top.task_id))
+        more = {"task": part.task_id}
+    await hold(world, helper, "tok_helper", audience=FILES, **more)
+    await throttle(world, "bot", 1)
+    assert [await count(world, files, "tok_helper") for _ in range(2)] == ["", "throttled"]
+
+
+async def test_where_one_has_had_its_calls_nothing_is_counted_for_the_others(
+    world: World, guarded: tuple[Resource, Resource]
+) -> None:
+    files, _ = guarded
+    helper = await enrol(world, "helper")
+    task = await do(world, lambda a: tasks.start(a, agent="helper", purpose="alone"))
+    await hold(world, helper, "tok_alone", audience=FILES, task=task.task_id)
+    await hold(world, helper, "tok_through", audience=FILES, task=task.task_id, parent="tok_files")
+    await throttle(world, "helper", 1)
+    await throttle(world, "bot", 0)
+    assert await count(world, files, "tok_through") == "throttled"
+    assert await count(world, files, "tok_alone") == ""
+
+
+async def test_a_guard_counts_for_live_tokens_of_its_own_resource(
+    world: World, guarded: tuple[Resource, Resource], clock: Clock
+) -> None:
+    """Else a tool server that lies could use up what an agent has elsewhere."""
+    files, bank = guarded
+    await throttle(world, "bot", 1)
+    for resource, token in ((bank, "tok_files"), (files, "tok_bank"), (files, "tok_none"), (files, "")):
+        assert await count(world, resource, token) == "foreign_token"
+    assert await count(world, files, "tok_files", more=1) not in ("", "throttled")
+    assert await count(world, files, "tok_files") == "", "none of it was counted"
+    clock.advance(us=3600 * 1_000_000)
+    assert await count(world, files, "tok_files") == "foreign_token"
