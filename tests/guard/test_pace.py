@@ -191,9 +191,7 @@ def test_a_person_is_not_asked_for_who_has_had_its_calls(
     assert [one for one in server.applied[asked:] if "arguments" in one] == []
 
 
-def test_many_threads_let_no_call_more_through(
-    guard: Guard, server: Counting, throttle: Callable[..., None]
-) -> None:
+def test_many_threads_let_no_call_more_through(guard: Guard, server: Counting, throttle: Callable[..., None]) -> None:
     throttle(10)
     who = show(guard, server)
     with ThreadPoolExecutor(8) as threads:
