@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from ostiary.core import approval, jose
 from ostiary.core.cedar import ir
 from ostiary.core.errors import Malformed
 from ostiary.core.feed import PolicyFact, ResourceFact, TokenFact
-from ostiary.guard import Guard, Verified
+from ostiary.guard import Guard, Verified, unheard
 from ostiary.guard import asker as askers
 from ostiary.guard.call import Call, Denied
 from ostiary.keys import Credential
@@ -269,6 +270,87 @@ async def test_nor_where_who_asked_was_cancelled(guard: Guard, server: Desk, who
     assert codes(await guard.decide_async(who, *READ)) == ["approval_spent"]
 
 
+def again(guard: Guard, server: Desk, tmp_path: Path) -> Guard:
+    """Another guard in the place of one that is gone."""
+    count = len(server.streams)
+    server.write(None)
+    other = Guard(guard._link._credential, spool_dir=tmp_path, max_age=20)
+    starting = threading.Thread(target=other.start)
+    starting.start()
+    server.snapshot(count + 1)
+    starting.join()
+    hear(other, server, ALL, ASKS)
+    return other
+
+
+def vanish(guard: Guard) -> None:
+    """As when its process dies: nothing is written, the locks are free."""
+    guard._link._closing.set()
+    os.close(guard._spool._lock)
+    guard._spool._is_closed = True
+
+
+@pytest.mark.parametrize("how", ["it dies", "it is closed", "the machine dies"])
+def test_a_guard_that_is_gone_loses_no_yes(guard: Guard, server: Desk, who: Verified, tmp_path: Path, how: str) -> None:
+    """Whichever guard comes next asks with the number of the one that is gone; not where files may be older ones."""
+    spent = spent_once(server)
+
+    def lost(body: bytes) -> tuple[int, bytes]:
+        spent(body)
+        return 502, b""
+
+    server.reply = lost
+    assert codes(guard.decide(who, *READ)) == ["approval_unavailable"]
+    server.reply = spent
+    assert guard._spool.asked.stat().st_mode & 0o777 == 0o600
+    if how == "the machine dies":
+        os.pwrite(guard._spool._lock, b"another boot of it", 0)
+    if how == "it is closed":
+        guard.close()
+    else:
+        vanish(guard)
+    other = again(guard, server, tmp_path)
+    try:
+        known = show(other, server)
+        assert other.decide(known, *READ).decision.allowed is (how != "the machine dies")
+        assert codes(other.decide(known, *READ)) == ["approval_spent"], "once"
+        assert not other._spool.asked.exists()
+        assert not guard._spool.asked.exists()
+    finally:
+        other.close()
+
+
+def test_what_is_asked_just_now_is_kept_and_what_was_heard_is_not(guard: Guard, server: Desk, who: Verified) -> None:
+    seen: list[bytes] = []
+    server.reply = server.says("spent")
+    server.meanwhile = lambda: seen.append(guard._spool.asked.read_bytes())
+    assert guard.decide(who, *READ).decision.allowed
+    asked = approval.parse_ask(server.asks[0]).call
+    assert [number for _, number in json.loads(seen[0])] == [asked]
+    assert not guard._spool.asked.exists()
+
+
+def test_where_it_cannot_be_kept_nobody_is_asked(guard: Guard, server: Desk, who: Verified) -> None:
+    server.reply = server.says("spent")
+    guard._spool.asked.mkdir()
+    (guard._spool.asked / "x").touch()
+    assert codes(guard.decide(who, *READ)) == ["spool_failed"]
+    assert server.asks == []
+    (guard._spool.asked / "x").unlink()
+    guard._spool.asked.rmdir()
+
+
+def test_what_another_guard_has_left_may_be_nonsense(guard: Guard, server: Desk, who: Verified, tmp_path: Path) -> None:
+    guard._spool.asked.write_bytes(b'[["x"]')
+    vanish(guard)
+    other = again(guard, server, tmp_path)
+    try:
+        server.reply = server.says("spent")
+        assert other.decide(show(other, server), *READ).decision.allowed
+    finally:
+        other.close()
+
+
 def test_two_calls_at_once_do_not_share_a_number(guard: Guard, server: Desk, who: Verified) -> None:
     server.reply = lambda _: (500, b"")
     guard.decide(who, *READ)
@@ -281,7 +363,7 @@ def test_two_calls_at_once_do_not_share_a_number(guard: Guard, server: Desk, who
 def test_of_numbers_that_got_no_answer_the_oldest_go(
     guard: Guard, server: Desk, who: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(askers, "MAX_UNHEARD", 2)
+    monkeypatch.setattr(unheard, "MAX_UNHEARD", 2)
     server.reply = lambda _: (500, b"")
     for path in ("/a", "/b", "/c", "/c", "/b", "/a"):
         guard.decide(who, "read_file", {"path": path})

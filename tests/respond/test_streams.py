@@ -162,7 +162,7 @@ async def test_a_risk_level_is_told_when_it_changes_up_and_down(world: World, cl
 
 
 async def test_the_kill_switch_is_told_in_one_word(world: World, clock: Clock) -> None:
-    siem, bot = await party(world), await enrol(world)
+    siem, bot = await party(world, segment="watchers"), await enrol(world)
     task = (await do(world, lambda a: tasks.start(a, agent="bot", purpose="to pay the rent"))).task_id
     stream = await siem.stream()
     for what, value in (

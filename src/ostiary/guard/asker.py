@@ -7,8 +7,8 @@ waited for that person), and where too many wait already not at all. Whoever get
 denied and told why: by each policy, as an error, which denies where the policy is enforced; by a refusal where a person
 should have been asked.
 
-What got no answer may have spent a yes all the same. So the same call, made again here, asks with the same number, and
-hears what the first one did not: a yes is not lost, and still lets one call pass.
+What got no answer may have spent a yes all the same. So the same call, made again here, asks with the same number
+(`ostiary.guard.unheard`), and hears what the first one did not: a yes is not lost, and still lets one call pass.
 """
 
 from __future__ import annotations
@@ -32,14 +32,13 @@ from ostiary.core.jose import b64u
 from ostiary.guard.asking import Asking
 from ostiary.guard.feed import Feed
 from ostiary.guard.person import Heard, Wanted
+from ostiary.guard.unheard import Unheard
 
 ASK_S = 1.0
 """How long a call waits for what is said elsewhere."""
 PERSON_S = 5.0
 """and for the answer of a person, which the server has or has not, but must write down"""
 TOO_LONG = "the server took too long"
-MAX_UNHEARD = 256
-"""numbers of calls that got no answer"""
 T = TypeVar("T")
 MAX_ASKING = 64
 """calls that wait at once"""
@@ -61,13 +60,14 @@ class Asker:
         connect: Connect,
         tick: Callable[[], int],
         random: Callable[[int], bytes],
+        unheard: Unheard,
     ) -> None:
         self._url, self._resource_id, self._feed = url, resource_id, feed
         self._connect, self._tick, self._random = connect, tick, random
         self._mutex, self._open = threading.Lock(), ExitStack()
         self._talk: tuple[httpx2.Client, client.Auth] | None = None
         self._room = threading.BoundedSemaphore(MAX_ASKING)
-        self._numbers, self._unheard = threading.Lock(), dict[str, str]()
+        self.unheard = unheard
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="ostiary-ask")
 
     def ask(self, asked: Asking, token: str) -> None:
@@ -112,18 +112,15 @@ class Asker:
 
     @contextmanager
     def _question(self, wanted: Wanted) -> Iterator[bytes]:
-        """The question about that call, with the number of the same one that got no answer. Raises Malformed."""
-        same = wanted.same
-        with self._numbers:
-            number = self._unheard.pop(same, "") or b64u(self._random(16))
+        """The question about that call, with the number of the same one that got no answer. Raises Refused."""
+        number, is_heard = self.unheard.begin(wanted.same, b64u(self._random(16))), True
         try:
             yield approval.render_ask(wanted.ask(number))
         except (TimeoutError, Unavailable, asyncio.CancelledError):
-            with self._numbers:
-                self._unheard[same] = number
-                if len(self._unheard) > MAX_UNHEARD:
-                    del self._unheard[next(iter(self._unheard))]
+            is_heard = False
             raise
+        finally:
+            self.unheard.end(number, is_heard=is_heard)
 
     def submit(self, work: Callable[[int], T], within_s: float | None = None) -> Future[T]:
         """Let a thread do that, given the moment when ASK_S (or so long) are over and whoever asked has gone. Raises

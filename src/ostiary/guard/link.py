@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -29,6 +29,7 @@ from ostiary.guard.memories import Memories
 from ostiary.guard.pace import Pace
 from ostiary.guard.purse import IDLE_US, Purse
 from ostiary.guard.spool import Spool, left_behind
+from ostiary.guard.unheard import Unheard
 from ostiary.keys import Credential
 
 log = logging.getLogger("ostiary.guard")
@@ -69,6 +70,7 @@ class Link:
             connect=lambda: self._connected(ASK_S),
             tick=tick,
             random=random,
+            unheard=Unheard(spool.asked),
         )
         self.memories = Memories(self.asker, resource_id=credential.client_id, feed=feed, random=random)
         self.pace = Pace(self.asker, now=now)
@@ -90,6 +92,8 @@ class Link:
         ]
 
     def start(self) -> None:
+        with suppress(OSError):  # whose turn comes again
+            self._sweep()
         for thread in self._threads:
             thread.start()
 
@@ -235,7 +239,10 @@ class Link:
                 self._spools.remove(spool)
 
     def _sweep(self) -> None:
-        self._spools += left_behind(self._spool_dir, boot=ambient.boot())
+        found = left_behind(self._spool_dir, boot=ambient.boot())
+        self._spools += found
+        for spool in found:
+            self.asker.unheard.inherit(spool)
 
     def _post(self, http: httpx2.Client, auth: client.Auth, path: str, body: object) -> None:
         headers = {"content-type": "application/json"}

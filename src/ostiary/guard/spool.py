@@ -3,6 +3,7 @@
     SPOOL_DIR/<id>/lock            held by the guard that writes here; free when it is gone, however it went; in it is
                                    which boot of the machine it was, since only that one has kept every record
     SPOOL_DIR/<id>/000000001.log   records as JSON lines, the name is the number of the first
+    SPOOL_DIR/<id>/asked           what a person was asked and nobody heard (`ostiary.guard.unheard`)
 
 Each life of a guard is a spool of its own with a random id, so that a number never means two records. What a guard
 that was killed left behind, whichever guard comes next reports. A record is in the kernel's hands before `append`
@@ -74,6 +75,10 @@ class Spool:
         self._is_closed = False
 
     @property
+    def asked(self) -> Path:
+        """Where it is kept what was asked and not heard."""
+        return self._folder / "asked"
+
     def waiting(self) -> int:
         """Bytes that the server has not taken."""
         with self._mutex:
@@ -169,9 +174,9 @@ class Spool:
 
     def close(self, *, keep: bool = False) -> None:
         """Let go. What was not reported stays for whoever comes next; an empty spool is removed, unless the server must
-        still hear (`keep`) that it ended.
+        still hear (`keep`) that it ended, or something was asked and not heard.
         """
-        is_empty = self.is_empty and not keep
+        is_empty = self.is_empty and not keep and not self.asked.exists()
         with self._mutex:
             if self._is_closed:
                 return
