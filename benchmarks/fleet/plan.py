@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from ostiaryd.watch.model.lists import parse_list
-
 from ostiary.core.watch.threats import ThreatList, known_network
+from ostiaryd.watch.engines.lists import parse_list
 from ostiaryd.watch.wire_threats import DEFAULT_POINTS
 
 HOUR, DAY = 3_600_000_000, 86_400_000_000

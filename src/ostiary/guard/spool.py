@@ -79,6 +79,7 @@ class Spool:
         """Where it is kept what was asked and not heard."""
         return self._folder / "asked"
 
+    @property
     def waiting(self) -> int:
         """Bytes that the server has not taken."""
         with self._mutex:
