@@ -100,6 +100,7 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
         **{("POST", f"/api/v1/tasks/{{id}}/{verb}"): "self" for verb in ("hold", "beat", "leave")},
         ("POST", "/feed/v1/ask"): "ostiary:feed",
         ("POST", "/feed/v1/approval"): "ostiary:feed",
+        ("POST", "/feed/v1/pace"): "ostiary:feed",
         ("POST", "/api/v1/approvals/{id}/approve"): APPROVE,  # a person
         ("POST", "/api/v1/approvals/{id}/deny"): APPROVE,
         **{
