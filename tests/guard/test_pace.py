@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from ostiary import ambient
+from ostiary.asgi import GuardASGI
 from ostiary.core import jose
 from ostiary.core.cedar import ir
 from ostiary.core.claims import Actor, Link
@@ -23,6 +25,7 @@ from ostiary.guard.pace import QUIET_US, Pace
 from ostiary.keys import Credential
 from tests.feed.house import eventually, listening, serving
 from tests.guard.feeder import AGENT, RESOURCE_ID, TOOLS, URI
+from tests.guard.test_asgi import ORIGIN, app, signed
 from tests.guard.test_guard import enter, records
 from tests.guard.test_link import Server, answer, show
 
@@ -169,6 +172,17 @@ def test_what_cannot_be_counted_does_not_happen(
     with pytest.raises(Unavailable) as refused:
         guard.decide(show(guard, server), *READ)
     assert refused.value.code == "pace_unavailable"
+
+
+async def test_it_is_a_no_with_its_reason(guard: Guard, server: Counting, throttle: Callable[..., None]) -> None:
+    throttle(0)
+    server.feeder.clock.now = ambient.now()
+    served = GuardASGI(app, guard, tool={"GET /files/{path*}": "read_file"})
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(served), base_url=ORIGIN) as http:
+        headers = signed(guard, server.feeder, "GET", "/files/a", iss=server.url)
+        denied = await http.get("/files/a", headers=headers)
+    assert (denied.status_code, denied.json()["error"]) == (403, "throttled")
+    assert denied.json()["hint"] == "wait"
 
 
 async def test_the_event_loop_goes_on_meanwhile(guard: Guard, server: Counting, throttle: Callable[..., None]) -> None:
