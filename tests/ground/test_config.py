@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from ostiary.core.errors import Conflict, Invalid
 from ostiaryd.ground.config import Config, load_config, read_places
@@ -77,6 +78,18 @@ async def test_what_the_first_start_fixed_stays(config: Config, name: str, other
     with pytest.raises(Conflict, match=name):
         async with open_world(Config(**given | {name: other})):
             pass
+
+
+async def test_who_listens_off_this_machine_says_the_first_time_which_url_others_use(tmp_path: Path) -> None:
+    listening = Config(data_dir=str(tmp_path / "data"), listen="0.0.0.0:8700")
+    with pytest.raises(Invalid, match="public URL `http://0.0.0.0:8700` is not of this machine") as refused:
+        async with open_world(listening):
+            pass
+    assert "--public-url" in refused.value.hint
+    async with open_world(replace(listening, public_url="https://id.example")):
+        pass
+    async with open_world(listening) as world:
+        assert world.config.public_url == "https://id.example"
 
 
 def test_where_networks_are_is_read_at_the_start(tmp_path: Path) -> None:

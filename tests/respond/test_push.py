@@ -196,7 +196,7 @@ async def test_a_receiver_cannot_send_us_to_what_only_we_reach(world: World, rec
     await stop(world, "bot")
     await push(world)
     assert receiver.heard == []
-    assert now_of(world, stream).failed == "its name leads to an address that is not public"
+    assert now_of(world, stream).failed == "the name localhost leads to an address that is not public"
     status, _ = await siem.ask(
         "POST", "/api/v1/ssf/streams", {"delivery": {"method": PUSH, "endpoint_url": "http://localhost:1/"}}
     )

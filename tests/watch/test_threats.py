@@ -267,6 +267,11 @@ async def test_the_doctor_names_an_old_list(here: World, clock: Clock, publisher
     assert await examined() == "no threat list: ostiary threats add"
     await add(here, "handed-in")
     await add(here, url=publisher.url)
+    publisher.status = 503
+    await wire_threats.refresh_due(here)
+    assert await examined() == "unprotected: old threat lists: `evil`: it answers 503", "it never was fetched"
+    publisher.status = 200
+    clock.advance(us=flows.AGAIN)
     await wire_threats.refresh_due(here)
     publisher.status = 503
     clock.advance(us=flows.OLD)

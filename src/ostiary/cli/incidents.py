@@ -132,7 +132,7 @@ def _show(value: Mapping[str, Any], names: Names) -> None:
     for one in value["findings"]:
         on = f" (entries {', '.join(map(str, one['entries']))})" if one["entries"] else ""
         _line(one["at"], f"{one['detector']}, {one['points']} points: {one['says']}{on}")
-    _heading("done about it")
+    _heading("done about it" if value["acts"] else "nothing was done about it")
     for one in value["acts"]:
         by = f" ({', '.join(map(names, one['policies']))})" if one["policies"] else ""
         _line(one["at"], f"{one['response']} {one['outcome']}: {one['says']}{by}")

@@ -42,7 +42,7 @@ def list_webhooks(*, session: Here) -> None:
 
 @webhook.command(name="test")
 def test(*, session: Here) -> None:
-    """Let every webhook hear that it is one."""
+    """Let every webhook hear that it is one. `ostiary webhook list` shows whether it has."""
     _done(session, session.api("POST", "/webhooks/test", {}))
 
 

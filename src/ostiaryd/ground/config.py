@@ -225,11 +225,20 @@ def _checked(config: Config) -> Config:
     if config.trust_domain and not _TRUST_DOMAIN.fullmatch(config.trust_domain):
         raise Invalid(f"trust domain `{config.trust_domain}` is not lower-case letters, digits, `.`, `-` and `_`")
     if config.public_url:
-        url = urlsplit(config.public_url)
-        if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username:
-            raise Invalid(f"public URL `{config.public_url}` must be http(s)://HOST[:PORT][/PATH]")
-        if url.scheme == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
-            raise Invalid("a public URL off this machine must be https", hint="put TLS in front and name that URL")
-        if config.public_url.endswith("/"):
-            raise Invalid("the public URL must not end in a slash", hint="issuers are compared letter by letter")
+        check_public_url(config.public_url)
     return config
+
+
+def check_public_url(given: str) -> str:
+    """What clients use and is the issuer. Raises Invalid."""
+    url = urlsplit(given)
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username:
+        raise Invalid(f"public URL `{given}` must be http(s)://HOST[:PORT][/PATH]")
+    if url.scheme == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise Invalid(
+            f"public URL `{given}` is not of this machine, so it must be https",
+            hint="put TLS in front, and name that URL: --public-url",
+        )
+    if given.endswith("/"):
+        raise Invalid("the public URL must not end in a slash", hint="issuers are compared letter by letter")
+    return given

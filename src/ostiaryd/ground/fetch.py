@@ -137,13 +137,13 @@ async def _address(host: str, port: int, *, is_private: bool) -> IPv4Address | I
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise Unavailable("its name has no address") from None
+        raise Unavailable(f"the name {host} has no address") from None
     addresses = [ip_address(sockaddr[0].partition("%")[0]) for *_, sockaddr in found if isinstance(sockaddr[0], str)]
     if not addresses:
-        raise Unavailable("its name has no address")
+        raise Unavailable(f"the name {host} has no address")
     if not is_private and not all(map(is_public, addresses)):
         raise Unavailable(
-            "its name leads to an address that is not public",
+            f"the name {host} leads to an address that is not public",
             hint="the operator may name the host in `private_hosts`", code="private_address",
         )  # fmt: skip
     return addresses[0]

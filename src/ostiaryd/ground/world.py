@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ostiary.core.errors import Conflict
-from ostiaryd.ground.config import Config
+from ostiaryd.ground.config import Config, check_public_url
 from ostiaryd.ground.database import Database, Tx, sql
 from ostiaryd.ground.keyring import Keyring, create_keys, load_root_key, old_root_key, reseal
 from ostiaryd.ground.migrate import migrate
@@ -91,6 +91,7 @@ def _first_start(tx: Tx, config: Config, *, root_keys: Callable[[], None]) -> Co
     row = tx.one(_ANY_KEY)
     if row is not None and row[0] == 0:
         root_keys()
+    is_first = tx.one(_GET, name="public_url") is None
     fixed = {
         name: _fix(tx, name, given, default)
         for name, given, default in (
@@ -98,6 +99,8 @@ def _first_start(tx: Tx, config: Config, *, root_keys: Callable[[], None]) -> Co
             ("public_url", config.public_url, f"http://{config.listen}"),
         )
     }
+    if is_first:  # which may be that of where it listens
+        check_public_url(fixed["public_url"])
     return msgspec.structs.replace(config, **fixed)
 
 

@@ -120,7 +120,7 @@ def _render(source: ThreatSource) -> dict[str, Any]:
         "points": source.points,
         "count": source.count,
         "skipped": source.skipped,
-        "refreshed_at": source.refreshed_at and source.refreshed_at / flows.SECOND,
+        "refreshed_at": source.refreshed_at and source.refreshed_at // flows.SECOND,
         "failed": source.failed,
     }
 

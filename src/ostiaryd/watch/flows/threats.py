@@ -107,4 +107,6 @@ def troubles(reader: Reader, *, now: int) -> tuple[int, list[str]]:
 
 
 def _is_old(source: ThreatSource, *, now: int) -> bool:
-    return bool(source.url) and now - (source.refreshed_at or source.created_at) > OLD
+    """Or there never was anything on it."""
+    is_empty = bool(source.failed) and not source.refreshed_at
+    return bool(source.url) and (is_empty or now - (source.refreshed_at or source.created_at) > OLD)
