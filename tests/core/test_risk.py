@@ -16,15 +16,21 @@ later = st.integers(0, 20 * HALF_LIFE)
 
 @pytest.mark.parametrize(
     ("age", "left"),
-    [(-1, 80), (0, 80), (1, 79), (HALF_LIFE, 40), (2 * HALF_LIFE, 20), (6 * HALF_LIFE, 1), (7 * HALF_LIFE, 0)],
+    [(-1, 80), (0, 80), (1, 80), (HALF_LIFE, 40), (2 * HALF_LIFE, 20), (7 * HALF_LIFE, 1), (8 * HALF_LIFE, 0)],
 )
 def test_it_halves_with_every_half_life(age: int, left: int) -> None:
     assert CALM.raised(80, NOW).points(NOW + age) == left
 
 
+@pytest.mark.parametrize(("millis", "points"), [(59_499, 59), (59_500, 60), (60_000, 60), (60_499, 60), (60_500, 61)])
+def test_points_are_whole_and_the_nearest(millis: int, points: int) -> None:
+    """A finding is older than the act that asks how much it is worth: its 60 points must pass a bar of 60."""
+    assert Risk(millis, NOW).points(NOW) == points
+
+
 def test_independent_reasons_add_up_to_less_than_their_sum() -> None:
     assert CALM.raised(50, NOW).raised(50, NOW).points(NOW) == 75
-    assert CALM.raised(50, NOW).raised(50, NOW + HALF_LIFE).points(NOW + HALF_LIFE) == 62
+    assert CALM.raised(50, NOW).raised(50, NOW + HALF_LIFE).points(NOW + HALF_LIFE) == 63
     assert CALM.raised(100, NOW).points(NOW) == MOST
 
 

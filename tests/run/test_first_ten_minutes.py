@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.feed.house import eventually
 from tests.run.conftest import CALLS, House
 
 ATTACKS = [
@@ -36,6 +37,9 @@ def test_watch_then_suggest_then_enforce(house: House, tmp_path: Path) -> None:
     ]
     assert seen[0]["arguments"] == CALLS[0][1]
     assert all(entry["result"]["bytes"] > 0 for entry in seen)
+
+    eventually(lambda: house.ostiary("watch", "status")["position"] > seen[-1]["index"], within_s=60)
+    assert house.ostiary("watch", "findings", "--agent", house.name) == [], "nobody has said yet what it is for"
 
     folder = tmp_path / "suggested"
     suggested = house.ostiary("suggest", house.name, "--since", "10m", "--write", str(folder))

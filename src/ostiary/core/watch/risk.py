@@ -22,8 +22,11 @@ class Risk(msgspec.Struct, frozen=True, gc=False):
     at: Annotated[int, Meta(ge=0, le=1 << 53)]
 
     def points(self, now: int) -> int:
-        """What is left of it, rounded down. Before `at` it is what it was then: a clock that is off calms nobody."""
-        return self._left(now) // SCALE
+        """What is left of it, rounded to the nearest: what has just been worth 60 points passes a bar of 60.
+
+        Before `at` it is what it was then: a clock that is off calms nobody.
+        """
+        return (self._left(now) + SCALE // 2) // SCALE
 
     def raised(self, points: int, now: int) -> Risk:
         """With one more reason to doubt, independent of what there was: it nears 100 and never passes it."""
