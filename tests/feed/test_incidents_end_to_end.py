@@ -109,6 +109,7 @@ def test_the_kill_switch_is_heard_at_the_guard_and_by_what_comes_later(house: Ho
                 assert (status(beside, f"{url}/files/a") == 200) is (what == "owner")
                 [listed] = ostiary.json("kill", "list")
                 assert (listed["what"], listed["why"]) == (what, "a drill")
+                assert what != "owner" or f"owner  {value} " in ostiary("kill", "list").out, "people read names"
                 lifted = ostiary.json("kill", "lift", *words, "--reason", "over")
                 assert all(guard["applied"] for guard in lifted["guards"])
                 eventually(lambda: status(agent, f"{url}/files/a") == 200)

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 from cyclopts import App
 from rich.markup import escape
 
+from ostiary.cli.names import Names
 from ostiary.cli.paper import out, table
 from ostiary.cli.revoke import guards_after, print_guards
 from ostiary.cli.session import FAILED, Here, Word
@@ -37,9 +38,7 @@ def start(what: What, name: Word = "", /, *, reason: str, session: Here) -> None
 @kill.command(name="list")
 def list_stops(*, session: Here) -> None:
     """List what is stopped."""
-    found = session.api("GET", "/kill")["stops"]
-    rows = [one | {"since_at": int(one["since"])} for one in found]
-    session.show(found, lambda _: table(rows, COLUMNS, empty="nothing is stopped"))
+    session.show(session.api("GET", "/kill")["stops"], lambda found: _print_stops(found, Names(session)))
 
 
 @kill.command(name="lift")
@@ -55,6 +54,13 @@ def lift(what: What, name: Word = "", /, *, reason: str, session: Here) -> None:
     done["guards"] = guards_after(session, done)
     session.show(done, lambda value: _print_lifted(what, name, value))
     _end(done)
+
+
+def _print_stops(found: list[dict[str, Any]], names: Names) -> None:
+    rows = [
+        one | {"since_at": int(one["since"]), "name": names(one["name"]), "by": names(one["by"] or "")} for one in found
+    ]
+    table(rows, COLUMNS, empty="nothing is stopped")
 
 
 def _print(what: str, name: str, done: dict[str, Any]) -> None:

@@ -72,7 +72,7 @@ def _print_finding(value: dict[str, Any], names: Names) -> None:
         name: value[name] for name in ("finding_id", "detector", "points", "score", "task", "resource", "incident")
     }
     shown |= {"agent": names(value["agent"] or ""), "owner": names(value["owner"] or "")}
-    shown |= {name: value[name] for name in ("verdict", "judged_by", "why")}
+    shown |= {"verdict": value["verdict"], "judged_by": names(value["judged_by"] or ""), "why": value["why"]}
     facts(shown | {"risk now": " ".join(f"{names(who)} {points}" for who, points in value["risk"].items())})
     rows = [
         {"index": str(entry["index"]), "at": moment(entry["at"] / 1e6), "action": entry["action"],
