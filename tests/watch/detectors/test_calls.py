@@ -154,6 +154,18 @@ def test_what_is_usual_rises_by_a_bit_and_no_more(orderly: Held) -> None:
     assert state["bits"][0] / state["n"][0] > state["start"] + 1, "what it did was odder than that"
 
 
+def test_a_day_begins_once_though_its_first_calls_follow_nothing(orderly: Held) -> None:
+    """Whether they come one by one or all at once."""
+    first = [event(5 * DAY + 9 * HOUR + n, task=f"tk_z{n}") for n in range(3)]
+    at_once, one_by_one = orderly.copy(), orderly.copy()
+    at_once.see(first)
+    for one in first:
+        one_by_one.see([one])
+    for held in (at_once, one_by_one):
+        assert held.kept.agents[1]["n"][0] > 0
+    assert at_once.kept.agents[1].tobytes() == one_by_one.kept.agents[1].tobytes()
+
+
 GAP = {"action": "report.gap", "outcome": "error", "tool": "", "task": ""}
 
 

@@ -167,6 +167,7 @@ def _new_day(kept: Kept, agent: Ints, peers: Ints, day: int) -> None:
         state[name][:, 1] = 0
     begins = (state["start"] == 0) & (state["n"][:, 0] >= GROWN)
     state["start"][begins] = state["bits"][begins, 0] / state["n"][begins, 0]
+    state["hour"], state["sum"] = day * (DAY // HOUR), 0  # now: a day that begins with a step from nowhere begins once
     kept.agents[who] = state
     groups = peers[kept.peers["day"][peers] != day]
     theirs = kept.peers[groups]
