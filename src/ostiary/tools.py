@@ -50,7 +50,7 @@ class Tools:
         """Without `who`, each context says with `acting` for whom it acts. `wait`: how many seconds a call waits for
         the person whom its policies ask; with 0 it is denied, and passes when it is made again after a yes.
         """
-        self.guard, self._wait = guard, wait
+        self.guard, self.wait = guard, wait
         self._fixed = None if who is None else caller_of(guard, who)
         self._acting: ContextVar[Caller | Shown | None] = ContextVar("ostiary.acting", default=None)
 
@@ -76,9 +76,9 @@ class Tools:
             try:
                 return admit(self.guard, caller.enter(), tool, arguments, says)
             except Denied as denied:
-                if not (denied.approval and self._wait):
+                if not (denied.approval and self.wait):
                     raise
-                caller.wait(denied.approval, within=self._wait)
+                caller.wait(denied.approval, within=self.wait)
                 return admit(self.guard, caller.enter(), tool, arguments, says)
 
     async def admit_async(self, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Running:
@@ -88,9 +88,9 @@ class Tools:
             try:
                 return await self._admit_async(caller, tool, arguments, says)
             except Denied as denied:
-                if not (denied.approval and self._wait):
+                if not (denied.approval and self.wait):
                     raise
-                await caller.wait_async(denied.approval, within=self._wait)
+                await caller.wait_async(denied.approval, within=self.wait)
                 return await self._admit_async(caller, tool, arguments, says)
 
     async def _admit_async(

@@ -224,6 +224,15 @@ def test_a_decision_that_hangs_is_a_denial_within_the_limit(stage: Stage, monkey
     assert stage.ran == []
 
 
+def test_a_call_waits_for_a_person_beyond_the_limit_of_a_decision(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "LIMIT_S", 0)
+    assert "denied: the guard failed" in use(stage, "Read", READ), "it takes as long as it takes to get a token"
+    stage.tools = Tools(stage.guard, stage.task, wait=30)
+    assert "text of" in use(stage, "Read", READ)
+
+
 def test_a_hook_that_hangs_whatever_the_limit_blocks_when_the_command_line_gives_up(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

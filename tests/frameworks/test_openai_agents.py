@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import Agent, FunctionTool, Runner, RunState, WebSearchTool, function_tool, handoff
+from agents import (
+    Agent,
+    FunctionTool,
+    Runner,
+    RunState,
+    ToolGuardrailFunctionOutput,
+    WebSearchTool,
+    function_tool,
+    handoff,
+    tool_input_guardrail,
+)
 from agents.exceptions import ModelBehaviorError, UserError
 from agents.mcp import MCPServerStdio
 from agents.testing import ScriptedModel, assistant_message, function_call
@@ -357,3 +367,16 @@ def test_a_tool_without_arguments_is_never_interrupted(stage: Stage) -> None:
     agent, _ = interrupting(stage, [function_call("fail", "", call_id="call-1")])
     assert Runner.run_sync(agent, "go").interruptions == []
     assert stage.ran == [("fail", ())]
+
+
+def test_what_an_input_guardrail_turns_down_is_not_decided(stage: Stage) -> None:
+    @tool_input_guardrail
+    def turns_down(data: Any) -> ToolGuardrailFunctionOutput:
+        return ToolGuardrailFunctionOutput.reject_content("not today")
+
+    agent, model = interrupting(stage, [function_call("read_file", {"path": "/srv/a"}, call_id="call-1")])
+    agent.tools[0].tool_input_guardrails = [turns_down]  # type: ignore[union-attr]
+    Runner.run_sync(agent, "go")
+    assert (told(model), stage.ran) == ("not today", [])
+    stage.guard.close()
+    assert stage.recorded() == ([], [])

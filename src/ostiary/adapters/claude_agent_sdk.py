@@ -35,7 +35,7 @@ from ostiary.guard import words
 from ostiary.tools import Running, Tools, closed, filled
 
 LIMIT_S = 30
-"""How long a decision may take; then it is a denial."""
+"""How long a decision may take, besides what is waited for a person; then it is a denial."""
 GIVE_UP_S = 24 * 3600
 """When the command line stops waiting for our hooks: long after us."""
 MAX_RUNNING = 1000
@@ -122,7 +122,7 @@ class _Guard:
                 tool = self._names.get(name, name)
                 ready = self._tools.guard.feed.current().facts.resource.tools.get(tool)
                 whole = filled(arguments, ready.tool.arguments if ready is not None else {})
-                async with asyncio.timeout(LIMIT_S):
+                async with asyncio.timeout(LIMIT_S + self._tools.wait):
                     running = await self._tools.admit_async(tool, whole)
         except Refused as refusal:
             return words(refusal)

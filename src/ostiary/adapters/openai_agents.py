@@ -122,7 +122,8 @@ class _Guarded(Agent[Any]):
             invoker._invoke_tool_impl = decides.around(invoker._invoke_tool_impl)
         else:
             tool.on_invoke_tool = decides.around(invoker)
-        if self.suspends and tool.params_json_schema.get("properties"):  # of no arguments the SDK asks nothing
+        # Of no arguments the SDK asks nothing; and guardrails would come between the decision and the call.
+        if self.suspends and tool.params_json_schema.get("properties") and not tool.tool_input_guardrails:
             decides.confirms, tool.needs_approval = tool.needs_approval, decides.asks
         return tool
 
