@@ -15,7 +15,7 @@ from ostiaryd.ground.fetch import MAX_ANSWER
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
-from ostiaryd.policy.flows.elsewhere import Trial, note_latest
+from ostiaryd.policy.flows.elsewhere import Engines, Trial, note_latest
 from ostiaryd.policy.model import load
 from tests.clock import Clock, Dice
 from tests.policy.conftest import Ask
@@ -39,7 +39,7 @@ def served() -> Iterator[Opa]:
 
 @pytest.fixture
 async def world(config: Config, clock: Clock, dice: Dice, served: Opa) -> AsyncIterator[World]:
-    asking = msgspec.structs.replace(config, opa_url=served.url)
+    asking = msgspec.structs.replace(config, opa_url=served.url, rego_ms=5000)
     async with open_world(asking, now=clock, random=dice) as world:
         yield world
 
@@ -106,7 +106,10 @@ async def test_a_document_that_is_no_decision_denies(world: World, ask: Ask, pat
 async def test_an_opa_that_misbehaves_denies(world: World, ask: Ask, served: Opa, misbehave: str, said: str) -> None:
     await put(world, 'path = "payments/decision"', CEDAR_PERMITS)
     served.misbehave = misbehave
+    engines = world.keep(Engines)
+    patient, engines._limit_s = engines._limit_s, 0.2 if misbehave == "slow" else engines._limit_s
     allowed, message, policies = await decision(ask, ANN)
+    engines._limit_s = patient
     assert (allowed, policies) == (False, ["pay"])
     assert said in message
     assert len(served.asked) == 1
@@ -115,8 +118,6 @@ async def test_an_opa_that_misbehaves_denies(world: World, ask: Ask, served: Opa
 
 
 async def test_an_opa_that_is_not_there_denies(config: Config, clock: Clock, dice: Dice) -> None:
-    from ostiaryd.policy.flows.elsewhere import Engines
-
     with opa() as gone:
         pass
     async with open_world(msgspec.structs.replace(config, opa_url=gone.url), now=clock, random=dice) as world:
