@@ -189,6 +189,14 @@ def test_what_policies_see(memory: Memory) -> None:
     }  # fmt: skip
 
 
+def test_of_several_arguments_of_one_kind_the_least_trusted_counts(memory: Memory) -> None:
+    tool = Tool(name="send", effect=Effect.SEND, kinds={"to": "address", "cc": "address", "a": "text", "b": "text"})
+    for one, other in (("bob@example.com", "eve@example.net"), ("eve@example.net", "bob@example.com")):
+        seen = judged(memory, tool, {"to": one, "cc": other, "a": f"for {one}", "b": f"for {other}"})
+        worst = (seen["origin_worst"], seen["object_worst"], seen["done_worst"], seen["links_worst"])
+        assert worst == ("nowhere",) * 4
+
+
 MOVE = Tool(name="move", effect=Effect.CHANGE, kinds={"id": "object", "to": "address", "from": "time", "until": "time"})
 
 

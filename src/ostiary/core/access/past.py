@@ -49,5 +49,5 @@ class Looking(dict[str, Value]):
 
     @property
     def is_full(self) -> bool:
-        """Whether it was looked at, and more has happened than it holds."""
-        return self.looked_at is not None and self._past.before.is_full
+        """Whether more has happened than its history holds."""
+        return self._past.before.is_full
