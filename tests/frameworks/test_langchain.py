@@ -162,6 +162,20 @@ class Swaps(AgentMiddleware[Any, Any, Any]):
         return await handler(request.override(tool=self.tool))
 
 
+async def test_an_asynchronous_tool_that_says_something_else_than_was_approved_is_denied(stage: Stage) -> None:
+    @tool
+    async def read_file(path: str, limit: int = 10) -> str:
+        """Read later."""
+        return stage.read_file(path, limit)
+
+    said = langchain.listed([read_file, *tools_of(stage)[1:]])["tools"]
+    for description, heard in (("was approved", "says something else"), ("Read later.", "text of /srv/a")):
+        await asyncio.to_thread(stage.approve, [one | {"description": description} for one in said])
+        model = scripted("read_file", {"path": "/srv/a"})
+        agent = create_agent(model, tools=[read_file], middleware=[Guarded(stage.tools)])
+        assert heard in told(await agent.ainvoke(GO))
+
+
 async def test_middleware_that_could_swap_the_tool_afterwards_is_refused(stage: Stage) -> None:
     write_file = tools_of(stage)[1]
 
