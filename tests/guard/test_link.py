@@ -37,6 +37,7 @@ class Server:
         self.reports: list[dict[str, Any]] = []
         self.applied: list[dict[str, Any]] = []
         self.refuse: set[str] = set()
+        self.delay_s = 0.0
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -58,6 +59,7 @@ class Server:
             await self._stream(scope, send)
         else:
             heard = self.reports if path.endswith("report") else self.applied
+            await asyncio.sleep(self.delay_s)
             heard.append(json.loads(body))
             await answer(send, 200, {})
 
@@ -203,7 +205,11 @@ def test_a_report_that_is_not_taken_is_sent_again(guard: Guard, server: Server) 
     assert eventually(lambda: server.reports[1:])[0]["first"] == 2
 
 
-def test_closing_reports_what_is_left_and_leaves_nothing(guard: Guard, server: Server, tmp_path: Path) -> None:
+def test_closing_reports_what_is_left_and_leaves_nothing(
+    guard: Guard, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "FAREWELL_S", 30)
+    server.delay_s = 0.5
     guard.decide(show(guard, server), "read_file", {})
     guard.close()
     assert [record["kind"] for report in server.reports for record in report["records"]] == ["call"]

@@ -144,7 +144,8 @@ async def test_ending_by_owner_ends_what_all_agents_of_the_owner_hold(world: Wor
     await hold(world, second, "tok_2")
     await hold(world, stranger, "tok_3")
     await hold(world, stranger, "tok_derived", parent="tok_1")
-    assert await end(world, Root.OWNER, first.owner) == {"token": 3}
+    await hold(world, stranger, "tok_below", parent="tok_derived")
+    assert await end(world, Root.OWNER, first.owner) == {"token": 4}
     assert is_live(world, "tok_3")
 
 
