@@ -23,6 +23,9 @@ FRAMEWORK_SETUPS := $(FRAMEWORKS:%=.frameworks/%/.setup)
 SUITES := .suites/.setup
 RECORDINGS := .suites/.recordings
 
+# A test run starts hundreds of processes, and each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help
 help: ## say what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20

@@ -29,7 +29,7 @@ def hold(file: Path) -> str:
         "--injections",
         "3",
     ]
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     columns = [word for column in ("R1", "R2", "R3", "R5") for word in ("--column", column)]
     run = subprocess.run(
         [*command, *columns, "--baselines", "--json", file],

@@ -168,7 +168,7 @@ def test_no_run_is_judged_by_its_own_task(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.slow
 def test_a_small_run_on_a_real_suite_is_the_same_twice_and_tells_attacks_from_work(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     command: list[str | Path] = [PYTHON, "-m", "benchmarks.detect", "--suite", "banking", "--tasks", "6"]
     for number in (1, 2):
         subprocess.run(

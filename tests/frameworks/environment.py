@@ -41,7 +41,6 @@ def environment(name: str, tree: Path = ROOT) -> dict[str, str]:
         "OSTIARY_TEST_FRAMEWORK": name,
         "OSTIARY_TEST_COMMAND": str(Path(sys.executable).with_name("ostiary")),
         "PYTHONPATH": str(tree / "src"),
-        "PYTHONDONTWRITEBYTECODE": "1",
         **dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"), home),
         "CREWAI_DISABLE_TELEMETRY": "true",
         "OTEL_SDK_DISABLED": "true",
