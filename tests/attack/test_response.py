@@ -54,10 +54,11 @@ async def test_nobody_is_forgotten_because_much_was_found(world: World) -> None:
     carol = await person(world, "carol")
     bot = await enrol(world)
     task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="for carol", on_behalf_of="carol"))
+    own = await do(world, lambda a: tasks.start(a, agent="bot", purpose="for nobody else"))
     opened = await noticed(world, bot, task=task.task_id)
     assert opened is not None
     for _ in range(201):
-        await noticed(world, bot, 1)
+        await noticed(world, bot, 1, task=own.task_id)
     by = Caller(kind="person", id=carol, name="carol", owner=None, scopes=frozenset({APPROVE}))
     with pytest.raises(Forbidden) as refused:
         await say(world, Verb.RELEASE, opened, by)

@@ -306,6 +306,8 @@ def test_a_guard_that_is_gone_loses_no_yes(guard: Guard, server: Desk, who: Veri
     if how == "the machine dies":
         os.pwrite(guard._spool._lock, b"another boot of it", 0)
     if how == "it is closed":
+        server.refuse.clear()
+        eventually(lambda: guard._spool.is_empty)  # then nothing else keeps its folder
         guard.close()
     else:
         vanish(guard)
