@@ -65,8 +65,9 @@ def balances(house: House, task: str) -> dict[str, tuple[str, str]]:
 def test_nothing_is_exceeded_by_one_whichever_guard_is_killed(
     database: Kind, database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rng, effects = random.Random(7), tmp_path / "effects"
-    with bank(tmp_path, "--database", database_url) as (house, start, task, guard_key):
+    rng, effects, config = random.Random(7), tmp_path / "effects", tmp_path / "config.toml"
+    config.write_text("respond_percent = 0")  # an agent that pays so often is odd, and would be held to reading
+    with bank(tmp_path, "--database", database_url, "--config", str(config)) as (house, start, task, guard_key):
         alive = [start() for _ in range(PROCESSES)]
         try:
             for process in alive:
