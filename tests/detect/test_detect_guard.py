@@ -31,7 +31,7 @@ def test_a_real_guard_notices_the_same(tmp_path: Path) -> None:
             return entries if len(entries) >= len(attacked.calls) else []
 
         try:
-            entries = eventually(reported)
+            entries = eventually(reported, within_s=60.0)
         finally:
             house.admin.close()
     by_number = sorted(entries, key=lambda entry: entry["index"])

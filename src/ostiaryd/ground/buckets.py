@@ -28,7 +28,7 @@ class TooMuch(Refused):
 
     code = "too_much"
 
-    def __init__(self, message: str, *, after_s: int, hint: str = "") -> None:
+    def __init__(self, message: str, *, after_s: int = 1, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.after_s = after_s
 
