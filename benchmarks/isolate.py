@@ -27,7 +27,8 @@ ALL: list[dict[str, Any]] = [*TOOLS, {"name": "read_vault", "effect": "read", "c
 
 
 def main(rounds: int) -> int:
-    os.environ["OSTIARY_RESPOND_PERCENT"] = "100"  # one after the other, all of them are stopped
+    for limit in ("RESPOND", "HALT"):  # one after the other, all of them are stopped
+        os.environ[f"OSTIARY_{limit}_PERCENT"] = "100"
     with tempfile.TemporaryDirectory() as name, running(Path(name) / "server") as server:
         folder = Path(name)
         house = House(server, folder)
