@@ -18,7 +18,6 @@ from ostiary.core.merkle import HASH_BYTES, MAX_SIZE, TILE_HEIGHT, HashAt, node_
 WIDTH = 1 << TILE_HEIGHT
 MAX_LEVEL = 63
 MAX_ENTRY_BYTES = 0xFFFF  # the length prefix of a bundle is a uint16
-MAX_BUNDLE_BYTES = WIDTH * (2 + MAX_ENTRY_BYTES)
 
 Rows = Callable[[int, int, int], Sequence[bytes]]
 """(tile level, start, count) -> that many neighbours of the row, never more than one tile holds."""

@@ -20,7 +20,6 @@ from regopy.rego_shared import LogLevel, RegoError
 KEPT = 4
 MAX_MESSAGES, MAX_MESSAGE = 16, 500
 _MESSAGES = re.compile(r"\(errormsg \d+:(.*?)\)\s*\(", re.DOTALL)
-_PLACE = re.compile(r"\(error (\d+):")
 
 
 class _Program(msgspec.Struct):
