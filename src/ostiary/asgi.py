@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from ostiary.core import jose
+from ostiary.core.dpop import InvalidProof
 from ostiary.core.errors import Forbidden, Malformed, Refused, Unauthenticated, Unavailable
 from ostiary.core.jose import InvalidToken
 from ostiary.core.network import network_of
@@ -69,7 +70,7 @@ class Door:
         """Raises Refused."""
         who = self._guard.verify(
             authorization=_header(scope, b"authorization"),
-            proof=_header(scope, b"dpop"),
+            proof=_header(scope, b"dpop", twice=InvalidProof),
             method=scope["method"],
             uri=self._public_origin() + _path(scope),
         )
@@ -253,10 +254,10 @@ class Meter:
             await self._send(message)
 
 
-def _header(scope: Scope, name: bytes) -> str | None:
+def _header(scope: Scope, name: bytes, *, twice: type[Refused] = Malformed) -> str | None:
     values: list[bytes] = [value for key, value in scope["headers"] if key == name]
     if len(values) > 1:
-        raise Malformed(f"the header `{name.decode()}` was sent {len(values)} times", hint="send it once")
+        raise twice(f"the header `{name.decode()}` was sent {len(values)} times", hint="send it once")
     return values[0].decode("latin-1") if values else None
 
 

@@ -10,10 +10,9 @@ from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from ostiary.core.errors import Forbidden, Refused
 from ostiaryd import doctor
@@ -113,8 +112,19 @@ def build_app(world: World) -> Starlette:
         log.error("%s %s failed (%s)", request.method, request.url.path, id)
         return Response(answer.body, 500, {"x-request-id": id}, answer.media_type)
 
-    handlers = {404: _nothing_here, 405: _nothing_here, Exception: failed}
-    return Starlette(routes=routes, exception_handlers=handlers)
+    async def nothing_here(request: Request, error: Exception) -> Response:
+        """404 and 405 in the form of the admin API; `Allow` says what may be done instead (RFC 9110 section 15.5.6)."""
+        ways = [route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE]
+        allowed = sorted({method for route in ways for method in route.methods or ()})
+        body = {"error": "method_not_allowed" if allowed else "not_found", "message": f"no {request.method} here"}
+        headers = {"x-request-id": request_id_of(request.headers.raw, world)}
+        headers |= {"allow": ", ".join(allowed)} if allowed else {}
+        return JSONResponse(body, 405 if allowed else 404, headers=headers)
+
+    handlers = {404: nothing_here, 405: nothing_here, Exception: failed}
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # it would send credentials on to wherever `Host` says
+    return app
 
 
 def _endpoint(world: World, wire: Wire, scope: str, render: Render) -> Endpoint:
@@ -187,13 +197,6 @@ def _refuse(call: Call, refusal: Refused, act: Act) -> None:
     if (caller := call.prove(act)) is not None:
         registry.note_caller(act, caller)
     raise refusal
-
-
-async def _nothing_here(request: Request, error: Exception) -> Response:
-    """404 and 405 in the form of the admin API."""
-    status = error.status_code if isinstance(error, HTTPException) else 404
-    body = {"error": "not_found" if status == 404 else "method_not_allowed", "message": f"no {request.method} here"}
-    return JSONResponse(body, status, headers=getattr(error, "headers", None))
 
 
 def _every(seconds: float, work: Callable[[World], Awaitable[Any]]) -> Callable[[World], Coroutine[Any, Any, None]]:

@@ -77,6 +77,20 @@ async def test_a_challenge_is_on_no_record_and_who_meets_it_passes(client: Clien
     assert (await show(client, token, "GET", "/api/v1/tasks", nonce=nonce)).status == 200
 
 
+async def test_what_is_not_there_and_what_may_not_be_done_there_are_told_apart(world: World) -> None:
+    nowhere = await send(build_app(world), "GET", "/api/v1/nothing", headers=[("x-request-id", "mine")])
+    assert (nowhere.status, nowhere.error, nowhere.headers["x-request-id"]) == (404, "not_found", "mine")
+    assert "allow" not in nowhere.headers
+    other = await send(build_app(world), "DELETE", "/api/v1/persons")
+    assert (other.status, other.error, other.headers["allow"]) == (405, "method_not_allowed", "GET, HEAD, POST")
+    assert (await send(build_app(world), "GET", "/token")).headers["allow"] == "POST"
+
+
+async def test_nobody_is_sent_where_the_host_header_says(world: World) -> None:
+    answer = await send(build_app(world), "POST", "/token/", headers=[("host", "evil.example")])
+    assert (answer.status, "location" in answer.headers) == (404, False)
+
+
 def test_what_changes_something_is_for_administrators_but_for_this() -> None:
     less = {(method, path): scope for method, path, scope in GATED if method != "GET" and scope != ADMIN}
     assert less == {

@@ -124,7 +124,8 @@ async def test_two_ways_to_authenticate_are_one_too_many(client: Client) -> None
 
 
 @pytest.mark.parametrize(
-    ("tried", "challenge"), [("Basic YTpi", "Basic"), ("basic YTpi", "Basic"), ("Bearer x", "DPoP")]
+    ("tried", "challenge"),
+    [("Basic YTpi", 'Basic realm="'), ("basic YTpi", 'Basic realm="'), ("Bearer x", "DPoP")],  # RFC 7617 section 2
 )
 async def test_a_way_to_authenticate_that_is_not_offered_is_challenged_in_kind(
     client: Client, tried: str, challenge: str

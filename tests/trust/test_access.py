@@ -74,6 +74,15 @@ async def test_two_authorization_headers_are_one_too_many(client: Client) -> Non
     headers.append(("dpop", proof_of(client, token, HERE)))
     answer = await send(api_app(client.world), "GET", HERE, headers=headers)
     assert (answer.status, answer.error) == (400, "malformed")
+    assert answer.headers["www-authenticate"].startswith('DPoP error="invalid_request"')
+
+
+async def test_two_proofs_are_one_too_many(client: Client) -> None:
+    token = await api_token(client)
+    proofs = [("dpop", proof_of(client, token, HERE)), ("dpop", proof_of(client, token, HERE))]
+    answer = await send(api_app(client.world), "GET", HERE, headers=[("authorization", f"DPoP {token}"), *proofs])
+    assert (answer.status, answer.error) == (401, "invalid_dpop_proof")
+    assert answer.headers["www-authenticate"].startswith('DPoP error="invalid_dpop_proof"')
 
 
 async def test_the_scheme_is_read_in_whatever_case(client: Client) -> None:

@@ -76,10 +76,16 @@ class Proofs:
 def access_token(authorization: str | None) -> str:
     """The token of an `Authorization` header. Raises Unauthenticated, InvalidToken."""
     if authorization is None:
-        raise Unauthenticated("the request has no access token", code="no_credentials")
+        raise _nothing_sent()
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() == "bearer":
         raise InvalidToken("tokens are bound to a key here", hint="send `Authorization: DPoP ..` with a DPoP proof")
     if scheme.lower() != "dpop" or not token:
-        raise Unauthenticated("the request has no access token", code="no_credentials")
+        raise _nothing_sent()
     return token.strip(" ")
+
+
+def _nothing_sent() -> Unauthenticated:
+    return Unauthenticated(
+        "the request has no access token", hint="send `Authorization: DPoP ..` with a DPoP proof", code="no_credentials"
+    )

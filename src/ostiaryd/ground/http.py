@@ -70,11 +70,11 @@ class Call:
     address: str = ""
     """whose connection it came by; empty where there is none"""
 
-    def header(self, name: bytes) -> str | None:
-        """The one value of a header; sent twice is refused, since readers differ on which counts."""
+    def header(self, name: bytes, *, twice: type[Refused] = Malformed) -> str | None:
+        """The one value of a header; sent twice is refused, as `twice`, since readers differ on which counts."""
         values = [value for key, value in self.headers if key == name]
         if len(values) > 1:
-            raise Malformed(f"the header `{name.decode()}` was sent {len(values)} times", hint="send it once")
+            raise twice(f"the header `{name.decode()}` was sent {len(values)} times", hint="send it once")
         return values[0].decode("latin-1") if values else None
 
     def prove(self, act: Any) -> Any:

@@ -238,7 +238,7 @@ def credentials(form: Form, authorization: str | None) -> Credentials:
     if authorization is not None:
         if in_body:
             raise InvalidRequest("the client authenticates in two ways", hint="once is enough: `client_assertion`")
-        scheme = "Basic" if authorization[:6].lower() == "basic " else "DPoP"
+        scheme = 'Basic realm="ostiary"' if authorization[:6].lower() == "basic " else "DPoP"
         raise InvalidClient("clients authenticate with private_key_jwt", hint="`client_assertion`", scheme=scheme)
     if "client_secret" in form:
         raise InvalidClient("clients authenticate with private_key_jwt", hint="passwords are not taken")

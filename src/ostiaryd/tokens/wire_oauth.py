@@ -113,7 +113,8 @@ def render_oauth(refusal: Refused) -> Reply:
 async def token(call: Call) -> Reply:
     """RFC 6749 section 4.4 and RFC 8693, with `resource` (RFC 8707) and `authorization_details` (RFC 9396)."""
     form = read_form(call.form())
-    authorization, unverified_proof = call.header(b"authorization"), call.header(b"dpop")
+    authorization = call.header(b"authorization")
+    unverified_proof = call.header(b"dpop", twice=dpop.InvalidProof)
     config = call.world.config
     issuing: Callable[[Act], Issued]
     if form.get("grant_type") == CIBA:
@@ -206,8 +207,13 @@ def _asker(call: Call, form: Form) -> Callable[[Act], Asker]:
     config = call.world.config
     authorization = call.header(b"authorization")
     if authorization is not None and "client_assertion" not in form and authorization[:6].lower() != "basic ":
-        request = trust.Request(call.method, call.uri, authorization, call.header(b"dpop"))
-        return lambda act: flows.asker_by_token(act, request, config=config)
+
+        def by_token(act: Act) -> Asker:
+            unverified_proof = call.header(b"dpop", twice=dpop.InvalidProof)
+            request = trust.Request(call.method, call.uri, authorization, unverified_proof)
+            return flows.asker_by_token(act, request, config=config)
+
+        return by_token
     given = credentials(form, authorization)
     return lambda act: flows.asker_by_assertion(act, given, config=config)
 

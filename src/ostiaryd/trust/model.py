@@ -16,7 +16,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ostiary.core import canonical, dpop, jose
-from ostiary.core.errors import Forbidden, Refused, Unauthenticated
+from ostiary.core.errors import Forbidden, Malformed, Refused, Unauthenticated
 from ostiary.core.jose.jws import parse_claims
 
 SECOND = 1_000_000
@@ -188,8 +188,9 @@ def challenge(refusal: Refused, *, resource: str, scope: str = "") -> list[tuple
     headers: list[tuple[bytes, bytes]] = []
     if isinstance(refusal, NonceNeeded):
         headers.append((b"dpop-nonce", refusal.nonce.encode()))
-    if isinstance(refusal, (Unauthenticated, InsufficientScope)):
-        said = {} if type(refusal) is Unauthenticated else {"error": refusal.code}  # no error where no token was sent
+    if isinstance(refusal, (Unauthenticated, InsufficientScope, Malformed)):
+        code = "invalid_request" if isinstance(refusal, Malformed) else refusal.code
+        said = {} if type(refusal) is Unauthenticated else {"error": code}  # no error where no token was sent
         said |= {"scope": scope} if scope else {}
         said |= {"algs": " ".join(sorted(jose.ALGS)), "resource_metadata": metadata_url(resource)}
         text = "DPoP " + ", ".join(f'{name}="{value}"' for name, value in said.items())

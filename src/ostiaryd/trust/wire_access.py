@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ostiary.core.dpop import InvalidProof
 from ostiary.core.errors import Refused
 from ostiaryd.ground.http import NO_STORE, Call
 from ostiaryd.ledger.flows import Act
@@ -67,4 +68,6 @@ def require_scope(call: Call, caller: Caller, scope: str) -> None:
 
 
 def request_of(call: Call) -> flows.Request:
-    return flows.Request(call.method, call.uri, call.header(b"authorization"), call.header(b"dpop"))
+    """Raises Malformed, and InvalidProof for more than one proof (RFC 9449 section 4.3)."""
+    unverified_proof = call.header(b"dpop", twice=InvalidProof)
+    return flows.Request(call.method, call.uri, call.header(b"authorization"), unverified_proof)
