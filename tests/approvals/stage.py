@@ -71,12 +71,13 @@ class Bank:
         )  # fmt: skip
 
     async def http(
-        self, method: str, path: str, body: Any = None, *, by: Caller | None = None
+        self, method: str, path: str, body: Any = None, *, by: Caller | None = None, key: str | None = None
     ) -> tuple[int, Any, dict[bytes, bytes]]:
-        """A request behind its gate: status, JSON, headers."""
+        """A request behind its gate, with an `Idempotency-Key` or without: status, JSON, headers."""
         route, _, query = path.partition("?")
         wire, render, params = _route(method, route)
         headers, sent = [(b"content-type", b"application/json")], b"" if body is None else json.dumps(body).encode()
+        headers += [] if key is None else [(b"idempotency-key", key.encode())]
         try:
             reply = await wire(Call(self.world, method, route, params, query, headers, sent, "rq_1", by or ADMIN))
         except Refused as refusal:

@@ -101,6 +101,63 @@ async def test_an_approval_is_for_just_that_call(bank: Bank) -> None:
     assert (await evaluate(bank, question(bank, approval={"id": task})))["decision"]
 
 
+async def test_a_denial_says_what_to_do_after_an_approval_that_did_not_help(bank: Bank, clock: Clock) -> None:
+    """Section "Completion Semantics": a new request where another yes may be asked for, or nothing."""
+    said = (await bank.http("POST", REQUESTS, await submission(bank)))[1]["task"]
+    await bank.answer(said["id"])
+    shown = {"id": said["id"]}
+
+    other = question(bank, PAY | {"amount": 501})
+    context = (await evaluate(bank, question(bank, PAY | {"amount": 501}, approval=shown)))["context"]
+    assert (context["reason"], context["next_action"]) == ("out_of_scope", "request")
+    binding = {name: context["access_request"][name] for name in ("binding_token", "expires_at")}
+    assert (await bank.http("POST", REQUESTS, {**other, "denial": binding}))[0] == 202
+
+    context = (await evaluate(bank, question(bank, approval={"id": "ap_1"})))["context"]
+    assert (context["reason"], context["next_action"]) == ("approval_unverifiable", "none")
+    assert "access_request" not in context
+
+    clock.advance(bank.world.config.approval_lifetime_s)
+    context = (await evaluate(bank, question(bank, approval=shown)))["context"]
+    assert (context["reason"], context["next_action"]) == ("approval_expired", "request")
+    assert "access_request" in context
+
+    await put(bank.world, {"a.cedar": '@id("no") forbid (principal, action == Action::"call", resource);'})
+    context = (await evaluate(bank, question(bank, approval=shown)))["context"]
+    assert (context["reason"], context["next_action"]) == ("policy_denied", "none")
+    assert "next_action" not in (await evaluate(bank, question(bank)))["context"]
+
+
+async def test_a_spent_approval_leaves_nothing_to_ask_for(bank: Bank) -> None:
+    task = (await bank.http("POST", REQUESTS, await submission(bank)))[1]["task"]["id"]
+    await bank.answer(task)
+    assert (await evaluate(bank, question(bank, approval={"id": task})))["decision"]
+    context = (await evaluate(bank, question(bank, approval={"id": task})))["context"]
+    assert (context["reason"], context["next_action"]) == ("approval_spent", "none")
+    assert "access_request" not in context
+
+
+async def test_what_comes_again_with_its_key_is_the_same_request(world: World, bank: Bank) -> None:
+    """Section "Access Request Submission", `Idempotency-Key`; the order of members makes no difference."""
+    sent, key = await submission(bank), "k" * 255
+    task = (await bank.http("POST", REQUESTS, sent, key=key))[1]["task"]
+    await bank.http("POST", f"{REQUESTS}/{task['id']}/cancel", {})
+    again = dict(reversed(sent.items()))
+    status, answer, _ = await bank.http("POST", REQUESTS, again, key=key)
+    assert (status, answer["task"]["id"], answer["task"]["status"]) == (202, task["id"], "cancelled")
+    assert newest(world).action == "approval.again"
+
+    other = await submission(bank, question(bank, PAY | {"amount": 501}))
+    status, answer, _ = await bank.http("POST", REQUESTS, other, key=key)
+    assert (status, answer["type"], answer["status"]) == (409, PROBLEM + "duplicate_request", 409)
+    assert newest(world).outcome == "refused"
+    made = (await bank.http("POST", REQUESTS, other, key="l"))[1]["task"]
+    assert made["id"] != task["id"]
+    for bad in ("", "k" * 256):
+        status, answer, _ = await bank.http("POST", REQUESTS, other, key=bad)
+        assert (status, answer["type"]) == (400, "about:blank")
+
+
 async def test_a_guard_and_an_enforcement_point_have_one_queue(bank: Bank) -> None:
     asked = await bank.ask()
     made = (await bank.http("POST", REQUESTS, await submission(bank)))[1]
@@ -131,6 +188,7 @@ async def test_a_request_is_tied_to_its_denial(bank: Bank, clock: Clock) -> None
         {**sent, "context": {"arguments": PAY}},
         {**sent, "resource": {"type": "Tool", "id": "bank/other"}},
         {**sent, "subject": sent["subject"] | {"properties": {"x": 1}}},
+        {name: value for name, value in sent.items() if name != "denial"},
         {**sent, "denial": {"expires_at": sent["denial"]["expires_at"]}},
         {**sent, "denial": sent["denial"] | {"expires_at": "2030-01-01T00:00:00Z"}},
         {**sent, "denial": sent["denial"] | {"binding_token": "a.b.c"}},
@@ -170,7 +228,7 @@ async def test_the_metadata_says_what_there_is(bank: Bank) -> None:
     url = bank.world.config.public_url
     assert (said["access_request_endpoint"], said["jwks_uri"]) == (url + REQUESTS, url + "/jwks")
     assert said["capabilities"] == ["urn:openid:authzen:capability:access-request"]
-    assert said["obligations_supported"] == ["step-up"]
+    assert said["supported_obligations"] == ["step-up"]
 
 
 STRONG = """@id("all") permit (principal, action, resource);
@@ -182,7 +240,7 @@ async def test_a_denial_that_a_stronger_token_would_turn_obliges_to_step_up(bank
     await put(bank.world, {"a.cedar": STRONG})
     answer = await evaluate(bank, question(bank))
     assert answer["context"]["obligations"] == [
-        {"type": "step-up", "id": "step-up-1", "acr_value": "urn:ostiary:acr:two-keys"}
+        {"type": "step-up", "id": "step-up-1", "properties": {"acr_value": "urn:ostiary:acr:two-keys"}}
     ]
     assert "obligations" not in (await evaluate(bank, question(bank, acr="urn:ostiary:acr:two-keys")))["context"]
 

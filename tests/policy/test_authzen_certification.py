@@ -206,5 +206,5 @@ async def test_the_metadata_names_this_decision_point_and_what_it_offers(world: 
         "access_request_endpoint": f"{url}/access/v1/requests",
         "jwks_uri": f"{url}/jwks",
         "capabilities": ["urn:openid:authzen:capability:access-request"],
-        "obligations_supported": ["step-up"],
+        "supported_obligations": ["step-up"],
     }

@@ -33,13 +33,16 @@ _ASKED_SINCE = sql("select count(*) from approval where agent = :agent and asked
 _DUE = sql("select approval_id from approval where state = 'open' and ends_at <= :now order by ends_at limit :limit")
 _OVER = "(select approval_id from approval where ends_at < :before and state <> 'open' limit :limit)"
 _FORGET = tuple(
-    sql(f"delete from {table} where approval_id in {_OVER}") for table in ("approval_answer", "approved", "approval")
+    sql(f"delete from {table} where approval_id in {_OVER}")
+    for table in ("approval_answer", "submitted", "approved", "approval")
 )
 _INSERT_ANSWER = sql(
     """insert into approval_answer (approval_id, person, says, reason, jkt, at)
        values (:id, :person, :says, :reason, :jkt, :at)"""
 )
 _ANSWERS = sql("select person, says, reason, jkt, at from approval_answer where approval_id = :id order by at, person")
+_SUBMITTED = sql("select approval_id, body from submitted where key = :key")
+_INSERT_SUBMITTED = sql("insert into submitted (key, body, approval_id) values (:key, :body, :id)")
 _LAST = "ap_~"
 """after every id"""
 _decode = msgspec.json.Decoder(About).decode
@@ -121,6 +124,16 @@ def answers(reader: Reader, id: str) -> list[Answer]:
         Answer(person=person, says=Says(says), reason=reason, jkt=jkt, at=at)
         for person, says, reason, jkt, at in reader.all(_ANSWERS, id=id)
     ]
+
+
+def submitted(reader: Reader, key: str) -> tuple[str, str] | None:
+    """Which question came with that key, and the digest of what asked it."""
+    row = reader.one(_SUBMITTED, key=key)
+    return None if row is None else (row[0], row[1])
+
+
+def insert_submitted(tx: Tx, key: str, *, body: str, id: str) -> None:
+    tx.run(_INSERT_SUBMITTED, key=key, body=body, id=id)
 
 
 def _question(row: Row) -> Question:

@@ -1,7 +1,7 @@
 """AuthZEN Access Request and Approval Profile (draft 1): the Access Request Endpoint, task status, cancellation.
 
 A request is tied to its denial by the `binding_token`; whether a person may be asked is decided anew. The same call
-asked again is the same task, so an `Idempotency-Key` is not needed and not looked at. Left out of the draft: requests
+asked again is the same task, and so is whatever comes again with its `Idempotency-Key`. Left out of the draft: requests
 for several items, callbacks, forms. What is approved is evaluated again with `context.approval`, which spends it.
 """
 
@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.errors import Conflict, NotFound, Refused
+from ostiary.core import canonical
+from ostiary.core.errors import Conflict, Malformed, NotFound, Refused
 from ostiary.core.jose import JwkSet
 from ostiaryd.approvals import flows, store
 from ostiaryd.approvals.model import Question, State
@@ -26,6 +27,8 @@ from ostiaryd.registry.model import DECIDE
 REQUESTS = "/access/v1/requests"
 POLL_S = 5
 SECOND = 1_000_000
+MAX_KEY = 255
+"""characters of an `Idempotency-Key`"""
 STATUS = {
     State.OPEN: "pending",
     State.APPROVED: "approved",
@@ -42,6 +45,7 @@ PROBLEMS: dict[type[Refused], tuple[str, int]] = {
     BadBinding: ("invalid_denial_binding", 400),
     ExpiredDenial: ("expired_denial", 410),
     NotFound: ("unknown_task", 404),
+    flows.Duplicate: ("duplicate_request", 409),
     Conflict: ("invalid_task_state", 409),
 }
 """Section "Error Responses"; every other refusal has the type `about:blank`."""
@@ -58,7 +62,7 @@ class Submission(msgspec.Struct, frozen=True):
     subject: Thing
     resource: Thing
     action: Verb
-    denial: Denied
+    denial: Denied | None = None
     context: dict[str, Any] | None = None
 
 
@@ -67,7 +71,7 @@ async def submit(call: Call) -> Reply:
     sent = call.json(Submission)
     question = Asked(sent.subject, sent.action, sent.resource, sent.context)
     world = call.world
-    if sent.denial.binding_token is None:
+    if sent.denial is None or sent.denial.binding_token is None:
         raise BadBinding("`denial.binding_token` is missing", hint="send it as the denial has it")
     keys = JwkSet(tuple(world.keys.public("token").values()))
     denied = open_denial(
@@ -75,11 +79,19 @@ async def submit(call: Call) -> Reply:
     )
     if sent.denial.expires_at != denied.denial_expires_at:
         raise BadBinding("`denial.expires_at` is not that of the denial")
+    key = _idempotency_key(call)
     asked = await ask_ahead(call, lambda answers: answers.answer(question))
 
     def run(act: Act) -> Question:
         act.entry.detail = {"evaluation_id": denied.evaluation_id}
-        return flows.ask_about_question(act, question, asked=asked, config=world.config)
+        if key is None:
+            return flows.ask_about_question(act, question, asked=asked, config=world.config)
+        body = canonical.digest(msgspec.json.decode(call.body), floats=True)
+        made = flows.find_submitted(act, key, body=body)
+        if made is None:
+            made = flows.ask_about_question(act, question, asked=asked, config=world.config)
+            store.insert_submitted(act.tx, key, body=body, id=made.approval_id)
+        return made
 
     made = await registry.act_as(call, "approval.ask", run)
     answer = _task(call, made)
@@ -115,6 +127,17 @@ def render(refusal: Refused) -> Reply:
     answer = reply(body, status=code, headers=[NO_STORE])
     answer.media_type = "application/problem+json"
     return answer
+
+
+def _idempotency_key(call: Call) -> str | None:
+    """Of this caller alone; another's of the same name is another. Raises Malformed."""
+    key = call.header(b"idempotency-key")
+    if key is None:
+        return None
+    if not 0 < len(key) <= MAX_KEY:
+        raise Malformed(f"an `Idempotency-Key` has at most {MAX_KEY} characters")
+    assert call.caller is not None
+    return canonical.digest([call.caller.id, key])
 
 
 def _task(call: Call, question: Question) -> Reply:

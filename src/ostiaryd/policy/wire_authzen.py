@@ -62,6 +62,7 @@ class Context(msgspec.Struct, omit_defaults=True, gc=False):
     reason_admin: dict[str, str] | None = None
     reason_user: dict[str, str] | None = None
     reason: str = ""
+    next_action: str = ""
     evaluation_id: str = ""
     evaluated_at: str = ""
     access_request: dict[str, str] | None = None
@@ -127,7 +128,7 @@ async def configuration(call: Call) -> Reply:
             "access_request_endpoint": url + REQUESTS,
             "jwks_uri": f"{url}/jwks",
             "capabilities": ["urn:openid:authzen:capability:access-request"],
-            "obligations_supported": ["step-up"],
+            "supported_obligations": ["step-up"],
         }
     )
 
@@ -207,6 +208,9 @@ def _answer(call: Call, question: Question | None, decision: Decision | None) ->
         said.obligations = _obligations(decision.reasons)
     if decision.asks and not decision.allowed:
         _note_request(call, question, decision, said)
+    if question.approval and not decision.allowed:
+        code = decision.reasons[0].code if decision.reasons else ""
+        said.reason, said.next_action = _NEXT.get(code, ("policy_denied", "none"))
     if decision.approval:
         said.approval = {"id": decision.approval}
     return Answer(decision.allowed, said)
@@ -229,7 +233,18 @@ def _note_request(call: Call, question: Question, decision: Decision, said: Cont
 def _obligations(reasons: tuple[Reason, ...]) -> list[dict[str, Any]] | None:
     """What would turn the denial, if it is a stronger token: Obligations Profile, section "step-up"."""
     steps = [one.acr_values.split(" ")[0] for one in reasons if one.acr_values]
-    return [{"type": "step-up", "id": f"step-up-{n}", "acr_value": acr} for n, acr in enumerate(steps, 1)] or None
+    return [
+        {"type": "step-up", "id": f"step-up-{n}", "properties": {"acr_value": acr}} for n, acr in enumerate(steps, 1)
+    ] or None
+
+
+_NEXT = {
+    "approval_mismatch": ("out_of_scope", "request"),
+    "approval_ended": ("approval_expired", "request"),
+    "approval_spent": ("approval_spent", "none"),
+    "unknown_approval": ("approval_unverifiable", "none"),
+}
+"""Why an approval did not help, and what to do then: ARAP, section "Completion Semantics"."""
 
 
 _UNSAID = {

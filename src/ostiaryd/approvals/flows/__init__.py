@@ -5,11 +5,12 @@ from ostiaryd.approvals.flows.ask import ask
 from ostiaryd.approvals.flows.backchannel import Backchannel, begin_backchannel
 from ostiaryd.approvals.flows.calls import ask_about_call, find_question, task_of_token
 from ostiaryd.approvals.flows.elevate import Wanted, broken_glass, request, show_elevation
-from ostiaryd.approvals.flows.requests import NotRequestable, ask_about_question
+from ostiaryd.approvals.flows.requests import Duplicate, NotRequestable, ask_about_question, find_submitted
 from ostiaryd.approvals.flows.show import may_see, may_see_all, show, show_briefly
 
 __all__ = [
     "Backchannel",
+    "Duplicate",
     "NotRequestable",
     "Wanted",
     "answer",
@@ -22,6 +23,7 @@ __all__ = [
     "expire",
     "expire_due",
     "find_question",
+    "find_submitted",
     "forget",
     "may_see",
     "may_see_all",

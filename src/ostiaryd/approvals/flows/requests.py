@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ostiary.core import approval
 from ostiary.core.access import CALL
-from ostiary.core.errors import Invalid
+from ostiary.core.errors import Conflict, Invalid
 from ostiary.core.origins import shown as shown_origins
+from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask
 from ostiaryd.approvals.flows.calls import asking, describe
 from ostiaryd.approvals.model import Question
@@ -20,6 +21,25 @@ class NotRequestable(Invalid):
     """It is not denied, or no yes of a person would turn it."""
 
     code = "not_requestable"
+
+
+class Duplicate(Conflict):
+    """Something else was sent with that `Idempotency-Key`."""
+
+    code = "duplicate_request"
+
+
+def find_submitted(act: Act, key: str, *, body: str) -> Question | None:
+    """The question that the body with that digest made, when it first came with that key. Raises Duplicate."""
+    found = store.submitted(act.tx, key)
+    if found is None:
+        return None
+    id, before = found
+    if before != body:
+        raise Duplicate("that `Idempotency-Key` came with another request", hint="throw another key")
+    act.entry.action = "approval.again"
+    registry.note(act, object=id)
+    return store.get(act.tx, id)
 
 
 def ask_about_question(act: Act, question: Asked, *, asked: policies.Asked | None, config: Config) -> Question:

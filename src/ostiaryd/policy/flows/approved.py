@@ -25,6 +25,8 @@ from ostiaryd.registry.store import holdings
 
 KIND = "approval"
 """Of which kind of holding a yes is."""
+RENEWABLE = ("approval_mismatch", "approval_ended")
+"""What is no yes to this, where another may be asked for at once."""
 
 
 def hold_approval(
@@ -81,7 +83,8 @@ def reconsider(
     except Refused as refusal:
         entry.outcome, entry.reasons = "refused", [reason(refusal.code, refusal.message)]
         why = (Reason(refusal.code, refusal.message, refusal.hint),)
-        return structs.replace(denied, reasons=why, asks=None, arguments=None), None
+        asks = denied.asks if refusal.code in RENEWABLE else None
+        return structs.replace(denied, reasons=why, asks=asks, arguments=None), None
     decision, posed = answers.answer_and_tell(question, approved=approved)
     return structs.replace(decision, approval=id), posed
 
