@@ -41,7 +41,7 @@ def bank(folder: Path, *options: str) -> Iterator[tuple[House, Callable[..., sub
         def start(count: int = TIMES) -> subprocess.Popen[str]:
             words = [guard_key, agent_key, folder / "spool", URI, task, folder / "effects", count]
             command = [sys.executable, "-m", "tests.feed.spender", *map(str, words)]
-            return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # why it fails is shown with the test
 
         yield house, start, task, guard_key
         house.admin.close()
