@@ -13,6 +13,7 @@ from ostiary.core import approval
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.errors import Refused
 from ostiary.core.jose import JwkSet
+from ostiary.core.signed import parse_answer
 from ostiaryd.approvals import flows, store, wire_admin, wire_requests
 from ostiaryd.approvals.model import Question, Says
 from ostiaryd.feed import wire_feed
@@ -65,9 +66,10 @@ class Bank:
             Call(self.world, "POST", "/feed/v1/approval", {}, "", headers, body, "rq_1", who)
         )
         assert isinstance(reply.body, bytes)
-        return approval.parse_answer(
-            reply.body, keys=JwkSet(tuple(self.world.keys.public("feed").values())), issuer=self.world.config.issuer,
-            resource_id=by.resource_id, asked=approval.digest(body),
+        keys = JwkSet(tuple(self.world.keys.public("feed").values()))
+        return parse_answer(
+            reply.body, approval.Answer, body=body, keys=keys, issuer=self.world.config.issuer,
+            resource_id=by.resource_id,
         )  # fmt: skip
 
     async def http(

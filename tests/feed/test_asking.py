@@ -12,6 +12,7 @@ from ostiary.core import asking
 from ostiary.core.access import Said
 from ostiary.core.errors import Refused
 from ostiary.core.jose import JwkSet
+from ostiary.core.signed import digest, parse_answer
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground.http import Call
 from ostiaryd.ground.world import World
@@ -78,10 +79,10 @@ async def send(world: World, bank: Resource, body: bytes) -> tuple[Said, ...]:
     call = Call(world, "POST", "/feed/v1/ask", {}, "", headers, body, "rq_1", by)
     reply = await wire_feed.ask(call)
     assert isinstance(reply.body, bytes)
-    return asking.parse_answer(
-        reply.body, keys=JwkSet(tuple(world.keys.public("feed").values())), issuer=world.config.issuer,
-        resource_id=bank.resource_id, asked=asking.digest(body),
-    )  # fmt: skip
+    keys = JwkSet(tuple(world.keys.public("feed").values()))
+    return parse_answer(
+        reply.body, asking.Answer, body=body, keys=keys, issuer=world.config.issuer, resource_id=bank.resource_id
+    ).said
 
 
 async def test_what_each_policy_says_is_answered_and_on_record(
@@ -93,7 +94,7 @@ async def test_what_each_policy_says_is_answered_and_on_record(
     assert (entry.action, entry.outcome, entry.agent, entry.task, entry.token, entry.policy, entry.tool) == (
         "policy.ask", "ok", bot.agent_id, task.task_id, "tok_1", hash, "bank/pay",
     )  # fmt: skip
-    assert entry.digest == asking.digest(json.dumps(asked).encode())
+    assert entry.digest == digest(json.dumps(asked).encode())
     assert (entry.detail or {})["said"] == {"levels": "permit"}
     said = await ask(world, bank, hash, question(world, bot, task, arguments={"to": "eve"}))
     assert said == (Said("levels", permits=True, forbids=("not to Eve",)),)

@@ -14,7 +14,8 @@ from ostiary.core.catalogue import Catalogue, Kind, Tool
 from ostiary.core.errors import Refused
 from ostiary.core.jose import JwkSet
 from ostiary.core.origins import ALL_KINDS, LINK, Memory, Origin, Part, learned, observed, of_value
-from ostiary.core.recall import Recall, Recalled, parse_recalled, render_recall
+from ostiary.core.recall import Recall, Recalled, render_recall
+from ostiary.core.signed import parse_answer
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground.http import Call
 from ostiaryd.ground.keyring import Keyring
@@ -81,7 +82,7 @@ class At:
         reply = await wire_feed.memory(Call(world, "POST", "/feed/v1/memory", {}, "", headers, sent, "rq_1", by))
         assert isinstance(reply.body, bytes)
         right = {"issuer": world.config.issuer, "resource_id": id, "body": sent} | expected
-        return parse_recalled(reply.body, keys=JwkSet(tuple(world.keys.public("feed").values())), **right)
+        return parse_answer(reply.body, Recalled, keys=JwkSet(tuple(world.keys.public("feed").values())), **right)
 
     async def recall(self, *parts: Part, tool: str = "") -> None:
         answer = await self.ask(tool=tool, parts=parts)
@@ -240,8 +241,8 @@ async def test_an_answer_counts_for_its_question_alone(world: World, files: Reso
         with pytest.raises(Refused):
             await guard.send(body, **expected)
     with pytest.raises(Refused):
-        parse_recalled(
-            jose.sign_jwt(jose.generate("EdDSA"), typ="ostiary-memory+jwt", claims={}).encode(),
+        parse_answer(
+            jose.sign_jwt(jose.generate("EdDSA"), typ="ostiary-memory+jwt", claims={}).encode(), Recalled,
             keys=JwkSet(tuple(world.keys.public("feed").values())), issuer="", resource_id="", body=body,
         )  # fmt: skip
 

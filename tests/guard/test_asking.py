@@ -20,6 +20,7 @@ from ostiary.core.access import Said
 from ostiary.core.cedar import ir
 from ostiary.core.errors import Malformed
 from ostiary.core.feed import PolicyFact, ResourceFact, TaskFact, TokenFact
+from ostiary.core.signed import digest, render_answer
 from ostiary.guard import Guard, Verified
 from ostiary.guard import asker as askers
 from ostiary.guard.call import Call
@@ -47,8 +48,8 @@ class Asked(Server):
         self, said: tuple[Said, ...], *, key: jose.PrivateKey = Feeder.feed_key, **changed: str
     ) -> Callable[[bytes], tuple[int, bytes]]:
         def answering(body: bytes) -> tuple[int, bytes]:
-            right = asking.Answer(iss=self.url, aud=RESOURCE_ID, asked=asking.digest(body), said=said)
-            return 200, asking.render_answer(key, msgspec.structs.replace(right, **changed))
+            right = asking.Answer(iss=self.url, aud=RESOURCE_ID, asked=digest(body), said=said)
+            return 200, render_answer(key, msgspec.structs.replace(right, **changed))
 
         return answering
 
@@ -123,7 +124,7 @@ def test_what_the_server_says_counts_and_is_on_record(guard: Guard, server: Aske
     questions = [asking.parse_ask(body)[0].question for body in server.asks]
     found = [record["elsewhere"] for record in records(guard)]
     assert found == [
-        {"question": asking.digest(question), "said": {"rego": word}}
+        {"question": digest(question), "said": {"rego": word}}
         for question, word in zip(questions, ("permit", "forbid"), strict=True)
     ]
 
@@ -178,7 +179,7 @@ def test_what_is_denied_here_is_asked_nowhere(guard: Guard, server: Asked, who: 
 
 
 WRONG: dict[str, tuple[Callable[[Asked], Callable[[bytes], tuple[int, bytes]]], str]] = {
-    "for another question": (lambda s: s.says(YES, asked=asking.digest(b"another")), "another question"),
+    "for another question": (lambda s: s.says(YES, asked=digest(b"another")), "another question"),
     "for another guard": (lambda s: s.says(YES, aud="rs_2"), "another question"),
     "of another server": (lambda s: s.says(YES, iss="https://evil.example"), "another question"),
     "signed by somebody": (lambda s: s.says(YES, key=jose.generate("EdDSA")), "cannot be asked"),
@@ -186,13 +187,13 @@ WRONG: dict[str, tuple[Callable[[Asked], Callable[[bytes], tuple[int, bytes]]], 
     "of another type": (
         lambda s: lambda body: (
             200, jose.sign_jwt(Feeder.feed_key, typ="ostiary-feed+jwt", claims=asking.Answer(
-                iss=s.url, aud=RESOURCE_ID, asked=asking.digest(body), said=YES)).encode(),
+                iss=s.url, aud=RESOURCE_ID, asked=digest(body), said=YES)).encode(),
         ),
         "cannot be asked",
     ),
-    "nonsense": (lambda s: lambda _: (200, b"\xff\x00"), "no answer of a decision point"),
+    "nonsense": (lambda s: lambda _: (200, b"\xff\x00"), "it is no ostiary-said+jwt"),
     "nothing": (lambda s: lambda _: (200, b""), "cannot be asked"),
-    "endless": (lambda s: lambda _: (200, b"x" * (asking.MAX_ANSWER + 5)), "more than 1048576 bytes"),
+    "endless": (lambda s: lambda _: (200, b"x" * (askers.MAX_ANSWER + 5)), "more than 1048576 bytes"),
     "a failure": (lambda s: lambda _: (500, b"Internal Server Error"), "it answers 500"),
     "a refusal": (lambda s: lambda _: (409, b'{"message": "other policies decide by now"}'), "409: other policies"),
     "a redirect": (lambda s: lambda _: (302, b""), "it answers 302"),

@@ -18,6 +18,7 @@ from ostiary.core import approval, jose
 from ostiary.core.cedar import ir
 from ostiary.core.errors import Malformed
 from ostiary.core.feed import PolicyFact, ResourceFact, TokenFact
+from ostiary.core.signed import digest
 from ostiary.guard import Guard, Verified, unheard
 from ostiary.guard import asker as askers
 from ostiary.guard.call import Call, Denied
@@ -44,12 +45,10 @@ class Desk(Server):
         self.meanwhile: Callable[[], None] = lambda: None
 
     def says(
-        self, state: Any, *, key: jose.PrivateKey = Feeder.feed_key, typ: str = approval.TYP, **changed: str
+        self, state: Any, *, key: jose.PrivateKey = Feeder.feed_key, typ: str = approval.Answer.TYP, **changed: str
     ) -> Reply:
         def answering(body: bytes) -> tuple[int, bytes]:
-            right = approval.Answer(
-                iss=self.url, aud=RESOURCE_ID, asked=approval.digest(body), approval="ap_1", state=state
-            )
+            right = approval.Answer(iss=self.url, aud=RESOURCE_ID, asked=digest(body), approval="ap_1", state=state)
             return 200, jose.sign_jwt(key, typ=typ, claims=msgspec.structs.replace(right, **changed)).encode()
 
         return answering
@@ -167,7 +166,7 @@ def test_an_answer_that_is_heard_again_lets_nothing_pass(guard: Guard, server: D
 
 
 WRONG: dict[str, Callable[[Desk], Reply]] = {
-    "for another question": lambda s: s.says("spent", asked=approval.digest(b"another")),
+    "for another question": lambda s: s.says("spent", asked=digest(b"another")),
     "for another guard": lambda s: s.says("spent", aud="rs_2"),
     "of another server": lambda s: s.says("spent", iss="https://evil.example"),
     "signed by somebody": lambda s: s.says("spent", key=jose.generate("EdDSA")),

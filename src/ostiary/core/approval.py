@@ -7,28 +7,23 @@ out is what the catalogue calls `presentation`: how an answer looks. Secret argu
 nobody is shown them.
 
 The guard asks with each call that needs a yes. The server opens a question, says how it stands, or spends the yes; its
-answer is a compact JWS of type `ostiary-approval+jwt` under the feed key, and names the SHA-256 of what was asked, a
-number that the guard threw included: it lets that one call pass and no other, whoever stands between.
+answer (`ostiary.core.signed`, type `ostiary-approval+jwt`) lets that one call pass and no other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from ostiary.core import canonical
-from ostiary.core.errors import Malformed, Unauthenticated
-from ostiary.core.jose import JwkSet, PrivateKey, b64u, sign_jwt, verify_jws
+from ostiary.core import canonical, signed
+from ostiary.core.errors import Malformed
 from ostiary.core.report import Id
 
-TYP = "ostiary-approval+jwt"
 MAX_ASKED = 64 << 10
 """bytes of a question, the whole outgoing text included: what is longer nobody would read, and is denied"""
-MAX_ANSWER = 8 << 10
 MAX_POLICIES = 64
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -57,17 +52,12 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """which one the agent means; left out: whichever is for this call"""
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    iss: str
-    aud: str
-    """the resource whose guard asked, by id"""
-    asked: str
+class Answer(signed.Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    TYP, MAX_BYTES = "ostiary-approval+jwt", 8 << 10
+
     approval: str
     state: Literal["open", "spent"]
     """it waits for an answer; or this call may pass"""
-
-
-_decode_answer = msgspec.json.Decoder(Answer).decode
 
 
 def binding(
@@ -135,26 +125,3 @@ def parse_ask(body: bytes) -> Ask:
         return msgspec.json.decode(body, type=Ask)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
-
-
-def digest(body: bytes) -> str:
-    """By which an answer names what was asked."""
-    return b64u(sha256(body).digest())
-
-
-def render_answer(key: PrivateKey, answer: Answer) -> bytes:
-    return sign_jwt(key, typ=TYP, claims=answer).encode()
-
-
-def parse_answer(unverified_answer: bytes, *, keys: JwkSet, issuer: str, resource_id: str, asked: str) -> Answer:
-    """The answer, if it is to just that. Raises InvalidToken, Malformed, Unauthenticated."""
-    try:
-        payload = verify_jws(
-            unverified_answer.decode("ascii"), key_for=keys.key_for, typ=(TYP,), max_bytes=MAX_ANSWER
-        ).payload
-        answer = _decode_answer(payload)
-    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
-        raise Malformed("it is no answer about an approval") from None
-    if (answer.iss, answer.aud, answer.asked) != (issuer, resource_id, asked):
-        raise Unauthenticated("it is the answer to another question")
-    return answer

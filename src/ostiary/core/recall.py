@@ -4,8 +4,7 @@ A guard says what a tool returned, before it hands that out, and how far it has 
 memory is now, and brings all of it to who had not heard of everything else. So an observation that was acknowledged is
 there for every guard that asks from then on. Words are hashed at the guard, under the key that the answer brings.
 
-The answer is a compact JWS of type `ostiary-memory+jwt` under the server's feed key, and names the SHA-256 of what was
-asked: it counts for that question and for no other, whoever stands between.
+The answer (`ostiary.core.signed`) is of type `ostiary-memory+jwt`.
 
 The same conversation is about what happened before (`ostiary.core.history`), for tasks with and without a memory. There
 to know less may allow more, so a guard tells each call ahead, with the state that it decided on: the server takes it in
@@ -19,19 +18,16 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ostiary.core.asking import digest
 from ostiary.core.canonical import MAX_INT
-from ostiary.core.errors import Malformed, Unauthenticated
+from ostiary.core.errors import Malformed
 from ostiary.core.history import MAX_CREATED, MAX_HISTORY, MAX_MET, MAX_RECIPIENTS, Before, Met, Value
 from ostiary.core.history import unpack as unpack_history
 from ostiary.core.history.counterparts import unpack as unpack_met
-from ostiary.core.jose import JwkSet, PrivateKey, sign_jwt, verify_jws
 from ostiary.core.origins import KEY_BYTES, MAX_BYTES, MAX_PARTS, Memory, Part, check_observed, unpack
 from ostiary.core.report import Id
+from ostiary.core.signed import Answer
 
-TYP = "ostiary-memory+jwt"
 MAX_RECALL = 192 << 10
-MAX_ANSWER = 192 << 10
 
 _encode = msgspec.json.Encoder().encode
 
@@ -92,11 +88,9 @@ class Happened(msgspec.Struct, frozen=True, array_like=True):
     """where policies look at them"""
 
 
-class Recalled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    iss: str
-    aud: str
-    """the resource whose guard asked, by id"""
-    asked: str
+class Recalled(Answer, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    TYP, MAX_BYTES = "ostiary-memory+jwt", 192 << 10
+
     seq: int
     """how far the memory is, or what happened, with what was said"""
     key: Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
@@ -120,9 +114,6 @@ class Recalled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
         return None if self.body is None else unpack(self.body, key=self.key)
 
 
-_decode = msgspec.json.Decoder(Recalled).decode
-
-
 def render_recall(recall: Recall) -> bytes:
     return _encode(recall)
 
@@ -135,21 +126,3 @@ def parse_recall(body: bytes) -> Recall:
         raise Malformed(str(error)) from None
     check_observed(recall.parts)
     return recall
-
-
-def render_recalled(key: PrivateKey, recalled: Recalled) -> bytes:
-    return sign_jwt(key, typ=TYP, claims=recalled).encode()
-
-
-def parse_recalled(unverified_answer: bytes, *, keys: JwkSet, issuer: str, resource_id: str, body: bytes) -> Recalled:
-    """The answer to just that. Raises InvalidToken, Malformed, Unauthenticated."""
-    try:
-        payload = verify_jws(
-            unverified_answer.decode("ascii"), key_for=keys.key_for, typ=(TYP,), max_bytes=MAX_ANSWER
-        ).payload
-        answer = _decode(payload)
-    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
-        raise Malformed("it is no memory of a task") from None
-    if (answer.iss, answer.aud, answer.asked) != (issuer, resource_id, digest(body)):
-        raise Unauthenticated("it is the answer to another question")
-    return answer

@@ -29,6 +29,7 @@ from ostiary.core import access, approval, asking
 from ostiary.core.access.elsewhere import Verdict
 from ostiary.core.errors import Forbidden, Refused, Unavailable
 from ostiary.core.jose import b64u
+from ostiary.core.signed import Answer, parse_answer
 from ostiary.guard.asking import Asking
 from ostiary.guard.feed import Feed
 from ostiary.guard.person import Heard, Wanted
@@ -40,8 +41,10 @@ PERSON_S = 5.0
 """and for the answer of a person, which the server has or has not, but must write down"""
 TOO_LONG = "the server took too long"
 T = TypeVar("T")
+A = TypeVar("A", bound=Answer)
 MAX_ASKING = 64
 """calls that wait at once"""
+MAX_ANSWER = 1 << 20
 CONNECTIONS = 8
 
 Connect = Callable[[], Any]
@@ -139,11 +142,7 @@ class Asker:
     def _ask_person(self, body: bytes, until: int) -> approval.Answer:
         """Raises Forbidden in the server's words, Unavailable since nobody can be asked."""
         try:
-            answer = self.post("approval", body, until)
-            return approval.parse_answer(
-                answer, keys=self._feed.feed_keys, issuer=self._feed.issuer, resource_id=self._resource_id,
-                asked=approval.digest(body),
-            )  # fmt: skip
+            return self.answer("approval", body, approval.Answer, until)
         except Answered as answered:
             raise answered.own or _unasked(answered.message) from None
         except (Refused, httpx2.HTTPError, OSError) as error:
@@ -157,16 +156,19 @@ class Asker:
             body = asking.render_ask(
                 asking.Ask(call=b64u(self._random(16)), token=token, policy=asked.hash, question=question)
             )
-            answer = self.post("ask", body, until)
-            return asking.parse_answer(
-                answer, keys=self._feed.feed_keys, issuer=self._feed.issuer, resource_id=self._resource_id,
-                asked=asking.digest(body),
-            )  # fmt: skip
+            return self.answer("ask", body, asking.Answer, until).said
         except httpx2.TimeoutException:
             return access.failed(asked.policies, TOO_LONG)
         except (Refused, httpx2.HTTPError, OSError) as error:
             why = error.message if isinstance(error, Refused) else type(error).__name__
             return access.failed(asked.policies, f"the server cannot be asked: {why}")
+
+    def answer(self, verb: str, body: bytes, kind: type[A], until: int) -> A:
+        """What the server signed about just that. Raises Refused, httpx2.HTTPError, OSError."""
+        return parse_answer(
+            self.post(verb, body, until), kind, body=body, keys=self._feed.feed_keys, issuer=self._feed.issuer,
+            resource_id=self._resource_id,
+        )  # fmt: skip
 
     def post(self, verb: str, body: bytes, until: int) -> bytes:
         """The answer; asked once more where a connection had ended that lay idle. Raises as `_post`."""
@@ -187,8 +189,8 @@ class Asker:
             answer = b""
             for chunk in response.iter_bytes():
                 answer += chunk
-                if len(answer) > asking.MAX_ANSWER:
-                    raise Unavailable(f"it answers with more than {asking.MAX_ANSWER} bytes")
+                if len(answer) > MAX_ANSWER:
+                    raise Unavailable(f"it answers with more than {MAX_ANSWER} bytes")
                 self._check_time(until)
         if response.status_code != 200:
             raise Answered(response.status_code, _problem(answer))

@@ -8,11 +8,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ostiary.core import access, asking, canonical, report
+from ostiary.core import access, canonical, report
 from ostiary.core.assurance import INSUFFICIENT
 from ostiary.core.budget import Volume
 from ostiary.core.canonical import MAX_INT
 from ostiary.core.errors import Forbidden, Refused
+from ostiary.core.signed import digest
 from ostiary.core.watch import MAX_SAYS, Noticed
 from ostiary.guard.asking import Asking
 from ostiary.guard.memories import Watched
@@ -177,7 +178,7 @@ def call_record(
 def _elsewhere(asked: Asking) -> report.Elsewhere | None:
     if asked.question is None:
         return None
-    return report.Elsewhere(question=asking.digest(asked.question), said=asked.said)
+    return report.Elsewhere(question=digest(asked.question), said=asked.said)
 
 
 def _facts(

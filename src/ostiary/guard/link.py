@@ -72,7 +72,7 @@ class Link:
             random=random,
             unheard=Unheard(spool.asked),
         )
-        self.memories = Memories(self.asker, resource_id=credential.client_id, feed=feed, random=random)
+        self.memories = Memories(self.asker, random=random)
         self.pace = Pace(self.asker, now=now)
         self._purse = purse
         self._closing, self._wake = threading.Event(), threading.Event()

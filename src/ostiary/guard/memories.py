@@ -25,9 +25,8 @@ from ostiary.core.errors import Refused, Unavailable
 from ostiary.core.history import Before, Done, created_by
 from ostiary.core.jose import b64u
 from ostiary.core.origins import Memory, Part, learned, marked, observed
-from ostiary.core.recall import Next, Past, Recall, Recalled, parse_recalled, render_recall
+from ostiary.core.recall import Next, Past, Recall, Recalled, render_recall
 from ostiary.guard.asker import ASK_S, Asker
-from ostiary.guard.feed import Feed
 
 T = TypeVar("T")
 MAX_COPIES = 256
@@ -61,8 +60,8 @@ class Telling(NamedTuple):
 class Memories:
     """Thread-safe."""
 
-    def __init__(self, asker: Asker, *, resource_id: str, feed: Feed, random: Callable[[int], bytes]) -> None:
-        self._asker, self._resource_id, self._feed, self._random = asker, resource_id, feed, random
+    def __init__(self, asker: Asker, *, random: Callable[[int], bytes]) -> None:
+        self._asker, self._random = asker, random
         self._mutex = threading.Lock()
         self._copies: OrderedDict[str, _Copy] = OrderedDict()
         self._pasts: OrderedDict[tuple[str, str], Before] = OrderedDict()
@@ -189,10 +188,7 @@ class Memories:
         """The answer, and what is read from it. Raises Unavailable."""
         body = render_recall(recall)
         try:
-            answer = parse_recalled(
-                self._asker.post("memory", body, until),
-                keys=self._feed.feed_keys, issuer=self._feed.issuer, resource_id=self._resource_id, body=body,
-            )  # fmt: skip
+            answer = self._asker.answer("memory", body, Recalled, until)
             return answer, read(answer)
         except httpx2.TimeoutException:
             raise _unavailable(f"the server took longer than {ASK_S:g} s") from None

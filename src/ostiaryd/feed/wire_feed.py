@@ -7,7 +7,7 @@ A guard is a resource that shows its own key: it gets a token (client_credential
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -24,9 +24,9 @@ from ostiary.core.recall import (
     Recall,
     Recalled,
     parse_recall,
-    render_recalled,
 )
 from ostiary.core.report import Report
+from ostiary.core.signed import Answer, digest, render_answer
 from ostiary.core.slices import Draw, GiveBack, Settled
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.feed import flows
@@ -127,9 +127,7 @@ async def ask(call: Call) -> Reply:
     await registry.act_as(
         call, "policy.ask", lambda act: flows.note_asked(act, asked, question, verdict, resource_id=resource_id)
     )
-    answer = asking.Answer(iss=world.config.issuer, aud=resource_id, asked=asking.digest(call.body), said=verdict)
-    signed = asking.render_answer(world.keep(Streams).key, answer)
-    return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])
+    return _signed(call, asking.Answer(**_to(call), said=verdict))
 
 
 async def ask_person(call: Call) -> Reply:
@@ -143,12 +141,7 @@ async def ask_person(call: Call) -> Reply:
         "approval.ask",
         lambda act: approvals.ask_about_call(act, asked, resource_id=resource_id, config=world.config),
     )
-    answer = approval.Answer(
-        iss=world.config.issuer, aud=resource_id, asked=approval.digest(call.body), approval=id,
-        state="spent" if is_spent else "open",
-    )  # fmt: skip
-    signed = approval.render_answer(world.keep(Streams).key, answer)
-    return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])
+    return _signed(call, approval.Answer(**_to(call), approval=id, state="spent" if is_spent else "open"))
 
 
 class Paced(msgspec.Struct, forbid_unknown_fields=True):
@@ -177,12 +170,8 @@ async def memory(call: Call) -> Reply:
     else:
         found = flows.recall(world.db.read(), asked, resource_id=resource_id, keys=world.keys, now=world.now())
     is_known = found.seq == asked.seq + bool(asked.parts)
-    answer = Recalled(
-        iss=world.config.issuer, aud=resource_id, asked=asking.digest(call.body), seq=found.seq,
-        key=found.memory.key, body=None if is_known else found.body,
-    )  # fmt: skip
-    signed = render_recalled(world.keep(Streams).key, answer)
-    return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])
+    body = None if is_known else found.body
+    return _signed(call, Recalled(**_to(call), seq=found.seq, key=found.memory.key, body=body))
 
 
 async def _past(call: Call, asked: Recall, known: Past) -> Reply:
@@ -193,14 +182,18 @@ async def _past(call: Call, asked: Recall, known: Past) -> Reply:
     else:
         telling = isolated(lambda tx: flows.happen(tx, asked, resource_id=resource_id))
         found, is_taken = await world.writer.submit(telling)
-    answer = Recalled(
-        iss=world.config.issuer, aud=resource_id, asked=asking.digest(call.body), seq=found.seq, key=found.key,
-        past=Happened(
-            history.pack(found.task), history.pack(found.recent), found.day, is_taken,
-            _counterparts(found, known=known.met),
-        ),
-    )  # fmt: skip
-    signed = render_recalled(world.keep(Streams).key, answer)
+    met = _counterparts(found, known=known.met)
+    happened = Happened(history.pack(found.task), history.pack(found.recent), found.day, is_taken, met)
+    return _signed(call, Recalled(**_to(call), seq=found.seq, key=found.key, past=happened))
+
+
+def _to(call: Call) -> dict[str, Any]:
+    """What binds an answer to what was asked."""
+    return {"iss": call.world.config.issuer, "aud": call.caller.id, "asked": digest(call.body)}
+
+
+def _signed(call: Call, answer: Answer) -> Reply:
+    signed = render_answer(call.world.keep(Streams).key, answer)
     return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from ostiary.core.access import CALL
 from ostiary.core.access.elsewhere import Verdict
-from ostiary.core.asking import Ask, Question, digest
+from ostiary.core.asking import Ask, Question
 from ostiary.core.errors import Conflict, Forbidden
+from ostiary.core.signed import digest
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
