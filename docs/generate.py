@@ -23,7 +23,7 @@ def configuration() -> str:
     return f"""# Configuration
 
 One TOML file (`ostiary serve --config FILE`), then the environment (`OSTIARY_<KEY>`), then the command line; the later
-ones win. An unknown key is an error. This page is generated: `make docs`.
+ones win. An unknown key of the file is an error. This page is generated: `make docs`.
 
 | key | default | accepts | meaning |
 | --- | --- | --- | --- |

@@ -13,7 +13,7 @@ from ostiaryd.ledger import store as ledger
 from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, SSF_MANAGE, SSF_READ
 from tests.registry.stage import newest
 from tests.tokens.conftest import client
-from tests.tokens.party import Answer, Client, send
+from tests.tokens.party import ISSUER, Answer, Client, reconfigured, send
 from tests.trust.stage import API, proof_of
 
 __all__ = ["client"]
@@ -86,6 +86,14 @@ async def test_what_is_not_there_and_what_may_not_be_done_there_are_told_apart(w
     assert (await send(build_app(world), "GET", "/token")).headers["allow"] == "POST"
 
 
+async def test_a_decision_point_with_a_path_has_it_after_the_well_known_one(world: World) -> None:
+    elsewhere = build_app(reconfigured(world, public_url=ISSUER + "/id"))
+    at = "/.well-known/authzen-configuration"  # AuthZEN 9.2: the path goes after it
+    assert (await send(elsewhere, "GET", at + "/id")).json["policy_decision_point"] == ISSUER + "/id"
+    for path in (at + "/other", at + "/id/"):
+        assert (await send(elsewhere, "GET", path)).status == 404
+
+
 async def test_nobody_is_sent_where_the_host_header_says(world: World) -> None:
     answer = await send(build_app(world), "POST", "/token/", headers=[("host", "evil.example")])
     assert (answer.status, "location" in answer.headers) == (404, False)
@@ -155,7 +163,7 @@ def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
         "/.well-known/oauth-authorization-server", "/.well-known/oauth-authorization-server/{path:path}",
         "/.well-known/openid-configuration", "/.well-known/openid-configuration/{path:path}",
         "/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/{path:path}",
-        "/.well-known/authzen-configuration",
+        "/.well-known/authzen-configuration", "/.well-known/authzen-configuration/{path:path}",
         "/.well-known/ssf-configuration", "/.well-known/ssf-configuration/{path:path}",
         "/api/v1/signals/{id}",  # an issuer, by what we gave it
         "/ledger/v1/checkpoint", "/ledger/v1/key", "/ledger/v1/tile/{path:path}",

@@ -430,6 +430,7 @@ def test_every_route_but_the_metadata_asks_for_the_scope_of_deciding() -> None:
         (EVALUATION, "ostiary:decide"),
         (EVALUATIONS, "ostiary:decide"),
         ("/.well-known/authzen-configuration", ""),
+        ("/.well-known/authzen-configuration/{path:path}", ""),
     }
 
 

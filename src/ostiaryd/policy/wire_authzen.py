@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from hashlib import sha256
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
 from ostiary.core import canonical
 from ostiary.core.access import Decision, Reason
-from ostiary.core.errors import Invalid, Malformed, Refused
+from ostiary.core.errors import Invalid, Malformed, NotFound, Refused
 from ostiary.core.jose import b64u
 from ostiaryd.ground.http import Call, Reply, reply, status_of
 from ostiaryd.ground.ids import new_id
@@ -117,6 +118,8 @@ async def evaluations(call: Call) -> Reply:
 async def configuration(call: Call) -> Reply:
     """The metadata of this decision point: its identifier is the public URL."""
     url = call.world.config.public_url
+    if call.params.get("path", "") not in ("", urlsplit(url).path.removeprefix("/")):
+        raise NotFound("there is no such decision point here")
     return reply(
         {
             "policy_decision_point": url,
@@ -134,9 +137,9 @@ async def configuration(call: Call) -> Reply:
 
 
 def render(refusal: Refused) -> Reply:
-    """Section 10.1.2: 400, 401, 403 or 500, and an error string."""
+    """Section 10.1.2: 400, 401, 403 or 500, and an error string; 404 for the metadata of what is not here."""
     status = status_of(refusal)
-    return reply(refusal.message, status=status if status in (401, 403) else 400 if status < 500 else 500)
+    return reply(refusal.message, status=status if status in (401, 403, 404) else 400 if status < 500 else 500)
 
 
 def read(call: Call, kind: type[T]) -> T:
@@ -268,4 +271,5 @@ ROUTES = (
     ("POST", EVALUATION, evaluation, DECIDE),
     ("POST", EVALUATIONS, evaluations, DECIDE),
     ("GET", "/.well-known/authzen-configuration", configuration, ""),
+    ("GET", "/.well-known/authzen-configuration/{path:path}", configuration, ""),
 )
