@@ -65,6 +65,11 @@ async def test_a_parameter_is_sent_once(client: Client, name: str) -> None:
     assert (await client.post("/token", form, dpop=client.proof())).status == 200
 
 
+async def test_a_parameter_without_a_value_is_as_if_it_was_not_sent(client: Client) -> None:
+    for said in (b"scope", b"scope=", b"unknown&&"):  # RFC 6749 section 3.2
+        assert (await post(client, said + b"&grant_type")).json["error_description"] == "`grant_type` is missing"
+
+
 async def post(
     client: Client, body: bytes, *, content_type: str | None = FORM, path: str = "/token", **more: str
 ) -> Answer:
