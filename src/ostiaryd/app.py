@@ -26,6 +26,7 @@ from ostiaryd.ground import outbox
 from ostiaryd.ground.http import Call, Endpoint, Failed, Render, Reply, Wire, render_admin, request_id_of
 from ostiaryd.ground.rounds import Rounds
 from ostiaryd.ground.world import World
+from ostiaryd.ground.writer import MAX_WAITING, Busy
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import wire_admin as ledger_admin
 from ostiaryd.ledger import wire_tlog
@@ -34,7 +35,8 @@ from ostiaryd.policy import wire_admin as policy_admin
 from ostiaryd.policy import wire_authzen, wire_search, wire_tasks, wire_whatif
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry import wire_admin as registry_admin
-from ostiaryd.registry.model import SELF, Caller
+from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, Caller
+from ostiaryd.registry.wire_admin import agents as registry_agents
 from ostiaryd.respond import wire_admin as respond_admin
 from ostiaryd.respond import wire_signals, wire_signals_poll, wire_ssf, wire_ssf_poll, wire_ssf_push, wire_webhooks
 from ostiaryd.respond.flows import hearing, respond, signals
@@ -54,6 +56,7 @@ from ostiaryd.watch import wire_otlp, wire_threats
 log = logging.getLogger("ostiary")
 KEEP_MESSAGES = 3_600_000_000  # microseconds
 
+Gate = Callable[[Call], Awaitable[Caller | None]]
 Line = tuple[str, str, Wire, str]
 """Method, path, wire function, and the scope that the caller's token must have: "" for everybody."""
 
@@ -96,13 +99,15 @@ FOR_PEOPLE = approvals_admin.FOR_PEOPLE | respond_admin.FOR_PEOPLE | {wire_tasks
 """Wires that ask for no scope and that people with a key may call: they answer, and say what they ask of a task."""
 STREAMS = frozenset({wire_feed.stream, wire_whatif.ask})
 """Wires whose answer is sent while it is made."""
+URGENT = frozenset({tasks_admin.revoke, tasks_admin.end_task, registry_agents.suspend})
+"""Wires by which anybody who may stops something: taken however much waits, as are administrators and persons."""
 
 
 def build_app(world: World) -> Starlette:
     """The ASGI application of this world."""
     lines = [(line, render) for part, render in ROUTES for line in part]
     routes: list[BaseRoute] = [
-        Route(path, _endpoint(world, wire, scope, render), methods=[method])
+        Route(path, _endpoint(world, method, wire, scope, render), methods=[method])
         for (method, path, wire, scope), render in lines
     ]
 
@@ -127,11 +132,25 @@ def build_app(world: World) -> Starlette:
     return app
 
 
-def _endpoint(world: World, wire: Wire, scope: str, render: Render) -> Endpoint:
+def _endpoint(world: World, method: str, wire: Wire, scope: str, render: Render) -> Endpoint:
     if wire in PROVES_IN_ACT:
-        return Endpoint(world, _proving(wire, scope), render=render)
-    gate = _gate(scope, for_people=wire in FOR_PEOPLE)
+        return Endpoint(world, _proving(wire, scope), render=render, gate=_admitting(None))
+    gate: Gate | None = _gate(scope, for_people=wire in FOR_PEOPLE)
+    if method != "GET" and scope not in (ADMIN, READ, APPROVE) and wire not in URGENT:
+        gate = _admitting(gate)
     return Endpoint(world, wire, render=render, gate=gate, streams=wire in STREAMS)
+
+
+def _admitting(gate: Gate | None) -> Gate:
+    """The gate, while not too much waits for the writer: what is refused for that costs next to nothing."""
+
+    async def admit(call: Call) -> Caller | None:
+        if call.world.writer.waiting >= MAX_WAITING:
+            call.answer_headers.append((b"retry-after", b"1"))
+            raise Busy("too much waits to be written", hint="try again later")
+        return None if gate is None else await gate(call)
+
+    return admit
 
 
 def _gate(scope: str, *, for_people: bool = False) -> Callable[[Call], Awaitable[Caller]] | None:

@@ -20,7 +20,7 @@ from ostiary.core.errors import Conflict, Refused
 from ostiary.core.merkle import leaf_hash, tree_root
 from ostiary.core.tiles import hashes_from
 from ostiaryd.approvals import flows as approvals
-from ostiaryd.feed.flows import Streams
+from ostiaryd.feed.flows import Streams, missing
 from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import Call, Reply, Wire, reply
@@ -127,7 +127,10 @@ class _Visit:
                 hint="they deny everything once their feed is old: restart them, or look at the network",
             )
         lags = ", ".join(f"{name} {max(0, at - since) / 1000:.1f} ms" for name, at in sorted(applied) if at is not None)
-        return f"a change was in force at {lags}" if lags else "no guard is connected"
+        seen = f"a change was in force at {lags}" if lags else "no guard is connected"
+        if gone := await self.world.db.scan(lambda reader: missing(reader, streams, now=self.world.now())):
+            raise Unprotected(f"{seen}; not connected: {', '.join(gone[:3])}", hint="see that it runs, if it should")
+        return seen
 
 
 def _reading(read: Callable[[World, Reader], str]) -> Callable[[World], Awaitable[str]]:
@@ -264,10 +267,6 @@ async def _loops(world: World) -> str:
     return world.keep(Rounds).examine()
 
 
-async def _disk(world: World) -> str:
-    return await asyncio.to_thread(check_space, world.config.folder)
-
-
 def check_space(folder: Path, *, spare: int = SPARE_BYTES) -> str:
     """Raises Conflict when less than `spare` bytes are free where the data is."""
     free = shutil.disk_usage(folder).free
@@ -294,7 +293,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("signals", _reading(lambda world, reader: issuers.examine(reader, now=world.now()))),
     ("queues", _queues),
     ("loops", _loops),
-    ("disk", _disk),
+    ("disk", lambda world: asyncio.to_thread(check_space, world.config.folder)),
 )
 
 ROUTES: tuple[tuple[str, str, Wire, str], ...] = (("GET", "/api/v1/doctor", doctor, READ),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from ostiaryd import app
 from ostiaryd.ground.http import Render
 from ostiaryd.ground.world import World
-from tests.tokens.party import send
+from ostiaryd.ground.writer import MAX_WAITING
+from tests.tokens.party import Answer, send
 
 SECRET = "postgresql://ostiary:hunter2@db/ostiary"
 
@@ -50,6 +52,45 @@ async def test_a_failure_has_the_form_of_its_protocol(
     assert answer.headers["x-request-id"] == "id-7"
     assert SECRET not in str(answer)
     assert f"{method} {path} failed (id-7)" in caplog.text, "the log says which request it was"
+
+
+BUSY = "too much waits to be written"
+BUSY_FORMS: dict[str, Any] = {
+    "/token": {"error": "temporarily_unavailable", "error_description": f"{BUSY}; try again later"},
+    "/access/v1/evaluation": BUSY,
+    "/access/v1/search/subject": BUSY,
+    "/access/v1/requests": {
+        "type": "about:blank", "title": "busy", "status": 503, "detail": f"{BUSY} (try again later)"
+    },
+    "/api/v1/tasks": {"error": "busy", "message": BUSY, "hint": "try again later"},
+    "/feed/v1/report": {"error": "busy", "message": BUSY, "hint": "try again later"},
+    "/v1/logs": {"code": 14, "message": BUSY},
+}  # fmt: skip
+
+
+async def test_what_comes_when_too_much_waits_is_refused_in_the_form_of_its_protocol(world: World) -> None:
+    """On the limit and below; before anything of it is looked at, and so with no entry."""
+    served = app.build_app(world)
+
+    async def among(waiting: int, method: str, path: str) -> Answer:
+        jobs = [world.writer.submit(lambda tx: None) for _ in range(waiting)]
+        answer = await send(served, method, path, headers=[], body=b"")
+        await asyncio.gather(*jobs)
+        return answer
+
+    for path, form in BUSY_FORMS.items():
+        answer = await among(MAX_WAITING, "POST", path)
+        assert (answer.status, json.loads(answer.body)) == (503, form), path
+        assert answer.headers["retry-after"] == "1"
+    assert (await among(MAX_WAITING - 1, "POST", "/token")).status == 415, "it is looked at"
+    for method, path in (
+        ("GET", "/api/v1/agents"),
+        ("POST", "/api/v1/agents/x/suspend"),
+        ("POST", "/api/v1/revoke"),
+        ("POST", "/api/v1/kill"),
+        ("POST", "/api/v1/incidents/x/release"),
+    ):
+        assert (await among(MAX_WAITING, method, path)).status == 401, "it gets through to the gate"
 
 
 async def test_every_protocol_has_a_form_for_it() -> None:

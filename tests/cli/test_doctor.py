@@ -288,10 +288,18 @@ def test_a_guard_that_does_not_get_rid_of_its_records(patient: Server, tmp_path:
         assert "1 guards get rid of their records" in ostiary("doctor").out
         with damaged(patient, "spool", "resource_id", f"id = '{spool.name}'", lambda _: other(patient)):
             wait_for(lambda: agent.get(url).status_code == 503, within_s=60)
-            check_only_red(patient, "queues")
+            found = states(patient)
+            assert found == HEALTHY | {"queues": "fail", "guards": "weak"}, (
+                "the other resource has reported, and is missed"
+            )
             assert re.search(r"queues +\d+ % of the spool of `full` is full", ostiary("doctor").out)
         wait_for(lambda: agent.get(url).status_code == 200)
         wait_for(lambda: states(patient) == HEALTHY)
+    wait_for(lambda: states(patient) == HEALTHY | {"guards": "weak"})
+    assert "not connected: full (its last report is of " in ostiary("doctor").out
+    with closing(sqlite3.connect(patient.folder / "ostiary.db", isolation_level=None, timeout=20)) as db:
+        db.execute("update spool set reported_at = 0")  # long ago
+    assert states(patient) == HEALTHY
 
 
 async def greet(scope: Scope, receive: Receive, send: Send) -> None:

@@ -477,6 +477,17 @@ async def test_a_key_that_is_taken_back_is_believed_for_an_hour_at_most(world: W
     assert await push(world, made, idp.token(SESSION, EMAIL, key=old)) == (400, "invalid_key")
 
 
+async def test_an_issuer_that_is_trusted_anew_has_the_keys_that_it_publishes_now(world: World, idp: Idp) -> None:
+    made = await trust(world, idp)
+    old = idp.published[0]
+    assert await push(world, made, idp.token(SESSION, EMAIL)) == (202, "")
+    assert (await ask(world, "DELETE", f"/issuers/{made['issuer_id']}"))[0] == 200
+    idp.published = [RSAKey.generate_key(2048, {"kid": str(old.kid), "use": "sig", "alg": "RS256"})]
+    made = await trust(world, idp)
+    assert await push(world, made, idp.token(SESSION, EMAIL, key=old)) == (400, "authentication_failed")
+    assert await push(world, made, idp.token(SESSION, EMAIL, key=idp.published[0])) == (202, "")
+
+
 async def test_where_no_key_can_be_fetched_it_is_to_come_again(world: World, idp: Idp, clock: Clock) -> None:
     made = await trust(world, idp)
     idp.status = 500

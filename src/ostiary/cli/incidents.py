@@ -33,8 +33,7 @@ def list_incidents(*, all: bool = False, limit: int = PAGE, as_: Path | None = N
     session.act_as(as_)
     query = {"state": "all" if all else "open"}
     found = session.pages("/incidents", "incidents", limit=limit, query=query)
-    rows = [row | {"opened_at": int(row["opened_at"])} for row in found]
-    session.show(found, lambda _: table(rows, COLUMNS, empty="nothing waits for a person"))
+    session.show(found, lambda rows: table(rows, COLUMNS, empty="nothing waits for a person"))
 
 
 @incident.command(name="show")

@@ -57,9 +57,7 @@ def lift(what: What, name: Word = "", /, *, reason: str, session: Here) -> None:
 
 
 def _print_stops(found: list[dict[str, Any]], names: Names) -> None:
-    rows = [
-        one | {"since_at": int(one["since"]), "name": names(one["name"]), "by": names(one["by"] or "")} for one in found
-    ]
+    rows = [one | {"since_at": one["since"], "name": names(one["name"]), "by": names(one["by"] or "")} for one in found]
     table(rows, COLUMNS, empty="nothing is stopped")
 
 

@@ -81,7 +81,7 @@ def _cell(key: str, value: Any) -> str:
             return ""
         case bool():
             return "yes" if value else "no"
-        case int() if key.endswith(("_at", "not_after")):
+        case int() | float() if key.endswith(("_at", "not_after")):
             return f"{moment(value)}Z" if value else ""
         case str():
             return escape(value)

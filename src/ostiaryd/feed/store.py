@@ -11,6 +11,11 @@ _SAVE = sql(
 )
 _CLOSE = sql("update spool set closed_at = :now where id = :id")
 _TURN = sql("update spool set turn = :turn where id = :id and turn < :turn")
+_LAST_REPORTS = sql(
+    """select resource.resource_id, resource.name, max(reported_at) from spool
+       join resource on resource.resource_id = spool.resource_id
+       where reported_at > :since group by resource.resource_id, resource.name order by resource.name"""
+)
 _AUDIENCE = sql("select audience from holding where id = :id")
 _ENDED = sql(
     """select id, expires_at from holding
@@ -49,6 +54,11 @@ def take_turn(tx: Tx, id: str, turn: int) -> bool:
 
 def close_spool(tx: Tx, id: str) -> None:
     tx.run(_CLOSE, id=id, now=tx.now)
+
+
+def last_reports(reader: Reader, *, since: int) -> list[tuple[str, str, int]]:
+    """(id, name, when the last report came) of each resource whose guards have reported since then."""
+    return [(id, name, at) for id, name, at in reader.all(_LAST_REPORTS, since=since)]
 
 
 def audience(reader: Reader, token: str) -> str | None:

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ostiary.core.errors import Refused
+from ostiary.core.errors import Refused, Unavailable
 from ostiaryd.ground.database import Database, Known, SqliteConnection, Tx
 from ostiaryd.ground.keyring import Keyring
 
@@ -26,6 +26,14 @@ T = TypeVar("T")
 Job = Callable[[Tx], Any]
 LONGEST_BATCH_S = 0.05
 """No job is begun in a batch after this: a batch holds the event loop while its jobs run."""
+MAX_WAITING = 10_000
+"""Jobs, some seconds of work: whoever comes after them would have stopped waiting before there is an answer."""
+
+
+class Busy(Unavailable):
+    """More waits to be written than is done before its askers give up. Nothing was looked at, nothing changes."""
+
+    code = "busy"
 
 
 class Raised:

@@ -64,7 +64,7 @@ class Keys(NamedTuple):
 
 
 class IssuerKeys:
-    """The keys of all issuers; lives on the event loop."""
+    """The keys of issuers; one that is trusted anew may have others. Lives on the event loop."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -74,9 +74,9 @@ class IssuerKeys:
     async def get(self, issuer: Issuer, *, within: int = FRESH) -> jose.JwkSet:
         """Keys that were fetched within that time (microseconds). Raises Unavailable."""
         async with self._lock:
-            now, kept = self._world.now(), self._kept.get(issuer.jwks_uri)
+            now, kept = self._world.now(), self._kept.get(issuer.issuer_id)
             if kept is None or now >= kept.at + within:
-                kept = self._kept[issuer.jwks_uri] = Keys(await fetch_keys(self._world, issuer.jwks_uri), now)
+                kept = self._kept[issuer.issuer_id] = Keys(await fetch_keys(self._world, issuer.jwks_uri), now)
             return kept.keys
 
 

@@ -2,6 +2,7 @@
 
 from ostiaryd.feed.flows.asking import check_ask, note_asked
 from ostiaryd.feed.flows.memory import happen, past, recall, tell
+from ostiaryd.feed.flows.missing import missing
 from ostiaryd.feed.flows.pace import count_call
 from ostiaryd.feed.flows.profiles import forget_profiles
 from ostiaryd.feed.flows.report import take_report
@@ -16,6 +17,7 @@ __all__ = [
     "forget_profiles",
     "give_back",
     "happen",
+    "missing",
     "note_asked",
     "past",
     "recall",

@@ -184,12 +184,14 @@ def _end(act: Act, expires_in: int | None) -> int | None:
     return act.now + expires_in * render.SECOND
 
 
+suspend = move(Verb.SUSPEND)
+
 ROUTES = (
     ("POST", "/api/v1/agents", create_agent, ADMIN),
     ("GET", "/api/v1/agents", list_agents, READ),
     ("GET", "/api/v1/agents/{name}", show_agent, READ),
     ("PATCH", "/api/v1/agents/{name}", change_agent, ADMIN),
-    ("POST", "/api/v1/agents/{name}/suspend", move(Verb.SUSPEND), SELF),
+    ("POST", "/api/v1/agents/{name}/suspend", suspend, SELF),
     ("POST", "/api/v1/agents/{name}/resume", move(Verb.RESUME), ADMIN),
     ("POST", "/api/v1/agents/{name}/quarantine", move(Verb.QUARANTINE), ADMIN),
     ("POST", "/api/v1/agents/{name}/release", move(Verb.RELEASE), ADMIN),

@@ -1,0 +1,40 @@
+"""Guards that have reported lately, and are not connected."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from functools import partial
+
+from ostiaryd.feed import store
+from ostiaryd.feed.flows import Streams, missing
+from ostiaryd.feed.flows.missing import WITHIN
+from ostiaryd.ground.world import World
+from ostiaryd.registry import flows as registry
+from tests.clock import Clock
+from tests.registry.stage import do, new_jwk
+
+
+async def test_who_has_reported_within_a_week_is_missed_until_one_of_its_guards_is_there(
+    world: World, clock: Clock
+) -> None:
+    streams = world.keep(Streams)
+    files, mail, _ = [
+        await do(world, partial(registry.create_resource, name=name, uri=f"https://{name}.example.org", jwk=new_jwk()))
+        for name in ("files", "mail", "quiet")
+    ]
+
+    def missed() -> list[str]:
+        return missing(world.db.read(), streams.connected, now=world.now())
+
+    assert missed() == [], "none has ever reported"
+    for one, spool in ((files, "f1"), (files, "f2"), (mail, "m1")):
+        await world.writer.submit(partial(store.save_spool, id=spool, resource_id=one.resource_id, next=2))
+    assert [words.partition(" ")[0] for words in missed()] == ["files", "mail"]
+    async with aclosing(streams.follow(mail, "a-number-that-a-guard-threw", None)) as lines:
+        await anext(lines)
+        assert missed() == ["files (its last report is of 2027-01-15 08:00:00Z)"]
+    assert len(missed()) == 2
+    clock.advance(us=WITHIN - 1)
+    assert len(missed()) == 2
+    clock.advance(us=1)
+    assert missed() == []
