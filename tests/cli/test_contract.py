@@ -316,6 +316,9 @@ def test_a_catalogue_is_read_confirmed_and_a_task_is_drafted_from_it(
     made = ostiary.json("task", "draft", *asked, "--write", drafted)
     assert made == json.loads(drafted.read_text())
     assert ostiary.json("task", "draft", *asked, "--catalogue", catalogue) == made
+    without = (*asked[:1], *asked[3:])
+    assert ostiary.json("task", "draft", *without, "--catalogue", catalogue) == made, "the agent has every scope of it"
+    assert ostiary("task", "draft", *without).code == 2
     verdicts = {line["what"]: line["verdict"] for line in made["lines"]}
     assert verdicts[f"{name}/pay_invoice"] == "allowed"
     assert verdicts[f"{name}/delete_file"] == "left out"

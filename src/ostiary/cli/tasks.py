@@ -84,7 +84,7 @@ def draft_task(
     words: str,
     /,
     *,
-    agent: str,
+    agent: str | None = None,
     catalogue: tuple[Path, ...] = (),
     own: tuple[str, ...] = (),
     ask_payee: bool = False,
@@ -95,14 +95,18 @@ def draft_task(
 
     Args:
         words: What the person asked, in their own words.
-        agent: Name or id of the agent; its scopes are the most that a draft allows.
+        agent: Name or id of the agent; its scopes are the most that a draft allows. Without, all that the catalogues
+            offer; an agent that gets a task with it may do no more than its scopes all the same.
         catalogue: JSON of a resource's tools in our own form, in place of what the server has of it; may be repeated.
         own: What is the person's own, as NAME=VALUE; may be given several times.
         ask_payee: Let no document that the person named say who is paid or written to.
         write: Write it here, for `ostiary task start --draft`; an existing file is not touched.
     """
-    scopes = session.api("GET", f"/agents/{agent}")["scopes"]
     there = {found.resource: found for found in map(_catalogue, catalogue)}
+    if agent is None and not there:
+        raise Usage("a draft needs to know what there is to allow", hint="--agent NAME, or --catalogue FILE")
+    offers = sorted(scope for found in there.values() for scope in found.scopes)
+    scopes = offers if agent is None else session.api("GET", f"/agents/{agent}")["scopes"]
     offered: list[tuple[str, Catalogue]] = []
     for name in sorted({scope.partition(":")[0] for scope in scopes} - {"ostiary"}):
         resource = session.api("GET", f"/resources/{name}")
