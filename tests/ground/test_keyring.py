@@ -30,22 +30,21 @@ async def test_no_private_key_lies_open_in_the_database(world: World) -> None:
     assert all(private["d"].encode() not in blob for blob in sealed(world).values())
 
 
-def test_of_the_tokens_that_were_verified_the_newest_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_the_tokens_that_were_verified_those_that_came_last_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Verified, "MOST", 3)
     verified = Verified()
     claims = AccessClaims(iss="i", sub="s", client_id="c", aud="a", exp=1, iat=0, jti="j")
 
-    def known(count: int) -> list[bool]:
-        return [verified.get(str(number)) == ("kid", claims) for number in range(count)]
+    def known(*tokens: str) -> list[bool]:
+        return [verified.get(token) == ("kid", claims) for token in tokens]
 
-    for number in range(3):
-        verified.add(str(number), "kid", claims)
-    assert known(4) == [True, True, True, False]
-    for number in range(3, 6):
-        verified.add(str(number), "kid", claims)
-    assert all(known(6)), "twice as many at most"
-    verified.add("6", "kid", claims)
-    assert known(7) == [False] * 3 + [True] * 4
+    for token in "abcdef":
+        verified.add(token, "kid", claims)
+    assert known(*"defa") == [True] * 4, "twice as many at most"
+    for token in "ghi":  # `a` is the fourth of those after `def`
+        verified.add(token, "kid", claims)
+    assert known(*"ghi", "a") == [True] * 4
+    assert known(*"bcdef") == [False] * 5
     assert verified.get("\N{LATIN SMALL LETTER E WITH ACUTE}\ud800") is None
 
 

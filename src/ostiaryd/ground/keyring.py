@@ -38,7 +38,7 @@ _FORGET = sql("delete from server_key where state = 'retired' and retired_at < :
 
 class Verified:
     """The claims of access tokens that bear a good signature of ours, each with the `kid` of the key, by the digest of
-    the token: the newest, so that most of those that come back need not be verified and read again.
+    the token: those that were added or looked up last, so that most that come back need not be verified and read again.
     """
 
     MOST = 8192
@@ -48,15 +48,20 @@ class Verified:
         self._new, self._old = dict[bytes, tuple[str, AccessClaims]](), dict[bytes, tuple[str, AccessClaims]]()
 
     def add(self, token: str, kid: str, claims: AccessClaims) -> None:
-        if len(self._new) >= self.MOST:
-            self._new, self._old = {}, self._new
-        self._new[sha256(token.encode()).digest()] = kid, claims
+        self._keep(sha256(token.encode()).digest(), (kid, claims))
 
     def get(self, unverified_token: str) -> tuple[str, AccessClaims] | None:
         if not unverified_token.isascii():
             return None
         digest = sha256(unverified_token.encode()).digest()
-        return self._new.get(digest) or self._old.get(digest)
+        if (found := self._new.get(digest)) is None and (found := self._old.get(digest)) is not None:
+            self._keep(digest, found)
+        return found
+
+    def _keep(self, digest: bytes, found: tuple[str, AccessClaims]) -> None:
+        if len(self._new) >= self.MOST:
+            self._new, self._old = {}, self._new
+        self._new[digest] = found
 
 
 class RootKey:
