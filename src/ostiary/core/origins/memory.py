@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Annotated
 
@@ -23,6 +23,7 @@ from ostiary.core.catalogue import Kind
 from ostiary.core.errors import Malformed
 from ostiary.core.intent import MAX_ENDORSED, Intent
 from ostiary.core.origins.scribe import END, WIDTH, Scribe, hashed
+from ostiary.core.origins.terms import seal, terms
 from ostiary.core.origins.words import words
 
 MARKS = 1 << 13
@@ -74,10 +75,12 @@ KINDS = (Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT, Kind.SECRET, K
 ALL_KINDS = (1 << len(KINDS)) - 1
 LINK = 1 << len(KINDS)
 """the kind of a link that a call has nothing to say beside"""
+TERM, TIE = LINK << 1, LINK << 2
+"""the kinds of what amounts are computed with (`terms`), and of which thing had which amount (`computed`)"""
 
 _GLUED = re.compile(r"(?<=[a-z])\.(?=[A-Z][a-z])")
 """the end of a sentence, where somebody has left the space out"""
-Kinds = Annotated[int, Meta(ge=1, le=ALL_KINDS | LINK)]
+Kinds = Annotated[int, Meta(ge=1, le=TIE)]
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -103,12 +106,18 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """`parts`: the most trusted first, one for each origin and kinds. `marks`: see `marked`."""
+    """`parts`: the most trusted first, one for each origin and kinds. `marks`: see `marked`. `has_terms`: whether
+    amounts are computed here.
+    """
 
     key: bytes
     parts: tuple[Part, ...] = ()
     documents: tuple[Document, ...] = ()
     marks: bytes = b""
+    has_terms: bool = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "has_terms", any(part.kinds == TERM for part in self.parts))
 
     def hashed(self, found: Sequence[str]) -> bytes:
         return b"".join([hashed(self.key, word) for word in found])
@@ -132,9 +141,12 @@ def remember(key: bytes, intent: Intent) -> Memory:
         Document(one.tool, blank.hashed(words(one.value, is_source=False)[:MAX_VALUE]), kinds_of(one.kinds))
         for one in intent.endorsed
     )
+    sums = seal(key, terms(intent.words))
+    room = ROOM[Origin.PERSON] - len(sums) // WIDTH
     said = [
-        Part(origin, ALL_KINDS, scribe.source(texts, room=ROOM[origin]))
-        for origin, texts in ((Origin.PERSON, _said(intent.words)), (Origin.OWN, list(intent.own.values())))
+        Part(Origin.PERSON, TERM, sums),
+        Part(Origin.PERSON, ALL_KINDS, scribe.source(_said(intent.words), room=room)),
+        Part(Origin.OWN, ALL_KINDS, scribe.source(intent.own.values(), room=ROOM[Origin.OWN])),
     ]
     return learned(Memory(key, documents=documents), said)
 
@@ -226,6 +238,7 @@ def check_observed(more: Iterable[Part]) -> None:
             or len(part.words) > ROOM[Origin(part.origin)] * WIDTH
         ):
             raise Malformed("no tool returns that")
-        is_link = part.origin == Origin.KNOWN and part.kinds == LINK
-        if part.kinds != ALL_KINDS and not is_link and (part.origin != Origin.ENDORSED or part.kinds & LINK):
+        is_endorsed = part.origin == Origin.ENDORSED and (part.kinds < LINK or part.kinds == TERM)
+        is_known = part.origin == Origin.KNOWN and part.kinds in (LINK, TIE)
+        if part.kinds != ALL_KINDS and not is_endorsed and not is_known:
             raise Malformed("it counts for all kinds of arguments")
