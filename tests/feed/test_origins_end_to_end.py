@@ -47,6 +47,8 @@ TOOLS: list[dict[str, Any]] = [
             "additionalProperties": False,
         },
     },
+    {"name": "order", "effect": "pay", "scope": "read", "kinds": {"id": "object", "amount": "amount"}},
+    {"name": "orders", "effect": "read"},
     {"name": "mail", "effect": "send", "scope": "read", "kinds": {"to": "address", "text": "text"}},
 ]
 ANN, EVE, BILL = "FR7612345678901", "FR7666666666666", "DE89370400440532013000"
