@@ -144,6 +144,30 @@ async def test_search_finds_what_handles_or_touched_a_data_class(world: World) -
     assert find(data_class="healt") == find(data_class="Health") == find(data_class="h\u0435alth") == []
 
 
+async def test_a_task_is_found_by_what_was_done_about_it_too(world: World) -> None:
+    def about(task: str | None, object: str | None) -> Callable[[Act], None]:
+        def fill(a: Act) -> None:
+            a.entry.agent, a.entry.task, a.entry.object = "ag_1", task, object
+
+        return fill
+
+    await act(world, "start", about("tk_1", "tk_2"))  # under the standing task of `ag_1`
+    await act(world, "work", about("tk_2", None))
+    await act(world, "part", about("tk_2", "tk_3"))
+    await act(world, "other", about("tk_1", "ag_2"))
+    await act(world, "expire", about(None, "tk_2"))
+    await act(world, "refuse", about("tk_1", "tk_1"))
+
+    def find(limit: int = 10, **filters: str | int) -> list[str]:
+        return [decode_entry(body).action for _, body in store.search(world.db.read(), filters, limit=limit)]
+
+    assert find(task="tk_2") == ["expire", "part", "work", "start"]
+    assert find(task="tk_3") == []
+    assert find(task="tk_1") == ["refuse", "other"], "the standing task: what was about it, and what was done under it"
+    assert find(task="tk_1", after=0) == ["other", "refuse"]
+    assert find(1, task="tk_1") == ["refuse"]
+
+
 async def test_search_finds_by_each_field_newest_first(world: World) -> None:
     def flow(number: int) -> Callable[[Act], None]:
         def fill(a: Act) -> None:

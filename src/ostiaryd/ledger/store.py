@@ -74,8 +74,14 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
 
 
 def _indexed(entry: Entry) -> list[str | None]:
-    """What is searched by, as every database can hold it: PostgreSQL's text has no NUL: one would fail the batch."""
-    words = (entry.agent, "" if is_standing(entry) else entry.task, entry.person, entry.resource)
+    """What is searched by, as every database can hold it: PostgreSQL's text has no NUL: one would fail the batch.
+
+    Who starts or ends a task does so under none but the standing one: it is found by the task that it is about.
+    """
+    task = "" if is_standing(entry) else entry.task
+    if not task and entry.object is not None and entry.object.startswith("tk_"):
+        task = entry.object
+    words = (entry.agent, task, entry.person, entry.resource)
     return [word and word.replace("\0", "\ufffd") for word in words]
 
 
@@ -172,11 +178,12 @@ def rows(reader: Reader) -> Rows:
 def search(reader: Reader, filters: Mapping[str, str | int], *, limit: int) -> list[tuple[int, bytes]]:
     """(index, body) of the newest entries that match every filter; after `after` the oldest first."""
     found = _find(reader, filters, limit)
-    if not found and "task" in filters:
+    if "task" in filters:
         agent = standing_agent(str(filters["task"]))
         if filters.get("agent", agent) == agent:
-            found = _find(reader, {**filters, "task": "", "agent": agent}, limit)
-    return found
+            found += _find(reader, {**filters, "task": "", "agent": agent}, limit)
+            found.sort(reverse="after" not in filters)
+    return found[:limit]
 
 
 def _find(reader: Reader, filters: Mapping[str, str | int], limit: int) -> list[tuple[int, bytes]]:
