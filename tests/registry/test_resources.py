@@ -143,6 +143,15 @@ def test_a_hostile_catalogue_is_refused(hostile: object) -> None:
         parse_catalogue("files", hostile)
 
 
+def test_a_catalogue_of_ours_that_lacks_its_resource_is_not_taken_for_a_list() -> None:
+    """Read as one, it would lose all that its owner says: its decoys, and what it reads."""
+    ours = {"tools": [{"name": "trap", "effect": "read", "canary": True}]}
+    with pytest.raises(Invalid) as refused:
+        parse_catalogue("files", ours)
+    assert '"resource": "files"' in refused.value.hint
+    assert parse_catalogue("files", ours | {"resource": "files"}).tools["trap"].canary is True
+
+
 async def test_the_catalogue_of_another_resource_changes_nothing(world: World) -> None:
     before = await files(world)
     with pytest.raises(Invalid, match="not of `files`"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiary.core.watch import Noticed
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Agent, Caller, Kind, State
 from ostiaryd.registry.store import holds, risks, stops
 from ostiaryd.respond.flows import incidents as flows
+from ostiaryd.respond.flows.blast import blast
 from ostiaryd.respond.flows.respond import respond
 from ostiaryd.respond.model.incidents import DAY, HOUR, Incident, Limits, Outcome, Verb, most_agents
 from ostiaryd.respond.model.incidents import State as Is
@@ -362,3 +365,24 @@ async def test_somebody_says_stop_it(world: World) -> None:
         opened = await do(world, lambda a, name=name: flows.isolate(a, name, says="the provider says so", source="idp"))  # type: ignore[misc]
         assert agent_of(world, name).state is State.QUARANTINED
         assert acts(world, opened) == [("quarantine", "done")]
+
+
+async def test_what_was_only_asked_or_told_of_a_tool_is_no_call_of_it(world: World) -> None:
+    agent = await enrol(world)
+
+    def run(act: Act, outcome: str, tool: str) -> None:
+        act.entry.agent, act.entry.resource, act.entry.tool, act.entry.outcome = agent.agent_id, "bank", tool, outcome
+
+    for action, outcome, tool in (
+        ("tool.call", "allow", "bank/pay"),
+        ("tool.call", "deny", "bank/pay"),
+        ("approval.ask", "ok", "bank/pay"),
+        ("approval.ask", "ok", "elevate/bank:write"),
+        ("telemetry.tool", "ok", "~/read_file"),
+    ):
+        await do(world, partial(run, outcome=outcome, tool=tool), action)
+    incident = await noticed(world, agent)
+    assert incident is not None
+    assert [(one["tool"], one["allowed"], one["denied"]) for one in blast(world.db.read(), incident)["touched"]] == [
+        ("bank/pay", 1, 1)
+    ]

@@ -76,4 +76,8 @@ def parse_catalogue(resource: str, unverified: object, *, classes: Collection[st
         catalogue = Catalogue.parse(canonical.encode(unverified, floats=True))
         catalogue.check_classes(classes)
         return catalogue
+    tools = unverified.get("tools") if isinstance(unverified, dict) else None
+    if isinstance(tools, list) and any(isinstance(tool, dict) and "effect" in tool for tool in tools):
+        hint = f'write `"resource": "{resource}"` beside `tools`, and it is read as a catalogue of ours'
+        raise Invalid("a tool says its `effect`, which tools/list of MCP does not know", hint=hint)
     return Catalogue.from_mcp(resource, unverified)

@@ -54,9 +54,10 @@ def _entries(reader: Reader, where: dict[str, str | int], *, limit: int) -> list
 
 def _touched(entries: list[Entry]) -> list[dict[str, Any]]:
     """The tools that it called, the most called first: how often it was let, and how often not."""
-    calls = Counter((entry.resource or "", entry.tool or "", entry.outcome) for entry in entries if entry.tool)
+    decided = [entry for entry in entries if entry.tool and entry.outcome in ("allow", "deny")]
+    calls = Counter((entry.resource or "", entry.tool or "", entry.outcome) for entry in decided)
     classes: dict[tuple[str, str], set[str]] = {}
-    for entry in entries:
+    for entry in decided:
         if entry.tool and entry.outcome == "allow":
             classes.setdefault((entry.resource or "", entry.tool), set()).update(entry.data_classes)
     tools = Counter[tuple[str, str]]()
