@@ -393,10 +393,11 @@ async def test_an_asynchronous_call_waits_for_a_person_and_the_event_loop_goes_o
         with (
             Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard,
             ostiary.Agent.from_credential(people.agent_key) as own,
-            guarded(Tools(guard, own, wait=30)),
+            guarded(Tools(guard, own, wait=300)),
         ):
             call = asyncio.create_task(Pay().arun(amount=500, to="ann"))
-            people.answer(person, await asyncio.to_thread(eventually, lambda: question(house)))
+            asked = await asyncio.to_thread(eventually, lambda: question(house))
+            await asyncio.to_thread(people.answer, person, asked)  # the call has requests of its own on this loop
             assert await call == "paid ann"
         people.close()
 
