@@ -148,6 +148,18 @@ def test_a_token_for_a_bare_private_jwk_that_somebody_else_made(
     assert "--agent ag_.." in by_name.err
 
 
+def test_a_credential_is_all_that_a_token_takes(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    key, bare = tmp_path / "key.json", private_jwk(tmp_path / "bare.jwk", without=())
+    agent = register(ostiary, name, "--scope", "a:read", "--generate-key", key)
+    asked = ("token", "--agent", agent, "--resource", "https://files.example.org", "--scope", "a:read", "--json")
+    with environment(OSTIARY_URL=None, OSTIARY_DATA_DIR=None):
+        assert run(*asked, "--key", key).json["scope"] == "a:read"
+        nowhere = run(*asked, "--key", bare)
+    assert (nowhere.code, "which server?" in nowhere.err) == (2, True)
+    with environment(OSTIARY_URL="http://127.0.0.1:1"):  # what is said counts more than what the credential says
+        assert run(*asked, "--key", key).code == 3
+
+
 def test_of_a_private_jwk_only_the_public_part_is_registered(ostiary: Commands, name: str, tmp_path: Path) -> None:
     key = private_jwk(tmp_path / "key.jwk")
     register(ostiary, name, "--jwk", key)

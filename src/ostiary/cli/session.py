@@ -56,6 +56,11 @@ class Session:
         return Path(text)
 
     @property
+    def is_named(self) -> bool:
+        """Whether anybody said which server; a credential may know it as well."""
+        return self._folder is not None or bool(ambient.environ("OSTIARY_URL"))
+
+    @property
     def url(self) -> str:
         """Where the server listens: what `serve` wrote into the data folder, or OSTIARY_URL. Raises Usage."""
         if (folder := self._folder) is not None:

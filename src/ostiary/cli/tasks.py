@@ -199,7 +199,8 @@ def token(
     agent_id = _id_of(agent, session, known=credential.client_id)
     if credential.client_id not in ("", agent_id):
         raise Usage(f"the key in {key} is of the agent {credential.client_id}", hint="give that agent, or its own key")
-    with Agent(Credential(credential.key, agent_id, credential.issuer), url=session.url) as holder:
+    url = session.url if session.is_named or not credential.issuer else None  # a credential is enough
+    with Agent(Credential(credential.key, agent_id, credential.issuer), url=url) as holder:
         session.show(holder.token(scope=" ".join(split(scope)) or None, resource=resource, task=task), facts)
 
 
