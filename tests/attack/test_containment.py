@@ -181,6 +181,15 @@ def test_an_echo_from_outside_is_no_field(memory: Memory) -> None:
     assert call(told, "send", {"to": "mallory"}).asks == "person"
 
 
+@pytest.mark.parametrize("told", [5000, 5000.0, "5000", [{"x": [5000]}]])
+def test_a_number_that_the_agent_has_a_tool_repeat_is_no_amount_of_a_record(memory: Memory, told: object) -> None:
+    for tool in ("find", "search"):
+        echo = after(memory, tool, {"limit": told}, {"limit": 5000, "hits": [{"fee": 7}]})
+        assert of_value(echo, Kind.AMOUNT, 5000) is Origin.NOWHERE
+        assert of_value(echo, Kind.AMOUNT, 7) is Origin.KNOWN
+    assert of_value(after(echo, "find", {"page": 7}, [{"fee": 7}]), Kind.AMOUNT, 7) is Origin.KNOWN, "it stays known"
+
+
 @pytest.mark.parametrize("name", ["text", "Body", "subject", "title", "note", "description"])
 def test_a_stranger_who_writes_one_word_is_no_record(memory: Memory, name: str) -> None:
     """Two mails: one that tells the agent what to do, and one that has nothing in it but for whom."""

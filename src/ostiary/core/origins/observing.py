@@ -82,7 +82,7 @@ def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any],
     elif _points(memory, tool, arguments) <= Origin.ENDORSED:
         pages = filter(is_page, _dotted(text for _, text in found))
         groups.append((Origin.KNOWN, LINK, [*islice(dict.fromkeys(pages), MAX_PAGES)]))
-    parts = _amounts(memory, tool, kinds, arguments, output, asked)
+    parts = _amounts(memory, tool, kinds, output, asked)
     for origin, bits, texts in groups:
         if texts and bits:
             fresh = scribe.source(texts, room=ROOM[origin])
@@ -93,14 +93,11 @@ def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any],
     return tuple(parts)
 
 
-def _amounts(
-    memory: Memory, tool: Tool, kinds: int, arguments: Mapping[str, Any], output: object, asked: frozenset[bytes]
-) -> list[Part]:
+def _amounts(memory: Memory, tool: Tool, kinds: int, output: object, asked: frozenset[bytes]) -> list[Part]:
     """What amounts are computed with, or which things have which; a number that the call said itself is none."""
     is_read = kinds & BIT[Kind.AMOUNT]
     if not is_read and (kinds or is_effect(tool) or not memory.has_terms):
         return []
-    asked = asked.union(hashed(memory.key, leaf) for leaf in leaves(dict(arguments)))
     if is_read:
         said = dict.fromkeys(term for text in _texts(_opened(output)) for term in terms(text))
         read = [term for term in said if asked.isdisjoint(hashed(memory.key, word) for word in both(term.number))]
@@ -151,6 +148,8 @@ def _asked(scribe: Scribe, tool: Tool, arguments: Mapping[str, Any]) -> frozense
 def _strings(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
     if isinstance(value, str):
         yield value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield from leaves(value)
     elif depth and isinstance(value, list | tuple | Mapping):
         for item in value.values() if isinstance(value, Mapping) else value:
             yield from _strings(item, depth - 1)
