@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.catalogue import Effect, Tool
+from ostiary.core.catalogue import Effect, Kind, Tool
 from ostiary.core.errors import Malformed
 from ostiary.core.origins import (
+    MAX_BYTES,
     TERM,
     TIE,
     Memory,
@@ -22,6 +23,7 @@ from ostiary.core.origins import (
     learned,
     marked,
     observed,
+    of_value,
     pack,
     remember,
     shown,
@@ -270,3 +272,17 @@ def test_a_guard_says_terms_of_what_is_endorsed_and_amounts_of_records(origin: O
     check_observed([Part(Origin.ENDORSED, TERM, bytes(6)), Part(Origin.KNOWN, TIE, bytes(6))])
     with pytest.raises(Malformed):
         check_observed([Part(origin, kinds, bytes(6))])
+
+
+def test_a_flood_of_terms_and_things_takes_no_more_room_and_none_from_the_persons() -> None:
+    long = f"first 1% 2% + 7 {' '.join(f'{number % 100:02x}' for number in range(5000))}"
+    memory = remember(KEY, seed(long, endorsed=NOTICE))
+    for number in range(60):
+        memory = after(
+            memory, FETCH, [f"by {number}{one} or {one}.{number}%" for one in range(1, 90)], path="notice.txt"
+        )
+        many = [{"id": f"{number}-{one}", "amount": one + number / 100, "fee": one} for one in range(100)]
+        memory = after(memory, LIST, many)
+        assert len(pack(memory)) < MAX_BYTES - 4096
+    assert of_value(memory, Kind.OBJECT, "first") is Origin.PERSON, "its own terms do not drive it out"
+    assert amount(after(memory, LIST, [{"amount": 5000.5}]), 5050.51) == "known", "1 % of it on top, rounded up"

@@ -86,10 +86,10 @@ def ties(memory: Memory, output: object, asked: Container[bytes]) -> bytes:
         whole = _tie(memory, thing, value, name, number)
         which, amount = whole[:WIDTH], whole[WIDTH:]
         if which not in found and amount not in asked and not holds(old, which):
-            found[which] = whole + END
+            found[which] = whole
             if len(found) == MAX_TIES:
                 break
-    return b"".join(found.values())
+    return END.join(found.values())
 
 
 def _pairs(value: object, depth: int = MAX_DEPTH) -> Iterator[tuple[str, object, str, str]]:

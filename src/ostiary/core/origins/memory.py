@@ -142,7 +142,7 @@ def remember(key: bytes, intent: Intent) -> Memory:
         for one in intent.endorsed
     )
     sums = seal(key, terms(intent.words))
-    room = ROOM[Origin.PERSON] - len(sums) // WIDTH
+    room = ROOM[Origin.PERSON] - len(sums and sums + END) // WIDTH
     said = [
         Part(Origin.PERSON, TERM, sums),
         Part(Origin.PERSON, ALL_KINDS, scribe.source(_said(intent.words), room=room)),

@@ -105,7 +105,7 @@ def both(number: str) -> tuple[str, str]:
 
 def seal(key: bytes, said: Sequence[Term]) -> bytes:
     """As words of a memory, two each; the first is what the other is sealed with (RFC 5297 has the idea)."""
-    return b"".join(_sealed(key, bytes([term.does]) + term.value.to_bytes(WIDTH - 1, "big")) + END for term in said)
+    return END.join(_sealed(key, bytes([term.does]) + term.value.to_bytes(WIDTH - 1, "big")) for term in said)
 
 
 def _sealed(key: bytes, plain: bytes) -> bytes:
