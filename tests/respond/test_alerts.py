@@ -203,16 +203,16 @@ async def test_each_chat_gets_its_own_form(world: World) -> None:
         assert (none, headers["content-type"]) == ([], "application/json")
         assert "webhook-signature" not in headers
         told = json.loads(body)
-        assert told["text"] == "Kill switch"
+        assert told["text"] == "Kill switch: everything"
         assert [block["text"]["type"] for block in told["blocks"]] == ["plain_text", "plain_text"]
         assert "ostiary audit show" in told["blocks"][1]["text"]["text"]
         card = json.loads(teams.heard[0][1])["attachments"][0]
         assert card["contentType"] == "application/vnd.microsoft.card.adaptive"
         lines = [block["inlines"][0]["text"] for block in card["content"]["body"]]
-        assert lines[0] == "Kill switch"
-        assert json.loads(mattermost.heard[0][1])["text"].startswith("```\nKill switch")
+        assert lines[0] == "Kill switch: everything"
+        assert json.loads(mattermost.heard[0][1])["text"].startswith("```\nKill switch: everything\n")
         assert plain.heard[0][0]["content-type"] == "text/plain; charset=utf-8"
-        assert plain.heard[0][1].startswith(b"Kill switch\n")
+        assert plain.heard[0][1].startswith(b"Kill switch: everything\n")
 
 
 async def test_a_storm_is_two_messages_and_nobody_hides_an_incident_in_it(
@@ -288,6 +288,16 @@ def test_what_is_told_is_bounded() -> None:
         assert len(words(*[entry] * count)) <= alerts.MAX_TEXT
     alert = alerts.alert(1, Entry(at=0, action="x.y", detail={"k": "z" * 301}), agent="", owner="")
     assert ("k", "z" * 300) in alert.lines
+
+
+def test_an_alert_of_the_kill_switch_says_what_was_stopped_and_by_whom() -> None:
+    """Its entry is about whoever threw it, as every entry is about its caller."""
+    entry = Entry(at=0, action="kill.start", agent="ag_1", object="a.example", detail={"kill": "model", "why": "leaks"})
+    alert = alerts.alert(7, entry, agent="admin", owner="")
+    assert alert.title == "Kill switch: model a[.]example"
+    assert alert.lines[:2] == (("stopped", "model a[.]example"), ("by", "admin ag_1"))
+    everything = Entry(at=0, action="kill.end", object="", detail={"kill": "everything"})
+    assert alerts.alert(7, everything, agent="", owner="").title == "Kill switch: let go: everything"
 
 
 def test_what_the_entry_has_not_is_not_said_and_an_unknown_action_says_itself() -> None:

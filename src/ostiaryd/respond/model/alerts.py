@@ -70,8 +70,10 @@ def alert(index: int, entry: Entry, *, agent: str, owner: str) -> Alert:
     title = _TITLES.get(entry.action, entry.action)
     at = (_EPOCH + timedelta(microseconds=entry.at)).strftime("%Y-%m-%d %H:%M:%S UTC")
     what = entry.action.partition(".")[0]
+    stopped = _plain(f"{(entry.detail or {}).get('kill', '')} {entry.object or ''}") if what == "kill" else ""
     lines = [
-        ("agent", f"{agent} {entry.agent}".strip() if entry.agent else ""),
+        ("stopped", stopped),
+        ("by" if stopped else "agent", f"{agent} {entry.agent}".strip() if entry.agent else ""),
         ("owner", owner or entry.owner or ""),
         ("person", entry.person or ""),
         ("task", entry.task or ""),
@@ -81,7 +83,8 @@ def alert(index: int, entry: Entry, *, agent: str, owner: str) -> Alert:
         ("at", f"{at}, entry {index}"),
         ("see", f"{_NEXT[what]} {entry.object}" if what in _NEXT and entry.object else f"ostiary audit show {index}"),
     ]
-    return Alert(f"{title}: {agent}" if agent else title, tuple(line for line in lines if line[1]))
+    about = stopped or agent
+    return Alert(f"{title}: {about}" if about else title, tuple(line for line in lines if line[1]))
 
 
 def _told(detail: dict[str, Any]) -> list[tuple[str, str]]:
