@@ -82,6 +82,15 @@ def test_a_part_a_look_alike_or_another_value_is_not_the_persons(memory: Memory,
     assert of_value(memory, Kind(kind), value) is Origin.NOWHERE
 
 
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.TEXT])
+def test_a_number_of_any_length_has_an_origin(kind: Kind) -> None:
+    largest = (1 << 128) - 1
+    said = remember(KEY, seed(f"pay {largest} or {largest + 1}"))
+    for value in (largest + 1, 10**5000, -(10**5000)):
+        assert of_value(said, kind, value) is Origin.NOWHERE
+    assert of_value(said, Kind.AMOUNT, largest) is Origin.PERSON
+
+
 READ = Tool(name="read", effect="read", open_world=False, kinds={"path": "object"})  # type: ignore[arg-type]
 OUTSIDE = Tool(name="fetch", effect="read", open_world=True, kinds={"url": "address"})  # type: ignore[arg-type]
 PAY = Tool(
@@ -164,7 +173,7 @@ def test_an_endorsed_document_counts_for_the_kinds_it_was_endorsed_for() -> None
     assert of_value(seen, Kind.ACCOUNT, "FR7612345678901") is Origin.ENDORSED
     assert of_value(seen, Kind.AMOUNT, 120.5) is Origin.ENDORSED
     assert of_value(seen, Kind.ADDRESS, "eve@example.net") is Origin.NOWHERE
-    for other in ({"path": "bill.txt.old"}, {"path": "x"}, {"path": ["bill.txt"]}, {}):
+    for other in ({"path": "bill.txt.old"}, {"path": "x"}, {"path": ["bill.txt"]}, {"path": 10**5000}, {}):
         assert of_value(after(memory, tool, other, bill), Kind.ACCOUNT, "FR7612345678901") is Origin.OUTSIDE
     another = observed(memory, "mail/fetch", tool, {"path": "bill.txt"}, bill)
     assert of_value(learned(memory, another), Kind.ACCOUNT, "FR7612345678901") is Origin.OUTSIDE

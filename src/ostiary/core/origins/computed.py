@@ -15,7 +15,7 @@ from itertools import islice
 
 from ostiary.core.catalogue import Kind
 from ostiary.core.origins.memory import KINDS, TERM, TIE, Memory, Origin, holds
-from ostiary.core.origins.scribe import END, WIDTH, hashed
+from ostiary.core.origins.scribe import END, LARGEST, WIDTH, hashed
 from ostiary.core.origins.terms import MAX_TERMS, MAX_VALUE, bases, both, spelled, units, unseal
 
 MAX_PAIRS, MAX_TIES = 1024, 64
@@ -67,7 +67,7 @@ def _is_of(memory: Memory, things: Sequence[tuple[str, object]], name: str, numb
 
 def _is_name(value: object) -> bool:
     """Whether a thing may be called that."""
-    return len(value) <= MAX_NAME if isinstance(value, str) else type(value) is int and abs(value) < 1 << 128
+    return len(value) <= MAX_NAME if isinstance(value, str) else type(value) is int and abs(value) < LARGEST
 
 
 def _tie(memory: Memory, thing: str, value: object, name: str, number: str) -> bytes:

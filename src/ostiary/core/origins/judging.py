@@ -28,7 +28,7 @@ from ostiary.core.origins.computed import computed
 from ostiary.core.origins.links import links, spellings
 from ostiary.core.origins.memory import KINDS, LINK, Memory, Origin
 from ostiary.core.origins.moments import moments
-from ostiary.core.origins.scribe import MAX_TEXT, hashed
+from ostiary.core.origins.scribe import LARGEST, MAX_TEXT, hashed
 from ostiary.core.origins.words import compact, decimal, is_alone, words
 
 # By name, because an enumeration finds its members slowly.
@@ -171,7 +171,7 @@ def of_value(memory: Memory, kind: Kind, value: object) -> Origin:
     """Where a value of that kind came from; of a list or an object, the least trusted."""
     if isinstance(value, str):
         return _of_leaf(memory, kind, value)
-    if kind is AMOUNT and type(value) is int and value >= 0:
+    if kind is AMOUNT and type(value) is int and 0 <= value < LARGEST:
         return _best(memory, (str(value), f"#{value}"), BIT[kind])
     worst = PERSON
     count = 0
@@ -197,7 +197,7 @@ def leaves(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
             todo += [(item, left - 1) for item in reversed(items)]
         elif isinstance(one, bool):
             yield "true" if one else "false"
-        elif isinstance(one, int) and abs(one) < 1 << 128:
+        elif isinstance(one, int) and abs(one) < LARGEST:
             yield str(one)
         elif isinstance(one, float):
             yield repr(int(one) if one.is_integer() else one)

@@ -27,7 +27,7 @@ from ostiary.core.origins.judging import BIT, POINTS, given, is_effect, leaves, 
 from ostiary.core.origins.links import MAIL, is_odd, is_page, readings
 from ostiary.core.origins.memory import ALL_KINDS, LINK, ROOM, TERM, TIE, Memory, Origin, Part, holds
 from ostiary.core.origins.moments import moments
-from ostiary.core.origins.scribe import END, MAX_TEXT, WIDTH, Scribe, hashed
+from ostiary.core.origins.scribe import END, LARGEST, MAX_TEXT, WIDTH, Scribe, hashed
 from ostiary.core.origins.terms import MAX_TERMS, both, seal, terms
 from ostiary.core.origins.words import words
 
@@ -125,7 +125,8 @@ def _endorsed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any]
         return 0
     named = [(kind, value) for _, kind, value in given(tool, arguments) if kind in POINTS]
     for place, (_, value) in enumerate(named):
-        hashed = _hashed(memory, str(value)) if isinstance(value, str | int) else b""
+        is_name = isinstance(value, str) or (isinstance(value, int) and abs(value) < LARGEST)
+        hashed = _hashed(memory, str(value)) if is_name else b""
         others = named[:place] + named[place + 1 :]
         for document in documents:
             if document.value == hashed and all(of_value(memory, *other) <= Origin.ENDORSED for other in others):

@@ -17,6 +17,8 @@ END = bytes(WIDTH)
 """between sources, so that no phrase reaches from one into another"""
 MAX_TEXT = 1 << 18
 """characters of a source; what comes after is not remembered"""
+LARGEST = 1 << 128
+"""a whole number that is as large, or larger, nobody has said: it may have more digits than are written down"""
 
 _DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
