@@ -202,7 +202,7 @@ async def _ask_a_person(stage: Stage) -> None:
     sent = (stage.sandbox / "outbox.txt").read_text("utf-8").splitlines()
     say(f"what went out: {', '.join(line.partition(':')[0] for line in sent)}")
     note("Each step is in the ledger, the newest first.")
-    draw(stage, "audit", "search", "--task", task)
+    draw(stage, "audit", "search", "--task", task, wraps=True)
 
 
 def _answer(stage: Stage, says: str, reason: str) -> None:
