@@ -17,6 +17,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from ostiaryd.respond import wire_ssf, wire_ssf_poll
 from ostiaryd.respond.flows import delivery, signals, streams
+from ostiaryd.respond.flows.streams import TooSoon
 from ostiaryd.respond.model.sets import PUSH, VERIFICATION
 from ostiaryd.respond.model.streams import (
     KEPT,
@@ -413,6 +414,10 @@ async def test_a_verification_comes_over_the_stream_with_its_state(world: World,
     assert [one["events"][uri] for one in (await siem.poll(stream)).values()][1] == {}
     for length, code in ((1000, 429), (1001, 400)):
         assert (await siem.ask("POST", "/api/v1/ssf/verify", body | {"state": "x" * length}))[0] == code
+
+
+def test_who_asks_for_it_too_soon_hears_when_to_come_again() -> None:
+    assert (b"retry-after", b"60") in wire_ssf.render(TooSoon("one verification in 60 seconds")).headers
 
 
 async def test_a_verification_of_one_stream_is_nothing_to_another(world: World) -> None:

@@ -230,6 +230,7 @@ def render(refusal: Refused) -> Reply:
     answer = render_admin(refusal)
     if isinstance(refusal, flows.TooSoon):
         answer.status = 429
+        answer.headers.append((b"retry-after", str(MIN_VERIFICATION_S).encode()))
     elif status_of(refusal) == 422:
         answer.status = 400
     return answer
