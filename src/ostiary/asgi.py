@@ -189,8 +189,7 @@ class GuardASGI:
         meter.most = call.most_bytes
         meter.remember = partial(self._remember, call, meter) if call.watched is not None else None
         try:
-            async with self._guard.serving(who) as meter.connection:
-                await self._app({**scope, VERIFIED: who}, receive, meter)
+            await meter.serve(self._guard, self._app, {**scope, VERIFIED: who}, receive)
         except InvalidToken:
             meter.is_cut = True
             raise
@@ -217,6 +216,14 @@ class Meter:
         self.connection: Connection | None = None
         """on which it is sent; nothing is once it was cut"""
         self._held: list[Message] = []
+
+    async def serve(self, guard: Guard, app: App, scope: Scope, receive: Receive) -> None:
+        """Let the application answer. Raises InvalidToken where it was cut before it did, FeedStale."""
+        async with guard.serving(self._who) as connection:
+            self.connection = connection
+            await app(scope, receive, self)
+        if not self.status:
+            connection.check()
 
     async def __call__(self, message: Message) -> None:
         if self.connection is not None:

@@ -160,8 +160,7 @@ class _Front:
         seen = {**scope, VERIFIED: who, "user": AuthenticatedUser(_access_token(who))}
         watched = _Watched(send, who, self._guard)
         try:
-            async with self._guard.serving(who) as watched.connection:
-                await self._app(seen, receive, watched)
+            await watched.serve(self._guard, self._app, seen, receive)
         except Refused as refusal:
             if watched.status:
                 raise  # the answer has begun, and breaks off

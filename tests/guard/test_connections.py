@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx2
@@ -64,7 +65,21 @@ async def persist(send: Send, heard: asyncio.Event) -> None:
         await send({"type": "http.response.body", "body": b"the answer"})
 
 
-@pytest.mark.parametrize("work", [idle, persist])
+async def fail(send: Send, heard: asyncio.Event) -> None:
+    """It takes being ended for a failure of its own, as groups of tasks do."""
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        raise ExceptionGroup("tasks", [RuntimeError("one of them")]) from None
+
+
+async def stop(send: Send, heard: asyncio.Event) -> None:
+    """It ends without a word."""
+    with suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("work", [idle, persist, fail, stop])
 async def test_what_is_worked_on_is_ended_and_the_answer_says_why(guard: Guard, feeder: Feeder, work: Work) -> None:
     response = await asyncio.wait_for(get(guard, feeder, serving(guard, feeder, work, STOPPED)), 10)
     assert (response.status_code, error(response)) == (401, "invalid_token")

@@ -55,9 +55,8 @@ class Connections:
                 self._open.add(connection)
                 self._look_at(connection, current())  # what was heard since the token was looked at
                 yield connection
-        except TimeoutError:
-            if limit.expired():
-                connection.check()
+        except Exception:
+            connection.check()  # whatever became of it: it is because it was cut
             raise
         finally:
             self._open.discard(connection)
