@@ -162,6 +162,30 @@ async def test_or_narrows_it_for_hours_or_ends_it_for_good(world: World, clock: 
     assert agent_of(world, "other").state is State.DECOMMISSIONED
 
 
+async def test_who_was_narrowed_is_let_go_or_ended_before_its_hours_are_over(world: World, clock: Clock) -> None:
+    bot, judith = await enrol(world), await human(world)
+    first = await noticed(world, bot, limits=Limits(100, 100))
+    assert first is not None
+    await say(world, Verb.NARROW, first, judith)
+    for verb in (Verb.TAKE, Verb.NARROW):
+        with pytest.raises(Conflict, match="closed"):
+            await say(world, verb, first, judith)
+    clock.advance(2 * 3600)
+    second = await noticed(world, bot, limits=Limits(100, 100))
+    assert second is not None
+    assert second.incident_id != first.incident_id
+    with pytest.raises(Conflict, match=second.incident_id):
+        await say(world, Verb.RELEASE, first, judith)
+    assert agent_of(world, "bot").state is State.QUARANTINED
+    await say(world, Verb.NARROW, second, judith)
+    closed = await say(world, Verb.RELEASE, second, judith)
+    assert (closed.state, closed.closed_at) == (Is.RELEASED, clock())
+    assert agent_of(world, "bot").state is State.ACTIVE
+    assert not holds.of_agent(world.db.read(), bot.agent_id, now=clock())
+    await say(world, Verb.DECOMMISSION, first, judith)
+    assert agent_of(world, "bot").state is State.DECOMMISSIONED
+
+
 @pytest.mark.parametrize(("hours", "is_taken"), [(0, False), (1, True), (168, True), (169, False)])
 async def test_for_how_long(world: World, hours: int, is_taken: bool) -> None:
     bot, judith = await enrol(world), await human(world)

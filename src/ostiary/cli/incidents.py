@@ -63,7 +63,7 @@ def take(id: str, /, *, reason: str, as_: Path | None = None, session: Here) -> 
 
 @incident.command(name="release")
 def release(id: str, /, *, reason: str, real: bool = False, as_: Path | None = None, session: Here) -> None:
-    """Let the agent act again: what was done is taken back, and nobody doubts it any more.
+    """Let the agent act again: what was done is taken back, and nobody doubts it any more. It ends `narrow`, too.
 
     Args:
         id: Its id, `in_..`.
@@ -76,7 +76,7 @@ def release(id: str, /, *, reason: str, real: bool = False, as_: Path | None = N
 
 @incident.command(name="narrow")
 def narrow(id: str, /, *, reason: str, hours: int = 24, as_: Path | None = None, session: Here) -> None:
-    """Let the agent act again, but only read for a while.
+    """Let the agent act again, but only read for a while, or until `release`.
 
     Args:
         id: Its id, `in_..`.

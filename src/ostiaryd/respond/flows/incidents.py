@@ -64,14 +64,18 @@ def close(
     1. It waits still, and who says so may. 2. What was done is taken back, or made final. 3. Who goes on is not doubted
     any more. 4. The detectors hear whether there was something: `is_real`; None: unless the agent is released.
 
-    Raises NotFound, Forbidden (`own_incident`, `no_person`), Conflict (`incident_closed`, `incident_taken`, or an agent
-    that is not fit to act), Invalid.
+    Raises NotFound, Forbidden (`own_incident`, `no_person`), Conflict (`incident_closed`, `incident_taken`,
+    `incident_open`, or an agent that is not fit to act), Invalid.
     """
     incident = find_incident(act.tx, id)
     note(act, incident, why=why[:MAX_WHY], was=incident.state.value)
     concerned = _concerned(act.tx, incident)
     person = check_may_close(verb, by, agents=concerned[0], persons=concerned[1])
     check_waits(incident, verb)
+    if incident.is_closed and (other := store.waiting(act.tx, incident.agent)) is not None:
+        raise Conflict(
+            f"{other.incident_id} is about the agent too, and waits", hint="decide that", code="incident_open"
+        )
     check_text(why, of="reason", limit=MAX_WHY)
     if not 1 <= hours <= MAX_NARROW_HOURS:
         raise Invalid(f"it may be narrowed for 1 to {MAX_NARROW_HOURS} hours")
@@ -90,7 +94,10 @@ def _end(act: Act, incident: Incident, verb: Verb, *, hours: int) -> None:
         acting.decommission(act, incident)
         acting.melt(act, incident)
         return
-    acting.undo(act, incident, {did.response for did in store.acts(act.tx, incident.incident_id)})
+    done = {did.response for did in store.acts(act.tx, incident.incident_id)}
+    acting.undo(
+        act, incident, {"narrow"} if incident.is_closed else done
+    )  # the rest was taken back when it was narrowed
     acting.calm(act, {incident.agent, *watch.tasks_of_incident(act.tx, incident.incident_id)})
     if verb is Verb.NARROW:
         until = act.now + hours * 3600 * SECOND

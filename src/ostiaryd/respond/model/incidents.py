@@ -2,6 +2,7 @@
 
     open --take--> taken        somebody works on it
     open, taken --release | narrow | decommission--> closed, by a person
+    narrowed --release | decommission--> closed anew, before its hours are over
 
 Who answers for the agent, or had it act, may stop it further, and never lets it go.
 """
@@ -55,6 +56,7 @@ NEXT = {
     Verb.DECOMMISSION: State.DECOMMISSIONED,
 }
 LETS_GO = frozenset({Verb.RELEASE, Verb.NARROW})
+AFTER_NARROW = frozenset({Verb.RELEASE, Verb.DECOMMISSION})
 
 
 class Limits(NamedTuple):
@@ -111,7 +113,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 def check_waits(incident: Incident, verb: Verb) -> None:
     """Raises Conflict for what is closed, or taken already."""
-    if incident.is_closed:
+    if incident.is_closed and not (incident.state is State.NARROWED and verb in AFTER_NARROW):
         raise Conflict(f"the incident is closed: {incident.state}", hint="nobody waits for it", code="incident_closed")
     if verb is Verb.TAKE and incident.state is State.TAKEN:
         raise Conflict("somebody has taken it", hint="ostiary incident show", code="incident_taken")
