@@ -211,7 +211,7 @@ def _answer(call: Call, question: Question | None, decision: Decision | None) ->
         said.obligations = _obligations(decision.reasons)
     if decision.asks and not decision.allowed:
         _note_request(call, question, decision, said)
-    if question.approval and not decision.allowed:
+    if not decision.allowed and question.approval:
         code = decision.reasons[0].code if decision.reasons else ""
         said.reason, said.next_action = _NEXT.get(code, ("policy_denied", "none"))
     if decision.approval:
