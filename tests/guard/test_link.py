@@ -16,7 +16,7 @@ from ostiary import ambient
 from ostiary.asgi import Receive, Scope, Send
 from ostiary.core import jose
 from ostiary.core.errors import Malformed
-from ostiary.core.feed import Message, TokenFact, render_message
+from ostiary.core.feed import KeyFact, Message, TokenFact, render_message
 from ostiary.guard import Guard
 from ostiary.guard import link as links
 from ostiary.guard.link import _lines
@@ -37,6 +37,10 @@ class Server:
         self.reports: list[dict[str, Any]] = []
         self.applied: list[dict[str, Any]] = []
         self.refuse: set[str] = set()
+        self.refuse_late: set[str] = set()
+        """after the delay"""
+        self.begun: list[str] = []
+        """what is asked, before the delay"""
         self.delay_s = 0.0
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -59,7 +63,11 @@ class Server:
             await self._stream(scope, send)
         else:
             heard = self.reports if path.endswith("report") else self.applied
+            self.begun.append(path)
             await asyncio.sleep(self.delay_s)
+            if path in self.refuse_late:
+                await answer(send, 404, {})
+                return
             heard.append(json.loads(body))
             await answer(send, 200, {})
 
@@ -215,6 +223,23 @@ def test_closing_reports_what_is_left_and_leaves_nothing(
     assert [record["kind"] for report in server.reports for record in report["records"]] == ["call"]
     assert not list(tmp_path.glob("*/*"))
     assert not is_open(guard)
+
+
+def test_what_fails_while_it_closes_keeps_nothing_from_being_reported(
+    guard: Guard, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a stream has ended that is still to be acknowledged."""
+    monkeypatch.setattr(links, "FAREWELL_S", 30)
+    who = show(guard, server)
+    eventually(lambda: server.applied)
+    server.begun.clear()
+    server.delay_s, server.refuse_late = 0.5, {"/feed/v1/applied"}
+    server.say(KeyFact("another key", 1 << 52))
+    eventually(lambda: "/feed/v1/applied" in server.begun)
+    guard.decide(who, "read_file", {})
+    guard.close()
+    assert [record["kind"] for report in server.reports for record in report["records"]] == ["call"]
+    assert not list(tmp_path.glob("*/*"))
 
 
 def test_a_guard_without_a_server_starts_and_refuses(tmp_path: Path) -> None:

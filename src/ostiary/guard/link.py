@@ -151,7 +151,7 @@ class Link:
             self._response = response
             for line in _lines(response.iter_bytes()):
                 if self._closing.is_set():
-                    return
+                    continue  # it is not heard, but the stream lives until what came by it is acknowledged
                 message = self._feed.accept(line)
                 if message.facts:
                     self._applied = (stream, message.seq, self._tick())
@@ -173,6 +173,7 @@ class Link:
     def _tell(self) -> None:
         pause = FIRST_RETRY_S
         while True:
+            is_last = self._closing.is_set()  # what began before may have failed over the end itself: a stream is gone
             try:
                 with self._connected() as (http, auth, _):
                     for _ in self._converse(http, auth):
@@ -180,8 +181,9 @@ class Link:
                     return
             except Exception as error:  # noqa: BLE001 because what is in the spool must be told whatever it was
                 self._complain("cannot report", error)
-            if self._closing.wait(self._jitter(pause)):
+            if is_last:
                 return
+            self._closing.wait(self._jitter(pause))
             pause = min(2 * pause, LAST_RETRY_S)
 
     def _complain(self, what: str, error: Exception) -> None:
