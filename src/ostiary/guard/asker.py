@@ -44,7 +44,8 @@ T = TypeVar("T")
 A = TypeVar("A", bound=Answer)
 MAX_ASKING = 64
 """calls that wait at once"""
-MAX_ANSWER = 1 << 20
+MAX_ANSWER = asking.Answer.MAX_BYTES
+"""of the longest kind"""
 CONNECTIONS = 8
 
 Connect = Callable[[], Any]
