@@ -73,6 +73,11 @@ format: $(SETUP) ## put code into the one style
 bench: $(SETUP) ## measure; counts are enforced, times are reported (BENCH_ARGS=NAME ... for some)
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
+FAULT_ROUNDS ?= 10
+.PHONY: faults
+faults: $(SETUP) ## repeat every fault test FAULT_ROUNDS times with other seeds; print how often each promise was broken
+	OSTIARY_FAULT_ROUNDS=$(FAULT_ROUNDS) $(BIN)/pytest -n $(JOBS) tests/faults $(PYTEST_ARGS)
+
 .PHONY: mutants
 mutants: $(SETUP) $(NODE) frameworks suites ## plant every fault of tests/mutants/faults and see a test redden
 	$(BIN)/python -m tests.mutants --jobs $(JOBS)
