@@ -27,9 +27,10 @@ from ostiary.core import canonical, jose
 from ostiary.core.errors import Invalid, Unavailable
 from ostiaryd import app as application
 from ostiaryd.ground.config import Config, load_config
+from ostiaryd.ground.folder import lock_folder
 from ostiaryd.ground.ids import new_id
 from ostiaryd.ground.protocol import Protocol, endpoints_of
-from ostiaryd.ground.world import World, open_world
+from ostiaryd.ground.world import World, open_world, wall_clock
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 
@@ -64,7 +65,7 @@ def serve(
         public_url=public_url,
     )
     os.umask(0o077)  # whatever the data folder gets is for this user alone
-    with _bind(loaded) as sock:
+    with lock_folder(loaded.folder, now=wall_clock()), _bind(loaded) as sock:
         host, port = sock.getsockname()[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         uvicorn_loop = uvicorn.Config(app=lambda: None, loop="auto").get_loop_factory()

@@ -1,0 +1,80 @@
+"""The data folder of a server, and the lock that lets one server at a time use it.
+
+The lock is an flock(2) on the folder itself: it cannot be deleted apart from the folder, and the kernel releases it
+when the process dies, however it dies. The descriptor is not inherited (PEP 446), so no child process keeps it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from ostiary.core.errors import Conflict, Unavailable
+
+HOLDER = "server.pid"
+"""File in the data folder that names the process; only the lock says whether the process runs."""
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """The server that uses a data folder; `since` is in microseconds since the epoch."""
+
+    pid: int
+    host: str
+    since: int
+
+    def __str__(self) -> str:
+        since = datetime.fromtimestamp(self.since // 1_000_000, UTC)
+        return f"process {self.pid} on {self.host}, since {since:%Y-%m-%dT%H:%M:%SZ}"
+
+
+@contextmanager
+def lock_folder(folder: Path, *, now: int) -> Iterator[None]:
+    """Hold the lock of a data folder, which is created if it is missing.
+
+    Raises Conflict if another server holds the lock, Unavailable if the folder cannot be locked.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise Unavailable(f"cannot open the data folder {folder}: {error.strerror}") from None
+    try:
+        _lock(descriptor, folder)
+        holder = Holder(os.getpid(), socket.gethostname(), now)
+        partial = folder / f"{HOLDER}.partial"
+        partial.write_bytes(msgspec.json.encode(holder))
+        os.replace(partial, folder / HOLDER)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Conflict(
+            f"another server uses the data folder {folder}: {_holder(folder)}",
+            hint="stop that server, or start this one with its own --data-dir",
+            code="folder_in_use",
+        ) from None
+    except OSError as error:
+        raise Unavailable(
+            f"cannot lock the data folder {folder}: {error.strerror}",
+            hint="put the data folder on a local file system: some network file systems have no locks",
+        ) from None
+
+
+def _holder(folder: Path) -> str:
+    """The process that holds the lock, in words; it may not have written its file yet."""
+    try:
+        return str(msgspec.json.decode((folder / HOLDER).read_bytes(), type=Holder))
+    except (OSError, msgspec.DecodeError):
+        return "a process that has just started"
