@@ -17,8 +17,9 @@ from typing import Any
 
 from benchmarks.revoke import GUARDS_EACH, PROCESSES, hear_all, report
 from ostiary.guard import Guard
-from tests.feed.house import TOOLS, House, eventually
+from tests.feed.house import TOOLS, House
 from tests.feed.test_fail_closed_end_to_end import enter
+from tests.patience import eventually
 from tests.server import running
 
 ROUNDS = 20

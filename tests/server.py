@@ -12,9 +12,10 @@ from pathlib import Path
 from select import select
 from typing import Any
 
+from tests.patience import PATIENCE_S
+
 COMMAND = Path(os.environ.get("OSTIARY_TEST_COMMAND", Path(sys.executable).with_name("ostiary")))
 """The environment of a framework has no server: its tests name the command of the main one."""
-PATIENCE_S = 30
 
 
 class Server:

@@ -6,6 +6,7 @@ import socket
 import sys
 from pathlib import Path
 
+from tests.patience import PATIENCE_S
 from tests.server import running
 
 IMPATIENT = """
@@ -20,7 +21,7 @@ sys.exit(main())
 def test_the_server_cuts_off_who_sends_too_slowly(tmp_path: Path) -> None:
     with (
         running(tmp_path / "data", command=(sys.executable, "-c", IMPATIENT)) as server,
-        socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20) as slow,
+        socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE_S) as slow,
     ):
         slow.sendall(b"POST /token HTTP/1.1\r\n")
         assert slow.recv(1) == b""

@@ -14,8 +14,9 @@ from ostiary.core import jose
 from ostiary.core.access import Decision
 from ostiary.guard import Guard, Verified
 from ostiary.keys import save_key
-from tests.feed.house import House, eventually
+from tests.feed.house import House
 from tests.feed.test_fail_closed_end_to_end import enter
+from tests.patience import eventually
 from tests.server import running
 
 CEDAR = """

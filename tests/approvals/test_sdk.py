@@ -26,8 +26,9 @@ from ostiary.keys import Credential
 from ostiary.mcp import protect
 from ostiary.tools import Tools
 from tests.approvals.test_end_to_end import CALL, FILES, People, codes, house, people
-from tests.feed.house import House, eventually, listening, serving
+from tests.feed.house import House, listening, serving
 from tests.feed.test_fail_closed_end_to_end import enter, own_house
+from tests.patience import PATIENCE_S, eventually
 from tests.server import COMMAND, running
 
 __all__ = ["house", "people"]
@@ -352,14 +353,14 @@ def harmless(shown: str) -> None:
 
 def failing(house: House, *arguments: str) -> str:
     command: list[Any] = [COMMAND, "--data-dir", house.server.folder, *arguments]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert run.returncode == 1
     return str(run.stderr)
 
 
 def text(house: House, *arguments: str) -> str:
     command: list[Any] = [COMMAND, "--data-dir", house.server.folder, *arguments]
-    return str(subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout)
+    return str(subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True).stdout)
 
 
 def test_watching_shows_each_question_once_as_it_comes(people: People, tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.server import Server, running
 
 ENOUGH = 2 << 20
-PATIENCE_S = 5
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 from ostiary import ambient
 from ostiary.agent import Agent
 from tests.feed.house import House
+from tests.patience import PATIENCE_S
 from tests.server import COMMAND, running
 
 TOOLS = (
@@ -48,7 +49,7 @@ def record(tool: str) -> dict[str, Any]:
 def ostiary(house: House, *arguments: str) -> str:
     run = subprocess.run(
         [COMMAND, "--data-dir", house.server.folder, *arguments],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     return run.stdout

@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,6 +35,7 @@ from ostiaryd.registry.model import Caller
 from tests.cli.command import Commands, environment
 from tests.clock import Clock
 from tests.feed.house import listening, serving
+from tests.patience import PATIENCE_S, eventually
 from tests.server import Server, running
 from tests.watch.stage import watching
 
@@ -89,7 +89,7 @@ def mode(path: Path, wrong: int) -> Iterator[None]:
 def damaged(server: Server, table: str, column: str, where: str, damage: Callable[[Any], Any]) -> Iterator[None]:
     """Change one value of one row behind the server's back, then put it back."""
     change = f"update {table} set {column} = ? where {where}"
-    with closing(sqlite3.connect(server.folder / "ostiary.db", isolation_level=None, timeout=20)) as db:
+    with closing(sqlite3.connect(server.folder / "ostiary.db", isolation_level=None, timeout=PATIENCE_S)) as db:
         [(before,)] = db.execute(f"select {column} from {table} where {where}").fetchall()
         assert damage(before) != before
         db.execute(change, (damage(before),))
@@ -102,7 +102,7 @@ def damaged(server: Server, table: str, column: str, where: str, damage: Callabl
 @contextmanager
 def trigger(server: Server, when: str, what: str) -> Iterator[None]:
     """Let the database itself misbehave."""
-    with closing(sqlite3.connect(server.folder / "ostiary.db", isolation_level=None, timeout=20)) as db:
+    with closing(sqlite3.connect(server.folder / "ostiary.db", isolation_level=None, timeout=PATIENCE_S)) as db:
         db.execute(f"create trigger misbehave {when} begin {what}; end")
         try:
             yield
@@ -210,10 +210,10 @@ def test_a_background_loop_that_fails_its_rounds(patient: Server, tmp_path: Path
     ostiary.json("agent", "create", "brief", "--owner", "sam", "--purpose", "tests", "--generate-key", tmp_path / "k")
     with trigger(patient, "before update on task", "select raise(abort, 'stuck')"):
         ostiary.json("task", "start", "--agent", "brief", "--purpose", "tests", "--ttl", 1)
-        wait_for(lambda: states(patient)["loops"] == "fail")
+        eventually(lambda: states(patient)["loops"] == "fail")
         check_only_red(patient, "loops")
         assert "tasks.expire_due" in ostiary("doctor").out
-    wait_for(lambda: states(patient) == HEALTHY)
+    eventually(lambda: states(patient) == HEALTHY)
 
 
 def test_detectors_that_hang_and_detectors_that_have_died(patient: Server) -> None:
@@ -225,10 +225,10 @@ def test_detectors_that_hang_and_detectors_that_have_died(patient: Server) -> No
         assert "entries behind, their process is working" in ostiary("doctor").out
     finally:
         os.kill(pid, signal.SIGCONT)
-    wait_for(lambda: states(patient) == HEALTHY)
+    eventually(lambda: states(patient) == HEALTHY)
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: ostiary.json("watch", "status")["starts"] == 2)
-    wait_for(lambda: states(patient) == HEALTHY)
+    eventually(lambda: ostiary.json("watch", "status")["starts"] == 2)
+    eventually(lambda: states(patient) == HEALTHY)
     [restart] = ostiary.json("audit", "search", "--action", "watch.restart")
     assert restart["detail"] == {"why": "Unavailable: it ended with -9"}
 
@@ -257,10 +257,10 @@ def test_a_guard_whose_feed_stalls(patient: Server, tmp_path: Path) -> None:
             revoked = ostiary("revoke", "owner", "sam")
             assert (revoked.code, "has not answered" in revoked.out) == (5, True)
             os.kill(guard.pid, signal.SIGCONT)
-            wait_for(lambda: states(patient) == HEALTHY)
+            eventually(lambda: states(patient) == HEALTHY)
         finally:
             guard.kill()
-    wait_for(lambda: not ostiary.json("feed", "list"))
+    eventually(lambda: not ostiary.json("feed", "list"))
 
 
 def test_a_guard_that_does_not_get_rid_of_its_records(patient: Server, tmp_path: Path) -> None:
@@ -283,21 +283,21 @@ def test_a_guard_that_does_not_get_rid_of_its_records(patient: Server, tmp_path:
     ):
         assert agent.get(url).status_code == 200
         [spool] = (tmp_path / "spool").glob("rs_*/*")
-        wait_for(lambda: bool(ostiary.json("audit", "search", "--action", "feed.report")))
+        eventually(lambda: bool(ostiary.json("audit", "search", "--action", "feed.report")))
         assert states(patient) == HEALTHY
         assert "1 guards get rid of their records" in ostiary("doctor").out
         with damaged(patient, "spool", "resource_id", f"id = '{spool.name}'", lambda _: other(patient)):
-            wait_for(lambda: agent.get(url).status_code == 503, within_s=60)
+            eventually(lambda: agent.get(url).status_code == 503)
             found = states(patient)
             assert found == HEALTHY | {"queues": "fail", "guards": "weak"}, (
                 "the other resource has reported, and is missed"
             )
             assert re.search(r"queues +\d+ % of the spool of `full` is full", ostiary("doctor").out)
-        wait_for(lambda: agent.get(url).status_code == 200)
-        wait_for(lambda: states(patient) == HEALTHY)
-    wait_for(lambda: states(patient) == HEALTHY | {"guards": "weak"})
+        eventually(lambda: agent.get(url).status_code == 200)
+        eventually(lambda: states(patient) == HEALTHY)
+    eventually(lambda: states(patient) == HEALTHY | {"guards": "weak"})
     assert "not connected: full (its last report is of " in ostiary("doctor").out
-    with closing(sqlite3.connect(patient.folder / "ostiary.db", isolation_level=None, timeout=20)) as db:
+    with closing(sqlite3.connect(patient.folder / "ostiary.db", isolation_level=None, timeout=PATIENCE_S)) as db:
         db.execute("update spool set reported_at = 0")  # long ago
     assert states(patient) == HEALTHY
 
@@ -406,10 +406,3 @@ def test_a_server_that_answers_strangers(patient: Server) -> None:
             careless.shutdown()
     assert lines["strangers"]["state"] == "fail"
     assert "a stranger was answered 200" in lines["strangers"]["saw"]
-
-
-def wait_for(condition: Callable[[], bool], *, within_s: float = 20) -> None:
-    until = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < until, "it has not come to pass"
-        time.sleep(0.2)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Commands, Ran, environment, run
+from tests.patience import PATIENCE_S
 from tests.server import COMMAND, Server
 
 
@@ -204,7 +205,7 @@ def test_a_reader_that_goes_away_and_ctrl_c_are_no_failures_of_ours(server: Serv
         assert process.stdout is not None
         assert process.stdout.readline()
         process.send_signal(2)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (130, "")
     piped = f"{COMMAND} audit search --limit 1000 --data-dir {server.folder} | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, check=False)
@@ -228,7 +229,7 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path, words: tuple[str, s
     given = {"--listen": "127.0.0.1:0"} | {words[0]: words[1]}
     options = [part for option in given.items() for part in option]
     command = [str(COMMAND), "serve", "--data-dir", str(tmp_path / "data"), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     check_said(Ran(done.returncode, done.stdout, done.stderr), code, said)
 
 
@@ -241,7 +242,9 @@ def test_a_port_that_is_taken_a_root_key_that_others_read_and_no_folder(server: 
         (("--data-dir", str(tmp_path), "--listen", "127.0.0.1:0"), 2, "root.key can be read by others"),
         ((), 2, "--data-dir"),
     ):
-        done = subprocess.run([str(COMMAND), "serve", *words], capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(
+            [str(COMMAND), "serve", *words], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+        )
         check_said(Ran(done.returncode, done.stdout, done.stderr), code, said)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from ostiary.core import jose
+from tests.patience import PATIENCE_S
 from tests.server import Server, running
 from tests.world import Kind
 
@@ -55,7 +56,7 @@ def walk(script: str, alg: str, server: Server, folder: Path) -> dict[str, Any]:
         "SCOPE": "files:read",
     }
     run = subprocess.run(
-        ["node", NODE / script], env=environment, capture_output=True, text=True, timeout=60, check=False
+        ["node", NODE / script], env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert run.returncode == 0, run.stderr
     seen: dict[str, Any] = json.loads(run.stdout)

@@ -14,10 +14,10 @@ from uuid import uuid4
 import httpx2
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.server import COMMAND
 
 pytestmark = pytest.mark.slow
-PATIENCE_S = 120
 
 
 class Demo:

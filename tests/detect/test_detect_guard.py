@@ -10,7 +10,8 @@ from benchmarks.contain.doorkeeper import Doorkeeper
 from benchmarks.detect.runs import runs
 from ostiary.core.watch import NEW, notice
 from tests.contain.toys import Toy
-from tests.feed.house import House, eventually
+from tests.feed.house import House
+from tests.patience import eventually
 from tests.server import running
 
 
@@ -31,7 +32,7 @@ def test_a_real_guard_notices_the_same(tmp_path: Path) -> None:
             return entries if len(entries) >= len(attacked.calls) else []
 
         try:
-            entries = eventually(reported, within_s=60.0)
+            entries = eventually(reported)
         finally:
             house.admin.close()
     by_number = sorted(entries, key=lambda entry: entry["index"])

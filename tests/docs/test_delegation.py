@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.test_start import is_in, script
+from tests.patience import PATIENCE_S
 from tests.server import running
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "delegation.md"
@@ -25,7 +26,7 @@ def test_the_page_does_what_it_says(tmp_path: Path) -> None:
         environment = os.environ | {"PATH": path, "OSTIARY_DATA_DIR": str(server.folder), "TERM": "dumb"}
         run = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True,
-            check=False, timeout=120,
+            check=False, timeout=PATIENCE_S,
         )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     blocks = re.split(r"^=== \d+\n", run.stdout, flags=re.MULTILINE)

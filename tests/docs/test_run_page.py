@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.server import running
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "run.md"
@@ -42,7 +43,7 @@ def test_the_commands_of_the_page_do_what_it_says(tmp_path: Path) -> None:
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=60,
+                timeout=PATIENCE_S,
             )
             assert done.returncode == 0, f"{command}: {done.stderr}"
             said.append(done)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
+
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "start"
 ORDER = ("tool-owner", "agent-developer", "security-engineer")
 _BLOCK = re.compile(r"(?:`(?P<file>[\w./-]+)`:\n\n)?```(?P<kind>\w*)\n(?P<text>.*?)```", re.DOTALL)
-PATIENCE_S = 120
 
 
 def script(pages: list[str]) -> tuple[str, list[tuple[int, str]]]:

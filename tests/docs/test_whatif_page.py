@@ -14,6 +14,7 @@ import pytest
 from ostiaryd.policy import wire_whatif
 from ostiaryd.policy.model import ticket
 from tests.feed.house import House
+from tests.patience import PATIENCE_S
 from tests.server import Server, running
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "policies.md"
@@ -45,7 +46,14 @@ def run(server: Server, command: str, folder: Path) -> subprocess.CompletedProce
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "OSTIARY_DATA_DIR": str(server.folder), "TERM": "dumb"}
     return subprocess.run(
-        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60
+        command,
+        shell=True,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from typing import Any
 from ostiary.agent import Agent
 from ostiary.core import jose
 from ostiary.keys import save_key
+from tests.patience import PATIENCE_S, eventually
 from tests.server import Server
 
-PATIENCE_S = 10.0
 TOOLS: list[dict[str, Any]] = [
     {
         "name": "read_file",
@@ -89,15 +88,6 @@ class House:
         """Entries of the ledger, the newest first."""
         found: list[dict[str, Any]] = self.api("GET", "/audit", **query)["entries"]
         return found
-
-
-def eventually(done: Callable[[], Any], *, within_s: float = PATIENCE_S) -> Any:
-    """What `done` returns, as soon as that is true."""
-    until = time.monotonic() + within_s
-    while not (value := done()):
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.01)
-    return value
 
 
 def listening() -> tuple[socket.socket, int]:

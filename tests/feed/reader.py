@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from ostiary.guard import Guard
-from tests.feed.spender import PATIENCE_S, show
+from tests.feed.spender import show
+from tests.patience import PATIENCE_S
 
 
 def main(guard_key: str, agent_key: str, spool: str, uri: str, task: str) -> None:

@@ -17,8 +17,8 @@ import httpx2
 from ostiary.core.errors import Refused
 from ostiary.guard import Guard, Verified
 from tests.feed.test_fail_closed_end_to_end import enter
+from tests.patience import PATIENCE_S
 
-PATIENCE_S = 100.0
 """How long a spender waits for anything: less than who waits for the spender."""
 ARGUMENTS = {"amount": "0.01"}
 

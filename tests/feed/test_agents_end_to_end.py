@@ -12,7 +12,8 @@ from ostiary.asgi import VERIFIED, GuardASGI, Receive, Scope, Send
 from ostiary.client import TokenRefused
 from ostiary.core.errors import Invalid
 from ostiary.guard import Guard
-from tests.feed.house import House, eventually, listening, serving
+from tests.feed.house import House, listening, serving
+from tests.patience import eventually
 
 CLINIC = "https://clinic.example.org/mcp"
 

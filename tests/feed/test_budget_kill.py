@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from ostiary.guard import Guard
-from tests.feed.house import House, eventually
+from tests.feed.house import House
+from tests.patience import eventually
 from tests.server import running
 from tests.world import Kind
 
@@ -92,7 +93,7 @@ def test_nothing_is_exceeded_by_one_whichever_guard_is_killed(
         finally:
             kill(last)
         with Guard(guard_key, spool_dir=tmp_path / "spool", max_age=30, max_skew=10):  # reports what the last has not
-            eventually(lambda: balances(house, task)["calls"] == ("0", str(LIMIT)), within_s=60)
+            eventually(lambda: balances(house, task)["calls"] == ("0", str(LIMIT)))
         found = balances(house, task)
         size = effects.stat().st_size
     with capsys.disabled():

@@ -21,8 +21,9 @@ from ostiary.agent import Agent
 from ostiary.core.errors import Unavailable
 from ostiary.guard import Guard, Verified
 from ostiary.guard.call import Denied
-from tests.feed.house import House, eventually
+from tests.feed.house import House
 from tests.feed.test_fail_closed_end_to_end import enter, own_house
+from tests.patience import eventually
 from tests.server import running
 
 TOOLS: list[dict[str, Any]] = [{"name": "pay", "effect": "pay"}, {"name": "read", "effect": "read"}]
@@ -116,8 +117,8 @@ def test_a_guard_gives_back_what_nobody_uses_and_draws_again(bank: Bank, tmp_pat
     task = bank.task(calls(160))
     with bank.guard(tmp_path, task) as (guard, who):
         assert guard.decide(who, "read", {}).decision.allowed
-        eventually(lambda: bank.left(task) == [("159", "1")], within_s=20)
-        eventually(lambda: guard._purse.is_empty, within_s=20)
+        eventually(lambda: bank.left(task) == [("159", "1")])
+        eventually(lambda: guard._purse.is_empty)
         assert guard.decide(who, "read", {}).decision.allowed
         assert bank.left(task)[0][0] == "150"
     assert bank.left(task) == [("158", "2")]
@@ -299,7 +300,7 @@ def test_a_draw_whose_answer_is_lost_and_that_nobody_repeats_is_given_back(bank:
         with pytest.raises(Unavailable):
             guard.decide(who, "read", {})
         assert bank.left(task) == [("150", "0")]
-        eventually(lambda: bank.left(task) == [("160", "0")], within_s=30)
+        eventually(lambda: bank.left(task) == [("160", "0")])
 
 
 def test_what_was_given_back_is_heard_of_before_more_is_drawn(bank: Bank, tmp_path: Path) -> None:
@@ -309,7 +310,7 @@ def test_what_was_given_back_is_heard_of_before_more_is_drawn(bank: Bank, tmp_pa
         assert guard.decide(who, "read", {}).decision.allowed
         eventually(lambda: bank.left(task)[0][1] == "1")
         way.lose += ["give-back"] * 1000
-        eventually(lambda: bank.left(task) == [("159", "1")], within_s=30)
+        eventually(lambda: bank.left(task) == [("159", "1")])
         with pytest.raises(Unavailable):
             guard.decide(who, "read", {})
         assert bank.left(task) == [("159", "1")]
@@ -329,7 +330,7 @@ def test_what_a_killed_guard_held_comes_back_if_the_machine_has_lived_since(
     words = [bank.guard_key, bank.agent_key, tmp_path / "spool", bank.uri, task, effects, 100_000]
     with subprocess.Popen([sys.executable, "-m", "tests.feed.spender", *map(str, words)]) as process:
         try:
-            eventually(lambda: effects.exists() and effects.stat().st_size > 0, within_s=30)
+            eventually(lambda: effects.exists() and effects.stat().st_size > 0)
         finally:
             process.kill()
     size, before = effects.stat().st_size, bank.left(task)[0][0]
@@ -337,7 +338,7 @@ def test_what_a_killed_guard_held_comes_back_if_the_machine_has_lived_since(
     if boot is not None:
         lock.write_text(boot)
     with Guard(bank.guard_key, spool_dir=tmp_path / "spool"):
-        eventually(lambda: not lock.exists(), within_s=30)
+        eventually(lambda: not lock.exists())
     left, spent = map(int, bank.left(task)[0])
     assert size <= spent <= size + 1, "it may have been killed between a record and its effect"
     assert left == (100_000 - spent if comes_back else int(before))
@@ -373,7 +374,7 @@ def test_a_day_ends_at_a_guard_that_runs_on(tmp_path: Path, monkeypatch: pytest.
                 pass
             assert "0 of 7 left today" in denied.value.message
             assert time.time_ns() // day == today, "the day was long enough"
-            eventually(lambda: time.time_ns() // day > today, within_s=LEFT_OF_DAY_S)
+            eventually(lambda: time.time_ns() // day > today)
             for _ in range(7):
                 assert guard.decide(who, "read", {}).decision.allowed, "the same token, on a new day"
             assert not guard.decide(who, "read", {}).decision.allowed

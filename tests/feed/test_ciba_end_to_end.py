@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 
 from tests.conformance.test_node_clients import NODE
-from tests.feed.house import House, eventually
+from tests.feed.house import House
 from tests.feed.test_elevation_end_to_end import a_person, says_yes
+from tests.patience import PATIENCE_S, eventually
 
 RESOURCE = "https://asked.example/mcp"
 
@@ -28,10 +29,10 @@ def test_openid_client_waits_for_a_person_and_acts_for_the_person(house: House, 
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )  # fmt: skip
         try:
-            waiting = eventually(lambda: house.api("GET", "/approvals", state="open")["approvals"], within_s=30)
+            waiting = eventually(lambda: house.api("GET", "/approvals", state="open")["approvals"])
             assert (waiting[0]["kind"], waiting[0]["agent"]) == ("backchannel", name)
             says_yes(house, person, waiting[0]["approval_id"])
-            output, errors = client.communicate(timeout=60)
+            output, errors = client.communicate(timeout=PATIENCE_S)
         finally:
             client.kill()
     assert client.returncode == 0, errors

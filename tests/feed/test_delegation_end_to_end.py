@@ -7,8 +7,9 @@ from pathlib import Path
 from ostiary.agent import Agent, AsyncAgent
 from ostiary.asgi import GuardASGI
 from ostiary.guard import Guard
-from tests.feed.house import House, eventually, listening, serving
+from tests.feed.house import House, listening, serving
 from tests.feed.test_agents_end_to_end import who
+from tests.patience import eventually
 
 
 def status(agent: Agent, url: str, *, task: str | None = None, subject: str | None = None) -> int:

@@ -15,9 +15,10 @@ from ostiary.asgi import GuardASGI
 from ostiary.core import jose
 from ostiary.guard import Guard
 from ostiary.keys import save_key
-from tests.feed.house import House, eventually, listening, serving
+from tests.feed.house import House, listening, serving
 from tests.feed.test_agents_end_to_end import who
 from tests.feed.test_webhooks_end_to_end import ostiary
+from tests.patience import eventually
 
 RULES = {"GET /api/files/{path*}": "read_file", "PUT /api/files/{path*}": "write_file"}
 

@@ -20,7 +20,8 @@ from ostiary.agent import Agent
 from ostiary.core import dpop
 from ostiary.core.errors import Refused
 from ostiary.guard import Guard, NonceNeeded, Verified
-from tests.feed.house import House, eventually
+from tests.feed.house import House
+from tests.patience import eventually
 from tests.server import Server, running
 
 URI = "https://files.example.org/mcp"

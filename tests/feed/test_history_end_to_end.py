@@ -14,8 +14,9 @@ import pytest
 from ostiary.core.errors import Unavailable
 from ostiary.core.history import MAX_TOOLS
 from ostiary.guard import Denied, Guard, Verified
-from tests.feed.house import House, eventually
+from tests.feed.house import House
 from tests.feed.spender import show
+from tests.patience import eventually
 
 STARTER = (files("ostiaryd.policy") / "starter" / "starter.cedar").read_text("utf-8")
 RULES = """

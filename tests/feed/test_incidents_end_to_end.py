@@ -12,8 +12,9 @@ from ostiary.asgi import GuardASGI
 from ostiary.client.target import TokenRefused
 from ostiary.guard import Guard
 from tests.cli.command import Commands
-from tests.feed.house import House, eventually, listening, serving
+from tests.feed.house import House, listening, serving
 from tests.feed.test_agents_end_to_end import who
+from tests.patience import eventually
 
 RULES = {"GET /api/files/{path*}": "read_file", "GET /api/keys/{path*}": "export_keys"}
 TOOLS: list[dict[str, Any]] = [
@@ -48,10 +49,10 @@ def test_a_decoy_is_called_and_the_agent_is_stopped_until_a_person_lets_it_go(ho
     with guarded(house, tmp_path) as (resource, url):
         name, key = house.agent(f"{resource}:read")
         with Agent.from_credential(key) as agent:
-            eventually(lambda: house.api("GET", "/watch")["phase"] == "working", within_s=LONG_S)
+            eventually(lambda: house.api("GET", "/watch")["phase"] == "working")
             assert status(agent, f"{url}/files/a") == 200
             status(agent, f"{url}/keys/root")
-            eventually(lambda: status(agent, f"{url}/files/a") == 401, within_s=LONG_S)
+            eventually(lambda: status(agent, f"{url}/files/a") == 401)
             [found] = [one for one in ostiary.json("incident", "list") if one["agent"] == name]
             id = found["incident_id"]
             shown = ostiary.json("incident", "show", id)

@@ -16,7 +16,8 @@ from mcp.shared.exceptions import MCPError
 from ostiary.agent import AsyncAgent
 from ostiary.guard import Guard
 from ostiary.mcp import DENIED, protect
-from tests.feed.house import House, eventually, listening, serving
+from tests.feed.house import House, listening, serving
+from tests.patience import eventually
 
 
 def files_server() -> MCPServer:

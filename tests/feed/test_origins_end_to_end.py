@@ -28,8 +28,9 @@ from ostiary.guard import Guard, Verified, Withheld
 from ostiary.guard.call import Call
 from ostiary.mcp import DENIED, protect
 from ostiary.tools import Tools
-from tests.feed.house import House, eventually, listening, serving
+from tests.feed.house import House, listening, serving
 from tests.feed.test_fail_closed_end_to_end import enter, own_house, pid_of
+from tests.patience import PATIENCE_S, eventually
 from tests.server import COMMAND, running
 
 STRING: dict[str, Any] = {"type": "string"}
@@ -163,7 +164,7 @@ def test_other_policies_are_asked_with_the_origins_that_were(bank: Bank, tmp_pat
     eventually(lambda: len(bank.entries("tool.call")) == 3)
     run = subprocess.run(
         [COMMAND, "--data-dir", bank.house.server.folder, "--json", "whatif", set_, "--since", "1h"],
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False, timeout=PATIENCE_S,
     )  # fmt: skip
     rows = [row for row in json.loads(run.stdout)["changes"] if row["what"] == f"{name}/mail"]
     assert sorted((row["direction"], row["after"]) for row in rows) == [

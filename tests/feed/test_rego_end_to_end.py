@@ -21,8 +21,9 @@ from ostiary.agent import AsyncAgent
 from ostiary.asgi import GuardASGI
 from ostiary.guard import Guard, Verified
 from ostiary.mcp import DENIED, protect
-from tests.feed.house import House, eventually, listening, serving
+from tests.feed.house import House, listening, serving
 from tests.feed.test_fail_closed_end_to_end import enter, own_house, pid_of
+from tests.patience import eventually
 
 CEDAR = """
 @id("issue") permit (principal is Agent, action == Action::"issue_token", resource);

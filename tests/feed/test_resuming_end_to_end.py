@@ -15,7 +15,8 @@ import pytest
 
 from ostiary.agent import Agent, AsyncAgent, ServerRefused
 from ostiary.client import TokenRefused
-from tests.feed.house import House, eventually
+from tests.feed.house import House
+from tests.patience import PATIENCE_S, eventually
 
 HEARTBEAT_S = 1
 
@@ -33,7 +34,7 @@ def working(credential: Path, *task: str) -> Iterator[tuple[subprocess.Popen[str
 
 
 def go_home(process: subprocess.Popen[str]) -> None:
-    process.communicate("\n", timeout=30)
+    process.communicate("\n", timeout=PATIENCE_S)
     assert process.returncode == 0
 
 
@@ -51,7 +52,7 @@ def test_an_agent_that_dies_silently_loses_its_task_and_all_that_it_got_under_it
         token = agent.token(resource="https://lost.example.org/mcp", task=task)
         assert token["access_token"]
         process.kill()
-        eventually(lambda: show(house, task)["ended_at"] is not None, within_s=20)
+        eventually(lambda: show(house, task)["ended_at"] is not None)
         shown = show(house, task)
         assert (shown["state"], shown["holders"]) == ("lost", [])
         with pytest.raises(TokenRefused):
@@ -69,7 +70,7 @@ def test_an_agent_that_was_killed_goes_on_with_its_task_in_another_process(house
         assert same == task
         assert len(show(house, task)["holders"]) == 2
         first.kill()
-        eventually(lambda: len(show(house, task)["holders"]) == 1, within_s=20)
+        eventually(lambda: len(show(house, task)["holders"]) == 1)
         time.sleep(2 * HEARTBEAT_S)
         assert show(house, task)["state"] == "live", "the other one holds it"
         with working(credential, task) as (third, _):

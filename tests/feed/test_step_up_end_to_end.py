@@ -15,7 +15,8 @@ from ostiary.core.assurance import TWO_KEYS
 from ostiary.core.errors import Invalid
 from ostiary.guard import Guard
 from ostiary.keys import save_key
-from tests.feed.house import House, eventually, listening, serving
+from tests.feed.house import House, listening, serving
+from tests.patience import eventually
 
 RULES = {"GET /api/files/{path*}": "read_file", "PUT /api/files/{path*}": "write_file"}
 POLICY = f"""

@@ -37,11 +37,11 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State
 from ostiaryd.tokens.flows import rotate_key
 from tests.clock import Clock, Dice
+from tests.patience import PATIENCE_S
 from tests.registry.stage import do, end, enrol, hold, new_jwk
 
 URI = "https://files.example.org/mcp"
 NUMBER = "a-number-that-a-guard-threw"
-PATIENCE_S = 10
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from ostiary.guard import Guard
-from tests.feed.house import House, eventually
+from tests.feed.house import House
 from tests.feed.spender import show
+from tests.patience import eventually
 
 FETCH: dict[str, Any] = {
     "name": "fetch",

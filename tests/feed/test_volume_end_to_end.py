@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from ostiary.guard import Denied, Guard, Verified
-from tests.feed.house import House, eventually
+from tests.feed.house import House
 from tests.feed.spender import show
+from tests.patience import PATIENCE_S, eventually
 
 TOOLS: list[dict[str, Any]] = [
     {"name": "read", "effect": "read", "data_classes": ["health"]},
@@ -96,10 +97,14 @@ def test_what_a_killed_guard_may_have_returned_stays_spent_and_no_more(clinic: C
     task = clinic.task(budget=[HEALTH])
     command = [str(clinic.guard_key), str(clinic.agent_key), str(tmp_path), clinic.uri, task]
     killed = subprocess.run(
-        [sys.executable, "-m", "tests.feed.reader", *command], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-m", "tests.feed.reader", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
     assert (killed.stdout, killed.returncode) == ("reading\n", -9)
     with clinic.guard(tmp_path, task) as (guard, who):
         read(guard, who, 4)
-        eventually(lambda: clinic.left(task)[1] == MOST + 4, within_s=30)
+        eventually(lambda: clinic.left(task)[1] == MOST + 4)
     assert clinic.left(task) == (LIMIT - MOST - 4, MOST + 4)

@@ -11,14 +11,15 @@ from typing import Any
 
 from standardwebhooks import Webhook as Library
 
-from tests.feed.house import House, eventually
+from tests.feed.house import House
+from tests.patience import PATIENCE_S, eventually
 from tests.respond.receiver import receiving
 
 
 def ostiary(house: House, *words: str) -> Any:
     command = [str(Path(sys.executable).parent / "ostiary"), "--json", *words]
     environment = os.environ | {"OSTIARY_DATA_DIR": str(house.server.folder)}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert run.returncode in (0, 5), run.stderr
     return json.loads(run.stdout)
 

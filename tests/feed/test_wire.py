@@ -19,7 +19,8 @@ from ostiary.core.feed import parse_message
 from ostiary.core.jose import JwkSet
 from ostiary.core.report import MAX_RECORDS
 from ostiary.guard import Guard
-from tests.feed.house import House, eventually
+from tests.feed.house import House
+from tests.patience import eventually
 
 SPOOL = "0" * 32
 

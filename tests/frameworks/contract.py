@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from ostiary import Tools
-from tests.feed.house import eventually
 from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.environment import INSIDE
 from tests.frameworks.stage import Call, Listed, Stage, judged
+from tests.patience import eventually
 
 HEARS_TOO_LATE = INSIDE == "claude-agent-sdk"
 """Its hooks hear of a result when the model has it."""

@@ -13,8 +13,9 @@ import pytest
 from ostiary import Agent, Guard, Tools
 from ostiary.core import access
 from ostiary.core.catalogue import definition_of
-from tests.feed.house import House, eventually
+from tests.feed.house import House
 from tests.frameworks.environment import INSIDE, ROOT
+from tests.patience import eventually
 
 MAX_AGE_S = 2.0
 CATALOGUE: list[dict[str, Any]] = [

@@ -26,7 +26,6 @@ from ostiary import Tools
 from ostiary.adapters import claude_agent_sdk as adapter
 from ostiary.adapters.claude_agent_sdk import guarded
 from ostiary.core.errors import Conflict
-from tests.feed.house import eventually
 from tests.frameworks.claude_cli import ScriptedCli
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
@@ -44,6 +43,7 @@ from tests.frameworks.contract import (
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
 from tests.frameworks.stage import Call, Listed, Stage, quick_start
+from tests.patience import eventually
 
 NAMES = {f"mcp__files__{name}": name for name in ("read_file", "write_file", "delete_file", "fail")}
 BUILT_IN = {"Read": "read_file", "Write": "write_file"}

@@ -27,7 +27,7 @@ from ostiary.adapters import crewai
 from ostiary.adapters.crewai import guarded
 from ostiary.core.errors import Conflict
 from tests.approvals.test_end_to_end import FILES, People
-from tests.feed.house import House, eventually
+from tests.feed.house import House
 from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
@@ -45,6 +45,7 @@ from tests.frameworks.contract import (
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
 from tests.frameworks.stage import Call, Listed, Stage, judged, quick_start
+from tests.patience import eventually
 
 
 class Scripted(BaseLLM):

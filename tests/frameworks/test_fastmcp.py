@@ -34,7 +34,7 @@ from ostiary.core.catalogue import definition_of
 from ostiary.core.errors import Conflict, Malformed
 from ostiary.guard.mcp import DENIED
 from tests.approvals.test_end_to_end import FILES, People
-from tests.feed.house import House, eventually, listening, serving
+from tests.feed.house import House, listening, serving
 from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
@@ -53,6 +53,7 @@ from tests.frameworks.contract import (
 )
 from tests.frameworks.environment import ROOT
 from tests.frameworks.stage import CATALOGUE, Call, Listed, Stage, judged
+from tests.patience import eventually
 
 
 def server_of(stage: Stage, **options: Any) -> FastMCP[Any]:

@@ -31,7 +31,7 @@ from ostiary.adapters import openai_agents
 from ostiary.adapters.openai_agents import answered, approval_of, guard
 from ostiary.core.errors import Conflict
 from tests.approvals.test_end_to_end import FILES, TOOLS, People
-from tests.feed.house import House, eventually
+from tests.feed.house import House
 from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
@@ -49,6 +49,7 @@ from tests.frameworks.contract import (
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
 from tests.frameworks.stage import Call, Listed, Stage, quick_start
+from tests.patience import eventually
 
 
 @pytest.fixture(autouse=True)

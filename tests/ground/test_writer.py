@@ -15,6 +15,7 @@ from ostiaryd.ground.database import Reader, Sql, Tx, known, sql
 from ostiaryd.ground.world import World
 from ostiaryd.ground.writer import Raised, Writer, isolated
 from tests.clock import Clock
+from tests.patience import PATIENCE_S
 
 PUT = sql("insert into setting (name, value) values (:name, :value)")
 BROKEN = sql("select 1 / (select count(*) from nothing_of_that_name)")
@@ -63,7 +64,7 @@ async def test_a_batch_does_one_job_at_least_however_late_it_gets_the_processor(
     monkeypatch.setattr("ostiaryd.ground.writer.LONGEST_BATCH_S", longest_s)
     seen = list[Tx]()
     writer = Writer(world.db, now=world.now, random=world.random, keys=world.keys)  # one that stands cannot be closed
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(*[writer.submit(seen.append) for _ in range(5)])
         assert await writer.submit(put("test a")) == "test a"
     await writer.close()
@@ -466,7 +467,7 @@ async def test_another_process_that_writes_holds_up_the_writer_and_not_the_loop(
     assert (ticks, waiting.done()) == (20, False)
     theirs.rollback()
     theirs.close()
-    assert await asyncio.wait_for(waiting, 20) == "test held up"
+    assert await asyncio.wait_for(waiting, PATIENCE_S) == "test held up"
     assert world.db.read().one(GET, name="test held up") == ("1",)
 
 

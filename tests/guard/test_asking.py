@@ -25,10 +25,11 @@ from ostiary.guard import Guard, Verified
 from ostiary.guard import asker as askers
 from ostiary.guard.call import Call
 from ostiary.keys import Credential
-from tests.feed.house import eventually, listening, serving
+from tests.feed.house import listening, serving
 from tests.guard.feeder import PERMIT_ALL, RESOURCE_ID, TASK, Feeder
 from tests.guard.test_guard import records
 from tests.guard.test_link import Server, show
+from tests.patience import PATIENCE_S, eventually
 
 YES, NO = (Said("rego", permits=True),), (Said("rego", forbids=("never on a Sunday",)),)
 READ = ("read_file", {"path": "/a"})
@@ -251,7 +252,7 @@ async def test_a_call_that_never_gets_its_turn_is_denied_too(
         guard._link.asker.submit(lambda _: done.wait())
     deciding = guard.decide_async(who, *READ) if way == "asynchronous" else asyncio.to_thread(guard.decide, who, *READ)
     try:
-        assert "too long" in why(await asyncio.wait_for(deciding, 30))
+        assert "too long" in why(await asyncio.wait_for(deciding, PATIENCE_S))
     finally:
         done.set()
 

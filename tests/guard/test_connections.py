@@ -18,9 +18,9 @@ from tests.clock import Clock
 from tests.guard.feeder import AGENT, Feeder
 from tests.guard.test_asgi import ORIGIN, error, records, signed
 from tests.guard.test_guard import enter
+from tests.patience import PATIENCE_S
 
 UNTIL = 1 << 52
-PATIENCE_S = 10
 STOPPED = AgentFact(AGENT, "quarantined", 1, UNTIL)
 ANOTHER = KeyFact("another key", UNTIL)
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -81,7 +81,7 @@ async def stop(send: Send, heard: asyncio.Event) -> None:
 
 @pytest.mark.parametrize("work", [idle, persist, fail, stop])
 async def test_what_is_worked_on_is_ended_and_the_answer_says_why(guard: Guard, feeder: Feeder, work: Work) -> None:
-    response = await asyncio.wait_for(get(guard, feeder, serving(guard, feeder, work, STOPPED)), 10)
+    response = await asyncio.wait_for(get(guard, feeder, serving(guard, feeder, work, STOPPED)), PATIENCE_S)
     assert (response.status_code, error(response)) == (401, "invalid_token")
     assert b"the answer" not in response.content
     _, outcome = records(guard)
@@ -104,7 +104,7 @@ async def test_an_answer_that_has_begun_breaks_off_without_a_second_head(guard: 
         await served(scope, receive, counting)
 
     with pytest.raises(InvalidToken, match="quarantined"):
-        await asyncio.wait_for(get(guard, feeder, app), 10)
+        await asyncio.wait_for(get(guard, feeder, app), PATIENCE_S)
     assert sent == ["http.response.start"]
     assert records(guard)[1]["status"] == "error"
 

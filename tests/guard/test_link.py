@@ -22,9 +22,10 @@ from ostiary.guard import link as links
 from ostiary.guard.link import _lines
 from ostiary.keys import Credential
 from tests.clock import Clock
-from tests.feed.house import eventually, listening, serving
+from tests.feed.house import listening, serving
 from tests.guard.feeder import RESOURCE_ID, Feeder
 from tests.guard.test_guard import enter, is_refused
+from tests.patience import eventually
 
 
 class Server:

@@ -23,11 +23,12 @@ from ostiary.core.feed import HoldFact, PolicyFact, ResourceFact
 from ostiary.guard import Guard
 from ostiary.guard.pace import QUIET_US, Pace
 from ostiary.keys import Credential
-from tests.feed.house import eventually, listening, serving
+from tests.feed.house import listening, serving
 from tests.guard.feeder import AGENT, RESOURCE_ID, TOOLS, URI
 from tests.guard.test_asgi import ORIGIN, app, signed
 from tests.guard.test_guard import enter, records
 from tests.guard.test_link import Server, answer, show
+from tests.patience import eventually
 
 GIVER = "ag_00000000000000000000000000000002"
 READ = ("read_file", {"path": "/x"})

@@ -23,10 +23,11 @@ from ostiary.guard import Guard, Verified, unheard
 from ostiary.guard import asker as askers
 from ostiary.guard.call import Call, Denied
 from ostiary.keys import Credential
-from tests.feed.house import eventually, listening, serving
+from tests.feed.house import listening, serving
 from tests.guard.feeder import RESOURCE_ID, TOOLS, URI, Feeder
 from tests.guard.test_guard import records
 from tests.guard.test_link import Server, show
+from tests.patience import eventually
 
 ALL = ir.PolicyIR(id="all", effect="permit")
 ASKS = ir.PolicyIR(id="asks", effect="forbid", annotations={"ask": "person"})

@@ -13,6 +13,7 @@ from ostiaryd.policy.model import load, starter
 from ostiaryd.policy.model.files import MAX_BYTES, MAX_FILES
 from ostiaryd.policy.model.load import MAX_APPROVERS
 from ostiaryd.policy.model.text import MAX_BRACKETS, MAX_FILE_BYTES, MAX_OPERATORS, MAX_POLICIES
+from tests.patience import PATIENCE_S
 from tests.policy.conftest import certification
 
 PERMIT = "permit (principal, action, resource);"
@@ -285,7 +286,12 @@ def test_no_bomb_ends_the_process() -> None:
     """Many of them overflow the stack of the native parser when they are let through; in a thread, as in the server."""
     threaded = f"import threading\nt = threading.Thread(target=exec, args=({BOMBS!r}, {{}}))\nt.start()\nt.join()"
     run = subprocess.run(
-        [sys.executable, "-c", threaded], capture_output=True, text=True, timeout=120, check=False, cwd=Path.cwd()
+        [sys.executable, "-c", threaded],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        cwd=Path.cwd(),
     )
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith("survived 6")

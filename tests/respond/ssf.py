@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +18,6 @@ from ostiaryd.respond import wire_ssf, wire_ssf_poll
 from ostiaryd.respond.flows import signals
 from ostiaryd.tokens.wire_metadata import jwks
 from tests.registry.stage import caller, enrol
-from tests.server import PATIENCE_S
 
 ROUTES = (*wire_ssf.ROUTES, *wire_ssf_poll.ROUTES)
 SESSION = "https://schemas.openid.net/secevent/caep/event-type/session-revoked"
@@ -88,13 +85,6 @@ async def read(world: World, token: str, *, audience: str) -> dict[str, Any]:
 def events(claims: dict[str, Any]) -> list[str]:
     """The last words of the event types, in order."""
     return [next(iter(one["events"])).rpartition("/")[2] for one in claims.values()]
-
-
-async def eventually(done: Callable[[], bool]) -> None:
-    """Wait for what comes about on the event loop."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not done():  # noqa: ASYNC110 because what is waited for tells nobody
-            await asyncio.sleep(0.01)
 
 
 def _route(method: str, path: str) -> tuple[Any, dict[str, str]]:

@@ -18,8 +18,9 @@ from ostiary import Agent
 from ostiary.client.target import TokenRefused
 from ostiary.core import jose
 from ostiary.keys import save_key
+from tests.patience import PATIENCE_S
 from tests.respond.idp import CAEP, RISC, providing
-from tests.server import COMMAND, PATIENCE_S, Server, running
+from tests.server import COMMAND, Server, running
 
 NODE = Path(__file__).parents[1] / "node"
 RESOURCE = "https://files.example.org/mcp"

@@ -31,8 +31,9 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State
 from ostiaryd.watch import flows as watch
 from tests.clock import Clock
+from tests.patience import PATIENCE_S, eventually_async
 from tests.registry.stage import SECOND, caller, do, enrol, new_jwk, newest
-from tests.respond.ssf import CREDENTIAL, RISK, SESSION, Party, events, eventually, party
+from tests.respond.ssf import CREDENTIAL, RISK, SESSION, Party, events, party
 
 STREAMS = "/api/v1/ssf/streams"
 ISSUER = "https://ostiary.example.org"
@@ -545,7 +546,7 @@ async def test_a_poll_that_may_wait_is_answered_when_there_is_something(world: W
     siem = await party(world)
     stream = await siem.stream()
     waiting = asyncio.create_task(siem.poll(stream, returnImmediately=False))
-    await eventually(lambda: world.keep(wire_ssf_poll.Waiting).count == 1)
+    await eventually_async(lambda: world.keep(wire_ssf_poll.Waiting).count == 1)
     await noise(world, stream, 1)
     assert states(await waiting) == ["0"]
     assert world.keep(wire_ssf_poll.Waiting).count == 0
@@ -556,7 +557,7 @@ async def test_who_is_stopped_while_its_poll_is_held_hears_nothing(world: World)
     stream = await siem.stream()
     path = stream["delivery"]["endpoint_url"].removeprefix(world.config.public_url)
     held = asyncio.create_task(siem.ask("POST", path, {"returnImmediately": False}))
-    await eventually(lambda: world.keep(wire_ssf_poll.Waiting).count == 1)
+    await eventually_async(lambda: world.keep(wire_ssf_poll.Waiting).count == 1)
     await stop(world, siem.agent.name)
     await stop(world, other.name)
     await signals.gather(world)
@@ -569,11 +570,11 @@ async def test_only_so_many_polls_are_held(world: World, monkeypatch: pytest.Mon
     siem = await party(world)
     stream = await siem.stream()
     world.keep(wire_ssf_poll.Waiting).count = wire_ssf_poll.MAX_WAITING
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         assert await siem.poll(stream, returnImmediately=False) == {}, "it does not wait"
     world.keep(wire_ssf_poll.Waiting).count -= 1
     waiting = asyncio.create_task(siem.poll(stream, returnImmediately=False))
-    await eventually(lambda: world.keep(wire_ssf_poll.Waiting).count == wire_ssf_poll.MAX_WAITING)
+    await eventually_async(lambda: world.keep(wire_ssf_poll.Waiting).count == wire_ssf_poll.MAX_WAITING)
     await noise(world, stream, 1)
     assert states(await waiting) == ["0"], "it waited"
 
@@ -583,9 +584,9 @@ async def test_a_stream_that_is_gone_is_not_waited_for(world: World, monkeypatch
     siem = await party(world)
     stream = await siem.stream()
     waiting = asyncio.create_task(siem.poll(stream, returnImmediately=False))
-    await eventually(lambda: world.keep(wire_ssf_poll.Waiting).count == 1)
+    await eventually_async(lambda: world.keep(wire_ssf_poll.Waiting).count == 1)
     await siem.ask("DELETE", f"{STREAMS}?stream_id={stream['stream_id']}")
-    assert await asyncio.wait_for(waiting, 30) == {}
+    assert await asyncio.wait_for(waiting, PATIENCE_S) == {}
 
 
 async def test_what_nobody_fetches_is_forgotten_in_the_end(world: World, clock: Clock) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.server import COMMAND, Server, running
 
 HERE = Path(__file__).parent
-PATIENCE_S = 60
 CALLS = [["write_file", {"path": "reports/q3.txt", "text": "up 4 %"}], ["read_file", {"path": "reports/q3.txt"}]]
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from ostiary.run.plan import Plan
+from tests.patience import PATIENCE_S
 
 STUB = Path(__file__).with_name("stub_server.py")
-PATIENCE_S = 30.0
 TOOLS: list[dict[str, Any]] = [
     {
         "name": "read_file",

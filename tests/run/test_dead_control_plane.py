@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.feed.house import House, eventually
+from tests.feed.house import House
+from tests.patience import eventually
 from tests.run.talk import Talk, call
 from tests.run.test_proxy import Stage, staged
 from tests.server import running
@@ -33,7 +34,7 @@ def control_plane(folder: Path, port: int) -> Iterator[House]:
 
 def dies(talk: Talk, stage: Stage, answer: str) -> None:
     """The feed of its guard is old by now; how a call is answered then."""
-    eventually(lambda: answer in talk.ask(WRITE) and "undecided" in spooled(stage), within_s=20)
+    eventually(lambda: answer in talk.ask(WRITE) and "undecided" in spooled(stage))
 
 
 def spooled(stage: Stage) -> str:
@@ -86,5 +87,5 @@ def test_it_dies_in_the_middle_and_comes_back(tmp_path: Path) -> None:
         dies(one, watched, "result")
         dies(other, enforced, "error")
         with control_plane(folder, port):
-            eventually(lambda: "result" in other.ask(WRITE), within_s=20)
+            eventually(lambda: "result" in other.ask(WRITE))
             assert "result" in one.ask(WRITE)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.feed.house import eventually
+from tests.patience import eventually
 from tests.run.conftest import CALLS, House
 
 ATTACKS = [
@@ -38,7 +38,7 @@ def test_watch_then_suggest_then_enforce(house: House, tmp_path: Path) -> None:
     assert [result["status"] for result in results] == ["ok", "ok"]
     assert all(result["bytes"] > 0 for result in results)
 
-    eventually(lambda: house.ostiary("watch", "status")["position"] > seen[-1]["index"], within_s=60)
+    eventually(lambda: house.ostiary("watch", "status")["position"] > seen[-1]["index"])
     assert house.ostiary("watch", "findings", "--agent", house.name) == [], "nobody has said yet what it is for"
 
     folder = tmp_path / "suggested"

@@ -15,7 +15,7 @@ import pytest
 from ostiary.core.catalogue import MAX_TOOLS, Effect
 from ostiary.core.errors import Invalid, Malformed, Refused, Unavailable
 from ostiary.run.probe import MAX_PAGES, Said, probe, propose
-from tests.feed.house import eventually
+from tests.patience import eventually
 from tests.run.conftest import HERE
 
 SERVER = textwrap.dedent("""

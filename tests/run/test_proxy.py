@@ -20,7 +20,8 @@ from ostiary.agent import Agent
 from ostiary.core.catalogue import definition_of
 from ostiary.guard.mcp import DENIED
 from ostiary.run.plan import Plan
-from tests.feed.house import House, eventually
+from tests.feed.house import House
+from tests.patience import PATIENCE_S, eventually
 from tests.run.talk import TOOLS, Talk, call
 from tests.server import Server
 
@@ -384,7 +385,7 @@ def test_a_tool_that_says_something_else_than_was_approved_is_denied(enforced: S
 )
 def test_wrong_usage_starts_nothing(arguments: list[str], tmp_path: Path) -> None:
     words = [os.sys.executable, "-m", "ostiary.run", *arguments]  # type: ignore[attr-defined]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=30)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=PATIENCE_S)
     assert (done.returncode, done.stdout) == (2, "")
     assert "ostiary: " in done.stderr
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.architecture.sources import ROOT
-from tests.run.conftest import CALLS, PATIENCE_S, House
+from tests.patience import PATIENCE_S
+from tests.run.conftest import CALLS, House
 from tests.server import COMMAND
 
 FILESYSTEM = ROOT / "tests" / "node" / "node_modules" / "@modelcontextprotocol" / "server-filesystem"

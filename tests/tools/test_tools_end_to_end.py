@@ -12,8 +12,9 @@ import pytest
 from ostiary import Agent, AsyncAgent, Guard, Tools
 from ostiary.core.errors import Refused
 from ostiary.guard import Verified
-from tests.feed.house import House, eventually
+from tests.feed.house import House
 from tests.feed.test_fail_closed_end_to_end import MAX_AGE_S, own_house
+from tests.patience import eventually
 
 
 class Place:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
@@ -14,8 +13,7 @@ from ostiaryd.ledger.model import reason
 from ostiaryd.watch import flows, store
 from ostiaryd.watch.flows import Then, Watch
 from ostiaryd.watch.model import Finding
-
-PATIENCE_S = 60.0
+from tests.patience import eventually_async
 
 
 @asynccontextmanager
@@ -24,20 +22,12 @@ async def watching(world: World, then: Then = flows.nothing) -> AsyncIterator[Wa
     watch = world.keep(Watch)
     task = asyncio.create_task(flows.watch(world, then=then))
     try:
-        await eventually(lambda: watch.state.phase == "working" or task.done())
+        await eventually_async(lambda: watch.state.phase == "working" or task.done())
         yield watch
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def eventually(done: Callable[[], Any]) -> Any:
-    """What it gives as soon as that is true; fails when it does not become so."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not (found := done()):  # noqa: ASYNC110 because it waits for other processes
-            await asyncio.sleep(0.01)
-        return found
 
 
 async def calls(world: World, agent: str, count: int, *, outcome: str = "allow", tool: str = "files/read") -> int:
@@ -59,7 +49,7 @@ def size(world: World) -> int:
 async def looked_at(world: World, watch: Watch) -> None:
     """The detectors have looked at everything that there is, but for what they themselves lead to."""
     last = size(world) - 1
-    await eventually(lambda: watch.state.position > last)
+    await eventually_async(lambda: watch.state.position > last)
 
 
 def found(world: World) -> list[Finding]:

@@ -11,7 +11,8 @@ from ostiary.core.canonical import encode
 from ostiaryd.ledger.model import Entry, encode_entry, reason
 from ostiaryd.watch.model import detectors
 from tests.cli.command import Commands, run
-from tests.feed.house import House, eventually
+from tests.feed.house import House
+from tests.patience import eventually
 from tests.server import running
 
 

@@ -22,8 +22,9 @@ from ostiaryd.watch.flows import Watch
 from ostiaryd.watch.flows.process import MAX_UNSAVED_S
 from ostiaryd.watch.model import Finding, detectors
 from tests.clock import Clock, Dice
+from tests.patience import eventually_async
 from tests.registry.stage import do, enrol, hold
-from tests.watch.stage import calls, eventually, found, looked_at, size, watching
+from tests.watch.stage import calls, found, looked_at, size, watching
 
 URI = "https://files.example/mcp"
 
@@ -33,7 +34,7 @@ async def test_what_an_agent_does_becomes_a_finding_that_names_its_entries(world
     answered: list[Finding] = []
     async with watching(world, lambda act, finding: answered.append(finding)) as watch:
         last = await calls(world, bot.agent_id, 12, outcome="deny")
-        [one] = await eventually(lambda: found(world))
+        [one] = await eventually_async(lambda: found(world))
         assert (one.detector, one.agent, one.task, one.owner) == (
             "denied_burst",
             bot.agent_id,
@@ -58,12 +59,12 @@ async def test_a_process_that_dies_goes_on_where_it_was_and_tells_nothing_twice(
         await looked_at(world, watch)
         await kill(watch)
         await calls(world, bot.agent_id, 4, outcome="deny")
-        [one] = await eventually(lambda: found(world))
+        [one] = await eventually_async(lambda: found(world))
         await calls(world, other.agent_id, 3, outcome="deny")
         await looked_at(world, watch)
         await kill(watch)
         await calls(world, other.agent_id, 9, outcome="deny")
-        await eventually(lambda: len(found(world)) == 2)
+        await eventually_async(lambda: len(found(world)) == 2)
         assert {finding.agent for finding in found(world)} == {one.agent, other.agent_id}
         assert watch.state.starts == 3
 
@@ -71,7 +72,7 @@ async def test_a_process_that_dies_goes_on_where_it_was_and_tells_nothing_twice(
 async def kill(watch: Watch) -> None:
     starts = watch.state.starts
     os.kill(watch.state.pid, signal.SIGKILL)
-    await eventually(lambda: watch.state.starts > starts and watch.state.phase == "working")
+    await eventually_async(lambda: watch.state.starts > starts and watch.state.phase == "working")
 
 
 async def test_a_process_that_hangs_or_is_dead_is_noticed_and_goes_on(
@@ -126,7 +127,7 @@ async def test_a_response_that_fails_loses_no_finding_and_the_doctor_says_so(wor
 
     async with watching(world, fail) as watch:
         await calls(world, bot.agent_id, 12, outcome="deny")
-        await eventually(lambda: found(world))
+        await eventually_async(lambda: found(world))
         assert risks.get(world.db.read(), bot.agent_id).points(world.now()) > 0
         await looked_at(world, watch)
         with pytest.raises(Conflict, match="nothing was done about a finding: entry .*ValueError: no"):
@@ -141,7 +142,7 @@ async def test_of_two_servers_of_a_database_one_has_the_detectors_and_the_other_
         async with watching(world) as first:
             second = other.keep(Watch)
             task = asyncio.create_task(flows.watch(other, then=flows.nothing))
-            await eventually(lambda: second.state.phase == "standby")
+            await eventually_async(lambda: second.state.phase == "standby")
             assert await second.examine() == "another server of this database has them at work"
             clock.advance(MAX_UNSAVED_S + 1)
             with pytest.raises(Conflict, match="another process has the detectors"):
@@ -149,9 +150,9 @@ async def test_of_two_servers_of_a_database_one_has_the_detectors_and_the_other_
             await calls(world, bot.agent_id, 11, outcome="deny")
             await looked_at(world, first)
             assert second.state.phase == "standby"
-        await eventually(lambda: second.state.phase == "working")
+        await eventually_async(lambda: second.state.phase == "working")
         await calls(world, bot.agent_id, 1, outcome="deny")
-        assert len(await eventually(lambda: found(world))) == 1
+        assert len(await eventually_async(lambda: found(world))) == 1
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
@@ -169,7 +170,7 @@ async def test_what_the_detectors_tell_of_is_nothing_that_they_look_at(world: Wo
     bot = await enrol(world)
     async with watching(world) as watch:
         await calls(world, bot.agent_id, 12, outcome="deny")
-        await eventually(lambda: found(world))
+        await eventually_async(lambda: found(world))
         await looked_at(world, watch)
         assert store.progress(world.db.read()).told < size(world) - 1
         assert len(found(world)) == 1
@@ -198,7 +199,7 @@ async def test_what_a_guard_noticed_comes_with_its_report_and_only_of_calls_at_t
     async with watching(world) as watch:
         report = Report(spool="0" * 32, first=1, records=records)
         await do(world, lambda a: feed.take_report(a, report, resource_id=resource.resource_id), "feed.report")
-        [one] = await eventually(lambda: found(world))
+        [one] = await eventually_async(lambda: found(world))
         assert (one.detector, one.points, one.says) == ("instructed", 58, "told; odd")
         assert (one.agent, one.task, one.resource, one.score) == (mine.agent_id, "tk_1", URI, 0.0)
         await looked_at(world, watch)

@@ -39,8 +39,9 @@ from ostiaryd.watch.model import Batch, Reading, ToolSeen, detectors, zeros
 from ostiaryd.watch.model.telemetry import FLOOD
 from ostiaryd.watch.wire_otlp import BURST, LEAST, PER_SECOND
 from tests.clock import Clock
-from tests.feed.house import House, eventually
-from tests.server import COMMAND, PATIENCE_S, Server, running
+from tests.feed.house import House
+from tests.patience import PATIENCE_S, eventually
+from tests.server import COMMAND, Server, running
 
 SECOND = 1_000_000
 AGENT = "ag_0190a1b2c3d47890a1b2c3d4e5f60718"

@@ -1,0 +1,28 @@
+"""How long a test waits for a state: a bound on the loss when it never comes, no expectation of speed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE_S = 300.0
+"""Longer than anything takes on a machine that is ten times slower than an ordinary one, and busy."""
+
+
+def eventually(condition: Callable[[], Any], *, pause_s: float = 0.01) -> Any:
+    """Return what `condition` gives as soon as it is true; fail after `PATIENCE_S`."""
+    until = time.monotonic() + PATIENCE_S
+    while not (value := condition()):
+        assert time.monotonic() < until, "the state was not reached"
+        time.sleep(pause_s)
+    return value
+
+
+async def eventually_async(condition: Callable[[], Any], *, pause_s: float = 0.01) -> Any:
+    """`eventually` for a state that comes about on this event loop."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not (value := condition()):  # noqa: ASYNC110 because nothing tells of the state
+            await asyncio.sleep(pause_s)
+        return value
