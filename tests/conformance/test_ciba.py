@@ -18,6 +18,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Caller, parse_page
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import MAX_TASK_BYTES
 from ostiaryd.tokens.flows import forget_requests
 from ostiaryd.tokens.flows.backchannel import INTERVAL_S, SLOWER_S
 from ostiaryd.tokens.model import CIBA
@@ -230,3 +231,21 @@ async def test_metadata(client: Client) -> None:
     assert metadata["backchannel_user_code_parameter_supported"] is False
     assert CIBA in metadata["grant_types_supported"]
     assert PERSON in metadata["acr_values_supported"]
+
+
+async def test_a_person_is_not_asked_for_what_could_not_become_a_task(client: Client) -> None:
+    """The limit of a task (`task_too_large`) counts when the question is asked, not after the person has approved."""
+    detail = {"type": "tool", "locations": [FILES], "actions": ["read_file"]}
+
+    message = "m" * 200
+    fixed = len(json.dumps([detail | {"arguments": {"path": {"one_of": []}}}], separators=(",", ":")))
+    limit = MAX_TASK_BYTES - len(message) - len("[]")
+    for over, status in ((0, 200), (1, 400)):
+        left = limit + over - fixed
+        values = [f"{number:03}" + "x" * 497 for number in range(left // 503)]
+        values[-1] += "y" * (left - 503 * len(values) + 1)  # one comma fewer than values
+        text = json.dumps([detail | {"arguments": {"path": {"one_of": values}}}], separators=(",", ":"))
+        assert len(text) == limit + over
+        asked = await begin(client, authorization_details=text, binding_message=message)
+        assert asked.status == status, asked.body
+        assert status == 200 or f"the limit is {MAX_TASK_BYTES}" in asked.json["error_description"]

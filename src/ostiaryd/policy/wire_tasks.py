@@ -10,14 +10,17 @@ from ostiary.core.bounds import parse_details
 from ostiary.core.budget import parse_limits
 from ostiary.core.classes import check_known
 from ostiary.core.intent import parse_intent
-from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.http import Call, Reply, TooLarge, reply
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows.elsewhere import act_asking
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import DEFAULT_TTL_S, Task
+from ostiaryd.tasks.model import DEFAULT_TTL_S, MAX_TASK_BYTES, Task
+
+MAX_BODY = 4 * MAX_TASK_BYTES
+"""Bytes of a request, which may spell the same task at greater length."""
 
 
 class NewTask(msgspec.Struct, forbid_unknown_fields=True):
@@ -43,6 +46,8 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
 
 async def start_task(call: Call) -> Reply:
     """Declare a task; under a `parent`, give a part of that one to its agent or to another."""
+    if len(call.body) > MAX_BODY:
+        raise TooLarge(f"the task is over {MAX_BODY} bytes", hint="name fewer tools, values or words")
     new = call.json(NewTask)
     classes = call.world.config.classes
     bounds, budget = parse_details(new.bounds, classes=classes), parse_limits(new.budget, classes=classes)

@@ -15,7 +15,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Person
 from ostiaryd.registry.store import owners
-from ostiaryd.tasks.model import SECOND, standing_task
+from ostiaryd.tasks.model import SECOND, check_size, standing_task
 from ostiaryd.tokens import flows as tokens
 from ostiaryd.tokens.flows.target import choose_target
 from ostiaryd.tokens.model import (
@@ -52,8 +52,8 @@ class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
 def begin_backchannel(act: Act, asked: Backchannel, *, config: Config) -> tuple[str, int]:
     """The `auth_req_id`, and for how many seconds it is good. Asked again, it is the same question to the person.
 
-    Raises InvalidClient, UnauthorizedClient, InvalidRequest, InvalidScope, InvalidTarget, InvalidDetails, UnknownUser,
-    InvalidBindingMessage, BackchannelDenied.
+    Raises InvalidClient, UnauthorizedClient, InvalidRequest, InvalidScope, InvalidTarget, InvalidDetails, TaskTooLarge,
+    UnknownUser, InvalidBindingMessage, BackchannelDenied.
     """
     client = trust.authenticate_client(act, asked.credentials, issuer=config.issuer)
     if (agent := client.agent) is None:
@@ -68,7 +68,9 @@ def begin_backchannel(act: Act, asked: Backchannel, *, config: Config) -> tuple[
     check_scopes(scopes, agent=agent.scopes, task=agent.scopes)
     target = choose_target(act, asked.resource, asked=scopes, held=agent.scopes, config=config)
     scopes_at(target, scopes, held=agent.scopes)
-    details = render_details(narrow_details(asked.details, task=(), target=target))
+    narrowed = narrow_details(asked.details, task=(), target=target)
+    check_size(purpose=asked.message, bounds=narrowed)
+    details = render_details(narrowed)
     wish = Wish(scope=render_scope(scopes), resource=target.uri, details=details, message=asked.message)
     shown = msgspec.to_builtins(wish)
     digest = act.entry.digest = canonical.digest(

@@ -11,7 +11,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, check_text, parse_scopes
 from ostiaryd.tasks.flows.tasks import end_task, find_task
-from ostiaryd.tasks.model import SECOND, Elevation, State, Task, TaskId
+from ostiaryd.tasks.model import SECOND, Elevation, State, Task, TaskId, check_size
 from ostiaryd.tasks.store import elevations
 from ostiaryd.tasks.store import tasks as store
 from ostiaryd.tasks.store.elevations import eligible
@@ -58,6 +58,7 @@ def elevate(
         scopes=agent.scopes | scopes, bounds=(), state=State.LIVE, created_at=act.now, expires_at=min(ends),
         elevated=scopes,
     )  # fmt: skip
+    check_size(purpose=task.purpose)
     store.insert(act.tx, task)
     elevations.insert(act.tx, Elevation(task.task_id, break_glass, approval, act.now))
     return task

@@ -29,6 +29,7 @@ from ostiaryd.tasks.model import (
     TaskDelta,
     TaskId,
     check_heartbeat,
+    check_size,
     check_ttl,
     end_state,
     put_under,
@@ -67,8 +68,8 @@ def start(
     holds it was heard of for so long. `intent` is what the person asked, for good. Under a `parent` it is a part of
     that task: who holds the parent may give it to itself or to another agent. Whether policies permit that is the
     caller's to ask. `unregistered` says whether bounds may name https resources that are not registered. Raises
-    Invalid, NotFound, InvalidDetails, InvalidIntent, Forbidden (not your agent or parent, an agent that is not active,
-    more than there is to have, not yours to say), Conflict (too many live tasks).
+    Invalid, TaskTooLarge, NotFound, InvalidDetails, InvalidIntent, Forbidden (not your agent or parent, an agent that
+    is not active, more than there is to have, not yours to say), Conflict (too many live tasks).
     """
     doer = registry.active_agent(act.tx, agent, now=act.now)
     heartbeat = check_heartbeat(heartbeat_s, ends_with_last=ends_with_last)
@@ -110,6 +111,7 @@ def start(
         task = replace(task, bounds=bounds_of(act.tx, task, classes=data_classes))
     if bounds:  # those of the parent were looked at with the parent; here they may name what this agent cannot reach
         check_reach(act.tx, task, unregistered=unregistered)
+    check_size(purpose=task.purpose, bounds=task.bounds, intent=intent, budget=budget)
     _check_room(act, task)
     above_it, task = task.memory, task if intent is None else replace(task, memory=task.task_id)
     store.insert(act.tx, task)

@@ -4,6 +4,7 @@ from ostiaryd.tasks.model.budget import Account, Allotment, Balance, Slice
 from ostiaryd.tasks.model.nesting import check_line, put_under
 from ostiaryd.tasks.model.task import (
     DEFAULT_TTL_S,
+    MAX_TASK_BYTES,
     SECOND,
     Elevation,
     Holder,
@@ -11,7 +12,9 @@ from ostiaryd.tasks.model.task import (
     Task,
     TaskDelta,
     TaskId,
+    TaskTooLarge,
     check_heartbeat,
+    check_size,
     check_ttl,
     end_state,
     standing_agent,
@@ -21,6 +24,7 @@ from ostiaryd.tasks.model.task import (
 
 __all__ = [
     "DEFAULT_TTL_S",
+    "MAX_TASK_BYTES",
     "SECOND",
     "Account",
     "Allotment",
@@ -32,8 +36,10 @@ __all__ = [
     "Task",
     "TaskDelta",
     "TaskId",
+    "TaskTooLarge",
     "check_heartbeat",
     "check_line",
+    "check_size",
     "check_ttl",
     "end_state",
     "put_under",

@@ -10,14 +10,19 @@ under a task only narrows it and never outlives it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NewType
 
 import msgspec
 
-from ostiary.core.bounds import ToolDetail
+from ostiary.core import canonical
+from ostiary.core.bounds import ToolDetail, render_details
+from ostiary.core.budget import Limit
 from ostiary.core.claims import Link
 from ostiary.core.errors import Conflict, Invalid
+from ostiary.core.intent import Intent
+from ostiary.core.jose import MAX_TOKEN_BYTES
 from ostiaryd.ground import ids
 from ostiaryd.registry.model import Agent, AgentId, PersonId
 
@@ -26,6 +31,14 @@ SECOND = 1_000_000
 DEFAULT_TTL_S = 3600
 MAX_TTL_S = 30 * 86_400
 MAX_HEARTBEAT_S = 86_400
+MAX_TASK_BYTES = MAX_TOKEN_BYTES
+"""Purpose, bounds, intent and budget of a task together, in bytes of canonical JSON: no token can carry more."""
+
+
+class TaskTooLarge(Invalid):
+    """The purpose, bounds, intent and budget of a task are larger than `MAX_TASK_BYTES`."""
+
+    code = "task_too_large"
 
 
 class State(StrEnum):
@@ -143,6 +156,20 @@ def check_heartbeat(seconds: int | None, *, ends_with_last: bool) -> int | None:
     if not 1 <= seconds <= MAX_HEARTBEAT_S:
         raise Invalid(f"the heartbeat must be 1 to {MAX_HEARTBEAT_S} seconds")
     return seconds * SECOND
+
+
+def check_size(
+    *, purpose: str, bounds: Sequence[ToolDetail] = (), intent: Intent | None = None, budget: Sequence[Limit] = ()
+) -> None:
+    """Raise TaskTooLarge if what describes a task is larger than `MAX_TASK_BYTES`."""
+    intent_bytes = 0 if intent is None else len(canonical.encode(msgspec.to_builtins(intent)))
+    size = len(purpose.encode()) + len(canonical.encode(render_details(bounds))) + intent_bytes
+    size += len(canonical.encode(msgspec.to_builtins(list(budget))))
+    if size > MAX_TASK_BYTES:
+        raise TaskTooLarge(
+            f"purpose, bounds, intent and budget of the task have {size} bytes; the limit is {MAX_TASK_BYTES}",
+            hint="name fewer tools, values or words, or divide the work into several tasks",
+        )
 
 
 def check_ttl(seconds: int) -> int:
