@@ -6,14 +6,28 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from standardwebhooks import Webhook as Library
 
 from tests.feed.house import House
 from tests.patience import PATIENCE_S, eventually
 from tests.respond.receiver import receiving
+from tests.server import running
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A server whose operator opens this machine for webhooks."""
+    folder = tmp_path_factory.mktemp("house")
+    (folder / "ostiary.toml").write_text('private_hosts = "127.0.0.1"\n')
+    with running(folder / "server", "--config", str(folder / "ostiary.toml")) as server:
+        made = House(server, folder)
+        yield made
+        made.admin.close()
 
 
 def ostiary(house: House, *words: str) -> Any:

@@ -7,13 +7,16 @@ import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
+from ipaddress import IPv6Network, ip_address
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ostiary.core.errors import Invalid, Unavailable
-from ostiaryd.ground.fetch import MAX_URL, Answer, check_named, is_public, request
+from ostiaryd.ground.denied_networks import Address, is_private, is_public
+from ostiaryd.ground.fetch import MAX_ANSWER, MAX_URL, Answer, check_named, deliver, request
 
 HERE = frozenset({"127.0.0.1", "localhost"})
 
@@ -84,7 +87,7 @@ async def test_what_is_answered_comes_back_whatever_its_status(place: Place) -> 
 
 
 async def test_an_address_that_is_not_public_is_not_called(place: Place) -> None:
-    with pytest.raises(Unavailable, match="not public") as refused:
+    with pytest.raises(Invalid, match="not public") as refused:
         await get(f"https://127.0.0.1:{place.port}/", private=())
     assert refused.value.code == "private_address"
     with pytest.raises(Unavailable, match="not public"):
@@ -150,19 +153,106 @@ async def test_who_is_not_there_is_not_reached() -> None:
         await get("https://nobody.invalid/")
 
 
+PUBLIC = (
+    "93.184.216.34", "1.1.1.1", "100.63.255.255", "100.128.0.0", "172.15.255.255", "172.32.0.0", "192.0.1.0",
+    "198.17.255.255", "198.20.0.0", "223.255.255.255", "168.63.129.15", "168.63.129.17", "2606:2800:220:1::1",
+    "2001:200::1", "3ffd::1", "::ffff:93.184.216.34", "64:ff9b::5db8:d822",
+)  # fmt: skip
+DENIED = (
+    # IPv4 special purpose, at both ends of each network
+    "0.0.0.0", "0.255.255.255", "10.0.0.0", "10.255.255.255", "100.64.0.0", "100.127.255.255", "127.0.0.1",
+    "127.255.255.255", "169.254.0.0", "169.254.169.254", "169.254.255.255", "172.16.0.0", "172.31.255.255",
+    "192.0.0.0", "192.0.0.8", "192.0.0.192", "192.0.0.255", "192.0.2.1", "192.31.196.1", "192.52.193.1", "192.88.99.1",
+    "192.168.0.0", "192.168.255.255", "192.175.48.1", "198.18.0.0", "198.19.255.255", "198.51.100.1", "203.0.113.1",
+    "224.0.0.1", "239.255.255.255", "240.0.0.0", "255.255.255.255",
+    # metadata services that have public-looking addresses
+    "168.63.129.16", "100.100.100.200", "192.80.8.124", "161.26.0.10", "166.8.0.1", "166.11.255.255",
+    "fd00:ec2::254", "fd00:ec2::253", "fd20:ce::254", "fd00:42::42", "fd00:c1::a9fe:a9fe",
+    # IPv6 special purpose
+    "::", "::1", "fe80::1", "febf::1", "fec0::1", "feff::1", "fc00::1", "fdff::1", "ff02::1", "ff0e::1", "100::1",
+    "100:0:0:1::1", "2001::1", "2001:0:7f00:1::", "2001:2::1", "2001:10::1", "2001:20::1", "2001:1ff:ffff::1",
+    "2001:db8::1", "2002::1", "2002:7f00:1::", "2002:5db8:d822::1", "3ffe::1", "3fff::1", "3fff:fff::1", "5f00::1",
+    "4000::1", "1fff::1", "e000::1", "2620:4f:8000::1",
+    # IPv6 addresses that carry an IPv4 address
+    "::127.0.0.1", "::93.184.216.34", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:168.63.129.16",
+    "::ffff:0:127.0.0.1", "::ffff:0:93.184.216.34", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b::a83f:8110",
+    "64:ff9b:1::7f00:1", "64:ff9b:1::5db8:d822", "64:ff9b:0:0:0:1::1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public_addresses_are_reachable(address: str) -> None:
+    assert is_public(ip_address(address))
+
+
+@pytest.mark.parametrize("address", DENIED)
+def test_denied_addresses_are_not_public(address: str) -> None:
+    assert not is_public(ip_address(address))
+
+
+@given(st.ip_addresses(v=4) | st.ip_addresses(v=6))
+def test_the_deny_list_is_never_wider_than_the_registry_of_the_library(address: Address) -> None:
+    assert not is_public(address) or (address.is_global and not address.is_multicast) or address in IPv6Network("::/16")
+
+
 @pytest.mark.parametrize(
-    ("address", "public"),
+    ("address", "may_be_opened"),
     [
-        ("93.184.216.34", True), ("2606:2800:220:1::1", True), ("::ffff:93.184.216.34", True),
-        ("64:ff9b::5db8:d822", True), ("127.0.0.1", False), ("10.1.2.3", False), ("172.16.0.1", False),
-        ("192.168.1.1", False), ("169.254.169.254", False),
-        ("100.64.0.1", False), ("0.0.0.0", False), ("224.0.0.1", False), ("255.255.255.255", False), ("::", False),
-        ("::1", False), ("fe80::1", False), ("fd00::1", False), ("ff02::1", False), ("::ffff:169.254.169.254", False),
-        ("64:ff9b::a9fe:a9fe", False), ("2002:a9fe:a9fe::1", False), ("2001:0:0:1::1", False),
+        ("10.0.0.1", True), ("127.0.0.1", True), ("::1", True), ("fd00::1", True), ("100.64.0.1", True),
+        ("::ffff:10.0.0.1", True), ("169.254.169.254", False), ("fd00:ec2::254", False), ("100.100.100.200", False),
+        ("168.63.129.16", False), ("192.0.0.192", False), ("224.0.0.1", False), ("0.0.0.0", False), ("fe80::1", False),
+        ("::ffff:169.254.169.254", False), ("93.184.216.34", False),
     ],
 )  # fmt: skip
-def test_what_everybody_can_reach(address: str, public: bool) -> None:
-    assert is_public(ip_address(address)) is public
+async def test_a_host_that_the_operator_opens_still_leads_to_no_metadata_service(
+    monkeypatch: pytest.MonkeyPatch, address: str, may_be_opened: bool
+) -> None:
+    assert is_private(ip_address(address)) is may_be_opened
+    if may_be_opened or is_public(ip_address(address)):
+        return
+
+    async def found(*args: Any, **more: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+    with pytest.raises(Unavailable, match="not public") as refused:
+        await get("https://inside.example/", private={"inside.example"})
+    assert refused.value.code == "private_address"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0", "0x0", "127.0.0.1.", "2130706433.", "1.2.3.4.5",
+        "0x7f.0.0.1", "127.0.0.0x1", "example.1", "[fe80::1%25lo]", "[fe80::1%lo]", "[::1%]", "%6cocalhost",
+        "127%2e0.0.1", "[::127.0.0.1]", "[::ffff:127.0.0.1]", "[0:0:0:0:0:0:0:1]", "[::1]", "[64:ff9b::7f00:1]",
+        "[64:ff9b:1::7f00:1]", "169.254.169.254", "[fd00:ec2::254]", "168.63.129.16", "user@example.org",
+        "example.org@127.0.0.1", "[::1", "::1", "[v1.x]", "",
+    ],
+)  # fmt: skip
+async def test_no_spelling_of_a_host_leads_inside(host: str) -> None:
+    with pytest.raises((Invalid, Unavailable)):
+        check_named(f"https://{host}/", of="the URL")
+    with pytest.raises((Invalid, Unavailable)):
+        await get(f"https://{host}/", private=())
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost.", "LOCALHOST", "LocalHost:443"])
+async def test_no_spelling_of_this_machine_leads_inside(host: str) -> None:
+    with pytest.raises(Unavailable, match="not public"):
+        await get(f"https://{host}/", private=())
+
+
+async def test_deliveries_are_checked_like_requests_and_follow_no_redirect(place: Place) -> None:
+    with pytest.raises(Invalid, match="must be https"):
+        await deliver(place.url, b"{}", headers={}, within_s=20)
+    with pytest.raises(Invalid, match="not public"):
+        await deliver(f"https://127.0.0.1:{place.port}/", b"{}", headers={}, within_s=20)
+    assert place.asked == []
+    place.status, place.headers["location"] = 307, "http://169.254.169.254/"
+    place.body = b"x" * (MAX_ANSWER + 1)
+    assert await deliver(place.url, b"{}", headers={}, within_s=20, private=HERE) == (307, "7")
+    assert len(place.asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -180,7 +270,9 @@ def test_what_is_no_url_to_go_to(url: str) -> None:
 
 def test_the_operator_names_what_is_private() -> None:
     assert check_named("https://example.org:8443/a?b=c", of="the URL")
-    assert check_named("https://10.0.0.1/", of="the URL"), "its address is looked at when it is called"
+    assert check_named("https://10.0.0.1/", of="the URL", private={"10.0.0.1"})
+    with pytest.raises(Invalid, match="not public"):
+        check_named("https://10.0.0.1/", of="the URL")
     assert check_named("http://127.0.0.1:1/", of="the URL", private=HERE)
     with pytest.raises(Invalid):
         check_named("http://example.org/", of="the URL", private={"example.org"})

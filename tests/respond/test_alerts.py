@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,8 +43,17 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mail, "_HERE", frozenset())
 
 
+@pytest.fixture
+def world(world: World) -> World:
+    """A server whose operator opens this machine for webhooks."""
+    return dataclasses.replace(world, config=msgspec.structs.replace(world.config, private_hosts="127.0.0.1"))
+
+
 async def add(world: World, url: str, form: Form, *actions: str) -> Webhook:
-    made, _ = await act(world, "webhook.add", lambda act: flows.add(act, url=url, actions=actions, form=form))
+    def flow(act: Act) -> tuple[Webhook, bytes]:
+        return flows.add(act, url=url, actions=actions, form=form, private=world.config.private)
+
+    made, _ = await act(world, "webhook.add", flow)
     return made
 
 

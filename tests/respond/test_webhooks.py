@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from standardwebhooks import Webhook as Library
 
@@ -32,7 +34,6 @@ from ostiaryd.respond.model.webhooks import (
     Webhook,
     WebhookId,
     check_actions,
-    check_url,
     headers,
     message,
     message_id,
@@ -53,8 +54,15 @@ def receiver() -> Iterator[Receiver]:
         yield made
 
 
+@pytest.fixture
+def world(world: World) -> World:
+    """A server whose operator opens this machine for webhooks."""
+    return dataclasses.replace(world, config=msgspec.structs.replace(world.config, private_hosts="127.0.0.1"))
+
+
 async def add(world: World, url: str, *actions: str) -> tuple[Webhook, str]:
-    made, key = await act(world, "webhook.add", lambda act: flows.add(act, url=url, actions=actions))
+    private = world.config.private
+    made, key = await act(world, "webhook.add", lambda act: flows.add(act, url=url, actions=actions, private=private))
     return made, show_secret(key)
 
 
@@ -320,17 +328,28 @@ async def test_a_try_that_nobody_finished_is_taken_over_and_its_late_end_changes
     [
         "http://example.org/hook", "ftp://example.org", "https://", "https://user@example.org/", "https://a.org/#x",
         "http://127.0.0.1.example.org/", "https://a.org/\n", "https://a.org/ b", "https://\u00e9.org/",
-        "https://a.org/" + "x" * 1000, "http://169.254.169.254/latest", "hook",
+        "https://a.org/" + "x" * 1000, "http://169.254.169.254/latest", "https://169.254.169.254/latest",
+        "https://10.0.0.1/", "https://[fd00:ec2::254]/", "https://2852039166/", "https://127.1/", "http://[::1]:1/",
+        "hook",
     ],
 )  # fmt: skip
-def test_what_is_no_url_for_a_webhook(url: str) -> None:
+async def test_what_is_no_url_for_a_webhook(world: World, url: str) -> None:
     with pytest.raises(Invalid):
-        check_url(url)
+        await add(world, url)
 
 
-@pytest.mark.parametrize("url", ["https://a.org", "https://a.org:1/x?y=z", "http://127.0.0.1:1/", "http://[::1]:1/"])
-def test_what_is_one(url: str) -> None:
-    assert check_url(url) == url
+async def test_a_webhook_whose_name_comes_to_lead_inside_is_not_called(world: World, receiver: Receiver) -> None:
+    made, _ = await add(world, receiver.url)
+    await happen(world)
+    closed = dataclasses.replace(world, config=msgspec.structs.replace(world.config, private_hosts=""))
+    await tell(closed)
+    assert receiver.heard == []
+    assert "must be https" in now_of(world, made.webhook_id).failed
+
+
+@pytest.mark.parametrize("url", ["https://a.org", "https://a.org:1/x?y=z", "http://127.0.0.1:1/"])
+async def test_what_is_one(world: World, url: str) -> None:
+    assert (await add(world, url))[0].url == url
 
 
 def test_events_are_actions() -> None:

@@ -124,8 +124,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     private_hosts: Annotated[
         str,
         Meta(
-            description="Hosts whose addresses are not public, and that URLs named by others may lead to all the same,"
-            " separated by spaces"
+            description="Hosts whose addresses are not public, and that URLs named through the API (webhooks, streams,"
+            " issuers, threat lists) may lead to all the same, separated by spaces; metadata services stay denied"
         ),
     ] = ""
     mail_server: Annotated[

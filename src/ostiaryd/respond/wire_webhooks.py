@@ -14,7 +14,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from ostiary.core.errors import Unavailable
+from ostiary.core.errors import Invalid, Unavailable
 from ostiaryd.ground.fetch import deliver
 from ostiaryd.ground.mail import send_mail
 from ostiaryd.ground.world import World
@@ -99,7 +99,7 @@ async def _tell(world: World, webhook: Webhook, events: Events) -> Outcome:
     key = secret(world.keys.secret("nonce"), webhook.webhook_id)
     body = message(index, flows.entry(world.db.read(), index))
     at = world.now() // SECOND
-    return await _post(webhook, body, headers(key, id=message_id(webhook.webhook_id, index), at=at, body=body))
+    return await _post(world, webhook, body, headers(key, id=message_id(webhook.webhook_id, index), at=at, body=body))
 
 
 async def _alert(world: World, webhook: Webhook, events: Events) -> Outcome:
@@ -109,13 +109,14 @@ async def _alert(world: World, webhook: Webhook, events: Events) -> Outcome:
     if webhook.form == "mail":
         return await _mail(world, webhook, subject, text, id=message_id(webhook.webhook_id, events[0][0]))
     kind, body = alerts.chat(webhook.form, subject, text)
-    return await _post(webhook, body, {"content-type": kind})
+    return await _post(world, webhook, body, {"content-type": kind})
 
 
-async def _post(webhook: Webhook, body: bytes, said: dict[str, str]) -> Outcome:
+async def _post(world: World, webhook: Webhook, body: bytes, said: dict[str, str]) -> Outcome:
     try:
-        status, after = await deliver(webhook.url, body, headers=said, within_s=TRY_S)
-    except Unavailable as error:
+        private = world.config.private
+        status, after = await deliver(webhook.url, body, headers=said, within_s=TRY_S, private=private)
+    except (Invalid, Unavailable) as error:
         return Outcome(0, error.message)
     with suppress(ValueError):
         return Outcome(status, f"it answers {status}", max(0, int(after[:10])))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
+from ostiary.core.addresses import check_address
 from ostiary.core.errors import Conflict, NotFound
 from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ground.fetch import check_named
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, decode_entry
@@ -13,6 +17,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.store import agents, owners
 from ostiaryd.respond.model.alerts import Alert, alert, gravest
 from ostiaryd.respond.model.webhooks import (
+    MAIL,
     MAX_WEBHOOKS,
     SECOND,
     STALLED_S,
@@ -25,7 +30,6 @@ from ostiaryd.respond.model.webhooks import (
     WebhookId,
     check_actions,
     check_form,
-    check_url,
     origin,
     secret,
     taken,
@@ -36,12 +40,20 @@ from ostiaryd.respond.store import webhooks as store
 GONE = 410
 
 
-def add(act: Act, *, url: str, actions: tuple[str, ...], form: Form = "signed") -> tuple[Webhook, bytes]:
-    """A webhook that hears of what happens from now on, and the secret that it knows us by where it is signed.
+def add(
+    act: Act, *, url: str, actions: tuple[str, ...], form: Form = "signed", private: Collection[str] = ()
+) -> tuple[Webhook, bytes]:
+    """Add a webhook for events from now on; return the webhook and the secret that signs its messages.
+
+    `private`: hosts that the operator opens although their addresses are not public.
 
     Raises Invalid, Conflict (`webhook_exists`, `too_many_webhooks`).
     """
-    registry.note(act, object=origin(check_url(url)))
+    if url.startswith(MAIL):
+        check_address(url.removeprefix(MAIL), name="what follows `mailto:`")
+    else:
+        check_named(url, of="the URL of a webhook", private=private)
+    registry.note(act, object=origin(url))
     check_form(url, form)
     actions = check_actions(actions)
     if store.by_url(act.tx, url) is not None:

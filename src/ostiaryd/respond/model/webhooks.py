@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ostiary.core.addresses import check_address
 from ostiary.core.errors import Invalid
 from ostiaryd.ledger.model import Entry
 
@@ -27,7 +26,6 @@ MAIL = "mailto:"
 SECOND = 1_000_000
 MAX_WEBHOOKS = 20
 MAX_ACTIONS = 32
-MAX_URL = 1000
 MAX_BODY = 20_000
 """bytes; more is told without its detail"""
 TEST = "webhook.test"
@@ -120,20 +118,6 @@ def mailed(code: int) -> Outcome:
     """The outcome that a reply code of SMTP is: there 5xx is never to be tried again, and 4xx may be cured by time."""
     status = 200 if 200 <= code < 300 else 400 if code >= 500 else 503
     return Outcome(status, f"the mail server answers {code}")
-
-
-def check_url(url: str) -> str:
-    """https, or http on this machine, with path and query as the receiver likes; or mailto:ADDRESS. Raises Invalid."""
-    if url.startswith(MAIL):
-        return MAIL + check_address(url.removeprefix(MAIL), name="what follows `mailto:`")
-    parts = urlsplit(url)
-    if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url:
-        raise Invalid(f"the URL of a webhook is printable ASCII of at most {MAX_URL} characters")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment or parts.username is not None:
-        raise Invalid("the URL of a webhook is https://HOST[:PORT][/PATH][?QUERY]", hint="no user, no fragment")
-    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
-        raise Invalid("a webhook off this machine is https", hint="what it hears is not for everybody")
-    return url
 
 
 def check_form(url: str, form: Form) -> None:

@@ -24,12 +24,12 @@ class NewWebhook(msgspec.Struct, forbid_unknown_fields=True):
 
 async def add_webhook(call: Call) -> Reply:
     """Tell a URL, or mailto:ADDRESS, of the events of the ledger from now on; its `secret` is shown this once."""
-    new = call.json(NewWebhook)
-    if new.form == "mail" and not call.world.config.mail_server:
+    new, config = call.json(NewWebhook), call.world.config
+    if new.form == "mail" and not config.mail_server:
         raise Invalid("no mail server is configured", hint="mail_server and mail_from: docs/configuration.md")
 
     def run(act: Act) -> tuple[Webhook, bytes]:
-        return flows.add(act, url=new.url, actions=new.events, form=new.form)
+        return flows.add(act, url=new.url, actions=new.events, form=new.form, private=config.private)
 
     made, key = await registry.act_as(call, "webhook.add", run)
     return reply(_render(made) | ({} if made.is_for_people else {"secret": show_secret(key)}), status=201)
