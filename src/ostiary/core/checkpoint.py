@@ -9,6 +9,10 @@ from ostiary.core.errors import Malformed
 from ostiary.core.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE
 from ostiary.core.note import NoteKey, Unsigned, decode_base64, encode_base64, open_note, sign_note
 
+HISTORY = "history"
+"""First word of the extension line with the id of the log's history: random, 32 hexadecimal digits, and another one
+after each recovery. A log whose database was restored from an older copy is another history of the same log."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -18,7 +22,13 @@ class Checkpoint:
     size: int
     root: bytes
     extensions: tuple[str, ...] = ()
-    """opaque lines of others; we write none"""
+    """opaque lines, each of one extension; ours is `history ID`"""
+
+    @property
+    def history(self) -> str:
+        """The id of the history; empty in a checkpoint from before there were ids."""
+        words = (line.split(" ") for line in self.extensions)
+        return next((rest[0] for first, *rest in words if first == HISTORY and len(rest) == 1), "")
 
     @property
     def text(self) -> str:

@@ -16,6 +16,7 @@ from ostiaryd.ground.config import Config, check_public_url
 from ostiaryd.ground.database import Database, Tx, sql
 from ostiaryd.ground.keyring import Keyring, create_keys, load_root_key, old_root_key, reseal
 from ostiaryd.ground.migrate import migrate
+from ostiaryd.ground.pin import Pin
 from ostiaryd.ground.writer import Writer
 
 T = TypeVar("T")
@@ -23,6 +24,8 @@ T = TypeVar("T")
 _GET = sql("select value from setting where name = :name")
 _PUT = sql("insert into setting (name, value) values (:name, :value)")
 _ANY_KEY = sql("select count(*) from server_key")
+_ANY_HISTORY = sql("select id from log_history where ended_at is null")
+_BEGIN_HISTORY = sql("insert into log_history (id, began_at) values (:id, :now)")
 
 
 def wall_clock() -> int:
@@ -38,6 +41,7 @@ class World:
     db: Database
     keys: Keyring
     writer: Writer
+    pin: Pin
     _rooms: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def keep(self, make: Callable[[World], T]) -> T:
@@ -69,19 +73,21 @@ async def open_world(
     try:
         migrate(db, now=now())
         keys = Keyring(root)
-        writer = Writer(db, now=now, random=random, keys=keys)
+        pin = Pin(config.folder)
+        writer = Writer(db, now=now, random=random, keys=keys, pin=pin)
         try:
             config = await writer.submit(lambda tx: _first_start(tx, config, root_keys=lambda: create_keys(tx, root)))
             if (old := old_root_key()) is not None:
                 await writer.submit(lambda tx: reseal(tx, old=old, new=root))
             keys.load(db.read())
-            world = World(config, now, random, db, keys, writer)
+            world = World(config, now, random, db, keys, writer, pin)
             try:
                 yield world
             finally:
                 await world.close_rooms()
         finally:
             await writer.close()
+            pin.close()
     finally:
         db.close()
 
@@ -91,6 +97,8 @@ def _first_start(tx: Tx, config: Config, *, root_keys: Callable[[], None]) -> Co
     row = tx.one(_ANY_KEY)
     if row is not None and row[0] == 0:
         root_keys()
+    if tx.one(_ANY_HISTORY) is None:
+        tx.run(_BEGIN_HISTORY, id=tx.random(16).hex(), now=tx.now)
     is_first = tx.one(_GET, name="public_url") is None
     fixed = {
         name: _fix(tx, name, given, default)

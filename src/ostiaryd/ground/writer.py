@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from ostiary.core.errors import Refused, Unavailable
 from ostiaryd.ground.database import Database, Known, SqliteConnection, Tx
 from ostiaryd.ground.keyring import Keyring
+from ostiaryd.ground.pin import Head, Pin
 
 T = TypeVar("T")
 Job = Callable[[Tx], Any]
@@ -52,6 +53,7 @@ class _Batch:
     futures: list[asyncio.Future[Any]] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
     topics: set[str] = field(default_factory=set)
+    head: Head | None = None
     error: BaseException | None = None
 
 
@@ -69,8 +71,16 @@ def isolated(job: Callable[[Tx], T]) -> Callable[[Tx], T | Raised]:
 
 
 class Writer:
-    def __init__(self, db: Database, *, now: Callable[[], int], random: Callable[[int], bytes], keys: Keyring) -> None:
-        self._now, self._random, self._keys = now, random, keys
+    def __init__(
+        self,
+        db: Database,
+        *,
+        now: Callable[[], int],
+        random: Callable[[int], bytes],
+        keys: Keyring,
+        pin: Pin | None = None,
+    ) -> None:
+        self._now, self._random, self._keys, self._pin = now, random, keys, pin or Pin()
         self._connection = connection = db.connect()
         self._begin_now = connection.begin_now if isinstance(connection, SqliteConnection) else None
         """where jobs run on the event loop"""
@@ -153,7 +163,8 @@ class Writer:
                 if not self._connection.is_alone():
                     self._known.clear()
                 tx = Tx(
-                    self._connection, now=self._now(), random=self._random, keys=self._keys, known=self._known
+                    self._connection, now=self._now(), random=self._random, keys=self._keys, known=self._known,
+                    pin=self._pin,
                 )  # fmt: skip
                 while self._queue:
                     job, future = self._queue.popleft()
@@ -162,17 +173,19 @@ class Writer:
                     if time.monotonic() >= until:  # asked after a job: one is done, however late we got the processor
                         break
                 tx.finish()
-                batch.topics = tx.topics
+                batch.topics, batch.head = tx.topics, tx.head
         except BaseException as error:  # noqa: BLE001 as above
             batch.error = error
         if not batch.futures:  # it did not even begin
             batch.futures = [self._queue.popleft()[1] for _ in range(len(self._queue))]
 
     def _commit(self, batch: _Batch) -> None:
-        """End the transaction: durably, unless the batch has failed."""
+        """End the transaction: durably, unless the batch has failed. Then pin the ledger's head, before any answer."""
         if batch.error is None:
             try:
                 self._connection.commit()
+                if batch.head is not None:
+                    self._pin.write(batch.head)
                 return
             except BaseException as error:  # noqa: BLE001 as above
                 batch.error = error

@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from ostiary.core.checkpoint import Checkpoint, sign_checkpoint
+from ostiary.core.checkpoint import HISTORY, Checkpoint, sign_checkpoint
 from ostiary.core.jose import unb64u
-from ostiary.core.merkle import HASH_BYTES, Frontier, leaf_hash
+from ostiary.core.merkle import HASH_BYTES, Frontier, leaf_hash, tree_root
 from ostiary.core.note import NoteKey
-from ostiary.core.tiles import Rows
+from ostiary.core.tiles import Rows, hashes_from
 from ostiaryd.ground.database import Reader, Sql, Tx, sql
 from ostiaryd.ground.ids import standing_agent
 from ostiaryd.ground.keyring import Keyring
+from ostiaryd.ground.pin import Head
 from ostiaryd.ledger.model import Entry, classes_of, encode_entry, is_standing
 
 TOPIC = "ledger"
 """what listeners of the writer hear when entries were added"""
 _HEAD = sql("select size, peaks, checkpoint from log_head where id = 1")
+_HEAD_WITH_HISTORY = sql(
+    """select log_history.id, log_head.size, log_head.peaks from log_history
+       left join log_head on log_head.id = 1 where log_history.ended_at is null"""
+)
 _DOMAIN = sql("select value from setting where name = 'trust_domain'")
 _SAVE_HEAD = sql(
     """insert into log_head (id, size, peaks, checkpoint) values (1, :size, :peaks, :checkpoint)
@@ -45,12 +50,27 @@ def head(reader: Reader) -> tuple[Frontier, str]:
     if row is None:
         return Frontier(), ""
     size, peaks, checkpoint = row
-    return Frontier(size, [peaks[i : i + HASH_BYTES] for i in range(0, len(peaks), HASH_BYTES)]), checkpoint
+    return _frontier(size, peaks), checkpoint
+
+
+def _frontier(size: int, peaks: bytes) -> Frontier:
+    return Frontier(size, [peaks[i : i + HASH_BYTES] for i in range(0, len(peaks), HASH_BYTES)])
+
+
+def root_at(reader: Reader, size: int) -> bytes:
+    """The root of the tree when it had `size` entries, which it has at least."""
+    return tree_root(size, hashes_from(rows(reader)))
 
 
 def append(tx: Tx, entries: Sequence[Entry]) -> None:
-    """Append a batch and sign the new head: runs once per commit, for all of its acts."""
-    frontier, _ = head(tx)
+    """Append a batch and sign the new head: runs once per commit, for all of its acts.
+
+    Raises HistoryLost if the database does not have the head that this server has pinned.
+    """
+    row = tx.one(_HEAD_WITH_HISTORY)
+    assert row is not None
+    history, frontier = row[0], Frontier() if row[1] is None else _frontier(row[1], row[2])
+    tx.pin.check(frontier.size, frontier.root(), lambda size: root_at(tx, size))
     start = frontier.size
     facts = [(start + i, entry.beside) for i, entry in enumerate(entries) if entry.beside is not None]
     bodies = [encode_entry(entry) for entry in entries]
@@ -67,9 +87,10 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
     if completed:
         tx.many(_SUBTREE, completed)
     key = log_key(tx, tx.keys)
-    checkpoint = Checkpoint(key.name, frontier.size, frontier.root())
+    checkpoint = Checkpoint(key.name, frontier.size, frontier.root(), (f"{HISTORY} {history}",))
     note = sign_checkpoint(checkpoint, key=key, sign=tx.keys.signer("ledger").sign)
     tx.run(_SAVE_HEAD, size=frontier.size, peaks=b"".join(frontier.peaks), checkpoint=note.decode())
+    tx.head = Head(key.public, history, checkpoint.size, checkpoint.root)
     tx.topics.add(TOPIC)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ostiaryd.ground.database.connection import Connection
 from ostiaryd.ground.database.known import Known
 from ostiaryd.ground.database.statement import Sql, sql
+from ostiaryd.ground.pin import Head, Pin
 
 if TYPE_CHECKING:
     from ostiaryd.ground.keyring import Keyring
@@ -49,10 +50,11 @@ class Reader:
 class Tx(Reader):
     """A transaction of the writer: `now` is the one instant of the batch, in microseconds since the epoch.
 
-    `known` may be that of the last transaction, if nobody else has written since and it was committed.
+    `known` may be that of the last transaction, if nobody else has written since and it was committed. `head` is the
+    ledger's head once the entries of the batch are appended: what the writer pins after the commit.
     """
 
-    __slots__ = ("_deferred", "_known", "_late", "_savepoints", "keys", "now", "random", "topics")
+    __slots__ = ("_deferred", "_known", "_late", "_savepoints", "head", "keys", "now", "pin", "random", "topics")
 
     def __init__(
         self,
@@ -62,11 +64,14 @@ class Tx(Reader):
         random: Callable[[int], bytes],
         keys: Keyring,
         known: Known | None = None,
+        pin: Pin | None = None,
     ) -> None:
         super().__init__(connection)
         self.now = now
         self.random = random
         self.keys = keys
+        self.pin = pin or Pin()
+        self.head: Head | None = None
         self.topics: set[str] = set()
         self._deferred: dict[Callable[[Tx, list[Any]], None], list[Any]] = {}
         self._known = known or Known()

@@ -1,0 +1,102 @@
+"""The pin: the newest whole slot counts, a torn write leaves the older head, and a database behind it is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ostiary.core.errors import Conflict
+from ostiaryd.ground.pin import NAME, SLOT_BYTES, Head, HistoryLost, Pin, read_pin
+
+
+def head(size: int, root: bytes = b"r" * 32) -> Head:
+    return Head(b"k" * 32, "ab" * 16, size, root)
+
+
+def never(size: int) -> bytes:
+    raise AssertionError("the tree was read")
+
+
+def test_the_newest_head_is_read_again(tmp_path: Path) -> None:
+    assert read_pin(tmp_path) is None
+    pin = Pin(tmp_path)
+    assert pin.head is None
+    for size in (1, 2, 3):
+        pin.write(head(size))
+        assert read_pin(tmp_path) == head(size)  # without close or sync: `kill -9` loses nothing
+    pin.close()
+    assert Pin(tmp_path).head == head(3)
+    assert os.stat(tmp_path / NAME).st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("torn", [0, 7, 8, 16, 100, 104, 127, 135])
+def test_a_torn_write_leaves_the_older_head(tmp_path: Path, torn: int) -> None:
+    pin = Pin(tmp_path)
+    pin.write(head(1))
+    pin.write(head(2))
+    before = (tmp_path / NAME).read_bytes()
+    pin.write(head(3, b"s" * 32))
+    after = (tmp_path / NAME).read_bytes()
+    pin.close()
+    start = 0 if before[:SLOT_BYTES] != after[:SLOT_BYTES] else SLOT_BYTES
+    # The first bytes and the last ones of the write arrived, in between something else is on the disk.
+    mixed = after[: start + torn] + b"\xff" + after[start + torn + 1 :]
+    (tmp_path / NAME).write_bytes(mixed)
+    assert read_pin(tmp_path) == head(2)
+
+
+def test_a_file_without_a_whole_slot_is_refused(tmp_path: Path) -> None:
+    pin = Pin(tmp_path)
+    pin.write(head(1))
+    pin.close()
+    (tmp_path / NAME).write_bytes(b"\1" * 2 * SLOT_BYTES)
+    with pytest.raises(Conflict, match="damaged"):
+        Pin(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("size", "root", "is_lost"),
+    [(5, b"r", False), (5, b"x", True), (4, b"r", True), (0, b"r", True), (6, b"x", False)],
+)
+def test_a_head_is_compared_by_size_and_root(size: int, root: bytes, is_lost: bool) -> None:
+    pin = Pin()
+    pin.write(head(5))
+    pin.is_checked = True
+    if is_lost:
+        with pytest.raises(HistoryLost):
+            pin.check(size, root * 32, never)
+    else:
+        pin.check(size, root * 32, never)
+
+
+@pytest.mark.parametrize("root", [b"r", b"x"])
+def test_after_a_start_the_tree_is_read_at_the_pinned_size_and_only_once(root: bytes) -> None:
+    pin, asked = Pin(), list[int]()
+    pin.write(head(5))
+    pin.doubt()
+
+    def root_at(size: int) -> bytes:
+        asked.append(size)
+        return root * 32
+
+    if root == b"x":
+        with pytest.raises(HistoryLost):
+            pin.check(40, b"y" * 32, root_at)
+        return
+    pin.check(40, b"y" * 32, root_at)
+    pin.check(41, b"z" * 32, root_at)
+    assert asked == [5]
+
+
+def test_in_recovery_the_missing_head_stays_until_it_is_replaced(tmp_path: Path) -> None:
+    pin = Pin(tmp_path)
+    pin.write(head(5))
+    pin.is_lost = True
+    pin.write(head(2))
+    assert read_pin(tmp_path) == head(5)
+    pin.check(2, b"x" * 32, never)
+    pin.replace(head(3))
+    assert read_pin(tmp_path) == head(3)
+    pin.close()

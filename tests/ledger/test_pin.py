@@ -1,0 +1,149 @@
+"""The writer pins the head of each commit before it answers; a database without that head takes no more acts."""
+
+from __future__ import annotations
+
+import pytest
+
+from ostiary.core.checkpoint import open_checkpoint
+from ostiary.core.merkle import EMPTY_ROOT
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Sql, Tx, sql
+from ostiaryd.ground.pin import Head, HistoryLost, read_pin
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.ledger import store
+from ostiaryd.ledger.flows import act
+from tests.clock import Clock, Dice
+
+HISTORY = sql("select id from log_history where ended_at is null")
+FORGET = sql("delete from entry where idx >= :size")
+REWIND = sql("update log_head set size = :size, peaks = :peaks, checkpoint = :checkpoint")
+
+
+async def add(world: World, count: int = 1) -> None:
+    for number in range(count):
+        await act(world, f"test.{number}", lambda act: None)
+
+
+def present(world: World) -> Head:
+    """The head as the database has it."""
+    reader = world.db.read()
+    frontier, _ = store.head(reader)
+    row = reader.one(HISTORY)
+    assert row is not None
+    return Head(store.log_key(reader, world.keys).public, row[0], frontier.size, frontier.root())
+
+
+async def rewind(world: World, row: tuple[int, bytes, str]) -> None:
+    """Make the database what it was at that head, as a restore of an older copy does."""
+
+    def run(tx: Tx) -> None:
+        tx.run(FORGET, size=row[0])
+        tx.run(REWIND, size=row[0], peaks=row[1], checkpoint=row[2])
+
+    await world.writer.submit(run)
+
+
+def saved(world: World) -> tuple[int, bytes, str]:
+    frontier, note = store.head(world.db.read())
+    return frontier.size, b"".join(frontier.peaks), note
+
+
+async def test_the_head_is_pinned_when_an_act_is_answered(world: World, config: Config) -> None:
+    for _ in range(3):
+        await add(world)
+        assert read_pin(config.folder) == present(world)
+    refused = store.head(world.db.read())[0].size
+    with pytest.raises(ZeroDivisionError):
+        await act(world, "test.fails", lambda act: 1 // 0)
+    pinned = read_pin(config.folder)
+    assert pinned == present(world)
+    assert pinned is not None
+    assert pinned.size == refused + 1
+
+
+async def test_the_checkpoint_names_the_history(world: World) -> None:
+    await add(world)
+    key = store.log_key(world.db.read(), world.keys)
+    checkpoint = open_checkpoint(store.head(world.db.read())[1].encode(), [key], origin=key.name)
+    assert checkpoint.history == present(world).history
+    assert len(checkpoint.history) == 32
+
+
+async def test_a_database_that_goes_back_under_the_server_takes_no_more_acts(world: World, config: Config) -> None:
+    await add(world, 3)
+    older = saved(world)
+    await add(world, 2)
+    pinned = read_pin(config.folder)
+    await rewind(world, older)
+    with pytest.raises(HistoryLost):
+        await add(world)
+    assert saved(world)[0] == older[0]
+    assert read_pin(config.folder) == pinned
+
+
+@pytest.mark.parametrize("more", [0, 1, 2, 40])
+async def test_a_restored_database_is_noticed_at_the_next_start_however_far_it_went_on(
+    config: Config, clock: Clock, more: int
+) -> None:
+    async with open_world(config, now=clock, random=Dice("one")) as world:
+        await add(world, 3)
+        older = saved(world)
+        await add(world, 2)
+        pinned = read_pin(config.folder)
+        await rewind(world, older)
+    (config.folder / "ledger.pin").rename(config.folder / "kept.pin")  # a server with another folder went on
+    async with open_world(config, now=clock, random=Dice("two")) as world:
+        clock.advance(1)
+        await add(world, more)
+    (config.folder / "kept.pin").rename(config.folder / "ledger.pin")
+    async with open_world(config, now=clock, random=Dice("three")) as world:
+        with pytest.raises(HistoryLost):
+            await add(world)
+    assert read_pin(config.folder) == pinned
+
+
+async def test_a_database_that_is_ahead_of_the_pin_is_no_loss(config: Config, clock: Clock) -> None:
+    """`kill -9` between the commit and the pin, or another server's commits."""
+    async with open_world(config, now=clock, random=Dice("one")) as world:
+        await add(world, 3)
+        kept = (config.folder / "ledger.pin").read_bytes()
+        await add(world, 7)
+    (config.folder / "ledger.pin").write_bytes(kept)
+    async with open_world(config, now=clock, random=Dice("two")) as world:
+        await add(world)
+        assert read_pin(config.folder) == present(world)
+
+
+async def test_two_servers_of_one_database_each_pin_what_they_commit(config: Config, clock: Clock) -> None:
+    async with (
+        open_world(config, now=clock, random=Dice("one")) as one,
+        open_world(config, now=clock, random=Dice("two")) as other,
+    ):
+        for _ in range(4):
+            await add(one)
+            await add(other, 2)
+        await add(one)
+        assert read_pin(config.folder) is not None
+    async with open_world(config, now=clock, random=Dice("three")) as world:
+        await add(world)
+
+
+async def test_the_pin_adds_no_statement_to_a_batch(
+    world: World, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection, ran = world.writer._connection, list[str]()
+    execute = connection.execute
+
+    def note(statement: Sql, params: dict[str, object]) -> object:
+        ran.append(statement.sqlite.split(" ")[0] + " " + " ".join(sorted(statement.tables)))
+        return execute(statement, params)
+
+    await add(world)
+    monkeypatch.setattr(connection, "execute", note)
+    await add(world)
+    assert [line for line in ran if "log_" in line] == ["select log_head log_history", "insert log_head set"]
+
+
+async def test_a_log_without_entries_has_the_empty_root(world: World) -> None:
+    assert present(world).root == EMPTY_ROOT
+    assert read_pin(world.config.folder) is None
