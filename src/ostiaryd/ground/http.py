@@ -20,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from ostiary.core import canonical
 from ostiary.core.errors import Conflict, Forbidden, Invalid, Malformed, NotFound, Refused, Unauthenticated, Unavailable
 from ostiary.core.network import network_of
+from ostiaryd.ground.database import storage_failure
 from ostiaryd.ground.forms import parse_form
 from ostiaryd.ground.ids import new_id
 from ostiaryd.ground.proxies import origin
@@ -233,10 +234,10 @@ class Endpoint:
             answer = await self._wire(call)
         except Refused as refusal:
             answer = self._render(refusal)
-        except Exception:
+        except Exception as error:
             log.exception("%s %s failed (%s)", method, path, request_id)
             call.answer_headers.clear()
-            answer = self._render(Failed())
+            answer = self._render(storage_failure(error) or Failed())
         media_type = answer.media_type.encode("latin-1")
         named = [(b"content-type", media_type), (b"x-request-id", request_id.encode("latin-1"))]
         return answer, [*named, *call.answer_headers, *answer.headers]

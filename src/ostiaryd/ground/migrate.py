@@ -45,7 +45,7 @@ def render(text: str, *, is_sqlite: bool) -> str:
 
 def migrate(db: Database, *, now: int) -> list[str]:
     """Bring the schema up to date in one transaction; the names of what was applied now."""
-    connection = db.connect()
+    connection = db.connect(create=True)
     try:
         connection.begin(write=True)
         connection.script(_LEDGER)

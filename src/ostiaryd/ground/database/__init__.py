@@ -9,6 +9,8 @@ Point reads run on the caller's thread (about 4 microseconds in SQLite); whateve
 
 from ostiaryd.ground.database.connection import PRAGMAS, Connection, PostgresConnection, SqliteConnection
 from ostiaryd.ground.database.database import Database
+from ostiaryd.ground.database.failures import DamagedDatabase, StorageFailed, storage_failure
+from ostiaryd.ground.database.files import LostDatabase
 from ostiaryd.ground.database.known import Known
 from ostiaryd.ground.database.statement import Sql, sql
 from ostiaryd.ground.database.transaction import Reader, Row, Savepoint, Tx
@@ -16,14 +18,18 @@ from ostiaryd.ground.database.transaction import Reader, Row, Savepoint, Tx
 __all__ = [
     "PRAGMAS",
     "Connection",
+    "DamagedDatabase",
     "Database",
     "Known",
+    "LostDatabase",
     "PostgresConnection",
     "Reader",
     "Row",
     "Savepoint",
     "Sql",
     "SqliteConnection",
+    "StorageFailed",
     "Tx",
     "sql",
+    "storage_failure",
 ]

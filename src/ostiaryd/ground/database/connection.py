@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from ostiary.core.errors import Malformed, Unavailable
+from ostiaryd.ground.database.files import DatabaseFiles, LostDatabase
 from ostiaryd.ground.database.statement import Sql
 
 BUSY_TIMEOUT, DO_NOT_WAIT = "pragma busy_timeout=10000", "pragma busy_timeout=0"
@@ -35,7 +37,7 @@ class Connection(Protocol):
     def close(self) -> None: ...
 
     def is_alone(self) -> bool:
-        """Whether no other connection has committed since this was last asked; in a transaction, before it began."""
+        """Whether no other connection had committed between the last two transactions that were begun to write."""
         ...
 
     def take(self, lock: int) -> bool:
@@ -44,18 +46,33 @@ class Connection(Protocol):
 
 
 class SqliteConnection:
-    def __init__(self, path: str, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        read_only: bool = False,
+        create: bool = False,
+        on_loss: Callable[[LostDatabase], None] = lambda _: None,
+    ) -> None:
+        """Open a database file; a missing one is an error, unless `create`. Raises Unavailable.
+
+        `on_loss` is called if a file is lost while the connection writes.
+        """
+        uri = f"{Path(path).absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
         try:
-            self._raw = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
+            self._raw = sqlite3.connect(
+                uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=512
+            )
+            self._files = DatabaseFiles(path, on_loss=on_loss)
             for pragma in PRAGMAS:
                 self._raw.execute(pragma)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, OSError) as error:
             raise Unavailable(
                 f"cannot open the database {path}: {error}", hint="is it one, and ours to write?"
             ) from error
         self._path, self._locks = path, list[int]()
         self._waits = True
-        self._version = 0
+        self._version, self._is_alone = 0, False
         if read_only:
             self._raw.execute("pragma query_only=on")
 
@@ -73,6 +90,8 @@ class SqliteConnection:
     def begin(self, *, write: bool) -> None:
         self._wait(True)
         self._raw.execute("begin immediate" if write else "begin")
+        if write:
+            self._look()
 
     def begin_now(self) -> bool:
         """Begin to write, but do not wait: False while another process writes."""
@@ -83,7 +102,14 @@ class SqliteConnection:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise
             return False
+        self._look()
         return True
+
+    def _look(self) -> None:
+        """Whether others have written, and whether the files are still those that were opened."""
+        (version,) = self._raw.execute("pragma data_version").fetchone()
+        self._is_alone, self._version = version == self._version, version
+        self._files.check_begun(is_alone=self._is_alone)
 
     def _wait(self, waits: bool) -> None:
         if waits is not self._waits:
@@ -91,9 +117,7 @@ class SqliteConnection:
             self._waits = waits
 
     def is_alone(self) -> bool:
-        (version,) = self._raw.execute("pragma data_version").fetchone()
-        was, self._version = self._version, version
-        return bool(was == version)
+        return self._is_alone
 
     def take(self, lock: int) -> bool:
         """A file beside the database, since locks within it end with a transaction."""
@@ -107,7 +131,9 @@ class SqliteConnection:
         return True
 
     def commit(self) -> None:
+        self._files.check_ready()
         self._raw.execute("commit")
+        self._files.check_committed()
 
     def rollback(self) -> None:
         if self._raw.in_transaction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,11 @@ from urllib.parse import unquote, urlsplit
 
 from ostiary.core.errors import Invalid
 from ostiaryd.ground.database.connection import Connection, PostgresConnection, SqliteConnection
+from ostiaryd.ground.database.files import LostDatabase
 from ostiaryd.ground.database.transaction import Reader
 
 T = TypeVar("T")
+log = logging.getLogger("ostiary")
 READER_THREADS = 4
 
 
@@ -28,6 +31,8 @@ class Database:
             raise Invalid(
                 f"unknown database `{urlsplit(url).scheme}`", hint="use sqlite:///PATH or postgresql://HOST/NAME"
             )
+        self.loss: LostDatabase | None = None
+        """why nothing is read or written any more: a file of the database was lost while the server runs"""
         self._local = threading.local()
         self._opened: list[Connection] = []
         self._pool = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reader")
@@ -37,13 +42,16 @@ class Database:
         """The file of a SQLite database."""
         return Path(unquote(self.url.removeprefix("sqlite:///")))
 
-    def connect(self, *, read_only: bool = False) -> Connection:
+    def connect(self, *, read_only: bool = False, create: bool = False) -> Connection:
+        """A new connection. `create`: a SQLite file that is missing is made, for `migrate` alone. Raises Unavailable."""
         if self.is_sqlite:
-            return SqliteConnection(str(self.path), read_only=read_only)
+            return SqliteConnection(str(self.path), read_only=read_only, create=create, on_loss=self._note_loss)
         return PostgresConnection(self.url)
 
     def read(self) -> Reader:
-        """A reader on this thread: each statement sees the newest commit."""
+        """A reader on this thread: each statement sees the newest commit. Raises LostDatabase after a loss."""
+        if self.loss is not None:
+            raise LostDatabase(self.loss.message)
         reader: Reader | None = getattr(self._local, "reader", None)
         if reader is None:
             connection = self.connect(read_only=True)
@@ -62,6 +70,10 @@ class Database:
             return read(reader)
         finally:
             reader._connection.rollback()
+
+    def _note_loss(self, loss: LostDatabase) -> None:
+        self.loss = loss
+        log.critical("%s; nothing is acknowledged any more: %s", loss.message, loss.hint)
 
     def close(self) -> None:
         self._pool.shutdown()

@@ -1,0 +1,53 @@
+"""Which exceptions of the SQLite driver mean that the storage failed, rather than the program."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from ostiary.core.errors import Unavailable
+
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_FAILED = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+class StorageFailed(Unavailable):
+    """The database's files could not be read or written. Nothing changed."""
+
+    code = "storage_failed"
+
+
+class DamagedDatabase(StorageFailed):
+    """A page of the database does not hold what SQLite wrote to it."""
+
+    code = "database_damaged"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="restore the database from a backup: `ostiary doctor --deep` names the damage")
+
+
+def storage_failure(error: BaseException | None) -> StorageFailed | None:
+    """What a driver's exception, or one that it was raised after, says about the storage; None for all others.
+
+    SQLite may roll back a transaction by itself (sqlite.org/lang_transaction.html, section 3), so the last exception may
+    only say that a savepoint is gone.
+    """
+    while error is not None:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF if isinstance(error, sqlite3.Error) else 0
+        if code in _DAMAGED:
+            return DamagedDatabase(f"the database is damaged: {error}")
+        if code in _FAILED:
+            return StorageFailed(f"the database's files failed: {error}", hint="look at the disk, and the server's log")
+        error = error.__context__
+    return None

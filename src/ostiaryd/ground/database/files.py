@@ -1,0 +1,94 @@
+"""The files of an open SQLite database, compared with what their paths name now.
+
+SQLite keeps its files open by descriptor: it goes on writing to a file that was deleted, renamed or replaced, and does
+not notice a file that was cut or overwritten in place. A commit into such a file is lost at the next start, so the
+writer looks before each batch, before its commit, and again before anybody is answered. Each look costs three stat(2)
+calls and reads nothing. A log that is cut in place within the commit itself, a millisecond, is not noticed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from ostiary.core.errors import Unavailable
+
+
+class LostDatabase(Unavailable):
+    """A file of the database is not the one that was opened, or another program has changed it."""
+
+    code = "database_lost"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint=f"copy the open files from /proc/{os.getpid()}/fd, then restore and restart")
+
+
+class DatabaseFiles:
+    """The database, its write-ahead log and the log's index, as one connection has opened and last seen them.
+
+    While no other process writes, size and modification time change in the connection's own commits alone. A loss is
+    final: what came in between may be lost though the files come back.
+    """
+
+    def __init__(self, path: str, *, on_loss: Callable[[LostDatabase], None]) -> None:
+        """Call right after the database is opened."""
+        self._on_loss, self._loss = on_loss, ""
+        real = os.path.realpath(path)
+        self._paths = (path, f"{real}-wal", f"{real}-shm")
+        self._seen: list[os.stat_result] = [os.stat(path)]
+        self._is_shared = False
+
+    def check_begun(self, *, is_alone: bool) -> None:
+        """Look before a batch writes. `is_alone`: no other connection has committed since the last batch.
+
+        Raises LostDatabase.
+        """
+        found = self._look()
+        self._is_shared = self._is_shared or not is_alone and len(self._seen) == len(found)
+        if len(self._seen) == len(found):
+            self._check_unchanged(found, self._paths[:2])
+        self._seen = found
+
+    def check_ready(self) -> None:
+        """Look before the commit: the log alone may have grown, by what did not fit into memory. Raises LostDatabase."""
+        found = self._look()
+        self._check_unchanged(found, self._paths[:1])
+        self._check_log(found)
+
+    def check_committed(self) -> None:
+        """Look after the commit, before it is acknowledged. Raises LostDatabase."""
+        found = self._look()
+        self._check_log(found)
+        self._seen = found
+
+    def _check_unchanged(self, found: list[os.stat_result], paths: Sequence[str]) -> None:
+        for path, seen, now in zip(paths, self._seen, found, strict=False):
+            if not self._is_shared and (seen.st_size, seen.st_mtime_ns) != (now.st_size, now.st_mtime_ns):
+                raise self._lost(f"another program has changed {path} while the server runs")
+
+    def _check_log(self, found: list[os.stat_result]) -> None:
+        if not self._is_shared and found[1].st_size < self._seen[1].st_size:
+            raise self._lost(f"{self._paths[1]} was cut while the server runs")
+
+    def _look(self) -> list[os.stat_result]:
+        """The files at the paths now: the same ones, and the database no shorter than it was."""
+        if self._loss:
+            raise LostDatabase(self._loss)
+        found = []
+        for path in self._paths:
+            try:
+                found.append(os.stat(path))
+            except OSError as error:
+                raise self._lost(f"{path} is gone while the server runs: {error.strerror}") from None
+        for path, seen, now in zip(self._paths, self._seen, found, strict=False):
+            if (seen.st_dev, seen.st_ino) != (now.st_dev, now.st_ino):
+                raise self._lost(f"{path} was replaced while the server runs")
+        if found[0].st_size < self._seen[0].st_size:
+            raise self._lost(f"{self._paths[0]} was cut while the server runs")
+        return found
+
+    def _lost(self, message: str) -> LostDatabase:
+        self._loss = message
+        loss = LostDatabase(message)
+        self._on_loss(loss)
+        return loss

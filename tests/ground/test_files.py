@@ -1,0 +1,184 @@
+"""A database file that is deleted, replaced or changed under a running server: nothing is acknowledged any more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ostiary.core.errors import Unavailable
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Database, LostDatabase, Tx, files, sql
+from ostiaryd.ground.world import World, open_world
+from tests.clock import Clock, Dice
+from tests.world import Kind, Template
+
+PUT = sql("insert into setting (name, value) values (:name, :value)")
+COUNT = sql("select count(*) from setting where name like 'test %'")
+PAGE = 4096
+
+
+@pytest.fixture
+def config(template: Callable[[Kind], Template], tmp_path: Path) -> Iterator[Config]:
+    """SQLite alone."""
+    with template("sqlite").copy(tmp_path / "data") as config:
+        yield config
+
+
+@pytest.fixture
+async def world(config: Config, clock: Clock, dice: Dice) -> AsyncIterator[World]:
+    async with open_world(config, now=clock, random=dice) as world:
+        yield world
+
+
+def put(name: str) -> Callable[[Tx], str]:
+    def job(tx: Tx) -> str:
+        tx.run(PUT, name=f"test {name}", value="1")
+        return name
+
+    return job
+
+
+def beside(db: Path, suffix: str) -> Path:
+    return db.with_name(db.name + suffix)
+
+
+def delete_all(db: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        beside(db, suffix).unlink()
+
+
+def replace_by_copy(db: Path) -> None:
+    shutil.copy(db, beside(db, ".copy"))
+    os.replace(beside(db, ".copy"), db)
+
+
+def overwrite_by_copy(db: Path) -> None:
+    """The same inode and length, as `cp copy database` leaves it."""
+    shutil.copy(db, beside(db, ".copy"))
+    shutil.copyfile(beside(db, ".copy"), db)
+
+
+def link_to_copy(db: Path) -> None:
+    shutil.copy(db, beside(db, ".copy"))
+    db.unlink()
+    db.symlink_to(beside(db, ".copy"))
+
+
+def flip_a_byte(db: Path) -> None:
+    with db.open("r+b") as file:
+        file.seek(PAGE + 100)
+        byte = file.read(1)
+        file.seek(PAGE + 100)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def move_folder(db: Path) -> None:
+    db.parent.rename(db.parent.with_name("elsewhere"))
+
+
+def move_folder_and_put_a_copy(db: Path) -> None:
+    move_folder(db)
+    shutil.copytree(db.parent.with_name("elsewhere"), db.parent)
+
+
+FAULTS: dict[str, Callable[[Path], object]] = {
+    "all files deleted": delete_all,
+    "database deleted": lambda db: db.unlink(),
+    "log deleted": lambda db: beside(db, "-wal").unlink(),
+    "index deleted": lambda db: beside(db, "-shm").unlink(),
+    "database renamed": lambda db: db.rename(beside(db, ".moved")),
+    "database replaced by a copy": replace_by_copy,
+    "database overwritten in place": overwrite_by_copy,
+    "database replaced by a link": link_to_copy,
+    "database emptied": lambda db: os.truncate(db, 0),
+    "database cut by one page": lambda db: os.truncate(db, db.stat().st_size - PAGE),
+    "database cut by one byte": lambda db: os.truncate(db, db.stat().st_size - 1),
+    "log emptied": lambda db: os.truncate(beside(db, "-wal"), 0),
+    "log cut by one byte": lambda db: os.truncate(beside(db, "-wal"), beside(db, "-wal").stat().st_size - 1),
+    "one byte changed": flip_a_byte,
+    "folder renamed": move_folder,
+    "folder replaced by a copy": move_folder_and_put_a_copy,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_nothing_is_acknowledged_after_a_file_was_lost(world: World, fault: str) -> None:
+    assert await world.writer.submit(put("before")) == "before"
+    FAULTS[fault](world.db.path)
+    for attempt in range(3):
+        with pytest.raises(LostDatabase, match="while the server runs"):
+            await world.writer.submit(put(f"after {attempt}"))
+    with pytest.raises(LostDatabase):
+        world.db.read()
+    with pytest.raises(LostDatabase):
+        await world.db.scan(lambda reader: reader.one(COUNT))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_batch_in_progress_is_not_acknowledged_if_a_file_is_lost_under_it(world: World, fault: str) -> None:
+    def job(tx: Tx) -> str:
+        tx.run(PUT, name="test during", value="1")
+        FAULTS[fault](world.db.path)
+        return "during"
+
+    assert await world.writer.submit(put("before")) == "before"
+    with pytest.raises((LostDatabase, sqlite3.DatabaseError)):
+        await world.writer.submit(job)
+    with pytest.raises(LostDatabase):
+        await world.writer.submit(put("after"))
+
+
+async def test_a_loss_is_final_though_the_files_come_back(world: World) -> None:
+    moved = beside(world.db.path, ".moved")
+    world.db.path.rename(moved)
+    with pytest.raises(LostDatabase):
+        await world.writer.submit(put("lost"))
+    moved.rename(world.db.path)
+    with pytest.raises(LostDatabase):
+        await world.writer.submit(put("still lost"))
+
+
+async def test_own_commits_and_checkpoints_are_no_loss(world: World) -> None:
+    blob = "x" * 200_000
+    for number in range(300):  # some 60 MB of log: past the automatic checkpoint
+        await world.writer.submit(lambda tx, number=number: tx.run(PUT, name=f"test {number}", value=blob))  # type: ignore[misc]
+    assert world.db.path.stat().st_size > 30 << 20
+    assert world.db.read().one(COUNT) == (300,)
+
+
+async def test_commits_and_checkpoints_of_other_processes_are_no_loss(world: World) -> None:
+    await world.writer.submit(put("ours"))
+    other = sqlite3.connect(world.db.path, isolation_level=None)
+    for number in range(3):
+        other.execute("insert into setting values (?, 'x')", [f"test other {number}"])
+        other.execute("pragma wal_checkpoint(truncate)")
+        await world.writer.submit(put(f"ours {number}"))
+        other.execute("pragma wal_checkpoint(passive)")
+        await world.writer.submit(put(f"ours again {number}"))
+    other.close()
+    assert world.db.read().one(COUNT) == (10,)
+
+
+async def test_a_batch_costs_nine_system_calls_whatever_its_size(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.writer.submit(put("first"))
+    looked = []
+    real = os.stat
+    monkeypatch.setattr(files.os, "stat", lambda path: looked.append(path) or real(path))
+    await asyncio.gather(*[world.writer.submit(put(str(number))) for number in range(50)])
+    assert len(looked) == 9
+
+
+def test_a_missing_database_is_never_made_by_a_reader_or_a_writer(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path / 'none.db'}")
+    for read_only in (True, False):
+        with pytest.raises(Unavailable, match="cannot open the database"):
+            db.connect(read_only=read_only)
+    assert list(tmp_path.iterdir()) == []
