@@ -43,7 +43,7 @@ class Database:
         return Path(unquote(self.url.removeprefix("sqlite:///")))
 
     def connect(self, *, read_only: bool = False, create: bool = False) -> Connection:
-        """A new connection. `create`: a SQLite file that is missing is made, for `migrate` alone. Raises Unavailable."""
+        """A new connection. `create`: make a missing SQLite file, for `migrate` alone. Raises Unavailable."""
         if self.is_sqlite:
             return SqliteConnection(str(self.path), read_only=read_only, create=create, on_loss=self._note_loss)
         return PostgresConnection(self.url)

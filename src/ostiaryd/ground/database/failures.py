@@ -40,8 +40,8 @@ class DamagedDatabase(StorageFailed):
 def storage_failure(error: BaseException | None) -> StorageFailed | None:
     """What a driver's exception, or one that it was raised after, says about the storage; None for all others.
 
-    SQLite may roll back a transaction by itself (sqlite.org/lang_transaction.html, section 3), so the last exception may
-    only say that a savepoint is gone.
+    SQLite may roll back a transaction by itself (sqlite.org/lang_transaction.html, section 3), so the last exception
+    may only say that a savepoint is gone.
     """
     while error is not None:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF if isinstance(error, sqlite3.Error) else 0

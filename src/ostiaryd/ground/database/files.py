@@ -44,13 +44,16 @@ class DatabaseFiles:
         Raises LostDatabase.
         """
         found = self._look()
-        self._is_shared = self._is_shared or not is_alone and len(self._seen) == len(found)
         if len(self._seen) == len(found):
+            self._is_shared = self._is_shared or not is_alone
             self._check_unchanged(found, self._paths[:2])
         self._seen = found
 
     def check_ready(self) -> None:
-        """Look before the commit: the log alone may have grown, by what did not fit into memory. Raises LostDatabase."""
+        """Look before the commit: only the log may have grown, by what did not fit into memory.
+
+        Raises LostDatabase.
+        """
         found = self._look()
         self._check_unchanged(found, self._paths[:1])
         self._check_log(found)

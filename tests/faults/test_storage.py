@@ -1,0 +1,92 @@
+"""Faults of storage, against a real server: files that vanish or change, damaged pages, rows changed by hand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.faults.conftest import Tally
+from tests.feed.house import House
+from tests.server import running
+
+PAGE = 4096
+
+
+@contextmanager
+def administered(folder: Path) -> Iterator[House]:
+    """A real server with `folder / "data"`, and its administrator."""
+    with running(folder / "data") as server:
+        house = House(server, folder)
+        yield house
+        house.admin.close()
+
+
+def _delete(db: Path) -> None:
+    for path in db.parent.glob("ostiary.db*"):
+        path.unlink()
+
+
+def _replace(db: Path) -> None:
+    shutil.copy(db, db.with_suffix(".copy"))
+    os.replace(db.with_suffix(".copy"), db)
+
+
+def _overwrite(db: Path) -> None:
+    shutil.copy(db, db.with_suffix(".copy"))
+    shutil.copyfile(db.with_suffix(".copy"), db)
+
+
+LOSSES: tuple[Callable[[Path], object], ...] = (
+    _delete,
+    _replace,
+    _overwrite,
+    lambda db: os.truncate(db, db.stat().st_size // 2),
+    lambda db: db.with_name("ostiary.db-wal").unlink(),
+)
+
+
+def test_nothing_is_acknowledged_after_a_database_file_is_lost(tmp_path: Path, rounds: int, tally: Tally) -> None:
+    broken, tried = 0, 0
+    for number, lose in enumerate(LOSSES[:1] if rounds == 1 else LOSSES):
+        folder = tmp_path / str(number)
+        with administered(folder) as house:
+            house.owner()
+            lose(house.server.folder / "ostiary.db")
+            for path in ("/persons", "/agents"):
+                for method, body in (("POST", {"name": "lost"}), ("GET", None)):
+                    answer = house.admin.request(
+                        method, f"{house.server.url}/api/v1{path}", resource=f"{house.admin.issuer}/api/v1", json=body
+                    )
+                    tried += 1
+                    broken += answer.status_code != 503
+                    assert answer.json()["error"] == "database_lost"
+            assert "nothing is acknowledged any more: copy the open files" in (folder / "data/server.log").read_text()
+    tally("after a database file is lost, every request gets 503", broken=broken, of=tried)
+
+
+def test_a_damaged_page_is_503_and_never_500(tmp_path: Path, rounds: int, tally: Tally) -> None:
+    """Every page behind the schema is overwritten below the server's cache, which is then empty."""
+    broken, tried = 0, 0
+    for number in range(rounds):
+        folder = tmp_path / str(number)
+        with administered(folder) as house:
+            house.owner()
+        db = house.server.folder / "ostiary.db"
+        with sqlite3.connect(db) as connection:
+            (page,) = connection.execute("select rootpage from sqlite_schema where name = 'finding'").fetchone()
+        connection.close()
+        with db.open("r+b") as file:
+            file.seek((page - 1) * PAGE)
+            file.write(bytes([number + 1]) * PAGE)
+        with administered(folder) as house:
+            answer = house.admin.request(
+                "GET", f"{house.server.url}/api/v1/findings", resource=f"{house.admin.issuer}/api/v1"
+            )
+            tried += 1
+            broken += answer.status_code != 503
+            assert answer.json()["error"] == "database_damaged"
+    tally("a request that meets a damaged page gets 503", broken=broken, of=tried)
