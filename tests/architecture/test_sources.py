@@ -45,6 +45,17 @@ def test_sql_is_put_together_at_import_where_no_request_can_reach_it() -> None:
     assert COMPOSED.keys() - later == set(), "no longer composed"
 
 
+def test_types_are_built_by_the_one_module_that_threads_may_share() -> None:
+    elsewhere = [
+        f"{source.path}:{node.lineno}"
+        for source in sources("src")
+        if source.module != "ostiary.core.decoding"
+        for node in ast.walk(source.tree)
+        if _builds_types(node)
+    ]
+    assert not elsewhere, "use ostiary.core.decoding: msgspec crashes where threads first use a type at once"
+
+
 def test_nothing_suppresses_whatever_comes() -> None:
     blind = [
         f"{source.path}:{call.lineno}"
@@ -81,6 +92,24 @@ def test_every_test_claims_something_that_can_fail() -> None:
         if not any(_can_fail(node) for node in ast.walk(function))
     ]
     assert not idle
+
+
+def _builds_types(node: ast.AST) -> bool:
+    """A typed decoder, a conversion to a type, or an import of msgspec's functions by their bare names."""
+    if isinstance(node, ast.ImportFrom):
+        return node.module in ("msgspec.json", "msgspec.msgpack") or (
+            node.module == "msgspec" and any(name.name in ("convert", "json", "msgpack") for name in node.names)
+        )
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    match ast.unparse(node.func).split("."):
+        case ["msgspec", "convert"]:
+            return True
+        case ["msgspec", _, "Decoder"]:
+            return bool(node.args or node.keywords)
+        case ["msgspec", _, "decode"]:
+            return len(node.args) > 1 or any(word.arg != "strict" for word in node.keywords)
+    return False
 
 
 def _plain_strings(tree: ast.Module) -> Iterator[ast.Constant]:

@@ -14,6 +14,7 @@ import msgspec
 
 from ostiary.client.target import STEP_UP, StepUpNeeded, Target, Token, TokenRefused
 from ostiary.core import canonical, dpop, jose
+from ostiary.core.decoding import convert
 from ostiary.core.errors import Forbidden, Malformed, Refused, Unauthenticated, Unavailable
 from ostiary.keys import Credential
 
@@ -274,7 +275,7 @@ def _token_refused(response: httpx2.Response) -> Refused:
 
 def _decode(response: httpx2.Response, kind: type[T], *, of: str) -> T:
     try:
-        return msgspec.convert(canonical.parse(response.content), kind)
+        return convert(canonical.parse(response.content), kind)
     except msgspec.ValidationError as error:
         raise Malformed(f"{of}: {error}") from None
 

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from ostiary.core import canonical, signed
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Malformed
 from ostiary.core.report import Id
 
@@ -122,6 +123,6 @@ def _check_length(body: bytes) -> None:
 def parse_ask(body: bytes) -> Ask:
     """From a body that is strict JSON (no member twice). Raises Malformed."""
     try:
-        return msgspec.json.decode(body, type=Ask)
+        return json_decoder(Ask)(body)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None

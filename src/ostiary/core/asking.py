@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from ostiary.core import signed
 from ostiary.core.access import Said
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Malformed
 from ostiary.core.report import Id
 
@@ -63,7 +64,7 @@ def render_ask(ask: Ask) -> bytes:
 def parse_ask(body: bytes) -> tuple[Ask, Question]:
     """From a body that is strict JSON (no member twice). Raises Malformed."""
     try:
-        ask = msgspec.json.decode(body, type=Ask)
-        return ask, msgspec.json.decode(ask.question, type=Question)
+        ask = json_decoder(Ask)(body)
+        return ask, json_decoder(Question)(ask.question)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None

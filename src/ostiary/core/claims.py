@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from ostiary.core.budget import MAX_BUDGETS, Budget
+from ostiary.core.decoding import convert
 from ostiary.core.errors import Invalid
 from ostiary.core.jose import MAX_SECONDS, InvalidToken
 
@@ -103,7 +104,7 @@ def parse_access(claims: dict[str, object]) -> AccessClaims:
     if isinstance(aud, list) and len(aud) == 1:
         claims = {**claims, "aud": aud[0]}
     try:
-        return msgspec.convert(claims, AccessClaims)
+        return convert(claims, AccessClaims)
     except msgspec.ValidationError as error:
         raise InvalidToken(f"the claims of the access token: {str(error)[:200]}") from None
     except RecursionError:

@@ -22,6 +22,7 @@ from msgspec import Meta
 from ostiary.core import canonical
 from ostiary.core.access.holds import HoldKind
 from ostiary.core.access.stops import What
+from ostiary.core.decoding import convert
 from ostiary.core.errors import Malformed
 from ostiary.core.jose import InvalidToken, JwkSet, PrivateKey, sign_jwt, verify_jws
 from ostiary.core.watch.risk import MOST, SCALE
@@ -191,6 +192,6 @@ def parse_message(unverified_line: bytes, *, keys: JwkSet) -> Message:
     payload = verify_jws(unverified_token, key_for=keys.key_for, typ=(TYP,), max_bytes=MAX_LINE_BYTES).payload
     value = canonical.parse(payload, max_bytes=MAX_LINE_BYTES, max_depth=MAX_DEPTH)
     try:
-        return msgspec.convert(value, Message)
+        return convert(value, Message)
     except msgspec.ValidationError as error:
         raise Malformed(f"a message of the feed: {error}") from None

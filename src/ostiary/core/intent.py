@@ -19,6 +19,7 @@ from msgspec import Meta
 from ostiary.core import canonical
 from ostiary.core.budget.limits import ToolId
 from ostiary.core.catalogue import Kind
+from ostiary.core.decoding import convert, json_decoder
 from ostiary.core.errors import Forbidden, Invalid
 
 MAX_WORDS = 16 << 10
@@ -111,7 +112,7 @@ class Recorded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 
     @classmethod
     def decode(cls, text: str) -> Recorded:
-        return msgspec.json.decode(text, type=cls)
+        return json_decoder(cls)(text)
 
     @property
     def said(self) -> tuple[SaidBy, str]:
@@ -129,7 +130,7 @@ class Recorded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 def parse_intent(unverified: object) -> Intent:
     """From its JSON value. Raises InvalidIntent."""
     try:
-        return msgspec.convert(unverified, Intent)
+        return convert(unverified, Intent)
     except msgspec.ValidationError as error:
         raise InvalidIntent(f"the intent: {str(error)[:200]}") from None
 

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from ostiary.core.canonical import MAX_INT
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Malformed
 from ostiary.core.history import MAX_CREATED, MAX_HISTORY, MAX_MET, MAX_RECIPIENTS, Before, Met, Value
 from ostiary.core.history import unpack as unpack_history
@@ -121,7 +122,7 @@ def render_recall(recall: Recall) -> bytes:
 def parse_recall(body: bytes) -> Recall:
     """From a body that is strict JSON (no member twice). Raises Malformed."""
     try:
-        recall = msgspec.json.decode(body, type=Recall)
+        recall = json_decoder(Recall)(body)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
     check_observed(recall.parts)

@@ -10,6 +10,7 @@ from typing import ClassVar, TypeVar
 
 import msgspec
 
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Malformed, Unauthenticated
 from ostiary.core.jose import JwkSet, PrivateKey, b64u, sign_jwt, verify_jws
 
@@ -47,7 +48,7 @@ def parse_answer(
         payload = verify_jws(
             unverified_answer.decode("ascii"), key_for=keys.key_for, typ=(kind.TYP,), max_bytes=kind.MAX_BYTES
         ).payload
-        answer = msgspec.json.decode(payload, type=kind)
+        answer = json_decoder(kind)(payload)
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         raise Malformed(f"it is no {kind.TYP}") from None
     if (answer.iss, answer.aud, answer.asked) != (issuer, resource_id, digest(body)):

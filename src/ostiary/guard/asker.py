@@ -27,6 +27,7 @@ import msgspec
 from ostiary import client
 from ostiary.core import access, approval, asking
 from ostiary.core.access.elsewhere import Verdict
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Forbidden, Refused, Unavailable
 from ostiary.core.jose import b64u
 from ostiary.core.signed import Answer, parse_answer
@@ -250,6 +251,6 @@ class Answered(Unavailable):
 def _problem(answer: bytes) -> _Problem | None:
     """What the server says is wrong."""
     try:
-        return msgspec.json.decode(answer, type=_Problem)
+        return json_decoder(_Problem)(answer)
     except (msgspec.DecodeError, RecursionError):
         return None

@@ -14,6 +14,7 @@ import httpx2
 import msgspec
 
 from ostiary import client
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Refused, Unavailable
 from ostiary.core.slices import Draw, Drawn, GiveBack, GivenBack, Settled
 from ostiary.guard.purse import IDLE_US, Purse
@@ -110,7 +111,7 @@ class Drawer:
             )
             if response.status_code != 200:
                 raise Unavailable(f"/feed/v1/{verb} answers {response.status_code}: {response.text[:200]}")
-            return msgspec.json.decode(response.content, type=kind)
+            return json_decoder(kind)(response.content)
         except (Refused, httpx2.HTTPError, OSError, msgspec.DecodeError) as error:
             self._hang_up()
             why = str(error) or type(error).__name__

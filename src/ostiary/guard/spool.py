@@ -24,6 +24,7 @@ from pathlib import Path
 
 import msgspec
 
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Invalid, Unavailable
 
 SEGMENT_BYTES = 1 << 20
@@ -38,7 +39,7 @@ Mark = tuple[int, int]
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(dict[str, object]).decode
+_decode = json_decoder(dict[str, object])
 
 
 class SpoolFailed(Unavailable):

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import msgspec
 
+from ostiary.core.decoding import json_decoder
 from ostiary.guard.spool import Spool, SpoolFailed
 
 MAX_UNHEARD = 256
 log = logging.getLogger("ostiary.guard")
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(list[tuple[str, str]]).decode
+_decode = json_decoder(list[tuple[str, str]])
 
 
 class Unheard:

@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Refused
 
 MAX_TEXT = 300
@@ -41,7 +42,7 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 Event = Called | Trouble
-_decode = msgspec.json.Decoder(Event).decode
+_decode = json_decoder(Event)
 
 
 def called(

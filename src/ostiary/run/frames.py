@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ostiary.core import canonical
+from ostiary.core.decoding import convert, json_decoder
 from ostiary.core.errors import Malformed
 from ostiary.guard.mcp import FREE, named, returned
 
@@ -57,7 +58,7 @@ class Answer(msgspec.Struct, frozen=True):
         if self.error or not self.result:
             return False
         try:
-            return msgspec.json.decode(self.result, type=_Result).isError is not True
+            return json_decoder(_Result)(self.result).isError is not True
         except msgspec.DecodeError:
             return False
 
@@ -74,7 +75,7 @@ class Answer(msgspec.Struct, frozen=True):
             return []
         try:
             result = canonical.parse(bytes(self.result or b"null"), max_bytes=MAX_LINE_BYTES, max_depth=MAX_DEPTH)
-            return msgspec.convert(result, _Listed).tools
+            return convert(result, _Listed).tools
         except (Malformed, msgspec.ValidationError):
             return None
 
@@ -89,8 +90,8 @@ class _Listed(msgspec.Struct):
 
 _MEMBERS = {"jsonrpc", "id", "method", "params", "result", "error"}
 _PARAMS = {"name", "arguments", "_meta", "task"}
-_answer = msgspec.json.Decoder(Answer).decode
-_answers = msgspec.json.Decoder(list[Answer]).decode
+_answer = json_decoder(Answer)
+_answers = json_decoder(list[Answer])
 
 
 def lines(descriptor: int) -> Iterator[bytes]:

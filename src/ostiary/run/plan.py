@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Invalid
 
 MAX_BYTES = 64 << 10
@@ -37,7 +38,7 @@ def read_plan(path: Path) -> Plan:
     """Raises Invalid."""
     try:
         with path.open("rb") as file:
-            return msgspec.json.decode(file.read(MAX_BYTES), type=Plan)
+            return json_decoder(Plan)(file.read(MAX_BYTES))
     except OSError as error:
         raise Invalid(f"cannot read the plan {path}: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

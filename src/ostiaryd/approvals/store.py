@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ostiary.core.decoding import json_decoder
 from ostiaryd.approvals.model import About, Answer, Question, Says, State
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model import Page
@@ -45,7 +46,7 @@ _SUBMITTED = sql("select approval_id, body from submitted where key = :key")
 _INSERT_SUBMITTED = sql("insert into submitted (key, body, approval_id) values (:key, :body, :id)")
 _LAST = "ap_~"
 """after every id"""
-_decode = msgspec.json.Decoder(About).decode
+_decode = json_decoder(About)
 _encode = msgspec.json.Encoder().encode
 
 

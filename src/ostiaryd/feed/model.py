@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ostiary.core.access import Kept
+from ostiary.core.decoding import json_decoder
 from ostiary.core.feed import AgentFact, Fact, HoldFact, KeyFact, RiskFact, StopFact, TaskFact, TokenFact
 from ostiary.core.report import CallRecord, ResultRecord, UndecidedRecord
 from ostiary.core.watch import Event
@@ -32,7 +33,7 @@ from ostiaryd.tokens.model import KeysDelta
 PlainDelta = AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta | HoldDelta | StopDelta
 """those that are all of what guards hear"""
 Delta = PlainDelta | ThreatDelta | ProfileDelta | ResourceDelta | PolicyDelta | KeysDelta
-_decode = msgspec.json.Decoder(Delta).decode
+_decode = json_decoder(Delta)
 
 
 def parse_delta(body: bytes) -> Delta:

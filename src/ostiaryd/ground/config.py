@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from ostiary.core.addresses import check_address, check_server
 from ostiary.core.classes import MAX_CLASSES, STANDARD, is_class
+from ostiary.core.decoding import convert
 from ostiary.core.errors import Invalid
 from ostiary.core.watch.places import MAX_BYTES, Places, parse_places
 from ostiaryd.ground.fetch import check_origin
@@ -189,7 +190,7 @@ def load_config(file: Path | None = None, *, environ: dict[str, str] | None = No
     if "data_dir" not in values:
         raise Invalid("where shall the data live?", hint="give --data-dir DIR", code="usage")
     try:
-        return _checked(msgspec.convert(values, Config, strict=False))
+        return _checked(convert(values, Config, strict=False))
     except msgspec.ValidationError as error:
         raise Invalid(f"configuration: {error}", hint="`docs/configuration.md` lists every key") from error
 

@@ -18,6 +18,7 @@ import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from ostiary.core import canonical
+from ostiary.core.decoding import convert
 from ostiary.core.errors import Conflict, Forbidden, Invalid, Malformed, NotFound, Refused, Unauthenticated, Unavailable
 from ostiary.core.network import network_of
 from ostiaryd.ground.database import storage_failure
@@ -109,7 +110,7 @@ class Call:
             raise Malformed("the body has a null character in it")
         value = canonical.parse(self.body, max_bytes=self.world.config.max_request_bytes, max_depth=MAX_DEPTH)
         try:
-            return msgspec.convert(value, kind)
+            return convert(value, kind)
         except msgspec.ValidationError as error:
             raise Malformed(str(error)) from None
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ostiary.core.classes import is_class
+from ostiary.core.decoding import json_decoder
 from ostiary.core.jose import b64u
 from ostiary.core.tiles import MAX_ENTRY_BYTES
 from ostiaryd.ground.ids import standing_agent
@@ -80,7 +81,7 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
 WORD_LIMIT = 256
 _WORDS = tuple(name for name in Entry.__struct_fields__ if Entry.__annotations__[name] in ("str", "str | None"))
 _ENCODER = msgspec.json.Encoder(order="deterministic")
-_DECODER = msgspec.json.Decoder(Entry)
+_decode = json_decoder(Entry)
 
 
 def encode_entry(entry: Entry) -> bytes:
@@ -110,7 +111,7 @@ def is_standing(entry: Entry) -> bool:
 
 
 def decode_entry(body: bytes) -> Entry:
-    return _DECODER.decode(body)
+    return _decode(body)
 
 
 def reason(code: str, message: str = "") -> Reason:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import msgspec
-
 from ostiary.core import canonical
 from ostiary.core.cedar import ir
 from ostiary.core.cedar.values import Entity, Uid
+from ostiary.core.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.policy.model import Loaded, PolicySet, decode_actions, decode_files, encode_actions, encode_files, starter
 
@@ -57,7 +56,7 @@ def insert_approved(tx: Tx, id: str, *, digest: str, policies: list[str]) -> Non
 
 def approved(reader: Reader, id: str) -> Approved | None:
     row = reader.one(_APPROVED, id=id)
-    return None if row is None else Approved(row[0], frozenset(msgspec.json.decode(row[1], type=list[str])))
+    return None if row is None else Approved(row[0], frozenset(json_decoder(list[str])(row[1])))
 
 
 def spend_approved(tx: Tx, id: str, *, call: str) -> bool:

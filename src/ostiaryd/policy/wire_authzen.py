@@ -20,6 +20,7 @@ import msgspec
 
 from ostiary.core import canonical
 from ostiary.core.access import Decision, Reason
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Invalid, Malformed, NotFound, Refused
 from ostiary.core.jose import b64u
 from ostiaryd.ground.http import Call, Reply, reply, status_of
@@ -147,7 +148,7 @@ def read(call: Call, kind: type[T]) -> T:
     call.expect("application/json")
     body = call.body
     try:
-        value = msgspec.json.decode(body, type=kind)
+        value = json_decoder(kind)(body)
         _check_members(body, value)
     except msgspec.DecodeError as error:
         raise Malformed(str(error)) from None

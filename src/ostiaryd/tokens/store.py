@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ostiary.core.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Tx, sql
 from ostiaryd.tokens.model import Backchannel, Wish
 
@@ -29,7 +30,7 @@ _PUT = sql(
 _SETTLE = sql("update backchannel set answered_at = :now, is_approved = :is_approved where approval = :approval")
 _POLLED = sql("update backchannel set polled_at = :now, interval_s = interval_s + :more where request = :request")
 _PRUNE = sql("delete from backchannel where expires_at < :before")
-_decode = msgspec.json.Decoder(Wish).decode
+_decode = json_decoder(Wish)
 
 
 def backchannel(reader: Reader, request: str) -> Backchannel | None:

@@ -13,6 +13,7 @@ import msgspec
 
 from ostiary.core.bounds.conditions import Condition, InvalidDetails
 from ostiary.core.classes import MAX_CLASSES, check_known, is_class
+from ostiary.core.decoding import convert
 
 MAX_DETAILS = 32
 MAX_LOCATIONS = 32
@@ -97,7 +98,7 @@ def parse_details(value: object, *, classes: Collection[str] | None = None) -> t
     try:
         if _has_null(value):
             raise InvalidDetails("`authorization_details` has a null in it", hint="leave out what is not meant")
-        details = msgspec.convert(value, tuple[ToolDetail, ...])
+        details = convert(value, tuple[ToolDetail, ...])
     except msgspec.ValidationError as error:
         message = f"`authorization_details`: {str(error)[:200]}"
         raise InvalidDetails(message, hint="a number with a fraction goes as a string") from None

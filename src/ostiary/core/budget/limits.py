@@ -12,6 +12,7 @@ from msgspec import Meta
 from ostiary.core.bounds.details import ABSENT, argument_at
 from ostiary.core.canonical import MAX_INT
 from ostiary.core.classes import check_known
+from ostiary.core.decoding import convert
 from ostiary.core.errors import Invalid
 
 MAX_LIMITS = 8
@@ -229,7 +230,7 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 def parse_limits(value: object, *, classes: Collection[str] | None = None) -> tuple[Limit, ...]:
     """From its JSON array; `classes` are all data classes that it may name. Raises InvalidBudget."""
     try:
-        limits: tuple[Limit, ...] = msgspec.convert(value, Annotated[tuple[Limit, ...], Meta(max_length=MAX_LIMITS)])
+        limits: tuple[Limit, ...] = convert(value, Annotated[tuple[Limit, ...], Meta(max_length=MAX_LIMITS)])
     except msgspec.ValidationError as error:
         raise InvalidBudget(f"`budget`: {str(error)[:200]}", hint=f"at most {MAX_LIMITS} limits") from None
     if len({limit.meter for limit in limits}) < len(limits):

@@ -15,6 +15,7 @@ from ostiary.core import canonical
 from ostiary.core.catalogue.listed import MAX_TOOLS, parse_listed
 from ostiary.core.catalogue.tool import Tool, Words, check_tool
 from ostiary.core.classes import check_known
+from ostiary.core.decoding import convert, json_decoder
 from ostiary.core.errors import Invalid, Malformed
 
 MAX_BYTES = 4 << 20
@@ -40,7 +41,7 @@ class Catalogue:
         """From its JSON, `{"resource": .., "tools": [{"name": .., "effect": .., ..}]}`. Raises Malformed, Invalid."""
         value = canonical.parse(unverified, max_bytes=MAX_BYTES, max_depth=2 * canonical.MAX_DEPTH)
         try:
-            wire = msgspec.convert(value, _Wire)
+            wire = convert(value, _Wire)
         except msgspec.ValidationError as error:
             raise Malformed(f"not a catalogue: {error}") from None
         return cls.of(wire.resource, wire.tools, wire.data_classes)
@@ -129,7 +130,7 @@ class _Outline(msgspec.Struct):
 
 def classes_at(text: str, scopes: frozenset[str]) -> frozenset[str]:
     """The data classes that tools within these scopes handle, by a catalogue's own text."""
-    outline = msgspec.json.decode(text, type=_Outline)
+    outline = json_decoder(_Outline)(text)
     catalogue = Catalogue(outline.resource, {}, outline.data_classes)
     within = [catalogue.classes(tool) for tool in outline.tools if catalogue.scope(tool) in scopes]
     return frozenset().union(*within)

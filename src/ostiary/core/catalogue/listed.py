@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from ostiary.core import canonical
 from ostiary.core.catalogue.tool import MAX_DESCRIPTION, Effect, Tool, ToolName
+from ostiary.core.decoding import convert
 from ostiary.core.errors import Malformed
 
 MAX_TOOLS = 1000
@@ -57,7 +58,7 @@ class _Whole(msgspec.Struct):
 def parse_listed(unverified_result: object) -> list[tuple[Listed, str]]:
     """Each tool of the result of `tools/list` (all pages together) with its definition's digest. Raises Malformed."""
     try:
-        typed, whole = msgspec.convert(unverified_result, _Typed), msgspec.convert(unverified_result, _Whole)
+        typed, whole = convert(unverified_result, _Typed), convert(unverified_result, _Whole)
     except msgspec.ValidationError as error:
         raise Malformed(f"not the result of tools/list: {error}") from None
     return [(listed, definition_of(tool)) for listed, tool in zip(typed.tools, whole.tools, strict=True)]

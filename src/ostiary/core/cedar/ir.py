@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from ostiary.core.cedar.values import LONG_MAX, LONG_MIN, Uid, is_type_name
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Invalid, Malformed
 
 MAX_BYTES = 32 * 1024 * 1024
@@ -134,7 +135,7 @@ class PolicySetIR(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _encoder = msgspec.json.Encoder(order="deterministic")
-_decoder = msgspec.json.Decoder(PolicySetIR)
+_decode = json_decoder(PolicySetIR)
 
 
 def render(policies: PolicySetIR) -> bytes:
@@ -147,7 +148,7 @@ def parse(data: bytes) -> PolicySetIR:
     if len(data) > MAX_BYTES:
         raise Invalid(f"a policy set is larger than {MAX_BYTES} bytes")
     try:
-        policies = _decoder.decode(data)
+        policies = _decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise Malformed("not a policy set") from error
     check(policies)

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from ostiary.core.canonical import MAX_INT
 from ostiary.core.cedar.values import Record
+from ostiary.core.decoding import msgpack_decoder
 from ostiary.core.errors import Malformed
 from ostiary.core.history.kept import Value
 
@@ -79,6 +80,6 @@ def pack(counterparts: Counterparts) -> bytes:
 def unpack(body: bytes) -> Counterparts:
     """Raises Malformed."""
     try:
-        return msgspec.msgpack.decode(body, type=Counterparts)
+        return msgpack_decoder(Counterparts)(body)
     except msgspec.DecodeError as error:
         raise Malformed(f"these are no counterparts: {error}") from None

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from ostiary.core.catalogue import Effect
 from ostiary.core.classes import MAX_CLASSES
+from ostiary.core.decoding import msgpack_decoder
 from ostiary.core.errors import Malformed
 
 WIDTH = 8
@@ -137,6 +138,6 @@ def pack(history: History) -> bytes:
 def unpack(body: bytes) -> History:
     """Raises Malformed."""
     try:
-        return msgspec.msgpack.decode(body, type=History)
+        return msgpack_decoder(History)(body)
     except msgspec.DecodeError as error:
         raise Malformed(f"it is no history: {error}") from None

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from ostiary.core.catalogue import Kind
+from ostiary.core.decoding import msgpack_decoder
 from ostiary.core.errors import Malformed
 from ostiary.core.intent import MAX_ENDORSED, Intent
 from ostiary.core.origins.scribe import END, WIDTH, Scribe, hashed
@@ -223,7 +224,7 @@ def pack(memory: Memory) -> bytes:
 def unpack(body: bytes, *, key: bytes) -> Memory:
     """Raises Malformed."""
     try:
-        kept = msgspec.msgpack.decode(body, type=_Kept)
+        kept = msgpack_decoder(_Kept)(body)
     except msgspec.DecodeError as error:
         raise Malformed(f"it is no memory of a task: {error}") from None
     return Memory(key, kept.parts, kept.documents)

@@ -17,6 +17,8 @@ import msgspec
 from regopy import Bundle, Interpreter
 from regopy.rego_shared import LogLevel, RegoError
 
+from ostiary.core.decoding import json_decoder
+
 KEPT = 4
 MAX_MESSAGES, MAX_MESSAGE = 16, 500
 _MESSAGES = re.compile(r"\(errormsg \d+:(.*?)\)\s*\(", re.DOTALL)
@@ -36,7 +38,7 @@ class _Request(msgspec.Struct):
 
 
 _programs: dict[str, tuple[_Program, Bundle, Interpreter]] = {}
-_decode = msgspec.json.Decoder(_Request).decode
+_decode = json_decoder(_Request)
 _encode = msgspec.json.Encoder().encode
 
 

@@ -19,6 +19,7 @@ import msgspec
 
 from ostiary.core.access import Said, failed
 from ostiary.core.access.elsewhere import MAX_SAID, Verdict
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Invalid, Refused, Unavailable
 from ostiaryd.ground.confined import Confined
 from ostiaryd.ground.database import Reader
@@ -38,8 +39,8 @@ ALL_S = 2.0
 MAX_ASKED_IN_ACT = 3
 """An exchange asks twice, and the set may be swapped in between."""
 _encode = msgspec.json.Encoder().encode
-_decode_said = msgspec.json.Decoder(tuple[Said, ...]).decode
-_decode_error = msgspec.json.Decoder(dict[str, str]).decode
+_decode_said = json_decoder(tuple[Said, ...])
+_decode_error = json_decoder(dict[str, str])
 
 
 class _Document(msgspec.Struct):
@@ -53,8 +54,8 @@ class _Policy(msgspec.Struct):
     forbid: bool | tuple[str, ...] | None = None
 
 
-_decode_document = msgspec.json.Decoder(_Document).decode
-_decode_policy = msgspec.json.Decoder(bool | _Policy).decode
+_decode_document = json_decoder(_Document)
+_decode_policy = json_decoder(bool | _Policy)
 
 
 class _Rego:

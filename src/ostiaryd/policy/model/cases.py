@@ -17,6 +17,7 @@ from ostiary.core.access.policies import Because
 from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Entity, Overlay, Record, Uid, entity
 from ostiary.core.claims import MAX_LINKS, Link
+from ostiary.core.decoding import convert
 from ostiary.core.errors import Invalid, Malformed
 from ostiary.core.history import NOTHING, told
 from ostiaryd.policy.model.playbooks import Playbooks, is_said
@@ -144,7 +145,7 @@ def _completed(whole: Record, said: object) -> Record:
 def parse_cases(name: str, text: str) -> list[Case]:
     """The cases of the file `name`. Raises Malformed."""
     try:
-        return msgspec.convert(tomllib.loads(text), _File).case
+        return convert(tomllib.loads(text), _File).case
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise Malformed(f"{name}: {error}") from None
     except RecursionError:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ostiary.core import canonical
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Invalid, Malformed
 from ostiary.core.jose import InvalidToken, JwkSet, PrivateKey, sign_jwt, verify_jws
 from ostiaryd.policy.model.questions import Question
@@ -49,7 +50,7 @@ class ExpiredDenial(Invalid):
     code = "expired_denial"
 
 
-_decode = msgspec.json.Decoder(Denial).decode
+_decode = json_decoder(Denial)
 
 
 def denial(question: Question, *, id: str, issuer: str, now: int) -> Denial:

@@ -17,6 +17,7 @@ import msgspec
 from ostiary.core import canonical
 from ostiary.core.access import BASE_TYPES
 from ostiary.core.cedar.values import Entity, Uid, parse_entities
+from ostiary.core.decoding import convert
 from ostiary.core.errors import Invalid, Malformed, Refused
 from ostiaryd.policy.model.files import ENTITIES, of_kind
 from ostiaryd.policy.model.vocabulary import Vocabulary, spelled
@@ -103,7 +104,7 @@ def _uid(name: str, value: Any) -> Uid:
     if isinstance(value, dict) and value.keys() == {"__entity"}:
         value = value["__entity"]
     try:
-        return Uid(**msgspec.convert(value, dict[str, str]))
+        return Uid(**convert(value, dict[str, str]))
     except (msgspec.ValidationError, TypeError):
         raise Malformed(f"{name}: an entity is named by an object with exactly `type` and `id`") from None
 

@@ -16,6 +16,7 @@ import msgspec
 
 from ostiary.core.access import Decision, Kept, Principal, Protected, keep
 from ostiary.core.cedar.render import render_record
+from ostiary.core.decoding import json_decoder
 from ostiaryd.policy.model.questions import Question
 
 
@@ -82,7 +83,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Facts).decode
+_decode = json_decoder(Facts)
 
 
 def encode_context(context: Mapping[str, object] | msgspec.Raw) -> msgspec.Raw:
@@ -121,7 +122,7 @@ class _Line(msgspec.Struct):
     chain: list[_Step] = []
 
 
-_decode_line = msgspec.json.Decoder(_Line).decode
+_decode_line = json_decoder(_Line)
 
 
 def actors_of(posed: Posed | None) -> list[str]:

@@ -10,6 +10,7 @@ import msgspec
 
 from ostiary.core import canonical
 from ostiary.core.cedar.values import Entity, Uid, entity
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Invalid
 
 POLICIES, SCHEMA, ENTITIES, TESTS = ".cedar", ".cedarschema", ".entities.json", ".test.toml"
@@ -60,7 +61,7 @@ def encode_actions(actions: Mapping[Uid, Entity]) -> str:
 
 
 def decode_actions(text: str) -> dict[Uid, Entity]:
-    found = msgspec.json.decode(text, type=list[tuple[Uid, list[Uid]]])
+    found = json_decoder(list[tuple[Uid, list[Uid]]])(text)
     return {uid: entity(uid, ancestors=groups) for uid, groups in found}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ostiary.core.cedar import ir
+from ostiary.core.decoding import msgpack_decoder
 from ostiaryd.policy.model.files import encode_actions
 from ostiaryd.policy.model.load import Loaded
 from ostiaryd.policy.model.whatif import By, Report, Row
@@ -55,6 +56,6 @@ def candidate_of(loaded: Loaded, by: By) -> Candidate:
 
 
 encode_request = msgspec.msgpack.Encoder().encode
-decode_request = msgspec.msgpack.Decoder(Request).decode
+decode_request = msgpack_decoder(Request)
 encode_answer = msgspec.msgpack.Encoder().encode
-decode_answer = msgspec.msgpack.Decoder(Answer).decode
+decode_answer = msgpack_decoder(Answer)

@@ -12,6 +12,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Invalid, Malformed
 from ostiary.core.jose import b64u, unb64u
 
@@ -32,7 +33,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Place).decode
+_decode = json_decoder(Place)
 
 
 def page_key(secret: bytes) -> bytes:

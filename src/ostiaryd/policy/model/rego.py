@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from ostiary.core import canonical
 from ostiary.core.access.elsewhere import Verdict
+from ostiary.core.decoding import convert
 from ostiary.core.errors import Invalid, Malformed
 from ostiaryd.policy.model.files import DATA, OPA, REGO, of_kind
 
@@ -134,7 +135,7 @@ def _bare(name: str, text: str) -> str:
 
 def _remote(name: str, text: str) -> _Remote:
     try:
-        return msgspec.convert(tomllib.loads(text), _Remote)
+        return convert(tomllib.loads(text), _Remote)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
         raise Malformed(f"{name}: {error}") from None
 

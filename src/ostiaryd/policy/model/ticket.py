@@ -9,6 +9,7 @@ import hmac
 
 import msgspec
 
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Invalid, Malformed
 from ostiary.core.jose import b64u, unb64u
 
@@ -29,7 +30,7 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Ticket).decode
+_decode = json_decoder(Ticket)
 
 
 def ticket_key(secret: bytes) -> bytes:

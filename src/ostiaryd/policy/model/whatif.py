@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from ostiary.core.access import Judgement
+from ostiary.core.decoding import convert, json_decoder
 from ostiary.core.jose import b64u
 from ostiaryd.policy.model.facts import AgentSeen, Posed, ResourceSeen, ToolSeen, decode_facts
 from ostiaryd.policy.model.replay import Lacking, Replay, Unreplayable
@@ -60,7 +61,7 @@ class Verdict(NamedTuple):
     watched: tuple[str, ...] = ()
 
 
-_decode_entry = msgspec.json.Decoder(Recorded).decode
+_decode_entry = json_decoder(Recorded)
 _NO_DETAIL = _Detail()
 
 
@@ -91,7 +92,7 @@ def _of_line(line: list[Any]) -> Verdict:
     """A line of a batch: [allowed, who, what, .., policies or the codes of the reasons, perhaps more]."""
     if len(line) < 7:
         return Verdict(False, ())
-    detail = msgspec.convert(line[7], _Detail) if len(line) > 7 else _NO_DETAIL
+    detail = convert(line[7], _Detail) if len(line) > 7 else _NO_DETAIL
     return _verdict(line[0] and detail.verdict != "deny", line[6], detail)
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ostiary.core.decoding import json_decoder
 from ostiaryd.feed.model import parse_delta
 from ostiaryd.ground import outbox
 from ostiaryd.ground.config import Config
@@ -39,7 +40,7 @@ AT_ONCE = 100
 ENTRIES = 64
 """Entries of one instant that are looked through for the act that told the guards."""
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Signal).decode
+_decode = json_decoder(Signal)
 
 
 async def gather(world: World) -> int:

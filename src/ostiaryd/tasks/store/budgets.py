@@ -6,6 +6,7 @@ import msgspec
 
 from ostiary.core import canonical
 from ostiary.core.budget import Budget, Limit
+from ostiary.core.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.tasks.model import Account, Allotment, Slice
 
@@ -155,5 +156,5 @@ def _render(limit: Limit) -> str:
 
 def _allotment(row: Row) -> Allotment:
     id, holder, terms, daily, parent, ended_at = row
-    limit: Limit = msgspec.json.decode(terms, type=Limit)
+    limit: Limit = json_decoder(Limit)(terms)
     return Allotment(budget=Budget(id, limit, bool(daily)), holder=holder, parent=parent, ended_at=ended_at)

@@ -19,6 +19,7 @@ from typing import Literal
 
 import msgspec
 
+from ostiary.core.decoding import json_decoder, msgpack_decoder
 from ostiary.core.errors import Invalid, Malformed, Refused
 from ostiary.core.watch.threats import Kind, indicator
 
@@ -80,9 +81,9 @@ class Unread(msgspec.Struct, frozen=True):
     spared: frozenset[str]
 
 
-_bundle = msgspec.json.Decoder(_Bundle).decode
-_encode, _unread = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Unread).decode
-_read = msgspec.msgpack.Decoder(Listed | str).decode
+_bundle = json_decoder(_Bundle)
+_encode, _unread = msgspec.msgpack.Encoder().encode, msgpack_decoder(Unread)
+_read = msgpack_decoder(Listed | str)
 for _name in ("idna", "punycode", "utf-8-sig"):  # else they are loaded when they are needed, from files
     codecs.lookup(_name)
 

@@ -19,6 +19,7 @@ from typing import IO
 
 import msgspec
 
+from ostiary.core.decoding import json_decoder, msgpack_decoder
 from ostiaryd.ground.children import send
 from ostiaryd.ground.config import read_places
 from ostiaryd.ground.database import Database, Reader
@@ -51,7 +52,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     orders, out = os.fdopen(0, "rb", buffering=0), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever is printed is no frame
-    given = msgspec.json.decode(orders.readline(), type=Orders)
+    given = json_decoder(Orders)(orders.readline())
     db = Database(given.database)
     holder = db.connect()
     if not holder.take(LOCK):
@@ -79,7 +80,7 @@ class Work:
         if progress.snapshot is None:
             self._watcher.position = max(0, size - LEARN)
         else:
-            snapshot = msgspec.msgpack.decode(progress.snapshot, type=Snapshot)
+            snapshot = msgpack_decoder(Snapshot)(progress.snapshot)
             self._watcher.load(snapshot, _pieces(self._reader, progress.generation))
         place_of = lru_cache(maxsize=4096)(read_places(self._given.places).of)
         self._reading = Reading(

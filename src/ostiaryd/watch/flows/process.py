@@ -16,6 +16,7 @@ from functools import partial
 
 import msgspec
 
+from ostiary.core.decoding import msgpack_decoder
 from ostiary.core.errors import Conflict, Unavailable
 from ostiaryd.ground.children import receive, spawn
 from ostiaryd.ground.database import Reader
@@ -180,7 +181,7 @@ class Watch:
     def _check_others(self, reader: Reader, last: int) -> None:
         """Where another process is at work, or should be, its snapshots say how far it is."""
         saved = store.progress(reader).snapshot
-        position = 0 if saved is None else msgspec.msgpack.decode(saved, type=Snapshot).position
+        position = 0 if saved is None else msgpack_decoder(Snapshot)(saved).position
         body = ledger.body(reader, position) if position <= last else None
         if body is not None and self._world.now() - decode_entry(body).at > MAX_UNSAVED_S * SECOND:
             raise Conflict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ostiary.core.decoding import msgpack_decoder
 from ostiaryd.watch.model.memory import Piece
 from ostiaryd.watch.model.watcher import Sighting
 
@@ -57,7 +58,7 @@ class Saved(msgspec.Struct, frozen=True, tag="saved"):
 
 Frame = Standby | Ready | Told | Seen | Pieces | Saved
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Frame)
+_decode = msgpack_decoder(Frame)
 
 
 def encode(frame: Frame) -> bytes:
@@ -66,5 +67,5 @@ def encode(frame: Frame) -> bytes:
 
 def decode(body: bytes) -> Frame:
     """Raises ValueError."""
-    frame: Frame = _decoder.decode(body)
+    frame: Frame = _decode(body)
     return frame

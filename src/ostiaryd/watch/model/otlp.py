@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Malformed
 
 MAX_RECORDS = 2048
@@ -120,8 +121,8 @@ class _Logs(msgspec.Struct, rename="camel"):
     resource_logs: list[_LogsOfResource] = []
 
 
-_spans = msgspec.json.Decoder(_Spans).decode
-_logs = msgspec.json.Decoder(_Logs).decode
+_spans = json_decoder(_Spans)
+_logs = json_decoder(_Logs)
 
 
 def _from_json(signal: Signal, body: bytes) -> Iterator[Record]:

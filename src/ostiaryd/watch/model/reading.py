@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from ostiary.core.decoding import json_decoder
 from ostiary.core.watch import Event, Noticed
 
 MAX_PENDING = 1 << 15
@@ -92,9 +93,9 @@ class _Judge(msgspec.Struct):
     is_real: bool = False
 
 
-_entry = msgspec.json.Decoder(_Entry).decode
-_detail = msgspec.json.Decoder(_Detail).decode
-_judge = msgspec.json.Decoder(_Judge).decode
+_entry = json_decoder(_Entry)
+_detail = json_decoder(_Detail)
+_judge = json_decoder(_Judge)
 
 
 class Reading:

@@ -1,0 +1,54 @@
+"""Decoders by type: the one place where msgspec builds the type information of structs.
+
+msgspec publishes the information of a type on the type itself before it is complete. A second thread that uses the type
+at that moment reads null pointers, and the process ends with SIGSEGV (`docs/upstream/`). Here one lock covers the whole
+building, and nothing uses a type before its information is complete. Modules make their decoders at import; a type that
+is first used later, in whatever thread, is as safe. A test refuses every other way to a typed decoder.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar, overload
+
+import msgspec
+
+T = TypeVar("T")
+_building = threading.Lock()
+
+
+@overload
+def json_decoder(kind: type[T]) -> Callable[[bytes | str], T]: ...
+@overload
+def json_decoder(kind: Any) -> Callable[[bytes | str], Any]: ...
+def json_decoder(kind: Any) -> Callable[[bytes | str], Any]:
+    """Return the function that decodes JSON of a type. It raises msgspec.DecodeError."""
+    return _decoder(msgspec.json.Decoder, kind)
+
+
+@overload
+def msgpack_decoder(kind: type[T]) -> Callable[[bytes], T]: ...
+@overload
+def msgpack_decoder(kind: Any) -> Callable[[bytes], Any]: ...
+def msgpack_decoder(kind: Any) -> Callable[[bytes], Any]:
+    """Return the function that decodes MessagePack of a type. It raises msgspec.DecodeError."""
+    return _decoder(msgspec.msgpack.Decoder, kind)
+
+
+@overload
+def convert(value: object, kind: type[T], *, strict: bool = True) -> T: ...
+@overload
+def convert(value: object, kind: Any, *, strict: bool = True) -> Any: ...
+def convert(value: object, kind: Any, *, strict: bool = True) -> Any:
+    """Convert a decoded value to a type; without `strict`, from strings too. Raises msgspec.ValidationError."""
+    _decoder(msgspec.msgpack.Decoder, kind)  # builds the type information; MessagePack has decoders for every type
+    return msgspec.convert(value, kind, strict=strict)
+
+
+@cache
+def _decoder(of: Any, kind: Any) -> Callable[[Any], Any]:
+    with _building:
+        decode: Callable[[Any], Any] = of(kind).decode
+        return decode

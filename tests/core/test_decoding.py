@@ -1,0 +1,89 @@
+"""Decoders by type: threads that use a type for the first time at the same moment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Annotated
+
+import msgspec
+import pytest
+
+from ostiary.core.decoding import convert, json_decoder, msgpack_decoder
+
+PROGRAM = """
+import sys, threading, types
+from ostiary.core.decoding import convert, json_decoder, msgpack_decoder
+
+SOURCE = '''
+import dataclasses, msgspec, typing
+
+class Inner(msgspec.Struct):
+    number: "int"
+
+@dataclasses.dataclass
+class Data:
+    inner: "Inner"
+
+class Typed(typing.TypedDict):
+    inner: "Inner"
+
+class Outer(msgspec.Struct):
+    inner: "Inner"
+    data: "Data"
+    typed: "Typed"
+'''
+VALUE = {"inner": {"number": 1}, "data": {"inner": {"number": 2}}, "typed": {"inner": {"number": 3}}}
+import msgspec
+USES = [
+    lambda kind: json_decoder(kind)(msgspec.json.encode(VALUE)),
+    lambda kind: msgpack_decoder(kind)(msgspec.msgpack.encode(VALUE)),
+    lambda kind: convert(VALUE, kind),
+]
+sys.setswitchinterval(1e-6)
+for number in range(int(sys.argv[1])):
+    module = sys.modules["fresh"] = types.ModuleType("fresh")
+    exec(SOURCE, module.__dict__)
+    barrier = threading.Barrier(2 * len(USES))
+    results = []
+    def use(how):
+        barrier.wait()
+        results.append(how(module.Outer))
+    threads = [threading.Thread(target=use, args=(how,)) for how in USES * 2]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    assert len(results) == 6 and all(one == results[0] for one in results), results
+"""
+ROUNDS = 500
+"""msgspec alone crashed within 100."""
+
+
+class Point(msgspec.Struct):
+    x: int
+
+
+def test_threads_may_use_a_type_for_the_first_time_at_once() -> None:
+    run = subprocess.run([sys.executable, "-c", PROGRAM, str(ROUNDS)], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_json_messagepack_and_converted_values_are_of_the_type() -> None:
+    assert json_decoder(Point)(b'{"x":1}') == msgpack_decoder(Point)(b"\x81\xa1x\x01") == convert({"x": 1}, Point)
+    assert json_decoder(int | str)(b'"a"') == "a"
+    assert convert({"x": "1"}, Point, strict=False) == Point(1)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_limits_of_an_annotated_type_hold_on_the_limit(count: int) -> None:
+    assert convert([1] * count, Annotated[list[int], msgspec.Meta(max_length=2)]) == [1] * count
+
+
+def test_other_values_are_refused() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        convert([1] * 3, Annotated[list[int], msgspec.Meta(max_length=2)])
+    with pytest.raises(msgspec.ValidationError):
+        convert({"x": "1"}, Point)
+    with pytest.raises(msgspec.DecodeError):
+        json_decoder(Point)(b'{"x":')
+    with pytest.raises(msgspec.DecodeError):
+        msgpack_decoder(Point)(b"\xc1")
