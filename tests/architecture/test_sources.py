@@ -47,7 +47,7 @@ def test_sql_is_put_together_at_import_where_no_request_can_reach_it() -> None:
 
 def test_types_are_built_by_the_one_module_that_threads_may_share() -> None:
     elsewhere = [
-        f"{source.path}:{node.lineno}"
+        f"{source.path}: {ast.unparse(node)}"
         for source in sources("src")
         if source.module != "ostiary.core.decoding"
         for node in ast.walk(source.tree)
