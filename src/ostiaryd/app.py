@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 
-from ostiary.core.errors import Forbidden, Refused
+from ostiary.core.errors import Forbidden, Refused, Unavailable
 from ostiaryd import doctor
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.approvals import wire_admin as approvals_admin
@@ -23,10 +23,11 @@ from ostiaryd.feed import flows as feed
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground import outbox
+from ostiaryd.ground.admission import check_admission, queue_stop_unproven, queue_unproven
 from ostiaryd.ground.http import Call, Endpoint, Failed, Render, Reply, Wire, render_admin, request_id_of
+from ostiaryd.ground.line import SERVER, Lane, Priority, priority
 from ostiaryd.ground.rounds import Rounds
 from ostiaryd.ground.world import World
-from ostiaryd.ground.writer import MAX_WAITING, Busy
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import wire_admin as ledger_admin
 from ostiaryd.ledger import wire_tlog
@@ -36,7 +37,6 @@ from ostiaryd.policy import wire_authzen, wire_search, wire_tasks, wire_whatif
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry import wire_admin as registry_admin
 from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, Caller
-from ostiaryd.registry.wire_admin import agents as registry_agents
 from ostiaryd.respond import wire_admin as respond_admin
 from ostiaryd.respond import wire_signals, wire_signals_poll, wire_ssf, wire_ssf_poll, wire_ssf_push, wire_webhooks
 from ostiaryd.respond.flows import hearing, respond, signals
@@ -99,15 +99,36 @@ FOR_PEOPLE = approvals_admin.FOR_PEOPLE | respond_admin.FOR_PEOPLE | {wire_tasks
 """Wires that ask for no scope and that people with a key may call: they answer, and say what they ask of a task."""
 STREAMS = frozenset({wire_feed.stream, wire_whatif.ask})
 """Wires whose answer is sent while it is made."""
-URGENT = frozenset({tasks_admin.revoke, tasks_admin.end_task, registry_agents.suspend})
-"""Wires by which anybody who may stops something: taken however much waits, as are administrators and persons."""
+STOPPING = frozenset(
+    {
+        ("POST", "/revoke"),
+        ("POST", "/api/v1/revoke"),
+        ("POST", "/api/v1/tasks/{id}/end"),
+        ("POST", "/api/v1/agents/{name}/suspend"),
+        ("POST", "/api/v1/agents/{name}/quarantine"),
+        ("POST", "/api/v1/agents/{name}/decommission"),
+        ("DELETE", "/api/v1/agents/{name}/keys/{kid}"),
+        ("DELETE", "/api/v1/agents/{name}/bearer"),
+        ("DELETE", "/api/v1/persons/{name}/keys/{kid}"),
+        ("DELETE", "/api/v1/teams/{name}/members/{person}"),
+        ("POST", "/api/v1/kill"),
+        ("POST", "/api/v1/incidents/{id}/narrow"),
+        ("POST", "/api/v1/incidents/{id}/decommission"),
+        ("POST", "/api/v1/approvals/{id}/deny"),
+        ("POST", "/access/v1/requests/{id}/cancel"),
+        ("DELETE", "/api/v1/issuers/{id}"),
+        ("POST", "/api/v1/signals/{id}"),
+        ("POST", "/feed/v1/applied"),
+    }
+)
+"""Routes that only stop or narrow something, or say that it is done: they overtake whatever waits for the writer."""
 
 
 def build_app(world: World) -> Starlette:
     """The ASGI application of this world."""
     lines = [(line, render) for part, render in ROUTES for line in part]
     routes: list[BaseRoute] = [
-        Route(path, _endpoint(world, method, wire, scope, render), methods=[method])
+        Route(path, _endpoint(world, method, path, wire, scope, render), methods=[method])
         for (method, path, wire, scope), render in lines
     ]
 
@@ -132,25 +153,31 @@ def build_app(world: World) -> Starlette:
     return app
 
 
-def _endpoint(world: World, method: str, wire: Wire, scope: str, render: Render) -> Endpoint:
+def _endpoint(world: World, method: str, path: str, wire: Wire, scope: str, render: Render) -> Endpoint:
+    stops = (method, path) in STOPPING
     if wire in PROVES_IN_ACT:
-        return Endpoint(world, _proving(wire, scope), render=render, gate=_admitting(None))
+        return Endpoint(world, _proving(wire, scope), render=render, gate=_queueing(None, is_admitted=False))
     gate: Gate | None = _gate(scope, for_people=wire in FOR_PEOPLE)
-    if method != "GET" and scope not in (ADMIN, READ, APPROVE) and wire not in URGENT:
-        gate = _admitting(gate)
+    is_admitted = stops or method == "GET" or scope in (ADMIN, READ, APPROVE)
+    gate = _queueing(gate, is_admitted=is_admitted, wants=Lane.STOP if stops else Lane.ORDINARY)
     return Endpoint(world, wire, render=render, gate=gate, streams=wire in STREAMS)
 
 
-def _admitting(gate: Gate | None) -> Gate:
-    """The gate, while not too much waits for the writer: what is refused for that costs next to nothing."""
+def _queueing(gate: Gate | None, *, is_admitted: bool, wants: Lane = Lane.ORDINARY) -> Gate:
+    """The gate, with the request's place in the line before the writer; unless `is_admitted`, a client that has waited
+    too long already is refused before anything of the request is looked at.
+    """
 
-    async def admit(call: Call) -> Caller | None:
-        if call.world.writer.waiting >= MAX_WAITING:
-            call.answer_headers.append((b"retry-after", b"1"))
-            raise Busy("too much waits to be written", hint="try again later")
+    async def queue(call: Call) -> Caller | None:
+        if gate is None and wants is Lane.STOP:
+            queue_stop_unproven(call)
+        else:
+            queue_unproven(call, wants=wants)
+        if not is_admitted:
+            check_admission(call)
         return None if gate is None else await gate(call)
 
-    return admit
+    return queue
 
 
 def _gate(scope: str, *, for_people: bool = False) -> Callable[[Call], Awaitable[Caller]] | None:
@@ -168,7 +195,7 @@ def _gate(scope: str, *, for_people: bool = False) -> Callable[[Call], Awaitable
             elif caller.kind == "person" and not for_people:
                 raise Forbidden("a person's key is for answering questions", hint="ostiary approvals --help")
         except Refused as refusal:
-            if not refusal.is_challenge:
+            if not (refusal.is_challenge or isinstance(refusal, Unavailable)):  # then nothing was looked at
                 await _record(call, refusal)
             raise
         return caller
@@ -190,7 +217,7 @@ def _proving(wire: Wire, scope: str) -> Wire:
         try:
             answer = await wire(call)
         except Refused as refusal:
-            if call.proving is not None:
+            if call.proving is not None and not isinstance(refusal, Unavailable):
                 await _leave(call, refusal)
             raise
         if call.proving is not None:
@@ -218,12 +245,17 @@ def _refuse(call: Call, refusal: Refused, act: Act) -> None:
     raise refusal
 
 
-def _every(seconds: float, work: Callable[[World], Awaitable[Any]]) -> Callable[[World], Coroutine[Any, Any, None]]:
-    """A loop that goes on though a round of it fails: the failure is logged, the next round tries again."""
+def _every(
+    seconds: float, work: Callable[[World], Awaitable[Any]], *, lane: Lane = Lane.ORDINARY
+) -> Callable[[World], Coroutine[Any, Any, None]]:
+    """A loop that goes on though a round of it fails: the failure is logged, the next round tries again. What it writes
+    queues in `lane`.
+    """
 
     name = f"{work.__module__.split('.')[1]}.{work.__name__}"
 
     async def loop(world: World) -> None:
+        priority.set(Priority(SERVER.client, lane=lane))
         rounds = world.keep(Rounds)
         rounds.note(name, every_s=seconds)
         while True:
@@ -245,14 +277,15 @@ async def forget_messages(world: World) -> None:
 
 
 async def watch_and_respond(world: World) -> None:
-    """Keep the detectors at work; what playbooks say is done in the act in which a finding is kept."""
+    """Keep the detectors at work; what playbooks say is done in the act in which a finding is kept, and overtakes."""
+    priority.set(Priority(SERVER.client, lane=Lane.STOP))
     await watch.watch(world, then=respond.responder(world.config))
 
 
 LOOPS = (
     watch_and_respond,
-    _every(1, registry.expire_due),
-    _every(1, tasks.expire_due),
+    _every(1, registry.expire_due, lane=Lane.STOP),
+    _every(1, tasks.expire_due, lane=Lane.STOP),
     _every(1, approvals.expire_due),
     _every(1, wire_webhooks.tell_due),
     _every(600, registry.forget_holds),
@@ -260,7 +293,7 @@ LOOPS = (
     _every(1, wire_ssf_push.push_due),
     _every(30, signals.calm),
     _every(600, signals.forget),
-    _every(1, wire_signals_poll.poll_due),
+    _every(1, wire_signals_poll.poll_due, lane=Lane.STOP),
     _every(600, hearing.forget),
     _every(10, wire_threats.refresh_due),
     _every(30, trust.prune),

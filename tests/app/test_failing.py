@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from ostiaryd import app
-from ostiaryd.ground.http import Render
+from ostiaryd.ground.http import RETRY_SPREAD_S, Render
+from ostiaryd.ground.line import SERVER, Priority, priority
 from ostiaryd.ground.world import World
-from ostiaryd.ground.writer import MAX_WAITING
 from tests.tokens.party import Answer, send
 
 SECRET = "postgresql://ostiary:hunter2@db/ostiary"
@@ -54,7 +54,7 @@ async def test_a_failure_has_the_form_of_its_protocol(
     assert f"{method} {path} failed (id-7)" in caplog.text, "the log says which request it was"
 
 
-BUSY = "too much waits to be written"
+BUSY = "too many requests of this client wait to be written"
 BUSY_FORMS: dict[str, Any] = {
     "/token": {"error": "temporarily_unavailable", "error_description": f"{BUSY}; try again later"},
     "/access/v1/evaluation": BUSY,
@@ -68,21 +68,33 @@ BUSY_FORMS: dict[str, Any] = {
 }  # fmt: skip
 
 
-async def test_what_comes_when_too_much_waits_is_refused_in_the_form_of_its_protocol(world: World) -> None:
-    """On the limit and below; before anything of it is looked at, and so with no entry."""
+def stranger() -> Priority:
+    """A client without an address that names nobody, as `send` is."""
+    return Priority(("", ""), expires=True)
+
+
+async def test_a_client_with_an_old_job_is_refused_in_the_form_of_its_protocol(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything of the request is looked at, and so with no entry; stops and administrators get to the gate."""
     served = app.build_app(world)
 
-    async def among(waiting: int, method: str, path: str) -> Answer:
-        jobs = [world.writer.submit(lambda tx: None) for _ in range(waiting)]
+    async def beside(job: Priority, method: str, path: str) -> Answer:
+        """The answer to a request while a job of that priority waits."""
+        token = priority.set(job)
+        waiting = world.writer.submit(lambda tx: None)
+        priority.reset(token)
         answer = await send(served, method, path, headers=[], body=b"")
-        await asyncio.gather(*jobs)
+        await asyncio.gather(waiting)
         return answer
 
+    monkeypatch.setattr("ostiaryd.ground.writer.LONGEST_WAIT_S", 0.0)
     for path, form in BUSY_FORMS.items():
-        answer = await among(MAX_WAITING, "POST", path)
+        answer = await beside(stranger(), "POST", path)
         assert (answer.status, json.loads(answer.body)) == (503, form), path
-        assert answer.headers["retry-after"] == "1"
-    assert (await among(MAX_WAITING - 1, "POST", "/token")).status == 415, "it is looked at"
+        assert 1 <= int(answer.headers["retry-after"]) <= RETRY_SPREAD_S
+    assert (await beside(SERVER, "POST", "/token")).status == 415, "another client's job refuses nobody"
+    monkeypatch.setattr("ostiaryd.ground.writer.LONGEST_WAIT_S", 60.0)
     for method, path in (
         ("GET", "/api/v1/agents"),
         ("POST", "/api/v1/agents/x/suspend"),
@@ -90,7 +102,14 @@ async def test_what_comes_when_too_much_waits_is_refused_in_the_form_of_its_prot
         ("POST", "/api/v1/kill"),
         ("POST", "/api/v1/incidents/x/release"),
     ):
-        assert (await among(MAX_WAITING, method, path)).status == 401, "it gets through to the gate"
+        assert (await beside(stranger(), method, path)).status == 401, "it gets through to the gate"
+    assert (await beside(stranger(), "POST", "/token")).status == 415, "a job that is not too old refuses nobody"
+
+
+def test_every_route_that_stops_something_is_a_route() -> None:
+    routes = {(method, path) for lines, _ in app.ROUTES for method, path, _, _ in lines}
+    assert routes >= app.STOPPING
+    assert not {method for method, _ in app.STOPPING} & {"GET"}
 
 
 async def test_every_protocol_has_a_form_for_it() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
@@ -12,8 +13,9 @@ import pytest
 from ostiary.core.errors import Conflict
 from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Reader, Sql, Tx, known, sql
+from ostiaryd.ground.line import Lane, Priority, priority
 from ostiaryd.ground.world import World
-from ostiaryd.ground.writer import Raised, Writer, isolated
+from ostiaryd.ground.writer import Busy, Raised, Writer, isolated
 from tests.clock import Clock
 from tests.patience import PATIENCE_S
 
@@ -69,6 +71,82 @@ async def test_a_batch_does_one_job_at_least_however_late_it_gets_the_processor(
         assert await writer.submit(put("test a")) == "test a"
     await writer.close()
     assert len({id(tx) for tx in seen}) == batches
+
+
+def submit_as(world: World, mine: Priority, job: Callable[[Tx], object]) -> Awaitable[object]:
+    token = priority.set(mine)
+    try:
+        return world.writer.submit(job)
+    finally:
+        priority.reset(token)
+
+
+def stops() -> Priority:
+    return Priority(("operator", ""), lane=Lane.STOP)
+
+
+async def test_a_stop_overtakes_and_cuts_the_batch_short(world: World) -> None:
+    """It runs before all that wait, and nothing that waits runs before it is committed."""
+    ran: list[tuple[str, Tx]] = []
+
+    def job(name: str) -> Callable[[Tx], None]:
+        return lambda tx: ran.append((name, tx))
+
+    def interrupting(tx: Tx) -> None:
+        ran.append(("first", tx))
+        loop.call_soon_threadsafe(revoke)
+        time.sleep(0.02)  # longer than a slice, and on PostgreSQL the loop turns meanwhile
+
+    def revoke() -> None:
+        revoked.append(submit_as(world, stops(), job("revoke")))
+
+    loop, revoked = asyncio.get_running_loop(), list[Awaitable[object]]()
+    waiting = [world.writer.submit(interrupting), *(world.writer.submit(job("grant")) for _ in range(500))]
+    await asyncio.gather(*waiting)
+    await revoked[0]
+    names = [name for name, _ in ran]
+    assert names[:3] == ["first", "revoke", "grant"]
+    assert ran[1][1] is ran[0][1] is not ran[2][1], "the stop is in the batch in progress, and ends it"
+
+
+async def test_jobs_of_one_client_wait_for_no_other_clients_queue(world: World) -> None:
+    order: list[str] = []
+    greedy = [
+        submit_as(world, Priority(("net", "greedy"), expires=True), lambda tx: order.append("greedy"))
+        for _ in range(300)
+    ]
+    other = submit_as(world, Priority(("net", "other"), expires=True), lambda tx: order.append("other"))
+    await asyncio.gather(*greedy, other)
+    assert order.index("other") == 1
+
+
+async def test_a_job_that_waits_too_long_is_refused_and_does_not_run(world: World) -> None:
+    """Also while nothing is committed; what is not said to expire waits on."""
+    ran: list[str] = []
+    blocked, free = threading.Event(), threading.Event()
+
+    def block(tx: Tx) -> None:
+        tx.run(PUT, name="test block", value="1")
+
+    commit = world.writer._connection.commit
+
+    def hangs() -> None:
+        blocked.set()
+        free.wait(30)
+        commit()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.writer._connection, "commit", hangs, raising=False)
+        patch.setattr("ostiaryd.ground.writer.LONGEST_WAIT_S", 0.05)
+        held = world.writer.submit(block)
+        await asyncio.to_thread(blocked.wait, 30)
+        old = submit_as(world, Priority(("a", ""), expires=True), lambda tx: ran.append("old"))
+        patient = submit_as(world, Priority(("a", "")), lambda tx: ran.append("patient"))
+        with pytest.raises(Busy):
+            await old
+        free.set()
+        await asyncio.gather(held, patient)
+    assert ran == ["patient"]
 
 
 async def test_a_refused_job_leaves_nothing_and_its_neighbours_stand(world: World) -> None:

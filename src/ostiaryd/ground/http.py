@@ -30,6 +30,7 @@ from ostiaryd.ground.world import World
 T = TypeVar("T")
 log = logging.getLogger("ostiary")
 MAX_DEPTH = 32
+RETRY_SPREAD_S = 4
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -239,6 +240,8 @@ class Endpoint:
             log.exception("%s %s failed (%s)", method, path, request_id)
             call.answer_headers.clear()
             answer = self._render(storage_failure(error) or Failed())
+        if answer.status == 503:
+            call.answer_headers.append((b"retry-after", b"%d" % retry_after_s(world)))
         media_type = answer.media_type.encode("latin-1")
         named = [(b"content-type", media_type), (b"x-request-id", request_id.encode("latin-1"))]
         return answer, [*named, *call.answer_headers, *answer.headers]
@@ -252,6 +255,11 @@ class Endpoint:
             (b"x-request-id", id.encode("latin-1")),
         ]
         return answer, [*named, *answer.headers]
+
+
+def retry_after_s(world: World) -> int:
+    """Seconds after which to try again: another number for each, so that not all come back at once."""
+    return 1 + world.random(1)[0] % RETRY_SPREAD_S
 
 
 def request_id_of(headers: Headers, world: World) -> str:

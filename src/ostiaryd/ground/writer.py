@@ -4,15 +4,18 @@ One fsync serves many acts (group commit), and nobody is answered before it. A j
 `tx.savepoint()`; a job that raises without one takes its batch down, and every waiter hears it.
 
 On SQLite the jobs run on the event loop and only the commit in a thread: a statement takes microseconds, but gives up
-the interpreter's lock, and in a thread of its own the writer would wait for a busy loop to hand it back each time. On
+the interpreter's lock, and in a thread of its own the writer would wait for a busy loop to hand it back each time. The
+loop turns between slices of a batch, so that a request to stop something is read while a batch is in progress. On
 PostgreSQL, where a statement waits for another process, the whole batch runs in the thread.
+
+Jobs queue in a `Line`: acts that stop something overtake all others and cut the batch in progress short; a client that
+asks for too much is refused by the age of what it has waiting, which costs next to nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,20 +24,28 @@ from typing import Any, TypeVar
 from ostiary.core.errors import Refused, Unavailable
 from ostiaryd.ground.database import Database, Known, SqliteConnection, Tx
 from ostiaryd.ground.keyring import Keyring
+from ostiaryd.ground.line import Client, Lane, Line, Priority, priority
 from ostiaryd.ground.pin import Head, Pin
 
 T = TypeVar("T")
 Job = Callable[[Tx], Any]
 LONGEST_BATCH_S = 0.05
-"""No job is begun in a batch after this: a batch holds the event loop while its jobs run."""
-MAX_WAITING = 10_000
-"""Jobs, some seconds of work: whoever comes after them would have stopped waiting before there is an answer."""
+"""No job is begun in a batch after this, counted from the first."""
+SLICE_S = 0.005
+"""On SQLite the event loop turns after this: a batch holds it while its jobs run."""
+LONGEST_WAIT_S = 0.5
+"""Age at which a job is refused; while a client has one of that age, more of its jobs are refused at once."""
+SWEEP_S = 0.1
+"""How often the line is searched for jobs that are too old: also while a commit does not come back."""
 
 
 class Busy(Unavailable):
-    """More waits to be written than is done before its askers give up. Nothing was looked at, nothing changes."""
+    """The client has more waiting than the server writes in time. The request was not looked at; nothing changed."""
 
     code = "busy"
+
+    def __init__(self) -> None:
+        super().__init__("too many requests of this client wait to be written", hint="try again later")
 
 
 class Raised:
@@ -47,14 +58,28 @@ class Raised:
 
 
 @dataclass(slots=True)
-class _Batch:
-    """Who waits, and for what; `error` is what took the batch down."""
+class _Waiting:
+    """A job in the line, since `at` on the loop's clock."""
 
-    futures: list[asyncio.Future[Any]] = field(default_factory=list)
+    job: Job
+    future: asyncio.Future[Any]
+    priority: Priority
+    at: float
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Jobs of one transaction, and what came of each; `error` is what took the batch down."""
+
+    waiting: list[_Waiting] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
     topics: set[str] = field(default_factory=set)
     head: Head | None = None
     error: BaseException | None = None
+    tx: Tx | None = None
+    ends: float = 0.0
+    last: Lane = Lane.ORDINARY
+    """the last lane from which jobs are taken: after a job of the lane `STOP` only that one, so that it commits soon"""
 
 
 def isolated(job: Callable[[Tx], T]) -> Callable[[Tx], T | Raised]:
@@ -85,30 +110,53 @@ class Writer:
         self._begin_now = connection.begin_now if isinstance(connection, SqliteConnection) else None
         """where jobs run on the event loop"""
         self._known = Known()
-        self._queue: deque[tuple[Job, asyncio.Future[Any]]] = deque()
+        self._line: Line[_Waiting] = Line()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._loop = asyncio.get_running_loop()  # kept, since asking for it is a system call (until Python 3.12)
         self._idle = asyncio.Event()
         self._idle.set()
+        self._sweeping: asyncio.TimerHandle
         self._closed = False
         self.listeners: list[Callable[[set[str]], None]] = []
         """Called on the event loop after a commit, with the outbox topics that it filled."""
 
     def submit(self, job: Callable[[Tx], T | Raised]) -> Awaitable[T]:
-        """Queue a job; the awaitable ends when its effects are durable. Call on the event loop."""
+        """Queue a job by the `priority` of this task; the awaitable ends when its effects are durable, and raises Busy
+        if the job expires. Call on the event loop.
+        """
         if self._closed:
             raise RuntimeError("the writer is closed")
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._queue.append((job, future))
-        if self._idle.is_set():
-            self._idle.clear()
-            self._loop.call_soon(self._start)
+        self._push(_Waiting(job, future, priority.get(), self._loop.time()))
         return future
+
+    def check_age(self, client: Client) -> None:
+        """Refuse a client whose oldest job has waited too long already. Raises Busy."""
+        oldest = self._line.first(Lane.ORDINARY, client)
+        if oldest is not None and self._is_too_old(oldest):
+            raise Busy
 
     @property
     def waiting(self) -> int:
         """How many jobs are queued."""
-        return len(self._queue)
+        return len(self._line)
+
+    def _push(self, waiting: _Waiting) -> None:
+        self._line.push(waiting.priority.lane, waiting.priority.client, waiting)
+        if self._idle.is_set():
+            self._idle.clear()
+            self._loop.call_soon(self._start)
+            self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
+
+    def _is_too_old(self, waiting: _Waiting) -> bool:
+        return waiting.priority.expires and self._loop.time() - waiting.at >= LONGEST_WAIT_S
+
+    def _sweep(self) -> None:
+        """Refuse the jobs that have waited too long, now and as long as jobs wait."""
+        for waiting in self._line.remove(self._is_too_old):
+            if not waiting.future.done():
+                waiting.future.set_exception(Busy())
+        self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
 
     async def close(self) -> None:
         """Finish what is queued, then stop."""
@@ -132,11 +180,14 @@ class Writer:
             self._in_thread(self._begin, batch, then=self._go_on)
 
     def _go_on(self, batch: _Batch) -> None:
-        self._run(batch)
-        self._in_thread(self._commit, batch, then=self._end)
+        """Run a slice of the batch on the event loop; commit once it is complete."""
+        if self._run(batch, slice_s=SLICE_S):
+            self._loop.call_soon(self._go_on, batch)
+        else:
+            self._in_thread(self._commit, batch, then=self._end)
 
     def _in_thread(self, work: Callable[[_Batch], None], batch: _Batch, *, then: Callable[[_Batch], None]) -> None:
-        """Do that in the writer's thread, then the other on the event loop."""
+        """Do `work` in the writer's thread, then `then` on the event loop."""
 
         def go_on(done: asyncio.Future[None]) -> None:
             batch.error = batch.error or done.exception()
@@ -146,7 +197,7 @@ class Writer:
 
     def _do_all(self, batch: _Batch) -> None:
         self._begin(batch)
-        self._run(batch)
+        self._run(batch, slice_s=LONGEST_BATCH_S)
         self._commit(batch)
 
     def _begin(self, batch: _Batch) -> None:
@@ -155,29 +206,36 @@ class Writer:
         except BaseException as error:  # noqa: BLE001 as above
             batch.error = error
 
-    def _run(self, batch: _Batch) -> None:
-        """Run what waits in the transaction that has begun, and leave it open."""
-        until = time.monotonic() + LONGEST_BATCH_S
+    def _run(self, batch: _Batch, *, slice_s: float) -> bool:
+        """Run waiting jobs in the transaction that has begun, for `slice_s`; return whether the batch goes on."""
         try:
             if batch.error is None:
-                if not self._connection.is_alone():
-                    self._known.clear()
-                tx = Tx(
-                    self._connection, now=self._now(), random=self._random, keys=self._keys, known=self._known,
-                    pin=self._pin,
-                )  # fmt: skip
-                while self._queue:
-                    job, future = self._queue.popleft()
-                    batch.futures.append(future)
-                    batch.results.append(job(tx))
-                    if time.monotonic() >= until:  # asked after a job: one is done, however late we got the processor
+                tx = batch.tx = batch.tx or self._new_tx(batch)
+                until = time.monotonic() + slice_s
+                while (waiting := self._line.pop(batch.last)) is not None:
+                    batch.waiting.append(waiting)
+                    batch.last = min(batch.last, waiting.priority.lane)
+                    batch.results.append(waiting.job(tx))
+                    now = time.monotonic()  # asked after a job: one is done, however late we got the processor
+                    if now >= batch.ends:
                         break
+                    if now >= until:
+                        return True
                 tx.finish()
                 batch.topics, batch.head = tx.topics, tx.head
         except BaseException as error:  # noqa: BLE001 as above
             batch.error = error
-        if not batch.futures:  # it did not even begin
-            batch.futures = [self._queue.popleft()[1] for _ in range(len(self._queue))]
+        if batch.error is not None and not batch.waiting:  # it did not even begin
+            batch.waiting = self._line.remove(lambda _: True)
+        return False
+
+    def _new_tx(self, batch: _Batch) -> Tx:
+        if not self._connection.is_alone():
+            self._known.clear()
+        batch.ends = time.monotonic() + LONGEST_BATCH_S
+        return Tx(
+            self._connection, now=self._now(), random=self._random, keys=self._keys, known=self._known, pin=self._pin
+        )  # fmt: skip
 
     def _commit(self, batch: _Batch) -> None:
         """End the transaction: durably, unless the batch has failed. Then pin the ledger's head, before any answer."""
@@ -193,20 +251,23 @@ class Writer:
         self._connection.rollback()
 
     def _end(self, batch: _Batch) -> None:
-        """Tell who waits; then the next batch, once the loop has sent their answers."""
+        """Answer the waiters; then the next batch, once the loop has sent their answers."""
         error = batch.error
-        results = batch.results if error is None else [Raised(error)] * len(batch.futures)
-        for future, result in zip(batch.futures, results, strict=True):
+        results = batch.results if error is None else [Raised(error)] * len(batch.waiting)
+        for waiting, result in zip(batch.waiting, results, strict=True):
+            future = waiting.future
+            waiting.priority.expires = False  # what its request still has to write follows from what was done
             if future.done():  # the waiter was cancelled; the act stands all the same
                 continue
             if isinstance(result, Raised):
                 future.set_exception(result.error)
             else:
                 future.set_result(result)
-        if self._queue:
+        if len(self._line):
             self._loop.call_soon(self._start)
         else:
             self._idle.set()
+            self._sweeping.cancel()
         if error is None and batch.topics:
             for listener in self.listeners:
                 listener(batch.topics)

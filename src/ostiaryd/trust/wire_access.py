@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from ostiary.core.dpop import InvalidProof
 from ostiary.core.errors import Refused
+from ostiaryd.ground.admission import queue_proven
 from ostiaryd.ground.http import NO_STORE, Call
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.model import SELF, Caller
@@ -27,6 +28,8 @@ async def authenticate_access(call: Call, *, audience: str | None = None) -> Cal
             request_of(call), audience=resource, reader=world.db.read(), now=world.now(), keys=world.keys,
             config=world.config,
         )  # fmt: skip
+        caller = access.caller
+        queue_proven(call, caller.id, is_privileged=caller.is_admin or caller.kind == "person")
         if access.proof is not None:
             await flows.spend_at_once(world, access.proof)
     return _welcome(call, access)

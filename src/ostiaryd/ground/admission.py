@@ -1,0 +1,101 @@
+"""Admission: as whom a request queues for the writer, and which requests are refused before they are looked at.
+
+A request queues first as the client that it names, within the network that it came from. Nothing of that is proved: the
+name only divides the share of its network. Once its caller is proved it queues as that caller, with a share of its own.
+
+A request that stops something queues in the lane `STOP`. Administrators and persons always do; of every other caller,
+and of each network of unproven callers, so many a second as `Stops` says, so that the lane cannot be used to starve all
+others.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode
+from binascii import Error
+
+import msgspec
+
+from ostiaryd.ground.buckets import Buckets
+from ostiaryd.ground.http import Call
+from ostiaryd.ground.line import Client, Lane, Priority, priority
+
+MAX_CLAIMS = 8192
+"""Characters of a token's payload that are looked at for the name of its client."""
+_ASSERTION = re.compile(rb"(?:^|&)client_assertion=[\w-]{1,2048}\.([\w-]{1,8192})\.")
+STRANGERS = ""
+"""All unproven callers together, among the buckets of `Stops`."""
+
+
+class Stops(Buckets):
+    """Requests of one caller that overtake: beyond these they queue with all others."""
+
+    burst, per_second = 50, 20
+
+
+class _Claims(msgspec.Struct):
+    sub: str = ""
+    client_id: str = ""
+
+
+_decode = msgspec.json.Decoder(_Claims).decode
+
+
+def queue_unproven(call: Call, *, wants: Lane) -> None:
+    """Queue what this task writes as an unproven caller's; `wants`: the lane for it once its caller is proved."""
+    priority.set(Priority(client_of(call), wants=wants, expires=True))
+
+
+def queue_stop_unproven(call: Call) -> None:
+    """Queue a request that stops something, and whose caller only the act itself proves, in the lane `STOP`."""
+    queue_unproven(call, wants=Lane.STOP)
+    mine = priority.get()
+    if _takes_stop(call, mine.client[0]) and _takes_stop(call, STRANGERS):
+        mine.lane = Lane.STOP
+
+
+def queue_proven(call: Call, id: str, *, is_privileged: bool) -> None:
+    """Queue what this task still writes as that caller's; `is_privileged`: an administrator or a person."""
+    mine = priority.get()
+    if not mine.expires:  # the server's own task
+        return
+    mine.client, mine.expires = (id, ""), not is_privileged
+    if mine.wants is Lane.STOP and (is_privileged or _takes_stop(call, id)):
+        mine.lane, mine.expires = Lane.STOP, False
+
+
+def check_admission(call: Call) -> None:
+    """Refuse a client that has had something waiting for too long. Raises Busy."""
+    writer, (share, name) = call.world.writer, priority.get().client
+    writer.check_age((share, name))
+    if name:
+        writer.check_age((name, ""))  # the line of that client as a proven caller
+
+
+def client_of(call: Call) -> Client:
+    """The client that a request names: with a token that was verified before it counts as proved."""
+    for name, value in call.headers:
+        if name == b"authorization":
+            token = value.partition(b" ")[2].strip(b" ").decode("latin-1")
+            if (known := call.world.keys.verified.get(token)) is not None:
+                return known[1].client_id, ""
+            return call.network, _name(token.partition(".")[2].partition(".")[0])
+    found = _ASSERTION.search(call.body)
+    return call.network, _name(found[1].decode("ascii")) if found else ""
+
+
+def _name(payload: str) -> str:
+    """The client that the payload of a token names; empty where it cannot be read."""
+    try:
+        claims = _decode(urlsafe_b64decode(payload[:MAX_CLAIMS] + "=" * (-len(payload) % 4)))
+    except (Error, ValueError, msgspec.DecodeError):
+        return ""
+    return (claims.client_id or claims.sub)[:256]
+
+
+def _takes_stop(call: Call, who: str) -> bool:
+    """Whether that caller has an overtaking request left, which it uses up."""
+    bucket = call.world.keep(Stops).of(who)
+    if has := bucket.has(1):
+        bucket.take(1)
+    return has

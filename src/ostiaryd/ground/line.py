@@ -1,0 +1,136 @@
+"""The line before the writer: two lanes, and in each lane a fair share for every client.
+
+Jobs of the lane `STOP` overtake all others. Within a lane, proven callers and networks of unproven callers take turns;
+within a network, the clients that its requests name take turns; the jobs of one client keep their order. A
+client that sends more than its share makes its own line longer, and no other.
+
+A request's jobs queue by its `Priority`, which its gate sets for the task that serves it. Without one, a job is the
+server's own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+Client = tuple[str, str]
+"""A share of the lane (the id of a proven caller, or a network), and the client within it, as far as it is named."""
+
+
+class Lane(IntEnum):
+    STOP = 0
+    ORDINARY = 1
+
+
+@dataclass(slots=True)
+class Priority:
+    """How the jobs of one request queue. `expires`: a job is refused if it waits longer than `LONGEST_WAIT_S`; `wants`:
+    the lane of the request once its caller is proved.
+    """
+
+    client: Client = ("", "")
+    lane: Lane = Lane.ORDINARY
+    expires: bool = False
+    wants: Lane = Lane.ORDINARY
+
+
+SERVER = Priority(("server", ""))
+"""The server's own jobs: they share one turn, and never expire."""
+priority: ContextVar[Priority] = ContextVar("priority", default=SERVER)
+
+
+class FairQueue(Generic[T]):
+    """First in, first out for one client; clients take turns within a share, and shares take turns."""
+
+    def __init__(self) -> None:
+        self._shares: OrderedDict[str, OrderedDict[str, deque[T]]] = OrderedDict()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def push(self, client: Client, item: T) -> None:
+        share, name = client
+        if (names := self._shares.get(share)) is None:
+            names = self._shares[share] = OrderedDict()
+        if (items := names.get(name)) is None:
+            items = names[name] = deque()
+        items.append(item)
+        self._count += 1
+
+    def pop(self) -> T | None:
+        """Take the next item; None if there is none."""
+        if not self._count:
+            return None
+        share, names = self._shares.popitem(last=False)
+        name, items = names.popitem(last=False)
+        item = items.popleft()
+        self._count -= 1
+        if items:
+            names[name] = items
+        if names:
+            self._shares[share] = names
+        return item
+
+    def first(self, client: Client) -> T | None:
+        """Return the item of `client` that has waited longest; None if none waits."""
+        names = self._shares.get(client[0])
+        items = None if names is None else names.get(client[1])
+        return items[0] if items else None
+
+    def remove(self, matches: Callable[[T], bool]) -> list[T]:
+        """Take out every item that matches."""
+        removed: list[T] = []
+        for share, names in list(self._shares.items()):
+            for name, items in list(names.items()):
+                found = [item for item in items if matches(item)]
+                if not found:
+                    continue
+                removed += found
+                self._count -= len(found)
+                if len(found) == len(items):
+                    del names[name]
+                else:
+                    names[name] = deque(item for item in items if not matches(item))
+            if not names:
+                del self._shares[share]
+        return removed
+
+
+class Line(Generic[T]):
+    """Both lanes. Thread-safe: on PostgreSQL the writer's thread takes what the event loop puts in."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._lanes: dict[Lane, FairQueue[T]] = {lane: FairQueue() for lane in Lane}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lanes.values()))
+
+    def push(self, lane: Lane, client: Client, item: T) -> None:
+        with self._mutex:
+            self._lanes[lane].push(client, item)
+
+    def pop(self, last: Lane = Lane.ORDINARY) -> T | None:
+        """Take the next item of the lanes up to `last`; None if there is none."""
+        with self._mutex:
+            for lane, queue in self._lanes.items():
+                if lane <= last and (item := queue.pop()) is not None:
+                    return item
+        return None
+
+    def first(self, lane: Lane, client: Client) -> T | None:
+        """Return the item of `client` that has waited longest in `lane`."""
+        with self._mutex:
+            return self._lanes[lane].first(client)
+
+    def remove(self, matches: Callable[[T], bool]) -> list[T]:
+        """Take out every item that matches, of either lane."""
+        with self._mutex:
+            return [item for queue in self._lanes.values() for item in queue.remove(matches)]
