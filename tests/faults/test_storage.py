@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.conftest import Tally
 from tests.feed.house import House
-from tests.server import running
+from tests.server import COMMAND, running
 
 PAGE = 4096
 
@@ -90,3 +91,22 @@ def test_a_damaged_page_is_503_and_never_500(tmp_path: Path, rounds: int, tally:
             broken += answer.status_code != 503
             assert answer.json()["error"] == "database_damaged"
     tally("a request that meets a damaged page gets 503", broken=broken, of=tried)
+
+
+def test_a_start_without_the_database_or_the_root_key_is_refused(tmp_path: Path, tally: Tally) -> None:
+    with administered(tmp_path) as house:
+        house.owner()
+    data = tmp_path / "data"
+    broken, tried = 0, 0
+    for name, words in (("ostiary.db", "is missing, although this data folder was in use"), ("root.key", "root key")):
+        (data / name).rename(tmp_path / name)
+        start = subprocess.run(
+            [COMMAND, "serve", "--data-dir", data, "--listen", "127.0.0.1:0"],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        tried += 1
+        broken += start.returncode == 0 or words not in start.stderr or (data / name).exists()
+        (tmp_path / name).rename(data / name)
+    with administered(tmp_path) as house:
+        assert house.owner()
+    tally("a start without the database or the root key is refused and makes neither", broken=broken, of=tried)

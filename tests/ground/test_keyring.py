@@ -147,13 +147,13 @@ async def test_the_root_key_moves_and_the_old_one_is_useless_from_then_on(
 
 
 def test_the_root_key_file_is_made_for_us_alone_and_refused_when_others_can_read_it(tmp_path: Path, dice: Dice) -> None:
-    load_root_key(tmp_path, random=dice)
+    load_root_key(tmp_path, random=dice, create=True)
     file = tmp_path / "root.key"
     assert file.stat().st_mode & 0o777 == 0o600
-    assert load_root_key(tmp_path, random=dice).source == "file"
+    assert load_root_key(tmp_path, random=dice, create=False).source == "file"
     file.chmod(0o640)
     with pytest.raises(Conflict, match="others"):
-        load_root_key(tmp_path, random=dice)
+        load_root_key(tmp_path, random=dice, create=True)
 
 
 @pytest.mark.parametrize(("size", "good"), [(31, False), (32, True), (33, False)])
@@ -174,15 +174,15 @@ def test_a_root_key_that_is_not_32_bytes_in_base64_is_refused(
 ) -> None:
     monkeypatch.setenv("OSTIARY_ROOT_KEY", text)
     if good:
-        assert load_root_key(tmp_path, random=dice).source == "environment"
+        assert load_root_key(tmp_path, random=dice, create=False).source == "environment"
     else:
         with pytest.raises(Invalid, match="root key"):
-            load_root_key(tmp_path, random=dice)
+            load_root_key(tmp_path, random=dice, create=True)
 
 
 def test_the_root_key_of_the_environment_goes_before_the_file(
     tmp_path: Path, dice: Dice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load_root_key(tmp_path, random=dice)
+    load_root_key(tmp_path, random=dice, create=True)
     monkeypatch.setenv("OSTIARY_ROOT_KEY", OTHER)
-    assert load_root_key(tmp_path, random=dice).source == "environment"
+    assert load_root_key(tmp_path, random=dice, create=False).source == "environment"

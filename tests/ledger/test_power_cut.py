@@ -64,7 +64,7 @@ def one_cut(config: Config, folder: Path, seed: int, pragmas: tuple[str, ...]) -
     live.mkdir()
     after.mkdir()
     shutil.copy(config.folder / "ostiary.db", live / "ostiary.db")
-    keys = Keyring(load_root_key(config.folder, random=Dice("root")))
+    keys = Keyring(load_root_key(config.folder, random=Dice("root"), create=False))
     db = Database(f"sqlite:///{live / 'ostiary.db'}")
     keys.load(db.read())
     start = store.head(db.read())[0].size

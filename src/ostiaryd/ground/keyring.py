@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ostiary.core import canonical, jose
 from ostiary.core.claims import AccessClaims
-from ostiary.core.errors import Conflict, Invalid, NotFound
+from ostiary.core.errors import Conflict, Invalid, NotFound, Unavailable
 from ostiaryd.ground.database import Reader, Tx, sql
 
 USES: dict[str, tuple[str, ...]] = {"token": ("ES256", "RS256", "EdDSA"), "ledger": ("EdDSA",), "feed": ("EdDSA",)}
@@ -87,22 +87,45 @@ class RootKey:
             ) from None
 
 
-def load_root_key(folder: Path, *, random: Callable[[int], bytes]) -> RootKey:
-    """`OSTIARY_ROOT_KEY` (base64) if set, else `root.key` in the data folder, made at the first start (0600)."""
+def load_root_key(folder: Path, *, random: Callable[[int], bytes], create: bool) -> RootKey:
+    """Load `OSTIARY_ROOT_KEY` (base64) if set, else `root.key` in the data folder (0600).
+
+    `create`: make a missing `root.key`, which is right only where nothing is sealed yet. Raises Conflict, Invalid,
+    Unavailable.
+    """
     if (text := os.environ.get("OSTIARY_ROOT_KEY")) is not None:
         return RootKey(_decode(text), source="environment")
     path = folder / "root.key"
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+        if not path.exists():
+            if not create:
+                raise Conflict(
+                    f"the root key {path} is missing, and the server's keys in the database are sealed with it",
+                    hint="restore root.key from a backup, or set OSTIARY_ROOT_KEY; a new key would open nothing",
+                )
+            _write_durably(path, base64.b64encode(random(32)) + b"\n")
         if path.stat().st_mode & 0o077:
-            raise Conflict(f"{path} can be read by others", hint=f"chmod 600 {path}") from None
-        return RootKey(_decode(path.read_text("ascii")), source="file")
+            raise Conflict(f"{path} can be read by others", hint=f"chmod 600 {path}")
+        return RootKey(_decode(path.read_bytes()), source="file")
+    except OSError as error:
+        raise Unavailable(f"cannot read or write the root key {path}: {error.strerror}") from None
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    """Write a file that is on the disk whole or not at all, whenever the power fails."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(base64.b64encode(random(32)) + b"\n")
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    return load_root_key(folder, random=random)
+    os.rename(partial, path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def old_root_key() -> RootKey | None:
@@ -111,7 +134,7 @@ def old_root_key() -> RootKey | None:
     return None if text is None else RootKey(_decode(text), source="environment")
 
 
-def _decode(text: str) -> bytes:
+def _decode(text: str | bytes) -> bytes:
     try:
         return base64.b64decode(text.strip(), validate=True)
     except ValueError:

@@ -43,13 +43,21 @@ def render(text: str, *, is_sqlite: bool) -> str:
     return text.replace("{strict}", "strict").replace("{keyed}", "strict, without rowid")
 
 
-def migrate(db: Database, *, now: int) -> list[str]:
-    """Bring the schema up to date in one transaction; the names of what was applied now."""
-    connection = db.connect(create=True)
+def migrate(db: Database, *, now: int, create: bool = True) -> list[str]:
+    """Bring the schema up to date in one transaction; the names of what was applied now.
+
+    Without `create` a database that has no schema yet is refused. Raises Conflict.
+    """
+    connection = db.connect(create=create)
     try:
         connection.begin(write=True)
         connection.script(_LEDGER)
         applied = {number: (name, checksum) for number, name, checksum in Reader(connection).all(_APPLIED)}
+        if not applied and not create:
+            raise Conflict(
+                "the database is empty, although this data folder was in use",
+                hint="restore the database from a backup; to begin anew, use another, empty --data-dir",
+            )
         shipped = scripts()
         fresh = [script for script in shipped if not _is_applied(script, applied)]
         if unknown := sorted(set(applied) - {number for number, _, _ in shipped}):

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from ostiary.core.errors import Conflict
+from ostiaryd.ground import start
 from ostiaryd.ground.config import Config, check_public_url
 from ostiaryd.ground.database import Database, Tx, sql
 from ostiaryd.ground.keyring import Keyring, create_keys, load_root_key, old_root_key, reseal
 from ostiaryd.ground.migrate import migrate
-from ostiaryd.ground.pin import Pin
+from ostiaryd.ground.pin import Pin, read_pin
 from ostiaryd.ground.writer import Writer
 
 T = TypeVar("T")
@@ -62,16 +63,20 @@ class World:
 async def open_world(
     config: Config, *, now: Callable[[], int] = wall_clock, random: Callable[[int], bytes] = os.urandom
 ) -> AsyncIterator[World]:
-    """Open everything in order: root key, database, schema, fixed settings, keys, writer. Closes it at the end.
+    """Open everything in order: database, schema, root key, fixed settings, keys, writer. Closes it at the end.
 
     `config` may leave the trust domain and the public URL open; what the first start fixed is filled in, and anything
-    else than that is refused.
+    else than that is refused. Raises Conflict for a data folder that was in use if its database or root key is gone.
     """
     config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    root = load_root_key(config.folder, random=random)
+    is_used = start.was_in_use(config.folder)
     db = Database(config.database_url)
     try:
-        migrate(db, now=now())
+        if is_used:
+            start.check_file(db)
+        migrate(db, now=now(), create=not is_used)
+        start.check_identity(db.read(), read_pin(config.folder))
+        root = load_root_key(config.folder, random=random, create=not start.has_keys(db.read()))
         keys = Keyring(root)
         pin = Pin(config.folder)
         writer = Writer(db, now=now, random=random, keys=keys, pin=pin)
