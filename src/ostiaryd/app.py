@@ -208,7 +208,9 @@ def _proving(wire: Wire, scope: str) -> Wire:
 
     async def run(call: Call) -> Reply:
         def prove(act: Act) -> Caller:
+            act.entry.network = call.network or None  # kept on the entry of a caller that proves nothing
             caller = wire_access.authenticate_in_act(call, act)
+            act.entry.network = None
             act.entry.reporter, act.entry.token = caller.id, caller.token
             wire_access.require_scope(call, caller, scope)
             return caller
@@ -304,6 +306,7 @@ LOOPS = (
     _every(60, forget_messages),
     _every(3600, feed.forget_profiles),
     _every(60, ledger.forget_facts),
+    _every(10, ledger.summarise_refusals),
     _every(60, approvals.forget),
 )
 """What goes on in the background for as long as the server runs."""

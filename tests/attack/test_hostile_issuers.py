@@ -11,6 +11,7 @@ import pytest
 from ostiaryd.ground.buckets import FLOODING, SECOND, TooMuch
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
+from ostiaryd.ledger.sampling import FULL_OF_NETWORK
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, State
 from ostiaryd.registry.store import holds
@@ -115,9 +116,9 @@ async def test_a_flood_of_signals_is_told_to_people_once_in_a_while(home: World,
 
 async def test_strangers_take_no_room_from_an_issuer_and_leave_few_entries(home: World, idp: Idp) -> None:
     made, before = await trust(home, idp), size(home)
-    for _ in range(wire_signals.Strangers.burst + 5):
+    for _ in range(FULL_OF_NETWORK + 5):
         assert await push(home, made, "x", shows="Bearer of nothing") == (400, "authentication_failed")
-    assert size(home) == before + wire_signals.Strangers.burst
+    assert size(home) == before + FULL_OF_NETWORK
     assert await push(home, made, idp.token(SESSION, ALICE)) == (202, "")
 
 

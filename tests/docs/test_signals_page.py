@@ -8,7 +8,7 @@ from ostiaryd.ground import buckets
 from ostiaryd.respond.flows import delivery, hearing
 from ostiaryd.respond.model import issuers, sets, signals, streams, webhooks
 from ostiaryd.respond.model.issuers import EVENTS, Effect
-from ostiaryd.respond.wire_signals import COST, FRESH, SETS, SOON, Said, Strangers
+from ostiaryd.respond.wire_signals import COST, FRESH, SETS, SOON, Said
 from ostiaryd.respond.wire_ssf_poll import WAIT_S
 
 PAGE = (Path(__file__).parents[2] / "docs" / "signals.md").read_text("utf-8").replace("\n", " ")
@@ -31,7 +31,7 @@ def test_every_number_on_the_page_is_the_one_of_the_code() -> None:
     assert (sets.MAX_SET_BYTES, sets.AHEAD, sets.OLDEST) == (16 << 10, 300 * SECOND, 7 * 86_400 * SECOND)
     assert (FRESH, SOON, streams.KEPT) == (3600 * SECOND, 60 * SECOND, 7 * 86_400 * SECOND)
     assert (SETS, Said.per_second // COST, COST) == (2000, 20, 5), "a fifth more for each agent"
-    assert (Strangers.burst, Strangers.per_second, buckets.FLOODING, buckets.QUIET_S) == (60, 1, 100, 300)
+    assert (buckets.FLOODING, buckets.QUIET_S) == (100, 300)
     assert (len(webhooks.DELAYS_S) + 1, webhooks.REJECTED_TRIES, webhooks.STALLED_S) == (10, 3, 60)
     assert sum(webhooks.DELAYS_S) // 3600 == 15, "and a tenth more"
     assert delivery.PUSH_S + 5 == 20

@@ -56,6 +56,7 @@ async def bc_authorize(call: Call) -> Reply:
         "approval.ask",
         lambda act: flows.begin_backchannel(act, asked, config=config),
         request=call.request_id,
+        network=call.network,
     )
     return reply({"auth_req_id": id, "expires_in": seconds, "interval": INTERVAL_S}, headers=[NO_STORE])
 

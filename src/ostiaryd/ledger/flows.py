@@ -16,6 +16,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ground.writer import Raised
 from ostiaryd.ledger import store
 from ostiaryd.ledger.model import Entry, reason
+from ostiaryd.ledger.sampling import RefusalSampler
 
 T = TypeVar("T")
 DAY = 86_400_000_000
@@ -51,8 +52,33 @@ async def act(
 ) -> T:
     """Run `flow` as one act named `action`; returns what it returns, raises what it raises, both after the commit."""
     keeps = world.config.replay_days > 0
-    job = recorded(action, flow, request=request, keeps_facts=keeps, again=again, network=network)
+    sampler = world.keep(Refusals).sampler if request is not None else None
+    job = recorded(action, flow, request=request, keeps_facts=keeps, again=again, network=network, sampler=sampler)
     return await world.writer.submit(job)
+
+
+class Refusals:
+    """The budget for refusals of one server; see `sampling`."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self.sampler = world, RefusalSampler()
+
+    async def summarise(self, *, at_end: bool = False) -> None:
+        """Append the summaries of a minute that is over; `at_end`: those of the present minute too."""
+
+        def run(tx: Tx) -> None:
+            for summary in self.sampler.take_summaries(tx.now, at_end=at_end):
+                tx.defer(store.append, summary)
+
+        await self._world.writer.submit(run)
+
+    async def close(self) -> None:
+        await self.summarise(at_end=True)
+
+
+async def summarise_refusals(world: World) -> None:
+    """Append the summaries of the refusals of a minute that is over."""
+    await world.keep(Refusals).summarise()
 
 
 async def forget_facts(world: World) -> int:
@@ -81,8 +107,9 @@ def recorded(
     keeps_facts: bool = True,
     again: object = None,
     network: str = "",
+    sampler: RefusalSampler | None = None,
 ) -> Callable[[Tx], T | Raised]:
-    """The writer's job that runs `flow` and leaves its entry."""
+    """Return the writer's job that runs `flow` and leaves its entry; `sampler` may count a refusal instead."""
 
     def job(tx: Tx) -> T | Raised:
         entry = Entry(at=tx.now, action=action, request=request, network=network or None)
@@ -103,6 +130,11 @@ def recorded(
             entry.outcome = "error"
             entry.reasons = [reason("internal_error", type(error).__name__)]
             result = Raised(error)
+        if sampler is not None and entry.outcome in ("refused", "error"):
+            for summary in sampler.take_summaries(tx.now):
+                tx.defer(store.append, summary)
+            if not sampler.is_kept(entry):
+                return result
         for left in (entry, *acting.told):
             if not keeps_facts:
                 left.leave()

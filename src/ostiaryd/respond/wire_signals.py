@@ -9,7 +9,8 @@ once a minute.
 
 How much an issuer may say is limited, in memory, for each by itself: SETS at once, a hundredth of that in a second, and
 what it does to many agents counts for more. What is over that is answered 429, which transmitters try again, and leaves
-no entry; who goes on leaves one that people hear of. What strangers push is refused whatever it is, and leaves a few.
+no entry; who goes on leaves one that people hear of. A push without the secret is refused, and counts as a refusal of a
+caller that has proved nothing (`ledger/sampling.py`).
 """
 
 from __future__ import annotations
@@ -48,12 +49,6 @@ class Said(Buckets):
     """How much issuers may still say."""
 
     burst, per_second = SETS * COST, SETS * COST // 100
-
-
-class Strangers(Buckets):
-    """How many pushes by who does not show what the issuer was given still leave an entry."""
-
-    burst, per_second = 60, 1
 
 
 class Keys(NamedTuple):
@@ -153,12 +148,8 @@ async def receive(call: Call) -> Reply:
 async def _refuse_stranger(call: Call, issuer: Issuer) -> None:
     """Raises SetRefused."""
     why = SetRefused("the transmitter did not show what it was given", code="authentication_failed")
-    bucket = call.world.keep(Strangers).of(issuer.issuer_id)
-    if not bucket.has(1):
-        raise why
-    bucket.take(1)
     flow = partial(hearing.refuse, issuer=issuer, refusal=why)
-    await act(call.world, "signal.receive", flow, request=call.request_id)
+    await act(call.world, "signal.receive", flow, request=call.request_id, network=call.network)
 
 
 def render(refusal: Refused) -> Reply:

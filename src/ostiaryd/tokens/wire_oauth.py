@@ -163,7 +163,10 @@ async def _redeem(call: Call, form: Form, *, authorization: str | None, unverifi
 
     try:
         issued = await act_asking(
-            world, lambda again: act(world, "token.backchannel", redeem, request=call.request_id, again=again)
+            world,
+            lambda again: act(
+                world, "token.backchannel", redeem, request=call.request_id, again=again, network=call.network
+            ),
         )
     except Pending as waits:
         slower = isinstance(waits, SlowDown)
@@ -182,7 +185,9 @@ async def introspect(call: Call) -> Reply:
     def run(act: Act) -> AccessClaims | None:
         return flows.introspect(act, unverified_token, asker=find(act), config=config)
 
-    found = await _with_challenge(call, act(call.world, "token.introspect", run, request=call.request_id))
+    found = await _with_challenge(
+        call, act(call.world, "token.introspect", run, request=call.request_id, network=call.network)
+    )
     if found is None:
         return reply({"active": False}, headers=[NO_STORE])
     body = {"active": True, "token_type": "Bearer" if found.cnf is None else "DPoP", **msgspec.to_builtins(found)}
@@ -198,7 +203,7 @@ async def revoke(call: Call) -> Reply:
     def run(act: Act) -> None:
         flows.revoke(act, unverified_token, asker=find(act))
 
-    await _with_challenge(call, act(call.world, "token.revoke", run, request=call.request_id))
+    await _with_challenge(call, act(call.world, "token.revoke", run, request=call.request_id, network=call.network))
     return Reply(200, headers=[NO_STORE])
 
 

@@ -47,6 +47,7 @@ async def enrol(call: Call) -> Reply:
         "agent.enrol",
         lambda act: flows.enrol(act, asked.join_token, asked.jwk, unverified_proof=asked.proof, issuer=issuer),
         request=call.request_id,
+        network=call.network,
     )
     return reply({"agent_id": key.agent, "issuer": issuer, "kid": key.jkt}, status=201, headers=[NO_STORE])
 

@@ -1,0 +1,109 @@
+"""Budget of the ledger for refusals: a few entries in full, then one summary for each network and minute.
+
+A caller that has proved nothing must not make the ledger grow. Each refusal is counted. In each minute, the first
+`FULL_OF_NETWORK` refusals of a network, and the first `FULL_OF_STRANGERS` in all, are kept as entries. The others
+become one summary for each of `NETWORKS` networks, and one more for all other networks. Strangers therefore cause at
+most `MAX_ENTRIES_A_DAY` entries, whatever they send, on each server.
+
+A caller that has proved its identity keeps an entry for each of `FULL_OF_CALLER` refusals in a minute. The others
+become one summary for the caller and minute.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ostiaryd.ledger.model import Entry
+
+MINUTE = 60_000_000
+"""Microseconds."""
+FULL_OF_NETWORK = 10
+FULL_OF_STRANGERS = 40
+NETWORKS = 16
+FULL_OF_CALLER = 600
+KINDS = 16
+"""Pairs of an action and a reason that a summary counts one by one."""
+MAX_ENTRIES_A_DAY = (FULL_OF_STRANGERS + NETWORKS + 1) * 24 * 60
+MAX_TEXT = 128
+"""Characters that an entry of a stranger keeps of anything that the stranger wrote."""
+SUMMARY = "refusals.summary"
+OTHERS = "other"
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Refusals of one network or caller in the present minute. `kinds` counts those that have no entry of their own."""
+
+    full: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    def count(self, entry: Entry) -> None:
+        code = entry.reasons[0].code if entry.reasons else ""
+        kind = f"{entry.action} {code}"
+        self.kinds[kind if kind in self.kinds or len(self.kinds) < KINDS else OTHERS] += 1
+
+
+class RefusalSampler:
+    """Decide which refusals keep an entry of their own. Only jobs of the writer use it, which run one at a time."""
+
+    def __init__(self) -> None:
+        self._minute = -1
+        self._full = 0
+        self._networks: dict[str, _Tally] = {}
+        self._callers: dict[str, _Tally] = {}
+
+    def is_kept(self, entry: Entry) -> bool:
+        """Count the refusal of `entry`; return whether the entry is kept. Call `take_summaries` before."""
+        if (caller := entry.agent or entry.person or entry.reporter) is not None:
+            tally = self._callers.setdefault(caller, _Tally())
+            if tally.full < FULL_OF_CALLER:
+                tally.full += 1
+                return True
+        else:
+            network = entry.network or ""
+            is_known = network in self._networks or len(self._networks) < NETWORKS
+            tally = self._networks.setdefault(network if is_known else OTHERS, _Tally())
+            if tally.full < FULL_OF_NETWORK and self._full < FULL_OF_STRANGERS:
+                tally.full += 1
+                self._full += 1
+                _cut(entry)
+                return True
+        tally.count(entry)
+        return False
+
+    def take_summaries(self, now: int, *, at_end: bool = False) -> list[Entry]:
+        """Return the summaries of a minute that is over (`at_end`: of the present one too), and begin the next.
+
+        `now` in microseconds since the epoch. If the clock goes back, the present minute goes on until it is over, so
+        that nobody gets the budget of a minute twice.
+        """
+        minute = now // MINUTE
+        if minute <= self._minute and not at_end:
+            return []
+        since = self._minute * MINUTE
+        made = [
+            *(_summary(now, since, tally, network=name) for name, tally in self._networks.items() if tally.kinds),
+            *(_summary(now, since, tally, caller=name) for name, tally in self._callers.items() if tally.kinds),
+        ]
+        self._minute, self._full = max(minute, self._minute), 0
+        self._networks.clear()
+        self._callers.clear()
+        return made
+
+
+def _summary(now: int, since: int, tally: _Tally, *, network: str = "", caller: str | None = None) -> Entry:
+    detail = {"since": since, "refused": tally.kinds.total(), "kinds": dict(tally.kinds)}
+    return Entry(at=now, action=SUMMARY, outcome="refused", network=network or None, object=caller, detail=detail)
+
+
+def _cut(entry: Entry) -> None:
+    """Cut what the stranger wrote, so that an entry has a largest size."""
+    entry.object = entry.object and entry.object[:MAX_TEXT]
+    entry.request = entry.request and entry.request[:MAX_TEXT]
+    entry.token = entry.token and entry.token[:MAX_TEXT]
+    entry.task = entry.task and entry.task[:MAX_TEXT]
+    entry.resource = entry.resource and entry.resource[:MAX_TEXT]
+    entry.tool = entry.tool and entry.tool[:MAX_TEXT]
+    entry.actors, entry.arguments, entry.digest = [], None, None
+    entry.leave()

@@ -1,0 +1,176 @@
+"""The budget for refusals: strangers grow the ledger by a bounded number of bounded entries, and all are counted."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.errors import Refused, Unauthenticated
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store
+from ostiaryd.ledger.flows import Act, Refusals, act, summarise_refusals
+from ostiaryd.ledger.model import Entry, decode_entry, encode_entry, reason
+from ostiaryd.ledger.sampling import (
+    FULL_OF_CALLER,
+    FULL_OF_NETWORK,
+    FULL_OF_STRANGERS,
+    KINDS,
+    MAX_ENTRIES_A_DAY,
+    MAX_TEXT,
+    MINUTE,
+    NETWORKS,
+    OTHERS,
+    SUMMARY,
+    RefusalSampler,
+)
+from tests.clock import Clock
+
+
+async def refuse(world: World, *, network: str = "203.0.113.0/24", agent: str | None = None, code: str = "no") -> None:
+    def flow(act: Act) -> None:
+        act.entry.agent = agent
+        raise Unauthenticated("no", code=code)
+
+    with pytest.raises(Refused):
+        await act(world, "api.call", flow, request="rq_1", network=network)
+
+
+def entries(world: World) -> list[Entry]:
+    size = store.head(world.db.read())[0].size
+    return [decode_entry(body) for body in store.bodies(world.db.read(), 0, size)]
+
+
+async def test_a_network_keeps_its_first_refusals_of_a_minute_and_one_summary_of_the_others(
+    world: World, clock: Clock
+) -> None:
+    before = len(entries(world))
+    for _ in range(FULL_OF_NETWORK + 3):
+        await refuse(world)
+    await refuse(world, code="other")
+    kept = entries(world)[before:]
+    assert [entry.action for entry in kept] == ["api.call"] * FULL_OF_NETWORK
+    await summarise_refusals(world)
+    assert len(entries(world)) == before + FULL_OF_NETWORK, "the minute goes on"
+    clock.advance(60)
+    await summarise_refusals(world)
+    last = entries(world)[-1]
+    assert (last.action, last.outcome, last.network) == (SUMMARY, "refused", "203.0.113.0/24")
+    assert last.detail is not None
+    assert last.detail["refused"] == 4
+    assert last.detail["kinds"] == {"api.call no": 3, "api.call other": 1}
+    assert last.detail["since"] % MINUTE == 0
+    await summarise_refusals(world)
+    assert len(entries(world)) == before + FULL_OF_NETWORK + 1, "a summary is written once"
+    await refuse(world)
+    assert entries(world)[-1].action == "api.call", "a new minute has a new budget"
+
+
+async def test_a_network_that_floods_leaves_room_for_another(world: World) -> None:
+    for _ in range(FULL_OF_NETWORK + 5):
+        await refuse(world)
+    await refuse(world, network="198.51.100.0/24")
+    assert entries(world)[-1].network == "198.51.100.0/24"
+
+
+async def test_all_networks_together_have_a_budget(world: World, clock: Clock) -> None:
+    before = len(entries(world))
+    for number in range(FULL_OF_STRANGERS + 7):
+        await refuse(world, network=f"10.0.{number}.0/24")
+    assert len(entries(world)) == before + FULL_OF_NETWORK + NETWORKS, "those after the first share one budget"
+    clock.advance(60)
+    await summarise_refusals(world)
+    (others,) = [entry for entry in entries(world) if entry.action == SUMMARY]
+    assert (others.network, others.detail and others.detail["refused"]) == (
+        OTHERS, FULL_OF_STRANGERS + 7 - NETWORKS - FULL_OF_NETWORK
+    )  # fmt: skip
+
+
+async def test_an_agent_that_proved_itself_has_a_budget_of_its_own(world: World, clock: Clock) -> None:
+    before = len(entries(world))
+    for _ in range(FULL_OF_NETWORK + 1):
+        await refuse(world, agent="ag_1")
+    assert len(entries(world)) == before + FULL_OF_NETWORK + 1
+    sampler = world.keep(Refusals).sampler
+    sampler._callers["ag_1"].full = FULL_OF_CALLER - 1
+    await refuse(world, agent="ag_1")
+    await refuse(world, agent="ag_1")
+    assert len(entries(world)) == before + FULL_OF_NETWORK + 2
+    await refuse(world, agent="ag_2")
+    assert entries(world)[-1].agent == "ag_2"
+    clock.advance(60)
+    await refuse(world, agent="ag_1")
+    summary, own = entries(world)[-2:]
+    assert (summary.action, summary.object, summary.detail and summary.detail["refused"]) == (SUMMARY, "ag_1", 1)
+    assert own.agent == "ag_1"
+
+
+async def test_what_the_server_refuses_itself_is_always_kept(world: World) -> None:
+    def flow(act: Act) -> None:
+        raise Refused("no")
+
+    before = len(entries(world))
+    for _ in range(FULL_OF_NETWORK + 2):
+        with pytest.raises(Refused):
+            await act(world, "task.expire", flow)
+    assert len(entries(world)) == before + FULL_OF_NETWORK + 2
+
+
+async def test_a_server_that_ends_leaves_its_summary(world: World) -> None:
+    for _ in range(FULL_OF_NETWORK + 2):
+        await refuse(world)
+    await world.close_rooms()
+    last = entries(world)[-1]
+    assert (last.action, last.detail and last.detail["refused"]) == (SUMMARY, 2)
+
+
+def refusal(network: str, *, code: str = "no", text: str = "x") -> Entry:
+    return Entry(
+        at=0, action="token.issue", outcome="refused", network=network, object=text, request=text[:128],
+        reasons=[reason(code, text)], detail={"task": text[:64]},
+    )  # fmt: skip
+
+
+REFUSALS = st.lists(st.tuples(st.integers(0, 3 * MINUTE), st.integers(0, 400), st.integers(0, 40)), max_size=400)
+
+
+@given(REFUSALS)
+def test_whatever_strangers_send_their_entries_are_bounded_and_all_are_counted(
+    sent: list[tuple[int, int, int]],
+) -> None:
+    sampler, now, kept = RefusalSampler(), 0, 0
+    minutes, summaries = set[int](), list[Entry]()
+    for step, network, code in sent:
+        now += step // 50
+        minutes.add(now // MINUTE)
+        made = sampler.take_summaries(now)
+        assert len(made) <= NETWORKS + 1
+        summaries += made
+        kept += sampler.is_kept(refusal(f"10.{network}.0.0/24", code=str(code)))
+    summaries += sampler.take_summaries(now, at_end=True)
+    details = [entry.detail for entry in summaries if entry.detail is not None]
+    assert kept + sum(detail["refused"] for detail in details) == len(sent)
+    assert kept <= FULL_OF_STRANGERS * len(minutes)
+    assert all(len(detail["kinds"]) <= KINDS + 1 for detail in details)
+
+
+def test_a_clock_that_goes_back_gives_no_second_budget() -> None:
+    sampler = RefusalSampler()
+    sampler.take_summaries(10 * MINUTE)
+    kept = [sampler.is_kept(refusal("a")) for _ in range(FULL_OF_NETWORK + 1)]
+    assert kept == [True] * FULL_OF_NETWORK + [False]
+    assert sampler.take_summaries(3 * MINUTE) == []
+    assert not sampler.is_kept(refusal("a"))
+    assert len(sampler.take_summaries(11 * MINUTE)) == 1
+
+
+@pytest.mark.parametrize("text", ["x", "\x00", "\u2028", "\ud7ff", "\U0001f600", '"', "\x7f"])
+def test_an_entry_of_a_stranger_has_a_largest_size(text: str) -> None:
+    entry = refusal("2001:db8:1::/48", text=text * 65_000)
+    assert RefusalSampler().is_kept(entry)
+    assert len(entry.object or "") == MAX_TEXT
+    assert len(encode_entry(entry)) <= 6 * 1024
+
+
+def test_the_stated_bound() -> None:
+    assert MAX_ENTRIES_A_DAY == 82_080
