@@ -25,8 +25,8 @@ from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows, wire_authzen, wire_search
-from ostiaryd.policy.flows.elsewhere import Engines, Trial, note_latest
-from ostiaryd.policy.model import load
+from ostiaryd.policy.flows.elsewhere import Engines, note_latest
+from ostiaryd.policy.flows.loading import load_set
 
 ROUNDS = 200
 SCHEMA = """
@@ -76,7 +76,7 @@ async def main() -> int:
 
 
 async def _put(world: World, files: dict[str, str]) -> None:
-    loaded = await asyncio.to_thread(load, files, Trial(world))
+    loaded = await load_set(world, files)
     await act(world, "policy.put", lambda act: flows.put(act, loaded, by=None))
     note_latest(world, loaded.hash)
 

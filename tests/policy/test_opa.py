@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -15,8 +14,8 @@ from ostiaryd.ground.fetch import MAX_ANSWER
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
-from ostiaryd.policy.flows.elsewhere import Engines, Trial, note_latest
-from ostiaryd.policy.model import load
+from ostiaryd.policy.flows.elsewhere import Engines, note_latest
+from ostiaryd.policy.flows.loading import load_set
 from tests.clock import Clock, Dice
 from tests.policy.conftest import Ask
 from tests.policy.opa import Opa, opa
@@ -46,7 +45,7 @@ async def world(config: Config, clock: Clock, dice: Dice, served: Opa) -> AsyncI
 
 async def put(world: World, toml: str, cedar: str = "") -> None:
     files = {"a.cedarschema": SCHEMA, "pay.opa.toml": toml} | ({"a.cedar": cedar} if cedar else {})
-    loaded = await asyncio.to_thread(load, files, Trial(world))
+    loaded = await load_set(world, files)
     made = await act(world, "policy.put", lambda act: flows.put(act, loaded, by=None))
     note_latest(world, made.hash)
 
@@ -121,7 +120,7 @@ async def test_an_opa_that_is_not_there_denies(config: Config, clock: Clock, dic
     with opa() as gone:
         pass
     async with open_world(msgspec.structs.replace(config, opa_url=gone.url), now=clock, random=dice) as world:
-        loaded = await asyncio.to_thread(load, {"pay.opa.toml": 'path = "a"'}, Trial(world))
+        loaded = await load_set(world, {"pay.opa.toml": 'path = "a"'})
         assert loaded.ready.program is not None
         [said] = (await world.keep(Engines).ask(loaded.ready.program, [b"{}"]))[b"{}"]
         assert said.error == "it is not reached: ConnectError"

@@ -14,8 +14,8 @@ from ostiaryd.feed.flows.snapshot import policy_fact
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
-from ostiaryd.policy.flows.elsewhere import POOL, Engines, Trial, note_latest
-from ostiaryd.policy.model import load
+from ostiaryd.policy.flows.elsewhere import POOL, Engines, note_latest
+from ostiaryd.policy.flows.loading import load_set
 from ostiaryd.policy.model.rego import MAX_BRACKETS, MAX_POLICIES, read_program
 from tests.core.test_access_decide import call
 from tests.policy.conftest import Ask
@@ -42,7 +42,7 @@ def a_set(rego: str, **files: str) -> dict[str, str]:
 
 
 async def put(world: World, files: dict[str, str]) -> str:
-    loaded = await asyncio.to_thread(load, files, Trial(world))
+    loaded = await load_set(world, files)
     made = await act(world, "policy.put", lambda act: flows.put(act, loaded, by=None))
     note_latest(world, made.hash)
     return made.hash

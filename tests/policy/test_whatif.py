@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
@@ -27,7 +26,7 @@ from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import Entry, encode_entry, reason
 from ostiaryd.policy import flows, store, wire_admin, wire_whatif
 from ostiaryd.policy.flows import Span
-from ostiaryd.policy.flows.elsewhere import Trial
+from ostiaryd.policy.flows.loading import load_set
 from ostiaryd.policy.model import Question, Thing, Verb, decode_facts, load, starter
 from ostiaryd.policy.model.frames import candidate_of
 from ostiaryd.policy.model.replay import Replay, Unreplayable
@@ -110,7 +109,7 @@ async def ask(world: World, files: dict[str, str], *, caller: Caller = ADMIN, **
 
 async def compared(world: World, files: dict[str, str], span: Span, *, by: By) -> Any:
     """The report without the process and the pages of it."""
-    reader, loaded = world.db.read(), await asyncio.to_thread(load, files, Trial(world))
+    reader, loaded = world.db.read(), await load_set(world, files)
     asking = Replay(loaded.policies, loaded.ir, catalogue=partial(resources.kept_catalogue, reader))
     comparing = Comparison(asking, policy=loaded.hash, by=by)
     assert list(comparing.compare(ledger.with_facts(reader, *span))) == []

@@ -7,8 +7,10 @@ child that does not answer in time, dies, or answers nonsense is ended, and the 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
+import logging
 import os
 import resource
 import select
@@ -19,14 +21,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial, wraps
 from typing import IO
 
-from ostiary.core.errors import Unavailable
+import msgspec
 
+from ostiary.core.errors import Invalid, Malformed, Refused, Unavailable
+
+log = logging.getLogger("ostiary")
 MEMORY = 512 << 20
-MAX_FRAME = 8 << 20
+MAX_FRAME = 32 << 20
 START_S = 20.0
 """for the child to be there: a loaded machine imports slowly"""
+PARSE_S = 10.0
+"""Longest time for one upload: a bound against bombs, generous on a busy machine."""
+MAX_UPLOADS = 8
+"""Uploads that wait for one parser; the next one is refused."""
+_OUT_OF_MEMORY = 71
+"""Exit status of a child that needed more memory than its limit."""
 _LENGTH = struct.Struct(">I")
 _BEGIN = """
 import sys
@@ -35,6 +48,18 @@ from ostiaryd.ground.confined import main
 main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
 """
 """The child imports what its parent would, though it knows nothing of the environment."""
+
+
+class Exceeded(Unavailable):
+    """The function took more than its limit of time or memory, or ended its process."""
+
+    code = "engine_failed"
+
+
+class TooCostly(Invalid):
+    """Parsing an upload took more time or memory than it may."""
+
+    code = "too_costly"
 
 
 class Confined:
@@ -56,14 +81,14 @@ class Confined:
             return self.lives
 
     def ask(self, body: bytes, *, within_s: float) -> bytes:
-        """What the function answers. Raises Unavailable, in words of what the child did."""
+        """What the function answers. Raises Unavailable; Exceeded where the child ended, in words of why."""
         with self._mutex:
             child = self._start()
             try:
                 return _exchange(child, body, until=time.monotonic() + within_s)
             except (OSError, EOFError, ValueError) as error:
                 why = self._end(child, late=isinstance(error, TimeoutError), within_s=within_s)
-                raise Unavailable(why, code="engine_failed") from None
+                raise Exceeded(why) from None
 
     def close(self) -> None:
         """End the child; from now on nobody is answered."""
@@ -105,6 +130,8 @@ class Confined:
         self._child = None
         if late:
             return f"it took longer than {within_s:g} s"
+        if ended == _OUT_OF_MEMORY:
+            return f"it needs more than {self._memory >> 20} MB of memory"
         if ended is not None and ended < 0:
             return f"it was ended by {signal.Signals(-ended).name}: too deep, or more memory than it may have"
         return "it gave no answer"
@@ -130,13 +157,13 @@ def _send(pipe: IO[bytes], data: bytes, until: float) -> None:
 
 
 def _receive(pipe: IO[bytes], count: int, until: float) -> bytes:
-    data = b""
+    data = bytearray()
     while len(data) < count:
         _wait(pipe, select.POLLIN, until)
         if not (chunk := os.read(pipe.fileno(), min(count - len(data), 1 << 16))):
             raise EOFError
         data += chunk
-    return data
+    return bytes(data)
 
 
 def _wait(pipe: IO[bytes], event: int, until: float) -> None:
@@ -145,6 +172,72 @@ def _wait(pipe: IO[bytes], event: int, until: float) -> None:
     ready.register(pipe, event)
     if not ready.poll(max(0.0, until - time.monotonic()) * 1000):
         raise TimeoutError
+
+
+# --- uploads --------------------------------------------------------------------------------------------------------
+
+_REFUSALS: dict[str, type[Refused]] = {"malformed": Malformed, "invalid": Invalid}
+_Refusal = tuple[str, str, str, str]
+"""Kind, message, hint and code; kind "" stands for a fault of the parser."""
+_encode_refusal = msgspec.msgpack.Encoder().encode
+_decode_refusal = msgspec.msgpack.Decoder(_Refusal).decode
+_PARSED, _REFUSED = b"\0", b"\1"
+
+
+def parser(function: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """Make a function that raises refusals the target of a `Parser`."""
+
+    @wraps(function)
+    def answer(body: bytes) -> bytes:
+        try:
+            return _PARSED + function(body)
+        except Refused as error:
+            kind = "malformed" if isinstance(error, Malformed) else "invalid"
+            return _REFUSED + _encode_refusal((kind, error.message, error.hint, error.code))
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 because hostile input must end in a refusal, whatever it breaks
+            return _REFUSED + _encode_refusal(("", type(error).__name__, "", ""))
+
+    return answer
+
+
+class Parser:
+    """Parses uploads in a confined process: one at a time, a few waiting, each within `PARSE_S`."""
+
+    def __init__(self, target: str, *, of: str) -> None:
+        """`target` is MODULE:FUNCTION, marked with `parser`; `of` names the upload in refusals."""
+        self._confined, self._of = Confined(target, nice=5), of
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="parser")
+        self._waiting = 0
+
+    async def parse(self, body: bytes) -> bytes:
+        """Return what the function returns.
+
+        Raises Malformed and Invalid as the function does, TooCostly beyond its limits, Unavailable if too many wait.
+        """
+        if self._waiting >= MAX_UPLOADS:
+            raise Unavailable(f"{MAX_UPLOADS} uploads are being parsed", hint="try again later", code="busy")
+        self._waiting += 1
+        try:
+            ask = partial(self._confined.ask, body, within_s=PARSE_S)
+            answer = await asyncio.get_running_loop().run_in_executor(self._thread, ask)
+        except Exceeded as error:
+            hint = "make it smaller, or less nested"
+            raise TooCostly(f"{self._of} cannot be parsed: {error.message}", hint=hint) from None
+        finally:
+            self._waiting -= 1
+        if answer[:1] == _PARSED:
+            return answer[1:]
+        kind, message, hint, code = _decode_refusal(answer[1:])
+        if not kind:
+            log.error("%s: the parser failed with %s", self._of, message)
+            raise Invalid(f"{self._of} cannot be parsed ({message})", code="unparsable")
+        raise _REFUSALS[kind](message, hint=hint, code=code)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._confined.close)
+        self._thread.shutdown(wait=False)
 
 
 # --- the child ------------------------------------------------------------------------------------------------------
@@ -166,6 +259,9 @@ def main(target: str, memory: int, nice: int) -> None:
         resource.setrlimit(what, (limit, limit))
     while len(head := requests.read(_LENGTH.size)) == _LENGTH.size:
         body = requests.read(*_LENGTH.unpack(head))
-        answer = function(body) if body else b""
+        try:
+            answer = function(body) if body else b""
+        except MemoryError:
+            os._exit(_OUT_OF_MEMORY)
         answers.write(_LENGTH.pack(len(answer)) + answer)
         answers.flush()

@@ -1,12 +1,10 @@
 """Policy sets for administrators: JSON under /api/v1. Times are seconds since the epoch.
 
-Parsing, testing and compiling happen before the act, in a thread: they take up to a second, and the writer waits for
-nobody.
+Parsing, testing and compiling happen before the act, in a confined process with limits on time and memory.
 """
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from typing import Any
 
@@ -16,8 +14,9 @@ from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store
-from ostiaryd.policy.flows.elsewhere import Trial, note_latest, why_no_token
-from ostiaryd.policy.model import Loaded, PolicySet, load, notes
+from ostiaryd.policy.flows.elsewhere import note_latest, why_no_token
+from ostiaryd.policy.flows.loading import load_set
+from ostiaryd.policy.model import Loaded, PolicySet, notes
 from ostiaryd.policy.wire_authzen import evaluation
 from ostiaryd.registry.flows import act_as, note
 from ostiaryd.registry.model import ADMIN, DECIDE, READ, parse_page
@@ -39,7 +38,7 @@ async def put_set(call: Call) -> Reply:
     """
     dry, locks, watches = (_flag(call, name) for name in ("dry_run", "lock_out", "watch"))
     gate = _gate(call)
-    loaded = await asyncio.to_thread(load, call.json(NewSet).files, Trial(call.world))
+    loaded = await load_set(call.world, call.json(NewSet).files)
     why = await why_no_token(call, loaded.ready)
     said = notes(loaded) + [LOCKED_OUT.format(why)] * bool(why)
     if dry:

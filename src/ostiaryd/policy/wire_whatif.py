@@ -26,8 +26,8 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows import Span
-from ostiaryd.policy.flows.elsewhere import Trial
-from ostiaryd.policy.model import Loaded, Ticket, load, seal_ticket, ticket_key
+from ostiaryd.policy.flows.loading import load_set
+from ostiaryd.policy.model import Loaded, Ticket, seal_ticket, ticket_key
 from ostiaryd.policy.model.frames import (
     Answer,
     Candidate,
@@ -90,7 +90,7 @@ async def ask(call: Call) -> Reply:
         lambda act: flows.begin_whatif(act, asked.files, since=asked.since, until=asked.until, by=call.caller),
     )
     with call.world.keep(Asking).place():
-        loaded = await asyncio.to_thread(load, asked.files, Trial(call.world) if call.caller.is_admin else None)
+        loaded = await load_set(call.world, asked.files, has_engine=call.caller.is_admin)
     lines = _told(call.world, loaded, span, by=asked.by, caller=call.caller.id)
     return Reply(200, lines, media_type="application/jsonl", headers=[NO_STORE, (b"x-accel-buffering", b"no")])
 

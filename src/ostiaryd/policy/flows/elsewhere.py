@@ -285,16 +285,3 @@ class _Rehearsal:
     async def ask(self, world: World, program: Program) -> Asked:
         verdicts = await world.keep(Engines).ask(program, self._questions)
         return Asked(self._hash, self.now, lambda question: verdicts.get(question, ()))
-
-
-class Trial:
-    """Engines for the tests of a set, which run in a thread; the questions are answered on the loop."""
-
-    def __init__(self, world: World) -> None:
-        self._engines, self._loop = world.keep(Engines), asyncio.get_running_loop()
-
-    def check(self, program: Program) -> None:
-        asyncio.run_coroutine_threadsafe(self._engines.check(program), self._loop).result()
-
-    def ask(self, program: Program, question: bytes) -> Verdict:
-        return asyncio.run_coroutine_threadsafe(self._engines.ask(program, [question]), self._loop).result()[question]

@@ -146,8 +146,8 @@ def parse_cases(name: str, text: str) -> list[Case]:
     """The cases of the file `name`. Raises Malformed."""
     try:
         return convert(tomllib.loads(text), _File).case
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise Malformed(f"{name}: {error}") from None
+    except (ValueError, OverflowError) as error:  # of TOML, of its types, or a number of thousands of digits
+        raise Malformed(f"{name}: {str(error)[:400]}") from None
     except RecursionError:
         raise Malformed(f"{name}: nested too deeply") from None
 
@@ -168,6 +168,8 @@ def _run(case: Case, policies: Policies, playbooks: Playbooks, elsewhere: Elsewh
         return case.run(policies, playbooks, elsewhere)
     except Invalid as error:
         return error.message
+    except (ValueError, OverflowError):
+        return "a number or a time is out of range"
 
 
 def _stand_in(thing: Thing, policies: Policies) -> Entity:

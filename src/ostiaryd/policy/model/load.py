@@ -155,8 +155,14 @@ def starter() -> Loaded:
     return load({file.name: file.read_text("utf-8") for file in folder.iterdir() if file.name.startswith("starter.")})
 
 
+@functools.cache
+def base_schema() -> str:
+    """The schema that every set extends. Read once: a confined process opens no file."""
+    return (package_files("ostiaryd.policy") / "base.cedarschema").read_text("utf-8")
+
+
 def _schema(files: Mapping[str, str]) -> cedarpy.Schema:
-    parts = [(package_files("ostiaryd.policy") / "base.cedarschema").read_text("utf-8")]
+    parts = [base_schema()]
     declared: set[str] = set()
     for name, text in of_kind(files, SCHEMA):
         words = check_schema(name, text)

@@ -136,8 +136,8 @@ def _bare(name: str, text: str) -> str:
 def _remote(name: str, text: str) -> _Remote:
     try:
         return convert(tomllib.loads(text), _Remote)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
-        raise Malformed(f"{name}: {error}") from None
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise Malformed(f"{name}: {str(error)[:400]}") from None
 
 
 def _data_name(name: str) -> str:

@@ -11,14 +11,27 @@ from msgspec import Meta
 
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.classes import MAX_CLASSES, check_known
+from ostiaryd.ground.confined import Parser
 from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
-from ostiaryd.registry.model import ADMIN, READ, Mode, Resource, parse_catalogue
+from ostiaryd.registry.engines.catalogues import Upload, encode_upload
+from ostiaryd.registry.model import ADMIN, READ, Mode, Resource
 from ostiaryd.registry.store import resources
 from ostiaryd.registry.wire_admin import render
 
 Classes = Annotated[list[str], Meta(max_length=MAX_CLASSES)]
+
+
+TARGET = "ostiaryd.registry.engines.catalogues:answer"
+
+
+class CatalogueParser(Parser):
+    """The confined process of this server that parses catalogues."""
+
+    def __init__(self, _: World) -> None:
+        super().__init__(TARGET, of="the catalogue")
 
 
 class NewResource(msgspec.Struct, forbid_unknown_fields=True):
@@ -59,7 +72,7 @@ async def create_resource(call: Call) -> Reply:
     check_known(new.data_classes or (), known)
     catalogue = None
     if new.catalogue is not None:
-        catalogue = await asyncio.to_thread(parse_catalogue, new.name, new.catalogue, classes=known)
+        catalogue = await _parse_catalogue(call.world, new.name, new.catalogue)
     if new.data_classes is not None:
         catalogue = replace(catalogue or Catalogue(new.name, {}), data_classes=tuple(new.data_classes))
 
@@ -93,8 +106,7 @@ async def set_catalogue(call: Call) -> Reply:
     """Replace the catalogue: our own form, or the result of MCP `tools/list`."""
     name = flows.find_resource(call.world.db.read(), call.params["name"]).name
     new = call.json(NewCatalogue)
-    known = call.world.config.classes
-    catalogue = await asyncio.to_thread(parse_catalogue, name, new.catalogue, classes=known)
+    catalogue = await _parse_catalogue(call.world, name, new.catalogue)
     changed = await flows.act_as(
         call,
         "resource.set_catalogue",
@@ -128,6 +140,13 @@ async def set_key(call: Call) -> Reply:
         call, "resource.set_key", lambda act: flows.set_resource_key(act, call.params["name"], new.jwk)
     )
     return reply(render.resource(changed))
+
+
+async def _parse_catalogue(world: World, resource: str, unverified: dict[str, Any]) -> Catalogue:
+    """Raises Malformed, Invalid (`too_costly` beyond the limits of the confined process), Unavailable."""
+    upload = Upload(resource, msgspec.Raw(msgspec.json.encode(unverified)), world.config.classes)
+    text = await world.keep(CatalogueParser).parse(encode_upload(upload))
+    return await asyncio.to_thread(Catalogue.parse, text)
 
 
 ROUTES = (

@@ -1,0 +1,101 @@
+"""Policy sets, loaded in a confined process: parsed, validated, compiled, tested.
+
+    Upload -> Parsed         the set was accepted; the server restores it from this
+    Upload -> Needs(program) it is not all Cedar: the server compiles the program, and sends the upload again
+    Upload -> Needs(asked)   its tests ask the program: the server answers, and sends the upload with all answers
+
+Nothing is remembered between uploads.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiary.core.access.elsewhere import Verdict
+from ostiary.core.cedar import ir
+from ostiary.core.errors import Refused
+from ostiaryd.ground.confined import parser
+from ostiaryd.policy.model import Loaded, Program, Ready, decode_actions, encode_actions, load, restore
+from ostiaryd.policy.model.load import base_schema
+
+base_schema()  # while files may still be opened
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """The files of a set. `is_checked`: the server has compiled its program. `verdicts`: answers of that program."""
+
+    files: dict[str, str]
+    has_engine: bool
+    is_checked: bool = False
+    verdicts: list[tuple[bytes, Verdict]] = []
+
+
+class Parsed(msgspec.Struct, frozen=True, tag="parsed"):
+    """An accepted set."""
+
+    hash: str
+    rules: bytes
+    actions: str
+    tests: int
+
+    def restore(self, files: dict[str, str]) -> Loaded:
+        """The set as the server uses it. Call it in a thread: it takes up to a second for a large set."""
+        rules, actions = ir.parse(self.rules), decode_actions(self.actions)
+        ready: Ready = restore(self.hash, files, rules, actions)
+        return Loaded(self.hash, dict(files), rules, actions, ready, self.tests)
+
+
+class Needs(msgspec.Struct, frozen=True, tag="needs"):
+    """What the server does before it sends the upload again."""
+
+    program: Program
+    is_checked: bool
+    asked: list[bytes] = []
+
+
+class _Unchecked(Exception):
+    """The program of the set is not compiled yet."""
+
+
+class _Rehearsal:
+    """Answers what is known, notes the rest."""
+
+    def __init__(self, upload: Upload) -> None:
+        self._is_checked, self._known = upload.is_checked, dict(upload.verdicts)
+        self.program: Program | None = None
+        self.asked: dict[bytes, None] = {}
+
+    def check(self, program: Program) -> None:
+        self.program = program
+        if not self._is_checked:
+            raise _Unchecked
+
+    def ask(self, program: Program, question: bytes) -> Verdict:
+        if question not in self._known:
+            self.asked[question] = None
+        return self._known.get(question, ())
+
+
+encode_upload = msgspec.msgpack.Encoder().encode
+_decode_upload = msgspec.msgpack.Decoder(Upload).decode
+_encode_answer = msgspec.msgpack.Encoder().encode
+decode_answer = msgspec.msgpack.Decoder(Parsed | Needs).decode
+
+
+@parser
+def answer(body: bytes) -> bytes:
+    """The answer to one upload. Raises Malformed, Invalid."""
+    upload = _decode_upload(body)
+    engine = _Rehearsal(upload)
+    try:
+        loaded = load(upload.files, engine if upload.has_engine else None)
+    except _Unchecked:
+        assert engine.program is not None
+        return _encode_answer(Needs(engine.program, is_checked=False))
+    except Refused:
+        if not engine.asked:  # otherwise it failed for want of an answer
+            raise
+    if engine.asked:
+        assert engine.program is not None
+        return _encode_answer(Needs(engine.program, is_checked=True, asked=list(engine.asked)))
+    return _encode_answer(Parsed(loaded.hash, ir.render(loaded.ir), encode_actions(loaded.actions), loaded.tests))

@@ -1,0 +1,46 @@
+"""Loading an uploaded policy set: a confined process parses and tests it, the server answers for its Rego and OPA."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ostiary.core.access.elsewhere import Verdict
+from ostiary.core.errors import Invalid
+from ostiaryd.ground.confined import Parser
+from ostiaryd.ground.world import World
+from ostiaryd.policy.engines.sets import Parsed, Upload, decode_answer, encode_upload
+from ostiaryd.policy.flows.elsewhere import Engines
+from ostiaryd.policy.model import Loaded, check_files
+
+TARGET = "ostiaryd.policy.engines.sets:answer"
+TESTS_S = 60.0
+"""For all questions that the tests of one set ask of Rego or OPA."""
+
+
+class SetParser(Parser):
+    """The confined process of this server that loads policy sets."""
+
+    def __init__(self, _: World) -> None:
+        super().__init__(TARGET, of="the policy set")
+
+
+async def load_set(world: World, files: dict[str, str], *, has_engine: bool = True) -> Loaded:
+    """Return the set, ready to decide. Without `has_engine` a set that is not all Cedar is refused.
+
+    Raises Malformed, Invalid (`policy_test_failed` for a test, `too_costly` beyond the limits), Unavailable.
+    """
+    check_files(files)
+    parser, engines = world.keep(SetParser), world.keep(Engines)
+    upload = Upload(files, has_engine)
+    try:
+        async with asyncio.timeout(TESTS_S):
+            while not isinstance(answer := decode_answer(await parser.parse(encode_upload(upload))), Parsed):
+                if not answer.is_checked:
+                    await engines.check(answer.program)
+                verdicts: list[tuple[bytes, Verdict]] = [*upload.verdicts]
+                for question in answer.asked:
+                    verdicts.append((question, (await engines.ask(answer.program, [question]))[question]))
+                upload = Upload(files, has_engine, is_checked=True, verdicts=verdicts)
+    except TimeoutError:
+        raise Invalid(f"the tests of the policy set take longer than {TESTS_S:g} s", code="too_costly") from None
+    return await asyncio.to_thread(answer.restore, files)

@@ -1,0 +1,1 @@
+"""Parsers of uploads, each in a confined process (`ground.confined`)."""

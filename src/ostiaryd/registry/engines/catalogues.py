@@ -1,0 +1,30 @@
+"""Uploaded catalogues, parsed in a confined process: the schemas of their tools are made ready there first."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiary.core import canonical
+from ostiaryd.ground.confined import parser
+from ostiaryd.registry.model import parse_catalogue
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """A catalogue as JSON, the name of its resource, and all data classes that it may name."""
+
+    resource: str
+    unverified: msgspec.Raw
+    classes: tuple[str, ...]
+
+
+encode_upload = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Upload).decode
+
+
+@parser
+def answer(body: bytes) -> bytes:
+    """The catalogue in our own form, as canonical JSON. Raises Malformed, Invalid."""
+    upload = _decode(body)
+    unverified = msgspec.json.decode(upload.unverified)
+    catalogue = parse_catalogue(upload.resource, unverified, classes=upload.classes)
+    return canonical.encode(catalogue.render(), floats=True, max_depth=2 * canonical.MAX_DEPTH)

@@ -1,0 +1,57 @@
+"""A parser of uploads: refusals come back whole, limits end it, the next upload is parsed."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ostiary.core.errors import Invalid, Malformed, Unavailable
+from ostiaryd.ground import confined
+from ostiaryd.ground.confined import Parser, TooCostly, parser
+
+
+def _eat(body: bytes) -> bytes:
+    match body:
+        case b"memory":
+            return bytes(confined.MEMORY)
+        case b"refuse":
+            raise Malformed("not so", hint="otherwise", code="odd")
+        case b"break":
+            raise OverflowError("a secret")
+    return body
+
+
+eat = parser(_eat)
+TARGET = f"{__name__}:eat"
+
+
+async def test_a_parser_says_what_went_wrong() -> None:
+    here = Parser(TARGET, of="the upload")
+    try:
+        assert await here.parse(b"as it is") == b"as it is"
+        with pytest.raises(Malformed) as refused:
+            await here.parse(b"refuse")
+        assert (refused.value.message, refused.value.hint, refused.value.code) == ("not so", "otherwise", "odd")
+        with pytest.raises(Invalid) as broken:
+            await here.parse(b"break")
+        assert (broken.value.code, "OverflowError" in broken.value.message) == ("unparsable", True)
+        assert "secret" not in broken.value.message
+        with pytest.raises(TooCostly, match=f"more than {confined.MEMORY >> 20} MB of memory"):
+            await here.parse(b"memory")
+        assert await here.parse(b"again") == b"again"
+    finally:
+        await here.close()
+
+
+async def test_a_parser_has_room_for_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confined, "MAX_UPLOADS", 3)
+    here = Parser(TARGET, of="the upload")
+    try:
+        some = [asyncio.ensure_future(here.parse(b"%d" % number)) for number in range(4)]
+        answers = await asyncio.gather(*some, return_exceptions=True)
+        assert answers[:3] == [b"0", b"1", b"2"]
+        assert isinstance(answers[3], Unavailable)
+        assert await here.parse(b"later") == b"later"
+    finally:
+        await here.close()

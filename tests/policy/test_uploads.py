@@ -1,0 +1,100 @@
+"""Uploads are parsed in a confined process: a bomb ends there with a refusal, and costs nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ostiaryd.ground.world import World
+from ostiaryd.policy import store
+from ostiaryd.policy.model import starter
+from tests.policy.conftest import Ask
+
+pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # no row depends on what is refused
+GROWTH = 64 << 20
+"""bytes that the server itself may take for an upload of a megabyte"""
+PERMIT = {"a.cedar": "permit (principal, action, resource);"}
+CASE = """[[case]]
+name = "x"
+subject = {type = "Agent", id = "a"}
+action = "call"
+resource = {type = "Tool", id = "f/x"}
+expect = "allow"
+"""
+DEEP = 450_000
+
+
+def peak() -> int:
+    """The most memory that this process has had since `reset_peak`, in bytes."""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) << 10
+
+
+def reset_peak() -> int:
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak()
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"t.test.toml": ".".join(["a"] * (DEEP // 2)) + " = 1"},
+        {"t.test.toml": "x = " + "[" * DEEP},
+        {"t.test.toml": "".join(f"[{'a.' * 400}b{number}]\n" for number in range(1000))},
+        {"t.opa.toml": "path = 1\n" + ".".join(["a"] * (DEEP // 2)) + " = 1"},
+        {"e.entities.json": "[" * DEEP},
+        {"a.cedar": "permit (principal, action, resource) when { " + "(" * 100_000},
+        {"a.cedarschema": "type A = " + "{a: " * 100_000},
+    ],
+    ids=["toml keys", "toml arrays", "toml tables", "opa keys", "json arrays", "cedar", "schema"],
+)
+async def test_a_bomb_is_refused_while_others_are_answered(world: World, ask: Ask, files: dict[str, str]) -> None:
+    await ask("/api/v1/policies?dry_run=true", {"files": PERMIT})  # all modules are loaded
+    before = reset_peak()
+    upload = asyncio.ensure_future(ask("/api/v1/policies", {"files": PERMIT | files}))
+    assert (await ask("/api/v1/policies", method="GET"))[0] == 200
+    assert not upload.done()
+    status, refusal = await upload
+    assert status in (400, 422), refusal
+    assert refusal["error"] in ("malformed", "invalid", "too_costly")
+    assert 0 < len(refusal["message"]) < 1000
+    assert peak() - before < GROWTH
+    assert store.active(world.db.read()) == starter().hash
+    status, _ = await ask("/api/v1/policies?dry_run=true", {"files": PERMIT})
+    assert status == 200, "the next upload is parsed"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "now = 0001-01-01T00:00:00", "now = 9999-12-31T23:59:59-14:00", "now = 2026-02-30T00:00:00",
+        "x = " + "9" * 5000, "context = {a = 0x" + "f" * 9999 + "}", "context = {a = 1e999}",
+        "context = {a = 12:00:00}",
+    ],
+)  # fmt: skip
+async def test_values_that_no_policy_has_are_refused_in_words(ask: Ask, line: str) -> None:
+    files = PERMIT | {"t.test.toml": CASE.replace("expect", f"{line}\nexpect")}
+    status, answer = await ask("/api/v1/policies?dry_run=true", {"files": files})
+    assert status in (200, 400, 422)
+    assert status == 200 or (answer["error"] != "unparsable" and answer["message"].startswith("t.test.toml: ")), answer
+
+
+async def test_a_program_that_is_not_cedar_is_asked_by_the_tests_of_its_set(ask: Ask) -> None:
+    rego = """package ostiary.levels
+import rego.v1
+default permit := false
+permit if input.subject.id == "ann"
+"""
+    case = CASE.replace('type = "Agent", id = "a"', 'type = "user", id = "%s"').replace(
+        '{type = "Tool", id = "f/x"}', '{type = "record", id = "r"}'
+    )
+    schema = "entity user = {}; entity record = {}; action call2;"
+    files: dict[str, Any] = {"levels.rego": rego, "a.cedarschema": schema.replace("action call2;", "")}
+    for who, expect, status in (("ann", "allow", 200), ("ann", "deny", 422), ("eve", "deny", 200)):
+        test = (case % who).replace('action = "call"', 'action = "see"').replace('"allow"', json.dumps(expect))
+        answered, answer = await ask("/api/v1/policies?dry_run=true", {"files": files | {"t.test.toml": test}})
+        assert answered == status, answer
