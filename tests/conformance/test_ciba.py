@@ -13,10 +13,11 @@ from ostiary.core.errors import Refused
 from ostiaryd.approvals import flows
 from ostiaryd.approvals import store as approvals
 from ostiaryd.approvals.model import Says
+from ostiaryd.ground.pages import parse_page
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import APPROVE, Caller, parse_page
+from ostiaryd.registry.model import APPROVE, Caller
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import MAX_TASK_BYTES
 from ostiaryd.tokens.flows import forget_requests

@@ -10,9 +10,9 @@ from ostiary.core import canonical
 from ostiary.core.bounds import ToolDetail, parse_details, render_details
 from ostiary.core.budget import parse_limits
 from ostiary.core.intent import parse_intent
+from ostiaryd.ground.pages import Page
 from ostiaryd.ground.world import World
 from ostiaryd.policy import wire_tasks
-from ostiaryd.registry.model.page import Page
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.model import MAX_TASK_BYTES, TaskTooLarge, check_size
 from ostiaryd.tasks.store import tasks as store

@@ -7,7 +7,7 @@ import msgspec
 from ostiary.core.decoding import json_decoder
 from ostiaryd.approvals.model import About, Answer, Question, Says, State
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.registry.model import Page
+from ostiaryd.ground.pages import Page
 
 _SELECT = """select approval.approval_id, approval.kind, approval.agent, approval.task, approval.digest, needs, state,
     asked, times, asked_at, last_at, ends_at, answered_at, expires_at, ended_at, spent_at, spent_for

@@ -15,9 +15,10 @@ from ostiaryd.approvals import flows, store
 from ostiaryd.approvals.model import Says
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import NO_STORE, Call, Reply, Wire, reply
+from ostiaryd.ground.pages import parse_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import APPROVE, SELF, parse_page
+from ostiaryd.registry.model import APPROVE, SELF
 
 
 class Said(msgspec.Struct, forbid_unknown_fields=True):

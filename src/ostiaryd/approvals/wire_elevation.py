@@ -11,10 +11,11 @@ from ostiaryd.approvals import flows
 from ostiaryd.approvals.model import Question
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.pages import parse_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.elsewhere import act_asking
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import ADMIN, READ, SELF, parse_page
+from ostiaryd.registry.model import ADMIN, READ, SELF
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
 from ostiaryd.tasks.store import elevations

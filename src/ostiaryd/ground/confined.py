@@ -8,6 +8,7 @@ child that does not answer in time, dies, or answers nonsense is ended, and the 
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import importlib
 import logging
@@ -27,6 +28,7 @@ from typing import IO
 
 import msgspec
 
+from ostiary.core.decoding import msgpack_decoder
 from ostiary.core.errors import Invalid, Malformed, Refused, Unavailable
 
 log = logging.getLogger("ostiary")
@@ -40,6 +42,8 @@ MAX_UPLOADS = 8
 """Uploads that wait for one parser; the next one is refused."""
 _OUT_OF_MEMORY = 71
 """Exit status of a child that needed more memory than its limit."""
+_CODECS = ("utf-16-be", "latin-1", "ascii")
+"""Loaded before the limits: Python opens the file of a codec when it is first used."""
 _LENGTH = struct.Struct(">I")
 _BEGIN = """
 import sys
@@ -180,7 +184,7 @@ _REFUSALS: dict[str, type[Refused]] = {"malformed": Malformed, "invalid": Invali
 _Refusal = tuple[str, str, str, str]
 """Kind, message, hint and code; kind "" stands for a fault of the parser."""
 _encode_refusal = msgspec.msgpack.Encoder().encode
-_decode_refusal = msgspec.msgpack.Decoder(_Refusal).decode
+_decode_refusal = msgpack_decoder(_Refusal)
 _PARSED, _REFUSED = b"\0", b"\1"
 
 
@@ -249,6 +253,8 @@ def main(target: str, memory: int, nice: int) -> None:
     os.dup2(2, 1)  # whatever the function prints is no answer
     module, _, name = target.partition(":")
     function: Callable[[bytes], bytes] = getattr(importlib.import_module(module), name)
+    for codec in _CODECS:
+        codecs.lookup(codec)
     os.nice(nice)
     for what, limit in (
         (resource.RLIMIT_AS, memory),

@@ -12,6 +12,7 @@ import msgspec
 
 from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.pages import parse_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store
 from ostiaryd.policy.flows.elsewhere import note_latest, why_no_token
@@ -19,7 +20,7 @@ from ostiaryd.policy.flows.loading import load_set
 from ostiaryd.policy.model import Loaded, PolicySet, notes
 from ostiaryd.policy.wire_authzen import evaluation
 from ostiaryd.registry.flows import act_as, note
-from ostiaryd.registry.model import ADMIN, DECIDE, READ, parse_page
+from ostiaryd.registry.model import ADMIN, DECIDE, READ
 
 SECOND = 1_000_000
 LOCKED_OUT = "under this set you would get no other token for this server: {}"

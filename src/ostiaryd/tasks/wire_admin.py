@@ -13,9 +13,10 @@ import msgspec
 from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.pages import parse_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import SELF, parse_page
+from ostiaryd.registry.model import SELF
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.model import DEFAULT_TTL_S, State
 from ostiaryd.tasks.store import tasks as store

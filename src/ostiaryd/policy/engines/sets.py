@@ -13,6 +13,7 @@ import msgspec
 
 from ostiary.core.access.elsewhere import Verdict
 from ostiary.core.cedar import ir
+from ostiary.core.decoding import msgpack_decoder
 from ostiary.core.errors import Refused
 from ostiaryd.ground.confined import parser
 from ostiaryd.policy.model import Loaded, Program, Ready, decode_actions, encode_actions, load, restore
@@ -77,9 +78,9 @@ class _Rehearsal:
 
 
 encode_upload = msgspec.msgpack.Encoder().encode
-_decode_upload = msgspec.msgpack.Decoder(Upload).decode
+_decode_upload = msgpack_decoder(Upload)
 _encode_answer = msgspec.msgpack.Encoder().encode
-decode_answer = msgspec.msgpack.Decoder(Parsed | Needs).decode
+decode_answer = msgpack_decoder(Parsed | Needs)
 
 
 @parser

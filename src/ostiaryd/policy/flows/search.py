@@ -13,12 +13,13 @@ from typing import Any, Literal
 from ostiary.core.errors import Refused
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.keyring import Keyring
+from ostiaryd.ground.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.answer import Answers, Asked
 from ostiaryd.policy.flows.decide import note_asker, shorten
 from ostiaryd.policy.flows.prepared import protected
 from ostiaryd.policy.model import REGISTERED, Ready, Search, Sought, Thing
-from ostiaryd.registry.model import Caller, Page
+from ostiaryd.registry.model import Caller
 from ostiaryd.registry.store import agents, resources
 
 MAX_RESULTS = 1000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ostiary.core import canonical
+from ostiary.core.decoding import json_decoder
 from ostiaryd.ground.confined import parser
 from ostiaryd.registry.model import parse_catalogue
 
@@ -18,7 +19,7 @@ class Upload(msgspec.Struct, frozen=True):
 
 
 encode_upload = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Upload).decode
+_decode = json_decoder(Upload)
 
 
 @parser

@@ -5,10 +5,10 @@ from __future__ import annotations
 from ostiary.core.catalogue import classes_at
 from ostiary.core.errors import Forbidden, NotFound
 from ostiaryd.ground.database import Reader
+from ostiaryd.ground.pages import Page
 from ostiaryd.registry.model import (
     Agent,
     Owner,
-    Page,
     Person,
     Resource,
     State,

@@ -30,7 +30,6 @@ from ostiaryd.registry.model.delta import (
 from ostiaryd.registry.model.holding import LONGEST_TOKEN, Holding, HoldingId, Root
 from ostiaryd.registry.model.names import check_email, check_name, check_text
 from ostiaryd.registry.model.owner import Owner, OwnerId, Person, PersonId, PersonKey, PersonState, Team, TeamId
-from ostiaryd.registry.model.page import Page, parse_page
 from ostiaryd.registry.model.resource import Mode, Resource, ResourceId, check_uri, parse_catalogue
 from ostiaryd.registry.model.stop import Stop, StopDelta, check_not_stopped, names_of_agent
 
@@ -58,7 +57,6 @@ __all__ = [
     "Mode",
     "Owner",
     "OwnerId",
-    "Page",
     "Person",
     "PersonId",
     "PersonKey",
@@ -88,7 +86,6 @@ __all__ = [
     "names_of_agent",
     "next_state",
     "parse_catalogue",
-    "parse_page",
     "parse_scopes",
     "spiffe_id",
 ]

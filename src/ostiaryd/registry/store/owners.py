@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.registry.model import Owner, OwnerId, Page, Person, PersonId, PersonState, Team, TeamId
+from ostiaryd.ground.pages import Page
+from ostiaryd.registry.model import Owner, OwnerId, Person, PersonId, PersonState, Team, TeamId
 
 _PERSON = "select person_id, name, email, deputy, state, created_at from person "
 _TEAM = "select team_id, name, deputy, created_at from team "

@@ -7,7 +7,8 @@ from typing import Any
 
 from ostiary.core import canonical
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.registry.model import Mode, Page, Resource, ResourceId
+from ostiaryd.ground.pages import Page
+from ostiaryd.registry.model import Mode, Resource, ResourceId
 
 _SELECT = """select resource_id, name, uri, mode, segment, jkt, jwk, catalogue_hash, catalogue_version,
     created_at, proposed from resource """

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import Call, Reply, reply
-from ostiaryd.registry.model import Agent, AgentKey, Page, Person, PersonKey, Resource, Team, parse_page, spiffe_id
+from ostiaryd.ground.pages import Page, parse_page
+from ostiaryd.registry.model import Agent, AgentKey, Person, PersonKey, Resource, Team, spiffe_id
 from ostiaryd.registry.store import owners
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ import msgspec
 
 from ostiary.core import canonical
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.registry.model import Page
+from ostiaryd.ground.pages import Page
 from ostiaryd.respond.model.incidents import HALTS, Did, Incident, IncidentId, Outcome, State
 
 _COLUMNS = "incident_id, agent, owner, state, opened_at, heard_at, risk, says, person, why, closed_at"

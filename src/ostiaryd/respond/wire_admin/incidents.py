@@ -13,9 +13,10 @@ from ostiary.core.errors import Forbidden, Invalid
 from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import NO_STORE, Call, Reply, Wire, reply
+from ostiaryd.ground.pages import parse_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import APPROVE, SELF, Caller, parse_page
+from ostiaryd.registry.model import APPROVE, SELF, Caller
 from ostiaryd.registry.store import agents, owners, risks
 from ostiaryd.respond.flows import blast
 from ostiaryd.respond.flows import incidents as flows

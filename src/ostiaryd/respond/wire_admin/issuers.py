@@ -14,9 +14,10 @@ from ostiary.core.errors import Invalid, Malformed, Refused, Unavailable
 from ostiaryd.ground.fetch import Answer, check_named, request
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.ground.ids import new_id
+from ostiaryd.ground.pages import parse_page
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import ADMIN, READ, parse_page
+from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.respond.flows import issuers as flows
 from ostiaryd.respond.model.issuers import EVENTS, Issuer, IssuerId, check_domains, discovery_url
 from ostiaryd.respond.model.sets import MAX_WORD, POLL, PUSH, SECOND

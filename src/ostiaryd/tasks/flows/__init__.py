@@ -17,6 +17,8 @@ from ostiaryd.tasks.flows.budgets import (
 )
 from ostiaryd.tasks.flows.counterparts import counterparts, meet
 from ostiaryd.tasks.flows.elevating import elevate, eligible, set_eligible
+from ostiaryd.tasks.flows.ending import expire, expire_due
+from ostiaryd.tasks.flows.find import find_task
 from ostiaryd.tasks.flows.histories import before, forget_histories, happened, made
 from ostiaryd.tasks.flows.holding import beat, hold, holders, leave
 from ostiaryd.tasks.flows.intents import intent_of
@@ -26,9 +28,6 @@ from ostiaryd.tasks.flows.show import show, show_briefly
 from ostiaryd.tasks.flows.tasks import (
     ELEVATION_ENDED,
     end,
-    expire,
-    expire_due,
-    find_task,
     live,
     may_list,
     may_see,

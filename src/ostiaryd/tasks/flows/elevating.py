@@ -10,7 +10,8 @@ from ostiary.core.errors import Conflict, Forbidden
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, check_text, parse_scopes
-from ostiaryd.tasks.flows.tasks import end_task, find_task
+from ostiaryd.tasks.flows.ending import end_task
+from ostiaryd.tasks.flows.find import find_task
 from ostiaryd.tasks.model import SECOND, Elevation, State, Task, TaskId, check_size
 from ostiaryd.tasks.store import elevations
 from ostiaryd.tasks.store import tasks as store

@@ -9,7 +9,9 @@ from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
-from ostiaryd.tasks.flows.tasks import end_task, find_task, live
+from ostiaryd.tasks.flows.ending import end_task
+from ostiaryd.tasks.flows.find import find_task
+from ostiaryd.tasks.flows.tasks import live
 from ostiaryd.tasks.model import Holder, State, Task, end_state
 from ostiaryd.tasks.store import holders as store
 

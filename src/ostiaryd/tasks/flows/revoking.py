@@ -11,7 +11,8 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller, Person, PersonId, Root, Verb
 from ostiaryd.registry.store import agents, holdings, keys
-from ostiaryd.tasks.flows.tasks import end_task, find_task
+from ostiaryd.tasks.flows.ending import end_task
+from ostiaryd.tasks.flows.find import find_task
 from ostiaryd.tasks.model import State, Task, standing_id
 from ostiaryd.tasks.store import tasks as store
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from ostiary.core.bounds import ToolDetail
 from ostiary.core.budget import Limit
-from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
+from ostiary.core.errors import Conflict, Forbidden, Invalid
 from ostiary.core.intent import Intent
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import LONGEST_TOKEN, Agent, AgentId, Caller, Person, Root, check_text, parse_scopes
-from ostiaryd.registry.store import agents
+from ostiaryd.registry.model import Agent, AgentId, Caller, Person, check_text, parse_scopes
 from ostiaryd.tasks.flows.above import above, with_chain
-from ostiaryd.tasks.flows.budgets import allot, give_up
+from ostiaryd.tasks.flows.budgets import allot
+from ostiaryd.tasks.flows.ending import end_task
+from ostiaryd.tasks.flows.find import find_task
 from ostiaryd.tasks.flows.intents import note_intent, record_intent
 from ostiaryd.tasks.flows.memories import begin_memory
 from ostiaryd.tasks.flows.reach import bounds_of, check_reach
@@ -26,17 +25,14 @@ from ostiaryd.tasks.model import (
     DEFAULT_TTL_S,
     State,
     Task,
-    TaskDelta,
     TaskId,
     check_heartbeat,
     check_size,
     check_ttl,
     end_state,
     put_under,
-    standing_agent,
-    standing_task,
 )
-from ostiaryd.tasks.store import histories, holders, memories
+from ostiaryd.tasks.store import holders
 from ostiaryd.tasks.store import tasks as store
 
 MAX_LIVE = 1000
@@ -173,27 +169,6 @@ def end(act: Act, id: str, outcome: State = State.DONE, *, by: Caller | None = N
     return replace(task, state=state, ended_at=act.now)
 
 
-def expire(act: Act, id: str) -> Task:
-    """What a task's date does, and the silence of all who hold it."""
-    task = find_task(act.tx, id)
-    registry.note(act, object=task.task_id, agent=task.agent)
-    state = task.state_at(act.now)
-    if task.state is not State.LIVE or state is State.LIVE:
-        raise Conflict("the end of this task has not come, or is past")
-    registry.note(act, object=task.task_id, outcome=state.value)
-    end_task(act, task, state)
-    return replace(task, state=state, ended_at=act.now)
-
-
-async def expire_due(world: World, *, limit: int = 100) -> int:
-    """Mark tasks whose date has come, or of which nobody was heard, each in its own act; how many."""
-    now = world.now()
-    due = await world.db.scan(
-        lambda reader: [*store.due(reader, now=now, limit=limit), *store.silent(reader, now=now, limit=limit)]
-    )
-    return await registry.act_on_each(world, "task.expire", expire, list(dict.fromkeys(due)))
-
-
 def may_see(reader: Reader, id: str, *, by: Caller) -> Task:
     """A task, for its agent and those above, for who answers for them, and for who may read everything.
 
@@ -229,35 +204,6 @@ def live(reader: Reader, id: str, *, now: int) -> Task:
     if task.person is not None and not registry.find_person(reader, task.person).is_active:
         raise Forbidden("the person on whose behalf this is done has left", code="person_left")
     return with_chain(reader, task, doer, now=now)
-
-
-def find_task(reader: Reader, id: str) -> Task:
-    """A declared task, or the standing task of an agent, whatever its state. Raises NotFound."""
-    if (task := store.get(reader, id)) is not None:
-        return task
-    if id.startswith("tk_") and (agent := agents.get(reader, standing_agent(id))) is not None:
-        return standing_task(agent)
-    raise NotFound(f"there is no task {id[:70]!a}", hint="`ostiary task list` shows those that were declared")
-
-
-def end_task(act: Act, task: Task, state: State) -> Counter[str]:
-    """Mark it and all tasks under it, end what is held under them, tell the guards of it alone: whatever came through
-    it names it. What was ended, by kind.
-    """
-    under = State.EXPIRED if state is State.EXPIRED else State.CANCELLED
-    give_up(act, task)
-    count, remembering = store.end(act.tx, task.task_id, state, under=under)
-    if not count:
-        return Counter()
-    for one in remembering:
-        memories.drop(act.tx, one)
-    histories.drop(act.tx, task.task_id)
-    registry.tell(act, TaskDelta(task.task_id, act.now + LONGEST_TOKEN))
-    ended = registry.end_holdings(act, Root.TASK, task.task_id, why=f"task {state}")
-    ended["task"] = count
-    if count > 1:
-        registry.note(act, object=act.entry.object or task.task_id, ended=dict(ended))
-    return ended
 
 
 def _own(act: Act, id: str, *, by: Caller | None) -> tuple[Task, Agent]:

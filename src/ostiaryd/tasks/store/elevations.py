@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ostiaryd.ground.database import Reader, Tx, sql
-from ostiaryd.registry.model import AgentId, Page
+from ostiaryd.ground.pages import Page
+from ostiaryd.registry.model import AgentId
 from ostiaryd.tasks.model import Elevation, TaskId
 
 _ELIGIBLE = sql("select scopes from eligible where agent = :agent")

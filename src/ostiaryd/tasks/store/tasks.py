@@ -7,7 +7,8 @@ from functools import lru_cache
 from ostiary.core import canonical
 from ostiary.core.bounds import parse_details, render_details
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.registry.model import AgentId, Page, PersonId
+from ostiaryd.ground.pages import Page
+from ostiaryd.registry.model import AgentId, PersonId
 from ostiaryd.tasks.model import State, Task, TaskId
 
 _COLUMNS = """task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at, parent, depth,

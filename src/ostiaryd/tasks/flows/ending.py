@@ -1,0 +1,59 @@
+"""The end of a task: everything under it, and all that was given under any of that, ends in the same act."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from msgspec.structs import replace
+
+from ostiary.core.errors import Conflict
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import LONGEST_TOKEN, Root
+from ostiaryd.tasks.flows.budgets import give_up
+from ostiaryd.tasks.flows.find import find_task
+from ostiaryd.tasks.model import State, Task, TaskDelta
+from ostiaryd.tasks.store import histories, memories
+from ostiaryd.tasks.store import tasks as store
+
+
+def end_task(act: Act, task: Task, state: State) -> Counter[str]:
+    """Mark it and all tasks under it, end what is held under them, tell the guards of it alone: whatever came through
+    it names it. What was ended, by kind.
+    """
+    under = State.EXPIRED if state is State.EXPIRED else State.CANCELLED
+    give_up(act, task)
+    count, remembering = store.end(act.tx, task.task_id, state, under=under)
+    if not count:
+        return Counter()
+    for one in remembering:
+        memories.drop(act.tx, one)
+    histories.drop(act.tx, task.task_id)
+    registry.tell(act, TaskDelta(task.task_id, act.now + LONGEST_TOKEN))
+    ended = registry.end_holdings(act, Root.TASK, task.task_id, why=f"task {state}")
+    ended["task"] = count
+    if count > 1:
+        registry.note(act, object=act.entry.object or task.task_id, ended=dict(ended))
+    return ended
+
+
+def expire(act: Act, id: str) -> Task:
+    """What a task's date does, and the silence of all who hold it."""
+    task = find_task(act.tx, id)
+    registry.note(act, object=task.task_id, agent=task.agent)
+    state = task.state_at(act.now)
+    if task.state is not State.LIVE or state is State.LIVE:
+        raise Conflict("the end of this task has not come, or is past")
+    registry.note(act, object=task.task_id, outcome=state.value)
+    end_task(act, task, state)
+    return replace(task, state=state, ended_at=act.now)
+
+
+async def expire_due(world: World, *, limit: int = 100) -> int:
+    """Mark tasks whose date has come, or of which nobody was heard, each in its own act; how many."""
+    now = world.now()
+    due = await world.db.scan(
+        lambda reader: [*store.due(reader, now=now, limit=limit), *store.silent(reader, now=now, limit=limit)]
+    )
+    return await registry.act_on_each(world, "task.expire", expire, list(dict.fromkeys(due)))
