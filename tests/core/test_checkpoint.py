@@ -59,6 +59,11 @@ def test_what_is_signed_can_be_opened() -> None:
         Checkpoint("log.example", 1, ROOT, ("",)),
         Checkpoint("log.example", 1, ROOT[:-1]),
         Checkpoint("log.example", -1, ROOT),
+        Checkpoint("log.example", MAX_SIZE + 1, ROOT),
+        Checkpoint("log.example", 0, ROOT),
+        Checkpoint("", 1, ROOT),
+        Checkpoint("log.example", 1, ROOT, ("one\ntwo",)),
+        Checkpoint("log\texample", 1, ROOT),
     ):
         with pytest.raises(Malformed):
             sign_checkpoint(unfit, key=key, sign=private.sign)

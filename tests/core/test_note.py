@@ -111,9 +111,33 @@ def test_a_failing_signature_of_a_trusted_key_spoils_the_note() -> None:
         open_note(f"{NOTE}— PeterNeumann {short}\n".encode(), [parse_vkey(PETER)])
 
 
-def test_a_private_key_that_is_not_of_the_public_key_signs_nothing() -> None:
+@pytest.mark.parametrize("text", ["", "no newline", "a\tb\n", "a\x00b\n", "a\rb\n"])
+def test_a_text_that_no_reader_would_take_is_not_signed(text: str) -> None:
     with pytest.raises(Malformed):
-        sign_note(TEXT, key=parse_vkey(ENOCH), sign=peter().sign)
+        sign_note(text, key=parse_vkey(PETER), sign=peter().sign)
+
+
+def test_a_note_beyond_the_limits_of_readers_is_not_signed() -> None:
+    key, sign = parse_vkey(PETER), peter().sign
+    other = parse_note(f"{TEXT}\n{ENOCH_LINE}".encode()).signatures
+    assert parse_note(sign_note(TEXT, key=key, sign=sign, others=other * (MAX_SIGNATURES - 1)))
+    with pytest.raises(Malformed, match="signatures"):
+        sign_note(TEXT, key=key, sign=sign, others=other * MAX_SIGNATURES)
+    room = MAX_NOTE_BYTES - len(sign_note("\n", key=key, sign=sign))
+    assert parse_note(sign_note("x" * room + "\n", key=key, sign=sign))
+    with pytest.raises(Malformed, match="bytes"):
+        sign_note("x" * (room + 1) + "\n", key=key, sign=sign)
+
+
+def test_signing_signs_once_and_verifies_nothing() -> None:
+    signed: list[bytes] = []
+
+    def sign(text: bytes) -> bytes:
+        signed.append(text)
+        return bytes(64)  # which no key has made
+
+    assert sign_note(TEXT, key=parse_vkey(PETER), sign=sign).decode().startswith(TEXT)
+    assert signed == [TEXT.encode()]
 
 
 @pytest.mark.parametrize(

@@ -42,11 +42,18 @@ def parse_checkpoint(text: str) -> Checkpoint:
         raise Malformed("a checkpoint is three or more lines, none of them empty")
     origin, size, root, *extensions = lines
     checkpoint = Checkpoint(origin, parse_count(size), decode_base64(root), tuple(extensions))
-    if len(checkpoint.root) != HASH_BYTES:
-        raise Malformed(f"a root has {HASH_BYTES} bytes")
-    if checkpoint.size == 0 and checkpoint.root != EMPTY_ROOT:
-        raise Malformed("the root of a checkpoint of size 0 is not that of the empty tree")
+    _check_tree(checkpoint.size, checkpoint.root)
     return checkpoint
+
+
+def _check_tree(size: int, root: bytes) -> None:
+    """Raises Malformed if no tree has that size and root."""
+    if not 0 <= size <= MAX_SIZE:
+        raise Malformed(f"a tree has between 0 and {MAX_SIZE} entries")
+    if len(root) != HASH_BYTES:
+        raise Malformed(f"a root has {HASH_BYTES} bytes")
+    if size == 0 and root != EMPTY_ROOT:
+        raise Malformed("the root of a checkpoint of size 0 is not that of the empty tree")
 
 
 def parse_count(text: str) -> int:
@@ -59,9 +66,15 @@ def parse_count(text: str) -> int:
 
 
 def sign_checkpoint(checkpoint: Checkpoint, *, key: NoteKey, sign: Callable[[bytes], bytes]) -> bytes:
-    """The signed note. The caller has made sure that the log never signed anything inconsistent with it."""
-    if parse_checkpoint(checkpoint.text) != checkpoint:
+    """Return the signed note. Raises Malformed.
+
+    The caller has made sure that the log never signed anything inconsistent with the checkpoint, and that `sign` is the
+    private half of `key`.
+    """
+    lines = (checkpoint.origin, *checkpoint.extensions)
+    if not all(lines) or any("\n" in line for line in lines):
         raise Malformed("an origin and an extension are one line each")
+    _check_tree(checkpoint.size, checkpoint.root)
     return sign_note(checkpoint.text, key=key, sign=sign)
 
 

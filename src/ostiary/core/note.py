@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,6 +21,7 @@ MAX_NOTE_BYTES = 1 << 18
 MAX_SIGNATURES = 64  # a verifier must accept at least 16
 _ED25519 = b"\x01"
 _DASH = "\u2014 "
+_CONTROL = re.compile("[\x00-\x09\x0b-\x1f]")
 
 
 class Unsigned(Refused):
@@ -97,11 +99,19 @@ class Note:
 
 
 def sign_note(text: str, *, key: NoteKey, sign: Callable[[bytes], bytes], others: Iterable[Signature] = ()) -> bytes:
-    """The note with our signature first and then those of `others`; `sign` is the private half of `key`."""
-    signature = sign(text.encode())
-    if not key.signed(text.encode(), signature):
-        raise Malformed(f"the private key is not that of {key.name}")
-    return parse_note(Note(text, (Signature(key.name, key.key_id, signature), *others)).render()).render()
+    """Return the note with our signature first and then those of `others`. Raises Malformed.
+
+    `sign` is the private half of `key`: whoever loaded the key has proved that, and the signature is not verified again.
+    """
+    if not text.endswith("\n") or _CONTROL.search(text):
+        raise Malformed("the text of a note ends with a newline and has no other control character in it")
+    note = Note(text, (Signature(key.name, key.key_id, sign(text.encode())), *others))
+    if len(note.signatures) > MAX_SIGNATURES:
+        raise Malformed(f"a note has at most {MAX_SIGNATURES} signatures")
+    rendered = note.render()
+    if len(rendered) > MAX_NOTE_BYTES:
+        raise Malformed(f"a note has at most {MAX_NOTE_BYTES} bytes")
+    return rendered
 
 
 def parse_note(unverified_note: bytes) -> Note:
@@ -112,7 +122,7 @@ def parse_note(unverified_note: bytes) -> Note:
         whole = unverified_note.decode()
     except UnicodeDecodeError:
         raise Malformed("the note is not UTF-8") from None
-    if any(character < " " and character != "\n" for character in whole):
+    if _CONTROL.search(whole):
         raise Malformed("the note has a control character in it")
     text, blank, tail = whole.rpartition("\n\n")  # the last empty line: the text may have some of its own
     if not blank or not tail.endswith("\n"):
