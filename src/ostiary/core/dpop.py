@@ -20,6 +20,7 @@ from ostiary.core.errors import Malformed, Unauthenticated
 from ostiary.core.jose import (
     InvalidKey,
     InvalidToken,
+    Jws,
     PrivateKey,
     PublicKey,
     b64u,
@@ -108,16 +109,17 @@ def check_proof(
     jkt: str | None = None,
     window_us: int = WINDOW,
     skew_us: int = SKEW,
+    verify: Callable[[PublicKey, bytes, bytes], None] = PublicKey.verify,
 ) -> Proof:
     """The proof that whoever sends this request holds the key. Raises InvalidProof, UseNonce.
 
     `unverified_proof` is the value of the only `DPoP` header. `uri` is what the request asks for as the server knows
     it, never as a `Host` header tells it; query and fragment are ignored. `nonces` says whether a nonce is ours and
     fresh (None: the proof has none). `jkt` is the `cnf.jkt` of the access token, or what else binds the key.
+    `verify` verifies a signature, for callers that may have verified it before.
     """
+    key, unverified_jws = parse_proof(unverified_proof)
     try:
-        unverified_jws = parse_jws(unverified_proof, max_bytes=MAX_PROOF_BYTES)
-        key = _proof_key(unverified_proof.partition(".")[0])
         claims = parse_claims(unverified_jws.payload)
         proof = Proof(key.thumbprint, _jti(claims), numeric_date(claims, "iat"), key)
     except (InvalidToken, InvalidKey) as error:
@@ -135,10 +137,19 @@ def check_proof(
     if nonces is not None and not nonces(_nonce(claims)):
         raise UseNonce("the DPoP proof needs a nonce of ours")
     try:
-        key.verify(unverified_jws.signature, unverified_jws.signing_input)
+        verify(key, unverified_jws.signature, unverified_jws.signing_input)
     except InvalidToken as error:
         raise InvalidProof(f"the DPoP proof: {error.message}") from None
     return proof
+
+
+def parse_proof(unverified_proof: str) -> tuple[PublicKey, Jws]:
+    """Return the key that a proof brings, and its parts; nothing of it is verified. Raises InvalidProof."""
+    try:
+        unverified_jws = parse_jws(unverified_proof, max_bytes=MAX_PROOF_BYTES)
+        return _proof_key(unverified_proof.partition(".")[0]), unverified_jws
+    except (InvalidToken, InvalidKey) as error:
+        raise InvalidProof(f"the DPoP proof: {error.message}") from None
 
 
 def make_nonce(secret: bytes, purpose: Purpose, now: int) -> str:

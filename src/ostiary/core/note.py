@@ -101,7 +101,7 @@ class Note:
 def sign_note(text: str, *, key: NoteKey, sign: Callable[[bytes], bytes], others: Iterable[Signature] = ()) -> bytes:
     """Return the note with our signature first and then those of `others`. Raises Malformed.
 
-    `sign` is the private half of `key`: whoever loaded the key has proved that, and the signature is not verified again.
+    `sign` is the private half of `key`: whoever loaded the key has proved that. The signature is not verified again.
     """
     if not text.endswith("\n") or _CONTROL.search(text):
         raise Malformed("the text of a note ends with a newline and has no other control character in it")

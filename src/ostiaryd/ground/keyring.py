@@ -20,6 +20,7 @@ from ostiary.core import canonical, jose
 from ostiary.core.claims import AccessClaims
 from ostiary.core.errors import Conflict, Invalid, NotFound, Unavailable
 from ostiaryd.ground.database import Reader, Tx, sql
+from ostiaryd.ground.signatures import Signatures
 
 USES: dict[str, tuple[str, ...]] = {"token": ("ES256", "RS256", "EdDSA"), "ledger": ("EdDSA",), "feed": ("EdDSA",)}
 _SECRET = "secret"  # the `alg` of rows that hold raw bytes instead of a JWK
@@ -147,6 +148,7 @@ class Keyring:
     def __init__(self, root: RootKey) -> None:
         self.root = root
         self.verified = Verified()
+        self.signatures = Signatures()
         self._active: dict[tuple[str, str], jose.PrivateKey] = {}
         self._public: dict[str, dict[str, jose.PublicKey]] = {}
         self._secrets: dict[str, bytes] = {}

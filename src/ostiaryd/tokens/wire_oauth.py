@@ -121,10 +121,13 @@ async def token(call: Call) -> Reply:
         return await _redeem(call, form, authorization=authorization, unverified_proof=unverified_proof)
     if form.get("grant_type") == TOKEN_EXCHANGE:
         asked = _parse_exchange(form, authorization=authorization, unverified_proof=unverified_proof, config=config)
+        given = asked.credentials
         action, issuing = "token.exchange", lambda act: flows.exchange(act, asked, config=config)
     else:
         grant = _parse_grant(form, authorization=authorization, unverified_proof=unverified_proof, config=config)
+        given = grant.credentials
         action, issuing = "token.issue", lambda act: flows.issue(act, grant, config=config)
+    await trust.verify_ahead(call.world, given, unverified_proof)
     issued = await act_asking(
         call.world,
         lambda again: act(call.world, action, issuing, request=call.request_id, again=again, network=call.network),
@@ -157,6 +160,8 @@ async def _redeem(call: Call, form: Form, *, authorization: str | None, unverifi
     """
     given = credentials(form, authorization)
     id, world = required(form, "auth_req_id"), call.world
+
+    await trust.verify_ahead(world, given, unverified_proof)
 
     def redeem(act: Act) -> Issued:
         return flows.redeem(act, given, unverified_proof, auth_req_id=id, config=world.config)

@@ -38,6 +38,7 @@ class Jws(NamedTuple):
     signature: bytes
 
 
+@lru_cache(maxsize=1024)  # what is verified before an act is parsed again in the act
 def parse_jws(unverified_token: str, *, max_bytes: int = MAX_TOKEN_BYTES) -> Jws:
     """The parts of a token; its header is a string `alg`, known and well-formed members, and no extension.
 

@@ -10,6 +10,7 @@ from ostiaryd.trust.flows.access import (
     verify_access,
     verify_token,
 )
+from ostiaryd.trust.flows.ahead import Verifier, verify_ahead
 from ostiaryd.trust.flows.bearers import allow_bearer, exempt, forbid_bearer, is_exempt
 from ostiaryd.trust.flows.clients import Client, authenticate_client, check_client
 from ostiaryd.trust.flows.joining import DEFAULT_LIFETIME_S, InvalidJoin, JoinToken, create_join_token, enrol
@@ -24,6 +25,7 @@ __all__ = [
     "JoinToken",
     "Possession",
     "Request",
+    "Verifier",
     "allow_bearer",
     "authenticate_client",
     "check_client",
@@ -40,5 +42,6 @@ __all__ = [
     "spend_proof",
     "survives",
     "verify_access",
+    "verify_ahead",
     "verify_token",
 ]

@@ -52,7 +52,7 @@ def check_client(act: Act, credentials: Credentials, *, issuer: str) -> Client:
     1. The assertion takes apart. 2. Its claims hold. 3. The client is known by that key. 4. The key signed it.
     5. The client may act. Only who holds the key gets past 4, and so learns how the client stands.
     """
-    unverified_jws = parse_assertion(credentials)
+    unverified_jws, signatures = parse_assertion(credentials), act.tx.keys.signatures
     assertion = check_assertion(
         unverified_jws, client_id=credentials.client_id, issuer=issuer, now=act.now,
         is_exempt=lambda client_id: store.is_bearer(act.tx, client_id),
@@ -64,9 +64,10 @@ def check_client(act: Act, credentials: Credentials, *, issuer: str) -> Client:
     check_assertion_type(unverified_jws.header, is_exempt=lambda: store.is_bearer(act.tx, assertion.client_id))
     key, key_ends = _choose_key(unverified_jws.header, _keys(act, agent, guard, person))
     try:
-        key.verify(unverified_jws.signature, unverified_jws.signing_input)
+        signatures.check(key, unverified_jws.signature, unverified_jws.signing_input)
     except jose.InvalidToken as error:
         raise InvalidClient(f"the client assertion: {error.message}") from None
+    signatures.learn(key)
     act.entry.object, act.entry.key = None, key.thumbprint
     if guard is not None:
         act.entry.reporter = guard.resource_id
