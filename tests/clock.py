@@ -31,3 +31,27 @@ class Dice:
     def __call__(self, count: int) -> bytes:
         self._throws += 1
         return hashlib.shake_256(b"%s|%d" % (self._seed, self._throws)).digest(count)
+
+
+class Machine:
+    """A machine with a wall clock that a test sets, and a boot clock that nobody sets."""
+
+    def __init__(self, now: int = START, *, boot: str = "boot-1", is_synchronised: bool = False) -> None:
+        self.boot_id, self.uptime, self.offset = boot, 0, now
+        self.is_synchronised = is_synchronised
+
+    def wall(self) -> int:
+        """Microseconds since the epoch, as the machine believes."""
+        return self.offset + self.uptime
+
+    def advance(self, seconds: float = 0, *, us: int = 0) -> None:
+        """Let time pass, on both clocks."""
+        self.uptime += round(seconds * 1_000_000) + us
+
+    def step(self, seconds: float = 0, *, us: int = 0) -> None:
+        """Set the wall clock, forward or back."""
+        self.offset += round(seconds * 1_000_000) + us
+
+    def reboot(self, *, off: float, boot: str = "boot-2") -> None:
+        """Switch the machine off for so many seconds."""
+        self.offset, self.uptime, self.boot_id = self.wall() + round(off * 1_000_000), 0, boot

@@ -47,7 +47,7 @@ from ostiaryd.tokens import flows as tokens
 from ostiaryd.tokens import wire_admin as tokens_admin
 from ostiaryd.tokens import wire_metadata, wire_oauth
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust import wire_access
+from ostiaryd.trust import wire_access, wire_clock
 from ostiaryd.trust import wire_admin as trust_admin
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch import wire_admin as watch_admin
@@ -67,6 +67,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (wire_metadata.ROUTES, wire_oauth.render_oauth),
     (registry_admin.ROUTES, render_admin),
     (trust_admin.ROUTES, render_admin),
+    (wire_clock.ROUTES, render_admin),
     (wire_tasks.ROUTES, render_admin),
     (tasks_admin.ROUTES, render_admin),
     (wire_budgets.ROUTES, render_admin),
@@ -95,7 +96,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
 
 PROVES_IN_ACT = frozenset({wire_authzen.evaluation, wire_authzen.evaluations})
 """Wires that run one act and prove the caller in it (`Call.prove`), since they are asked often."""
-FOR_PEOPLE = approvals_admin.FOR_PEOPLE | respond_admin.FOR_PEOPLE | {wire_tasks.start_task}
+FOR_PEOPLE = approvals_admin.FOR_PEOPLE | respond_admin.FOR_PEOPLE | wire_clock.FOR_PEOPLE | {wire_tasks.start_task}
 """Wires that ask for no scope and that people with a key may call: they answer, and say what they ask of a task."""
 STREAMS = frozenset({wire_feed.stream, wire_whatif.ask})
 """Wires whose answer is sent while it is made."""
@@ -122,6 +123,22 @@ STOPPING = frozenset(
     }
 )
 """Routes that only stop or narrow something, or say that it is done: they overtake whatever waits for the writer."""
+
+GRANTS = frozenset(
+    {
+        *PROVES_IN_ACT,
+        wire_tasks.start_task,
+        tasks_admin.renew_task,
+        wire_feed.draw,
+        wire_feed.ask,
+        wire_feed.ask_person,
+        wire_requests.submit,
+        wire_elevation.request_elevation,
+        wire_ciba.bc_authorize,
+        trust_admin.enrol,
+    }
+)
+"""Wires that are refused while the wall clock is not confirmed, as are tokens for other resources than this server."""
 
 
 def build_app(world: World) -> Starlette:
@@ -155,12 +172,26 @@ def build_app(world: World) -> Starlette:
 
 def _endpoint(world: World, method: str, path: str, wire: Wire, scope: str, render: Render) -> Endpoint:
     stops = (method, path) in STOPPING
+    gate: Gate | None
     if wire in PROVES_IN_ACT:
-        return Endpoint(world, _proving(wire, scope), render=render, gate=_queueing(None, is_admitted=False))
-    gate: Gate | None = _gate(scope, for_people=wire in FOR_PEOPLE)
+        gate = _confirming(None)
+        return Endpoint(world, _proving(wire, scope), render=render, gate=_queueing(gate, is_admitted=False))
+    gate = _gate(scope, for_people=wire in FOR_PEOPLE)
+    if wire in GRANTS:
+        gate = _confirming(gate)
     is_admitted = stops or method == "GET" or scope in (ADMIN, READ, APPROVE)
     gate = _queueing(gate, is_admitted=is_admitted, wants=Lane.STOP if stops else Lane.ORDINARY)
     return Endpoint(world, wire, render=render, gate=gate, streams=wire in STREAMS)
+
+
+def _confirming(gate: Gate | None) -> Gate:
+    """The gate, while the wall clock is confirmed. Raises ClockJumped."""
+
+    async def confirm(call: Call) -> Caller | None:
+        call.world.now.check_confirmed()
+        return None if gate is None else await gate(call)
+
+    return confirm
 
 
 def _queueing(gate: Gate | None, *, is_admitted: bool, wants: Lane = Lane.ORDINARY) -> Gate:
@@ -286,6 +317,7 @@ async def watch_and_respond(world: World) -> None:
 
 LOOPS = (
     watch_and_respond,
+    _every(1, trust.watch_clock, lane=Lane.STOP),
     _every(1, registry.expire_due, lane=Lane.STOP),
     _every(1, tasks.expire_due, lane=Lane.STOP),
     _every(1, approvals.expire_due),

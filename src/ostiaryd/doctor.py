@@ -280,6 +280,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("server keys", _reading(_keys)),
     ("data folder", _data_folder),
     ("public URL", _public_url),
+    ("server time", _reading(trust.examine_clock)),
     ("clients", _reading(_clients)),
     ("words", _reading(_words)),
     ("replay memory", _replay_memory),

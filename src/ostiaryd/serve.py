@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -26,11 +27,12 @@ from cyclopts import Parameter
 from ostiary.core import canonical, jose
 from ostiary.core.errors import Invalid, Unavailable
 from ostiaryd import app as application
+from ostiaryd.ground.clock import wall_clock
 from ostiaryd.ground.config import Config, load_config
 from ostiaryd.ground.folder import lock_folder
 from ostiaryd.ground.ids import new_id
 from ostiaryd.ground.protocol import Protocol, endpoints_of
-from ostiaryd.ground.world import World, open_world, wall_clock
+from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 
@@ -151,7 +153,12 @@ class _Server(uvicorn.Server):
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
                 cast(Protocol, connection).close_if_slow(now)
-        return await super().on_tick(counter)
+        ends = await super().on_tick(counter)
+        if counter % 10 == 0:  # `Date` is the time by which clients are judged, whatever the wall clock says
+            date = formatdate(self._world.now() // 1_000_000, usegmt=True).encode()
+            others = [header for header in self.server_state.default_headers if header[0] != b"date"]
+            self.server_state.default_headers = [(b"date", date), *others]
+        return ends
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -62,10 +63,15 @@ class Server:
 
     def _token(self, request: httpx2.Request) -> httpx2.Response:
         form = parse_qs(request.content.decode())
-        claims = jose.verify_jwt(
-            form["client_assertion"][0], key_for=lambda _: self.key.public, typ=("client-authentication+jwt",),
-            now=self.clock(), issuer="ag_1", audience=self.issuer,
-        )  # fmt: skip
+        try:
+            claims = jose.verify_jwt(
+                form["client_assertion"][0], key_for=lambda _: self.key.public, typ=("client-authentication+jwt",),
+                now=self.clock(), issuer="ag_1", audience=self.issuer,
+            )  # fmt: skip
+        except jose.InvalidToken as error:
+            headers = {"date": formatdate(self.clock() // 1_000_000, usegmt=True)}
+            body = {"error": "invalid_client", "error_description": error.message}
+            return httpx2.Response(401, json=body, headers=headers)
         assert claims["sub"] == "ag_1"
         assert claims["jti"] not in self._jtis, "an assertion was sent twice"
         self._jtis.add(str(claims["jti"]))

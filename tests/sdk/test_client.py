@@ -321,3 +321,25 @@ def test_tokens_that_are_all_refused_end_with_the_resources_answer(
     server.revoked |= {f"token-{number}" for number in range(1, 9)}
     refused = get(http, client)
     assert (refused.status_code, str(refused.url)) == (401, f"{API}/report")
+
+
+@pytest.mark.parametrize("hours", [1, -1, 24 * 365])
+def test_a_client_whose_clock_is_wrong_goes_by_the_time_of_the_issuer(
+    server: Server, http: httpx2.Client, dice: Dice, hours: int
+) -> None:
+    """Or nobody could stop an agent from a machine whose clock has jumped."""
+    clock = Clock(server.clock() + hours * 3_600_000_000)
+    client = Client(Credential(KEY, "ag_1", ISSUER), now=clock, random=dice)
+    assert get(http, client).status_code == 200
+    before = len(server.log)
+    clock.advance(60)
+    server.clock.advance(60)
+    assert get(http, client).status_code == 200
+    assert len(server.log) == before + 1
+
+
+def test_an_issuer_that_says_no_time_is_not_asked_again(server: Server, http: httpx2.Client, client: Client) -> None:
+    server.refuse_tokens = True
+    with pytest.raises(TokenRefused):
+        get(http, client)
+    assert server.log.count(f"POST {ISSUER}/token") == 2  # one for the nonce

@@ -49,6 +49,7 @@ COMMANDS = (
     ("elevation", "ostiary.cli.elevations:elevation", "More than an agent has, for a while.", MAY),
     ("incident", "ostiary.cli.incidents:incident", "What was noticed of agents, and what a person says to it.", WAS),
     ("activity", "ostiary.cli.activity:activity", "Watch it live: decisions, findings, actions, who is doubted.", WAS),
+    ("clock", "ostiary.cli.clock:clock", "Show the server's time; confirm it after a jump of its wall clock.", WAS),
     ("webhook", "ostiary.cli.webhooks:webhook", "URLs that are told of what happens.", WAS),
     ("signal", "ostiary.cli.signals:signal", "Security events from others and to others.", WAS),
     ("watch", "ostiary.cli.watch:watch", "What is noticed about how agents behave.", WAS),

@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 import httpx2
 import msgspec
 
+from ostiary.client.clock import IssuerClock
 from ostiary.client.target import STEP_UP, StepUpNeeded, Target, Token, TokenRefused
 from ostiary.core import canonical, dpop, jose
 from ostiary.core.decoding import convert
@@ -62,7 +63,7 @@ class Client:
     ) -> None:
         self.credential, self._second_key = credential, second_key
         self._url = (url or credential.issuer).rstrip("/")
-        self._now, self._random = now, random
+        self._now, self._random = IssuerClock(now), random
         self._metadata: _Metadata | None = None
         self._tokens: dict[Target, Token] = {}
         self._nonces: dict[str, str] = {}
@@ -99,10 +100,11 @@ class Client:
         if held is not None and self.is_fresh(held) and not self._is_old(held, target):
             return held
         metadata = yield from self.discover()
-        for _ in range(2):
+        for _ in range(MAX_ATTEMPTS):
             response = yield self._token_request(metadata, target)
             is_new_nonce = self._learn_nonce("issuer", response)
-            if not (response.status_code in (400, 401) and is_new_nonce):
+            is_new_time = response.status_code in (400, 401) and self._now.learn(response)
+            if not (response.status_code in (400, 401) and (is_new_nonce or is_new_time)):
                 break
         self._forget_oldest()
         token = self._tokens[target] = self._read_token(response, self._key(target))
@@ -202,6 +204,12 @@ class Client:
                     token = yield from self.token(target := stronger)
                 except TokenRefused as refusal:
                     raise StepUpNeeded(stronger, refusal) from None
+            elif (
+                response.status_code == 401
+                and _origin(request.url) == _origin(httpx2.URL(self._url))
+                and self._now.learn(response)
+            ):
+                continue
             elif not (response.status_code == 401 and "use_dpop_nonce" in challenge and is_new_nonce):
                 break
         return response

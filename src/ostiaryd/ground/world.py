@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import msgspec
 
 from ostiary.core.errors import Conflict
 from ostiaryd.ground import start
+from ostiaryd.ground.clock import Boot, Clock, boot_id, open_clock, save_course, wall_clock
 from ostiaryd.ground.config import Config, check_public_url
 from ostiaryd.ground.database import Database, Tx, sql
 from ostiaryd.ground.keyring import Keyring, create_keys, load_root_key, old_root_key, reseal
@@ -29,15 +29,10 @@ _ANY_HISTORY = sql("select id from log_history where ended_at is null")
 _BEGIN_HISTORY = sql("insert into log_history (id, began_at) values (:id, :now)")
 
 
-def wall_clock() -> int:
-    """Microseconds since the epoch."""
-    return time.time_ns() // 1000
-
-
 @dataclass(frozen=True, slots=True)
 class World:
     config: Config
-    now: Callable[[], int]
+    now: Clock
     random: Callable[[int], bytes]
     db: Database
     keys: Keyring
@@ -61,13 +56,20 @@ class World:
 
 @asynccontextmanager
 async def open_world(
-    config: Config, *, now: Callable[[], int] = wall_clock, random: Callable[[int], bytes] = os.urandom
+    config: Config,
+    *,
+    now: Callable[[], int] = wall_clock,
+    boot: Boot | None = None,
+    random: Callable[[int], bytes] = os.urandom,
 ) -> AsyncIterator[World]:
-    """Open everything in order: database, schema, root key, fixed settings, keys, writer. Closes it at the end.
+    """Open everything in order: database, schema, root key, clock, fixed settings, keys, writer. Closes it at the end.
 
     `config` may leave the trust domain and the public URL open; what the first start fixed is filled in, and anything
-    else than that is refused. Raises Conflict for a data folder that was in use if its database or root key is gone.
+    else than that is refused. `now` is the wall clock; a clock other than the system's is its own boot clock unless
+    `boot` is given. Raises Conflict for a data folder that was in use if its database or root key is gone.
     """
+    if boot is None:
+        boot = Boot(id=boot_id()) if now is wall_clock else Boot(now, "given")
     config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     is_used = start.was_in_use(config.folder)
     db = Database(config.database_url)
@@ -79,13 +81,15 @@ async def open_world(
         root = load_root_key(config.folder, random=random, create=not start.has_keys(db.read()))
         keys = Keyring(root)
         pin = Pin(config.folder)
-        writer = Writer(db, now=now, random=random, keys=keys, pin=pin)
+        clock = open_clock(db.read(), wall=now, boot=boot)
+        writer = Writer(db, now=clock, random=random, keys=keys, pin=pin)
         try:
             config = await writer.submit(lambda tx: _first_start(tx, config, root_keys=lambda: create_keys(tx, root)))
             if (old := old_root_key()) is not None:
                 await writer.submit(lambda tx: reseal(tx, old=old, new=root))
+            await writer.submit(lambda tx: save_course(tx, boot.id, clock.course))
             keys.load(db.read())
-            world = World(config, now, random, db, keys, writer, pin)
+            world = World(config, clock, random, db, keys, writer, pin)
             try:
                 yield world
             finally:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ostiary.core.errors import Refused, Unavailable
+from ostiaryd.ground.clock import Clock
 from ostiaryd.ground.database import Database, Known, SqliteConnection, Tx
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ground.line import Client, Lane, Line, Priority, priority
@@ -100,7 +101,7 @@ class Writer:
         self,
         db: Database,
         *,
-        now: Callable[[], int],
+        now: Clock,
         random: Callable[[int], bytes],
         keys: Keyring,
         pin: Pin | None = None,
@@ -234,7 +235,8 @@ class Writer:
             self._known.clear()
         batch.ends = time.monotonic() + LONGEST_BATCH_S
         return Tx(
-            self._connection, now=self._now(), random=self._random, keys=self._keys, known=self._known, pin=self._pin
+            self._connection, now=self._now(), random=self._random, keys=self._keys, known=self._known, pin=self._pin,
+            is_granting=self._now.is_confirmed,
         )  # fmt: skip
 
     def _commit(self, batch: _Batch) -> None:

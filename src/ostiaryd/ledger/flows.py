@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ostiary.core.errors import Refused
+from ostiaryd.ground.clock import ClockJumped
 from ostiaryd.ground.database import Tx
 from ostiaryd.ground.ids import new_id
 from ostiaryd.ground.world import World
@@ -36,6 +37,11 @@ class Act:
         """entries about what happened elsewhere, as somebody reports it; they stand if the act does"""
         self.again = again
         """what was found out since this same request was challenged for it; None where it comes for the first time"""
+
+    def check_granting(self) -> None:
+        """Raises ClockJumped while the server must not grant anything."""
+        if not self.tx.is_granting:
+            raise ClockJumped
 
     def new_id(self, prefix: str) -> str:
         return new_id(prefix, now=self.now, random=self.tx.random)

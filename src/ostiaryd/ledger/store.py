@@ -20,13 +20,14 @@ TOPIC = "ledger"
 """what listeners of the writer hear when entries were added"""
 _HEAD = sql("select size, peaks, checkpoint from log_head where id = 1")
 _HEAD_WITH_HISTORY = sql(
-    """select log_history.id, log_head.size, log_head.peaks from log_history
+    """select log_history.id, log_head.size, log_head.peaks, log_head.at from log_history
        left join log_head on log_head.id = 1 where log_history.ended_at is null"""
 )
 _DOMAIN = sql("select value from setting where name = 'trust_domain'")
 _SAVE_HEAD = sql(
-    """insert into log_head (id, size, peaks, checkpoint) values (1, :size, :peaks, :checkpoint)
-       on conflict (id) do update set size = excluded.size, peaks = excluded.peaks, checkpoint = excluded.checkpoint"""
+    """insert into log_head (id, size, peaks, checkpoint, at) values (1, :size, :peaks, :checkpoint, :at)
+       on conflict (id) do update set size = excluded.size, peaks = excluded.peaks, checkpoint = excluded.checkpoint,
+       at = excluded.at"""
 )
 _INSERT = sql(
     """insert into entry (idx, leaf, body, at, action, outcome, agent, task, person, resource)
@@ -65,13 +66,17 @@ def root_at(reader: Reader, size: int) -> bytes:
 def append(tx: Tx, entries: Sequence[Entry]) -> None:
     """Append a batch and sign the new head: runs once per commit, for all of its acts.
 
-    Raises HistoryLost if the database does not have the head that this server has pinned.
+    The time of an entry is never less than that of the entry before it: servers that share a database have clocks of
+    their own. Raises HistoryLost if the database does not have the head that this server has pinned.
     """
     row = tx.one(_HEAD_WITH_HISTORY)
     assert row is not None
     history, frontier = row[0], Frontier() if row[1] is None else _frontier(row[1], row[2])
+    at: int = row[3] or 0
     tx.pin.check(frontier.size, frontier.root(), lambda size: root_at(tx, size))
     start = frontier.size
+    for entry in entries:
+        at = entry.at = max(at, entry.at)
     facts = [(start + i, entry.beside) for i, entry in enumerate(entries) if entry.beside is not None]
     bodies = [encode_entry(entry) for entry in entries]
     leaves = [leaf_hash(body) for body in bodies]
@@ -89,7 +94,7 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
     key = log_key(tx, tx.keys)
     checkpoint = Checkpoint(key.name, frontier.size, frontier.root(), (f"{HISTORY} {history}",))
     note = sign_checkpoint(checkpoint, key=key, sign=tx.keys.signer("ledger").sign)
-    tx.run(_SAVE_HEAD, size=frontier.size, peaks=b"".join(frontier.peaks), checkpoint=note.decode())
+    tx.run(_SAVE_HEAD, size=frontier.size, peaks=b"".join(frontier.peaks), checkpoint=note.decode(), at=at)
     tx.head = Head(key.public, history, checkpoint.size, checkpoint.root)
     tx.topics.add(TOPIC)
 

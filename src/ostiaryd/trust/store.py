@@ -9,7 +9,7 @@ _SPENT_SINCE = sql("select seq, digest, until from spent where seq > :seq order 
 _ADD_SPENT = sql("insert into spent (seq, digest, until) values (:seq, :digest, :until)")
 _IS_SPENT = sql("select seq from spent where digest = :digest")
 _PRUNE_SPENT = sql(
-    """delete from spent where seq in (select seq from spent order by seq limit :limit) and until <= :now
+    """delete from spent where seq in (select seq from spent order by seq limit :limit) and until <= :before
        and seq < (select max(seq) from spent)"""
 )
 _AGENT_KEYS = sql(
@@ -65,12 +65,12 @@ def is_spent(reader: Reader, digest: bytes) -> bool:
     return reader.one(_IS_SPENT, digest=digest) is not None
 
 
-def prune_spent(tx: Tx, *, now: int, limit: int) -> int:
-    """Forget those that are past their time, of the oldest `limit` on the disk; how many.
+def prune_spent(tx: Tx, *, before: int, limit: int) -> int:
+    """Forget proofs that ended by `before`, of the oldest `limit` on the disk; how many.
 
     The last one stays: from it a process that starts knows where the numbers go on, which no other would see otherwise.
     """
-    return tx.run(_PRUNE_SPENT, now=now, limit=limit)
+    return tx.run(_PRUNE_SPENT, before=before, limit=limit)
 
 
 def add_join_token(tx: Tx, digest: bytes, *, agent: str, expires_at: int) -> None:

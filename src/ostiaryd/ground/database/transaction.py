@@ -54,7 +54,19 @@ class Tx(Reader):
     ledger's head once the entries of the batch are appended: what the writer pins after the commit.
     """
 
-    __slots__ = ("_deferred", "_known", "_late", "_savepoints", "head", "keys", "now", "pin", "random", "topics")
+    __slots__ = (
+        "_deferred",
+        "_known",
+        "_late",
+        "_savepoints",
+        "head",
+        "is_granting",
+        "keys",
+        "now",
+        "pin",
+        "random",
+        "topics",
+    )
 
     def __init__(
         self,
@@ -64,12 +76,15 @@ class Tx(Reader):
         random: Callable[[int], bytes],
         keys: Keyring,
         known: Known | None = None,
+        is_granting: bool = True,
         pin: Pin | None = None,
     ) -> None:
         super().__init__(connection)
         self.now = now
         self.random = random
         self.keys = keys
+        self.is_granting = is_granting
+        """False while the wall clock is not confirmed: acts that grant are refused (`Act.check_granting`)."""
         self.pin = pin or Pin()
         self.head: Head | None = None
         self.topics: set[str] = set()

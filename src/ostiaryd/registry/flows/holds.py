@@ -51,5 +51,5 @@ def lift_holds(act: Act, id_or_name: str, *kinds: HoldKind) -> list[Hold]:
 
 
 async def forget_holds(world: World) -> int:
-    """Drop those that are over; how many."""
-    return await world.writer.submit(lambda tx: holds.forget(tx, before=tx.now))
+    """Drop restrictions that ended at every server of the database; return their number."""
+    return await world.writer.submit(lambda tx: holds.forget(tx, before=world.now.horizon))

@@ -22,9 +22,10 @@ _NOTE = sql(
        where agent_id = :agent"""
 )
 _TAKE = sql(
-    """update hold set calls = case when minute = :minute then calls + 1 else 1 end, minute = :minute
+    """update hold set calls = case when minute >= :minute then calls + 1 else 1 end,
+       minute = case when minute >= :minute then minute else :minute end
        where agent = :agent and kind = 'throttle' and until > :now
-       and most > case when minute = :minute then calls else 0 end"""
+       and most > case when minute >= :minute then calls else 0 end"""
 )
 _FORGET = sql("delete from hold where until <= :before")
 

@@ -75,8 +75,8 @@ def hear(act: Act, id: str, event: SecurityEvent, *, config: Config) -> int:
 
 
 async def forget(world: World) -> None:
-    """Forget tokens that are refused for their age by now."""
-    await world.writer.submit(store.forget_seen)
+    """Forget security event tokens that every server of the database refuses for their age by now."""
+    await world.writer.submit(lambda tx: store.forget_seen(tx, before=world.now.horizon))
 
 
 def _about_stream(issuer: Issuer, event: SecurityEvent, *, now: int) -> Issuer:

@@ -45,6 +45,8 @@ HEARD = (
     "incident.decommission",
     "respond.limited",
     "signal.flood",
+    "clock.jump",
+    "clock.accept",
     "kill.start",
     "kill.end",
 )

@@ -34,7 +34,7 @@ _LINKS = sql("select sub, person from ssf_identity where issuer = :issuer and su
 _BY_EMAIL = sql("select person_id from person where lower(email) = :email order by person_id limit :limit")
 _SEEN = sql("select count(*) from ssf_seen where digest = :digest")
 _SEE = sql("insert into ssf_seen (digest, until) values (:digest, :until) on conflict (digest) do nothing")
-_FORGET = sql("delete from ssf_seen where until <= :now")
+_FORGET = sql("delete from ssf_seen where until <= :before")
 SHARED = 10
 """So many persons may have one e-mail address."""
 
@@ -102,8 +102,8 @@ def see(tx: Tx, digest: bytes, *, until: int) -> bool:
     return tx.run(_SEE, digest=digest, until=until) == 1
 
 
-def forget_seen(tx: Tx) -> int:
-    return tx.run(_FORGET, now=tx.now)
+def forget_seen(tx: Tx, *, before: int) -> int:
+    return tx.run(_FORGET, before=before)
 
 
 def _columns(issuer: Issuer) -> dict[str, object]:

@@ -125,8 +125,11 @@ def mint(
 
     The chain of `task` is through whom the token came; `parent` is the token that it came from, with which it dies.
     Raises Invalid, InvalidBudget for a token that would say more than anybody reads; Unmet, Forbidden for one that is
-    not within what the agent, and those behind it, are held to.
+    not within what the agent, and those behind it, are held to. Raises ClockJumped while the server does not grant;
+    tokens for its own API are issued then too, so that agents can be stopped and the clock can be confirmed.
     """
+    if target.uri != config.api:
+        act.check_granting()
     if client.agent is not None:
         scope = within_holds(
             act, client.agent, task, target, scope, acr=proved.acr, at=proved.at, config=config

@@ -13,6 +13,7 @@ from ostiaryd.trust.flows.access import (
 from ostiaryd.trust.flows.ahead import Verifier, verify_ahead
 from ostiaryd.trust.flows.bearers import allow_bearer, exempt, forbid_bearer, is_exempt
 from ostiaryd.trust.flows.clients import Client, authenticate_client, check_client
+from ostiaryd.trust.flows.clock import accept_clock, examine_clock, show_clock, watch_clock
 from ostiaryd.trust.flows.joining import DEFAULT_LIFETIME_S, InvalidJoin, JoinToken, create_join_token, enrol
 from ostiaryd.trust.flows.proofs import Possession, check_possession, spend
 from ostiaryd.trust.flows.pruning import prune
@@ -26,17 +27,20 @@ __all__ = [
     "Possession",
     "Request",
     "Verifier",
+    "accept_clock",
     "allow_bearer",
     "authenticate_client",
     "check_client",
     "check_possession",
     "create_join_token",
     "enrol",
+    "examine_clock",
     "exempt",
     "forbid_bearer",
     "is_exempt",
     "live_caller",
     "prune",
+    "show_clock",
     "spend",
     "spend_at_once",
     "spend_proof",
@@ -44,4 +48,5 @@ __all__ = [
     "verify_access",
     "verify_ahead",
     "verify_token",
+    "watch_clock",
 ]

@@ -15,7 +15,7 @@ async def prune(world: World) -> int:
     """
     total = await world.writer.submit(lambda tx: store.prune_join_tokens(tx, before=tx.now))
     while True:
-        count = await world.writer.submit(lambda tx: store.prune_spent(tx, now=tx.now, limit=AT_ONCE))
+        count = await world.writer.submit(lambda tx: store.prune_spent(tx, before=world.now.horizon, limit=AT_ONCE))
         total += count
         if count < AT_ONCE:
             return total

@@ -21,9 +21,9 @@ import msgspec
 
 from ostiary.core.decoding import json_decoder, msgpack_decoder
 from ostiaryd.ground.children import send
+from ostiaryd.ground.clock import boot_clock
 from ostiaryd.ground.config import read_places
 from ostiaryd.ground.database import Database, Reader
-from ostiaryd.ground.world import wall_clock
 from ostiaryd.ledger import store as ledger
 from ostiaryd.watch import store
 from ostiaryd.watch.flows.known import Known
@@ -70,7 +70,7 @@ class Work:
         self._watcher = Watcher(detectors(), budget=given.budget, peers_of=self._known.peers)
         self._chunks: list[Pieces | Saved] = []
         """what is still to be sent of a snapshot, the last first"""
-        self._saved_at = wall_clock()
+        self._saved_at = boot_clock()
         self._unsaved = False
         self._said, self._said_at = 0, 0
 
@@ -97,7 +97,7 @@ class Work:
                 self._say(self._chunks.pop())
             if not is_behind:
                 time.sleep(PAUSE_S)
-            if self._unsaved and not self._chunks and wall_clock() - self._saved_at > self._given.snapshot_s * SECOND:
+            if self._unsaved and not self._chunks and boot_clock() - self._saved_at > self._given.snapshot_s * SECOND:
                 self._save()
 
     def _round(self) -> bool:
@@ -117,8 +117,8 @@ class Work:
 
     def _say_how_far(self) -> None:
         watcher = self._watcher
-        if self._is_ahead and wall_clock() - self._said_at >= SAY_S * SECOND:
-            self._said, self._said_at = watcher.position, wall_clock()
+        if self._is_ahead and boot_clock() - self._said_at >= SAY_S * SECOND:
+            self._said, self._said_at = watcher.position, boot_clock()
             failing = watcher.failing | ({"reading": self._reading.failed} if self._reading.failed else {})
             self._say(Seen(watcher.position, len(watcher.memory), failing, watcher.calibration.heights))
 
@@ -136,7 +136,7 @@ class Work:
         chunks = [Pieces(pieces[start : start + CHUNK]) for start in range(0, len(pieces), CHUNK)]
         self._chunks = [Saved(msgspec.msgpack.encode(snapshot), gone), *reversed(chunks)]
         self._say(self._chunks.pop())
-        self._saved_at, self._unsaved = wall_clock(), False
+        self._saved_at, self._unsaved = boot_clock(), False
 
     def _say(self, frame: Frame) -> None:
         send(self._out, encode(frame))

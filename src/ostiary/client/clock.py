@@ -1,0 +1,39 @@
+"""The issuer's time, as far as its answers state it.
+
+The issuer judges assertions and proofs by its own clock, which goes on though the clock of this machine is wrong. An
+answer that refuses us states the issuer's time in `Date`, in seconds (RFC 9110 section 6.6.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+
+import httpx2
+
+SECOND = 1_000_000
+MAX_DIFFERENCE_US = 3 * SECOND
+"""How far the issuer's clock and ours may differ before we go by the issuer's."""
+
+
+class IssuerClock:
+    """`clock()` is our time, corrected by how far it was off, in microseconds since the epoch."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
+        self._behind = 0
+
+    def __call__(self) -> int:
+        return self._now() + self._behind
+
+    def learn(self, response: httpx2.Response) -> bool:
+        """Take over the time of an answer that refuses us; whether our clock was off by more than the issuer takes."""
+        try:
+            date = round(parsedate_to_datetime(response.headers.get("date", "")).timestamp()) * SECOND
+        except ValueError:
+            return False
+        difference = date - self()
+        if abs(difference) <= MAX_DIFFERENCE_US:
+            return False
+        self._behind += difference
+        return True

@@ -1,0 +1,116 @@
+"""The clock of the server: correct its course, record jumps of the wall clock, take an operator's confirmation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ostiary.core.errors import Conflict
+from ostiaryd.ground.clock import SECOND, STEP, Clock, Course, describe, highest_time, save_course
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.ledger.model import reason
+from ostiaryd.registry import flows as registry
+
+SAVE_EVERY = 60 * SECOND
+"""How old the time on the disk may become while nothing happens, in microseconds of boot time."""
+
+
+class ClockWatch:
+    """What was last recorded of the wall clock, in memory."""
+
+    def __init__(self, world: World) -> None:
+        self.saved_at = 0
+        """boot time"""
+        self.jumped = ""
+        """`forward` or `backward` while a jump lasts that is in the ledger"""
+
+
+async def watch_clock(world: World) -> None:
+    """Correct server time, keep it on the disk, and record a jump of the wall clock when it begins and when it ends."""
+    clock, watch = world.now, world.keep(ClockWatch)
+    highest = await world.db.scan(highest_time)
+    before, course = clock.course, clock.next_course(highest=highest)
+    if course is not before or clock.boot.now() - watch.saved_at >= SAVE_EVERY:
+        await _go_on(world, watch, course)
+    ahead, is_confirmed = clock.ahead, clock.is_confirmed
+    jumped = "forward" if not is_confirmed else "backward" if ahead < -STEP else ""
+    step = course.time - before.at(course.boot)
+    if jumped and jumped != watch.jumped:
+        await act(world, "clock.jump", lambda act: _jumped(act, ahead, is_confirmed=is_confirmed))
+    elif watch.jumped and not jumped:
+        await act(world, "clock.return", lambda act: _note(act, ahead))
+    elif step >= STEP:
+        await act(world, "clock.step", lambda act: _note(act, step))
+    watch.jumped = jumped
+
+
+async def _go_on(world: World, watch: ClockWatch, course: Course) -> None:
+    """Adopt a course once it is on the disk."""
+    clock = world.now
+    await world.writer.submit(lambda tx: save_course(tx, clock.boot.id, course.rebased(clock.boot.now())))
+    clock.adopt(course)
+    watch.saved_at = clock.boot.now()
+
+
+def _note(act: Act, difference: int) -> None:
+    act.entry.detail = {"difference_s": difference / SECOND}
+
+
+def _jumped(act: Act, ahead: int, *, is_confirmed: bool) -> None:
+    _note(act, ahead)
+    if is_confirmed:
+        text = f"the wall clock went back by {describe(ahead)}; server time goes on and slows down until both agree"
+    else:
+        text = f"the wall clock jumped forward by {describe(ahead)}; nothing is granted until it is confirmed or back"
+    act.entry.reasons = [reason("clock_jump", text)]
+
+
+async def accept_clock(world: World, *, wall: int, record: Any) -> Course:
+    """Let server time follow the wall clock, which an operator confirms to be right; `record` runs an act.
+
+    Forward, server time is the wall clock's from now on, and what has expired by it expires. Backward, server time
+    stands still until the wall clock is level. Raises Conflict where there is no difference, or another one than the
+    operator saw.
+    """
+    clock = world.now
+
+    def accept(act: Act) -> Course:
+        ahead = clock.ahead
+        registry.note(act, object="clock", difference_s=ahead / SECOND)
+        if abs(ahead) < STEP and clock.is_confirmed:
+            raise Conflict("the wall clock agrees with server time; there is nothing to confirm")
+        course = clock.confirm(wall=wall)
+        save_course(act.tx, clock.boot.id, course)
+        return course
+
+    course: Course = await record("clock.accept", accept)
+    clock.adopt(course)
+    return course
+
+
+def show_clock(clock: Clock) -> dict[str, Any]:
+    """State, server time, wall time (seconds since the epoch) and the difference in seconds."""
+    ahead = clock.ahead
+    state = "jumped" if not clock.is_confirmed else "behind" if ahead < -STEP else "ok"
+    now = clock()
+    return {
+        "state": state,
+        "time": now / SECOND,
+        "wall": (now + ahead) / SECOND,
+        "difference_s": ahead / SECOND,
+        "is_granting": clock.is_confirmed,
+    }
+
+
+def examine_clock(world: World, reader: Reader) -> str:
+    """The line of the doctor. Raises ClockJumped, Conflict."""
+    clock = world.now
+    clock.check_confirmed()
+    if (ahead := clock.ahead) < -STEP:
+        raise Conflict(
+            f"the wall clock is {describe(ahead)} behind server time, which goes on and slows down",
+            hint="set the clock right; if it is right: ostiary clock accept",
+        )
+    highest = highest_time(reader)
+    return f"server time and the wall clock agree; entries go on after {highest / SECOND:.0f}"

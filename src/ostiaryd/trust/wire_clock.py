@@ -1,0 +1,39 @@
+"""The clock of the server under /api/v1/clock. Times are seconds since the epoch."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiary.core.errors import Forbidden
+from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
+from ostiaryd.registry.flows import act_as
+from ostiaryd.registry.model import ADMIN, APPROVE, SELF
+from ostiaryd.trust import flows
+from ostiaryd.trust.model import SECOND
+
+
+class Confirmation(msgspec.Struct, forbid_unknown_fields=True):
+    """`wall`: the time that the operator confirms, as `GET /api/v1/clock` shows it."""
+
+    wall: float
+
+
+async def show_clock(call: Call) -> Reply:
+    """Server time, the wall clock, and whether the server grants."""
+    return reply(flows.show_clock(call.world.now), headers=[NO_STORE])
+
+
+async def accept_clock(call: Call) -> Reply:
+    """Confirm that the wall clock is right after a jump. For persons with a key and for administrators."""
+    if not {ADMIN, APPROVE} & call.caller.scopes:
+        raise Forbidden("the clock is confirmed by a person with a key or by an administrator")
+    wall = round(call.json(Confirmation).wall * SECOND)
+    await flows.accept_clock(call.world, wall=wall, record=lambda action, flow: act_as(call, action, flow))
+    return reply(flows.show_clock(call.world.now), headers=[NO_STORE])
+
+
+ROUTES = (
+    ("GET", "/api/v1/clock", show_clock, SELF),
+    ("POST", "/api/v1/clock/accept", accept_clock, SELF),
+)
+FOR_PEOPLE = frozenset({show_clock, accept_clock})

@@ -1,0 +1,259 @@
+"""Server time never decreases, follows the wall clock within bounds, and survives restarts; on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.errors import Conflict
+from ostiaryd.ground.clock import (
+    BUDGET,
+    DAY,
+    LIMIT,
+    MARGIN,
+    SECOND,
+    SLACK,
+    Boot,
+    Clock,
+    ClockJumped,
+    Course,
+    boot_clock,
+    describe,
+    highest_time,
+    save_course,
+)
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.trust.flows import watch_clock
+from tests.clock import START, Dice, Machine
+
+BEGIN = START + 60 * SECOND
+"""A minute after the template of the database was made."""
+
+
+def clock_of(machine: Machine) -> Clock:
+    boot = Boot(lambda: machine.uptime, machine.boot_id)
+    return Clock(Course(machine.uptime, machine.wall()), wall=machine.wall, boot=boot)
+
+
+def correct(clock: Clock) -> None:
+    clock.adopt(clock.next_course(highest=0))
+
+
+def settle(clock: Clock, machine: Machine, seconds: int) -> None:
+    for _ in range(seconds):
+        machine.advance(1)
+        correct(clock)
+
+
+@asynccontextmanager
+async def opened(config: Config, machine: Machine) -> AsyncIterator[World]:
+    boot = Boot(lambda: machine.uptime, machine.boot_id, lambda: machine.is_synchronised)
+    async with open_world(config, now=machine.wall, boot=boot, random=Dice("clock")) as world:
+        yield world
+
+
+def test_a_forward_step_of_five_minutes_is_followed_and_one_microsecond_more_is_a_jump() -> None:
+    for over, is_confirmed in ((-1, True), (0, True), (1, False)):
+        machine = Machine()
+        clock = clock_of(machine)
+        machine.step(us=LIMIT + over)
+        assert clock.is_confirmed is is_confirmed
+        correct(clock)
+        assert clock() == START + (min(BUDGET, LIMIT + over) if is_confirmed else 0)
+        assert clock.is_confirmed is is_confirmed
+
+
+def test_a_jump_changes_nothing_until_it_is_over() -> None:
+    machine = Machine()
+    clock = clock_of(machine)
+    machine.step(3600)
+    settle(clock, machine, 10)
+    with pytest.raises(ClockJumped):
+        clock.check_confirmed()
+    assert clock() == START + 10 * SECOND
+    machine.step(-3600)
+    clock.check_confirmed()
+    settle(clock, machine, 10)
+    assert clock() == machine.wall() == START + 20 * SECOND
+
+
+def test_many_small_steps_are_a_jump_in_sum() -> None:
+    """Whoever controls NTP moves server time by less than ten minutes in a day."""
+    machine = Machine()
+    clock = clock_of(machine)
+    for _ in range(29):
+        machine.step(299)
+        correct(clock)
+        machine.advance(60)
+    assert not clock.is_confirmed
+    assert clock() - START - machine.uptime <= BUDGET + BUDGET * machine.uptime // DAY + SECOND
+
+
+@given(st.lists(st.tuples(st.integers(-(10**10), 10**10), st.integers(0, 10**9)), max_size=40))
+def test_no_clock_makes_server_time_decrease_or_gain_more_than_its_budget(steps: list[tuple[int, int]]) -> None:
+    machine = Machine()
+    clock = clock_of(machine)
+    before = clock()
+    for step, passed in steps:
+        machine.step(us=step)
+        correct(clock)
+        machine.advance(us=passed)
+        correct(clock)
+        now = clock()
+        assert now >= before
+        assert now - before >= passed * 99 // 100 - 1
+        before = now
+        gained = now - START - machine.uptime
+        assert gained <= BUDGET + BUDGET * machine.uptime // DAY
+
+
+def test_a_clock_that_goes_back_extends_nothing_by_more_than_a_hundredth() -> None:
+    machine = Machine()
+    clock = clock_of(machine)
+    machine.step(-86_400)
+    settle(clock, machine, 600)
+    assert START + 594 * SECOND <= clock() <= START + 600 * SECOND
+    assert clock.is_confirmed
+
+
+def test_after_a_small_step_back_both_agree_again() -> None:
+    """A leap second: the wall clock repeats a second."""
+    machine = Machine()
+    clock = clock_of(machine)
+    machine.step(-1)
+    settle(clock, machine, 110)
+    assert abs(clock() - machine.wall()) <= 10_000
+    assert clock.is_confirmed
+
+
+def test_slewing_drift_and_sleep_are_no_difference() -> None:
+    machine = Machine()
+    clock = clock_of(machine)
+    machine.advance(30 * 86_400)  # of both clocks alike, asleep or not
+    assert clock() == machine.wall()
+    assert clock.is_confirmed
+    for _ in range(24 * 60):  # NTP steps by 0.2 s each minute for a day: 288 s
+        machine.step(0.2)
+        machine.advance(60)
+        correct(clock)
+        assert clock.is_confirmed
+
+
+def test_an_operator_confirms_what_was_seen_and_nothing_else() -> None:
+    machine = Machine()
+    clock = clock_of(machine)
+    machine.step(7200)
+    seen = machine.wall()
+    machine.step(120)
+    with pytest.raises(Conflict, match="not what was confirmed"):
+        clock.confirm(wall=seen)
+    clock.adopt(clock.confirm(wall=machine.wall()))
+    assert clock() == machine.wall()
+    clock.check_confirmed()
+
+
+def test_if_a_backward_step_is_confirmed_server_time_waits() -> None:
+    machine = Machine()
+    clock = clock_of(machine)
+    machine.step(-3600)
+    clock.adopt(clock.confirm(wall=machine.wall()))
+    settle(clock, machine, 3599)
+    assert clock() == START
+    settle(clock, machine, 3)
+    assert clock() == machine.wall()
+
+
+def test_what_may_be_forgotten_waits_for_the_other_servers() -> None:
+    machine = Machine()
+    clock = clock_of(machine)
+    assert clock.horizon == START - MARGIN
+    machine.step(7200)
+    clock.adopt(clock.confirm(wall=machine.wall()))
+    assert clock.horizon == START - MARGIN
+    machine.advance(us=MARGIN - 1)
+    assert clock.horizon == START - MARGIN
+    machine.advance(us=1)
+    assert clock.horizon == clock() - MARGIN
+
+
+def test_differences_are_said_in_words() -> None:
+    assert [describe(s * SECOND) for s in (0, 5, -65, 3600, 3905)] == [
+        "less than 1 s", "5 s", "1 min 5 s", "1 h", "1 h 5 min",
+    ]  # fmt: skip
+
+
+def test_the_boot_clock_of_this_machine_goes_forward() -> None:
+    first = boot_clock()
+    assert first <= boot_clock()
+
+
+async def test_a_restart_under_a_wrong_clock_changes_nothing(config: Config) -> None:
+    machine = Machine(BEGIN)
+    for hours in (1, -1, 24, -24):
+        async with opened(config, machine) as world:
+            before = world.now()
+        machine.step(hours * 3600)
+        machine.advance(5)
+        async with opened(config, machine) as world:
+            assert before + 4 * SECOND <= world.now() <= before + 5 * SECOND
+            assert world.now.is_confirmed is (hours < 0)
+        machine.step(-hours * 3600)
+        async with opened(config, machine) as world:
+            assert world.now.is_confirmed
+
+
+async def test_a_step_that_was_followed_survives_a_restart_under_the_old_clock(config: Config) -> None:
+    """It is on the disk before anything is decided by it."""
+    machine = Machine(BEGIN)
+    async with opened(config, machine) as world:
+        machine.step(200)
+        assert world.now() == BEGIN
+        await watch_clock(world)
+        assert world.now() == BEGIN + 200 * SECOND
+    machine.step(-200)
+    async with opened(config, machine) as world:
+        assert world.now() >= BEGIN + 200 * SECOND
+
+
+async def test_after_a_reboot_the_wall_clock_counts_within_the_limit_or_if_the_kernel_vouches_for_it(
+    config: Config,
+) -> None:
+    machine = Machine(BEGIN)
+    async with opened(config, machine) as world:
+        now = world.now()
+    for boot, (off, is_synchronised, is_confirmed) in enumerate(
+        ((200, False, True), (3600, False, False), (3600, True, True), (-7200, False, True))
+    ):
+        machine.reboot(off=off, boot=f"boot-{boot + 10}")
+        machine.is_synchronised = is_synchronised
+        async with opened(config, machine) as world:
+            assert world.now.is_confirmed is is_confirmed
+            assert world.now() == (max(now, machine.wall()) if is_confirmed else now)
+            now = world.now()
+        if not is_confirmed:
+            machine.step(-off)
+
+
+async def test_the_budget_is_not_renewed_by_a_restart(config: Config) -> None:
+    machine = Machine(BEGIN)
+    for count in range(3):
+        async with opened(config, machine) as world:
+            machine.step(250)
+            await watch_clock(world)
+            assert world.now.is_confirmed is (count == 0)
+
+
+async def test_a_server_follows_the_largest_time_of_its_database(config: Config) -> None:
+    machine = Machine(BEGIN)
+    async with opened(config, machine) as world:
+        ahead = Course(0, world.now() + 90 * SECOND)
+        await world.writer.submit(lambda tx: save_course(tx, "another machine", ahead))
+        assert highest_time(world.db.read()) == ahead.time
+        await watch_clock(world)
+        assert world.now() == ahead.time
+        assert abs(world.now.ahead) == 90 * SECOND > SLACK
