@@ -23,7 +23,7 @@ from ostiaryd.feed import flows as feed
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground import outbox
-from ostiaryd.ground.admission import check_admission, queue_stop_unproven, queue_unproven
+from ostiaryd.ground.admission import admit_to_reserve, check_admission, queue_stop_unproven, queue_unproven
 from ostiaryd.ground.http import Call, Endpoint, Failed, Render, Reply, Wire, render_admin, request_id_of
 from ostiaryd.ground.line import SERVER, Lane, Priority, priority
 from ostiaryd.ground.rounds import Rounds
@@ -206,6 +206,8 @@ def _queueing(gate: Gate | None, *, is_admitted: bool, wants: Lane = Lane.ORDINA
             queue_unproven(call, wants=wants)
         if not is_admitted:
             check_admission(call)
+        if call.world.writer.is_full and call.path == "/token":
+            admit_to_reserve(call, lambda id: registry.is_privileged(call.world.db.read(), id))
         return None if gate is None else await gate(call)
 
     return queue
@@ -296,7 +298,10 @@ def _every(
             try:
                 await work(world)
             except Exception as error:
-                log.exception("the loop `%s` failed a round", name)
+                if isinstance(error, Unavailable):  # it says what is wrong, and a round may fail so every second
+                    log.warning("the loop `%s` failed a round: %s", name, error)
+                else:
+                    log.exception("the loop `%s` failed a round", name)
                 rounds.note(name, every_s=seconds, error=error)
             else:
                 rounds.note(name, every_s=seconds)
@@ -311,11 +316,16 @@ async def forget_messages(world: World) -> None:
 
 async def watch_and_respond(world: World) -> None:
     """Keep the detectors at work; what playbooks say is done in the act in which a finding is kept, and overtakes."""
-    priority.set(Priority(SERVER.client, lane=Lane.STOP))
     await watch.watch(world, then=respond.responder(world.config))
 
 
+async def keep_reserve(world: World) -> None:
+    """Build the reserve on the disk anew once there is room."""
+    await world.writer.rebuild()
+
+
 LOOPS = (
+    _every(1, keep_reserve),
     watch_and_respond,
     _every(1, trust.watch_clock, lane=Lane.STOP),
     _every(1, registry.expire_due, lane=Lane.STOP),

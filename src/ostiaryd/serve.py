@@ -108,6 +108,7 @@ def _port_of_last_start(config: Config) -> int:
 async def _run(config: Config, sock: socket.socket) -> None:
     async with open_world(config) as world:
         await _bootstrap(world)
+        await world.writer.rebuild()
         server = _Server(world)
         gc.collect()
         gc.freeze()  # what is there now stays: looking through it again and again would hold up requests

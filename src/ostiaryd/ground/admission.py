@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from base64 import urlsafe_b64decode
 from binascii import Error
+from collections.abc import Callable
 
 import msgspec
 
@@ -31,6 +32,12 @@ class Stops(Buckets):
     """Requests of one caller that overtake: beyond these they queue with all others."""
 
     burst, per_second = 50, 20
+
+
+class Essentials(Buckets):
+    """Token requests of one network that may use the reserve of a full disk."""
+
+    burst, per_second = 30, 3
 
 
 class _Claims(msgspec.Struct):
@@ -54,14 +61,28 @@ def queue_stop_unproven(call: Call) -> None:
         mine.lane = Lane.STOP
 
 
-def queue_proven(call: Call, id: str, *, is_privileged: bool) -> None:
-    """Queue what this task still writes as that caller's; `is_privileged`: an administrator or a person."""
+def queue_proven(call: Call, id: str, *, is_privileged: bool, is_guard: bool) -> None:
+    """Queue what this task still writes as that caller's; `is_privileged`: an administrator or a person. Their reading,
+    and the feed of a guard, may use the reserve of a full disk.
+    """
     mine = priority.get()
     if not mine.expires:  # the server's own task
         return
     mine.client, mine.expires = (id, ""), not is_privileged
+    mine.is_essential = call.method == "GET" and (is_privileged or is_guard)
     if mine.wants is Lane.STOP and (is_privileged or _takes_stop(call, id)):
         mine.lane, mine.expires = Lane.STOP, False
+
+
+def admit_to_reserve(call: Call, is_privileged: Callable[[str], bool]) -> None:
+    """Let a token request of an administrator, a person or a guard use the reserve of a full disk: without a token they
+    could stop nothing. The name is only claimed, so it is `Essentials` that bound what a stranger can use up.
+    """
+    share, name = priority.get().client
+    bucket = call.world.keep(Essentials).of(share)
+    if name and bucket.has(1) and is_privileged(name):
+        bucket.take(1)
+        priority.get().is_essential = True
 
 
 def check_admission(call: Call) -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
@@ -31,18 +32,34 @@ class Lane(IntEnum):
 @dataclass(slots=True)
 class Priority:
     """How the jobs of one request queue. `expires`: a job is refused if it waits longer than `LONGEST_WAIT_S`; `wants`:
-    the lane of the request once its caller is proved.
+    the lane of the request once its caller is proved; `is_essential`: without it nothing could be stopped or looked at.
     """
 
     client: Client = ("", "")
     lane: Lane = Lane.ORDINARY
     expires: bool = False
     wants: Lane = Lane.ORDINARY
+    is_essential: bool = False
+
+    @property
+    def uses_reserve(self) -> bool:
+        """Whether its jobs run though the disk is full."""
+        return self.is_essential or self.lane is Lane.STOP
 
 
 SERVER = Priority(("server", ""))
 """The server's own jobs: they share one turn, and never expire."""
 priority: ContextVar[Priority] = ContextVar("priority", default=SERVER)
+
+
+@contextmanager
+def overtaking() -> Iterator[None]:
+    """Let the jobs that this task submits meanwhile queue in the lane `STOP`, as the server's own."""
+    before = priority.set(Priority(SERVER.client, lane=Lane.STOP))
+    try:
+        yield
+    finally:
+        priority.reset(before)
 
 
 class FairQueue(Generic[T]):

@@ -18,6 +18,7 @@ from ostiaryd.ground.database import Database, Tx, sql
 from ostiaryd.ground.keyring import Keyring, create_keys, load_root_key, old_root_key, reseal
 from ostiaryd.ground.migrate import migrate
 from ostiaryd.ground.pin import Pin, read_pin
+from ostiaryd.ground.reserve import Reserve
 from ostiaryd.ground.writer import Writer
 
 T = TypeVar("T")
@@ -73,6 +74,7 @@ async def open_world(
     config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     is_used = start.was_in_use(config.folder)
     db = Database(config.database_url)
+    reserve = Reserve(config.folder) if db.is_sqlite else None  # first: on a full disk the rest finds room through it
     try:
         if is_used:
             start.check_file(db)
@@ -82,7 +84,7 @@ async def open_world(
         keys = Keyring(root)
         pin = Pin(config.folder)
         clock = open_clock(db.read(), wall=now, boot=boot)
-        writer = Writer(db, now=clock, random=random, keys=keys, pin=pin)
+        writer = Writer(db, now=clock, random=random, keys=keys, pin=pin, reserve=reserve)
         try:
             config = await writer.submit(lambda tx: _first_start(tx, config, root_keys=lambda: create_keys(tx, root)))
             if (old := old_root_key()) is not None:

@@ -23,10 +23,11 @@ from typing import Any, TypeVar
 
 from ostiary.core.errors import Refused, Unavailable
 from ostiaryd.ground.clock import Clock
-from ostiaryd.ground.database import Database, Known, SqliteConnection, Tx
+from ostiaryd.ground.database import Database, Known, SqliteConnection, Tx, storage_failure
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ground.line import Client, Lane, Line, Priority, priority
 from ostiaryd.ground.pin import Head, Pin
+from ostiaryd.ground.reserve import DiskFull, Reserve, is_disk_full
 
 T = TypeVar("T")
 Job = Callable[[Tx], Any]
@@ -77,6 +78,8 @@ class _Batch:
     topics: set[str] = field(default_factory=set)
     head: Head | None = None
     error: BaseException | None = None
+    is_retried: bool = False
+    """whether the jobs that may use the reserve run once more, since a part of it is free now"""
     tx: Tx | None = None
     ends: float = 0.0
     last: Lane = Lane.ORDINARY
@@ -96,6 +99,13 @@ def isolated(job: Callable[[Tx], T]) -> Callable[[Tx], T | Raised]:
     return run
 
 
+def _checked(result: Any) -> Any:
+    """The result of a job. Raises the error of one that met a failure of the storage: SQLite may have rolled back."""
+    if isinstance(result, Raised) and storage_failure(result.error) is not None:
+        raise result.error
+    return result
+
+
 class Writer:
     def __init__(
         self,
@@ -105,12 +115,16 @@ class Writer:
         random: Callable[[int], bytes],
         keys: Keyring,
         pin: Pin | None = None,
+        reserve: Reserve | None = None,
     ) -> None:
         self._now, self._random, self._keys, self._pin = now, random, keys, pin or Pin()
         self._connection = connection = db.connect()
         self._begin_now = connection.begin_now if isinstance(connection, SqliteConnection) else None
         """where jobs run on the event loop"""
         self._known = Known()
+        self._reserve = reserve
+        self.is_full = reserve is not None and reserve.was_full
+        """whether the disk is full: then only jobs that may use the reserve are run, until `rebuild` finds room"""
         self._line: Line[_Waiting] = Line()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._loop = asyncio.get_running_loop()  # kept, since asking for it is a system call (until Python 3.12)
@@ -123,13 +137,23 @@ class Writer:
 
     def submit(self, job: Callable[[Tx], T | Raised]) -> Awaitable[T]:
         """Queue a job by the `priority` of this task; the awaitable ends when its effects are durable, and raises Busy
-        if the job expires. Call on the event loop.
+        if the job expires, DiskFull. Call on the event loop.
         """
         if self._closed:
             raise RuntimeError("the writer is closed")
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._push(_Waiting(job, future, priority.get(), self._loop.time()))
+        waiting = _Waiting(job, future, priority.get(), self._loop.time())
+        if self.is_full and not waiting.priority.uses_reserve:
+            future.set_exception(DiskFull())
+        else:
+            self._push(waiting)
         return future
+
+    async def rebuild(self) -> None:
+        """Build the reserve if there is room for it; without room, the disk counts as full."""
+        if (reserve := self._reserve) is not None:
+            is_whole = await asyncio.to_thread(reserve.build)
+            self.is_full = not is_whole and (self.is_full or reserve.open_room())
 
     def check_age(self, client: Client) -> None:
         """Refuse a client whose oldest job has waited too long already. Raises Busy."""
@@ -216,7 +240,7 @@ class Writer:
                 while (waiting := self._line.pop(batch.last)) is not None:
                     batch.waiting.append(waiting)
                     batch.last = min(batch.last, waiting.priority.lane)
-                    batch.results.append(waiting.job(tx))
+                    batch.results.append(_checked(waiting.job(tx)))
                     now = time.monotonic()  # asked after a job: one is done, however late we got the processor
                     if now >= batch.ends:
                         break
@@ -251,10 +275,16 @@ class Writer:
                 batch.error = error
         self._known.clear()
         self._connection.rollback()
+        if is_disk_full(batch.error):
+            batch.is_retried = self._reserve is not None and self._reserve.release()
+            batch.error = DiskFull()
+            self._known = Known()  # what rooms keep holds proofs that this batch has spent, and that are spent again
 
     def _end(self, batch: _Batch) -> None:
         """Answer the waiters; then the next batch, once the loop has sent their answers."""
         error = batch.error
+        if isinstance(error, DiskFull):
+            self._make_room(batch)
         results = batch.results if error is None else [Raised(error)] * len(batch.waiting)
         for waiting, result in zip(batch.waiting, results, strict=True):
             future = waiting.future
@@ -273,3 +303,15 @@ class Writer:
         if error is None and batch.topics:
             for listener in self.listeners:
                 listener(batch.topics)
+
+    def _make_room(self, batch: _Batch) -> None:
+        """After a batch that the disk had no room for: from now on only jobs that may use the reserve run."""
+        if self._reserve is None:
+            return
+        self.is_full = True
+        batch.waiting += self._line.remove(lambda waiting: not waiting.priority.uses_reserve)
+        if batch.is_retried:
+            for waiting in batch.waiting:
+                if waiting.priority.uses_reserve:
+                    self._line.push(waiting.priority.lane, waiting.priority.client, waiting)
+            batch.waiting = [waiting for waiting in batch.waiting if not waiting.priority.uses_reserve]

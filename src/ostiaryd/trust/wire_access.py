@@ -29,7 +29,8 @@ async def authenticate_access(call: Call, *, audience: str | None = None) -> Cal
             config=world.config,
         )  # fmt: skip
         caller = access.caller
-        queue_proven(call, caller.id, is_privileged=caller.is_admin or caller.kind == "person")
+        is_privileged = caller.may_read or caller.kind == "person"
+        queue_proven(call, caller.id, is_privileged=is_privileged, is_guard=caller.kind == "guard")
         if access.proof is not None:
             await flows.spend_at_once(world, access.proof)
     return _welcome(call, access)

@@ -71,6 +71,8 @@ class SqliteConnection:
                 f"cannot open the database {path}: {error}", hint="is it one, and ours to write?"
             ) from error
         self._path, self._locks = path, list[int]()
+        self._writes = False
+        """whether a transaction that writes has begun, and not ended"""
         self._waits = True
         self._version, self._is_alone = 0, False
         if read_only:
@@ -109,6 +111,7 @@ class SqliteConnection:
         """Whether others have written, and whether the files are still those that were opened."""
         (version,) = self._raw.execute("pragma data_version").fetchone()
         self._is_alone, self._version = version == self._version, version
+        self._writes = True
         self._files.check_begun(is_alone=self._is_alone)
 
     def _wait(self, waits: bool) -> None:
@@ -133,11 +136,15 @@ class SqliteConnection:
     def commit(self) -> None:
         self._files.check_ready()
         self._raw.execute("commit")
+        self._writes = False
         self._files.check_committed()
 
     def rollback(self) -> None:
         if self._raw.in_transaction:
             self._raw.execute("rollback")
+        if self._writes:
+            self._writes = False
+            self._files.check_rolled_back()
 
     def close(self) -> None:
         self._raw.close()

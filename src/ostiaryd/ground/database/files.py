@@ -64,6 +64,10 @@ class DatabaseFiles:
         self._check_log(found)
         self._seen = found
 
+    def check_rolled_back(self) -> None:
+        """Look after a rollback: a part of the transaction may be in the log, without a commit. Raises LostDatabase."""
+        self.check_committed()
+
     def _check_unchanged(self, found: list[os.stat_result], paths: Sequence[str]) -> None:
         for path, seen, now in zip(paths, self._seen, found, strict=False):
             if not self._is_shared and (seen.st_size, seen.st_mtime_ns) != (now.st_size, now.st_mtime_ns):

@@ -26,6 +26,7 @@ from ostiaryd.registry.flows.find import (
     find_resource,
     find_team,
     has_agents,
+    is_privileged,
     speakers,
 )
 from ostiaryd.registry.flows.holdings import end_holdings, hold
@@ -75,6 +76,7 @@ __all__ = [
     "has_agents",
     "hold",
     "is_known_key",
+    "is_privileged",
     "is_revoked_key",
     "leaving",
     "lift_holds",

@@ -7,6 +7,9 @@ from ostiary.core.errors import Forbidden, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.pages import Page
 from ostiaryd.registry.model import (
+    ADMIN,
+    APPROVE,
+    READ,
     Agent,
     Owner,
     Person,
@@ -24,6 +27,16 @@ _SHOWN = 70
 def has_agents(reader: Reader) -> bool:
     """Whether anybody was ever registered here."""
     return bool(agents.page(reader, Page(1, "")))
+
+
+def is_privileged(reader: Reader, id: str) -> bool:
+    """Whether that client may stop or look at more than its own, or is a guard, which must hear of it."""
+    if id.startswith("pe_"):
+        return (person := owners.person(reader, id)) is not None and person.is_active
+    if id.startswith("rs_"):
+        return resources.get(reader, id) is not None
+    agent = agents.get(reader, id) if id.startswith("ag_") else None
+    return agent is not None and not agent.scopes.isdisjoint((ADMIN, READ, APPROVE))
 
 
 def find_agent(reader: Reader, id_or_name: str) -> Agent:

@@ -20,6 +20,7 @@ from ostiary.core.decoding import msgpack_decoder
 from ostiary.core.errors import Conflict, Unavailable
 from ostiaryd.ground.children import receive, spawn
 from ostiaryd.ground.database import Reader
+from ostiaryd.ground.line import overtaking
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act, act
@@ -129,7 +130,8 @@ class Watch:
         if store.progress(world.db.read()).is_told(one.number, one.detector):
             return
         try:
-            await act(world, "watch.find", partial(keep, one=one, then=then))
+            with overtaking():
+                await act(world, "watch.find", partial(keep, one=one, then=then))
         except Exception as error:
             log.exception("the response to what was noticed at entry %d failed", one.number)
             self.state.unanswered.append(f"entry {one.number}: {type(error).__name__}: {error}"[:200])

@@ -1,0 +1,121 @@
+"""The reserve on the disk, and what the writer does when the database says that there is no room."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ostiaryd.ground.database import Tx, sql
+from ostiaryd.ground.line import Lane, Priority, priority
+from ostiaryd.ground.reserve import LOW_BYTES, DiskFull, Reserve, is_disk_full
+from ostiaryd.ground.world import World
+
+PUT = sql("insert into setting (name, value) values (:name, :value)")
+COUNT = sql("select count(*) from setting where name like 'test%'")
+
+
+def put(name: str, size: int = 10) -> Callable[[Tx], str]:
+    def job(tx: Tx) -> str:
+        tx.run(PUT, name=f"test {name}", value="x" * size)
+        return name
+
+    return job
+
+
+def test_a_reserve_is_built_released_in_steps_and_built_again(tmp_path: Path) -> None:
+    reserve = Reserve(tmp_path)
+    assert (reserve.size, reserve.release()) == (0, False)
+    assert reserve.build()
+    whole = reserve.size
+    assert whole >= LOW_BYTES
+    assert (tmp_path / "reserve").stat().st_blocks * 512 >= whole, "the blocks are there"
+    sizes = [whole]
+    while reserve.release():
+        sizes.append(reserve.size)
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(sizes) > 2
+    assert sizes[-1] == 0
+    assert reserve.build()
+    assert reserve.size == whole
+    assert not reserve.open_room(), "there is room on this disk"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "no space"), True),
+        (OSError(errno.EDQUOT, "quota"), True),
+        (OSError(errno.EIO, "input/output"), False),
+        (ValueError("x"), False),
+        (None, False),
+    ],
+)
+def test_which_errors_mean_a_full_disk(error: BaseException | None, expected: bool) -> None:
+    assert is_disk_full(error) is expected
+
+
+@pytest.fixture
+def narrow(world: World) -> Callable[[int], None]:
+    """Function that leaves so many pages to a SQLite database: SQLITE_FULL as a full disk gives it."""
+    raw = getattr(world.writer._connection, "_raw", None)
+    if not isinstance(raw, sqlite3.Connection):
+        pytest.skip("PostgreSQL has no such limit: its error is mapped in the same place")
+
+    def leave(pages: int) -> None:
+        (count,) = raw.execute("pragma page_count").fetchone()
+        raw.execute(f"pragma max_page_count={count + pages}")
+
+    return leave
+
+
+async def test_without_room_jobs_are_refused_until_there_is_room(world: World, narrow: Callable[[int], None]) -> None:
+    await world.writer.rebuild()
+    narrow(0)
+    with pytest.raises(DiskFull):
+        await world.writer.submit(put("big", 1 << 20))
+    assert world.writer.is_full
+    with pytest.raises(DiskFull):
+        await world.writer.submit(put("small"))
+    token = priority.set(Priority(("operator", ""), lane=Lane.STOP))
+    assert await world.writer.submit(put("stop")) == "stop"
+    priority.reset(token)
+    assert world.db.read().one(COUNT) == (1,)
+    narrow(10_000)
+    await world.writer.rebuild()
+    assert await world.writer.submit(put("small")) == "small"
+
+
+async def test_a_stop_in_a_batch_without_room_runs_again_with_the_reserve(
+    world: World, narrow: Callable[[int], None]
+) -> None:
+    """Its first run finds no room; the transaction is undone, a step of the reserve freed, and it runs once more."""
+    await world.writer.rebuild()
+    narrow(2)
+    ran: list[str] = []
+
+    def stop(tx: Tx) -> None:
+        ran.append("stop")
+        put("stop")(tx)
+        if len(ran) == 1:
+            put("too big", 1 << 20)(tx)
+
+    token = priority.set(Priority(("operator", ""), lane=Lane.STOP))
+    await world.writer.submit(stop)
+    priority.reset(token)
+    assert ran == ["stop", "stop"]
+    assert world.writer.is_full
+    assert world.db.read().one(COUNT) == (1,)
+
+
+async def test_a_stop_is_refused_once_nothing_of_the_reserve_is_left(
+    world: World, narrow: Callable[[int], None]
+) -> None:
+    narrow(0)
+    token = priority.set(Priority(("operator", ""), lane=Lane.STOP))
+    with pytest.raises(DiskFull):
+        await world.writer.submit(put("too big", 1 << 20))
+    priority.reset(token)
