@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import threading
@@ -16,7 +17,7 @@ import pytest
 
 from ostiary.core import approval, jose
 from ostiary.core.cedar import ir
-from ostiary.core.errors import Malformed
+from ostiary.core.errors import Malformed, Refused
 from ostiary.core.feed import PolicyFact, ResourceFact, TokenFact
 from ostiary.core.signed import digest
 from ostiary.guard import Guard, Verified, unheard
@@ -258,6 +259,71 @@ def test_a_yes_whose_answer_came_late_is_not_lost(
     assert guard.decide(who, *READ).decision.allowed
 
 
+@pytest.mark.parametrize(("status", "code"), [(401, "invalid_token"), (409, "other_policies"), (403, "foreign_token")])
+def test_a_refusal_for_another_reason_in_between_loses_no_yes(
+    guard: Guard, server: Desk, who: Verified, status: int, code: str
+) -> None:
+    """As a server gives while it restarts: the number is kept until the server says how the yes stands."""
+    spent = spent_once(server)
+
+    def lost(body: bytes) -> tuple[int, bytes]:
+        spent(body)
+        return 502, b""
+
+    server.reply = lost
+    assert codes(guard.decide(who, *READ)) == ["approval_unavailable"]
+    server.reply = lambda _: (status, json.dumps({"error": code, "message": "no"}).encode())
+    assert codes(guard.decide(who, *READ)) == [code]
+    server.reply = spent
+    assert guard.decide(who, *READ).decision.allowed
+    assert codes(guard.decide(who, *READ)) == ["approval_spent"], "once"
+
+
+def test_a_yes_whose_call_was_not_recorded_lets_the_same_call_pass_once(
+    guard: Guard, server: Desk, who: Verified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer came, and the spool could not be written."""
+    server.reply = spent_once(server)
+    write = guard._spool._write
+
+    def full(line: bytes) -> None:
+        if b'"outcome":"allow"' in line:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(line)
+
+    monkeypatch.setattr(guard._spool, "_write", full)
+    with pytest.raises(Refused):
+        guard.decide(who, *READ).check()
+    monkeypatch.setattr(guard._spool, "_write", write)
+    assert guard.decide(who, *READ).decision.allowed
+    assert codes(guard.decide(who, *READ)) == ["approval_spent"], "once"
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_a_guard_that_dies_after_the_answer_lets_the_call_pass_once_in_all(
+    guard: Guard, server: Desk, who: Verified, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_recorded: bool
+) -> None:
+    """Before the record is in the spool, the next guard lets the same call pass; after it, nobody does."""
+    server.reply = spent_once(server)
+
+    def dies(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    where, name = (guard._link.asker.unheard, "drop") if is_recorded else (guard._spool, "_write")
+    monkeypatch.setattr(where, name, dies)
+    with pytest.raises(KeyboardInterrupt):
+        guard.decide(who, *READ)
+    assert guard._spool.asked.exists()
+    vanish(guard)
+    other = again(guard, server, tmp_path)
+    try:
+        known = show(other, server)
+        assert other.decide(known, *READ).decision.allowed is not is_recorded
+        assert codes(other.decide(known, *READ)) == ["approval_spent"]
+    finally:
+        other.close()
+
+
 async def test_nor_where_who_asked_was_cancelled(guard: Guard, server: Desk, who: Verified) -> None:
     server.reply, server.pause_s = spent_once(server), 0.5
     deciding = asyncio.ensure_future(guard.decide_async(who, *READ))
@@ -328,7 +394,7 @@ def test_what_is_asked_just_now_is_kept_and_what_was_heard_is_not(guard: Guard, 
     server.meanwhile = lambda: seen.append(guard._spool.asked.read_bytes())
     assert guard.decide(who, *READ).decision.allowed
     asked = approval.parse_ask(server.asks[0]).call
-    assert [number for _, number in json.loads(seen[0])] == [asked]
+    assert [number for _, number, _ in json.loads(seen[0])] == [asked]
     assert not guard._spool.asked.exists()
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -260,3 +263,49 @@ def test_a_machine_says_which_boot_it_is_or_nothing(tmp_path: Path) -> None:
     assert ambient.boot(tmp_path / "boot_id") == "boot-1"
     assert ambient.boot(tmp_path / "is_not_there") == ""
     assert ambient.boot() == ambient.boot()
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """No file of this process grows beyond `size` bytes, as on a disk that is full then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_spool_whose_disk_was_full_takes_records_again_once_the_server_has_what_is_there(
+    spool: Spool, tmp_path: Path
+) -> None:
+    """The file that fills the disk is the one that is written: it goes as soon as the server has all of it."""
+    with disk_of(10_000):
+        kept = 0
+        while True:
+            try:
+                spool.append({"call": "x" * 300})
+            except SpoolFailed as refusal:
+                assert "room" in refusal.hint  # noqa: PT017 because the number of records is not known
+                break
+            kept += 1
+        assert 25 < kept < 33
+        with pytest.raises(SpoolFailed):
+            spool.append({"call": "x" * 300})
+        half = next_batch(spool, count=kept // 2)
+        spool.taken(half.mark)
+        with pytest.raises(SpoolFailed):
+            spool.append({"call": "x" * 300})
+        rest = next_batch(spool)
+        assert (rest.first, len(rest.records)) == (kept // 2 + 1, kept - kept // 2)
+        spool.taken(rest.mark)
+        assert not list((tmp_path / spool.id).glob("*.log")), "nothing of it is left on the disk"
+        assert (spool.waiting, spool.is_empty) == (0, True)
+        assert spool.append({"call": "after"}) == kept + 1
+        assert numbers(spool) == [kept + 1]
+
+
+def test_what_follows_a_write_is_done_before_its_file_can_go(spool: Spool) -> None:
+    seen: list[list[int]] = []
+    spool.append({"call": "a"}, then=lambda: seen.append(list(spool._sizes)))
+    assert seen == [[1]]

@@ -7,8 +7,9 @@ waited for that person), and where too many wait already not at all. Whoever get
 denied and told why: by each policy, as an error, which denies where the policy is enforced; by a refusal where a person
 should have been asked.
 
-What got no answer may have spent a yes all the same. So the same call, made again here, asks with the same number
-(`ostiary.guard.unheard`), and hears what the first one did not: a yes is not lost, and still lets one call pass.
+A call that got no answer, or was not recorded after it, may have spent a yes all the same. So the same call, made again
+here, asks with the same number (`ostiary.guard.unheard`) and gets the same answer: a yes is not lost, and lets one call
+pass.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -43,6 +45,8 @@ PERSON_S = 5.0
 TOO_LONG = "the server took too long"
 T = TypeVar("T")
 A = TypeVar("A", bound=Answer)
+SETTLED = frozenset({"approval_denied", "approval_spent", "approval_mismatch", "too_many_questions", "own_chain"})
+"""Refusals after which the number of a call has spent no yes, and will spend none."""
 MAX_ASKING = 64
 """calls that wait at once"""
 MAX_ANSWER = asking.Answer.MAX_BYTES
@@ -97,8 +101,9 @@ class Asker:
     def ask_person(self, wanted: Wanted) -> Heard:
         """What comes of asking a person about a call, or of a yes that is there."""
         try:
-            with self._question(wanted) as body:
-                return Heard(wanted.policies, _result(self.submit(partial(self._ask_person, body), PERSON_S), PERSON_S))
+            with self._question(wanted) as asked:
+                answer = _result(self.submit(partial(self._ask_person, asked.body), PERSON_S), PERSON_S)
+                return asked.heard(answer)
         except TimeoutError:
             return Heard(wanted.policies, refusal=_unasked(TOO_LONG))
         except Refused as refusal:
@@ -107,25 +112,31 @@ class Asker:
     async def ask_person_async(self, wanted: Wanted) -> Heard:
         """The same; the event loop goes on."""
         try:
-            with self._question(wanted) as body:
-                waiting = asyncio.wrap_future(self.submit(partial(self._ask_person, body), PERSON_S))
-                return Heard(wanted.policies, await asyncio.wait_for(waiting, PERSON_S))
+            with self._question(wanted) as asked:
+                waiting = asyncio.wrap_future(self.submit(partial(self._ask_person, asked.body), PERSON_S))
+                return asked.heard(await asyncio.wait_for(waiting, PERSON_S))
         except TimeoutError:
             return Heard(wanted.policies, refusal=_unasked(TOO_LONG))
         except Refused as refusal:
             return Heard(wanted.policies, refusal=refusal)
 
     @contextmanager
-    def _question(self, wanted: Wanted) -> Iterator[bytes]:
-        """The question about that call, with the number of the same one that got no answer. Raises Refused."""
-        number, is_heard = self.unheard.begin(wanted.same, b64u(self._random(16))), True
+    def _question(self, wanted: Wanted) -> Iterator[_Question]:
+        """The question about that call, with the number of the same one that is not on record yet. Raises Refused.
+
+        Whatever goes wrong, the number is kept for the same call made again: only the server's word that the yes was
+        spent by another ends it. A server that restarts refuses for many other reasons.
+        """
+        asked = _Question(wanted, self.unheard.begin(wanted.same, b64u(self._random(16))), self.unheard)
         try:
-            yield approval.render_ask(wanted.ask(number))
-        except (TimeoutError, Unavailable, asyncio.CancelledError):
-            is_heard = False
+            yield asked
+        except Forbidden as refusal:
+            if refusal.code in SETTLED:
+                self.unheard.drop(asked.number)
             raise
         finally:
-            self.unheard.end(number, is_heard=is_heard)
+            if not asked.is_spent:
+                self.unheard.release(asked.number)
 
     def submit(self, work: Callable[[int], T], within_s: float | None = None) -> Future[T]:
         """Let a thread do that, given the moment when ASK_S (or so long) are over and whoever asked has gone. Raises
@@ -217,6 +228,30 @@ class Asker:
         with self._mutex:
             self._talk = None
             self._open.close()
+
+
+@dataclass(slots=True)
+class _Question:
+    """A question that is being asked about a call."""
+
+    wanted: Wanted
+    number: str
+    unheard: Unheard
+    is_spent: bool = False
+
+    @property
+    def body(self) -> bytes:
+        """Raises Malformed."""
+        return approval.render_ask(self.wanted.ask(self.number))
+
+    def heard(self, answer: approval.Answer) -> Heard:
+        """What came of it. Raises SpoolFailed if a spent yes cannot be noted."""
+        if answer.state != "spent":
+            self.unheard.drop(self.number)
+            return Heard(self.wanted.policies, answer)
+        self.unheard.spend(self.number, answer.approval)
+        self.is_spent = True
+        return Heard(self.wanted.policies, answer, number=self.number)
 
 
 def _unasked(why: str) -> Unavailable:

@@ -162,22 +162,28 @@ class Guard:
         """
         with closed():
             learnt = Learnt(says)
-            for _ in range(MAX_STEPS):
-                made = self._decide(who, tool, arguments, learnt)
-                if isinstance(made, Call):
-                    return made
-                learnt.learn(made, self._link, who.principal, tool)
+            try:
+                for _ in range(MAX_STEPS):
+                    made = self._decide(who, tool, arguments, learnt)
+                    if isinstance(made, Call):
+                        return made
+                    learnt.learn(made, self._link, who.principal, tool)
+            finally:
+                learnt.release(self._link)
             raise Unavailable("others took what was drawn", hint="try again", code="budget_unavailable")
 
     async def decide_async(self, who: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call:
         """As `decide`; where the server must be asked, a thread waits for it."""
         with closed():
             learnt = Learnt(says)
-            for _ in range(MAX_STEPS):
-                made = self._decide(who, tool, arguments, learnt)
-                if isinstance(made, Call):
-                    return made
-                await learnt.learn_async(made, self._link, who.principal, tool)
+            try:
+                for _ in range(MAX_STEPS):
+                    made = self._decide(who, tool, arguments, learnt)
+                    if isinstance(made, Call):
+                        return made
+                    await learnt.learn_async(made, self._link, who.principal, tool)
+            finally:
+                learnt.release(self._link)
             raise Unavailable("others took what was drawn", hint="try again", code="budget_unavailable")
 
     def _decide(self, who: Verified, tool: str, arguments: Mapping[str, Any], learnt: Learnt) -> Call | Missing:
@@ -240,7 +246,9 @@ class Guard:
             record = msgspec.structs.replace(record, arguments=shorten(arguments))
         elif self._learns and facts.resource.mode == "watch":
             record = msgspec.structs.replace(record, arguments=seen(arguments, ready.tool.kinds if ready else {}))
-        keep = partial(self._spool.append, record)
+        is_spent = decision.allowed and heard is not None and heard.number
+        then = partial(self._link.asker.unheard.drop, heard.number) if heard is not None and is_spent else None
+        keep = partial(self._spool.append, record, then=then)
         if (number := keep() if not costs else self._purse.pay(costs, keep, ahead=ahead)) is None:
             return costs
         self._link.note()

@@ -87,6 +87,11 @@ class Learnt:
             case _:
                 self.left = await asyncio.to_thread(link.drawer.draw, token, missing)
 
+    def release(self, link: Link) -> None:
+        """Keep a yes that was spent for the call, and did not let it pass, for the same call made again."""
+        if self.heard is not None and self.heard.number:
+            link.asker.unheard.release(self.heard.number)
+
     def telling(self, decision: access.Decision, past: access.Past, *, now: int) -> Telling | None:
         """What it must say before that decision stands: that this is the next call, or that nothing else happened."""
         if self.has_told:

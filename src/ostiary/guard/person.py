@@ -37,6 +37,8 @@ class Heard:
     policies: tuple[str, ...]
     answer: approval.Answer | None = None
     refusal: Refused | None = None
+    number: str = ""
+    """under which the yes was spent; empty where none was"""
 
     @property
     def approved(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
     SPOOL_DIR/<id>/lock            held by the guard that writes here; free when it is gone, however it went; in it is
                                    which boot of the machine it was, since only that one has kept every record
     SPOOL_DIR/<id>/000000001.log   records as JSON lines, the name is the number of the first
-    SPOOL_DIR/<id>/asked           what a person was asked and nobody heard (`ostiary.guard.unheard`)
+    SPOOL_DIR/<id>/asked           approvals that were asked for and are not on record (`ostiary.guard.unheard`)
 
 Each life of a guard is a spool of its own with a random id, so that a number never means two records. What a guard
 that was killed left behind, whichever guard comes next reports. A record is in the kernel's hands before `append`
@@ -74,6 +74,8 @@ class Spool:
         self._file = -1
         self._next = 1
         self._is_closed = False
+        self._is_tight = False
+        """whether the disk had no room: then each file goes as soon as the server has all of it"""
 
     @property
     def asked(self) -> Path:
@@ -94,8 +96,17 @@ class Spool:
     def _left(self) -> int:
         return sum(self._sizes.values()) - self._taken[1]
 
-    def append(self, record: msgspec.Struct | dict[str, object], *, is_outcome: bool = False) -> int:
-        """Keep a record, which has at least one member; its number. Raises SpoolFailed."""
+    def append(
+        self,
+        record: msgspec.Struct | dict[str, object],
+        *,
+        is_outcome: bool = False,
+        then: Callable[[], None] | None = None,
+    ) -> int:
+        """Keep a record, which has at least one member; its number. `then` runs before any file with the record goes.
+
+        Raises SpoolFailed.
+        """
         body = _encode(record)
         if len(body) > MAX_RECORD_BYTES:
             raise SpoolFailed(f"a record has {len(body)} bytes", hint=f"at most {MAX_RECORD_BYTES}")
@@ -110,8 +121,11 @@ class Spool:
                 self._write(line)
             except OSError as error:
                 hint = f"see that there is room in {self._folder}"
+                self._is_tight = True
                 raise SpoolFailed(f"the spool cannot be written: {error.strerror}", hint=hint) from None
             self._next = number + 1
+            if then is not None:
+                then()
             return number
 
     def _write(self, line: bytes) -> None:
@@ -164,9 +178,23 @@ class Spool:
         """The server has everything up to `mark`: files that are done with go."""
         with self._mutex:
             self._taken = mark
+            if self._is_tight and self._file >= 0 and mark == next(reversed(self._sizes.items())):
+                os.close(self._file)
+                self._file, self._taken, self._is_tight = -1, (0, 0), False
+                mark = mark[0] + 1, 0
             for first in [first for first in self._sizes if first < mark[0]]:
                 self._path(first).unlink(missing_ok=True)
                 del self._sizes[first]
+
+    def approvals(self) -> set[str]:
+        """The approvals that calls on record have spent, whether or not the server has the records."""
+        found = set()
+        for first in self._sizes:
+            for line in self._path(first).read_bytes().splitlines():
+                _, record = _parse(line)
+                if record is not None and record.get("outcome") == "allow" and record.get("approval"):
+                    found.add(str(record["approval"]))
+        return found
 
     @property
     def is_empty(self) -> bool:

@@ -1,10 +1,12 @@
-"""Numbers of calls that asked a person and got no answer: the same call, made again, asks with the same number.
+"""Numbers of calls that asked for a person's yes and are not on record as allowed: the same call, made again, asks with
+the same number.
 
-    SPOOL_DIR/<id>/asked    [["<digest of the call>", "<its number>"], ..]
+    SPOOL_DIR/<id>/asked    [["<digest of the call>", "<its number>", "<the approval that it has spent, or empty>"], ..]
 
-A number is in the file before the server is asked, and out of it before what it answered counts. So a guard that dies
-in between loses no yes: whichever guard takes over its spool asks with that number, and no number lets two calls pass.
-After the death of the machine the file may be an older one, and nobody goes by it.
+A number is in the file before the server is asked, and out of it once the allowed call is in the spool. So a guard that
+dies anywhere in between loses no yes: whichever guard takes over its spool asks with that number. If the spool has the
+record already, the number is dropped, so that it lets no second call pass. After the death of the machine the file may
+be an older one, and it is not used.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from ostiary.guard.spool import Spool, SpoolFailed
 MAX_UNHEARD = 256
 log = logging.getLogger("ostiary.guard")
 _encode = msgspec.json.Encoder().encode
-_decode = json_decoder(list[tuple[str, str]])
+_decode = json_decoder(list[tuple[str, str, str]])
 
 
 class Unheard:
@@ -30,54 +32,82 @@ class Unheard:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._mutex = threading.Lock()
-        self._waiting: dict[str, str] = {}
-        """by the calls, the oldest first"""
-        self._asking: dict[str, str] = {}
-        """the calls that are asked about just now, by their numbers"""
+        self._waiting: dict[str, tuple[str, str]] = {}
+        """number and approval by the digests of calls, the oldest first"""
+        self._asking: dict[str, tuple[str, str]] = {}
+        """digest and approval by the numbers of calls that are being decided"""
 
     def begin(self, same: str, number: str) -> str:
-        """The number with which to ask about that call: one that got no answer, or else this. Raises SpoolFailed."""
+        """Return the number with which to ask about that call: one that is not on record yet, or else this.
+
+        Raises SpoolFailed.
+        """
         with self._mutex:
-            number = self._waiting.pop(same, number)
-            self._asking[number] = same
-            self._write()
+            number, spent = self._waiting.pop(same, (number, ""))
+            self._asking[number] = same, spent
+            try:
+                self._write()
+            except SpoolFailed:
+                del self._asking[number]
+                raise
             return number
 
-    def end(self, number: str, *, is_heard: bool) -> None:
-        """It has its answer, or has none. Raises SpoolFailed: then its answer must not count."""
+    def spend(self, number: str, approval: str) -> None:
+        """Note that the yes is spent on that number. Raises SpoolFailed: then the call must not pass."""
         with self._mutex:
-            same = self._asking.pop(number)
-            if not is_heard:
-                self._keep({same: number})
+            same, _ = self._asking[number]
+            self._asking[number] = same, approval
             self._write()
+
+    def release(self, number: str) -> None:
+        """The call is not on record as allowed: the same call, made again, asks with this number."""
+        with self._mutex:
+            if (found := self._asking.pop(number, None)) is not None:
+                same, approval = found
+                self._keep({same: (number, approval)})  # the file has it already
+
+    def drop(self, number: str) -> None:
+        """The number is of no use any more: its call is on record, or nothing is spent on it.
+
+        If the file cannot be written, it names a number too many, which the record in the spool makes harmless.
+        """
+        with self._mutex:
+            self._asking.pop(number, None)
+            try:
+                self._write()
+            except SpoolFailed as error:
+                log.warning("%s", error)
 
     def inherit(self, spool: Spool) -> None:
         """Take over what a guard has left that is gone; its spool is ours."""
         try:
-            said = spool.asked.read_bytes()
+            left = spool.asked.read_bytes()
+            recorded = spool.approvals()
             spool.asked.unlink()  # first: two guards with one number would let two calls pass
             if spool.is_whole:
                 with self._mutex:
-                    self._keep(dict(_decode(said)))
+                    triples = _decode(left)
+                    self._keep({same: (number, id) for same, number, id in triples if id not in recorded})
                     self._write()
         except FileNotFoundError:
             return
         except (OSError, msgspec.DecodeError, SpoolFailed) as error:
-            log.warning("what a guard before had asked is not known: %s", error)
+            log.warning("cannot take over the approvals that a guard before had asked for: %s", error)
 
-    def _keep(self, more: dict[str, str]) -> None:
+    def _keep(self, more: dict[str, tuple[str, str]]) -> None:
         self._waiting |= more
         while len(self._waiting) > MAX_UNHEARD:
             del self._waiting[next(iter(self._waiting))]
 
     def _write(self) -> None:
-        pairs = [*self._waiting.items(), *((same, number) for number, same in self._asking.items())]
+        triples = [(same, number, id) for same, (number, id) in self._waiting.items()]
+        triples += [(same, number, id) for number, (same, id) in self._asking.items()]
         fresh = self._path.with_name(".asked")
         try:
-            if not pairs:
+            if not triples:
                 self._path.unlink(missing_ok=True)
                 return
-            fresh.write_bytes(_encode(pairs))
+            fresh.write_bytes(_encode(triples))
             fresh.chmod(0o600)
             fresh.replace(self._path)
         except OSError as error:
