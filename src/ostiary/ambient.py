@@ -13,8 +13,11 @@ def now() -> int:
 
 
 def tick() -> int:
-    """A clock that never jumps, in microseconds since some moment."""
-    return time.monotonic_ns() // 1000
+    """Microseconds since the machine booted, on a clock that nobody sets and that counts the time it slept.
+
+    CLOCK_BOOTTIME; CLOCK_MONOTONIC where the system has none.
+    """
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1000
 
 
 def random(count: int) -> bytes:

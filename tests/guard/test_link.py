@@ -222,7 +222,7 @@ def test_closing_reports_what_is_left_and_leaves_nothing(
     guard.decide(show(guard, server), "read_file", {})
     guard.close()
     assert [record["kind"] for report in server.reports for record in report["records"]] == ["call"]
-    assert not list(tmp_path.glob("*/*"))
+    assert not list(tmp_path.glob("*/*/*"))
     assert not is_open(guard)
 
 
@@ -240,7 +240,7 @@ def test_what_fails_while_it_closes_keeps_nothing_from_being_reported(
     guard.decide(who, "read_file", {})
     guard.close()
     assert [record["kind"] for report in server.reports for record in report["records"]] == ["call"]
-    assert not list(tmp_path.glob("*/*"))
+    assert not list(tmp_path.glob("*/*/*"))
 
 
 def test_a_guard_without_a_server_starts_and_refuses(tmp_path: Path) -> None:

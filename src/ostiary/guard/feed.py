@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto
+from pathlib import Path
 
 from ostiary.core import access
 from ostiary.core.errors import Refused
 from ostiary.core.feed import KeysFact, Message, ResourceFact, parse_message
 from ostiary.core.jose import JwkSet
+from ostiary.guard.clock import FeedClock
 from ostiary.guard.knowledge import FeedBroken, FeedStale, Knowledge, Present
 
 GRACE_US = 60_000_000
@@ -30,7 +32,10 @@ class _Place(Enum):
 
 
 class Feed:
-    """One guard's side of the stream. Times in microseconds: `now` is the wall clock, `tick` one that never jumps."""
+    """One guard's side of the stream. Times in microseconds: `now` is the wall clock, `tick` the boot clock.
+
+    `kept` is the file that holds the guard's time, `boot` which boot of the machine this is.
+    """
 
     def __init__(
         self,
@@ -40,7 +45,14 @@ class Feed:
         tick: Callable[[], int],
         max_age: int,
         max_skew: int,
+        kept: Path | None = None,
+        boot: str = "",
     ) -> None:
+        self.clock = FeedClock(now=now, tick=tick, file=kept, boot=boot)
+        """the time by which everything is decided"""
+        self._began_at = tick()
+        self.is_late = False
+        """whether messages come so late that only a new stream helps"""
         self.issuer, self._resource_id = "", resource_id
         self._now, self._tick = now, tick
         self.max_age, self._max_skew = max_age, max_skew
@@ -62,6 +74,7 @@ class Feed:
     def begin(self, stream: str, *, issuer: str, keys: JwkSet) -> None:
         """A connection is about to be opened, under this number and to this issuer; no other lines will count."""
         self._stream, self._place, self.issuer, self.feed_keys = stream, _Place.OPENING, issuer, keys
+        self._began_at, self.is_late = self._tick(), False
 
     def accept(self, unverified_line: bytes) -> Message:
         """Learn from the next line. Raises FeedBroken, after which nothing is known any more."""
@@ -73,8 +86,9 @@ class Feed:
             self.doubt(refusal.message)
             raise FeedBroken(f"the feed is broken: {refusal.message}") from None
         self.seq = message.seq
+        answers = self._place is _Place.OPENING and self._tick() - self._began_at <= self._max_skew
         self._place = _Place.PRIVATE if self._resource_id in message.private else _Place.STEP
-        self._listen(message)
+        self._listen(message, is_proof=answers)
         if message.facts and self._present is not None:
             for listener in self.listeners:
                 listener(self._present.facts)
@@ -114,16 +128,23 @@ class Feed:
             self._present = knowledge.present()
         self._knowledge = knowledge
 
-    def _listen(self, message: Message) -> None:
-        """Whether this message makes us current: only if its time and ours agree."""
-        now = self._now()
-        late = now - message.at
-        if abs(late) > self._max_skew:
+    def _listen(self, message: Message, *, is_proof: bool) -> None:
+        """Rely on what is known from this message on, if the server's time, the wall clock and the boot clock agree.
+
+        `is_proof`: the message answers a number that the guard threw at most `max_skew` ago.
+        """
+        behind = self._now() - message.at
+        late = 0 if is_proof else self.clock.late(message.at)
+        if abs(behind) > self._max_skew or late > self._max_skew:
             self._heard_at = self._tick() - self.max_age - 1
-            whose = "behind" if late > 0 else "ahead of"
-            self._why = f"the server's clock is {abs(late) / 1e6:.1f} s {whose} ours, or its messages come late"
+            self.is_late = late > self._max_skew
+            off, whose = max(abs(behind), late), "behind" if behind > 0 or self.is_late else "ahead of"
+            self._why = f"the server's clock is {off / 1e6:.1f} s {whose} ours, or its messages come late"
             return
-        self._heard_at, self._why = self._tick() - max(late, 0), "nothing has been heard of the server for too long"
+        self._heard_at = self._tick() - max(behind, late, 0)
+        self._why = "nothing has been heard of the server for too long"
+        self.clock.hear(message.at, is_proof=is_proof)
+        now = self.clock()
         if now >= self._prune_at and self._knowledge is not None:
             self._knowledge.prune(now - GRACE_US)
             self._prune_at = now + PRUNE_EVERY_US
@@ -138,4 +159,6 @@ class Feed:
         present = self._present
         if present is None or self._tick() - self._heard_at > self.max_age:
             raise FeedStale(self._why, hint="is the server running, and does this guard's clock agree with it?")
+        if abs(difference := self.clock.difference) > 2 * self._max_skew:
+            raise FeedStale(f"this machine's clock jumped by {difference / 1e6:+.1f} s", hint="set the clock right")
         return present

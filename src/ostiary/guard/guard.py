@@ -85,17 +85,17 @@ class Guard:
         if not credential.client_id.startswith("rs_"):
             hint = "ostiary resource create NAME --uri U --generate-key F"
             raise Invalid(f"`{credential.client_id}` is no resource", hint=hint)
-        self._now, self._record_arguments, self._learns = now, record_arguments, learn
-        self.feed = Feed(
-            resource_id=credential.client_id, now=now, tick=tick,
-            max_age=round(max_age * SECOND), max_skew=round(max_skew * SECOND),
-        )  # fmt: skip
-        self.connections = Connections()
-        self.feed.listeners.append(self.connections.look)
-        self._tokens = Tokens(now=now, leeway=round(max_skew * SECOND))
-        self._proofs = Proofs(secret=random(32), now=now)
         folder = Path(spool_dir) / credential.client_id
         self._spool = new_spool(folder, random=random, boot=ambient.boot(), limit=spool_limit)
+        self.feed = Feed(
+            resource_id=credential.client_id, now=now, tick=tick, kept=folder / "clock", boot=ambient.boot(),
+            max_age=round(max_age * SECOND), max_skew=round(max_skew * SECOND),
+        )  # fmt: skip
+        self._now, self._record_arguments, self._learns = self.feed.clock, record_arguments, learn
+        self.connections = Connections()
+        self.feed.listeners.append(self.connections.look)
+        self._tokens = Tokens(now=self._now, leeway=round(max_skew * SECOND))
+        self._proofs = Proofs(secret=random(32), now=self._now)
         self._purse, self.listing = Purse(tick=tick), Listing()
         self._sessions = Sessions() if notices else None
         self._link = Link(
@@ -116,6 +116,7 @@ class Guard:
         self._purse.close()
         self._link.stop()
         self._spool.close(keep=self._link.drawer.has_drawn)
+        self.feed.clock.keep()
 
     def __enter__(self) -> Guard:
         return self.start()

@@ -73,7 +73,7 @@ class Link:
             unheard=Unheard(spool.asked),
         )
         self.memories = Memories(self.asker, random=random)
-        self.pace = Pace(self.asker, now=now)
+        self.pace = Pace(self.asker, now=feed.clock)
         self._purse = purse
         self._closing, self._wake = threading.Event(), threading.Event()
         self.is_current = threading.Event()
@@ -159,6 +159,8 @@ class Link:
                 self.trouble = ""
                 self.is_current.set()
                 yield message
+                if self._feed.is_late:
+                    raise Unavailable("messages of the feed come late")
         raise Unavailable("the server ended the stream")
 
     def _feed_keys(self, http: httpx2.Client) -> JwkSet:
