@@ -22,7 +22,7 @@ from ostiaryd.approvals import wire_ciba, wire_elevation, wire_requests
 from ostiaryd.feed import flows as feed
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
-from ostiaryd.ground import outbox
+from ostiaryd.ground import health, outbox
 from ostiaryd.ground.admission import admit_to_reserve, check_admission, queue_stop_unproven, queue_unproven
 from ostiaryd.ground.http import Call, Endpoint, Failed, Render, Reply, Wire, render_admin, request_id_of
 from ostiaryd.ground.line import SERVER, Lane, Priority, priority
@@ -91,6 +91,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (watch_admin.ROUTES, render_admin),
     (wire_otlp.ROUTES, wire_otlp.render),
     (doctor.ROUTES, render_admin),
+    (health.ROUTES, render_admin),
 )
 
 
@@ -327,6 +328,7 @@ async def keep_reserve(world: World) -> None:
 LOOPS = (
     _every(1, keep_reserve),
     watch_and_respond,
+    _every(health.BEAT_S, health.beat, lane=Lane.STOP),
     _every(1, trust.watch_clock, lane=Lane.STOP),
     _every(1, registry.expire_due, lane=Lane.STOP),
     _every(1, tasks.expire_due, lane=Lane.STOP),

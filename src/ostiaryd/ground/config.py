@@ -34,6 +34,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     database: Annotated[
         str, Meta(description="sqlite:///PATH or postgresql://...; empty: ostiary.db in the data folder")
     ] = ""
+    database_timeout_ms: Annotated[
+        int,
+        Meta(
+            ge=200,
+            le=60_000,
+            description="How long PostgreSQL may be silent before it counts as down, in milliseconds; a statement may"
+            " take 5 times that, and a frozen server holds up the others for 2 times that",
+        ),
+    ] = 2000
     trust_domain: Annotated[str, Meta(description="Name of the trust domain; fixed at the first start")] = ""
     public_url: Annotated[
         str,

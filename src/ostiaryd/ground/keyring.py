@@ -169,6 +169,11 @@ class Keyring:
                 active[use, alg] = key
         self._active, self._public, self._secrets = active, public, secrets
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether every use has a key that signs."""
+        return all((use, alg) in self._active for use, algs in USES.items() for alg in algs)
+
     def signer(self, use: str, alg: str = "EdDSA") -> jose.PrivateKey:
         """The key that signs for this use."""
         return self._active[use, alg]

@@ -73,7 +73,7 @@ async def open_world(
         boot = Boot(id=boot_id()) if now is wall_clock else Boot(now, "given")
     config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     is_used = start.was_in_use(config.folder)
-    db = Database(config.database_url)
+    db = Database(config.database_url, timeout_s=config.database_timeout_ms / 1000)
     reserve = Reserve(config.folder) if db.is_sqlite else None  # first: on a full disk the rest finds room through it
     try:
         if is_used:
@@ -91,6 +91,8 @@ async def open_world(
                 await writer.submit(lambda tx: reseal(tx, old=old, new=root))
             await writer.submit(lambda tx: save_course(tx, boot.id, clock.course))
             keys.load(db.read())
+            db.check_after_loss(keys.load)
+            db.watch()
             world = World(config, clock, random, db, keys, writer, pin)
             try:
                 yield world

@@ -23,7 +23,15 @@ from typing import Any, TypeVar
 
 from ostiary.core.errors import Refused, Unavailable
 from ostiaryd.ground.clock import Clock
-from ostiaryd.ground.database import Database, Known, SqliteConnection, Tx, storage_failure
+from ostiaryd.ground.database import (
+    Database,
+    DatabaseUnavailable,
+    Known,
+    OutcomeUnknown,
+    SqliteConnection,
+    Tx,
+    storage_failure,
+)
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ground.line import Client, Lane, Line, Priority, priority
 from ostiaryd.ground.pin import Head, Pin
@@ -118,7 +126,8 @@ class Writer:
         reserve: Reserve | None = None,
     ) -> None:
         self._now, self._random, self._keys, self._pin = now, random, keys, pin or Pin()
-        self._connection = connection = db.connect()
+        self._db, self._connection = db, (connection := db.connect())
+        self._losses = connection.losses
         self._begin_now = connection.begin_now if isinstance(connection, SqliteConnection) else None
         """where jobs run on the event loop"""
         self._known = Known()
@@ -132,6 +141,10 @@ class Writer:
         self._idle.set()
         self._sweeping: asyncio.TimerHandle
         self._closed = False
+        self._started = 0.0
+        """monotonic time when the batch in progress began, in seconds; 0 while there is none"""
+        self.commits = True
+        """False if the last batch failed as a whole"""
         self.listeners: list[Callable[[set[str]], None]] = []
         """Called on the event loop after a commit, with the outbox topics that it filled."""
 
@@ -143,7 +156,9 @@ class Writer:
             raise RuntimeError("the writer is closed")
         future: asyncio.Future[Any] = self._loop.create_future()
         waiting = _Waiting(job, future, priority.get(), self._loop.time())
-        if self.is_full and not waiting.priority.uses_reserve:
+        if not self._db.is_up:
+            future.set_exception(DatabaseUnavailable("the database is not reachable", hint="try again in a moment"))
+        elif self.is_full and not waiting.priority.uses_reserve:
             future.set_exception(DiskFull())
         else:
             self._push(waiting)
@@ -183,6 +198,11 @@ class Writer:
                 waiting.future.set_exception(Busy())
         self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
 
+    @property
+    def busy_s(self) -> float:
+        """For how long the batch in progress has been in progress, in seconds; 0 while there is none."""
+        return time.monotonic() - self._started if self._started else 0.0
+
     async def close(self) -> None:
         """Finish what is queued, then stop."""
         self._closed = True
@@ -192,6 +212,7 @@ class Writer:
 
     def _start(self) -> None:
         batch = _Batch()
+        self._started = time.monotonic()
         if self._begin_now is None:
             self._in_thread(self._do_all, batch, then=self._end)
             return
@@ -255,6 +276,8 @@ class Writer:
         return False
 
     def _new_tx(self, batch: _Batch) -> Tx:
+        if self._losses != self._connection.losses:  # another server may answer, with an older state
+            self._known, self._losses = Known(), self._connection.losses
         if not self._connection.is_alone():
             self._known.clear()
         batch.ends = time.monotonic() + LONGEST_BATCH_S
@@ -267,7 +290,7 @@ class Writer:
         """End the transaction: durably, unless the batch has failed. Then pin the ledger's head, before any answer."""
         if batch.error is None:
             try:
-                self._connection.commit()
+                self._commit_or_find_outcome()
                 if batch.head is not None:
                     self._pin.write(batch.head)
                 return
@@ -280,9 +303,21 @@ class Writer:
             batch.error = DiskFull()
             self._known = Known()  # what rooms keep holds proofs that this batch has spent, and that are spent again
 
+    def _commit_or_find_outcome(self) -> None:
+        """Commit. If the answer is lost, look whether the commit took place. Raises if it did not, or is unknown."""
+        try:
+            self._connection.commit()
+        except OutcomeUnknown:
+            self._connection.rollback()
+            if not self._connection.has_committed():
+                raise DatabaseUnavailable(
+                    "the connection to the database was lost before the commit", hint="try again"
+                ) from None
+
     def _end(self, batch: _Batch) -> None:
         """Answer the waiters; then the next batch, once the loop has sent their answers."""
         error = batch.error
+        self._started, self.commits = 0.0, error is None
         if isinstance(error, DiskFull):
             self._make_room(batch)
         results = batch.results if error is None else [Raised(error)] * len(batch.waiting)

@@ -7,7 +7,13 @@ What really differs lives in the two connection classes and nowhere else. Rows a
 Point reads run on the caller's thread (about 4 microseconds in SQLite); whatever may scan goes to a reader thread.
 """
 
-from ostiaryd.ground.database.connection import PRAGMAS, Connection, PostgresConnection, SqliteConnection
+from ostiaryd.ground.database.connection import (
+    PRAGMAS,
+    Connection,
+    DatabaseUnavailable,
+    OutcomeUnknown,
+    SqliteConnection,
+)
 from ostiaryd.ground.database.database import Database
 from ostiaryd.ground.database.failures import DamagedDatabase, StorageFailed, storage_failure
 from ostiaryd.ground.database.files import LostDatabase
@@ -20,9 +26,10 @@ __all__ = [
     "Connection",
     "DamagedDatabase",
     "Database",
+    "DatabaseUnavailable",
     "Known",
     "LostDatabase",
-    "PostgresConnection",
+    "OutcomeUnknown",
     "Reader",
     "Row",
     "Savepoint",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ostiary.core.errors import Malformed, Unavailable
+from ostiary.core.errors import Unavailable
 from ostiaryd.ground.database.files import DatabaseFiles, LostDatabase
 from ostiaryd.ground.database.statement import Sql
 
@@ -25,8 +25,29 @@ PRAGMAS = (
 )
 
 
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer, or cannot do its work now. Nothing was changed."""
+
+    code = "database_unavailable"
+
+
+class OutcomeUnknown(DatabaseUnavailable):
+    """The connection was lost during a commit: whether the change took place is not known."""
+
+    code = "outcome_unknown"
+
+
 class Connection(Protocol):
     """The few calls in which the two drivers differ."""
+
+    @property
+    def losses(self) -> int:
+        """How often the connection was lost and replaced: what was read before may come from another server."""
+        ...
+
+    def has_committed(self) -> bool:
+        """Return whether the commit took place that raised OutcomeUnknown. Raises OutcomeUnknown if nobody can tell."""
+        ...
 
     def execute(self, statement: Sql, params: dict[str, Any]) -> Any: ...
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None: ...
@@ -146,66 +167,14 @@ class SqliteConnection:
             self._writes = False
             self._files.check_rolled_back()
 
+    @property
+    def losses(self) -> int:
+        return 0
+
+    def has_committed(self) -> bool:
+        raise AssertionError("SQLite always answers a commit")
+
     def close(self) -> None:
         self._raw.close()
         while self._locks:
             os.close(self._locks.pop())
-
-
-class PostgresConnection:
-    """psycopg 3. Writers of all processes are put in one order by an advisory lock held for the batch."""
-
-    WRITER_LOCK = 0x0571A12
-    LOCKS = 0x0571A13
-    """the first of two numbers that name every other lock"""
-
-    def __init__(self, url: str) -> None:
-        import psycopg  # an extra: only who chooses PostgreSQL needs it
-
-        try:
-            self._raw = psycopg.connect(url, autocommit=True, prepare_threshold=2)
-        except psycopg.OperationalError as error:
-            said = str(error).partition("\n")[0]
-            raise Unavailable(
-                f"PostgreSQL does not let us in: {said}", hint="is it running, and is the URL right?"
-            ) from error
-        self._cursor = self._raw.cursor()
-
-    def execute(self, statement: Sql, params: dict[str, Any]) -> Any:
-        try:
-            return self._raw.execute(statement.postgres, params)
-        except Exception:
-            # It was not sent, so the transaction stands: one who sends a NUL does not take others' acts down.
-            if any(isinstance(value, str) and "\0" in value for value in params.values()):
-                raise Malformed("a text with NUL in it") from None
-            raise
-
-    def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
-        names = statement.names
-        self._cursor.executemany(statement.postgres, [dict(zip(names, row, strict=True)) for row in rows])
-
-    def script(self, text: str) -> None:
-        self._raw.execute(text)
-
-    def begin(self, *, write: bool) -> None:
-        self._raw.execute("begin" if write else "begin isolation level repeatable read, read only")
-        if write:
-            self._raw.execute(f"select pg_advisory_xact_lock({self.WRITER_LOCK})")
-
-    def commit(self) -> None:
-        """A transaction in which a statement has failed is rolled back by `commit`, without an error: so ask first."""
-        self._raw.execute("select 1")
-        self._raw.execute("commit")
-
-    def rollback(self) -> None:
-        self._raw.execute("rollback")
-
-    def close(self) -> None:
-        self._raw.close()
-
-    def is_alone(self) -> bool:
-        return False  # it does not say
-
-    def take(self, lock: int) -> bool:
-        (is_ours,) = self._raw.execute("select pg_try_advisory_lock(%s, %s)", (self.LOCKS, lock)).fetchone() or (False,)
-        return bool(is_ours)

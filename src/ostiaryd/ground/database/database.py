@@ -8,23 +8,32 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from ostiary.core.errors import Invalid
-from ostiaryd.ground.database.connection import Connection, PostgresConnection, SqliteConnection
+from ostiaryd.ground.database.connection import Connection, DatabaseUnavailable, SqliteConnection
 from ostiaryd.ground.database.files import LostDatabase
 from ostiaryd.ground.database.transaction import Reader
+
+if TYPE_CHECKING:
+    from ostiaryd.ground.database.postgres_server import PostgresServer
 
 T = TypeVar("T")
 log = logging.getLogger("ostiary")
 READER_THREADS = 4
+TIMEOUT_S = 2.0
+ON_LOOP, OFF_LOOP = 1, 6
+"""After how many times the timeout a wait for PostgreSQL ends: statements off the event loop may take longer."""
 
 
 class Database:
-    """A database by its URL: sqlite:///PATH or postgresql://HOST/NAME."""
+    """A database by its URL: sqlite:///PATH or postgresql://HOST/NAME.
 
-    def __init__(self, url: str) -> None:
+    `timeout_s` is how long PostgreSQL may be silent.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self.url = url
         self.is_sqlite = url.startswith("sqlite:")
         if not self.is_sqlite and not url.startswith(("postgresql:", "postgres:")):
@@ -33,6 +42,11 @@ class Database:
             )
         self.loss: LostDatabase | None = None
         """why nothing is read or written any more: a file of the database was lost while the server runs"""
+        self._server: PostgresServer | None = None
+        if not self.is_sqlite:
+            from ostiaryd.ground.database.postgres_server import PostgresServer  # psycopg is an extra
+
+            self._server = PostgresServer(url, timeout_s=timeout_s)
         self._local = threading.local()
         self._opened: list[Connection] = []
         self._pool = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reader")
@@ -42,31 +56,59 @@ class Database:
         """The file of a SQLite database."""
         return Path(unquote(self.url.removeprefix("sqlite:///")))
 
+    @property
+    def is_up(self) -> bool:
+        """False from the loss of PostgreSQL until it is connected again and every check has passed."""
+        return self._server is None or self._server.is_up
+
+    def check_after_loss(self, check: Callable[[Reader], None]) -> None:
+        """Run `check` after each loss of PostgreSQL, before anything else is read or written.
+
+        Whoever answers then may be an older replica. Checks run in order, in the thread of the monitor. If one raises,
+        the database stays down and they run again.
+        """
+        if self._server is not None:
+            self._server.checks.append(check)
+
+    def watch(self) -> None:
+        """Keep PostgreSQL connected from now on."""
+        if self._server is not None:
+            self._server.watch()
+
     def connect(self, *, read_only: bool = False, create: bool = False) -> Connection:
         """A new connection. `create`: make a missing SQLite file, for `migrate` alone. Raises Unavailable."""
-        if self.is_sqlite:
-            return SqliteConnection(str(self.path), read_only=read_only, create=create, on_loss=self._note_loss)
-        return PostgresConnection(self.url)
+        return self._connect(times=OFF_LOOP, read_only=read_only, create=create)
 
     def read(self) -> Reader:
         """A reader on this thread: each statement sees the newest commit. Raises LostDatabase after a loss."""
+        return self._reader(times=ON_LOOP)
+
+    def _reader(self, *, times: int) -> Reader:
+        """The reader of this thread, whose waits end after `times` the timeout. Raises LostDatabase."""
         if self.loss is not None:
             raise LostDatabase(self.loss.message)
         reader: Reader | None = getattr(self._local, "reader", None)
         if reader is None:
-            connection = self.connect(read_only=True)
+            connection = self._connect(times=times, read_only=True)
             self._opened.append(connection)
             reader = self._local.reader = Reader(connection)
         return reader
+
+    def _connect(self, *, times: int, read_only: bool = False, create: bool = False) -> Connection:
+        if self._server is None:
+            return SqliteConnection(str(self.path), read_only=read_only, create=create, on_loss=self._note_loss)
+        if not self._server.is_up:
+            raise DatabaseUnavailable("the database is not reachable", hint="try again in a moment")
+        return self._server.connect(times=times, holds_lock=not read_only)
 
     async def scan(self, read: Callable[[Reader], T]) -> T:
         """Run what may scan, in a reader thread and one snapshot."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._scan, read)
 
     def _scan(self, read: Callable[[Reader], T]) -> T:
-        reader = self.read()
-        reader._connection.begin(write=False)
+        reader = self._reader(times=OFF_LOOP)
         try:
+            reader._connection.begin(write=False)
             return read(reader)
         finally:
             reader._connection.rollback()
@@ -76,6 +118,8 @@ class Database:
         log.critical("%s; nothing is acknowledged any more: %s", loss.message, loss.hint)
 
     def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
         self._pool.shutdown()
         for connection in self._opened:
             connection.close()

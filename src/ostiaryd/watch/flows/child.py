@@ -59,13 +59,13 @@ def main() -> None:
         send(out, encode(Standby()))
         while not holder.take(LOCK):
             _wait(orders, IDLE_S)
-    Work(db, given, out).run(orders)
+    Work(Reader(holder), given, out).run(orders)
 
 
 class Work:
-    def __init__(self, db: Database, given: Orders, out: IO[bytes]) -> None:
-        self._db, self._given, self._out = db, given, out
-        self._reader = db.read()
+    def __init__(self, reader: Reader, given: Orders, out: IO[bytes]) -> None:
+        """`reader` is on the connection that holds the lock: where the connection is lost, so is the lock."""
+        self._reader, self._given, self._out = reader, given, out
         self._known = Known(self._reader)
         self._watcher = Watcher(detectors(), budget=given.budget, peers_of=self._known.peers)
         self._chunks: list[Pieces | Saved] = []

@@ -19,7 +19,7 @@ import msgspec
 from ostiary.core.decoding import msgpack_decoder
 from ostiary.core.errors import Conflict, Unavailable
 from ostiaryd.ground.children import receive, spawn
-from ostiaryd.ground.database import Reader
+from ostiaryd.ground.database import DatabaseUnavailable, Reader
 from ostiaryd.ground.line import overtaking
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
@@ -212,17 +212,22 @@ async def _end(child: Process) -> None:
 async def watch(world: World, *, then: Then) -> None:
     """Keep the detectors at work; `then` happens in the act in which a finding is kept."""
     kept = world.keep(Watch)
-    await world.writer.submit(begin)
-    failed = 0
+    has_begun, failed = False, 0
     while True:
         started = world.now()
         try:
+            if not has_begun:
+                await world.writer.submit(begin)
+                has_begun = True
             await kept.run(then)
         except Exception as error:  # noqa: BLE001 because whatever ends it, it is started anew
             kept.state.error = f"{type(error).__name__}: {error}"[:200]
             log.error("the process of the detectors ended: %s", kept.state.error)
         failed = 0 if world.now() - started > 60_000_000 else failed + 1
-        await act(world, "watch.restart", partial(_restart, why=kept.state.error))
+        try:
+            await act(world, "watch.restart", partial(_restart, why=kept.state.error))
+        except DatabaseUnavailable as error:
+            log.warning("the entry of that is missing: %s", error.message)
         await asyncio.sleep(PAUSES_S[min(failed, len(PAUSES_S)) - 1] if failed else 0)
 
 

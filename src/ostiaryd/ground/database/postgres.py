@@ -1,0 +1,252 @@
+"""The PostgreSQL driver (psycopg 3): every wait is bounded, and a connection that was lost is replaced.
+
+Limits on the server's side (`statement_timeout`, `lock_timeout`, `idle_in_transaction_session_timeout`) end the work of
+a client that is frozen. Limits on the client's side end the wait for a server that is silent.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+
+from ostiary.core.errors import Malformed
+from ostiaryd.ground.database.connection import DatabaseUnavailable, OutcomeUnknown
+from ostiaryd.ground.database.statement import Sql
+
+if TYPE_CHECKING:
+    from ostiaryd.ground.database.postgres_server import PostgresServer
+
+T = TypeVar("T")
+FROZEN_TIMES, STATEMENT_TIMES = 2, 5
+"""How many times the timeout a frozen writer holds up others, and a statement may take."""
+_NUMBER = """insert into writer_commit (connection, number, at)
+    values (%(connection)s, (select coalesce(max(number), 0) + 1 from writer_commit), extract(epoch from now()))
+    on conflict (connection) do update set number = excluded.number, at = excluded.at returning number"""
+_NEWEST = "select coalesce(max(number), 0) from writer_commit"
+_LAST = "select number from writer_commit where connection = %(connection)s"
+_FORGET_OLD = """delete from writer_commit
+    where at < extract(epoch from now()) - 86400 and number < (select max(number) from writer_commit)"""
+READ_ONLY = "25006"
+"""SQLSTATE read_only_sql_transaction: the server has become a replica."""
+
+
+class Silent(psycopg.OperationalError):
+    """The server did not answer within the limit, or another connection found that the database is down."""
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A connection whose waits end at `limit_s`, and at once when `is_current` says that the database is down."""
+
+    limit_s = 0.0
+    is_current: Callable[[], bool] = staticmethod(lambda: True)
+
+    def wait(self, gen: Generator[Any, Any, T], interval: float = 0.05, timeout: float | None = None) -> T:
+        if not self.limit_s:
+            return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(self._bounded(gen), interval, timeout)
+        except Silent:
+            self.close()
+            raise
+
+    def _bounded(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        until = time.monotonic() + self.limit_s
+        try:
+            state = next(gen)
+            while True:
+                ready = yield state
+                if not ready and (time.monotonic() > until or not self.is_current()):
+                    raise Silent("the server does not answer")
+                state = gen.send(ready)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+class PostgresConnection:
+    """One connection, replaced after a loss. Writers of all processes are put in one order by an advisory lock.
+
+    Each commit is numbered in a row that this connection has in `writer_commit`: so a connection can tell whether
+    another one has committed since, and whether its own commit took place although the answer was lost.
+    """
+
+    WRITER_LOCK = 0x0571A12
+    LOCKS = 0x0571A13
+    """the first of two numbers that name every other lock"""
+
+    def __init__(self, server: PostgresServer, *, times: int, holds_lock: bool) -> None:
+        self._server, self.times, self.holds_lock = server, times, holds_lock
+        self.loss = server.losses
+        self._raw = server.dial(times=times, holds_lock=holds_lock)
+        self._fresh: tuple[BoundedConnection, int] | None = None
+        self._in_transaction, self._may_write, self._has_written = False, True, False
+        self._name = secrets.token_hex(8)
+        self._number, self._pending = -1, -1
+        """of the newest commit that this connection knows of; of its own commit that has no answer yet"""
+
+    @property
+    def losses(self) -> int:
+        return self._server.losses
+
+    def prepare(self, raw: BoundedConnection, loss: int) -> None:
+        """Keep the replacement for the next use. Called by the monitor thread."""
+        unused, self._fresh = self._fresh, (raw, loss)
+        if unused is not None:
+            unused[0].close()
+
+    def check(self) -> None:
+        """Ask whether the server answers. Raises DatabaseUnavailable."""
+        self._execute("select 1")
+
+    def execute(self, statement: Sql, params: dict[str, Any]) -> Any:
+        self._has_written |= statement.writes
+        try:
+            return self._execute(statement.postgres, params)
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            # The statement was not sent, so the transaction stands: a NUL from one caller fails no act of another.
+            if any(isinstance(value, str) and "\0" in value for value in params.values()):
+                raise Malformed("a text with NUL in it") from None
+            raise
+
+    def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
+        self._has_written = True
+        names = statement.names
+        raw = self._current()
+        try:
+            with raw.cursor() as cursor:
+                cursor.executemany(statement.postgres, [dict(zip(names, row, strict=True)) for row in rows])
+        except psycopg.Error as error:
+            self._check_lost(error)
+            raise
+
+    def script(self, text: str) -> None:
+        """Run statements that may take long, such as migrations."""
+        self._has_written = True
+        raw = self._current()
+        raw.limit_s = 0.0
+        try:
+            self._execute("set local statement_timeout = 0")
+            self._execute(text)
+        finally:
+            raw.limit_s = self.times * self._server.timeout_s
+
+    def begin(self, *, write: bool) -> None:
+        self._current()
+        self._in_transaction, self._may_write, self._has_written = True, write, False
+        if write:
+            self._execute("begin")
+            self._execute(f"select pg_advisory_xact_lock({self.WRITER_LOCK})")
+        else:
+            self._execute("begin isolation level repeatable read, read only")
+
+    def commit(self) -> None:
+        """Number the commit if anything was written, then commit.
+
+        Raises OutcomeUnknown if the connection is lost before the answer and something was written.
+
+        PostgreSQL turns `commit` into a rollback, without an error, if a statement has failed: numbering fails then.
+        """
+        if not self._has_written:
+            self._execute("commit")
+            self._in_transaction = False
+            return
+        if self._number < 0:
+            self._execute(_FORGET_OLD)
+        ((self._pending,),) = self._execute(_NUMBER, {"connection": self._name}).fetchall()
+        try:
+            self._execute("commit")
+        except DatabaseUnavailable:
+            raise OutcomeUnknown(
+                "the connection to the database was lost during the commit",
+                hint="look whether the change took place before you repeat the request",
+            ) from None
+        self._in_transaction, self._number = False, self._pending
+
+    def has_committed(self) -> bool:
+        """Return whether the commit took place that raised OutcomeUnknown. Raises OutcomeUnknown if it cannot look.
+
+        It looks while it holds the writer's lock, so a transaction that PostgreSQL still had in progress has ended.
+        """
+        until = time.monotonic() + STATEMENT_TIMES * self._server.timeout_s
+        while self._server.wait_up(within_s=until - time.monotonic()):
+            try:
+                self.begin(write=True)
+                return bool(self._execute(_LAST, {"connection": self._name}).fetchall() == [(self._pending,)])
+            except DatabaseUnavailable:
+                continue
+            finally:
+                self.rollback()
+        raise OutcomeUnknown(
+            "the connection to the database was lost during the commit, and does not come back",
+            hint="look whether the change took place before you repeat the request",
+        )
+
+    def rollback(self) -> None:
+        """End the transaction without effect. PostgreSQL itself does that when it loses a connection."""
+        if self._in_transaction:
+            self._in_transaction = False
+            if self.loss == self._server.losses:
+                with suppress(DatabaseUnavailable):
+                    self._execute("rollback")
+
+    def close(self) -> None:
+        self._server.forget(self)
+        self._raw.close()
+        fresh, self._fresh = self._fresh, None
+        if fresh is not None:
+            fresh[0].close()
+
+    def is_alone(self) -> bool:
+        ((newest,),) = self._execute(_NEWEST).fetchall()
+        was, self._number = self._number, newest
+        return bool(was == newest)
+
+    def take(self, lock: int) -> bool:
+        (is_ours,) = self._execute(f"select pg_try_advisory_lock({self.LOCKS}, {lock})").fetchone() or (False,)
+        return bool(is_ours)
+
+    def _execute(self, text: str, params: dict[str, Any] | None = None) -> Any:
+        raw = self._current()
+        try:
+            return raw.execute(text, params)
+        except psycopg.Error as error:
+            self._check_lost(error)
+            raise
+
+    def _current(self) -> BoundedConnection:
+        if self.loss != self._server.losses:
+            self._renew()
+        return self._raw
+
+    def _renew(self) -> None:
+        """Replace the connection after a loss. Raises DatabaseUnavailable in a transaction, or while it is down."""
+        server = self._server
+        if self._in_transaction or not server.is_up:
+            raise DatabaseUnavailable("the database is not reachable", hint="try again in a moment")
+        loss = server.losses
+        fresh, self._fresh = self._fresh, None
+        self._raw.close()
+        if fresh is None or fresh[1] != loss:
+            try:
+                fresh = server.dial(times=self.times, holds_lock=self.holds_lock), loss
+            except DatabaseUnavailable:
+                server.note_loss(loss)
+                raise
+        (self._raw, self.loss), self._number = fresh, -1
+
+    def _check_lost(self, error: psycopg.Error) -> None:
+        """Raise DatabaseUnavailable for an error of the server or of the way to it, not of the statement."""
+        if self._raw.closed or (error.sqlstate == READ_ONLY and self._may_write):
+            self._server.note_loss(self.loss)
+            raise DatabaseUnavailable("the connection to the database was lost", hint="try again in a moment") from None
+        if isinstance(error, psycopg.OperationalError):
+            raise DatabaseUnavailable(
+                f"the database cannot do that now ({error.sqlstate})", hint="try again in a moment"
+            ) from None

@@ -1,0 +1,171 @@
+"""PostgreSQL as one process sees it: up, or down.
+
+If one connection is lost or a wait exceeds its limit, the database counts as down: transactions in progress end, and
+every call raises `DatabaseUnavailable` at once. A monitor thread connects anew with back-off, runs the checks that were
+registered, opens the replacement of each connection, and then declares the database up. So no connection is opened on
+the event loop, and none still talks to a server from before a failover.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from psycopg import conninfo
+
+from ostiary.core.errors import Unavailable
+from ostiaryd.ground.database.connection import DatabaseUnavailable
+from ostiaryd.ground.database.postgres import FROZEN_TIMES, STATEMENT_TIMES, BoundedConnection, PostgresConnection
+from ostiaryd.ground.database.transaction import Reader
+
+log = logging.getLogger("ostiary")
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.5
+"""Pauses between attempts to connect; doubled after each failure."""
+CONNECT_S = 2
+"""The shortest limit that libpq offers for connecting, in seconds."""
+
+
+class PostgresServer:
+    """The database as this process sees it. Thread-safe.
+
+    `timeout_s` is how long PostgreSQL may be silent before the database counts as down. After a loss, `checks` run on a
+    new connection before the database counts as up, in the monitor thread; if a check raises, the monitor tries again.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        self._url, self.timeout_s = url, timeout_s
+        self.checks: list[Callable[[Reader], None]] = []
+        self.losses = 0
+        """Number of times that the database was lost. A connection is valid as long as this does not change."""
+        self._is_up = threading.Event()
+        self._is_up.set()
+        self._lock = threading.Lock()
+        self._wake, self._is_closed = threading.Event(), threading.Event()
+        self._connections: list[PostgresConnection] = []
+        self._monitor: threading.Thread | None = None
+
+    @property
+    def frozen_ms(self) -> int:
+        """How long a writer that is frozen in its transaction holds up the others, in milliseconds."""
+        return round(FROZEN_TIMES * self.timeout_s * 1000)
+
+    @property
+    def is_up(self) -> bool:
+        return self._is_up.is_set()
+
+    def wait_up(self, *, within_s: float) -> bool:
+        """Return True as soon as the database is up, False if it is down for that long."""
+        return self._is_up.wait(within_s)
+
+    def watch(self) -> None:
+        """Start the monitor thread, which notices a silent server and connects anew after a loss."""
+        self._monitor = threading.Thread(target=self._watch, name="postgres", daemon=True)
+        self._monitor.start()
+
+    def close(self) -> None:
+        self._is_closed.set()
+        self._wake.set()
+        if self._monitor is not None:
+            self._monitor.join()
+
+    def connect(self, *, times: int, holds_lock: bool) -> PostgresConnection:
+        """Open a connection whose waits end after `times` the timeout. Raises DatabaseUnavailable."""
+        connection = PostgresConnection(self, times=times, holds_lock=holds_lock)
+        with self._lock:
+            self._connections.append(connection)
+        return connection
+
+    def forget(self, connection: PostgresConnection) -> None:
+        with self._lock:
+            if connection in self._connections:
+                self._connections.remove(connection)
+
+    def dial(self, *, times: int, holds_lock: bool) -> BoundedConnection:
+        """Open a connection of the driver, whose waits end after `times` the timeout. Raises DatabaseUnavailable."""
+        loss = self.losses
+        statement_ms = round(STATEMENT_TIMES * self.timeout_s * 1000)
+        options = {
+            "statement_timeout": statement_ms,
+            "lock_timeout": statement_ms,
+            "idle_in_transaction_session_timeout": self.frozen_ms if holds_lock else 0,
+            "tcp_user_timeout": self.frozen_ms,
+        }
+        defaults: dict[str, Any] = {
+            "connect_timeout": CONNECT_S,
+            "keepalives_idle": max(1, round(self.timeout_s)),
+            "keepalives_interval": 1,
+            "keepalives_count": 3,
+            "tcp_user_timeout": self.frozen_ms,
+            "target_session_attrs": "read-write",
+        }
+        try:
+            given = conninfo.conninfo_to_dict(self._url)
+            settings = " ".join(f"-c {name}={value}" for name, value in options.items())
+            given["options"] = f"{settings} {given.get('options') or ''}".strip()
+            raw = BoundedConnection.connect(
+                conninfo.make_conninfo(**(defaults | given)), autocommit=True, prepare_threshold=2
+            )
+        except psycopg.Error as error:
+            said = str(error).partition("\n")[0]
+            raise DatabaseUnavailable(
+                f"cannot connect to PostgreSQL: {said}", hint="check that it runs, and the database URL"
+            ) from None
+        raw.limit_s = times * self.timeout_s
+        raw.is_current = lambda: self.losses == loss
+        return raw
+
+    def note_loss(self, loss: int) -> None:
+        """A connection that was opened after `loss` losses is gone: the database is down."""
+        with self._lock:
+            if self.losses != loss:
+                return
+            self.losses += 1
+            self._is_up.clear()
+        log.warning("the connection to PostgreSQL was lost")
+        self._wake.set()
+
+    def _watch(self) -> None:
+        probe: PostgresConnection | None = None
+        pause = FIRST_PAUSE_S
+        while not self._is_closed.is_set():
+            self._wake.clear()
+            try:
+                if probe is None:
+                    probe = PostgresConnection(self, times=1, holds_lock=False)
+                if self.is_up:
+                    probe.check()
+                else:
+                    self._recover(probe)
+                pause = FIRST_PAUSE_S
+            except Exception as error:
+                if not isinstance(error, Unavailable):
+                    log.exception("a check after the loss of PostgreSQL failed")
+                if probe is not None:
+                    probe.close()
+                    probe = None
+            if self.is_up:
+                self._wake.wait(self.timeout_s / 2)
+            elif probe is None:
+                self._is_closed.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+        if probe is not None:
+            probe.close()
+
+    def _recover(self, probe: PostgresConnection) -> None:
+        """Declare the database up once every check has passed and every connection has a replacement."""
+        loss = probe.loss
+        if loss != self.losses:  # it was opened before the loss
+            raise DatabaseUnavailable("the connection is from before the loss")
+        for check in self.checks:
+            check(Reader(probe))
+        with self._lock:
+            connections = list(self._connections)
+        for connection in connections:
+            connection.prepare(self.dial(times=connection.times, holds_lock=connection.holds_lock), loss)
+        with self._lock:
+            if self.losses == loss:
+                self._is_up.set()
+                log.warning("PostgreSQL is connected again")

@@ -1,0 +1,280 @@
+"""PostgreSQL lost, silent or frozen: calls fail at once with `DatabaseUnavailable`, and work again by themselves.
+
+What was acknowledged is there, and what was not acknowledged is not there, or the caller was told that nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import msgspec
+import psycopg
+import pytest
+
+from ostiary.core.errors import Unavailable
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Database, DatabaseUnavailable, OutcomeUnknown, Reader, Tx, sql
+from ostiaryd.ground.health import Health
+from ostiaryd.ground.world import World, open_world
+from tests.clock import Clock, Dice
+from tests.faults.proxy import Proxy
+
+PUT = sql("insert into setting (name, value) values (:name, '1')")
+NAMES = sql("select name from setting where name like 'test%' order by name")
+ASK = sql("select 1")
+SLOW = sql("select pg_sleep(60)")
+TIMEOUT_MS = 500
+
+
+@pytest.fixture
+def database() -> str:
+    return "postgres"
+
+
+@pytest.fixture
+def proxy(config: Config) -> Iterator[Proxy]:
+    proxy = Proxy(config.database_url)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def proxied(config: Config, proxy: Proxy) -> Config:
+    return msgspec.structs.replace(config, database=proxy.url, database_timeout_ms=TIMEOUT_MS)
+
+
+@pytest.fixture
+async def world(proxied: Config, clock: Clock, dice: Dice) -> AsyncIterator[World]:
+    async with open_world(proxied, now=clock, random=dice) as world:
+        yield world
+
+
+def put(name: str) -> Callable[[Tx], str]:
+    def job(tx: Tx) -> str:
+        tx.run(PUT, name=name)
+        return name
+
+    return job
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    while not is_so():  # noqa: ASYNC110 because another thread changes it
+        await asyncio.sleep(0.01)
+
+
+async def until_up(world: World) -> None:
+    await until(lambda: world.db.is_up)
+
+
+def lose(world: World, proxy: Proxy) -> None:
+    """Cut every connection, and notice it."""
+    world.db.read()
+    proxy.cut()
+    with pytest.raises(DatabaseUnavailable):
+        world.db.read().one(ASK)
+
+
+async def retried(world: World, name: str) -> int:
+    """Write `name`, again after each refusal that says that nothing was changed; how many refusals there were."""
+    refusals = 0
+    while True:
+        try:
+            await world.writer.submit(put(name))
+        except OutcomeUnknown:
+            raise
+        except DatabaseUnavailable:
+            refusals += 1
+            await asyncio.sleep(0.01)
+        else:
+            return refusals
+
+
+def names(world: World) -> list[str]:
+    return [name for (name,) in world.db.read().all(NAMES)]
+
+
+@pytest.mark.parametrize("which", ["writer", "reader", "scanner", "all"])
+async def test_a_terminated_connection_is_replaced(world: World, config: Config, which: str) -> None:
+    async def pid(of: str) -> list[int]:
+        ask = sql("select pg_backend_pid()")
+        found = {
+            "writer": await world.writer.submit(lambda tx: tx.one(ask)),
+            "reader": world.db.read().one(ask),
+            "scanner": await world.db.scan(lambda reader: reader.one(ask)),
+        }
+        return [row[0] for name, row in found.items() if row is not None and of in (name, "all")]
+
+    with psycopg.connect(config.database_url, autocommit=True) as operator:
+        for each in await pid(which):
+            operator.execute("select pg_terminate_backend(%s, 10000)", (each,))
+    assert await retried(world, "test after") <= 1_000
+    with_retries = 0
+    while with_retries < 1_000:
+        try:
+            assert names(world) == ["test after"]
+            assert await world.db.scan(lambda reader: reader.all(NAMES)) == [("test after",)]
+            break
+        except DatabaseUnavailable:
+            with_retries += 1
+            await asyncio.sleep(0.01)
+    assert with_retries < 1_000
+
+
+async def test_a_write_whose_connection_is_lost_before_the_commit_is_not_there(world: World, proxy: Proxy) -> None:
+    def cut(tx: Tx, values: list[None]) -> None:
+        proxy.on_piece = lambda is_request, piece: False
+
+    def job(tx: Tx) -> None:
+        tx.run(PUT, name="test lost")
+        tx.defer(cut, None)
+
+    waiting = asyncio.ensure_future(world.writer.submit(job))
+    await until(lambda: not world.db.is_up)
+    proxy.on_piece = lambda is_request, piece: True
+    with pytest.raises(DatabaseUnavailable) as refused:
+        await waiting
+    assert not isinstance(refused.value, OutcomeUnknown)
+    assert await retried(world, "test lost") >= 0
+    assert names(world) == ["test lost"]
+
+
+async def test_a_commit_whose_answer_is_lost_is_looked_up_and_acknowledged(world: World, proxy: Proxy) -> None:
+    cuts: list[bytes] = []
+
+    def drop_the_answer(is_request: bool, piece: bytes) -> bool:
+        if is_request or cuts or b"COMMIT\0" not in piece:
+            return True
+        cuts.append(piece)
+        return False
+
+    await world.writer.submit(put("test before"))
+    proxy.on_piece = drop_the_answer
+    assert await world.writer.submit(put("test unanswered")) == "test unanswered"
+    assert len(cuts) == 1
+    await until_up(world)
+    assert names(world) == ["test before", "test unanswered"]
+
+
+async def test_a_commit_that_nobody_can_look_up_is_said_to_be_unknown(world: World, proxy: Proxy) -> None:
+    def cut_for_good(is_request: bool, piece: bytes) -> bool:
+        if is_request or b"COMMIT\0" not in piece:
+            return True
+        proxy.refuses = True
+        return False
+
+    proxy.on_piece = cut_for_good
+    with pytest.raises(OutcomeUnknown):
+        await world.writer.submit(put("test unknown"))
+    with pytest.raises(DatabaseUnavailable):
+        await world.writer.submit(put("test refused"))
+    proxy.refuses, proxy.on_piece = False, lambda is_request, piece: True
+    await until_up(world)
+    assert names(world) == ["test unknown"]
+
+
+async def test_what_the_writer_remembers_is_dropped_with_the_connection(world: World, proxy: Proxy) -> None:
+    """Whoever answers after the loss may be an older replica."""
+    await world.writer.submit(lambda tx: tx.keep(list[str]).append("kept"))
+    lose(world, proxy)
+    await until_up(world)
+    assert await world.writer.submit(lambda tx: list(tx.keep(list[str]))) == []
+
+
+async def test_nothing_is_read_or_written_after_a_loss_before_every_check_has_passed(
+    proxied: Config, proxy: Proxy, clock: Clock, dice: Dice
+) -> None:
+    may_pass, calls = threading.Event(), list[object]()
+
+    def check(reader: Reader) -> None:
+        calls.append(reader.one(ASK))
+        if len(calls) == 1:
+            raise ArithmeticError("a check that fails is tried again")
+        assert may_pass.wait(30)
+
+    async with open_world(proxied, now=clock, random=dice) as world:
+        world.db.check_after_loss(check)
+        lose(world, proxy)
+        await until(lambda: len(calls) == 2)
+        with pytest.raises(DatabaseUnavailable):
+            world.db.read().one(ASK)
+        with pytest.raises(DatabaseUnavailable):
+            await world.db.scan(lambda reader: reader.one(ASK))
+        with pytest.raises(DatabaseUnavailable):
+            await world.writer.submit(put("test early"))
+        may_pass.set()
+        await until_up(world)
+        assert calls[:2] == [(1,), (1,)]
+        assert names(world) == []
+
+
+async def test_a_silent_database_holds_up_the_event_loop_once_and_then_no_more(world: World, proxy: Proxy) -> None:
+    """Where a process is silent the loop waits for the timeout, once; then every call is refused without a wait."""
+    health = world.keep(Health)
+    assert {name: check() for name, check in health.checks.items()} == {"database": "", "writer": "", "keys": ""}
+    assert world.db.read().one(ASK) == (1,)
+    waiting = [asyncio.ensure_future(world.writer.submit(put(f"test {n}"))) for n in range(3)]
+    await asyncio.gather(*waiting)
+    proxy.stalls = True
+    with pytest.raises(DatabaseUnavailable):
+        world.db.read().one(ASK)
+    assert health.checks["database"]() != ""
+    refused = 0
+    for _ in range(1_000):
+        with pytest.raises(Unavailable):
+            world.db.read().one(ASK)
+        with pytest.raises(Unavailable):
+            await world.writer.submit(put("test later"))
+        refused += 1
+    assert refused == 1_000
+    proxy.stalls = False
+    await until_up(world)
+    await retried(world, "test later")
+    assert names(world) == ["test 0", "test 1", "test 2", "test later"]
+
+
+async def test_a_scan_that_waits_ends_when_the_database_is_lost(world: World, proxy: Proxy) -> None:
+    scanning = asyncio.ensure_future(world.db.scan(lambda reader: reader.all(SLOW)))
+    await asyncio.sleep(0.1)
+    proxy.stalls = True
+    with pytest.raises(DatabaseUnavailable):
+        await scanning
+    proxy.stalls = False
+
+
+async def test_a_statement_that_takes_too_long_is_refused_and_the_database_stays_up(world: World) -> None:
+    with pytest.raises(DatabaseUnavailable, match="57014"):
+        await world.writer.submit(lambda tx: tx.one(SLOW))
+    assert world.db.is_up
+    assert await world.writer.submit(put("test next")) == "test next"
+
+
+async def test_a_server_that_is_frozen_with_the_lock_holds_up_another_for_a_bounded_time(
+    world: World, proxied: Config
+) -> None:
+    frozen = Database(proxied.database_url, timeout_s=TIMEOUT_MS / 1000)
+    theirs = frozen.connect()
+    theirs.begin(write=True)
+    theirs.execute(PUT, {"name": "test frozen"})
+    assert await world.writer.submit(put("test ours")) == "test ours"
+    with pytest.raises(DatabaseUnavailable):
+        theirs.commit()
+    theirs.rollback()
+    theirs.close()
+    frozen.close()
+    assert names(world) == ["test ours"]
+
+
+async def test_a_world_closes_while_the_database_is_silent(
+    proxied: Config, proxy: Proxy, clock: Clock, dice: Dice
+) -> None:
+    async with open_world(proxied, now=clock, random=dice) as world:
+        await world.writer.submit(put("test"))
+        proxy.stalls = True
+        scanning = asyncio.ensure_future(world.db.scan(lambda reader: reader.one(ASK)))
+        writing = asyncio.ensure_future(world.writer.submit(put("test more")))
+    assert [type(each) for each in await asyncio.gather(scanning, writing, return_exceptions=True)] == [
+        DatabaseUnavailable, DatabaseUnavailable,
+    ]  # fmt: skip
+    proxy.stalls = False
