@@ -22,6 +22,7 @@ from ostiaryd.approvals import wire_ciba, wire_elevation, wire_requests
 from ostiaryd.feed import flows as feed
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
+from ostiaryd.feed.flows.guards import BEAT_S
 from ostiaryd.ground import health, outbox
 from ostiaryd.ground.admission import admit_to_reserve, check_admission, queue_stop_unproven, queue_unproven
 from ostiaryd.ground.http import Call, Endpoint, Failed, Render, Reply, Wire, render_admin, request_id_of
@@ -330,6 +331,7 @@ LOOPS = (
     watch_and_respond,
     _every(health.BEAT_S, health.beat, lane=Lane.STOP),
     _every(1, trust.watch_clock, lane=Lane.STOP),
+    _every(BEAT_S, feed.share_guards, lane=Lane.STOP),
     _every(1, registry.expire_due, lane=Lane.STOP),
     _every(1, tasks.expire_due, lane=Lane.STOP),
     _every(1, approvals.expire_due),

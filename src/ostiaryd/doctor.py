@@ -20,7 +20,7 @@ from ostiary.core.errors import Conflict, Refused
 from ostiary.core.merkle import leaf_hash, tree_root
 from ostiary.core.tiles import hashes_from
 from ostiaryd.approvals import flows as approvals
-from ostiaryd.feed.flows import Streams, missing
+from ostiaryd.feed.flows import Guards, Streams, missing
 from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import Call, Reply, Wire, reply
@@ -118,8 +118,8 @@ class _Visit:
         if self.committed is None:
             raise Conflict("no change could be told to them")
         seq, since = self.committed
-        streams = await self.world.keep(Streams).settled(seq, within_s=MAX_LAG_S)
-        applied = [(stream.resource.name, stream.applied_at(seq)) for stream in streams]
+        guards = await self.world.keep(Guards).settled(seq, within_s=MAX_LAG_S)
+        applied = [(guard.resource, guard.applied_at(seq)) for guard in guards]
         lagging = sorted({name for name, at in applied if at is None})
         if lagging:
             raise Conflict(
@@ -128,7 +128,7 @@ class _Visit:
             )
         lags = ", ".join(f"{name} {max(0, at - since) / 1000:.1f} ms" for name, at in sorted(applied) if at is not None)
         seen = f"a change was in force at {lags}" if lags else "no guard is connected"
-        if gone := await self.world.db.scan(lambda reader: missing(reader, streams, now=self.world.now())):
+        if gone := await self.world.db.scan(lambda reader: missing(reader, guards, now=self.world.now())):
             raise Unprotected(f"{seen}; not connected: {', '.join(gone[:3])}", hint="see that it runs, if it should")
         return seen
 

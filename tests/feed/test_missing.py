@@ -6,7 +6,7 @@ from contextlib import aclosing
 from functools import partial
 
 from ostiaryd.feed import store
-from ostiaryd.feed.flows import Streams, missing
+from ostiaryd.feed.flows import Guards, Streams, missing
 from ostiaryd.feed.flows.missing import WITHIN
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
@@ -17,14 +17,14 @@ from tests.registry.stage import do, new_jwk
 async def test_who_has_reported_within_a_week_is_missed_until_one_of_its_guards_is_there(
     world: World, clock: Clock
 ) -> None:
-    streams = world.keep(Streams)
+    streams, guards = world.keep(Streams), world.keep(Guards)
     files, mail, _ = [
         await do(world, partial(registry.create_resource, name=name, uri=f"https://{name}.example.org", jwk=new_jwk()))
         for name in ("files", "mail", "quiet")
     ]
 
     def missed() -> list[str]:
-        return missing(world.db.read(), streams.connected, now=world.now())
+        return missing(world.db.read(), guards.all, now=world.now())
 
     assert missed() == [], "none has ever reported"
     for one, spool in ((files, "f1"), (files, "f2"), (mail, "m1")):

@@ -35,6 +35,28 @@ _LEARN = sql(
        set packed = excluded.packed, learned_at = excluded.learned_at, told_at = excluded.told_at"""
 )
 _FORGET_PROFILES = sql("delete from profile where learned_at < :before")
+_SERVERS = sql("select server, beat, guards from feed_server order by server")
+_PUT_SERVER = sql(
+    """insert into feed_server (server, beat, guards) values (:server, :beat, :guards)
+       on conflict (server) do update set beat = excluded.beat, guards = excluded.guards"""
+)
+_DROP_SERVER = sql("delete from feed_server where server = :server")
+
+
+def servers(reader: Reader) -> list[tuple[str, int, bytes]]:
+    """(server, its last sign of life, what its guards have applied) of each server of the database."""
+    return [(server, beat, bytes(guards)) for server, beat, guards in reader.all(_SERVERS)]
+
+
+def put_server(tx: Tx, server: str, *, beat: int, guards: bytes, dead: list[str]) -> None:
+    """Write the row of a server; delete the rows of those that are `dead`."""
+    tx.run(_PUT_SERVER, server=server, beat=beat, guards=guards)
+    drop_servers(tx, dead)
+
+
+def drop_servers(tx: Tx, servers: list[str]) -> None:
+    for server in servers:
+        tx.run(_DROP_SERVER, server=server)
 
 
 def spool(reader: Reader, id: str) -> tuple[str, int, bool] | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ostiary.core.errors import Invalid
-from ostiaryd.feed.flows import Streams
-from ostiaryd.feed.flows.streams import Stream
+from ostiaryd.feed.flows import Guard, Guards
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.registry.model import READ
 
@@ -15,27 +14,29 @@ SECOND = 1_000_000
 
 
 async def feeds(call: Call) -> Reply:
-    """The connected guards. With `?seq=` of a revocation: waits until all have it in force, at most `?wait_ms=`.
+    """The connected guards of all servers of the database. With `?seq=` of a revocation: waits until all have it in
+    force, at most `?wait_ms=`.
 
     With `?since=` (its `committed_at`, microseconds) each guard has `ms`: how long after that it said so.
     """
-    streams = call.world.keep(Streams)
+    guards = call.world.keep(Guards)
     seq, since = _number(call, "seq"), _number(call, "since")
     if seq is None:
-        return reply({"guards": [_render(stream, streams.position, None) for stream in streams.connected]})
+        await guards.refresh()
+        return reply({"guards": [_render(guard, guard.position, None) for guard in guards.all]})
     wait_ms = min(_number(call, "wait_ms") or 0, MAX_WAIT_MS)
-    settled = await streams.settled(seq, within_s=wait_ms / 1000)
-    return reply({"guards": [_render(stream, seq, since) for stream in settled]})
+    settled = await guards.settled(seq, within_s=wait_ms / 1000)
+    return reply({"guards": [_render(guard, seq, since) for guard in settled]})
 
 
-def _render(stream: Stream, seq: int, since: int | None) -> dict[str, Any]:
-    at = stream.applied_at(seq)
+def _render(guard: Guard, seq: int, since: int | None) -> dict[str, Any]:
+    at = guard.applied_at(seq)
     return {
-        "guard": stream.resource.name,
-        "resource_id": stream.resource.resource_id,
-        "stream": stream.id,
-        "since": stream.since // SECOND,
-        "seq": stream.applied[-1][0] if stream.applied else None,
+        "guard": guard.resource,
+        "resource_id": guard.resource_id,
+        "stream": guard.stream,
+        "since": guard.since // SECOND,
+        "seq": guard.applied[-1][0] if guard.applied else None,
         "applied": at is not None,
         "ms": None if at is None or since is None else max(0, at - since) / 1000,
     }

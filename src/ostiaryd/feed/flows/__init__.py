@@ -1,6 +1,7 @@
 """What happens on the feed: guards follow it, report on it, and are waited for."""
 
 from ostiaryd.feed.flows.asking import check_ask, note_asked
+from ostiaryd.feed.flows.guards import Guard, Guards, share_guards
 from ostiaryd.feed.flows.memory import happen, past, recall, tell
 from ostiaryd.feed.flows.missing import missing
 from ostiaryd.feed.flows.pace import count_call
@@ -10,6 +11,8 @@ from ostiaryd.feed.flows.slices import draw, give_back, settle
 from ostiaryd.feed.flows.streams import Streams
 
 __all__ = [
+    "Guard",
+    "Guards",
     "Streams",
     "check_ask",
     "count_call",
@@ -22,6 +25,7 @@ __all__ = [
     "past",
     "recall",
     "settle",
+    "share_guards",
     "take_report",
     "tell",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -20,6 +20,7 @@ from ostiaryd.feed.flows.profiles import profile_fact
 from ostiaryd.feed.flows.snapshot import keys_fact, policy_fact, resource_fact, snapshot, threat_fact
 from ostiaryd.feed.model import parse_delta, plain_fact
 from ostiaryd.ground import outbox
+from ostiaryd.ground.database import DatabaseUnavailable
 from ostiaryd.ground.world import World
 from ostiaryd.policy.model import PolicyDelta
 from ostiaryd.registry.flows.feed import TOPIC
@@ -48,8 +49,7 @@ class Stream:
     id: str
     resource: Resource
     since: int
-    told: int
-    """the number of the last change that this guard had to hear of"""
+    told: int  # the number of the last change that this guard had to hear of
     applied: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=256))
     task: asyncio.Task[None] | None = None
     waiting: asyncio.Queue[bytes] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
@@ -82,6 +82,7 @@ class Streams:
         self._key = world.keys.signer("feed")
         """what signs: the key that the guards know, until they have heard of another"""
         self._moved = asyncio.Event()
+        self.on_change: Callable[[], None] = lambda: None  # after a guard applied or was told something, or went
         self._beating: asyncio.TimerHandle | None = None
         self.position = outbox.head(world.db.read())
         """every change up to this number of the outbox has been handed to every stream"""
@@ -123,6 +124,7 @@ class Streams:
             if self._streams.get(id) is stream:
                 del self._streams[id]
             self._moved.set()
+            self.on_change()
 
     async def _opening(self, stream: Stream, seq: int, after: int | None) -> bytes:
         """What the guard has missed since `after`, or all that it must know; steps go on from `seq`."""
@@ -147,12 +149,17 @@ class Streams:
 
     def _on_commit(self, topics: set[str]) -> None:
         if TOPIC in topics:
-            self.pump()
+            with suppress(DatabaseUnavailable):  # the next beat tries again
+                self.pump()
 
     def pump(self) -> None:
         """Hand to every stream what was committed since the last time, by this process or another."""
         reader = self._world.db.read()
         head = outbox.head(reader)
+        if head < self.position:  # an older copy of the database: every guard must begin anew
+            for stream in self.connected:
+                stream.cut()
+            self.position = head
         while self.position < head:
             rows = outbox.after(reader, TOPIC, self.position)
             shared: list[Fact] = []
@@ -172,6 +179,7 @@ class Streams:
             if shared or stream.resource.resource_id in extra:
                 stream.told = seq
         self.position = seq
+        self.on_change()
         if any(isinstance(fact, KeysFact) for fact in shared):
             self._key = self._world.keys.signer("feed")
 
@@ -242,10 +250,12 @@ class Streams:
         self._beating = None
         if not self._streams:
             return
-        self.pump()
-        alive, now = self._render(self.position, self.position, []), asyncio.get_running_loop().time()
+        now, alive = asyncio.get_running_loop().time(), b""
+        with suppress(DatabaseUnavailable):  # guards hear nothing then, and deny in time
+            self.pump()
+            alive = self._render(self.position, self.position, [])
         for stream in self._streams.values():
-            if stream.waiting.empty():
+            if alive and stream.waiting.empty():
                 stream.put(alive)
             if stream.sending_since is not None and now - stream.sending_since > STUCK_S:
                 stream.cut()
@@ -260,6 +270,7 @@ class Streams:
             raise NotFound("there is no such stream")
         stream.applied.append((min(seq, self.position), self._world.now() - ago))
         self._moved.set()
+        self.on_change()
 
     def note_records(self, id: str, *, late: int, filled: int) -> None:
         """How the guard of that stream, which is its own, gets rid of its records."""

@@ -1,0 +1,152 @@
+"""The guards of all servers of one database: what each has applied.
+
+On PostgreSQL several servers may share a database, and each has guards of its own. A server writes what its guards
+have applied into its row of `feed_server`: every `BEAT_S` as a sign of life, and `FLUSH_S` after a change while other
+servers are alive. A row that does not change for `DROP_S` belongs to a server that died. Its age is measured by the
+clock of the observer, so that the clocks of the servers need not agree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import msgspec
+
+from ostiary.core.decoding import msgpack_decoder
+from ostiary.core.errors import Unavailable
+from ostiaryd.feed import store
+from ostiaryd.feed.flows.streams import Stream, Streams
+from ostiaryd.ground.line import overtaking
+from ostiaryd.ground.world import World
+
+BEAT_S = 2.0
+FLUSH_S = 0.05
+POLL_S = 0.05
+DROP_S = 10.0
+LATEST = 8
+"""How many of the newest acknowledgements of a guard other servers hear of."""
+
+
+class Guard(msgspec.Struct, frozen=True, array_like=True):
+    """A connected guard. `position`: every change up to this number was handed to it, as far as it must hear of it.
+
+    `told` is the number of the last change that it had to hear of; `applied` are numbers, each with the time
+    (microseconds) since when everything up to it is in force.
+    """
+
+    stream: str
+    resource_id: str
+    resource: str
+    since: int
+    position: int
+    told: int
+    applied: list[tuple[int, int]]
+
+    def applied_at(self, seq: int) -> int | None:
+        """Return since when everything up to `seq` that the guard must hear of is in force; None while it is not."""
+        if self.position < seq:
+            return None
+        needed = min(seq, self.told)
+        return next((at for number, at in self.applied if number >= needed), None)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgpack_decoder(list[Guard])
+
+
+class Guards:
+    """The guards of this server and of the others; lives on the event loop."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self._streams = world, world.keep(Streams)
+        self._id = world.random(8).hex()
+        self._beat = 0
+        self._seen: dict[str, tuple[int, float, list[Guard]]] = {}
+        """of each other server: its last beat, when it was seen to change, its guards"""
+        self._flushing: asyncio.Task[None] | None = None
+        self._streams.on_change = self._note_change
+
+    @property
+    def own(self) -> list[Guard]:
+        position = self._streams.position
+        return [_describe(stream, position) for stream in self._streams.connected]
+
+    @property
+    def all(self) -> list[Guard]:
+        """The guards of this server, then those of the others, as they were when they were last looked at."""
+        return [*self.own, *(guard for _, _, guards in self._seen.values() for guard in guards)]
+
+    async def settled(self, seq: int, *, within_s: float) -> list[Guard]:
+        """Return the guards of all servers once everything up to `seq` is in force at each, or the time is over."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_s
+        await self._streams.settled(seq, within_s=within_s)
+        await self.refresh()
+        while loop.time() < until and any(guard.applied_at(seq) is None for guard in self.all):
+            await asyncio.sleep(POLL_S)
+            await self.refresh()
+        return self.all
+
+    async def refresh(self) -> float:
+        """Look at what the other servers have written; return when, on the loop's clock."""
+        now, seen = asyncio.get_running_loop().time(), {}
+        if self._world.db.is_sqlite:  # one data folder has one server
+            return now
+        rows = await self._world.db.scan(store.servers)
+        for server, beat, body in rows:
+            if server != self._id:
+                before = self._seen.get(server)
+                changed_at = now if before is None or before[0] != beat else before[1]
+                seen[server] = beat, changed_at, _decode(body)
+        self._seen = seen
+        return now
+
+    async def beat(self) -> None:
+        """Give a sign of life; drop the rows of servers that died."""
+        if self._world.db.is_sqlite:
+            return
+        now = await self.refresh()
+        dead = [server for server, (_, changed_at, _) in self._seen.items() if now - changed_at > DROP_S]
+        for server in dead:
+            del self._seen[server]
+        await self._write(dead)
+
+    async def close(self) -> None:
+        """Take this server's row away."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+        if self._beat:
+            with suppress(Unavailable):  # the others drop it by themselves
+                await self._world.writer.submit(lambda tx: store.drop_servers(tx, [self._id]))
+
+    async def _write(self, dead: list[str]) -> None:
+        self._beat += 1
+        beat, body = self._beat, _encode(self.own)
+
+        with overtaking():
+            await self._world.writer.submit(
+                lambda tx: store.put_server(tx, self._id, beat=beat, guards=body, dead=dead)
+            )
+
+    def _note_change(self) -> None:
+        """Write soon, if another server is alive and nothing is about to be written."""
+        if self._seen and self._flushing is None:
+            self._flushing = asyncio.ensure_future(self._flush())
+
+    async def _flush(self) -> None:
+        await asyncio.sleep(FLUSH_S)
+        self._flushing = None
+        with suppress(Unavailable):  # the next beat tries again
+            await self._write([])
+
+
+def _describe(stream: Stream, position: int) -> Guard:
+    resource = stream.resource
+    latest = list(stream.applied)[-LATEST:]
+    return Guard(stream.id, resource.resource_id, resource.name, stream.since, position, stream.told, latest)
+
+
+async def share_guards(world: World) -> None:
+    """Exchange with the other servers of the database what the guards of each have applied."""
+    await world.keep(Guards).beat()
