@@ -27,7 +27,7 @@ from ostiaryd.ground.database import Database, Reader
 from ostiaryd.ledger import store as ledger
 from ostiaryd.watch import store
 from ostiaryd.watch.flows.known import Known
-from ostiaryd.watch.model import Piece, Reading, Snapshot, Watcher, detectors
+from ostiaryd.watch.model import Piece, Reading, Snapshot, Waiting, Watcher, detectors
 from ostiaryd.watch.model.frames import Frame, Orders, Pieces, Ready, Saved, Seen, Standby, Told, encode
 
 LOCK = 1
@@ -38,7 +38,7 @@ LEARN = 100_000
 IDLE_S = 1.0
 """how often it looks by itself, for what another server has written"""
 PAUSE_S = 0.01
-"""between two looks: what is committed meanwhile is looked at together"""
+"""between two reads: what is committed meanwhile is read together"""
 SAY_S = 0.1
 """how often it says how far it is, while there is more to look at"""
 PAGE = 1000
@@ -68,6 +68,7 @@ class Work:
         self._reader, self._given, self._out = reader, given, out
         self._known = Known(self._reader)
         self._watcher = Watcher(detectors(), budget=given.budget, peers_of=self._known.peers)
+        self._waiting = Waiting()
         self._chunks: list[Pieces | Saved] = []
         """what is still to be sent of a snapshot, the last first"""
         self._saved_at = boot_clock()
@@ -87,12 +88,12 @@ class Work:
             tool_of=self._known.tool, model_of=self._known.model, threat_of=self._known.threat, place_of=place_of,
             changed=self._changed, now=self._watcher.clock,
         )  # fmt: skip
-        self._said = self._watcher.position
+        self._said = self._read_to = self._watcher.position
         self._say(Ready(self._said))
         while True:
             is_behind = self._round()
             self._say_how_far()
-            said = _wait(orders, 0.0 if is_behind else SAY_S if self._is_ahead else IDLE_S)
+            said = _wait(orders, 0.0 if is_behind else self._rest())
             if b"m" in said and self._chunks:
                 self._say(self._chunks.pop())
             if not is_behind:
@@ -101,19 +102,29 @@ class Work:
                 self._save()
 
     def _round(self) -> bool:
-        """Look at what is new; whether there may be more."""
-        watcher = self._watcher
-        start = watcher.position
-        bodies = ledger.bodies(self._reader, start, ROUND)
-        if not bodies:
-            return False
-        events = [self._reading.read(number, body) for number, body in enumerate(bodies, start)]
-        told = watcher.take([event for event in events if event is not None])
-        watcher.position = start + len(bodies)
-        self._unsaved = True
-        if told:
-            self._say(Told(told))
+        """Read what is new, and look at what waits where that is due; whether there may be more to read."""
+        bodies = ledger.bodies(self._reader, self._read_to, ROUND)
+        events = [self._reading.read(number, body) for number, body in enumerate(bodies, self._read_to)]
+        self._waiting.add(event for event in events if event is not None)
+        self._read_to += len(bodies)
+        if self._has_unseen and self._waiting.due_in(now := wall_clock()) == 0:
+            told = self._watcher.take(self._waiting.take(now))
+            self._watcher.position = self._read_to
+            self._unsaved = True
+            if told:
+                self._say(Told(told))
         return len(bodies) == ROUND
+
+    def _rest(self) -> float:
+        """How many seconds there is nothing to do, unless an order comes."""
+        if self._has_unseen:
+            return self._waiting.due_in(wall_clock()) / SECOND
+        return SAY_S if self._is_ahead else IDLE_S
+
+    @property
+    def _has_unseen(self) -> bool:
+        """Whether entries were read and not looked at."""
+        return self._read_to > self._watcher.position
 
     def _say_how_far(self) -> None:
         watcher = self._watcher

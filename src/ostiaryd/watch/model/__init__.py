@@ -13,6 +13,7 @@ from ostiaryd.watch.model.finding import (
 )
 from ostiaryd.watch.model.memory import Memory, Piece
 from ostiaryd.watch.model.reading import JUDGE, Judged, Reading, ToolSeen
+from ostiaryd.watch.model.waiting import Waiting
 from ostiaryd.watch.model.watcher import Sighting, Snapshot, Watcher
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Snapshot",
     "ToolSeen",
     "Verdict",
+    "Waiting",
     "Watcher",
     "Words",
     "detectors",

@@ -1,0 +1,52 @@
+"""Events that wait for the next look of the detectors.
+
+A look costs some milliseconds, whatever the number of its events, and each event some microseconds beside that. Under
+load the detectors therefore look ten times a second. An event that is harmful by itself is looked at at once, with all
+that came before it; so is an event that comes after a quiet time. How events are cut into looks changes no finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ostiary.core.watch import Event
+from ostiaryd.watch.model.reading import Judged
+
+LOOK_US = 100_000
+"""microseconds between the beginnings of two looks, unless an event is harmful or too many wait"""
+MOST = 2048
+"""events that may wait; with as many, a look is due"""
+
+
+class Waiting:
+    """The events that were read and not looked at, in their order. Times are microseconds."""
+
+    def __init__(self) -> None:
+        self._events: list[Event | Judged] = []
+        self._is_harmful = False
+        self._looked_at: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def add(self, events: Iterable[Event | Judged]) -> None:
+        for event in events:
+            self._events.append(event)
+            self._is_harmful = self._is_harmful or _is_harmful(event)
+
+    def due_in(self, now: int) -> int:
+        """Return after how many microseconds the next look is due: 0 for now. A clock that went back delays none."""
+        if self._looked_at is None or self._is_harmful or len(self._events) >= MOST or now < self._looked_at:
+            return 0
+        return max(0, self._looked_at + LOOK_US - now)
+
+    def take(self, now: int) -> list[Event | Judged]:
+        """Return all that waits, for a look that begins now."""
+        events, self._events = self._events, []
+        self._looked_at, self._is_harmful = now, False
+        return events
+
+
+def _is_harmful(event: Event | Judged) -> bool:
+    """Whether one event is reason enough to act: a decoy, a threat list, or what its guard has noticed."""
+    return isinstance(event, Event) and (event.canary or event.threat is not None or event.noticed != ())

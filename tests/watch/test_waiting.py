@@ -1,0 +1,62 @@
+"""When the detectors look at what waits: at once, or with what comes within a tenth of a second."""
+
+from __future__ import annotations
+
+import pytest
+
+from ostiary.core.watch import Event, Noticed
+from ostiaryd.watch.model import Judged, Waiting
+from ostiaryd.watch.model.waiting import LOOK_US, MOST
+
+NOW = 1_800_000_000_000_000
+PLAIN = Event(at=NOW, action="tool.call", outcome="allow", agent="ag_1")
+HARMFUL = [
+    Event(at=NOW, action="tool.call", outcome="deny", agent="ag_1", canary=True),
+    Event(at=NOW, action="tool.call", outcome="allow", agent="ag_1", threat=("list", 10)),
+    Event(
+        at=NOW, action="tool.call", outcome="allow", agent="ag_1", noticed=(Noticed(detector="x", points=1, says="y"),)
+    ),
+]
+
+
+def looked(*events: Event | Judged, at: int = NOW) -> Waiting:
+    """A look has begun at that time; the events have come since."""
+    waiting = Waiting()
+    waiting.take(at)
+    waiting.add(events)
+    return waiting
+
+
+def test_the_first_event_is_looked_at_at_once() -> None:
+    waiting = Waiting()
+    waiting.add([PLAIN])
+    assert waiting.due_in(NOW) == 0
+
+
+def test_others_wait_for_a_tenth_of_a_second_and_no_longer() -> None:
+    waiting = looked(PLAIN, Judged("ag_1", (), True))
+    assert waiting.due_in(NOW) == LOOK_US
+    assert waiting.due_in(NOW + LOOK_US - 1) == 1
+    assert waiting.due_in(NOW + LOOK_US) == waiting.due_in(NOW + 10 * LOOK_US) == 0
+
+
+@pytest.mark.parametrize("event", HARMFUL)
+def test_what_is_harmful_by_itself_is_looked_at_at_once_with_all_before_it(event: Event) -> None:
+    waiting = looked(PLAIN, event, PLAIN)
+    assert waiting.due_in(NOW) == 0
+    assert waiting.take(NOW) == [PLAIN, event, PLAIN]
+    waiting.add([PLAIN])
+    assert waiting.due_in(NOW) == LOOK_US, "it counts for one look"
+
+
+def test_no_more_wait_than_a_look_may_have() -> None:
+    waiting = looked(*[PLAIN] * (MOST - 1))
+    assert waiting.due_in(NOW) == LOOK_US
+    waiting.add([PLAIN])
+    assert waiting.due_in(NOW) == 0
+    assert len(waiting.take(NOW)) == MOST
+    assert len(waiting) == 0
+
+
+def test_a_clock_that_goes_back_delays_no_look() -> None:
+    assert looked(PLAIN).due_in(NOW - 1) == 0
