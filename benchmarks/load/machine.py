@@ -19,6 +19,7 @@ _TICK = os.sysconf("SC_CLK_TCK")
 _CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, CLIENT_CORE = _CORES[0], _CORES[-1]
 BARE_REQUESTS, BARE_RUNS = 10_000, 3
+SETTLE_S, SETTLE_ROUNDS = 0.4, 25
 
 
 @contextmanager
@@ -36,6 +37,23 @@ def cpu_seconds(pid: int) -> float:
     """CPU time that all threads of a process have used, in user and in system mode."""
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def children_cpu_seconds(pid: int) -> float:
+    """CPU time of the processes that a process has started: of a server, of its detectors above all."""
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    return sum(cpu_seconds(int(child)) for threads in children for child in threads.read_text("ascii").split())
+
+
+def settled_cpu_seconds(pid: int) -> float:
+    """The same once they have done what there was to do, or after some seconds."""
+    spent = children_cpu_seconds(pid)
+    for _ in range(SETTLE_ROUNDS):
+        time.sleep(SETTLE_S)
+        before, spent = spent, children_cpu_seconds(pid)
+        if spent - before <= SETTLE_S / 20:  # they look for work now and then
+            break
+    return spent
 
 
 def print_ceilings(folder: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.load.client import Ran, drive
-from benchmarks.load.machine import CLIENT_CORE, SERVER_CORE, cpu_seconds, on_core
+from benchmarks.load.machine import CLIENT_CORE, SERVER_CORE, cpu_seconds, on_core, settled_cpu_seconds
 from benchmarks.load.party import API, Agent
 from tests.server import running
 
@@ -87,15 +87,19 @@ def measure(
 ) -> None:
     """Print medians of runs. `each`: how many of what is counted a request is; `entries`: how many it must leave.
 
+    The rate per CPU second is that of the server's own process, to which the target applies. Beside it: what its other
+    processes (the detectors) use for each, once they have looked at everything, and the rate of all together.
+
     Raises Wrong when an answer is not 200 or not accepted, or when the ledger has another number of new entries.
     """
-    wall, cpu, middle, late, used = [], [], [], [], []
+    wall, cpu, middle, late, used, beside, total = [], [], [], [], [], [], []
     for number in range(runs + 1):
         requests, before = make(), station.entries()
         with on_core(CLIENT_CORE):
-            began = cpu_seconds(station.pid)
+            others, began = settled_cpu_seconds(station.pid), cpu_seconds(station.pid)
             ran = drive(station.port, requests, connections=connections)
             spent = cpu_seconds(station.pid) - began
+            others = settled_cpu_seconds(station.pid) - others
         _check(ran, accept)
         if entries is not None and (left := station.entries() - before) != entries * len(requests):
             raise Wrong(f"{len(requests)} requests left {left} entries, not {entries} each")
@@ -103,13 +107,16 @@ def measure(
             wall.append(each * len(requests) / ran.seconds)
             cpu.append(each * len(requests) / spent)
             used.append(spent / ran.seconds)
+            beside.append(others / (each * len(requests)) * 1e6)
+            total.append(each * len(requests) / (spent + others))
             middle.append(ran.quantile(0.5) * 1000)
             late.append(ran.quantile(0.99) * 1000)
     m = statistics.median
     goal = f"target {target:9,}" if target else ""
     print(
         f"{name:38}{m(wall):9,.0f} /s wall{m(cpu):10,.0f} /cpu-s   best {max(wall):9,.0f}{max(cpu):10,.0f}   "
-        f"core {m(used):4.0%}   p50 {m(middle):6.1f} ms   p99 {m(late):6.1f} ms   {connections:3} in flight   {goal}",
+        f"core {m(used):4.0%}   p50 {m(middle):6.1f} ms   p99 {m(late):6.1f} ms   {connections:3} in flight   {goal}\n"
+        f"{'  beside it, in other processes':38}{m(beside):9.1f} us each{'':2}all together{m(total):10,.0f} /cpu-s",
         flush=True,
     )
 
