@@ -98,3 +98,18 @@ def test_stops_overtake_and_the_ordinary_lane_can_be_left_out() -> None:
     assert [line.pop(Lane.STOP) for _ in range(3)] == ["revoke", "kill", None]
     assert line.pop() == "grant"
     assert line.pop() is None
+
+
+def test_each_item_is_asked_about_once_so_that_none_is_lost_while_time_passes() -> None:
+    queue: FairQueue[int] = FairQueue()
+    for number in range(6):
+        queue.push(("share", "name"), number)
+    asked: list[int] = []
+
+    def is_old(number: int) -> bool:
+        asked.append(number)
+        return len(asked) > 3  # time passes while items are looked at
+
+    assert queue.remove(is_old) == [3, 4, 5]
+    assert asked == [0, 1, 2, 3, 4, 5]
+    assert [queue.pop() for _ in range(4)] == [0, 1, 2, None]

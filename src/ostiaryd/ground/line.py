@@ -106,15 +106,14 @@ class FairQueue(Generic[T]):
         removed: list[T] = []
         for share, names in list(self._shares.items()):
             for name, items in list(names.items()):
-                found = [item for item in items if matches(item)]
-                if not found:
-                    continue
-                removed += found
-                self._count -= len(found)
-                if len(found) == len(items):
-                    del names[name]
+                kept: deque[T] = deque()
+                for item in items:  # asked once each: the answer may change with time
+                    (removed if matches(item) else kept).append(item)
+                self._count -= len(items) - len(kept)
+                if kept:
+                    names[name] = kept
                 else:
-                    names[name] = deque(item for item in items if not matches(item))
+                    del names[name]
             if not names:
                 del self._shares[share]
         return removed
