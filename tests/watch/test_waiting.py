@@ -56,7 +56,3 @@ def test_no_more_wait_than_a_look_may_have() -> None:
     assert waiting.due_in(NOW) == 0
     assert len(waiting.take(NOW)) == MOST
     assert len(waiting) == 0
-
-
-def test_a_clock_that_goes_back_delays_no_look() -> None:
-    assert looked(PLAIN).due_in(NOW - 1) == 0

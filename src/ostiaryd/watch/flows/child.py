@@ -107,7 +107,7 @@ class Work:
         events = [self._reading.read(number, body) for number, body in enumerate(bodies, self._read_to)]
         self._waiting.add(event for event in events if event is not None)
         self._read_to += len(bodies)
-        if self._has_unseen and self._waiting.due_in(now := wall_clock()) == 0:
+        if self._has_unseen and self._waiting.due_in(now := boot_clock()) == 0:
             told = self._watcher.take(self._waiting.take(now))
             self._watcher.position = self._read_to
             self._unsaved = True
@@ -118,7 +118,7 @@ class Work:
     def _rest(self) -> float:
         """How many seconds there is nothing to do, unless an order comes."""
         if self._has_unseen:
-            return self._waiting.due_in(wall_clock()) / SECOND
+            return self._waiting.due_in(boot_clock()) / SECOND
         return SAY_S if self._is_ahead else IDLE_S
 
     @property

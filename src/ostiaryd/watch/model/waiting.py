@@ -19,7 +19,7 @@ MOST = 2048
 
 
 class Waiting:
-    """The events that were read and not looked at, in their order. Times are microseconds."""
+    """The events that were read and not looked at, in their order. Times are microseconds of a clock that never goes back."""
 
     def __init__(self) -> None:
         self._events: list[Event | Judged] = []
@@ -35,8 +35,8 @@ class Waiting:
             self._is_harmful = self._is_harmful or _is_harmful(event)
 
     def due_in(self, now: int) -> int:
-        """Return after how many microseconds the next look is due: 0 for now. A clock that went back delays none."""
-        if self._looked_at is None or self._is_harmful or len(self._events) >= MOST or now < self._looked_at:
+        """Return after how many microseconds the next look is due: 0 for now."""
+        if self._looked_at is None or self._is_harmful or len(self._events) >= MOST:
             return 0
         return max(0, self._looked_at + LOOK_US - now)
 
