@@ -19,7 +19,7 @@ MOST = 2048
 
 
 class Waiting:
-    """The events that were read and not looked at, in their order. Times are microseconds of a clock that never goes back."""
+    """The events that were read and not looked at, in their order. Times are microseconds of the boot clock."""
 
     def __init__(self) -> None:
         self._events: list[Event | Judged] = []
