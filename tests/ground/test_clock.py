@@ -181,6 +181,16 @@ def test_what_may_be_forgotten_waits_for_the_other_servers() -> None:
     assert clock.horizon == clock() - MARGIN
 
 
+def test_the_time_that_was_told_is_never_taken_back() -> None:
+    """Whatever course is adopted."""
+    machine = Machine()
+    clock = clock_of(machine)
+    machine.advance(60)
+    told = clock()
+    clock.adopt(Course(0, START - DAY))
+    assert clock() == told
+
+
 def test_differences_are_said_in_words() -> None:
     assert [describe(s * SECOND) for s in (0, 5, -65, 3600, 3905)] == [
         "less than 1 s", "5 s", "1 min 5 s", "1 h", "1 h 5 min",
