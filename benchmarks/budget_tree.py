@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks.load.party import FILES, SECOND, config, enter
 from benchmarks.load.station import Wrong
 from ostiary.core.budget import parse_limits
+from ostiaryd.ground.pages import Page
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
@@ -64,7 +65,10 @@ async def _round(folder: Path, with_budgets: bool) -> tuple[float, float]:
         await act(world, "task.end", lambda a: tasks.end(a, root.task_id, State.DONE))
         wall, cpu = time.perf_counter() - began, time.process_time() - worked
         reader = world.db.read()
-        if {one.state for one in tasks.tree(reader, root)} != {State.DONE, State.CANCELLED}:
+        if {one.state for one in tasks.tree(reader, root, Page(LEAVES * BRANCHES * 2, ""))} != {
+            State.DONE,
+            State.CANCELLED,
+        }:
             raise Wrong("a task lives on")
         if [one.left for one in tasks.balances_of(reader, top, now=world.now())] != [str(UNITS)] * with_budgets:
             raise Wrong("units are missing")

@@ -72,7 +72,9 @@ async def _measure(folder: Path, name: str, shape: tuple[int, ...], size: int) -
 def _check(world: World, ended: dict[str, int], beside: str, *, size: int, told: int) -> None:
     if ended != {"task": size, "token": size} or told != 1:
         raise Wrong(f"{ended} ended of {size}, guards were told {told} times")
-    left = store.tree(world.db.read(), TaskId(beside), limit=size + 1)
+    left = store.tree(
+        world.db.read(), TaskId(beside), of_standing=False, depth=-1, after="", limit=size + 1
+    )  # fmt: skip
     if sum(task.is_live(world.now()) for task in left) != size:
         raise Wrong("something beside it ended too")
 

@@ -71,14 +71,7 @@ def search(
         "since": since and parse_time(since, now=now),
         "until": until and parse_time(until, now=now),
     }
-    found: list[dict[str, Any]] = []
-    while len(found) < limit:
-        wanted = min(PAGE, limit - len(found))
-        before = found[-1]["index"] if found else None
-        page = _fetch(session, **query, limit=wanted, before=before)
-        found += page
-        if len(page) < wanted:
-            break
+    found = _whole(session.pages("/audit", "entries", limit=limit, query=query, cursor="before"))
     session.show(found, lambda entries: _print_entries(entries, Names(session)))
 
 
@@ -96,12 +89,12 @@ def tail(
         limit: How many to begin with.
     """
     names = Names(session)
-    entries = _fetch(session, limit=limit)[::-1]
+    entries = _whole(session.pages("/audit", "entries", limit=limit, cursor="before"))[::-1]
     session.show(entries, lambda found: _print_entries(found, names))
     while follow:
         after = entries[-1]["index"] if entries else -1
         time.sleep(FOLLOW_S)
-        fresh = _fetch(session, after=after, limit=PAGE)
+        fresh = _whole(session.api("GET", "/audit", query={"after": after, "limit": PAGE})["entries"])
         if fresh:
             entries = fresh
             session.show(entries, lambda found: _print_entries(found, names))
@@ -194,9 +187,9 @@ def verify(folder: Path | None = None, /, *, key: str | None = None, seen: Path 
         sys.exit(FAILED)
 
 
-def _fetch(session: Session, **query: Any) -> list[dict[str, Any]]:
+def _whole(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Entries, with what the ledger leaves out because it is the rule."""
-    return [{"outcome": "ok", **entry} for entry in session.api("GET", "/audit", query=query)["entries"]]
+    return [{"outcome": "ok", **entry} for entry in entries]
 
 
 def _export(session: Session, folder: Path) -> int:

@@ -14,7 +14,7 @@ feed = App(name="feed", help="The guards that are connected, and what they have 
 def list_guards(*, session: Here) -> None:
     """List the connected guards. `ostiary doctor` measures how far they lag."""
     columns = {"guard": "GUARD", "since_at": "SINCE", "applied": "UP TO DATE", "seq": "SEQ", "resource_id": "ID"}
-    found = session.api("GET", "/feeds")["guards"]
+    found = session.pages("/feeds", "guards")
     session.show(
         found,
         lambda rows: table([{**row, "since_at": row["since"]} for row in rows], columns, empty="no guard is connected"),

@@ -24,7 +24,7 @@ def list_keys(agent: str, /, *, session: Here) -> None:
         agent: Name or id.
     """
     columns = {"kid": "KID", "alg": "ALG", "added_at": "ADDED", "not_after": "UNTIL", "revoked_at": "REVOKED"}
-    found = session.api("GET", f"/agents/{agent}/keys")["keys"]
+    found = session.pages(f"/agents/{agent}/keys", "keys")
     session.show(found, lambda rows: table(rows, columns, empty=f"no key: ostiary key add {agent} --help"))
 
 

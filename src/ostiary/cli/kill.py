@@ -38,7 +38,7 @@ def start(what: What, name: Word = "", /, *, reason: str, session: Here) -> None
 @kill.command(name="list")
 def list_stops(*, session: Here) -> None:
     """List what is stopped."""
-    session.show(session.api("GET", "/kill")["stops"], lambda found: _print_stops(found, Names(session)))
+    session.show(session.pages("/kill", "stops"), lambda found: _print_stops(found, Names(session)))
 
 
 @kill.command(name="lift")

@@ -48,7 +48,7 @@ def list_keys(name: str, /, *, session: Here) -> None:
         name: Name or id.
     """
     columns = {"kid": "KID", "alg": "ALG", "added_at": "ADDED", "revoked_at": "REVOKED"}
-    found = session.api("GET", f"/persons/{name}/keys")["keys"]
+    found = session.pages(f"/persons/{name}/keys", "keys")
     session.show(found, lambda rows: table(rows, columns, empty=f"no key: ostiary person add-key {name} --help"))
 
 

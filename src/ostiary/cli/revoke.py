@@ -38,8 +38,7 @@ def _print(kind: str, id: str, done: dict[str, Any]) -> None:
 def guards_after(session: Session, done: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What each guard says to an act that was committed: whether it has applied it, and after how many milliseconds."""
     query = {"seq": done["seq"], "since": done["committed_at"], "wait_ms": WAIT_MS}
-    guards: list[dict[str, Any]] = session.api("GET", "/feeds", query=query)["guards"]
-    return guards
+    return session.pages("/feeds", "guards", query=query)
 
 
 def print_guards(guards: Sequence[Mapping[str, Any]], *, does: str = "denies") -> None:

@@ -36,16 +36,10 @@ def entries(session: Session, *, since: int, **filters: str | None) -> list[dict
     """The entries of calls since then (microseconds), newest first. Raises Usage for more than one can look through."""
     found = list[dict[str, Any]]()
     for action in ACTIONS:
-        before: int | None = None
-        while True:
-            query = {**filters, "action": action, "since": since, "limit": PAGE, "before": before}
-            page = session.api("GET", "/audit", query=query)["entries"]
-            found += page
-            if len(found) > MAX_ENTRIES:
-                raise Usage(f"there are more than {MAX_ENTRIES} calls", hint="shorten the time with --since")
-            if len(page) < PAGE:
-                break
-            before = page[-1]["index"]
+        query = {**filters, "action": action, "since": since}
+        found += session.pages("/audit", "entries", limit=MAX_ENTRIES + 1 - len(found), query=query, cursor="before")
+        if len(found) > MAX_ENTRIES:
+            raise Usage(f"there are more than {MAX_ENTRIES} calls", hint="shorten the time with --since")
     return sorted(found, key=lambda entry: -entry["index"])
 
 

@@ -32,6 +32,8 @@ from ostiary.keys import load_key
 
 REFUSED, USAGE, UNREACHABLE, DENIED, FAILED, CHANGES, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 PAGE = 1000
+ALL = 1 << 62
+"""rows: as many as there are"""
 _PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 
 
@@ -130,12 +132,15 @@ class Session:
                     raise Unavailable(said["message"], hint=said["hint"], code=said["error"])
                 yield said
 
-    def pages(self, path: str, kind: str, *, limit: int, query: Mapping[str, Any] | None = None) -> list[Any]:
-        """The first `limit` things of a list of the admin API, page by page."""
+    def pages(
+        self, path: str, kind: str, *, limit: int = ALL, query: Mapping[str, Any] | None = None, cursor: str = "after"
+    ) -> list[Any]:
+        """The first `limit` rows of a list of the admin API, page by page; `cursor` names the parameter of the next."""
         found: list[Any] = []
         after: str | None = None
         while len(found) < limit:
-            asked = {**(query or {}), "limit": min(PAGE, limit - len(found)), "after": after}
+            asked = {**(query or {}), "limit": min(PAGE, limit - len(found))}
+            asked |= {} if after is None else {cursor: after}
             page = self.api("GET", path, query=asked)
             found += page[kind]
             after = page["next"]

@@ -56,7 +56,7 @@ def list_issuers(*, session: Here) -> None:
         "issuer_id": "ID", "issuer": "ISSUER", "method": "METHOD", "heard": "HEARD", "verified_at": "VERIFIED",
         "trouble": "TROUBLE",
     }  # fmt: skip
-    found: list[dict[str, Any]] = session.api("GET", "/issuers")["issuers"]
+    found = session.pages("/issuers", "issuers")
     session.show(found, lambda rows: table(rows, columns, empty="nobody: ostiary signal trust ISSUER"))
 
 
@@ -122,7 +122,7 @@ def list_streams(*, session: Here) -> None:
         "stream_id": "ID", "receiver": "RECEIVER", "method": "METHOD", "status": "STATUS", "delivered": "DELIVERED",
         "lost": "LOST", "failed": "FAILED",
     }  # fmt: skip
-    found: list[dict[str, Any]] = session.api("GET", "/streams")["streams"]
+    found = session.pages("/streams", "streams")
     session.show(found, lambda rows: table(rows, columns, empty="nobody: a receiver makes its stream itself"))
 
 

@@ -152,7 +152,9 @@ def show_tree(id: str, /, *, session: Here) -> None:
     Args:
         id: Id of the task.
     """
-    session.show(session.api("GET", f"/tasks/{id}/tree"), lambda found: tree(found["tasks"], _line, of="parent"))
+    session.show(
+        {"tasks": session.pages(f"/tasks/{id}/tree", "tasks")}, lambda found: tree(found["tasks"], _line, of="parent")
+    )
 
 
 @task.command(name="renew")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from cyclopts import App
 
@@ -46,7 +46,7 @@ def list_threats(*, session: Here) -> None:
         "name": "NAME", "form": "FORM", "count": "NAMES", "skipped": "SKIPPED", "points": "POINTS", "url": "URL",
         "refreshed_at": "FETCHED", "failed": "FAILED",
     }  # fmt: skip
-    found: list[dict[str, Any]] = session.api("GET", "/threat-lists")["lists"]
+    found = session.pages("/threat-lists", "lists")
     session.show(found, lambda rows: table(rows, columns, empty="no threat list: ostiary threats add NAME URL"))
 
 

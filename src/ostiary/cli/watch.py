@@ -30,7 +30,7 @@ def findings(*, agent: str | None = None, limit: int = 50, session: Here) -> Non
         limit: How many at most.
     """
     names = Names(session)
-    found: list[dict[str, Any]] = session.api("GET", "/findings", query={"agent": agent, "limit": limit})["findings"]
+    found = session.pages("/findings", "findings", limit=limit, query={"agent": agent})
     session.show(found, lambda rows: _print_findings(rows, names))
 
 

@@ -36,7 +36,7 @@ def list_webhooks(*, session: Here) -> None:
         "webhook_id": "ID", "form": "FORM", "url": "URL", "state": "STATE", "delivered": "DELIVERED", "lost": "LOST",
         "failed": "FAILED",
     }  # fmt: skip
-    found: list[dict[str, Any]] = session.api("GET", "/webhooks")["webhooks"]
+    found = session.pages("/webhooks", "webhooks")
     session.show(found, lambda rows: table(rows, columns, empty="no webhook: ostiary webhook add URL"))
 
 

@@ -15,7 +15,7 @@ from ostiaryd.approvals import flows, store
 from ostiaryd.approvals.model import Says
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import NO_STORE, Call, Reply, Wire, reply
-from ostiaryd.ground.pages import parse_page
+from ostiaryd.ground.pages import reply_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, SELF
@@ -27,19 +27,19 @@ class Said(msgspec.Struct, forbid_unknown_fields=True):
 
 async def list_approvals(call: Call) -> Reply:
     """The newest first; `?state=open` those that wait. An agent gets its own."""
-    asked = parse_page(call.query_one("limit"), call.query_one("after"))
     state, now, by = call.query_one("state") or "all", call.world.now(), call.caller
     if state not in ("open", "all"):
         raise Invalid("`state` is `open` or `all`")
     agent = "" if flows.may_see_all(by) else by.id
 
-    def read(reader: Reader) -> list[dict[str, Any]]:
-        found = store.page(reader, agent=agent, is_open=state == "open", now=now, page=asked)
-        return [flows.show_briefly(reader, question, now=now) for question in found]
-
-    rows = await call.world.db.scan(read)
-    following = rows[-1]["approval_id"] if len(rows) == asked.limit else None
-    return reply({"approvals": rows, "next": following}, headers=[NO_STORE])
+    return await reply_page(
+        call,
+        "approvals",
+        lambda reader, page: store.page(reader, agent=agent, is_open=state == "open", now=now, page=page),
+        lambda reader, question: flows.show_briefly(reader, question, now=now),
+        cursor=lambda question: question.approval_id,
+        headers=[NO_STORE],
+    )
 
 
 async def show_approval(call: Call) -> Reply:

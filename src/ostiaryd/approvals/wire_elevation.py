@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from ostiary.core.errors import Forbidden
@@ -11,13 +9,13 @@ from ostiaryd.approvals import flows
 from ostiaryd.approvals.model import Question
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
-from ostiaryd.ground.pages import parse_page
+from ostiaryd.ground.pages import Page, reply_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.elsewhere import act_asking
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ, SELF
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.model import Elevation, Task
 from ostiaryd.tasks.store import elevations
 
 
@@ -47,18 +45,21 @@ async def request_elevation(call: Call) -> Reply:
 
 async def list_elevations(call: Call) -> Reply:
     """The newest first: an agent's own, or all for those who may read everything."""
-    asked = parse_page(call.query_one("limit"), call.query_one("after"))
     now, by = call.world.now(), call.caller
 
-    def read(reader: Reader) -> list[dict[str, Any]]:
+    def read(reader: Reader, page: Page) -> list[Elevation]:
         if not by.may_read and by.kind != "agent":
             raise Forbidden("agents see their own elevations", hint=f"it takes the scope {READ}")
         agent = None if by.may_read else registry.find_agent(reader, by.id).agent_id
-        found = elevations.page(reader, agent=agent, page=asked)
-        return [flows.show_elevation(reader, one, now=now) for one in found]
+        return elevations.page(reader, agent=agent, page=page)
 
-    rows = await call.world.db.scan(read)
-    return reply({"elevations": rows, "next": rows[-1]["task_id"] if len(rows) == asked.limit else None})
+    return await reply_page(
+        call,
+        "elevations",
+        read,
+        lambda reader, one: flows.show_elevation(reader, one, now=now),
+        cursor=lambda one: one.task,
+    )
 
 
 async def show_eligible(call: Call) -> Reply:

@@ -6,7 +6,8 @@ from typing import Any
 
 from ostiary.core.errors import Invalid
 from ostiaryd.feed.flows import Guard, Guards
-from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.http import Call, Reply
+from ostiaryd.ground.pages import behind, reply_page
 from ostiaryd.registry.model import READ
 
 MAX_WAIT_MS = 10_000
@@ -23,10 +24,18 @@ async def feeds(call: Call) -> Reply:
     seq, since = _number(call, "seq"), _number(call, "since")
     if seq is None:
         await guards.refresh()
-        return reply({"guards": [_render(guard, guard.position, None) for guard in guards.all]})
-    wait_ms = min(_number(call, "wait_ms") or 0, MAX_WAIT_MS)
-    settled = await guards.settled(seq, within_s=wait_ms / 1000)
-    return reply({"guards": [_render(guard, seq, since) for guard in settled]})
+        found = guards.all
+    else:
+        found = await guards.settled(seq, within_s=min(_number(call, "wait_ms") or 0, MAX_WAIT_MS) / 1000)
+    rows = sorted(found, key=_stream)
+    return await reply_page(
+        call, "guards", lambda _, page: behind(rows, _stream)(page),
+        lambda _, guard: _render(guard, guard.position if seq is None else seq, since), cursor=_stream,
+    )  # fmt: skip
+
+
+def _stream(guard: Guard) -> str:
+    return guard.stream
 
 
 def _render(guard: Guard, seq: int, since: int | None) -> dict[str, Any]:

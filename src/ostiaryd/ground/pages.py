@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from ostiary.core.errors import Invalid
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http import Call, Headers, Reply
 
 T = TypeVar("T")
 MAX_ROWS = 1000
@@ -69,6 +71,26 @@ def fill_page(
             after = cursor(one)
         more = len(found) == count
     return _encode_page(kind, rows, after if more else None)
+
+
+async def reply_page(
+    call: Call,
+    kind: str,
+    read: Callable[[Reader, Page], Sequence[T]],
+    render: Callable[[Reader, T], dict[str, Any]],
+    *,
+    cursor: Callable[[T], str],
+    headers: Headers | None = None,
+) -> Reply:
+    """Answer a request for a page of rows. Raises Invalid for a query that asks for no page."""
+    page = parse_page(call.query_one("limit"), call.query_one("after"))
+
+    def fill(reader: Reader) -> bytes:
+        return fill_page(
+            kind, page, lambda part: read(reader, part), lambda row: render(reader, row), cursor=cursor
+        )  # fmt: skip
+
+    return Reply(200, await call.world.db.scan(fill), headers=headers or [])
 
 
 def behind(rows: Sequence[T], cursor: Callable[[T], str]) -> Callable[[Page], Sequence[T]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,9 +15,9 @@ from ostiary.core.tiles import hashes_from
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.forms import parse_form
 from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.pages import Page, fill_page, parse_page
 from ostiaryd.ledger import store
 
-MAX_ROWS = 1000
 _WORDS = {"agent", "task", "person", "resource", "action", "outcome", "data_class"}
 _NUMBERS = {"since", "until", "after", "before", "limit"}
 
@@ -25,18 +26,28 @@ async def search(call: Call) -> Reply:
     """Entries by `agent, task, person, resource, action, outcome, data_class` (handled or touched), `since` and `until`
     (microseconds), newest first.
 
-    `after=INDEX` gives what came later, oldest first; `before=INDEX` the page before.
+    `after=INDEX` gives what came later, oldest first; `before=INDEX` the page before. `next` is the INDEX with which
+    the list goes on in the same direction.
     """
     filters: dict[str, str | int] = {}
     for name, values in parse_form(call.query.encode("latin-1")).items():
         if name not in _WORDS | _NUMBERS or len(values) != 1:
             raise Invalid(f"`{name[:100]}` is no filter, or was given twice", hint=f"one each of {_WORDS | _NUMBERS}")
         filters[name] = _number(name, values[0]) if name in _NUMBERS else values[0]
-    limit = int(filters.pop("limit", 100))
-    if not 1 <= limit <= MAX_ROWS:
-        raise Invalid(f"`limit` is 1 to {MAX_ROWS}")
-    found = await call.world.db.scan(lambda reader: store.search(reader, filters, limit=limit))
-    return reply({"entries": [_render(index, body) for index, body in found]})
+    limit = parse_page(None if "limit" not in filters else str(filters.pop("limit")), None).limit
+    direction = "after" if "after" in filters else "before"
+
+    def read(reader: Reader, page: Page) -> list[tuple[int, bytes]]:
+        here = filters | ({direction: int(page.after)} if page.after else {})
+        return store.search(reader, here, limit=page.limit)
+
+    def fill(reader: Reader) -> bytes:
+        return fill_page(
+            "entries", Page(limit, ""), partial(read, reader), lambda found: _render(*found),
+            cursor=lambda found: str(found[0]),
+        )  # fmt: skip
+
+    return Reply(200, await call.world.db.scan(fill))
 
 
 async def entry(call: Call) -> Reply:

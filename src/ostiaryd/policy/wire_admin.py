@@ -12,7 +12,7 @@ import msgspec
 
 from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.http import Call, Reply, reply
-from ostiaryd.ground.pages import parse_page
+from ostiaryd.ground.pages import reply_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store
 from ostiaryd.policy.flows.elsewhere import note_latest, why_no_token
@@ -98,15 +98,13 @@ def _gate(call: Call) -> flows.Gate | None:
 
 async def list_sets(call: Call) -> Reply:
     """The newest first."""
-    page = parse_page(call.query_one("limit"), call.query_one("after"))
-    found, active, watched = await call.world.db.scan(
-        lambda reader: (
-            flows.list_sets(reader, after=page.after, limit=page.limit), store.active(reader), store.watched(reader)
-        )
-    )  # fmt: skip
-    after = found[-1].hash if len(found) == page.limit else None
-    rows = [_render(one, active=active) | {"watching": one.hash == watched} for one in found]
-    return reply({"policies": rows, "next": after})
+    return await reply_page(
+        call,
+        "policies",
+        lambda reader, page: flows.list_sets(reader, after=page.after, limit=page.limit),
+        lambda reader, one: _render(one, active=store.active(reader)) | {"watching": one.hash == store.watched(reader)},
+        cursor=lambda one: one.hash,
+    )
 
 
 async def show_set(call: Call) -> Reply:

@@ -6,19 +6,19 @@ An agent renews, ends and sees its own tasks and those under them; who answers f
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import Call, Reply, reply
-from ostiaryd.ground.pages import parse_page
+from ostiaryd.ground.pages import Page, reply_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF
 from ostiaryd.tasks import flows
-from ostiaryd.tasks.model import DEFAULT_TTL_S, State
+from ostiaryd.tasks.model import DEFAULT_TTL_S, State, Task
 from ostiaryd.tasks.store import tasks as store
 
 
@@ -37,15 +37,15 @@ class Revocation(msgspec.Struct, forbid_unknown_fields=True):
 
 async def list_tasks(call: Call) -> Reply:
     """Declared tasks, the newest first: of `?agent=`, or all that exist for those who may read everything."""
-    asked = parse_page(call.query_one("limit"), call.query_one("after"))
     agent, now = call.query_one("agent"), call.world.now()
 
-    def read(reader: Reader) -> list[dict[str, Any]]:
-        whose = flows.may_list(reader, agent, by=call.caller)
-        return [flows.show_briefly(reader, task, now=now) for task in store.page(reader, agent=whose, page=asked)]
+    def read(reader: Reader, page: Page) -> list[Task]:
+        return store.page(reader, agent=flows.may_list(reader, agent, by=call.caller), page=page)
 
-    rows = await call.world.db.scan(read)
-    return reply({"tasks": rows, "next": rows[-1]["task_id"] if len(rows) == asked.limit else None})
+    return await reply_page(
+        call, "tasks", read, lambda reader, task: flows.show_briefly(reader, task, now=now),
+        cursor=lambda task: task.task_id,
+    )  # fmt: skip
 
 
 async def show_task(call: Call) -> Reply:
@@ -55,18 +55,15 @@ async def show_task(call: Call) -> Reply:
 
 
 async def show_tree(call: Call) -> Reply:
-    """A task with all under it: the lowest last, and none before its parent. `truncated` where there are too many."""
+    """A task with all under it, in pages: the lowest last, and none before its parent."""
     now = call.world.now()
 
-    def read(reader: Reader) -> tuple[list[dict[str, Any]], bool]:
-        top = flows.may_see(reader, call.params["id"], by=call.caller)
-        found = flows.tree(reader, top)
-        return [flows.show_briefly(reader, task, now=now) for task in found[: flows.MAX_TREE]], len(
-            found
-        ) > flows.MAX_TREE
+    def read(reader: Reader, page: Page) -> list[Task]:
+        return flows.tree(reader, flows.may_see(reader, call.params["id"], by=call.caller), page)
 
-    rows, is_truncated = await call.world.db.scan(read)
-    return reply({"tasks": rows, "truncated": is_truncated})
+    return await reply_page(
+        call, "tasks", read, lambda reader, task: flows.show_briefly(reader, task, now=now), cursor=flows.place_of
+    )
 
 
 async def renew_task(call: Call) -> Reply:

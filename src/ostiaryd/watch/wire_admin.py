@@ -9,6 +9,7 @@ import msgspec
 from ostiary.core.errors import Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.pages import Page, reply_page
 from ostiaryd.ledger import store as ledger
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ
@@ -16,7 +17,6 @@ from ostiaryd.registry.store import risks
 from ostiaryd.watch import flows, store
 from ostiaryd.watch.model import Finding, detectors
 
-MAX_ROWS = 1000
 SECOND = 1_000_000
 
 
@@ -43,17 +43,18 @@ async def status(call: Call) -> Reply:
 
 
 async def list_findings(call: Call) -> Reply:
-    """What was noticed, the newest first; by `agent` (name or id), `before` (a finding) and `limit`."""
-    agent, before, limit = call.query_one("agent"), call.query_one("before") or "~", call.query_one("limit") or "50"
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MAX_ROWS):
-        raise Invalid(f"`limit` is 1 to {MAX_ROWS}")
+    """Findings, the newest first; of `?agent=` (name or id) alone."""
+    agent = call.query_one("agent")
+    if call.query_one("before") is not None:
+        raise Invalid("`before` is now `after`", hint="give the `next` of the page before")
 
-    def read(reader: Reader) -> list[Finding]:
+    def read(reader: Reader, page: Page) -> list[Finding]:
+        before = page.after or "~"
         if agent is None:
-            return store.latest(reader, before=before, limit=int(limit))
-        return store.of_agent(reader, registry.find_agent(reader, agent).agent_id, before=before, limit=int(limit))
+            return store.latest(reader, before=before, limit=page.limit)
+        return store.of_agent(reader, registry.find_agent(reader, agent).agent_id, before=before, limit=page.limit)
 
-    return reply({"findings": [render(one) for one in await call.world.db.scan(read)]})
+    return await reply_page(call, "findings", read, lambda _, one: render(one), cursor=lambda one: one.finding_id)
 
 
 async def explain_finding(call: Call) -> Reply:

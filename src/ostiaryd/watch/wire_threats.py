@@ -16,6 +16,7 @@ from ostiary.core.errors import Invalid, Refused, Unavailable
 from ostiaryd.ground.confined import Confined
 from ostiaryd.ground.fetch import check_named, request
 from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.pages import behind, reply_page
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.flows import act_as
@@ -66,7 +67,13 @@ async def add_list(call: Call) -> Reply:
 
 async def list_lists(call: Call) -> Reply:
     """All threat lists: how much is on each, and how it was the last time that it was fetched."""
-    return reply({"lists": [_render(one) for one in await call.world.db.scan(store.sources)]})
+    return await reply_page(
+        call,
+        "lists",
+        lambda reader, page: behind(store.sources(reader), lambda one: one.name)(page),
+        lambda _, one: _render(one),
+        cursor=lambda one: one.name,
+    )
 
 
 async def remove_list(call: Call) -> Reply:

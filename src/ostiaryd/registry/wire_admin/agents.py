@@ -9,9 +9,10 @@ from msgspec import UNSET, UnsetType
 
 from ostiary.core.errors import Invalid
 from ostiaryd.ground.http import Call, Reply, Wire, reply
+from ostiaryd.ground.pages import behind, reply_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
-from ostiaryd.registry.model import ADMIN, DEFAULT_DEPTH, READ, SELF, Agent, Kind, RiskTier, Verb
+from ostiaryd.registry.model import ADMIN, DEFAULT_DEPTH, READ, SELF, Agent, AgentKey, Kind, RiskTier, Verb
 from ostiaryd.registry.store import agents, keys
 from ostiaryd.registry.wire_admin import render
 
@@ -80,13 +81,14 @@ async def create_agent(call: Call) -> Reply:
 async def list_agents(call: Call) -> Reply:
     """All, or those of `?owner=`."""
     domain, owner = call.world.config.trust_domain, call.query_one("owner")
-    return await render.page(
+    return await reply_page(
         call,
         "agents",
         lambda reader, page: agents.page(
             reader, page, owner=None if owner is None else flows.find_owner(reader, owner).id
         ),
         lambda reader, agent: render.agent(reader, agent, trust_domain=domain),
+        cursor=lambda agent: agent.agent_id,
     )
 
 
@@ -132,9 +134,15 @@ def move(verb: Verb) -> Wire:
 
 
 async def list_keys(call: Call) -> Reply:
-    reader = call.world.db.read()
-    agent = flows.find_agent(reader, call.params["name"])
-    return reply({"keys": [render.key(key) for key in keys.of_agent(reader, agent.agent_id)]})
+    """The keys of an agent, oldest first, the revoked ones too."""
+    agent = flows.find_agent(call.world.db.read(), call.params["name"])
+    return await reply_page(
+        call,
+        "keys",
+        lambda reader, page: behind(keys.of_agent(reader, agent.agent_id), _kid)(page),
+        lambda _, key: render.key(key),
+        cursor=_kid,
+    )
 
 
 async def add_key(call: Call) -> Reply:
@@ -167,12 +175,16 @@ async def revoke_key(call: Call) -> Reply:
     return reply({"revoked": await flows.act_as(call, "key.revoke", revoke)})
 
 
+def _kid(key: AgentKey) -> str:
+    return key.jkt
+
+
 def _show(call: Call, id_or_name: str, *, status: int = 200) -> Reply:
     reader = call.world.db.read()
     agent = flows.find_agent(reader, id_or_name)
     shown = render.agent(reader, agent, trust_domain=call.world.config.trust_domain)
     shown["data_classes"] = sorted(flows.classes_within(reader, agent.scopes))
-    return reply(shown | {"keys": [render.key(key) for key in keys.of_agent(reader, agent.agent_id)]}, status=status)
+    return reply(shown | render.recent_keys(keys.of_agent(reader, agent.agent_id)), status=status)
 
 
 def _end(act: Act, expires_in: int | None) -> int | None:

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.pages import behind, reply_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
-from ostiaryd.registry.model import ADMIN, READ, Person
+from ostiaryd.registry.model import ADMIN, READ, Person, PersonKey
 from ostiaryd.registry.store import owners, person_keys
 from ostiaryd.registry.wire_admin import render
 
@@ -51,7 +52,7 @@ async def create_person(call: Call) -> Reply:
 
 
 async def list_persons(call: Call) -> Reply:
-    return await render.page(call, "persons", owners.persons, render.person)
+    return await reply_page(call, "persons", owners.persons, render.person, cursor=lambda person: person.person_id)
 
 
 async def show_person(call: Call) -> Reply:
@@ -81,9 +82,19 @@ async def return_person(call: Call) -> Reply:
 
 
 async def list_person_keys(call: Call) -> Reply:
-    reader = call.world.db.read()
-    person = flows.find_person(reader, call.params["name"])
-    return reply({"keys": [render.person_key(key) for key in person_keys.of_person(reader, person.person_id)]})
+    """The keys of a person, oldest first, the revoked ones too."""
+    person = flows.find_person(call.world.db.read(), call.params["name"])
+    return await reply_page(
+        call,
+        "keys",
+        lambda reader, page: behind(person_keys.of_person(reader, person.person_id), _kid)(page),
+        lambda _, key: render.person_key(key),
+        cursor=_kid,
+    )
+
+
+def _kid(key: PersonKey) -> str:
+    return key.jkt
 
 
 async def add_person_key(call: Call) -> Reply:
@@ -116,7 +127,7 @@ async def create_team(call: Call) -> Reply:
 
 
 async def list_teams(call: Call) -> Reply:
-    return await render.page(call, "teams", owners.teams, render.team)
+    return await reply_page(call, "teams", owners.teams, render.team, cursor=lambda team: team.team_id)
 
 
 async def show_team(call: Call) -> Reply:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.http import Call, Reply, reply
-from ostiaryd.ground.pages import Page, parse_page
 from ostiaryd.registry.model import Agent, AgentKey, Person, PersonKey, Resource, Team, spiffe_id
 from ostiaryd.registry.store import owners
 
-T = TypeVar("T")
 SECOND = 1_000_000
+MAX_KEYS_SHOWN = 100
+"""beside the agent itself"""
 
 
 def seconds(time: int | None) -> int | None:
@@ -82,6 +81,11 @@ def agent(reader: Reader, agent: Agent, *, trust_domain: str) -> dict[str, Any]:
     }
 
 
+def recent_keys(found: Sequence[AgentKey]) -> dict[str, Any]:
+    """The newest keys of one agent; `more_keys`: there are older ones, which `/keys` lists."""
+    return {"keys": [key(one) for one in found[-MAX_KEYS_SHOWN:]], "more_keys": len(found) > MAX_KEYS_SHOWN}
+
+
 def key(key: AgentKey) -> dict[str, Any]:
     return {
         "kid": key.jkt,
@@ -107,13 +111,3 @@ def resource(resource: Resource) -> dict[str, Any]:
         "catalogue_proposed": resource.is_proposed,
         "created_at": seconds(resource.created_at),
     }
-
-
-async def page(
-    call: Call, kind: str, read: Callable[[Reader, Page], Sequence[T]], render: Callable[[Reader, T], dict[str, Any]]
-) -> Reply:
-    """`{kind: [...], "next": the value for ?after=, or null at the end}`."""
-    asked = parse_page(call.query_one("limit"), call.query_one("after"))
-    rows = await call.world.db.scan(lambda reader: [render(reader, found) for found in read(reader, asked)])
-    last = rows[-1][f"{kind.removesuffix('s')}_id"] if len(rows) == asked.limit else None
-    return reply({kind: rows, "next": last})

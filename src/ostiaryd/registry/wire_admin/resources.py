@@ -13,6 +13,7 @@ from ostiary.core.catalogue import Catalogue
 from ostiary.core.classes import MAX_CLASSES, check_known
 from ostiaryd.ground.confined import Parser
 from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.pages import reply_page
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
@@ -86,11 +87,12 @@ async def create_resource(call: Call) -> Reply:
 
 
 async def list_resources(call: Call) -> Reply:
-    return await render.page(
+    return await reply_page(
         call,
         "resources",
         resources.page,
         lambda _, resource: render.resource(resource),
+        cursor=lambda resource: resource.resource_id,
     )
 
 

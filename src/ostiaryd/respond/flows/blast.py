@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from ostiaryd.ground.database import Reader
+from ostiaryd.ground.pages import Page
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.registry import flows as registry
@@ -81,7 +82,7 @@ def _tasks(reader: Reader, agent: Agent) -> tuple[list[str], list[str]]:
     under: list[Task] = []
     for id in (*(one.task_id for one in own), standing_id(agent.agent_id)):
         if len(under) < MAX_TASKS:
-            under += tasks.tree(reader, tasks.find_task(reader, id))[:MAX_TASKS]
+            under += tasks.tree(reader, tasks.find_task(reader, id), Page(MAX_TASKS, ""))
     over = [one for task in own if task.parent is not None for one in tasks.above(reader, task)]
     return _names(reader, {one.agent for one in under} - {agent.agent_id}), _names(
         reader, {one.agent for one in over} - {agent.agent_id}

@@ -13,7 +13,7 @@ from ostiary.core.errors import Forbidden, Invalid
 from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import NO_STORE, Call, Reply, Wire, reply
-from ostiaryd.ground.pages import parse_page
+from ostiaryd.ground.pages import reply_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, SELF, Caller
@@ -35,18 +35,19 @@ class Said(msgspec.Struct, forbid_unknown_fields=True):
 async def list_incidents(call: Call) -> Reply:
     """The newest first; `?state=open` those that wait for a person."""
     _check_may_see(call.caller)
-    asked, now = parse_page(call.query_one("limit"), call.query_one("after")), call.world.now()
+    now = call.world.now()
     state = call.query_one("state") or "all"
     if state not in ("open", "all"):
         raise Invalid("`state` is `open` or `all`")
 
-    def read(reader: Reader) -> list[dict[str, Any]]:
-        found = store.page(reader, is_waiting=state == "open", page=asked)
-        return [_brief(reader, one, now=now) for one in found]
-
-    rows = await call.world.db.scan(read)
-    following = rows[-1]["incident_id"] if len(rows) == asked.limit else None
-    return reply({"incidents": rows, "next": following}, headers=[NO_STORE])
+    return await reply_page(
+        call,
+        "incidents",
+        lambda reader, page: store.page(reader, is_waiting=state == "open", page=page),
+        lambda reader, one: _brief(reader, one, now=now),
+        cursor=lambda one: one.incident_id,
+        headers=[NO_STORE],
+    )
 
 
 async def show_incident(call: Call) -> Reply:

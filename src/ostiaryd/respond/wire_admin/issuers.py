@@ -14,7 +14,7 @@ from ostiary.core.errors import Invalid, Malformed, Refused, Unavailable
 from ostiaryd.ground.fetch import Answer, check_named, request
 from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.ground.ids import new_id
-from ostiaryd.ground.pages import parse_page
+from ostiaryd.ground.pages import behind, reply_page
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
@@ -82,7 +82,13 @@ async def trust(call: Call) -> Reply:
 
 async def list_issuers(call: Call) -> Reply:
     """All issuers that are believed, and how each of them does."""
-    return reply({"issuers": [_render(one) for one in await call.world.db.scan(store.issuers)]})
+    return await reply_page(
+        call,
+        "issuers",
+        lambda reader, page: behind(store.issuers(reader), lambda one: one.issuer_id)(page),
+        lambda _, one: _render(one),
+        cursor=lambda one: one.issuer_id,
+    )
 
 
 async def distrust(call: Call) -> Reply:
@@ -132,13 +138,14 @@ async def unlink(call: Call) -> Reply:
 
 async def list_links(call: Call) -> Reply:
     """Who the `sub`s of the issuer are."""
-    page = parse_page(call.query_one("limit"), call.query_one("after"))
     issuer = flows.find(call.world.db.read(), call.params["id"])
-    found = await call.world.db.scan(
-        lambda reader: store.links(reader, issuer.issuer_id, after=page.after, limit=page.limit)
+    return await reply_page(
+        call,
+        "links",
+        lambda reader, page: store.links(reader, issuer.issuer_id, after=page.after, limit=page.limit),
+        lambda _, link: {"sub": link[0], "person": link[1]},
+        cursor=lambda link: link[0],
     )
-    rows = [{"sub": sub, "person": person} for sub, person in found]
-    return reply({"links": rows, "next": found[-1][0] if len(found) == page.limit else None})
 
 
 async def _metadata(world: World, issuer: str) -> dict[str, Any]:

@@ -8,9 +8,10 @@ import msgspec
 
 from ostiaryd.ground import outbox
 from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.pages import behind, reply_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.registry.model import ADMIN, READ, Stop
 from ostiaryd.respond.flows import kills as flows
 from ostiaryd.respond.model.incidents import SECOND
 
@@ -47,19 +48,28 @@ async def let_go(call: Call) -> Reply:
 
 async def list_kills(call: Call) -> Reply:
     """All that is stopped, and why."""
-    found = await call.world.db.scan(registry.all_stops)
-    rows = [
-        {
-            "what": one.what,
-            "name": one.value,
-            "since": one.since / SECOND,
-            "by": one.said_by,
-            "why": one.why,
-            "incident": one.incident,
-        }
-        for one in found
-    ]
-    return reply({"stops": rows})
+    return await reply_page(
+        call,
+        "stops",
+        lambda reader, page: behind(registry.all_stops(reader), _place)(page),
+        lambda _, one: _render(one),
+        cursor=_place,
+    )
+
+
+def _place(stop: Stop) -> str:
+    return f"{stop.what} {stop.value}"
+
+
+def _render(stop: Stop) -> dict[str, Any]:
+    return {
+        "what": stop.what,
+        "name": stop.value,
+        "since": stop.since / SECOND,
+        "by": stop.said_by,
+        "why": stop.why,
+        "incident": stop.incident,
+    }
 
 
 ROUTES = (

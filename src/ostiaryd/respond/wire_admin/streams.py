@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.pages import behind, reply_page
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.respond.flows import streams
@@ -17,7 +18,13 @@ from ostiaryd.respond.store import streams as store
 
 async def list_streams(call: Call) -> Reply:
     """All streams of signals to others, and how each of them does."""
-    return reply({"streams": [_render_stream(one) for one in await call.world.db.scan(store.streams)]})
+    return await reply_page(
+        call,
+        "streams",
+        lambda reader, page: behind(store.streams(reader), lambda one: one.stream_id)(page),
+        lambda _, one: _render_stream(one),
+        cursor=lambda one: one.stream_id,
+    )
 
 
 class NewStatus(msgspec.Struct, forbid_unknown_fields=True):

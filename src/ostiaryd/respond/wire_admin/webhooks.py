@@ -8,6 +8,7 @@ import msgspec
 
 from ostiary.core.errors import Invalid
 from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.pages import behind, reply_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN
@@ -37,7 +38,13 @@ async def add_webhook(call: Call) -> Reply:
 
 async def list_webhooks(call: Call) -> Reply:
     """All webhooks, and how each of them does."""
-    return reply({"webhooks": [_render(one) for one in await call.world.db.scan(store.webhooks)]})
+    return await reply_page(
+        call,
+        "webhooks",
+        lambda reader, page: behind(store.webhooks(reader), lambda one: one.webhook_id)(page),
+        lambda _, one: _render(one),
+        cursor=lambda one: one.webhook_id,
+    )
 
 
 async def remove_webhook(call: Call) -> Reply:

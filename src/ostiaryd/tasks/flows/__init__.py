@@ -1,6 +1,6 @@
 """What happens to tasks, and the one revoke that ends everything derived."""
 
-from ostiaryd.tasks.flows.above import MAX_TREE, above, held_of, link_of, tree
+from ostiaryd.tasks.flows.above import above, held_of, link_of, place_of, tree
 from ostiaryd.tasks.flows.budgets import (
     allowance,
     balances,
@@ -37,7 +37,6 @@ from ostiaryd.tasks.flows.tasks import (
 
 __all__ = [
     "ELEVATION_ENDED",
-    "MAX_TREE",
     "Kind",
     "Remembered",
     "above",
@@ -72,6 +71,7 @@ __all__ = [
     "may_list",
     "may_see",
     "meet",
+    "place_of",
     "recall",
     "renew",
     "report_lost",

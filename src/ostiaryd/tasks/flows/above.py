@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from ostiary.core.claims import Link
-from ostiary.core.errors import Forbidden
+from ostiary.core.errors import Forbidden, Invalid
 from ostiaryd.ground.database import Reader
+from ostiaryd.ground.pages import Page
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
 from ostiaryd.registry.store import agents
@@ -16,16 +18,31 @@ from ostiaryd.tasks.model import Task, check_line, standing_agent, standing_task
 from ostiaryd.tasks.store import elevations
 from ostiaryd.tasks.store import tasks as store
 
-MAX_TREE = 20_000
-"""Tasks that are shown of a tree; ending one has no limit."""
+_PLACE = re.compile(r"([0-9]{1,4}):(\w{1,64})", re.ASCII)
 
 
-def tree(reader: Reader, task: Task) -> list[Task]:
-    """The task and those under it, none before its parent: of very many the first, and one more than are shown."""
-    if task.expires_at is not None:
-        return store.tree(reader, task.task_id, limit=MAX_TREE + 1)
-    parts = [store.tree(reader, one.task_id, limit=MAX_TREE) for one in store.live_under(reader, task.task_id)]
-    return [task, *sorted((one for part in parts for one in part), key=lambda one: one.depth)][: MAX_TREE + 1]
+def tree(reader: Reader, task: Task, page: Page) -> list[Task]:
+    """A page of the task and those under it, without their bounds, none before its parent. Raises Invalid."""
+    depth, after = _place(page.after)
+    is_standing = task.expires_at is None
+    first = [task] if is_standing and not page.after else []
+    found = store.tree(
+        reader, task.task_id, of_standing=is_standing, depth=depth, after=after, limit=page.limit - len(first)
+    )
+    return first + found
+
+
+def place_of(task: Task) -> str:
+    """The place of a task in a tree, as the cursor of a page."""
+    return f"{task.depth}:{task.task_id}"
+
+
+def _place(cursor: str) -> tuple[int, str]:
+    if not cursor:
+        return -1, ""
+    if (found := _PLACE.fullmatch(cursor)) is None:
+        raise Invalid("`after` is not a cursor", hint="give the `next` of the page before")
+    return int(found[1]), found[2]
 
 
 def above(reader: Reader, task: Task) -> list[Task]:

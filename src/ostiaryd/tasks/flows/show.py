@@ -1,4 +1,4 @@
-"""A task as JSON says it: in brief, in a list, and whole."""
+"""A task as JSON: a summary for lists, and all of it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ from ostiaryd.tasks.model import SECOND, Task
 
 
 def show(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
-    """With what is left of its budgets, what the person asked, and who holds it."""
-    shown = show_briefly(reader, task, now=now) | {"budgets": balances_of(reader, task, now=now)}
+    """All of a task: its summary, bounds, what is left of its budgets, its intent and its holders.
+
+    `data_classes`: those that its bounds are limited to, all together.
+    """
+    classes = datatypes(task.bounds) if task.bounds else None
+    shown = show_briefly(reader, task, now=now) | {
+        "data_classes": None if classes is None else sorted(classes),
+        "bounds": render_details(task.bounds),
+        "budgets": balances_of(reader, task, now=now),
+    }
     if (recorded := intent_of(reader, task)) is not None:
         said = {"said_by": recorded.said_by.value, "who": recorded.who, "digest": task.intent}
         shown["intent"] = msgspec.to_builtins(recorded.intent) | said
@@ -35,8 +43,7 @@ def show(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
 
 
 def show_briefly(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
-    """Times in seconds since the epoch; `data_classes`: those that its bounds are limited to, all together."""
-    classes = datatypes(task.bounds) if task.bounds else None
+    """The summary of a task. Times are seconds since the epoch."""
     return {
         "task_id": task.task_id,
         "agent": registry.find_agent(reader, task.agent).name,
@@ -47,8 +54,6 @@ def show_briefly(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
         "state": task.state_at(now),
         "on_behalf_of": None if task.person is None else registry.find_person(reader, task.person).name,
         "scopes": sorted(task.scopes),
-        "data_classes": None if classes is None else sorted(classes),
-        "bounds": render_details(task.bounds),
         "created_at": task.created_at // SECOND,
         "expires_at": None if task.expires_at is None else task.expires_at // SECOND,
         "ended_at": None if task.ended_at is None else task.ended_at // SECOND,

@@ -15,8 +15,12 @@ _COLUMNS = """task_id, agent, person, purpose, scopes, bounds, state, created_at
     heartbeat, beat_until, ends_with_last, intent, memory, elevated"""
 _SELECT = f"select {_COLUMNS} from task "
 _GET = sql(_SELECT + "where task_id = :id", lasting=True)
-_LIST = sql(_SELECT + "where task_id < :before order by task_id desc limit :limit")
-_OF_AGENT = sql(_SELECT + "where agent = :agent and task_id < :before order by task_id desc limit :limit")
+_BRIEF = _COLUMNS.replace(" bounds,", " '[]' as bounds,")
+"""Without the bounds, which may be as long as a token."""
+_LIST = sql(f"select {_BRIEF} from task where task_id < :before order by task_id desc limit :limit")
+_OF_AGENT = sql(
+    f"select {_BRIEF} from task where agent = :agent and task_id < :before order by task_id desc limit :limit"
+)
 _LIVE_OF_AGENT = sql(_SELECT + "where agent = :agent and state = 'live' order by task_id")
 _LIVE_FOR_PERSON = sql(_SELECT + "where person = :person and state = 'live' order by task_id")
 _LIVE_UNDER = sql(_SELECT + "where parent = :parent and state = 'live' order by task_id")
@@ -62,11 +66,12 @@ _ABOVE = sql(
        select {_COLUMNS} from line join task on task_id = id order by step""",
     lasting=True,
 )
-_TREE = sql(
-    f"""with recursive tree (id) as (
-           select task_id from task where task_id = :id
-           union all select task.task_id from tree join task on task.parent = tree.id)
-       select {_COLUMNS} from task where task_id in (select id from tree limit :limit) order by depth, task_id"""
+_BELOW = f"""union all select task.task_id from tree join task on task.parent = tree.id)
+       select {_BRIEF} from task where task_id in (select id from tree)
+           and (depth > :depth or (depth = :depth and task_id > :after)) order by depth, task_id limit :limit"""
+_TREE = sql(f"with recursive tree (id) as (select task_id from task where task_id = :id {_BELOW}")
+_TREES_UNDER = sql(
+    f"with recursive tree (id) as (select task_id from task where parent = :id and state = 'live' {_BELOW}"
 )
 _RENEW = sql("update task set expires_at = :expires_at where task_id = :id")
 _LAST = "tk_z"  # sorts after every id in every collation
@@ -88,7 +93,7 @@ def get(reader: Reader, id: str) -> Task | None:
 
 
 def page(reader: Reader, *, agent: AgentId | None, page: Page) -> list[Task]:
-    """The newest first."""
+    """The newest first, without their bounds."""
     before = page.after or _LAST
     if agent is None:
         return [_task(row) for row in reader.all(_LIST, before=before, limit=page.limit)]
@@ -113,9 +118,13 @@ def above(reader: Reader, id: TaskId) -> list[Task]:
     return [_task(row) for row in reader.all(_ABOVE, id=id)]
 
 
-def tree(reader: Reader, id: TaskId, *, limit: int) -> list[Task]:
-    """That task and those under it, whatever their state; none comes before the one that it is under."""
-    return [_task(row) for row in reader.all(_TREE, id=id, limit=limit)]
+def tree(reader: Reader, id: TaskId, *, of_standing: bool, depth: int, after: str, limit: int) -> list[Task]:
+    """That task and those under it, by depth and id, behind that place, without their bounds.
+
+    Of a standing task, which has no row: the live tasks right under it, and all under those.
+    """
+    statement = _TREES_UNDER if of_standing else _TREE
+    return [_task(row) for row in reader.all(statement, id=id, depth=depth, after=after, limit=limit)]
 
 
 def count_live(reader: Reader, agent: AgentId, *, now: int) -> int:

@@ -1,0 +1,154 @@
+"""No answer of the API grows without bound: every list is read in pages of at most a megabyte, whatever its rows hold."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from ostiary.core.errors import Refused
+from ostiaryd.app import ROUTES
+from ostiaryd.ground.database import Tx, sql
+from ostiaryd.ground.http import Call, Wire, render_admin
+from ostiaryd.ground.pages import MAX_PAGE_BYTES
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry.model import Caller
+from tests.clock import Clock
+from tests.registry.stage import ADMIN, enrol, new_jwk, person
+
+MANY = 130
+LONG = "long " * 4000
+BOUNDS = json.dumps([{"type": "tool", "locations": ["https://f.example/"], "arguments": {"a": {"eq": "x" * 30_000}}}])
+LISTS = {
+    "/api/v1/agents", "/api/v1/agents/{name}/keys", "/api/v1/approvals", "/api/v1/audit", "/api/v1/elevations",
+    "/api/v1/feeds", "/api/v1/findings", "/api/v1/incidents", "/api/v1/issuers", "/api/v1/issuers/{id}/links",
+    "/api/v1/kill", "/api/v1/persons", "/api/v1/persons/{name}/keys", "/api/v1/policies", "/api/v1/resources",
+    "/api/v1/streams", "/api/v1/tasks", "/api/v1/tasks/{id}/tree", "/api/v1/teams", "/api/v1/threat-lists",
+    "/api/v1/webhooks",
+}  # fmt: skip
+STREAMED = {"/feed/v1/stream"}
+"""answers that are sent line by line, each with a limit of its own"""
+
+
+def row(table: str, **values: Any) -> Any:
+    columns = ", ".join(values)
+    return sql(f"insert into {table} ({columns}) values ({', '.join(f':{name}' for name in values)})"), values
+
+
+async def fill(world: World, clock: Clock) -> dict[str, str]:
+    """Many rows with long texts, as nothing but an older server would write them; what to look at."""
+    agent = await enrol(world, "bot", scopes=["files:read"])
+    bea = await person(world, "bea")
+    now = world.now()
+
+    def rows(number: int) -> list[Any]:
+        id = f"{number:032x}"
+        jwk = json.dumps(new_jwk() | {"more": "x" * 9_000})
+        return [
+            row("agent", agent_id=f"ag_{id}", name=f"a{number}", owner=bea, purpose=LONG, kind="assistant", provider="",
+                model="m" * 5000, risk_tier="low", segment="default", scopes="a:b " * 5000, state="active", epoch=0,
+                changed_at=0, created_at=now),
+            row("task", task_id=f"tk_{id}", agent=agent.agent_id, purpose=LONG, scopes="", bounds=BOUNDS, state="live",
+                created_at=now, expires_at=now + 10**9, parent=None if number == 0 else f"tk_{0:032x}",
+                depth=int(number > 0), elevated="x:y"),
+            row("elevation", task=f"tk_{id}", is_break_glass=0, granted_at=now),
+            row("agent_key", jkt=f"k{number}", agent=agent.agent_id, alg="ES256", jwk=jwk, added_at=now),
+            row("person_key", jkt=f"p{number}", person=bea, alg="ES256", jwk=jwk, added_at=now),
+            row("person", person_id=f"pe_{id}", name=f"p{number}", email="e" * 9_000, state="active", created_at=now),
+            row("team", team_id=f"te_{id}", name="t" * 9000 + str(number), created_at=now),
+            row("resource", resource_id=f"rs_{id}", name=f"r{number}", uri=f"https://r{number}.example/" + "x" * 9000,
+                mode="enforce", segment="s" * 5000, catalogue=LONG, catalogue_version=1, created_at=now),
+            row("finding", finding_id=f"fi_{id}", at=now, detector="d", points=1, says=LONG, agent=agent.agent_id,
+                entries="1 2", incident=f"in_{0:032x}"),
+            row("incident", incident_id=f"in_{id}", agent=agent.agent_id, owner=bea, state="closed", opened_at=now,
+                heard_at=now, risk=1, says=LONG, closed_at=now),
+            row("stop", what="task", value=f"tk_{id}", since=now, why=LONG),
+            row("webhook", webhook_id=f"wh_{id}", url=f"https://w.example/{number}" + "x" * 9000, actions="[]",
+                created_at=now, next_idx=0, attempts=0, due_at=0, busy_until=0, delivered=0, lost=0, failed=LONG),
+        ]  # fmt: skip
+
+    def write(tx: Tx) -> None:
+        for number in range(MANY):
+            for statement, values in rows(number):
+                tx.run(statement, **values)
+
+    await world.writer.submit(write)
+
+    def note(act: Act) -> None:
+        act.entry.detail = {"text": "x" * 30_000}
+
+    for _ in range(60):
+        await act(world, "test.long", note)
+    clock.advance(1)
+    return {"name": "bot", "id": f"tk_{0:032x}", "hash": "x", "index": "1"}
+
+
+async def get(
+    world: World, wire: Wire, path: str, params: dict[str, str], query: str = "", by: Caller = ADMIN
+) -> bytes:
+    call = Call(world, "GET", path, params, query, [], b"", "rq_test", by)
+    try:
+        answer = await wire(call)
+    except Refused as refusal:
+        answer = render_admin(refusal)
+    assert isinstance(answer.body, bytes), path
+    return answer.body
+
+
+async def test_every_list_is_read_in_pages_of_a_megabyte_at_most(world: World, clock: Clock) -> None:
+    told = await fill(world, clock)
+    wires = {path: wire for part, _ in ROUTES for method, path, wire, _ in part if method == "GET"}
+    lists = set()
+    for path, wire in wires.items():
+        if path in STREAMED:
+            continue
+        params = {name: told.get(name, "x") for name in re.findall(r"{(\w+)", path)}
+        if path.startswith(("/api/v1/persons/", "/api/v1/teams/")):
+            params["name"] = "bea"
+        body = await get(world, wire, path, params)
+        assert len(body) <= MAX_PAGE_BYTES, path
+        answer = json.loads(body)
+        if not isinstance(answer, dict) or "next" not in answer:
+            continue
+        lists.add(path)
+        [kind] = answer.keys() - {"next"}
+        seen = answer[kind]
+        for name in ("bounds", "catalogue", "intent", "data_classes"):
+            assert all(name not in one for one in seen), (path, name)
+        cursor = "before" if path == "/api/v1/audit" else "after"
+        while answer["next"] is not None:
+            assert seen, path
+            body = await get(world, wire, path, params, f"{cursor}={answer['next']}".replace(" ", "+"))
+            assert len(body) <= MAX_PAGE_BYTES, path
+            answer = json.loads(body)
+            seen += answer[kind]
+        distinct = {json.dumps(one, sort_keys=True) for one in seen}
+        assert len(distinct) == len(seen), path
+        if path in ("/api/v1/tasks", "/api/v1/tasks/{id}/tree", "/api/v1/findings", "/api/v1/kill", "/api/v1/webhooks"):
+            assert len(seen) == MANY, path
+        if path in ("/api/v1/agents", "/api/v1/persons", "/api/v1/agents/{name}/keys"):
+            assert len(seen) == MANY + 1 + (path == "/api/v1/persons"), path
+    assert lists | {"/api/v1/issuers/{id}/links"} == LISTS
+
+
+async def test_the_default_page_has_a_hundred_rows(world: World, clock: Clock) -> None:
+    bot = await enrol(world, "bot")
+
+    def write(tx: Tx) -> None:
+        for number in range(101):
+            statement, values = row(
+                "task", task_id=f"tk_{number:032x}", agent=bot.agent_id, purpose="p", scopes="", bounds="[]",
+                state="live", created_at=1, expires_at=1 << 60,
+            )  # fmt: skip
+            tx.run(statement, **values)
+
+    await world.writer.submit(write)
+    wire = next(
+        wire for part, _ in ROUTES for method, path, wire, _ in part if (method, path) == ("GET", "/api/v1/tasks")
+    )
+    for query, rows, more in (("", 100, True), ("limit=101", 101, True), ("limit=102", 101, False)):
+        answer = json.loads(await get(world, wire, "/api/v1/tasks", {}, query))
+        assert (len(answer["tasks"]), answer["next"] is not None) == (rows, more)
+    for query in ("limit=0", "limit=1001", "limit=x", "after=" + "x" * 513):
+        assert json.loads(await get(world, wire, "/api/v1/tasks", {}, query))["error"] == "invalid"
