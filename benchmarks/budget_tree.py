@@ -65,10 +65,8 @@ async def _round(folder: Path, with_budgets: bool) -> tuple[float, float]:
         await act(world, "task.end", lambda a: tasks.end(a, root.task_id, State.DONE))
         wall, cpu = time.perf_counter() - began, time.process_time() - worked
         reader = world.db.read()
-        if {one.state for one in tasks.tree(reader, root, Page(LEAVES * BRANCHES * 2, ""))} != {
-            State.DONE,
-            State.CANCELLED,
-        }:
+        found = tasks.tree(reader, root, Page(LEAVES * BRANCHES * 2, ""))
+        if {one.state for one in found} != {State.DONE, State.CANCELLED}:
             raise Wrong("a task lives on")
         if [one.left for one in tasks.balances_of(reader, top, now=world.now())] != [str(UNITS)] * with_budgets:
             raise Wrong("units are missing")

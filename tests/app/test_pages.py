@@ -1,4 +1,4 @@
-"""No answer of the API grows without bound: every list is read in pages of at most a megabyte, whatever its rows hold."""
+"""No answer of the API grows without bound: every list is read in pages of at most a megabyte."""
 
 from __future__ import annotations
 
@@ -27,8 +27,6 @@ LISTS = {
     "/api/v1/streams", "/api/v1/tasks", "/api/v1/tasks/{id}/tree", "/api/v1/teams", "/api/v1/threat-lists",
     "/api/v1/webhooks",
 }  # fmt: skip
-STREAMED = {"/feed/v1/stream"}
-"""answers that are sent line by line, each with a limit of its own"""
 
 
 def row(table: str, **values: Any) -> Any:
@@ -101,7 +99,7 @@ async def test_every_list_is_read_in_pages_of_a_megabyte_at_most(world: World, c
     wires = {path: wire for part, _ in ROUTES for method, path, wire, _ in part if method == "GET"}
     lists = set()
     for path, wire in wires.items():
-        if path in STREAMED:
+        if not path.startswith("/api/v1"):
             continue
         params = {name: told.get(name, "x") for name in re.findall(r"{(\w+)", path)}
         if path.startswith(("/api/v1/persons/", "/api/v1/teams/")):

@@ -152,9 +152,8 @@ def show_tree(id: str, /, *, session: Here) -> None:
     Args:
         id: Id of the task.
     """
-    session.show(
-        {"tasks": session.pages(f"/tasks/{id}/tree", "tasks")}, lambda found: tree(found["tasks"], _line, of="parent")
-    )
+    whole = {"tasks": session.pages(f"/tasks/{id}/tree", "tasks")}
+    session.show(whole, lambda found: tree(found["tasks"], _line, of="parent"))
 
 
 @task.command(name="renew")
