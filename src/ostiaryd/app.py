@@ -352,6 +352,7 @@ LOOPS = (
     _every(60, forget_messages),
     _every(3600, feed.forget_profiles),
     _every(60, ledger.forget_facts),
+    _every(60, ledger.forget_evidence),
     _every(10, ledger.summarise_refusals),
     _every(60, approvals.forget),
 )

@@ -59,7 +59,7 @@ async def fill(world: World, clock: Clock) -> dict[str, str]:
                 mode="enforce", segment="s" * 5000, catalogue=LONG, catalogue_version=1, created_at=now),
             row("finding", finding_id=f"fi_{id}", at=now, detector="d", points=1, says=LONG, agent=agent.agent_id,
                 entries="1 2", incident=f"in_{0:032x}"),
-            row("incident", incident_id=f"in_{id}", agent=agent.agent_id, owner=bea, state="closed", opened_at=now,
+            row("incident", incident_id=f"in_{id}", agent=agent.agent_id, owner=bea, state="released", opened_at=now,
                 heard_at=now, risk=1, says=LONG, closed_at=now),
             row("stop", what="task", value=f"tk_{id}", since=now, why=LONG),
             row("webhook", webhook_id=f"wh_{id}", url=f"https://w.example/{number}" + "x" * 9000, actions="[]",

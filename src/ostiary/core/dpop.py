@@ -94,7 +94,7 @@ def make_proof(
     if nonce is not None:
         claims["nonce"] = nonce
     if access_token is not None:
-        claims["ath"] = _hash_token(access_token)
+        claims["ath"] = hash_token(access_token)
     return sign_jws(key, protected=_protect(key), payload=msgspec.json.encode(claims))
 
 
@@ -130,7 +130,7 @@ def check_proof(
         raise InvalidProof("the DPoP proof is for another URI (`htu`)")
     if not now - window_us <= proof.iat <= now + skew_us:
         raise InvalidProof("the DPoP proof was not made just now (`iat`)", hint="is the clock right?")
-    if access_token is not None and claims.get("ath") != _hash_token(access_token):
+    if access_token is not None and claims.get("ath") != hash_token(access_token):
         raise InvalidProof("the DPoP proof is for another access token (`ath`)")
     if jkt is not None and jkt != proof.jkt:
         raise InvalidProof("the DPoP proof is by another key than the one that was bound")
@@ -150,6 +150,33 @@ def parse_proof(unverified_proof: str) -> tuple[PublicKey, Jws]:
         return _proof_key(unverified_proof.partition(".")[0]), unverified_jws
     except (InvalidToken, InvalidKey) as error:
         raise InvalidProof(f"the DPoP proof: {error.message}") from None
+
+
+def check_shown(
+    unverified_proof: str, *, resource: str, ath: str, jkt: str, now: int, window_us: int, skew_us: int = SKEW
+) -> Proof:
+    """The proof that the holder of the key `jkt` called something at `resource` with the token of digest `ath`.
+
+    For a server to which a guard shows a proof that was sent to that guard: `htu` is the URI of the resource or below
+    it, `htm` any method. It says nothing about the arguments of the call. Times are microseconds. Raises InvalidProof.
+    """
+    try:
+        claims = parse_claims(parse_jws(unverified_proof, max_bytes=MAX_PROOF_BYTES).payload)
+    except InvalidToken as error:
+        raise InvalidProof(f"the DPoP proof: {error.message}") from None
+    method, uri = claims.get("htm"), claims.get("htu")
+    if not isinstance(method, str) or not isinstance(uri, str) or not _is_below(uri, resource):
+        raise InvalidProof("the DPoP proof is for another resource (`htu`)")
+    if not hmac.compare_digest(str(claims.get("ath")).encode(), ath.encode()):
+        raise InvalidProof("the DPoP proof is for another access token (`ath`)")
+    return check_proof(
+        unverified_proof, method=method, uri=uri, now=now, jkt=jkt, window_us=window_us, skew_us=skew_us
+    )  # fmt: skip
+
+
+def hash_token(access_token: str) -> str:
+    """`ath` of a token: base64url(SHA-256), RFC 9449 section 4.2."""
+    return b64u(sha256(access_token.encode(errors="surrogatepass")).digest())
 
 
 def make_nonce(secret: bytes, purpose: Purpose, now: int) -> str:
@@ -214,6 +241,15 @@ def _nonce(claims: dict[str, object]) -> str | None:
     raise InvalidProof(f"the nonce of the DPoP proof is not a string of at most {MAX_NONCE} characters")
 
 
+def _is_below(uri: str, resource: str) -> bool:
+    """Whether a URI is that of the resource, or of a path below it."""
+    try:
+        found, top = normalise_uri(uri), normalise_uri(resource).rstrip("/")
+    except Malformed:
+        return False
+    return found == top or found.startswith(f"{top}/")
+
+
 def _same_target(htu: object, uri: str) -> bool:
     if not isinstance(htu, str):
         return False
@@ -221,7 +257,3 @@ def _same_target(htu: object, uri: str) -> bool:
         return htu == uri or normalise_uri(htu) == normalise_uri(uri)
     except Malformed:
         return False
-
-
-def _hash_token(access_token: str) -> str:
-    return b64u(sha256(access_token.encode(errors="surrogatepass")).digest())

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from ostiary.core.classes import MAX_CLASSES
+from ostiary.core.dpop import MAX_PROOF_BYTES
 from ostiary.core.watch import Noticed
 
 MAX_RECORDS = 512
@@ -106,6 +107,8 @@ class CallRecord(
     """where the caller was"""
     noticed: Annotated[list[Noticed], Meta(max_length=16)] = []
     """what is odd about it"""
+    proof: Annotated[str, Meta(max_length=MAX_PROOF_BYTES)] = ""
+    """the DPoP proof that the agent sent with the call: without it the server isolates nobody on this guard's word"""
 
 
 class UndecidedRecord(

@@ -56,6 +56,8 @@ class Verified:
     """to be sent back as `DPoP-Nonce`"""
     network: str = ""
     """where the caller is"""
+    proof: str = field(default="", repr=False)
+    """the DPoP proof that was shown"""
 
 
 @dataclass(slots=True)
@@ -140,6 +142,7 @@ def call_record(
     approved: tuple[str, ...] = (),
     network: str = "",
     noticed: Sequence[Noticed] = (),
+    proof: str = "",
     now: int,
 ) -> report.CallRecord:
     """What goes on record before the tool runs; `now` is what the policies saw, `approved` those that were told yes.
@@ -172,6 +175,7 @@ def call_record(
         else None,
         elsewhere=_elsewhere(asked) if asked is not None else None,
         noticed=[replace(one, says=one.says[:MAX_SAYS]) for one in noticed[:MAX_NAMED]],
+        proof=proof,
     )
 
 

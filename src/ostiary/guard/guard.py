@@ -143,7 +143,7 @@ class Guard:
             if proof is None:
                 raise NonceNeeded(self._proofs.nonce())
             nonce = self._proofs.check(proof, method=method, uri=uri, access_token=token, jkt=principal.jkt)
-            who = Verified(principal, nonce)
+            who = Verified(principal, nonce, proof=proof)
             self.check_alive(who)
             return who
 
@@ -241,7 +241,7 @@ class Guard:
                 decision, costs, ahead = access.refuse(facts, refusal), {}, {}
         record = call_record(
             principal, tool, arguments, decision, facts.resource, spent=costs, asked=asked, approved=approved,
-            noticed=noticed, network=who.network, now=at,
+            noticed=noticed, network=who.network, proof=who.proof, now=at,
         )  # fmt: skip
         if self._record_arguments:
             record = msgspec.structs.replace(record, arguments=shorten(arguments))

@@ -145,6 +145,7 @@ def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None,
         | ({"origins": record.facts.beside} if record.facts is not None and record.facts.beside else {})
         | ({"noticed": msgspec.to_builtins(record.noticed)} if record.noticed else {})
         | ({"elsewhere": msgspec.to_builtins(record.elsewhere)} if record.elsewhere is not None else {}),
+        evidence=record.proof or None,
     )
 
 

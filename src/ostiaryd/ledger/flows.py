@@ -22,6 +22,8 @@ from ostiaryd.ledger.sampling import RefusalSampler
 T = TypeVar("T")
 DAY = 86_400_000_000
 FORGOTTEN_AT_ONCE = 5000
+EVIDENCE_US = 600_000_000
+"""Microseconds for which the proof of a reported call is kept: detectors look at a call within milliseconds."""
 
 
 class Act:
@@ -103,6 +105,19 @@ async def forget_facts(world: World) -> int:
         done, end = await world.writer.submit(forget)
         if done >= end:
             return end
+
+
+async def forget_evidence(world: World) -> None:
+    """Forget the proofs of calls that were reported more than `EVIDENCE_US` ago, in small batches."""
+
+    def forget(tx: Tx) -> bool:
+        store.forget_used_evidence(tx)
+        first = store.first_since(tx, tx.now - EVIDENCE_US)
+        before = store.head(tx)[0].size if first is None else first
+        return store.forget_evidence(tx, before=before, count=FORGOTTEN_AT_ONCE)
+
+    while await world.writer.submit(forget):
+        pass
 
 
 def recorded(

@@ -69,6 +69,9 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     beside: bytes | None = None
     """that itself, on its way to a table of its own: it is not encoded, and will be forgotten"""
 
+    evidence: str | None = None
+    """the DPoP proof of the call that it reports, on its way to a table of its own; not encoded, kept for minutes"""
+
     def keep(self, facts: bytes) -> None:
         """Let these facts stand beside the entry, which has their digest alone."""
         self.facts, self.beside = b64u(sha256(facts).digest()), facts
@@ -89,7 +92,7 @@ def encode_entry(entry: Entry) -> bytes:
 
     Total on purpose: an entry that could not be written would take the acts of its whole batch with it.
     """
-    entry.beside = None
+    entry.beside = entry.evidence = None
     body = _ENCODER.encode(entry)
     if len(body) <= MAX_ENTRY_BYTES:
         return body

@@ -35,6 +35,15 @@ _INSERT = sql(
 )
 _INSERT_CLASS = sql("insert into entry_class (data_class, idx) values (:data_class, :idx)")
 _INSERT_FACT = sql("insert into fact (idx, body) values (:idx, :body)")
+_INSERT_EVIDENCE = sql("insert into evidence (idx, proof) values (:idx, :proof)")
+_EVIDENCE = sql("select proof from evidence where idx = :idx")
+_OLDEST_EVIDENCE = sql("select min(idx) from evidence")
+_FORGET_EVIDENCE = sql("delete from evidence where idx < :before")
+_USE_EVIDENCE = sql(
+    "insert into evidence_used (digest, idx, until) values (:digest, :idx, :until) on conflict (digest) do nothing"
+)
+_USED_FOR = sql("select idx from evidence_used where digest = :digest")
+_FORGET_USED = sql("delete from evidence_used where until <= :now")
 _SUBTREE = sql("insert into subtree (level, idx, hash) values (:level, :idx, :hash)")
 
 
@@ -77,6 +86,7 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
     start = frontier.size
     for entry in entries:
         at = entry.at = max(at, entry.at)
+    evidence = [(start + i, entry.evidence) for i, entry in enumerate(entries) if entry.evidence]
     facts = [(start + i, entry.beside) for i, entry in enumerate(entries) if entry.beside is not None]
     bodies = [encode_entry(entry) for entry in entries]
     leaves = [leaf_hash(body) for body in bodies]
@@ -89,6 +99,8 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
         tx.many(_INSERT_CLASS, classes)
     if facts:
         tx.many(_INSERT_FACT, facts)
+    if evidence:
+        tx.many(_INSERT_EVIDENCE, evidence)
     if completed:
         tx.many(_SUBTREE, completed)
     key = log_key(tx, tx.keys)
@@ -186,6 +198,33 @@ def oldest_facts(reader: Reader) -> int | None:
 def forget_facts(tx: Tx, *, before: int) -> None:
     """Forget what stands beside entries with an index below `before`; the entries stay."""
     tx.run(_FORGET, before=before)
+
+
+def evidence(reader: Reader, index: int) -> str | None:
+    """The DPoP proof beside entry `index`, while it is kept; not checked."""
+    row = reader.one(_EVIDENCE, idx=index)
+    return None if row is None else row[0]
+
+
+def use_evidence(tx: Tx, digest: bytes, index: int, *, until: int) -> bool:
+    """Whether the proof of that digest backs entry `index`: it backs the first entry that it was used for."""
+    tx.run(_USE_EVIDENCE, digest=digest, idx=index, until=until)
+    row = tx.one(_USED_FOR, digest=digest)
+    return row is not None and row[0] == index
+
+
+def forget_evidence(tx: Tx, *, before: int, count: int) -> bool:
+    """Forget the oldest proofs of entries below `before`, of at most `count` entries; whether there may be more."""
+    row = tx.one(_OLDEST_EVIDENCE)
+    if row is None or row[0] is None or row[0] >= before:
+        return False
+    tx.run(_FORGET_EVIDENCE, before=min(before, row[0] + count))
+    return True
+
+
+def forget_used_evidence(tx: Tx) -> None:
+    """Forget which proofs were used, once they are too old to be shown."""
+    tx.run(_FORGET_USED, now=tx.now)
 
 
 def rows(reader: Reader) -> Rows:

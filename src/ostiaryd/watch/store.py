@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ostiary.core.watch import CALM, Risk
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.watch.model import Finding, FindingId, Judgement, Piece, Progress, Verdict
 
 _COLUMNS = """finding_id, at, detector, points, says, agent, task, owner, entries, incident, resource, score, verdict,
-    judged_by, judged_at, why"""
+    judged_by, judged_at, why, is_proved"""
 _GET = sql(f"select {_COLUMNS} from finding where finding_id = :id")
 _LATEST = sql(f"select {_COLUMNS} from finding where finding_id < :before order by finding_id desc limit :limit")
 _OF_AGENT = sql(
@@ -24,8 +25,9 @@ _TASKS = sql("select distinct task from finding where incident = :incident and t
 _JOIN = sql("update finding set incident = :incident where agent = :agent and at > :since and incident is null")
 _INSERT = sql(
     """insert into finding (finding_id, at, detector, points, says, agent, task, owner, entries, incident, resource,
-           score)
-       values (:id, :at, :detector, :points, :says, :agent, :task, :owner, :entries, :incident, :resource, :score)"""
+           score, is_proved)
+       values (:id, :at, :detector, :points, :says, :agent, :task, :owner, :entries, :incident, :resource, :score,
+           :is_proved)"""
 )
 _JUDGE = sql(
     """update finding set verdict = :verdict, judged_by = :by, judged_at = :at, why = :why
@@ -38,7 +40,7 @@ def insert(tx: Tx, finding: Finding) -> None:
         _INSERT, id=finding.finding_id, at=finding.at, detector=finding.detector, points=finding.points,
         says=finding.says, agent=finding.agent, task=finding.task, owner=finding.owner,
         entries=" ".join(map(str, finding.entries)), incident=finding.incident, resource=finding.resource,
-        score=f"{finding.score:g}",
+        score=f"{finding.score:g}", is_proved=int(finding.is_proved),
     )  # fmt: skip
 
 
@@ -82,14 +84,37 @@ def join(tx: Tx, agent: str, incident: str, *, since: int) -> int:
 def _finding(row: Row) -> Finding:
     (
         id, at, detector, points, says, agent, task, owner, entries, incident, resource, score, verdict, by, judged_at,
-        why,
+        why, is_proved,
     ) = row  # fmt: skip
     return Finding(
         finding_id=FindingId(id), at=at, detector=detector, points=points, says=says, agent=agent, task=task,
         owner=owner, entries=tuple(map(int, entries.split())), incident=incident, resource=resource,
-        score=float(score or 0),
+        score=float(score or 0), is_proved=bool(is_proved),
         judgement=None if verdict is None else Judgement(Verdict(verdict), by, judged_at, why),
     )  # fmt: skip
+
+
+_CLAIMED = sql("select millis, at from guard_claim where agent = :agent and resource = :resource")
+_PUT_CLAIMED = sql(
+    """insert into guard_claim (agent, resource, millis, at) values (:agent, :resource, :millis, :at)
+       on conflict (agent, resource) do update set millis = excluded.millis, at = excluded.at"""
+)
+_FORGET_CLAIMS = sql("delete from guard_claim where at <= :before")
+
+
+def claimed(reader: Reader, agent: str, resource: str) -> Risk:
+    """What the guard of that resource has claimed of that agent without proofs."""
+    row = reader.one(_CLAIMED, agent=agent, resource=resource)
+    return CALM if row is None else Risk(*row)
+
+
+def put_claimed(tx: Tx, agent: str, resource: str, risk: Risk) -> None:
+    tx.run(_PUT_CLAIMED, agent=agent, resource=resource, millis=risk.millis, at=risk.at)
+
+
+def forget_claims(tx: Tx, *, before: int) -> int:
+    """Forget claims of which nothing is left."""
+    return tx.run(_FORGET_CLAIMS, before=before)
 
 
 # --- what the detectors keep ----------------------------------------------------------------------------------------

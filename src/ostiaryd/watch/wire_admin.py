@@ -84,6 +84,7 @@ def render(finding: Finding) -> dict[str, Any]:
         "detector": finding.detector,
         "points": finding.points,
         "score": finding.score,
+        "proved": finding.is_proved,
         "says": finding.says,
         "agent": finding.agent or None,
         "task": finding.task,

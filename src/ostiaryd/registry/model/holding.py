@@ -37,6 +37,8 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     jkt: str | None = None
     client_jkt: str | None = None
     audience: str | None = None
+    ath: str | None = None
+    """the digest of a token, as a DPoP proof names it"""
     expires_at: int
     ended_at: int | None = None
     ended_why: str | None = None

@@ -10,11 +10,11 @@ from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model import Holding, Root
 from ostiaryd.registry.model.holding import Ended
 
-_COLUMNS = "id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at, ended_at, ended_why"
+_COLUMNS = "id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at, ended_at, ended_why, ath"
 _GET = sql(f"select {_COLUMNS} from holding where id = :id", lasting=True)
 _INSERT = sql(
-    """insert into holding (id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at)
-       values (:id, :kind, :agent, :task, :parent, :jkt, :client_jkt, :audience, :expires_at)"""
+    """insert into holding (id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at, ath)
+       values (:id, :kind, :agent, :task, :parent, :jkt, :client_jkt, :audience, :expires_at, :ath)"""
 )
 _PRUNE = sql(
     "delete from holding where id in (select id from holding where expires_at < :before limit :limit)", prunes=True
@@ -110,7 +110,7 @@ def insert(tx: Tx, held: Holding) -> None:
         _INSERT,
         (
             held.id, held.kind, held.agent, held.task, held.parent, held.jkt, held.client_jkt, held.audience,
-            held.expires_at,
+            held.expires_at, held.ath,
         ),
     )  # fmt: skip
 
@@ -138,8 +138,8 @@ def prune(tx: Tx, *, before: int, limit: int) -> int:
 
 @lru_cache(maxsize=4096)
 def _holding(row: Row) -> Holding:
-    id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at, ended_at, ended_why = row
+    id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at, ended_at, ended_why, ath = row
     return Holding(
         id=id, kind=kind, agent=agent, task=task, parent=parent, jkt=jkt, client_jkt=client_jkt,
-        audience=audience, expires_at=expires_at, ended_at=ended_at, ended_why=ended_why,
+        audience=audience, expires_at=expires_at, ended_at=ended_at, ended_why=ended_why, ath=ath,
     )  # fmt: skip

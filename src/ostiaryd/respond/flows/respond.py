@@ -47,8 +47,12 @@ from ostiaryd.respond.model.incidents import (
 )
 from ostiaryd.respond.store import incidents as store
 from ostiaryd.watch import store as watch
+from ostiaryd.watch.flows.findings import MAX_CLAIMED
 from ostiaryd.watch.model import Finding
 
+ISOLATES = HALTS | {"narrow"}
+"""What takes an agent's work away at every guard."""
+UNBACKED = "one guard alone says so, without the agent's proof: it takes a second guard, or a person"
 COUNTED_EVERY = 600 * SECOND
 """how old the number of active agents may be"""
 
@@ -79,6 +83,7 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
     incident = waiting or open_incident(act, agent, says=f"{finding.detector}: {finding.says}", risk=score)
     watch.join(act.tx, agent.agent_id, incident.incident_id, since=act.now - HOUR)
     incident = _go_on(act, incident, finding, wanted, score)
+    is_backed = _is_backed(act, finding)
     for policy, message in failed:
         did = Did(
             number=0, at=act.now, response="alert", outcome=Outcome.FAILED, agent=agent.agent_id, task=None,
@@ -87,7 +92,8 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
         _keep(act, incident, did)
     for proposal in reversed(wanted):  # after something stronger has been done, the milder is of no use
         step = Step(incident, agent, acting.task_of(agent, finding.task), proposal)
-        if carry_out(act, step, limits) is Outcome.LIMITED:
+        doubtful = "" if proposal.response not in ISOLATES or is_backed else UNBACKED
+        if carry_out(act, step, limits, doubtful) is Outcome.LIMITED and not doubtful:
             break
         agent = registry.find_agent(act.tx, agent.agent_id)
     return incident
@@ -111,16 +117,17 @@ def note(act: Act, incident: Incident, **detail: object) -> None:
     registry.note(act, object=incident.incident_id, owner=incident.owner, about=incident.agent, **detail)
 
 
-def carry_out(act: Act, step: Step, limits: Limits | None) -> Outcome | None:
+def carry_out(act: Act, step: Step, limits: Limits | None, doubtful: str = "") -> Outcome | None:
     """Do one thing, unless it is done already, or would pass the limits (None: somebody orders it); how that went.
 
-    Who is not halted only reads, if there is room for that.
+    `doubtful`: why it is not to be done before somebody confirms it. Who is not halted only reads, if there is room for
+    that.
     """
     incident, agent, proposal = step.incident, step.agent, step.proposal
     if proposal.response == "alert" or acting.is_done(act.tx, step, now=act.now):
         return None
     outcome, says = Outcome.DONE, ""
-    if said := _limited(act, agent, proposal.response, limits):
+    if said := doubtful or _limited(act, agent, proposal.response, limits):
         outcome, says = Outcome.LIMITED, said
     else:
         try:
@@ -139,7 +146,8 @@ def carry_out(act: Act, step: Step, limits: Limits | None) -> Outcome | None:
         acting.beside(act, action, lambda more: note(more, incident, **told))
     if outcome is Outcome.DONE and proposal.response in STOPS:
         stops.await_person(act.tx, agent.agent_id, incident.incident_id)
-    if outcome is Outcome.LIMITED and proposal.response in HALTS and not _limited(act, agent, "narrow", limits):
+    would_narrow = outcome is Outcome.LIMITED and not doubtful and proposal.response in HALTS
+    if would_narrow and not _limited(act, agent, "narrow", limits):
         return carry_out(act, step._replace(proposal=replace(proposal, response="narrow")), limits)
     return outcome
 
@@ -180,6 +188,16 @@ def _go_on(act: Act, incident: Incident, finding: Finding, wanted: Iterable[Prop
     if going != incident:
         store.update(act.tx, going)
     return going
+
+
+def _is_backed(act: Act, finding: Finding) -> bool:
+    """Whether more than one guard's unproved word says so: a finding with proof, or one of another guard, within the
+    hour and of some weight.
+    """
+    if finding.is_proved:
+        return True
+    recent = watch.of_agent(act.tx, finding.agent, since=act.now - HOUR)
+    return any(one.points >= MAX_CLAIMED and (one.is_proved or one.resource != finding.resource) for one in recent)
 
 
 def would_lock_out(reader: Reader, agent: Agent) -> bool:

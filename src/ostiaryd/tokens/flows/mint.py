@@ -167,11 +167,11 @@ def mint(
         budgets=list(budgets),
         memory=task.memory or "",
     )
-    _hold(act, claims, jkt=possession.jkt, client_jkt=client.jkt, parent=parent)
     signer = act.tx.keys.signer("token", config.token_alg)
     token = sign_jwt(signer, typ=ACCESS_TYP, claims=claims)
     if len(token) > MAX_TOKEN_BYTES:
         raise Invalid(f"the token would be longer than {MAX_TOKEN_BYTES} bytes", hint="ask for fewer bounds and scopes")
+    _hold(act, claims, jkt=possession.jkt, client_jkt=client.jkt, parent=parent, ath=dpop.hash_token(token))
     if target.agent is not None or target.uri == config.api:  # whoever is shown it shows it to us
         act.tx.keys.verified.add(token, signer.public.kid, claims)
     return Issued(
@@ -185,14 +185,14 @@ def mint(
     )
 
 
-def _hold(act: Act, claims: AccessClaims, *, jkt: str | None, client_jkt: str, parent: str | None) -> None:
+def _hold(act: Act, claims: AccessClaims, *, jkt: str | None, client_jkt: str, parent: str | None, ath: str) -> None:
     """The agent was found active and the id is new in this act, so this goes straight to the table."""
     holdings.insert(
         act.tx,
         Holding(
             id=HoldingId(claims.jti), kind=KIND, agent=AgentId(claims.client_id), task=claims.task or None,
             parent=None if parent is None else HoldingId(parent), jkt=jkt,
-            client_jkt=client_jkt, audience=claims.aud, expires_at=claims.exp * SECOND,
+            client_jkt=client_jkt, audience=claims.aud, ath=ath, expires_at=claims.exp * SECOND,
         ),
     )  # fmt: skip
     entry = act.entry

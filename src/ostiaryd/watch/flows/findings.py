@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from ostiary.core.errors import Conflict, NotFound
-from ostiary.core.watch import HALF_LIFE, Noticed
+from ostiary.core.watch import HALF_LIFE, MAX_SAYS, Noticed, Risk
+from ostiary.core.watch.risk import SCALE
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act
@@ -16,8 +17,12 @@ from ostiaryd.registry.flows.feed import tell
 from ostiaryd.registry.model import RiskDelta
 from ostiaryd.registry.store import agents, risks
 from ostiaryd.watch import store
+from ostiaryd.watch.flows.evidence import is_proved
 from ostiaryd.watch.model import JUDGE, MAX_ENTRIES, Finding, FindingId, Judgement, Sighting, Verdict
 
+MAX_CLAIMED = 30
+"""Points by which one guard without proofs can raise the risk of one agent; they halve like the risk."""
+UNPROVED = " (the word of one guard without the agent's proof: to isolate takes a second guard or a person)"
 Then = Callable[[Act, Finding], object]
 """What else happens in the act in which a finding is kept."""
 
@@ -25,7 +30,9 @@ Then = Callable[[Act, Finding], object]
 def find(act: Act, noticed: Noticed, *, agent: str, task: str | None, entries: tuple[int, ...]) -> Finding:
     """Keep what a detector noticed. Raises NotFound for an agent that is not registered."""
     registry.find_agent(act.tx, agent)
-    return _keep(act, noticed, agent=agent, task=task, entries=entries, resource=None, score=0.0, at=act.now)
+    return _keep(
+        act, noticed, agent=agent, task=task, entries=entries, resource=None, score=0.0, at=act.now, proved=True
+    )
 
 
 def keep(act: Act, one: Sighting, then: Then) -> Finding | None:
@@ -39,7 +46,7 @@ def keep(act: Act, one: Sighting, then: Then) -> Finding | None:
     noticed = Noticed(detector=one.detector, points=one.points, says=one.says)
     finding = _keep(
         act, noticed, agent=one.agent, task=one.task or None, entries=one.entries, resource=one.resource or None,
-        score=one.score, at=min(one.at, act.now),
+        score=one.score, at=min(one.at, act.now), proved=is_proved(act, {one.number, *one.entries}),
     )  # fmt: skip
     then(act, finding)
     return finding
@@ -55,21 +62,36 @@ def _keep(
     resource: str | None,
     score: float,
     at: int,
+    proved: bool,
 ) -> Finding:
     known = agents.get(act.tx, agent) if agent else None
     owner = None if known is None else known.owner
+    says = noticed.says if proved else noticed.says[: MAX_SAYS - len(UNPROVED)] + UNPROVED
     finding = Finding(
         finding_id=FindingId(act.new_id("fi")), at=act.now, detector=noticed.detector, points=noticed.points,
-        says=noticed.says, agent=agent, task=task, owner=owner, entries=entries[-MAX_ENTRIES:], resource=resource,
-        score=score,
+        says=says, agent=agent, task=task, owner=owner, entries=entries[-MAX_ENTRIES:], resource=resource,
+        score=score, is_proved=proved,
     )  # fmt: skip
     registry.note(act, object=finding.finding_id, owner=owner, detector=noticed.detector, points=noticed.points)
     act.entry.agent, act.entry.task, act.entry.resource = agent or None, task, resource
     store.insert(act.tx, finding)
-    if points := int(noticed.points * 0.5 ** ((act.now - at) / HALF_LIFE)):
+    points = int(noticed.points * 0.5 ** ((act.now - at) / HALF_LIFE))
+    if not proved:
+        points = _claim(act, agent, resource or "", points)
+    if points:
         for subject in filter(None, (agent, task)):
             raise_risk(act, subject, points)
     return finding
+
+
+def _claim(act: Act, agent: str, resource: str, points: int) -> int:
+    """How many of these points this guard may still claim of this agent, at most `MAX_CLAIMED` in all."""
+    claimed = store.claimed(act.tx, agent, resource)
+    granted = min(points, max(0, MAX_CLAIMED - claimed.points(act.now)))
+    if granted:
+        millis = claimed.points(act.now) * SCALE + granted * SCALE
+        store.put_claimed(act.tx, agent, resource, Risk(millis, act.now))
+    return granted
 
 
 def raise_risk(act: Act, subject: str, points: int) -> None:

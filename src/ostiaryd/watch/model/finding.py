@@ -47,6 +47,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     score: float = 0.0
     """how far beyond what is usual, as a multiple; 0: a guard noticed it"""
     judgement: Judgement | None = None
+    is_proved: bool = True
+    """False: one guard says so, and has not shown the agent's own proof of the call"""
 
 
 class Progress(msgspec.Struct, frozen=True):

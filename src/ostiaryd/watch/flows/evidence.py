@@ -1,0 +1,62 @@
+"""Evidence for what a guard reports: the DPoP proof that the agent itself sent with the call.
+
+A proof covers the method, the URI, the access token and the time, not the tool or its arguments. It shows that the
+agent called something at this guard just now. Each proof backs one entry. See docs/threat-model.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+
+from ostiary.core import dpop
+from ostiary.core.decoding import json_decoder
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.flows import EVIDENCE_US, Act
+from ostiaryd.registry.store import holdings, resources
+
+FRESH_US = 300_000_000
+"""Longest time between the proof of a call and the report of it, in microseconds."""
+
+
+class _Reported(msgspec.Struct):
+    """What matters here of an entry."""
+
+    at: int
+    agent: str | None = None
+    token: str | None = None
+    reporter: str | None = None
+
+
+_reported = json_decoder(_Reported)
+
+
+def is_proved(act: Act, numbers: Collection[int]) -> bool:
+    """Whether these entries, on which a finding rests, are more than the word of guards.
+
+    An entry is if the server saw the act itself, if the agent told of itself, or if the guard has shown the agent's own
+    proof for that call: by the key of the token, for that token, for this guard's resource, made within `FRESH_US` of
+    the report, and not used for another entry.
+    """
+    return all(_is_proved(act, number) for number in sorted(numbers))
+
+
+def _is_proved(act: Act, number: int) -> bool:
+    body = ledger.body(act.tx, number)
+    if body is None:
+        return False
+    entry = _reported(body)
+    if entry.reporter is None or entry.reporter == entry.agent:
+        return True
+    proof, resource = ledger.evidence(act.tx, number), resources.get(act.tx, entry.reporter)
+    held = None if entry.token is None else holdings.get(act.tx, entry.token)
+    if proof is None or resource is None or held is None or held.ath is None or held.jkt is None:
+        return False
+    try:
+        shown = dpop.check_shown(
+            proof, resource=resource.uri, ath=held.ath, jkt=held.jkt, now=entry.at, window_us=FRESH_US
+        )
+    except dpop.InvalidProof:
+        return False
+    return ledger.use_evidence(act.tx, shown.digest, number, until=act.now + 2 * EVIDENCE_US)
