@@ -58,9 +58,7 @@ def test_what_is_no_finding_is_said(house: House) -> None:
     ran = run("watch", "explain", "fi_none", "--data-dir", str(house.server.folder))
     assert ran.code == 1
     assert "there is no such finding" in ran.err
-    assert run("watch", "findings", "--limit", "0", "--data-dir", str(house.server.folder)).code == 1
-    assert run("watch", "findings", "--limit", "1001", "--data-dir", str(house.server.folder)).code == 1
-    assert run("watch", "findings", "--limit", "1000", "--data-dir", str(house.server.folder)).code == 0
+    assert run("watch", "findings", "--limit", "1001", "--data-dir", str(house.server.folder)).code == 0, "two pages"
 
 
 def entries(count: int) -> list[bytes]:

@@ -19,6 +19,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.store import risks
 from ostiaryd.watch import flows, store
 from ostiaryd.watch.flows import Watch
+from ostiaryd.watch.flows.findings import UNPROVED
 from ostiaryd.watch.flows.process import MAX_UNSAVED_S
 from ostiaryd.watch.model import Finding, detectors
 from tests.clock import Clock, Dice
@@ -200,7 +201,7 @@ async def test_what_a_guard_noticed_comes_with_its_report_and_only_of_calls_at_t
         report = Report(spool="0" * 32, first=1, records=records)
         await do(world, lambda a: feed.take_report(a, report, resource_id=resource.resource_id), "feed.report")
         [one] = await eventually_async(lambda: found(world))
-        assert (one.detector, one.points, one.says) == ("instructed", 58, "told; odd")
+        assert (one.detector, one.points, one.says) == ("instructed", 58, "told; odd" + UNPROVED)
         assert (one.agent, one.task, one.resource, one.score) == (mine.agent_id, "tk_1", URI, 0.0)
         await looked_at(world, watch)
         assert found(world) == [one], "of others' agents a guard has nothing to say"
