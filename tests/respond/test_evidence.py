@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -37,8 +38,8 @@ class Stage:
         self._next = dict.fromkeys(guards, 1)
 
     def proof(self, *, uri: str = URI, jti: str = "1", key: jose.PrivateKey | None = None, **said: Any) -> str:
-        said = {"method": "POST", "now": self.world.now(), "access_token": TOKEN} | said
-        return dpop.make_proof(key or self.key, uri=uri, jti=jti, **said)
+        given: dict[str, Any] = {"method": "POST", "now": self.world.now(), "access_token": TOKEN} | said
+        return dpop.make_proof(key or self.key, uri=uri, jti=jti, **given)
 
     async def report(self, proof: str, *, uri: str = URI) -> int:
         """A call at the guard of `uri`; the number of its entry."""
@@ -85,10 +86,10 @@ async def stage(world: World) -> Stage:
     await do(world, lambda a: registry.add_key(a, agent.agent_id, dict(key.public.jwk)))
     for number in range(20):  # of a fleet, so that one agent may be stopped
         await enrol(world, f"other{number}")
-    guards = {}
+    guards: dict[str, str] = {}
     for name, uri in (("files", URI), ("bank", OTHER)):
-        made = await do(world, lambda a, n=name, u=uri: registry.create_resource(a, name=n, uri=u, jwk=new_jwk()))
-        guards[uri] = made.resource_id
+        create = partial(registry.create_resource, name=name, uri=uri, jwk=new_jwk())
+        guards[uri] = (await do(world, create)).resource_id
         jkt, ath = key.public.thumbprint, dpop.hash_token(TOKEN)
         await hold(world, agent, f"tok_{uri}", seconds=7200, audience=uri, jkt=jkt, ath=ath)
     return Stage(world, agent_of(world, "bot"), key, guards)

@@ -115,7 +115,8 @@ async def test_what_happened_long_ago_raises_the_risk_by_what_would_be_left_of_i
     world: World, clock: Clock, halves: int, points: int
 ) -> None:
     bot = await enrol(world)
-    one = sighting(0, agent=bot.agent_id, at=clock() - halves * HALF_LIFE)
+    await enrol(world, "other")  # its entry and that of the first are what the server saw itself
+    one = sighting(1, agent=bot.agent_id, at=clock() - halves * HALF_LIFE)
     await do(world, lambda a: flows.keep(a, one, flows.nothing))
     assert risks.get(world.db.read(), bot.agent_id).points(clock()) == points
 

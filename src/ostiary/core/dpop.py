@@ -167,7 +167,7 @@ def check_shown(
     method, uri = claims.get("htm"), claims.get("htu")
     if not isinstance(method, str) or not isinstance(uri, str) or not _is_below(uri, resource):
         raise InvalidProof("the DPoP proof is for another resource (`htu`)")
-    if not hmac.compare_digest(str(claims.get("ath")).encode(), ath.encode()):
+    if not hmac.compare_digest(str(claims.get("ath")).encode(errors="surrogatepass"), ath.encode()):
         raise InvalidProof("the DPoP proof is for another access token (`ath`)")
     return check_proof(
         unverified_proof, method=method, uri=uri, now=now, jkt=jkt, window_us=window_us, skew_us=skew_us
