@@ -6,6 +6,8 @@ import os
 import time
 from pathlib import Path
 
+_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 def now() -> int:
     """The wall clock: microseconds since the epoch."""
@@ -17,7 +19,7 @@ def tick() -> int:
 
     CLOCK_BOOTTIME; CLOCK_MONOTONIC where the system has none.
     """
-    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1000
+    return time.clock_gettime_ns(_BOOT_CLOCK) // 1000
 
 
 def random(count: int) -> bytes:

@@ -82,12 +82,13 @@ def test_a_jump_changes_nothing_until_it_is_over() -> None:
     assert clock() == machine.wall() == START + 20 * SECOND
 
 
-def test_many_small_steps_are_a_jump_in_sum() -> None:
+@pytest.mark.parametrize("size", [299, 100, 20])
+def test_many_small_steps_are_a_jump_in_sum(size: int) -> None:
     """Whoever controls NTP moves server time by less than ten minutes in a day."""
     machine = Machine()
     clock = clock_of(machine)
     for _ in range(29):
-        machine.step(299)
+        machine.step(size)
         correct(clock)
         machine.advance(60)
     assert not clock.is_confirmed
@@ -166,6 +167,36 @@ def test_if_a_backward_step_is_confirmed_server_time_waits() -> None:
     assert clock() == START
     settle(clock, machine, 3)
     assert clock() == machine.wall()
+
+
+def test_a_confirmed_step_back_stops_server_time_for_its_own_size_and_no_longer() -> None:
+    """A clock that goes further back afterwards was not confirmed."""
+    machine = Machine()
+    clock = clock_of(machine)
+    machine.step(-600)
+    clock.adopt(clock.confirm(wall=machine.wall()))
+    machine.step(-36_000)
+    settle(clock, machine, 600)
+    assert clock() == START
+    settle(clock, machine, 100)
+    assert START + 99 * SECOND <= clock() <= START + 100 * SECOND
+
+
+async def test_a_restart_does_not_make_server_time_stand_still_for_longer(config: Config) -> None:
+    machine = Machine(BEGIN)
+    async with opened(config, machine) as world:
+        machine.step(-600)
+        course = world.now.confirm(wall=machine.wall())
+        await world.writer.submit(lambda tx: save_course(tx, machine.boot_id, course))
+        world.now.adopt(course)
+        now = world.now()
+    for _ in range(3):
+        machine.advance(100)
+        async with opened(config, machine) as world:
+            assert world.now() == now
+    machine.advance(400)
+    async with opened(config, machine) as world:
+        assert world.now() == now + 100 * SECOND
 
 
 def test_what_may_be_forgotten_waits_for_the_other_servers() -> None:

@@ -44,14 +44,16 @@ FULL, SLOWED, STOPPED = 100, 99, 0
 """Speeds of server time, in per cent of boot time."""
 MARGIN = 60 * SECOND
 """How much longer than it must a used proof stays on the disk, since another server's time may be less than ours."""
+_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 TIME_ERROR = 5
 """What adjtimex returns while the kernel's clock is not synchronised."""
 
-_COURSE = sql("select boot, time, speed, used from clock where boot_id = :boot_id")
+_COURSE = sql("select boot, time, speed, used, until from clock where boot_id = :boot_id")
 _SAVE = sql(
-    """insert into clock (boot_id, boot, time, speed, used) values (:boot_id, :boot, :time, :speed, :used)
-       on conflict (boot_id) do update
-       set boot = excluded.boot, time = excluded.time, speed = excluded.speed, used = excluded.used"""
+    """insert into clock (boot_id, boot, time, speed, used, until)
+       values (:boot_id, :boot, :time, :speed, :used, :until)
+       on conflict (boot_id) do update set boot = excluded.boot, time = excluded.time, speed = excluded.speed,
+       used = excluded.used, until = excluded.until"""
 )
 _HIGHEST = sql(
     """select max(time) from (select max(time) as time from clock
@@ -80,7 +82,7 @@ def wall_clock() -> int:
 
 def boot_clock() -> int:
     """Microseconds since the machine booted, sleep included (CLOCK_BOOTTIME; CLOCK_MONOTONIC where there is none)."""
-    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1000
+    return time.clock_gettime_ns(_BOOT_CLOCK) // 1000
 
 
 def boot_id(source: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
@@ -111,21 +113,25 @@ class Boot(NamedTuple):
 class Course(NamedTuple):
     """How server time runs: `time` at boot time `boot`, both in microseconds, from there with `speed` per cent.
 
-    `used` is how much of the budget for forward steps was used at `boot`.
+    `used` is how much of the budget for forward steps was used at `boot`. A course that stands still goes on at boot
+    time `until`, wherever the wall clock is by then.
     """
 
     boot: int
     time: int
     speed: int = FULL
     used: int = 0
+    until: int = 0
 
     def at(self, boot: int) -> int:
         """Server time at boot time `boot`."""
+        if self.speed == STOPPED:
+            return self.time + max(0, boot - self.until)
         return self.time + (boot - self.boot) * self.speed // 100
 
     def rebased(self, boot: int) -> Course:
         """The same course, described from boot time `boot` on."""
-        return Course(boot, self.at(boot), self.speed, BUDGET - self.left(boot))
+        return Course(boot, self.at(boot), self.speed, BUDGET - self.left(boot), max(boot, self.until))
 
     def left(self, boot: int) -> int:
         """How far a forward step may go at boot time `boot`."""
@@ -144,7 +150,9 @@ class Course(NamedTuple):
         if (forward := min(ahead, left)) >= NOTICED:
             return Course(boot, now + forward, FULL, BUDGET - left + forward)
         if ahead <= -NOTICED:
-            return self if self.speed != FULL else self.rebased(boot)._replace(speed=SLOWED)
+            if self.speed == SLOWED or (self.speed == STOPPED and boot < self.until):
+                return self
+            return self.rebased(boot)._replace(speed=SLOWED)
         return self if self.speed == FULL else self.rebased(boot)._replace(speed=FULL)
 
 
@@ -215,7 +223,8 @@ class Clock:
             raise Conflict("the wall clock is not what was confirmed", hint="look again: ostiary clock show")
         if wall_now >= self.course.at(boot):
             return Course(boot, wall_now)
-        return self.course.rebased(boot)._replace(speed=STOPPED)
+        now = self.course.at(boot)
+        return Course(boot, now, STOPPED, BUDGET - self.course.left(boot), until=boot + now - wall_now)
 
     def adopt(self, course: Course) -> None:
         """Go on with a course that is on the disk."""

@@ -1,0 +1,1 @@
+alter table clock add column until bigint not null default 0;
