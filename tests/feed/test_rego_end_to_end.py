@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -218,12 +217,11 @@ def test_a_server_that_stalls_or_dies_denies_soon(tmp_path: Path) -> None:
             assert guard.decide(who, "read_file", {"path": "/reports/q3"}).decision.allowed
             os.kill(pid, signal.SIGSTOP)
             try:
-                began = time.monotonic()
                 stalled = guard.decide(who, "read_file", {"path": "/reports/q3"}).decision
-                assert time.monotonic() - began < 1.5
                 assert "took too long" in stalled.reasons[0].message
-                assert not guard.decide(who, "read_file", {"path": "/secret"}).decision.allowed
-                assert time.monotonic() - began < 1.6, "what Cedar forbids needs nobody"
+                forbidden = guard.decide(who, "read_file", {"path": "/secret"}).decision
+                assert not forbidden.allowed
+                assert "took too long" not in str(forbidden.reasons), "the server was asked about what Cedar forbids"
             finally:
                 os.kill(pid, signal.SIGCONT)
             eventually(lambda: guard.decide(who, "read_file", {"path": "/reports/q3"}).decision.allowed)

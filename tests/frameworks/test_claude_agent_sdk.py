@@ -214,13 +214,11 @@ def test_a_hook_of_ours_with_an_answer_of_another_form_blocks(
 
 def test_a_decision_that_hangs_is_a_denial_within_the_limit(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     async def hangs(*_: Any) -> None:
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     monkeypatch.setattr(Tools, "admit_async", hangs)
     monkeypatch.setattr(adapter, "LIMIT_S", 0.1)
-    start = time.monotonic()
     assert "denied: the guard failed" in use(stage, "Read", READ)
-    assert time.monotonic() - start < 30
     assert stage.ran == []
 
 
@@ -237,7 +235,7 @@ def test_a_hook_that_hangs_whatever_the_limit_blocks_when_the_command_line_gives
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def hangs(*_: Any) -> None:
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     monkeypatch.setattr(adapter._Guard, "_refusal", hangs)
     monkeypatch.setattr(adapter, "GIVE_UP_S", 0.1)

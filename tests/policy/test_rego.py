@@ -321,7 +321,7 @@ async def test_a_question_that_loops_holds_up_no_other(world: World, ask: Ask) -
     pairs = "some x in numbers.range(1, 5000); some y in numbers.range(1, 5000); x * y == 0"
     loops = f'permit if {{ input.subject.id == "loops"; {pairs} }}'
     await put(world, a_set(PERMITS + loops))
-    world.keep(Engines)._limit_s = 1.0
+    world.keep(Engines)._limit_s = 4.0  # longer than three questions take on a slow machine
     for _ in range(2):  # the second time, processes were ended and are there again
         looping = [
             asyncio.ensure_future(decision(ask, QUESTION | {"subject": {"type": "user", "id": "loops"}}))
@@ -331,6 +331,5 @@ async def test_a_question_that_loops_holds_up_no_other(world: World, ask: Ask) -
         found = [await decision(ask) for _ in range(3)]
         assert not any(one.done() for one in looping), "all were answered while they looped"
         assert all(allowed for allowed, _, _ in found)
-        assert {(await one)[1] for one in looping} == {"policy `levels`: it took longer than 1 s"}
+        assert {(await one)[1] for one in looping} == {"policy `levels`: it took longer than 4 s"}
         await asyncio.gather(*(world.keep(Engines)._with_one(lambda _: None) for _ in range(POOL)))
-        await asyncio.sleep(1.5)

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +94,8 @@ for line in sys.stdin:
     ],
 )
 def test_a_hostile_server_is_refused_precisely(code: str, kind: type[Refused], why: str) -> None:
-    started = time.monotonic()
     with pytest.raises(kind, match=why):
         ask(code, timeout_s=5.0)
-    assert time.monotonic() - started < 20
 
 
 def test_what_it_has_started_ends_with_it(tmp_path: Path) -> None:

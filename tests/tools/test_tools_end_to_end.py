@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,7 +124,7 @@ async def test_an_asynchronous_agent_and_its_task_act_too(place: Place) -> None:
                 await Tools(place.guard, task).admit_async("write_file", {"path": "/a"})
 
 
-def test_without_a_server_nothing_is_allowed_and_nobody_waits_long(tmp_path: Path) -> None:
+def test_without_a_server_every_call_is_denied(tmp_path: Path) -> None:
     with own_house(tmp_path) as house:
         place = Place(house, tmp_path)
         place.guard.start()
@@ -137,8 +136,6 @@ def test_without_a_server_nothing_is_allowed_and_nobody_waits_long(tmp_path: Pat
         with pytest.raises(Refused, match="no token is to be had"):
             Tools(place.guard, agent).admit("read_file", {"path": "/a"})
         eventually(lambda: not is_allowed(tools))
-        started = time.monotonic()
         assert not is_allowed(tools)
         assert not is_allowed(Tools(place.guard, agent))
-        assert time.monotonic() - started < 1
     place.guard.close()
