@@ -468,6 +468,7 @@ def test_a_call_that_is_to_be_judged_by_a_memory_is_denied_without_it() -> None:
     tools = [
         {"name": "pay", "effect": "pay", "scope": "read", "kinds": {"to": "account"}},
         {"name": "go", "effect": "pay"},
+        {"name": "look", "effect": "read", "open_world": False},
     ]
     catalogue = Catalogue.parse(json.dumps({"resource": "files", "tools": tools}))
     facts = Facts(resource(catalogue=catalogue), rules(PERMIT))
@@ -477,7 +478,8 @@ def test_a_call_that_is_to_be_judged_by_a_memory_is_denied_without_it() -> None:
         return decide(who, tool=tool, arguments={"to": "ann"}, facts=facts, now=NOW, memory=memory)
 
     assert codes(decided("pay", None)) == ["memory_unavailable"]
-    assert decided("go", None).allowed, "of that tool nobody has said what its arguments are"
+    assert codes(decided("go", None)) == ["memory_unavailable"], "the catalogue states no kinds"
+    assert decided("look", None).allowed, "a read in a closed world is not judged"
     found = decided("pay", remember(bytes(32), Intent(words="pay ann")))
     assert (found.allowed, found.beside) == (
         True,

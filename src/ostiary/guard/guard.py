@@ -27,7 +27,7 @@ from ostiary.core import access, budget
 from ostiary.core.errors import Invalid, Refused, Unavailable
 from ostiary.core.feed import ResourceFact
 from ostiary.core.jose import InvalidToken
-from ostiary.core.origins import is_settled
+from ostiary.core.origins import is_settled, needs_origins
 from ostiary.guard.asking import Asking
 from ostiary.guard.call import Call, Verified, call_record, shorten, undecided_record
 from ostiary.guard.closed import closed
@@ -195,7 +195,7 @@ class Guard:
         approved = () if heard is None else heard.approved
         remembers = bool(principal.claims.memory)
         memory = self._link.memories.of(principal) if remembers else None
-        recalls = remembers and not learnt.recalled and ready is not None and ready.is_judged
+        recalls = remembers and not learnt.recalled and ready is not None and needs_origins(ready.tool, arguments)
         if recalls and memory is None:
             return None
         session = None if self._sessions is None else self._sessions.of(principal.claims.memory)

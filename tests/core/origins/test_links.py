@@ -65,6 +65,28 @@ def test_a_link_is_found_in_its_one_spelling_by_itself_and_in_a_text(written: st
     assert links(f"See <{written}>") == {meant}
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("https:/evil.foundation/a", "https://evil.foundation/a"), ("http:evil.foundation", "http://evil.foundation"),
+        ("https:\\\\evil.foundation\\a", "https://evil.foundation/a"), ("HTTPS:///evil.foundation", "https://evil.foundation"),
+        ("\\\\evil.foundation\\a", "https://evil.foundation\\a"), ("ht\ntps://evil.foundation/a", "https://evil.foundation/a"),
+        ("https:\t//evil.foundation/a", "https://evil.foundation/a"), ("ftp:/evil.foundation", "ftp://evil.foundation"),
+        ("https://evil.foundation/a\\b?c\\d", "https://evil.foundation/a/b?c\\d"),
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_a_link_is_read_as_browsers_read_it(written: str, meant: str) -> None:
+    assert meant in links(f"See {written} now")
+
+
+@pytest.mark.parametrize(
+    "text", ["See http: it is old", "10:30\n11:00", "C:/docs/a", "a // b", "1/2 and 3:4", "either/or"]
+)
+def test_a_colon_or_a_slash_makes_no_link(text: str) -> None:
+    assert links(text) == set()
+
+
 @pytest.mark.parametrize("word", ["bob", "BOB2", "bob@example.com", "B.o_b@Mail.Example.com"])
 def test_a_word_alone_is_the_word_that_a_text_has(word: str) -> None:
     assert is_alone(word)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ostiary.core.catalogue import Effect, Kind, Tool
-from ostiary.core.origins import Memory, Origin, is_judged, judged, learned, observed, of_value, remember
+from ostiary.core.origins import Memory, Origin, judged, learned, needs_origins, observed, of_value, remember
 from ostiary.core.origins.observing import MAX_PAGES
 from tests.core.origins.seed import seed
 
@@ -35,8 +35,8 @@ SAME: list[tuple[str, Any]] = [
     ("object", "512.pdf"), ("object", "report 512.pdf"), ("object", "/srv/tmp/old.txt"), ("object", "general"),
     ("object", "#general"), ("object", ["general", "512.pdf"]), ("object", ["512.pdf", "general"]),
     ("object", {"name": "512.pdf"}), ("object", "512.pdf, general"),
-    ("amount", 1200), ("amount", 1200.0), ("amount", "1200.00"), ("amount", "1,200"), ("amount", "$1'200"),
-    ("amount", 3450.5), ("amount", "3,450.50"),
+    ("amount", 1200), ("amount", 1200.0), ("amount", "1200.00"), ("amount", "$1200"), ("amount", " 1200.0 "),
+    ("amount", 3450.5), ("amount", "3450.50"), ("amount", "+1200"),
     ("account", "DE89370400440532013000"), ("account", "de89 3704 0044 0532 0130 00"),
     ("account", "DE89-3704-0044-0532-0130-00"), ("account", 4111111111111111), ("account", "4111-1111-1111-1111"),
     ("account", "+15551234567"),
@@ -69,7 +69,9 @@ OTHER: list[tuple[str, Any]] = [
     ("address", "https://eve@example.com/a/B?x=1"),
     ("address", "https://example.com%2e/a/B?x=1"),
     ("amount", 200), ("amount", 1), ("amount", 1200.5), ("amount", -1200), ("amount", 12), ("amount", "1.200"),
-    ("amount", "1200.00.00"), ("amount", 3450), ("amount", 50.5), ("amount", "1e3"), ("amount", True),
+    ("amount", "1200.00.00"), ("amount", "1,200"), ("amount", "$1'200"), ("amount", "3,450.50"), ("amount", "1,200.00"),
+    ("amount", "01200"), ("amount", "1200.000"), ("amount", "1200,00"), ("amount", "1200%"), ("amount", "1200."),
+    ("amount", 3450), ("amount", 50.5), ("amount", "1e3"), ("amount", True),
     ("account", "3704"), ("account", "370400440532013000"), ("account", "DE89370400440532013001"),
     ("account", "1111"), ("account", "555"), ("account", "1234567"),
     ("time", "2026-05-16"), ("time", "2026-05-15T11:00:00"), ("time", "2027-06-01"), ("time", "10:30"),
@@ -279,22 +281,28 @@ def test_a_field_is_not_decoded_into_an_address(memory: Memory) -> None:
     [
         ("read", True, {"url": "address"}, True),
         ("read", False, {"url": "address"}, False),
-        ("read", True, {"path": "object"}, False),
+        ("read", True, {"path": "object"}, True),
+        ("read", False, {}, False),
         ("send", True, {"url": "address"}, True),
         ("destroy", False, {"path": "object"}, True),
-        ("destroy", False, {}, False),
-        ("destroy", False, {"path": "none"}, False),
+        ("destroy", False, {}, True),
+        ("destroy", False, {"path": "none"}, True),
     ],
 )
-def test_a_read_with_an_address_in_an_open_world_is_a_send(
+def test_all_but_reads_in_a_closed_world_are_judged(
     effect: str, open_world: bool, kinds: dict[str, str], judges: bool
 ) -> None:
     tool = Tool(name="tool", effect=Effect(effect), open_world=open_world, kinds=kinds)
-    assert is_judged(tool) is judges
+    assert needs_origins(tool, {"url": "https://evil.example/x"}) is judges
+    if effect == "read":
+        assert needs_origins(tool, {"url": "minutes of May"}) is (open_world and "url" in kinds)
 
 
 ROOM = Tool(name="room", effect=Effect.READ, kinds={"room": "principal"})
-GET = Tool(name="get", effect=Effect.SEND, kinds={"url": "address", "as": "none"})
+GET = Tool(
+    name="get", effect=Effect.SEND, kinds={"url": "address", "as": "none"},
+    arguments={"properties": {"url": {}, "as": {}, "fresh": {"type": "boolean"}, "pages": {"type": "integer"}}},
+)  # fmt: skip
 SHARE = Tool(name="share", effect=Effect.SHARE, kinds={"with": "address", "as": "none"})
 SAID = """News: https://paper.example.org/a/today and www.paper.example.com!
 But https://paper.example.org/go?to=1, http://10.0.0.1/x, https://db.internal/x, https://paper.example.org:81/x,
@@ -314,7 +322,7 @@ def test_a_link_in_what_the_person_named_is_followed_and_nothing_else_goes_out_w
             assert judged(seen, GET, {"url": url})["origin_worst"] == "known"
             assert judged(seen, GET, {"url": url, "fresh": True, "pages": 3, "as": None})["origin_worst"] == "known"
             assert judged(seen, GET, {"url": url, "as": "512.pdf"})["origin_worst"] == "outside", "that goes out too"
-            assert judged(seen, GET, {"url": url, "headers": {"x": "1"}})["origin_worst"] == "outside"
+            assert judged(seen, GET, {"url": url, "headers": {"x": "1"}})["origin_worst"] == "nowhere"
             assert judged(seen, GET, {"url": [url]})["origin_worst"] == "outside"
             assert judged(seen, PAY, {"note": f"see {url}"})["links_worst"] == "outside", "no text takes it further"
         for url in LEFT:
@@ -404,12 +412,12 @@ NESTED = Tool(name="pay", effect=Effect.PAY, kinds={"order.to": "account", "note
         ({"order": {"to": "FR76"}}, "nowhere"),
         ({"order": [{"to": "DE89370400440532013000"}, {"to": "FR76"}]}, "nowhere"),
         ({"order": [[{"to": "DE89370400440532013000"}]]}, "person"),
-        ({"order": [{"to": "DE89370400440532013000"}, {"other": 1}, 5]}, "person"),
+        ({"order": [{"to": "DE89370400440532013000"}, {"other": 1}, 5]}, "nowhere"),
         ({"order.to": "DE89370400440532013000", "order": {"to": "FR76"}}, "nowhere"),
         ({"order.to": "DE89370400440532013000"}, "nowhere"),
         ({"order": {"to": {"iban": "DE89370400440532013000", "name": "Eve"}}}, "nowhere"),
-        ({"order": {"other": "FR76"}}, None),
-        ({"order": "FR76"}, None),
+        ({"order": {"other": "FR76"}}, "nowhere"),
+        ({"order": "FR76"}, "nowhere"),
         ({}, None),
     ],
 )

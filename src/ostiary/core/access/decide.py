@@ -23,7 +23,7 @@ from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Record
 from ostiary.core.claims import AccessClaims
 from ostiary.core.errors import Refused
-from ostiary.core.origins import Memory
+from ostiary.core.origins import Memory, needs_origins
 from ostiary.core.origins import judged as judged_origins
 from ostiary.core.watch import Noticed, Session, doubt
 
@@ -103,7 +103,7 @@ def decide(
 
     context: Record = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
     beside: Record | None = None
-    if principal.claims.memory and ready.is_judged:
+    if principal.claims.memory and needs_origins(ready.tool, arguments):
         if memory is None:
             return deny(resource, policies, Reason("memory_unavailable", "what the task remembers is not at hand"))
         beside = judged_origins(memory, ready.tool, arguments)

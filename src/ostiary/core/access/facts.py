@@ -25,7 +25,6 @@ from ostiary.core.cedar.render import render_record
 from ostiary.core.cedar.values import Entities, Entity, Overlay, Record, Uid, entity
 from ostiary.core.claims import AccessClaims, actors, scopes
 from ostiary.core.history import Plan, plan_of
-from ostiary.core.origins import is_judged
 from ostiary.core.watch import Profile, Risk
 from ostiary.core.watch.threats import Threats
 
@@ -152,8 +151,6 @@ class ReadyTool(NamedTuple):
     """the same, in order"""
     presentation: frozenset[str]
     """arguments that say how the answer looks, so that a person's yes need not name them"""
-    is_judged: bool
-    """whether policies see where its arguments came from, under a task that remembers"""
     plan: Plan
     """how its calls are remembered"""
 
@@ -188,7 +185,7 @@ class Protected:
             hidden = secrets_of(tool, classes)
             self.tools[tool.name] = ReadyTool(
                 tool, made.uid, scope, tool.typed.type_, hidden, classes, sorted(classes), frozenset(tool.presentation),
-                is_judged(tool), plan_of(made.uid.id, tool, classes),
+                plan_of(made.uid.id, tool, classes),
             )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ostiary.core.arguments import typers
 from ostiary.core.arguments.checks import as_list, length_checks, members, number_checks
+from ostiary.core.arguments.names import skeleton
 from ostiary.core.arguments.plain import MAX_DEPTH, BadArguments
 from ostiary.core.arguments.typers import Fuel, Typer, spend
 from ostiary.core.cedar.values import Record, Value, key
@@ -155,6 +156,15 @@ class _Compiler:
         other = self.compile(schema.get("additionalProperties", True), depth + 1)
         checks = length_checks(schema, "minProperties", "maxProperties", "full")
         find = named.get
+        listed = {skeleton(name): name for name in named}
+
+        def unlisted(name: str) -> Typer:
+            """What types a member that the schema does not list. A name that looks like a listed one is refused: a
+            tool that ignores case or width would read it as that one.
+            """
+            if (like := listed.get(skeleton(name))) is not None:
+                raise BadArguments(f"has a name that differs from `{like[:64]}` only in case or in how it is written")
+            return other
 
         def record(value: Any, depth: int, fuel: Fuel) -> Value:
             spend(fuel, len(value), depth)
@@ -168,7 +178,7 @@ class _Compiler:
             try:
                 for name, item in value.items():
                     if item is not None:
-                        made[name] = find(name, other)(item, depth - 1, fuel)
+                        made[name] = (find(name) or unlisted(name))(item, depth - 1, fuel)
             except BadArguments as error:
                 raise error.inside(str(name)) from None
             return made

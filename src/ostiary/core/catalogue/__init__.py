@@ -8,8 +8,10 @@ Data classes of the resource count for each of its tools: a tool may say more, a
 """
 
 from ostiary.core.catalogue.catalogue import MAX_BYTES, Catalogue, classes_at
+from ostiary.core.catalogue.coverage import Leaf, Rule
+from ostiary.core.catalogue.kind import Kind
 from ostiary.core.catalogue.listed import MAX_TOOLS, definition_of
-from ostiary.core.catalogue.tool import MAX_SCHEMA_BYTES, MAX_SCHEMA_DEPTH, Effect, Kind, Tool, ToolName
+from ostiary.core.catalogue.tool import MAX_SCHEMA_BYTES, MAX_SCHEMA_DEPTH, Effect, Tool, ToolName
 
 __all__ = [
     "MAX_BYTES",
@@ -19,6 +21,8 @@ __all__ = [
     "Catalogue",
     "Effect",
     "Kind",
+    "Leaf",
+    "Rule",
     "Tool",
     "ToolName",
     "classes_at",

@@ -13,6 +13,8 @@ from msgspec import Meta
 
 from ostiary.core import canonical
 from ostiary.core.arguments import Arguments
+from ostiary.core.catalogue.coverage import Coverage
+from ostiary.core.catalogue.kind import KINDS, Kind
 from ostiary.core.errors import Invalid, Malformed
 
 MAX_SCHEMA_BYTES = 64 << 10
@@ -34,27 +36,6 @@ class Effect(StrEnum):
     ADMINISTER = "administer"
 
 
-class Kind(StrEnum):
-    """What an argument stands for, where it matters where its value came from: a closed list."""
-
-    PRINCIPAL = "principal"
-    """somebody: a user, a member, a customer"""
-    ACCOUNT = "account"
-    """where money goes or comes from"""
-    ADDRESS = "address"
-    """where something is sent to or fetched from: mail, telephone, URL, channel"""
-    OBJECT = "object"
-    """the thing that the call is about: a file, a record, a booking"""
-    SECRET = "secret"
-    AMOUNT = "amount"
-    TIME = "time"
-    TEXT = "text"
-    """what goes out in words: the addresses and links in it count"""
-
-
-_FREE_WORDS = {"recipient": Kind.ADDRESS, "url": Kind.ADDRESS, "path": Kind.OBJECT, "command": Kind.TEXT}
-"""Words that catalogues used before the list was closed."""
-_KINDS: Mapping[str, Kind] = MappingProxyType({kind.value: kind for kind in Kind} | _FREE_WORDS)
 _CLASSES = {Effect.READ: "read", Effect.ADMINISTER: "administer"}
 
 ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}\Z")]
@@ -106,7 +87,12 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     @cached_property
     def argument_kinds(self) -> Mapping[str, Kind]:
         """What arguments stand for, by name or dotted path. It counts for each value inside of what is there."""
-        return MappingProxyType({path: _KINDS[word] for path, word in self.kinds.items() if word in _KINDS})
+        return MappingProxyType({path: KINDS[word] for path, word in self.kinds.items() if word in KINDS})
+
+    @cached_property
+    def coverage(self) -> Coverage:
+        """The rules that claim each leaf of its arguments."""
+        return Coverage(self.kinds, self.argument_kinds, self.arguments, self.presentation)
 
     @cached_property
     def typed(self) -> Arguments:

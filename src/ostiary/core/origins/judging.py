@@ -10,6 +10,8 @@
                    that is changed, by how much), secrets; or else that time; not there where there is none
     links_worst    the least trusted of all links and mail addresses in outgoing text; not there where there is none
 
+Every leaf of the arguments counts: those whose kind the catalogue states, and those that nothing claims as objects
+(`ostiary.core.catalogue.coverage`). Of a read in an open world, a string with a link or a host in it is an address.
 A list is as trusted as its least trusted element. An argument is taken as it stands: a value that is encoded is another
 value, for somebody may have taken that very name. Outgoing text is decoded, for whoever reads it may do so.
 
@@ -23,13 +25,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from ostiary.core.catalogue import Effect, Kind, Tool
+from ostiary.core.catalogue.coverage import UNREADABLE
 from ostiary.core.cedar.values import Record
 from ostiary.core.origins.computed import computed
 from ostiary.core.origins.links import links, spellings
 from ostiary.core.origins.memory import KINDS, LINK, Memory, Origin
-from ostiary.core.origins.moments import moments
+from ostiary.core.origins.moments import is_moment, moments
 from ostiary.core.origins.scribe import LARGEST, MAX_TEXT, hashed
-from ostiary.core.origins.words import compact, decimal, is_alone, words
+from ostiary.core.origins.words import amount, compact, decimal, is_alone, words
 
 # By name, because an enumeration finds its members slowly.
 PERSON, OWN, ENDORSED, RECORD, KNOWN, OUTSIDE, NOWHERE = Origin
@@ -58,9 +61,15 @@ def is_effect(tool: Tool) -> bool:
     return tool.effect is not Effect.READ or (tool.open_world and ADDRESS in tool.argument_kinds.values())
 
 
-def is_judged(tool: Tool) -> bool:
-    """Whether policies see where its arguments came from: it is an effect, and the catalogue says what they are."""
-    return bool(tool.argument_kinds) and is_effect(tool)
+def needs_origins(tool: Tool, arguments: Mapping[str, Any]) -> bool:
+    """Whether policies must see where the arguments of a call came from: it does something, or it is a read in an open
+    world with a link or a host in a text.
+    """
+    if tool.effect is not Effect.READ or is_effect(tool):
+        return True
+    return tool.open_world and any(
+        isinstance(leaf.value, str) and links(leaf.value[:MAX_TEXT]) for leaf in tool.coverage.leaves(arguments)
+    )
 
 
 def given(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:
@@ -92,12 +101,15 @@ def _inside(value: object, names: list[str]) -> object:
 
 
 def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
-    """What policies see of a call that is an effect."""
+    """What policies see of a call."""
+    if not is_effect(tool):
+        return _read_judged(memory, tool, arguments)
     origin: Record = {}
+    worst_of: dict[str, Origin] = {}
     of_kind = [-1] * len(_PLACE)
     times: list[Origin] = []
     changed = -1
-    for path, kind, value in given(tool, arguments):
+    for path, kind, value in judged_leaves(tool, arguments):
         found = _of_text(memory, value) if kind is TEXT else of_value(memory, kind, value)
         if found is None:
             continue
@@ -108,12 +120,15 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
         elif kind is AMOUNT:
             change = found
             if found > ENDORSED and memory.has_terms:
-                made, change = computed(memory, path, value, given(tool, arguments))
+                whole = _inside(arguments, path.split("."))  # a list of amounts is not computed
+                made, change = computed(memory, path, whole, given(tool, arguments))
                 found, change = min(found, made), min(found, change)
             changed = max(changed, change)
         if found > of_kind[place := _PLACE[kind]]:
             of_kind[place] = found
-        origin[path] = _NAMES[found]
+        if found >= worst_of.get(path, PERSON):
+            worst_of[path] = found
+            origin[path] = _NAMES[found]
     principal, account, address, thing, secret, amount, _, linked = of_kind
     to_whom = max(principal, account, address)
     pointed = max(to_whom, thing)
@@ -142,6 +157,37 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     return context
 
 
+def judged_leaves(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:
+    """The leaves of a call whose origin matters, each with the kind as which it is judged: a time that cannot be read
+    as one is text, and what cannot be read at all identifies an object.
+    """
+    for leaf in tool.coverage.leaves(arguments):
+        kind = leaf.kind
+        if kind is TIME and isinstance(leaf.value, str) and not is_moment(leaf.value):
+            kind = TEXT
+        elif leaf.value is UNREADABLE:
+            kind = OBJECT
+        if kind is not None:
+            yield leaf.path, kind, leaf.value
+
+
+def _read_judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
+    """What policies see of a read in an open world that has no argument for an address: each text with a link or a host
+    in it tells whoever answers there what it says.
+    """
+    worst: dict[str, Origin] = {}
+    for leaf in tool.coverage.leaves(arguments):
+        if not isinstance(leaf.value, str) or (found := _of_text(memory, leaf.value)) is None:
+            continue
+        if found > KNOWN and _is_all(arguments, leaf.value):
+            found = _of_link(memory, leaf.value)
+        worst[leaf.path] = max(found, worst.get(leaf.path, PERSON))
+    context: Record = {"origin": {path: _NAMES[found] for path, found in worst.items()}}
+    if worst:
+        context["origin_worst"] = context["object_worst"] = _NAMES[max(worst.values())]
+    return context
+
+
 def shown(context: Record | None) -> dict[str, str]:
     """The origin of each argument, of what `judged` has made; nothing where nothing was judged."""
     found = {} if context is None else context.get("origin", {})
@@ -152,14 +198,14 @@ def foreign(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> dict[st
     """The links and mail addresses in outgoing text, by its name, that are neither the person's nor of their records:
     for who is asked about the call. At most MAX_FOREIGN of each, the longest cut.
     """
-    found: dict[str, list[str]] = {}
-    for path, kind, value in given(tool, arguments):
-        if kind is TEXT:
-            said = sorted({one for text in leaves(value) for one in links(text[:MAX_TEXT])})
-            others = [one for one in said if _best(memory, spellings(one), BIT[ADDRESS]) > RECORD]
+    found: dict[str, set[str]] = {}
+    for path, kind, value in judged_leaves(tool, arguments):
+        if kind is TEXT and isinstance(value, str):
+            said = links(value[:MAX_TEXT])
+            others = {one for one in said if _best(memory, spellings(one), BIT[ADDRESS]) > RECORD}
             if others:
-                found[path] = [one[:MAX_SHOWN] for one in others[:MAX_FOREIGN]]
-    return found
+                found.setdefault(path, set()).update(others)
+    return {path: [one[:MAX_SHOWN] for one in sorted(others)[:MAX_FOREIGN]] for path, others in found.items()}
 
 
 def is_settled(context: Record) -> bool:
@@ -173,6 +219,9 @@ def of_value(memory: Memory, kind: Kind, value: object) -> Origin:
         return _of_leaf(memory, kind, value)
     if kind is AMOUNT and type(value) is int and 0 <= value < LARGEST:
         return _best(memory, (str(value), f"#{value}"), BIT[kind])
+    if kind is AMOUNT and type(value) in (int, float):  # JSON has one way to read it
+        number = decimal(next(leaves(value)))
+        return NOWHERE if number is None else _best(memory, (number, f"#{number}"), BIT[kind])
     worst = PERSON
     count = 0
     for leaf in leaves(value):
@@ -210,7 +259,7 @@ def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
         return NOWHERE
     bit = BIT[kind]
     if kind is AMOUNT:
-        number = decimal(text)
+        number = amount(text)
         return NOWHERE if number is None else _best(memory, (number, f"#{number}"), bit)
     if kind is TIME and (said := moments(words(text, is_source=False))):
         return _of_moments(memory, said, bit)

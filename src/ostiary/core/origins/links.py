@@ -1,5 +1,8 @@
 """Links and mail addresses: one spelling for each (RFC 3986 section 6.2, RFC 5321 section 2.4), and where they hide.
 
+Links are read as browsers read them (WHATWG URL, section 4.4): a scheme that browsers know needs no slashes, a
+backslash is a slash, and tabs and line ends inside are left out.
+
 Case of scheme and host, the default port and a last slash make no difference; another host, path, query or fragment
 is another link. What does not parse cleanly stays as it is written, and so equals itself alone.
 """
@@ -24,14 +27,23 @@ _COMMON = (
     "|space|world|email|news|blog|click|pro|name|mobi"
 )
 _FOUND = re.compile(
-    rf"""[a-z][a-z0-9+.-]{{0,30}}://[^\s"'`<>|{{}}\\^“”„«»]*
+    rf"""(?:https?|wss?|ftp|file):[/\\]*[^\s"'`<>|{{}}^“”„«»/\\][^\s"'`<>|{{}}^“”„«»]*
+    | [a-z][a-z0-9+.-]{{0,30}}://[^\s"'`<>|{{}}\\^“”„«»]*
     | mailto:[^\s"'`<>|{{}}^]+
-    | (?<![\w:/])//[^\s"'`<>|{{}}^/][^\s"'`<>|{{}}^]*
+    | (?<![\w:/\\])[/\\]{{2}}[^\s"'`<>|{{}}^/\\][^\s"'`<>|{{}}^]*
     | (?<![\w@.-])(?:www\.[\w-]|(?:\w[\w-]*\.)+(?:{_COMMON}|[a-z]{{2}}|xn--[\w-]+|[^\W\d_a-z]{{2,}})(?![\w-])
         |\d+\.\d+\.\d+\.\d+(?=[:/]))
       [^\s"'`<>|{{}}^]*""",
     re.IGNORECASE | re.VERBOSE,
 )
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([0-3][0-7]{2}))")
+_SPECIAL = re.compile(r"(https?|wss?|ftp|file):[/\\]*", re.IGNORECASE)
+_BROKEN = re.compile(
+    r"(?:h[\t\r\n]*t[\t\r\n]*t[\t\r\n]*p[\t\r\n]*s?|w[\t\r\n]*s[\t\r\n]*s?|f[\t\r\n]*t[\t\r\n]*p)[\t\r\n]*:"
+    r"[\t\r\n/\\]*[^\s\"'`<>]+",
+    re.IGNORECASE,
+)
+"""a link with tabs or line ends inside, which browsers leave out (WHATWG URL, section 4.4)"""
 _B64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{12,}={0,2}")
 MIN_ENCODED = 12
 _HEX = re.compile(r"(?<![0-9A-Za-z])(?:0x|\\x)?((?:[0-9A-Fa-f]{2}){8,})(?![0-9A-Za-z])")
@@ -49,6 +61,7 @@ _PAGE = re.compile(
     r"(?:/[\w./~-]*)?",
     re.ASCII,
 )
+_NO_BREAKS = str.maketrans("", "", "\t\r\n")
 DEPTH = 3
 MAX_READINGS = 64
 MAX_DECODED = 1 << 18
@@ -102,9 +115,14 @@ def links(text: str) -> set[str]:
     """The links and mail addresses of a text that goes out, those too that whoever reads it may decode."""
     found: set[str] = set()
     for reading in readings(text) if is_odd(text) else (text,):
+        if ":" in reading and ("\n" in reading or "\t" in reading or "\r" in reading):
+            for match in _BROKEN.finditer(reading):
+                whole = match[0].translate(_NO_BREAKS)
+                if whole != match[0]:
+                    found.add(_bare(whole))
         for run in [run for run in reading.split() if not run.isalpha()]:
             bare = run.rstrip(_END)
-            if "." not in bare and ":" not in bare and "//" not in bare:
+            if "." not in bare and ":" not in bare and "//" not in bare and "\\" not in bare:
                 continue
             if _PLAIN.fullmatch(bare):
                 found.add(bare.rstrip("/"))
@@ -121,9 +139,12 @@ def _bare(text: str) -> str:
     """A link that may lack its scheme."""
     if text[:7].lower() == "mailto:":
         return mail(text[7:].partition("?")[0].rstrip(_END)) if "?" not in text else text.casefold()
-    if "://" in text and not text.startswith("//"):
+    if (special := _SPECIAL.match(text)) is not None:
+        place, mark, rest = re.split(r"([?#])", text[special.end() :] + "?", maxsplit=1)
+        return link(f"{special[1]}://{place.replace(chr(92), '/')}{(mark + rest)[:-1]}")
+    if "://" in text and text[:1] not in "/\\":
         return link(text)
-    return link(f"https://{text.removeprefix('//')}")
+    return link(f"https://{text.lstrip('/' + chr(92))}")
 
 
 def is_page(word: str) -> bool:
@@ -171,7 +192,7 @@ def _decoded(text: str) -> Iterator[str]:
     if ("[" in text or "(" in text or "{" in text or "xxp" in text.lower()) and _DEFANGED.search(text):
         yield _DOT.sub(".", _HXXP.sub("http", text))
     if "\\" in text:
-        yield re.sub(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))", lambda m: chr(int(m[1] or m[2], 16)), text)
+        yield _ESCAPE.sub(lambda m: chr(int(m[3], 8) if m[3] else int(m[1] or m[2], 16)), text)
     for run in text.split():
         if len(run) >= MIN_ENCODED:
             for match in _B64.finditer(run):

@@ -40,6 +40,35 @@ def moments(words: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+_BESIDE = frozenset((
+    *_MONTHS, "of", "on", "at", "the", "to", "until", "from", "am", "pm", "a.m", "a.m.", "p.m", "p.m.", "z", "utc",
+    "gmt",
+    "mon", "tue", "wed", "thu", "fri", "sat", "sun", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
+    "sunday", "noon", "midnight",
+))  # fmt: skip
+"""words that stand in a date or a time"""
+_NUMERIC = re.compile(r"\d{1,4}(?:st|nd|rd|th)?|\d{1,2}:\d{2}(?::\d{2})?(?:z|am|pm)?|\d{1,2}(?:am|pm)")
+_STAMP = re.compile(
+    r"\d{4}-?\d{2}(?:-?\d{2})?(?:[t ]\d{2}(?::?\d{2}(?::?\d{2}(?:[.,]\d{1,9})?)?)?)?\s?(?:z|utc|[+-]\d{2}(?::?\d{2})?)?"
+    r"|\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?:[t ]\d{1,2}:\d{2}(?::\d{2})?)?|\d{10}|\d{13}"
+    r"|p(?:\d+[ymwd])*(?:t(?:\d+[hms])+)?"
+)
+MAX_MOMENT = 64
+
+
+def is_moment(text: str) -> bool:
+    """Whether a text is a date, a time, a duration (ISO 8601) or a range of them, and nothing besides."""
+    text = text.strip().casefold()
+    if not text or len(text) > MAX_MOMENT or not text.isascii():
+        return False
+    if _STAMP.fullmatch(text) or all(_STAMP.fullmatch(one) for one in text.split("/")):
+        return True
+    words = [one for one in re.split(r"[\s,]+", text) if one not in ("", "-")]
+    return len(words) <= 12 and all(
+        word in _BESIDE or _NUMERIC.fullmatch(word) or _STAMP.fullmatch(word) for word in words
+    )
+
+
 def _near(words: Sequence[str], place: int) -> tuple[str, str] | None:
     """The month that stands beside a day, and the year behind both, which may be empty."""
     before, behind = words[place - 1] if place else "", place + 1

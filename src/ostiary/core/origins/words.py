@@ -162,6 +162,18 @@ def decimal(text: str) -> str | None:
     return None
 
 
+_AMOUNT = re.compile(r"[+-]?(?:0|[1-9]\d*)(?:\.\d{1,2})?")
+"""digits, and at most two places behind a dot: the one way to write an amount that every tool reads alike"""
+
+
+def amount(text: str) -> str | None:
+    """The number of an amount that goes to a tool as text; None if two tools could read two amounts (`1,200`, `1.200`,
+    `0100`, `100%`, `1e2`).
+    """
+    text = text.strip().lstrip("@$€£¥₹").rstrip("€$£¥₹").strip()
+    return decimal(text) if _AMOUNT.fullmatch(text) else None
+
+
 def compact(word: str) -> str:
     """An account number without its grouping; empty for what is none."""
     bare = re.sub(r"[\s./-]", "", word).casefold()

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, cast
 
 from ostiary.core.catalogue import Kind, Tool
 from ostiary.core.cedar.values import Record
-from ostiary.core.origins import Memory, Origin, is_judged, judged, of_value
-from ostiary.core.origins.judging import given, leaves
+from ostiary.core.origins import Memory, Origin, is_effect, judged, of_value
+from ostiary.core.origins.judging import judged_leaves, leaves
 from ostiary.core.origins.links import links
 from ostiary.core.origins.scribe import MAX_TEXT
 from ostiary.core.watch.session import Session
@@ -31,7 +31,7 @@ def traced(
     """`beside`: what `origins.judged` has made of the same call, if that is at hand: a call that is denied before is
     judged here. Of one that only reads nothing is known.
     """
-    if memory is None or not is_judged(tool):
+    if memory is None or not is_effect(tool):
         return UNTRACED
     if beside is None:
         beside = judged(memory, tool, arguments)
@@ -46,7 +46,7 @@ def _is_among(memory: Memory, known: Memory, tool: Tool, arguments: Mapping[str,
     """Whether one of the values that say whom and what, or are secret, or a link that goes out, stands in that memory,
     and is not trusted by the `known` one, which is of the same key.
     """
-    for _, kind, value in given(tool, arguments):
+    for _, kind, value in judged_leaves(tool, arguments):
         if kind in (Kind.AMOUNT, Kind.TIME):
             continue
         for text in leaves(value):

@@ -1,0 +1,87 @@
+"""The shape of a schema: which member names it lists at each place, and which values it lists there.
+
+All branches of `anyOf`, `oneOf`, `allOf` and `$ref` count together, so a name that any branch lists is listed. The
+shape says nothing about which values are valid: `Arguments` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+MAX_BRANCHES = 256
+"""branches of one place that are looked at; more of them list nothing"""
+
+
+class Shape:
+    """The names and the values that a schema lists at one place."""
+
+    __slots__ = ("_elements", "_members", "_root", "_schemas")
+
+    def __init__(self, schemas: list[Mapping[str, Any]], root: Mapping[str, Any]) -> None:
+        self._schemas, self._root = schemas, root
+        self._members: dict[str, Shape | None] = {}
+        self._elements: Shape | None = None
+
+    def member(self, name: str) -> Shape | None:
+        """The shape of the member `name` of an object; None if no branch lists that name."""
+        if name in self._members:
+            return self._members[name]
+        found = [inner for one in self._schemas if (inner := _properties(one).get(name)) is not None]
+        shape = None if not found else shape_of(found, self._root)
+        if shape is not None:
+            self._members[name] = shape
+        return shape
+
+    def lists(self, value: object) -> bool:
+        """Whether a branch lists exactly this value (`enum`, `const`)."""
+        listed = [one["const"] for one in self._schemas if "const" in one]
+        for one in self._schemas:
+            enum = one.get("enum")
+            listed += enum if isinstance(enum, list) else []
+        return any(one == value and isinstance(one, bool) is isinstance(value, bool) for one in listed)
+
+    @property
+    def elements(self) -> Shape:
+        """The shape of the elements of a list."""
+        if self._elements is None:
+            found: list[Any] = []
+            for one in self._schemas:
+                found += [one["items"]] if "items" in one else []
+                prefix = one.get("prefixItems")
+                found += prefix if isinstance(prefix, list) else []
+            self._elements = shape_of(found, self._root)
+        return self._elements
+
+
+def shape_of(schemas: list[Any], root: Mapping[str, Any]) -> Shape:
+    """The shape at a place that all of `schemas` describe; `$ref` is resolved in `root`."""
+    return Shape(list(_branches(schemas, root)), root)
+
+
+def _branches(schemas: list[Any], root: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    todo, seen = [*reversed(schemas)], set[int]()
+    while todo and len(seen) < MAX_BRANCHES:
+        one = todo.pop()
+        if not isinstance(one, Mapping) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        for word in ("anyOf", "oneOf", "allOf"):
+            inner = one.get(word)
+            todo += reversed(inner) if isinstance(inner, list) else []
+        if isinstance(ref := one.get("$ref"), str):
+            todo.append(_resolve(ref, root))
+
+
+def _resolve(ref: str, root: Mapping[str, Any]) -> object:
+    target: object = root
+    for step in ref[2:].split("/") if ref != "#" else ():
+        step = step.replace("~1", "/").replace("~0", "~")
+        target = target.get(step) if isinstance(target, Mapping) else None
+    return target
+
+
+def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = schema.get("properties")
+    return found if isinstance(found, Mapping) else {}

@@ -1,0 +1,31 @@
+"""The kinds of arguments: what an argument stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Kind(StrEnum):
+    """What an argument stands for, where it matters where its value came from: a closed list."""
+
+    PRINCIPAL = "principal"
+    """somebody: a user, a member, a customer"""
+    ACCOUNT = "account"
+    """where money goes or comes from"""
+    ADDRESS = "address"
+    """where something is sent to or fetched from: mail, telephone, URL, channel"""
+    OBJECT = "object"
+    """the thing that the call is about: a file, a record, a booking"""
+    SECRET = "secret"
+    AMOUNT = "amount"
+    TIME = "time"
+    TEXT = "text"
+    """what goes out in words: the addresses and links in it count"""
+
+
+_FREE_WORDS = {"recipient": Kind.ADDRESS, "url": Kind.ADDRESS, "path": Kind.OBJECT, "command": Kind.TEXT}
+"""Words that catalogues used before the list was closed."""
+KINDS: Mapping[str, Kind] = MappingProxyType({kind.value: kind for kind in Kind} | _FREE_WORDS)
+"""each word of a catalogue that is a kind"""
