@@ -2,13 +2,17 @@
 
 token    a token seen for the first time (ES256), and one that is remembered
 proof    a DPoP proof (ES256), which can never be remembered
+import   what a process pays for the agent and the guard before it does anything
 decide   the decision alone (starter policies), and the decision with its record in the spool
 feed     a revocation, from the line of the feed to the denial
 """
 
 from __future__ import annotations
 
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -42,7 +46,21 @@ def measure(name: str, function: Callable[[Any], object], inputs: Iterable[Any])
     print(f"  {name:<44} {statistics.median(means):8.2f} µs {1e6 / statistics.median(means):10,.0f} /s")
 
 
+def import_s(module: str) -> float:
+    """Seconds of processor time of a process that does nothing but import that module."""
+    times = []
+    for _ in range(ROUNDS):
+        before = os.times()
+        subprocess.run([sys.executable, "-c", f"import {module}" if module else ""], check=True)
+        after = os.times()
+        times.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    return statistics.median(times)
+
+
 def main() -> None:
+    bare = import_s("")
+    for module in ("ostiary", "ostiary.core.decoding", "ostiary.agent", "ostiary.guard"):
+        print(f"  import {module:<37} {(import_s(module) - bare) * 1e3:8.0f} ms")
     clock = Clock(ambient.now())
     with tempfile.TemporaryDirectory() as folder:
         credential = Credential(Feeder.agent_key, RESOURCE_ID, ISSUER)

@@ -176,7 +176,7 @@ async def _count(folder: Path) -> None:
         await asyncio.gather(*(ask(agent, **fields) for agent, fields in exchanges))  # now all is known
         world.writer._connection._raw.set_trace_callback(statements.append)  # type: ignore[attr-defined]
         await asyncio.gather(*(ask(agent, **fields) for agent, fields in exchanges))
-    asked = by_table(statements)
+        asked = by_table(statements)
     batches = asked["commit"]
     expected = {table: EACH.get(table, 0) * count + SHARED.get(table, 0) * batches for table in EACH | SHARED}
     if asked != expected or batches > count // 8:

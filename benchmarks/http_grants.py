@@ -78,9 +78,9 @@ async def _count(folder: Path) -> None:
         statuses = await asyncio.gather(*map(ask, party.agents))  # now all are known
         world.writer._connection._raw.set_trace_callback(statements.append)  # type: ignore[attr-defined]
         statuses += await asyncio.gather(*map(ask, party.agents))
+        asked = by_table(statements)
     if set(statuses) != {200}:
         raise Wrong(str(statuses))
-    asked = by_table(statements)
     batches = asked["commit"]
     expected = {table: EACH.get(table, 0) * count + SHARED.get(table, 0) * batches for table in EACH | SHARED}
     if asked != expected or batches > count // 8:
