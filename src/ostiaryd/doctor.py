@@ -180,10 +180,8 @@ def _keys(world: World, reader: Reader) -> str:
 
 def _clients(world: World, reader: Reader) -> str:
     if names := trust.exempt(reader):
-        raise Unprotected(
-            f"tokens of {_shown(names)} may be bound to no key: who sees one can use it",
-            hint="ostiary agent forbid-bearer NAME",
-        )
+        words = f"tokens of {_shown(names)} may be bound to no key: who sees one can use it"
+        raise Unprotected(words, hint="ostiary agent forbid-bearer NAME")
     return "every token of an agent is bound to its key"
 
 
@@ -285,6 +283,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("words", _reading(_words)),
     ("replay memory", _replay_memory),
     ("ledger", _reading(_ledger)),
+    ("history", _reading(ledger.examine_history)),
     ("policy", _reading(_policy)),
     ("elevations", _reading(_elevations)),
     ("incidents", _reading(lambda _, reader: incidents.examine(reader))),

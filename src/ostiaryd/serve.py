@@ -33,6 +33,7 @@ from ostiaryd.ground.folder import lock_folder
 from ostiaryd.ground.ids import new_id
 from ostiaryd.ground.protocol import Protocol, endpoints_of
 from ostiaryd.ground.world import World, open_world
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 
@@ -107,6 +108,7 @@ def _port_of_last_start(config: Config) -> int:
 
 async def _run(config: Config, sock: socket.socket) -> None:
     async with open_world(config) as world:
+        await ledger.check_history(world)
         await _bootstrap(world)
         await world.writer.rebuild()
         server = _Server(world)

@@ -134,6 +134,7 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
         ("POST", "/feed/v1/draw"): "ostiary:feed",
         ("POST", "/feed/v1/give-back"): "ostiary:feed",
         ("POST", "/feed/v1/settle"): "ostiary:feed",
+        ("POST", "/feed/v1/stops"): "ostiary:feed",
         ("POST", "/feed/v1/memory"): "ostiary:feed",
         ("POST", "/v1/logs"): SELF,  # what an agent says of itself
         ("POST", "/v1/traces"): SELF,

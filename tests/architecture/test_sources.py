@@ -14,7 +14,7 @@ LINES = 300
 LONGER: dict[str, str] = {}
 """Path: why it is one file all the same."""
 COMPOSED = {
-    "src/ostiaryd/ledger/store.py:_search": "conditions from a closed table, chosen by their names",
+    "src/ostiaryd/ledger/store/tree.py:_search": "conditions from a closed table, chosen by their names",
 }
 """Function that composes a statement: why it is safe."""
 _SQL = re.compile(

@@ -41,8 +41,8 @@ from tests.watch.stage import watching
 
 LINES = [
     "server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny", "record", "guards",
-    "root key", "server keys", "data folder", "public URL", "clients", "words", "replay memory", "ledger", "policy",
-    "elevations", "incidents", "webhooks", "threat lists", "detectors", "signals", "queues", "loops",
+    "root key", "server keys", "data folder", "public URL", "clients", "words", "replay memory", "ledger", "history",
+    "policy", "elevations", "incidents", "webhooks", "threat lists", "detectors", "signals", "queues", "loops",
     "disk",
 ]  # fmt: skip
 

@@ -110,7 +110,7 @@ def test_a_guard_that_closes_gives_everything_back(bank: Bank, tmp_path: Path) -
         assert guard.decide(who, "read", {}).decision.allowed
         assert bank.left(task)[0][0] == "150"
     assert bank.left(task) == [("159", "1")]
-    assert list(tmp_path.glob("*/*")) == [], "nothing is left to be told"
+    assert list(tmp_path.glob("*/*/*")) == [], "nothing is left to be told"
 
 
 def test_a_guard_gives_back_what_nobody_uses_and_draws_again(bank: Bank, tmp_path: Path) -> None:
@@ -233,7 +233,9 @@ def test_where_the_server_cannot_be_asked_nothing_is_let_pass(tmp_path: Path) ->
     assert refused.value.code == "budget_unavailable"
     assert allowed == 10, "what was drawn before is spent, and no more"
     guard.close()
-    assert len(list((tmp_path / "spool").glob("*/*"))) == 1, "the next guard tells the server that this one has ended"
+    assert len(list((tmp_path / "spool").glob("*/*/lock"))) == 1, (
+        "the next guard tells the server that this one has ended"
+    )
     with running_again(tmp_path) as house, Guard(bank.guard_key, url=house.server.url, spool_dir=tmp_path / "spool"):
         bank.house = house
         eventually(lambda: bank.left(task) == [("150", "10")])

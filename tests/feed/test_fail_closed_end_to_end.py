@@ -150,7 +150,7 @@ def test_what_a_killed_guard_had_decided_is_reported_by_the_next(tmp_path: Path)
             entries = eventually(lambda: calls(house))
         assert sorted(entry["detail"]["number"] for entry in entries) == list(range(1, 21))
         assert len({entry["detail"]["spool"] for entry in entries}) == 1
-        assert not list((tmp_path / "spool").glob("*/*")), "all is told, nothing is left"
+        assert not list((tmp_path / "spool").glob("*/*/*")), "all is told, nothing is left"
 
 
 def calls(house: House) -> list[dict[str, Any]]:

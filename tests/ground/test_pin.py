@@ -15,7 +15,10 @@ def head(size: int, root: bytes = b"r" * 32) -> Head:
     return Head(b"k" * 32, "ab" * 16, size, root)
 
 
-def never(size: int) -> bytes:
+HISTORY = "ab" * 16
+
+
+def never(seen: Head) -> bool:
     raise AssertionError("the tree was read")
 
 
@@ -66,28 +69,30 @@ def test_a_head_is_compared_by_size_and_root(size: int, root: bytes, is_lost: bo
     pin.is_checked = True
     if is_lost:
         with pytest.raises(HistoryLost):
-            pin.check(size, root * 32, never)
+            pin.check(HISTORY, size, root * 32, never)
     else:
-        pin.check(size, root * 32, never)
+        pin.check(HISTORY, size, root * 32, never)
 
 
-@pytest.mark.parametrize("root", [b"r", b"x"])
-def test_after_a_start_the_tree_is_read_at_the_pinned_size_and_only_once(root: bytes) -> None:
-    pin, asked = Pin(), list[int]()
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("history", [HISTORY, "cd" * 16])
+def test_after_a_start_the_tree_is_asked_for_the_pinned_head_and_only_once(is_there: bool, history: str) -> None:
+    pin, asked = Pin(), list[Head]()
     pin.write(head(5))
     pin.doubt()
 
-    def root_at(size: int) -> bytes:
-        asked.append(size)
-        return root * 32
+    def has(seen: Head) -> bool:
+        asked.append(seen)
+        return is_there
 
-    if root == b"x":
+    if not is_there:
         with pytest.raises(HistoryLost):
-            pin.check(40, b"y" * 32, root_at)
+            pin.check(history, 40, b"y" * 32, has)
         return
-    pin.check(40, b"y" * 32, root_at)
-    pin.check(41, b"z" * 32, root_at)
-    assert asked == [5]
+    pin.check(history, 40, b"y" * 32, has)
+    pin.write(Head(b"k" * 32, history, 41, b"z" * 32))
+    pin.check(history, 42, b"z" * 32, has)
+    assert asked == [head(5)]
 
 
 def test_in_recovery_the_missing_head_stays_until_it_is_replaced(tmp_path: Path) -> None:
@@ -96,7 +101,7 @@ def test_in_recovery_the_missing_head_stays_until_it_is_replaced(tmp_path: Path)
     pin.is_lost = True
     pin.write(head(2))
     assert read_pin(tmp_path) == head(5)
-    pin.check(2, b"x" * 32, never)
+    pin.check(HISTORY, 2, b"x" * 32, never)
     pin.replace(head(3))
     assert read_pin(tmp_path) == head(3)
     pin.close()

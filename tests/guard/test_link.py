@@ -19,7 +19,7 @@ from ostiary.core.errors import Malformed
 from ostiary.core.feed import KeyFact, Message, TokenFact, render_message
 from ostiary.guard import Guard
 from ostiary.guard import link as links
-from ostiary.guard.link import _lines
+from ostiary.guard.lines import read_lines
 from ostiary.keys import Credential
 from tests.clock import Clock
 from tests.feed.house import listening, serving
@@ -262,7 +262,7 @@ def test_a_guard_without_a_server_starts_and_refuses(tmp_path: Path) -> None:
     ],
 )
 def test_lines_are_put_together(chunks: list[bytes], lines: list[bytes]) -> None:
-    assert list(_lines(iter(chunks))) == lines
+    assert list(read_lines(iter(chunks))) == lines
 
 
 @pytest.mark.parametrize(("size", "fits"), [(8, True), (9, True), (10, True), (11, False)])
@@ -270,7 +270,7 @@ def test_a_line_has_a_greatest_length(monkeypatch: pytest.MonkeyPatch, size: int
     monkeypatch.setattr(links, "MAX_LINE_BYTES", 10)
     chunks = [b"x"] * size + [b"\n"]
     if fits:
-        assert list(_lines(iter(chunks))) == [b"x" * size]
+        assert list(read_lines(iter(chunks))) == [b"x" * size]
     else:
         with pytest.raises(Malformed):
-            list(_lines(iter(chunks)))
+            list(read_lines(iter(chunks)))

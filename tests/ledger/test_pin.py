@@ -8,7 +8,7 @@ from ostiary.core.checkpoint import open_checkpoint
 from ostiary.core.merkle import EMPTY_ROOT
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Sql, Tx, sql
-from ostiaryd.ground.pin import Head, HistoryLost, read_pin
+from ostiaryd.ground.pin import Head, HistoryLost, InRecovery, read_pin
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import act
@@ -77,8 +77,11 @@ async def test_a_database_that_goes_back_under_the_server_takes_no_more_acts(wor
     await rewind(world, older)
     with pytest.raises(HistoryLost):
         await add(world)
-    assert saved(world)[0] == older[0]
+    assert saved(world)[0] == older[0] + 1  # the entry of the loss alone
     assert read_pin(config.folder) == pinned
+    with pytest.raises(InRecovery):
+        await add(world)
+    assert saved(world)[0] == older[0] + 1
 
 
 @pytest.mark.parametrize("more", [0, 1, 2, 40])
@@ -141,7 +144,7 @@ async def test_the_pin_adds_no_statement_to_a_batch(
     await add(world)
     monkeypatch.setattr(connection, "execute", note)
     await add(world)
-    assert [line for line in ran if "log_" in line] == ["select log_head log_history", "insert log_head set"]
+    assert [line for line in ran if "log_" in line] == ["select log_head log_history loss", "insert log_head set"]
 
 
 async def test_a_log_without_entries_has_the_empty_root(world: World) -> None:

@@ -24,6 +24,7 @@ SPOKEN = {
     "invalid_authorization_details", "invalid_dpop_proof", "use_dpop_nonce", "invalid_token",
     "unmet_authentication_requirements", "authorization_pending", "slow_down", "expired_token",
     "unknown_user_id", "invalid_binding_message",
+    "recovery",  # an extension (RFC 6749 8.5), with 503: a client must not mistake it for a moment's absence
 }  # fmt: skip
 """RFC 6749 sections 4.1.2.1 and 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 12.2, RFC 9470 5, CIBA 11, 13."""
 

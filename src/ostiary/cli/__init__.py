@@ -17,6 +17,7 @@ EVERYWHERE = Group("Everywhere")
 
 COMMANDS = (
     ("serve", "ostiaryd.serve:serve", "Run the server.", PLACES),
+    ("recover", "ostiaryd.recover:recover", "End the recovery of a database that lost a part of its history.", PLACES),
     ("demo", "ostiary.demo:demo", "See it at work on a temporary folder, told while it happens.", PLACES),
     ("run", "ostiary.cli.run:run", "Run an agent that you have, with a guard in front of its MCP servers.", PLACES),
     ("telemetry", "ostiary.cli.telemetry:telemetry", "Take an agent's OpenTelemetry here, and prove its key.", PLACES),

@@ -22,9 +22,11 @@ from msgspec import Meta
 from ostiary.core import canonical
 from ostiary.core.access.holds import HoldKind
 from ostiary.core.access.stops import What
+from ostiary.core.checkpoint import parse_checkpoint
 from ostiary.core.decoding import convert
 from ostiary.core.errors import Malformed
-from ostiary.core.jose import InvalidToken, JwkSet, PrivateKey, sign_jwt, verify_jws
+from ostiary.core.jose import InvalidToken, JwkSet, PrivateKey, sign_jwt, unb64u, verify_jws
+from ostiary.core.note import parse_note
 from ostiary.core.watch.risk import MOST, SCALE
 
 TYP = "ostiary-feed+jwt"
@@ -32,6 +34,10 @@ SCOPE = "ostiary:feed"
 MAX_LINE_BYTES = 64 << 20
 """Holds a snapshot: policies, catalogue, and a few hundred thousand exceptions."""
 MAX_DEPTH = 256  # policies nest
+MAX_STOPS = 1000
+"""Messages that a guard may deliver at once, of those in which it heard of stops."""
+MAX_STOPS_BYTES = 768 << 10
+"""Of all of them together, below what a server reads of a request by default."""
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Micros = Annotated[int, Meta(ge=0, le=1 << 53)]
@@ -173,6 +179,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     aud: str = ""
     stream: str = ""
     snapshot: bool = False
+    head: Annotated[str, Meta(max_length=4096)] = ""
+    """the ledger's signed checkpoint when the message was made: what the guard has seen of the history"""
 
 
 def render_message(key: PrivateKey, message: Message) -> bytes:
@@ -195,3 +203,48 @@ def parse_message(unverified_line: bytes, *, keys: JwkSet) -> Message:
         return convert(value, Message)
     except msgspec.ValidationError as error:
         raise Malformed(f"a message of the feed: {error}") from None
+
+
+def stops_in(message: Message) -> dict[tuple[str, str], Fact]:
+    """Return the facts of a message that stop something, or lift a stop, by kind and subject."""
+    found: dict[tuple[str, str], Fact] = {}
+    for fact in message.facts:
+        match fact:
+            case AgentFact():
+                found["agent", fact.agent] = fact
+            case TaskFact():
+                found["task", fact.task] = fact
+            case TokenFact():
+                found["token", fact.jti] = fact
+            case KeyFact():
+                found["key", fact.jkt] = fact
+            case StopFact():
+                found["stop", f"{fact.what} {fact.value}"] = fact
+    return found
+
+
+def unverified_message(line: bytes) -> Message:
+    """Return the message of a line whose signature is not checked, as for one that was checked before it was stored.
+
+    Raises Malformed.
+    """
+    parts = line.removesuffix(b"\n").split(b".")
+    if len(parts) != 3:
+        raise Malformed("a message of the feed has three parts")
+    value = canonical.parse(unb64u(parts[1].decode("ascii", "replace")), max_bytes=MAX_LINE_BYTES, max_depth=MAX_DEPTH)
+    try:
+        return convert(value, Message)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"a message of the feed: {error}") from None
+
+
+def unverified_place(note: str) -> tuple[str, int]:
+    """Return history id and size of a signed checkpoint whose signature is not checked; ("", 0) without one.
+
+    A guard compares them with what it heard before: the message that brought the checkpoint was signed.
+    Raises Malformed.
+    """
+    if not note:
+        return "", 0
+    checkpoint = parse_checkpoint(parse_note(note.encode()).text)
+    return checkpoint.history, checkpoint.size

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from ostiary.core import access
 from ostiary.core.errors import Refused
-from ostiary.core.feed import KeysFact, Message, ResourceFact, parse_message
+from ostiary.core.feed import KeysFact, Message, ResourceFact, parse_message, unverified_place
 from ostiary.core.jose import JwkSet
 from ostiary.guard.clock import FeedClock
 from ostiary.guard.knowledge import FeedBroken, FeedStale, Knowledge, Present
+from ostiary.guard.stops import KeptStops
 
 GRACE_US = 60_000_000
 """How much longer than it must a fact is kept, so that no clock decides."""
@@ -47,6 +48,7 @@ class Feed:
         max_skew: int,
         kept: Path | None = None,
         boot: str = "",
+        stops: Path | None = None,
     ) -> None:
         self.clock = FeedClock(now=now, tick=tick, file=kept, boot=boot)
         """the time by which everything is decided"""
@@ -56,6 +58,10 @@ class Feed:
         self.issuer, self._resource_id = "", resource_id
         self._now, self._tick = now, tick
         self.max_age, self._max_skew = max_age, max_skew
+        self.kept = KeptStops(stops, now=self.clock)
+        """what survives a restart, and a server that lost a part of its history"""
+        self.history = ""
+        """the server's history that this stream is in"""
         self._stream = ""
         self._place = _Place.OPENING
         self.feed_keys = JwkSet(())
@@ -82,6 +88,7 @@ class Feed:
             message = parse_message(unverified_line, keys=self.feed_keys)
             self._check(message)
             self._learn(message)
+            self.kept.keep(unverified_line, message)
         except Refused as refusal:
             self.doubt(refusal.message)
             raise FeedBroken(f"the feed is broken: {refusal.message}") from None
@@ -113,6 +120,20 @@ class Feed:
                 raise FeedBroken(f"a message has another `{name}` than must come next")
         if message.seq < message.prev:
             raise FeedBroken("a message leads back")
+        self._check_history(message)
+
+    def _check_history(self, message: Message) -> None:
+        """Whether the message continues the history that was heard: never resumed by number alone, never back."""
+        kept = self.kept
+        history, size = unverified_place(message.head)
+        if self._place is _Place.OPENING:
+            if not message.snapshot and history != kept.history:
+                raise FeedBroken("the server resumes in another history")
+        elif history != self.history:
+            raise FeedBroken("a message is of another history than its stream")
+        if history == kept.history and size < kept.size:
+            raise FeedBroken("the server has forgotten a part of its history")
+        self.history = history
 
     def _learn(self, message: Message) -> None:
         knowledge = Knowledge() if message.snapshot or self._knowledge is None else self._knowledge
@@ -124,6 +145,9 @@ class Feed:
                 self.mode = fact.mode
             if isinstance(fact, KeysFact):
                 self.feed_keys = JwkSet.parse({"keys": fact.feed})
+        if message.snapshot:
+            for fact in self.kept.facts(other_than=self.history):
+                knowledge.learn_stop(fact)
         if message.facts or self._present is None:
             self._present = knowledge.present()
         self._knowledge = knowledge

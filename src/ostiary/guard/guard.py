@@ -89,7 +89,7 @@ class Guard:
         self._spool = new_spool(folder, random=random, boot=ambient.boot(), limit=spool_limit)
         self.feed = Feed(
             resource_id=credential.client_id, now=now, tick=tick, kept=folder / "clock", boot=ambient.boot(),
-            max_age=round(max_age * SECOND), max_skew=round(max_skew * SECOND),
+            stops=folder, max_age=round(max_age * SECOND), max_skew=round(max_skew * SECOND),
         )  # fmt: skip
         self._now, self._record_arguments, self._learns = self.feed.clock, record_arguments, learn
         self.connections = Connections()

@@ -115,6 +115,25 @@ class Knowledge:
             case KeysFact():
                 self.keys = JwkSet.parse({"keys": fact.token})
 
+    def learn_stop(self, fact: Fact) -> None:
+        """Add a stop of another history to what a snapshot said: it takes nothing away and lifts nothing."""
+        match fact:
+            case AgentFact(agent, state, epoch, until):
+                known = self.agents.get(agent)
+                if known is not None:
+                    state = known.state if state == "active" else state
+                    epoch = max(epoch, known.epoch)
+                self.agents[agent] = access.AgentFact(state, epoch)
+                self.agents_until[agent] = max(until, self.agents_until.get(agent, 0))
+            case TaskFact(task, until):
+                self.tasks[task] = max(until, self.tasks.get(task, 0))
+            case TokenFact(jti, until):
+                self.tokens[jti] = max(until, self.tokens.get(jti, 0))
+            case KeyFact(jkt, until):
+                self.revoked[jkt] = max(until, self.revoked.get(jkt, 0))
+            case StopFact(is_lifted=False):
+                self.stops.add((fact.what, fact.value))
+
     def present(self) -> Present:
         """Raises FeedBroken where a part is missing, or there is too much."""
         if self.resource is None or self.protected is None or self.policies is None or not self.keys.keys:

@@ -18,13 +18,14 @@ import msgspec
 
 from ostiary import ambient, client
 from ostiary.core import canonical
-from ostiary.core.errors import Malformed, Refused, Unavailable
-from ostiary.core.feed import MAX_LINE_BYTES, SCOPE, Message
+from ostiary.core.errors import Refused, Unavailable
+from ostiary.core.feed import SCOPE, Message
 from ostiary.core.jose import JwkSet, b64u
 from ostiary.core.report import MAX_RECORDS
 from ostiary.guard.asker import ASK_S, Asker
 from ostiary.guard.drawer import DRAW_S, Drawer
 from ostiary.guard.feed import Feed
+from ostiary.guard.lines import hang_up, is_recovering, read_lines
 from ostiary.guard.memories import Memories
 from ostiary.guard.pace import Pace
 from ostiary.guard.purse import IDLE_US, Purse
@@ -82,7 +83,7 @@ class Link:
         """what went wrong last; empty while the stream runs"""
         self._applied: tuple[str, int, int] | None = None
         """stream, number and moment of what is in force and was not told yet"""
-        self._is_reporting = False
+        self._is_reporting = self._has_to_deliver = False
         self._told_at = tick()
         """when the server had taken all records"""
         self._response: httpx2.Response | None = None
@@ -105,11 +106,12 @@ class Link:
         if tell.is_alive():
             tell.join(FAREWELL_S)  # first: it may acknowledge what came by a stream, which must live till then
         if (response := self._response) is not None:
-            _hang_up(response)
+            hang_up(response)
         if listen.is_alive():
             listen.join(FAREWELL_S)
         self.drawer.close()
         self.asker.close()
+        self._feed.kept.close()
 
     def note(self) -> None:
         """There is a new record."""
@@ -144,15 +146,21 @@ class Link:
         stream = b64u(self._random(16))
         self._feed.begin(stream, issuer=issuer, keys=self._feed_keys(http))
         query = {"stream": stream} | ({} if self._feed.seq is None else {"after": str(self._feed.seq)})
+        query |= {"head": b64u(self._feed.kept.head.encode())} if self._feed.kept.head else {}
         with http.stream("GET", f"{self._url}/feed/v1/stream", params=query, auth=auth) as response:
             if response.status_code != 200:
                 response.read()
+                if is_recovering(response):
+                    self._feed.doubt("the server has lost a part of its history and is in recovery")
+                    self._deliver()
                 raise Unavailable(f"the feed answers {response.status_code}: {response.text[:200]}")
             self._response = response
-            for line in _lines(response.iter_bytes()):
+            for line in read_lines(response.iter_bytes()):
                 if self._closing.is_set():
                     continue  # it is not heard, but the stream lives until what came by it is acknowledged
                 message = self._feed.accept(line)
+                if message.snapshot and self._feed.kept.has_others(self._feed.history):
+                    self._deliver()
                 if message.facts:
                     self._applied = (stream, message.seq, self._tick())
                     self._wake.set()
@@ -171,6 +179,27 @@ class Link:
         if response.status_code != 200:
             raise Unavailable(f"the keys of the feed are not to be had: {response.status_code}")
         return JwkSet.parse(canonical.parse(response.content))
+
+    def _deliver(self) -> None:
+        """Have the kept stops delivered: the server may have lost them."""
+        self._has_to_deliver = True
+        self._wake.set()
+
+    def _deliver_stops(self, http: httpx2.Client, auth: client.Auth) -> None:
+        """Deliver the kept stops. A server in another history has them in force after that: take a snapshot of it."""
+        kept, history, is_connected = self._feed.kept, self._feed.history, self._feed.seq is not None
+        self._has_to_deliver = False
+        try:
+            for batch in kept.batches():
+                self._post(http, auth, "stops", {"messages": batch})
+        except BaseException:
+            self._has_to_deliver = True
+            raise
+        if is_connected and self._feed.history == history and kept.has_others(history):
+            kept.settle(history)
+            self._feed.doubt("the kept stops were delivered to the server's new history")
+            if (response := self._response) is not None:
+                hang_up(response)
 
     def _tell(self) -> None:
         pause = FIRST_RETRY_S
@@ -202,6 +231,8 @@ class Link:
         self._sweep()
         while True:
             self._is_reporting = False
+            if self._has_to_deliver:
+                self._deliver_stops(http, auth)
             self._report(http, auth)
             self._told_at = self._tick()
             yield
@@ -254,28 +285,3 @@ class Link:
         response = http.post(f"{self._url}/feed/v1/{path}", content=content, headers=headers, auth=auth)
         if response.status_code != 200:
             raise Unavailable(f"/feed/v1/{path} answers {response.status_code}: {response.text[:200]}")
-
-
-def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Complete lines. Raises Malformed for one that never ends."""
-    held = bytearray()
-    for chunk in chunks:
-        if b"\n" not in chunk:
-            held += chunk
-            if len(held) > MAX_LINE_BYTES:
-                raise Malformed("a line of the feed is too long")
-            continue
-        *whole, rest = (bytes(held) + chunk).split(b"\n")
-        yield from whole
-        held = bytearray(rest)
-
-
-def _hang_up(response: httpx2.Response) -> None:
-    """End a stream that another thread is reading."""
-    stream = response.extensions.get("network_stream")
-    sock = stream.get_extra_info("socket") if stream is not None else None
-    if sock is not None:
-        try:
-            sock.shutdown(2)
-        except OSError as error:  # it has ended by itself
-            log.debug("hanging up: %s", error)

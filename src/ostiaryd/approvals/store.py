@@ -28,6 +28,7 @@ _INSERT = sql(
 )
 _AGAIN = sql("update approval set times = times + 1, last_at = :now where approval_id = :id")
 _SETTLE = sql("update approval set state = :state, answered_at = :now where approval_id = :id and state = 'open'")
+_CANCEL_ALL = sql("update approval set state = 'cancelled', answered_at = :now where state = 'open'")
 _OPEN_OF_AGENT = sql("select count(*) from approval where agent = :agent and state = 'open' and ends_at > :now")
 _OPEN_OF_TASK = sql("select count(*) from approval where task = :task and state = 'open' and ends_at > :now")
 _ASKED_SINCE = sql("select count(*) from approval where agent = :agent and asked_at > :since")
@@ -84,6 +85,11 @@ def note_again(tx: Tx, id: str) -> None:
 def settle(tx: Tx, id: str, state: State) -> bool:
     """Whether it was open."""
     return tx.run(_SETTLE, id=id, state=state.value, now=tx.now) == 1
+
+
+def cancel_all(tx: Tx) -> int:
+    """Cancel every open question; how many."""
+    return tx.run(_CANCEL_ALL, now=tx.now)
 
 
 def count_open(reader: Reader, *, agent: str, task: str, now: int) -> tuple[int, int]:

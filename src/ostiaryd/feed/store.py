@@ -11,6 +11,10 @@ _SAVE = sql(
 )
 _CLOSE = sql("update spool set closed_at = :now where id = :id")
 _TURN = sql("update spool set turn = :turn where id = :id and turn < :turn")
+_POSITION = sql(
+    """select (select coalesce(max(seq), 0) from outbox),
+           coalesce((select checkpoint from log_head where id = 1), '')"""
+)
 _LAST_REPORTS = sql(
     """select resource.resource_id, resource.name, max(reported_at) from spool
        join resource on resource.resource_id = spool.resource_id
@@ -57,6 +61,13 @@ def put_server(tx: Tx, server: str, *, beat: int, guards: bytes, dead: list[str]
 def drop_servers(tx: Tx, servers: list[str]) -> None:
     for server in servers:
         tx.run(_DROP_SERVER, server=server)
+
+
+def position(reader: Reader) -> tuple[int, str]:
+    """Return the highest number of the outbox and the ledger's signed checkpoint, both of the same commit."""
+    row = reader.one(_POSITION)
+    assert row is not None
+    return row[0], row[1]
 
 
 def spool(reader: Reader, id: str) -> tuple[str, int, bool] | None:

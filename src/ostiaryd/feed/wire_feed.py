@@ -6,6 +6,7 @@ A guard is a resource that shows its own key: it gets a token (client_credential
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -15,7 +16,8 @@ from msgspec import Meta
 from ostiary.core import approval, asking, canonical, history
 from ostiary.core.access.elsewhere import MAX_QUESTION, Verdict
 from ostiary.core.errors import Invalid, Refused
-from ostiary.core.feed import SCOPE
+from ostiary.core.feed import MAX_STOPS, MAX_STOPS_BYTES, SCOPE
+from ostiary.core.jose import unb64u
 from ostiary.core.recall import (
     MAX_RECALL,
     Counterparts,
@@ -32,12 +34,16 @@ from ostiaryd.approvals import flows as approvals
 from ostiaryd.feed import flows
 from ostiaryd.feed.flows import Streams, take_report
 from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.pin import Head
 from ostiaryd.ground.writer import isolated
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.policy.flows.elsewhere import ask_elsewhere
 from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Resource
 
 MAX_ASK = MAX_QUESTION + 1024
 MAX_DEPTH = 64
+log = logging.getLogger("ostiary")
 
 
 class Applied(msgspec.Struct, forbid_unknown_fields=True):
@@ -59,15 +65,51 @@ async def jwks(call: Call) -> Reply:
 
 
 async def stream(call: Call) -> Reply:
-    """Messages for ever, one a line. `?stream=` is a number that the guard throws, `?after=` resumes where it was."""
+    """Messages for ever, one a line. `?stream=` is a random number of the guard, `?head=` the signed checkpoint that it
+    heard last (base64url), `?after=` the `seq` to resume from; a guard of another history gets a snapshot.
+
+    Raises InRecovery if the database does not have that head.
+    """
     resource = registry.find_resource(call.world.db.read(), call.caller.id)
     id, after = call.query_one("stream") or "", call.query_one("after")
     if not 16 <= len(id) <= 64 or not id.isascii():
         raise Invalid("`stream` must have 16 to 64 characters", hint="throw a random number for each stream")
     if after is not None and not (after.isascii() and after.isdigit() and len(after) < 19):
         raise Invalid("`after` must be a number", hint="the `seq` of the last message")
-    lines = call.world.keep(Streams).follow(resource, id, None if after is None else int(after))
+    seen = _seen(call, resource)
+    if seen is not None:
+        await ledger.examine_head(call.world, seen, source=f"a guard of {resource.name}")
+    has_gap = seen is None or seen.history != ledger.present_history(call.world.db.read())
+    lines = call.world.keep(Streams).follow(resource, id, None if after is None or has_gap else int(after))
     return Reply(200, lines, media_type="application/jose-lines", headers=[NO_STORE, (b"x-accel-buffering", b"no")])
+
+
+def _seen(call: Call, resource: Resource) -> Head | None:
+    """The head that the guard has heard; None for one that this log has not signed, which is no evidence."""
+    unverified = call.query_one("head")
+    if unverified is None:
+        return None
+    try:
+        return ledger.read_head(unb64u(unverified), reader=call.world.db.read(), keys=call.world.keys)
+    except Refused as refusal:
+        log.warning("a guard of %s shows a head that is not of this log: %s", resource.name, refusal.message)
+        return None
+
+
+class Stops(msgspec.Struct, forbid_unknown_fields=True):
+    """Signed messages of the feed in which a guard heard of stops."""
+
+    messages: Annotated[list[Annotated[str, Meta(max_length=MAX_STOPS_BYTES)]], Meta(max_length=MAX_STOPS)]
+
+
+async def stops(call: Call) -> Reply:
+    """Take the stops that a guard has kept and carry out those that the database has lost; `replayed` of them."""
+    given = call.json(Stops)
+    count = await flows.replay_messages(
+        call.world, [line.encode() for line in given.messages], resource_id=call.caller.id,
+        source=f"a guard of {call.caller.name}",
+    )  # fmt: skip
+    return reply({"replayed": count}, headers=[NO_STORE])
 
 
 async def report(call: Call) -> Reply:
@@ -208,6 +250,7 @@ def _counterparts(found: history.Before, *, known: int) -> Counterparts | None:
 ROUTES = (
     ("GET", "/feed/v1/jwks", jwks, ""),
     ("GET", "/feed/v1/stream", stream, SCOPE),
+    ("POST", "/feed/v1/stops", stops, SCOPE),
     ("POST", "/feed/v1/report", report, SCOPE),
     ("POST", "/feed/v1/applied", applied, SCOPE),
     ("POST", "/feed/v1/ask", ask, SCOPE),

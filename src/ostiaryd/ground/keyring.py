@@ -34,6 +34,7 @@ _RETIRE = sql(
     "update server_key set state = 'retired', retired_at = :now where use_ = :use and alg = :alg and state = 'active'"
 )
 _RESEAL = sql("update server_key set sealed = :sealed where kid = :kid")
+_DROP = sql("delete from server_key where use_ = :use")
 _FORGET = sql("delete from server_key where state = 'retired' and retired_at < :before")
 
 
@@ -174,6 +175,10 @@ class Keyring:
         """Whether every use has a key that signs."""
         return all((use, alg) in self._active for use, algs in USES.items() for alg in algs)
 
+    def refuse_tokens(self) -> None:
+        """Accept no token any more, until the keys are read anew."""
+        self._public["token"] = {}
+
     def signer(self, use: str, alg: str = "EdDSA") -> jose.PrivateKey:
         """The key that signs for this use."""
         return self._active[use, alg]
@@ -212,6 +217,13 @@ def rotate_key(tx: Tx, root: RootKey, *, use: str, alg: str) -> str:
         raise Invalid("the ledger's key is its identity and does not rotate", hint="export, then begin a new log")
     tx.run(_RETIRE, use=use, alg=alg, now=tx.now)
     return _create(tx, root, use=use, alg=alg)
+
+
+def replace_keys(tx: Tx, root: RootKey, *, use: str) -> None:
+    """Replace every key of `use`, so that nothing that the old ones signed is accepted from now on."""
+    tx.run(_DROP, use=use)
+    for alg in USES[use]:
+        _create(tx, root, use=use, alg=alg)
 
 
 def forget_keys(tx: Tx, *, before: int) -> int:

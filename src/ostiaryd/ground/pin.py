@@ -77,18 +77,18 @@ class Pin:
         self.is_lost = False
         """whether the server is in recovery; the pin then keeps the head that is missing"""
 
-    def check(self, size: int, root: bytes, root_at: Callable[[int], bytes]) -> None:
-        """Check the database's head, before anything is added, against the pin: `root_at` gives the root of its tree at
-        a smaller size. Raises HistoryLost.
+    def check(self, history: str, size: int, root: bytes, has: Callable[[Head], bool]) -> None:
+        """Check the database's head, before anything is added, against the pin. Raises HistoryLost.
 
-        Costs two comparisons, since a commit of this server is mostly the last one. The tree is read after a start or
-        a new connection, and where another server has committed in between.
+        Costs a few comparisons, since a commit of this server is mostly the last one. `has` reads the tree, whether it
+        has the pinned head: after a start, a new connection or the end of a history, not for each batch.
         """
         if self.is_lost or (head := self.head) is None:
             return
-        if size < head.size or (size == head.size and root != head.root):
+        is_same = history == head.history
+        if is_same and (size < head.size or (size == head.size and root != head.root)):
             raise HistoryLost.of(head)
-        if size > head.size and not self.is_checked and root_at(head.size) != head.root:
+        if not (is_same and (self.is_checked or size == head.size)) and not has(head):
             raise HistoryLost.of(head)
         self.is_checked = True
 

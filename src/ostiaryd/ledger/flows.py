@@ -6,13 +6,19 @@ a challenge leaves none: the act has not begun before the request comes again.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from ostiary.core.errors import Refused
+from ostiary.core.checkpoint import open_checkpoint
+from ostiary.core.errors import Conflict, Refused
 from ostiaryd.ground.clock import ClockJumped
-from ostiaryd.ground.database import Tx
+from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.ids import new_id
+from ostiaryd.ground.keyring import Keyring, replace_keys
+from ostiaryd.ground.line import overtaking
+from ostiaryd.ground.pin import Head, HistoryLost, InRecovery
 from ostiaryd.ground.world import World
 from ostiaryd.ground.writer import Raised
 from ostiaryd.ledger import store
@@ -21,6 +27,18 @@ from ostiaryd.ledger.sampling import RefusalSampler
 
 T = TypeVar("T")
 DAY = 86_400_000_000
+PIN = "the pin of this server"
+IN_RECOVERY = frozenset({
+    "agent.decommission", "agent.expire", "agent.quarantine", "agent.revoke", "agent.suspend", "api.call",
+    "approval.cancel", "approval.deny", "approval.expire", "feed.report", "history.lost", "history.recover",
+    "history.replay", "key.expire", "key.revoke", "kill.start", "owner.revoke", "person.leave", "person.revoke_key",
+    "server.doctor", "signal.receive", "stream.give_up", "stream.refused", "task.end", "task.expire", "task.revoke",
+    "token.introspect", "token.issue", "token.revoke", "watch.find", "watch.restart", "webhook.give_up",
+})  # fmt: skip
+"""Acts that a server in recovery carries out: they stop something, report or read. `token.issue` then issues tokens for
+the server's own API alone, by which administrators stop agents and guards deliver what they know."""
+
+log = logging.getLogger("ostiary")
 FORGOTTEN_AT_ONCE = 5000
 EVIDENCE_US = 600_000_000
 """Microseconds for which the proof of a reported call is kept: detectors look at a call within milliseconds."""
@@ -62,7 +80,126 @@ async def act(
     keeps = world.config.replay_days > 0
     sampler = world.keep(Refusals).sampler if request is not None else None
     job = recorded(action, flow, request=request, keeps_facts=keeps, again=again, network=network, sampler=sampler)
-    return await world.writer.submit(job)
+    try:
+        return await world.writer.submit(job)
+    except HistoryLost as lost:
+        if lost.seen is not None:
+            await lose_history(world, lost.seen, source=PIN)
+        raise
+    except InRecovery:
+        follow_recovery(world)
+        raise
+
+
+async def check_history(world: World) -> None:
+    """Compare the database with the pin: at the start, and where the end of a recovery was noticed. A server that finds
+    a loss enters recovery; one whose database has recovered leaves it.
+    """
+    follow_recovery(world)
+    reader = world.db.read()
+    if store.losses(reader):
+        return
+    seen = world.pin.head
+    if seen is None or await world.db.scan(lambda reader: store.has_head(reader, seen)):
+        if world.pin.is_lost:
+            world.keys.load(reader)
+        world.pin.is_lost = False
+        world.pin.doubt()
+    else:
+        await lose_history(world, seen, source=PIN)
+
+
+async def sync_pin(world: World) -> None:
+    """Have the disk keep the pin: `kill -9` needs no sync, a power loss leaves a head of the last minute."""
+    await asyncio.to_thread(world.pin.sync)
+
+
+def follow_recovery(world: World) -> bool:
+    """Enter recovery if another server of this database has; whether this server is in recovery."""
+    if store.losses(world.db.read()) and not world.pin.is_lost:
+        world.pin.is_lost = True
+        world.keys.load(world.db.read())
+        log.error("the database has lost a part of its history: in recovery until `ostiary recover` has ended it")
+    return world.pin.is_lost
+
+
+def present_history(reader: Reader) -> str:
+    """The id of the history that the database is in."""
+    return next(id for id, has_ended in store.histories(reader).items() if not has_ended)
+
+
+def read_head(unverified_note: bytes, *, reader: Reader, keys: Keyring) -> Head:
+    """Return the head that a checkpoint of this log states. Raises Malformed, and Unsigned for one of another log: only
+    what this log has signed is evidence.
+    """
+    key = store.log_key(reader, keys)
+    checkpoint = open_checkpoint(unverified_note, [key], origin=key.name)
+    return Head(key.public, checkpoint.history, checkpoint.size, checkpoint.root)
+
+
+async def examine_head(world: World, seen: Head, *, source: str) -> None:
+    """Compare a signed head that a guard, a client or a witness has seen with the database.
+
+    Raises InRecovery, after the server has entered recovery, if the database does not have it.
+    """
+    if not await world.db.scan(lambda reader: store.has_head(reader, seen)):
+        await lose_history(world, seen, source=source)
+    if world.pin.is_lost:
+        raise InRecovery
+
+
+async def lose_history(world: World, seen: Head, *, source: str) -> None:
+    """Enter recovery, durably, since the database does not have the head `seen`.
+
+    Refuses every token from this moment, replaces the keys that sign tokens so that no earlier one is accepted later,
+    and keeps the missing head in the pin, so that a restore of the restored database is noticed as well.
+    """
+    was_lost, world.pin.is_lost = world.pin.is_lost, True
+    if not was_lost:
+        world.keys.refuse_tokens()
+
+    def lose(act: Act) -> store.Loss:
+        is_first = not store.losses(act.tx)
+        loss = store.Loss(source, seen, store.head(act.tx)[0].size, act.now)
+        store.put_loss(act.tx, loss)
+        if is_first:
+            replace_keys(act.tx, act.tx.keys.root, use="token")
+        pinned = act.tx.pin.head
+        if pinned is None or store.has_head(act.tx, pinned):
+            act.tx.pin.replace(seen)
+        act.entry.object = seen.history
+        act.entry.detail = describe_loss(loss)
+        return loss
+
+    with overtaking():
+        loss = await act(world, "history.lost", lose)
+    world.keys.load(world.db.read())
+    log.error("the database lost %s: in recovery until `ostiary recover` has ended it", loss_in_words(loss))
+
+
+def examine_history(world: World, reader: Reader) -> str:
+    """Return what pin and database say of the history, in words. Raises Conflict if a part of it is lost."""
+    hint = "ostiary recover, on the server's machine"
+    if lost := store.losses(reader):
+        replayed = ", ".join(f"{stop.kind} {stop.subject}" for stop in store.replayed(reader)[:5])
+        missing = "; ".join(map(loss_in_words, lost[:3]))
+        raise Conflict(f"in recovery: missing are {missing}; lost stops replayed: {replayed or 'none'}", hint=hint)
+    pinned = world.pin.head
+    if pinned is not None and not store.has_head(reader, pinned):
+        raise Conflict(f"the database does not have the pinned head of {pinned.size} entries", hint=hint)
+    size = 0 if pinned is None else pinned.size
+    return f"history {present_history(reader)[:12]}, the pinned head of {size} entries is in the tree"
+
+
+def loss_in_words(loss: store.Loss) -> str:
+    """Return what is known to be missing as a text for people."""
+    told = describe_loss(loss)
+    return f"entries from at most {told['from']} to {told['to'] - 1}, as {loss.source} has seen"
+
+
+def describe_loss(loss: store.Loss) -> dict[str, Any]:
+    """Return what is known to be missing: entries from some index (at most `from`) up to below `to`."""
+    return {"source": loss.source, "from": min(loss.ours, loss.seen.size), "to": loss.seen.size, "had": loss.ours}
 
 
 class Refusals:
@@ -133,6 +270,8 @@ def recorded(
     """Return the writer's job that runs `flow` and leaves its entry; `sampler` may count a refusal instead."""
 
     def job(tx: Tx) -> T | Raised:
+        if tx.pin.is_lost and action not in IN_RECOVERY:
+            return Raised(InRecovery())
         entry = Entry(at=tx.now, action=action, request=request, network=network or None)
         acting = Act(tx, entry, again)
         result: T | Raised

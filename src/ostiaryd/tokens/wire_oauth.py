@@ -22,6 +22,7 @@ from ostiary.core.errors import (
 )
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http import NO_STORE, Call, Failed, Reply, TooLarge, UnsupportedMediaType, reply
+from ostiaryd.ground.pin import InRecovery
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy.flows.elsewhere import act_asking
 from ostiaryd.tokens import flows
@@ -87,6 +88,7 @@ ERRORS: dict[type[Refused], tuple[str, int]] = {
     Conflict: ("invalid_request", 400),
     Invalid: ("invalid_request", 400),
     Unavailable: ("temporarily_unavailable", 503),
+    InRecovery: ("", 503),
     Refused: ("invalid_request", 400),
 }
 """How OAuth says a refusal: the nearest class in its ancestry counts, and "" is the refusal's own code.

@@ -6,6 +6,7 @@ from ostiaryd.feed.flows.memory import happen, past, recall, tell
 from ostiaryd.feed.flows.missing import missing
 from ostiaryd.feed.flows.pace import count_call
 from ostiaryd.feed.flows.profiles import forget_profiles
+from ostiaryd.feed.flows.replay import follow_history, replay_messages
 from ostiaryd.feed.flows.report import take_report
 from ostiaryd.feed.flows.slices import draw, give_back, settle
 from ostiaryd.feed.flows.streams import Streams
@@ -17,6 +18,7 @@ __all__ = [
     "check_ask",
     "count_call",
     "draw",
+    "follow_history",
     "forget_profiles",
     "give_back",
     "happen",
@@ -24,6 +26,7 @@ __all__ = [
     "note_asked",
     "past",
     "recall",
+    "replay_messages",
     "settle",
     "share_guards",
     "take_report",

@@ -21,6 +21,7 @@ from ostiaryd.feed.flows.snapshot import keys_fact, policy_fact, resource_fact, 
 from ostiaryd.feed.model import parse_delta, plain_fact
 from ostiaryd.ground import outbox
 from ostiaryd.ground.database import DatabaseUnavailable
+from ostiaryd.ground.pin import InRecovery
 from ostiaryd.ground.world import World
 from ostiaryd.policy.model import PolicyDelta
 from ostiaryd.registry.flows.feed import TOPIC
@@ -84,7 +85,7 @@ class Streams:
         self._moved = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None  # after a guard applied or was told something, or went
         self._beating: asyncio.TimerHandle | None = None
-        self.position = outbox.head(world.db.read())
+        self.position, self._head = store.position(world.db.read())
         """every change up to this number of the outbox has been handed to every stream"""
         world.writer.listeners.append(self._on_commit)
 
@@ -98,7 +99,9 @@ class Streams:
         return list(self._streams.values())
 
     def follow(self, resource: Resource, id: str, after: int | None) -> AsyncGenerator[bytes, None]:
-        """The lines of a new stream, for ever. Raises Conflict where the number is taken, or too many are connected."""
+        """The lines of a new stream, for ever. Raises Conflict (the number is taken, too many connect), InRecovery."""
+        if self._world.pin.is_lost:
+            raise InRecovery
         if id in self._streams:
             raise Conflict("a stream with this number is open", hint="throw another one for each stream")
         if sum(stream.resource.resource_id == resource.resource_id for stream in self.connected) >= MAX_STREAMS:
@@ -148,17 +151,23 @@ class Streams:
         return [fact for facts, only in heard if only in (None, resource.uri) for fact in facts]
 
     def _on_commit(self, topics: set[str]) -> None:
-        if TOPIC in topics:
+        if self._world.pin.is_lost:
+            self.cut_all()
+        elif TOPIC in topics:
             with suppress(DatabaseUnavailable):  # the next beat tries again
                 self.pump()
+
+    def cut_all(self) -> None:
+        """Cut every guard: its history has ended, and it must hear from the beginning."""
+        for stream in self.connected:
+            stream.cut()
 
     def pump(self) -> None:
         """Hand to every stream what was committed since the last time, by this process or another."""
         reader = self._world.db.read()
-        head = outbox.head(reader)
+        head, self._head = store.position(reader)
         if head < self.position:  # an older copy of the database: every guard must begin anew
-            for stream in self.connected:
-                stream.cut()
+            self.cut_all()
             self.position = head
         while self.position < head:
             rows = outbox.after(reader, TOPIC, self.position)
@@ -196,7 +205,7 @@ class Streams:
     ) -> bytes:
         message = Message(
             iss=self._world.config.issuer, prev=prev, seq=seq, at=self._world.now(), facts=facts, private=private or [],
-            aud=aud, stream=stream, snapshot=is_snapshot,
+            aud=aud, stream=stream, snapshot=is_snapshot, head=self._head,
         )  # fmt: skip
         return render_message(self._key, message)
 

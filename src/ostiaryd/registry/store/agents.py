@@ -24,6 +24,8 @@ _INSERT = sql(
            :state, :epoch, :created_at, :created_at, :expires_at, :max_depth)"""
 )
 _SET_STATE = sql("update agent set state = :state, epoch = :epoch, changed_at = :now where agent_id = :id")
+_RAISE_EPOCHS = sql("update agent set epoch = epoch + :step")
+_ACTIVE = sql("select agent_id, name from agent where state = 'active' order by name")
 _SET_OWNER = sql("update agent set owner = :owner, deputy = :deputy where agent_id = :id")
 _SET_SCOPES = sql("update agent set scopes = :scopes where agent_id = :id")
 _SET_DEPTH = sql("update agent set max_depth = :max_depth where agent_id = :id")
@@ -76,6 +78,16 @@ def of_model(reader: Reader, model: str, *, limit: int) -> list[Agent]:
 
 def set_state(tx: Tx, id: AgentId, state: State, *, epoch: int) -> None:
     tx.run(_SET_STATE, id=id, state=state.value, epoch=epoch, now=tx.now)
+
+
+def raise_epochs(tx: Tx, *, step: int) -> None:
+    """Raise the epoch of every agent, without telling guards of each."""
+    tx.run(_RAISE_EPOCHS, step=step)
+
+
+def active(reader: Reader) -> list[tuple[AgentId, str]]:
+    """Return id and name of every agent whose state is active, by name."""
+    return [(id, name) for id, name in reader.all(_ACTIVE)]
 
 
 def set_owner(tx: Tx, id: AgentId, owner: OwnerId, deputy: PersonId | None) -> None:

@@ -26,7 +26,7 @@ MAX_WORDS = 8
 """of one list, and of members of a detail"""
 MAX_TEXT = 2900
 """Characters; Slack takes 3000 in a block of text, the others more."""
-_GRAVE = ("incident.", "kill.", "respond.", "elevation.break_glass", "clock.jump", TEST)
+_GRAVE = ("incident.", "kill.", "respond.", "elevation.break_glass", "clock.jump", "history.", TEST)
 _TITLES = {
     "approval.ask": "A person is asked",
     "approval.approve": "A person said yes",
@@ -44,6 +44,9 @@ _TITLES = {
     "signal.flood": "Somebody whose signals we believe says more than is taken",
     "clock.jump": "The wall clock of the server jumped",
     "clock.accept": "The time of the server is confirmed",
+    "history.lost": "The database lost a part of its history: the server is in recovery",
+    "history.recover": "The recovery of the database has ended",
+    "history.replay": "Stops of the lost part of the history were carried out again",
     "kill.start": "Kill switch",
     "kill.end": "Kill switch: let go",
     TEST: "A test: alerts arrive here",

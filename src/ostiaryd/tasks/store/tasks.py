@@ -58,6 +58,7 @@ _END = sql(
        update task set state = case when task_id = :id then :state else :under end, ended_at = :now
        where task_id in (select id from tree) returning case when memory = task_id then task_id end"""
 )
+_END_ALL = sql("update task set state = :state, ended_at = :now where state = 'live'")
 _ABOVE = sql(
     f"""with recursive line (id, step) as (
            select cast(:id as text), 0
@@ -144,6 +145,11 @@ def end(tx: Tx, id: TaskId, state: State, *, under: State) -> tuple[int, list[Ta
     """End what is live of that task and of everything under it; how many, and which had a memory of their own."""
     rows = tx.all(_END, id=id, state=state.value, under=under.value, now=tx.now)
     return len(rows), [own for (own,) in rows if own is not None]
+
+
+def end_all(tx: Tx, state: State) -> int:
+    """End every declared task that is live; how many."""
+    return tx.run(_END_ALL, state=state.value, now=tx.now)
 
 
 def renew(tx: Tx, id: TaskId, *, expires_at: int) -> None:

@@ -9,6 +9,7 @@ from ostiary.core.bounds import ToolDetail
 from ostiary.core.claims import parse_scope
 from ostiary.core.errors import Forbidden, NotFound
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.pin import InRecovery
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
@@ -59,6 +60,8 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     asked, held = parse_scope(grant.scope), has & task.scopes
     check_scopes(asked, agent=has, task=task.scopes)
     target = choose_target(act, grant.resource, asked=asked, held=held, config=config)
+    if act.tx.pin.is_lost and target.uri != config.api:
+        raise InRecovery
     if target.agent is not None and client.agent in (None, target.agent):
         raise InvalidTarget("a token for an agent is for another agent to get", hint="name a resource")
     scope = scopes_at(target, asked, held=held)

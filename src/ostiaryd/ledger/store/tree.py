@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 
-from ostiary.core.checkpoint import HISTORY, Checkpoint, sign_checkpoint
 from ostiary.core.jose import unb64u
-from ostiary.core.merkle import HASH_BYTES, Frontier, leaf_hash, tree_root
+from ostiary.core.merkle import HASH_BYTES, Frontier, tree_root
 from ostiary.core.note import NoteKey
 from ostiary.core.tiles import Rows, hashes_from
 from ostiaryd.ground.database import Reader, Sql, Tx, sql
 from ostiaryd.ground.ids import standing_agent
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ground.pin import Head
-from ostiaryd.ledger.model import Entry, classes_of, encode_entry, is_standing
 
 TOPIC = "ledger"
 """what listeners of the writer hear when entries were added"""
 _HEAD = sql("select size, peaks, checkpoint from log_head where id = 1")
-_HEAD_WITH_HISTORY = sql(
-    """select log_history.id, log_head.size, log_head.peaks, log_head.at from log_history
-       left join log_head on log_head.id = 1 where log_history.ended_at is null"""
-)
 _DOMAIN = sql("select value from setting where name = 'trust_domain'")
-_SAVE_HEAD = sql(
-    """insert into log_head (id, size, peaks, checkpoint, at) values (1, :size, :peaks, :checkpoint, :at)
-       on conflict (id) do update set size = excluded.size, peaks = excluded.peaks, checkpoint = excluded.checkpoint,
-       at = excluded.at"""
-)
-_INSERT = sql(
-    """insert into entry (idx, leaf, body, at, action, outcome, agent, task, person, resource)
-       values (:idx, :leaf, :body, :at, :action, :outcome, :agent, :task, :person, :resource)"""
-)
-_INSERT_CLASS = sql("insert into entry_class (data_class, idx) values (:data_class, :idx)")
-_INSERT_FACT = sql("insert into fact (idx, body) values (:idx, :body)")
-_INSERT_EVIDENCE = sql("insert into evidence (idx, proof) values (:idx, :proof)")
-_EVIDENCE = sql("select proof from evidence where idx = :idx")
-_OLDEST_EVIDENCE = sql("select min(idx) from evidence")
-_FORGET_EVIDENCE = sql("delete from evidence where idx < :before")
-_USE_EVIDENCE = sql(
-    "insert into evidence_used (digest, idx, until) values (:digest, :idx, :until) on conflict (digest) do nothing"
-)
-_USED_FOR = sql("select idx from evidence_used where digest = :digest")
-_FORGET_USED = sql("delete from evidence_used where until <= :now")
-_SUBTREE = sql("insert into subtree (level, idx, hash) values (:level, :idx, :hash)")
+
+
+def has_tree(reader: Reader, seen: Head) -> bool:
+    """Return whether the first entries of the tree are those under that head."""
+    return seen.size <= head(reader)[0].size and root_at(reader, seen.size) == seen.root
 
 
 def log_key(reader: Reader, keys: Keyring) -> NoteKey:
@@ -60,67 +38,17 @@ def head(reader: Reader) -> tuple[Frontier, str]:
     if row is None:
         return Frontier(), ""
     size, peaks, checkpoint = row
-    return _frontier(size, peaks), checkpoint
+    return frontier_of(size, peaks), checkpoint
 
 
-def _frontier(size: int, peaks: bytes) -> Frontier:
+def frontier_of(size: int, peaks: bytes) -> Frontier:
+    """Return the stored frontier of a tree of that size."""
     return Frontier(size, [peaks[i : i + HASH_BYTES] for i in range(0, len(peaks), HASH_BYTES)])
 
 
 def root_at(reader: Reader, size: int) -> bytes:
     """The root of the tree when it had `size` entries, which it has at least."""
     return tree_root(size, hashes_from(rows(reader)))
-
-
-def append(tx: Tx, entries: Sequence[Entry]) -> None:
-    """Append a batch and sign the new head: runs once per commit, for all of its acts.
-
-    The time of an entry is never less than that of the entry before it: servers that share a database have clocks of
-    their own. Raises HistoryLost if the database does not have the head that this server has pinned.
-    """
-    row = tx.one(_HEAD_WITH_HISTORY)
-    assert row is not None
-    history, frontier = row[0], Frontier() if row[1] is None else _frontier(row[1], row[2])
-    at: int = row[3] or 0
-    tx.pin.check(frontier.size, frontier.root(), lambda size: root_at(tx, size))
-    start = frontier.size
-    for entry in entries:
-        at = entry.at = max(at, entry.at)
-    evidence = [(start + i, entry.evidence) for i, entry in enumerate(entries) if entry.evidence]
-    facts = [(start + i, entry.beside) for i, entry in enumerate(entries) if entry.beside is not None]
-    bodies = [encode_entry(entry) for entry in entries]
-    leaves = [leaf_hash(body) for body in bodies]
-    completed = frontier.extend(leaves)
-    tx.many(
-        _INSERT,
-        [(start + i, leaves[i], bodies[i], e.at, e.action, e.outcome, *_indexed(e)) for i, e in enumerate(entries)],
-    )
-    if classes := [(name, start + i) for i, entry in enumerate(entries) for name in classes_of(entry)]:
-        tx.many(_INSERT_CLASS, classes)
-    if facts:
-        tx.many(_INSERT_FACT, facts)
-    if evidence:
-        tx.many(_INSERT_EVIDENCE, evidence)
-    if completed:
-        tx.many(_SUBTREE, completed)
-    key = log_key(tx, tx.keys)
-    checkpoint = Checkpoint(key.name, frontier.size, frontier.root(), (f"{HISTORY} {history}",))
-    note = sign_checkpoint(checkpoint, key=key, sign=tx.keys.signer("ledger").sign)
-    tx.run(_SAVE_HEAD, size=frontier.size, peaks=b"".join(frontier.peaks), checkpoint=note.decode(), at=at)
-    tx.head = Head(key.public, history, checkpoint.size, checkpoint.root)
-    tx.topics.add(TOPIC)
-
-
-def _indexed(entry: Entry) -> list[str | None]:
-    """What is searched by, as every database can hold it: PostgreSQL's text has no NUL: one would fail the batch.
-
-    Who starts or ends a task does so under none but the standing one: it is found by the task that it is about.
-    """
-    task = "" if is_standing(entry) else entry.task
-    if not task and entry.object is not None and entry.object.startswith("tk_"):
-        task = entry.object
-    words = (entry.agent, task, entry.person, entry.resource)
-    return [word and word.replace("\0", "\ufffd") for word in words]
 
 
 _BODY = sql("select body from entry where idx = :idx")
@@ -198,33 +126,6 @@ def oldest_facts(reader: Reader) -> int | None:
 def forget_facts(tx: Tx, *, before: int) -> None:
     """Forget what stands beside entries with an index below `before`; the entries stay."""
     tx.run(_FORGET, before=before)
-
-
-def evidence(reader: Reader, index: int) -> str | None:
-    """The DPoP proof beside entry `index`, while it is kept; not checked."""
-    row = reader.one(_EVIDENCE, idx=index)
-    return None if row is None else row[0]
-
-
-def use_evidence(tx: Tx, digest: bytes, index: int, *, until: int) -> bool:
-    """Whether the proof of that digest backs entry `index`: it backs the first entry that it was used for."""
-    tx.run(_USE_EVIDENCE, digest=digest, idx=index, until=until)
-    row = tx.one(_USED_FOR, digest=digest)
-    return row is not None and row[0] == index
-
-
-def forget_evidence(tx: Tx, *, before: int, count: int) -> bool:
-    """Forget the oldest proofs of entries below `before`, of at most `count` entries; whether there may be more."""
-    row = tx.one(_OLDEST_EVIDENCE)
-    if row is None or row[0] is None or row[0] >= before:
-        return False
-    tx.run(_FORGET_EVIDENCE, before=min(before, row[0] + count))
-    return True
-
-
-def forget_used_evidence(tx: Tx) -> None:
-    """Forget which proofs were used, once they are too old to be shown."""
-    tx.run(_FORGET_USED, now=tx.now)
 
 
 def rows(reader: Reader) -> Rows:

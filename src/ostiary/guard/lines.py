@@ -1,0 +1,50 @@
+"""The stream of a feed on the wire: its lines, how a thread ends what another one reads, and a server in recovery."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import httpx2
+import msgspec
+
+from ostiary.core.errors import Malformed
+from ostiary.core.feed import MAX_LINE_BYTES
+
+log = logging.getLogger("ostiary.guard")
+RECOVERY = "recovery"
+"""Error code of a server whose database lost a part of its history."""
+
+
+def read_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Complete lines. Raises Malformed for one that never ends."""
+    held = bytearray()
+    for chunk in chunks:
+        if b"\n" not in chunk:
+            held += chunk
+            if len(held) > MAX_LINE_BYTES:
+                raise Malformed("a line of the feed is too long")
+            continue
+        *whole, rest = (bytes(held) + chunk).split(b"\n")
+        yield from whole
+        held = bytearray(rest)
+
+
+def is_recovering(response: httpx2.Response) -> bool:
+    """Whether the server answers that it is in recovery."""
+    try:
+        said = msgspec.json.decode(response.content)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return response.status_code == 503 and isinstance(said, dict) and said.get("error") == RECOVERY
+
+
+def hang_up(response: httpx2.Response) -> None:
+    """End a stream that another thread is reading."""
+    stream = response.extensions.get("network_stream")
+    sock = stream.get_extra_info("socket") if stream is not None else None
+    if sock is not None:
+        try:
+            sock.shutdown(2)
+        except OSError as error:  # it has ended by itself
+            log.debug("hanging up: %s", error)

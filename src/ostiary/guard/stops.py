@@ -1,0 +1,267 @@
+"""Stops that a guard has heard of, kept beside its spool through restarts of the guard and restores of the server.
+
+    SPOOL_DIR/<resource>/<id>.stops   the signed messages in which this guard heard of stops, one a line
+    SPOOL_DIR/<resource>/<id>.head    the ledger's signed checkpoint that it heard last
+
+The server that restored an older copy of its database learns from the checkpoint that it lost something, and from the
+messages which stops (`ostiary recover`). A snapshot of another history does not remove a stop that is kept here, until
+the server has taken the messages of the history before. Each life of a guard writes files of its own, and takes over
+those of guards that are gone. Writes are in the kernel's hands when `keep` returns; power loss may take the last ones.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ostiary import ambient
+from ostiary.core.errors import Refused
+from ostiary.core.feed import (
+    MAX_STOPS,
+    MAX_STOPS_BYTES,
+    AgentFact,
+    Fact,
+    KeyFact,
+    Message,
+    StopFact,
+    TaskFact,
+    TokenFact,
+    stops_in,
+    unverified_message,
+    unverified_place,
+)
+from ostiary.guard.spool import SpoolFailed
+
+log = logging.getLogger("ostiary.guard")
+
+KEPT_US = 30 * 86_400 * 1_000_000
+"""How long after its expiry a stop of an agent or a key is kept for a server that lost it."""
+MAX_BYTES = 64 << 20
+"""Of all messages together; beyond that the oldest are dropped."""
+SLACK_BYTES = 1 << 20
+"""Bytes that may be appended before the file is written anew without what is superseded."""
+HEAD_BYTES = 4096
+
+Subject = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    line: bytes
+    history: str
+    stops: dict[Subject, Fact]
+
+
+class KeptStops:
+    """The kept stops of one guard. Called in the thread of the feed, `batches` and `settle` in that of the reports."""
+
+    def __init__(
+        self, folder: Path | None = None, *, now: Callable[[], int], random: Callable[[int], bytes] = ambient.random
+    ) -> None:
+        """Take over what guards that are gone have left in `folder`; without a folder keep everything in memory.
+
+        Raises SpoolFailed if the folder cannot be written.
+        """
+        self._now, self._folder, self._name = now, folder, random(16).hex()
+        self._kept: list[_Kept] = []
+        self._mutex = threading.Lock()
+        self.head, self.history, self.size = "", "", 0
+        """the signed checkpoint that was heard last, and its history id and size"""
+        self._log = self._head = -1
+        self._written = self._appended = 0
+        self._is_behind = False
+        """whether the file lacks something, since a write failed"""
+        if folder is not None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._take_over(folder)
+            except OSError as error:
+                raise SpoolFailed(
+                    f"cannot write in {folder}: {error.strerror}", hint="name another spool_dir"
+                ) from None
+
+    def _take_over(self, folder: Path) -> None:
+        """Read every file; remove those of guards that are gone once all of it is in a file of our own."""
+        gone: list[tuple[Path, int]] = []
+        newest = -1
+        for path in sorted(folder.glob("*.stops")):
+            with suppress(FileNotFoundError):
+                content = path.read_bytes()
+                self._kept += list(_parse(content))
+                head = path.with_suffix(".head")
+                if head.exists() and (at := head.stat().st_mtime_ns) > newest:
+                    newest = at
+                    self._note_head(head.read_bytes().rstrip(b"\0").decode("utf-8", "replace"))
+                lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:  # its guard lives
+                    os.close(lock)
+                else:
+                    gone.append((path, lock))
+        self._kept.sort(key=lambda kept: _at(kept.line))
+        self._head = os.open(folder / f"{self._name}.head", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._rewrite()
+        self._write_head()
+        for path, lock in gone:
+            path.unlink(missing_ok=True)
+            path.with_suffix(".head").unlink(missing_ok=True)
+            os.close(lock)
+
+    def _note_head(self, note: str) -> None:
+        with suppress(Refused):
+            self.history, self.size = unverified_place(note)
+            self.head = note
+
+    def keep(self, line: bytes, message: Message) -> None:
+        """Keep what a message says of stops, and its head. What cannot be written is logged, and tried again."""
+        with self._mutex, self._tolerant():
+            stops = stops_in(message)
+            is_new_head = message.head not in ("", self.head)
+            if is_new_head:
+                self._note_head(message.head)
+            if stops:
+                kept = _Kept(line.removesuffix(b"\n") + b"\n", self.history, stops)
+                self._kept.append(kept)
+                self._append(kept.line)
+            if is_new_head:
+                self._write_head()
+
+    @contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        """What is kept in memory counts though the disk does not take it: the next write writes all of it."""
+        try:
+            yield
+        except OSError as error:
+            self._is_behind = True
+            log.warning("stops cannot be kept in %s: %s", self._folder, error.strerror)
+
+    def _append(self, line: bytes) -> None:
+        if self._appended + len(line) > SLACK_BYTES + self._written or self._is_behind:
+            self._rewrite()
+        elif self._log >= 0:
+            if os.write(self._log, line) != len(line):
+                raise OSError(0, "there was room for a part of a message only")
+            self._appended += len(line)
+
+    def _write_head(self) -> None:
+        if self._head >= 0:
+            os.pwrite(self._head, self.head.encode().ljust(HEAD_BYTES, b"\0")[:HEAD_BYTES], 0)
+
+    def _rewrite(self) -> None:
+        """Drop what is superseded or long over, and write the rest to a new file that takes the old one's place."""
+        self._kept = _needed(self._kept, now=self._now())
+        content = b"".join(kept.line for kept in self._kept)
+        self._written, self._appended = len(content), 0
+        if self._folder is None:
+            return
+        partial, path = self._folder / f"{self._name}.partial", self._folder / f"{self._name}.stops"
+        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _write_all(file, content)
+            partial.rename(path)
+        except BaseException:
+            os.close(file)
+            raise
+        if self._log >= 0:
+            os.close(self._log)
+        self._log, self._is_behind = file, False
+
+    def facts(self, *, other_than: str) -> list[Fact]:
+        """Return what histories other than that one said last of each subject, if it has not expired."""
+        now, newest = self._now(), dict[tuple[str, Subject], Fact]()
+        for kept in list(self._kept):
+            if kept.history != other_than:
+                newest |= {(kept.history, subject): fact for subject, fact in kept.stops.items()}
+        return [fact for fact in newest.values() if not _is_over(fact, now=now)]
+
+    def batches(self) -> Iterable[list[str]]:
+        """Return the kept messages, in the order in which they came, as the server takes them."""
+        batch, size = list[str](), 0
+        for kept in list(self._kept):
+            if len(kept.line) > MAX_STOPS_BYTES - 1024:
+                log.warning("a kept message is too long to be delivered: `ostiary recover --from` reads it")
+                continue
+            if batch and (size + len(kept.line) > MAX_STOPS_BYTES - 1024 - 4 * len(batch) or len(batch) == MAX_STOPS):
+                yield batch
+                batch, size = [], 0
+            batch.append(kept.line.decode("ascii").removesuffix("\n"))
+            size += len(kept.line) + 3
+        if batch:
+            yield batch
+
+    def has_others(self, history: str) -> bool:
+        """Whether a message of another history is kept."""
+        return any(kept.history != history for kept in list(self._kept))
+
+    def settle(self, history: str) -> None:
+        """The server in that history has taken all messages of others: drop them."""
+        with self._mutex, self._tolerant():
+            self._kept = [kept for kept in self._kept if kept.history == history]
+            self._rewrite()
+
+    def close(self) -> None:
+        """Let go; the files stay for the next guard."""
+        for file in (self._log, self._head):
+            if file >= 0:
+                os.close(file)
+        self._log = self._head = -1
+        self._folder = None
+
+
+def _parse(content: bytes) -> Iterable[_Kept]:
+    """The messages of a file; a line that is torn or damaged is passed over."""
+    for line in content.split(b"\n"):
+        with suppress(Refused):
+            if line:
+                message = unverified_message(line)
+                yield _Kept(line + b"\n", unverified_place(message.head)[0], stops_in(message))
+
+
+def _at(line: bytes) -> int:
+    return unverified_message(line).at
+
+
+def _needed(kept: list[_Kept], *, now: int) -> list[_Kept]:
+    """Those that are the newest of their history about something which is not long over, within MAX_BYTES."""
+    newest = {(one.history, subject): index for index, one in enumerate(kept) for subject in one.stops}
+    needed = [
+        one
+        for index, one in enumerate(kept)
+        if any(
+            newest[one.history, subject] == index and not _is_over(fact, now=now, more=KEPT_US)
+            for subject, fact in one.stops.items()
+        )
+    ]
+    size = sum(len(one.line) for one in needed)
+    while size > MAX_BYTES and len(needed) > 1:
+        size -= len(needed.pop(0).line)
+    return needed
+
+
+def _is_over(fact: Fact, *, now: int, more: int = 0) -> bool:
+    """Whether a stop no longer matters at that instant: one of an agent or a key `more` microseconds after its expiry.
+    A stop of the kill switch lasts until it is lifted.
+    """
+    match fact:
+        case AgentFact() | KeyFact():
+            return fact.until + more < now
+        case TaskFact() | TokenFact():
+            return fact.until < now
+        case StopFact():
+            return False
+        case _:
+            return True
+
+
+def _write_all(file: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(file, view) :]

@@ -1,0 +1,133 @@
+"""Replay of lost stops: what the server told guards, and what a restored database does not have any more.
+
+Guards keep the signed messages in which they heard of stops. A message whose ledger head is not in our tree was made in
+the part that is lost, so its stops are carried out again. That only narrows access: a guard can deliver nothing but
+what this server has signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
+
+from ostiary.core.errors import Refused
+from ostiary.core.feed import (
+    AgentFact,
+    Fact,
+    KeyFact,
+    Message,
+    StopFact,
+    TaskFact,
+    TokenFact,
+    parse_message,
+    stops_in,
+)
+from ostiary.core.jose import JwkSet
+from ostiaryd.feed.flows.streams import Streams
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.keyring import Keyring
+from ostiaryd.ground.pin import Head
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import flows as ledger
+from ostiaryd.ledger import store
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import State, Verb
+from ostiaryd.tasks import flows as tasks
+
+VERBS = {
+    State.SUSPENDED.value: Verb.SUSPEND,
+    State.QUARANTINED.value: Verb.QUARANTINE,
+    State.DECOMMISSIONED.value: Verb.DECOMMISSION,
+}
+
+
+class LostStop(NamedTuple):
+    """A stop of the lost part; `at` is when the server told it, in microseconds since the epoch."""
+
+    kind: str
+    subject: str
+    at: int
+    fact: Fact
+
+
+async def replay_messages(world: World, unverified_lines: Iterable[bytes], *, resource_id: str, source: str) -> int:
+    """Carry out the stops in signed messages of the feed that the database has lost; how many were new.
+
+    `resource_id`: whose guard kept them. Lines that this server has not signed are passed over.
+    """
+    lines = list(unverified_lines)
+    lost = await world.db.scan(lambda reader: lost_stops(reader, world.keys, lines, resource_id=resource_id))
+    if not lost:
+        return 0
+    return await ledger.act(world, "history.replay", lambda act: replay(act, lost, source=source))
+
+
+def lost_stops(reader: Reader, keys: Keyring, unverified_lines: list[bytes], *, resource_id: str) -> list[LostStop]:
+    """Return the newest lost stop of each subject, in the order in which the server told them."""
+    feed_keys = JwkSet(tuple(keys.public("feed").values()))
+    is_known = lru_cache(maxsize=None)(lambda head: store.has_tree(reader, head))
+    newest: dict[tuple[str, str], LostStop] = {}
+    for line in unverified_lines:
+        try:
+            message = parse_message(line, keys=feed_keys)
+            head = _head_of(message, reader, keys)
+        except Refused:
+            continue
+        if message.aud not in ("", resource_id) or is_known(head):
+            continue
+        for (kind, subject), fact in stops_in(message).items():
+            if (known := newest.get((kind, subject))) is None or known.at <= message.at:
+                newest[kind, subject] = LostStop(kind, subject, message.at, fact)
+    return sorted(newest.values(), key=lambda stop: stop.at)
+
+
+async def follow_history(world: World) -> None:
+    """Enter and leave recovery with the other servers of the database; cut the guards of a history that has ended."""
+    was_lost = world.pin.is_lost
+    if ledger.follow_recovery(world):
+        await ledger.check_history(world)
+    if world.pin.is_lost and not was_lost:
+        world.keep(Streams).cut_all()
+
+
+def _head_of(message: Message, reader: Reader, keys: Keyring) -> Head:
+    return ledger.read_head(message.head.encode(), reader=reader, keys=keys)
+
+
+def replay(act: Act, lost: list[LostStop], *, source: str) -> int:
+    """Carry out lost stops that were not replayed before; how many. What they name may itself be lost."""
+    done, missing = list[str](), list[str]()
+    for stop in lost:
+        if not store.put_replayed(act.tx, store.Replayed(stop.kind, stop.subject, stop.at, source, act.now)):
+            continue
+        try:
+            with act.tx.savepoint():
+                _carry_out(act, stop.fact, why=f"stopped in the lost part of the history, as {source} knows")
+            done.append(f"{stop.kind} {stop.subject}")
+        except Refused:
+            missing.append(f"{stop.kind} {stop.subject}")
+    act.entry.object = source
+    act.entry.detail = {"source": source, "replayed": done[:100], "unknown": missing[:100], "count": len(done)}
+    return len(done)
+
+
+def _carry_out(act: Act, fact: Fact, *, why: str) -> None:
+    """Raises Refused where its subject is not known, or stopped already."""
+    match fact:
+        case AgentFact(id, state, epoch):
+            agent = registry.find_agent(act.tx, id)
+            if verb := VERBS.get(state):
+                registry.set_agent_state(act, agent.agent_id, verb, why=why)
+            elif epoch > agent.epoch:
+                registry.renew_tokens(act, agent, why=why)
+        case TaskFact(id):
+            tasks.revoke(act, tasks.Kind.TASK, id)
+        case TokenFact(id):
+            tasks.revoke(act, tasks.Kind.TOKEN, id)
+        case KeyFact(jkt):
+            registry.revoke_key(act, jkt, why=why)
+        case StopFact(what, value, is_lifted):
+            if not is_lifted:
+                registry.stop(act, what, value, why=why, by=None)

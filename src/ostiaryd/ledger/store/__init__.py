@@ -1,0 +1,62 @@
+"""The ledger's tables: the tree with its entries and head, its histories, and how entries are appended."""
+
+from ostiaryd.ledger.store.appending import append
+from ostiaryd.ledger.store.evidence import evidence, forget_evidence, forget_used_evidence, use_evidence
+from ostiaryd.ledger.store.histories import (
+    Loss,
+    Replayed,
+    has_head,
+    histories,
+    losses,
+    put_loss,
+    put_replayed,
+    renew_history,
+    replayed,
+)
+from ostiaryd.ledger.store.tree import (
+    TOPIC,
+    bodies,
+    body,
+    end_of_page,
+    first_since,
+    forget_facts,
+    has_tree,
+    head,
+    log_key,
+    oldest_facts,
+    root_at,
+    rows,
+    search,
+    with_facts,
+)
+
+__all__ = [
+    "TOPIC",
+    "Loss",
+    "Replayed",
+    "append",
+    "bodies",
+    "body",
+    "end_of_page",
+    "evidence",
+    "first_since",
+    "forget_evidence",
+    "forget_facts",
+    "forget_used_evidence",
+    "has_head",
+    "has_tree",
+    "head",
+    "histories",
+    "log_key",
+    "losses",
+    "oldest_facts",
+    "put_loss",
+    "put_replayed",
+    "renew_history",
+    "replayed",
+    "root_at",
+    "rows",
+    "search",
+    "use_evidence",
+    "with_facts",
+]

@@ -1,0 +1,84 @@
+"""Appending a batch of entries to the tree, and its signed head: once per commit, for all of its acts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ostiary.core.checkpoint import HISTORY, Checkpoint, sign_checkpoint
+from ostiary.core.merkle import Frontier, leaf_hash
+from ostiaryd.ground.database import Tx, sql
+from ostiaryd.ground.pin import Head, InRecovery
+from ostiaryd.ledger.model import Entry, classes_of, encode_entry, is_standing
+from ostiaryd.ledger.store.evidence import insert_evidence
+from ostiaryd.ledger.store.histories import has_head
+from ostiaryd.ledger.store.tree import TOPIC, frontier_of, log_key
+
+_HEAD_WITH_HISTORY = sql(
+    """select log_history.id, log_head.size, log_head.peaks, log_head.at, exists (select 1 from loss) from log_history
+       left join log_head on log_head.id = 1 where log_history.ended_at is null"""
+)
+_SAVE_HEAD = sql(
+    """insert into log_head (id, size, peaks, checkpoint, at) values (1, :size, :peaks, :checkpoint, :at)
+       on conflict (id) do update set size = excluded.size, peaks = excluded.peaks, checkpoint = excluded.checkpoint,
+       at = excluded.at"""
+)
+_INSERT = sql(
+    """insert into entry (idx, leaf, body, at, action, outcome, agent, task, person, resource)
+       values (:idx, :leaf, :body, :at, :action, :outcome, :agent, :task, :person, :resource)"""
+)
+_INSERT_CLASS = sql("insert into entry_class (data_class, idx) values (:data_class, :idx)")
+_INSERT_FACT = sql("insert into fact (idx, body) values (:idx, :body)")
+_SUBTREE = sql("insert into subtree (level, idx, hash) values (:level, :idx, :hash)")
+
+
+def append(tx: Tx, entries: Sequence[Entry]) -> None:
+    """Append a batch and sign the new head: runs once per commit, for all of its acts.
+
+    The time of an entry is never less than that of the entry before it: servers that share a database have clocks of
+    their own. Raises HistoryLost if the database does not have the head that this server has pinned.
+    """
+    row = tx.one(_HEAD_WITH_HISTORY)
+    assert row is not None
+    history, frontier = row[0], Frontier() if row[1] is None else frontier_of(row[1], row[2])
+    at: int = row[3] or 0
+    if row[4] and not tx.pin.is_lost:  # another server of this database has found that it lost a part
+        raise InRecovery
+    tx.pin.check(history, frontier.size, frontier.root(), lambda seen: has_head(tx, seen))
+    start = frontier.size
+    for entry in entries:
+        at = entry.at = max(at, entry.at)
+    evidence = [(start + i, entry.evidence) for i, entry in enumerate(entries) if entry.evidence]
+    facts = [(start + i, entry.beside) for i, entry in enumerate(entries) if entry.beside is not None]
+    bodies = [encode_entry(entry) for entry in entries]
+    leaves = [leaf_hash(body) for body in bodies]
+    completed = frontier.extend(leaves)
+    tx.many(
+        _INSERT,
+        [(start + i, leaves[i], bodies[i], e.at, e.action, e.outcome, *_indexed(e)) for i, e in enumerate(entries)],
+    )
+    if classes := [(name, start + i) for i, entry in enumerate(entries) for name in classes_of(entry)]:
+        tx.many(_INSERT_CLASS, classes)
+    if facts:
+        tx.many(_INSERT_FACT, facts)
+    if evidence:
+        insert_evidence(tx, evidence)
+    if completed:
+        tx.many(_SUBTREE, completed)
+    key = log_key(tx, tx.keys)
+    checkpoint = Checkpoint(key.name, frontier.size, frontier.root(), (f"{HISTORY} {history}",))
+    note = sign_checkpoint(checkpoint, key=key, sign=tx.keys.signer("ledger").sign)
+    tx.run(_SAVE_HEAD, size=frontier.size, peaks=b"".join(frontier.peaks), checkpoint=note.decode(), at=at)
+    tx.head = Head(key.public, history, checkpoint.size, checkpoint.root)
+    tx.topics.add(TOPIC)
+
+
+def _indexed(entry: Entry) -> list[str | None]:
+    """What is searched by, as every database can hold it: PostgreSQL's text has no NUL: one would fail the batch.
+
+    Who starts or ends a task does so under none but the standing one: it is found by the task that it is about.
+    """
+    task = "" if is_standing(entry) else entry.task
+    if not task and entry.object is not None and entry.object.startswith("tk_"):
+        task = entry.object
+    words = (entry.agent, task, entry.person, entry.resource)
+    return [word and word.replace("\0", "\ufffd") for word in words]

@@ -1,0 +1,47 @@
+"""DPoP proofs beside reported calls, and which of them were used as evidence."""
+
+from __future__ import annotations
+
+from ostiaryd.ground.database import Reader, Tx, sql
+
+_INSERT_EVIDENCE = sql("insert into evidence (idx, proof) values (:idx, :proof)")
+_EVIDENCE = sql("select proof from evidence where idx = :idx")
+_OLDEST_EVIDENCE = sql("select min(idx) from evidence")
+_FORGET_EVIDENCE = sql("delete from evidence where idx < :before")
+_USE_EVIDENCE = sql(
+    "insert into evidence_used (digest, idx, until) values (:digest, :idx, :until) on conflict (digest) do nothing"
+)
+_USED_FOR = sql("select idx from evidence_used where digest = :digest")
+_FORGET_USED = sql("delete from evidence_used where until <= :now")
+
+
+def insert_evidence(tx: Tx, rows: list[tuple[int, str]]) -> None:
+    """Keep the DPoP proofs of entries, each with the index of its entry."""
+    tx.many(_INSERT_EVIDENCE, rows)
+
+
+def evidence(reader: Reader, index: int) -> str | None:
+    """The DPoP proof beside entry `index`, while it is kept; not checked."""
+    row = reader.one(_EVIDENCE, idx=index)
+    return None if row is None else row[0]
+
+
+def use_evidence(tx: Tx, digest: bytes, index: int, *, until: int) -> bool:
+    """Whether the proof of that digest backs entry `index`: it backs the first entry that it was used for."""
+    tx.run(_USE_EVIDENCE, digest=digest, idx=index, until=until)
+    row = tx.one(_USED_FOR, digest=digest)
+    return row is not None and row[0] == index
+
+
+def forget_evidence(tx: Tx, *, before: int, count: int) -> bool:
+    """Forget the oldest proofs of entries below `before`, of at most `count` entries; whether there may be more."""
+    row = tx.one(_OLDEST_EVIDENCE)
+    if row is None or row[0] is None or row[0] >= before:
+        return False
+    tx.run(_FORGET_EVIDENCE, before=min(before, row[0] + count))
+    return True
+
+
+def forget_used_evidence(tx: Tx) -> None:
+    """Forget which proofs were used, once they are too old to be shown."""
+    tx.run(_FORGET_USED, now=tx.now)

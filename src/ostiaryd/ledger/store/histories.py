@@ -1,0 +1,102 @@
+"""Histories of the log, what is known to be missing of one, and the lost stops that were replayed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ostiaryd.ground.database import Reader, Tx, sql
+from ostiaryd.ground.pin import Head
+from ostiaryd.ledger.store.tree import has_tree
+
+_HISTORIES = sql("select id, ended_at from log_history")
+_END_HISTORY = sql("update log_history set ended_at = :now where ended_at is null")
+_BEGIN_HISTORY = sql("insert into log_history (id, began_at) values (:id, :now)")
+_LOSSES = sql("select source, history, size, root, ours, at from loss order by size desc, source")
+_PUT_LOSS = sql(
+    """insert into loss (source, history, size, root, ours, at) values (:source, :history, :size, :root, :ours, :at)
+       on conflict (source) do update set history = excluded.history, size = excluded.size, root = excluded.root
+       where loss.size < excluded.size"""
+)
+_DROP_LOSSES = sql("delete from loss")
+_REPLAYED = sql("select kind, subject, seen_at, source, at from replayed order by at, kind, subject")
+_PUT_REPLAYED = sql(
+    """insert into replayed (kind, subject, seen_at, source, at) values (:kind, :subject, :seen_at, :source, :at)
+       on conflict (kind, subject) do update set seen_at = excluded.seen_at, source = excluded.source, at = excluded.at
+       where replayed.seen_at < excluded.seen_at"""
+)
+
+
+class Loss(NamedTuple):
+    """A head of the ledger that `source` has seen and that the database did not have when it had `ours` entries."""
+
+    source: str
+    seen: Head
+    ours: int
+    at: int
+    """microseconds since the epoch"""
+
+
+class Replayed(NamedTuple):
+    """A lost stop that `source` still held and that was carried out again; the server had said it at `seen_at`."""
+
+    kind: str
+    subject: str
+    seen_at: int
+    source: str
+    at: int
+
+
+def histories(reader: Reader) -> dict[str, bool]:
+    """Return the ids of all histories of this log, each with whether it has ended by a recovery."""
+    return {id: ended_at is not None for id, ended_at in reader.all(_HISTORIES)}
+
+
+def has_head(reader: Reader, seen: Head) -> bool:
+    """Return whether the log has been at that head, or a recovery has accounted for it since.
+
+    A head of another log counts as accounted for: the key decides which log it is, and must be checked before. A head
+    without a history id is from before there were ids.
+    """
+    known = histories(reader)
+    history = seen.history or next((id for id in known), "")
+    if history not in known:
+        return False
+    if known[history] or (not seen.history and len(known) > 1):
+        return True
+    return has_tree(reader, seen)
+
+
+def renew_history(tx: Tx) -> str:
+    """End the present history and begin another one, without losses; its id."""
+    id = tx.random(16).hex()
+    tx.run(_END_HISTORY, now=tx.now)
+    tx.run(_BEGIN_HISTORY, id=id, now=tx.now)
+    tx.run(_DROP_LOSSES)
+    return id
+
+
+def losses(reader: Reader) -> list[Loss]:
+    """Return what is known to be missing, the largest head first; the server is in recovery if there is any."""
+    rows = reader.all(_LOSSES)
+    return [Loss(source, Head(b"", history, size, bytes.fromhex(root)), ours, at)
+            for source, history, size, root, ours, at in rows]  # fmt: skip
+
+
+def put_loss(tx: Tx, loss: Loss) -> None:
+    """Record a head that the database does not have; of one source the largest is kept."""
+    seen = loss.seen
+    tx.run(_PUT_LOSS, source=loss.source, history=seen.history, size=seen.size, root=seen.root.hex(), ours=loss.ours,
+           at=loss.at)  # fmt: skip
+
+
+def replayed(reader: Reader) -> list[Replayed]:
+    """Return the lost stops that were replayed, the first one first."""
+    return [Replayed(*row) for row in reader.all(_REPLAYED)]
+
+
+def put_replayed(tx: Tx, stop: Replayed) -> bool:
+    """Record a replayed stop; whether it is later than one of the same subject that was replayed before."""
+    count = tx.run(
+        _PUT_REPLAYED, kind=stop.kind, subject=stop.subject, seen_at=stop.seen_at, source=stop.source, at=stop.at
+    )
+    return count == 1

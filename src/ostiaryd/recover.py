@@ -1,0 +1,219 @@
+"""`ostiary recover`: ends the recovery of a database that has lost a part of its history.
+
+Runs on the server's machine: access to the data folder is the authority, since an administrator may have been revoked
+in the lost part. The server may run meanwhile. What was lost is not known in full, so at the end nothing that was
+issued before stands: every token, declared task, open question and approval has ended, agents that the operator does
+not confirm are suspended, epochs are raised, the keys that sign tokens are new, and so is the history.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from ostiary.core.errors import Conflict, Invalid, NotFound, Refused
+from ostiary.core.receipt import parse_receipt
+from ostiaryd.approvals import store as approvals
+from ostiaryd.feed.flows import replay_messages
+from ostiaryd.ground.config import Config, load_config
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.keyring import replace_keys
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.ledger import flows as ledger
+from ostiaryd.ledger import store
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import ADMIN, AgentId, State, Verb
+from ostiaryd.registry.store import agents, holdings
+from ostiaryd.tasks.model import State as TaskState
+from ostiaryd.tasks.store import tasks
+
+EPOCH_STEP = 1_000_000
+"""How far epochs are raised: beyond any epoch of the lost part."""
+WHY = "recovery from a lost history"
+MAX_NOTE_FILE = 1 << 20
+BATCH = 500
+"""Messages that are read from a spool folder for one act."""
+
+
+def recover(
+    *,
+    from_: Annotated[list[Path] | None, Parameter(name="--from")] = None,
+    evidence: list[Path] | None = None,
+    confirm: list[str] | None = None,
+    confirm_all: int | None = None,
+    database: str | None = None,
+    config: Path | None = None,
+    session: Annotated[Any, Parameter(parse=False)],
+) -> None:
+    """End the recovery of a database that lost a part of its history.
+
+    Without options the command shows what is missing.
+
+    Args:
+        from_: Spool folder of a guard; replay the stops that it still holds. May be repeated.
+        evidence: Checkpoint, receipt or folder of `audit export` of this log; compare it with the database.
+        confirm: Agent that may go on; may be repeated. All others are suspended, and the recovery ends.
+        confirm_all: Confirm every active agent; give their number, which the command shows.
+        database: sqlite:///PATH or postgresql://USER@HOST/NAME; without, a file in the data folder.
+        config: TOML file; docs/configuration.md lists the keys.
+    """
+    data_dir = str(session.data_dir) if session.data_dir is not None else None
+    loaded = load_config(config, data_dir=data_dir, database=database)
+    if confirm and confirm_all is not None:
+        raise Invalid("`--confirm` and `--confirm-all` exclude each other", code="usage")
+    found = asyncio.run(
+        _recover(loaded, spools=from_ or [], evidence=evidence or [], confirm=confirm, confirm_all=confirm_all)
+    )
+    print(json.dumps(found) if session.as_json else "\n".join(_lines(found)), flush=True)
+
+
+async def _recover(
+    config: Config, *, spools: list[Path], evidence: list[Path], confirm: list[str] | None, confirm_all: int | None
+) -> dict[str, Any]:
+    async with open_world(config) as world:
+        await ledger.check_history(world)
+        for path in evidence:
+            await examine_file(world, path)
+        for folder in spools:
+            await replay_spool(world, folder)
+        if confirm is not None or confirm_all is not None:
+            await ledger.act(world, "history.recover", lambda act: end_recovery(act, confirm, confirm_all))
+            world.keys.load(world.db.read())
+            await ledger.check_history(world)
+        return await world.db.scan(lambda reader: describe(world, reader))
+
+
+async def examine_file(world: World, path: Path) -> None:
+    """Compare the checkpoints in a file or a folder with the database; a lost head leads to recovery.
+
+    Raises Invalid if there is no checkpoint of this log.
+    """
+    count = 0
+    for file in _small_files(path):
+        for note in _notes(file.read_bytes()):
+            with suppress(Refused):
+                seen = ledger.read_head(note, reader=world.db.read(), keys=world.keys)
+                count += 1
+                await ledger.examine_head(world, seen, source=f"the file {file.name}")
+    if not count:
+        raise Invalid(f"{path} holds no checkpoint that this log has signed", hint="a file of `ostiary audit export`")
+
+
+def _small_files(path: Path) -> list[Path]:
+    found = [path] if path.is_file() else sorted(path.rglob("*"))
+    return [file for file in found if file.is_file() and file.stat().st_size <= MAX_NOTE_FILE]
+
+
+def _notes(content: bytes) -> Iterator[bytes]:
+    """What may be a signed checkpoint in a file: the file itself, or that of a receipt."""
+    yield content
+    with suppress(Refused):
+        yield parse_receipt(content).note
+
+
+async def replay_spool(world: World, folder: Path) -> int:
+    """Compare the heads that the guards of a spool folder have heard, and replay the lost stops that they kept."""
+    replayed = count = 0
+    for file in _stop_files(folder):
+        content, resource_id = file.read_bytes(), file.parent.name
+        source = f"the spool of {resource_id}"
+        count += 1
+        if file.suffix == ".head":
+            with suppress(Refused):
+                seen = ledger.read_head(content.rstrip(b"\0"), reader=world.db.read(), keys=world.keys)
+                await ledger.examine_head(world, seen, source=source)
+            continue
+        lines = content.splitlines()
+        for start in range(0, len(lines), BATCH):
+            batch = lines[start : start + BATCH]
+            replayed += await replay_messages(world, batch, resource_id=resource_id, source=source)
+    if not count:
+        raise NotFound(f"{folder} holds no stops of a guard", hint="name the `spool_dir` of a guard")
+    return replayed
+
+
+def _stop_files(folder: Path) -> list[Path]:
+    """The files in which guards keep stops, below the `spool_dir` of guards or the folder of one resource in it."""
+    found = {*folder.iterdir(), *folder.glob("*/*")}
+    return sorted(file for file in found if file.suffix in (".head", ".stops"))
+
+
+def end_recovery(act: Act, confirm: list[str] | None, confirm_all: int | None) -> str:
+    """End the recovery: a new history, in which nothing that was issued before stands. The history's id.
+
+    Raises Conflict where there is no recovery, the number of agents is another one, or no administrator would be left.
+    """
+    lost = store.losses(act.tx)
+    if not lost:
+        raise Conflict("the server is not in recovery", hint="nothing is known to be missing")
+    active = agents.active(act.tx)
+    confirmed = _confirmed(act, active, confirm, confirm_all)
+    suspended = [name for id, name in active if id not in confirmed]
+    ended = holdings.end_all(act.tx, why=WHY)
+    ended += tasks.end_all(act.tx, TaskState.CANCELLED)
+    ended += approvals.cancel_all(act.tx)
+    for name in suspended:
+        registry.set_agent_state(act, name, Verb.SUSPEND, why=WHY)
+    agents.raise_epochs(act.tx, step=EPOCH_STEP)
+    replace_keys(act.tx, act.tx.keys.root, use="token")
+    history = store.renew_history(act.tx)
+    act.entry.object = history
+    act.entry.detail = {
+        "lost": [ledger.describe_loss(loss) for loss in lost[:10]],
+        "replayed": len(store.replayed(act.tx)),
+        "confirmed": len(confirmed),
+        "suspended": suspended[:100],
+        "ended": ended,
+    }
+    return history
+
+
+def _confirmed(
+    act: Act, active: list[tuple[AgentId, str]], confirm: list[str] | None, confirm_all: int | None
+) -> set[AgentId]:
+    """The agents that go on. Raises NotFound, Conflict."""
+    if confirm_all is not None:
+        if confirm_all != len(active):
+            raise Conflict(f"{len(active)} agents are active, not {confirm_all}", hint="look at them, then confirm")
+        confirmed = {id for id, _ in active}
+    else:
+        found = [registry.find_agent(act.tx, name) for name in confirm or ()]
+        if stopped := [agent.name for agent in found if agent.state is not State.ACTIVE]:
+            raise Conflict(f"`{stopped[0]}` is not active", hint="resume it after the recovery, if it should be")
+        confirmed = {agent.agent_id for agent in found}
+    if not any(ADMIN in registry.find_agent(act.tx, id).scopes for id in confirmed):
+        raise Conflict("no administrator is confirmed, so nobody could resume an agent", hint="--confirm NAME of one")
+    return confirmed
+
+
+def describe(world: World, reader: Reader) -> dict[str, Any]:
+    """Return what is known to be missing, which lost stops were replayed, and which agents are active."""
+    return {
+        "recovery": bool(store.losses(reader)),
+        "history": ledger.present_history(reader),
+        "entries": store.head(reader)[0].size,
+        "lost": [{**ledger.describe_loss(loss), "history": loss.seen.history} for loss in store.losses(reader)],
+        "replayed": [stop._asdict() for stop in store.replayed(reader)],
+        "active": [name for _, name in agents.active(reader)],
+    }
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    """The description for people."""
+    if not found["recovery"]:
+        yield f"no recovery: history {found['history']}, {found['entries']} entries, nothing is known to be missing"
+    for loss in found["lost"]:
+        yield f"missing: entries from at most {loss['from']} to {loss['to'] - 1}, as {loss['source']} has seen"
+    for stop in found["replayed"]:
+        yield f"replayed: {stop['kind']} {stop['subject']}, as {stop['source']} knows"
+    if found["recovery"]:
+        yield "policies, catalogues, modes, persons and keys are as the database has them: look at each"
+        yield f"{len(found['active'])} agents are active: {', '.join(found['active'][:50])}"
+        yield "confirm each that may go on: --confirm NAME; or all: --confirm-all NUMBER; others are suspended"

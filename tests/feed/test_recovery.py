@@ -1,0 +1,379 @@
+"""Recovery: what is evidence of a loss, what a server in recovery does, which stops are replayed, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from ostiary.core import jose
+from ostiary.core.checkpoint import Checkpoint, sign_checkpoint
+from ostiary.core.errors import Conflict, Refused
+from ostiary.core.feed import AgentFact, Fact, KeyFact, Message, StopFact, TaskFact, TokenFact, render_message
+from ostiary.core.note import NoteKey
+from ostiaryd.app import build_app
+from ostiaryd.feed.flows import Streams, follow_history, replay_messages
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import sql
+from ostiaryd.ground.pin import Head, InRecovery
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.ledger import flows as ledger
+from ostiaryd.ledger import store
+from ostiaryd.ledger.flows import act
+from ostiaryd.recover import describe, end_recovery, replay_spool
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, Resource, State, Verb
+from ostiaryd.registry.store import agents, holdings, keys, stops
+from ostiaryd.tasks import flows as tasks
+from tests.clock import START, Clock, Dice
+from tests.feed.test_streams import Listener, listening
+from tests.registry.stage import do, enrol, hold, new_jwk
+
+URI = "https://files.example.org/mcp"
+FAR = START + 3_600_000_000
+AHEAD = 1000
+"""Entries of the lost future that a guard has seen."""
+
+
+@pytest.fixture
+async def resource(world: World) -> Resource:
+    return await do(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
+
+
+def head_of(world: World) -> Head:
+    reader = world.db.read()
+    return ledger.read_head(store.head(reader)[1].encode(), reader=reader, keys=world.keys)
+
+
+def note(world: World, size: int, *, root: bytes = b"l" * 32, history: str | None = None) -> str:
+    """A checkpoint that the log has signed, of a state that the database does not have."""
+    key = store.log_key(world.db.read(), world.keys)
+    id = ledger.present_history(world.db.read()) if history is None else history
+    checkpoint = Checkpoint(key.name, size, root, (f"history {id}",) if id else ())
+    return sign_checkpoint(checkpoint, key=key, sign=world.keys.signer("ledger").sign).decode()
+
+
+def seen(world: World, size: int, **more: Any) -> Head:
+    return ledger.read_head(note(world, size, **more).encode(), reader=world.db.read(), keys=world.keys)
+
+
+def line(world: World, *facts: Fact, at: int = START, aud: str = "", head: str | None = None) -> bytes:
+    """A message that the server sent in the lost part."""
+    message = Message(
+        iss=world.config.issuer, prev=1, seq=2, at=at, facts=list(facts), aud=aud,
+        head=note(world, AHEAD) if head is None else head,
+    )  # fmt: skip
+    return render_message(world.keys.signer("feed"), message)
+
+
+async def lose(world: World) -> None:
+    with pytest.raises(InRecovery):
+        await ledger.examine_head(world, seen(world, AHEAD), source="a guard of files")
+
+
+async def finish(world: World, *confirmed: str, count: int | None = None) -> None:
+    await act(world, "history.recover", lambda act: end_recovery(act, list(confirmed), count))
+    await ledger.check_history(world)
+
+
+async def administrator(world: World) -> Agent:
+    return await enrol(world, "root", scopes=["ostiary:admin"])
+
+
+@pytest.mark.parametrize("change", [-1, 0, 1])
+async def test_a_head_is_compared_on_the_limit_and_on_both_sides(world: World, change: int) -> None:
+    await enrol(world)
+    ours = head_of(world)
+    if change <= 0:
+        root = store.root_at(world.db.read(), ours.size + change)
+        await ledger.examine_head(world, seen(world, ours.size + change, root=root), source="a guard")
+    else:
+        with pytest.raises(InRecovery):
+            await ledger.examine_head(world, seen(world, ours.size + 1), source="a guard")
+    assert world.pin.is_lost is (change > 0)
+
+
+@pytest.mark.parametrize("back", [0, 1, 2])
+async def test_another_root_at_a_size_that_we_have_is_a_loss(world: World, back: int) -> None:
+    for name in ("one", "two", "three"):
+        await enrol(world, name)
+    with pytest.raises(InRecovery):
+        await ledger.examine_head(world, seen(world, head_of(world).size - back), source="a guard")
+
+
+async def test_an_unknown_history_of_our_own_log_is_a_loss_even_if_it_is_short(world: World) -> None:
+    await enrol(world)
+    root = store.root_at(world.db.read(), 1)
+    with pytest.raises(InRecovery):
+        await ledger.examine_head(world, seen(world, 1, root=root, history="ab" * 16), source="a guard")
+
+
+async def test_a_checkpoint_from_before_histories_had_ids_counts(world: World) -> None:
+    await enrol(world)
+    ours = head_of(world)
+    await ledger.examine_head(world, seen(world, ours.size, root=ours.root, history=""), source="a file")
+    with pytest.raises(InRecovery):
+        await ledger.examine_head(world, seen(world, AHEAD, history=""), source="a file")
+
+
+async def test_what_another_key_has_signed_is_no_evidence(world: World) -> None:
+    await enrol(world)
+    key = store.log_key(world.db.read(), world.keys)
+    forged = jose.generate("EdDSA")
+    own = NoteKey(key.name, jose.unb64u(forged.public.jwk["x"]))
+    checkpoint = Checkpoint(key.name, AHEAD, b"l" * 32, ("history " + "ab" * 16,))
+    unverified = sign_checkpoint(checkpoint, key=own, sign=forged.sign)
+    with pytest.raises(Refused):
+        ledger.read_head(unverified, reader=world.db.read(), keys=world.keys)
+    assert not world.pin.is_lost
+
+
+async def test_in_recovery_only_what_stops_is_carried_out(world: World, resource: Resource) -> None:
+    agent, other = await enrol(world), await enrol(world, "other")
+    await lose(world)
+    with pytest.raises(InRecovery):
+        await act(world, "agent.create", lambda act: None)
+    with pytest.raises(InRecovery):
+        await act(world, "task.start", lambda act: None)
+    await act(world, "agent.revoke", lambda act: tasks.revoke(act, tasks.Kind.AGENT, agent.agent_id))
+    await act(world, "agent.suspend", lambda act: registry.set_agent_state(act, other.agent_id, Verb.SUSPEND))
+    await act(world, "kill.start", lambda act: registry.stop(act, "model", "m-1", why="x", by=None))
+    with pytest.raises(InRecovery):
+        world.keep(Streams).follow(resource, "a-number-that-a-guard-threw", None)
+    assert store.search(world.db.read(), {"action": "agent.create", "outcome": "refused"}, limit=9) == []
+
+
+async def test_every_act_that_a_route_may_carry_out_in_recovery_stops_or_reads() -> None:
+    grants = {"token.exchange", "token.backchannel", "task.start", "agent.resume", "agent.release", "kill.end",
+              "approval.approve", "approval.ask", "elevation.request", "budget.draw", "policy.put", "policy.activate",
+              "resource.set_mode", "agent.create", "agent.change", "key.add", "person.create", "bearer.allow",
+              "incident.release", "task.renew", "access.evaluation", "decide.batch"}  # fmt: skip
+    assert not grants & ledger.IN_RECOVERY
+
+
+async def test_entering_recovery_ends_every_token_and_a_restart_does_not_end_it(config: Config, clock: Clock) -> None:
+    async with open_world(config, now=clock, random=Dice("one")) as world:
+        await enrol(world)
+        before = set(world.keys.public("token"))
+        await lose(world)
+        assert not before & set(world.keys.public("token"))
+        assert world.pin.head == seen(world, AHEAD)
+        detail = store.search(world.db.read(), {"action": "history.lost"}, limit=1)
+        assert len(detail) == 1
+    async with open_world(config, now=clock, random=Dice("two")) as world:
+        await ledger.check_history(world)
+        assert world.pin.is_lost
+        with pytest.raises(InRecovery):
+            await act(world, "agent.create", lambda act: None)
+
+
+async def test_a_restore_of_a_database_in_recovery_is_noticed_by_the_pin(config: Config, clock: Clock) -> None:
+    async with open_world(config, now=clock, random=Dice("one")) as world:
+        await enrol(world)
+        await lose(world)
+        await world.writer.submit(store.renew_history)  # as if the copy were from before the loss was known
+        pinned = world.pin.head
+    async with open_world(config, now=clock, random=Dice("two")) as world:
+        assert pinned is not None
+        assert pinned.size == AHEAD
+        await world.writer.submit(lambda tx: tx.run(FORGET_ENDS))
+        await ledger.check_history(world)
+        assert world.pin.is_lost
+
+
+FORGET_ENDS = sql("delete from log_history where ended_at is not null")
+
+
+async def test_every_server_of_the_database_is_in_recovery_and_leaves_it(config: Config, clock: Clock) -> None:
+    async with (
+        open_world(config, now=clock, random=Dice("one")) as one,
+        open_world(config, now=clock, random=Dice("two")) as other,
+    ):
+        await administrator(one)
+        await lose(one)
+        with pytest.raises(InRecovery):
+            await act(other, "agent.create", lambda act: None)  # it learns of it in its next batch
+        assert other.pin.is_lost
+        assert set(other.keys.public("token")) == set(one.keys.public("token"))
+        await finish(one, "root")
+        await follow_history(other)
+        assert not other.pin.is_lost
+        assert set(other.keys.public("token")) == set(one.keys.public("token"))
+        await act(other, "test.goes_on", lambda act: None)
+        await act(one, "test.goes_on", lambda act: None)
+
+
+async def test_lost_stops_are_carried_out_again(world: World, resource: Resource) -> None:
+    names = ["suspended", "quarantined", "decommissioned", "revoked", "holder"]
+    made = {name: await enrol(world, name) for name in names}
+    id = {name: agent.agent_id for name, agent in made.items()}
+    task = await do(world, lambda a: tasks.start(a, agent=id["holder"], purpose="x", bounds=(), by=None))
+    await hold(world, made["holder"], "tok_lost", audience=URI)
+    key = await do(world, lambda a: registry.add_key(a, id["holder"], new_jwk()))
+    await lose(world)
+    lines = [
+        line(world, *(AgentFact(id[name], name, 1, FAR) for name in names[:3])),
+        line(world, AgentFact(id["revoked"], "suspended", 1, FAR), at=START + 1),
+        line(world, TaskFact(task.task_id, FAR), TokenFact("tok_lost", FAR), KeyFact(key.jkt, FAR), at=START + 2),
+        line(world, StopFact("model", "m-9"), aud=resource.resource_id, at=START + 3),
+        line(world, TaskFact("tk_lost_itself", FAR), AgentFact("ag_lost", "suspended", 1, FAR), at=START + 4),
+    ]
+    count = await replay_messages(world, lines, resource_id=resource.resource_id, source="a guard of files")
+    assert count == 8
+    reader = world.db.read()
+    state = {name: agents.get(reader, id[name]).state for name in names}  # type: ignore[union-attr]
+    assert state == {
+        "suspended": State.SUSPENDED, "quarantined": State.QUARANTINED, "decommissioned": State.DECOMMISSIONED,
+        "revoked": State.SUSPENDED, "holder": State.ACTIVE,
+    }  # fmt: skip
+    assert tasks.find_task(reader, task.task_id).state == "cancelled"
+    held, revoked = holdings.get(reader, "tok_lost"), keys.get(reader, key.jkt)
+    assert held is not None
+    assert not held.is_live(world.now())
+    assert revoked is not None
+    assert not revoked.is_active(world.now())
+    assert ("model", "m-9") in [(stop.what, stop.value) for stop in stops.stops(reader)]
+    assert len(describe(world, reader)["replayed"]) == 10
+    again = await replay_messages(world, lines, resource_id=resource.resource_id, source="another guard")
+    assert again == 0
+
+
+@pytest.mark.parametrize("why", ["forged", "for another guard", "known", "without a head", "lifted"])
+async def test_what_is_not_a_lost_stop_changes_nothing(world: World, resource: Resource, why: str) -> None:
+    agent = await enrol(world)
+    fact = AgentFact(agent.agent_id, "suspended", 1, FAR)
+    known = store.head(world.db.read())[1]
+    await lose(world)
+    lines = {
+        "forged": [render_message(jose.generate("EdDSA"), Message(iss="x", prev=1, seq=2, at=1, facts=[fact]))],
+        "for another guard": [line(world, fact, aud="rs_other")],
+        "known": [line(world, fact, head=known)],
+        "without a head": [line(world, fact, head="")],
+        "lifted": [line(world, fact), line(world, AgentFact(agent.agent_id, "active", 0, FAR), at=START + 1)],
+    }[why]
+    await replay_messages(world, lines, resource_id=resource.resource_id, source="a guard of files")
+    now = agents.get(world.db.read(), agent.agent_id)
+    assert now is not None
+    assert now.state is State.ACTIVE
+
+
+async def test_after_the_recovery_nothing_that_was_issued_before_stands(world: World, resource: Resource) -> None:
+    await administrator(world)
+    agent, left = await enrol(world), await enrol(world, "left")
+    task = await do(world, lambda a: tasks.start(a, agent=agent.agent_id, purpose="x", bounds=(), by=None))
+    await hold(world, agent, "tok_before")
+    await lose(world)
+    in_recovery, history = set(world.keys.public("token")), ledger.present_history(world.db.read())
+    await finish(world, "root", agent.name)
+    reader = world.db.read()
+    assert not world.pin.is_lost
+    world.keys.load(reader)
+    assert not in_recovery & set(world.keys.public("token"))
+    assert ledger.present_history(reader) != history
+    held, confirmed, unconfirmed = (
+        holdings.get(reader, "tok_before"), agents.get(reader, agent.agent_id), agents.get(reader, left.agent_id),
+    )  # fmt: skip
+    assert held is not None
+    assert not held.is_live(world.now())
+    assert confirmed is not None
+    assert unconfirmed is not None
+    assert (confirmed.state, unconfirmed.state) == (State.ACTIVE, State.SUSPENDED)
+    assert confirmed.epoch > 1000
+    assert tasks.find_task(reader, task.task_id).state == "cancelled"
+    assert head_of(world).history != history
+    await act(world, "agent.create", lambda act: None)
+    assert world.pin.head == head_of(world)
+
+
+@pytest.mark.parametrize(("count", "is_right"), [(1, False), (2, True), (3, False)])
+async def test_all_agents_are_confirmed_by_their_number(world: World, count: int, is_right: bool) -> None:
+    await administrator(world)
+    await enrol(world)
+    await lose(world)
+    if is_right:
+        await finish(world, count=count)
+        assert not world.pin.is_lost
+        return
+    with pytest.raises(Conflict, match="2 agents are active"):
+        await finish(world, count=count)
+    assert world.pin.is_lost
+
+
+async def test_a_recovery_without_an_administrator_does_not_end(world: World) -> None:
+    await administrator(world)
+    agent = await enrol(world)
+    await lose(world)
+    with pytest.raises(Conflict, match="administrator"):
+        await finish(world, agent.name)
+    assert world.pin.is_lost
+
+
+async def test_a_stop_that_a_late_guard_still_holds_is_carried_out_after_the_recovery(
+    world: World, resource: Resource
+) -> None:
+    """The guard was down during the restore and the recovery, and agent and kill switch were let go meanwhile."""
+    await administrator(world)
+    agent, other = await enrol(world), await enrol(world, "other")
+    await lose(world)
+    late = [line(world, AgentFact(agent.agent_id, "suspended", 1, FAR), StopFact("model", "m-1"))]
+    evidence = seen(world, AHEAD)
+    await replay_messages(
+        world, [line(world, StopFact("model", "m-1"))], resource_id=resource.resource_id, source="one"
+    )
+    await finish(world, "root", agent.name, other.name)
+    await do(world, lambda a: registry.lift_stop(a, "model", "m-1"))
+    await ledger.examine_head(world, evidence, source="a guard of files")  # accounted for: no second recovery
+    await replay_messages(world, late, resource_id=resource.resource_id, source="a guard of files")
+    now = agents.get(world.db.read(), agent.agent_id)
+    assert now is not None
+    assert now.state is State.SUSPENDED
+    assert stops.stops(world.db.read()) == []  # replayed before, and lifted since
+
+
+async def test_a_feed_in_recovery_is_cut(world: World, resource: Resource) -> None:
+    guard = Listener(world, resource)
+    message = await guard.hear()
+    assert message.head == store.head(world.db.read())[1]
+    waiting = asyncio.ensure_future(anext(guard.lines))
+    world.keep(Streams).connected[0].task = waiting  # type: ignore[assignment]
+    await asyncio.sleep(0)
+    await lose(world)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert world.keep(Streams).connected == []
+
+
+async def test_the_head_in_messages_adds_no_query(
+    world: World, resource: Resource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pump reads position and head in one statement, however many messages it makes of them."""
+    ran = list[str]()
+    async with listening(world, resource) as guard:
+        await guard.hear()
+        connection = world.db.read()._connection
+        execute = connection.execute
+
+        def note_statement(statement: Any, params: Any) -> Any:
+            ran.append(statement.sqlite)
+            return execute(statement, params)
+
+        monkeypatch.setattr(connection, "execute", note_statement)
+        world.keep(Streams).pump()
+        assert len(ran) == 1
+        assert "log_head" in ran[0]
+        before = head_of(world)
+        ran.clear()
+        world.keep(Streams)._beat()
+        assert len(ran) == 1
+        monkeypatch.undo()
+        assert ledger.read_head((await guard.hear()).head.encode(), reader=world.db.read(), keys=world.keys) == before
+
+
+async def test_an_empty_folder_is_no_spool(world: World) -> None:
+    with pytest.raises(Refused, match="holds no stops"):
+        await replay_spool(world, world.config.folder)
+
+
+def test_the_app_has_the_route_of_stops(world: World) -> None:
+    assert "/feed/v1/stops" in {route.path for route in build_app(world).routes}  # type: ignore[attr-defined]

@@ -1,0 +1,192 @@
+"""Stops that a guard keeps: across restarts, torn files and full disks, and never removed by another history."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ostiary.core import jose
+from ostiary.core.checkpoint import Checkpoint, sign_checkpoint
+from ostiary.core.feed import (
+    MAX_STOPS_BYTES,
+    AgentFact,
+    Fact,
+    KeyFact,
+    Message,
+    RiskFact,
+    StopFact,
+    TaskFact,
+    TokenFact,
+    render_message,
+)
+from ostiary.core.jose import unb64u
+from ostiary.core.note import NoteKey
+from ostiary.guard.stops import KEPT_US, KeptStops
+from tests.clock import START, Clock, Dice
+
+ONE, TWO = "11" * 16, "22" * 16
+KEY = jose.generate("EdDSA")
+HOUR = 3_600_000_000
+
+
+def note(size: int, history: str = ONE) -> str:
+    """A signed checkpoint of that size."""
+    key = NoteKey("example.org/ostiary", unb64u(KEY.public.jwk["x"]))
+    checkpoint = Checkpoint(key.name, size, bytes([size % 256]) * 32, (f"history {history}",))
+    return sign_checkpoint(checkpoint, key=key, sign=KEY.sign).decode()
+
+
+def message(seq: int, *facts: Fact, history: str = ONE, snapshot: bool = False) -> Message:
+    return Message(
+        iss="https://x", prev=seq if snapshot else seq - 1, seq=seq, at=START + seq, facts=list(facts),
+        head=note(seq, history), snapshot=snapshot,
+    )  # fmt: skip
+
+
+def keep(kept: KeptStops, *messages: Message) -> None:
+    for one in messages:
+        kept.keep(render_message(KEY, one), one)
+
+
+def open_stops(folder: Path, clock: Clock, seed: str) -> KeptStops:
+    return KeptStops(folder, now=clock, random=Dice(seed))
+
+
+def agent(name: str, state: str = "suspended", epoch: int = 1, until: int = START + HOUR) -> AgentFact:
+    return AgentFact(name, state, epoch, until)
+
+
+STOPS: list[Fact] = [
+    agent("ag_1"),
+    TaskFact("tk_1", START + HOUR),
+    TokenFact("tok_1", START + HOUR),
+    KeyFact("jkt_1", START + HOUR),
+    StopFact("model", "m-1"),
+]
+
+
+def test_a_restart_finds_the_stops_and_the_head(tmp_path: Path, clock: Clock) -> None:
+    first = open_stops(tmp_path, clock, "one")
+    keep(first, message(1, *STOPS), message(2, RiskFact("ag_1", 5, START)), message(3))
+    # It is killed: nothing is closed. The lock of a dead process is free, here by closing the descriptors alone.
+    os.close(first._log)
+    again = open_stops(tmp_path, clock, "two")
+    assert (again.history, again.size) == (ONE, 3)
+    assert again.facts(other_than=TWO) == STOPS
+    assert again.facts(other_than=ONE) == []
+    assert len([*tmp_path.iterdir()]) == 2  # the files of the first are taken over
+    again.close()
+
+
+def test_a_guard_that_lives_keeps_its_files(tmp_path: Path, clock: Clock) -> None:
+    first = open_stops(tmp_path, clock, "one")
+    keep(first, message(1, *STOPS))
+    second = open_stops(tmp_path, clock, "two")
+    assert second.facts(other_than=TWO) == STOPS
+    keep(first, message(2, agent("ag_2")))
+    first.close()
+    second.close()
+    third = open_stops(tmp_path, clock, "three")
+    assert agent("ag_2") in third.facts(other_than=TWO)
+    third.close()
+
+
+@pytest.mark.parametrize("cut", [1, 40, 400])
+def test_a_torn_line_is_passed_over(tmp_path: Path, clock: Clock, cut: int) -> None:
+    first = open_stops(tmp_path, clock, "one")
+    keep(first, message(1, agent("ag_1")), message(2, agent("ag_2")))
+    first.close()
+    [path] = tmp_path.glob("*.stops")
+    path.write_bytes(path.read_bytes()[:-cut])
+    again = open_stops(tmp_path, clock, "two")
+    keep(again, message(3, agent("ag_3")))
+    names = [fact.agent for fact in again.facts(other_than=TWO) if isinstance(fact, AgentFact)]
+    # Without its signature the message still stops here; the server will not take it.
+    assert names == (["ag_1", "ag_3"] if cut == 400 else ["ag_1", "ag_2", "ag_3"])
+    again.close()
+
+
+@pytest.mark.parametrize(("late", "count"), [(0, 5), (1, 1)])
+def test_a_stop_is_in_force_until_its_expiry(tmp_path: Path, clock: Clock, late: int, count: int) -> None:
+    kept = open_stops(tmp_path, clock, "one")
+    keep(kept, message(1, *STOPS))
+    clock.advance(us=HOUR + late)
+    assert len(kept.facts(other_than=TWO)) == count  # the kill switch has no expiry
+    kept.close()
+
+
+@pytest.mark.parametrize(("late", "is_kept"), [(0, True), (1, False)])
+def test_a_stop_of_an_agent_is_kept_for_a_server_that_lost_it(
+    tmp_path: Path, clock: Clock, late: int, is_kept: bool
+) -> None:
+    first = open_stops(tmp_path, clock, "one")
+    keep(first, message(1, agent("ag_1")))
+    first.close()
+    clock.advance(us=HOUR + KEPT_US + late)
+    again = open_stops(tmp_path, clock, "two")
+    assert bool([*again.batches()]) is is_kept
+    again.close()
+
+
+def test_what_is_superseded_is_dropped_and_what_is_lifted_stays_lifted(tmp_path: Path, clock: Clock) -> None:
+    first = open_stops(tmp_path, clock, "one")
+    keep(
+        first,
+        message(1, agent("ag_1"), StopFact("model", "m-1")),
+        message(2, agent("ag_1", "active", 2)),
+        message(3, StopFact("model", "m-1", is_lifted=True)),
+    )
+    first.close()
+    again = open_stops(tmp_path, clock, "two")
+    assert again.facts(other_than=TWO) == [agent("ag_1", "active", 2), StopFact("model", "m-1", is_lifted=True)]
+    again.close()
+
+
+def test_the_stops_of_another_history_go_once_the_server_has_taken_them(tmp_path: Path, clock: Clock) -> None:
+    kept = open_stops(tmp_path, clock, "one")
+    keep(kept, message(1, agent("ag_1")), message(2, agent("ag_2"), history=TWO, snapshot=True))
+    assert kept.facts(other_than=TWO) == [agent("ag_1")]
+    assert kept.has_others(TWO)
+    kept.settle(TWO)
+    assert not kept.has_others(TWO)
+    assert kept.facts(other_than=TWO) == []
+    kept.close()
+    again = open_stops(tmp_path, clock, "two")
+    assert (again.history, again.facts(other_than=ONE)) == (TWO, [agent("ag_2")])
+    again.close()
+
+
+def test_batches_are_what_a_server_takes(tmp_path: Path, clock: Clock) -> None:
+    kept = open_stops(tmp_path, clock, "one")
+    for number in range(1, 1502):
+        keep(kept, message(number, agent(f"ag_{number}")))
+    batches = [*kept.batches()]
+    assert sum(map(len, batches)) == 1501
+    assert all(sum(len(line) + 3 for line in batch) <= MAX_STOPS_BYTES for batch in batches)
+    assert max(map(len, batches)) <= 1000
+    kept.close()
+
+
+def test_a_disk_that_takes_nothing_loses_nothing_once_it_does_again(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = open_stops(tmp_path, clock, "one")
+    keep(kept, message(1, agent("ag_1")))
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        patch.setattr(os, "pwrite", full)
+        keep(kept, message(2, agent("ag_2")))
+    assert agent("ag_2") in kept.facts(other_than=TWO)
+    keep(kept, message(3, agent("ag_3")))
+    kept.close()
+    again = open_stops(tmp_path, clock, "two")
+    assert [fact.agent for fact in again.facts(other_than=TWO) if isinstance(fact, AgentFact)] == [
+        "ag_1", "ag_2", "ag_3",
+    ]  # fmt: skip
+    again.close()
