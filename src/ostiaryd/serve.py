@@ -109,6 +109,7 @@ def _port_of_last_start(config: Config) -> int:
 async def _run(config: Config, sock: socket.socket) -> None:
     async with open_world(config) as world:
         await ledger.check_history(world)
+        world.db.check_after_loss(partial(ledger.check_after_loss, world))
         await _bootstrap(world)
         await world.writer.rebuild()
         server = _Server(world)

@@ -233,9 +233,8 @@ def test_where_the_server_cannot_be_asked_nothing_is_let_pass(tmp_path: Path) ->
     assert refused.value.code == "budget_unavailable"
     assert allowed == 10, "what was drawn before is spent, and no more"
     guard.close()
-    assert len(list((tmp_path / "spool").glob("*/*/lock"))) == 1, (
-        "the next guard tells the server that this one has ended"
-    )
+    spools = list((tmp_path / "spool").glob("*/*/lock"))
+    assert len(spools) == 1, "the next guard tells the server that this one has ended"
     with running_again(tmp_path) as house, Guard(bank.guard_key, url=house.server.url, spool_dir=tmp_path / "spool"):
         bank.house = house
         eventually(lambda: bank.left(task) == [("150", "10")])

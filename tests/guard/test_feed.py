@@ -11,6 +11,7 @@ import pytest
 from ostiary.core import jose
 from ostiary.core.access import Hold
 from ostiary.core.cedar import ir
+from ostiary.core.checkpoint import Checkpoint, sign_checkpoint
 from ostiary.core.feed import (
     AgentFact,
     HoldFact,
@@ -21,11 +22,13 @@ from ostiary.core.feed import (
     ProfileFact,
     ResourceFact,
     RiskFact,
+    StopFact,
     TaskFact,
     TokenFact,
     render_message,
 )
-from ostiary.core.jose import b64u
+from ostiary.core.jose import b64u, unb64u
+from ostiary.core.note import NoteKey
 from ostiary.core.watch import NEW, Event, learn, pack
 from ostiary.guard import FeedBroken, FeedStale
 from tests.clock import Clock
@@ -349,3 +352,73 @@ def test_more_exceptions_than_a_guard_can_hold_close_it(clock: Clock, monkeypatc
 def test_a_message_reads_back_as_it_was_written(feeder: Feeder) -> None:
     message: Message = feeder.message(TokenFact("tok_1", 5))
     assert feeder.feed.accept(feeder.line(message)) == message
+
+
+ONE, TWO = "11" * 16, "22" * 16
+
+
+def head(size: int, history: str = ONE) -> str:
+    """A signed checkpoint of that size."""
+    key = NoteKey("example.org/ostiary", unb64u(Feeder.feed_key.public.jwk["x"]))
+    checkpoint = Checkpoint(key.name, size, b"r" * 32, (f"history {history}",))
+    return sign_checkpoint(checkpoint, key=key, sign=Feeder.feed_key.sign).decode()
+
+
+@pytest.mark.parametrize(("size", "is_followed"), [(9, False), (10, True), (11, True)])
+@pytest.mark.parametrize("snapshot", [True, False])
+def test_a_server_that_has_forgotten_a_part_of_its_history_is_not_followed(
+    feeder: Feeder, size: int, is_followed: bool, snapshot: bool
+) -> None:
+    feeder.begin()
+    feeder.snapshot(head=head(10))
+    if snapshot:
+        feeder.begin()
+    say = feeder.snapshot if snapshot else feeder.say
+    if is_followed:
+        say(head=head(size))
+        return
+    with pytest.raises(FeedBroken, match="forgotten"):
+        say(head=head(size))
+    assert is_closed(feeder)
+
+
+def test_another_history_is_never_resumed_by_number(feeder: Feeder) -> None:
+    feeder.begin()
+    feeder.snapshot(head=head(10))
+    feeder.begin()
+    with pytest.raises(FeedBroken, match="another history"):
+        feeder.say(head=head(10, TWO))
+    assert is_closed(feeder)
+
+
+def test_a_stream_does_not_change_its_history(feeder: Feeder) -> None:
+    feeder.begin()
+    feeder.snapshot(head=head(10))
+    with pytest.raises(FeedBroken, match="another history"):
+        feeder.say(head=head(11, TWO))
+    assert is_closed(feeder)
+
+
+def test_a_snapshot_of_another_history_removes_no_stop(feeder: Feeder) -> None:
+    until = feeder.clock() + 3600 * SECOND
+    feeder.begin()
+    feeder.snapshot(head=head(10))
+    feeder.say(
+        AgentFact("ag_1", "suspended", 1, until), TaskFact("tk_1", until), TokenFact("tok_1", until),
+        KeyFact("jkt_1", until), StopFact("model", "m-1"), head=head(11),
+    )  # fmt: skip
+    feeder.begin()
+    feeder.snapshot(AgentFact("ag_1", "active", 1_000_000, until), head=head(5, TWO))
+    facts = feeder.feed.current().facts
+    assert facts.agents["ag_1"].state == "suspended"
+    assert facts.agents["ag_1"].epoch == 1_000_000
+    assert "tk_1" in facts.ended_tasks
+    assert "tok_1" in facts.ended_tokens
+    assert "jkt_1" in facts.revoked_keys
+    assert ("model", "m-1") in facts.stops
+    feeder.feed.kept.settle(TWO)  # the server has taken them
+    feeder.begin()
+    feeder.snapshot(head=head(6, TWO))
+    facts = feeder.feed.current().facts
+    assert "ag_1" not in facts.agents
+    assert facts.stops == set()

@@ -267,7 +267,7 @@ def test_lines_are_put_together(chunks: list[bytes], lines: list[bytes]) -> None
 
 @pytest.mark.parametrize(("size", "fits"), [(8, True), (9, True), (10, True), (11, False)])
 def test_a_line_has_a_greatest_length(monkeypatch: pytest.MonkeyPatch, size: int, fits: bool) -> None:
-    monkeypatch.setattr(links, "MAX_LINE_BYTES", 10)
+    monkeypatch.setattr("ostiary.guard.lines.MAX_LINE_BYTES", 10)
     chunks = [b"x"] * size + [b"\n"]
     if fits:
         assert list(read_lines(iter(chunks))) == [b"x" * size]

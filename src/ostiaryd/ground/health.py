@@ -29,7 +29,12 @@ class Health:
     checks: dict[str, Check] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.checks |= {"database": self._database, "writer": self._writer, "keys": self._keys}
+        self.checks |= {
+            "database": self._database,
+            "writer": self._writer,
+            "keys": self._keys,
+            "history": self._history,
+        }
 
     def _database(self) -> str:
         return "" if self.world.db.is_up else "not reachable"
@@ -39,6 +44,9 @@ class Health:
         if writer.busy_s > STUCK_S:
             return "a commit takes too long"
         return "" if writer.commits else "the last commit failed"
+
+    def _history(self) -> str:
+        return "in recovery" if self.world.pin.is_lost else ""
 
     def _keys(self) -> str:
         return "" if self.world.keys.is_loaded else "not loaded"

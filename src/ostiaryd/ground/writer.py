@@ -278,6 +278,7 @@ class Writer:
     def _new_tx(self, batch: _Batch) -> Tx:
         if self._losses != self._connection.losses:  # another server may answer, with an older state
             self._known, self._losses = Known(), self._connection.losses
+            self._pin.doubt()
         if not self._connection.is_alone():
             self._known.clear()
         batch.ends = time.monotonic() + LONGEST_BATCH_S

@@ -109,6 +109,16 @@ async def check_history(world: World) -> None:
         await lose_history(world, seen, source=PIN)
 
 
+def check_after_loss(world: World, reader: Reader) -> None:
+    """Compare the database with the pin on the first connection after a loss, in the thread that has opened it: it may
+    be a replica that lags. Nothing is granted or accepted from then on; the next round of the loop records it.
+    """
+    seen = world.pin.head
+    if seen is not None and not world.pin.is_lost and not store.has_head(reader, seen):
+        world.pin.is_lost = True
+        world.keys.refuse_tokens()
+
+
 async def sync_pin(world: World) -> None:
     """Have the disk keep the pin: `kill -9` needs no sync, a power loss leaves a head of the last minute."""
     await asyncio.to_thread(world.pin.sync)
