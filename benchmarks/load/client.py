@@ -109,3 +109,43 @@ def render(
     if body:
         lines += [f"content-length: {len(body)}"]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def offer(port: int, requests: Sequence[bytes], *, rate: float, connections: int) -> Ran:
+    """Send every request at its time, `rate` a second, whether or not those before are answered (an open loop).
+
+    A latency counts from the time at which the request was due: waiting for an idle connection is a part of it.
+    """
+    count = len(requests)
+    statuses, heads, bodies, latencies = [0] * count, [b""] * count, [b""] * count, [0.0] * count
+    poll, clock = select.epoll(), time.perf_counter
+    opened = {c.socket.fileno(): c for c in (_Connection(port) for _ in range(connections))}
+    for number in opened:
+        poll.register(number, select.EPOLLIN)
+    idle = list(opened.values())
+    sent = done = 0
+    started = heard = clock()
+    while done < count:
+        now = clock()
+        while sent < count and idle and started + sent / rate <= now:
+            _send(idle.pop(), sent, requests, now)
+            sent += 1
+        due_s = started + sent / rate - now if sent < count and idle else TIMEOUT_S
+        for number, _ in poll.poll(max(0.0, min(due_s, 0.05))):
+            connection = opened[number]
+            if not _receive(connection):
+                continue
+            index, heard = connection.number, clock()
+            latencies[index] = heard - (started + index / rate)
+            statuses[index] = int(connection.received[9:12])
+            bodies[index] = connection.received.partition(b"\r\n\r\n")[2]
+            connection.received, connection.wanted = b"", -1
+            idle.append(connection)
+            done += 1
+        if clock() - heard > TIMEOUT_S and sent > done:
+            raise TimeoutError(f"no answer for {TIMEOUT_S} s; {done} of {count} came")
+    seconds = clock() - started
+    for connection in opened.values():
+        connection.socket.close()
+    poll.close()
+    return Ran(seconds, statuses, heads, bodies, latencies)

@@ -38,6 +38,7 @@ POLICIES = {
     "bench.cedar": """
         permit (principal is Agent, action == Action::"issue_token", resource is Resource);
         permit (principal is Agent, action == Action::"delegate", resource is Agent);
+        permit (principal is Agent, action == Action::"call", resource);
         permit (principal is user, action == Action::"read", resource is record);
         permit (principal is user, action == Action::"write", resource is record)
         when { principal has role && principal.role == "editor" }

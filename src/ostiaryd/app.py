@@ -207,7 +207,7 @@ def _queueing(gate: Gate | None, *, is_admitted: bool, wants: Lane = Lane.ORDINA
         else:
             queue_unproven(call, wants=wants)
         if not is_admitted:
-            check_admission(call)
+            await check_admission(call)
         if call.world.writer.is_full and call.path == "/token":
             admit_to_reserve(call, lambda id: registry.is_privileged(call.world.db.read(), id))
         return None if gate is None else await gate(call)

@@ -88,13 +88,13 @@ async def test_a_client_with_an_old_job_is_refused_in_the_form_of_its_protocol(
         await asyncio.gather(waiting)
         return answer
 
-    monkeypatch.setattr("ostiaryd.ground.writer.LONGEST_WAIT_S", 0.0)
+    monkeypatch.setattr("ostiaryd.ground.writer.LONGEST_WAIT", 0)
     for path, form in BUSY_FORMS.items():
         answer = await beside(stranger(), "POST", path)
         assert (answer.status, json.loads(answer.body)) == (503, form), path
         assert 1 <= int(answer.headers["retry-after"]) <= RETRY_SPREAD_S
     assert (await beside(SERVER, "POST", "/token")).status == 415, "another client's job refuses nobody"
-    monkeypatch.setattr("ostiaryd.ground.writer.LONGEST_WAIT_S", 60.0)
+    monkeypatch.setattr("ostiaryd.ground.writer.LONGEST_WAIT", 600)
     for method, path in (
         ("GET", "/api/v1/agents"),
         ("POST", "/api/v1/agents/x/suspend"),

@@ -17,7 +17,7 @@ from ostiaryd.ground.line import Lane, Priority, priority
 from ostiaryd.ground.world import World
 from ostiaryd.ground.writer import Busy, Raised, Writer, isolated
 from tests.clock import Clock
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, eventually_async
 
 PUT = sql("insert into setting (name, value) values (:name, :value)")
 BROKEN = sql("select 1 / (select count(*) from nothing_of_that_name)")
@@ -120,6 +120,33 @@ async def test_jobs_of_one_client_wait_for_no_other_clients_queue(world: World) 
     assert order.index("other") == 1
 
 
+async def test_while_the_line_is_crowded_a_client_with_anything_waiting_is_refused_more(world: World) -> None:
+    """And one with nothing waiting is not."""
+    blocked, free = threading.Event(), threading.Event()
+    commit = world.writer._connection.commit
+
+    def hangs() -> None:
+        blocked.set()
+        free.wait(PATIENCE_S)
+        commit()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.writer._connection, "commit", hangs, raising=False)
+        patch.setattr("ostiaryd.ground.writer.LONGEST_WAIT", 10_000)
+        held = world.writer.submit(put("test block"))
+        await asyncio.to_thread(blocked.wait, PATIENCE_S)
+        waiting = submit_as(world, Priority(("a", ""), expires=True), lambda tx: None)
+        await world.writer.admit(("a", ""))
+        await eventually_async(lambda: world.writer.is_crowded)
+        with pytest.raises(Busy):
+            await world.writer.admit(("a", ""))
+        await world.writer.admit(("b", ""))
+        free.set()
+        await asyncio.gather(held, waiting)
+    assert not world.writer.is_crowded
+    await world.writer.admit(("a", ""))
+
+
 async def test_a_job_that_waits_too_long_is_refused_and_does_not_run(world: World) -> None:
     """Also while nothing is committed; what is not said to expire waits on."""
     ran: list[str] = []
@@ -132,14 +159,14 @@ async def test_a_job_that_waits_too_long_is_refused_and_does_not_run(world: Worl
 
     def hangs() -> None:
         blocked.set()
-        free.wait(30)
+        free.wait(PATIENCE_S)
         commit()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world.writer._connection, "commit", hangs, raising=False)
-        patch.setattr("ostiaryd.ground.writer.LONGEST_WAIT_S", 0.05)
+        patch.setattr("ostiaryd.ground.writer.LONGEST_WAIT", 2)
         held = world.writer.submit(block)
-        await asyncio.to_thread(blocked.wait, 30)
+        await asyncio.to_thread(blocked.wait, PATIENCE_S)
         old = submit_as(world, Priority(("a", ""), expires=True), lambda tx: ran.append("old"))
         patient = submit_as(world, Priority(("a", "")), lambda tx: ran.append("patient"))
         with pytest.raises(Busy):

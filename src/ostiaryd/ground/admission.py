@@ -85,12 +85,12 @@ def admit_to_reserve(call: Call, is_privileged: Callable[[str], bool]) -> None:
         priority.get().is_essential = True
 
 
-def check_admission(call: Call) -> None:
+async def check_admission(call: Call) -> None:
     """Refuse a client that has had something waiting for too long. Raises Busy."""
     writer, (share, name) = call.world.writer, priority.get().client
-    writer.check_age((share, name))
+    await writer.admit((share, name))
     if name:
-        writer.check_age((name, ""))  # the line of that client as a proven caller
+        await writer.admit((name, ""))  # the line of that client as a proven caller
 
 
 def client_of(call: Call) -> Client:

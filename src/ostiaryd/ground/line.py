@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import chain
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ class Lane(IntEnum):
 
 @dataclass(slots=True)
 class Priority:
-    """How the jobs of one request queue. `expires`: a job is refused if it waits longer than `LONGEST_WAIT_S`; `wants`:
+    """How the jobs of one request queue. `expires`: a job is refused if it waits longer than `LONGEST_WAIT`; `wants`:
     the lane of the request once its caller is proved; `is_essential`: without it nothing could be stopped or looked at.
     """
 
@@ -71,6 +72,9 @@ class FairQueue(Generic[T]):
 
     def __len__(self) -> int:
         return self._count
+
+    def __iter__(self) -> Iterator[T]:
+        return chain.from_iterable(items for names in self._shares.values() for items in names.values())
 
     def push(self, client: Client, item: T) -> None:
         share, name = client
@@ -128,6 +132,10 @@ class Line(Generic[T]):
 
     def __len__(self) -> int:
         return sum(map(len, self._lanes.values()))
+
+    def __iter__(self) -> Iterator[T]:
+        with self._mutex:
+            return iter([item for queue in self._lanes.values() for item in queue])
 
     def push(self, lane: Lane, client: Client, item: T) -> None:
         with self._mutex:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -40,13 +41,23 @@ from ostiaryd.ground.reserve import DiskFull, Reserve, is_disk_full
 T = TypeVar("T")
 Job = Callable[[Tx], Any]
 LONGEST_BATCH_S = 0.05
-"""No job is begun in a batch after this, counted from the first."""
+"""Time that the jobs of a batch take; none is begun after it."""
 SLICE_S = 0.005
-"""On SQLite the event loop turns after this: a batch holds it while its jobs run."""
-LONGEST_WAIT_S = 0.5
-"""Age at which a job is refused; while a client has one of that age, more of its jobs are refused at once."""
-SWEEP_S = 0.1
+"""On SQLite the event loop turns after this, or after as long as everything else has just taken: a batch holds the loop
+while its jobs run.
+"""
+SWEEP_S = 0.05
 """How often the line is searched for jobs that are too old: also while a commit does not come back."""
+LONGEST_WAIT = 10
+"""Sweeps, so 500 ms: the age at which a job is refused; while a client has one of that age, more are refused at once.
+Counted in sweeps, since a process that got no processor meanwhile has not let anybody wait.
+"""
+CROWDED = 4
+"""Sweeps, so 200 ms: while the oldest job of all is of that age, a client with anything waiting is refused more."""
+REFUSED_AT_ONCE = 50
+"""Refusals that are answered in a sweep, so 1,000 a second: each takes about a sixth of the time of a grant, and a
+client whose refusal is held back sends no other request on that connection.
+"""
 
 
 class Busy(Unavailable):
@@ -69,12 +80,12 @@ class Raised:
 
 @dataclass(slots=True)
 class _Waiting:
-    """A job in the line, since `at` on the loop's clock."""
+    """A job in the line, since the sweep `at`."""
 
     job: Job
     future: asyncio.Future[Any]
     priority: Priority
-    at: float
+    at: int
 
 
 @dataclass(slots=True)
@@ -89,7 +100,10 @@ class _Batch:
     is_retried: bool = False
     """whether the jobs that may use the reserve run once more, since a part of it is free now"""
     tx: Tx | None = None
-    ends: float = 0.0
+    left_s: float = LONGEST_BATCH_S
+    """time that is left for its jobs"""
+    ran_at: float = 0.0
+    """when its last slice ended"""
     last: Lane = Lane.ORDINARY
     """the last lane from which jobs are taken: after a job of the lane `STOP` only that one, so that it commits soon"""
 
@@ -139,7 +153,10 @@ class Writer:
         self._loop = asyncio.get_running_loop()  # kept, since asking for it is a system call (until Python 3.12)
         self._idle = asyncio.Event()
         self._idle.set()
-        self._sweeping: asyncio.TimerHandle
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._refused: deque[asyncio.Future[Any]] = deque()
+        self._sweeps = self._age = 0
+        """sweeps so far; sweeps that the oldest job which may expire has waited"""
         self._closed = False
         self._started = 0.0
         """monotonic time when the batch in progress began, in seconds; 0 while there is none"""
@@ -155,7 +172,7 @@ class Writer:
         if self._closed:
             raise RuntimeError("the writer is closed")
         future: asyncio.Future[Any] = self._loop.create_future()
-        waiting = _Waiting(job, future, priority.get(), self._loop.time())
+        waiting = _Waiting(job, future, priority.get(), self._sweeps)
         if not self._db.is_up:
             future.set_exception(DatabaseUnavailable("the database is not reachable", hint="try again in a moment"))
         elif self.is_full and not waiting.priority.uses_reserve:
@@ -170,11 +187,18 @@ class Writer:
             is_whole = await asyncio.to_thread(reserve.build)
             self.is_full = not is_whole and (self.is_full or reserve.open_room())
 
-    def check_age(self, client: Client) -> None:
-        """Refuse a client whose oldest job has waited too long already. Raises Busy."""
+    async def admit(self, client: Client) -> None:
+        """Refuse a client that has a job in the line, if it is too old or the line is crowded. Raises Busy, in turn."""
         oldest = self._line.first(Lane.ORDINARY, client)
-        if oldest is not None and self._is_too_old(oldest):
-            raise Busy
+        if oldest is not None and (self._is_too_old(oldest) or (self.is_crowded and oldest.priority.expires)):
+            refused: asyncio.Future[None] = self._loop.create_future()
+            self._refused.append(refused)
+            await refused
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether jobs wait so long that many of them will be refused."""
+        return self._age >= CROWDED
 
     @property
     def waiting(self) -> int:
@@ -186,17 +210,22 @@ class Writer:
         if self._idle.is_set():
             self._idle.clear()
             self._loop.call_soon(self._start)
-            self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
+            if self._sweeping is None:
+                self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
 
     def _is_too_old(self, waiting: _Waiting) -> bool:
-        return waiting.priority.expires and self._loop.time() - waiting.at >= LONGEST_WAIT_S
+        return waiting.priority.expires and self._sweeps - waiting.at >= LONGEST_WAIT
 
     def _sweep(self) -> None:
-        """Refuse the jobs that have waited too long, now and as long as jobs wait."""
-        for waiting in self._line.remove(self._is_too_old):
-            if not waiting.future.done():
-                waiting.future.set_exception(Busy())
-        self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
+        """Take out the jobs that have waited too long and answer refusals, as long as there is anything to do."""
+        self._sweeps += 1
+        self._refused += [waiting.future for waiting in self._line.remove(self._is_too_old)]
+        for _ in range(min(REFUSED_AT_ONCE, len(self._refused))):
+            if not (refused := self._refused.popleft()).done():
+                refused.set_exception(Busy())
+        self._age = self._sweeps - min((one.at for one in self._line if one.priority.expires), default=self._sweeps)
+        is_over = self._idle.is_set() and not self._refused
+        self._sweeping = None if is_over else self._loop.call_later(SWEEP_S, self._sweep)
 
     @property
     def busy_s(self) -> float:
@@ -207,6 +236,10 @@ class Writer:
         """Finish what is queued, then stop."""
         self._closed = True
         await self._idle.wait()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for refused in self._refused:
+            refused.cancel()
         self._thread.shutdown()
         self._connection.close()
 
@@ -227,7 +260,8 @@ class Writer:
 
     def _go_on(self, batch: _Batch) -> None:
         """Run a slice of the batch on the event loop; commit once it is complete."""
-        if self._run(batch, slice_s=SLICE_S):
+        elsewhere_s = time.monotonic() - batch.ran_at if batch.ran_at else 0.0
+        if self._run(batch, slice_s=max(SLICE_S, elsewhere_s)):
             self._loop.call_soon(self._go_on, batch)
         else:
             self._in_thread(self._commit, batch, then=self._end)
@@ -257,16 +291,17 @@ class Writer:
         try:
             if batch.error is None:
                 tx = batch.tx = batch.tx or self._new_tx(batch)
-                until = time.monotonic() + slice_s
+                began = now = time.monotonic()
                 while (waiting := self._line.pop(batch.last)) is not None:
                     batch.waiting.append(waiting)
                     batch.last = min(batch.last, waiting.priority.lane)
                     batch.results.append(_checked(waiting.job(tx)))
                     now = time.monotonic()  # asked after a job: one is done, however late we got the processor
-                    if now >= batch.ends:
+                    if now - began >= min(slice_s, batch.left_s):
                         break
-                    if now >= until:
-                        return True
+                batch.ran_at, batch.left_s = now, batch.left_s - (now - began)
+                if waiting is not None and batch.left_s > 0:
+                    return True
                 tx.finish()
                 batch.topics, batch.head = tx.topics, tx.head
         except BaseException as error:  # noqa: BLE001 as above
@@ -281,7 +316,7 @@ class Writer:
             self._pin.doubt()
         if not self._connection.is_alone():
             self._known.clear()
-        batch.ends = time.monotonic() + LONGEST_BATCH_S
+        batch.left_s = LONGEST_BATCH_S
         return Tx(
             self._connection, now=self._now(), random=self._random, keys=self._keys, known=self._known, pin=self._pin,
             is_granting=self._now.is_confirmed,
@@ -335,7 +370,7 @@ class Writer:
             self._loop.call_soon(self._start)
         else:
             self._idle.set()
-            self._sweeping.cancel()
+            self._age = 0
         if error is None and batch.topics:
             for listener in self.listeners:
                 listener(batch.topics)
