@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
 from functools import partial
@@ -27,6 +27,7 @@ from cyclopts import Parameter
 from ostiary.core import canonical, jose
 from ostiary.core.errors import Invalid, Unavailable
 from ostiaryd import app as application
+from ostiaryd.ground import descriptors
 from ostiaryd.ground.clock import wall_clock
 from ostiaryd.ground.config import Config, load_config
 from ostiaryd.ground.folder import lock_folder
@@ -143,6 +144,7 @@ class _Server(uvicorn.Server):
             )
         )
         self._world = world
+        self._most_connections = descriptors.most_connections(descriptors.raise_limit())
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -152,7 +154,12 @@ class _Server(uvicorn.Server):
         yield
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second. Who sends too slowly holds a connection and its memory, so he is cut off."""
+        """Ten times a second: close idle connections beyond three quarters of the descriptors, and those that send too
+        slowly, since they hold memory.
+        """
+        opened = cast(Iterable[Protocol], self.server_state.connections)
+        for one in descriptors.idle(opened, most=self._most_connections):
+            one.transport.close()
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):

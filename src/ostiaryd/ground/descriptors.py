@@ -1,0 +1,48 @@
+"""File descriptors of the process: the limit is raised at start, and a part is kept for new connections and files.
+
+When more connections are open than the rest, idle ones are closed: a new connection always finds a descriptor, and so
+does the administrator who revokes. What a connection does before it is idle is bounded elsewhere.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterable
+from typing import Any, Protocol, TypeVar
+
+MOST = 1 << 20
+"""What a limit without end is taken for."""
+
+
+class Connection(Protocol):
+    """What a connection offers: uvicorn's, whose `cycle` is the request that it answers or has answered."""
+
+    cycle: Any
+
+
+C = TypeVar("C", bound=Connection)
+
+
+def raise_limit() -> int:
+    """Raise the limit of open files to the most that is allowed, and return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
+
+
+def most_connections(limit: int) -> int:
+    """Connections that may be open at once: three quarters of the descriptors."""
+    return limit * 3 // 4
+
+
+def idle(connections: Iterable[C], *, most: int) -> list[C]:
+    """Return the idle connections that must be closed so that at most `most` are left, or as many as there are.
+
+    Those that wait for their next request come first, then those that wait longest for their first one.
+    """
+    opened = list(connections)
+    if (over := len(opened) - most) <= 0:
+        return []
+    found = [one for one in opened if one.cycle is None or getattr(one.cycle, "response_complete", False)]
+    return sorted(found, key=lambda one: getattr(one, "_waits_since", None) or 0.0)[:over]
