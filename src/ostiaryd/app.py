@@ -40,7 +40,7 @@ from ostiaryd.registry import wire_admin as registry_admin
 from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, Caller
 from ostiaryd.respond import wire_admin as respond_admin
 from ostiaryd.respond import wire_signals, wire_signals_poll, wire_ssf, wire_ssf_poll, wire_ssf_push, wire_webhooks
-from ostiaryd.respond.flows import hearing, respond, signals
+from ostiaryd.respond.flows import hearing, pages, respond, signals, state
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks import wire_admin as tasks_admin
 from ostiaryd.tasks import wire_budgets, wire_holding
@@ -352,6 +352,8 @@ LOOPS = (
     _every(60, tokens.forget_keys),
     _every(60, tokens.forget_requests),
     _every(60, forget_messages),
+    _every(1, state.check_state),
+    _every(10, pages.check_pages),
     _every(3600, feed.forget_profiles),
     _every(60, ledger.forget_facts),
     _every(60, ledger.forget_evidence),

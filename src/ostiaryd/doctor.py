@@ -7,11 +7,9 @@ visit and one message to the guards, which ends a task that never was.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from ostiary.core import jose
@@ -23,6 +21,7 @@ from ostiaryd.approvals import flows as approvals
 from ostiaryd.feed.flows import Guards, Streams, missing
 from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Reader
+from ostiaryd.ground.folder import check_space
 from ostiaryd.ground.http import Call, Reply, Wire, reply
 from ostiaryd.ground.keyring import USES, Keyring
 from ostiaryd.ground.rounds import Rounds
@@ -33,7 +32,7 @@ from ostiaryd.policy import flows as policy
 from ostiaryd.policy.model import load
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ, Caller
-from ostiaryd.respond.flows import incidents, issuers, webhooks
+from ostiaryd.respond.flows import incidents, issuers, pages, state, webhooks
 from ostiaryd.tasks.model import TaskDelta, TaskId
 from ostiaryd.trust import flows as trust
 from ostiaryd.watch import flows as watch
@@ -41,7 +40,6 @@ from ostiaryd.watch.flows import threats
 
 NEWEST = 10_000
 """Entries whose bytes are hashed again; the tree above all of them is recomputed whatever its size."""
-SPARE_BYTES = 256 << 20
 MAX_LAG_S = 2.0
 """How long a connected guard may take to put a change in force."""
 MAX_ACTS = 1000
@@ -68,14 +66,16 @@ class Line:
 
 
 async def doctor(call: Call) -> Reply:
-    """Every experiment, in order: `{"lines": [{name, state, saw, hint, ms}]}`."""
-    return reply({"lines": await examine(call.world, caller=call.caller, request=call.request_id)})
+    """Perform every experiment, in order: `{"lines": [{name, state, saw, hint, ms}]}`; `deep=true` reads everything."""
+    is_deep = call.query_one("deep") == "true"
+    return reply({"lines": await examine(call.world, caller=call.caller, request=call.request_id, is_deep=is_deep)})
 
 
-async def examine(world: World, *, caller: Caller, request: str | None = None) -> list[Line]:
+async def examine(world: World, *, caller: Caller, request: str | None = None, is_deep: bool = False) -> list[Line]:
     visit = _Visit(world, caller, request)
     lines = [await _perform("record", visit.record), await _perform("guards", visit.guards)]
-    for name, experiment in EXPERIMENTS:
+    for name, usual in EXPERIMENTS:
+        experiment = DEEP.get(name, usual) if is_deep else usual
         lines.append(await _perform(name, lambda experiment=experiment: experiment(world)))  # type: ignore[misc]
     return lines
 
@@ -265,14 +265,6 @@ async def _loops(world: World) -> str:
     return world.keep(Rounds).examine()
 
 
-def check_space(folder: Path, *, spare: int = SPARE_BYTES) -> str:
-    """Raises Conflict when less than `spare` bytes are free where the data is."""
-    free = shutil.disk_usage(folder).free
-    if free < spare:
-        raise Conflict(f"{free >> 20} MiB are free", hint="make room: an act that cannot be recorded is refused")
-    return f"{free >> 30} GiB are free"
-
-
 EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("root key", _root_key),
     ("server keys", _reading(_keys)),
@@ -284,6 +276,8 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("replay memory", _replay_memory),
     ("ledger", _reading(_ledger)),
     ("history", _reading(ledger.examine_history)),
+    ("state", state.describe_state),
+    ("pages", pages.describe_pages),
     ("policy", _reading(_policy)),
     ("elevations", _reading(_elevations)),
     ("incidents", _reading(lambda _, reader: incidents.examine(reader))),
@@ -295,5 +289,8 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("loops", _loops),
     ("disk", lambda world: asyncio.to_thread(check_space, world.config.folder)),
 )
+
+DEEP = {"state": state.check_deeply, "pages": pages.check_pages_deeply}
+"""Experiments that read the whole ledger and database, in place of those of the same name."""
 
 ROUTES: tuple[tuple[str, str, Wire, str], ...] = (("GET", "/api/v1/doctor", doctor, READ),)

@@ -37,6 +37,7 @@ from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
+from ostiaryd.respond.flows import pages, state
 
 log = logging.getLogger("ostiary")
 
@@ -113,6 +114,8 @@ async def _run(config: Config, sock: socket.socket) -> None:
         world.db.check_after_loss(partial(ledger.check_after_loss, world))
         await _bootstrap(world)
         await world.writer.rebuild()
+        await pages.check_pages_at_start(world)
+        await state.check_at_start(world)
         server = _Server(world)
         gc.collect()
         gc.freeze()  # what is there now stays: looking through it again and again would hold up requests

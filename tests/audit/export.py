@@ -14,6 +14,8 @@ from ostiary.core.merkle import Frontier, leaf_hash
 from ostiary.core.note import NoteKey
 from ostiary.core.tiles import parse_bundle, render_bundle
 
+NOW = 1_710_000_000_000_000
+"""Time after the newest entry, in microseconds since the epoch."""
 ORIGIN = "log.example/ostiary"
 
 
@@ -42,7 +44,9 @@ class Log:
 
 def make_log(size: int, *, seed: bytes = b"one", salt: str = "") -> Log:
     private = Ed25519PrivateKey.from_private_bytes(seed.ljust(32, b"."))
-    return Log(private, tuple(f'{{"entry":{i}{salt}}}'.encode() for i in range(size)))
+    return Log(
+        private, tuple(f'{{"action":"test.entry{salt}","at":{NOW - 1_000_000 + i}}}'.encode() for i in range(size))
+    )
 
 
 def edit_bundle(folder: Path, path: str, edit: Callable[[list[bytes]], list[bytes]], *, width: int = 256) -> None:

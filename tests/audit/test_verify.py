@@ -287,7 +287,7 @@ def test_a_checkpoint_of_another_key_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_export_with_a_key_of_its_own_passes_only_where_no_key_is_given(tmp_path: Path) -> None:
-    forger = make_log(700, seed=b"forger", salt=" forged")
+    forger = make_log(700, seed=b"forger", salt=".forged")
     forger.export(tmp_path)
     report = verify_folder(tmp_path)
     assert report.ok
@@ -297,7 +297,7 @@ def test_an_export_with_a_key_of_its_own_passes_only_where_no_key_is_given(tmp_p
 
 
 def test_a_seen_checkpoint_unmasks_an_export_with_a_key_of_its_own(tmp_path: Path) -> None:
-    forger = make_log(700, seed=b"forger", salt=" forged")
+    forger = make_log(700, seed=b"forger", salt=".forged")
     report = verify_folder(forger.export(tmp_path), seen=LOG.note(300))
     assert [finding.kind for finding in report.findings] == [Kind.SIGNATURE, Kind.FORK]
 
@@ -309,7 +309,7 @@ def test_an_edited_checkpoint_is_refused(old: bytes, new: bytes, tmp_path: Path)
 
 
 def test_a_genuine_checkpoint_of_another_log_of_the_same_key_does_not_have_the_root(tmp_path: Path) -> None:
-    LOG.export(tmp_path, note=make_log(700, salt=" other").note())
+    LOG.export(tmp_path, note=make_log(700, salt=".other").note())
     assert audit(tmp_path) == [file(Kind.ROOT, "checkpoint")]
 
 
@@ -341,7 +341,7 @@ def test_a_shorter_log_than_was_seen_is_a_rollback(tmp_path: Path) -> None:
     ("seen", "found"), [(7, []), (8, [Kind.FORK]), (256, [Kind.FORK]), (699, [Kind.FORK]), (700, [Kind.FORK])]
 )
 def test_a_log_with_another_past_than_was_seen_is_a_fork(seen: int, found: list[Kind], tmp_path: Path) -> None:
-    forked = Log(LOG.private, (*E[:7], b"x", *E[8:], b"more"))
+    forked = Log(LOG.private, (*E[:7], E[7].replace(b"test", b"state"), *E[8:], E[-1]))
     forked.export(tmp_path)
     assert [kind for kind, *_ in audit(tmp_path, seen=LOG.note(seen))] == found
 
@@ -402,8 +402,12 @@ def test_a_file_over_its_limit_is_not_read(path: str, limit: int, tmp_path: Path
 
 
 def test_entries_of_the_largest_size_are_verified(tmp_path: Path) -> None:
-    log = Log(LOG.private, tuple(bytes([i]) * MAX_ENTRY_BYTES for i in range(2)))
+    log = Log(
+        LOG.private,
+        tuple(entry[:-1] + b',"object":"%s"}' % (b"x" * (MAX_ENTRY_BYTES - len(entry) - 12)) for entry in E[:2]),
+    )
     log.export(tmp_path)
+    assert {len(entry) for entry in log.entries} == {MAX_ENTRY_BYTES}
     assert audit(tmp_path, log) == []
 
 

@@ -27,8 +27,9 @@ from ostiary.cli.session import Session
 from ostiary.core.errors import Conflict
 from ostiary.guard import Guard
 from ostiary.guard.spool import RESERVE
-from ostiaryd.doctor import EXPERIMENTS, MAX_ACTS, check_space
+from ostiaryd.doctor import EXPERIMENTS, MAX_ACTS
 from ostiaryd.doctor import examine as inside
+from ostiaryd.ground.folder import check_space
 from ostiaryd.ground.rounds import Rounds
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
@@ -42,7 +43,8 @@ from tests.watch.stage import watching
 LINES = [
     "server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny", "record", "guards",
     "root key", "server keys", "data folder", "public URL", "clients", "words", "replay memory", "ledger", "history",
-    "policy", "elevations", "incidents", "webhooks", "threat lists", "detectors", "signals", "queues", "loops",
+    "state", "pages", "policy", "elevations", "incidents", "webhooks", "threat lists", "detectors", "signals", "queues",
+    "loops",
     "disk",
 ]  # fmt: skip
 

@@ -108,5 +108,5 @@ def test_a_start_without_the_database_or_the_root_key_is_refused(tmp_path: Path,
         broken += start.returncode == 0 or words not in start.stderr or (data / name).exists()
         (tmp_path / name).rename(data / name)
     with administered(tmp_path) as house:
-        assert house.owner()
+        assert house.entries()
     tally("a start without the database or the root key is refused and makes neither", broken=broken, of=tried)

@@ -56,7 +56,8 @@ def test_deleting_files_in_the_folder_does_not_release_the_lock(tmp_path: Path) 
 
 def test_two_folders_have_two_locks(tmp_path: Path) -> None:
     with lock_folder(tmp_path / "a", now=SINCE), lock_folder(tmp_path / "b", now=SINCE):
-        pass
+        assert (tmp_path / "a" / HOLDER).exists()
+        assert (tmp_path / "b" / HOLDER).exists()
 
 
 def test_a_killed_holder_leaves_no_lock_though_its_child_lives_on(tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ async def test_a_folder_that_was_never_in_use_begins_with_an_empty_database(tmp_
     config = Config(data_dir=str(tmp_path / "new"))
     await use(config, dice)
     await use(config, Dice("second"))
+    assert (config.folder / "root.key").exists()
 
 
 async def test_another_folder_of_the_same_database_begins_where_the_root_key_is_given(
@@ -131,6 +132,7 @@ async def test_another_folder_of_the_same_database_begins_where_the_root_key_is_
     second = Config(data_dir=str(tmp_path / "second"), database=config.database_url)
     async with open_world(second, now=Clock(), random=Dice("second")) as world:
         await act(world, "test.second", lambda _: None)
+        assert world.pin.head is not None
 
 
 async def test_a_missing_root_key_is_never_replaced(config: Config, dice: Dice) -> None:

@@ -70,7 +70,7 @@ async def test_what_is_forbidden_ends_at_once_and_bound_tokens_live_on(client: C
 async def test_the_exemption_is_asked_for_with_each_request_too(client: Client) -> None:
     await allow(client)
     token = await bearer_token(client)
-    await client.world.writer.submit(lambda tx: store.set_bearer(tx, client.id, False))
+    await act(client.world, "test", lambda a: store.set_bearer(a.tx, client.id, False))
     assert (await present(client, token)).status == 401
 
 

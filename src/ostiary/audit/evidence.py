@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+from ostiary.audit.entries import EntryCheck
 from ostiary.audit.folder import Unreadable, read
 from ostiary.audit.report import Finding, Kind
 from ostiary.core.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
@@ -25,8 +26,11 @@ class Enough(Exception):
 class Evidence:
     """The files under a folder, each read when it is asked for, and the findings about them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, now: int) -> None:
         self.folder = folder
+        self.wrong_entries: list[Finding] = []
+        self.wrong_count = 0
+        self._entries = EntryCheck(now)
         self.findings: list[Finding] = []
         self.miscounted: list[Finding] = []  # bundles that hold too few or too many entries
         self._tiles: dict[int, tuple[int, list[bytes] | None]] = {}  # row -> number and content of the tile read last
@@ -74,6 +78,7 @@ class Evidence:
         leaves: list[bytes] = []
         try:
             for entry in islice(split_bundle(data), 2 * WIDTH):
+                self._check_entry(number * WIDTH + len(leaves), entry)
                 leaves.append(leaf_hash(entry))
         except Malformed as refusal:
             tile = self.tile(0, number, width) or []
@@ -84,6 +89,12 @@ class Evidence:
             message = f"the bundle does not hold {width} entries"
             self.miscounted.append(Finding(Kind.MALFORMED, message, number * WIDTH, path))
         return leaves
+
+    def _check_entry(self, index: int, entry: bytes) -> None:
+        if wrong := self._entries.check(index, entry):
+            self.wrong_count += 1
+            if len(self.wrong_entries) < MAX_FINDINGS:
+                self.wrong_entries.append(Finding(Kind.ENTRY, wrong, index))
 
     def tile(self, level: int, number: int, width: int) -> list[bytes] | None:
         """The hashes that a tile stores. Tiles of a row are asked for in order, so the last one is remembered."""

@@ -20,6 +20,7 @@ class Kind(StrEnum):
     ALTERED = "altered"  # an entry is not the one that was logged
     DROPPED = "dropped"  # an entry that was logged is gone
     INSERTED = "inserted"  # an entry that was never logged
+    ENTRY = "entry"  # an entry that is in the log and says what no server writes: form, time, action, identifiers
     REORDERED = "reordered"  # an entry that was logged stands in another place
     ROLLBACK = "rollback"  # the log is shorter than it once was
     FORK = "fork"  # the log's past is not what it once was
@@ -46,10 +47,18 @@ class Report:
     seen: Checkpoint | None
     complete: bool
     """False when the audit stopped at its limit of findings"""
+    wrong_count: int = 0
+    """entries that say what no server writes; also those beyond the limit of findings"""
 
     @property
     def ok(self) -> bool:
         return self.complete and not self.findings and self.checkpoint is not None
+
+    @property
+    def wrong_entries(self) -> tuple[int, int] | None:
+        """(the first, how many) of the entries that say what no server writes; None if there are none."""
+        found = [finding for finding in self.findings if finding.kind is Kind.ENTRY and finding.index is not None]
+        return (found[0].index or 0, self.wrong_count) if found else None
 
     @property
     def trust(self) -> str:

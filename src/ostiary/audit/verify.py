@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ostiary import ambient
 from ostiary.audit.evidence import MAX_FINDINGS, Enough, Evidence, parse_keys
 from ostiary.audit.folder import LINK, walk
 from ostiary.audit.report import Finding, Kind, Report
@@ -33,15 +34,17 @@ def verify_folder(
     *,
     key: str | None = None,
     seen: bytes | None = None,
+    now: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Report:
     """Audit the export under `folder`.
 
     `key`: the log's vkey (or several, one a line) that is trusted; without it, the key in the export is, and the report
-    says so. `seen`: the signed note of a checkpoint seen earlier. Raises Malformed for a `key` that is none; whatever
+    says so. `seen`: the signed note of a checkpoint seen earlier. `now`: the auditor's clock, in microseconds since the
+    epoch; the one of this machine if it is not given. Raises Malformed for a `key` that is none; whatever
     is wrong with the export, or with `seen`, is a finding.
     """
-    evidence = Evidence(folder)
+    evidence = Evidence(folder, now=ambient.now() if now is None else now)
     keys = evidence.keys() if key is None else parse_keys(key)
     checkpoint = evidence.checkpoint(keys)
     earlier = None if seen is None else evidence.open(seen, keys, path="the checkpoint seen earlier")
@@ -56,13 +59,16 @@ def verify_folder(
             complete = False
         # A bundle of the wrong length is what a dropped or inserted entry looks like from outside: said once is enough.
         damage = tree.alignment.findings() or evidence.miscounted
-    findings = [*damage, *evidence.findings]
+    # What an entry says counts if the entry is the one that was logged: all else is named as damage.
+    wrong = [] if damage or evidence.findings else evidence.wrong_entries
+    findings = [*damage, *evidence.findings, *wrong]
     return Report(
         checkpoint=checkpoint,
         findings=tuple(findings[:MAX_FINDINGS]),
         key_given=key is not None,
         seen=earlier,
         complete=complete and len(findings) <= MAX_FINDINGS,
+        wrong_count=evidence.wrong_count if wrong else 0,
     )
 
 

@@ -247,6 +247,7 @@ def _as_dict(report: Report) -> dict[str, Any]:
         "trust": report.trust,
         "key_given": report.key_given,
         "seen": report.seen.size if report.seen else None,
+        "wrong_entries": report.wrong_count,
         "findings": [msgspec.to_builtins(finding) for finding in report.findings],
     }
 
@@ -255,6 +256,9 @@ def _print_report(report: Report) -> None:
     for finding in report.findings:
         place = f"entry {finding.index}" if finding.index is not None else finding.path or ""
         out.print(f"[red]{finding.kind}[/] [bold]{escape(place)}[/] {escape(finding.message)}")
+    if report.wrong_entries is not None:
+        first, count = report.wrong_entries
+        out.print(f"[red]{count} entries[/] say what no server writes, the first is entry {first}")
     if report.ok and report.checkpoint is not None:
         out.print(f"[green]verified[/] {report.checkpoint.size} entries of {escape(report.checkpoint.origin)}")
     out.print(report.trust, style="dim")

@@ -31,12 +31,15 @@ _ALARM = "this must not happen: take the server down"
 Line = dict[str, Any]
 
 
-def doctor(*, session: Here) -> None:
+def doctor(*, deep: bool = False, session: Here) -> None:
     """Prove by experiments, now, that the server does what it must.
 
     Exits with 5 when a line is red.
+
+    Args:
+        deep: Compare every row on which decisions rest with the whole ledger, and check every page of the database.
     """
-    lines = examine(session)
+    lines = examine(session, deep=deep)
     session.show(lines, _print)
     if lines[0]["state"] == "fail":
         sys.exit(UNREACHABLE)
@@ -44,7 +47,7 @@ def doctor(*, session: Here) -> None:
         sys.exit(FAILED)
 
 
-def examine(session: Session, *, now: Callable[[], int] = ambient.now) -> list[Line]:
+def examine(session: Session, *, now: Callable[[], int] = ambient.now, deep: bool = False) -> list[Line]:
     """A line for each experiment: name, state (ok, weak, fail), what it saw, a hint, milliseconds."""
     url = session.url
     lines = [_perform("server", lambda: _answers(session))]
@@ -57,7 +60,7 @@ def examine(session: Session, *, now: Callable[[], int] = ambient.now) -> list[L
     lines.append(_perform("stolen token", lambda: _stolen(session)))
     lines.append(_perform("replayed proof", lambda: _replayed(session)))
     lines.append(_perform("default deny", lambda: _default_deny(session)))
-    return lines + _inside(session)
+    return lines + _inside(session, deep=deep)
 
 
 def _perform(name: str, experiment: Callable[[], str]) -> Line:
@@ -139,9 +142,9 @@ def _default_deny(session: Session) -> str:
     return "what no policy permits is denied"
 
 
-def _inside(session: Session) -> list[Line]:
+def _inside(session: Session, *, deep: bool) -> list[Line]:
     try:
-        lines: list[Line] = session.api("GET", "/doctor")["lines"]
+        lines: list[Line] = session.api("GET", "/doctor", query={"deep": "true"} if deep else {})["lines"]
     except (Refused, httpx2.HTTPError) as error:
         return [{"name": "inside", "state": "fail", "saw": str(error), "hint": "", "ms": 0.0}]
     return lines

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,10 @@ from pathlib import Path
 
 import msgspec
 
+from ostiary.core.decoding import json_decoder
 from ostiary.core.errors import Conflict, Unavailable
 
+SPARE_BYTES = 256 << 20
 HOLDER = "server.pid"
 """File in the data folder that names the process; only the lock says whether the process runs."""
 
@@ -32,6 +35,9 @@ class Holder(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         since = datetime.fromtimestamp(self.since // 1_000_000, UTC)
         return f"process {self.pid} on {self.host}, since {since:%Y-%m-%dT%H:%M:%SZ}"
+
+
+_decode_holder = json_decoder(Holder)
 
 
 @contextmanager
@@ -75,6 +81,14 @@ def _lock(descriptor: int, folder: Path) -> None:
 def _holder(folder: Path) -> str:
     """The process that holds the lock, in words; it may not have written its file yet."""
     try:
-        return str(msgspec.json.decode((folder / HOLDER).read_bytes(), type=Holder))
+        return str(_decode_holder((folder / HOLDER).read_bytes()))
     except (OSError, msgspec.DecodeError):
         return "a process that has just started"
+
+
+def check_space(folder: Path, *, spare: int = SPARE_BYTES) -> str:
+    """Say how much room is left where the data is. Raises Conflict if less than `spare` bytes are free."""
+    free = shutil.disk_usage(folder).free
+    if free < spare:
+        raise Conflict(f"{free >> 20} MiB are free", hint="make room: an act that cannot be recorded is refused")
+    return f"{free >> 30} GiB are free"

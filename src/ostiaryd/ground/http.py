@@ -21,7 +21,7 @@ from ostiary.core import canonical
 from ostiary.core.decoding import convert
 from ostiary.core.errors import Conflict, Forbidden, Invalid, Malformed, NotFound, Refused, Unauthenticated, Unavailable
 from ostiary.core.network import network_of
-from ostiaryd.ground.database import storage_failure
+from ostiaryd.ground.database import DamagedDatabase, storage_failure
 from ostiaryd.ground.forms import parse_form
 from ostiaryd.ground.ids import new_id
 from ostiaryd.ground.proxies import origin
@@ -239,7 +239,9 @@ class Endpoint:
         except Exception as error:
             log.exception("%s %s failed (%s)", method, path, request_id)
             call.answer_headers.clear()
-            answer = self._render(storage_failure(error) or Failed())
+            failure = storage_failure(error)
+            world.db.is_doubted |= isinstance(failure, DamagedDatabase)
+            answer = self._render(failure or Failed())
         if answer.status == 503:
             call.answer_headers.append((b"retry-after", b"%d" % retry_after_s(world)))
         media_type = answer.media_type.encode("latin-1")

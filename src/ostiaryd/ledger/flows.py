@@ -305,6 +305,8 @@ def recorded(
                 tx.defer(store.append, summary)
             if not sampler.is_kept(entry):
                 return result
+        if tx.touched:
+            entry.rows, tx.touched = dict.fromkeys(tx.touched, ""), []
         for left in (entry, *acting.told):
             if not keeps_facts:
                 left.leave()

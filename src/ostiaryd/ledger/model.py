@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -64,6 +65,8 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     request: str | None = None
     reporter: str | None = None
     detail: dict[str, Any] | None = None
+    rows: dict[str, str] = {}
+    """guarded rows that the act has written, with their digests as of the end of its batch (`ground.guarded`)"""
     facts: str | None = None
     """digest of what was decided upon"""
     beside: bytes | None = None
@@ -81,6 +84,8 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
         self.facts = self.beside = None
 
 
+MAX_ROWS = 100
+"""Rows in one entry, of some 120 bytes each at most."""
 WORD_LIMIT = 256
 _WORDS = tuple(name for name in Entry.__struct_fields__ if Entry.__annotations__[name] in ("str", "str | None"))
 _ENCODER = msgspec.json.Encoder(order="deterministic")
@@ -99,7 +104,21 @@ def encode_entry(entry: Entry) -> bytes:
     kept = {name: value[:WORD_LIMIT] for name in _WORDS if isinstance(value := getattr(entry, name), str)}
     cut = {"bytes": len(body), "sha256": b64u(sha256(body).digest())}
     reasons = [Reason(r.code[:WORD_LIMIT], r.message[:MESSAGE_LIMIT]) for r in entry.reasons[:8]]
-    return _ENCODER.encode(Entry(at=entry.at, **kept, reasons=reasons, detail={"cut": cut}))  # type: ignore[arg-type]
+    return _ENCODER.encode(Entry(at=entry.at, **kept, reasons=reasons, rows=entry.rows, detail={"cut": cut}))  # type: ignore[arg-type]
+
+
+def spread_rows(entries: Sequence[Entry]) -> list[Entry]:
+    """The same entries, none with more than `MAX_ROWS` rows: the others follow in entries of their own."""
+    spread = []
+    for entry in entries:
+        names = list(entry.rows)
+        spread.append(entry)
+        for start in range(MAX_ROWS, len(names), MAX_ROWS):
+            chunk = {name: entry.rows[name] for name in names[start : start + MAX_ROWS]}
+            spread.append(Entry(at=entry.at, action="state.rows", request=entry.request, rows=chunk))
+        if len(names) > MAX_ROWS:
+            entry.rows = {name: entry.rows[name] for name in names[:MAX_ROWS]}
+    return spread
 
 
 def classes_of(entry: Entry) -> set[str]:

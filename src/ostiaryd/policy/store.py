@@ -78,6 +78,7 @@ def active_ir(reader: Reader) -> tuple[str, str]:
 
 
 def activate(tx: Tx, hash: str) -> None:
+    tx.touch("policy", "1")
     tx.run(_ACTIVATE, hash=hash, now=tx.now)
 
 
@@ -88,15 +89,18 @@ def watched(reader: Reader) -> str | None:
 
 
 def watch(tx: Tx, hash: str) -> None:
+    tx.touch("watched_policy", "1")
     tx.run(_WATCH, hash=hash, now=tx.now)
 
 
 def unwatch(tx: Tx) -> None:
+    tx.touch("watched_policy", "1")
     tx.run(_UNWATCH)
 
 
 def insert(tx: Tx, loaded: Loaded, *, by: str) -> None:
     """Keep a set; one that is there already stays as it is."""
+    tx.touch("policy_set", loaded.hash)
     tx.run(
         _INSERT, hash=loaded.hash, files=encode_files(loaded.files), ir=ir.render(loaded.ir).decode(),
         actions=encode_actions(loaded.actions), policies=loaded.count, tests=loaded.tests, now=tx.now, by=by,

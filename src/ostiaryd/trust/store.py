@@ -109,6 +109,7 @@ def unbound(reader: Reader, agent: str) -> list[str]:
 
 def set_bearer(tx: Tx, agent: str, allowed: bool) -> bool:
     """Switch; whether that changed anything."""
+    tx.touch("bearer", agent)
     if allowed:
         return tx.run(_ADD_BEARER, agent=agent, since=tx.now) == 1
     return tx.run(_DROP_BEARER, agent=agent) == 1

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from ostiary.core.errors import Invalid
 from ostiaryd.ground.database.connection import Connection, DatabaseUnavailable, SqliteConnection
-from ostiaryd.ground.database.files import LostDatabase
+from ostiaryd.ground.database.failures import StorageFailed
 from ostiaryd.ground.database.transaction import Reader
 
 if TYPE_CHECKING:
@@ -40,8 +40,10 @@ class Database:
             raise Invalid(
                 f"unknown database `{urlsplit(url).scheme}`", hint="use sqlite:///PATH or postgresql://HOST/NAME"
             )
-        self.loss: LostDatabase | None = None
-        """why nothing is read or written any more: a file of the database was lost while the server runs"""
+        self.loss: StorageFailed | None = None
+        """why nothing is read any more: a file of the database was lost, or its damage is too great"""
+        self.is_doubted = False
+        """whether a request met a damaged page since the last check"""
         self._server: PostgresServer | None = None
         if not self.is_sqlite:
             from ostiaryd.ground.database.postgres_server import PostgresServer  # psycopg is an extra
@@ -80,13 +82,13 @@ class Database:
         return self._connect(times=OFF_LOOP, read_only=read_only, create=create)
 
     def read(self) -> Reader:
-        """A reader on this thread: each statement sees the newest commit. Raises LostDatabase after a loss."""
+        """A reader on this thread: each statement sees the newest commit. Raises StorageFailed after a loss."""
         return self._reader(times=ON_LOOP)
 
     def _reader(self, *, times: int) -> Reader:
-        """The reader of this thread, whose waits end after `times` the timeout. Raises LostDatabase."""
+        """The reader of this thread, whose waits end after `times` the timeout. Raises StorageFailed."""
         if self.loss is not None:
-            raise LostDatabase(self.loss.message)
+            raise type(self.loss)(self.loss.message)
         reader: Reader | None = getattr(self._local, "reader", None)
         if reader is None:
             connection = self._connect(times=times, read_only=True)
@@ -96,7 +98,7 @@ class Database:
 
     def _connect(self, *, times: int, read_only: bool = False, create: bool = False) -> Connection:
         if self._server is None:
-            return SqliteConnection(str(self.path), read_only=read_only, create=create, on_loss=self._note_loss)
+            return SqliteConnection(str(self.path), read_only=read_only, create=create, on_loss=self.give_up)
         if not self._server.is_up:
             raise DatabaseUnavailable("the database is not reachable", hint="try again in a moment")
         return self._server.connect(times=times, holds_lock=not read_only)
@@ -113,7 +115,8 @@ class Database:
         finally:
             reader._connection.rollback()
 
-    def _note_loss(self, loss: LostDatabase) -> None:
+    def give_up(self, loss: StorageFailed) -> None:
+        """Read nothing any more, until a restart."""
         self.loss = loss
         log.critical("%s; nothing is acknowledged any more: %s", loss.message, loss.hint)
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from ostiary.core.errors import Unavailable
+from ostiaryd.ground.database.failures import StorageFailed
 
 
-class LostDatabase(Unavailable):
+class LostDatabase(StorageFailed):
     """A file of the database is not the one that was opened, or another program has changed it."""
 
     code = "database_lost"

@@ -66,6 +66,7 @@ class Tx(Reader):
         "pin",
         "random",
         "topics",
+        "touched",
     )
 
     def __init__(
@@ -88,6 +89,8 @@ class Tx(Reader):
         self.pin = pin or Pin()
         self.head: Head | None = None
         self.topics: set[str] = set()
+        self.touched: list[str] = []
+        """names of the guarded rows that the act in progress has written (`ground.guarded`)"""
         self._deferred: dict[Callable[[Tx, list[Any]], None], list[Any]] = {}
         self._known = known or Known()
         self._late = Late()
@@ -141,9 +144,15 @@ class Tx(Reader):
 
     def finish(self) -> None:
         """Do what was put off; then the transaction is ready to be committed."""
+        if self.touched:
+            raise RuntimeError(f"guarded rows were written without an entry: {self.touched[:3]}")
         self._late.write(self._connection)
         for function, values in self._deferred.items():
             function(self, values)
+
+    def touch(self, kind: str, key: str) -> None:
+        """Note that the act in progress has written a guarded row: its entry will hold the digest of the row."""
+        self.touched.append(f"{kind} {key}")
 
     def savepoint(self) -> Savepoint:
         """All or nothing for what is inside; an exception rolls it back and goes on."""
@@ -207,7 +216,7 @@ class Savepoint:
     Rows that were late before it are of other acts, so they are written first and stay.
     """
 
-    __slots__ = ("_has_begun", "_late_begin", "_topics", "_tx")
+    __slots__ = ("_has_begun", "_late_begin", "_topics", "_touched", "_tx")
 
     def __init__(self, tx: Tx) -> None:
         self._tx = tx
@@ -222,7 +231,7 @@ class Savepoint:
 
     def __enter__(self) -> None:
         tx = self._tx
-        self._topics, self._late_begin = set(tx.topics), tx._late.end
+        self._topics, self._late_begin, self._touched = set(tx.topics), tx._late.end, len(tx.touched)
         tx._savepoints.append(self)
 
     def __exit__(
@@ -233,6 +242,7 @@ class Savepoint:
         if error is not None:
             tx.topics = self._topics
             tx._late.drop(self._late_begin)
+            del tx.touched[self._touched :]
             if self._has_begun:
                 tx._connection.execute(_ROLLBACK_TO, {})
                 tx._known.clear()

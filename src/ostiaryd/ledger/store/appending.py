@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from ostiary.core.checkpoint import HISTORY, Checkpoint, sign_checkpoint
 from ostiary.core.merkle import Frontier, leaf_hash
 from ostiaryd.ground.database import Tx, sql
+from ostiaryd.ground.guarded import digests
 from ostiaryd.ground.pin import Head, InRecovery
-from ostiaryd.ledger.model import Entry, classes_of, encode_entry, is_standing
+from ostiaryd.ledger.model import Entry, classes_of, encode_entry, is_standing, spread_rows
 from ostiaryd.ledger.store.evidence import insert_evidence
 from ostiaryd.ledger.store.histories import has_head
 from ostiaryd.ledger.store.tree import TOPIC, frontier_of, log_key
@@ -37,6 +38,8 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
     The time of an entry is never less than that of the entry before it: servers that share a database have clocks of
     their own. Raises HistoryLost if the database does not have the head that this server has pinned.
     """
+    if any(entry.rows for entry in entries):
+        entries = _with_digests(tx, entries)
     row = tx.one(_HEAD_WITH_HISTORY)
     assert row is not None
     history, frontier = row[0], Frontier() if row[1] is None else frontier_of(row[1], row[2])
@@ -70,6 +73,14 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
     tx.run(_SAVE_HEAD, size=frontier.size, peaks=b"".join(frontier.peaks), checkpoint=note.decode(), at=at)
     tx.head = Head(key.public, history, checkpoint.size, checkpoint.root)
     tx.topics.add(TOPIC)
+
+
+def _with_digests(tx: Tx, entries: Sequence[Entry]) -> list[Entry]:
+    """Fill in the digests of the rows that these entries name; one statement for each kind and 64 rows."""
+    now = digests(tx, (name for entry in entries for name in entry.rows))
+    for entry in entries:
+        entry.rows = {name: now[name] for name in entry.rows}
+    return spread_rows(entries)
 
 
 def _indexed(entry: Entry) -> list[str | None]:

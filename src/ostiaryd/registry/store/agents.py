@@ -44,6 +44,7 @@ _EXCEPTIONS = sql(
 
 
 def insert(tx: Tx, agent: Agent) -> None:
+    tx.touch("agent", agent.agent_id)
     tx.run(
         _INSERT, id=agent.agent_id, name=agent.name, owner=agent.owner, deputy=agent.deputy, purpose=agent.purpose,
         kind=agent.kind.value, provider=agent.provider, model=agent.model, risk_tier=agent.risk_tier.value,
@@ -77,6 +78,7 @@ def of_model(reader: Reader, model: str, *, limit: int) -> list[Agent]:
 
 
 def set_state(tx: Tx, id: AgentId, state: State, *, epoch: int) -> None:
+    tx.touch("agent", id)
     tx.run(_SET_STATE, id=id, state=state.value, epoch=epoch, now=tx.now)
 
 
@@ -91,18 +93,22 @@ def active(reader: Reader) -> list[tuple[AgentId, str]]:
 
 
 def set_owner(tx: Tx, id: AgentId, owner: OwnerId, deputy: PersonId | None) -> None:
+    tx.touch("agent", id)
     tx.run(_SET_OWNER, id=id, owner=owner, deputy=deputy)
 
 
 def set_scopes(tx: Tx, id: AgentId, scopes: frozenset[str]) -> None:
+    tx.touch("agent", id)
     tx.run(_SET_SCOPES, id=id, scopes=_join(scopes))
 
 
 def set_depth(tx: Tx, id: AgentId, max_depth: int) -> None:
+    tx.touch("agent", id)
     tx.run(_SET_DEPTH, id=id, max_depth=max_depth)
 
 
 def set_speaks(tx: Tx, id: AgentId, speaks: bool) -> None:
+    tx.touch("agent", id)
     tx.run(_SET_SPEAKS, id=id, speaks=int(speaks))
 
 
@@ -112,10 +118,12 @@ def speakers(reader: Reader) -> list[str]:
 
 
 def set_segment(tx: Tx, id: AgentId, segment: str) -> None:
+    tx.touch("agent", id)
     tx.run(_SET_SEGMENT, id=id, segment=segment)
 
 
 def set_end(tx: Tx, id: AgentId, expires_at: int | None) -> None:
+    tx.touch("agent", id)
     tx.run(_SET_END, id=id, expires_at=expires_at)
 
 

@@ -134,6 +134,9 @@ def end(tx: Tx, root: Root, value: str, *, why: str) -> tuple[Counter[str], list
     if root is Root.TASK:
         return Counter(chain((kind for (kind,) in first), (held.kind for held in below))), below
     ended = [*map(Ended._make, first), *below]
+    if root is Root.HOLDING:  # all others are ended by a root whose own row says so
+        for held in ended:
+            tx.touch("holding", held.id)
     return Counter(held.kind for held in ended), ended
 
 

@@ -20,13 +20,15 @@ _INSERT = sql(
 _REVOKE = sql("update agent_key set revoked_at = :now where jkt = :jkt and revoked_at is null")
 _SHORTEN = sql(
     """update agent_key set not_after = :not_after
-       where agent = :agent and jkt <> :kept and revoked_at is null and (not_after is null or not_after > :not_after)"""
+       where agent = :agent and jkt <> :kept and revoked_at is null and (not_after is null or not_after > :not_after)
+       returning jkt"""
 )
 _DUE = sql("select jkt from agent_key where revoked_at is null and not_after <= :now order by not_after limit :limit")
 _REVOKED = sql("select jkt, revoked_at from agent_key where revoked_at > :since order by revoked_at, jkt")
 
 
 def insert(tx: Tx, key: AgentKey) -> None:
+    tx.touch("key", key.jkt)
     jwk = canonical.encode(key.jwk).decode()
     tx.run(_INSERT, jkt=key.jkt, agent=key.agent, alg=key.alg, jwk=jwk, added_at=key.added_at, not_after=key.not_after)
 
@@ -46,12 +48,16 @@ def active(reader: Reader, agent: AgentId, *, now: int) -> list[AgentKey]:
 
 
 def revoke(tx: Tx, jkt: str) -> int:
+    tx.touch("key", jkt)
     return tx.run(_REVOKE, jkt=jkt, now=tx.now)
 
 
 def shorten_others(tx: Tx, agent: AgentId, *, kept: str, not_after: int) -> int:
     """Let all keys but `kept` end by `not_after` at the latest."""
-    return tx.run(_SHORTEN, agent=agent, kept=kept, not_after=not_after)
+    shortened = tx.all(_SHORTEN, agent=agent, kept=kept, not_after=not_after)
+    for (jkt,) in shortened:
+        tx.touch("key", jkt)
+    return len(shortened)
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[str]:

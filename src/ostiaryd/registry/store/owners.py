@@ -26,7 +26,7 @@ _ADD_MEMBER = sql("insert into member (team, person) values (:team, :person) on 
 _REMOVE_MEMBER = sql("delete from member where team = :team and person = :person")
 _MEMBERS = sql("select person from member where team = :team order by person")
 _IS_MEMBER = sql("select 1 from member where team = :team and person = :person")
-_LEAVE_TEAMS = sql("delete from member where person = :person")
+_LEAVE_TEAMS = sql("delete from member where person = :person returning team")
 _TEAMS_RESTING_ON = sql(
     _TEAM
     + """where team_id in (select team from member where person = :person)
@@ -41,6 +41,7 @@ _HAS_ACTIVE_MEMBER = sql(
 
 
 def insert_person(tx: Tx, person: Person) -> None:
+    tx.touch("person", person.person_id)
     tx.run(
         _INSERT_PERSON, id=person.person_id, name=person.name, email=person.email, deputy=person.deputy,
         state=person.state.value, created_at=person.created_at,
@@ -48,6 +49,7 @@ def insert_person(tx: Tx, person: Person) -> None:
 
 
 def insert_team(tx: Tx, team: Team) -> None:
+    tx.touch("team", team.team_id)
     tx.run(_INSERT_TEAM, id=team.team_id, name=team.name, deputy=team.deputy, created_at=team.created_at)
 
 
@@ -77,18 +79,22 @@ def teams(reader: Reader, page: Page) -> list[Team]:
 
 
 def set_person_state(tx: Tx, id: PersonId, state: PersonState) -> None:
+    tx.touch("person", id)
     tx.run(_SET_STATE, id=id, state=state.value)
 
 
 def set_deputy(tx: Tx, owner: Owner, deputy: PersonId | None) -> None:
+    tx.touch("person" if isinstance(owner, Person) else "team", owner.id)
     tx.run(_SET_PERSON_DEPUTY if isinstance(owner, Person) else _SET_TEAM_DEPUTY, id=owner.id, deputy=deputy)
 
 
 def add_member(tx: Tx, team: TeamId, person: PersonId) -> int:
+    tx.touch("member", f"{team} {person}")
     return tx.run(_ADD_MEMBER, team=team, person=person)
 
 
 def remove_member(tx: Tx, team: TeamId, person: PersonId) -> int:
+    tx.touch("member", f"{team} {person}")
     return tx.run(_REMOVE_MEMBER, team=team, person=person)
 
 
@@ -97,7 +103,10 @@ def members(reader: Reader, team: TeamId) -> list[PersonId]:
 
 
 def leave_teams(tx: Tx, person: PersonId) -> int:
-    return tx.run(_LEAVE_TEAMS, person=person)
+    left = tx.all(_LEAVE_TEAMS, person=person)
+    for (team,) in left:
+        tx.touch("member", f"{team} {person}")
+    return len(left)
 
 
 def teams_resting_on(reader: Reader, person: PersonId) -> list[Team]:

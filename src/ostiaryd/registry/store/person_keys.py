@@ -18,6 +18,7 @@ _REVOKE = sql("update person_key set revoked_at = :now where jkt = :jkt and revo
 
 
 def insert(tx: Tx, key: PersonKey) -> None:
+    tx.touch("person_key", key.jkt)
     jwk = canonical.encode(key.jwk).decode()
     tx.run(_INSERT, jkt=key.jkt, person=key.person, alg=key.alg, jwk=jwk, added_at=key.added_at)
 
@@ -42,6 +43,7 @@ def any_active(reader: Reader) -> bool:
 
 
 def revoke(tx: Tx, jkt: str) -> int:
+    tx.touch("person_key", jkt)
     return tx.run(_REVOKE, jkt=jkt, now=tx.now)
 
 

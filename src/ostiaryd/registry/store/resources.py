@@ -35,6 +35,7 @@ _API = sql("select value from setting where name = 'public_url'")
 
 
 def insert(tx: Tx, resource: Resource) -> None:
+    tx.touch("resource", resource.resource_id)
     tx.run(
         _INSERT, id=resource.resource_id, name=resource.name, uri=resource.uri, mode=resource.mode.value,
         segment=resource.segment, jkt=resource.jkt, jwk=_encode(resource.jwk), created_at=resource.created_at,
@@ -66,14 +67,17 @@ def catalogue(reader: Reader, id: ResourceId) -> str | None:
 
 
 def set_mode(tx: Tx, id: ResourceId, mode: Mode) -> None:
+    tx.touch("resource", id)
     tx.run(_SET_MODE, id=id, mode=mode.value)
 
 
 def set_key(tx: Tx, id: ResourceId, *, jkt: str, jwk: dict[str, Any]) -> None:
+    tx.touch("resource", id)
     tx.run(_SET_KEY, id=id, jkt=jkt, jwk=_encode(jwk))
 
 
 def set_catalogue(tx: Tx, id: ResourceId, *, catalogue: str, hash: str) -> None:
+    tx.touch("resource", id)
     tx.run(_SET_CATALOGUE, id=id, catalogue=catalogue, hash=hash)
     tx.run(_KEEP_CATALOGUE, catalogue=catalogue, hash=hash)
 
@@ -85,6 +89,7 @@ def kept_catalogue(reader: Reader, hash: str) -> str | None:
 
 
 def set_proposed(tx: Tx, id: ResourceId, *, is_proposed: bool) -> None:
+    tx.touch("resource", id)
     tx.run(_SET_PROPOSED, id=id, proposed=int(is_proposed))
 
 

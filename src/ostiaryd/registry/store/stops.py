@@ -26,6 +26,7 @@ def stops(reader: Reader) -> list[Stop]:
 
 def put(tx: Tx, stop: Stop) -> bool:
     """Whether it was not stopped already."""
+    tx.touch("stop", f"{stop.what} {stop.value}")
     count = tx.run(
         _PUT, what=stop.what, value=stop.value, since=stop.since, said_by=stop.said_by, why=stop.why,
         incident=stop.incident,
@@ -34,6 +35,7 @@ def put(tx: Tx, stop: Stop) -> bool:
 
 
 def delete(tx: Tx, what: str, value: str) -> bool:
+    tx.touch("stop", f"{what} {value}")
     return tx.run(_DELETE, what=what, value=value) == 1
 
 
@@ -44,10 +46,12 @@ def awaits(reader: Reader, agent: str) -> str | None:
 
 
 def await_person(tx: Tx, agent: str, incident: str) -> None:
+    tx.touch("awaiting", agent)
     tx.run(_AWAIT, agent=agent, incident=incident)
 
 
 def has_answered(tx: Tx, agent: str) -> None:
+    tx.touch("awaiting", agent)
     tx.run(_DONE, agent=agent)
 
 

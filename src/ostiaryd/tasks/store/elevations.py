@@ -39,6 +39,7 @@ def eligible(reader: Reader, agent: AgentId) -> frozenset[str]:
 
 
 def set_eligible(tx: Tx, agent: AgentId, scopes: frozenset[str]) -> None:
+    tx.touch("eligible", agent)
     tx.run(_SET_ELIGIBLE, agent=agent, scopes=" ".join(sorted(scopes)))
 
 

@@ -56,7 +56,7 @@ _END = sql(
            select task_id from task where task_id = :id and state = 'live'
            union all select task.task_id from tree join task on task.parent = tree.id where task.state = 'live')
        update task set state = case when task_id = :id then :state else :under end, ended_at = :now
-       where task_id in (select id from tree) returning case when memory = task_id then task_id end"""
+       where task_id in (select id from tree) returning task_id, memory"""
 )
 _END_ALL = sql("update task set state = :state, ended_at = :now where state = 'live'")
 _ABOVE = sql(
@@ -79,6 +79,7 @@ _LAST = "tk_z"  # sorts after every id in every collation
 
 
 def insert(tx: Tx, task: Task) -> None:
+    tx.touch("task", task.task_id)
     tx.run(
         _INSERT, id=task.task_id, agent=task.agent, person=task.person, purpose=task.purpose,
         scopes=" ".join(sorted(task.scopes)), bounds=canonical.encode(render_details(task.bounds)).decode(),
@@ -144,7 +145,9 @@ def count_under(reader: Reader, parent: TaskId, *, now: int) -> int:
 def end(tx: Tx, id: TaskId, state: State, *, under: State) -> tuple[int, list[TaskId]]:
     """End what is live of that task and of everything under it; how many, and which had a memory of their own."""
     rows = tx.all(_END, id=id, state=state.value, under=under.value, now=tx.now)
-    return len(rows), [own for (own,) in rows if own is not None]
+    for ended, _ in rows:
+        tx.touch("task", ended)
+    return len(rows), [ended for ended, memory in rows if memory == ended]
 
 
 def end_all(tx: Tx, state: State) -> int:
@@ -153,6 +156,7 @@ def end_all(tx: Tx, state: State) -> int:
 
 
 def renew(tx: Tx, id: TaskId, *, expires_at: int) -> None:
+    tx.touch("task", id)
     tx.run(_RENEW, id=id, expires_at=expires_at)
 
 

@@ -1,0 +1,36 @@
+"""Differences between the state and the ledger, and what each of them stops."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+AGENT_KINDS = frozenset({"agent", "key", "task", "holding", "bearer", "eligible", "awaiting"})
+"""Kinds of guarded rows that change what one agent may do; a difference in any other kind concerns everybody."""
+LEDGER = "ledger"
+"""The name of a difference of the ledger itself."""
+
+
+class Difference(NamedTuple):
+    """A row that is not what the newest entry that names it says. `agent`: whose access it is about, if known."""
+
+    name: str
+    expected: str | None
+    """digest in the ledger; None where no entry names the row"""
+    found: str
+    """digest of the row; empty where there is none"""
+    agent: str = ""
+
+    @property
+    def kind(self) -> str:
+        return self.name.partition(" ")[0]
+
+    @property
+    def key(self) -> str:
+        return self.name.partition(" ")[2]
+
+    def __str__(self) -> str:
+        if self.kind == LEDGER:
+            return "the entries do not lead to the signed checkpoint"
+        if self.expected is None:
+            return f"{self.name} was inserted: no entry names the row"
+        return f"{self.name} was {'changed' if self.found else 'deleted'} behind the ledger"

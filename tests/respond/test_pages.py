@@ -1,0 +1,119 @@
+"""Pages of the SQLite database are checked, in bounded time at start; a defect stops everything."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ostiary.core.errors import Conflict, Unavailable
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.registry import flows as registry
+from ostiaryd.respond.flows import pages
+from ostiaryd.respond.flows.pages import Pages, check_pages, check_pages_at_start, check_pages_deeply, quick_check
+from tests.clock import Clock, Dice
+from tests.registry.stage import do
+from tests.world import Kind, Template
+
+PAGE = 4096
+
+
+@pytest.fixture
+def database() -> Kind:
+    return "sqlite"
+
+
+@pytest.fixture
+def config(template: Callable[[Kind], Template], tmp_path: Path) -> Iterator[Config]:
+    with template("sqlite").copy(tmp_path / "data") as config:
+        yield config
+
+
+def damage(db: Path, table: str) -> None:
+    """Overwrite the root page of a table, while no server runs."""
+    with sqlite3.connect(db) as raw:
+        (page,) = raw.execute("select rootpage from sqlite_schema where name = ?", [table]).fetchone()
+    raw.close()
+    with db.open("r+b") as file:
+        file.seek((page - 1) * PAGE)
+        file.write(b"\xff" * PAGE)
+
+
+async def test_a_sound_database_is_said_to_be_sound(world: World) -> None:
+    assert world.keep(Pages).describe() == "the pages are being checked"
+    await check_pages_at_start(world)
+    assert world.keep(Pages).describe() == "every page is sound"
+    assert await check_pages_deeply(world) == "every page is sound"
+    assert registry.all_stops(world.db.read()) == []
+
+
+@pytest.mark.parametrize("table", ["finding", "agent_raised", "webhook"])
+async def test_a_defect_is_found_at_start_and_stops_everything(
+    config: Config, clock: Clock, dice: Dice, table: str
+) -> None:
+    damage(config.folder / "ostiary.db", table)
+    async with open_world(config, now=clock, random=dice) as world:
+        await check_pages_at_start(world)
+        with pytest.raises(Conflict) as refused:
+            world.keep(Pages).describe()
+        assert refused.value.hint
+        assert [(one.what, one.value) for one in registry.all_stops(world.db.read())] == [("everything", "")]
+        await do(world, lambda a: registry.create_person(a, name="ada"))  # what can still be done is done
+
+
+async def test_a_database_that_cannot_take_the_stop_answers_nothing(config: Config, clock: Clock, dice: Dice) -> None:
+    damage(config.folder / "ostiary.db", "stop")
+    async with open_world(config, now=clock, random=dice) as world:
+        await check_pages_at_start(world)
+        with pytest.raises(Unavailable, match="damaged"):
+            world.db.read()
+
+
+async def test_a_check_that_takes_too_long_goes_on_in_the_background(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([None, ["a defect"]])
+    monkeypatch.setattr(pages, "quick_check", lambda path, *, within_s=None: next(found))
+    await check_pages_at_start(world)
+    assert world.keep(Pages).describe() == "the pages are being checked"
+    await check_pages(world)
+    with pytest.raises(Conflict, match="a defect"):
+        world.keep(Pages).describe()
+
+
+def test_a_check_is_interrupted_in_time(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "large.db"
+    shutil.copy(config.folder / "ostiary.db", path)
+    with sqlite3.connect(path) as raw:
+        raw.execute("create table large (value blob)")
+        raw.execute(
+            "with recursive n (i) as (select 1 union all select i + 1 from n where i < 200000)"
+            " insert into large select randomblob(300) from n"
+        )
+    raw.close()
+    assert quick_check(path, within_s=0.0) is None
+    assert quick_check(path) == []
+
+
+async def test_a_check_is_repeated_after_a_day_or_where_a_request_met_damage(
+    world: World, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Path] = []
+
+    def check(path: Path, *, within_s: float | None = None) -> list[str]:
+        ran.append(path)
+        return []
+
+    monkeypatch.setattr(pages, "quick_check", check)
+    for wound, count in ((0, 1), (pages.EVERY - 1, 1), (1, 2)):
+        clock.advance(us=wound)
+        await check_pages(world)
+        assert len(ran) == count
+    world.db.is_doubted = True
+    await check_pages(world)
+    await check_pages(world)
+    assert len(ran) == 3

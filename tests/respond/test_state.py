@@ -1,0 +1,280 @@
+"""A row that was changed behind the server's back is noticed, and stops the agent that it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ostiary.core.errors import Conflict
+from ostiaryd.ground.database import sql
+from ostiaryd.ground.guarded import GUARDED, digests, page
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.model import MAX_ROWS, Entry, decode_entry
+from ostiaryd.policy import store as policies
+from ostiaryd.policy.model import load, starter
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, Caller, State, Verb
+from ostiaryd.registry.store import agents, stops
+from ostiaryd.respond.flows import kills, state
+from ostiaryd.respond.flows.state import StateCheck, check_deeply, check_state, describe, state_check
+from ostiaryd.respond.store import incidents
+from ostiaryd.tasks import flows as tasks
+from tests.registry.stage import do, enrol, new_jwk
+
+ADMIN = Caller(kind="agent", id="ag_admin", name="admin", owner=None, scopes=frozenset({"ostiary:admin"}))
+URI = "https://files.example"
+
+
+@pytest.fixture
+async def bot(world: World) -> Agent:
+    """An agent with a key and a task, in a world in which everything has been compared once."""
+    await do(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
+    await enrol(world, "bot")
+    await do(world, lambda a: tasks.start(a, agent="bot", purpose="work"))
+    await settled(world)
+    return registry.find_agent(world.db.read(), "bot")
+
+
+async def settled(world: World) -> StateCheck:
+    """Compare until a whole cycle has run since now."""
+    check = world.keep(state_check)
+    since = check.cycles
+    for _ in range(20):
+        await check_state(world)
+        if check.has_baseline and check.cycles > since + 1:
+            return check
+    raise AssertionError("the comparison does not come to an end")
+
+
+def by_hand(world: World, statement: str, **params: Any) -> None:
+    """Change the database with another connection, as a person with a database client does."""
+    connection = world.db.connect()
+    connection.begin(write=True)
+    assert connection.execute(sql(statement), params).rowcount
+    connection.commit()
+    connection.close()
+
+
+def entries(world: World, action: str) -> list[Entry]:
+    return [decode_entry(body) for _, body in ledger.search(world.db.read(), {"action": action}, limit=100)]
+
+
+async def suspend(world: World, bot: Agent) -> None:
+    await do(world, lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
+
+
+async def revoke_key(world: World, bot: Agent) -> None:
+    row = world.db.read().one(sql("select jkt from agent_key where agent = :agent"), agent=bot.agent_id)
+    assert row is not None
+    await do(world, lambda a: registry.add_key(a, "bot", new_jwk()))
+    await do(world, lambda a: registry.revoke_key(a, row[0]))
+
+
+async def end_task(world: World, bot: Agent) -> None:
+    row = world.db.read().one(sql("select task_id from task where agent = :agent"), agent=bot.agent_id)
+    assert row is not None
+    await do(world, lambda a: tasks.end(a, row[0]))
+
+
+async def nothing(world: World, bot: Agent) -> None:
+    pass
+
+
+Before = Callable[[World, Agent], Any]
+CHANGES: dict[str, tuple[Before, str]] = {
+    "a suspended agent set active": (suspend, "update agent set state = 'active' where agent_id = :agent"),
+    "an epoch lowered": (suspend, "update agent set epoch = 0 where agent_id = :agent"),
+    "scopes added": (nothing, "update agent set scopes = 'files:write' where agent_id = :agent"),
+    "another owner": (nothing, "update agent set owner = 'pe_mallory' where agent_id = :agent"),
+    "another segment": (nothing, "update agent set segment = 'inner' where agent_id = :agent"),
+    "an end removed or moved": (nothing, "update agent set expires_at = 9000000000000000 where agent_id = :agent"),
+    "a revoked key set unrevoked": (revoke_key, "update agent_key set revoked_at = null where agent = :agent"),
+    "a key given to another agent": (nothing, "update agent_key set jwk = '{}' where agent = :agent"),
+    "a key inserted": (
+        nothing,
+        "insert into agent_key (jkt, agent, alg, jwk, added_at) values ('forged', :agent, 'ES256', '{}', 0)",
+    ),
+    "a key deleted": (nothing, "delete from agent_key where agent = :agent"),
+    "an ended task set live": (end_task, "update task set state = 'live', ended_at = null where agent = :agent"),
+    "a task's end moved": (nothing, "update task set expires_at = expires_at + 1 where agent = :agent"),
+    "a task's bounds removed": (nothing, "update task set bounds = '[{}]' where agent = :agent"),
+    "a task deleted": (nothing, "delete from task where agent = :agent"),
+    "a task inserted": (
+        nothing,
+        "insert into task (task_id, agent, purpose, scopes, bounds, state, created_at, expires_at)"
+        " values ('tk_forged', :agent, 'x', '', '[]', 'live', 0, 9000000000000000)",
+    ),
+    "an exemption from bound tokens": (nothing, "insert into bearer_client (agent, since) values (:agent, 0)"),
+    "scopes to be elevated to": (nothing, "insert into eligible (agent, scopes) values (:agent, 'files:write')"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_change_by_hand_stops_the_agent_with_an_incident_and_an_entry(
+    world: World, bot: Agent, change: str
+) -> None:
+    before, statement = CHANGES[change]
+    await before(world, bot)
+    assert "every guarded row" in describe(await settled(world))
+    by_hand(world, statement, agent=bot.agent_id)
+    check = world.keep(state_check)
+    await check_state(world)
+    await check_state(world)
+    agent = registry.find_agent(world.db.read(), bot.agent_id)
+    assert agent.state is (State.SUSPENDED if change == "an epoch lowered" else State.QUARANTINED)
+    assert stops.awaits(world.db.read(), bot.agent_id) is not None  # nothing but a person's word lets it go
+    incident = incidents.waiting(world.db.read(), bot.agent_id)
+    assert incident is not None
+    assert "the state differs from the ledger" in incident.says
+    assert len(entries(world, "state.differs")) == 1
+    assert check.reported
+
+
+GLOBAL = {
+    "a stop deleted": "delete from stop where what = 'segment'",
+    "a stop inserted": "insert into stop (what, value, since, why) values ('model', 'm', 0, '')",
+    "a policy set activated": """update policy_active set hash =
+        (select min(hash) from policy_set where hash <> policy_active.hash)""",
+    "a policy changed": "update policy_set set ir = ir || ' '",
+    "a person changed": "update person set deputy = null, state = 'left'",
+    "a person's key": """insert into person_key (jkt, person, alg, jwk, added_at)
+        select 'forged', person_id, 'ES256', '{}', 0 from person limit 1""",
+}
+
+
+@pytest.mark.parametrize("change", GLOBAL)
+async def test_a_change_by_hand_that_concerns_everybody_stops_everything(world: World, bot: Agent, change: str) -> None:
+    await do(world, lambda a: kills.kill(a, "segment", "inner", why="a test", by=ADMIN))
+    await do(world, put_policies)
+    assert "every guarded row" in describe(await settled(world))
+    by_hand(world, GLOBAL[change])
+    check = await settled(world)
+    with pytest.raises(Conflict, match="behind the ledger|was inserted"):
+        describe(check)
+    assert ("everything", "") in [(one.what, one.value) for one in registry.all_stops(world.db.read())]
+
+
+def put_policies(act: Any) -> None:
+    loaded = load({"a.cedar": "permit (principal, action, resource);"})
+    policies.insert(act.tx, loaded, by="a test")
+    policies.insert(act.tx, starter(), by="a test")
+    policies.activate(act.tx, loaded.hash)
+
+
+async def test_a_resource_that_was_changed_by_hand_is_stopped(world: World, bot: Agent) -> None:
+    by_hand(world, "update resource set mode = 'watch' where uri = :uri", uri=URI)
+    await settled(world)
+    assert ("resource", URI) in [(one.what, one.value) for one in registry.all_stops(world.db.read())]
+    assert registry.find_agent(world.db.read(), "bot").state is State.ACTIVE
+
+
+async def test_an_agent_that_was_deleted_by_hand_is_told_to_guards_as_decommissioned(world: World) -> None:
+    await do(world, lambda a: registry.create_person(a, name="ada", email="ada@example.org"))
+    await do(world, lambda a: registry.create_agent(a, name="new", owner="ada", purpose="x"))
+    await settled(world)
+    by_hand(world, "delete from agent where name = 'new'")
+    check = await settled(world)
+    (difference,) = check.differences.values()
+    assert str(difference).endswith("was deleted behind the ledger")
+    assert len(entries(world, "state.differs")) == 1
+
+
+async def test_acts_of_the_server_are_no_difference(world: World, bot: Agent) -> None:
+    await suspend(world, bot)
+    await do(world, lambda a: registry.set_agent_state(a, "bot", Verb.RESUME))
+    await do(world, lambda a: registry.set_scopes(a, "bot", ["files:read"]))
+    await revoke_key(world, bot)
+    await end_task(world, bot)
+    await do(world, lambda a: kills.kill(a, "segment", "inner", why="a test", by=ADMIN))
+    await do(world, lambda a: kills.let_go(a, "segment", "inner", why="a test"))
+    assert "every guarded row" in describe(await settled(world))
+    assert "every guarded row" in await check_deeply(world)
+
+
+async def test_a_refused_act_names_no_rows(world: World, bot: Agent) -> None:
+    def refused(act: Any) -> None:
+        registry.set_agent_state(act, "bot", Verb.SUSPEND)
+        raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        await do(world, refused)
+    assert "every guarded row" in describe(await settled(world))
+
+
+async def test_a_row_that_is_written_without_an_entry_fails_the_batch(world: World, bot: Agent) -> None:
+    with pytest.raises(RuntimeError, match="without an entry"):
+        await world.writer.submit(lambda tx: agents.set_state(tx, bot.agent_id, State.ACTIVE, epoch=0))
+    assert registry.find_agent(world.db.read(), "bot") == bot
+
+
+async def test_rows_from_before_are_named_once_by_a_baseline(world: World) -> None:
+    by_hand(world, "insert into team (team_id, name, created_at) values ('te_old', 'old', 0)")
+    check = await settled(world)
+    assert not check.differences
+    baseline = entries(world, "state.baseline")
+    assert [list(entry.rows) for entry in baseline] == [["team te_old"]]
+    by_hand(world, "insert into team (team_id, name, created_at) values ('te_new', 'new', 0)")
+    assert list((await settled(world)).differences) == ["team te_new"]
+    assert len(entries(world, "state.baseline")) == 1
+
+
+async def test_an_older_row_with_its_own_older_entry_is_a_difference(world: World, bot: Agent) -> None:
+    """The row is exactly what an earlier entry said of it."""
+    name = f"agent {bot.agent_id}"
+    earlier = digests(world.db.read(), [name])
+    await suspend(world, bot)
+    by_hand(
+        world, "update agent set state = 'active', epoch = :epoch where agent_id = :agent", agent=bot.agent_id,
+        epoch=bot.epoch,
+    )  # fmt: skip
+    assert digests(world.db.read(), [name]) == earlier
+    assert name in {one.name for one in (await settled(world)).reported}
+
+
+async def test_an_entry_that_was_changed_with_its_row_is_a_difference_of_the_ledger(world: World, bot: Agent) -> None:
+    await suspend(world, bot)
+    by_hand(world, "update entry set body = :body where idx = 1", body=b'{"at":1,"action":"x"}')
+    with pytest.raises(Conflict, match="do not lead to the signed checkpoint"):
+        await check_deeply(world)
+    assert ("everything", "") in [(one.what, one.value) for one in registry.all_stops(world.db.read())]
+
+
+@pytest.mark.parametrize("count", [MAX_ROWS - 1, MAX_ROWS, MAX_ROWS + 1, 3 * MAX_ROWS + 1])
+async def test_the_rows_of_a_large_act_are_spread_over_entries(world: World, bot: Agent, count: int) -> None:
+    def many(act: Any) -> None:
+        for number in range(count):
+            act.tx.touch("team", f"te_{number}")
+
+    before = ledger.head(world.db.read())[0].size
+    await do(world, many, "test.many")
+    made = [decode_entry(body) for body in ledger.bodies(world.db.read(), before, 100)]
+    assert [entry.action for entry in made] == ["test.many", *["state.rows"] * ((count - 1) // MAX_ROWS)]
+    assert sum(len(entry.rows) for entry in made) == count
+    assert max(len(entry.rows) for entry in made) <= MAX_ROWS
+
+
+async def test_a_difference_is_reported_once_and_found_again_after_a_restart(world: World, bot: Agent) -> None:
+    by_hand(world, "update agent_key set not_after = 9000000000000000 where agent = :agent", agent=bot.agent_id)
+    await settled(world)
+    await settled(world)
+    assert len(entries(world, "state.differs")) == 1
+    again = StateCheck(world.keys)
+    while again.is_behind:
+        await world.db.scan(lambda reader: again.step(reader, now=world.now()))
+    assert again.differences
+
+
+async def test_every_kind_can_be_read_by_page_and_by_key(world: World, bot: Agent) -> None:
+    reader = world.db.read()
+    for kind in GUARDED:
+        rows, _ = page(reader, kind, after="", limit=100)
+        names = [row.name for row in rows]
+        assert digests(reader, names) == {row.name: row.digest for row in rows}
+        assert digests(reader, [f"{kind} nothing", f"{kind} none"]) == {f"{kind} nothing": "", f"{kind} none": ""}
+
+
+def test_the_work_of_a_start_is_bounded() -> None:
+    assert state.START_STEPS * state.ENTRIES <= 50_000
