@@ -24,7 +24,7 @@ _INSERT = sql(
            :state, :epoch, :created_at, :created_at, :expires_at, :max_depth)"""
 )
 _SET_STATE = sql("update agent set state = :state, epoch = :epoch, changed_at = :now where agent_id = :id")
-_RAISE_EPOCHS = sql("update agent set epoch = epoch + :step")
+_RAISE_EPOCHS = sql("update agent set epoch = epoch + :step returning agent_id")
 _ACTIVE = sql("select agent_id, name from agent where state = 'active' order by name")
 _SET_OWNER = sql("update agent set owner = :owner, deputy = :deputy where agent_id = :id")
 _SET_SCOPES = sql("update agent set scopes = :scopes where agent_id = :id")
@@ -84,7 +84,8 @@ def set_state(tx: Tx, id: AgentId, state: State, *, epoch: int) -> None:
 
 def raise_epochs(tx: Tx, *, step: int) -> None:
     """Raise the epoch of every agent, without telling guards of each."""
-    tx.run(_RAISE_EPOCHS, step=step)
+    for (id,) in tx.all(_RAISE_EPOCHS, step=step):
+        tx.touch("agent", id)
 
 
 def active(reader: Reader) -> list[tuple[AgentId, str]]:

@@ -168,11 +168,17 @@ async def check_state(world: World) -> None:
 
 
 async def check_at_start(world: World) -> None:
-    """Compare all rows before the server answers, unless this takes more than `START_STEPS`."""
+    """Compare all rows before the server answers, unless this takes more than `START_STEPS`.
+
+    A refusal, in recovery or on a full disk, does not hinder the start: the background loop tries again.
+    """
     check = world.keep(state_check)
-    for _ in range(START_STEPS):
-        if check.is_behind and not check.differences:
-            await check_state(world)
+    try:
+        for _ in range(START_STEPS):
+            if check.is_behind and not check.differences:
+                await check_state(world)
+    except Refused as refusal:
+        log.error("the state is not compared with the ledger yet: %s", refusal.message)
 
 
 async def check_deeply(world: World) -> str:

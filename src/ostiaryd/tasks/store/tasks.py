@@ -58,7 +58,7 @@ _END = sql(
        update task set state = case when task_id = :id then :state else :under end, ended_at = :now
        where task_id in (select id from tree) returning task_id, memory"""
 )
-_END_ALL = sql("update task set state = :state, ended_at = :now where state = 'live'")
+_END_ALL = sql("update task set state = :state, ended_at = :now where state = 'live' returning task_id")
 _ABOVE = sql(
     f"""with recursive line (id, step) as (
            select cast(:id as text), 0
@@ -152,7 +152,10 @@ def end(tx: Tx, id: TaskId, state: State, *, under: State) -> tuple[int, list[Ta
 
 def end_all(tx: Tx, state: State) -> int:
     """End every declared task that is live; how many."""
-    return tx.run(_END_ALL, state=state.value, now=tx.now)
+    ended = tx.all(_END_ALL, state=state.value, now=tx.now)
+    for (id,) in ended:
+        tx.touch("task", id)
+    return len(ended)
 
 
 def renew(tx: Tx, id: TaskId, *, expires_at: int) -> None:
