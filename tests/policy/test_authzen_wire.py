@@ -49,8 +49,7 @@ NO_QUESTIONS: list[Any] = [
 ]  # fmt: skip
 NO_BATCHES: list[Any] = [
     {"evaluations": {}},
-    {"evaluations": [1]},
-    {"evaluations": [{"subject": "alice"}]},
+    {"evaluations": [], "subject": {}},
     {"evaluations": [QUESTION], "options": []},
     {"evaluations": [QUESTION], "options": {"evaluations_semantic": "any"}},
 ]
@@ -147,6 +146,36 @@ async def test_an_item_without_a_subject_is_denied_alone(certified: World, ask: 
     assert second["decision"] is True
 
 
+GOOD = QUESTION | {"context": {}}
+
+
+@pytest.mark.parametrize(
+    ("batch", "decisions"),
+    [
+        ({"evaluations": [GOOD, 1, None, [], {"subject": "alice"}, GOOD]}, [True, False, False, False, False, True]),
+        (QUESTION | {"evaluations": [{"resource": {"type": "record"}}, {}]}, [False, True]),
+        (QUESTION | {"evaluations": [{"resource": {"id": "record-1"}}, {}]}, [False, True]),
+        (QUESTION | {"evaluations": [{"context": []}, {}]}, [False, True]),
+        (QUESTION | {"resource": {}, "evaluations": [{"resource": QUESTION["resource"]}, {}]}, [True, False]),
+        ({"subject": {}, "action": {}, "resource": {}, "context": {}, "evaluations": [GOOD]}, [True]),
+        ({"subject": 1, "action": [], "resource": "x", "evaluations": [GOOD, {}]}, [True, False]),
+        (QUESTION | {"context": [], "evaluations": [{"context": {}}, {}]}, [True, False]),
+    ],
+)
+async def test_a_bad_item_or_default_denies_the_items_that_it_concerns(
+    certified: World, ask: Ask, batch: dict[str, Any], decisions: list[bool]
+) -> None:
+    status, answer = await ask(EVALUATIONS, batch)
+    assert (status, [one["decision"] for one in answer["evaluations"]]) == (200, decisions)
+    assert all("error" in one["context"] for one in answer["evaluations"] if not one["decision"])
+
+
+async def test_a_batch_with_a_bad_item_has_no_member_twice(certified: World, ask: Ask) -> None:
+    text = json.dumps({"evaluations": [GOOD, 1]})
+    status, message = await ask(EVALUATIONS, text.replace('"id": "alice"', '"id": "bob", "id": "alice"').encode())
+    assert (status, type(message)) == (400, str)
+
+
 async def test_a_batch_has_at_most_a_thousand_evaluations(certified: World, ask: Ask) -> None:
     status, answer = await ask(EVALUATIONS, QUESTION | {"evaluations": [{}] * 1000})
     assert (status, len(answer["evaluations"])) == (200, 1000)
@@ -191,7 +220,7 @@ SEE = {
     """,
     "a.cedar": """
         permit (principal is user, action == Action::"see", resource)
-        when { principal.id == "alice" && context.now < datetime("2026-01-01") };
+        when { principal.id == "alice" && context.now >= datetime("2027-01-16") };
     """,
 }
 
@@ -212,11 +241,11 @@ PERMIT_DO = 'permit (principal, action == Action::"do", resource) '
 
 async def test_no_property_and_no_context_replaces_what_only_we_say(world: World, ask: Ask, clock: Clock) -> None:
     await put(world, SEE)
-    long_ago = {"now": {"__extn": {"fn": "datetime", "arg": "2020-01-01"}}}
+    in_time = {"now": {"__extn": {"fn": "datetime", "arg": "2030-01-01"}}}
     alice, bob = {"type": "user", "id": "alice"}, {"type": "user", "id": "bob", "properties": {"id": "alice"}}
-    question = {"action": {"name": "see"}, "resource": {"type": "user", "id": "x"}, "context": long_ago}
+    question = {"action": {"name": "see"}, "resource": {"type": "user", "id": "x"}, "context": in_time}
     assert (await ask(EVALUATION, question | {"subject": alice}))[1]["decision"] is False
-    clock.now = 1_700_000_000_000_000
+    clock.advance(86_400)
     assert (await ask(EVALUATION, question | {"subject": alice}))[1]["decision"] is True
     assert (await ask(EVALUATION, question | {"subject": bob}))[1]["decision"] is False
 

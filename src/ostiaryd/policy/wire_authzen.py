@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import structs
 
 from ostiary.core import canonical
 from ostiary.core.access import Decision, Reason
@@ -53,7 +54,8 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Batch(Item, frozen=True, omit_defaults=True, gc=False):
-    evaluations: list[Item] | None = None
+    evaluations: list[Item | None] | None = None
+    """None stands for an item that is not well-formed"""
     options: Options | None = None
 
 
@@ -86,7 +88,7 @@ async def evaluation(call: Call) -> Reply:
 
 async def evaluations(call: Call) -> Reply:
     """Many questions in one request. Without any it is the single evaluation, and is answered like it."""
-    batch = read(call, Batch)
+    batch = read_batch(call)
     items = batch.evaluations
     if not items:
         question = _question(batch, batch)
@@ -95,7 +97,7 @@ async def evaluations(call: Call) -> Reply:
         return reply(_answer(call, question, await _decide(call, question)))
     if len(items) > MAX_EVALUATIONS:
         raise Invalid(f"there are {len(items)} evaluations, at most {MAX_EVALUATIONS} are answered")
-    questions = [_question(item, batch) for item in items]
+    questions = [None if item is None else _question(item, batch) for item in items]
     semantic: Semantic = batch.options.evaluations_semantic if batch.options else "execute_all"
     digest = b64u(sha256(call.body).digest())
 
@@ -157,6 +159,40 @@ def read(call: Call, kind: type[T]) -> T:
     return value
 
 
+def read_batch(call: Call) -> Batch:
+    """The body as a batch. An item that is not well-formed is None and denies for itself alone (section 7.2.1); so does
+    an item that takes a default which is not well-formed, an empty one for example. Raises Malformed for the rest.
+    """
+    try:
+        return read(call, Batch)
+    except Malformed as refusal:
+        value = canonical.parse(call.body, max_bytes=len(call.body))
+        if not isinstance(value, dict) or not isinstance(items := value.get("evaluations"), list) or not items:
+            raise refusal from None
+        rest = {name: one for name, one in value.items() if name not in ("evaluations", *_DEFAULTS)}
+        try:
+            batch = msgspec.convert(rest, Batch)
+        except msgspec.ValidationError as error:
+            raise Malformed(str(error)) from None
+        defaults = {name: _item({name: value.get(name)}) for name in _DEFAULTS}
+        batch = structs.replace(batch, **{name: one and getattr(one, name) for name, one in defaults.items()})
+        evaluations = [_item(item) for item in items]
+        if defaults["context"] is None:
+            evaluations = [item if item and item.context is not None else None for item in evaluations]
+        return structs.replace(batch, evaluations=evaluations)
+
+
+_DEFAULTS = ("subject", "action", "resource", "context")
+
+
+def _item(value: object) -> Item | None:
+    """One item of a batch; None if it is not well-formed."""
+    try:
+        return msgspec.convert(value, Item)
+    except msgspec.ValidationError:
+        return None
+
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
@@ -198,7 +234,7 @@ async def _decide(call: Call, question: Question) -> Decision:
 
 
 _INCOMPLETE = Answer(
-    False, Context(error={"status": 400, "message": "`subject`, `action` and `resource` are required"})
+    False, Context(error={"status": 400, "message": "`subject`, `action` and `resource` are required, well-formed"})
 )
 
 
@@ -217,7 +253,7 @@ def _answer(call: Call, question: Question | None, decision: Decision | None) ->
         said.reason, said.next_action = _NEXT.get(code, ("policy_denied", "none"))
     if decision.approval:
         said.approval = {"id": decision.approval}
-    return Answer(decision.allowed, said)
+    return Answer(decision.allowed, None if said == Context() else said)
 
 
 def _note_request(call: Call, question: Question, decision: Decision, said: Context) -> None:
