@@ -1,0 +1,55 @@
+"""A flood of one agent against a real server: what stops something overtakes it, and other agents are served."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from benchmarks.load.client import Ran, drive
+from benchmarks.load.party import ISSUER, settle
+from benchmarks.load.station import Station
+from ostiary.agent import Agent
+from ostiary.core.errors import Refused
+from ostiary.keys import save_key
+from tests.faults.conftest import Tally
+from tests.feed.house import House
+from tests.server import running
+
+FLOOD, CONNECTIONS, REVOKES = 1200, 200, 5
+"""Requests of the flood, how many are in flight, and the agents that are revoked meanwhile."""
+
+
+def test_a_flood_of_one_agent_delays_no_revoke_and_starves_no_other_agent(
+    tmp_path: Path, rounds: int, tally: Tally
+) -> None:
+    late = wrong = starved = 0
+    folder = tmp_path / "data"
+    party = settle(folder, agents=REVOKES * rounds + 2)
+    save_key(folder / "admin.json", party.admin.key, client_id=party.admin.id, issuer=ISSUER)
+    greedy, other, *revoked = party.agents
+    save_key(tmp_path / "other.json", other.key, client_id=other.id, issuer=ISSUER)
+    with running(folder) as server, ThreadPoolExecutor(1) as thread:
+        port = int(server.url.rpartition(":")[2])
+        nonce = Station(folder, port, 0).nonce(greedy.ask_token(nonce=None), status=400)
+        house = House(server, tmp_path)
+        bystander = Agent.from_credential(tmp_path / "other.json", url=server.url)
+        house.api("GET", "/agents")
+        for number in range(rounds):
+            requests = [greedy.ask_token(nonce=nonce) for _ in range(FLOOD)]
+            flood = thread.submit(drive, port, requests, connections=CONNECTIONS)
+            for agent in revoked[number * REVOKES : (number + 1) * REVOKES]:
+                house.api("POST", "/revoke", {"kind": "agent", "id": agent.id})
+                late += flood.done()
+                try:
+                    bystander.token(resource=f"https://r{agent.id[-12:]}.example.org/mcp")
+                except Refused:
+                    starved += 1
+            ran: Ran = flood.result()
+            wrong += sum(status not in (200, 503) for status in ran.statuses)
+            wrong += 200 not in ran.statuses
+        bystander.close()
+        house.admin.close()
+    of = REVOKES * rounds
+    tally("a revoke is answered before the flood ahead of it is", broken=late, of=of)
+    tally("an agent gets its token beside the flood of another", broken=starved, of=of)
+    tally("each request of a flood is granted or answered 503", broken=wrong, of=FLOOD * rounds)
