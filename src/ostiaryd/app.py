@@ -348,6 +348,7 @@ LOOPS = (
     _every(10, wire_threats.refresh_due),
     _every(30, trust.prune),
     _every(60, tasks.forget_days),
+    _every(60, tasks.prune_ended),
     _every(600, tasks.forget_histories),
     _every(60, tokens.forget_keys),
     _every(60, tokens.forget_requests),
@@ -357,6 +358,7 @@ LOOPS = (
     _every(3600, feed.forget_profiles),
     _every(60, ledger.forget_facts),
     _every(60, ledger.forget_evidence),
+    _every(600, watch.forget_claims),
     _every(10, ledger.summarise_refusals),
     _every(60, approvals.forget),
 )

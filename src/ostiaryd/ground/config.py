@@ -68,6 +68,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     replay_days: Annotated[
         int, Meta(ge=0, le=3650, description="How long what was decided upon is kept, for what-if; 0: not at all")
     ] = 30
+    task_history_days: Annotated[
+        int,
+        Meta(ge=0, le=3650, description="Days after its end for which a task is kept beside the ledger; 0: for ever"),
+    ] = 30
     data_classes: Annotated[
         str, Meta(description="Data classes beside the standard ones, separated by spaces; all others are refused")
     ] = ""

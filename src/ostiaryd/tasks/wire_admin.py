@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from ostiary.core.errors import NotFound
 from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import Call, Reply, reply
@@ -49,9 +50,13 @@ async def list_tasks(call: Call) -> Reply:
 
 
 async def show_task(call: Call) -> Reply:
+    """A task; of one that was deleted after its end (`task_history_days`), what the ledger has: `state` is `pruned`."""
+    id, by, now = call.params["id"], call.caller, call.world.now()
     reader = call.world.db.read()
-    task = flows.may_see(reader, call.params["id"], by=call.caller)
-    return reply(flows.show(reader, task, now=call.world.now()))
+    try:
+        return reply(flows.show(reader, flows.may_see(reader, id, by=by), now=now))
+    except NotFound:
+        return reply(await call.world.db.scan(lambda reader: flows.show_pruned(reader, id, by=by)))
 
 
 async def show_tree(call: Call) -> Reply:

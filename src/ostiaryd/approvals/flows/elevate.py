@@ -29,6 +29,7 @@ from ostiaryd.registry.store import owners
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import SECOND, Elevation, Task, standing_task
 from ostiaryd.tasks.store import elevations
+from ostiaryd.tasks.store import tasks as store_of_tasks
 
 ELEVATE = "elevate"
 MAX_SCOPES = 16
@@ -110,9 +111,8 @@ def _check(act: Act, wanted: Wanted, agent: Agent) -> frozenset[str]:
 
 def _granted(act: Act, question: Question) -> Task | None:
     """The elevation that the yes was spent on, while it lives: who did not hear of it asks once more."""
-    if question.spent_for is None:
+    if question.spent_for is None or (task := store_of_tasks.get(act.tx, question.spent_for)) is None:
         return None
-    task = tasks.find_task(act.tx, question.spent_for)
     registry.note(act, object=task.task_id, again=True)
     return tasks.live(act.tx, task.task_id, now=act.now) if task.is_live(act.now) else None
 

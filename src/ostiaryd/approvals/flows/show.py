@@ -82,7 +82,7 @@ def show(reader: Reader, question: Question, *, now: int) -> dict[str, Any]:
 
 def _who(reader: Reader, question: Question) -> dict[str, Any]:
     """Who asks, for whom, and what for."""
-    agent, task = registry.find_agent(reader, question.agent), tasks.find_task(reader, question.task)
+    agent = registry.find_agent(reader, question.agent)
     return {
         "agent": agent.name,
         "agent_id": agent.agent_id,
@@ -90,13 +90,20 @@ def _who(reader: Reader, question: Question) -> dict[str, Any]:
         "owner": _name(reader, agent.owner),
         "purpose": agent.purpose,
         "task": question.task,
-        "task_purpose": task.purpose,
+        "task_purpose": _purpose(reader, question.task),
         "on_behalf_of": _name(reader, question.about.person),
         "chain": [
             {"agent": found.name if (found := agents.get(reader, link.agent)) else link.agent, "task": link.task}
             for link in question.about.chain
         ],
     }
+
+
+def _purpose(reader: Reader, task: str) -> str:
+    try:
+        return tasks.find_task(reader, task).purpose
+    except NotFound:  # it ended long ago
+        return ""
 
 
 def _flood(reader: Reader, question: Question, *, now: int) -> dict[str, int]:

@@ -17,9 +17,10 @@ from ostiaryd.tasks.flows.budgets import (
 )
 from ostiaryd.tasks.flows.counterparts import counterparts, meet
 from ostiaryd.tasks.flows.elevating import elevate, eligible, set_eligible
-from ostiaryd.tasks.flows.ending import expire, expire_due
+from ostiaryd.tasks.flows.ending import expire, expire_due, prune_ended
 from ostiaryd.tasks.flows.find import find_task
 from ostiaryd.tasks.flows.histories import before, forget_histories, happened, made
+from ostiaryd.tasks.flows.history import show_pruned
 from ostiaryd.tasks.flows.holding import beat, hold, holders, leave
 from ostiaryd.tasks.flows.intents import intent_of
 from ostiaryd.tasks.flows.memories import Remembered, recall, tell
@@ -72,6 +73,7 @@ __all__ = [
     "may_see",
     "meet",
     "place_of",
+    "prune_ended",
     "recall",
     "renew",
     "report_lost",
@@ -82,6 +84,7 @@ __all__ = [
     "settle",
     "show",
     "show_briefly",
+    "show_pruned",
     "spend",
     "start",
     "tell",

@@ -14,8 +14,11 @@ from ostiaryd.registry.model import LONGEST_TOKEN, Root
 from ostiaryd.tasks.flows.budgets import give_up
 from ostiaryd.tasks.flows.find import find_task
 from ostiaryd.tasks.model import State, Task, TaskDelta
-from ostiaryd.tasks.store import histories, memories
+from ostiaryd.tasks.store import histories, memories, pruning
 from ostiaryd.tasks.store import tasks as store
+
+DAY = 86_400_000_000
+PRUNED_AT_ONCE = 100
 
 
 def end_task(act: Act, task: Task, state: State) -> Counter[str]:
@@ -57,3 +60,16 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
         lambda reader: [*store.due(reader, now=now, limit=limit), *store.silent(reader, now=now, limit=limit)]
     )
     return await registry.act_on_each(world, "task.expire", expire, list(dict.fromkeys(due)))
+
+
+async def prune_ended(world: World) -> int:
+    """Delete tasks that ended longer ago than `task_history_days`, in small batches; how many.
+
+    The ledger is their history. Nothing that counts is changed, so this leaves no entry.
+    """
+    if not world.config.task_history_days:
+        return 0
+    before, total = world.now.horizon - world.config.task_history_days * DAY, 0
+    while pruned := await world.writer.submit(lambda tx: pruning.prune(tx, before=before, limit=PRUNED_AT_ONCE)):
+        total += len(pruned)
+    return total

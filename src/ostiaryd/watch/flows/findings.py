@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 
 from ostiary.core.errors import Conflict, NotFound
 from ostiary.core.watch import HALF_LIFE, MAX_SAYS, Noticed, Risk
-from ostiary.core.watch.risk import SCALE
+from ostiary.core.watch.risk import OVER_AFTER, SCALE
 from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry
@@ -92,6 +93,12 @@ def _claim(act: Act, agent: str, resource: str, points: int) -> int:
         millis = claimed.points(act.now) * SCALE + granted * SCALE
         store.put_claimed(act.tx, agent, resource, Risk(millis, act.now))
     return granted
+
+
+async def forget_claims(world: World) -> None:
+    """Forget what guards claimed without proofs so long ago that nothing of it is left."""
+    before = world.now.horizon - OVER_AFTER
+    await world.writer.submit(lambda tx: store.forget_claims(tx, before=before))
 
 
 def raise_risk(act: Act, subject: str, points: int) -> None:

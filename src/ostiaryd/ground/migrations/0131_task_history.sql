@@ -1,0 +1,1 @@
+create index task_intent on task (intent) where intent is not null;

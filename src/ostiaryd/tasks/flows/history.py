@@ -1,0 +1,62 @@
+"""A task that was deleted after its end: what the ledger has of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ostiary.core.errors import Forbidden, NotFound
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.model import Entry, decode_entry
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Caller
+from ostiaryd.registry.store import agents
+from ostiaryd.tasks.model import SECOND
+
+SHOWN = 100
+"""entries, the newest"""
+STARTED = ("task.start", "elevation.grant", "elevation.break_glass", "token.backchannel")
+
+
+def show_pruned(reader: Reader, id: str, *, by: Caller) -> dict[str, Any]:
+    """What the ledger has of a task that was deleted: `state` is `pruned`. For its agent, for who answers for the
+    agent, and for who may read everything. Times are seconds since the epoch.
+
+    Raises NotFound, Forbidden.
+    """
+    begun = _begun(reader, id)
+    detail = begun.detail or {}
+    agent = agents.get(reader, str(detail.get("agent") or begun.agent or ""))
+    if not (by.may_read or (agent is not None and (by.id == agent.agent_id or _answers(reader, by, agent.agent_id)))):
+        raise Forbidden("this is another agent's task", hint="agents see their own tasks")
+    entries = [(index, decode_entry(body)) for index, body in ledger.search(reader, {"task": id}, limit=SHOWN)]
+    ended = next((one for _, one in entries if one.action in ("task.end", "task.expire", "task.revoke")), None)
+    return {
+        "task_id": id,
+        "state": "pruned",
+        "agent": None if agent is None else agent.name,
+        "agent_id": None if agent is None else agent.agent_id,
+        "purpose": detail.get("purpose", ""),
+        "parent": detail.get("parent") or None,
+        "outcome": None if ended is None else (ended.detail or {}).get("outcome"),
+        "created_at": begun.at // SECOND,
+        "ended_at": None if ended is None else ended.at // SECOND,
+        "history": [_line(index, entry) for index, entry in entries],
+    }
+
+
+def _begun(reader: Reader, id: str) -> Entry:
+    """The entry of its start."""
+    for action in STARTED if id.startswith("tk_") else ():
+        for _, body in ledger.search(reader, {"task": id, "action": action, "outcome": "ok"}, limit=SHOWN):
+            if (entry := decode_entry(body)).object == id or entry.task == id:
+                return entry
+    raise NotFound(f"there is no task {id[:70]!a}", hint="`ostiary task list` shows those that were declared")
+
+
+def _answers(reader: Reader, by: Caller, agent: str) -> bool:
+    return registry.answers_for(reader, by.id, registry.find_agent(reader, agent))
+
+
+def _line(index: int, entry: Entry) -> dict[str, Any]:
+    return {"index": index, "at": entry.at // SECOND, "action": entry.action, "outcome": entry.outcome}
