@@ -8,8 +8,8 @@ import pytest
 
 from ostiary.core.errors import Forbidden, NotFound
 from ostiary.core.intent import parse_intent
-from ostiaryd.ground.database import sql
 from ostiaryd.ground.clock import MARGIN
+from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
 from ostiaryd.tasks import flows

@@ -95,10 +95,15 @@ def _claim(act: Act, agent: str, resource: str, points: int) -> int:
     return granted
 
 
-async def forget_claims(world: World) -> None:
-    """Forget what guards claimed without proofs so long ago that nothing of it is left."""
+async def forget_risks(world: World) -> None:
+    """Forget the risk, and what guards claimed without proofs, of which nothing is left."""
     before = world.now.horizon - OVER_AFTER
-    await world.writer.submit(lambda tx: store.forget_claims(tx, before=before))
+
+    def forget(tx: Tx) -> None:
+        risks.forget(tx, before=before)
+        store.forget_claims(tx, before=before)
+
+    await world.writer.submit(forget)
 
 
 def raise_risk(act: Act, subject: str, points: int) -> None:
