@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from ostiary.core.decoding import json_decoder
 from ostiaryd.ground.buckets import Buckets
 from ostiaryd.ground.http import Call
 from ostiaryd.ground.line import Client, Lane, Priority, priority
@@ -45,7 +46,7 @@ class _Claims(msgspec.Struct):
     client_id: str = ""
 
 
-_decode = msgspec.json.Decoder(_Claims).decode
+_decode = json_decoder(_Claims)
 
 
 def queue_unproven(call: Call, *, wants: Lane) -> None:
