@@ -143,6 +143,30 @@ GRANTS = frozenset(
 """Wires that are refused while the wall clock is not confirmed, as are tokens for other resources than this server."""
 
 
+LARGE = frozenset(
+    {
+        policy_admin.put_set,
+        wire_whatif.ask,
+        registry_admin.resources.create_resource,
+        registry_admin.resources.set_catalogue,
+        wire_threats.add_list,
+        wire_authzen.evaluation,
+        wire_authzen.evaluations,
+        wire_search.subjects,
+        wire_search.resources,
+        wire_search.actions,
+        wire_requests.submit,
+        wire_feed.report,
+        wire_feed.ask,
+        wire_feed.ask_person,
+        wire_feed.memory,
+        wire_otlp.take_traces,
+        wire_otlp.take_logs,
+    }
+)
+"""Wires that take a body of `max_request_bytes`, from callers that have proved themselves; all others take 64 KiB."""
+
+
 def build_app(world: World) -> Starlette:
     """The ASGI application of this world."""
     lines = [(line, render) for part, render in ROUTES for line in part]
@@ -174,16 +198,18 @@ def build_app(world: World) -> Starlette:
 
 def _endpoint(world: World, method: str, path: str, wire: Wire, scope: str, render: Render) -> Endpoint:
     stops = (method, path) in STOPPING
+    is_admitted = stops or method == "GET" or scope in (ADMIN, READ, APPROVE)
+    check = _queueing(_checking(scope), is_admitted=is_admitted) if wire in LARGE else None
+    proves = bool(scope) or method != "GET"
     gate: Gate | None
     if wire in PROVES_IN_ACT:
-        gate = _confirming(None)
-        return Endpoint(world, _proving(wire, scope), render=render, gate=_queueing(gate, is_admitted=False))
+        gate = _queueing(_confirming(None), is_admitted=False)
+        return Endpoint(world, _proving(wire, scope), render=render, gate=gate, check=check, proves=proves)
     gate = _gate(scope, for_people=wire in FOR_PEOPLE)
     if wire in GRANTS:
         gate = _confirming(gate)
-    is_admitted = stops or method == "GET" or scope in (ADMIN, READ, APPROVE)
     gate = _queueing(gate, is_admitted=is_admitted, wants=Lane.STOP if stops else Lane.ORDINARY)
-    return Endpoint(world, wire, render=render, gate=gate, streams=wire in STREAMS)
+    return Endpoint(world, wire, render=render, gate=gate, streams=wire in STREAMS, check=check, proves=proves)
 
 
 def _confirming(gate: Gate | None) -> Gate:
@@ -196,7 +222,24 @@ def _confirming(gate: Gate | None) -> Gate:
     return confirm
 
 
-def _queueing(gate: Gate | None, *, is_admitted: bool, wants: Lane = Lane.ORDINARY) -> Gate:
+def _checking(scope: str) -> Gate:
+    """The check of a caller before a large body is read. It uses up nothing: the gate, or the act, does."""
+
+    async def check(call: Call) -> None:
+        try:
+            call.caller = wire_access.check_access(call)
+            wire_access.require_scope(call, call.caller, scope)
+        except Refused as refusal:
+            if not (refusal.is_challenge or isinstance(refusal, Unavailable)):
+                await _record(call, refusal)
+            raise
+
+    return check
+
+
+def _queueing(
+    gate: Gate | Callable[[Call], Awaitable[None]] | None, *, is_admitted: bool, wants: Lane = Lane.ORDINARY
+) -> Gate:
     """The gate, with the request's place in the line before the writer; unless `is_admitted`, a client that has waited
     too long already is refused before anything of the request is looked at.
     """

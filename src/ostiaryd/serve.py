@@ -30,6 +30,7 @@ from ostiaryd import app as application
 from ostiaryd.ground import descriptors
 from ostiaryd.ground.clock import wall_clock
 from ostiaryd.ground.config import Config, load_config
+from ostiaryd.ground.connections import Connections
 from ostiaryd.ground.folder import lock_folder
 from ostiaryd.ground.ids import new_id
 from ostiaryd.ground.protocol import Protocol, endpoints_of
@@ -134,10 +135,13 @@ class _Server(uvicorn.Server):
 
     def __init__(self, world: World) -> None:
         app = application.build_app(world)
+        config = world.config
+        connections = Connections(of_address=config.anonymous_connections, proxies=config.proxy_networks)
         super().__init__(
             uvicorn.Config(
                 app,
-                http=partial(Protocol, endpoints_of(app.routes)),  # type: ignore[arg-type]  # it is only called
+                http=partial(Protocol, endpoints_of(app.routes), connections),  # type: ignore[arg-type]  # it is only called
+                ws="none",
                 lifespan="off",
                 log_level="warning",
                 access_log=False,

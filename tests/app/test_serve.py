@@ -24,4 +24,5 @@ def test_the_server_cuts_off_who_sends_too_slowly(tmp_path: Path) -> None:
         socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE_S) as slow,
     ):
         slow.sendall(b"POST /token HTTP/1.1\r\n")
+        assert slow.recv(65536).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
         assert slow.recv(1) == b""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ostiaryd.ground.forms import MAX_PARAMETERS
-from ostiaryd.ground.http import MAX_DEPTH, Call, Endpoint, Reply, Wire, render_admin, reply
+from ostiaryd.ground.http import MAX_DEPTH, SMALL_BODY, Call, Endpoint, Reply, Wire, render_admin, reply
 from ostiaryd.ground.world import World
 
 
@@ -120,7 +120,7 @@ async def test_a_request_id_is_kept_if_it_is_one_word_and_made_anew_otherwise(
 
 @pytest.mark.parametrize("over", [-1, 0, 1])
 async def test_a_body_may_be_as_long_as_the_limit_and_no_longer(world: World, over: int) -> None:
-    status, answer = await ask(world, proof, body=b"x" * (world.config.max_request_bytes + over))
+    status, answer = await ask(world, proof, body=b"x" * (SMALL_BODY + over))
     assert (status, answer.get("error")) == ((413, "too_large") if over > 0 else (200, None))
 
 
@@ -131,7 +131,7 @@ async def test_a_body_without_end_is_not_read_on_beyond_the_limit(world: World) 
         nonlocal parts
         parts += 1
         assert parts < 100, "it reads on and on"
-        return {"type": "http.request", "body": b"x" * (world.config.max_request_bytes // 4), "more_body": True}
+        return {"type": "http.request", "body": b"x" * (SMALL_BODY // 4), "more_body": True}
 
     async def send(message: Any) -> None:
         sent.append(message)

@@ -16,9 +16,9 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from ostiary.core.errors import Conflict, Forbidden
-from ostiaryd.ground.http import Call, Endpoint, Reply, render_admin, reply
-from ostiaryd.ground.protocol import SLOWEST_S, Exchange, Protocol, endpoints_of
+from ostiary.core.errors import Conflict, Forbidden, Unauthenticated
+from ostiaryd.ground.http import SMALL_BODY, Call, Endpoint, Reply, render_admin, reply
+from ostiaryd.ground.protocol import MAX_HEAD_BYTES, SLOWEST_S, Exchange, Protocol, endpoints_of
 from ostiaryd.ground.world import World
 
 Ports = tuple[int, int]
@@ -84,7 +84,7 @@ async def ports(world: World) -> AsyncIterator[Ports]:
     """One application twice: over ASGI, and with the straight way."""
     app = application(world)
     straight = partial(Protocol, endpoints_of(app.routes))
-    async with serving(app, "httptools") as asgi, serving(app, straight) as other:
+    async with serving(app, partial(Protocol, {})) as asgi, serving(app, straight) as other:
         yield asgi, other
 
 
@@ -149,6 +149,7 @@ def post(path: str, body: bytes = b"hello", *headers: str, version: str = "1.1")
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
+TRAILED = b"1\r\nx\r\n0\r\nDPoP: trailer\r\nX-Forwarded-For: 203.0.113.9\r\nHost: y\r\n\r\n"
 CASES: dict[str, tuple[bytes, ...]] = {
     "a request": (post("/echo"),),
     "one without a body": (post("/echo", b""),),
@@ -172,7 +173,112 @@ CASES: dict[str, tuple[bytes, ...]] = {
     "an upgrade": (post("/echo", b"x", "connection: upgrade", "upgrade: h2c"),),
     "nonsense": (b"nonsense\r\n\r\n",),
     "a length that is none": (post("/echo", b"x", "content-length: -1"),),
+    "a trailer": (post("/echo", TRAILED, "transfer-encoding: chunked", "dpop: head"),),
+    "a trailer of another request's": (
+        post("/echo", TRAILED, "transfer-encoding: chunked") + post("/echo", b"again", "dpop: own"),
+    ),
+    "an extension of a chunk": (post("/echo", b"3;a=b;c\r\nabc\r\n0;x\r\n\r\n", "transfer-encoding: chunked"),),
+    "two in one go, the second nonsense": (post("/echo") + b"nonsense\r\n\r\n",),
 }
+BAD: dict[str, bytes] = {
+    "a length twice": post("/echo", b"x", "content-length: 1"),
+    "two lengths": post("/echo", b"x", "content-length: 2"),
+    "a length in two": post("/echo", b"x", "content-length: 1, 1"),
+    "a length with a sign": b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: +1\r\n\r\nx",
+    "a length beyond 64 bits": b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999\r\n\r\nx",
+    "a length and chunks": b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"0\r\n\r\n",
+    "chunks and a length": b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-length: 1\r\n\r\n"
+    b"0\r\n\r\n",
+    "chunks twice": b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "a size of a chunk that is none": post("/echo", b"0x1\r\nx\r\n0\r\n\r\n", "transfer-encoding: chunked"),
+    "a chunk that is longer than it says": post("/echo", b"1\r\nxy\r\n0\r\n\r\n", "transfer-encoding: chunked"),
+    "a field in two lines": post("/echo", b"x", "dpop: a", " b"),
+    "a field in two lines, by a tab": post("/echo", b"x", "dpop: a", "\tb"),
+    "white space before the colon": post("/echo", b"x", "dpop : a"),
+    "a field without a name": post("/echo", b"x", ": a"),
+    "a field without a colon": post("/echo", b"x", "dpop"),
+    "a null character in a name": post("/echo", b"x", "dp\0op: a"),
+    "a null character in a value": post("/echo", b"x", "dpop: a\0b"),
+    "a name that is not ASCII": post("/echo", b"x", "dp\u00f6p: a"),
+    "a line feed alone": b"POST /echo HTTP/1.1\nhost: x\ncontent-length: 1\n\nx",
+    "a carriage return in a value": post("/echo", b"x", "dpop: a\rb: c"),
+    "no host": b"POST /echo HTTP/1.1\r\ncontent-length: 1\r\n\r\nx",
+    "two hosts": post("/echo", b"x", "host: y"),
+    "a target that is not ASCII": "POST /\u00e9 HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".encode(),
+    "a target with a null character": b"POST /ec\0ho HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
+    "a target that is none": b"POST echo HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
+    "a version to come": b"POST /echo HTTP/3.0\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
+    "the head of another protocol": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+}
+"""What may be read in two ways, and so is not read at all (RFC 9112)."""
+
+
+@pytest.mark.parametrize("case", BAD)
+async def test_what_readers_may_take_differently_is_refused_both_ways(ports: Ports, case: str) -> None:
+    over_asgi, straight = await asyncio.gather(*(exchange(port, BAD[case]) for port in ports))
+    assert straight == over_asgi
+    assert over_asgi.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert over_asgi.endswith(b"(closed)")
+    assert over_asgi.count(b"HTTP/1.1 ") == 1
+
+
+async def test_a_trailer_is_no_part_of_the_head(world: World) -> None:
+    behind = replace(world, config=msgspec.structs.replace(world.config, proxies="127.0.0.0/8"))
+    app = application(behind)
+    request = post("/echo", TRAILED, "transfer-encoding: chunked", "x-forwarded-for: 198.51.100.7", "dpop: head")
+    async with (
+        serving(app, partial(Protocol, {})) as asgi,
+        serving(app, partial(Protocol, endpoints_of(app.routes))) as other,
+    ):
+        for port in (asgi, other):
+            answer = await exchange(port, request)
+            assert b'"network":"198.51.100.0/24"' in answer
+            assert b'"dpop":"head"' in answer
+            assert b"203.0.113" not in answer
+
+
+async def test_an_answer_that_is_owed_comes_before_the_refusal_of_what_follows(ports: Ports) -> None:
+    for port in ports:
+        answer = await exchange(port, post("/echo", b"first") + b"nonsense\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 201 ")
+        assert answer.endswith(b"(closed)")
+
+
+@pytest.mark.parametrize("over", [-1, 0, 1, 4096])
+async def test_a_head_is_at_most_so_long_both_ways(ports: Ports, over: int) -> None:
+    counted = sum(map(len, ("/echo", "host", "x", "x-request-id", "rq_1", "content-length", "0", "a"))) + 4 * 4
+    request = post("/echo", b"", "a: " + "x" * (MAX_HEAD_BYTES - counted + over))
+    over_asgi, straight = await asyncio.gather(*(exchange(port, request) for port in ports))
+    assert straight == over_asgi
+    assert straight.startswith(b"HTTP/1.1 431 " if over > 0 else b"HTTP/1.1 201 ")
+
+
+async def test_many_small_requests_in_one_go_are_no_large_head(ports: Ports) -> None:
+    many = MAX_HEAD_BYTES // len(post("/echo")) + 10
+    for port in ports:
+        assert (await exchange(port, post("/echo") * many)).count(b"HTTP/1.1 201 ") == many
+
+
+@pytest.mark.parametrize("framing", ["content-length", "chunks"])
+async def test_a_large_body_is_read_only_after_the_proof(world: World, framing: str) -> None:
+    """The head alone is answered where the caller proves nothing; where the caller does, the body is read."""
+
+    async def check(call: Call) -> None:
+        if call.header(b"authorization") is None:
+            raise Unauthenticated("not authenticated")
+
+    endpoint = Endpoint(world, echo, render=render_admin, check=check)
+    app = Starlette(routes=[Route("/echo", endpoint, methods=["POST"])])
+    said = "transfer-encoding: chunked" if framing == "chunks" else f"content-length: {SMALL_BODY + 1}"
+    head = f"POST /echo HTTP/1.1\r\nhost: x\r\n{said}\r\n"
+    size = SMALL_BODY + 1
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (size, b"x" * size) if framing == "chunks" else b"x" * size
+    async with serving(app, partial(Protocol, endpoints_of(app.routes))) as port:
+        assert (await exchange(port, f"{head}\r\n".encode())).startswith(b"HTTP/1.1 401 ")
+        answer = await exchange(port, f"{head}authorization: x\r\n\r\n".encode(), body)
+        assert answer.startswith(b"HTTP/1.1 201 ")
+        assert answer.count(b"x" * size) == 1
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -184,7 +290,7 @@ async def test_the_same_bytes_get_the_same_answer_both_ways(ports: Ports, case: 
 
 @pytest.mark.parametrize("over", [-1, 0, 1, 1 << 18])
 async def test_a_body_over_the_limit_is_refused_both_ways(ports: Ports, world: World, over: int) -> None:
-    body = b"x" * (world.config.max_request_bytes + over)
+    body = b"x" * (SMALL_BODY + over)
     over_asgi, straight = await asyncio.gather(*(exchange(port, post("/echo", body)) for port in ports))
     assert straight == over_asgi
     assert straight.startswith(b"HTTP/1.1 413 " if over > 0 else b"HTTP/1.1 201 ")
@@ -194,7 +300,7 @@ async def test_a_body_over_the_limit_is_refused_both_ways(ports: Ports, world: W
 async def test_a_body_whose_first_part_is_as_long_as_the_limit_may_have_no_second_one(
     ports: Ports, world: World, over: int
 ) -> None:
-    limit = world.config.max_request_bytes
+    limit = SMALL_BODY
     chunks = b"%x\r\n%b\r\n" % (limit, b"x" * limit) + b"1\r\nx\r\n" * over + b"0\r\n\r\n"
     request = post("/echo", chunks, "transfer-encoding: chunked")
     over_asgi, straight = await asyncio.gather(*(exchange(port, request) for port in ports))
@@ -254,6 +360,6 @@ async def test_both_ways_know_alike_where_a_request_came_from(world: World, prox
     app = application(behind)
     straight = partial(Protocol, endpoints_of(app.routes))
     request = post("/echo", b"", "x-forwarded-for: 6.6.6.6, 203.0.113.7")
-    async with serving(app, "httptools") as asgi, serving(app, straight) as other:
+    async with serving(app, partial(Protocol, {})) as asgi, serving(app, straight) as other:
         for port in (asgi, other):
             assert f'"network":"{network}"'.encode() in await exchange(port, request)

@@ -11,6 +11,7 @@ import pytest
 from ostiary.core import jose
 from ostiary.core.errors import Refused
 from ostiaryd.ground.database import sql
+from ostiaryd.ground.http import SMALL_BODY
 from ostiaryd.ground.world import World
 from ostiaryd.tokens.model import MAX_VALUE
 from ostiaryd.tokens.wire_oauth import ERRORS, render_oauth
@@ -112,7 +113,7 @@ async def test_a_body_that_is_no_form_is_refused(client: Client, body: bytes) ->
 
 
 async def test_a_body_may_be_as_long_as_the_limit_and_no_longer(client: Client) -> None:
-    limit = client.world.config.max_request_bytes
+    limit = SMALL_BODY
     assert (await post(client, b"a=" + b"x" * (limit - 2))).status == 400
     assert (await post(client, b"a=" + b"x" * (limit - 1))).status == 413
 

@@ -80,8 +80,22 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(description="Networks of reverse proxies whose `X-Forwarded-For` counts, separated by spaces"),
     ] = ""
     max_request_bytes: Annotated[
-        int, Meta(ge=4096, le=64 << 20, description="Largest request body that is read, in bytes")
+        int,
+        Meta(
+            ge=4096,
+            le=64 << 20,
+            description="Largest request body that is read from a caller that has proved itself, in bytes; others may"
+            " send 64 KiB",
+        ),
     ] = 1 << 20
+    anonymous_connections: Annotated[
+        int,
+        Meta(
+            ge=16,
+            le=65_536,
+            description="Connections of callers that have proved nothing, for each address; in all eight times as many",
+        ),
+    ] = 256
     feed_heartbeat_ms: Annotated[
         int, Meta(ge=50, le=60_000, description="How often a feed says that it is alive, in milliseconds")
     ] = 1000

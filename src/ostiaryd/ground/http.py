@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -30,6 +31,10 @@ from ostiaryd.ground.world import World
 T = TypeVar("T")
 log = logging.getLogger("ostiary")
 MAX_DEPTH = 32
+SMALL_BODY = 64 << 10
+"""Bytes of a body that are read from a caller that has proved nothing. A larger body is read after the proof."""
+PROVED = "ostiary.proved"
+"""Extension of the ASGI scope: a function to call once the caller of a request has proved itself."""
 RETRY_SPREAD_S = 4
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -72,6 +77,8 @@ class Call:
     answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     address: str = ""
     """whose connection it came by; empty where there is none"""
+    parsed: object = None
+    """The value of a JSON body that was too large to be parsed on the event loop."""
 
     def header(self, name: bytes, *, twice: type[Refused] = Malformed) -> str | None:
         """The one value of a header; sent twice is refused, as `twice`, since readers differ on which counts."""
@@ -109,11 +116,14 @@ class Call:
         self.expect("application/json")
         if b"\\u0000" in self.body:  # no database of ours keeps it
             raise Malformed("the body has a null character in it")
-        value = canonical.parse(self.body, max_bytes=self.world.config.max_request_bytes, max_depth=MAX_DEPTH)
         try:
-            return convert(value, kind)
+            return convert(self.parse_json() if self.parsed is None else self.parsed, kind)
         except msgspec.ValidationError as error:
             raise Malformed(str(error)) from None
+
+    def parse_json(self) -> object:
+        """Parse the body as strict JSON. Raises Malformed."""
+        return canonical.parse(self.body, max_bytes=self.world.config.max_request_bytes, max_depth=MAX_DEPTH)
 
     def form(self) -> dict[str, list[str]]:
         """The body as a form, every value of every name kept (RFC 8707 repeats `resource`)."""
@@ -128,9 +138,13 @@ class Call:
         return values[0] if values else None
 
     def expect(self, media_type: str) -> None:
-        given = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
-        if given != media_type:
+        """Raises UnsupportedMediaType."""
+        if not self.has_type(media_type):
+            given = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
             raise UnsupportedMediaType(f"the content type is `{given[:100]}`", hint=f"send {media_type}")
+
+    def has_type(self, media_type: str) -> bool:
+        return (self.header(b"content-type") or "").partition(";")[0].strip().lower() == media_type
 
 
 @dataclass(slots=True)
@@ -182,8 +196,15 @@ def render_admin(refusal: Refused) -> Reply:
     return reply(body, status=status_of(refusal), headers=[NO_STORE])
 
 
+Gate = Callable[[Call], Awaitable[Any]]
+
+
 class Endpoint:
-    """One route: read, gate, call, render. Called as an ASGI application it reads and sends as well."""
+    """One route: read, gate, call, render. Called as an ASGI application it reads and sends as well.
+
+    A body of at most `SMALL_BODY` bytes is read before the gate. Where a route takes more, a request that may have more
+    proves its caller first, and its JSON is parsed in a thread.
+    """
 
     def __init__(
         self,
@@ -191,15 +212,33 @@ class Endpoint:
         wire: Wire,
         *,
         render: Render,
-        gate: Callable[[Call], Awaitable[Any]] | None = None,
+        gate: Gate | None = None,
         streams: bool = False,
+        check: Gate | None = None,
+        proves: bool = False,
     ) -> None:
-        """`streams`: some answers are sent while they are made."""
+        """`streams`: some answers are sent while they are made. `check` proves the caller before a body of more than
+        `SMALL_BODY` bytes is read; without it no such body is taken. `proves`: an answer below 400 shows that the
+        caller has proved itself.
+        """
         self._world, self._wire, self._render, self._gate, self.streams = world, wire, render, gate, streams
-        self.max_body = world.config.max_request_bytes
+        self._check, self.proves = check, proves
+        most = world.config.max_request_bytes
+        self.max_body = min(most, SMALL_BODY) if check is None else most
+
+    def proves_first(self, headers: Headers) -> bool:
+        """Return whether the body may be large: it says so, or does not say how long it is."""
+        if self.max_body <= SMALL_BODY:
+            return False
+        lengths = [value for name, value in headers if name == b"content-length"]
+        return not lengths or len(lengths[0]) > len(str(SMALL_BODY)) or int(lengths[0]) > SMALL_BODY
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _read(receive, self.max_body)
+        read, body = None, b""
+        if scope["method"] not in ("GET", "HEAD") and self.proves_first(scope["headers"]):
+            read = partial(_read, receive, self.max_body)
+        else:
+            body = await _read(receive, self.max_body)
         answer, headers = await self.answer(
             scope["method"],
             scope["path"],
@@ -208,7 +247,10 @@ class Endpoint:
             headers=scope["headers"],
             body=body,
             address=(scope.get("client") or ("",))[0],
+            read=read,
         )
+        if self.proves and answer.status < 400 and (note := scope.get("extensions", {}).get(PROVED)) is not None:
+            note()
         await _send(receive, send, answer, headers)
 
     async def answer(
@@ -221,16 +263,24 @@ class Endpoint:
         headers: Headers,
         body: bytes,
         address: str = "",
+        read: Callable[[], Awaitable[bytes]] | None = None,
     ) -> tuple[Reply, Headers]:
-        """The reply, and all headers but its length. `body` may be cut off beyond `max_body`."""
+        """The reply, and all headers but its length. `body` may be cut off beyond `max_body`; `read` gets the body of a
+        request that proves its caller first.
+        """
         world = self._world
         request_id = request_id_of(headers, world)
         call = Call(world, method, path, params, query, headers, body, request_id, address=address)
         try:
-            if len(body) > self.max_body:
-                raise TooLarge(f"the body is over {self.max_body} bytes", hint="send less, or raise max_request_bytes")
+            self._check_size(body)
             if "\0" in path or "%00" in query:
                 raise Malformed("the path or the query has a null character in it")
+            if read is not None and self._check is not None:
+                await self._check(call)
+                call.body = await read()
+                self._check_size(call.body)
+                if len(call.body) > SMALL_BODY and call.has_type("application/json"):
+                    call.parsed = await asyncio.to_thread(call.parse_json)
             if self._gate is not None:
                 call.caller = await self._gate(call)
             answer = await self._wire(call)
@@ -247,6 +297,12 @@ class Endpoint:
         media_type = answer.media_type.encode("latin-1")
         named = [(b"content-type", media_type), (b"x-request-id", request_id.encode("latin-1"))]
         return answer, [*named, *call.answer_headers, *answer.headers]
+
+    def _check_size(self, body: bytes) -> None:
+        """Raises TooLarge."""
+        if len(body) > self.max_body:
+            hint = "send less" if self._check is None else "send less, or raise max_request_bytes"
+            raise TooLarge(f"the body is over {self.max_body} bytes", hint=hint)
 
     def failure(self, path: str, headers: Headers) -> tuple[Reply, Headers]:
         """What is answered where an answer could not be sent as it was made; call it where that is caught."""

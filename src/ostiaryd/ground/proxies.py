@@ -21,12 +21,13 @@ def origin(address: str, forwarded: Sequence[str], proxies: Sequence[Network]) -
     """
     if proxies:
         chain = [part.strip() for value in forwarded for part in value.split(",")]
-        while chain and _is_within(address, proxies):
+        while chain and is_within(address, proxies):
             address = chain.pop()
     return address
 
 
-def _is_within(address: str, networks: Sequence[Network]) -> bool:
+def is_within(address: str, networks: Sequence[Network]) -> bool:
+    """Return whether `address` is in one of the networks; text that is no address is in none."""
     try:
         parsed = ip_address(address)
     except ValueError:

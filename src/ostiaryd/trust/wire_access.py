@@ -36,6 +36,17 @@ async def authenticate_access(call: Call, *, audience: str | None = None) -> Cal
     return _welcome(call, access)
 
 
+def check_access(call: Call) -> Caller:
+    """Return the caller of the admin API without using up the proof. Raises what `authenticate_access` raises."""
+    world = call.world
+    with _challenging(call, world.config.api):
+        access = flows.verify_access(
+            request_of(call), audience=world.config.api, reader=world.db.read(), now=world.now(), keys=world.keys,
+            config=world.config,
+        )  # fmt: skip
+    return access.caller
+
+
 def authenticate_in_act(call: Call, act: Act) -> Caller:
     """The same within an act: one transaction, one fsync, for what is asked often."""
     config = call.world.config
