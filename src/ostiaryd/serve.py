@@ -33,6 +33,7 @@ from ostiaryd.ground.config import Config, load_config
 from ostiaryd.ground.connections import Connections
 from ostiaryd.ground.folder import lock_folder
 from ostiaryd.ground.ids import new_id
+from ostiaryd.ground.log import log_to
 from ostiaryd.ground.protocol import Protocol, endpoints_of
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import flows as ledger
@@ -61,7 +62,7 @@ def serve(
         trust_domain: Name of the trust domain; fixed at the first start.
         public_url: URL that clients use, and the issuer; fixed at the first start.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_to(sys.stderr)
     loaded = load_config(
         config,
         data_dir=str(session.data_dir) if session.data_dir is not None else None,
@@ -143,6 +144,7 @@ class _Server(uvicorn.Server):
                 http=partial(Protocol, endpoints_of(app.routes), connections),  # type: ignore[arg-type]  # it is only called
                 ws="none",
                 lifespan="off",
+                log_config=None,  # what it logs goes where ours goes
                 log_level="warning",
                 access_log=False,
                 proxy_headers=False,

@@ -1,0 +1,69 @@
+"""What callers write is one line of the log, whatever it is."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+import pytest
+
+from ostiaryd.ground.log import INDENT, MAX_MESSAGE, LineFormatter, escape
+
+
+def logged(message: str, *said: object, error: Exception | None = None) -> list[str]:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(LineFormatter("%(levelname)s %(message)s"))
+    logger = logging.Logger("test")
+    logger.addHandler(handler)
+    if error is None:
+        logger.error(message, *said)
+    else:
+        try:
+            raise error
+        except type(error):
+            logger.exception(message, *said)
+    return stream.getvalue().splitlines()
+
+
+FORGED = (
+    "\n",
+    "\r",
+    "\r\n",
+    "\x0b",
+    "\x0c",
+    "\x1c",
+    "\x1d",
+    "\x1e",
+    "\x85",
+    "\u2028",
+    "\u2029",
+    "\0",
+    "\x1b[2J",
+    "\u202e",
+)
+
+
+@pytest.mark.parametrize("text", FORGED)
+def test_no_caller_begins_a_line(text: str) -> None:
+    (line,) = logged("GET %s failed", f"/a{text}CRITICAL all is lost")
+    assert line.startswith("ERROR GET /a\\")
+    assert text not in line
+    first, *rest = logged("failed", error=ValueError(f"x{text}CRITICAL all is lost"))
+    assert first == "ERROR failed"
+    assert all(line.startswith(INDENT) for line in rest)
+    assert "CRITICAL all is lost" in rest[-1]
+
+
+def test_a_lone_surrogate_is_spelled_out() -> None:
+    assert logged("%s", "a\ud800b") == ["ERROR a\\ud800b"]
+
+
+@pytest.mark.parametrize(("size", "is_cut"), [(MAX_MESSAGE, False), (MAX_MESSAGE + 1, True)])
+def test_a_line_has_a_longest_size(size: int, is_cut: bool) -> None:
+    assert escape("x" * size).endswith(f"... ({size} characters)") is is_cut
+    assert len(logged("%s", "x" * size)[0]) <= MAX_MESSAGE + 40
+
+
+def test_ordinary_text_stays_as_it_is() -> None:
+    assert escape("GET /é/ü 中文 {}") == "GET /é/ü 中文 {}"
