@@ -143,13 +143,14 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
         **{("POST", f"/api/v1/ssf/{what}"): SSF_MANAGE for what in ("status", "verify")},
         **{("POST", f"/api/v1/ssf/subjects/{verb}"): SSF_MANAGE for verb in ("add", "remove")},
         ("POST", "/api/v1/ssf/poll/{id}"): SSF_READ,
+        ("POST", "/api/v1/clock/accept"): SELF,  # an administrator or a person: checked in the wire
     }
 
 
 def test_what_is_shown_is_for_readers_but_for_this() -> None:
     less = {path: scope for method, path, scope in GATED if method == "GET" and scope != READ}
     assert less == {
-        "/api/v1/tasks": SELF, "/api/v1/tasks/{id}": SELF, "/api/v1/tasks/{id}/tree": SELF,
+        "/api/v1/clock": SELF, "/api/v1/tasks": SELF, "/api/v1/tasks/{id}": SELF, "/api/v1/tasks/{id}/tree": SELF,
         "/api/v1/approvals": SELF, "/api/v1/approvals/{id}": SELF,
         "/api/v1/incidents": SELF, "/api/v1/incidents/{id}": SELF,
         "/api/v1/elevations": SELF, "/feed/v1/stream": "ostiary:feed",

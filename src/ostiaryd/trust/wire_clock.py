@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from ostiary.core.errors import Forbidden
 from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
@@ -11,11 +14,14 @@ from ostiaryd.registry.model import ADMIN, APPROVE, SELF
 from ostiaryd.trust import flows
 from ostiaryd.trust.model import SECOND
 
+MAX_WALL_S = 1 << 40
+"""Bound on a time in seconds since the epoch: JSON also spells infinity, as `1e999`."""
+
 
 class Confirmation(msgspec.Struct, forbid_unknown_fields=True):
     """`wall`: the time that the operator confirms, as `GET /api/v1/clock` shows it."""
 
-    wall: float
+    wall: Annotated[float, Meta(ge=0, le=MAX_WALL_S)]
 
 
 async def show_clock(call: Call) -> Reply:
