@@ -271,10 +271,9 @@ class Client:
 
 
 def _token_refused(response: httpx2.Response) -> Refused:
-    try:
+    body: object = None
+    with suppress(Malformed):
         body = canonical.parse(response.content)
-    except Malformed:
-        body = None
     said = body if isinstance(body, dict) else {}
     message = str(said.get("error_description") or said.get("message") or f"HTTP {response.status_code}")
     kind = Unavailable if response.status_code >= 500 else TokenRefused

@@ -21,7 +21,7 @@ from msgspec import structs
 
 from ostiary.core import canonical
 from ostiary.core.access import Decision, Reason
-from ostiary.core.decoding import json_decoder
+from ostiary.core.decoding import convert, json_decoder
 from ostiary.core.errors import Invalid, Malformed, NotFound, Refused
 from ostiary.core.jose import b64u
 from ostiaryd.ground.http import Call, Reply, reply, status_of
@@ -171,7 +171,7 @@ def read_batch(call: Call) -> Batch:
             raise refusal from None
         rest = {name: one for name, one in value.items() if name not in ("evaluations", *_DEFAULTS)}
         try:
-            batch = msgspec.convert(rest, Batch)
+            batch = convert(rest, Batch)
         except msgspec.ValidationError as error:
             raise Malformed(str(error)) from None
         defaults = {name: _item({name: value.get(name)}) for name in _DEFAULTS}
@@ -188,7 +188,7 @@ _DEFAULTS = ("subject", "action", "resource", "context")
 def _item(value: object) -> Item | None:
     """One item of a batch; None if it is not well-formed."""
     try:
-        return msgspec.convert(value, Item)
+        return convert(value, Item)
     except msgspec.ValidationError:
         return None
 
