@@ -85,7 +85,8 @@ class Hostile:
             if not answer:
                 return
             self.made[way] += 1
-            self.statuses[answer[9:12].decode("latin-1")] += 1
+            if answer.startswith(b"HTTP/1.1 "):  # not the rest of the answer before
+                self.statuses[answer[9:12].decode("ascii")] += 1
 
     def _slow(self, sock: socket.socket) -> None:
         sock.sendall(b"POST /token HTTP/1.1\r\n")
