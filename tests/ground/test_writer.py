@@ -564,6 +564,7 @@ async def test_a_scan_remembers_nothing_of_its_snapshot(world: World) -> None:
 async def test_another_process_that_writes_holds_up_the_writer_and_not_the_loop(world: World) -> None:
     theirs = world.db.connect()
     theirs.begin(write=True)
+    theirs.execute(COUNT, {})
     waiting = asyncio.ensure_future(world.writer.submit(put("test held up")))
     ticks = 0
     for _ in range(20):

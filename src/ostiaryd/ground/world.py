@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ostiary.core.errors import Conflict
+from ostiary.core.errors import Conflict, Unavailable
 from ostiaryd.ground import start
 from ostiaryd.ground.clock import Boot, Clock, boot_id, open_clock, save_course, wall_clock
 from ostiaryd.ground.config import Config, check_public_url
@@ -22,6 +23,7 @@ from ostiaryd.ground.reserve import Reserve
 from ostiaryd.ground.writer import Writer
 
 T = TypeVar("T")
+log = logging.getLogger("ostiary")
 
 _GET = sql("select value from setting where name = :name")
 _PUT = sql("insert into setting (name, value) values (:name, :value)")
@@ -49,10 +51,13 @@ class World:
         return kept
 
     async def close_rooms(self) -> None:
-        """End what a room keeps that has to be ended."""
+        """End what a room keeps that has to be ended, though the database may be away."""
         for kept in self._rooms.values():
             if (close := getattr(kept, "close", None)) is not None:
-                await close()
+                try:
+                    await close()
+                except Unavailable as error:
+                    log.warning("at the end, %s could not write: %s", type(kept).__name__, error.message)
 
 
 @asynccontextmanager

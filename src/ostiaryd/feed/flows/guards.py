@@ -117,8 +117,7 @@ class Guards:
         if self._flushing is not None:
             self._flushing.cancel()
         if self._beat:
-            with suppress(Unavailable):  # the others drop it by themselves
-                await self._world.writer.submit(lambda tx: store.drop_servers(tx, [self._id]))
+            await self._world.writer.submit(lambda tx: store.drop_servers(tx, [self._id]))
 
     async def _write(self, dead: list[str]) -> None:
         self._beat += 1

@@ -51,6 +51,11 @@ class Connection(Protocol):
 
     def execute(self, statement: Sql, params: dict[str, Any]) -> Any: ...
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None: ...
+
+    def queue(self, statement: Sql) -> None:
+        """Execute a statement without parameters and results, at the latest ahead of the next one."""
+        ...
+
     def script(self, text: str) -> None: ...
     def begin(self, *, write: bool) -> None: ...
     def commit(self) -> None: ...
@@ -104,6 +109,9 @@ class SqliteConnection:
 
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
         self._raw.executemany(statement.sqlite, rows)
+
+    def queue(self, statement: Sql) -> None:
+        self._raw.execute(statement.sqlite)
 
     def script(self, text: str) -> None:
         for part in text.split(";\n"):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -19,53 +19,19 @@ from ostiaryd.ground.database.connection import DatabaseUnavailable, OutcomeUnkn
 from ostiaryd.ground.database.statement import Sql
 
 if TYPE_CHECKING:
-    from ostiaryd.ground.database.postgres_server import PostgresServer
+    from ostiaryd.ground.database.postgres_server import BoundedConnection, PostgresServer
 
-T = TypeVar("T")
 FROZEN_TIMES, STATEMENT_TIMES = 2, 5
 """How many times the timeout a frozen writer holds up others, and a statement may take."""
 _NUMBER = """insert into writer_commit (connection, number, at)
-    values (%(connection)s, (select coalesce(max(number), 0) + 1 from writer_commit), extract(epoch from now()))
-    on conflict (connection) do update set number = excluded.number, at = excluded.at returning number"""
+    values ('{connection}', {number}, extract(epoch from now()))
+    on conflict (connection) do update set number = excluded.number, at = excluded.at"""
 _NEWEST = "select coalesce(max(number), 0) from writer_commit"
 _LAST = "select number from writer_commit where connection = %(connection)s"
 _FORGET_OLD = """delete from writer_commit
     where at < extract(epoch from now()) - 86400 and number < (select max(number) from writer_commit)"""
 READ_ONLY = "25006"
 """SQLSTATE read_only_sql_transaction: the server has become a replica."""
-
-
-class Silent(psycopg.OperationalError):
-    """The server did not answer within the limit, or another connection found that the database is down."""
-
-
-class BoundedConnection(psycopg.Connection[Any]):
-    """A connection whose waits end at `limit_s`, and at once when `is_current` says that the database is down."""
-
-    limit_s = 0.0
-    is_current: Callable[[], bool] = staticmethod(lambda: True)
-
-    def wait(self, gen: Generator[Any, Any, T], interval: float = 0.05, timeout: float | None = None) -> T:
-        if not self.limit_s:
-            return super().wait(gen, interval, timeout)
-        try:
-            return super().wait(self._bounded(gen), interval, timeout)
-        except Silent:
-            self.close()
-            raise
-
-    def _bounded(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-        until = time.monotonic() + self.limit_s
-        try:
-            state = next(gen)
-            while True:
-                ready = yield state
-                if not ready and (time.monotonic() > until or not self.is_current()):
-                    raise Silent("the server does not answer")
-                state = gen.send(ready)
-        except StopIteration as end:
-            result: T = end.value
-            return result
 
 
 class PostgresConnection:
@@ -88,6 +54,12 @@ class PostgresConnection:
         self._name = secrets.token_hex(8)
         self._number, self._pending = -1, -1
         """of the newest commit that this connection knows of; of its own commit that has no answer yet"""
+        self._newest: int | None = None
+        """of the newest commit before the transaction in progress, once it was asked"""
+        self._queue: list[str] = []
+        """statements without parameters that are sent together with the next one of that kind"""
+        self.round_trips = 0
+        """of this connection so far; tests and benchmarks count them"""
 
     @property
     def losses(self) -> int:
@@ -106,7 +78,8 @@ class PostgresConnection:
     def execute(self, statement: Sql, params: dict[str, Any]) -> Any:
         self._has_written |= statement.writes
         try:
-            return self._execute(statement.postgres, params)
+            text = statement.postgres
+            return self._execute(text, params if params or "%" in text else None)  # with parameters, %% stands for %
         except DatabaseUnavailable:
             raise
         except Exception:
@@ -118,13 +91,17 @@ class PostgresConnection:
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
         self._has_written = True
         names = statement.names
-        raw = self._current()
+        self._flush()
+        self.round_trips += 1
         try:
-            with raw.cursor() as cursor:
+            with self._current().cursor() as cursor:
                 cursor.executemany(statement.postgres, [dict(zip(names, row, strict=True)) for row in rows])
         except psycopg.Error as error:
             self._check_lost(error)
             raise
+
+    def queue(self, statement: Sql) -> None:
+        self._queue.append(statement.postgres)
 
     def script(self, text: str) -> None:
         """Run statements that may take long, such as migrations."""
@@ -133,6 +110,8 @@ class PostgresConnection:
         raw.limit_s = 0.0
         try:
             self._execute("set local statement_timeout = 0")
+            if raw.info.server_version >= 170000:
+                self._execute("set local transaction_timeout = 0")
             self._execute(text)
         finally:
             raw.limit_s = self.times * self._server.timeout_s
@@ -140,11 +119,11 @@ class PostgresConnection:
     def begin(self, *, write: bool) -> None:
         self._current()
         self._in_transaction, self._may_write, self._has_written = True, write, False
+        self._newest = None
         if write:
-            self._execute("begin")
-            self._execute(f"select pg_advisory_xact_lock({self.WRITER_LOCK})")
+            self._queue += ["begin", f"select pg_advisory_xact_lock({self.WRITER_LOCK})"]
         else:
-            self._execute("begin isolation level repeatable read, read only")
+            self._queue.append("begin isolation level repeatable read, read only")
 
     def commit(self) -> None:
         """Number the commit if anything was written, then commit.
@@ -155,19 +134,23 @@ class PostgresConnection:
         """
         if not self._has_written:
             self._execute("commit")
-            self._in_transaction = False
+            self._end()
             return
-        if self._number < 0:
-            self._execute(_FORGET_OLD)
-        ((self._pending,),) = self._execute(_NUMBER, {"connection": self._name}).fetchall()
+        if self._newest is None:
+            self._ask_newest()
+            self._queue.append(_FORGET_OLD)
+        assert self._newest is not None
+        self._pending = self._newest + 1
+        self._queue.append(_NUMBER.format(connection=self._name, number=self._pending))
         try:
-            self._execute("commit")
+            self._execute("commit")  # if numbering fails, PostgreSQL leaves out the rest of what was sent with it
         except DatabaseUnavailable:
             raise OutcomeUnknown(
                 "the connection to the database was lost during the commit",
                 hint="look whether the change took place before you repeat the request",
             ) from None
-        self._in_transaction, self._number = False, self._pending
+        self._number = self._pending
+        self._end()
 
     def has_committed(self) -> bool:
         """Return whether the commit took place that raised OutcomeUnknown. Raises OutcomeUnknown if it cannot look.
@@ -190,11 +173,16 @@ class PostgresConnection:
 
     def rollback(self) -> None:
         """End the transaction without effect. PostgreSQL itself does that when it loses a connection."""
-        if self._in_transaction:
-            self._in_transaction = False
-            if self.loss == self._server.losses:
-                with suppress(DatabaseUnavailable):
-                    self._execute("rollback")
+        was_in_transaction = self._in_transaction
+        has_begun = not any(text.startswith("begin") for text in self._queue)
+        self._end()
+        if was_in_transaction and has_begun and self.loss == self._server.losses:
+            with suppress(DatabaseUnavailable):
+                self._execute("rollback")
+
+    def _end(self) -> None:
+        self._in_transaction = False
+        self._queue.clear()
 
     def close(self) -> None:
         self._server.forget(self)
@@ -204,21 +192,40 @@ class PostgresConnection:
             fresh[0].close()
 
     def is_alone(self) -> bool:
-        ((newest,),) = self._execute(_NEWEST).fetchall()
+        newest = self._ask_newest()
         was, self._number = self._number, newest
-        return bool(was == newest)
+        return was == newest
+
+    def _ask_newest(self) -> int:
+        ((newest,),) = self._execute(_NEWEST).fetchall()
+        self._newest = int(newest)
+        return self._newest
 
     def take(self, lock: int) -> bool:
         (is_ours,) = self._execute(f"select pg_try_advisory_lock({self.LOCKS}, {lock})").fetchone() or (False,)
         return bool(is_ours)
 
     def _execute(self, text: str, params: dict[str, Any] | None = None) -> Any:
+        """Execute a statement after what is queued: in the same round trip if it has no parameters."""
         raw = self._current()
+        if params is None:
+            text, self._queue = "; ".join([*self._queue, text]), []
+        else:
+            self._flush()
+        self.round_trips += 1
         try:
-            return raw.execute(text, params)
+            cursor = raw.execute(text, params)
         except psycopg.Error as error:
             self._check_lost(error)
             raise
+        while cursor.nextset():  # to the result of the last
+            continue
+        return cursor
+
+    def _flush(self) -> None:
+        if self._queue:
+            last = self._queue.pop()
+            self._execute(last)
 
     def _current(self) -> BoundedConnection:
         if self.loss != self._server.losses:

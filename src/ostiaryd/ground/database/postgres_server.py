@@ -10,22 +10,57 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import conninfo
 
 from ostiary.core.errors import Unavailable
 from ostiaryd.ground.database.connection import DatabaseUnavailable
-from ostiaryd.ground.database.postgres import FROZEN_TIMES, STATEMENT_TIMES, BoundedConnection, PostgresConnection
+from ostiaryd.ground.database.postgres import FROZEN_TIMES, STATEMENT_TIMES, PostgresConnection
 from ostiaryd.ground.database.transaction import Reader
 
+T = TypeVar("T")
 log = logging.getLogger("ostiary")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.5
 """Pauses between attempts to connect; doubled after each failure."""
 CONNECT_S = 2
 """The shortest limit that libpq offers for connecting, in seconds."""
+
+
+class Silent(psycopg.OperationalError):
+    """The server did not answer within the limit, or another connection found that the database is down."""
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A connection whose waits end at `limit_s`, and at once when `is_current` says that the database is down."""
+
+    limit_s = 0.0
+    is_current: Callable[[], bool] = staticmethod(lambda: True)
+
+    def wait(self, gen: Generator[Any, Any, T], interval: float = 0.05, timeout: float | None = None) -> T:
+        if not self.limit_s:
+            return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(self._bounded(gen), interval, timeout)
+        except Silent:
+            self.close()
+            raise
+
+    def _bounded(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        until = time.monotonic() + self.limit_s
+        try:
+            state = next(gen)
+            while True:
+                ready = yield state
+                if not ready and (time.monotonic() > until or not self.is_current()):
+                    raise Silent("the server does not answer")
+                state = gen.send(ready)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 class PostgresServer:
@@ -113,6 +148,8 @@ class PostgresServer:
             raise DatabaseUnavailable(
                 f"cannot connect to PostgreSQL: {said}", hint="check that it runs, and the database URL"
             ) from None
+        if holds_lock and raw.info.server_version >= 170000:  # bounds what the limit for idle transactions misses
+            raw.execute(f"set transaction_timeout = {2 * statement_ms}")
         raw.limit_s = times * self.timeout_s
         raw.is_current = lambda: self.losses == loss
         return raw

@@ -226,7 +226,7 @@ class Savepoint:
         if not self._has_begun:
             tx = self._tx
             tx._late.write(tx._connection, end=self._late_begin)
-            tx._connection.execute(_SAVEPOINT, {})
+            tx._connection.queue(_SAVEPOINT)
             self._has_begun = True
 
     def __enter__(self) -> None:
@@ -244,7 +244,7 @@ class Savepoint:
             tx._late.drop(self._late_begin)
             del tx.touched[self._touched :]
             if self._has_begun:
-                tx._connection.execute(_ROLLBACK_TO, {})
+                tx._connection.queue(_ROLLBACK_TO)
                 tx._known.clear()
         if self._has_begun:
-            tx._connection.execute(_RELEASE, {})
+            tx._connection.queue(_RELEASE)

@@ -17,7 +17,7 @@ from ostiaryd.ground.pin import Head
 TOPIC = "ledger"
 """what listeners of the writer hear when entries were added"""
 _HEAD = sql("select size, peaks, checkpoint from log_head where id = 1")
-_DOMAIN = sql("select value from setting where name = 'trust_domain'")
+_DOMAIN = sql("select value from setting where name = 'trust_domain'", steady=True)
 
 
 def has_tree(reader: Reader, seen: Head) -> bool:

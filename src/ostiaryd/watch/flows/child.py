@@ -23,7 +23,7 @@ from ostiary.core.decoding import json_decoder, msgpack_decoder
 from ostiaryd.ground.children import send
 from ostiaryd.ground.clock import boot_clock
 from ostiaryd.ground.config import read_places
-from ostiaryd.ground.database import Database, Reader
+from ostiaryd.ground.database import Database, DatabaseUnavailable, Reader
 from ostiaryd.ledger import store as ledger
 from ostiaryd.watch import store
 from ostiaryd.watch.flows.known import Known
@@ -53,7 +53,13 @@ def main() -> None:
     orders, out = os.fdopen(0, "rb", buffering=0), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever is printed is no frame
     given = json_decoder(Orders)(orders.readline())
-    db = Database(given.database)
+    try:
+        _run(Database(given.database), given, orders, out)
+    except DatabaseUnavailable as error:  # the server starts another process
+        sys.exit(f"the detectors end: {error.message}")
+
+
+def _run(db: Database, given: Orders, orders: FileIO, out: IO[bytes]) -> None:
     holder = db.connect()
     if not holder.take(LOCK):
         send(out, encode(Standby()))
