@@ -16,8 +16,10 @@ import pytest
 from ostiary.core.errors import Unavailable
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Database, DatabaseUnavailable, OutcomeUnknown, Reader, Tx, sql
+from ostiaryd.ground.database.postgres import PostgresConnection
 from ostiaryd.ground.health import Health
 from ostiaryd.ground.world import World, open_world
+from ostiaryd.ledger.flows import act
 from tests.clock import Clock, Dice
 from tests.faults.proxy import Proxy
 
@@ -278,3 +280,15 @@ async def test_a_world_closes_while_the_database_is_silent(
         DatabaseUnavailable, DatabaseUnavailable,
     ]  # fmt: skip
     proxy.stalls = False
+
+
+async def test_a_batch_costs_five_round_trips_however_many_acts_it_has(world: World) -> None:
+    """Begin, lock and the newest commit; the head of the ledger; its entries; the new head; the commit."""
+    connection = world.writer._connection
+    assert isinstance(connection, PostgresConnection)
+    counts = []
+    for acts in (1, 1, 20):
+        before = connection.round_trips
+        await asyncio.gather(*(act(world, "test.note", lambda act: None) for _ in range(acts)))
+        counts.append(connection.round_trips - before)
+    assert counts[1:] == [5, 5]
