@@ -42,10 +42,9 @@ from tests.watch.stage import watching
 
 LINES = [
     "server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny", "record", "guards",
-    "root key", "server keys", "data folder", "public URL", "clients", "words", "replay memory", "ledger", "history",
-    "state", "pages", "policy", "elevations", "incidents", "webhooks", "threat lists", "detectors", "signals", "queues",
-    "loops",
-    "disk",
+    "root key", "server keys", "data folder", "public URL", "server time", "clients", "words", "replay memory",
+    "ledger", "history", "state", "pages", "policy", "elevations", "incidents", "webhooks", "threat lists", "detectors",
+    "signals", "queues", "loops", "disk",
 ]  # fmt: skip
 
 

@@ -68,11 +68,13 @@ class ClockJumped(Unavailable):
 
     code = "clock_unconfirmed"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the server's wall clock jumped forward; nothing is granted until the time is confirmed or back",
-            hint="set the clock right, or confirm the new time: ostiary clock show, ostiary clock accept",
-        )
+    def __init__(
+        self,
+        message: str = "the server's wall clock jumped forward; nothing is granted until the time is confirmed or back",
+        *,
+        hint: str = "set the clock right, or confirm the new time: ostiary clock show, ostiary clock accept",
+    ) -> None:
+        super().__init__(message, hint=hint)
 
 
 def wall_clock() -> int:
