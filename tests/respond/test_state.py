@@ -22,6 +22,7 @@ from ostiaryd.respond.flows import kills, state
 from ostiaryd.respond.flows.state import StateCheck, check_deeply, check_state, describe, state_check
 from ostiaryd.respond.store import incidents
 from ostiaryd.tasks import flows as tasks
+from tests.clock import Clock
 from tests.registry.stage import do, enrol, new_jwk
 
 ADMIN = Caller(kind="agent", id="ag_admin", name="admin", owner=None, scopes=frozenset({"ostiary:admin"}))
@@ -265,6 +266,19 @@ async def test_a_difference_is_reported_once_and_found_again_after_a_restart(wor
     while again.is_behind:
         await world.db.scan(lambda reader: again.step(reader, now=world.now()))
     assert again.differences
+
+
+@pytest.mark.parametrize(("us", "found"), [(0, True), (state.REMEMBERED, True), (state.REMEMBERED + 1, False)])
+async def test_the_row_of_a_task_may_be_deleted_once_its_end_is_not_remembered_any_more(
+    world: World, bot: Agent, clock: Clock, us: int, found: bool
+) -> None:
+    await end_task(world, bot)
+    by_hand(world, "delete from task where agent = :agent", agent=bot.agent_id)
+    clock.advance(us=us)
+    check = StateCheck(world.keys)
+    while check.is_behind:
+        await world.db.scan(lambda reader: check.step(reader, now=world.now()))
+    assert bool(check.differences) is found
 
 
 async def test_every_kind_can_be_read_by_page_and_by_key(world: World, bot: Agent) -> None:

@@ -136,7 +136,11 @@ class StateCheck:
         return Difference(name, expected, digest, agent)
 
     def _end_cycle(self, reader: Reader, *, now: int) -> None:
-        """Look for rows that are gone; then the cycle begins anew."""
+        """Look for rows that are gone; then the cycle begins anew. Rows that ended long ago may be deleted by then."""
+        for name in [name for name, at in self._ended.items() if at < now - REMEMBERED]:
+            if self._newest.get(name, "").endswith(ENDED):
+                del self._newest[name]
+            del self._ended[name]
         found = [one for one in self._seen.values() if one is not None]
         missing = [name for name in self._newest if name not in self._seen]
         for name, digest in digests(reader, missing).items():
@@ -145,10 +149,6 @@ class StateCheck:
                 found.append(Difference(name, self._newest[name], digest, _agent_of(reader, name)))
         self.unnamed = [one.name for one in found if one.expected is None and not self.has_baseline]
         self.differences = {one.name: one for one in found if one.expected is not None or self.has_baseline}
-        for name in [name for name, at in self._ended.items() if at < now - REMEMBERED]:
-            if self._newest.get(name, "").endswith(ENDED):
-                del self._newest[name]
-            del self._ended[name]
         self._kind, self._after, self._seen, self.cycles = 0, "", {}, self.cycles + 1
 
 
