@@ -400,7 +400,7 @@ LOOPS = (
     _every(10, pages.check_pages),
     _every(3600, feed.forget_profiles),
     _every(60, ledger.forget_facts),
-    _every(60, ledger.forget_evidence),
+    _every(60, watch.forget_evidence),
     _every(600, watch.forget_risks),
     _every(10, ledger.summarise_refusals),
     _every(60, approvals.forget),

@@ -12,7 +12,6 @@ from ostiary.core.report import CallRecord, Report
 from ostiaryd.feed.flows import take_report
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
-from ostiaryd.ledger.flows import EVIDENCE_US, forget_evidence
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, State
 from ostiaryd.registry.store import risks
@@ -20,7 +19,7 @@ from ostiaryd.respond.flows.respond import UNBACKED, responder
 from ostiaryd.respond.model.incidents import Outcome
 from ostiaryd.respond.store import incidents
 from ostiaryd.watch import flows, store
-from ostiaryd.watch.flows.evidence import FRESH_US
+from ostiaryd.watch.flows.evidence import EVIDENCE_US, FRESH_US, forget_evidence
 from ostiaryd.watch.flows.findings import MAX_CLAIMED, UNPROVED
 from ostiaryd.watch.model import Finding, Sighting
 from tests.clock import Clock

@@ -1,7 +1,6 @@
 """`act`: the one way to change anything. One act is one transaction, one instant and one entry.
 
-The entry of a refused act stays though its effects are rolled back, and nobody is answered before it is durable. Only
-a challenge leaves none: the act has not begun before the request comes again.
+A refused act leaves its entry, a challenge leaves none; nobody is answered before the entry is durable.
 """
 
 from __future__ import annotations
@@ -40,8 +39,6 @@ the server's own API alone, by which administrators stop agents and guards deliv
 
 log = logging.getLogger("ostiary")
 FORGOTTEN_AT_ONCE = 5000
-EVIDENCE_US = 600_000_000
-"""Microseconds for which the proof of a reported call is kept: detectors look at a call within milliseconds."""
 
 
 class Act:
@@ -252,19 +249,6 @@ async def forget_facts(world: World) -> int:
         done, end = await world.writer.submit(forget)
         if done >= end:
             return end
-
-
-async def forget_evidence(world: World) -> None:
-    """Forget the proofs of calls that were reported more than `EVIDENCE_US` ago, in small batches."""
-
-    def forget(tx: Tx) -> bool:
-        store.forget_used_evidence(tx)
-        first = store.first_since(tx, tx.now - EVIDENCE_US)
-        before = store.head(tx)[0].size if first is None else first
-        return store.forget_evidence(tx, before=before, count=FORGOTTEN_AT_ONCE)
-
-    while await world.writer.submit(forget):
-        pass
 
 
 def recorded(

@@ -12,10 +12,15 @@ import msgspec
 
 from ostiary.core import dpop
 from ostiary.core.decoding import json_decoder
+from ostiaryd.ground.database import Tx
+from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
-from ostiaryd.ledger.flows import EVIDENCE_US, Act
+from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.store import holdings, resources
 
+EVIDENCE_US = 600_000_000
+"""Microseconds for which the proof of a reported call is kept: detectors look at a call within milliseconds."""
+FORGOTTEN_AT_ONCE = 5000
 FRESH_US = 300_000_000
 """Longest time between the proof of a call and the report of it, in microseconds."""
 
@@ -60,3 +65,16 @@ def _is_proved(act: Act, number: int) -> bool:
     except dpop.InvalidProof:
         return False
     return ledger.use_evidence(act.tx, shown.digest, number, until=act.now + 2 * EVIDENCE_US)
+
+
+async def forget_evidence(world: World) -> None:
+    """Forget the proofs of calls that were reported more than `EVIDENCE_US` ago, in small batches."""
+
+    def forget(tx: Tx) -> bool:
+        ledger.forget_used_evidence(tx)
+        first = ledger.first_since(tx, tx.now - EVIDENCE_US)
+        before = ledger.head(tx)[0].size if first is None else first
+        return ledger.forget_evidence(tx, before=before, count=FORGOTTEN_AT_ONCE)
+
+    while await world.writer.submit(forget):
+        pass
