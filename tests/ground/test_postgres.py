@@ -214,7 +214,8 @@ async def test_nothing_is_read_or_written_after_a_loss_before_every_check_has_pa
 async def test_a_silent_database_holds_up_the_event_loop_once_and_then_no_more(world: World, proxy: Proxy) -> None:
     """Where a process is silent the loop waits for the timeout, once; then every call is refused without a wait."""
     health = world.keep(Health)
-    assert {name: check() for name, check in health.checks.items()} == {"database": "", "writer": "", "keys": ""}
+    assert health.checks.keys() >= {"database", "writer", "keys"}
+    assert not any(check() for check in health.checks.values())
     assert world.db.read().one(ASK) == (1,)
     waiting = [asyncio.ensure_future(world.writer.submit(put(f"test {n}"))) for n in range(3)]
     await asyncio.gather(*waiting)
