@@ -25,6 +25,7 @@ from ostiaryd.recover import describe, end_recovery, replay_spool
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource, State, Verb
 from ostiaryd.registry.store import agents, holdings, keys, stops
+from ostiaryd.respond.model.webhooks import HEARD
 from ostiaryd.tasks import flows as tasks
 from tests.clock import START, Clock, Dice
 from tests.feed.test_streams import Listener, listening
@@ -150,6 +151,10 @@ async def test_every_act_that_a_route_may_carry_out_in_recovery_stops_or_reads()
               "resource.set_mode", "agent.create", "agent.change", "key.add", "person.create", "bearer.allow",
               "incident.release", "task.renew", "access.evaluation", "decide.batch"}  # fmt: skip
     assert not grants & ledger.IN_RECOVERY
+
+
+async def test_webhooks_and_mail_hear_of_it_though_nobody_has_asked() -> None:
+    assert {"history.lost", "history.replay", "history.recover"} <= set(HEARD)
 
 
 async def test_entering_recovery_ends_every_token_and_a_restart_does_not_end_it(config: Config, clock: Clock) -> None:

@@ -29,10 +29,11 @@ DAY = 86_400_000_000
 PIN = "the pin of this server"
 IN_RECOVERY = frozenset({
     "agent.decommission", "agent.expire", "agent.quarantine", "agent.revoke", "agent.suspend", "api.call",
-    "approval.cancel", "approval.deny", "approval.expire", "feed.report", "history.lost", "history.recover",
-    "history.replay", "key.expire", "key.revoke", "kill.start", "owner.revoke", "person.leave", "person.revoke_key",
-    "server.doctor", "signal.receive", "stream.give_up", "stream.refused", "task.end", "task.expire", "task.revoke",
-    "token.introspect", "token.issue", "token.revoke", "watch.find", "watch.restart", "webhook.give_up",
+    "approval.cancel", "approval.deny", "approval.expire", "clock.accept", "clock.jump", "clock.return", "clock.step",
+    "database.damaged", "feed.report", "history.lost", "history.recover", "history.replay", "key.expire", "key.revoke",
+    "kill.start", "owner.revoke", "person.leave", "person.revoke_key", "server.doctor", "signal.receive",
+    "state.differs", "stream.give_up", "stream.refused", "task.end", "task.expire", "task.revoke", "token.introspect",
+    "token.issue", "token.revoke", "watch.find", "watch.restart", "webhook.give_up",
 })  # fmt: skip
 """Acts that a server in recovery carries out: they stop something, report or read. `token.issue` then issues tokens for
 the server's own API alone, by which administrators stop agents and guards deliver what they know."""

@@ -47,6 +47,9 @@ HEARD = (
     "signal.flood",
     "clock.jump",
     "clock.accept",
+    "history.lost",
+    "history.replay",
+    "history.recover",
     "kill.start",
     "kill.end",
 )
