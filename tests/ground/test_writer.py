@@ -137,11 +137,13 @@ async def test_while_the_line_is_crowded_a_client_with_anything_waiting_is_refus
         await asyncio.to_thread(blocked.wait, PATIENCE_S)
         waiting = submit_as(world, Priority(("a", ""), expires=True), lambda tx: None)
         await world.writer.admit(("a", ""))
-        await eventually_async(lambda: world.writer.is_crowded)
-        with pytest.raises(Busy):
-            await world.writer.admit(("a", ""))
-        await world.writer.admit(("b", ""))
-        free.set()
+        try:
+            await eventually_async(lambda: world.writer.is_crowded)
+            with pytest.raises(Busy):
+                await world.writer.admit(("a", ""))
+            await world.writer.admit(("b", ""))
+        finally:
+            free.set()
         await asyncio.gather(held, waiting)
     assert not world.writer.is_crowded
     await world.writer.admit(("a", ""))
@@ -169,9 +171,11 @@ async def test_a_job_that_waits_too_long_is_refused_and_does_not_run(world: Worl
         await asyncio.to_thread(blocked.wait, PATIENCE_S)
         old = submit_as(world, Priority(("a", ""), expires=True), lambda tx: ran.append("old"))
         patient = submit_as(world, Priority(("a", "")), lambda tx: ran.append("patient"))
-        with pytest.raises(Busy):
-            await old
-        free.set()
+        try:
+            with pytest.raises(Busy):
+                await old
+        finally:
+            free.set()
         await asyncio.gather(held, patient)
     assert ran == ["patient"]
 
