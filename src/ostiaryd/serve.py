@@ -129,6 +129,8 @@ async def _run(config: Config, sock: socket.socket) -> None:
             for task in loops:
                 task.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
+        if world.db.loss is not None:  # the process ends by saying why nothing was answered
+            raise world.db.loss
 
 
 class _Server(uvicorn.Server):

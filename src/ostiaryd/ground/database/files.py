@@ -65,8 +65,12 @@ class DatabaseFiles:
         self._seen = found
 
     def check_rolled_back(self) -> None:
-        """Look after a rollback: a part of the transaction may be in the log, without a commit. Raises LostDatabase."""
-        self.check_committed()
+        """Look after a rollback: a part of the transaction may be in the log, without a commit. Raises LostDatabase.
+
+        After a loss there is nothing to look for.
+        """
+        if not self._loss:
+            self.check_committed()
 
     def _check_unchanged(self, found: list[os.stat_result], paths: Sequence[str]) -> None:
         for path, seen, now in zip(paths, self._seen, found, strict=False):
