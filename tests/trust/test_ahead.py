@@ -141,7 +141,7 @@ async def test_what_waits_for_the_threads_is_bounded(client: Client) -> None:
 
     def wait() -> None:
         loop.call_soon_threadsafe(is_in.set)
-        go_on.wait()
+        go_on.wait(10)  # so that a test that fails ends
 
     slow = Signed(recorded(KEY.public, wait), SIGNATURE, TEXT)
     first = asyncio.ensure_future(verifier.verify(slow, None))
