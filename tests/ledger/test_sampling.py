@@ -154,6 +154,16 @@ def test_whatever_strangers_send_their_entries_are_bounded_and_all_are_counted(
     assert all(len(detail["kinds"]) <= KINDS + 1 for detail in details)
 
 
+def test_many_networks_share_the_entries_and_the_summaries_of_a_minute() -> None:
+    sampler = RefusalSampler()
+    sampler.take_summaries(MINUTE)
+    kept = [sampler.is_kept(refusal(f"10.0.{number % 100}.0/24")) for number in range(100 * FULL_OF_NETWORK)]
+    assert sum(kept) == FULL_OF_STRANGERS
+    summaries = sampler.take_summaries(2 * MINUTE)
+    assert len(summaries) == NETWORKS + 1
+    assert sum(entry.detail["refused"] for entry in summaries if entry.detail) == len(kept) - FULL_OF_STRANGERS
+
+
 def test_a_clock_that_goes_back_gives_no_second_budget() -> None:
     sampler = RefusalSampler()
     sampler.take_summaries(10 * MINUTE)
