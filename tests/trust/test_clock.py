@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ostiaryd.app import GRANTS, ROUTES, build_app
+from ostiaryd.app import GRANTS, LARGE, ROUTES, build_app
 from ostiaryd.doctor import EXPERIMENTS
 from ostiaryd.ground.clock import LIMIT, SECOND, ClockJumped
 from ostiaryd.ground.config import Config
@@ -89,9 +89,10 @@ async def test_grants_stop_beyond_five_minutes_and_nothing_else_does(world: Worl
         for method, path, wire, _scope in routes:
             answer = await send(app, method, path.replace("{", "").replace("}", ""))
             is_stopped = answer.status == 503 and b"wall clock jumped forward" in answer.body
-            assert is_stopped is (over > 0 and wire in GRANTS), path
+            is_first = wire in GRANTS and wire not in LARGE  # else the caller proves itself before anything is read
+            assert is_stopped is (over > 0 and is_first), path
             stopped += is_stopped
-    assert stopped == (0 if over <= 0 else 12)
+    assert (stopped > 0) is (over > 0)
 
 
 async def test_a_token_for_the_servers_own_api_is_issued_and_no_other(client: Client, machine: Machine) -> None:
@@ -127,7 +128,7 @@ async def test_only_a_difference_that_was_seen_is_confirmed(world: World, machin
         status, body = await ask(world, "POST", "/clock/accept", {"wall": machine.wall() / SECOND + wrong})
         assert (status, body["error"]) == (409, "conflict")
     assert not world.now.is_confirmed
-    for bad, code in (("soon", 400), (None, 400), (1e300, 409)):
+    for bad, code in (("soon", 400), (None, 400), (1e300, 400)):
         assert (await ask(world, "POST", "/clock/accept", {"wall": bad}))[0] == code
 
 
