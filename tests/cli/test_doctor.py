@@ -285,7 +285,7 @@ def test_a_guard_that_does_not_get_rid_of_its_records(patient: Server, tmp_path:
         Agent.from_credential(own, url=patient.url) as agent,
     ):
         assert agent.get(url).status_code == 200
-        [spool] = (tmp_path / "spool").glob("rs_*/*")
+        [spool] = [lock.parent for lock in (tmp_path / "spool").glob("rs_*/*/lock")]
         eventually(lambda: bool(ostiary.json("audit", "search", "--action", "feed.report")))
         assert states(patient) == HEALTHY
         assert "1 guards get rid of their records" in ostiary("doctor").out
