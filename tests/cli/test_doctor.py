@@ -138,14 +138,14 @@ def test_a_data_folder_that_is_open_to_others(patient: Server, wrong: int) -> No
 
 def test_an_entry_that_was_changed_in_the_database(patient: Server) -> None:
     """Its length stays; only what it says is another thing."""
-    with damaged(patient, "entry", "body", "idx = 1", lambda body: body.replace(b'"at":1', b'"at":2')):
+    with damaged(patient, "entry", "body", "idx = 0", lambda body: body.replace(b'"at":1', b'"at":2')):
         check_only_red(patient, "ledger")
-        assert "entry 1 was changed" in Commands(patient.folder)("doctor").out
+        assert "entry 0 was changed" in Commands(patient.folder)("doctor").out
     assert states(patient) == HEALTHY
 
 
 def test_stored_hashes_that_do_not_lead_to_the_checkpoint(patient: Server) -> None:
-    with damaged(patient, "entry", "leaf", "idx = 1", flip_last):
+    with damaged(patient, "entry", "leaf", "idx = 0", flip_last):
         check_only_red(patient, "ledger")
     assert states(patient) == HEALTHY
 
