@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from itertools import count
+from typing import Any
 
 import pytest
 
@@ -63,8 +65,14 @@ async def test_waiting_jobs_share_one_commit_and_one_instant(world: World) -> No
 async def test_a_batch_does_one_job_at_least_however_late_it_gets_the_processor(
     world: World, monkeypatch: pytest.MonkeyPatch, longest_s: float, batches: int
 ) -> None:
+    seen, begun, new_tx = list[Tx](), count(1), Writer._new_tx
+
+    def count_tx(writer: Writer, batch: Any) -> Tx:
+        assert next(begun) <= 2 * (batches + 1), "batches without a job"
+        return new_tx(writer, batch)
+
+    monkeypatch.setattr(Writer, "_new_tx", count_tx)
     monkeypatch.setattr("ostiaryd.ground.writer.LONGEST_BATCH_S", longest_s)
-    seen = list[Tx]()
     writer = Writer(world.db, now=world.now, random=world.random, keys=world.keys)  # one that stands cannot be closed
     async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(*[writer.submit(seen.append) for _ in range(5)])

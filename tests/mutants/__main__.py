@@ -89,6 +89,7 @@ def copy_tree(tree: Path) -> Path:
         if (ROOT / name).is_file():  # and not deleted just now
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, tree / name)
+    _run(["git", "init", "--quiet"], tree)  # tests of the architecture ask git which files there are
     return tree
 
 

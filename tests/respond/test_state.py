@@ -201,7 +201,8 @@ async def test_a_refused_act_names_no_rows(world: World, bot: Agent) -> None:
         raise Conflict("no")
 
     with pytest.raises(Conflict):
-        await do(world, refused)
+        await do(world, refused, "test.refused")
+    assert [list(entry.rows) for entry in entries(world, "test.refused")] == [[]]
     assert "every guarded row" in describe(await settled(world))
 
 
