@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.load.machine import cpu_seconds, print_ceilings
 from ostiary.guard import Guard
-from ostiaryd.ledger.sampling import MAX_ENTRIES_A_DAY
+from ostiaryd.ledger.model.sampling import MAX_ENTRIES_A_DAY
 from tests.attack import hostile
 from tests.feed.house import House
 from tests.feed.test_fail_closed_end_to_end import enter

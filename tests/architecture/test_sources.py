@@ -10,8 +10,11 @@ import pytest
 
 from tests.architecture.sources import ROOT, Source, calls, door, files, room, sources
 
-LINES = 300
-LONGER: dict[str, str] = {}
+LINES = 400
+"""From here on somebody asks whether a file holds several ideas. Length alone is no reason to split it."""
+LONGER: dict[str, str] = {
+    "src/ostiaryd/app.py": "the whole server in one list: every route, every loop, and the gate between them",
+}
 """Path: why it is one file all the same."""
 COMPOSED = {
     "src/ostiaryd/ledger/store/tree.py:_search": "conditions from a closed table, chosen by their names",
@@ -68,7 +71,9 @@ def test_nothing_suppresses_whatever_comes() -> None:
 
 def test_no_file_outgrows_its_subject() -> None:
     long = {source.path for source in sources("src") if source.text.count("\n") > LINES}
-    assert long - LONGER.keys() == set(), f"past {LINES} lines a file becomes a folder"
+    assert long - LONGER.keys() == set(), (
+        f"past {LINES} lines: does the file hold several ideas? If not, say here why it is one"
+    )
     assert LONGER.keys() - long == set(), "no longer long"
 
 

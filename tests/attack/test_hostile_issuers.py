@@ -11,7 +11,7 @@ import pytest
 from ostiaryd.ground.buckets import FLOODING, SECOND, TooMuch
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
-from ostiaryd.ledger.sampling import FULL_OF_NETWORK
+from ostiaryd.ledger.model.sampling import FULL_OF_NETWORK
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, State
 from ostiaryd.registry.store import holds

@@ -12,7 +12,7 @@ from typing import Any
 
 from ostiary.guard import Guard, Verified
 from ostiaryd.ground.connections import OF_ADDRESS
-from ostiaryd.ledger.sampling import FULL_OF_NETWORK, MINUTE, SUMMARY
+from ostiaryd.ledger.model.sampling import FULL_OF_NETWORK, MINUTE, SUMMARY
 from tests.attack import hostile
 from tests.faults.conftest import Tally
 from tests.feed.house import House

@@ -259,9 +259,9 @@ async def test_a_server_that_is_silent_says_that_it_is_alive(config: Config, clo
         async with listening(world, resource) as guard:
             await guard.hear()
             clock.advance(1)
-            message = await guard.hear()
-            assert message.facts == []
-            assert message.at == clock()
+            while (message := await guard.hear()).at < clock():  # it may have been said before the clock was wound
+                assert message.facts == []
+            assert (message.facts, message.at) == ([], clock())
 
 
 async def test_what_another_process_commits_is_heard(

@@ -11,7 +11,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import Act, Refusals, act, summarise_refusals
 from ostiaryd.ledger.model import Entry, decode_entry, encode_entry, reason
-from ostiaryd.ledger.sampling import (
+from ostiaryd.ledger.model.sampling import (
     FULL_OF_CALLER,
     FULL_OF_NETWORK,
     FULL_OF_STRANGERS,

@@ -21,6 +21,11 @@ STATEMENTS = {
     for number, statement in enumerate(value.values() if isinstance(value, dict) else [value])
     if isinstance(statement, Sql) and not statement.sqlite.lstrip().startswith("insert")
 }
+WHOLE = {
+    "ostiaryd.registry.store.agents._ACTIVE 0", "ostiaryd.registry.store.agents._RAISE_EPOCHS 0",
+    "ostiaryd.tasks.store.tasks._END_ALL 0",
+}  # fmt: skip
+"""What a recovery does to every agent and task, once, while nothing else is granted."""
 OF_OUR_OWN = {"SCAN above", "SCAN doomed", "SCAN tree", "SCAN line", "SCAN CONSTANT ROW"}
 """Not tables: what a statement has gathered so far."""
 
@@ -41,4 +46,4 @@ async def test_no_statement_reads_a_whole_table(sqlite_world: World) -> None:
         plan = [row[3] for row in reader.all(explain, **dict.fromkeys(statement.names, 1))]
         if found := [step for step in plan if step.startswith("SCAN") and step not in OF_OUR_OWN]:
             scanning[name] = found
-    assert scanning == {}
+    assert scanning.keys() == WHOLE

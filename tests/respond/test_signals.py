@@ -380,7 +380,11 @@ RIGHT: list[dict[str, Any]] = [
 ]
 
 
-async def test_whatever_is_wrong_with_a_token_has_its_code_and_does_nothing(world: World, idp: Idp) -> None:
+async def test_whatever_is_wrong_with_a_token_has_its_code_and_does_nothing(
+    world: World, idp: Idp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.ledger.model.sampling.FULL_OF_NETWORK", 1000)
+    monkeypatch.setattr("ostiaryd.ledger.model.sampling.FULL_OF_STRANGERS", 1000)
     made = await trust(world, idp)
     for code, changed in WRONG:
         before = await size(world)
@@ -522,7 +526,7 @@ async def test_what_we_are_told_of_an_issuer_is_checked(world: World, idp: Idp) 
     assert (await ask(world, "POST", "/issuers", {"issuer": "https://localhost:1"}))[0] == 503
     idp.status = 500
     assert (await ask(world, "POST", "/issuers", {"issuer": idp.issuer}))[0] == 503
-    assert (await ask(world, "GET", "/issuers"))[1] == {"issuers": []}
+    assert (await ask(world, "GET", "/issuers"))[1] == {"issuers": [], "next": None}
     idp.status = 404
     status, _ = await ask(world, "POST", "/issuers", {"issuer": idp.issuer, "jwks_uri": f"{idp.issuer}/keys"})
     assert status == 503, "its keys have to be there"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 from typing import Any
 
@@ -39,7 +40,8 @@ def test_every_refusal_of_the_server_has_words_in_oauth() -> None:
     of_the_server = [kind for kind in kinds() if kind.__module__.startswith(("ostiaryd.", "ostiary.core."))]
     assert len(of_the_server) > 20
     for kind in of_the_server:
-        status, said = rendered(kind("no"))
+        has_words = inspect.signature(kind).parameters
+        status, said = rendered(kind("no") if has_words else kind())  # type: ignore[call-arg]
         assert said["error"] in SPOKEN, kind
         assert 400 <= status <= 503, kind
 
@@ -159,7 +161,7 @@ def state(world: World) -> dict[str, list[Any]]:
         named = reader.all(sql("select name from sqlite_master where type = 'table'"))
     else:
         named = reader.all(sql("select tablename from pg_tables where schemaname = 'public'"))
-    names = {name for (name,) in named} - {"entry", "subtree", "log_head", "log_time", "spent"}
+    names = {name for (name,) in named} - {"entry", "subtree", "log_head", "log_time", "spent", "writer_commit"}
     return {name: sorted(map(repr, reader.all(sql(f"select * from {name}")))) for name in names}
 
 

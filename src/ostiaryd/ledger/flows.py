@@ -22,7 +22,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ground.writer import Raised
 from ostiaryd.ledger import store
 from ostiaryd.ledger.model import Entry, reason
-from ostiaryd.ledger.sampling import RefusalSampler
+from ostiaryd.ledger.model.sampling import RefusalSampler
 
 T = TypeVar("T")
 DAY = 86_400_000_000

@@ -10,7 +10,7 @@ once a minute.
 How much an issuer may say is limited, in memory, for each by itself: SETS at once, a hundredth of that in a second, and
 what it does to many agents counts for more. What is over that is answered 429, which transmitters try again, and leaves
 no entry; who goes on leaves one that people hear of. A push without the secret is refused, and counts as a refusal of a
-caller that has proved nothing (`ledger/sampling.py`).
+caller that has proved nothing (`ledger/model/sampling.py`).
 """
 
 from __future__ import annotations

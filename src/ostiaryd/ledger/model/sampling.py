@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ostiaryd.ledger.model import Entry
+from ostiaryd.ledger.model.entry import Entry
 
 MINUTE = 60_000_000
 """Microseconds."""
