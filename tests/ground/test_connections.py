@@ -210,6 +210,7 @@ async def test_what_strangers_hold_is_bounded_in_all(app: Starlette, monkeypatch
         first[1].write(part)
         await eventually_async(lambda: connections.held > 2000)
         second[1].write(part)
+        second[1].write_eof()  # a server that accepts the part closes now, without an answer
         assert b'"too_much_waits"' in await rest(second)
         first[1].close()
         second[1].close()
