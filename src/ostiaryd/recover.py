@@ -18,9 +18,10 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from ostiary.core.errors import Conflict, Invalid, NotFound, Refused
+from ostiary.core.feed import announced_keys, unverified_message
 from ostiary.core.receipt import parse_receipt
 from ostiaryd.approvals import store as approvals
-from ostiaryd.feed.flows import replay_messages
+from ostiaryd.feed.flows import Delivered, replay_messages
 from ostiaryd.ground.config import Config, load_config
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.keyring import replace_keys
@@ -77,17 +78,19 @@ def recover(
 async def _recover(
     config: Config, *, spools: list[Path], evidence: list[Path], confirm: list[str] | None, confirm_all: int | None
 ) -> dict[str, Any]:
-    async with open_world(config) as world:
+    async with open_world(config, create=False) as world:
         await ledger.check_history(world)
+        unverified = 0
         for path in evidence:
             await examine_file(world, path)
         for folder in spools:
-            await replay_spool(world, folder)
+            unverified += (await replay_spool(world, folder)).unverified
         if confirm is not None or confirm_all is not None:
             await ledger.act(world, "history.recover", lambda act: end_recovery(act, confirm, confirm_all))
             world.keys.load(world.db.read())
             await ledger.check_history(world)
-        return await world.db.scan(lambda reader: describe(world, reader))
+        found = await world.db.scan(lambda reader: describe(world, reader))
+        return {**found, "unverified": unverified}
 
 
 async def examine_file(world: World, path: Path) -> None:
@@ -118,10 +121,12 @@ def _notes(content: bytes) -> Iterator[bytes]:
         yield parse_receipt(content).note
 
 
-async def replay_spool(world: World, folder: Path) -> int:
+async def replay_spool(world: World, folder: Path) -> Delivered:
     """Compare the heads that the guards of a spool folder have heard, and replay the lost stops that they kept."""
-    replayed = count = 0
-    for file in _stop_files(folder):
+    replayed = unverified = count = 0
+    files = _stop_files(folder)
+    announcing = [line for file in files if file.suffix == ".stops" for line in _announcements(file)]
+    for file in files:
         content, resource_id = file.read_bytes(), file.parent.name
         source = f"the spool of {resource_id}"
         count += 1
@@ -133,10 +138,19 @@ async def replay_spool(world: World, folder: Path) -> int:
         lines = content.splitlines()
         for start in range(0, len(lines), BATCH):
             batch = lines[start : start + BATCH]
-            replayed += await replay_messages(world, batch, resource_id=resource_id, source=source)
+            done = await replay_messages(world, announcing + batch, resource_id=resource_id, source=source)
+            replayed, unverified = replayed + done.replayed, unverified + done.unverified
     if not count:
         raise NotFound(f"{folder} holds no stops of a guard", hint="name the `spool_dir` of a guard")
-    return replayed
+    return Delivered(replayed, unverified)
+
+
+def _announcements(file: Path) -> Iterator[bytes]:
+    """The messages that announce new keys of the feed, which the database may have lost."""
+    for line in file.read_bytes().splitlines():
+        with suppress(Refused):
+            if announced_keys(unverified_message(line)) is not None:
+                yield line
 
 
 def _stop_files(folder: Path) -> list[Path]:
@@ -213,6 +227,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"missing: entries from at most {loss['from']} to {loss['to'] - 1}, as {loss['source']} has seen"
     for stop in found["replayed"]:
         yield f"replayed: {stop['kind']} {stop['subject']}, as {stop['source']} knows"
+    if found["unverified"]:
+        yield f"not replayed: {found['unverified']} messages that were signed with a key of the feed which is lost too"
     if found["recovery"]:
         yield "policies, catalogues, modes, persons and keys are as the database has them: look at each"
         yield f"{len(found['active'])} agents are active: {', '.join(found['active'][:50])}"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ostiary.core import jose
 from ostiary.core.checkpoint import Checkpoint, sign_checkpoint
-from ostiary.core.errors import Conflict, Refused
-from ostiary.core.feed import AgentFact, Fact, KeyFact, Message, StopFact, TaskFact, TokenFact, render_message
+from ostiary.core.errors import Conflict, NotFound, Refused
+from ostiary.core.feed import AgentFact, Fact, KeyFact, KeysFact, Message, StopFact, TaskFact, TokenFact, render_message
 from ostiary.core.note import NoteKey
 from ostiaryd.app import build_app
 from ostiaryd.feed.flows import Streams, follow_history, replay_messages
@@ -224,8 +225,8 @@ async def test_lost_stops_are_carried_out_again(world: World, resource: Resource
         line(world, StopFact("model", "m-9"), aud=resource.resource_id, at=START + 3),
         line(world, TaskFact("tk_lost_itself", FAR), AgentFact("ag_lost", "suspended", 1, FAR), at=START + 4),
     ]
-    count = await replay_messages(world, lines, resource_id=resource.resource_id, source="a guard of files")
-    assert count == 8
+    done = await replay_messages(world, lines, resource_id=resource.resource_id, source="a guard of files")
+    assert done == (8, 0)
     reader = world.db.read()
     state = {name: agents.get(reader, id[name]).state for name in names}  # type: ignore[union-attr]
     assert state == {
@@ -241,7 +242,7 @@ async def test_lost_stops_are_carried_out_again(world: World, resource: Resource
     assert ("model", "m-9") in [(stop.what, stop.value) for stop in stops.stops(reader)]
     assert len(describe(world, reader)["replayed"]) == 10
     again = await replay_messages(world, lines, resource_id=resource.resource_id, source="another guard")
-    assert again == 0
+    assert again == (0, 0)
 
 
 @pytest.mark.parametrize("why", ["forged", "for another guard", "known", "without a head", "lifted"])
@@ -373,6 +374,71 @@ async def test_the_head_in_messages_adds_no_query(
         assert len(ran) == 1
         monkeypatch.undo()
         assert ledger.read_head((await guard.hear()).head.encode(), reader=world.db.read(), keys=world.keys) == before
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_stops_that_a_key_of_the_lost_part_has_signed_are_carried_out_if_its_announcement_was_kept(
+    world: World, resource: Resource, announced: bool
+) -> None:
+    agent = await enrol(world)
+    await lose(world)
+    new, last = (jose.generate("EdDSA") for _ in range(2))
+    old = world.keys.signer("feed")
+
+    def says(key: jose.PrivateKey, fact: Fact, seq: int) -> bytes:
+        message = Message(
+            iss=world.config.issuer, prev=seq - 1, seq=seq, at=START + seq, facts=[fact], head=note(world, AHEAD)
+        )
+        return render_message(key, message)
+
+    rotations = [
+        says(old, KeysFact([], [dict(key.public.jwk) for key in (old, new)]), 1),
+        says(new, KeysFact([], [dict(key.public.jwk) for key in (old, new, last)]), 2),
+    ]
+    stop = says(last, AgentFact(agent.agent_id, "suspended", 1, FAR), 3)
+    lines = [*(rotations if announced else ()), stop]
+    done = await replay_messages(world, lines, resource_id=resource.resource_id, source="a guard of files")
+    assert done == ((1, 0) if announced else (0, 1))
+    state = registry.find_agent(world.db.read(), agent.agent_id).state
+    assert state is (State.SUSPENDED if announced else State.ACTIVE)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_guard_whose_stops_nobody_can_verify_finds_what_another_guard_heard_of_the_key(
+    world: World, resource: Resource, tmp_path: Path, announced: bool
+) -> None:
+    agent = await enrol(world)
+    await lose(world)
+    new, old = jose.generate("EdDSA"), world.keys.signer("feed")
+    keys = KeysFact([], [dict(key.public.jwk) for key in (old, new)])
+    stop = AgentFact(agent.agent_id, "suspended", 1, FAR)
+    head = note(world, AHEAD)
+    for name, key, fact in (("b", old, keys), ("a", new, stop)):
+        if name == "a" or announced:
+            message = Message(iss="https://x", prev=0, seq=1, at=START, facts=[fact], head=head)
+            (tmp_path / resource.resource_id).mkdir(exist_ok=True)
+            (tmp_path / resource.resource_id / f"{name}.stops").write_bytes(render_message(key, message))
+    done = await replay_spool(world, tmp_path)
+    assert done == ((1, 0) if announced else (0, 1))
+
+
+async def test_a_head_that_is_shown_again_is_recorded_once(world: World) -> None:
+    await lose(world)
+    size = store.head(world.db.read())[0].size
+    for ahead in (AHEAD, AHEAD - 1):
+        with pytest.raises(InRecovery):
+            await ledger.examine_head(world, seen(world, ahead), source="a guard of files")
+    assert store.head(world.db.read())[0].size == size
+    with pytest.raises(InRecovery):
+        await ledger.examine_head(world, seen(world, AHEAD + 1), source="a guard of files")
+    assert store.head(world.db.read())[0].size == size + 1
+
+
+async def test_a_folder_that_no_server_has_used_is_not_opened_for_recovery(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no server has used"):
+        async with open_world(Config(data_dir=str(tmp_path / "typo")), create=False):
+            pass
+    assert not (tmp_path / "typo").exists()
 
 
 async def test_an_empty_folder_is_no_spool(world: World) -> None:

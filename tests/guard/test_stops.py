@@ -14,6 +14,7 @@ from ostiary.core.feed import (
     AgentFact,
     Fact,
     KeyFact,
+    KeysFact,
     Message,
     RiskFact,
     StopFact,
@@ -167,6 +168,37 @@ def test_batches_are_what_a_server_takes(tmp_path: Path, clock: Clock) -> None:
     assert all(sum(len(line) + 3 for line in batch) <= MAX_STOPS_BYTES for batch in batches)
     assert max(map(len, batches)) <= 1000
     kept.close()
+
+
+def test_an_announcement_of_a_key_is_kept_and_comes_first_in_each_batch(tmp_path: Path, clock: Clock) -> None:
+    kept = open_stops(tmp_path, clock, "one")
+    keys = KeysFact([], [dict(KEY.public.jwk)])
+    keep(kept, message(1, keys, snapshot=True), message(2, agent("ag_0")), message(3, keys))
+    for number in range(4, 1504):
+        keep(kept, message(number, agent(f"ag_{number}")))
+    kept.close()
+    again = open_stops(tmp_path, clock, "two")
+    batches = [*again.batches()]
+    assert len(batches) == 2
+    first = render_message(KEY, message(3, keys)).decode().strip()
+    assert [batch[0] for batch in batches] == [first, first]
+    assert sum(map(len, batches)) == 1501 + 2
+    assert max(map(len, batches)) <= 1000
+    assert keys not in again.facts(other_than=TWO)
+    again.close()
+
+
+@pytest.mark.parametrize(("late", "count"), [(0, 1), (1, 0)])
+def test_an_announcement_is_kept_as_long_as_a_server_may_need_it(
+    tmp_path: Path, clock: Clock, late: int, count: int
+) -> None:
+    kept = open_stops(tmp_path, clock, "one")
+    keep(kept, message(1, KeysFact([], [dict(KEY.public.jwk)])))
+    kept.close()
+    clock.advance(us=1 + KEPT_US + late)
+    again = open_stops(tmp_path, clock, "two")
+    assert sum(map(len, again.batches())) == count
+    again.close()
 
 
 def test_a_disk_that_takes_nothing_loses_nothing_once_it_does_again(

@@ -23,7 +23,7 @@ from ostiaryd.respond.flows.state import StateCheck, check_deeply, check_state, 
 from ostiaryd.respond.store import incidents
 from ostiaryd.tasks import flows as tasks
 from tests.clock import Clock
-from tests.registry.stage import do, enrol, new_jwk
+from tests.registry.stage import do, enrol, hold, new_jwk
 
 ADMIN = Caller(kind="agent", id="ag_admin", name="admin", owner=None, scopes=frozenset({"ostiary:admin"}))
 URI = "https://files.example"
@@ -132,6 +132,45 @@ async def test_a_change_by_hand_stops_the_agent_with_an_incident_and_an_entry(
     assert "the state differs from the ledger" in incident.says
     assert len(entries(world, "state.differs")) == 1
     assert check.reported
+
+
+REVOKED = {
+    "set live": "update holding set ended_at = null where id = 'tok_x'",
+    "deleted before its expiry": "delete from holding where id = 'tok_x'",
+    "expired": "update holding set expires_at = 1 where id = 'tok_x'",
+    "for another resource": "update holding set audience = 'https://other.example.org' where id = 'tok_x'",
+    "of another kind": "update holding set kind = 'part' where id = 'tok_x'",
+}
+
+
+@pytest.mark.parametrize("change", REVOKED)
+async def test_the_row_of_a_revoked_token_that_is_changed_or_deleted_stops_the_agent(
+    world: World, bot: Agent, change: str
+) -> None:
+    await hold(world, bot, "tok_x", audience="https://files.example.org/mcp")
+    await do(world, lambda a: tasks.revoke(a, tasks.Kind.TOKEN, "tok_x"))
+    assert "every guarded row" in describe(await settled(world))
+    by_hand(world, REVOKED[change])
+    await check_state(world)
+    await check_state(world)
+    assert registry.find_agent(world.db.read(), bot.agent_id).state is State.QUARANTINED
+
+
+@pytest.mark.parametrize("late", [-1, 0])
+async def test_the_row_of_a_revoked_token_may_be_deleted_once_it_has_expired(
+    world: World, bot: Agent, clock: Clock, late: int
+) -> None:
+    await hold(world, bot, "tok_x", audience="https://files.example.org/mcp")
+    await do(world, lambda a: tasks.revoke(a, tasks.Kind.TOKEN, "tok_x"))
+    await settled(world)
+    row = world.db.read().one(sql("select expires_at from holding where id = 'tok_x'"))
+    assert row is not None
+    by_hand(world, "delete from holding where id = 'tok_x'")
+    clock.advance(us=row[0] - clock.now + late)
+    await check_state(world)
+    await check_state(world)
+    state = registry.find_agent(world.db.read(), bot.agent_id).state
+    assert state is (State.QUARANTINED if late < 0 else State.ACTIVE)
 
 
 GLOBAL = {

@@ -223,6 +223,17 @@ def stops_in(message: Message) -> dict[tuple[str, str], Fact]:
     return found
 
 
+def announced_keys(message: Message) -> JwkSet | None:
+    """Return the keys of the feed after a rotation from the message that announces it; None for any other message.
+
+    The key until then has signed the message, so that a server which lost the new key can verify what that one signed.
+    Raises Malformed.
+    """
+    if message.snapshot:
+        return None
+    return next((JwkSet.parse({"keys": fact.feed}) for fact in message.facts if isinstance(fact, KeysFact)), None)
+
+
 def unverified_message(line: bytes) -> Message:
     """Return the message of a line whose signature is not checked, as for one that was checked before it was stored.
 

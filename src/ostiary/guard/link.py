@@ -188,14 +188,18 @@ class Link:
     def _deliver_stops(self, http: httpx2.Client, auth: client.Auth) -> None:
         """Deliver the kept stops. A server in another history has them in force after that: take a snapshot of it."""
         kept, history, is_connected = self._feed.kept, self._feed.history, self._feed.seq is not None
+        unverified = 0
         self._has_to_deliver = False
         try:
             for batch in kept.batches():
-                self._post(http, auth, "stops", {"messages": batch})
+                answer = self._post(http, auth, "stops", {"messages": batch}).json()
+                unverified += int(answer.get("unverified", 0))
         except BaseException:
             self._has_to_deliver = True
             raise
-        if is_connected and self._feed.history == history and kept.has_others(history):
+        if unverified:
+            log.warning("the server has lost the key that signed %d kept stops: this guard keeps them", unverified)
+        elif is_connected and self._feed.history == history and kept.has_others(history):
             kept.settle(history)
             self._feed.doubt("the kept stops were delivered to the server's new history")
             if (response := self._response) is not None:
@@ -279,9 +283,10 @@ class Link:
         for spool in found:
             self.asker.unheard.inherit(spool)
 
-    def _post(self, http: httpx2.Client, auth: client.Auth, path: str, body: object) -> None:
+    def _post(self, http: httpx2.Client, auth: client.Auth, path: str, body: object) -> httpx2.Response:
         headers = {"content-type": "application/json"}
         content = msgspec.json.encode(body)
         response = http.post(f"{self._url}/feed/v1/{path}", content=content, headers=headers, auth=auth)
         if response.status_code != 200:
             raise Unavailable(f"/feed/v1/{path} answers {response.status_code}: {response.text[:200]}")
+        return response

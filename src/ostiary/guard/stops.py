@@ -4,8 +4,9 @@
     SPOOL_DIR/<resource>/<id>.head    the ledger's signed checkpoint that it heard last
 
 The server that restored an older copy of its database learns from the checkpoint that it lost something, and from the
-messages which stops (`ostiary recover`). A snapshot of another history does not remove a stop that is kept here, until
-the server has taken the messages of the history before. Each life of a guard writes files of its own, and takes over
+messages which stops (`ostiary recover`). Messages that announce a new key of the feed are kept as well, since the
+server may have lost that key. A snapshot of another history does not remove a stop that is kept here, until the server
+has taken the messages of the history before. Each life of a guard writes files of its own, and takes over
 those of guards that are gone. Writes are in the kernel's hands when `keep` returns; power loss may take the last ones.
 """
 
@@ -32,6 +33,7 @@ from ostiary.core.feed import (
     StopFact,
     TaskFact,
     TokenFact,
+    announced_keys,
     stops_in,
     unverified_message,
     unverified_place,
@@ -56,6 +58,13 @@ class _Kept:
     line: bytes
     history: str
     stops: dict[Subject, Fact]
+    announced_at: int | None
+    """when the message announced new keys of the feed, in microseconds; None for any other message"""
+
+    @classmethod
+    def of(cls, line: bytes, message: Message, *, history: str) -> _Kept:
+        at = None if announced_keys(message) is None else message.at
+        return cls(line.removesuffix(b"\n") + b"\n", history, stops_in(message), at)
 
 
 class KeptStops:
@@ -122,12 +131,11 @@ class KeptStops:
     def keep(self, line: bytes, message: Message) -> None:
         """Keep what a message says of stops, and its head. What cannot be written is logged, and tried again."""
         with self._mutex, self._tolerant():
-            stops = stops_in(message)
             is_new_head = message.head not in ("", self.head)
             if is_new_head:
                 self._note_head(message.head)
-            if stops:
-                kept = _Kept(line.removesuffix(b"\n") + b"\n", self.history, stops)
+            kept = _Kept.of(line, message, history=self.history)
+            if kept.stops or kept.announced_at is not None:
                 self._kept.append(kept)
                 self._append(kept.line)
             if is_new_head:
@@ -183,15 +191,24 @@ class KeptStops:
         return [fact for fact in newest.values() if not _is_over(fact, now=now)]
 
     def batches(self) -> Iterable[list[str]]:
-        """Return the kept messages, in the order in which they came, as the server takes them."""
-        batch, size = list[str](), 0
-        for kept in list(self._kept):
-            if len(kept.line) > MAX_STOPS_BYTES - 1024:
+        """Return the kept messages, in the order in which they came, as the server takes them.
+
+        Each batch begins with the messages that announce new keys of the feed.
+        """
+        announcing = [kept for kept in self._kept if kept.announced_at is not None]
+        while sum(len(kept.line) + 4 for kept in announcing) > MAX_STOPS_BYTES // 2 or len(announcing) > MAX_STOPS // 2:
+            del announcing[0]
+        first = [kept.line.decode("ascii").removesuffix("\n") for kept in announcing]
+        most = MAX_STOPS_BYTES - 1024 - sum(len(line) + 5 for line in first)
+        batch, size = list(first), 0
+        for kept in [kept for kept in self._kept if kept.announced_at is None]:
+            if len(kept.line) > most:
                 log.warning("a kept message is too long to be delivered: `ostiary recover --from` reads it")
                 continue
-            if batch and (size + len(kept.line) > MAX_STOPS_BYTES - 1024 - 4 * len(batch) or len(batch) == MAX_STOPS):
+            is_full = size + len(kept.line) > most - 4 * (len(batch) - len(first)) or len(batch) == MAX_STOPS
+            if is_full and len(batch) > len(first):
                 yield batch
-                batch, size = [], 0
+                batch, size = list(first), 0
             batch.append(kept.line.decode("ascii").removesuffix("\n"))
             size += len(kept.line) + 3
         if batch:
@@ -222,7 +239,7 @@ def _parse(content: bytes) -> Iterable[_Kept]:
         with suppress(Refused):
             if line:
                 message = unverified_message(line)
-                yield _Kept(line + b"\n", unverified_place(message.head)[0], stops_in(message))
+                yield _Kept.of(line, message, history=unverified_place(message.head)[0])
 
 
 def _at(line: bytes) -> int:
@@ -235,7 +252,8 @@ def _needed(kept: list[_Kept], *, now: int) -> list[_Kept]:
     needed = [
         one
         for index, one in enumerate(kept)
-        if any(
+        if (one.announced_at is not None and one.announced_at + KEPT_US >= now)
+        or any(
             newest[one.history, subject] == index and not _is_over(fact, now=now, more=KEPT_US)
             for subject, fact in one.stops.items()
         )

@@ -103,13 +103,16 @@ class Stops(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def stops(call: Call) -> Reply:
-    """Take the stops that a guard has kept and carry out those that the database has lost; `replayed` of them."""
+    """Take the stops that a guard has kept and carry out those that the database has lost; `replayed` of them.
+
+    `unverified` messages are of the lost part, and this server does not know the key that signed them.
+    """
     given = call.json(Stops)
-    count = await flows.replay_messages(
+    done = await flows.replay_messages(
         call.world, [line.encode() for line in given.messages], resource_id=call.caller.id,
         source=f"a guard of {call.caller.name}",
     )  # fmt: skip
-    return reply({"replayed": count}, headers=[NO_STORE])
+    return reply({"replayed": done.replayed, "unverified": done.unverified}, headers=[NO_STORE])
 
 
 async def report(call: Call) -> Reply:

@@ -23,12 +23,15 @@ DIGEST_BYTES = 12
 GONE = ""
 """The digest of a row that is not there."""
 ENDED = "."
-"""Last character of the digest of a row that has ended for good: it need not be remembered for long."""
+"""Behind the digest of a row that has ended for good: it need not be remembered for long. The expiry of a token
+follows, in microseconds since the epoch: the row of a revoked token may be deleted after that, and not before."""
 _AT_ONCE = 64
 
 
 class Guarded(NamedTuple):
-    """The guarded columns of a table. `key` is an expression; `ended` is 1 for rows that have ended for good."""
+    """The guarded columns of a table. `key` is an expression; `ended` is 1 for rows that have ended for good,
+    or when they expire.
+    """
 
     table: str
     key: str
@@ -69,7 +72,14 @@ GUARDED: dict[str, Guarded] = {
     "policy_set": Guarded("policy_set", "hash", "files, ir, actions"),
     "person": Guarded("person", "person_id", "name, deputy, state"),
     "person_key": Guarded("person_key", "jkt", "person, alg, jwk, revoked_at"),
-    "holding": Guarded("holding", "id", "agent, ended_at", agent="agent", ended="1", is_listed=False),
+    "holding": Guarded(
+        "holding",
+        "id",
+        "kind, agent, audience, expires_at, ended_at",
+        agent="agent",
+        ended="expires_at",
+        is_listed=False,
+    ),
     "team": Guarded("team", "team_id", "name, deputy"),
     "member": Guarded("member", "team || ' ' || person", "team, person"),
 }
@@ -100,6 +110,15 @@ class GuardedRow(NamedTuple):
 
 def row_name(kind: str, key: str) -> str:
     return f"{kind} {key}"
+
+
+def has_ended(digest: str) -> bool:
+    return ENDED in digest
+
+
+def expiry(digest: str) -> int:
+    """When the row expires, in microseconds since the epoch; 0 if its digest does not say it."""
+    return int(digest.partition(ENDED)[2] or 0)
 
 
 def digests(reader: Reader, names: Iterable[str]) -> dict[str, str]:
@@ -135,4 +154,5 @@ def _chunks(keys: list[str]) -> Iterator[list[str]]:
 def _read(kind: str, row: Row) -> GuardedRow:
     key, agent, ended, *values = row
     digest = b64u(sha256(msgspec.json.encode([kind, key, *values])).digest()[:DIGEST_BYTES])
-    return GuardedRow(row_name(kind, key), f"{digest}{ENDED}" if ended else digest, agent)
+    end = f"{ENDED}{ended if ended > 1 else ''}" if ended else ""
+    return GuardedRow(row_name(kind, key), digest + end, agent)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ostiary.core.errors import Conflict, Unavailable
+from ostiary.core.errors import Conflict, NotFound, Unavailable
 from ostiaryd.ground import start
 from ostiaryd.ground.clock import Boot, Clock, boot_id, open_clock, save_course, wall_clock
 from ostiaryd.ground.config import Config, check_public_url
@@ -67,17 +67,21 @@ async def open_world(
     now: Callable[[], int] = wall_clock,
     boot: Boot | None = None,
     random: Callable[[int], bytes] = os.urandom,
+    create: bool = True,
 ) -> AsyncIterator[World]:
     """Open everything in order: database, schema, root key, clock, fixed settings, keys, writer. Closes it at the end.
 
     `config` may leave the trust domain and the public URL open; what the first start fixed is filled in, and anything
     else than that is refused. `now` is the wall clock; a clock other than the system's is its own boot clock unless
     `boot` is given. Raises Conflict for a data folder that was in use if its database or root key is gone.
+    Without `create` any other data folder is refused with NotFound.
     """
     if boot is None:
         boot = Boot(id=boot_id()) if now is wall_clock else Boot(now, "given")
-    config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     is_used = start.was_in_use(config.folder)
+    if not (is_used or create):
+        raise NotFound(f"no server has used the data folder {config.folder}", hint="name the server's --data-dir")
+    config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     db = Database(config.database_url, timeout_s=config.database_timeout_ms / 1000)
     reserve = Reserve(config.folder) if db.is_sqlite else None  # first: on a full disk the rest finds room through it
     try:

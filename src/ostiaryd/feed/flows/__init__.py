@@ -6,12 +6,13 @@ from ostiaryd.feed.flows.memory import happen, past, recall, tell
 from ostiaryd.feed.flows.missing import missing
 from ostiaryd.feed.flows.pace import count_call
 from ostiaryd.feed.flows.profiles import forget_profiles
-from ostiaryd.feed.flows.replay import follow_history, replay_messages
+from ostiaryd.feed.flows.replay import Delivered, follow_history, replay_messages
 from ostiaryd.feed.flows.report import take_report
 from ostiaryd.feed.flows.slices import draw, give_back, settle
 from ostiaryd.feed.flows.streams import Streams
 
 __all__ = [
+    "Delivered",
     "Guard",
     "Guards",
     "Streams",

@@ -7,7 +7,8 @@ what this server has signed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,10 +21,12 @@ from ostiary.core.feed import (
     StopFact,
     TaskFact,
     TokenFact,
+    announced_keys,
     parse_message,
     stops_in,
+    unverified_message,
 )
-from ostiary.core.jose import JwkSet
+from ostiary.core.jose import JwkSet, PublicKey
 from ostiaryd.feed.flows.streams import Streams
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.keyring import Keyring
@@ -36,11 +39,20 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import State, Verb
 from ostiaryd.tasks import flows as tasks
 
+log = logging.getLogger("ostiary")
+
 VERBS = {
     State.SUSPENDED.value: Verb.SUSPEND,
     State.QUARANTINED.value: Verb.QUARANTINE,
     State.DECOMMISSIONED.value: Verb.DECOMMISSION,
 }
+
+
+class Delivered(NamedTuple):
+    """What came of the messages that a guard has kept: stops that were carried out, lines that no known key signed."""
+
+    replayed: int
+    unverified: int
 
 
 class LostStop(NamedTuple):
@@ -52,35 +64,61 @@ class LostStop(NamedTuple):
     fact: Fact
 
 
-async def replay_messages(world: World, unverified_lines: Iterable[bytes], *, resource_id: str, source: str) -> int:
-    """Carry out the stops in signed messages of the feed that the database has lost; how many were new.
+async def replay_messages(
+    world: World, unverified_lines: Iterable[bytes], *, resource_id: str, source: str
+) -> Delivered:
+    """Carry out the stops in signed messages of the feed that the database has lost.
 
-    `resource_id`: whose guard kept them. Lines that this server has not signed are passed over.
+    `resource_id`: whose guard kept them. Lines that this server has not signed are passed over; those with a head of
+    the lost part are counted, since the key that signed them may be lost too.
     """
     lines = list(unverified_lines)
-    lost = await world.db.scan(lambda reader: lost_stops(reader, world.keys, lines, resource_id=resource_id))
+    lost, unverified = await world.db.scan(
+        lambda reader: lost_stops(reader, world.keys, lines, resource_id=resource_id)
+    )
+    if unverified:
+        log.error("%s holds %d messages of the lost part that no known key has signed", source, unverified)
     if not lost:
-        return 0
-    return await ledger.act(world, "history.replay", lambda act: replay(act, lost, source=source))
+        return Delivered(0, unverified)
+    count = await ledger.act(world, "history.replay", lambda act: replay(act, lost, source=source))
+    return Delivered(count, unverified)
 
 
-def lost_stops(reader: Reader, keys: Keyring, unverified_lines: list[bytes], *, resource_id: str) -> list[LostStop]:
-    """Return the newest lost stop of each subject, in the order in which the server told them."""
-    feed_keys = JwkSet(tuple(keys.public("feed").values()))
+def lost_stops(
+    reader: Reader, keys: Keyring, unverified_lines: list[bytes], *, resource_id: str
+) -> tuple[list[LostStop], int]:
+    """Return the newest lost stop of each subject, in the order in which the server told them, and how many lines of
+    the lost part no known key has signed.
+
+    The key of the feed may have been rotated in the lost part; the messages that announce it come first.
+    """
+    feed_keys: dict[str, PublicKey] = dict(keys.public("feed"))
+    unverified = 0
     is_known = lru_cache(maxsize=None)(lambda head: store.has_tree(reader, head))
     newest: dict[tuple[str, str], LostStop] = {}
     for line in unverified_lines:
         try:
-            message = parse_message(line, keys=feed_keys)
+            message = parse_message(line, keys=JwkSet(tuple(feed_keys.values())))
             head = _head_of(message, reader, keys)
         except Refused:
+            unverified += _is_of_lost_part(line, reader, keys, is_known)
             continue
+        if (announced := announced_keys(message)) is not None:
+            feed_keys |= {key.kid: key for key in announced.keys}
         if message.aud not in ("", resource_id) or is_known(head):
             continue
         for (kind, subject), fact in stops_in(message).items():
             if (known := newest.get((kind, subject))) is None or known.at <= message.at:
                 newest[kind, subject] = LostStop(kind, subject, message.at, fact)
-    return sorted(newest.values(), key=lambda stop: stop.at)
+    return sorted(newest.values(), key=lambda stop: stop.at), unverified
+
+
+def _is_of_lost_part(line: bytes, reader: Reader, keys: Keyring, is_known: Callable[[Head], bool]) -> bool:
+    """Whether a line that no known key of the feed has signed has a head that this log has signed and lost."""
+    try:
+        return not is_known(_head_of(unverified_message(line), reader, keys))
+    except Refused:
+        return False
 
 
 async def follow_history(world: World) -> None:

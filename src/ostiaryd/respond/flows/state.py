@@ -16,7 +16,7 @@ from ostiary.core.checkpoint import open_checkpoint
 from ostiary.core.errors import Conflict, NotFound, Refused
 from ostiary.core.merkle import Frontier, leaf_hash
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.guarded import ENDED, GONE, GUARDED, digests, page
+from ostiaryd.ground.guarded import GONE, GUARDED, digests, expiry, has_ended, page
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
@@ -98,7 +98,7 @@ class StateCheck:
                 self._newest.pop(name, None)
             else:
                 self._newest[name] = digest
-                if digest.endswith(ENDED):
+                if has_ended(digest):
                     self._ended[name] = entry.at
         if entry.action == "state.baseline" and entry.outcome == "ok" and (entry.detail or {}).get("complete"):
             self.has_baseline = True
@@ -131,21 +131,22 @@ class StateCheck:
 
     def _difference(self, name: str, digest: str, agent: str) -> Difference | None:
         expected = self._newest.get(name)
-        if expected == digest or (expected is None and digest.endswith(ENDED)):
+        if expected == digest or (expected is None and has_ended(digest)):
             return None
         return Difference(name, expected, digest, agent)
 
     def _end_cycle(self, reader: Reader, *, now: int) -> None:
         """Look for rows that are gone; then the cycle begins anew. Rows that ended long ago may be deleted by then."""
         for name in [name for name, at in self._ended.items() if at < now - REMEMBERED]:
-            if self._newest.get(name, "").endswith(ENDED):
+            if has_ended(self._newest.get(name, "")):
                 del self._newest[name]
             del self._ended[name]
         found = [one for one in self._seen.values() if one is not None]
         missing = [name for name in self._newest if name not in self._seen]
         for name, digest in digests(reader, missing).items():
             kind = name.partition(" ")[0]
-            if digest != self._newest[name] and (digest != GONE or GUARDED[kind].is_listed):
+            may_be_gone = not GUARDED[kind].is_listed and expiry(self._newest[name]) <= now
+            if digest != self._newest[name] and not (digest == GONE and may_be_gone):
                 found.append(Difference(name, self._newest[name], digest, _agent_of(reader, name)))
         self.unnamed = [one.name for one in found if one.expected is None and not self.has_baseline]
         self.differences = {one.name: one for one in found if one.expected is not None or self.has_baseline}
