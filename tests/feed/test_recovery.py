@@ -422,6 +422,28 @@ async def test_a_guard_whose_stops_nobody_can_verify_finds_what_another_guard_he
     assert done == ((1, 0) if announced else (0, 1))
 
 
+@pytest.mark.parametrize("source", ["a guard of files", ledger.PIN])
+async def test_a_recovery_from_before_an_earlier_recovery_ends_too(world: World, source: str) -> None:
+    """The restored copy does not know the history in which a guard, or the pin, has seen the lost head."""
+    admin = await administrator(world)
+    lost = seen(world, AHEAD, history="ab" * 16)
+    if source == ledger.PIN:
+        world.pin.replace(lost)
+        await ledger.check_history(world)
+    else:
+        with pytest.raises(InRecovery):
+            await ledger.examine_head(world, lost, source=source)
+    assert world.pin.is_lost
+    await finish(world, admin.name)
+    await ledger.examine_head(world, lost, source="a guard of files")
+    await enrol(world, "after")
+    await ledger.check_history(world)
+    assert not world.pin.is_lost
+    other = seen(world, AHEAD, history="cd" * 16)  # what another guard has seen in a third history
+    with pytest.raises(InRecovery):
+        await ledger.examine_head(world, other, source="another guard")
+
+
 async def test_a_head_that_is_shown_again_is_recorded_once(world: World) -> None:
     await lose(world)
     size = store.head(world.db.read())[0].size

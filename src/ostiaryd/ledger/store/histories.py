@@ -17,6 +17,11 @@ _PUT_LOSS = sql(
        on conflict (source) do update set history = excluded.history, size = excluded.size, root = excluded.root
        where loss.size < excluded.size"""
 )
+_END_LOST = sql(
+    """insert into log_history (id, began_at, ended_at)
+       select distinct history, :now, :now from loss
+       where history <> '' and history not in (select id from log_history)"""
+)
 _DROP_LOSSES = sql("delete from loss")
 _REPLAYED = sql("select kind, subject, seen_at, source, at from replayed order by at, kind, subject")
 _PUT_REPLAYED = sql(
@@ -67,9 +72,13 @@ def has_head(reader: Reader, seen: Head) -> bool:
 
 
 def renew_history(tx: Tx) -> str:
-    """End the present history and begin another one, without losses; its id."""
+    """End the present history, and those that losses name, and begin another one, without losses; its id.
+
+    A database that was restored from before a recovery does not know the histories since: they have ended too.
+    """
     id = tx.random(16).hex()
     tx.run(_END_HISTORY, now=tx.now)
+    tx.run(_END_LOST, now=tx.now)
     tx.run(_BEGIN_HISTORY, id=id, now=tx.now)
     tx.run(_DROP_LOSSES)
     return id
