@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE_S = 300.0
-"""Longer than anything takes on a machine that is ten times slower than an ordinary one, and busy."""
+PATIENCE_S = float(os.environ.get("PATIENCE_S", "300"))
+"""Longer than anything takes on a machine that is ten times slower than an ordinary one, and busy. Tests of planted
+faults wait for less, since there the state may never come.
+"""
 
 
 def eventually(condition: Callable[[], Any], *, pause_s: float = 0.01) -> Any:

@@ -31,6 +31,8 @@ from tests.frameworks.environment import FRAMEWORKS, environment, framework_of, 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = Path(__file__).with_name("faults")
 LIMIT_S = 120
+PATIENCE_S = 60
+"""How long a test waits for a state that the fault may prevent; less than `LIMIT_S`, so that the test fails in time."""
 _RED = re.compile(r"^FAILED (.+?)(?: - (.*))?$", re.MULTILINE)
 _BROKEN = ("NameError", "UnboundLocalError", "ImportError", "SyntaxError")
 
@@ -176,7 +178,7 @@ def _run(command: list[str], tree: Path, *, limit_s: float | None = LIMIT_S) -> 
     """`PYTHONPATH` goes before the editable install, so the copy is what is tested."""
     framework = next((name for name in FRAMEWORKS if python(name) == command[0]), None)
     variables = environment(framework, tree) if framework else os.environ | {"PYTHONPATH": str(tree / "src")}
-    variables["PYTHONDONTWRITEBYTECODE"] = "1"
+    variables |= {"PYTHONDONTWRITEBYTECODE": "1", "PATIENCE_S": str(PATIENCE_S)}
     return subprocess.run(
         command, cwd=tree, env=variables, capture_output=True, text=True, timeout=limit_s, check=False
     )
