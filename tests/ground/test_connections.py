@@ -28,7 +28,8 @@ PROXIES = (ip_network("127.0.0.0/8"),)
 class Counted:
     """A connection as the bounds see it."""
 
-    def __init__(self, *, is_idle: bool = True, is_answering: bool = False) -> None:
+    def __init__(self, *, is_idle: bool = True, is_answering: bool = False, answered: int = 0) -> None:
+        self.answered = answered
         self.is_idle, self.is_answering, self.is_away = is_idle, is_answering, False
 
     def turn_away(self) -> None:
@@ -54,6 +55,13 @@ def test_where_none_is_idle_the_oldest_that_still_sends_makes_room_and_else_the_
     assert first == [False, True, False, False]
     last = added(Connections(of_address=LIMIT), "a", answered(), answered(), answered(), answered())
     assert last == [False, False, False, True]
+
+
+def test_where_all_are_being_answered_the_one_with_the_most_answers_makes_room() -> None:
+    answered = partial(Counted, is_idle=False, is_answering=True)
+    assert added(
+        Connections(of_address=LIMIT), "a", answered(answered=1), answered(answered=9), answered(), answered()
+    ) == [False, True, False, False]
 
 
 def test_one_address_takes_no_room_of_another_until_there_is_none_at_all() -> None:

@@ -18,8 +18,17 @@ from starlette.routing import Route
 
 from ostiary.core.errors import Conflict, Forbidden, Unauthenticated
 from ostiaryd.ground.http import SMALL_BODY, Call, Endpoint, Reply, render_admin, reply
-from ostiaryd.ground.protocol import MAX_HEAD_BYTES, SLOWEST_S, Exchange, Protocol, endpoints_of
+from ostiaryd.ground.protocol import (
+    MAX_HEAD_BYTES,
+    MAX_WAITING,
+    SLICE_BYTES,
+    SLOWEST_S,
+    Exchange,
+    Protocol,
+    endpoints_of,
+)
 from ostiaryd.ground.world import World
+from tests.patience import PATIENCE_S, eventually_async
 
 Ports = tuple[int, int]
 
@@ -363,3 +372,63 @@ async def test_both_ways_know_alike_where_a_request_came_from(world: World, prox
     async with serving(app, partial(Protocol, {})) as asgi, serving(app, straight) as other:
         for port in (asgi, other):
             assert f'"network":"{network}"'.encode() in await exchange(port, request)
+
+
+async def test_few_requests_of_a_connection_wait_in_memory_and_all_are_answered(world: World) -> None:
+    app, made, waiting = application(world), list[Protocol](), list[int]()
+
+    async def wait(call: Call) -> Reply:
+        waiting.append(len(made[0].pipeline))
+        await asyncio.sleep(0)
+        return reply({}, status=201)
+
+    app.routes.append(Route("/wait", Endpoint(world, wait, render=render_admin), methods=["GET"]))
+
+    def protocol(**given: Any) -> Protocol:
+        made.append(Protocol(endpoints_of(app.routes), **given))
+        return made[-1]
+
+    one, many = b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n", 5000
+    async with serving(app, protocol) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(one * many)
+        count = 0
+        while count < many:
+            count += (await asyncio.wait_for(reader.readuntil(b"{}"), PATIENCE_S)).count(b"HTTP/1.1 201 ")
+        writer.close()
+    assert MAX_WAITING <= max(waiting) <= MAX_WAITING + SLICE_BYTES // len(one)
+
+
+@pytest.mark.parametrize("first", [b"GET /seen HTTP/1.1\r\nhost: x\r\n\r\n", post("/wait/x")])
+async def test_nothing_is_written_to_a_client_that_left_requests_behind(world: World, first: bytes) -> None:
+    running, go_on = list[Call](), asyncio.Event()
+
+    async def wait(call: Call) -> Reply:
+        running.append(call)
+        await go_on.wait()
+        return reply({})
+
+    endpoint, made = Endpoint(world, wait, render=render_admin), list[Protocol]()
+    app = Starlette(
+        routes=[
+            Route("/wait/{id}", endpoint, methods=["POST"]),
+            Route("/seen", endpoint, methods=["GET"]),
+        ]
+    )
+
+    def protocol(**given: Any) -> Protocol:
+        made.append(Protocol(endpoints_of(app.routes), **given))
+        return made[-1]
+
+    async with serving(app, protocol) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(first * 4)
+        try:
+            await eventually_async(lambda: bool(running) and len(made[0].pipeline) == 3)
+            writer.transport.abort()
+            await eventually_async(lambda: made[0].parser is None)
+            assert made[0]._running.disconnected
+        finally:
+            go_on.set()
+        await eventually_async(lambda: not made[0].tasks)
+    assert len(running) == 1

@@ -2,8 +2,9 @@
 
 A connection counts until a request on it succeeds that needs a proof. If an address has too many, its oldest idle
 connection is closed; if none is idle, the oldest one whose request is still arriving is refused; if all requests are
-being answered, the new connection is refused. Behind a proxy that the configuration names, each request counts
-under the address that the proxy forwards, while the request is under way.
+being answered, the one that has had the most answers is refused, and the new connection if none had any. Behind a proxy
+that the configuration names, each request counts under the address that the proxy forwards, while the request is under
+way.
 
 Lives on the event loop.
 """
@@ -24,13 +25,17 @@ _FORWARDED = b"x-forwarded-for"
 
 
 class Connection(Protocol):
-    """What a connection offers. `is_answering`: a whole request is there and its answer is not sent yet."""
+    """What a connection offers. `is_answering`: a whole request is there and its answer is not sent yet;
+    `answered`: the requests that it had answers to."""
 
     @property
     def is_idle(self) -> bool: ...
 
     @property
     def is_answering(self) -> bool: ...
+
+    @property
+    def answered(self) -> int: ...
 
     def turn_away(self) -> None:
         """Close the connection; if part of a request is there, answer 503 first."""
@@ -80,6 +85,7 @@ class Connections:
 
     def _turn_away(self, among: dict[Connection, None], newest: Connection) -> None:
         others = [one for one in among if one is not newest and not one.is_answering]
-        chosen = next((one for one in others if one.is_idle), others[0] if others else newest)
+        busiest = max(reversed(among), key=lambda one: one.answered)
+        chosen = next((one for one in others if one.is_idle), others[0] if others else busiest)
         self.remove(chosen)
         chosen.turn_away()

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import httptools
 from starlette.routing import BaseRoute, Route
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ostiaryd.ground.connections import MAX_HELD, Connections
@@ -26,6 +27,12 @@ MAX_FIELDS = 200
 SLOWEST_S = 30.0
 """Within this time a request must have come, counted from its first byte, or from the connection on for the first. A
 client that has proved nothing must also read an answer within it."""
+MAX_WAITING = 32
+"""While so many requests of a connection wait for the answer to an earlier one, nothing more of it is parsed."""
+SLICE_BYTES = 4 << 10
+"""What is parsed at once, so that few requests begin to wait before `MAX_WAITING` is looked at."""
+WAITING_COST = 4 << 10
+"""Bytes that a request which waits takes beside what was sent."""
 LINGER_S = 2.0
 """After a refusal, what still comes is read and dropped for this time, so that the client can read the answer."""
 
@@ -48,6 +55,16 @@ class _Event:
 
     def set(self) -> None:
         pass
+
+
+class _Flow(FlowControl):
+    """Flow control of a connection that stays paused while there is something that was read and not parsed."""
+
+    has_unparsed = False
+
+    def resume_reading(self) -> None:
+        if not self.has_unparsed:
+            super().resume_reading()
 
 
 class Exchange:
@@ -75,6 +92,10 @@ class Protocol(HttpToolsProtocol):
         self._is_proxied = self._is_proven = False
         self._is_in_head = self._is_in_message = self._has_cycle = self._is_refused = False
         self._fields = self._seen = self._unseen = self._body_bytes = self._held = 0
+        self._waiting_bytes = self.answered = 0
+        self._unparsed = b""
+        self._running: Any = None
+        """The request that is being answered; `cycle` is the newest, which may still wait."""
         self._waits_since: float | None = self.loop.time()
         self._stalls_since: float | None = None
 
@@ -82,6 +103,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.flow: _Flow = _Flow(transport)
         self._address = self.client[0] if self.client else ""
         self._is_proxied = self._connections.is_proxy(self._address)
         self._connections.add(self, "" if self._is_proxied else self._address)
@@ -89,6 +111,11 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.remove(self)
         self._hold(0)
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+        self.pipeline.clear()
+        self._unparsed = b""
         super().connection_lost(exc)
 
     @property
@@ -101,7 +128,10 @@ class Protocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete and not self._is_in_message
 
     def turn_away(self) -> None:
-        if self.is_idle:
+        if self._stalls_since is not None:  # what is written would never be read
+            self._is_refused = True
+            self.transport.abort()
+        elif self.is_idle:
             self._is_refused = True
             self.transport.close()
         else:
@@ -149,6 +179,29 @@ class Protocol(HttpToolsProtocol):
         if self._is_refused:
             return
         self._unset_keepalive_if_required()
+        self._unparsed += data
+        self._parse()
+
+    def _parse(self) -> None:
+        """Parse what has come. While too many requests wait, leave the rest, and read nothing more."""
+        data, self._unparsed = self._unparsed, b""
+        at = 0
+        while at < len(data) and len(self.pipeline) < MAX_WAITING and not self._is_refused:
+            self._feed(data[at : at + SLICE_BYTES])
+            at += SLICE_BYTES
+        if self._is_refused:
+            return
+        self._unparsed = data[at:]
+        self.flow.has_unparsed = bool(self._unparsed)
+        if self._unparsed:
+            self.flow.pause_reading()
+        if not self._is_proven:
+            said = self._seen + self._unseen + self._body_bytes
+            self._hold(self._waiting_bytes + len(self._unparsed) + said)
+            if self._connections.held > MAX_HELD:
+                self._refuse(503, "too_much_waits", "requests of callers that have proved nothing hold too much memory")
+
+    def _feed(self, data: bytes) -> None:
         self._unseen += len(data)  # the parser's callbacks set it to 0
         try:
             self.parser.feed_data(data)
@@ -159,10 +212,6 @@ class Protocol(HttpToolsProtocol):
             pass
         if self._is_head_too_large():
             self._refuse_head()
-        elif not self._is_proven:
-            self._hold(self._seen + self._unseen + self._body_bytes)
-            if self._connections.held > MAX_HELD:
-                self._refuse(503, "too_much_waits", "requests of callers that have proved nothing hold too much memory")
 
     def _should_upgrade(self) -> bool:
         return False
@@ -208,6 +257,11 @@ class Protocol(HttpToolsProtocol):
             return
         keep_alive = self.parser.should_keep_alive()
         self.cycle = Exchange(endpoint, self.url.decode("ascii"), self.headers, keep_alive=keep_alive)  # type: ignore[assignment]
+        self._running = self.cycle
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _is_head_too_large(self) -> bool:
         return self._seen + self._unseen > MAX_HEAD_BYTES or self._fields > MAX_FIELDS
@@ -258,6 +312,8 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._waits_since = None
         self._is_in_message = False
+        if self.pipeline:
+            self._waiting_bytes += WAITING_COST + self._seen + self._body_bytes
         self._seen = self._unseen = self._fields = 0
         exchange: object = self.cycle
         if not isinstance(exchange, Exchange):
@@ -292,11 +348,18 @@ class Protocol(HttpToolsProtocol):
         self.on_response_complete()
 
     def on_response_complete(self) -> None:
+        self.answered += 1
+        if not self.pipeline:
+            self._waiting_bytes = 0
         if self.is_idle:
             self._hold(0)
             if self._is_proxied and not self.transport.is_closing():
                 self._connections.add(self, "")
         super().on_response_complete()
+        if self._unparsed and not self.transport.is_closing():
+            self._parse()
+            if not self.pipeline:
+                self.flow.resume_reading()
 
     def _render(self, exchange: Exchange, answer: Reply, headers: Headers) -> bytes:
         return _bytes(answer, [*self.server_state.default_headers, *headers], keep_alive=exchange.keep_alive)
@@ -324,6 +387,8 @@ class Protocol(HttpToolsProtocol):
             return
         answer = reply({"error": code, "message": message}, status=status, headers=[NO_STORE])
         named = [(b"content-type", answer.media_type.encode()), *answer.headers]
+        if status == 503:
+            named.append((b"retry-after", b"1"))
         self.transport.write(_bytes(answer, [*self.server_state.default_headers, *named], keep_alive=False))
         if self.transport.can_write_eof():
             self.transport.write_eof()
