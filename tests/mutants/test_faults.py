@@ -12,6 +12,10 @@ def test_the_text_that_a_fault_replaces_is_there_once() -> None:
     assert [f"{fault.claim}: {fault.find!r}" for fault in faults() if not _fits(fault)] == []
 
 
+def test_a_file_with_its_fault_is_still_python() -> None:
+    assert [fault.claim for fault in faults() if fault.file.endswith(".py") and not _is_python(fault)] == []
+
+
 def test_the_tests_that_a_fault_names_are_there() -> None:
     absent = [f"{fault.claim}: {test}" for fault in faults() for test in fault.tests if not _is_there(test)]
     assert absent == []
@@ -26,6 +30,15 @@ def test_every_claim_is_broken_by_one_fault() -> None:
 def _fits(fault: Fault) -> bool:
     file = ROOT / fault.file
     return file.is_file() and file.read_text("utf-8").count(fault.find) == 1 and fault.find != fault.replace
+
+
+def _is_python(fault: Fault) -> bool:
+    text = (ROOT / fault.file).read_text("utf-8")
+    try:
+        compile(text.replace(fault.find, fault.replace), fault.file, "exec")
+    except SyntaxError:
+        return False
+    return True
 
 
 def _is_there(test: str) -> bool:
