@@ -64,6 +64,12 @@ def test_where_all_are_being_answered_the_one_with_the_most_answers_makes_room()
     ) == [False, True, False, False]
 
 
+def test_a_client_between_a_challenge_and_its_proof_makes_no_room_for_a_flood() -> None:
+    busy = partial(Counted, is_idle=False, is_answering=True)
+    away = added(Connections(of_address=LIMIT), "a", busy(answered=2), Counted(answered=1), busy(), busy())
+    assert away == [True, False, False, False]
+
+
 def test_one_address_takes_no_room_of_another_until_there_is_none_at_all() -> None:
     connections = Connections(of_address=LIMIT)
     many = [Counted() for _ in range(LIMIT * TIMES_IN_ALL)]

@@ -1,10 +1,12 @@
 """Bounds on connections of callers that have proved nothing: for each address, in all, and on the bytes they hold.
 
-A connection counts until a request on it succeeds that needs a proof. If an address has too many, its oldest idle
-connection is closed; if none is idle, the oldest one whose request is still arriving is refused; if all requests are
-being answered, the one that has had the most answers is refused, and the new connection if none had any. Behind a proxy
-that the configuration names, each request counts under the address that the proxy forwards, while the request is under
-way.
+A connection counts until a request on it succeeds that needs a proof.
+
+If an address has too many, one of those that had no answer yet is closed: the oldest idle one, else the oldest whose
+request is still arriving. If there is none, the one that had the most answers is closed; if all wait for their first
+answer, the new connection. A client that proves itself after one challenge therefore keeps its connection in a flood.
+Behind a proxy that the configuration names, each request counts under the address that the proxy forwards, while the
+request is under way.
 
 Lives on the event loop.
 """
@@ -84,8 +86,11 @@ class Connections:
         return origin(address, forwarded, self._proxies)
 
     def _turn_away(self, among: dict[Connection, None], newest: Connection) -> None:
-        others = [one for one in among if one is not newest and not one.is_answering]
-        busiest = max(reversed(among), key=lambda one: one.answered)
-        chosen = next((one for one in others if one.is_idle), others[0] if others else busiest)
+        others = [one for one in among if one is not newest]
+        unheard = [one for one in others if not one.answered and not one.is_answering]
+        busiest = max(others, key=lambda one: one.answered, default=newest)
+        chosen = next((one for one in unheard if one.is_idle), unheard[0] if unheard else busiest)
+        if chosen.is_answering and not chosen.answered:
+            chosen = newest
         self.remove(chosen)
         chosen.turn_away()
