@@ -306,7 +306,7 @@ def test_a_clock_that_is_off_refuses_every_call(guard: Guard, feeder: Feeder, of
 
 def test_a_spool_that_is_full_refuses_every_call(tmp_path: Path, clock: Clock, dice: Dice) -> None:
     credential = Credential(Feeder.agent_key, RESOURCE_ID, ISSUER)
-    guard = Guard(credential, spool_dir=tmp_path, now=clock, tick=clock, random=dice, spool_limit=RESERVE + 1000)
+    guard = Guard(credential, spool_dir=tmp_path, now=clock, tick=clock, random=dice, spool_limit=RESERVE + 2000)
     feeder = Feeder(clock, feed=guard.feed)
     feeder.snapshot()
     who = enter(guard, feeder)
