@@ -222,7 +222,7 @@ def test_a_reader_that_goes_away_and_ctrl_c_are_no_failures_of_ours(server: Serv
         (("--config", "/nowhere.toml"), 2, "/nowhere.toml"),
         (("--database", "mysql://x"), 2, "unknown database `mysql`"),
         (("--database", "sqlite:////nowhere/x.db"), 3, "cannot open the database /nowhere/x.db"),
-        (("--database", "postgresql://nobody@127.0.0.1:1/x"), 3, "PostgreSQL does not let us in"),
+        (("--database", "postgresql://nobody@127.0.0.1:1/x"), 3, "cannot connect to PostgreSQL"),
     ],
 )
 def test_a_server_that_cannot_start_says_why(tmp_path: Path, words: tuple[str, str], code: int, said: str) -> None:

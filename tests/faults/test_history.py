@@ -111,9 +111,9 @@ class Stand:
         shutil.copy(self.folder / name, self.data / "ostiary.db")
 
     def copy_folder(self, name: str) -> None:
-        """Take a copy of the whole data folder, pin included, and of the database."""
-        self.copy(name)
+        """Take a copy of the whole data folder, pin included, and of the database; the pin is never the newer one."""
         shutil.copy(self.data / "ledger.pin", self.folder / f"{name}.pin")
+        self.copy(name)
 
     def restore_folder(self, name: str) -> None:
         self.restore(name)

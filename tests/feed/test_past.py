@@ -18,6 +18,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource, Verb
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
+from tests.clock import Clock
 from tests.feed.test_memory import URI, At
 from tests.policy.conftest import put
 from tests.registry.stage import do, enrol, hold
@@ -159,14 +160,14 @@ async def test_what_a_call_created_is_known_in_its_task(world: World, files: Res
 
 @pytest.mark.parametrize("what", ["no token", "another resource", "expired", "suspended", "task over"])
 async def test_only_a_live_token_for_the_guards_own_resource_tells_or_hears(
-    world: World, files: Resource, bot: Agent, task: Task, what: str
+    world: World, files: Resource, bot: Agent, task: Task, clock: Clock, what: str
 ) -> None:
     token = "tok_2"
     if what == "another resource":
         await hold(world, bot, token, audience="https://other.example/", task=task.task_id)
     elif what == "expired":
         await hold(world, bot, token, audience=URI, task=task.task_id, seconds=1)
-        world.now.advance(1)  # type: ignore[attr-defined]
+        clock.advance(1)
     elif what != "no token":
         await hold(world, bot, token, audience=URI, task=task.task_id)
         if what == "suspended":

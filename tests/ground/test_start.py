@@ -54,7 +54,9 @@ def execute(config: Config, *statements: str) -> None:
 def drop_all(config: Config) -> None:
     """Leave an empty database."""
     if config.database:
-        execute(config, "drop schema public cascade", "create schema public")
+        connection = Database(config.database_url).connect()
+        connection.script("drop schema public cascade; create schema public")  # no batch, which would be numbered there
+        connection.close()
     else:
         for path in config.folder.glob("ostiary.db*"):
             path.unlink()
