@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from functools import partial
 
 import pytest
 
 from ostiary.core.errors import Invalid, Malformed, Unavailable
 from ostiaryd.ground import confined
-from ostiaryd.ground.confined import Parser, TooCostly, parser
+from ostiaryd.ground.confined import Confined, Exceeded, Parser, TooCostly, parser
+from tests.patience import PATIENCE_S
 
 
 def _eat(body: bytes) -> bytes:
@@ -55,3 +58,51 @@ async def test_a_parser_has_room_for_a_few(monkeypatch: pytest.MonkeyPatch) -> N
         assert await here.parse(b"later") == b"later"
     finally:
         await here.close()
+
+
+def spin(body: bytes) -> bytes:
+    """Use processor time without end."""
+    while True:
+        pass
+
+
+async def test_an_upload_is_bounded_by_processor_time() -> None:
+    child = Confined(f"{__name__}:spin", cpu_s=1)
+    try:
+        with pytest.raises(Exceeded, match="more than 1 s of processor time"):
+            await asyncio.to_thread(partial(child.ask, b"x", within_s=PATIENCE_S))
+    finally:
+        await asyncio.to_thread(child.close)
+
+
+def idle(body: bytes) -> bytes:
+    """Use no processor time."""
+    time.sleep(1.5)
+    return body
+
+
+async def test_time_on_the_clock_is_no_processor_time() -> None:
+    child = Confined(f"{__name__}:idle", cpu_s=1)
+    try:
+        for _ in range(2):
+            assert await asyncio.to_thread(partial(child.ask, b"x", within_s=PATIENCE_S)) == b"x"
+    finally:
+        await asyncio.to_thread(child.close)
+
+
+def work(body: bytes) -> bytes:
+    """Use some processor time."""
+    until = time.process_time() + 0.7
+    while time.process_time() < until:
+        pass
+    return body
+
+
+async def test_each_upload_has_its_own_processor_time() -> None:
+    child = Confined(f"{__name__}:work", cpu_s=1)
+    try:
+        for _ in range(4):
+            assert await asyncio.to_thread(partial(child.ask, b"x", within_s=PATIENCE_S)) == b"x"
+        assert child.lives == 1
+    finally:
+        await asyncio.to_thread(child.close)

@@ -12,6 +12,7 @@ import codecs
 import contextlib
 import importlib
 import logging
+import math
 import os
 import resource
 import select
@@ -36,8 +37,10 @@ MEMORY = 512 << 20
 MAX_FRAME = 32 << 20
 START_S = 20.0
 """for the child to be there: a loaded machine imports slowly"""
-PARSE_S = 10.0
-"""Longest time for one upload: a bound against bombs, generous on a busy machine."""
+PARSE_CPU_S = 10
+"""Processor time for one upload, in seconds: a bound against bombs that does not depend on how busy the machine is."""
+PARSE_S = 120.0
+"""Longest time for one upload on the clock: it bounds how long the next one waits."""
 MAX_UPLOADS = 8
 """Uploads that wait for one parser; the next one is refused."""
 _OUT_OF_MEMORY = 71
@@ -47,9 +50,9 @@ _CODECS = ("utf-16-be", "latin-1", "ascii")
 _LENGTH = struct.Struct(">I")
 _BEGIN = """
 import sys
-sys.path[:] = sys.argv[4:]
+sys.path[:] = sys.argv[5:]
 from ostiaryd.ground.confined import main
-main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
 """
 """The child imports what its parent would, though it knows nothing of the environment."""
 
@@ -69,9 +72,11 @@ class TooCostly(Invalid):
 class Confined:
     """One child at a time. Thread-safe; blocks, so ask it in a thread."""
 
-    def __init__(self, target: str, *, memory: int = MEMORY, nice: int = 0) -> None:
-        """`target` is MODULE:FUNCTION, the function from bytes to bytes. `nice`: how far it gives way to others."""
-        self._target, self._memory, self._nice = target, memory, nice
+    def __init__(self, target: str, *, memory: int = MEMORY, nice: int = 0, cpu_s: int = 0) -> None:
+        """`target` is MODULE:FUNCTION, the function from bytes to bytes. `nice`: how far it gives way to others.
+        `cpu_s`: seconds of processor time for each request; 0 for no such limit.
+        """
+        self._target, self._memory, self._nice, self._cpu_s = target, memory, nice, cpu_s
         self._mutex = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
@@ -109,7 +114,8 @@ class Confined:
         if self._child is not None:
             self._end(self._child, late=False, within_s=0)
         self.lives += 1
-        command = [sys.executable, "-c", _BEGIN, self._target, str(self._memory), str(self._nice), *sys.path]
+        limits = [str(self._memory), str(self._nice), str(self._cpu_s)]
+        command = [sys.executable, "-c", _BEGIN, self._target, *limits, *sys.path]
         child = self._child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, bufsize=0,
         )  # fmt: skip
@@ -136,6 +142,8 @@ class Confined:
             return f"it took longer than {within_s:g} s"
         if ended == _OUT_OF_MEMORY:
             return f"it needs more than {self._memory >> 20} MB of memory"
+        if ended == -signal.SIGXCPU:
+            return f"it took more than {self._cpu_s} s of processor time"
         if ended is not None and ended < 0:
             return f"it was ended by {signal.Signals(-ended).name}: too deep, or more memory than it may have"
         return "it gave no answer"
@@ -207,11 +215,11 @@ def parser(function: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
 
 
 class Parser:
-    """Parses uploads in a confined process: one at a time, a few waiting, each within `PARSE_S`."""
+    """Parses uploads in a confined process: one at a time, a few waiting, each within `PARSE_CPU_S`."""
 
     def __init__(self, target: str, *, of: str) -> None:
         """`target` is MODULE:FUNCTION, marked with `parser`; `of` names the upload in refusals."""
-        self._confined, self._of = Confined(target, nice=5), of
+        self._confined, self._of = Confined(target, nice=5, cpu_s=PARSE_CPU_S), of
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="parser")
         self._waiting = 0
 
@@ -247,7 +255,7 @@ class Parser:
 # --- the child ------------------------------------------------------------------------------------------------------
 
 
-def main(target: str, memory: int, nice: int) -> None:
+def main(target: str, memory: int, nice: int, cpu_s: int) -> None:
     """Serve one function until the parent is gone."""
     requests, answers = os.fdopen(0, "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever the function prints is no answer
@@ -265,6 +273,9 @@ def main(target: str, memory: int, nice: int) -> None:
         resource.setrlimit(what, (limit, limit))
     while len(head := requests.read(_LENGTH.size)) == _LENGTH.size:
         body = requests.read(*_LENGTH.unpack(head))
+        if cpu_s:
+            _, most = resource.getrlimit(resource.RLIMIT_CPU)
+            resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + cpu_s, most))
         try:
             answer = function(body) if body else b""
         except MemoryError:
