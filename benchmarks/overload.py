@@ -33,7 +33,7 @@ from tests.feed.house import House
 from tests.feed.test_fail_closed_end_to_end import enter
 from tests.server import Server
 
-AGENTS, IN_FLIGHT, CONNECTIONS = 200, 32, 1024
+AGENTS, IN_FLIGHT, CONNECTIONS = 200, 32, 250
 WARM_S, EVERY_S = 1.0, 0.25
 TARGET_GRANT_S, TARGET_REVOKE_MS = 1.0, 100.0
 GUARDED = "https://guarded.example.org/mcp"
