@@ -231,6 +231,19 @@ def test_any_link_in_a_read_of_the_open_world_is_an_address(name: str) -> None:
     assert not is_asked(tools, "fetch_page", {name: "minutes of May"})
 
 
+@pytest.mark.parametrize(
+    ("query", "asks"),
+    [
+        ("minutes " * 100, False), ("minutes " * 100_000 + LINK, True), (["minutes"] * 256, False),
+        ([*["minutes"] * 256, LINK], True), ({}, False), ([], False),
+    ],
+    ids=["short", "long", "many", "many with a link", "empty object", "empty list"],
+)  # fmt: skip
+def test_a_read_that_cannot_be_searched_for_links_is_asked_about(query: Any, asks: bool) -> None:
+    tools = catalogue({"name": "search", "effect": "read", "open_world": True, "kinds": {"query": "text"}})
+    assert is_asked(tools, "search", {"query": query}) is asks
+
+
 def test_a_dotted_kind_that_meets_a_scalar_is_judged() -> None:
     tools = catalogue({"name": "invite", "effect": "share", "kinds": {"guests.mail": "address"}})
     assert not is_asked(tools, "invite", {"guests": [{"mail": "bob@good.example"}]})

@@ -29,6 +29,8 @@ LARGEST_QUANTITY = 1_000_000
 """Longer numbers may be telephone or account numbers."""
 UNREADABLE = object()
 """The value of a leaf that stands for everything beyond a limit; it comes from nowhere."""
+EMPTY = object()
+"""The value of a leaf that stands for an empty object or list where a kind is stated: the tool may fill in anything."""
 
 
 class Rule(StrEnum):
@@ -122,8 +124,8 @@ class Coverage:
 
     def _value(self, value: object, at: _Walk) -> Iterator[Leaf]:
         if isinstance(value, Mapping | list | tuple) and not value:
-            if at.claimed in self._kinds:  # the tool may fill in what nobody said
-                yield self._claim(UNREADABLE, at)
+            if at.claimed in self._kinds:
+                yield self._claim(EMPTY, at)
         elif at.depth > 0 and isinstance(value, Mapping):
             for name, inner in value.items():
                 yield from self._member(name, inner, at)

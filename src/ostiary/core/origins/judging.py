@@ -67,9 +67,12 @@ def needs_origins(tool: Tool, arguments: Mapping[str, Any]) -> bool:
     """
     if tool.effect is not Effect.READ or is_effect(tool):
         return True
-    return tool.open_world and any(
-        isinstance(leaf.value, str) and links(leaf.value[:MAX_TEXT]) for leaf in tool.coverage.leaves(arguments)
-    )
+    return tool.open_world and any(_may_link(leaf.value) for leaf in tool.coverage.leaves(arguments))
+
+
+def _may_link(value: object) -> bool:
+    """Return whether a leaf has a link in it, or cannot be searched for one: it is too long, or beyond a limit."""
+    return value is UNREADABLE or (isinstance(value, str) and (len(value) > MAX_TEXT or bool(links(value))))
 
 
 def given(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:
@@ -177,10 +180,13 @@ def _read_judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Re
     """
     worst: dict[str, Origin] = {}
     for leaf in tool.coverage.leaves(arguments):
-        if not isinstance(leaf.value, str) or (found := _of_text(memory, leaf.value)) is None:
+        if not _may_link(leaf.value):
             continue
-        if found > KNOWN and _is_all(arguments, leaf.value):
-            found = _of_link(memory, leaf.value)
+        found = _of_text(memory, leaf.value) if isinstance(leaf.value, str) else None
+        if found is None:
+            found = NOWHERE
+        elif found > KNOWN and _is_all(arguments, leaf.value):
+            found = _of_link(memory, cast(str, leaf.value))
         worst[leaf.path] = max(found, worst.get(leaf.path, PERSON))
     context: Record = {"origin": {path: _NAMES[found] for path, found in worst.items()}}
     if worst:
