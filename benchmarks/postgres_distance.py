@@ -18,7 +18,7 @@ from tests.faults.cluster import cluster
 from tests.faults.proxy import Proxy
 
 DELAY_S = 0.005
-"""One way."""
+"""Seconds that the proxy holds back what it forwards, in each direction."""
 ACTS, SECONDS = 64, 4.0
 
 

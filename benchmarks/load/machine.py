@@ -46,7 +46,7 @@ def children_cpu_seconds(pid: int) -> float:
 
 
 def settled_cpu_seconds(pid: int) -> float:
-    """The same once they have done what there was to do, or after some seconds."""
+    """CPU time of the started processes (`children_cpu_seconds`) once they are idle, or after some seconds."""
     spent = children_cpu_seconds(pid)
     for _ in range(SETTLE_ROUNDS):
         time.sleep(SETTLE_S)

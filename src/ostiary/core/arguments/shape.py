@@ -34,7 +34,7 @@ class Shape:
         return shape
 
     def lists(self, value: object) -> bool:
-        """Whether a branch lists exactly this value (`enum`, `const`)."""
+        """Return whether a branch lists exactly this value (`enum`, `const`)."""
         listed = [one["const"] for one in self._schemas if "const" in one]
         for one in self._schemas:
             enum = one.get("enum")

@@ -57,7 +57,7 @@ MAX_MOMENT = 64
 
 
 def is_moment(text: str) -> bool:
-    """Whether a text is a date, a time, a duration (ISO 8601) or a range of them, and nothing besides."""
+    """Return whether a text is a date, a time, a duration (ISO 8601) or a range of them, and nothing besides."""
     text = text.strip().casefold()
     if not text or len(text) > MAX_MOMENT or not text.isascii():
         return False
