@@ -40,6 +40,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INVALID_REQUEST,
+    METHOD_NOT_FOUND,
     ClientCapabilities,
     ElicitRequest,
     ElicitRequestFormParams,
@@ -49,6 +50,7 @@ from mcp_types import (
     InputRequiredResult,
     InputResponses,
 )
+from mcp_types.methods import SPEC_CLIENT_METHODS, validate_client_request
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from ostiary.agent import AsyncAgent
@@ -198,6 +200,7 @@ class _Hook:
             if ctx.method == "tools/list":
                 self._guard.listing.note(_said(result).get("tools"))
             return result
+        self._check_served(ctx)
         params = ctx.params or {}
         try:
             with closed():
@@ -221,6 +224,21 @@ class _Hook:
             return result
         finally:
             self._guard.finish(call)
+
+    def _check_served(self, ctx: ServerRequestContext[Any, Any]) -> None:
+        """Check that the server has the method in this version of MCP, and that the parameters fit it.
+
+        Raises MCPError, ValidationError, as the SDK would after the decision; the SDK gives each the HTTP status of the
+        negotiated version. Nothing is decided and nothing runs.
+        """
+        missing = MCPError(METHOD_NOT_FOUND, "Method not found", ctx.method)
+        if ctx.method in SPEC_CLIENT_METHODS:
+            try:
+                validate_client_request(ctx.method, ctx.protocol_version, ctx.params)
+            except KeyError:
+                raise missing from None
+        if self._server.session_manager.app.get_request_handler(ctx.method) is None:
+            raise missing
 
     async def _decide(self, ctx: ServerRequestContext[Any, Any], params: Mapping[str, Any]) -> Call:
         """A call that is allowed and recorded. Raises Refused."""
