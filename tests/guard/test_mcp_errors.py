@@ -65,7 +65,9 @@ UNSERVED: list[object] = [
     request("Tools/Call", {"name": "read_file", "arguments": {"path": "/a"}}),
     request("resources/subscribe", {"uri": "file:///secret"}),
     request("tasks/list"),
-    request("completion/complete", {"ref": {"type": "ref/prompt", "name": "x"}, "argument": {"name": "a", "value": ""}}),
+    request(
+        "completion/complete", {"ref": {"type": "ref/prompt", "name": "x"}, "argument": {"name": "a", "value": ""}}
+    ),
     request("tools/call", {"arguments": {}}),
     request("tools/call", {"name": "read_file", "arguments": [1]}),
     request("resources/read"),
