@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
 from functools import partial
@@ -133,6 +133,32 @@ async def _run(config: Config, sock: socket.socket) -> None:
             raise world.db.loss
 
 
+class _ServerState(uvicorn.server.ServerState):
+    """uvicorn's, where `Date` is server time, by which clients are judged, at each request.
+
+    uvicorn sets it once per second by the wall clock: a client that is refused just after the time was confirmed would
+    go by a time that holds no more.
+    """
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
+        self._second = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        super().__init__()
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        second = self._now() // 1_000_000
+        if second != self._second:
+            self._second = second
+            self._headers = [(b"date", formatdate(second, usegmt=True).encode())]
+        return self._headers
+
+    @default_headers.setter
+    def default_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """What uvicorn sets is not taken: `Date` is the only header of every answer."""
+
+
 class _Server(uvicorn.Server):
     """uvicorn, saying `ready` once it answers."""
 
@@ -154,6 +180,7 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=2,
             )
         )
+        self.server_state = _ServerState(world.now)
         self._world = world
         self._most_connections = descriptors.most_connections(descriptors.raise_limit())
 
@@ -175,12 +202,7 @@ class _Server(uvicorn.Server):
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
                 cast(Protocol, connection).close_if_slow(now)
-        ends = await super().on_tick(counter)
-        if counter % 10 == 0:  # `Date` is the time by which clients are judged, whatever the wall clock says
-            date = formatdate(self._world.now() // 1_000_000, usegmt=True).encode()
-            others = [header for header in self.server_state.default_headers if header[0] != b"date"]
-            self.server_state.default_headers = [(b"date", date), *others]
-        return ends
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from email.utils import parsedate_to_datetime
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -36,7 +37,7 @@ from tests.faults.conftest import Tally
 from tests.faults.shifted import set_clock
 from tests.feed.house import House
 from tests.feed.test_fail_closed_end_to_end import URI, enter, is_allowed, pid_of
-from tests.patience import eventually
+from tests.patience import PATIENCE_S, eventually
 from tests.registry.stage import ask
 from tests.server import running
 
@@ -126,12 +127,13 @@ def grant(site: Site, client_id: str, assertion: str, key: jose.PrivateKey, nonc
 
 
 def refuses(site: Site, key: Path) -> bool:
-    """Whether an agent gets no token for a resource, for the clock's sake."""
+    """Whether an agent gets no token for a resource, for the clock's sake. Any other refusal fails the test."""
     with Agent.from_credential(key, url=site.server.url) as agent:
         try:
             agent.token(resource=URI)
         except Refused as refusal:
-            return "clock jumped" in refusal.message
+            assert "clock jumped" in refusal.message, refusal
+            return True
     return False
 
 
@@ -224,6 +226,16 @@ def test_an_operator_confirms_the_time_though_the_clock_of_the_command_is_anothe
     assert site.entries("clock.accept") == 1
     site.restart()
     assert site.server.ostiary("clock", "show")["state"] == "ok"
+
+
+def test_answers_state_the_confirmed_time_at_once(site: Site) -> None:
+    for count in range(1, 6):
+        site.jump(2 * HOUR * count)
+        shown = site.house.api("GET", "/clock")
+        site.house.api("POST", "/clock/accept", {"wall": shown["wall"]})
+        answer = httpx2.get(f"{site.server.url}/livez", trust_env=False)
+        stated = parsedate_to_datetime(answer.headers["date"]).timestamp()
+        assert abs(stated - site.house.api("GET", "/clock")["time"]) < PATIENCE_S
 
 
 @pytest.mark.parametrize("database", ["postgres"])

@@ -86,6 +86,7 @@ async def accept_clock(world: World, *, wall: int, record: Any) -> Course:
 
     course: Course = await record("clock.accept", accept)
     clock.adopt(course)
+    world.keep(ClockWatch).jumped = ""  # a jump that follows at once is another one
     return course
 
 
