@@ -132,8 +132,9 @@ def refuses(site: Site, key: Path) -> bool:
         try:
             agent.token(resource=URI)
         except Refused as refusal:
-            assert "clock jumped" in refusal.message, refusal
-            return True
+            if "clock jumped" in refusal.message:
+                return True
+            raise
     return False
 
 
