@@ -82,6 +82,11 @@ faults: $(SETUP) ## repeat every fault test FAULT_ROUNDS times with other seeds;
 mutants: $(SETUP) $(NODE) frameworks suites ## plant every fault of tests/mutants/faults and see a test redden
 	$(BIN)/python -m tests.mutants --jobs $(JOBS)
 
+CORPORA ?=
+.PHONY: peers
+peers: $(SETUP) ## compare with the tests of others (CORPORA=DIR holds copies of their public repositories)
+	$(BIN)/python -m tests.conformance.peers_cedar "$(CORPORA)"
+
 .PHONY: docs
 docs: $(SETUP) ## write the generated pages under docs/ (a test compares them)
 	$(BIN)/python -m docs.generate

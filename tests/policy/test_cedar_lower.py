@@ -1,16 +1,14 @@
 """Lowering Cedar text: what each construct becomes, what policies are called, what is refused."""
 
-from dataclasses import replace
-
+import cedarpy
 import pytest
-from cedarpy import PolicySet, policies_to_pst, pst
 
 from ostiary.core.cedar import ir
-from ostiary.core.cedar.compile import compile_set
+from ostiary.core.cedar.compile import Verdict, compile_set
 from ostiary.core.cedar.values import Uid, entity, parse_record
 from ostiary.core.errors import Invalid, Malformed
 from ostiaryd.policy.model.growth import growth
-from ostiaryd.policy.model.lower import MAX_GROWTH, NotModelled, lower, lower_nodes
+from ostiaryd.policy.model.lower import MAX_GROWTH, NotModelled, lower
 
 TEXT = """
 @id("team") permit(principal in Group::"blue", action == Action::"call", resource is Tool)
@@ -69,15 +67,9 @@ def test_annotations_are_kept() -> None:
     assert policy.annotations == {"id": "a", "mode": "watch", "flag": ""}
 
 
-def test_a_template_is_refused_until_it_is_linked() -> None:
-    text = "permit(principal == ?principal, action, resource in ?resource) when { context.ok };"
+def test_a_template_is_refused() -> None:
     with pytest.raises(NotModelled, match="template policy0"):
-        lower(text)
-    values = {"?principal": 'A::"x"', "?resource": 'R::"y"'}
-    (policy,) = lower_nodes(PolicySet.from_str(text).with_linked("policy0", "mine", values).to_pst()).policies
-    assert policy.id == "mine"
-    assert policy.principal == ir.Scope(equals=Uid("A", "x"))
-    assert policy.resource == ir.Scope(within=(Uid("R", "y"),))
+        lower("permit(principal == ?principal, action, resource in ?resource) when { context.ok };")
 
 
 @pytest.mark.parametrize(
@@ -91,16 +83,53 @@ def test_the_deepest_text_that_cedarpy_takes_is_lowered_and_compiled(opening: st
     lowered = lower(clause(99))
     assert ir.parse(ir.render(lowered)) == lowered
     compile_set(lowered)
-    with pytest.raises(Malformed, match="nesting"):
-        lower(clause(100))
+    with pytest.raises(Invalid, match="nested deeper than"):
+        lower(clause(101))
 
 
-def test_a_path_of_has_is_taken_apart_as_cedar_does() -> None:
-    asked = pst.HasAttr(pst.Var("context"), ("a", "b", "c"))
-    text = "permit(principal, action, resource) when { context has a.b.c };"
-    (policy,) = policies_to_pst(text).static_policies.values()
-    by_hand = pst.PolicySet({}, {policy.id: replace(policy, clauses=(pst.When(asked),))}, ())
-    assert lower_nodes(by_hand) == lower(text)
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("ip()", "function `ip`: expected 1, got 0"),
+        ('decimal("1.0", "2.0")', "function `decimal`: expected 1, got 2"),
+        ('datetime("2024-01-01", 1, 2)', "function `datetime`: expected 1, got 3"),
+        ('duration("1d", "1d")', "function `duration`: expected 1, got 2"),
+        ('ip("1.2.3.4").isInRange()', "function `isInRange`: expected 2, got 1"),
+        ('ip("1.2.3.4").isInRange(1, 2)', "function `isInRange`: expected 2, got 3"),
+        ('ip("1.2.3.4").isIpv4(1)', "function `isIpv4`: expected 1, got 2"),
+        ("context.a.lessThan()", "there is no attribute 'a'"),
+        ('datetime("no day").offset()', "datetime: not one of the forms"),
+        ('datetime("2024-01-01").durationSince(datetime("no day"), 1)', "datetime: not one of the forms"),
+    ],
+)
+def test_a_call_with_the_wrong_number_of_arguments_evaluates_them_and_then_fails(call: str, message: str) -> None:
+    text = f"permit(principal, action, resource) when {{ {call} == 1 }};"
+    verdict = decide_anything(text)
+    assert len(verdict.errors) == 1
+    assert message in verdict.errors[0][1]
+    theirs = cedarpy.is_authorized(REQUEST, text, [])
+    assert len(theirs.diagnostics.errors) == 1
+    if "function" in message:
+        assert message in str(theirs.diagnostics.errors[0])
+
+
+def test_a_call_with_the_wrong_number_of_arguments_fails_only_where_it_is_evaluated() -> None:
+    assert decide_anything("permit(principal, action, resource) when { true || ip().isIpv4() };").allowed
+    assert decide_anything("permit(principal, action, resource) unless { false && ip(1, 2).isIpv4() };").allowed
+
+
+def test_an_arity_error_with_the_expected_number_of_arguments_is_refused() -> None:
+    node = ir.ArityError("ip", 1, (ir.Lit("1.2.3.4"),))
+    with pytest.raises(Invalid, match="the number of arguments that it expects"):
+        compile_set(ir.PolicySetIR((ir.PolicyIR("a", "permit", conditions=(node,)),)))
+
+
+REQUEST = {"principal": 'A::"a"', "action": 'Action::"b"', "resource": 'R::"r"', "context": {}}
+
+
+def decide_anything(text: str) -> Verdict:
+    compiled = compile_set(ir.parse(ir.render(lower(text))))
+    return compiled.decide(Uid("A", "a"), Uid("Action", "b"), Uid("R", "r"), {}, {})
 
 
 def test_text_that_grows_without_bound_is_refused_before_it_is_parsed() -> None:

@@ -104,6 +104,7 @@ def test_actions_carry_their_groups() -> None:
         (one('permit (principal == unknown::"x", action, resource);'), r"a\.cedar: policy a#1: .*unknown"),
         (one('permit (principal, action == Action::"fly", resource);'), r"a\.cedar: policy a#1"),
         (one(PERMIT + when("principal.nothing == 1")), r"a\.cedar: policy a#2: attribute `nothing`"),
+        (one(PERMIT + when('ip("1.2.3.4", 8).isIpv4()')), r"a\.cedar: policy a#2: .*Expected 1, got 2"),
         (one(f'@id("x") {PERMIT} @id("x") {PERMIT}'), "two policies"),
         ({"a.cedar": f'@id("x") {PERMIT}', "b.cedar": f'@id("x") {PERMIT}'}, "two policies"),
         (one(f'@id("") {PERMIT}'), "1 to 200"),

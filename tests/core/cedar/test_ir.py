@@ -14,6 +14,7 @@ from ostiary.core.cedar.ir import (
     MAX_BYTES,
     MAX_DEPTH,
     MAX_POLICIES,
+    ArityError,
     Binary,
     EntityLit,
     Expr,
@@ -53,6 +54,7 @@ EVERY_NODE: tuple[Expr, ...] = (
     If(Lit(True), Lit(1), Lit("x")),
     Set((Lit(1), Lit(True))),
     Record((("b", Lit(1)), ("a", Lit(2)))),
+    ArityError("ip", 1, (Lit("a"), PRINCIPAL)),
 )
 EVERYTHING = PolicySetIR(
     (
@@ -222,4 +224,6 @@ def test_children_are_all_the_expressions_that_a_node_holds() -> None:
             held = list(node.elements)
         if isinstance(node, Record):
             held = [child for _, child in node.fields]
+        if isinstance(node, ArityError):
+            held = list(node.args)
         assert list(ir.children(node)) == held

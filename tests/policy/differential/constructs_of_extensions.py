@@ -136,6 +136,7 @@ def _wrong_type(make: Maker, depth: int) -> str:
         "{l}.containsAny({r})", "{l}.isEmpty()", "{l}.lessThan({r})", "{l}.isInRange({r})", "{l}.isIpv4()",
         "({l}.toTime() == {r})", "({l}.offset({r}) == {l})", "({l}.durationSince({r}) == {l})", "(ip({l}) == {r})",
         "(decimal({l}) == {r})", "(datetime({l}) == {r})", "(duration({l}) == {r})",
+        "(ip() == {l})", "(decimal({l}, {r}) == {l})", "{l}.isInRange()", "{l}.lessThan({l}, {r})", "{l}.isIpv6({r})",
     )).replace("{l}", left).replace("{r}", right)  # fmt: skip
     return make.random.choice(
         (f"{wrong}", f"(false && {wrong})", f"(true || {wrong})", f"(if true then true else {wrong})")

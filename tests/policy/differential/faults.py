@@ -136,8 +136,8 @@ FAULTS = (
     Fault(
         "an escaped star is a wildcard",
         "lower",
-        "if isinstance(element, pst.Wildcard):",
-        'if isinstance(element, pst.Wildcard) or element.value == "*":',
+        'if element == "Wildcard":',
+        'if element == "Wildcard" or element["Literal"] == "*":',
     ),
     Fault(
         "containsAll is turned round",
@@ -203,14 +203,19 @@ FAULTS = (
         'Duration(_i64(-ms if sign else ms, "duration"))',
         "Duration(-ms if sign else ms)",
     ),
-    Fault("unless is when", "lower", 'return ir.Unary("not", _expression(expr))', "return _expression(expr)"),
+    Fault("unless is when", "lower", 'return ir.Unary("not", _expression(body))', "return _expression(body)"),
     Fault(
         "is in takes the type alone",
         "lower",
-        "ir.Scope(type=str(kind), within=(named(entity),))",
-        "ir.Scope(type=str(kind))",
+        "ir.Scope(type=kind, within=(_uid(entity),))",
+        "ir.Scope(type=kind)",
     ),
-    Fault("namespaces are lost", "lower", "return Uid(str(uid.type), uid.id)", "return Uid(uid.type.basename, uid.id)"),
+    Fault(
+        "namespaces are lost",
+        "lower",
+        'return Uid(uid["type"], uid["id"])',
+        'return Uid(uid["type"].rpartition("::")[2], uid["id"])',
+    ),
     Fault(
         "a forbid does not override", "compile", "allowed = bool(permits) and not forbids", "allowed = bool(permits)"
     ),

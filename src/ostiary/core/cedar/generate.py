@@ -67,6 +67,7 @@ _NAMESPACE: dict[str, object] = {
     "is_in": operators.is_in,
     "get_tag": operators.get_tag,
     "has_tag": operators.has_tag,
+    "arity_error": operators.arity_error,
     **{name: function for name, (function, _) in _OPERATORS.items()},
 }
 _KINDS: dict[type, Kind] = {
@@ -175,6 +176,9 @@ class _Writer:
             case ir.Record():
                 items = (f"{self.constant(name)}: {self.value(item, depth)}" for name, item in node.fields)
                 return f"{{{', '.join(items)}}}", "record"
+            case ir.ArityError():
+                args = "".join(f"{self.value(arg, depth)}, " for arg in node.args)
+                return f"arity_error({self.constant(node.function)}, {self.constant(node.expected)}, ({args}))", None
         raise AssertionError(f"unreachable: {node}")
 
     def _binary(self, node: ir.Binary, depth: int) -> Code:

@@ -1,7 +1,7 @@
 """The intermediate representation of Cedar policies: what guards receive in place of Cedar text.
 
 Expressions are arrays in JSON, `["binary","eq",["get",["var","principal"],"team"],["lit","blue"]]`, and mirror the
-nodes of Cedar's own abstract syntax (`cedar_policy::pst`), so that lowering is a renaming and nothing else. Parsing is
+nodes of Cedar's own JSON policy format, so that lowering is a renaming and nothing else. Parsing is
 strict (unknown fields, names and tags refuse) and bounded in bytes, depth and number of policies.
 """
 
@@ -103,7 +103,18 @@ class Record(_Node, frozen=True, tag="record"):
     fields: tuple[tuple[str, Expr], ...]
 
 
-Expr: TypeAlias = Var | Lit | EntityLit | Unary | Binary | Get | Has | Like | Is | If | Set | Record
+class ArityError(_Node, frozen=True, tag="arity_error"):
+    """A call of an extension function with another number of arguments than the `expected` one.
+
+    Evaluation evaluates the arguments in their order, then fails.
+    """
+
+    function: str
+    expected: int
+    args: tuple[Expr, ...]
+
+
+Expr: TypeAlias = Var | Lit | EntityLit | Unary | Binary | Get | Has | Like | Is | If | Set | Record | ArityError
 
 
 class Scope(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -184,6 +195,8 @@ def _check_expression(root: Expr, policy_id: str) -> None:
             raise Invalid(f"policy {policy_id}: not a Cedar type name")
         if isinstance(node, Record) and len(dict(node.fields)) != len(node.fields):
             raise Invalid(f"policy {policy_id}: a record has one name twice")
+        if isinstance(node, ArityError) and len(node.args) == node.expected:
+            raise Invalid(f"policy {policy_id}: a call has the number of arguments that it expects")
         open_.extend((child, depth + 1) for child in children(node))
 
 
@@ -255,3 +268,5 @@ def children(node: Expr) -> Iterator[Expr]:
         case Record():
             for _, child in node.fields:
                 yield child
+        case ArityError():
+            yield from node.args

@@ -194,7 +194,14 @@ def like(text: object, pieces: tuple[str, ...]) -> bool:
     return True
 
 
-# --- extension methods ----------------------------------------------------------------------------------------------
+# --- extension functions --------------------------------------------------------------------------------------------
+
+
+def arity_error(function: str, expected: int, args: tuple[object, ...]) -> NoReturn:
+    """Refuse a call once its arguments are evaluated."""
+    raise EvaluationError(
+        f"wrong number of arguments provided to extension function `{function}`: expected {expected}, got {len(args)}"
+    )
 
 
 def _method(name: str, kind: type, function: Callable[..., object]) -> Callable[..., object]:

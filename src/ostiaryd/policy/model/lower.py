@@ -1,17 +1,17 @@
-"""Cedar text to the policy IR: cedarpy parses, this renames its nodes (`cedarpy.pst`) to those of `ostiary.core.cedar`.
+"""Lower Cedar text to the policy IR: cedarpy writes it in Cedar's JSON policy format, this module renames the nodes.
 
-The whole language is modelled. Refused are: text that Cedar refuses, templates that nothing links (they decide
-nothing), and nodes that a later Cedar may add.
+The format: docs.cedarpolicy.com, "JSON policy format". The whole language is modelled. The module refuses text that
+Cedar refuses, templates that no link fills (they decide nothing), and nodes that a later Cedar may add. An extension
+call with the wrong number of arguments is valid text: it is an evaluation error, as in Cedar.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import cedarpy
-from cedarpy import pst
+import msgspec
 
 from ostiary.core.cedar import ir
 from ostiary.core.cedar.values import Uid
@@ -19,6 +19,8 @@ from ostiary.core.errors import Invalid, Malformed
 from ostiaryd.policy.model.growth import growth
 
 MAX_GROWTH = 40_000  # about a second of cedarpy's time
+
+_Json: TypeAlias = dict[str, Any]
 
 
 class NotModelled(Invalid):
@@ -28,141 +30,153 @@ class NotModelled(Invalid):
 
 
 def lower(text: str) -> ir.PolicySetIR:
-    """The IR of a Cedar policy file. Raises Malformed (not Cedar), NotModelled, Invalid (a bound)."""
+    """Return the IR of a Cedar policy file. Raises Malformed (not Cedar), NotModelled, Invalid (a bound)."""
     if growth(text) > MAX_GROWTH:
         raise Invalid(
             "the policies become too long when Cedar writes them out",
             hint="ask `has a.b` and `is .. in ..` of a plain attribute, not of a longer expression",
         )
     try:
-        nodes = cedarpy.policies_to_pst(text)
+        return lower_json(msgspec.json.decode(cedarpy.policies_to_json_str(text)))
     except ValueError as error:
         raise Malformed(f"not Cedar: {error}") from error
-    return lower_nodes(nodes)
+    except RecursionError:
+        raise Invalid(f"an expression is nested deeper than {ir.MAX_DEPTH}") from None
 
 
-def lower_nodes(nodes: pst.PolicySet) -> ir.PolicySetIR:
-    """The IR of a parsed policy set, with its templates linked. Raises NotModelled or Invalid.
+def lower_json(policy_set: _Json) -> ir.PolicySetIR:
+    """Return the IR of a policy set in Cedar's JSON format. Raises NotModelled or Invalid.
 
     A policy goes by its `@id` where no other policy has or could have that name, otherwise by Cedar's own id for it.
     """
-    linked = {link.template_id for link in nodes.template_links}
-    for template_id in nodes.templates:
-        if template_id not in linked:
-            raise NotModelled(f"template {template_id} is not linked to anything", hint="link it, or write a policy")
-    bodies = [(id_, body, _NO_SLOTS) for id_, body in nodes.static_policies.items()]
-    bodies += [(link.new_id, nodes.templates[link.template_id], link.values) for link in nodes.template_links]
-    wished = Counter(body.annotations.get("id") for _, body, _ in bodies)
-    taken = {id_ for id_, _, _ in bodies}
+    for template_id in policy_set["templates"]:
+        raise NotModelled(f"template {template_id} is not linked to anything", hint="write a policy")
+    bodies: dict[str, _Json] = policy_set["staticPolicies"]
+    wished = Counter(_annotations(body).get("id") for body in bodies.values())
     policies = []
-    for id_, body, slots in bodies:
-        name = body.annotations.get("id")
-        is_free = name and wished[name] == 1 and (name == id_ or name not in taken)
-        policies.append(_policy(name if name and is_free else id_, body, slots))
+    for id_, body in bodies.items():
+        name = _annotations(body).get("id")
+        is_free = name and wished[name] == 1 and (name == id_ or name not in bodies)
+        policies.append(_policy(name if name and is_free else id_, body))
     lowered = ir.PolicySetIR(tuple(policies))
     ir.check(lowered)
     return lowered
 
 
-_NO_SLOTS: Mapping[pst.SlotName, pst.EntityUid] = {}
+def _annotations(body: _Json) -> dict[str, str]:
+    """The annotations of a policy; one without a value has the empty string."""
+    return {name: value or "" for name, value in body.get("annotations", {}).items()}
 
 
-def _policy(id_: str, body: pst.Template, slots: Mapping[pst.SlotName, pst.EntityUid]) -> ir.PolicyIR:
+def _policy(id_: str, body: _Json) -> ir.PolicyIR:
     return ir.PolicyIR(
         id=id_,
-        effect=body.effect,
-        principal=_scope(body.principal, slots),
-        action=_action(body.action),
-        resource=_scope(body.resource, slots),
-        conditions=tuple(_clause(clause) for clause in body.clauses),
-        annotations=dict(body.annotations),
+        effect=body["effect"],
+        principal=_scope(body["principal"]),
+        action=_scope(body["action"]),
+        resource=_scope(body["resource"]),
+        conditions=tuple(_clause(clause) for clause in body["conditions"]),
+        annotations=_annotations(body),
     )
 
 
-def _scope(scope: pst.PrincipalOrResourceConstraint, slots: Mapping[pst.SlotName, pst.EntityUid]) -> ir.Scope:
-    def named(entity: pst.EntityOrSlot) -> Uid:
-        return _uid(slots[entity.name] if isinstance(entity, pst.Slot) else entity)
-
+def _scope(scope: _Json) -> ir.Scope:
     match scope:
-        case pst.ScopeAny():
+        case {"op": "All"}:
             return ir.Scope()
-        case pst.ScopeEq(entity):
-            return ir.Scope(equals=named(entity))
-        case pst.ScopeIn(entity):
-            return ir.Scope(within=(named(entity),))
-        case pst.ScopeIs(kind):
-            return ir.Scope(type=str(kind))
-        case pst.ScopeIsIn(kind, entity):
-            return ir.Scope(type=str(kind), within=(named(entity),))
-    raise NotModelled(f"the scope {type(scope).__name__}")
-
-
-def _action(scope: pst.ActionConstraint) -> ir.Scope:
-    match scope:
-        case pst.ScopeAny():
-            return ir.Scope()
-        case pst.ActionEq(entity):
+        case {"op": "==", "entity": entity}:
             return ir.Scope(equals=_uid(entity))
-        case pst.ActionIn(entities):
-            return ir.Scope(within=tuple(_uid(entity) for entity in entities))
-    raise NotModelled(f"the scope {type(scope).__name__}")
+        case {"op": "in", "entity": entity}:
+            return ir.Scope(within=(_uid(entity),))
+        case {"op": "in", "entities": entities}:
+            return ir.Scope(within=tuple(map(_uid, entities)))
+        case {"op": "is", "entity_type": kind, "in": {"entity": entity}}:
+            return ir.Scope(type=kind, within=(_uid(entity),))
+        case {"op": "is", "entity_type": kind}:
+            return ir.Scope(type=kind)
+    raise NotModelled(f"the scope {scope.get('op')!a}")
 
 
-def _clause(clause: pst.Clause) -> ir.Expr:
+def _clause(clause: _Json) -> ir.Expr:
     match clause:
-        case pst.When(expr):
-            return _expression(expr)
-        case pst.Unless(expr):
-            return ir.Unary("not", _expression(expr))
-    raise NotModelled(f"the clause {type(clause).__name__}")
+        case {"kind": "when", "body": body}:
+            return _expression(body)
+        case {"kind": "unless", "body": body}:
+            return ir.Unary("not", _expression(body))
+    raise NotModelled(f"the clause {clause.get('kind')!a}")
 
 
-def _expression(node: pst.Expr) -> ir.Expr:
-    match node:
-        case pst.Var(name):
-            return ir.Var(name)
-        case pst.BoolLit(value) | pst.LongLit(value) | pst.StringLit(value):
-            return ir.Lit(value)
-        case pst.EntityLit(value):
-            return ir.EntityLit(_uid(value))
-        case pst.UnaryOp(op, arg):
-            return ir.Unary(op, _expression(arg))
-        case pst.BinaryOp(op, left, right):
-            return ir.Binary(op, _expression(left), _expression(right))
-        case pst.GetAttr(base, attr):
-            return ir.Get(_expression(base), attr)
-        case pst.HasAttr(base, attrs):
-            return _has(_expression(base), attrs)
-        case pst.Like(base, pattern):
-            return ir.Like(_expression(base), _pieces(pattern))
-        case pst.Is(base, kind, within):
-            return ir.Is(_expression(base), str(kind), None if within is None else _expression(within))
-        case pst.IfThenElse(test, then, otherwise):
-            return ir.If(_expression(test), _expression(then), _expression(otherwise))
-        case pst.Set(elements):
-            return ir.Set(tuple(_expression(element) for element in elements))
-        case pst.Record(fields):
-            return ir.Record(tuple((name, _expression(field)) for name, field in fields.items()))
-    raise NotModelled(f"the expression {type(node).__name__}")
+_UNARY: dict[str, ir.UnaryOp] = {"!": "not", "neg": "neg", "isEmpty": "is_empty"}
+_BINARY: dict[str, ir.BinaryOp] = {
+    "&&": "and", "||": "or", "==": "eq", "!=": "not_eq", "<": "less", "<=": "less_eq", ">": "greater",
+    ">=": "greater_eq", "+": "add", "-": "sub", "*": "mul", "in": "in", "contains": "contains",
+    "containsAll": "contains_all", "containsAny": "contains_any", "getTag": "get_tag", "hasTag": "has_tag",
+}  # fmt: skip
+_UNARY_CALLS: dict[str, ir.UnaryOp] = {
+    "decimal": "decimal", "ip": "ip", "datetime": "datetime", "duration": "duration", "isIpv4": "is_ipv4",
+    "isIpv6": "is_ipv6", "isLoopback": "is_loopback", "isMulticast": "is_multicast", "toDate": "to_date",
+    "toTime": "to_time", "toMilliseconds": "to_milliseconds", "toSeconds": "to_seconds", "toMinutes": "to_minutes",
+    "toHours": "to_hours", "toDays": "to_days",
+}  # fmt: skip
+_BINARY_CALLS: dict[str, ir.BinaryOp] = {
+    "isInRange": "is_in_range", "offset": "offset", "durationSince": "duration_since", "lessThan": "decimal_less_than",
+    "lessThanOrEqual": "decimal_less_eq", "greaterThan": "decimal_greater", "greaterThanOrEqual": "decimal_greater_eq",
+}  # fmt: skip
 
 
-def _has(base: ir.Expr, path: tuple[str, ...]) -> ir.Expr:
-    found: ir.Expr = ir.Has(base, path[0])
-    for outer, inner in itertools.pairwise(path):
-        base = ir.Get(base, outer)
-        found = ir.Binary("and", found, ir.Has(base, inner))
-    return found
+def _expression(node: _Json) -> ir.Expr:
+    """The expression that the one member of a node names."""
+    [(name, body)] = node.items()
+    if name in _UNARY:
+        return ir.Unary(_UNARY[name], _expression(body["arg"]))
+    if name in _BINARY:
+        return ir.Binary(_BINARY[name], _expression(body["left"]), _expression(body["right"]))
+    match name:
+        case "Value" if isinstance(body, dict):
+            return ir.EntityLit(_uid(body["__entity"]))
+        case "Value":
+            return ir.Lit(body)
+        case "Var":
+            return ir.Var(body)
+        case ".":
+            return ir.Get(_expression(body["left"]), body["attr"])
+        case "has":
+            return ir.Has(_expression(body["left"]), body["attr"])
+        case "like":
+            return ir.Like(_expression(body["left"]), _pieces(body["pattern"]))
+        case "is":
+            within = _expression(body["in"]) if "in" in body else None
+            return ir.Is(_expression(body["left"]), body["entity_type"], within)
+        case "if-then-else":
+            return ir.If(_expression(body["if"]), _expression(body["then"]), _expression(body["else"]))
+        case "Set":
+            return ir.Set(tuple(map(_expression, body)))
+        case "Record":
+            return ir.Record(tuple((field, _expression(value)) for field, value in body.items()))
+    return _call(name, tuple(map(_expression, body)))
 
 
-def _pieces(pattern: tuple[pst.PatternElem, ...]) -> tuple[str, ...]:
+def _call(function: str, args: tuple[ir.Expr, ...]) -> ir.Expr:
+    """The call of an extension function."""
+    if function not in _UNARY_CALLS and function not in _BINARY_CALLS:
+        raise NotModelled(f"the expression {function!a}")
+    match args:
+        case (arg,) if function in _UNARY_CALLS:
+            return ir.Unary(_UNARY_CALLS[function], arg)
+        case (left, right) if function in _BINARY_CALLS:
+            return ir.Binary(_BINARY_CALLS[function], left, right)
+    return ir.ArityError(function, 1 if function in _UNARY_CALLS else 2, args)
+
+
+def _pieces(pattern: list[Any]) -> tuple[str, ...]:
     pieces = [""]
     for element in pattern:
-        if isinstance(element, pst.Wildcard):
+        if element == "Wildcard":
             pieces.append("")
         else:
-            pieces[-1] += element.value
+            pieces[-1] += element["Literal"]
     return tuple(pieces)
 
 
-def _uid(uid: pst.EntityUid) -> Uid:
-    return Uid(str(uid.type), uid.id)
+def _uid(uid: _Json) -> Uid:
+    return Uid(uid["type"], uid["id"])
