@@ -1,24 +1,28 @@
-"""Authlib, unmodified and as its manual sets it up: refused, unless an administrator exempted this very client.
+"""Authlib, unmodified and as its manual sets it up.
 
-It names the token endpoint as audience, calls its assertions `JWT`, lets them live an hour, and knows no DPoP: what
-RFC 7523 and RFC 6750 were content with, and rfc7523bis and we are not.
+It names the endpoint that it calls as audience, calls its assertions `JWT` and lets them live an hour. A new server
+accepts that; a strict one refuses it. Authlib knows no DPoP: its tokens need a proof that the caller adds, or an
+exemption by name.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import httpx2
 import pytest
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.httpx_client import OAuth2Client
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from joserfc.jwk import ECKey
 
-from ostiary.core import jose
+from ostiary.core import dpop, jose
 from tests.server import Server, running
 
 
@@ -40,15 +44,23 @@ def register(server: Server, name: str, folder: Path) -> tuple[str, jose.Private
 
 
 @contextmanager
-def authlib(server: Server, client_id: str, key: jose.PrivateKey) -> Iterator[tuple[OAuth2Client, dict[str, Any]]]:
+def authlib(
+    server: Server, client_id: str, key: jose.PrivateKey, *, proof: str | None = None, audience: str | None = None
+) -> Iterator[tuple[OAuth2Client, dict[str, Any]]]:
     """A client with a token, as Authlib's documentation has it. Raises OAuthError."""
     private = ECKey.import_key({**key.jwk()})
-    with OAuth2Client(client_id, private, token_endpoint_auth_method="private_key_jwt") as client:
-        client.register_client_auth_method(PrivateKeyJWT(alg="ES256"))
-        yield (
-            client,
-            client.fetch_token(f"{server.url}/token", grant_type="client_credentials", resource=f"{server.url}/api/v1"),
+    method = "private_key_jwt"
+    with OAuth2Client(
+        client_id, private, token_endpoint_auth_method=method, revocation_endpoint_auth_method=method
+    ) as client:
+        client.register_client_auth_method(PrivateKeyJWT(audience, alg="ES256"))
+        token = client.fetch_token(
+            f"{server.url}/token",
+            grant_type="client_credentials",
+            resource=f"{server.url}/api/v1",
+            headers={} if proof is None else {"dpop": proof},
         )
+        yield client, token
 
 
 def refusal(server: Server, client_id: str, key: jose.PrivateKey) -> str:
@@ -59,7 +71,7 @@ def refusal(server: Server, client_id: str, key: jose.PrivateKey) -> str:
 
 def test_authlib_gets_through_while_its_client_is_exempt_and_only_then(server: Server, tmp_path: Path) -> None:
     client_id, key = register(server, "gateway", tmp_path)
-    assert refusal(server, client_id, key).startswith("invalid_client: the client assertion is not for this issuer")
+    assert refusal(server, client_id, key).startswith("invalid_dpop_proof")
     assert server.ostiary("agent", "allow-bearer", "gateway")["bearer"] is True
     with authlib(server, client_id, key) as (client, token):
         assert (token["token_type"], token["scope"]) == ("Bearer", "ostiary:read")
@@ -67,15 +79,63 @@ def test_authlib_gets_through_while_its_client_is_exempt_and_only_then(server: S
         assert (answer.status_code, answer.json()["agent_id"]) == (200, client_id)
         assert server.ostiary("agent", "forbid-bearer", "gateway")["bearer"] is False
         assert client.get(f"{server.url}/api/v1/agents/gateway").status_code == 401
-    assert refusal(server, client_id, key).startswith("invalid_client: the client assertion is not for this issuer")
+    assert refusal(server, client_id, key).startswith("invalid_dpop_proof")
+
+
+def test_authlib_gets_a_bound_token_with_a_proof(server: Server, tmp_path: Path) -> None:
+    client_id, key = register(server, "prover", tmp_path)
+
+    def proof(nonce: str | None = None) -> str:
+        now = int(time.time()) * 1_000_000
+        return dpop.make_proof(key, method="POST", uri=f"{server.url}/token", now=now, jti=uuid4().hex, nonce=nonce)
+
+    nonces: list[str] = []
+    for audience in (None, server.url, f"{server.url}/"):
+        if not nonces:
+            with pytest.raises(OAuthError, match="use_dpop_nonce"), authlib(server, client_id, key, proof=proof()):
+                pass
+            answer = httpx2.post(f"{server.url}/token", headers={"dpop": proof()}, data=form(server, client_id, key))
+            nonces.append(answer.headers["dpop-nonce"])
+        with authlib(server, client_id, key, proof=proof(nonces[0]), audience=audience) as (_, token):
+            assert token["token_type"] == "DPoP"
+
+
+def form(server: Server, client_id: str, key: jose.PrivateKey) -> dict[str, str]:
+    """A token request with an assertion as Authlib makes it."""
+    assertion = PrivateKeyJWT(alg="ES256").sign(
+        OAuth2Client(client_id, ECKey.import_key({**key.jwk()})), f"{server.url}/token"
+    )
+    kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+    return {"grant_type": "client_credentials", "client_assertion_type": kind, "client_assertion": assertion}
+
+
+def test_authlib_asks_about_and_ends_a_token(server: Server, tmp_path: Path) -> None:
+    """Authlib names the endpoint that it calls as audience: introspection, revocation."""
+    client_id, key = register(server, "asker", tmp_path)
+    server.ostiary("agent", "allow-bearer", "asker")
+    with authlib(server, client_id, key) as (client, token):
+        value = token["access_token"]
+        assert client.introspect_token(f"{server.url}/introspect", token=value).json()["active"] is True
+        assert client.revoke_token(f"{server.url}/revoke", token=value).status_code == 200
+        assert client.introspect_token(f"{server.url}/introspect", token=value).json() == {"active": False}
 
 
 def test_the_exemption_of_one_is_none_of_another(server: Server, tmp_path: Path) -> None:
     register(server, "exempt", tmp_path)
     server.ostiary("agent", "allow-bearer", "exempt")
-    client_id, key = register(server, "strict", tmp_path)
-    assert refusal(server, client_id, key).startswith("invalid_client")
-    assert server.ostiary("agent", "show", "strict")["bearer"] is False
+    client_id, key = register(server, "bound", tmp_path)
+    assert refusal(server, client_id, key).startswith("invalid_dpop_proof")
+    assert server.ostiary("agent", "show", "bound")["bearer"] is False
+
+
+def test_a_strict_server_refuses_authlib(tmp_path: Path) -> None:
+    settings = tmp_path / "strict.toml"
+    settings.write_text('client_assertions = "strict"')
+    with running(tmp_path / "server", "--config", str(settings)) as strict:
+        strict.ostiary("owner", "create", "olga", "--email", "olga@example.org")
+        client_id, key = register(strict, "gateway", tmp_path)
+        words = "invalid_client: the client assertion is not for this issuer alone"
+        assert refusal(strict, client_id, key).startswith(words)
 
 
 def test_the_doctor_names_who_is_exempt(server: Server, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ async def test_the_mcp_sdk_gets_a_token_where_it_is_exempt(world: World, is_exem
     )
     async with AsyncClient(transport=Internet(world), auth=provider) as http:
         if not is_exempt:
-            with pytest.raises(Exception, match="invalid_client"):
+            with pytest.raises(Exception, match="invalid_dpop_proof"):
                 await http.post(FILES)
             return
         answer = await http.post(FILES)

@@ -1,4 +1,7 @@
-"""RFC 7523 as rfc7523bis updates it: JWT client authentication (sections 2.2 and 3), and our stricter rules."""
+"""RFC 7523 as rfc7523bis updates it: JWT client authentication (sections 2.2 and 3), and our stricter rules.
+
+`TABLE` holds for a strict server; `COMPATIBLE` has the rows that a compatible server answers otherwise, and more.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from ostiary.core import jose
 from ostiaryd.ground.world import World
 from ostiaryd.trust.model import AHEAD, LONGEST_ASSERTION, MAX_JTI
 from tests.clock import START
-from tests.conformance.table import check_table, row
-from tests.tokens.party import ISSUER, SECOND, TOKEN, Answer, Client, enter, oauth_app
+from tests.conformance.table import Row, check_table, row
+from tests.tokens.party import ISSUER, SECOND, TOKEN, Answer, Client, enter, oauth_app, reconfigured
 
 NOW = START // SECOND
 LONGEST = LONGEST_ASSERTION // SECOND
@@ -96,12 +99,72 @@ TABLE = [
 ]
 
 
-@pytest.fixture
-async def client(world: World) -> Client:
+ENDPOINTS = [f"{ISSUER}{path}" for path in ("/token", "/introspect", "/revoke", "/bc-authorize")]
+ELSEWHERE = "https://else.example/token"
+
+COMPATIBLE = [
+    # aud: names of this server, and of no other beside them (RFC 7523 section 3; OpenID Connect Core section 9)
+    *(row(f"aud {aud}", aud=aud) for aud in ENDPOINTS),
+    *(row(f"aud a list of {aud}", aud=[aud]) for aud in ENDPOINTS),
+    row("aud the issuer with a slash, as URL libraries write it", aud=ISSUER + "/"),
+    row("aud a list of two names of this server", aud=[ISSUER, TOKEN]),
+    row("aud a list of all names of this server", aud=[ISSUER, *ENDPOINTS]),
+    row("aud the issuer twice", aud=[ISSUER, ISSUER]),
+    row("aud this server and another", NOBODY, aud=[TOKEN, ELSEWHERE]),
+    row("aud another and this server", NOBODY, aud=[ELSEWHERE, ISSUER]),
+    row("aud this server among many", NOBODY, aud=[ISSUER, TOKEN, ELSEWHERE, ISSUER]),
+    row("aud this server and a number", NOBODY, aud=[TOKEN, 1]),
+    row("aud this server and a list", NOBODY, aud=[TOKEN, [TOKEN]]),
+    row("aud a list in a list", NOBODY, aud=[[TOKEN]]),
+    row("aud an empty list", NOBODY, aud=[]),
+    row("aud an object", NOBODY, aud={TOKEN: 1}),
+    row("aud another server", NOBODY, aud=ELSEWHERE),
+    row("aud the token endpoint of a longer host", NOBODY, aud=f"{ISSUER}.else.example/token"),
+    row("aud the token endpoint with a slash", NOBODY, aud=TOKEN + "/"),
+    row("aud the token endpoint with a query", NOBODY, aud=TOKEN + "?x"),
+    row("aud the token endpoint in capitals", NOBODY, aud=TOKEN.upper()),
+    row("aud the API", NOBODY, aud=ISSUER + "/api/v1"),
+    row("aud the keys", NOBODY, aud=ISSUER + "/jwks"),
+    row("aud two names in one string", NOBODY, aud=f"{ISSUER} {TOKEN}"),
+    row("no aud", NOBODY, aud=None),
+    # typ
+    row("typ JWT", header={"typ": "JWT"}),
+    row("typ jwt", header={"typ": "jwt"}),
+    row("typ application/jwt", header={"typ": "application/jwt"}),
+    # times
+    row("lives an hour", exp=NOW + 3600),
+    row("lives an hour and was made as long ago as it may be", iat=NOW - LONGEST + 1, exp=NOW + 3600),
+    row("lives an hour and was made too long ago", NOBODY, iat=NOW - LONGEST, exp=NOW + 3600),
+    row("exp beyond all calendars", NOBODY, exp=1e300),
+    row("no iat", iat=None),
+    row("no iat, exp as far ahead as may be", iat=None, exp=NOW + LONGEST + LEEWAY),
+    row("no iat, exp a second further", NOBODY, iat=None, exp=NOW + LONGEST + LEEWAY + 1),
+    row("no iat, exp now", NOBODY, iat=None, exp=NOW),
+    row("no iat, nbf too far ahead", NOBODY, iat=None, nbf=NOW + LEEWAY + 1),
+    row("iat null is no number", NOBODY, iat="null"),
+]
+"""What a compatible server answers; the rest of `TABLE` holds for it too."""
+
+
+async def enter_client(world: World) -> Client:
     agent, key = await enter(world)
     client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.token()
     return client
+
+
+@pytest.fixture
+async def client(world: World) -> Client:
+    return await enter_client(reconfigured(world, client_assertions="strict"))
+
+
+def compatible_table() -> list[Row]:
+    """`COMPATIBLE` and the rows of `TABLE` that are not about what the setting changes."""
+    changed = {one.what for one in COMPATIBLE} | {
+        *("aud the token endpoint", "aud the issuer with a slash", "aud a list of two"),
+        *("lives a second longer", "lives a millisecond longer"),
+    }
+    return [one for one in TABLE if one.what not in changed] + COMPATIBLE
 
 
 async def test_assertions(client: Client) -> None:
@@ -109,6 +172,56 @@ async def test_assertions(client: Client) -> None:
         return await client.ask(client_assertion=client.assertion(**said))
 
     await check_table(TABLE, ask)
+
+
+async def test_assertions_on_a_compatible_server(world: World) -> None:
+    assert world.config.client_assertions == "compatible", "the default of a new server"
+    client = await enter_client(world)
+
+    async def ask(**said: Any) -> Answer:
+        return await client.ask(client_assertion=client.assertion(**said))
+
+    await check_table(compatible_table(), ask)
+
+
+async def test_an_issuer_with_a_path_has_no_name_with_a_slash(world: World) -> None:
+    issuer = ISSUER + "/id"
+    client = await enter_client_at(reconfigured(world, public_url=issuer), issuer)
+    for aud, error in ((issuer, ""), (f"{issuer}/token", ""), (f"{issuer}/", NOBODY), (ISSUER, NOBODY)):
+        proof = client.proof(uri=f"{issuer}/token")
+        answer = await client.ask(proof=proof, client_assertion=client.assertion(aud=aud))
+        assert answer.error == error, aud
+
+
+async def enter_client_at(world: World, issuer: str) -> Client:
+    """A client of a server at another URL, with the nonce of that server."""
+    agent, key = await enter(world)
+    client = Client(oauth_app(world), world, agent.agent_id, key)
+    proof = client.proof(uri=f"{issuer}/token")
+    assert (await client.ask(proof=proof, client_assertion=client.assertion(aud=issuer))).error == "use_dpop_nonce"
+    return client
+
+
+@pytest.mark.parametrize("setting", ["compatible", "strict"])
+async def test_an_assertion_for_another_endpoint_serves_once_in_all(world: World, setting: str) -> None:
+    client = await enter_client(reconfigured(world, client_assertions=setting))
+    assertion = client.assertion()
+    assert (await client.ask(client_assertion=assertion)).status == 200
+    assert (await client.post("/introspect", client.form(client_assertion=assertion, token="t"))).error == NOBODY
+
+
+async def test_a_refusal_says_how_far_the_clock_is_off(client: Client) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"iat": NOW - 100, "exp": NOW - 42}, "expired 42 s ago"),
+        ({"iat": NOW + 23, "exp": NOW + 60}, "valid only in 23 s; at most 10 s are accepted"),
+        ({"nbf": NOW + 70}, "valid only in 70 s; at most 10 s are accepted"),
+    ]
+    for claims, words in cases:
+        answer = await client.ask(client_assertion=client.assertion(**claims))
+        assert words in answer.json["error_description"]
+        assert "`Date` header" in answer.json["error_description"]
+    answer = await client.ask(proof=client.proof(now=client.world.now() - 400 * SECOND))
+    assert "is 400 s ago; accepted are 60 s ago to 10 s ahead" in answer.json["error_description"]
 
 
 async def test_the_form_around_an_assertion(client: Client) -> None:

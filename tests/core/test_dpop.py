@@ -251,20 +251,20 @@ def test_an_empty_path_is_the_root() -> None:
 
 @pytest.mark.parametrize(
     ("age", "taken"),
-    [(0, True), (60 * SECOND, True), (60 * SECOND + 1, False), (-5 * SECOND, True), (-5 * SECOND - 1, False)],
+    [(0, True), (60 * SECOND, True), (60 * SECOND + 1, False), (-10 * SECOND, True), (-10 * SECOND - 1, False)],
 )
-def test_a_proof_is_of_the_last_minute_or_the_next_five_seconds(age: int, taken: bool) -> None:
+def test_a_proof_is_of_the_last_minute_or_the_next_ten_seconds(age: int, taken: bool) -> None:
     if taken:
         assert check(raw_proof(), now=NOW + age).iat == NOW
     else:
-        with pytest.raises(InvalidProof, match="just now"):
+        with pytest.raises(InvalidProof, match="`iat` of the DPoP proof is"):
             check(raw_proof(), now=NOW + age)
 
 
 def test_the_window_is_the_callers() -> None:
     assert check(raw_proof(), now=NOW + 300 * SECOND, window_us=300 * SECOND).iat == NOW
     for options in ({"now": NOW + 10 * SECOND + 1, "window_us": 10 * SECOND}, {"now": NOW - 1, "skew_us": 0}):
-        with pytest.raises(InvalidProof, match="just now"):
+        with pytest.raises(InvalidProof, match="`iat` of the DPoP proof is"):
             check(raw_proof(), **options)
 
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from ostiary.core.errors import Conflict, Invalid
 from ostiaryd.ground.config import Config, load_config, read_places
+from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import open_world
 
 
@@ -78,6 +79,21 @@ async def test_what_the_first_start_fixed_stays(config: Config, name: str, other
     with pytest.raises(Conflict, match=name):
         async with open_world(Config(**given | {name: other})):
             pass
+
+
+async def test_a_new_server_takes_compatible_assertions_and_an_older_one_stays_strict(config: Config) -> None:
+    async with open_world(config) as world:
+        assert world.config.client_assertions == "compatible"
+    async with open_world(replace(config, client_assertions="strict")) as world:
+        assert world.config.client_assertions == "strict"
+    async with open_world(config) as world:
+        assert world.config.client_assertions == "compatible", "what the file says is not kept"
+        await world.writer.submit(lambda tx: tx.run(sql("delete from setting where name = 'client_assertions'")))
+    for _ in range(2):
+        async with open_world(config) as world:
+            assert world.config.client_assertions == "strict", "as the server was before there was a choice"
+    async with open_world(replace(config, client_assertions="compatible")) as world:
+        assert world.config.client_assertions == "compatible"
 
 
 async def test_who_listens_off_this_machine_says_the_first_time_which_url_others_use(tmp_path: Path) -> None:

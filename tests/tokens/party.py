@@ -174,10 +174,11 @@ async def enter(
     name: str = "reader",
     scopes: tuple[str, ...] = ("files:read", "files:write"),
     owner: str = "ann",
+    key: jose.PrivateKey | None = None,
     **more: Any,
 ) -> tuple[Agent, jose.PrivateKey]:
     """An agent with a key, of a person, beside the resource `files`; all made when they are first asked for."""
-    key = jose.generate("ES256")
+    key = key or jose.generate("ES256")
 
     def make(act: Any) -> Agent:
         if owners.person(act.tx, "ann") is None:

@@ -7,13 +7,24 @@ from dataclasses import replace
 import pytest
 
 from ostiary.core.errors import NotFound
+from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust import flows, store
 from tests.clock import Clock
 from tests.registry.stage import newest
-from tests.tokens.party import ISSUER, SECOND, TOKEN, Answer, Client, claims_of, enter, send
+from tests.tokens.party import ISSUER, SECOND, TOKEN, Answer, Client, claims_of, enter, oauth_app, reconfigured, send
 from tests.trust.stage import API, api_app, call
+
+
+@pytest.fixture
+async def client(world: World) -> Client:
+    """An agent of a strict server, where only the exemption makes a client compatible."""
+    strict = reconfigured(world, client_assertions="strict")
+    agent, key = await enter(strict)
+    client = Client(oauth_app(strict), strict, agent.agent_id, key)
+    await client.ask()
+    return client
 
 
 async def allow(client: Client, *, name: str = "reader") -> None:
@@ -84,12 +95,13 @@ async def test_who_is_allowed_may_call_its_assertions_JWT_and_nothing_else(clien
     assert (await client.ask(client_assertion=typed("at+jwt"))).error == "invalid_client"
 
 
-async def test_who_is_allowed_may_name_the_token_endpoint_and_nothing_else(client: Client) -> None:
+async def test_who_is_allowed_may_name_endpoints_of_the_server_and_nothing_else(client: Client) -> None:
     audiences: list[tuple[object, bool]] = [
-        (TOKEN, True), ([TOKEN], True), (ISSUER, True), ([ISSUER], True), ([TOKEN, ISSUER], False),
-        (TOKEN + "/", False), (f"{ISSUER}/introspect", False), ([], False), ("https://else.example/token", False),
+        (TOKEN, True), ([TOKEN], True), ([TOKEN, ISSUER], True), (f"{ISSUER}/introspect", True), (ISSUER, True),
+        ([ISSUER], True), (TOKEN + "/", False), ([], False), ("https://else.example/token", False),
+        ([TOKEN, "https://else.example/token"], False),
     ]  # fmt: skip
-    for aud, _ in audiences[:2]:
+    for aud, _ in audiences[:4]:
         assert (await client.ask(client_assertion=client.assertion(aud=aud))).error == "invalid_client"
     await allow(client)
     for aud, is_taken in audiences:

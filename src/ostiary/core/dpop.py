@@ -41,8 +41,8 @@ MAX_PROOF_BYTES = 4 << 10
 MAX_JTI = 256
 MAX_NONCE = 256
 WINDOW = 60_000_000
-SKEW = 5_000_000
-"""how far the client's clock may be ahead of ours"""
+SKEW = 10_000_000
+"""How far the client's clock may be ahead of the server's, in microseconds."""
 
 Purpose = Literal[b"as", b"rs"]
 
@@ -129,7 +129,12 @@ def check_proof(
     if not _same_target(claims.get("htu"), uri):
         raise InvalidProof("the DPoP proof is for another URI (`htu`)")
     if not now - window_us <= proof.iat <= now + skew_us:
-        raise InvalidProof("the DPoP proof was not made just now (`iat`)", hint="is the clock right?")
+        off = proof.iat - now
+        raise InvalidProof(
+            f"`iat` of the DPoP proof is {abs(off) / 1e6:.0f} s {'ahead' if off > 0 else 'ago'}; accepted are"
+            f" {window_us // 1_000_000} s ago to {skew_us // 1_000_000} s ahead",
+            hint="compare the clock of the client with the `Date` header of this answer",
+        )
     if access_token is not None and claims.get("ath") != hash_token(access_token):
         raise InvalidProof("the DPoP proof is for another access token (`ath`)")
     if jkt is not None and jkt != proof.jkt:

@@ -62,6 +62,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Literal["required", "offered"],
         Meta(description="Whether the authorization server insists on its nonce in DPoP proofs (RFC 9449 section 8)"),
     ] = "required"
+    client_assertions: Annotated[
+        Literal["", "compatible", "strict"],
+        Meta(
+            description="What `private_key_jwt` may look like. `strict`: the issuer as sole audience and no `typ` but"
+            " `client-authentication+jwt` (RFC 7523bis). `compatible`: also the endpoints of this server as audience,"
+            " `typ` of `JWT`, no `iat` and long lives, as common libraries write them. Empty: `compatible`, or `strict`"
+            " on a server that was first started before this setting existed"
+        ),
+    ] = ""
     nonce_lifetime_s: Annotated[int, Meta(ge=10, le=3600, description="How long a DPoP nonce is fresh, in seconds")] = (
         300
     )

@@ -131,7 +131,17 @@ def _first_start(tx: Tx, config: Config, *, root_keys: Callable[[], None]) -> Co
     }
     if is_first:  # which may be that of where it listens
         check_public_url(fixed["public_url"])
-    return msgspec.structs.replace(config, **fixed)
+    assertions = _first_default(tx, "client_assertions", new="compatible", old="strict", is_first=is_first)
+    return msgspec.structs.replace(config, **fixed, client_assertions=config.client_assertions or assertions)
+
+
+def _first_default(tx: Tx, name: str, *, new: str, old: str, is_first: bool) -> str:
+    """Return the default of a setting as the first start kept it: a server from before the setting keeps `old`."""
+    if (row := tx.one(_GET, name=name)) is not None:
+        return str(row[0])
+    default = new if is_first else old
+    tx.run(_PUT, name=name, value=default)
+    return default
 
 
 def _fix(tx: Tx, name: str, given: str, default: str) -> str:

@@ -1,8 +1,9 @@
 """What makes a proof of identity good: client assertions (RFC 7523 as rfc7523bis updates it), and what they are worth.
 
 Stricter than the drafts: `iat` and `jti` are required, an assertion lives at most five minutes, and each is used once.
-Exempt clients, each by name, may do as libraries of the time of RFC 7523 do: the token endpoint as audience, the type
-`JWT`, and assertions that say they live longer, which are taken for five minutes all the same.
+A *compatible* client may write its assertions as RFC 7523 and OpenID Connect Core section 9 allow: an endpoint of this
+server as audience, the type `JWT`, no `iat`, a longer life, which is cut to five minutes. The setting
+`client_assertions` makes every client compatible, an exemption by name makes one (ADR 54).
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ ENROL_TYP = "enrol+jwt"
 MAX_ASSERTION_BYTES = 8 << 10
 MAX_JTI = 256
 LONGEST_ASSERTION = 300 * SECOND
+AUTHENTICATED_ENDPOINTS = ("/token", "/introspect", "/revoke", "/bc-authorize")
+"""The endpoints that take client assertions."""
 SPAN = 16 * SECOND
 DIGEST_BYTES = 16
-AHEAD = 5 * SECOND
-"""How far the clock of a client may be ahead of ours."""
+AHEAD = 10 * SECOND
+"""How far the clock of a client may be ahead of server time, in microseconds."""
 
 
 class InvalidClient(Unauthenticated):
@@ -126,29 +129,34 @@ def parse_assertion(credentials: Credentials) -> jose.Jws:
     return unverified_jws
 
 
-def check_assertion_type(header: jose.Header, *, is_exempt: Callable[[], bool]) -> None:
-    """`client-authentication+jwt`, or none (rfc7523bis section 4). Raises InvalidClient.
+def check_assertion_type(header: jose.Header, *, is_compatible: Callable[[], bool]) -> None:
+    """Check that `typ` is `client-authentication+jwt` or absent (rfc7523bis section 4). Raises InvalidClient.
 
-    Libraries that write `JWT` into everything are for exempt clients: any other JWT of the client could pass for one.
+    `JWT`, which most libraries write into every header, is for compatible clients. Every other type is refused, so no
+    JWT that a client signs for another purpose passes for an assertion.
     """
     typ = jose.media_type(header)
-    if "typ" not in header or typ == ASSERTION_TYP or (typ == "jwt" and is_exempt()):
+    if "typ" not in header or typ == ASSERTION_TYP or (typ == "jwt" and is_compatible()):
         return
-    raise InvalidClient(f"the client assertion is not of type {ASSERTION_TYP}", hint="or leave `typ` out")
+    raise InvalidClient(
+        f"`typ` of the client assertion is not {ASSERTION_TYP}",
+        hint='set or omit it; `client_assertions = "compatible"` also accepts JWT',
+    )
 
 
 def check_assertion(
-    unverified_jws: jose.Jws, *, client_id: str | None, issuer: str, now: int, is_exempt: Callable[[str], bool]
+    unverified_jws: jose.Jws, *, client_id: str | None, issuer: str, now: int, is_compatible: Callable[[str], bool]
 ) -> Assertion:
-    """Everything but type, signature and replay; `now` in microseconds. Raises InvalidClient.
+    """Check everything but type, signature and replay; `now` in microseconds. Raises InvalidClient.
 
-    The sole audience is the issuer identifier, as a string or as a list of one (rfc7523bis section 4). An exempt client
-    may name the token endpoint instead (RFC 7523 section 3): another server that it trusts could have it sign that.
+    The sole audience is the issuer identifier, as a string or as a list of one (rfc7523bis section 4). A compatible
+    client may name endpoints of this server instead (RFC 7523 section 3), and nothing else beside them.
     """
     try:
         claims = parse_claims(unverified_jws.payload)
-        begins, ends = jose.numeric_date(claims, "iat"), jose.numeric_date(claims, "exp")
-        valid_from = jose.numeric_date(claims, "nbf") if "nbf" in claims else begins
+        ends = jose.numeric_date(claims, "exp")
+        begins = jose.numeric_date(claims, "iat") if "iat" in claims else None
+        valid_from = jose.numeric_date(claims, "nbf") if "nbf" in claims else 0
     except jose.InvalidToken as error:
         raise InvalidClient(f"the client assertion: {error.message}") from None
     subject, jti = claims.get("sub"), claims.get("jti")
@@ -156,20 +164,49 @@ def check_assertion(
         raise InvalidClient("`iss` and `sub` of the client assertion are not the client id both")
     if client_id is not None and client_id != subject:
         raise InvalidClient("`client_id` is not the client of the assertion")
-    audience, endpoint = claims.get("aud"), f"{issuer}/token"
-    if audience not in (issuer, [issuer]) and not (audience in (endpoint, [endpoint]) and is_exempt(subject)):
+    audience = claims.get("aud")
+    if audience not in (issuer, [issuer]) and not (_is_ours(audience, issuer) and is_compatible(subject)):
         raise InvalidClient("the client assertion is not for this issuer alone", hint=f"`aud` must be {issuer}")
     if not isinstance(jti, str) or not 0 < len(jti) <= MAX_JTI:
         raise InvalidClient(f"`jti` of the client assertion is not a string of 1 to {MAX_JTI} characters")
-    if ends > begins + LONGEST_ASSERTION and is_exempt(subject):
+    if begins is None:
+        if not is_compatible(subject):
+            raise InvalidClient("the client assertion has no `iat`")
+        if ends > now + AHEAD + LONGEST_ASSERTION:
+            raise InvalidClient("the client assertion without `iat` expires in more than 300 seconds", hint="add `iat`")
+        begins = ends - LONGEST_ASSERTION
+    if ends > begins + LONGEST_ASSERTION and is_compatible(subject):
         ends = begins + LONGEST_ASSERTION
     if not begins < ends <= begins + LONGEST_ASSERTION:
         raise InvalidClient("the client assertion must live for more than 0 and at most 300 seconds")
     if now >= ends:
-        raise InvalidClient("the client assertion has expired", hint="is the clock right?")
-    if max(begins, valid_from) > now + AHEAD:
-        raise InvalidClient("the client assertion is not valid yet", hint="is the clock right?")
+        raise InvalidClient(f"the client assertion expired {_seconds(now - ends)} ago", hint=CLOCK_HINT)
+    if (ahead := max(begins, valid_from) - now) > AHEAD:
+        raise InvalidClient(
+            f"the client assertion is valid only in {_seconds(ahead)}; at most {AHEAD // SECOND} s are accepted",
+            hint=CLOCK_HINT,
+        )
     return Assertion(subject, Spend(sha256(f"{subject}|{jti}".encode()).digest()[:DIGEST_BYTES], ends))
+
+
+CLOCK_HINT = "compare the clock of the client with the `Date` header of this answer"
+
+
+def _is_ours(audience: object, issuer: str) -> bool:
+    """Whether an audience is this server alone: its issuer identifier or its endpoints that take assertions.
+
+    An issuer without a path may end in a slash: URL libraries add one, and RFC 3986 section 6.2.3 calls both the same.
+    """
+    ours = {issuer, *(issuer + path for path in AUTHENTICATED_ENDPOINTS)}
+    if not urlsplit(issuer).path:
+        ours.add(f"{issuer}/")
+    members = audience if isinstance(audience, list) else [audience]
+    return bool(members) and all(isinstance(one, str) and one in ours for one in members)
+
+
+def _seconds(microseconds: int) -> str:
+    """A difference in words, rounded up to whole seconds."""
+    return f"{-(-microseconds // SECOND)} s"
 
 
 def spend_of(proof: dpop.Proof) -> Spend:

@@ -55,7 +55,7 @@ def begin_backchannel(act: Act, asked: Backchannel, *, config: Config) -> tuple[
     Raises InvalidClient, UnauthorizedClient, InvalidRequest, InvalidScope, InvalidTarget, InvalidDetails, TaskTooLarge,
     UnknownUser, InvalidBindingMessage, BackchannelDenied.
     """
-    client = trust.authenticate_client(act, asked.credentials, issuer=config.issuer)
+    client = trust.authenticate_client(act, asked.credentials, config=config)
     if (agent := client.agent) is None:
         raise UnauthorizedClient("only agents ask persons")
     person = _person(act, asked.login_hint)

@@ -26,7 +26,7 @@ class Asker:
 
 def asker_by_assertion(act: Act, credentials: Credentials, *, config: Config) -> Asker:
     """Raises InvalidClient."""
-    client = trust.authenticate_client(act, credentials, issuer=config.issuer)
+    client = trust.authenticate_client(act, credentials, config=config)
     return Asker(client.id, ADMIN in client.scopes)
 
 

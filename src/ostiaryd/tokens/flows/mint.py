@@ -55,7 +55,7 @@ def authenticate(
     What proved both is used up, whatever comes of the request: who saw a refused one cannot bring it to an end with a
     key of his own.
     """
-    client = trust.check_client(act, credentials, issuer=config.issuer)
+    client = trust.check_client(act, credentials, config=config)
     possession, acr = _check_possession(act, client, unverified_proof, config=config)
     trust.spend(act, client.assertion, possession.spend)
     return client, possession, Proved(acr, act.now // SECOND)

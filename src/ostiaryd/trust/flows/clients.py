@@ -6,6 +6,7 @@ import msgspec
 
 from ostiary.core import feed, jose
 from ostiary.core.errors import Forbidden
+from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.model import APPROVE, Agent, Person, Resource, State, check_not_stopped, names_of_agent
 from ostiaryd.registry.store import agents, owners, person_keys, resources, stops
@@ -39,29 +40,33 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
     assertion: Spend
 
 
-def authenticate_client(act: Act, credentials: Credentials, *, issuer: str) -> Client:
-    """Who sent a form, the assertion used up. Raises InvalidClient."""
-    client = check_client(act, credentials, issuer=issuer)
+def authenticate_client(act: Act, credentials: Credentials, *, config: Config) -> Client:
+    """Return the client that sent a form, and use its assertion up. Raises InvalidClient."""
+    client = check_client(act, credentials, config=config)
     spend(act, client.assertion)
     return client
 
 
-def check_client(act: Act, credentials: Credentials, *, issuer: str) -> Client:
-    """Who sent a form; the caller still has to `spend` the assertion. Raises InvalidClient.
+def check_client(act: Act, credentials: Credentials, *, config: Config) -> Client:
+    """Return the client that sent a form; the caller still has to `spend` the assertion. Raises InvalidClient.
 
     1. The assertion takes apart. 2. Its claims hold. 3. The client is known by that key. 4. The key signed it.
     5. The client may act. Only who holds the key gets past 4, and so learns how the client stands.
     """
     unverified_jws, signatures = parse_assertion(credentials), act.tx.keys.signatures
+
+    def is_compatible(client_id: str) -> bool:
+        return config.client_assertions == "compatible" or store.is_bearer(act.tx, client_id)
+
     assertion = check_assertion(
-        unverified_jws, client_id=credentials.client_id, issuer=issuer, now=act.now,
-        is_exempt=lambda client_id: store.is_bearer(act.tx, client_id),
+        unverified_jws, client_id=credentials.client_id, issuer=config.issuer, now=act.now,
+        is_compatible=is_compatible,
     )  # fmt: skip
     act.entry.object = assertion.client_id  # claimed, not proved: `agent` is set where it is
     person = owners.person(act.tx, assertion.client_id) if assertion.client_id.startswith("pe_") else None
     agent = agents.get(act.tx, assertion.client_id) if assertion.client_id.startswith("ag_") else None
     guard = resources.get(act.tx, assertion.client_id) if assertion.client_id.startswith("rs_") else None
-    check_assertion_type(unverified_jws.header, is_exempt=lambda: store.is_bearer(act.tx, assertion.client_id))
+    check_assertion_type(unverified_jws.header, is_compatible=lambda: is_compatible(assertion.client_id))
     key, key_ends = _choose_key(unverified_jws.header, _keys(act, agent, guard, person))
     try:
         signatures.check(key, unverified_jws.signature, unverified_jws.signing_input)

@@ -80,6 +80,8 @@ def _check_proof(unverified_proof: str, key: jose.PublicKey, secret: str, *, iss
     begins, ends = jose.numeric_date(claims, "iat"), jose.numeric_date(claims, "exp")
     if ends > begins + LONGEST_ASSERTION:
         raise jose.InvalidToken("the proof lives longer than five minutes")
+    if now >= ends:  # the leeway is for a clock that is ahead; what has expired stays expired
+        raise jose.InvalidToken("the proof has expired")
     jth = claims["jth"]
     if not isinstance(jth, str) or not hmac.compare_digest(jth.encode(), jose.b64u(_digest(secret)).encode()):
         raise jose.InvalidToken("the proof is for another join token (`jth`)")
