@@ -154,5 +154,5 @@ async def enter(world: World, *, agents: int) -> Party:
     keys = [jose.generate("ES256") for _ in range(agents + 1)]
     made = [act(world, "bench.enter", make(f"agent-{number}", key)) for number, key in enumerate(keys)]
     *others, exempt = [Agent(id, key) for id, key in zip(await asyncio.gather(*made), keys, strict=True)]
-    await act(world, "bench.exempt", lambda act: trust.allow_bearer(act, exempt.id))
+    await act(world, "bench.exempt", lambda act: trust.allow_bearer(act, exempt.id, "ostiary"))
     return Party(others, Agent(admin_id, admin), exempt)

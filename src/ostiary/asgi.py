@@ -83,14 +83,14 @@ class Door:
 
     def metadata(self) -> Answer:
         """The resource's metadata (RFC 9728 section 2). Raises Unavailable."""
-        resource, _, facts = self._guard.feed.current()
+        resource, _, facts, exempt = self._guard.feed.current()
         scopes = sorted({tool.scope for tool in facts.resource.tools.values()})
         body = {
             "resource": resource.uri,
             "resource_name": resource.name,
             "authorization_servers": [self._guard.feed.issuer],
             "bearer_methods_supported": ["header"],
-            "dpop_bound_access_tokens_required": True,
+            "dpop_bound_access_tokens_required": not exempt,
             "dpop_signing_alg_values_supported": sorted(jose.ALGS),
         }
         return Answer(200, body | ({"scopes_supported": scopes} if scopes else {}))
@@ -106,29 +106,41 @@ class Door:
                 return Answer(503, body, [*headers, (b"retry-after", b"1")])
             case NonceNeeded():
                 headers.append((b"dpop-nonce", refusal.nonce.encode()))
-                return Answer(401, body, [*headers, self._challenge("use_dpop_nonce", refusal.message)])
+                return Answer(401, body, [*headers, *self._challenges("use_dpop_nonce", refusal.message)])
             case Unauthenticated():
                 error = "" if refusal.code == "no_credentials" else refusal.code
-                return Answer(401, body, [*headers, self._challenge(error, refusal.message)])
+                return Answer(401, body, [*headers, *self._challenges(error, refusal.message)])
             case Denied() if refusal.missing_scope:
-                challenge = self._challenge("insufficient_scope", refusal.message, scope=refusal.missing_scope)
-                return Answer(403, body, [*headers, challenge])
+                challenges = self._challenges("insufficient_scope", refusal.message, scope=refusal.missing_scope)
+                return Answer(403, body, [*headers, *challenges])
             case Denied() if (needed := refusal.step_up) is not None:
                 max_age = "" if needed.max_age is None else str(needed.max_age)
-                challenge = self._challenge(
+                challenges = self._challenges(
                     refusal.code, refusal.message, acr_values=needed.acr_values, max_age=max_age
                 )
-                return Answer(401, body, [*headers, challenge])
+                return Answer(401, body, [*headers, *challenges])
             case Malformed():
-                return Answer(400, body, [*headers, self._challenge("invalid_request", refusal.message)])
+                return Answer(400, body, [*headers, *self._challenges("invalid_request", refusal.message)])
             case _:
                 return Answer(403, body, headers)
 
-    def _challenge(self, error: str, description: str, **more: str) -> tuple[bytes, bytes]:
+    def _challenges(self, error: str, description: str, **more: str) -> list[tuple[bytes, bytes]]:
+        """The challenge for DPoP, after one for Bearer where agents are exempt: clients that know no DPoP read the
+        first (RFC 6750 section 3, RFC 9449 section 7.1). A refused proof is the matter of a client that knows DPoP.
+        """
         parts = {"error": error, "error_description": description if error else "", **more}
-        parts |= {"algs": " ".join(sorted(jose.ALGS)), "resource_metadata": self._metadata_url()}
-        quoted = [f'{name}="{_quotable(value)}"' for name, value in parts.items() if value]
-        return b"www-authenticate", f"DPoP {', '.join(quoted)}".encode("ascii", "replace")
+        parts["resource_metadata"] = self._metadata_url()
+        challenges = [_challenge("DPoP", parts | {"algs": " ".join(sorted(jose.ALGS))})]
+        if self._exempts() and error not in ("use_dpop_nonce", InvalidProof.code):
+            challenges.insert(0, _challenge("Bearer", parts))
+        return challenges
+
+    def _exempts(self) -> bool:
+        """Whether bearer tokens of some agents are accepted."""
+        try:
+            return bool(self._guard.feed.current().exempt)
+        except Unavailable:
+            return False
 
     def _metadata_url(self) -> str:
         try:
@@ -272,6 +284,11 @@ def _path(scope: Scope) -> str:
     """The path as it was sent."""
     raw: bytes | None = scope.get("raw_path")
     return quote(scope["path"]) if raw is None else raw.partition(b"?")[0].decode("latin-1")
+
+
+def _challenge(scheme: str, parts: Mapping[str, str]) -> tuple[bytes, bytes]:
+    quoted = ", ".join(f'{name}="{_quotable(value)}"' for name, value in parts.items() if value)
+    return b"www-authenticate", f"{scheme} {quoted}".encode("ascii", "replace")
 
 
 def _quotable(text: str) -> str:

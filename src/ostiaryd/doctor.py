@@ -181,7 +181,7 @@ def _keys(world: World, reader: Reader) -> str:
 def _clients(world: World, reader: Reader) -> str:
     if names := trust.exempt(reader):
         words = f"tokens of {_shown(names)} may be bound to no key: who sees one can use it"
-        raise Unprotected(words, hint="ostiary agent forbid-bearer NAME")
+        raise Unprotected(words, hint="ostiary agent forbid-bearer NAME --resource RESOURCE")
     return "every token of an agent is bound to its key"
 
 

@@ -92,7 +92,8 @@ async def test_a_stolen_assertion_does_not_exchange_what_its_client_has_exchange
 async def test_who_may_do_without_a_key_does_not_strip_the_key_from_what_was_handed_on(world: World) -> None:
     """The exemption is for tokens of one's own; a bound token does not become one that whoever sees it can use."""
     one, two = await agents(world, "one", "two")
-    await do(world, lambda a: trust.allow_bearer(a, two.id))
+    await guard(world)
+    await do(world, lambda a: trust.allow_bearer(a, two.id, "files"))
     token = await token_for(one, "two", scope="files:read")
     own = (await two.token(resource=FILES, scope="files:read"))["access_token"]
     for subject in (token, own):

@@ -72,12 +72,12 @@ def refusal(server: Server, client_id: str, key: jose.PrivateKey) -> str:
 def test_authlib_gets_through_while_its_client_is_exempt_and_only_then(server: Server, tmp_path: Path) -> None:
     client_id, key = register(server, "gateway", tmp_path)
     assert refusal(server, client_id, key).startswith("invalid_dpop_proof")
-    assert server.ostiary("agent", "allow-bearer", "gateway")["bearer"] is True
+    assert server.ostiary("agent", "allow-bearer", "gateway", "--resource", "ostiary")["bearer"]
     with authlib(server, client_id, key) as (client, token):
         assert (token["token_type"], token["scope"]) == ("Bearer", "ostiary:read")
         answer = client.get(f"{server.url}/api/v1/agents/gateway")  # Authlib sends its token by itself
         assert (answer.status_code, answer.json()["agent_id"]) == (200, client_id)
-        assert server.ostiary("agent", "forbid-bearer", "gateway")["bearer"] is False
+        assert server.ostiary("agent", "forbid-bearer", "gateway", "--resource", "ostiary")["bearer"] == []
         assert client.get(f"{server.url}/api/v1/agents/gateway").status_code == 401
     assert refusal(server, client_id, key).startswith("invalid_dpop_proof")
 
@@ -112,7 +112,7 @@ def form(server: Server, client_id: str, key: jose.PrivateKey) -> dict[str, str]
 def test_authlib_asks_about_and_ends_a_token(server: Server, tmp_path: Path) -> None:
     """Authlib names the endpoint that it calls as audience: introspection, revocation."""
     client_id, key = register(server, "asker", tmp_path)
-    server.ostiary("agent", "allow-bearer", "asker")
+    server.ostiary("agent", "allow-bearer", "asker", "--resource", "ostiary")
     with authlib(server, client_id, key) as (client, token):
         value = token["access_token"]
         assert client.introspect_token(f"{server.url}/introspect", token=value).json()["active"] is True
@@ -122,10 +122,10 @@ def test_authlib_asks_about_and_ends_a_token(server: Server, tmp_path: Path) -> 
 
 def test_the_exemption_of_one_is_none_of_another(server: Server, tmp_path: Path) -> None:
     register(server, "exempt", tmp_path)
-    server.ostiary("agent", "allow-bearer", "exempt")
+    server.ostiary("agent", "allow-bearer", "exempt", "--resource", "ostiary")
     client_id, key = register(server, "bound", tmp_path)
     assert refusal(server, client_id, key).startswith("invalid_dpop_proof")
-    assert server.ostiary("agent", "show", "bound")["bearer"] is False
+    assert server.ostiary("agent", "show", "bound")["bearer"] == []
 
 
 def test_a_strict_server_refuses_authlib(tmp_path: Path) -> None:
@@ -143,9 +143,13 @@ def test_the_doctor_names_who_is_exempt(server: Server, tmp_path: Path) -> None:
         return next(line for line in server.ostiary("doctor") if line["name"] == "clients")
 
     register(server, "old", tmp_path)
-    server.ostiary("agent", "allow-bearer", "old")
+    server.ostiary("agent", "allow-bearer", "old", "--resource", "ostiary")
     line = clients()
-    assert (line["state"], "`old`" in line["saw"], line["hint"]) == ("weak", True, "ostiary agent forbid-bearer NAME")
+    assert (line["state"], "`old`" in line["saw"], line["hint"]) == (
+        "weak",
+        True,
+        "ostiary agent forbid-bearer NAME --resource RESOURCE",
+    )
     for agent in server.ostiary("agent", "list"):
-        server.ostiary("agent", "forbid-bearer", agent["name"])
+        server.ostiary("agent", "forbid-bearer", agent["name"], "--resource", "ostiary")
     assert clients()["state"] == "ok"

@@ -16,7 +16,7 @@ from ostiary.core import jose
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.trust import flows as trust
-from tests.tokens.party import FILES, ISSUER, SECOND, claims_of, enter, oauth_app
+from tests.tokens.party import FILES, ISSUER, SECOND, claims_of, enter, guard, oauth_app
 
 METADATA = "https://files.example/.well-known/oauth-protected-resource/mcp"
 
@@ -67,7 +67,8 @@ def pem(key: jose.PrivateKey) -> str:
 async def test_the_mcp_sdk_gets_a_token_where_it_is_exempt(world: World, is_exempt: bool) -> None:
     agent, key = await enter(world)
     if is_exempt:
-        await act(world, "bearer.allow", lambda act: trust.allow_bearer(act, agent.agent_id))
+        await guard(world)
+        await act(world, "bearer.allow", lambda act: trust.allow_bearer(act, agent.agent_id, "files"))
     now = world.now() // SECOND
     parameters = SignedJWTParameters(
         issuer=agent.agent_id,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ostiary.core.assurance import KEY
 from ostiary.core.claims import Link
 from ostiary.core.errors import Refused
 from ostiaryd.ground.world import World
@@ -98,7 +99,7 @@ async def test_an_agent_that_has_become_another_is_asked_about_anew(world: World
     async def issue(agent: Agent) -> None:
         def flow(act: Act) -> str:
             return decide_issue(
-                act, agent, task="tk_2", resource=None, uri="https://a", scopes=frozenset(), chain=chain
+                act, agent, task="tk_2", resource=None, uri="https://a", scopes=frozenset(), chain=chain, acr=KEY
             )
 
         await do(world, flow)

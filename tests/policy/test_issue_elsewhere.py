@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ostiary.core.assurance import KEY
 from ostiary.core.errors import Forbidden
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
@@ -170,7 +171,7 @@ async def test_only_fresh_answers_of_the_same_set_count(world: World, client: Cl
         return await act(
             world,
             "test",
-            lambda a: flows.decide_issue(a, agent, task="", resource=None, uri=FILES, scopes=frozenset()),
+            lambda a: flows.decide_issue(a, agent, task="", resource=None, uri=FILES, scopes=frozenset(), acr=KEY),
             again=again,
         )
 
@@ -198,7 +199,7 @@ async def test_a_challenge_leaves_no_entry(world: World, client: Client) -> None
     with pytest.raises(Unasked):
         await do(
             world,
-            lambda a: flows.decide_issue(a, agent, task="", resource=None, uri=FILES, scopes=frozenset()),
+            lambda a: flows.decide_issue(a, agent, task="", resource=None, uri=FILES, scopes=frozenset(), acr=KEY),
             "test.unasked",
         )
     assert entries(world, "test.unasked") == []

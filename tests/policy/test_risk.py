@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ostiary.core.assurance import KEY
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.errors import Forbidden, Refused
 from ostiary.core.watch import HALF_LIFE, Risk
@@ -116,7 +117,7 @@ async def test_a_task_and_what_is_above_it_are_each_seen_as_what_they_are(
 def token(agent: Agent, task: str) -> Callable[[Act], object]:
     return lambda a: flows.decide_issue(
         a, agent, task=task, resource=registry.find_resource(a.tx, "files"), uri="", scopes=frozenset({"files:read"}),
-        chain=tasks.live(a.tx, task, now=a.now).chain,
+        chain=tasks.live(a.tx, task, now=a.now).chain, acr=KEY,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ostiary.core.assurance import KEY
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.report import CallFacts, CallRecord, Report
 from ostiaryd.feed.flows import take_report
@@ -104,7 +105,7 @@ async def test_tokens_are_decided_beside_too(world: World, bot: Agent, bank: Res
         await do(
             world,
             lambda a, resource=resource: flows.decide_issue(  # type: ignore[misc]
-                a, bot, task="", resource=resource, uri=URI, scopes=frozenset()
+                a, bot, task="", resource=resource, uri=URI, scopes=frozenset(), acr=KEY
             ),
         )
         assert said(newest(world))["verdict"] == verdict

@@ -108,7 +108,10 @@ CHANGES: dict[str, tuple[Before, str]] = {
         "insert into task (task_id, agent, purpose, scopes, bounds, state, created_at, expires_at)"
         " values ('tk_forged', :agent, 'x', '', '[]', 'live', 0, 9000000000000000)",
     ),
-    "an exemption from bound tokens": (nothing, "insert into bearer_client (agent, since) values (:agent, 0)"),
+    "an exemption from bound tokens": (
+        nothing,
+        "insert into bearer_exemption (agent, resource, since) values (:agent, 'rs_x', 0)",
+    ),
     "scopes to be elevated to": (nothing, "insert into eligible (agent, scopes) values (:agent, 'files:write')"),
 }
 

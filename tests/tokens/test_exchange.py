@@ -158,11 +158,13 @@ async def test_bearer_use_and_the_old_key(world: World) -> None:
 
 
 async def test_a_token_that_is_bound_to_no_key(world: World) -> None:
-    one, two = await agents(world, "one", "two")
-    await do(world, lambda a: trust.allow_bearer(a, one.id))
-    token = (await one.token(resource=uri("two"), scope="files:read", proof=None))["access_token"]
+    one, _ = await agents(world, "one", "two")
+    await guard(world)
+    await do(world, lambda a: trust.allow_bearer(a, one.id, "files"))
+    assert (await one.ask(resource=uri("two"), scope="files:read", proof=None)).error == "invalid_dpop_proof"
+    token = (await one.token(resource=FILES, scope="files:read", proof=None))["access_token"]
     assert "cnf" not in claims_of(token)
-    answer = await swap(two, token)
+    answer = await swap(one, token)
     assert (answer.error, "bound to no key" in answer.json["error_description"]) == (REQUEST, True)
 
 

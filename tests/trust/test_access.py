@@ -285,7 +285,7 @@ async def test_a_token_of_an_older_epoch_is_dead_though_it_is_held(client: Clien
 
 
 async def test_a_token_that_is_bound_to_a_key_that_we_cannot_ask_for_is_no_bearer_token(client: Client) -> None:
-    await act(client.world, "bearer.allow", lambda act: allow_bearer(act, client.id))
+    await act(client.world, "bearer.allow", lambda act: allow_bearer(act, client.id, "ostiary"))
     claims = claims_of(await api_token(client)) | {"cnf": {"x5t#S256": "a" * 43}}
     token = jose.sign_jwt(client.world.keys.signer("token", "ES256"), typ=ACCESS_TYP, claims=claims)
     for scheme in ("Bearer", "DPoP"):

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from ostiary.core.errors import NotFound
+from ostiary.core.assurance import BEARER
+from ostiary.core.errors import Conflict, Invalid, NotFound
+from ostiaryd.ground.config import load_config
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
+from ostiaryd.policy import flows as policies
+from ostiaryd.policy.model import load
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust import flows, store
 from tests.clock import Clock
 from tests.registry.stage import newest
-from tests.tokens.party import ISSUER, SECOND, TOKEN, Answer, Client, claims_of, enter, oauth_app, reconfigured, send
+from tests.tokens.party import (
+    ASSERTION_TYPE,
+    FILES,
+    ISSUER,
+    SECOND,
+    TOKEN,
+    Answer,
+    Client,
+    claims_of,
+    enter,
+    guard,
+    oauth_app,
+    reconfigured,
+    send,
+)
 from tests.trust.stage import API, api_app, call
 
 
@@ -27,8 +46,12 @@ async def client(world: World) -> Client:
     return client
 
 
-async def allow(client: Client, *, name: str = "reader") -> None:
-    await act(client.world, "bearer.allow", lambda act: flows.allow_bearer(act, name))
+async def allow(client: Client, *, name: str = "reader", resource: str = "ostiary") -> None:
+    await act(client.world, "bearer.allow", lambda act: flows.allow_bearer(act, name, resource))
+
+
+def api_id(client: Client) -> str:
+    return registry.find_resource(client.world.db.read(), "ostiary").resource_id
 
 
 async def present(client: Client, token: str, scheme: str = "Bearer") -> Answer:
@@ -69,8 +92,8 @@ async def test_the_exemption_of_one_is_none_of_another(client: Client) -> None:
 async def test_what_is_forbidden_ends_at_once_and_bound_tokens_live_on(client: Client) -> None:
     await allow(client)
     unbound, bound = await bearer_token(client), (await client.token(resource=API))["access_token"]
-    await act(client.world, "bearer.forbid", lambda act: flows.forbid_bearer(act, client.id))
-    assert newest(client.world).detail == {"name": "reader", "ended": {"token": 1}}
+    await act(client.world, "bearer.forbid", lambda act: flows.forbid_bearer(act, client.id, "ostiary"))
+    assert newest(client.world).detail == {"name": "reader", "resource": "ostiary", "ended": {"token": 1}}
     assert (await present(client, unbound)).status == 401
     assert (await call(client, bound)).status == 200
     assert (await client.ask(proof=None, resource=API)).error == "invalid_dpop_proof"
@@ -81,7 +104,7 @@ async def test_what_is_forbidden_ends_at_once_and_bound_tokens_live_on(client: C
 async def test_the_exemption_is_asked_for_with_each_request_too(client: Client) -> None:
     await allow(client)
     token = await bearer_token(client)
-    await act(client.world, "test", lambda a: store.set_bearer(a.tx, client.id, False))
+    await act(client.world, "test", lambda a: store.set_exempt(a.tx, client.id, api_id(client), False))
     assert (await present(client, token)).status == 401
 
 
@@ -120,9 +143,9 @@ async def test_an_assertion_that_says_it_lives_longer_is_taken_for_five_minutes_
     assert (await client.ask(client_assertion=longer)).error == "invalid_client"
     unused, late = (client.assertion(iat=now, exp=now + 3600) for _ in range(2))
     clock.advance(us=300 * SECOND - 1)
-    assert (await client.ask(proof=None, client_assertion=unused)).status == 200
+    assert (await client.ask(proof=None, resource=API, client_assertion=unused)).status == 200
     clock.advance(us=1)
-    assert (await client.ask(proof=None, client_assertion=late)).error == "invalid_client"
+    assert (await client.ask(proof=None, resource=API, client_assertion=late)).error == "invalid_client"
 
 
 async def test_an_assertion_without_a_proof_is_good_once_too(client: Client) -> None:
@@ -138,14 +161,14 @@ async def test_administrators_switch_it_on_and_off(client: Client) -> None:
     token = (await chief.token())["access_token"]
     mine = (await client.token(resource=API))["access_token"]
     path = "/api/v1/agents/reader/bearer"
-    assert (await call(client, mine, path, method="PUT")).status == 403
+    assert (await call(client, mine, f"{path}/ostiary", method="PUT")).status == 403
     assert (await call(client, mine, path)).status == 403
-    assert (await call(chief, token, path)).json == {"bearer": False}
-    assert (await call(chief, token, path, method="PUT")).status == 204
-    assert store.is_bearer(client.world.db.read(), client.id)
-    assert (await call(chief, token, path)).json == {"bearer": True}
-    assert (await call(chief, token, path, method="DELETE")).status == 204
-    assert not store.is_bearer(client.world.db.read(), client.id)
+    assert (await call(chief, token, path)).json == {"bearer": []}
+    assert (await call(chief, token, f"{path}/ostiary", method="PUT")).status == 200
+    [shown] = (await call(chief, token, path)).json["bearer"]
+    assert (shown["resource"], shown["uri"]) == ("ostiary", API)
+    assert (await call(chief, token, f"{path}/ostiary", method="DELETE")).json == {"bearer": []}
+    assert store.exemptions_of(client.world.db.read(), client.id) == []
     assert newest(client.world).agent == chief.id
 
 
@@ -153,3 +176,114 @@ async def test_nobody_is_exempt_who_is_not_there(client: Client) -> None:
     with pytest.raises(NotFound):
         await allow(client, name="nobody")
     assert registry.find_agent(client.world.db.read(), "reader").agent_id == client.id
+
+
+async def at_files(client: Client, **form: Any) -> Answer:
+    return await client.ask(proof=None, resource=FILES, **form)
+
+
+async def test_an_exemption_is_for_one_resource_and_the_error_says_how_to_get_it(client: Client) -> None:
+    await guard(client.world)
+    await allow(client)
+    refused = await at_files(client)
+    assert refused.error == "invalid_dpop_proof"
+    assert "ostiary agent allow-bearer reader --resource files" in refused.json["error_description"]
+    await allow(client, resource="files")
+    claims = claims_of((await at_files(client)).json["access_token"])
+    assert (claims["aud"], claims["acr"], claims["amr"], "cnf" in claims) == (FILES, BEARER, ["swk"], False)
+    await act(client.world, "bearer.forbid", lambda act: flows.forbid_bearer(act, client.id, "files"))
+    assert (await at_files(client)).error == "invalid_dpop_proof"
+    assert (await client.ask(proof=None, resource=API)).status == 200
+
+
+async def test_no_bearer_token_is_issued_where_no_guard_accepts_one(client: Client) -> None:
+    with pytest.raises(Conflict, match="no guard") as refused:
+        await allow(client, resource="files")
+    assert refused.value.code == "no_guard"
+    assert "ostiary resource key files" in refused.value.hint
+    world = reconfigured(client.world, resources="any")
+    anywhere = replace(client, world=world, app=oauth_app(world))
+    answer = await anywhere.ask(proof=None, resource="https://else.example/mcp", scope="")
+    assert answer.error == "invalid_dpop_proof"
+
+
+async def test_so_many_agents_are_exempt_at_one_resource_and_no_more(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.trust.flows.bearers.MAX_EXEMPT", 2)
+    await enter(client.world, name="second")
+    await enter(client.world, name="third")
+    await allow(client)
+    await allow(client, name="second")
+    with pytest.raises(Conflict) as refused:
+        await allow(client, name="third")
+    assert refused.value.code == "too_many_exempt"
+    await allow(client)  # is exempt already
+
+
+@pytest.mark.parametrize(("configured", "seconds"), [(299, 299), (300, 300)])
+async def test_a_bearer_token_has_a_longest_life_of_its_own(client: Client, configured: int, seconds: int) -> None:
+    world = reconfigured(client.world, token_lifetime_s=3600, bearer_lifetime_s=configured)
+    client = replace(client, world=world, app=oauth_app(world))
+    await allow(client)
+    claims = claims_of((await client.ask(proof=None, resource=API)).json["access_token"])
+    assert claims["exp"] - claims["iat"] == seconds
+    bound = claims_of((await client.token(resource=API))["access_token"])
+    assert bound["exp"] - bound["iat"] == 3600
+
+
+async def test_the_longest_life_of_a_bearer_token_is_at_most_five_minutes() -> None:
+    assert load_config(environ={}, data_dir="d", bearer_lifetime_s=300).bearer_lifetime_s == 300
+    for seconds in (9, 301):
+        with pytest.raises(Invalid, match="bearer_lifetime_s"):
+            load_config(environ={}, data_dir="d", bearer_lifetime_s=seconds)
+
+
+async def test_a_bearer_client_that_asks_for_every_scope_gets_those_that_it_has(client: Client) -> None:
+    await guard(client.world)
+    await allow(client, resource="files")
+    answer = await at_files(client, scope="files:read files:administer")
+    assert (answer.json["scope"], claims_of(answer.json["access_token"])["scope"]) == ("files:read", "files:read")
+    assert (await at_files(client, scope="files:administer")).error == "invalid_scope"
+    assert (await client.ask(resource=FILES, scope="files:read files:administer")).error == "invalid_scope"  # bound
+
+
+async def test_no_bearer_token_administers_this_server(client: Client) -> None:
+    agent, key = await enter(client.world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
+    chief = replace(client, id=agent.agent_id, key=key)
+    await allow(client, name="chief")
+    assert (await chief.ask(proof=None, resource=API, scope="")).json["scope"] == "ostiary:read"
+    refused = await chief.ask(proof=None, resource=API, scope="ostiary:admin")
+    assert (refused.error, "never" in refused.json["error_description"]) == ("invalid_scope", True)
+    assert "ostiary:admin" in (await chief.token(resource=API))["scope"]
+
+
+async def test_policies_see_at_issue_that_a_token_is_bound_to_no_key(client: Client) -> None:
+    await guard(client.world)
+    await allow(client, resource="files")
+    rules = (
+        "permit (principal, action, resource);\n"
+        'forbid (principal, action == Action::"issue_token", resource == Resource::"files")\n'
+        'unless { context.amr.contains("pop") };'
+    )
+    loaded = load({"rules.cedar": rules})
+    await act(client.world, "policy.put", lambda act: policies.put(act, loaded, by=None))
+    assert (await at_files(client)).error == "access_denied"
+    assert (await client.ask(proof=None, resource=API, scope="")).error != "access_denied"
+    assert (await client.ask(resource=FILES)).status == 200
+
+
+async def test_the_ledger_says_that_a_token_is_bound_to_no_key(client: Client) -> None:
+    await allow(client)
+    await bearer_token(client)
+    assert (newest(client.world).detail or {})["acr"] == BEARER
+    await client.token(resource=API)
+    assert "acr" not in (newest(client.world).detail or {})
+
+
+async def test_introspection_says_that_a_token_is_bound_to_no_key(client: Client) -> None:
+    await allow(client)
+    token = await bearer_token(client)
+    proof = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": client.assertion()}
+    said = (await client.post("/introspect", {"token": token, **proof})).json
+    assert (said["active"], said["token_type"], said["acr"]) == (True, "Bearer", BEARER)

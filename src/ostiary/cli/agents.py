@@ -85,7 +85,7 @@ def list_agents(*, owner: str | None = None, limit: int = PAGE, session: Here) -
 
 @agent.command(name="show")
 def show(name: str, /, *, session: Here) -> None:
-    """Show one agent with its keys, and whether it may have tokens that are bound to none (`bearer`).
+    """Show one agent with its keys, and the resources for which it may have bearer tokens (`bearer`).
 
     Args:
         name: Name or id.
@@ -231,24 +231,28 @@ def join_token(name: str, /, *, ttl: int = 3600, session: Here) -> None:
 
 
 @agent.command(name="allow-bearer")
-def allow_bearer(name: str, /, *, session: Here) -> None:
-    """Let an agent that cannot do better have tokens that are bound to no key, and name the token endpoint as audience.
+def allow_bearer(name: str, /, *, resource: str, session: Here) -> None:
+    """Let an agent whose client cannot do DPoP have bearer tokens for one resource; whoever sees one can use it.
+
+    They are valid for five minutes at most, and the guards of that resource alone accept them (docs/clients.md).
 
     Args:
         name: Name or id.
+        resource: Name or id of the resource; `ostiary` is this server's own API.
     """
-    session.api("PUT", f"/agents/{name}/bearer", {})
+    session.api("PUT", f"/agents/{name}/bearer/{resource}", {})
     show(name, session=session)
 
 
 @agent.command(name="forbid-bearer")
-def forbid_bearer(name: str, /, *, session: Here) -> None:
-    """Bind an agent's tokens to its key again; the unbound ones that it holds end now.
+def forbid_bearer(name: str, /, *, resource: str, session: Here) -> None:
+    """Withdraw the exemption of an agent at a resource; the bearer tokens that it holds for it end now.
 
     Args:
         name: Name or id.
+        resource: Name or id of the resource.
     """
-    session.api("DELETE", f"/agents/{name}/bearer")
+    session.api("DELETE", f"/agents/{name}/bearer/{resource}")
     show(name, session=session)
 
 

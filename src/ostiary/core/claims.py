@@ -26,6 +26,8 @@ MAX_ACTORS = 8
 MAX_LINKS = MAX_ACTORS - 1
 """of a chain; the holder of the token is not in it"""
 MAX_SCOPES = 256
+MAX_BEARER_S = 300
+"""Longest life of a token that is bound to no key, in seconds."""
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")  # RFC 6749 section 3.3
 
 

@@ -34,6 +34,8 @@ SCOPE = "ostiary:feed"
 MAX_LINE_BYTES = 64 << 20
 """Holds a snapshot: policies, catalogue, and a few hundred thousand exceptions."""
 MAX_DEPTH = 256  # policies nest
+MAX_EXEMPT = 1000
+"""Agents whose bearer tokens the guards of one resource accept."""
 MAX_STOPS = 1000
 """Messages that a guard may deliver at once, of those in which it heard of stops."""
 MAX_STOPS_BYTES = 768 << 10
@@ -130,6 +132,8 @@ class ResourceFact(_Fact, frozen=True, tag="resource", kw_only=True):
     mode: Literal["enforce", "watch"]
     segment: Id
     catalogue: str | None = None
+    exempt: Annotated[list[Id], Meta(max_length=MAX_EXEMPT)] = []
+    """agents whose bearer tokens the guard accepts"""
 
 
 class PolicyFact(_Fact, frozen=True, tag="policy"):

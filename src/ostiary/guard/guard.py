@@ -45,7 +45,7 @@ from ostiary.guard.purse import Purse
 from ostiary.guard.seen import seen
 from ostiary.guard.sessions import Sessions
 from ostiary.guard.spool import DEFAULT_LIMIT, new_spool
-from ostiary.guard.tokens import Tokens
+from ostiary.guard.tokens import Tokens, check_bearer
 from ostiary.keys import Credential, load_key
 
 log = logging.getLogger("ostiary.guard")
@@ -130,20 +130,27 @@ class Guard:
         return self.feed.current().resource
 
     def verify(self, *, authorization: str | None, proof: str | None, method: str, uri: str) -> Verified:
-        """Who is calling, by the values of the only `Authorization` and `DPoP` headers.
+        """Verify who is calling, by the values of the only `Authorization` and `DPoP` headers.
+
+        A bearer token is accepted only from agents that are exempt at this resource.
 
         `uri` is what the request asks for under the resource's public name, never what `Host` says. Raises
         Unauthenticated (code `no_credentials`), InvalidToken, InvalidProof, NonceNeeded, Unavailable.
         """
         with closed():
-            token = access_token(authorization)
-            principal = self._tokens.principal(token, self.feed.current(), issuer=self.feed.issuer)
-            if principal.jkt is None:
+            scheme, token = access_token(authorization)
+            present = self.feed.current()
+            principal = self._tokens.principal(token, present, issuer=self.feed.issuer)
+            if scheme == "bearer":
+                check_bearer(principal.claims, exempt=present.exempt)
+                proof = nonce = None
+            elif principal.jkt is None:
                 raise InvalidToken("the token is not bound to a key", hint="ask for it with a DPoP proof")
-            if proof is None:
+            elif proof is None:
                 raise NonceNeeded(self._proofs.nonce())
-            nonce = self._proofs.check(proof, method=method, uri=uri, access_token=token, jkt=principal.jkt)
-            who = Verified(principal, nonce, proof=proof)
+            else:
+                nonce = self._proofs.check(proof, method=method, uri=uri, access_token=token, jkt=principal.jkt)
+            who = Verified(principal, nonce, proof=proof or "")
             self.check_alive(who)
             return who
 

@@ -52,6 +52,8 @@ class Present(NamedTuple):
     resource: ResourceFact
     keys: JwkSet
     facts: access.Facts
+    exempt: frozenset[str] = frozenset()
+    """agents whose bearer tokens are accepted"""
 
 
 @dataclass(slots=True)
@@ -59,6 +61,7 @@ class Knowledge:
     """All that was told since the snapshot."""
 
     resource: ResourceFact | None = None
+    exempt: frozenset[str] = frozenset()
     protected: access.Protected | None = None
     policies: access.Policies | None = None
     keys: JwkSet = field(default_factory=lambda: JwkSet(()))
@@ -109,7 +112,7 @@ class Knowledge:
                 if len(self.profiles) > MAX_PROFILES:
                     del self.profiles[next(iter(self.profiles))]
             case ResourceFact():
-                self.resource, self.protected = fact, _protect(fact)
+                self.resource, self.protected, self.exempt = fact, _protect(fact), frozenset(fact.exempt)
             case PolicyFact():
                 self.policies = _policies(fact)
             case KeysFact():
@@ -162,7 +165,7 @@ class Knowledge:
             profiles=self.profiles,
             stops=self.stops,
         )
-        return Present(self.resource, self.keys, facts)
+        return Present(self.resource, self.keys, facts, self.exempt)
 
     def prune(self, before: int) -> None:
         """Forget what can no longer matter."""

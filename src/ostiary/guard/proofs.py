@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Literal
 
 from ostiary.core import dpop
 from ostiary.core.errors import Unauthenticated, Unavailable
-from ostiary.core.jose import InvalidToken
 
 NONCE_LIFETIME_US = 300_000_000
 MAX_REMEMBERED = 1_000_000
@@ -73,16 +73,17 @@ class Proofs:
         used[digest] = until
 
 
-def access_token(authorization: str | None) -> str:
-    """The token of an `Authorization` header. Raises Unauthenticated, InvalidToken."""
+def access_token(authorization: str | None) -> tuple[Literal["bearer", "dpop"], str]:
+    """The scheme and the token of an `Authorization` header. Raises Unauthenticated."""
     if authorization is None:
         raise _nothing_sent()
     scheme, _, token = authorization.partition(" ")
-    if scheme.lower() == "bearer":
-        raise InvalidToken("tokens are bound to a key here", hint="send `Authorization: DPoP ..` with a DPoP proof")
-    if scheme.lower() != "dpop" or not token:
-        raise _nothing_sent()
-    return token.strip(" ")
+    token = token.strip(" ")
+    if token and scheme.lower() == "bearer":
+        return "bearer", token
+    if token and scheme.lower() == "dpop":
+        return "dpop", token
+    raise _nothing_sent()
 
 
 def _nothing_sent() -> Unauthenticated:

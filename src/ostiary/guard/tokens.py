@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from hashlib import sha256
 
 from ostiary.core import access
-from ostiary.core.claims import ACCESS_TYP, check_access, parse_access
+from ostiary.core.assurance import UNBOUND
+from ostiary.core.claims import ACCESS_TYP, MAX_BEARER_S, AccessClaims, check_access, parse_access
 from ostiary.core.jose import InvalidToken, verify_jwt
 from ostiary.guard.knowledge import Present
 
 MAX_REMEMBERED = 10_000
+
+
+def check_bearer(claims: AccessClaims, *, exempt: Container[str]) -> None:
+    """Check that a verified token may be used without a proof: an administrator exempted its agent at this resource.
+
+    A token that is bound to a key never may (RFC 9449 section 7.2). Raises InvalidToken.
+    """
+    if claims.cnf is not None:
+        raise InvalidToken("the token is bound to a key", hint="send `Authorization: DPoP` with a DPoP proof")
+    if claims.client_id not in exempt or claims.acr not in UNBOUND:
+        hint = "send `Authorization: DPoP` with a proof, or: ostiary agent allow-bearer NAME --resource RESOURCE"
+        raise InvalidToken("bearer tokens of this agent are not accepted", hint=hint)
+    if claims.exp - claims.iat > MAX_BEARER_S:
+        raise InvalidToken(f"the bearer token is valid for more than {MAX_BEARER_S} s", hint="get a new token")
 
 
 class Tokens:

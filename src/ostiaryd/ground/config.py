@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from ostiary.core.addresses import check_address, check_server
+from ostiary.core.claims import MAX_BEARER_S
 from ostiary.core.classes import MAX_CLASSES, STANDARD, is_class
 from ostiary.core.decoding import convert
 from ostiary.core.errors import Invalid
@@ -58,6 +59,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     token_lifetime_s: Annotated[
         int, Meta(ge=10, le=3600, description="Longest life of an access token, in seconds")
     ] = 300
+    bearer_lifetime_s: Annotated[
+        int,
+        Meta(
+            ge=10,
+            le=MAX_BEARER_S,
+            description="Longest life of a bearer token, of an agent that is exempt from bound tokens, in seconds",
+        ),
+    ] = MAX_BEARER_S
     dpop_nonce: Annotated[
         Literal["required", "offered"],
         Meta(description="Whether the authorization server insists on its nonce in DPoP proofs (RFC 9449 section 8)"),

@@ -60,7 +60,7 @@ GUARDED: dict[str, Guarded] = {
         agent="agent",
         ended="case when state = 'live' then 0 else 1 end",
     ),
-    "bearer": Guarded("bearer_client", "agent", "since", agent="agent"),
+    "exemption": Guarded("bearer_exemption", "agent || ' ' || resource", "since", agent="agent"),
     "eligible": Guarded("eligible", "agent", "scopes", agent="agent"),
     "awaiting": Guarded("awaiting", "agent", "incident", agent="agent"),
     "resource": Guarded(

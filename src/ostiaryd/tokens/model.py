@@ -13,7 +13,7 @@ from ostiary.core import assurance, bounds, canonical
 from ostiary.core.assurance import StepUp
 from ostiary.core.claims import InvalidScope, render_scope
 from ostiary.core.errors import Forbidden, Invalid, Malformed, Refused
-from ostiaryd.registry.model import Agent, Resource, check_uri
+from ostiaryd.registry.model import ADMIN, Agent, Resource, check_uri
 from ostiaryd.trust.model import Credentials, InvalidClient
 
 SECOND = 1_000_000
@@ -153,6 +153,19 @@ def check_scopes(asked: frozenset[str], *, agent: frozenset[str], task: frozense
     if extra := asked - (agent & task):
         who = "agent" if extra - agent else "task"
         raise InvalidScope(f"the {who} does not have {render_scope(extra)}", hint="ask for less, or let it be granted")
+
+
+def scopes_of_bearer(asked: frozenset[str], *, held: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """The scopes that a bearer client asks for as far as it has them, and those that a bearer token can carry at all.
+
+    Clients that know no DPoP ask for every scope in a resource's metadata; the answer says what was granted (RFC 6749
+    section 3.3). No bearer token administers this server. Raises InvalidScope where nothing is left.
+    """
+    held -= {ADMIN}
+    if asked and not asked & held:
+        hint = "a bearer token never has `ostiary:admin`" if ADMIN in asked else "let an administrator grant the scope"
+        raise InvalidScope(f"the agent has none of these scopes: {render_scope(asked)}", hint=hint)
+    return asked & held, held
 
 
 def scopes_at(target: Target, asked: frozenset[str], *, held: frozenset[str]) -> frozenset[str]:

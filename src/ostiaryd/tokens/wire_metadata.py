@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from ostiary.core.assurance import ACRS
+from ostiary.core.assurance import LEVELS
 from ostiary.core.errors import NotFound
 from ostiary.core.jose import ALGS
 from ostiaryd.ground.config import Config
@@ -46,7 +46,7 @@ def server_metadata(config: Config) -> dict[str, Any]:
         },
         "code_challenge_methods_supported": ["S256"],
         "authorization_details_types_supported": ["tool"],
-        "acr_values_supported": list(ACRS),
+        "acr_values_supported": list(LEVELS),
         "dpop_signing_alg_values_supported": _ALGS,
         "protected_resources": [config.api],
     }

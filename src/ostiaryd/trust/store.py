@@ -1,4 +1,4 @@
-"""What trust remembers: proofs that were used, join tokens, and which clients may do without a bound token."""
+"""What trust stores: proofs that were used, join tokens, and where agents are exempt from bound tokens."""
 
 from __future__ import annotations
 
@@ -25,11 +25,19 @@ _USE_JOIN = sql(
 )
 _DROP_JOIN = sql("delete from join_token where agent = :agent and used_at is null")
 _PRUNE_JOIN = sql("delete from join_token where expires_at <= :before")
-_IS_BEARER = sql("select since from bearer_client where agent = :agent", steady=True)
-_BEARERS = sql("select agent from bearer_client")
-_UNBOUND = sql("select id from holding where agent = :agent and kind = 'token' and jkt is null and ended_at is null")
-_ADD_BEARER = sql("insert into bearer_client (agent, since) values (:agent, :since) on conflict (agent) do nothing")
-_DROP_BEARER = sql("delete from bearer_client where agent = :agent")
+_EXEMPTION = sql("select since from bearer_exemption where agent = :agent and resource = :resource", steady=True)
+_EXEMPT_AT = sql("select agent from bearer_exemption where resource = :resource order by agent")
+_EXEMPTIONS_OF = sql("select resource, since from bearer_exemption where agent = :agent order by resource")
+_EXEMPT = sql("select distinct agent from bearer_exemption")
+_UNBOUND = sql(
+    "select id from holding where agent = :agent and audience = :uri and kind = 'token' and jkt is null"
+    " and ended_at is null"
+)
+_ADD_EXEMPTION = sql(
+    """insert into bearer_exemption (agent, resource, since) values (:agent, :resource, :since)
+       on conflict (agent, resource) do nothing"""
+)
+_DROP_EXEMPTION = sql("delete from bearer_exemption where agent = :agent and resource = :resource")
 
 
 def spend(tx: Tx, one: Spend) -> bool:
@@ -92,24 +100,35 @@ def prune_join_tokens(tx: Tx, *, before: int) -> int:
     return tx.run(_PRUNE_JOIN, before=before)
 
 
-def is_bearer(reader: Reader, agent: str) -> bool:
-    """Whether this client may hold tokens that are not bound to a key."""
-    return reader.one(_IS_BEARER, agent=agent) is not None
+def is_exempt(reader: Reader, agent: str, resource: str) -> bool:
+    """Whether this agent may have bearer tokens for this resource (ids)."""
+    return reader.one(_EXEMPTION, agent=agent, resource=resource) is not None
 
 
-def bearers(reader: Reader) -> list[str]:
-    """All clients that may do without."""
-    return [agent for (agent,) in reader.all(_BEARERS)]
+def exempt_at(reader: Reader, resource: str) -> list[str]:
+    """The ids of the agents that may have bearer tokens for a resource."""
+    return [agent for (agent,) in reader.all(_EXEMPT_AT, resource=resource)]
 
 
-def unbound(reader: Reader, agent: str) -> list[str]:
-    """The live tokens of an agent that are bound to no key."""
-    return [id for (id,) in reader.all(_UNBOUND, agent=agent)]
+def exemptions_of(reader: Reader, agent: str) -> list[tuple[str, int]]:
+    """The ids of the resources for which an agent may have bearer tokens, each with the time of the exemption."""
+    return [(resource, since) for resource, since in reader.all(_EXEMPTIONS_OF, agent=agent)]
 
 
-def set_bearer(tx: Tx, agent: str, allowed: bool) -> bool:
-    """Switch; whether that changed anything."""
-    tx.touch("bearer", agent)
+def exempt(reader: Reader) -> list[str]:
+    """The ids of all agents that are exempt at some resource."""
+    return [agent for (agent,) in reader.all(_EXEMPT)]
+
+
+def unbound(reader: Reader, agent: str, uri: str) -> list[str]:
+    """The ids of the bearer tokens of an agent for an audience that have not ended."""
+    return [id for (id,) in reader.all(_UNBOUND, agent=agent, uri=uri)]
+
+
+def set_exempt(tx: Tx, agent: str, resource: str, allowed: bool) -> None:
+    """Add or remove the exemption of an agent at a resource."""
+    tx.touch("exemption", f"{agent} {resource}")
     if allowed:
-        return tx.run(_ADD_BEARER, agent=agent, since=tx.now) == 1
-    return tx.run(_DROP_BEARER, agent=agent) == 1
+        tx.run(_ADD_EXEMPTION, agent=agent, resource=resource, since=tx.now)
+    else:
+        tx.run(_DROP_EXEMPTION, agent=agent, resource=resource)

@@ -53,26 +53,30 @@ async def enrol(call: Call) -> Reply:
 
 
 async def show_bearer(call: Call) -> Reply:
-    """Whether this agent may have tokens that are bound to no key."""
-    return reply({"bearer": flows.is_exempt(call.world.db.read(), call.params["name"])})
+    """The resources for which this agent may have bearer tokens."""
+    found = flows.exemptions(call.world.db.read(), call.params["name"])
+    shown = [{"resource": one.resource, "uri": one.uri, "since": one.since // SECOND} for one in found]
+    return reply({"bearer": shown})
 
 
 async def allow_bearer(call: Call) -> Reply:
-    """Let this agent have tokens that are bound to no key, and assertions as RFC 7523 had them."""
-    await act_as(call, "bearer.allow", lambda act: flows.allow_bearer(act, call.params["name"]))
-    return Reply(204)
+    """Let this agent have bearer tokens for this resource, and its guards accept them."""
+    agent, resource = call.params["name"], call.params["resource"]
+    await act_as(call, "bearer.allow", lambda act: flows.allow_bearer(act, agent, resource))
+    return await show_bearer(call)
 
 
 async def forbid_bearer(call: Call) -> Reply:
-    """No longer; the unbound tokens that it holds end now."""
-    await act_as(call, "bearer.forbid", lambda act: flows.forbid_bearer(act, call.params["name"]))
-    return Reply(204)
+    """Bind this agent's tokens for this resource again; the bearer tokens that it holds end now."""
+    agent, resource = call.params["name"], call.params["resource"]
+    await act_as(call, "bearer.forbid", lambda act: flows.forbid_bearer(act, agent, resource))
+    return await show_bearer(call)
 
 
 ROUTES = (
     ("POST", "/enrol", enrol, ""),
     ("POST", "/api/v1/agents/{name}/join-token", create_join_token, ADMIN),
     ("GET", "/api/v1/agents/{name}/bearer", show_bearer, READ),
-    ("PUT", "/api/v1/agents/{name}/bearer", allow_bearer, ADMIN),
-    ("DELETE", "/api/v1/agents/{name}/bearer", forbid_bearer, ADMIN),
+    ("PUT", "/api/v1/agents/{name}/bearer/{resource}", allow_bearer, ADMIN),
+    ("DELETE", "/api/v1/agents/{name}/bearer/{resource}", forbid_bearer, ADMIN),
 )

@@ -27,6 +27,7 @@ from ostiaryd.policy.store import active_ir
 from ostiaryd.registry.model import LONGEST_TOKEN, Resource
 from ostiaryd.registry.store import agents, holds, keys, resources, risks, stops, threats
 from ostiaryd.tasks.store import tasks
+from ostiaryd.trust.store import exempt_at
 
 
 def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) -> list[Fact]:
@@ -53,6 +54,7 @@ def resource_fact(reader: Reader, resource: Resource) -> ResourceFact:
         mode=resource.mode.value,
         segment=resource.segment,
         catalogue=resources.catalogue(reader, resource.resource_id),
+        exempt=exempt_at(reader, resource.resource_id),
     )
 
 

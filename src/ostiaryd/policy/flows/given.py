@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from ostiary.core import assurance
 from ostiary.core.access import Elsewhere, Judgement, Policies
 from ostiary.core.access.chain import ALONE, Chain, chain_of
 from ostiary.core.access.facts import resource_entity
@@ -52,13 +53,15 @@ def decide_issue(
     details: Sequence[ToolDetail] = (),
     chain: Sequence[Link] = (),
     person: str | None = None,
+    acr: str,
 ) -> str:
     """Whether `agent` may have a token for `resource`, or for `uri` that nobody registered; the hash of the policies.
 
-    `chain` is through whom it got the task. Raises Forbidden with the code `access_denied`.
+    `acr` is what the token will say; `chain` is through whom it got the task. Raises Forbidden with the code
+    `access_denied`.
     """
     behind = chain_of(chain, holder=agent.agent_id)
-    handed = _handed(agent.agent_id, task, scopes, _classes(details), behind, person)
+    handed = _handed(agent.agent_id, task, scopes, _classes(details), behind, person, _proved(acr))
     return _check(act, agent, ISSUE, _target(act.tx, resource, uri), handed, chain)
 
 
@@ -100,7 +103,7 @@ def _handed(
     classes: frozenset[str] | None,
     chain: Chain,
     person: str | None,
-    more: tuple[tuple[str, int], ...] = (),
+    more: tuple[tuple[str, int | str | frozenset[object]], ...] = (),
 ) -> Handed:
     """Remembered, since who is given something mostly asks for the same again."""
     first = chain.behind[-1].uid.id if chain.behind else agent
@@ -112,6 +115,10 @@ def _handed(
 
 def _classes(details: Sequence[ToolDetail]) -> frozenset[str] | None:
     return datatypes(details) if details else None
+
+
+def _proved(acr: str) -> tuple[tuple[str, str | frozenset[object]], ...]:
+    return ("acr", acr), ("amr", frozenset[object](assurance.AMRS.get(acr, ())))
 
 
 def judge_elevation(
@@ -185,8 +192,9 @@ def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str
     """
     if caller.kind != "agent" or (agent := agents.get(reader, caller.id)) is None:
         return ""
+    acr = assurance.BEARER if caller.jkt is None else assurance.KEY
     principal, (target, _) = found_agent(agent)[0], _target(reader, resources.by_uri(reader, uri), uri)
-    handed = _handed(agent.agent_id, caller.task or "", caller.scopes, None, ALONE, None)
+    handed = _handed(agent.agent_id, caller.task or "", caller.scopes, None, ALONE, None, _proved(acr))
     doubt = doubt_of(reader, policies, agent, caller.task or "", at=at)
     context = {**handed.context, **doubt, "now": Datetime(at // 1000)}
     entities = Overlay(policies.known, principal, target)

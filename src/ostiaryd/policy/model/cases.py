@@ -80,7 +80,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
                 context = _CALL | {"subject": principal.uid.id} | context
                 context["history"] = _completed(_HISTORY, context.get("history", {}))
             elif action.id == "issue_token":
-                context = _ISSUE | {"subject": principal.uid.id} | context
+                context = _ISSUE | _PROVED | {"subject": principal.uid.id} | context
             elif action.id == "delegate":
                 context = _ISSUE | {"subject": principal.uid.id, "depth": 1} | context
             elif action.id == "elevate":
@@ -116,7 +116,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _ISSUE: Record = {"task": "", "scopes": frozenset[object]()}
-_CALL: Record = {**_ISSUE, "acr": "", "amr": frozenset[object](), "arguments": {}}
+_PROVED: Record = {"acr": "", "amr": frozenset[object]()}
+_CALL: Record = {**_ISSUE, **_PROVED, "arguments": {}}
 _TOOL: Record = {"effect": "read", "data_classes": frozenset[object](), "open_world": True}
 
 

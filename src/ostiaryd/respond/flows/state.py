@@ -142,7 +142,7 @@ class StateCheck:
                 del self._newest[name]
             del self._ended[name]
         found = [one for one in self._seen.values() if one is not None]
-        missing = [name for name in self._newest if name not in self._seen]
+        missing = [name for name in self._newest if name not in self._seen and name.partition(" ")[0] in GUARDED]
         for name, digest in digests(reader, missing).items():
             kind = name.partition(" ")[0]
             may_be_gone = not GUARDED[kind].is_listed and expiry(self._newest[name]) <= now
@@ -276,8 +276,8 @@ def _uris(reader: Reader, found: Iterable[Difference]) -> list[str]:
 def _agent_of(reader: Reader, name: str) -> str:
     """The agent of a row that is gone, from the newest entry that names the row; empty where none says it."""
     kind, _, key = name.partition(" ")
-    if kind in ("agent", "bearer", "eligible", "awaiting"):
-        return key
+    if kind in ("agent", "exemption", "eligible", "awaiting"):
+        return key.partition(" ")[0]
     if kind not in AGENT_KINDS:
         return ""
     for stop in range(store.head(reader)[0].size, 0, -ENTRIES):

@@ -109,7 +109,7 @@ def redeem(
     details = narrow_details((), task=task.bounds, target=target)
     policy = policies.decide_issue(
         act, client.agent, task=task.task_id, resource=target.resource, uri=target.uri, scopes=scope,
-        details=details, chain=(), person=task.person,
+        details=details, chain=(), person=task.person, acr=assurance.PERSON,
     )  # fmt: skip
     seconds = lifetime(now=act.now, longest=config.token_lifetime_s, ends=(client.ends, task.expires_at))
     return mint(

@@ -97,7 +97,7 @@ def exchange(act: Act, asked: Exchange, *, config: Config) -> Issued:
         _consult(act, line[0], agent, task, scope=scope, details=details)
     policy = policies.decide_issue(
         act, agent, task=task.task_id, resource=target.resource, uri=target.uri, scopes=scope,
-        details=details, chain=task.chain, person=task.person,
+        details=details, chain=task.chain, person=task.person, acr=proved.acr,
     )  # fmt: skip
     ends = (client.ends, task.expires_at, subject.exp * SECOND, *(one.expires_at for one in line))
     return mint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ostiary.core import dpop
 from ostiary.core.assurance import NO_DEMAND, StepUp
 from ostiary.core.bounds import ToolDetail
 from ostiary.core.claims import parse_scope
@@ -26,9 +27,11 @@ from ostiaryd.tokens.model import (
     lifetime,
     narrow_details,
     scopes_at,
+    scopes_of_bearer,
 )
 from ostiaryd.trust.flows import Client
 from ostiaryd.trust.model import Credentials
+from ostiaryd.trust.store import is_exempt
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,20 +61,41 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     task = _own_task(act, client, grant.task)
     has = client.scopes | task.elevated
     asked, held = parse_scope(grant.scope), has & task.scopes
+    if possession.jkt is None:
+        asked, held = scopes_of_bearer(asked, held=held)
     check_scopes(asked, agent=has, task=task.scopes)
     target = choose_target(act, grant.resource, asked=asked, held=held, config=config)
     if act.tx.pin.is_lost and target.uri != config.api:
         raise InRecovery
     if target.agent is not None and client.agent in (None, target.agent):
         raise InvalidTarget("a token for an agent is for another agent to get", hint="name a resource")
+    longest = config.token_lifetime_s
+    if possession.jkt is None:
+        _check_exempt(act, client, target)
+        longest = min(longest, config.bearer_lifetime_s)
     scope = scopes_at(target, asked, held=held)
     details = narrow_details(grant.details, task=task.bounds, target=target)
-    policy = _consult(act, client, task, target, scope, details)
-    seconds = lifetime(now=act.now, longest=config.token_lifetime_s, ends=(client.ends, task.expires_at))
+    policy = _consult(act, client, task, target, scope, details, acr=proved.acr)
+    seconds = lifetime(now=act.now, longest=longest, ends=(client.ends, task.expires_at))
     return mint(
         act, client, possession, proved, task=task, target=target, scope=scope, details=details, policy=policy,
         seconds=seconds, config=config,
     )  # fmt: skip
+
+
+def _check_exempt(act: Act, client: Client, target: Target) -> None:
+    """Raises InvalidProof for a client that must have a bound token at the target, since its guard accepts no other."""
+    if client.agent is None:
+        raise dpop.InvalidProof("the DPoP proof is missing", hint="send the header `DPoP`")
+    if target.resource is None:
+        hint = "send the header `DPoP`; bearer tokens are for registered resources"
+        raise dpop.InvalidProof("the DPoP proof is missing", hint=hint)
+    if not is_exempt(act.tx, client.id, target.resource.resource_id):
+        name = target.resource.name
+        hint = f"send `DPoP`, or exempt the agent: ostiary agent allow-bearer {client.agent.name} --resource {name}"
+        raise dpop.InvalidProof(
+            f"the DPoP proof is missing, and `{name}` accepts no bearer token of this agent", hint=hint
+        )
 
 
 def _own_task(act: Act, client: Client, id: str | None) -> Task:
@@ -101,7 +125,14 @@ def _own_task(act: Act, client: Client, id: str | None) -> Task:
 
 
 def _consult(
-    act: Act, client: Client, task: Task, target: Target, scope: frozenset[str], details: tuple[ToolDetail, ...]
+    act: Act,
+    client: Client,
+    task: Task,
+    target: Target,
+    scope: frozenset[str],
+    details: tuple[ToolDetail, ...],
+    *,
+    acr: str,
 ) -> str:
     """The hash of the policies that permit the token. A guard hears its feed and a person answers questions whatever
     they say, and neither gets anything else.
@@ -114,5 +145,5 @@ def _consult(
         return ""
     return policies.decide_issue(
         act, client.agent, task=task.task_id, resource=target.resource, uri=target.uri, scopes=scope,
-        details=details, chain=task.chain, person=task.person,
+        details=details, chain=task.chain, person=task.person, acr=acr,
     )  # fmt: skip

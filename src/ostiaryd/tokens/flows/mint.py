@@ -24,7 +24,6 @@ from ostiaryd.tokens.model import KIND, SECOND, Target, Unmet
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import Client, Possession
 from ostiaryd.trust.model import Credentials
-from ostiaryd.trust.store import is_bearer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +63,11 @@ def authenticate(
 def _check_possession(
     act: Act, client: Client, unverified_proof: str | None, *, config: Config
 ) -> tuple[Possession, str]:
-    """The key that the token will be bound to, and the `acr` that it and the client's key are worth."""
+    """The key that the token will be bound to, and the `acr` that it and the client's key are worth.
+
+    Without a proof it is bound to no key, which each grant must refuse or allow."""
     if unverified_proof is None:
-        if not is_bearer(act.tx, client.id):
-            raise dpop.InvalidProof("the DPoP proof is missing", hint="every token is bound to a key: send `DPoP`")
-        return Possession(), assurance.KEY
+        return Possession(), assurance.BEARER
     possession = trust.check_possession(
         unverified_proof, method="POST", uri=f"{config.issuer}/token", now=act.now, keys=act.tx.keys,
         config=config, purpose=b"as",
@@ -199,6 +198,8 @@ def _hold(act: Act, claims: AccessClaims, *, jkt: str | None, client_jkt: str, p
     entry.task, entry.resource, entry.token = claims.task or None, claims.aud, claims.jti
     beside = {name: value for name, value in (entry.detail or {}).items() if name in ("watched", "errors")}
     entry.detail = beside | {"scope": claims.scope, "seconds": claims.exp - claims.iat}
+    if claims.cnf is None:
+        entry.detail["acr"] = claims.acr
     if claims.act is not None:
         entry.actors = list(actors(claims))
     if claims.sub.startswith("pe_"):

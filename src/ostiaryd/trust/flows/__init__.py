@@ -11,7 +11,7 @@ from ostiaryd.trust.flows.access import (
     verify_token,
 )
 from ostiaryd.trust.flows.ahead import Verifier, verify_ahead
-from ostiaryd.trust.flows.bearers import allow_bearer, exempt, forbid_bearer, is_exempt
+from ostiaryd.trust.flows.bearers import allow_bearer, exempt, exemptions, forbid_bearer
 from ostiaryd.trust.flows.clients import Client, authenticate_client, check_client
 from ostiaryd.trust.flows.clock import accept_clock, examine_clock, show_clock, watch_clock
 from ostiaryd.trust.flows.joining import DEFAULT_LIFETIME_S, InvalidJoin, JoinToken, create_join_token, enrol
@@ -36,8 +36,8 @@ __all__ = [
     "enrol",
     "examine_clock",
     "exempt",
+    "exemptions",
     "forbid_bearer",
-    "is_exempt",
     "live_caller",
     "prune",
     "show_clock",

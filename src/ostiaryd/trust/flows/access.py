@@ -78,7 +78,8 @@ def _check_binding(
 ) -> Possession:
     """Possession of the key that the token is bound to; of none for a client that may do without."""
     if claims.cnf is None:
-        if scheme != "bearer" or not store.is_bearer(reader, claims.client_id):
+        own = resources.by_uri(reader, claims.aud)
+        if scheme != "bearer" or own is None or not store.is_exempt(reader, claims.client_id, own.resource_id):
             raise AccessRefused("the token is bound to no key, and its client may not do without")
         return Possession()
     if scheme != "dpop" or claims.cnf.jkt is None:

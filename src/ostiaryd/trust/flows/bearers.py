@@ -1,38 +1,71 @@
-"""The exemption, by name, for clients that cannot do better: unbound tokens, assertions as RFC 7523 had them."""
+"""The bearer exemption: an agent whose client cannot do DPoP may have bearer tokens for one resource.
+
+It is per pair of agent and resource, declared by an administrator. The resource's guards hear of it on their feed and
+take bearer tokens of these agents alone; a withdrawal ends the tokens that rest on it.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from ostiary.core.errors import Conflict
+from ostiary.core.feed import MAX_EXEMPT
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, Root
+from ostiaryd.registry.model import Agent, Resource, ResourceDelta, Root
+from ostiaryd.registry.store import resources
 from ostiaryd.trust import store
 
 
-def allow_bearer(act: Act, id_or_name: str) -> None:
-    """From now on this agent may ask for tokens without a proof. Raises NotFound."""
-    store.set_bearer(act.tx, _find(act, id_or_name).agent_id, True)
+class Exemption(NamedTuple):
+    """The resource at which an agent is exempt, and since when (microseconds)."""
+
+    resource: str
+    uri: str
+    since: int
 
 
-def forbid_bearer(act: Act, id_or_name: str) -> None:
-    """No longer, and the unbound tokens that it holds end. Raises NotFound."""
-    agent = _find(act, id_or_name)
-    store.set_bearer(act.tx, agent.agent_id, False)
-    for id in store.unbound(act.tx, agent.agent_id):
+def allow_bearer(act: Act, agent: str, resource: str) -> None:
+    """Exempt an agent at a resource (ids or names). Raises NotFound, and Conflict for a resource without a guard."""
+    client, at = _find(act, agent, resource)
+    if at.jwk is None and at.uri != _api(act.tx):
+        hint = f"give the guard a key: ostiary resource key {at.name} --generate-key FILE"
+        raise Conflict(f"`{at.name}` has no guard that would accept a bearer token", hint=hint, code="no_guard")
+    others = set(store.exempt_at(act.tx, at.resource_id)) - {client.agent_id}
+    if len(others) >= MAX_EXEMPT:
+        hint = "ostiary agent forbid-bearer NAME --resource RESOURCE"
+        raise Conflict(f"{MAX_EXEMPT} agents are exempt at `{at.name}`", hint=hint, code="too_many_exempt")
+    store.set_exempt(act.tx, client.agent_id, at.resource_id, True)
+    registry.tell(act, ResourceDelta(at.name))
+
+
+def forbid_bearer(act: Act, agent: str, resource: str) -> None:
+    """Withdraw the exemption of an agent at a resource, and end the bearer tokens that it holds. Raises NotFound."""
+    client, at = _find(act, agent, resource)
+    store.set_exempt(act.tx, client.agent_id, at.resource_id, False)
+    for id in store.unbound(act.tx, client.agent_id, at.uri):
         registry.end_holdings(act, Root.HOLDING, id, why="bearer forbidden")
+    registry.tell(act, ResourceDelta(at.name))
 
 
-def is_exempt(reader: Reader, id_or_name: str) -> bool:
-    """Raises NotFound."""
-    return store.is_bearer(reader, registry.find_agent(reader, id_or_name).agent_id)
+def exemptions(reader: Reader, agent: str) -> list[Exemption]:
+    """Return the exemptions of an agent (id or name). Raises NotFound."""
+    client = registry.find_agent(reader, agent)
+    found = ((registry.find_resource(reader, id), since) for id, since in store.exemptions_of(reader, client.agent_id))
+    return [Exemption(resource.name, resource.uri, since) for resource, since in found]
 
 
 def exempt(reader: Reader) -> list[str]:
-    """The names of all agents that are exempt."""
-    return sorted(registry.find_agent(reader, id).name for id in store.bearers(reader))
+    """Return the names of all agents that are exempt at some resource."""
+    return sorted(registry.find_agent(reader, id).name for id in store.exempt(reader))
 
 
-def _find(act: Act, id_or_name: str) -> Agent:
-    agent = registry.find_agent(act.tx, id_or_name)
-    registry.note(act, object=agent.agent_id, owner=agent.owner, name=agent.name)
-    return agent
+def _api(reader: Reader) -> str:
+    return f"{resources.public_url(reader)}/api/v1"
+
+
+def _find(act: Act, agent: str, resource: str) -> tuple[Agent, Resource]:
+    client, at = registry.find_agent(act.tx, agent), registry.find_resource(act.tx, resource)
+    registry.note(act, object=client.agent_id, owner=client.owner, name=client.name, resource=at.name)
+    return client, at

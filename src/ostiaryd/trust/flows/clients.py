@@ -56,7 +56,7 @@ def check_client(act: Act, credentials: Credentials, *, config: Config) -> Clien
     unverified_jws, signatures = parse_assertion(credentials), act.tx.keys.signatures
 
     def is_compatible(client_id: str) -> bool:
-        return config.client_assertions == "compatible" or store.is_bearer(act.tx, client_id)
+        return config.client_assertions == "compatible" or bool(store.exemptions_of(act.tx, client_id))
 
     assertion = check_assertion(
         unverified_jws, client_id=credentials.client_id, issuer=config.issuer, now=act.now,

@@ -1,0 +1,173 @@
+"""Bearer tokens at a guard: accepted from agents that are exempt at this resource, and from no other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+from msgspec.structs import replace
+
+from ostiary.asgi import WELL_KNOWN, GuardASGI
+from ostiary.core.assurance import BEARER, KEY, PERSON
+from ostiary.core.claims import MAX_BEARER_S, Confirmation
+from ostiary.core.feed import AgentFact, ResourceFact, TokenFact
+from ostiary.core.jose import InvalidToken
+from ostiary.guard import Guard, Verified
+from tests.guard.feeder import AGENT, SECOND, URI, Feeder
+
+OTHER = "ag_00000000000000000000000000000002"
+ORIGIN = "https://files.example.org"
+
+
+def resource(feeder: Feeder, **changes: Any) -> ResourceFact:
+    fact = feeder.facts()[0]
+    assert isinstance(fact, ResourceFact)
+    return replace(fact, **changes)
+
+
+@pytest.fixture
+def exempt(guard: Guard, feeder: Feeder) -> Guard:
+    """A guard that heard of one exempt agent."""
+    feeder.say(resource(feeder, exempt=[AGENT]))
+    return guard
+
+
+def bearer(feeder: Feeder, **changes: Any) -> str:
+    return feeder.token(**({"cnf": None, "acr": BEARER} | changes))
+
+
+def show(guard: Guard, token: str, *, scheme: str = "Bearer") -> Verified:
+    return guard.verify(authorization=f"{scheme} {token}", proof=None, method="POST", uri=URI)
+
+
+def test_a_bearer_token_of_an_exempt_agent_is_accepted(exempt: Guard, feeder: Feeder) -> None:
+    who = show(exempt, bearer(feeder))
+    assert (who.principal.claims.client_id, who.principal.jkt, who.proof) == (AGENT, None, "")
+    assert (who.principal.context["acr"], who.principal.context["amr"]) == (BEARER, frozenset())
+    with exempt.call(who, "read_file", {"path": "/a"}):
+        pass
+    assert show(exempt, bearer(feeder), scheme="bearer").principal.claims.client_id == AGENT
+
+
+def test_without_an_exemption_no_bearer_token_is_accepted(guard: Guard, feeder: Feeder) -> None:
+    with pytest.raises(InvalidToken, match="not accepted") as refused:
+        show(guard, bearer(feeder))
+    assert "ostiary agent allow-bearer" in refused.value.hint
+
+
+def test_the_exemption_of_one_agent_is_none_of_another(exempt: Guard, feeder: Feeder) -> None:
+    with pytest.raises(InvalidToken, match="not accepted"):
+        show(exempt, bearer(feeder, client_id=OTHER, sub=OTHER))
+
+
+def test_a_token_for_another_resource_is_refused(exempt: Guard, feeder: Feeder) -> None:
+    with pytest.raises(InvalidToken, match="audience"):
+        show(exempt, bearer(feeder, aud="https://mail.example.org/mcp"))
+
+
+@pytest.mark.parametrize(
+    "cnf", [Confirmation(jkt=Feeder.agent_key.public.thumbprint), Confirmation(certificate="a" * 43), Confirmation()]
+)
+def test_a_bound_token_of_an_exempt_agent_is_no_bearer_token(exempt: Guard, feeder: Feeder, cnf: Confirmation) -> None:
+    with pytest.raises(InvalidToken, match="bound"):
+        show(exempt, bearer(feeder, cnf=cnf))
+
+
+def test_a_bearer_token_is_no_bound_token(exempt: Guard, feeder: Feeder) -> None:
+    with pytest.raises(InvalidToken, match="not bound"):
+        show(exempt, bearer(feeder), scheme="DPoP")
+
+
+@pytest.mark.parametrize("acr", ["", KEY, PERSON])
+def test_a_bearer_token_that_says_it_proved_more_is_refused(exempt: Guard, feeder: Feeder, acr: str) -> None:
+    with pytest.raises(InvalidToken, match="not accepted"):
+        show(exempt, bearer(feeder, acr=acr))
+
+
+def test_a_bearer_token_lives_for_five_minutes_and_no_longer(exempt: Guard, feeder: Feeder) -> None:
+    now = feeder.clock() // SECOND
+    show(exempt, bearer(feeder, iat=now, exp=now + MAX_BEARER_S))
+    with pytest.raises(InvalidToken, match="more than 300 s"):
+        show(exempt, bearer(feeder, iat=now, exp=now + MAX_BEARER_S + 1))
+
+
+def test_a_withdrawn_exemption_counts_at_once(exempt: Guard, feeder: Feeder) -> None:
+    token = bearer(feeder)
+    show(exempt, token)
+    feeder.say(resource(feeder))
+    with pytest.raises(InvalidToken, match="not accepted"):
+        show(exempt, token)
+
+
+def test_a_revoked_bearer_token_is_refused(exempt: Guard, feeder: Feeder) -> None:
+    token = bearer(feeder)
+    who = show(exempt, token)
+    feeder.say(TokenFact("tok_1", feeder.clock() + 300 * SECOND))
+    for check in (lambda: show(exempt, token), lambda: exempt.check_alive(who)):
+        with pytest.raises(InvalidToken, match="revoked"):
+            check()
+
+
+def test_a_bearer_token_of_a_suspended_agent_is_refused(exempt: Guard, feeder: Feeder) -> None:
+    feeder.say(AgentFact(AGENT, "suspended", 1, feeder.clock() + 300 * SECOND))
+    with pytest.raises(InvalidToken, match="suspended"):
+        show(exempt, bearer(feeder))
+
+
+@pytest.fixture
+async def http(guard: Guard) -> AsyncIterator[httpx2.AsyncClient]:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"text"})
+
+    guarded: Any = GuardASGI(app, guard, tool={"GET /files/{path*}": "read_file", "PUT /files/{path*}": "write_file"})
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=guarded), base_url=ORIGIN) as client:
+        yield client
+
+
+def schemes(response: httpx2.Response) -> list[str]:
+    return [challenge.partition(" ")[0] for challenge in response.headers.get_list("www-authenticate")]
+
+
+async def test_bearer_clients_are_challenged_first_where_an_agent_is_exempt(
+    exempt: Guard, feeder: Feeder, http: httpx2.AsyncClient
+) -> None:
+    response = await http.get("/files/a")
+    assert schemes(response) == ["Bearer", "DPoP"]
+    bearers, dpop = response.headers.get_list("www-authenticate")
+    assert f'resource_metadata="{ORIGIN}{WELL_KNOWN}/mcp"' in bearers
+    assert "error" not in bearers
+    assert ("algs=" in bearers, "algs=" in dpop) == (False, True)
+    metadata = (await http.get(f"{WELL_KNOWN}/mcp")).json()
+    assert (metadata["bearer_methods_supported"], metadata["dpop_bound_access_tokens_required"]) == (["header"], False)
+    feeder.say(resource(feeder))
+    assert schemes(await http.get("/files/a")) == ["DPoP"]
+    assert (await http.get(f"{WELL_KNOWN}/mcp")).json()["dpop_bound_access_tokens_required"] is True
+
+
+async def test_what_is_wrong_with_a_bearer_token_is_in_its_challenge(
+    exempt: Guard, feeder: Feeder, http: httpx2.AsyncClient
+) -> None:
+    expired = await http.get("/files/a", headers={"authorization": f"Bearer {bearer(feeder, exp=1)}"})
+    assert (expired.status_code, schemes(expired)) == (401, ["Bearer", "DPoP"])
+    assert 'error="invalid_token"' in expired.headers.get_list("www-authenticate")[0]
+    wide = await http.put("/files/a", headers={"authorization": f"Bearer {bearer(feeder)}"})
+    assert (wide.status_code, schemes(wide)) == (403, ["Bearer", "DPoP"])
+    assert 'scope="files:write"' in wide.headers.get_list("www-authenticate")[0]
+    good = await http.get("/files/a", headers={"authorization": f"Bearer {bearer(feeder)}"})
+    assert good.status_code == 200
+
+
+async def test_a_client_that_knows_dpop_is_challenged_for_its_proof_alone(
+    exempt: Guard, feeder: Feeder, http: httpx2.AsyncClient
+) -> None:
+    response = await http.get("/files/a", headers={"authorization": f"DPoP {feeder.token()}"})
+    assert schemes(response) == ["DPoP"]
+    assert 'error="use_dpop_nonce"' in response.headers["www-authenticate"]
+
+
+async def test_a_token_in_the_query_is_not_looked_at(exempt: Guard, feeder: Feeder, http: httpx2.AsyncClient) -> None:
+    response = await http.get(f"/files/a?access_token={bearer(feeder)}")
+    assert response.status_code == 401
