@@ -1,9 +1,13 @@
-"""Credential files: one private JWK with whose it is (`client_id`) and where it counts (`issuer`), mode 0600."""
+"""Credential files: one private JWK with whose it is (`client_id`) and where it counts (`issuer`), mode 0600.
+
+For an authorization server that knows no keys of clients, a file holds `client_secret` instead of the members of a key,
+or beside them.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -21,6 +25,8 @@ class Credential:
     key: jose.PrivateKey
     client_id: str
     issuer: str
+    secret: str | None = field(default=None, repr=False)
+    """authenticates the client in place of the key; the key then only binds tokens"""
 
 
 def save_key(path: Path | str, private_key: jose.PrivateKey, *, client_id: str, issuer: str) -> None:
@@ -50,14 +56,20 @@ def load_key(path: Path | str) -> Credential:
 
 
 def parse_credential(text: bytes, *, of: Path | str) -> Credential:
-    """A private JWK with or without `client_id` and `issuer`, from the file `of`. Raises Invalid."""
+    """A private JWK with or without `client_id`, `issuer` and `client_secret`, from the file `of`. Raises Invalid.
+
+    A file with a secret need not have a key. One is made then, which lives as long as the process.
+    """
     try:
         value = canonical.parse(text, max_bytes=MAX_FILE_BYTES)
-        key = jose.parse_private_jwk(value)
+        is_secret_alone = isinstance(value, dict) and "client_secret" in value and "kty" not in value
+        key = jose.generate("ES256") if is_secret_alone else jose.parse_private_jwk(value)
     except (Malformed, Invalid) as error:
         raise Invalid(f"{of} is no private JWK: {error.message}") from None
     assert isinstance(value, dict)
-    client_id, issuer = value.get("client_id", ""), value.get("issuer", "")
+    client_id, issuer, secret = value.get("client_id", ""), value.get("issuer", ""), value.get("client_secret")
     if not isinstance(client_id, str) or not isinstance(issuer, str):
         raise Invalid(f"`client_id` and `issuer` of {of} must be strings")
-    return Credential(key, client_id, issuer)
+    if secret is not None and (not isinstance(secret, str) or not secret):
+        raise Invalid(f"`client_secret` of {of} must be a string, and not an empty one")
+    return Credential(key, client_id, issuer, secret)

@@ -33,12 +33,18 @@ class Server:
         self.lifetime = 300
         self.nonces = {"as": "as-nonce-1", "rs": "rs-nonce-1"}
         self._jtis: set[str] = set()
+        self.metadata: dict[str, Any] = {
+            "issuer": issuer,
+            "token_endpoint": f"{issuer}/token",
+            "dpop_signing_alg_values_supported": ["ES256"],
+            "protected_resources": [f"{issuer}/api/v1"],
+        }
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         url = str(request.url)
         self.log.append(f"{request.method} {url}")
         if url == f"{self.issuer}/.well-known/oauth-authorization-server":
-            return httpx2.Response(200, json={"issuer": self.issuer, "token_endpoint": f"{self.issuer}/token"})
+            return httpx2.Response(200, json=self.metadata)
         if url == f"{self.issuer}/token":
             return self._token(request)
         if url == "https://files.example.org/.well-known/oauth-protected-resource/api":

@@ -34,7 +34,7 @@ log = logging.getLogger("ostiary.agent")
 
 
 class AsyncAgent(Identity):
-    """An agent for asynchronous code."""
+    """An agent for asynchronous code. Tasks may share it."""
 
     def __init__(self, credential: Credential, *, url: str | None = None, **clock: Any) -> None:
         super().__init__(credential, url=url, **clock)

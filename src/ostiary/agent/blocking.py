@@ -35,7 +35,7 @@ log = logging.getLogger("ostiary.agent")
 
 
 class Agent(Identity):
-    """An agent for blocking code. Not for two threads at once."""
+    """An agent for blocking code. Threads may share it."""
 
     def __init__(self, credential: Credential, *, url: str | None = None, **clock: Any) -> None:
         super().__init__(credential, url=url, **clock)

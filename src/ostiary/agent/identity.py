@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +218,7 @@ def asked(
 def read_credential(path: Path | str, *, client_id: str | None, url: str | None) -> Credential:
     """The credential in a file, with what the file leaves open. Raises Invalid."""
     credential = load_key(path)
-    return Credential(credential.key, client_id or credential.client_id, credential.issuer or url or "")
+    return replace(credential, client_id=client_id or credential.client_id, issuer=credential.issuer or url or "")
 
 
 def read_second_key(path: Path | str | None, *, of: Credential) -> PrivateKey | None:

@@ -1,14 +1,17 @@
 """One client of one issuer, without I/O: discovery, tokens, proofs. Functions are generators that yield requests.
 
-    metadata  RFC 8414                        token  client_credentials with private_key_jwt (RFC 7523), RFC 8707
-    resource  RFC 9728, from the challenge    proof  DPoP (RFC 9449), nonces of both servers, one retry each
+    metadata  RFC 8414, OpenID Connect        token  client_credentials with private_key_jwt (RFC 7523), RFC 8707
+    resource  RFC 9728, from the challenge    proof  DPoP (RFC 9449), nonces of both servers
     step up   RFC 9470, from the challenge
 
-`Agent` drives them with a blocking client, `AsyncAgent` with an asynchronous one, `Auth` inside any client of httpx2.
+The issuer is an Ostiary server or another authorization server: then also client secrets, and bearer tokens where DPoP
+is not offered. `Agent` drives the flows with a blocking client, `AsyncAgent` with an asynchronous one, `Auth` inside
+any client of httpx2.
 """
 
 from ostiary.client.drive import Auth, arun, run
-from ostiary.client.flows import Client, Flow
+from ostiary.client.flows import Client
+from ostiary.client.steps import Flow
 from ostiary.client.target import StepUpNeeded, Target, Token, TokenRefused
 
 __all__ = ["Auth", "Client", "Flow", "StepUpNeeded", "Target", "Token", "TokenRefused", "arun", "run"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
+from contextlib import closing
 from typing import TypeVar
 
 import httpx2
 
-from ostiary.client.flows import Client, Flow
+from ostiary.client.flows import Client
+from ostiary.client.steps import Flow
 from ostiary.client.target import Target
 
 T = TypeVar("T")
@@ -20,47 +22,67 @@ class Auth(httpx2.Auth):
         self._client, self._target = client, target
 
     def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        flow = self._client.send(request, self._target)
-        outgoing = next(flow)
-        while True:
-            response = yield outgoing
-            if outgoing is not request or response.status_code == 401:
-                response.read()  # what answers the caller is left unread: it may be a stream without end
-            try:
-                outgoing = flow.send(response)
-            except StopIteration:
-                return
+        with closing(self._client.send(request, self._target)) as flow:
+            response: httpx2.Response | None = None
+            while True:
+                try:
+                    step = flow.send(response)
+                except StopIteration:
+                    return
+                if not isinstance(step, httpx2.Request):
+                    response = None
+                    step.block()
+                    continue
+                response = yield step
+                if step is not request or response.status_code == 401:
+                    response.read()  # what answers the caller is left unread: it may be a stream without end
 
     async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
-        flow = self._client.send(request, self._target)
-        outgoing = next(flow)
-        while True:
-            response = yield outgoing
-            if outgoing is not request or response.status_code == 401:
-                await response.aread()
-            try:
-                outgoing = flow.send(response)
-            except StopIteration:
-                return
+        with closing(self._client.send(request, self._target)) as flow:
+            response: httpx2.Response | None = None
+            while True:
+                try:
+                    step = flow.send(response)
+                except StopIteration:
+                    return
+                if not isinstance(step, httpx2.Request):
+                    response = None
+                    await step.suspend()
+                    continue
+                response = yield step
+                if step is not request or response.status_code == 401:
+                    await response.aread()
 
 
 def run(http: httpx2.Client, flow: Flow[T]) -> T:
     """Drive a flow to its end."""
-    try:
-        request = next(flow)
-        while True:
-            request = flow.send(http.send(request, auth=None))
-    except StopIteration as done:
-        value: T = done.value
-        return value
+    response: httpx2.Response | None = None
+    with closing(flow):
+        try:
+            while True:
+                step = flow.send(response)
+                response = None
+                if isinstance(step, httpx2.Request):
+                    response = http.send(step, auth=None)
+                else:
+                    step.block()
+        except StopIteration as done:
+            value: T = done.value
+            return value
 
 
 async def arun(http: httpx2.AsyncClient, flow: Flow[T]) -> T:
     """Drive a flow to its end."""
-    try:
-        request = next(flow)
-        while True:
-            request = flow.send(await http.send(request, auth=None))
-    except StopIteration as done:
-        value: T = done.value
-        return value
+    response: httpx2.Response | None = None
+    with closing(flow):
+        try:
+            while True:
+                step = flow.send(response)
+                response = None
+                if isinstance(step, httpx2.Request):
+                    response = await http.send(step, auth=None)
+                else:
+                    await step.suspend()
+        except StopIteration as done:
+            value: T = done.value
+            return value

@@ -1,42 +1,53 @@
-"""What one client learns of its issuer and of resources: each function is a generator that yields requests."""
+"""What one client learns of its issuer and of resources: each function is a generator that yields requests.
+
+A client may be used from threads and tasks at once. Flows that need the same metadata or the same token share one
+request. A request that is refused for its nonce is compared with the nonce that it was sent with, since others may have
+changed what is stored meanwhile.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
-from urllib.parse import urlencode, urlsplit
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import httpx2
 import msgspec
 
 from ostiary.client.clock import IssuerClock
+from ostiary.client.issuer import FORMS, AssertionForm, Metadata, authenticate, is_local, is_private, well_known_urls
+from ostiary.client.steps import Flow, Pause, SharedFlows, Turns
 from ostiary.client.target import STEP_UP, StepUpNeeded, Target, Token, TokenRefused
 from ostiary.core import canonical, dpop, jose
 from ostiary.core.decoding import convert
-from ostiary.core.errors import Forbidden, Malformed, Refused, Unauthenticated, Unavailable
+from ostiary.core.errors import Forbidden, Invalid, Malformed, Refused, Unauthenticated, Unavailable
 from ostiary.keys import Credential
 
 T = TypeVar("T")
-Flow = Generator[httpx2.Request, httpx2.Response, T]
 
-ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
-ASSERTION_LIFETIME_S = 60
 MAX_CACHED = 1000
 MAX_ATTEMPTS = 3
-"""One for each way to fail through nobody's fault: no nonce yet, a token that was just revoked."""
+"""One for each way to fail through nobody's fault: a wrong clock, a token that was just revoked, a step-up."""
+MAX_NONCES = 6
+"""Attempts with another nonce each; from the third on, requests of ours to that server go one at a time."""
+MAX_PAUSES = 3
+MAX_PAUSE_S = 10.0
+"""A server that asks for more time (`Retry-After`) is not waited for; its answer is the caller's."""
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""RFC 9110 section 9.2.2"""
 MARGIN_US = 30_000_000
 """A token is renewed this long before its end, or when a fifth of its life is left, whichever is later."""
+DEFAULT_LIFETIME_S = 300
+"""of a token whose issuer does not say how long it lives"""
 SECOND = 1_000_000
-
-
-class _Metadata(msgspec.Struct, frozen=True):
-    issuer: str
-    token_endpoint: str
 
 
 class _ResourceMetadata(msgspec.Struct, frozen=True):
@@ -46,11 +57,14 @@ class _ResourceMetadata(msgspec.Struct, frozen=True):
 class _TokenAnswer(msgspec.Struct, frozen=True):
     access_token: str
     token_type: str
-    expires_in: int
+    expires_in: int | float | None = None
 
 
 class Client:
-    """What one client has learned of its issuer and of resources. `url`: where the issuer is reached, if elsewhere."""
+    """What one client has learned of its issuer and of resources. `url`: where the issuer is reached, if elsewhere.
+
+    For threads and tasks at once.
+    """
 
     def __init__(
         self,
@@ -64,50 +78,74 @@ class Client:
         self.credential, self._second_key = credential, second_key
         self._url = (url or credential.issuer).rstrip("/")
         self._now, self._random = IssuerClock(now), random
-        self._metadata: _Metadata | None = None
+        self._metadata: Metadata | None = None
+        self._form: AssertionForm | None = None
+        """the form of assertions that the issuer has accepted"""
+        self._proof_key = credential.key
+        self._shared = SharedFlows()
         self._tokens: dict[Target, Token] = {}
         self._nonces: dict[str, str] = {}
         """the last nonce of each server; the issuer's token endpoint has one of its own"""
+        self._turns: defaultdict[str, Turns] = defaultdict(Turns)
         self._resources: dict[str, str] = {}
         """resource identifiers by the origin and first path segment of the URLs that led to them"""
 
-    def discover(self) -> Flow[_Metadata]:
-        """The issuer's metadata. Raises Unavailable, Malformed."""
+    def discover(self) -> Flow[Metadata]:
+        """Return the issuer's metadata. Raises Unavailable, Malformed."""
         if self._metadata is None:
-            parts = urlsplit(self._url)
-            well_known = f"{parts.scheme}://{parts.netloc}/.well-known/oauth-authorization-server{parts.path}"
-            response = yield httpx2.Request("GET", well_known)
-            if response.status_code != 200:
-                raise Unavailable(f"{well_known} answers {response.status_code}", hint="is this the URL of the issuer?")
-            metadata = _decode(response, _Metadata, of="the issuer's metadata")
-            if metadata.issuer not in (self._url, self.credential.issuer) and not _is_local(self._url):
-                raise Malformed(f"{self._url} says that it is the issuer {metadata.issuer}", hint="use that URL")
-            self._metadata = metadata
+            self._metadata = yield from self._shared.run("metadata", self._fetch_metadata)
+            offered = self._metadata.dpop_signing_alg_values_supported or [self.credential.key.public.alg]
+            if self.credential.key.public.alg not in offered:
+                alg = next((name for name in offered if name in jose.ALGS), None)
+                if alg is None:
+                    raise Invalid(f"{self._metadata.issuer} takes DPoP proofs of none of our algorithms")
+                self._proof_key = jose.generate(alg)
         return self._metadata
 
+    def _fetch_metadata(self) -> Flow[Metadata]:
+        failures = list[str]()
+        for url in well_known_urls(self._url):
+            response = yield from self._send_patiently("GET", partial(_get, url))
+            if response.status_code == 200:
+                metadata = _decode(response, Metadata, of="the issuer's metadata")
+                if metadata.issuer not in (self._url, self.credential.issuer) and not is_local(self._url):
+                    raise Malformed(f"{self._url} says that it is the issuer {metadata.issuer}", hint="use that URL")
+                return metadata
+            failures.append(f"{url} answers {response.status_code}")
+            if response.status_code >= 500:
+                break
+        raise Unavailable(failures[0], hint="is this the URL of the issuer?")
+
     def public(self, url: str) -> str:
-        """How the issuer itself names that URL: it may be reached under another one on its own machine."""
-        issuer = self._metadata.issuer if self._metadata is not None else self._url
+        """Return the name that the issuer itself has for a URL: it may be reached under another on its own machine."""
+        issuer = self._metadata.issuer.rstrip("/") if self._metadata is not None else self._url
         return issuer + url[len(self._url) :] if url.startswith(self._url + "/") else url
 
     def _reachable(self, url: str) -> str:
-        issuer = self._metadata.issuer if self._metadata is not None else self._url
+        issuer = self._metadata.issuer.rstrip("/") if self._metadata is not None else self._url
         return self._url + url[len(issuer) :] if url.startswith(issuer + "/") else url
 
     def token(self, target: Target) -> Flow[Token]:
-        """A token for that target, from memory while it is fresh. Raises TokenRefused, Unavailable."""
+        """Return a token for that target, from memory while it is fresh. Raises TokenRefused, Unavailable."""
         held = self._tokens.get(target)
         if held is not None and self.is_fresh(held) and not self._is_old(held, target):
             return held
+        return (yield from self._shared.run(target, lambda: self._fetch_token(target)))
+
+    def _fetch_token(self, target: Target) -> Flow[Token]:
         metadata = yield from self.discover()
-        for _ in range(MAX_ATTEMPTS):
-            response = yield self._token_request(metadata, target)
-            is_new_nonce = self._learn_nonce("issuer", response)
-            is_new_time = response.status_code in (400, 401) and self._now.learn(response)
-            if not (response.status_code in (400, 401) and (is_new_nonce or is_new_time)):
+        key = self._key(target) if metadata.offers_dpop else None
+        forms = (FORMS[0],) if metadata.is_ostiary else FORMS if self._form is None else (self._form,)
+        for form in forms:
+            response = yield from self._request_token(metadata, target, form, key)
+            if _error_of(response) != "invalid_client" or self.credential.secret is not None:
                 break
-        self._forget_oldest()
-        token = self._tokens[target] = self._read_token(response, self._key(target))
+        token = self._read_token(response, key)
+        self._form = form
+        if len(self._tokens) >= MAX_CACHED:
+            with suppress(KeyError, RuntimeError):  # another flow made room
+                del self._tokens[next(iter(self._tokens))]
+        self._tokens[target] = token
         return token
 
     def is_fresh(self, token: Token) -> bool:
@@ -119,53 +157,57 @@ class Client:
         return target.max_age is not None and self._now() - token.got_at >= target.max_age * SECOND
 
     def forget(self, target: Target) -> None:
-        """The token for that target is dead: the next one is fetched."""
+        """Drop the token for that target; the next one is fetched."""
         self._tokens.pop(target, None)
 
-    def _token_request(self, metadata: _Metadata, target: Target) -> httpx2.Request:
+    def _request_token(
+        self, metadata: Metadata, target: Target, form: AssertionForm, key: jose.PrivateKey | None
+    ) -> Flow[httpx2.Response]:
+        """Send a token request, once more where the clock of this machine was wrong."""
+
+        def make(nonce: str | None) -> httpx2.Request:
+            return self._token_request(metadata, target, form, key, nonce)
+
+        for _ in range(2):
+            response: httpx2.Response = yield from self._send_patiently("token", make, server="issuer")
+            if not (response.status_code in (400, 401) and self._now.learn(response)):
+                break
+        return response
+
+    def _token_request(
+        self, metadata: Metadata, target: Target, form: AssertionForm, key: jose.PrivateKey | None, nonce: str | None
+    ) -> httpx2.Request:
         now = self._now()
-        claims = {
-            "iss": self.credential.client_id,
-            "sub": self.credential.client_id,
-            "aud": metadata.issuer,
-            "iat": now // SECOND,
-            "exp": now // SECOND + ASSERTION_LIFETIME_S,
-            "jti": self._jti(),
-        }
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": self.credential.client_id,
-            "client_assertion_type": ASSERTION_TYPE,
-            "client_assertion": jose.sign_jwt(self.credential.key, typ="client-authentication+jwt", claims=claims),
-        }
+        shown, headers = authenticate(self.credential, metadata, form, now_s=now // SECOND, jti=self._jti())
         max_age = None if target.max_age is None else str(target.max_age)
         named = {"resource": target.resource, "scope": target.scope, "task": target.task}
-        named |= {"acr_values": target.acr_values, "max_age": max_age}
+        named |= {"acr_values": target.acr_values, "max_age": max_age, "grant_type": "client_credentials"}
         if target.subject is not None:
-            form["grant_type"] = TOKEN_EXCHANGE
-            named |= {"subject_token": target.subject, "subject_token_type": ACCESS_TOKEN}
-        form |= {name: value for name, value in named.items() if value is not None}
-        proof = dpop.make_proof(
-            self._key(target), method="POST", uri=metadata.token_endpoint, now=now, jti=self._jti(),
-            nonce=self._nonces.get("issuer"),
-        )  # fmt: skip
-        headers = {"content-type": "application/x-www-form-urlencoded", "dpop": proof}
+            named |= {"grant_type": TOKEN_EXCHANGE, "subject_token": target.subject, "subject_token_type": ACCESS_TOKEN}
+        content = shown | {name: value for name, value in named.items() if value is not None}
+        headers["content-type"] = "application/x-www-form-urlencoded"
+        if key is not None:
+            uri = metadata.token_endpoint.partition("#")[0].partition("?")[0]
+            headers["dpop"] = dpop.make_proof(key, method="POST", uri=uri, now=now, jti=self._jti(), nonce=nonce)
         url = self._reachable(metadata.token_endpoint)
-        return httpx2.Request("POST", url, headers=headers, content=urlencode(form).encode())
+        return httpx2.Request("POST", url, headers=headers, content=urlencode(content).encode())
 
     def _key(self, target: Target) -> jose.PrivateKey:
-        """The key that a token for that target is bound to."""
-        return self._second_key if target.steps_up and self._second_key is not None else self.credential.key
+        """Return the key that a token for that target is bound to."""
+        return self._second_key if target.steps_up and self._second_key is not None else self._proof_key
 
-    def _read_token(self, response: httpx2.Response, key: jose.PrivateKey) -> Token:
+    def _read_token(self, response: httpx2.Response, key: jose.PrivateKey | None) -> Token:
         if response.status_code != 200:
             raise _token_refused(response)
         answer = _decode(response, _TokenAnswer, of="the token response")
-        if answer.token_type.lower() != "dpop":
+        if key is not None and answer.token_type.lower() != "dpop":
             raise Unauthenticated(
-                "the issuer gave a token that is not bound to our key", hint="is this an ostiary server?"
+                "the issuer gave a token that is not bound to our key, though it offers DPoP",
+                hint="enable DPoP for this client at the issuer",
             )
-        lifetime = answer.expires_in * SECOND
+        if key is None and answer.token_type.lower() != "bearer":
+            raise Unauthenticated(f"the issuer gave a token of the unknown type {answer.token_type[:32]!a}")
+        lifetime = round((DEFAULT_LIFETIME_S if answer.expires_in is None else answer.expires_in) * SECOND)
         now = self._now()
         renew_at = now + lifetime - min(MARGIN_US, lifetime // 5)
         return Token(answer.access_token, msgspec.json.decode(response.content), now, renew_at, key)
@@ -173,30 +215,30 @@ class Client:
     def send(self, request: httpx2.Request, target: Target) -> Flow[httpx2.Response]:
         """Send `request` with a token and a fresh proof; once more where the nonce or the token was an old one.
 
-        Where the resource wants to know more of who we are, once more with a token that says it. Raises TokenRefused,
-        StepUpNeeded, Unavailable. A caller whose token the resource refuses, and that gets no other, hears it from the
-        resource.
+        Where the resource demands a stronger proof of identity, once more with a token that carries it. Raises
+        TokenRefused, StepUpNeeded, Unavailable. A caller whose token the resource refuses, and that gets no other, has
+        the answer of the resource.
         """
         if target.resource is None:
             resource = self._resources.get(_place(request))
             if resource is None:
-                response = yield request
+                response: httpx2.Response = yield request
                 resource = yield from self._read_challenge(request, response)
                 if resource is None:
                     return response  # that was enough
             target = replace(target, resource=resource)
         token = yield from self.token(target)
         for left in reversed(range(MAX_ATTEMPTS)):
-            response = yield self._prove(request, token)
-            is_new_nonce = self._learn_nonce(_origin(request.url), response)
+            response = yield from self._show_token(request, token, target)
             challenge = response.headers.get("www-authenticate", "")
-            if not left:
+            if response.status_code != 401 or not left:
                 break  # what is asked last is what the caller sees: the resource, never the issuer
-            if response.status_code == 401 and "invalid_token" in challenge and self._tokens.get(target) is token:
-                del self._tokens[target]
+            if "invalid_token" in challenge:
+                if self._tokens.get(target) is token:
+                    self.forget(target)
                 with suppress(TokenRefused):
                     token = yield from self.token(target)
-            elif response.status_code == 401 and STEP_UP in challenge:
+            elif STEP_UP in challenge:
                 stronger = target.stepped_up(challenge)
                 if self._tokens.get(stronger) is token:
                     self.forget(stronger)
@@ -204,30 +246,92 @@ class Client:
                     token = yield from self.token(target := stronger)
                 except TokenRefused as refusal:
                     raise StepUpNeeded(stronger, refusal) from None
-            elif (
-                response.status_code == 401
-                and _origin(request.url) == _origin(httpx2.URL(self._url))
-                and self._now.learn(response)
-            ):
-                continue
-            elif not (response.status_code == 401 and "use_dpop_nonce" in challenge and is_new_nonce):
+            elif not (_origin(request.url) == _origin(httpx2.URL(self._url)) and self._now.learn(response)):
                 break
         return response
 
-    def _prove(self, request: httpx2.Request, token: Token) -> httpx2.Request:
-        """The request with the token and a proof of its key."""
-        uri = self.public(str(request.url).partition("#")[0].partition("?")[0])
-        proof = self.proof(method=request.method, uri=uri, token=token, nonce=self._nonces.get(_origin(request.url)))
-        request.headers["authorization"] = f"DPoP {token.text}"
-        request.headers["dpop"] = proof
-        return request
+    def _show_token(self, request: httpx2.Request, token: Token, target: Target) -> Flow[httpx2.Response]:
+        """Send the request with the token and, if it is bound to a key, proofs of that key."""
+        if token.key is None:
+            _check_bearer(request.url, target)
+
+        def make(nonce: str | None) -> httpx2.Request:
+            if token.key is None:
+                request.headers["authorization"] = f"Bearer {token.text}"
+                return request
+            uri = self.public(str(request.url).partition("#")[0].partition("?")[0])
+            request.headers["authorization"] = f"DPoP {token.text}"
+            request.headers["dpop"] = self.proof(method=request.method, uri=uri, token=token, nonce=nonce)
+            return request
+
+        server = f"{_origin(request.url)} {target.resource}"
+        return (yield from self._send_patiently(request.method, make, server=server))
 
     def proof(self, *, method: str, uri: str, token: Token, nonce: str | None) -> str:
-        """That we have the key which the token is bound to, for one request (RFC 9449 section 4.2)."""
+        """Return a proof of the key that the token is bound to, for one request (RFC 9449 section 4.2)."""
+        if token.key is None:
+            raise Invalid("the token is not bound to a key", hint="use an issuer that offers DPoP")
         return dpop.make_proof(
             token.key, method=method, uri=uri, now=self._now(), jti=self._jti(), nonce=nonce,
             access_token=token.text,
         )  # fmt: skip
+
+    def _send_patiently(
+        self, method: str, make: Callable[[str | None], httpx2.Request], *, server: str | None = None
+    ) -> Flow[httpx2.Response]:
+        """Send what `make` makes, and again after the time that the server asks for (RFC 9110 section 10.2.3).
+
+        That is done after 503 for idempotent methods and for token requests, which change nothing if they are lost;
+        after 429 for all, since that server says that it has not taken the request (RFC 6585 section 4).
+        """
+        for left in reversed(range(MAX_PAUSES + 1)):
+            response = yield from self._send_with_nonce(make, server)
+            may_repeat = response.status_code == 429 or (
+                response.status_code == 503 and (method in IDEMPOTENT or method == "token")
+            )
+            pause_s = self._retry_after_s(response) if may_repeat else None
+            if pause_s is None or pause_s > MAX_PAUSE_S or not left:
+                break
+            yield Pause(pause_s)
+        return response
+
+    def _send_with_nonce(
+        self, make: Callable[[str | None], httpx2.Request], server: str | None
+    ) -> Flow[httpx2.Response]:
+        """Send what `make` makes with a nonce of `server`, again while the server wants another nonce.
+
+        A server may change its nonce with each answer, and take the last one alone. Requests that run at once would
+        then refute each other for ever, so after two refusals they queue (RFC 9449 sections 8.2 and 9).
+        """
+        if server is None:
+            response: httpx2.Response = yield make(None)
+            return response
+        turns, nonce = self._turns[server], self._nonces.get(server)
+        ticket = None
+        try:
+            for number in range(1, MAX_NONCES + 1):
+                if ticket is None and (number > 2 or turns.is_contended):
+                    ticket = yield from turns.take()
+                    nonce = self._nonces.get(server)
+                response = yield make(nonce)
+                given = self._learn_nonce(server, response)
+                if given is None or given == nonce or not _wants_nonce(response):
+                    break
+                nonce = given
+        finally:
+            if ticket is not None:
+                turns.leave(ticket)
+        return response
+
+    def _retry_after_s(self, response: httpx2.Response) -> float | None:
+        """Return the seconds that `Retry-After` asks for; None without it or for what is not one."""
+        text = response.headers.get("retry-after", "")
+        if re.fullmatch("[0-9]{1,9}", text):
+            return float(text)
+        try:
+            return max(parsedate_to_datetime(text).timestamp() - self._now() / SECOND, 0.0)
+        except ValueError:
+            return None
 
     def _read_challenge(self, request: httpx2.Request, response: httpx2.Response) -> Flow[str | None]:
         """The resource that a URL belongs to, as the server's challenge says (RFC 9728 section 5); None without one.
@@ -248,33 +352,63 @@ class Client:
         url = str(request.url).partition("?")[0]
         if url != resource and not url.startswith(resource.rstrip("/") + "/"):
             raise Forbidden(f"{url} says that it is of {resource}", hint=hint)
+        metadata = yield from self.discover()
+        if not metadata.offers_dpop:
+            raise Forbidden("a bearer token is not given to a server that names its resource itself", hint=hint)
         if len(self._resources) < MAX_CACHED:
             self._resources[_place(request)] = resource
         return resource
 
-    def _learn_nonce(self, server: str, response: httpx2.Response) -> bool:
-        """Keep the nonce that a server gives; whether it is another one than we had."""
-        nonce = response.headers.get("dpop-nonce")
-        if nonce is None or len(nonce) > dpop.MAX_NONCE or nonce == self._nonces.get(server):
-            return False
-        if len(self._nonces) >= MAX_CACHED:
+    def _learn_nonce(self, server: str, response: httpx2.Response) -> str | None:
+        """Store the nonce that a server gives, and return it."""
+        nonce: str | None = response.headers.get("dpop-nonce")
+        if nonce is None or len(nonce) > dpop.MAX_NONCE:
+            return None
+        if len(self._nonces) >= MAX_CACHED and server not in self._nonces:
             self._nonces.clear()
         self._nonces[server] = nonce
-        return True
-
-    def _forget_oldest(self) -> None:
-        if len(self._tokens) >= MAX_CACHED:
-            del self._tokens[next(iter(self._tokens))]
+        return nonce
 
     def _jti(self) -> str:
         return jose.b64u(self._random(16))
 
 
-def _token_refused(response: httpx2.Response) -> Refused:
+def _get(url: str, _: str | None) -> httpx2.Request:
+    return httpx2.Request("GET", url)
+
+
+def _said(response: httpx2.Response) -> Mapping[str, Any]:
+    """Return the JSON object in a response; an empty one where there is none."""
     body: object = None
     with suppress(Malformed):
         body = canonical.parse(response.content)
-    said = body if isinstance(body, dict) else {}
+    return body if isinstance(body, dict) else {}
+
+
+def _error_of(response: httpx2.Response) -> str | None:
+    """Return the error code of a token response (RFC 6749 section 5.2); None of one that is no refusal."""
+    return str(_said(response).get("error", "")) if response.status_code in (400, 401) else None
+
+
+def _wants_nonce(response: httpx2.Response) -> bool:
+    """Whether a request was refused for its nonce: RFC 9449 section 8 in the body, section 9 in the challenge."""
+    if response.status_code not in (400, 401):
+        return False
+    challenge = response.headers.get("www-authenticate", "")
+    return "use_dpop_nonce" in challenge or (response.is_stream_consumed and _error_of(response) == "use_dpop_nonce")
+
+
+def _check_bearer(url: httpx2.URL, target: Target) -> None:
+    """Raises Forbidden for a URL that a token without a key must not be sent to."""
+    if not is_private(str(url)):
+        raise Forbidden(f"a bearer token is not sent to {_origin(url)} in clear", hint="use https")
+    resource = httpx2.URL(str(target.resource))
+    if resource.scheme in ("http", "https") and _origin(resource) != _origin(url):
+        raise Forbidden(f"a bearer token for {target.resource} is not sent to {_origin(url)}")
+
+
+def _token_refused(response: httpx2.Response) -> Refused:
+    said = _said(response)
     message = str(said.get("error_description") or said.get("message") or f"HTTP {response.status_code}")
     kind = Unavailable if response.status_code >= 500 else TokenRefused
     return kind(message, hint=str(said.get("hint", "")), code=str(said.get("error", "token_refused")))
@@ -294,7 +428,3 @@ def _origin(url: httpx2.URL) -> str:
 def _place(request: httpx2.Request) -> str:
     """Origin and first segment of the path: URLs of one place are of one resource, until a challenge says otherwise."""
     return f"{_origin(request.url)}/{request.url.path.lstrip('/').partition('/')[0]}"
-
-
-def _is_local(url: str) -> bool:
-    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")

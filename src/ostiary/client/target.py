@@ -48,8 +48,8 @@ class Token:
     """the token response as the issuer gave it"""
     got_at: int
     renew_at: int
-    key: jose.PrivateKey = field(repr=False)
-    """that it is bound to"""
+    key: jose.PrivateKey | None = field(repr=False)
+    """that it is bound to; None: whoever has the token can use it"""
 
 
 class TokenRefused(Forbidden):

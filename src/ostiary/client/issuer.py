@@ -1,0 +1,117 @@
+"""What a client needs to know of its issuer: metadata (RFC 8414, OpenID Connect Discovery), client authentication.
+
+An Ostiary server takes `private_key_jwt` in the form of RFC 7523bis alone. Of other authorization servers the metadata
+does not say which form they take, so a client tries those of `FORMS` in their order and keeps to the first that was not
+refused. Each names as its audience the server to which it is sent and no other, so none can be used elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import quote_plus, urlsplit
+
+import msgspec
+
+from ostiary.core import jose
+from ostiary.core.errors import Invalid
+from ostiary.keys import Credential
+
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+ASSERTION_LIFETIME_S = 60
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Metadata(msgspec.Struct, frozen=True):
+    """RFC 8414 section 2."""
+
+    issuer: str
+    token_endpoint: str
+    token_endpoint_auth_methods_supported: list[str] | None = None
+    dpop_signing_alg_values_supported: list[str] | None = None
+    protected_resources: list[str] | None = None
+
+    @property
+    def is_ostiary(self) -> bool:
+        """Whether the issuer is an Ostiary server, which protects an API of its own with its tokens."""
+        return f"{self.issuer}/api/v1" in (self.protected_resources or ())
+
+    @property
+    def offers_dpop(self) -> bool:
+        return bool(self.dpop_signing_alg_values_supported)
+
+
+@dataclass(frozen=True, slots=True)
+class AssertionForm:
+    """How a client assertion looks: its `typ`, and which URL of the issuer is its audience."""
+
+    typ: str
+    audience: Literal["issuer", "token_endpoint"]
+
+
+FORMS = (
+    AssertionForm("client-authentication+jwt", "issuer"),
+    AssertionForm("JWT", "token_endpoint"),
+    AssertionForm("JWT", "issuer"),
+)
+"""RFC 7523bis section 4; what most libraries make of RFC 7523 section 3; what OpenID Connect profiles demand"""
+
+
+def well_known_urls(issuer: str) -> list[str]:
+    """Return where the metadata of an issuer may be: RFC 8414 sections 3 and 5, OpenID Connect Discovery section 4."""
+    parts = urlsplit(issuer)
+    origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
+    places = [
+        f"{origin}/.well-known/oauth-authorization-server{path}",
+        f"{origin}{path}/.well-known/openid-configuration",
+        f"{origin}/.well-known/openid-configuration{path}",
+    ]
+    return list(dict.fromkeys(places))
+
+
+def authenticate(
+    credential: Credential, metadata: Metadata, form: AssertionForm, *, now_s: int, jti: str
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the form members and the headers that show who the client is. `now_s`: seconds since the epoch.
+
+    A credential with a secret uses the secret (RFC 6749 section 2.3.1), any other its key (RFC 7523). Raises Invalid
+    where the issuer offers no method that the credential is good for.
+    """
+    methods = metadata.token_endpoint_auth_methods_supported
+    if credential.secret is None:
+        if methods is not None and "private_key_jwt" not in methods:
+            hint = "give a credential with `client_secret`" if any("secret" in name for name in methods) else ""
+            raise Invalid(f"{metadata.issuer} does not offer `private_key_jwt`", hint=hint)
+        claims = {
+            "iss": credential.client_id,
+            "sub": credential.client_id,
+            "aud": metadata.issuer if form.audience == "issuer" else metadata.token_endpoint,
+            "iat": now_s,
+            "exp": now_s + ASSERTION_LIFETIME_S,
+            "jti": jti,
+        }
+        assertion = jose.sign_jwt(credential.key, typ=form.typ, claims=claims)
+        named = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
+        return {"client_id": credential.client_id, **named}, {}
+    if not is_private(metadata.token_endpoint):
+        raise Invalid(
+            f"the client secret is not sent to {metadata.token_endpoint} in clear", hint="use https for the issuer"
+        )
+    if methods is None or "client_secret_basic" in methods:
+        pair = f"{quote_plus(credential.client_id)}:{quote_plus(credential.secret)}"
+        return {}, {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    if "client_secret_post" in methods:
+        return {"client_id": credential.client_id, "client_secret": credential.secret}, {}
+    raise Invalid(f"{metadata.issuer} takes no client secret", hint="give a credential with a key")
+
+
+def is_private(url: str) -> bool:
+    """Whether nobody on the way can read what is sent there."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in LOOPBACK
+
+
+def is_local(url: str) -> bool:
+    """Whether the URL is of this machine."""
+    return urlsplit(url).hostname in LOOPBACK

@@ -1,0 +1,125 @@
+"""What a flow yields beside requests, and how flows that run at the same time share work.
+
+A flow is a generator without I/O. It yields a request and gets the response; it yields a `Pause` or a `Wait` and gets
+nothing. Flows of one client run in threads and in tasks of event loops at once, so they share by futures that both
+kinds of drivers can wait for. Every wait has a limit: after it, a flow does the work itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Hashable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx2
+
+from ostiary.core.errors import Refused
+
+T = TypeVar("T")
+LIMIT_S = 30.0
+"""How long a flow waits for another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait for a time."""
+
+    seconds: float
+
+    def block(self) -> None:
+        time.sleep(self.seconds)
+
+    async def suspend(self) -> None:
+        await asyncio.sleep(self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait until a future is done, however it ends, or until `LIMIT_S` has passed. Tasks need an asyncio loop."""
+
+    future: concurrent.futures.Future[Any]
+
+    def block(self) -> None:
+        concurrent.futures.wait([self.future], LIMIT_S)
+
+    async def suspend(self) -> None:
+        await asyncio.wait([asyncio.wrap_future(self.future)], timeout=LIMIT_S)
+
+
+Step = httpx2.Request | Pause | Wait
+Flow = Generator[Step, Any, T]
+
+
+class SharedFlows:
+    """Flows of which one runs at a time per key; all others with that key wait and have its outcome."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._running = dict[Hashable, concurrent.futures.Future[Any]]()
+
+    def run(self, key: Hashable, flow: Callable[[], Flow[T]]) -> Flow[T]:
+        """Return what `flow` returns and raise the Refused that it raises, whoever ran it.
+
+        A flow that was abandoned (cancelled, or its connection failed) has no outcome. Then each of the others runs
+        its own, so that nobody waits for a dead server more than once.
+        """
+        own = concurrent.futures.Future[T]()
+        with self._mutex:
+            running = self._running.setdefault(key, own)
+        if running is not own:
+            yield Wait(running)
+            if running.done() and not running.cancelled():
+                outcome: T = running.result()
+                return outcome
+            return (yield from flow())
+        try:
+            result = yield from flow()
+            own.set_result(result)
+            return result
+        except Refused as refusal:
+            own.set_exception(refusal)
+            raise
+        finally:
+            with self._mutex:
+                del self._running[key]
+            if own.cancel():
+                own.set_running_or_notify_cancel()  # wakes those that wait for it
+
+
+class Turns:
+    """A queue at one server: while anybody stands in it, requests go one at a time, in the order of arrival."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._queue = deque[concurrent.futures.Future[None]]()
+
+    @property
+    def is_contended(self) -> bool:
+        return bool(self._queue)
+
+    def take(self) -> Flow[concurrent.futures.Future[None]]:
+        """Return a ticket, which must go to `leave`, once it is the first in the queue or the wait was too long."""
+        ticket = concurrent.futures.Future[None]()
+        with self._mutex:
+            self._queue.append(ticket)
+            is_first = self._queue[0] is ticket
+        if not is_first:
+            try:
+                yield Wait(ticket)
+            except BaseException:
+                self.leave(ticket)
+                raise
+        return ticket
+
+    def leave(self, ticket: concurrent.futures.Future[None]) -> None:
+        """Leave the queue, wherever in it; the first of the others has its turn."""
+        with self._mutex:
+            self._queue.remove(ticket)
+            first = self._queue[0] if self._queue else None
+            if first is not None and not first.done():
+                first.set_result(None)

@@ -1,0 +1,259 @@
+"""One client used by threads and tasks at once: nonces, renewals of tokens, servers that ask for time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
+
+import httpx2
+import pytest
+
+from ostiary.client import Auth, Client, Target, TokenRefused, run
+from ostiary.client.flows import IDEMPOTENT, MAX_PAUSES
+from ostiary.core import jose
+from ostiary.keys import Credential
+from tests.clock import Clock, Dice
+from tests.patience import PATIENCE_S
+from tests.sdk.server import API, ISSUER, Server
+
+KEY = jose.generate("ES256")
+TARGET = Target(API, "files:read")
+OTHER = "https://mail.example.org/api"
+THREADS = 16
+TRANSIT_S = 0.002
+
+
+class RotatingServer(Server):
+    """Changes a nonce at every second answer and takes the last one alone; each host has nonces of its own.
+
+    `tells`: whether an answer that is no refusal says the new nonce (RFC 9449 section 8.2).
+    """
+
+    def __init__(self, clock: Clock, *, every: int = 2, tells: bool = True) -> None:
+        super().__init__(clock, KEY)
+        self.every, self.tells = every, tells
+        self.counts = Counter[str]()
+        self.statuses = Counter[int]()
+        self.mutex = threading.Lock()
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        with self.mutex:
+            place = "as" if str(request.url) == f"{ISSUER}/token" else request.url.host
+            self.nonces["rs"] = self._nonce(place)
+            if place == "as":
+                self.nonces["as"] = self._nonce(place)
+            response = super().__call__(request)
+            self.counts[place] += 1
+            self.statuses[response.status_code] += 1
+            if "dpop-nonce" in response.headers or self.tells:
+                response.headers["dpop-nonce"] = self._nonce(place)
+            return response
+
+    def _nonce(self, place: str) -> str:
+        return f"{place}-{self.counts[place] // self.every}"
+
+    def in_thread(self, request: httpx2.Request) -> httpx2.Response:
+        time.sleep(TRANSIT_S)
+        response = self(request)
+        time.sleep(TRANSIT_S)
+        return response
+
+    async def in_task(self, request: httpx2.Request) -> httpx2.Response:
+        await asyncio.sleep(TRANSIT_S)
+        response = self(request)
+        await asyncio.sleep(TRANSIT_S)
+        return response
+
+
+@pytest.fixture
+def client(clock: Clock, dice: Dice) -> Client:
+    return Client(Credential(KEY, "ag_1", ISSUER), now=clock, random=dice)
+
+
+def in_threads(count: int, act: Callable[[int], int]) -> list[int]:
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(act, range(count), timeout=PATIENCE_S))
+
+
+@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_threads_share_a_client_at_servers_whose_nonces_change(
+    clock: Clock, client: Client, every: int, tells: bool
+) -> None:
+    server = RotatingServer(clock, every=every, tells=tells)
+    with httpx2.Client(transport=httpx2.MockTransport(server.in_thread)) as http:
+
+        def act(number: int) -> int:
+            resource = (API, OTHER)[number % 2]
+            auth = Auth(client, Target(resource))
+            answers = [http.get(f"{resource}/report", auth=auth) for _ in range(4)]
+            assert {answer.json()["for"] for answer in answers} == {resource}
+            return sum(answer.status_code == 200 for answer in answers)
+
+        assert in_threads(THREADS, act) == [4] * THREADS
+    assert len(server.tokens) == 2, "one token for each target serves all"
+
+
+@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize("count", [6, 40])
+async def test_tasks_share_a_client_at_a_server_whose_nonces_change(
+    clock: Clock, client: Client, count: int, tells: bool
+) -> None:
+    server = RotatingServer(clock, tells=tells)
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(server.in_task)) as http:
+        asked = [http.get(f"{API}/{number}", auth=Auth(client, TARGET)) for number in range(count)]
+        answers = await asyncio.gather(*asked)
+    assert [answer.status_code for answer in answers] == [200] * count
+    assert len(server.tokens) == 1
+
+
+async def test_a_change_of_the_nonce_costs_each_request_one_more(clock: Clock, client: Client) -> None:
+    """A server that changes its nonce from time to time has nobody queue."""
+    server = RotatingServer(clock, every=1_000_000)
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(server.in_task)) as http:
+        await http.get(f"{API}/first", auth=Auth(client, TARGET))
+        server.counts.clear()
+        server.statuses.clear()
+        server.every = 999_999_937
+        server.counts["files.example.org"] = server.every
+        await asyncio.gather(*(http.get(f"{API}/{number}", auth=Auth(client, TARGET)) for number in range(8)))
+    assert server.statuses == {401: 8, 200: 8}
+
+
+def test_one_renewal_serves_all_threads_whose_token_was_revoked(clock: Clock, client: Client) -> None:
+    server = RotatingServer(clock, every=1_000_000)
+    with httpx2.Client(transport=httpx2.MockTransport(server.in_thread)) as http:
+        assert http.get(f"{API}/report", auth=Auth(client, TARGET)).json()["token"] == "token-1"
+        server.revoked.add("token-1")
+        auth = Auth(client, TARGET)
+        assert in_threads(THREADS, lambda _: http.get(f"{API}/report", auth=auth).status_code) == [200] * THREADS
+    assert len(server.tokens) == 2
+
+
+def test_a_refusal_of_a_token_is_heard_by_all_that_wait_for_it(clock: Clock, client: Client) -> None:
+    server = RotatingServer(clock, every=1_000_000)
+    server.refuse_tokens = True
+    together = threading.Barrier(THREADS)
+
+    with httpx2.Client(transport=httpx2.MockTransport(server.in_thread)) as http:
+
+        def act(_: int) -> int:
+            together.wait(PATIENCE_S)
+            with pytest.raises(TokenRefused, match="suspended"):
+                http.get(f"{API}/report", auth=Auth(client, TARGET))
+            return 0
+
+        in_threads(THREADS, act)
+    assert len(server.forms) < THREADS
+
+
+async def test_a_cancelled_renewal_leaves_the_others_to_get_the_token(clock: Clock, client: Client) -> None:
+    server = RotatingServer(clock, every=1_000_000)
+    first, held = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        if not first.is_set():
+            first.set()
+            await held.wait()
+        return server(request)
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as http:
+        tasks = [asyncio.create_task(http.get(f"{API}/{n}", auth=Auth(client, TARGET))) for n in range(4)]
+        await first.wait()
+        tasks[0].cancel()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(answers[0], asyncio.CancelledError)
+    assert [one.status_code for one in answers[1:] if isinstance(one, httpx2.Response)] == [200] * 3
+
+
+def test_a_renewal_whose_connection_fails_is_waited_for_once(
+    clock: Clock, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.client.steps.LIMIT_S", PATIENCE_S)
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        time.sleep(0.05)
+        raise httpx2.ConnectError("nothing listens there")
+
+    began = threading.Barrier(THREADS)
+    with httpx2.Client(transport=httpx2.MockTransport(answer)) as http:
+
+        def act(_: int) -> int:
+            began.wait(PATIENCE_S)
+            with pytest.raises(httpx2.ConnectError):
+                http.get(f"{API}/report", auth=Auth(client, TARGET))
+            return 0
+
+        in_threads(THREADS, act)
+
+
+class BusyServer(Server):
+    """Answers so many requests for a path with `status` and `Retry-After`."""
+
+    def __init__(self, clock: Clock, *, busy: int, after: str = "0", status: int = 503, path: str = "/api/") -> None:
+        super().__init__(clock, KEY)
+        self.busy, self.after, self.status, self.path = busy, after, status, path
+        self.refused = 0
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        response = super().__call__(request)
+        if response.status_code == 200 and request.url.path.startswith(self.path) and self.refused < self.busy:
+            self.refused += 1
+            headers = {"retry-after": self.after} if self.after else {}
+            return httpx2.Response(self.status, headers=headers)
+        return response
+
+
+@pytest.mark.parametrize(("busy", "status"), [(1, 200), (MAX_PAUSES, 200), (MAX_PAUSES + 1, 503)])
+def test_a_server_that_asks_for_time_is_tried_again_so_often(
+    clock: Clock, client: Client, busy: int, status: int
+) -> None:
+    server = BusyServer(clock, busy=busy)
+    http = httpx2.Client(transport=httpx2.MockTransport(server))
+    assert http.get(f"{API}/report", auth=Auth(client, TARGET)).status_code == status
+    assert server.refused == busy
+
+
+@pytest.mark.parametrize("status", [503, 429])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "POST", "PATCH"])
+def test_only_what_may_be_repeated_is_sent_again(clock: Clock, client: Client, method: str, status: int) -> None:
+    server = BusyServer(clock, busy=1, status=status)
+    http = httpx2.Client(transport=httpx2.MockTransport(server))
+    answer = http.request(method, f"{API}/report", auth=Auth(client, TARGET))
+    assert answer.status_code == (200 if method in IDEMPOTENT or status == 429 else status)
+
+
+@pytest.mark.parametrize(
+    "after", ["", "11", "soon", "-1", "1.5", "99999999999", formatdate(1_900_000_000, usegmt=True)]
+)
+def test_an_answer_that_asks_for_no_time_or_too_much_is_the_callers(clock: Clock, client: Client, after: str) -> None:
+    server = BusyServer(clock, busy=1, after=after)
+    http = httpx2.Client(transport=httpx2.MockTransport(server))
+    assert http.get(f"{API}/report", auth=Auth(client, TARGET)).status_code == 503
+
+
+@pytest.mark.parametrize("seconds", [10, 0])
+def test_the_time_that_is_waited_is_what_the_server_asks_for(
+    clock: Clock, client: Client, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = list[float]()
+    monkeypatch.setattr("ostiary.client.steps.time.sleep", waited.append)
+    for after in (str(seconds), formatdate(clock() // 1_000_000 + seconds, usegmt=True)):
+        server = BusyServer(clock, busy=1, after=after)
+        http = httpx2.Client(transport=httpx2.MockTransport(server))
+        client._tokens.clear()
+        assert http.get(f"{API}/report", auth=Auth(client, TARGET)).status_code == 200
+    assert waited == [seconds, seconds]
+
+
+@pytest.mark.parametrize("path", ["/token", "/.well-known/"])
+def test_an_issuer_that_asks_for_time_is_tried_again(clock: Clock, client: Client, path: str) -> None:
+    server = BusyServer(clock, busy=2, path=path)
+    http = httpx2.Client(transport=httpx2.MockTransport(server))
+    assert run(http, client.token(TARGET)).text
+    assert server.refused == 2
