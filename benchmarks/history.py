@@ -81,7 +81,8 @@ def measure(tool: str, who: Principal, facts: Facts, memory: origins.Memory | No
 def main() -> None:
     resource = Protected(name="mail", uri=URI, segment="default", catalogue=CATALOGUE)
     plain = Facts(resource, Policies("plain", starter().ir))
-    looks = Facts(resource, Policies("looks", lower(starter().files["starter.cedar"] + RULES)))
+    usual = "".join(text for name, text in starter().files.items() if name.endswith(".cedar"))
+    looks = Facts(resource, Policies("looks", lower(usual + RULES)))
     seed = Intent(
         words="Tell ann@example.org about March, see https://example.org/figures", own={"mail": "bob@example.org"}
     )

@@ -226,6 +226,11 @@ def _policy(world: World, reader: Reader) -> str:
     loaded = load(files)
     if loaded.hash != active.hash:
         raise Conflict(f"the files of policy set {active.hash} are not those it was made of", hint="ostiary policy put")
+    if left_out := policy.plan_activation(reader, active.hash).left_out:
+        raise Unprotected(
+            f"safeguards of the server that do not apply: {', '.join(left_out)}",
+            hint="see them: ostiary policy show",
+        )
     return f"{loaded.tests} tests of the active set {active.hash[:12]} passed"
 
 

@@ -202,7 +202,7 @@ TOOLS = {
     "files": [{"name": "read_file", "effect": "read"}, {"name": "write_file", "effect": "write"}],
     "mail": [{"name": "send", "effect": "send", "scope": "send"}],
 }
-POLICIES = {"starter.cedar": starter().files["starter.cedar"]}
+POLICIES = {name: text for name, text in starter().files.items() if name.endswith(".cedar")}
 LOW_NEVER_SENDS = {
     "low.cedar": """
         @id("low-never-sends")

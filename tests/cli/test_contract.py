@@ -428,6 +428,19 @@ def test_policy_sets_are_put_tested_listed_shown_and_taken_back(ostiary: Command
     assert ostiary.json("policy", "show", tested["hash"])["files"].keys() > {"more.cedar"}
     assert "extra" in ostiary("policy", "show").out
     assert ostiary.json("policy", "activate", starter["hash"])["active"]
+    (folder / "my.safeguards.toml").write_text('[leave_out]\nno-foreign-links = "a test"\n')
+    shown = ostiary("policy", "put", folder)
+    assert (shown.code, "--yes" in shown.err) == (2, True)
+    assert shown.out.splitlines()[:2] == ["+ extra  forbid", "- no-foreign-links  forbid, safeguard"]
+    assert ostiary("--json", "policy", "put", folder).code == 2
+    assert ostiary.json("policy", "show")["hash"] == starter["hash"]
+    put = ostiary("policy", "put", folder, "--yes")
+    assert put.out.splitlines()[-1] == f"undo: ostiary policy activate {starter['hash']}"
+    back = ostiary("policy", "activate", starter["hash"])
+    assert back.out.splitlines()[:2] == ["+ no-foreign-links  forbid, safeguard", "- extra  forbid"]
+    without = back.out.splitlines()[-1].removeprefix("undo: ostiary policy activate ")
+    assert ostiary("policy", "activate", without).code == 2
+    (folder / "my.safeguards.toml").unlink()
     (folder / "more.cedar").write_text("permit (")
     broken = ostiary("policy", "put", folder)
     assert (broken.code, "more.cedar" in broken.err) == (1, True)

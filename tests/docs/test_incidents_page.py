@@ -8,8 +8,8 @@ from pathlib import Path
 from ostiary.core.access.playbooks import RESPONSES
 from ostiaryd.ground.config import Config
 from ostiaryd.policy.model import load
-from ostiaryd.policy.model.load import starter
 from ostiaryd.policy.model.playbooks import Proposal
+from ostiaryd.policy.model.safeguards import safeguards
 from ostiaryd.respond.flows.blast import MAX_ENTRIES
 from ostiaryd.respond.model.incidents import ALERT_EVERY, HALTS, SECOND
 
@@ -34,5 +34,5 @@ def test_every_response_and_every_number_on_the_page_is_the_one_of_the_code() ->
     assert (config.respond_percent, config.halt_percent) == (10, 5)
     assert frozenset(RESPONSES[-3:]) == HALTS
     assert (ALERT_EVERY // SECOND, MAX_ENTRIES) == (600, 1000)
-    points = re.findall(r"context\.risk\.score >= (\d+)", starter().files["starter.cedar"])
+    points = re.findall(r"context\.risk\.score >= (\d+)", "".join(safeguards().values()))
     assert points == ["50", "70", "90"]

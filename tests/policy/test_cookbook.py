@@ -11,8 +11,8 @@ from ostiary.core.errors import Invalid
 from ostiaryd.policy.model import load, starter
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cookbook.md").read_text("utf-8")
-STARTER = {"starter.cedar": starter().files["starter.cedar"]}
-"""Without its tests, which ask for things that some recipes forbid."""
+STARTER = {name: text for name, text in starter().files.items() if name.endswith(".cedar")}
+"""With the safeguards, without its tests, which ask for things that some recipes forbid."""
 RECIPES = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
 
 

@@ -37,7 +37,7 @@ CRM = [
     {"name": "set_role", "effect": "administer", "scope": "write", "open_world": False},
     *({"name": f"read_{number}", "effect": "read", "open_world": False} for number in range(MAX_TOOLS)),
 ]
-POLICIES = {"starter.cedar": starter().files["starter.cedar"]}
+POLICIES = {name: text for name, text in starter().files.items() if name.endswith(".cedar")}
 CREATES = Tool(name="create", effect=Effect.WRITE, creates={"id": "output.id"})
 RULES = """
 @id("nothing-leaves") forbid (principal is Agent, action == Action::"call", resource is Tool)

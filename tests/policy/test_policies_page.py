@@ -12,7 +12,8 @@ from ostiary.core.access import CALL
 from ostiary.core.access.playbooks import RESPONSES
 from ostiary.core.errors import Invalid
 from ostiaryd.policy.flows.search import MAX_EXAMINED, MAX_RESULTS, NOTED
-from ostiaryd.policy.model import cases, entities, files, load, starter, text
+from ostiaryd.policy.model import cases, entities, files, load, safeguards, starter, text
+from ostiaryd.policy.model.safeguards import read_left_out
 from ostiaryd.policy.wire_authzen import MAX_EVALUATIONS
 from ostiaryd.policy.wire_search import DEFAULT_RESULTS
 
@@ -81,3 +82,11 @@ def test_the_limits_on_the_page_are_the_limits() -> None:
         text.MAX_OPERATORS, cases.MAX_CASES, entities.MAX_ENTITIES, entities.MAX_ANCESTORS,
     ]  # fmt: skip
     assert f"up to {MAX_EVALUATIONS}\nevaluations" in page
+
+
+def test_the_safeguards_on_the_page_are_those_there_are_and_what_leaves_one_out_is_taken() -> None:
+    page = PAGE.read_text("utf-8")
+    section = page[page.index("## Safeguards") : page.index("## Three ways")]
+    listed = re.findall(r"^\| (`.+?`) \|", section, re.MULTILINE)
+    assert {name for row in listed for name in re.findall(r"`([a-z-]+)`", row)} == set(safeguards())
+    assert list(read_left_out({"payments.safeguards.toml": blocks("toml")[1]})) == ["no-foreign-links"]

@@ -14,7 +14,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store, wire_admin
 from ostiaryd.policy.flows.sets import REMEMBERED
-from ostiaryd.policy.model import starter
+from ostiaryd.policy.model import own_files, safeguards, starter
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
 from tests.clock import Clock
@@ -61,7 +61,8 @@ async def test_the_starter_set_decides_until_another_is_put_and_is_on_the_shelf(
         "ostiary",
     )
     _, shown = await ask("/api/v1/policies/{hash}", method="GET", hash=starter().hash)
-    assert shown["files"] == starter().files
+    assert shown["files"] == own_files(starter().files)
+    assert (shown["extends"], shown["left_out"]) == (safeguards(), [])
 
 
 async def test_a_set_that_is_put_decides_at_once_and_the_one_before_comes_back_when_told(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclopts import App
+from rich.markup import escape
 
 from ostiary import ambient
 from ostiary.agent import ServerRefused
@@ -17,7 +18,16 @@ from ostiary.cli.session import DENIED, PAGE, Here, Session, Source, Usage, Word
 from ostiary.cli.spans import parse_time
 
 policy = App(name="policy", help="Policy sets: a folder of Cedar files with their tests. Git is their home.")
-SUFFIXES = (".cedar", ".cedarschema", ".entities.json", ".rego", ".data.json", ".opa.toml", ".test.toml")
+SUFFIXES = (
+    ".cedar",
+    ".cedarschema",
+    ".entities.json",
+    ".rego",
+    ".data.json",
+    ".opa.toml",
+    ".safeguards.toml",
+    ".test.toml",
+)
 
 
 @policy.command(name="put")
@@ -29,37 +39,48 @@ def put(
     max_changes: int | None = None,
     lock_out: bool = False,
     watch: bool = False,
+    yes: bool = False,
     session: Here,
 ) -> None:
-    """Validate, test and activate a policy set; the one before stays on the shelf.
+    """Validate, test and activate a policy set; the set before stays stored.
+
+    Shows what the set adds, changes and removes, and asks before a safeguard of the server goes.
 
     Args:
-        folder: Where its files are: .cedar, .cedarschema, .entities.json, .rego, .data.json, .opa.toml, .test.toml.
-        whatif: Refuse it where verdicts since then would change, or cannot be replayed: a span (24h, 7d) or a time.
-        max_changes: How many of them may, none if it is not said.
-        lock_out: Though it would give you no other token.
-        watch: Let it decide beside the active set, be on record (`candidate`), and enforce nothing.
+        folder: Where its files are: .cedar, .cedarschema, .entities.json, .rego, .data.json, .opa.toml,
+            .safeguards.toml, .test.toml.
+        whatif: Refuse the set where verdicts since then would change or cannot be replayed: a span (24h, 7d) or a time.
+        max_changes: How many verdicts may change; 0 by default.
+        lock_out: Activate the set even if it would give you no other token.
+        watch: Let the set decide beside the active set, record its verdicts (`candidate`), and enforce nothing.
+        yes: Do not ask before safeguards go.
     """
     files = read_files(folder)
     locks, watches = ("true" if flag else None for flag in (lock_out, watch))
+    query: dict[str, Any] = {"lock_out": locks, "watch": watches}
+    if whatif is None and max_changes is not None:
+        raise Usage("--max-changes counts what --whatif finds", hint="ostiary policy put DIR --whatif 7d")
+    if watch:
+        session.show(session.api("POST", "/policies", {"files": files}, query=query), facts)
+        return
+    tested = session.api("POST", "/policies", {"files": files}, query={"dry_run": "true"})
     if whatif is None:
-        if max_changes is not None:
-            raise Usage("--max-changes counts what --whatif finds", hint="ostiary policy put DIR --whatif 7d")
-        session.show(
-            session.api("POST", "/policies", {"files": files}, query={"lock_out": locks, "watch": watches}), facts
-        )
+        made = _switch(session, tested["plan"], "/policies", {"files": files}, query=query, yes=yes)
+        session.show(made, facts)
+        _print_undo(session, tested["plan"], made)
         return
     found = replayed(session, files, since=parse_time(whatif, now=ambient.now()))
-    query = {"whatif": found.pop("ticket"), "max_changes": max_changes, "lock_out": locks, "watch": watches}
+    query |= {"whatif": found.pop("ticket"), "max_changes": max_changes}
     if not session.as_json:
         print_report(found)
     try:
-        made = session.api("POST", "/policies", {"files": files}, query=query)
+        made = _switch(session, tested["plan"], "/policies", {"files": files}, query=query, yes=yes)
     except ServerRefused:
         if session.as_json:
             session.show(found, print_report)
         raise
     session.show({**made, "whatif": found} if session.as_json else made, facts)
+    _print_undo(session, tested["plan"], made)
 
 
 @policy.command(name="unwatch")
@@ -70,12 +91,14 @@ def unwatch(*, session: Here) -> None:
 
 @policy.command(name="test")
 def test(folder: Path, /, *, session: Here) -> None:
-    """Validate a policy set and run its tests; nothing is kept.
+    """Validate a policy set, run its tests and show what it would change; nothing is stored.
 
     Args:
-        folder: Where its files are: .cedar, .cedarschema, .entities.json, .rego, .data.json, .opa.toml, .test.toml.
+        folder: Where its files are: .cedar, .cedarschema, .entities.json, .rego, .data.json, .opa.toml,
+            .safeguards.toml, .test.toml.
     """
-    session.show(session.api("POST", "/policies", {"files": read_files(folder)}, query={"dry_run": "true"}), facts)
+    tested = session.api("POST", "/policies", {"files": read_files(folder)}, query={"dry_run": "true"})
+    session.show(tested, _print_tested)
 
 
 @policy.command(name="list")
@@ -90,6 +113,7 @@ def list_sets(*, limit: int = PAGE, session: Here) -> None:
         "active": "ACTIVE",
         "watching": "WATCHING",
         "policies": "POLICIES",
+        "safeguards": "SAFEGUARDS",
         "tests": "TESTS",
         "created_at": "CREATED",
     }
@@ -109,7 +133,9 @@ def show(hash: Word | None = None, /, *, session: Here) -> None:
 
 @policy.command(name="export")
 def export(folder: Path, /, *, hash: Word | None = None, session: Here) -> None:
-    """Write the files of a set, to begin with or to compare.
+    """Write the files of a set into a folder: change them, and `put` the folder.
+
+    The safeguards of the server are not among the files: each set extends them (`ostiary policy show`).
 
     Args:
         folder: A new folder.
@@ -127,15 +153,21 @@ def export(folder: Path, /, *, hash: Word | None = None, session: Here) -> None:
 
 
 @policy.command(name="activate")
-def activate(hash: Word, /, *, lock_out: bool = False, session: Here) -> None:
-    """Go back, or forward, to a set on the shelf.
+def activate(hash: Word, /, *, lock_out: bool = False, yes: bool = False, session: Here) -> None:
+    """Go back, or forward, to a stored set.
+
+    Shows what the set adds, changes and removes, and asks before a safeguard of the server goes.
 
     Args:
         hash: Of the set.
-        lock_out: Though it would give you no other token.
+        lock_out: Activate the set even if it would give you no other token.
+        yes: Do not ask before safeguards go.
     """
-    query = {"lock_out": "true"} if lock_out else {}
-    session.show(session.api("POST", f"/policies/{hash}/activate", {}, query=query), facts)
+    path = f"/policies/{hash}/activate"
+    plan = session.api("POST", path, {}, query={"dry_run": "true"})["plan"]
+    made = _switch(session, plan, path, {}, query={"lock_out": "true"} if lock_out else {}, yes=yes)
+    session.show(made, facts)
+    _print_undo(session, plan, made)
 
 
 def decide(file: Source, /, *, session: Here) -> None:
@@ -164,6 +196,70 @@ def _print(found: dict[str, Any]) -> None:
     for name, text in sorted(found["files"].items()):
         out.print(f"// {name}", style="dim", markup=False)
         out.print(text, markup=False)
+    for id, text in found["extends"].items():
+        out.print(f"// safeguard of the server: {id}", style="dim", markup=False)
+        out.print(text, markup=False)
+    for id in found["left_out"]:
+        out.print(f"// safeguard of the server that does not apply: {id}", style="dim", markup=False)
+
+
+def _switch(
+    session: Session, plan: dict[str, Any], path: str, body: dict[str, Any], *, query: dict[str, Any], yes: bool
+) -> Any:
+    """Show the plan, ask where safeguards go, and switch if the set that the plan is about is still active.
+
+    Raises Usage, ServerRefused.
+    """
+    if not session.as_json:
+        print_plan(plan)
+    if (loses := plan["loses"]) and not yes:
+        if session.as_json or not sys.stdin.isatty():
+            hint = "keep them, or confirm with --yes"
+            raise Usage(f"safeguards of the server would go: {', '.join(loses)}; nothing was changed", hint=hint)
+        if input("let these safeguards go? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise Usage("nothing was changed")
+    headers = {"if-match": f'"{plan["against"]}"'}
+    return session.api("POST", path, {**body, "loses": loses}, query=query, headers=headers)
+
+
+def print_plan(plan: dict[str, Any]) -> None:
+    """One line for each policy and file that is added, changed or removed; then the safeguards that go."""
+    for item in plan["added"]:
+        out.print(f"[green]+[/] {_item(item)}")
+    for change in plan["changed"]:
+        before, after = change["before"], change["after"]
+        was = "" if _kind(before) == _kind(after) else f"; was: {_kind(before)}"
+        out.print(f"[yellow]~[/] {_item(after)}{was}")
+    for item in plan["removed"]:
+        out.print(f"[red]-[/] {_item(item)}")
+    for name, does in plan["files"].items():
+        sign = {"added": "[green]+[/]", "changed": "[yellow]~[/]", "removed": "[red]-[/]"}[does]
+        out.print(f"{sign} {escape(name)}")
+    if not (plan["added"] or plan["changed"] or plan["removed"] or plan["files"]):
+        out.print("no policy changes", style="dim")
+    if kept := [id for id in plan["left_out"] if id not in plan["loses"]]:
+        out.print(f"safeguards of the server that do not apply, now or then: {', '.join(kept)}", markup=False)
+    if plan["loses"]:
+        out.print(f"[red]safeguards of the server that go:[/] {escape(', '.join(plan['loses']))}")
+
+
+def _item(item: dict[str, Any]) -> str:
+    return f"{escape(item['id'])}  {_kind(item)}{', safeguard' if item['safeguard'] else ''}"
+
+
+def _kind(item: dict[str, Any]) -> str:
+    return f"{item['effect']}{', only watches' if item['mode'] == 'watch' else ''}"
+
+
+def _print_tested(tested: dict[str, Any]) -> None:
+    print_plan(tested["plan"])
+    facts({name: value for name, value in tested.items() if name not in ("plan", "active")})
+    out.print("nothing was changed; see which recorded verdicts would change: ostiary whatif DIR", style="dim")
+
+
+def _print_undo(session: Session, plan: dict[str, Any], made: dict[str, Any]) -> None:
+    if not session.as_json and made["hash"] != plan["against"]:
+        out.print(f"undo: ostiary policy activate {plan['against']}", markup=False)
 
 
 def _fetch(session: Session, hash: str | None) -> Any:

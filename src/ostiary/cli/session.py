@@ -102,18 +102,34 @@ class Session:
         if "agent" in self.__dict__:
             self.agent.close()
 
-    def api(self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None) -> Any:
+    def api(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
         """Call the admin API; the decoded answer. Raises ServerRefused with the server's words, Unavailable."""
-        return decoded(self.request(method, f"/api/v1{path}", body, query=query))
+        return decoded(self.request(method, f"/api/v1{path}", body, query=query, headers=headers))
 
     def request(
-        self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx2.Response:
         """Send a request as ourselves; whatever is answered. Raises Usage for a path that holds what is no name."""
         _check_path(path)
         given = {name: str(value) for name, value in (query or {}).items() if value is not None}
         resource = f"{self.agent.issuer}/api/v1"
-        return self.agent.request(method, self.url + path, resource=resource, json=body, params=given or None)
+        return self.agent.request(
+            method, self.url + path, resource=resource, json=body, params=given or None, headers=headers
+        )
 
     def lines(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
         """Post to the admin API, and read the lines of the answer while they come; an error in them is raised.

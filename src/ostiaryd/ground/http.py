@@ -43,6 +43,12 @@ class TooLarge(Malformed):
     code = "too_large"
 
 
+class PreconditionFailed(Conflict):
+    """A condition in a header of the request is false (RFC 9110 section 13)."""
+
+    code = "precondition_failed"
+
+
 class UnsupportedMediaType(Malformed):
     code = "unsupported_media_type"
 
@@ -177,6 +183,7 @@ STATUS: dict[type[Refused], int] = {
     Unauthenticated: 401,
     Forbidden: 403,
     NotFound: 404,
+    PreconditionFailed: 412,
     Conflict: 409,
     Unavailable: 503,
     Refused: 400,

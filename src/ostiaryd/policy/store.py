@@ -22,7 +22,7 @@ _WATCH = sql(
        on conflict (id) do update set hash = excluded.hash, since = excluded.since"""
 )
 _UNWATCH = sql("delete from policy_watched where id = 1")
-_COLUMNS = "hash, policies, tests, created_at, created_by"
+_COLUMNS = "hash, policies, safeguards, tests, created_at, created_by"
 _GET = sql(f"select {_COLUMNS} from policy_set where hash = :hash")
 _PAGE = sql(
     f"""select {_COLUMNS} from policy_set where created_at < :at or (created_at = :at and hash > :hash)
@@ -31,8 +31,8 @@ _PAGE = sql(
 _FILES = sql("select files from policy_set where hash = :hash")
 _RULES = sql("select files, ir, actions from policy_set where hash = :hash")
 _INSERT = sql(
-    """insert into policy_set (hash, files, ir, actions, policies, tests, created_at, created_by)
-       values (:hash, :files, :ir, :actions, :policies, :tests, :now, :by)
+    """insert into policy_set (hash, files, ir, actions, policies, safeguards, tests, created_at, created_by)
+       values (:hash, :files, :ir, :actions, :policies, :safeguards, :tests, :now, :by)
        on conflict (hash) do nothing"""
 )
 _INSERT_APPROVED = sql("insert into approved (approval_id, digest, policies) values (:id, :digest, :policies)")
@@ -103,7 +103,8 @@ def insert(tx: Tx, loaded: Loaded, *, by: str) -> None:
     tx.touch("policy_set", loaded.hash)
     tx.run(
         _INSERT, hash=loaded.hash, files=encode_files(loaded.files), ir=ir.render(loaded.ir).decode(),
-        actions=encode_actions(loaded.actions), policies=loaded.count, tests=loaded.tests, now=tx.now, by=by,
+        actions=encode_actions(loaded.actions), policies=loaded.count, safeguards=loaded.safeguards,
+        tests=loaded.tests, now=tx.now, by=by,
     )  # fmt: skip
 
 
@@ -130,5 +131,7 @@ def rules(reader: Reader, hash: str) -> tuple[dict[str, str], ir.PolicySetIR, di
 
 
 def _summary(row: Row) -> PolicySet:
-    hash, policies, tests, created_at, created_by = row
-    return PolicySet(hash=hash, policies=policies, tests=tests, created_at=created_at, created_by=created_by)
+    hash, policies, safeguards, tests, created_at, created_by = row
+    return PolicySet(
+        hash=hash, policies=policies, safeguards=safeguards, tests=tests, created_at=created_at, created_by=created_by
+    )

@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 
 from ostiary.core.errors import Conflict, Invalid, NotFound
-from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.http import Call, PreconditionFailed, Reply, reply
 from ostiaryd.ground.pages import reply_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store
 from ostiaryd.policy.flows.elsewhere import note_latest, why_no_token
 from ostiaryd.policy.flows.loading import load_set
-from ostiaryd.policy.model import Loaded, PolicySet, notes
+from ostiaryd.policy.model import Loaded, PolicySet, layer, notes, own_files, safeguards
 from ostiaryd.policy.wire_authzen import evaluation
 from ostiaryd.registry.flows import act_as, note
 from ostiaryd.registry.model import ADMIN, DECIDE, READ
@@ -27,23 +27,32 @@ LOCKED_OUT = "under this set you would get no other token for this server: {}"
 
 
 class NewSet(msgspec.Struct, forbid_unknown_fields=True):
+    """`loses`: safeguards of the server that may go."""
+
     files: dict[str, str]
+    loses: list[str] = []
+
+
+class Activation(msgspec.Struct, forbid_unknown_fields=True):
+    loses: list[str] = []
 
 
 async def put_set(call: Call) -> Reply:
     """Validate, test and activate a set; with `?dry_run=true` nothing is kept.
 
     With `?whatif=TICKET` (`/api/v1/policies/whatif` gives it) only where at most `max_changes` verdicts change (0).
-    One that would give who puts it no token any more is refused, unless with `?lock_out=true`. With `?watch=true` it
-    decides beside the active one, and enforces nothing.
+    A set under which the caller would get no other token is refused, unless with `?lock_out=true`. A set without a
+    safeguard that applies now is refused, unless `loses` names it. With `If-Match: "HASH"` the set is refused where
+    another set than HASH is active. With `?watch=true` it decides beside the active set, and enforces nothing.
     """
     dry, locks, watches = (_flag(call, name) for name in ("dry_run", "lock_out", "watch"))
-    gate = _gate(call)
-    loaded = await load_set(call.world, call.json(NewSet).files)
+    gate, asked = _gate(call), call.json(NewSet)
+    loaded = await load_set(call.world, asked.files)
     why = await why_no_token(call, loaded.ready)
     said = notes(loaded) + [LOCKED_OUT.format(why)] * bool(why)
+    plan = await call.world.db.scan(lambda reader: flows.plan_put(reader, loaded))
     if dry:
-        return reply(_tested(loaded) | {"notes": said})
+        return reply(_tested(loaded) | {"notes": said, "plan": plan})
 
     if watches:
         _check_watching(loaded, gate)
@@ -52,12 +61,28 @@ async def put_set(call: Call) -> Reply:
 
     def put(act: Act) -> PolicySet:
         note(act, object=loaded.hash)
+        _check_active(act, call)
+        flows.check_plan(act, plan, loses=asked.loses)
         _check_lock_out(why, locks=locks)
         return flows.put(act, loaded, by=call.caller, gate=gate)
 
     made = await act_as(call, "policy.put", put)
     note_latest(call.world, made.hash)
-    return reply(_render(made, active=made.hash) | {"notes": said}, status=201)
+    return reply(_render(made, active=made.hash) | {"notes": said}, status=201, headers=[_etag(made.hash)])
+
+
+def _check_active(act: Act, call: Call) -> None:
+    """Check the header `If-Match` against the active set (RFC 9110 section 13.1.1). Raises PreconditionFailed."""
+    expected = call.header(b"if-match")
+    active = store.active(act.tx)
+    if expected is not None and not {tag.strip() for tag in expected.split(",")} & {"*", f'"{active}"'}:
+        raise PreconditionFailed(
+            f"`If-Match` does not name the active policy set {active}", hint="another set became active: plan again"
+        )
+
+
+def _etag(hash: str) -> tuple[bytes, bytes]:
+    return b"etag", f'"{hash}"'.encode()
 
 
 def _check_watching(loaded: Loaded, gate: flows.Gate | None) -> None:
@@ -111,17 +136,29 @@ async def show_set(call: Call) -> Reply:
     found, files, active = await call.world.db.scan(
         lambda reader: (*flows.show_set(reader, call.params["hash"]), store.active(reader))
     )
-    return reply(_render(found, active=active) | {"files": files})
+    extends = layer(files)
+    left_out = [id for id in safeguards() if id not in extends]
+    return reply(
+        _render(found, active=active) | {"files": own_files(files), "extends": extends, "left_out": left_out},
+        headers=[_etag(found.hash)],
+    )
 
 
 async def activate_set(call: Call) -> Reply:
-    """Let a set on the shelf decide; `?lock_out=true` as for `put`."""
-    hash, locks, why = call.params["hash"], _flag(call, "lock_out"), ""
-    with suppress(NotFound):  # which is for the act to refuse, so that it is recorded
+    """Let a stored set decide; `lock_out`, `loses`, `If-Match` and `dry_run` as for `put`."""
+    hash, locks, dry, why, plan = call.params["hash"], _flag(call, "lock_out"), _flag(call, "dry_run"), "", None
+    loses = call.json(Activation).loses if call.body else []
+    with suppress(NotFound):  # the act refuses it, so that the refusal is recorded
         why = await why_no_token(call, await call.world.db.scan(lambda reader: flows.ready(reader, hash)))
+        plan = await call.world.db.scan(lambda reader: flows.plan_activation(reader, hash))
+    if dry and plan is not None:
+        return reply({"hash": hash, "active": False, "notes": [LOCKED_OUT.format(why)] * bool(why), "plan": plan})
 
     def activate(act: Act) -> PolicySet:
         note(act, object=hash[:64])
+        if plan is not None:
+            _check_active(act, call)
+            flows.check_plan(act, plan, loses=loses)
         _check_lock_out(why, locks=locks)
         return flows.activate(act, hash)
 
@@ -135,6 +172,7 @@ def _render(one: PolicySet, *, active: str) -> dict[str, Any]:
         "hash": one.hash,
         "active": one.hash == active,
         "policies": one.policies,
+        "safeguards": one.safeguards,
         "tests": one.tests,
         "created_at": one.created_at // SECOND,
         "created_by": one.created_by,
@@ -146,6 +184,7 @@ def _tested(loaded: Loaded) -> dict[str, Any]:
         "hash": loaded.hash,
         "active": False,
         "policies": loaded.count,
+        "safeguards": loaded.safeguards,
         "tests": loaded.tests,
     }
 

@@ -18,8 +18,10 @@ from ostiary.core.errors import Refused
 from ostiaryd.ground.confined import parser
 from ostiaryd.policy.model import Loaded, Program, Ready, decode_actions, encode_actions, load, restore
 from ostiaryd.policy.model.load import base_schema
+from ostiaryd.policy.model.safeguards import extend, read_left_out, safeguards
 
 base_schema()  # while files may still be opened
+safeguards()
 
 
 class Upload(msgspec.Struct, frozen=True):
@@ -38,12 +40,15 @@ class Parsed(msgspec.Struct, frozen=True, tag="parsed"):
     rules: bytes
     actions: str
     tests: int
+    left_out: list[str]
+    """safeguards of the server that it does not extend"""
 
-    def restore(self, files: dict[str, str]) -> Loaded:
+    def restore(self, own: dict[str, str]) -> Loaded:
         """The set as the server uses it. Call it in a thread: it takes up to a second for a large set."""
+        files = extend(own, self.left_out)
         rules, actions = ir.parse(self.rules), decode_actions(self.actions)
         ready: Ready = restore(self.hash, files, rules, actions)
-        return Loaded(self.hash, dict(files), rules, actions, ready, self.tests)
+        return Loaded(self.hash, files, rules, actions, ready, self.tests)
 
 
 class Needs(msgspec.Struct, frozen=True, tag="needs"):
@@ -89,7 +94,8 @@ def answer(body: bytes) -> bytes:
     upload = _decode_upload(body)
     engine = _Rehearsal(upload)
     try:
-        loaded = load(upload.files, engine if upload.has_engine else None)
+        left_out = list(read_left_out(upload.files))
+        loaded = load(extend(upload.files, left_out), engine if upload.has_engine else None)
     except _Unchecked:
         assert engine.program is not None
         return _encode_answer(Needs(engine.program, is_checked=False))
@@ -99,4 +105,6 @@ def answer(body: bytes) -> bytes:
     if engine.asked:
         assert engine.program is not None
         return _encode_answer(Needs(engine.program, is_checked=True, asked=list(engine.asked)))
-    return _encode_answer(Parsed(loaded.hash, ir.render(loaded.ir), encode_actions(loaded.actions), loaded.tests))
+    return _encode_answer(
+        Parsed(loaded.hash, ir.render(loaded.ir), encode_actions(loaded.actions), loaded.tests, left_out)
+    )

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ostiary.core.access import Policies
-from ostiary.core.errors import NotFound
+from ostiary.core.errors import Conflict, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
+from ostiaryd.ledger.model import Entry
 from ostiaryd.policy import store
 from ostiaryd.policy.flows.whatif import Gate, check_gate
-from ostiaryd.policy.model import Loaded, PolicyDelta, PolicySet, Ready, restore, starter
+from ostiaryd.policy.model import Contents, Loaded, Plan, PolicyDelta, PolicySet, Ready, plan_switch, restore, starter
 from ostiaryd.registry.flows import note, tell
 from ostiaryd.registry.model import Caller
 
 BY_US = "ostiary"
+WEAKEN = "policy.weaken"
+"""The action of the entry that says which safeguards a switch of sets has removed."""
 REMEMBERED = 8
 _compiled: dict[str, Ready] = {}
 
@@ -39,6 +44,47 @@ def activate(act: Act, hash: str) -> PolicySet:
         store.insert(act.tx, starter(), by=BY_US)
     _switch(act, hash)
     return found
+
+
+def plan_put(reader: Reader, loaded: Loaded) -> Plan:
+    """Return what the set would change if it became active."""
+    after = Contents(loaded.hash, loaded.files, loaded.ir, loaded.policies.elsewhere)
+    return plan_switch(_contents(reader, store.active(reader)), after)
+
+
+def plan_activation(reader: Reader, hash: str) -> Plan:
+    """Return what a stored set would change if it became active. Raises NotFound."""
+    return plan_switch(_contents(reader, store.active(reader)), _contents(reader, find_set(reader, hash).hash))
+
+
+def _contents(reader: Reader, hash: str) -> Contents:
+    rules = store.rules(reader, hash)
+    files, policies = (starter().files, starter().ir) if rules is None else rules[:2]
+    return Contents(hash, files, policies, ready(reader, hash).policies.elsewhere)
+
+
+def check_plan(act: Act, plan: Plan, *, loses: Collection[str]) -> None:
+    """Check that the plan is still about the active set, and that `loses` names each safeguard that goes.
+
+    Notes the safeguards that go and that are left out, and records their loss in an entry of its own. Raises Conflict
+    (`policy_changed`, `loses_safeguards`).
+    """
+    note(act, object=act.entry.object or "", loses=plan.loses, left_out=plan.left_out)
+    if store.active(act.tx) != plan.against:
+        raise Conflict(
+            "another policy set became active meanwhile", hint="plan again against it", code="policy_changed"
+        )
+    if unnamed := [id for id in plan.loses if id not in loses]:
+        names = ", ".join(f"`{id}`" for id in unnamed)
+        raise Conflict(
+            f"safeguards that apply now would not apply any more: {names}",
+            hint='keep them, or confirm: `ostiary policy put DIR --yes`, `"loses": [..]` in the request',
+            code="loses_safeguards",
+        )
+    if plan.loses:
+        detail = {"safeguards": plan.loses, "before": plan.against}
+        entry = Entry(at=act.now, action=WEAKEN, agent=act.entry.agent, object=act.entry.object, detail=detail)
+        act.told.append(entry)
 
 
 def watch(act: Act, loaded: Loaded, *, by: Caller | None) -> PolicySet:
@@ -122,5 +168,6 @@ def show_set(reader: Reader, hash: str) -> tuple[PolicySet, dict[str, str]]:
 def _starter_summary() -> PolicySet:
     loaded = starter()
     return PolicySet(
-        hash=loaded.hash, policies=len(loaded.ir.policies), tests=loaded.tests, created_at=0, created_by=BY_US
-    )
+        hash=loaded.hash, policies=loaded.count, safeguards=loaded.safeguards, tests=loaded.tests, created_at=0,
+        created_by=BY_US,
+    )  # fmt: skip

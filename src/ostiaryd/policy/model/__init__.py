@@ -37,6 +37,7 @@ from ostiaryd.policy.model.files import (
 )
 from ostiaryd.policy.model.load import Loaded, Ready, load, notes, restore, starter
 from ostiaryd.policy.model.page import Place, check_same, open_place, page_key, seal_place
+from ostiaryd.policy.model.plan import Contents, Plan, plan_switch
 from ostiaryd.policy.model.playbooks import Proposal
 from ostiaryd.policy.model.questions import (
     REGISTERED,
@@ -52,6 +53,7 @@ from ostiaryd.policy.model.questions import (
     proved,
 )
 from ostiaryd.policy.model.rego import Engine, Program
+from ostiaryd.policy.model.safeguards import layer, own_files, safeguards
 from ostiaryd.policy.model.ticket import Ticket, open_ticket, seal_ticket, ticket_key
 
 __all__ = [
@@ -59,12 +61,14 @@ __all__ = [
     "REGISTERED",
     "AgentSeen",
     "BadBinding",
+    "Contents",
     "Denial",
     "Engine",
     "ExpiredDenial",
     "Facts",
     "Loaded",
     "Place",
+    "Plan",
     "PolicyDelta",
     "PolicySet",
     "Posed",
@@ -97,17 +101,21 @@ __all__ = [
     "encode_facts",
     "encode_files",
     "entity_of",
+    "layer",
     "load",
     "moment",
     "notes",
     "open_denial",
     "open_place",
     "open_ticket",
+    "own_files",
     "page_key",
+    "plan_switch",
     "posed_call",
     "proved",
     "restore",
     "rfc3339",
+    "safeguards",
     "seal_denial",
     "seal_place",
     "seal_ticket",

@@ -15,7 +15,8 @@ from ostiary.core.errors import Invalid
 
 POLICIES, SCHEMA, ENTITIES, TESTS = ".cedar", ".cedarschema", ".entities.json", ".test.toml"
 REGO, DATA, OPA = ".rego", ".data.json", ".opa.toml"
-KINDS = (POLICIES, SCHEMA, ENTITIES, REGO, DATA, OPA, TESTS)
+SAFEGUARDS = ".safeguards.toml"
+KINDS = (POLICIES, SCHEMA, ENTITIES, REGO, DATA, OPA, SAFEGUARDS, TESTS)
 MAX_FILES = 200
 MAX_BYTES = 4 << 20
 _encode = msgspec.json.Encoder().encode
@@ -67,10 +68,13 @@ def decode_actions(text: str) -> dict[Uid, Entity]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySet:
-    """A set on the shelf. `created_at` is microseconds, `created_by` an id."""
+    """A stored set. `created_at` is microseconds, `created_by` an id."""
 
     hash: str
     policies: int
+    """its own, in any language"""
+    safeguards: int
+    """safeguards of the server that it extends"""
     tests: int
     created_at: int
     created_by: str

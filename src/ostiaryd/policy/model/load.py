@@ -23,10 +23,11 @@ from ostiary.core.cedar.values import Entity, Uid, entity, parse_uid
 from ostiary.core.errors import Invalid, Malformed, Refused
 from ostiaryd.policy.model.cases import parse_cases, run_cases
 from ostiaryd.policy.model.entities import by_type, check_entities, read_entities
-from ostiaryd.policy.model.files import POLICIES, SCHEMA, TESTS, check_files, digest, of_kind
+from ostiaryd.policy.model.files import POLICIES, SAFEGUARDS, SCHEMA, TESTS, check_files, digest, of_kind
 from ostiaryd.policy.model.lower import lower
 from ostiaryd.policy.model.playbooks import Playbooks
 from ostiaryd.policy.model.rego import Engine, Program, read_program
+from ostiaryd.policy.model.safeguards import extend, layer, own_files
 from ostiaryd.policy.model.text import MAX_POLICIES, check_policies, check_schema
 from ostiaryd.policy.model.vocabulary import Vocabulary, read_vocabulary
 from ostiaryd.registry.model import check_name
@@ -66,8 +67,13 @@ class Loaded:
 
     @property
     def count(self) -> int:
-        """How many policies it has, in whatever language."""
-        return len(self.ir.policies) + len(self.policies.elsewhere)
+        """The number of its own policies, in any language."""
+        return len(self.ir.policies) + len(self.policies.elsewhere) - self.safeguards
+
+    @property
+    def safeguards(self) -> int:
+        """The number of safeguards of the server that it extends."""
+        return len(layer(self.files))
 
 
 def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
@@ -76,15 +82,22 @@ def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
 
     Raises Malformed, Invalid, NotModelled, each naming the file and what in it; code `policy_test_failed` for a test.
     """
-    check_files(files)
+    own = own_files(files)
+    check_files(own)
     schema = _schema(files)
-    lowered = [policy for name, text in of_kind(files, POLICIES) for policy in _policies(name, text, schema)]
+    policies_of = {name: _policies(name, text, schema) for name, text in of_kind(files, POLICIES)}
+    extended = [policy for name, found in policies_of.items() if name not in own for policy in found]
+    lowered = [
+        policy for name, found in policies_of.items() if name in own for policy in found if policy not in extended
+    ]
     hash = digest(files)
     program = read_program(hash, files)
     if not lowered and program is None:
         raise Invalid(
             "the set has no policy, so that it would deny everything", hint="write `permit` into a .cedar file"
         )
+    _check_safeguards(lowered, extended)
+    lowered += extended
     _check_ids(lowered, program)
     actions = _actions(schema)
     policy_set = ir.PolicySetIR(tuple(lowered))
@@ -152,7 +165,8 @@ def _permits(loaded: Loaded, action: str) -> bool:
 def starter() -> Loaded:
     """The set that decides until another is put."""
     folder = package_files("ostiaryd.policy") / "starter"
-    return load({file.name: file.read_text("utf-8") for file in folder.iterdir() if file.name.startswith("starter.")})
+    files = {file.name: file.read_text("utf-8") for file in folder.iterdir() if file.name.startswith("starter.")}
+    return load(extend(files, ()))
 
 
 @functools.cache
@@ -226,6 +240,18 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
         if "approvers" in policy.annotations:
             _check_approvers(policy, name)
         seen.add(name)
+
+
+def _check_safeguards(own: list[ir.PolicyIR], extended: list[ir.PolicyIR]) -> None:
+    """A copy of a safeguard is the safeguard; another policy under its id is refused. Raises Invalid."""
+    taken = {policy.id for policy in extended}
+    for policy in own:
+        if policy.id in taken:
+            raise Invalid(
+                f"policy {policy.id!a} has the @id of a safeguard of the server and differs from it",
+                hint="delete it to keep the safeguard, give it another @id, or name the safeguard in "
+                f'a *{SAFEGUARDS} file: [leave_out] {policy.id} = "why"',
+            )
 
 
 def _check_approvers(policy: ir.PolicyIR, name: str) -> None:

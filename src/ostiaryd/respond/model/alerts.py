@@ -26,7 +26,7 @@ MAX_WORDS = 8
 """of one list, and of members of a detail"""
 MAX_TEXT = 2900
 """Characters; Slack takes 3000 in a block of text, the others more."""
-_GRAVE = ("incident.", "kill.", "respond.", "elevation.break_glass", "clock.jump", "history.", TEST)
+_GRAVE = ("incident.", "kill.", "respond.", "elevation.break_glass", "clock.jump", "history.", "policy.weaken", TEST)
 _TITLES = {
     "approval.ask": "A person is asked",
     "approval.approve": "A person said yes",
@@ -49,6 +49,7 @@ _TITLES = {
     "history.replay": "Stops of the lost part of the history were carried out again",
     "kill.start": "Kill switch",
     "kill.end": "Kill switch: let go",
+    "policy.weaken": "Safeguards of the server no longer apply",
     TEST: "A test: alerts arrive here",
 }
 _NEXT = {"approval": "ostiary approvals show", "incident": "ostiary incident show"}

@@ -50,6 +50,7 @@ HEARD = (
     "history.lost",
     "history.replay",
     "history.recover",
+    "policy.weaken",
     "kill.start",
     "kill.end",
 )

@@ -1,0 +1,107 @@
+"""The plan of a switch from one policy set to another: what is added, changed and removed, and which safeguards go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from ostiary.core.cedar import ir
+from ostiaryd.policy.model.files import POLICIES
+from ostiaryd.policy.model.safeguards import LAYER, layer, safeguard_rules
+
+Mode: TypeAlias = Literal["enforce", "watch"]
+
+
+class Contents(NamedTuple):
+    """What a set consists of. `elsewhere`: the policies that are not Cedar, and whether each only watches."""
+
+    hash: str
+    files: Mapping[str, str]
+    rules: ir.PolicySetIR
+    elsewhere: Mapping[str, bool]
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One policy. `effect` is `other` for a policy that is not Cedar."""
+
+    id: str
+    effect: Literal["permit", "forbid", "other"]
+    mode: Mode
+    safeguard: bool = False
+    """whether it belongs to the safeguards of the server"""
+
+
+class Changed(msgspec.Struct, frozen=True):
+    id: str
+    before: Item
+    after: Item
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a switch of sets does. `files` are those beside Cedar policies, which have no ids: name to what happens."""
+
+    against: str
+    """the hash of the set that is active now"""
+    added: list[Item]
+    changed: list[Changed]
+    removed: list[Item]
+    files: dict[str, Literal["added", "changed", "removed"]]
+    loses: list[str]
+    """safeguards of the server that apply now and would not any more"""
+    left_out: list[str]
+    """safeguards of the server that would not apply"""
+
+
+def plan_switch(before: Contents, after: Contents) -> Plan:
+    """Compare two sets by the ids of their policies."""
+    old, new = _items(before), _items(after)
+    old_rules, new_rules = _by_id(before.rules), _by_id(after.rules)
+    applied, kept = _safeguards_of(before), _safeguards_of(after)
+    return Plan(
+        against=before.hash,
+        added=[item for id, item in new.items() if id not in old],
+        changed=[
+            Changed(id, old[id], item)
+            for id, item in new.items()
+            if id in old
+            and ((old_rules.get(id) != new_rules.get(id)) or (old[id].effect, old[id].mode) != (item.effect, item.mode))
+        ],
+        removed=[item for id, item in old.items() if id not in new],
+        files=_compare_files(before.files, after.files),
+        loses=sorted(applied - kept),
+        left_out=sorted(set(safeguard_rules()) - kept),
+    )
+
+
+def _items(contents: Contents) -> dict[str, Item]:
+    ours = _safeguards_of(contents)
+    cedar = [
+        Item(id, rule.effect, "watch" if "mode" in rule.annotations else "enforce", id in ours)
+        for id, rule in _by_id(contents.rules).items()
+    ]
+    other = [Item(id, "other", "watch" if watches else "enforce") for id, watches in contents.elsewhere.items()]
+    return {item.id: item for item in sorted(cedar + other, key=lambda item: item.id)}
+
+
+def _by_id(rules: ir.PolicySetIR) -> dict[str, ir.PolicyIR]:
+    return {policy.id: policy for policy in rules.policies}
+
+
+def _safeguards_of(contents: Contents) -> set[str]:
+    """The safeguards that apply under the set: those it extends, and its own copies of present ones."""
+    present = safeguard_rules()
+    copies = {policy.id for policy in contents.rules.policies if present.get(policy.id) == policy}
+    return copies | set(layer(contents.files))
+
+
+def _compare_files(
+    before: Mapping[str, str], after: Mapping[str, str]
+) -> dict[str, Literal["added", "changed", "removed"]]:
+    found: dict[str, Literal["added", "changed", "removed"]] = {}
+    for name in sorted({*before, *after}):
+        if name.endswith(POLICIES) or name.startswith(LAYER) or before.get(name) == after.get(name):
+            continue
+        found[name] = "added" if name not in before else "removed" if name not in after else "changed"
+    return found

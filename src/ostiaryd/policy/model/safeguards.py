@@ -1,0 +1,90 @@
+"""Safeguards: policies of the server that a policy set extends, unless it leaves one out by name with a reason.
+
+They are stored with the set, as files under `LAYER`, a name that no upload can have. So a set keeps its meaning when a
+later version of the server has other safeguards.
+"""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Collection, Mapping
+from importlib.resources import files as package_files
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.core.cedar import ir
+from ostiary.core.decoding import convert
+from ostiary.core.errors import Invalid, Malformed
+from ostiary.core.nearest import nearest_hint
+from ostiaryd.policy.model.files import POLICIES, SAFEGUARDS, of_kind
+from ostiaryd.policy.model.lower import lower
+
+LAYER = "@safeguards/"
+MAX_TEXT = 64 << 10
+"""Characters of one `*.safeguards.toml`."""
+
+
+class _LeaveOut(msgspec.Struct, forbid_unknown_fields=True):
+    """A `*.safeguards.toml`: safeguards that do not apply, each with the reason."""
+
+    leave_out: dict[str, Annotated[str, Meta(min_length=1, max_length=400)]] = {}
+
+
+@functools.cache
+def safeguards() -> dict[str, str]:
+    """Return the text of each safeguard by its id. Cached: a confined process opens no file."""
+    folder = package_files("ostiaryd.policy") / "safeguards"
+    found = [file for file in folder.iterdir() if file.name.endswith(POLICIES)]
+    return {file.name.removesuffix(POLICIES): file.read_text("utf-8") for file in sorted(found, key=lambda f: f.name)}
+
+
+@functools.cache
+def safeguard_rules() -> dict[str, ir.PolicyIR]:
+    """Return each safeguard as it is compiled, by its id."""
+    return {id: lower(text).policies[0] for id, text in safeguards().items()}
+
+
+def read_left_out(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the safeguards that the set leaves out, with the reasons. Raises Malformed, Invalid."""
+    found: dict[str, str] = {}
+    for name, text in of_kind(files, SAFEGUARDS):
+        if len(text) > MAX_TEXT:
+            raise Invalid(f"{name} has {len(text)} characters", hint=f"at most {MAX_TEXT}")
+        try:
+            said = convert(tomllib.loads(text), _LeaveOut).leave_out
+        except (ValueError, OverflowError) as error:
+            raise Malformed(f"{name}: {str(error)[:400]}") from None
+        except RecursionError:
+            raise Malformed(f"{name}: nested too deeply") from None
+        for id, reason in said.items():
+            if id not in safeguards():
+                raise Invalid(f"{name}: {id[:200]!a} is not a safeguard", hint=nearest_hint(id, safeguards()))
+            if id in found:
+                raise Invalid(f"{name}: the safeguard {id!a} is left out twice", hint="name it in one file")
+            if not reason.strip():
+                raise Invalid(f"{name}: the safeguard {id!a} is left out without a reason", hint="write why")
+            found[id] = reason
+    return found
+
+
+def extend(files: Mapping[str, str], left_out: Collection[str]) -> dict[str, str]:
+    """Return the files of a set with all safeguards but those that it leaves out."""
+    kept = {LAYER + id + POLICIES: text for id, text in safeguards().items() if id not in left_out}
+    return {**own_files(files), **kept}
+
+
+def own_files(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the files that the owner of the set wrote."""
+    return {name: text for name, text in files.items() if not name.startswith(LAYER)}
+
+
+def layer(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the safeguards that the set extends: the text of each by its id."""
+    return {
+        name.removeprefix(LAYER).removesuffix(POLICIES): text
+        for name, text in sorted(files.items())
+        if name.startswith(LAYER)
+    }

@@ -1,0 +1,212 @@
+"""The safeguards of the server apply under every set, unless the set leaves one out by name with a reason, and whoever
+activates the set confirms it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiary.core.cedar import ir
+from ostiary.core.errors import Invalid, Malformed
+from ostiaryd.ground.http import Call, render_admin
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.model import decode_entry
+from ostiaryd.policy import store, wire_admin
+from ostiaryd.policy.model import Contents, load, plan_switch, safeguards, starter
+from ostiaryd.policy.model.safeguards import LAYER, MAX_TEXT, extend, read_left_out
+from tests.policy.conftest import Ask, put
+from tests.registry.stage import ADMIN, newest
+
+PUT, ACTIVATE = "/api/v1/policies", "/api/v1/policies/{hash}/activate"
+PERMIT = {"a.cedar": "permit (principal, action, resource);"}
+WHY = "the mail gateway rewrites links"
+WITHOUT = {"a.safeguards.toml": f'[leave_out]\nno-foreign-links = "{WHY}"\n'}
+SECRET = """
+[[case]]
+name = "secrets stay"
+subject = { type = "agent", id = "ag_1" }
+action = "call"
+resource = { type = "tool", id = "mail/send", properties = { data_classes = ["secret"] } }
+expect = "deny"
+policies = ["secrets-stay"]
+"""
+
+
+async def test_a_set_extends_the_safeguards(world: World, ask: Ask) -> None:
+    status, made = await ask(PUT, {"files": PERMIT | {"a.test.toml": SECRET}})
+    assert (status, made["policies"], made["safeguards"]) == (201, 1, len(safeguards()))
+    rules = ir.parse(store.active_ir(world.db.read())[1].encode())
+    assert {policy.id for policy in rules.policies} == {"a#1", *safeguards()}
+    _, shown = await ask(PUT + "/{hash}", method="GET", hash=made["hash"])
+    assert shown["files"] == PERMIT | {"a.test.toml": SECRET}
+    assert (shown["extends"], shown["left_out"]) == (safeguards(), [])
+
+    _, again = await ask(PUT, {"files": shown["files"]})
+    assert again["hash"] == made["hash"]
+
+
+async def test_a_safeguard_goes_only_where_the_set_and_the_request_name_it(world: World, ask: Ask) -> None:
+    _, tested = await ask(f"{PUT}?dry_run=true", {"files": PERMIT | WITHOUT})
+    assert (tested["plan"]["loses"], tested["plan"]["left_out"]) == (["no-foreign-links"], ["no-foreign-links"])
+    for loses in ([], ["secrets-stay"], ["no-foreign-link"]):
+        status, refusal = await ask(PUT, {"files": PERMIT | WITHOUT, "loses": loses})
+        assert (status, refusal["error"]) == (409, "loses_safeguards")
+        assert "no-foreign-links" in refusal["message"]
+        assert store.active(world.db.read()) == starter().hash
+    status, made = await ask(PUT, {"files": PERMIT | WITHOUT, "loses": ["no-foreign-links"]})
+    assert (status, made["safeguards"]) == (201, len(safeguards()) - 1)
+    _, shown = await ask(PUT + "/{hash}", method="GET", hash=made["hash"])
+    assert shown["left_out"] == ["no-foreign-links"]
+    assert "no-foreign-links" not in shown["extends"]
+    weakened, act = [decode_entry(body) for _, body in ledger.search(world.db.read(), {}, limit=2)]
+    assert (act.action, act.detail) == (
+        "policy.put",
+        {
+            "loses": ["no-foreign-links"],
+            "left_out": ["no-foreign-links"],
+            "policies": 1,
+            "before": starter().hash,
+        },
+    )
+    assert (weakened.action, weakened.object) == ("policy.weaken", act.object)
+    assert weakened.detail == {"safeguards": ["no-foreign-links"], "before": starter().hash}
+    await ask(PUT, {"files": PERMIT | WITHOUT | {"b.cedar": '@id("b") permit (principal, action, resource);'}})
+    assert newest(world).action == "policy.put"  # nothing was lost by this one
+
+
+async def test_a_set_of_before_the_safeguards_keeps_its_meaning_and_is_not_returned_to_unasked(
+    world: World, ask: Ask
+) -> None:
+    bare = await put(world, PERMIT)  # as an earlier version stored it
+    _, tested = await ask(f"{PUT}?dry_run=true", {"files": PERMIT})
+    assert tested["hash"] != bare
+    assert {item["id"] for item in tested["plan"]["added"]} == set(safeguards())
+    assert all(item["safeguard"] for item in tested["plan"]["added"])
+    status, _ = await ask(PUT, {"files": PERMIT})
+    assert status == 201
+    status, refusal = await ask(ACTIVATE, {}, hash=bare)
+    assert (status, refusal["error"]) == (409, "loses_safeguards")
+    _, planned = await ask(f"{ACTIVATE}?dry_run=true", {}, hash=bare)
+    assert planned["plan"]["loses"] == sorted(safeguards())
+    status, _ = await ask(ACTIVATE, {"loses": sorted(safeguards())}, hash=bare)
+    assert (status, store.active(world.db.read())) == (200, bare)
+
+
+async def test_a_copy_of_a_safeguard_is_the_safeguard(world: World, ask: Ask) -> None:
+    copies = PERMIT | {f"{id}.cedar": text for id, text in safeguards().items()}
+    bare = await put(world, copies)
+    status, made = await ask(PUT, {"files": copies})
+    assert (status, made["policies"], made["safeguards"]) == (201, 1, len(safeguards()))
+    assert made["hash"] != bare
+    status, _ = await ask(ACTIVATE, {}, hash=bare)
+    assert status == 200  # it has its own copies
+
+
+async def test_another_policy_under_the_id_of_a_safeguard_is_refused_until_it_is_left_out(ask: Ask) -> None:
+    other = {"b.cedar": '@id("no-foreign-links") forbid (principal, action, resource) when { false };'}
+    status, refusal = await ask(f"{PUT}?dry_run=true", {"files": PERMIT | other})
+    assert (status, refusal["error"]) == (422, "invalid")
+    assert "no-foreign-links" in refusal["message"]
+    status, tested = await ask(f"{PUT}?dry_run=true", {"files": PERMIT | other | WITHOUT})
+    assert (status, tested["plan"]["loses"]) == (200, ["no-foreign-links"])
+    [changed] = [change for change in tested["plan"]["changed"] if change["id"] == "no-foreign-links"]
+    assert (changed["before"]["safeguard"], changed["after"]["safeguard"]) == (True, False)
+
+
+@pytest.mark.parametrize("name", [LAYER + "secrets-stay.cedar", LAYER + "x.cedar"])
+async def test_no_upload_has_a_file_in_the_layer(ask: Ask, name: str) -> None:
+    status, refusal = await ask(PUT, {"files": PERMIT | {name: "forbid (principal, action, resource);"}})
+    assert (status, refusal["error"]) == (422, "invalid")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[leave_out]\nno-foreign-link = "x"', "no-foreign-links"),
+        ('[leave_out]\nno-foreign-links = ""', "a.safeguards.toml"),
+        ('[leave_out]\nno-foreign-links = "  "', "without a reason"),
+        ("[leave_out]\nno-foreign-links = true", "a.safeguards.toml"),
+        ('leave_out = ["no-foreign-links"]', "a.safeguards.toml"),
+        ('[leaves_out]\nno-foreign-links = "x"', "a.safeguards.toml"),
+        ("[leave_out", "a.safeguards.toml"),
+        ("#" * (MAX_TEXT + 1), "at most"),
+    ],
+)
+def test_what_is_left_out_is_named_with_a_reason(text: str, says: str) -> None:
+    with pytest.raises((Invalid, Malformed)) as refused:
+        read_left_out({"a.safeguards.toml": text})
+    assert says in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_a_safeguard_is_left_out_once() -> None:
+    assert read_left_out(WITHOUT) == {"no-foreign-links": WHY}
+    assert read_left_out({"a.safeguards.toml": "#" * MAX_TEXT}) == {}
+    with pytest.raises(Invalid, match="twice"):
+        read_left_out(WITHOUT | {"b.safeguards.toml": WITHOUT["a.safeguards.toml"]})
+
+
+def etags(hash: str) -> list[tuple[str, int]]:
+    return [
+        (f'"{hash}"', 201),
+        (f'"x", "{hash}"', 201),
+        ("*", 201),
+        (hash, 412),
+        (f'W/"{hash}"', 412),
+        ('"x"', 412),
+        ("", 412),
+    ]
+
+
+async def test_a_plan_against_another_set_is_refused(world: World) -> None:
+    for sent, expected in etags(starter().hash):
+        headers = [(b"content-type", b"application/json"), (b"if-match", sent.encode())]
+        body = b'{"files": {"a.cedar": "permit (principal, action, resource);"}}'
+        call = Call(world, "POST", PUT, {}, "", headers, body, "rq_test", ADMIN)
+        assert (await answer(call)) == expected, sent
+        await put(world, starter().files)
+
+
+async def answer(call: Call) -> int:
+    try:
+        reply = await wire_admin.put_set(call)
+    except Exception as refusal:  # noqa: BLE001 rendered as the route would
+        reply = render_admin(refusal)  # type: ignore[arg-type]
+    return reply.status
+
+
+def contents(files: dict[str, str]) -> Contents:
+    loaded = load(files)
+    return Contents(loaded.hash, loaded.files, loaded.ir, loaded.policies.elsewhere)
+
+
+def test_a_plan_names_what_is_added_changed_and_removed() -> None:
+    forbid: Any = '@id("{}") {}forbid (principal, action, resource) when {{ {} }};'
+    before = PERMIT | {
+        "same.cedar": forbid.format("same", "", "false"),
+        "gone.cedar": forbid.format("gone", "", "false"),
+        "milder.cedar": forbid.format("milder", "", "false"),
+        "other.cedar": forbid.format("other", "", "false"),
+        "s.cedarschema": "type Arguments = { a?: String };",
+        "gone.cedarschema": "entity x;",
+    }
+    after = PERMIT | {
+        "moved.cedar": before["same.cedar"],
+        "new.cedar": forbid.format("new", "", "false"),
+        "milder.cedar": forbid.format("milder", '@mode("watch") ', "false"),
+        "other.cedar": forbid.format("other", "", "true"),
+        "s.cedarschema": "type Arguments = { b?: String };",
+        "new.entities.json": "[]",
+    }
+    plan = plan_switch(contents(extend(before, ())), contents(extend(after, ())))
+    assert [(item.id, item.effect, item.mode) for item in plan.added] == [("new", "forbid", "enforce")]
+    assert [(change.id, change.after.mode) for change in plan.changed] == [("milder", "watch"), ("other", "enforce")]
+    assert [item.id for item in plan.removed] == ["gone"]
+    assert plan.files == {
+        "gone.cedarschema": "removed",
+        "new.entities.json": "added",
+        "s.cedarschema": "changed",
+    }
+    assert (plan.loses, plan.left_out) == ([], [])
