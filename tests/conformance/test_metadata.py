@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
+from authlib.oauth2.rfc8414 import AuthorizationServerMetadata as Authlib
+from cryptojwt.jwk.jwk import key_from_jwk_dict
+from idpyoidc.client import client_auth
+from idpyoidc.message.oauth2 import ASConfigurationResponse
+from idpyoidc.message.oidc import ProviderConfigurationResponse
+from mcp.shared.auth import OAuthMetadata
+from starlette.routing import Route
 
 from ostiary.core import jose
+from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
 from ostiaryd.tokens.wire_metadata import openid_metadata, resource_metadata, server_metadata
-from tests.tokens.party import ISSUER, Client, enter, oauth_app, reconfigured, send
+from tests.clock import Clock
+from tests.tokens.party import ISSUER, SECOND, Client, enter, oauth_app, reconfigured, send
 
 AS, OPENID, RS = (
     f"/.well-known/{name}"
     for name in ("oauth-authorization-server", "openid-configuration", "oauth-protected-resource")
 )
+
+WELL_KNOWN = [
+    *("oauth-authorization-server", "openid-configuration", "oauth-protected-resource"),
+    *("authzen-configuration", "ssf-configuration"),
+]
 
 
 async def test_the_issuer_is_to_the_letter_the_one_of_the_url(world: World) -> None:
@@ -22,7 +39,7 @@ async def test_the_issuer_is_to_the_letter_the_one_of_the_url(world: World) -> N
         assert answer.json["issuer"] == ISSUER
 
 
-async def test_the_server_says_what_it_can_and_nothing_empty_but_what_must_be_there(world: World) -> None:
+async def test_the_server_says_what_it_can(world: World) -> None:
     said = (await send(oauth_app(world), "GET", AS)).json
     assert said["token_endpoint"] == ISSUER + "/token"
     exchange = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -36,7 +53,57 @@ async def test_the_server_says_what_it_can_and_nothing_empty_but_what_must_be_th
         assert algs == sorted(jose.ALGS)
         assert not {"none", "HS256"} & set(algs)
     assert "scopes_supported" not in said, "clients that know no better ask for all of them"
-    assert [name for name, value in said.items() if value in ([], "", {}, None)] == ["response_types_supported"]
+    assert said["response_types_supported"] == ["none"]
+
+
+def empty(document: Any, at: str = "") -> list[str]:
+    """The paths of all empty members of a document, which RFC 8414 section 3.2 forbids."""
+    if document in ([], "", {}, None):
+        return [at]
+    if isinstance(document, dict):
+        return [path for name, value in document.items() for path in empty(value, f"{at}/{name}")]
+    return [path for value in document for path in empty(value, f"{at}/*")] if isinstance(document, list) else []
+
+
+@pytest.mark.parametrize("name", WELL_KNOWN)
+async def test_no_metadata_document_has_an_empty_member(world: World, name: str) -> None:
+    answer = await send(build_app(world), "GET", f"/.well-known/{name}")
+    assert answer.status == 200
+    assert len(answer.json) > 3
+    assert empty(answer.json) == []
+
+
+def test_every_metadata_document_is_looked_at(world: World) -> None:
+    routes = {route.path for route in build_app(world).routes if isinstance(route, Route)}
+    documents = {path.removeprefix("/.well-known/") for path in routes if path.startswith("/.well-known/")}
+    assert {name for name in documents if not name.endswith("/{path:path}")} == set(WELL_KNOWN)
+
+
+@pytest.mark.parametrize("name", ["oauth-authorization-server", "openid-configuration"])
+async def test_readers_of_others_take_the_metadata(world: World, name: str) -> None:
+    """Each refuses a document with an empty list, or without `response_types_supported`, or without endpoints."""
+    document = (await send(oauth_app(world), "GET", f"/.well-known/{name}")).json
+    assert str(OAuthMetadata.model_validate(document).issuer).rstrip("/") == ISSUER
+    Authlib(document).validate()
+    kind = ProviderConfigurationResponse if name == "openid-configuration" else ASConfigurationResponse
+    read = kind().deserialize(json.dumps(document), "json")
+    assert read.verify()
+    assert read["response_types_supported"] == ["none"]
+
+
+async def test_idpyoidc_makes_assertions_for_this_server_from_its_metadata(
+    world: World, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its defaults: the token endpoint as audience, no `typ`, a life of 600 seconds."""
+    monkeypatch.setattr(client_auth, "utc_time_sans_frac", lambda: clock.now // SECOND)
+    agent, key = await enter(world)
+    client = Client(oauth_app(world), world, agent.agent_id, key)
+    document = (await send(client.app, "GET", OPENID)).json
+    read = ProviderConfigurationResponse().deserialize(json.dumps(document), "json")
+    jwk = json.loads(json.dumps(key.jwk()))
+    await client.ask()
+    assertion = client_auth.assertion_jwt(agent.agent_id, [key_from_jwk_dict(jwk)], read["token_endpoint"], "ES256")
+    assert (await client.ask(client_assertion=assertion)).status == 200
 
 
 async def test_every_endpoint_that_is_named_is_there(world: World) -> None:
@@ -49,8 +116,9 @@ async def test_every_endpoint_that_is_named_is_there(world: World) -> None:
 
 
 async def test_the_authorization_endpoint_is_there_for_readers_that_demand_one_and_refuses(world: World) -> None:
-    answer = await send(oauth_app(world), "GET", "/authorize?response_type=code&client_id=x")
-    assert (answer.status, answer.error) == (400, "unsupported_response_type")
+    for response_type, error in (("code", "unsupported_response_type"), ("none", "unauthorized_client")):
+        answer = await send(oauth_app(world), "GET", f"/authorize?response_type={response_type}&client_id=x")
+        assert (answer.status, answer.error) == (400, error)
 
 
 async def test_our_own_api_describes_itself_with_its_path_after_the_well_known_one(world: World) -> None:

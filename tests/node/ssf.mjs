@@ -14,7 +14,7 @@ const read = async (url) => (await fetch(url)).json()
 const transmitter = await read(`${ISSUER}/.well-known/ssf-configuration`)
 const api = new URL(transmitter.configuration_endpoint)
 const resource = await read(`${ISSUER}/.well-known/oauth-protected-resource/api/v1`)
-const scope = resource.scopes_supported.filter((name) => name.includes('ssf.')).join(' ')
+const scope = resource.scopes_supported.filter((name) => name.startsWith('ssf.')).join(' ')
 
 const issuer = new URL(resource.authorization_servers[0])
 const server = await oauth.processDiscoveryResponse(

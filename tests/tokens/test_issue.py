@@ -11,6 +11,7 @@ import pytest
 from ostiary.core import jose
 from ostiary.core.budget import MAX_BUDGETS, MAX_LIMITS, parse_limits
 from ostiaryd.ground.database import Sql
+from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model import load
@@ -302,3 +303,26 @@ async def test_a_grant_reads_nothing_that_the_last_one_has_read(
     tables = [table for text in ran for table in re.findall(r"(?:from|into) (\w+)", text)[:1]]
     own = [table for table in tables if table not in ("entry", "setting", "log_head", "log_history", "loss", "subtree")]
     assert own == ["spent", "spent"]
+
+
+ALIASES = [("ssf.read", "ostiary:ssf.read"), ("ssf.manage", "ostiary:ssf.manage")]
+
+
+@pytest.mark.parametrize(("alias", "scope"), ALIASES)
+@pytest.mark.parametrize("registered", [0, 1])
+async def test_an_alias_of_a_scope_is_that_scope(world: World, alias: str, scope: str, registered: int) -> None:
+    agent, key = await enter(world, name="siem", scopes=((alias, scope)[registered],))
+    assert agent.scopes == {scope}
+    client = Client(oauth_app(world), world, agent.agent_id, key)
+    for asked, spelled in ((alias, alias), (scope, scope), (f"{alias} {scope}", scope), ("", scope)):
+        answer = await client.token(scope=asked, resource=world.config.api)
+        assert answer["scope"] == spelled, asked
+        assert claims_of(answer["access_token"])["scope"] == scope
+
+
+async def test_an_alias_gives_nothing_that_the_agent_lacks(world: World) -> None:
+    agent, key = await enter(world, name="siem", scopes=("ssf.read",))
+    client = Client(oauth_app(world), world, agent.agent_id, key)
+    await client.token(scope="ssf.read", resource=world.config.api)
+    for asked in ("ssf.manage", "ssf.read ssf.manage", "ssf", "ssf.write", "SSF.read", "ssf.read "):
+        assert (await client.ask(scope=asked, resource=world.config.api)).error == "invalid_scope", asked

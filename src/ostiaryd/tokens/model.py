@@ -13,7 +13,7 @@ from ostiary.core import assurance, bounds, canonical
 from ostiary.core.assurance import StepUp
 from ostiary.core.claims import InvalidScope, render_scope
 from ostiary.core.errors import Forbidden, Invalid, Malformed, Refused
-from ostiaryd.registry.model import ADMIN, Agent, Resource, check_uri
+from ostiaryd.registry.model import ADMIN, SCOPE_ALIASES, Agent, Resource, check_uri
 from ostiaryd.trust.model import Credentials, InvalidClient
 
 SECOND = 1_000_000
@@ -233,6 +233,18 @@ def read_form(form: dict[str, list[str]]) -> Form:
         if "\0" in values[0]:
             raise InvalidRequest(f"the parameter {name[:50]!a} has a NUL in it")
     return {name: values[0] for name, values in form.items() if values[0]}
+
+
+def resolve_aliases(scope: str) -> str:
+    """Return a scope string with each alias replaced by the scope that it stands for."""
+    return " ".join(dict.fromkeys(SCOPE_ALIASES.get(name, name) for name in scope.split(" "))) if scope else ""
+
+
+def spell_scope(scope: str, *, asked: str) -> str:
+    """Return granted scopes by the names that the client asked for, which some clients compare."""
+    names = set(asked.split(" "))
+    aliases = {full: alias for alias, full in SCOPE_ALIASES.items() if alias in names and full not in names}
+    return " ".join(aliases.get(name, name) for name in scope.split(" "))
 
 
 def required(form: Form, name: str) -> str:

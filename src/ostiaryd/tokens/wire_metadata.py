@@ -10,18 +10,20 @@ from ostiary.core.errors import NotFound
 from ostiary.core.jose import ALGS
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http import Call, Reply, reply
-from ostiaryd.registry.model import ADMIN, DECIDE, READ, SSF_MANAGE, SSF_READ
-from ostiaryd.tokens.model import GRANT_TYPES, UnsupportedResponseType
+from ostiaryd.registry.model import ADMIN, DECIDE, READ, SCOPE_ALIASES, SSF_MANAGE, SSF_READ
+from ostiaryd.tokens.model import GRANT_TYPES, UnauthorizedClient, UnsupportedResponseType
 
 _BRIEFLY = [(b"cache-control", b"public, max-age=300")]
 _METHODS = ["private_key_jwt"]
 _ALGS = sorted(ALGS)
-SCOPES = [ADMIN, DECIDE, READ, SSF_MANAGE, SSF_READ]
+SCOPES = [ADMIN, DECIDE, READ, SSF_MANAGE, SSF_READ, *sorted(SCOPE_ALIASES)]
 
 
 def server_metadata(config: Config) -> dict[str, Any]:
     """RFC 8414 section 2.
 
+    No member is an empty list: section 3.2 forbids them. `response_types_supported` is required, and readers refuse a
+    document without it, so it names `none`: the response type under which no code and no token comes back.
     `authorization_endpoint` is there though no grant uses it, and refuses: the readers of some clients (the MCP SDK's
     among them) demand it, and `code_challenge_methods_supported`. `scopes_supported` is not: resources publish their
     scopes, and the same clients ask for all that they find.
@@ -37,7 +39,7 @@ def server_metadata(config: Config) -> dict[str, Any]:
         "backchannel_token_delivery_modes_supported": ["poll"],
         "backchannel_user_code_parameter_supported": False,
         "revocation_endpoint": f"{issuer}/revoke",
-        "response_types_supported": [],
+        "response_types_supported": ["none"],
         "grant_types_supported": list(GRANT_TYPES),
         **{
             f"{endpoint}_endpoint_auth_{what}_supported": values
@@ -95,8 +97,11 @@ async def jwks(call: Call) -> Reply:
 
 
 async def authorize(call: Call) -> Reply:
-    """There is nothing to authorize here yet: RFC 6749 section 4.1.2.1."""
-    raise UnsupportedResponseType("no response type is offered", hint="grant types " + " and ".join(GRANT_TYPES))
+    """Refuse every request: RFC 6749 section 4.1.2.1. No client has a redirection URI."""
+    hint = "grant types " + " and ".join(GRANT_TYPES)
+    if "response_type=none" in call.query.split("&"):
+        raise UnauthorizedClient("no client is registered for this endpoint", hint=hint)
+    raise UnsupportedResponseType("no response type but `none` is offered", hint=hint)
 
 
 def _check_suffix(call: Call, path: str) -> None:

@@ -52,6 +52,8 @@ from ostiaryd.tokens.model import (
     parse_details_of,
     read_form,
     required,
+    resolve_aliases,
+    spell_scope,
 )
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import AccessRefused, InvalidClient, NonceNeeded, challenge
@@ -134,15 +136,15 @@ async def token(call: Call) -> Reply:
         call.world,
         lambda again: act(call.world, action, issuing, request=call.request_id, again=again, network=call.network),
     )
-    return _answer(issued, exchanged=form["grant_type"] == TOKEN_EXCHANGE)
+    return _answer(issued, asked=form.get("scope", ""), exchanged=form["grant_type"] == TOKEN_EXCHANGE)
 
 
-def _answer(issued: Issued, *, exchanged: bool = False) -> Reply:
+def _answer(issued: Issued, *, asked: str = "", exchanged: bool = False) -> Reply:
     body: dict[str, object] = {
         "access_token": issued.access_token,
         "token_type": "DPoP" if issued.is_bound else "Bearer",
         "expires_in": issued.expires_in,
-        "scope": issued.scope,
+        "scope": spell_scope(issued.scope, asked=asked),
     }
     if exchanged:
         body["issued_token_type"] = ACCESS_TOKEN
@@ -247,7 +249,7 @@ def _parse_grant(form: Form, *, authorization: str | None, unverified_proof: str
     return Grant(
         credentials=credentials(form, authorization),
         unverified_proof=unverified_proof,
-        scope=form.get("scope", ""),
+        scope=resolve_aliases(form.get("scope", "")),
         resource=form.get("resource"),
         task=form.get("task"),
         details=parse_details_of(form.get("authorization_details"), known=config.classes),
@@ -271,7 +273,7 @@ def _parse_exchange(form: Form, *, authorization: str | None, unverified_proof: 
         unverified_proof=unverified_proof,
         unverified_subject=form["subject_token"],
         unverified_actor=form.get("actor_token"),
-        scope=form.get("scope", ""),
+        scope=resolve_aliases(form.get("scope", "")),
         resource=form.get("resource"),
         audience=form.get("audience"),
         details=parse_details_of(form.get("authorization_details"), known=config.classes),

@@ -16,7 +16,17 @@ from ostiaryd.registry.model.agent import (
     parse_scopes,
     spiffe_id,
 )
-from ostiaryd.registry.model.caller import ADMIN, APPROVE, DECIDE, READ, SELF, SSF_MANAGE, SSF_READ, Caller
+from ostiaryd.registry.model.caller import (
+    ADMIN,
+    APPROVE,
+    DECIDE,
+    READ,
+    SCOPE_ALIASES,
+    SELF,
+    SSF_MANAGE,
+    SSF_READ,
+    Caller,
+)
 from ostiaryd.registry.model.delta import (
     AgentDelta,
     HoldDelta,
@@ -41,6 +51,7 @@ __all__ = [
     "LONGEST_TOKEN",
     "MAX_DEPTH",
     "READ",
+    "SCOPE_ALIASES",
     "SELF",
     "SSF_MANAGE",
     "SSF_READ",

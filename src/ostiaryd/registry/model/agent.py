@@ -16,6 +16,7 @@ from typing import Any, NewType
 
 from ostiary.core.claims import MAX_LINKS
 from ostiary.core.errors import Conflict, Invalid
+from ostiaryd.registry.model.caller import SCOPE_ALIASES
 from ostiaryd.registry.model.owner import OwnerId, PersonId
 
 AgentId = NewType("AgentId", str)
@@ -127,15 +128,16 @@ class AgentKey:
 
 
 def parse_scopes(unverified_scopes: list[str]) -> frozenset[str]:
-    """`<resource name>:<class>` each, at most 100; raises Invalid."""
+    """Parse `<resource name>:<class>` or an alias each, at most 100; raises Invalid."""
     if len(unverified_scopes) > MAX_SCOPES:
         raise Invalid(f"there are {len(unverified_scopes)} scopes, at most {MAX_SCOPES} are allowed")
-    for scope in unverified_scopes:
+    scopes = frozenset(SCOPE_ALIASES.get(scope, scope) for scope in unverified_scopes)
+    for scope in scopes:
         if not _SCOPE.fullmatch(scope):
             raise Invalid(
                 f"the scope {scope[:130]!a} is not of the form <resource>:<class>", hint="such as `files:read`"
             )
-    return frozenset(unverified_scopes)
+    return scopes
 
 
 def check_depth(depth: int) -> int:
