@@ -94,7 +94,8 @@ docs: $(SETUP) ## write the generated pages under docs/ (a test compares them)
 .PHONY: lock
 lock: $(SETUP) ## renew the lock files after a change of the dependencies
 	$(UV_COMPILE) requirements/uv.in --output-file requirements/uv.lock
-	$(UV_COMPILE) pyproject.toml --extra server --extra postgres --extra mcp --extra rego --group dev --output-file requirements/dev.lock
+	$(UV_COMPILE) pyproject.toml --extra server --extra postgres --extra mcp --group dev --output-file requirements/dev.lock
+	$(subst 3.11,3.14,$(UV_COMPILE)) requirements/opa.in --output-file requirements/opa.lock
 	$(UV_COMPILE) pyproject.toml requirements/suites.in --output-file requirements/suites.lock
 	for name in $(FRAMEWORKS); do $(UV_COMPILE) pyproject.toml --extra $$name requirements/frameworks/tests.in --output-file requirements/frameworks/$$name.lock; done
 	npm --prefix tests/node install --package-lock-only --ignore-scripts
@@ -103,11 +104,12 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 clean: ## remove everything that was made
 	rm -rf .venv .frameworks .suites tests/node/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-$(SETUP): requirements/uv.lock requirements/dev.lock pyproject.toml
+$(SETUP): requirements/uv.lock requirements/dev.lock requirements/opa.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/uv.lock
 	$(UV) pip install --require-hashes --no-deps -r requirements/dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --ignore-requires-python -r requirements/opa.lock
 	$(UV) pip install --no-deps --no-build-isolation --editable .
 	touch $@
 

@@ -1,4 +1,4 @@
-"""A small server that speaks OPA's Data API over real HTTP and evaluates with regopy; it can misbehave on demand."""
+"""A small server with OPA's Data API over real HTTP, which evaluates with OPA's library and misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from regopy import Interpreter
+from ostiaryd.policy.engines.opa import Opa as Library
 
 MODULE = """
 package payments
@@ -61,12 +61,11 @@ def opa() -> Iterator[Opa]:
                 case "deep":
                     self._send(200, b'{"result": ' + b"[" * 20_000 + b"]" * 20_000 + b"}")
                     return
-            asking = Interpreter()
-            asking.add_module("payments.rego", MODULE)
-            asking.set_input_term(json.dumps(body["input"]))
             document = "data." + self.path.removeprefix("/v1/data/").replace("/", ".")
-            values = asking.query(f"[x | x := {document}]").results[0].expressions[0]
-            self._send(200, json.dumps({"result": values[0]} if values else {}).encode())
+            with closing(Library()) as library:
+                library.add_module("payments.rego", MODULE)
+                results = library.query(document, json.dumps(body["input"]).encode())
+            self._send(200, b'{"result":%b}' % results[0].expressions[0].value if results else b"{}")
 
         def _send(self, status: int, body: bytes, *, kind: str = "application/json", location: str = "") -> None:
             self.send_response(status)

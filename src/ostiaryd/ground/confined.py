@@ -1,6 +1,6 @@
 """A function in a process of its own, which cannot take more than it was given: time, memory, files, network.
 
-Both sides are here. The child has an empty environment and, once
+Both sides are here. The child has an empty environment unless its owner names one and, once
 its module is imported, may open nothing any more: no file, no socket. Frames are four bytes of length and the body. A
 child that does not answer in time, dies, or answers nonsense is ended, and the next request starts another one.
 """
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, wraps
 from typing import IO
@@ -50,9 +50,9 @@ _CODECS = ("utf-16-be", "latin-1", "ascii")
 _LENGTH = struct.Struct(">I")
 _BEGIN = """
 import sys
-sys.path[:] = sys.argv[5:]
+sys.path[:] = sys.argv[6:]
 from ostiaryd.ground.confined import main
-main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+main(sys.argv[1], *map(int, sys.argv[2:6]))
 """
 """The child imports what its parent would, though it knows nothing of the environment."""
 
@@ -72,11 +72,16 @@ class TooCostly(Invalid):
 class Confined:
     """One child at a time. Thread-safe; blocks, so ask it in a thread."""
 
-    def __init__(self, target: str, *, memory: int = MEMORY, nice: int = 0, cpu_s: int = 0) -> None:
+    def __init__(
+        self, target: str, *, memory: int = MEMORY, nice: int = 0, cpu_s: int = 0, reserved: int = 0,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         """`target` is MODULE:FUNCTION, the function from bytes to bytes. `nice`: how far it gives way to others.
-        `cpu_s`: seconds of processor time for each request; 0 for no such limit.
+        `cpu_s`: seconds of processor time for each request; 0 for no such limit. `reserved`: bytes of address space
+        beyond `memory`, for a runtime that reserves more than it writes to. `environ`: all of the child's environment.
         """
         self._target, self._memory, self._nice, self._cpu_s = target, memory, nice, cpu_s
+        self._reserved, self._environ = reserved, dict(environ or {})
         self._mutex = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
@@ -114,10 +119,11 @@ class Confined:
         if self._child is not None:
             self._end(self._child, late=False, within_s=0)
         self.lives += 1
-        limits = [str(self._memory), str(self._nice), str(self._cpu_s)]
+        limits = [str(self._memory), str(self._reserved), str(self._nice), str(self._cpu_s)]
         command = [sys.executable, "-c", _BEGIN, self._target, *limits, *sys.path]
         child = self._child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, bufsize=0,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env=self._environ, bufsize=0,
         )  # fmt: skip
         try:
             _exchange(child, b"", until=time.monotonic() + START_S)
@@ -255,7 +261,7 @@ class Parser:
 # --- the child ------------------------------------------------------------------------------------------------------
 
 
-def main(target: str, memory: int, nice: int, cpu_s: int) -> None:
+def main(target: str, memory: int, reserved: int, nice: int, cpu_s: int) -> None:
     """Serve one function until the parent is gone."""
     requests, answers = os.fdopen(0, "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever the function prints is no answer
@@ -265,7 +271,8 @@ def main(target: str, memory: int, nice: int, cpu_s: int) -> None:
         codecs.lookup(codec)
     os.nice(nice)
     for what, limit in (
-        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_AS, memory + reserved),
+        (resource.RLIMIT_DATA, memory),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, 0),

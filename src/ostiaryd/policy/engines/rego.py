@@ -1,34 +1,45 @@
-"""Rego by regopy, in a confined process: one request in, one answer out, both JSON.
+"""Rego by OPA's own library, in a confined process: one request in, one answer out, both JSON.
 
-    {"program": Program}                     compile it, and keep it under its hash   -> {} or {"error": ..}
-    {"hash": .., "question": {..}}           what each of its policies says            -> [Said, ..]
+    {"program": Program}                     compile the program and keep it under its hash   -> {} or {"error": ..}
+    {"hash": .., "question": {..}}           evaluate each policy of the program              -> [Said, ..]
 
-Built-ins that fail are errors here, not undefined (OPA's strict mode). A rule that must have a value and has none, or
-one of another type than it may have, is an error of its policy.
+A built-in that fails is an error, not undefined (OPA's strict mode). A rule without a value, or with a value of the
+wrong type, is an error of its policy.
 """
 
 from __future__ import annotations
 
-import json
 import re
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from regopy import Bundle, Interpreter
-from regopy.rego_shared import LogLevel, RegoError
 
 from ostiary.core.decoding import json_decoder
+from ostiaryd.policy.engines.opa import Opa, OpaError
 
 KEPT = 4
 MAX_MESSAGES, MAX_MESSAGE = 16, 500
-_MESSAGES = re.compile(r"\(errormsg \d+:(.*?)\)\s*\(", re.DOTALL)
+REFUSED = frozenset(
+    {
+        "http.send", "net.lookup_ip_addr", "opa.runtime", "rand.intn", "time.now_ns", "uuid.rfc4122",
+        "io.jwt.decode_verify", "io.jwt.encode_sign", "io.jwt.encode_sign_raw",
+        "crypto.x509.parse_and_verify_certificates", "crypto.x509.parse_and_verify_certificates_with_options",
+    }
+)  # fmt: skip
+"""Built-ins whose results depend on the network, the environment, the clock or randomness."""
+_RULES = ("permit", "forbid")
+_HEADING = re.compile(r"^(\w+_error: )?(bundle activation failed: )?(\d+ errors? occurred:\s*)?")
+_WHERE = re.compile(r"eval_error: ([\w./-]{1,200}:\d+: eval_\w+_error)(: [a-z0-9_.]+(?=:))?")
 
 
 class _Program(msgspec.Struct):
     hash: str
     modules: dict[str, str]
-    data: dict[str, Any]
-    policies: dict[str, tuple[str, ...]]
+    data: dict[str, str]
+    policies: tuple[str, ...]
+    watching: dict[str, bool]
 
 
 class _Request(msgspec.Struct):
@@ -37,64 +48,113 @@ class _Request(msgspec.Struct):
     question: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_programs: dict[str, tuple[_Program, Bundle, Interpreter]] = {}
+class _Invalid(Exception):
+    """The program compiles and is refused."""
+
+
+_programs: dict[str, tuple[dict[str, tuple[str, ...]], Opa]] = {}
 _decode = json_decoder(_Request)
+_decode_module = json_decoder(dict[str, Any])
+_decode_values = json_decoder(dict[str, list[Any]])
 _encode = msgspec.json.Encoder().encode
+_reader = Opa()
 
 
 def answer(body: bytes) -> bytes:
-    """The answer to a request of ours."""
+    """Return the answer to one request."""
     request = _decode(body)
     if request.program is not None:
         return _encode(_compile(request.program))
-    program, bundle, asking = _programs[request.hash]
-    try:
-        asking.set_input_term(bytes(request.question).decode())
-    except RegoError as error:
-        return _encode([(policy, False, (), _words(error)) for policy in program.policies])
-    return _encode([_say(asking, bundle, policy, rules) for policy, rules in program.policies.items()])
+    policies, opa = _programs[request.hash]
+    return _encode([_evaluate(opa, policy, rules, bytes(request.question)) for policy, rules in policies.items()])
 
 
 def _compile(program: _Program) -> dict[str, str]:
-    building = _interpreter()
+    opa = Opa()
     try:
         for name, text in program.modules.items():
-            building.add_module(name, text)
-        building.add_module("ostiary_answers.rego", _answers(program))
-        building.add_data_json(json.dumps(program.data))
-        bundle = building.build(None, [f"ostiary_answers/{policy}" for policy in program.policies])
-    except (RegoError, ValueError) as error:
-        return {"error": _words(error)}
-    if not bundle.ok():
-        return {"error": "it does not compile"}
+            opa.add_module(name, text)
+        policies = _read_policies(program)
+        opa.add_module("ostiary_answers.rego", _answers(policies))
+        opa.add_data(_encode({name: msgspec.Raw(text.encode()) for name, text in program.data.items()}))
+        opa.query("data.ostiary_answers.compiled")
+    except OpaError as error:
+        opa.close()
+        return {"error": _HEADING.sub("", str(error))[:MAX_MESSAGE]}
+    except _Invalid as error:
+        opa.close()
+        return {"error": str(error)[:MAX_MESSAGE]}
     while len(_programs) >= KEPT:
-        del _programs[next(iter(_programs))]
-    _programs[program.hash] = program, bundle, _interpreter()
+        _programs.pop(next(iter(_programs)))[1].close()
+    _programs[program.hash] = policies, opa
     return {}
 
 
-def _answers(program: _Program) -> str:
-    """A module with the values of each policy's rules: none of what is undefined, all of what it is."""
-    rules = [
-        f"{policy} := {{{', '.join(f'{_quote(rule)}: [x | x := data.ostiary.{policy}.{rule}]' for rule in found)}}}"
-        for policy, found in program.policies.items()
-    ]
-    return "\n".join(["package ostiary_answers", *rules])
+def _read_policies(program: _Program) -> dict[str, tuple[str, ...]]:
+    """Return the rules of each policy, as OPA parses the modules. Raises OpaError, _Invalid."""
+    rules: dict[str, set[str]] = defaultdict(set)
+    modes: dict[str, list[object]] = defaultdict(list)
+    for name, text in program.modules.items():
+        module = _parse(name, text)
+        if refused := REFUSED.intersection(_names(module)):
+            raise _Invalid(f"{name}: `{min(refused)}` is refused: a policy sees the question and the data alone")
+        _, *package = (term["value"] for term in module["package"]["path"])
+        if not package[0].startswith("ostiary"):
+            continue
+        policy = ".".join(package).removeprefix("ostiary.")
+        heads = [rule["head"] for rule in module.get("rules") or ()]
+        rules[policy].update(head["ref"][0]["value"] for head in heads)
+        modes[policy] += [head.get("value", {}).get("value") for head in heads if head["ref"][0]["value"] == "mode"]
+    expected = {policy: program.watching[policy] for policy in program.policies}
+    if expected != {policy: modes[policy] == ["watch"] for policy in rules}:
+        raise _Invalid("OPA reads another `package` or `mode`: write each on a line of its own")
+    for policy, found in rules.items():
+        if not found.intersection(_RULES):
+            raise _Invalid(f"the package ostiary.{policy} has neither `permit` nor `forbid`")
+    return {policy: tuple(rule for rule in _RULES if rule in found) for policy, found in sorted(rules.items())}
 
 
-def _quote(word: str) -> str:
-    return f'"{word}"'
+def _parse(name: str, text: str) -> dict[str, Any]:
+    """Return OPA's syntax tree of a module. Raises OpaError."""
+    [result] = _reader.query("rego.parse_module(input.name, input.text)", _encode({"name": name, "text": text}))
+    return _decode_module(result.expressions[0].value)
 
 
-def _say(asking: Interpreter, bundle: Bundle, policy: str, rules: tuple[str, ...]) -> tuple[str, bool, Any, str]:
-    """What the policy says: its name, whether it permits, with what it forbids, or what went wrong."""
+def _names(tree: object) -> Iterator[str]:
+    """Yield each dotted name in a syntax tree, and each of its beginnings."""
+    open_ = [tree]
+    while open_:
+        node = open_.pop()
+        if isinstance(node, list):
+            open_ += node
+        elif isinstance(node, dict):
+            open_ += node.values()
+            if node.get("type") == "ref":
+                parts: list[str] = []
+                for term in node["value"]:
+                    if term["type"] not in ("var", "string"):
+                        break
+                    parts.append(term["value"])
+                    yield ".".join(parts)
+
+
+def _answers(policies: dict[str, tuple[str, ...]]) -> str:
+    """Return a module with the values of each policy's rules, in a list that is empty where the rule is undefined."""
+    members = {
+        policy: ", ".join(f'"{rule}": [x | x := data.ostiary.{policy}.{rule}]' for rule in rules)
+        for policy, rules in policies.items()
+    }
+    answers = [f"{policy} := {{{found}}}" for policy, found in members.items()]
+    return "\n".join(["package ostiary_answers", "compiled := true", *answers])
+
+
+def _evaluate(opa: Opa, policy: str, rules: tuple[str, ...], question: bytes) -> tuple[str, bool, Any, str]:
+    """Return the policy's name, whether it permits, the messages with which it forbids, and its error."""
     try:
-        output = asking.query_bundle_entrypoint(bundle, f"ostiary_answers/{policy}")
-        if not output.ok():
-            return policy, False, (), _words(str(output))
-        values: dict[str, list[Any]] = output.results[0].expressions[0]
-    except (RegoError, ValueError, IndexError, AttributeError) as error:
-        return policy, False, (), _words(error)
+        [result] = opa.query(f"data.ostiary_answers.{policy}", question)
+    except OpaError as error:
+        return policy, False, (), _describe(error)
+    values = _decode_values(result.expressions[0].value)
     for rule in rules:
         if len(values[rule]) != 1:
             return policy, False, (), f"`{rule}` is undefined; write `default {rule} := false`"
@@ -108,14 +168,7 @@ def _say(asking: Interpreter, bundle: Bundle, policy: str, rules: tuple[str, ...
     return policy, permit, [message[:MAX_MESSAGE] for message in forbid[:MAX_MESSAGES]], ""
 
 
-def _interpreter() -> Interpreter:
-    made = Interpreter()
-    made.strict_built_in_errors = True
-    made.log_level = LogLevel.NONE
-    return made
-
-
-def _words(error: object) -> str:
-    """What regopy says is wrong with a module; of an evaluation it says nothing, so that no value is quoted."""
-    found = _MESSAGES.findall(str(error))
-    return ("; ".join(dict.fromkeys(found)) or "it fails")[:MAX_MESSAGE]
+def _describe(error: OpaError) -> str:
+    """Return where an evaluation failed, and the built-in that did. OPA's own message may quote a value."""
+    found = _WHERE.match(str(error))
+    return "it fails" if found is None else f"it fails: {found[1]}{found[2] or ''}"

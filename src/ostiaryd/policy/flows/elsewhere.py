@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from importlib.util import find_spec
 from queue import LifoQueue
 from typing import TypeVar
 
@@ -34,6 +35,10 @@ T = TypeVar("T")
 COMPILE_S = 5.0
 POOL = 3
 """processes that run Rego, so that a question which loops holds up one of them"""
+RESERVED = 4 << 30
+"""Bytes of address space that Go's runtime reserves and does not use."""
+GO = {"GOMAXPROCS": "2", "GOMEMLIMIT": "384MiB"}
+"""Few threads, whose stacks count as memory, on machines of many processors; collect garbage before the limit."""
 ALL_S = 2.0
 """for all questions of one request"""
 MAX_ASKED_IN_ACT = 3
@@ -62,7 +67,7 @@ class _Rego:
     """A confined process that runs Rego, and the programs that it has compiled. For one thread at a time."""
 
     def __init__(self) -> None:
-        self.confined = Confined("ostiaryd.policy.engines.rego:answer")
+        self.confined = Confined("ostiaryd.policy.engines.rego:answer", reserved=RESERVED, environ=GO)
         self._life = 0
         self._loaded: set[str] = set()
 
@@ -108,6 +113,8 @@ class Engines:
             raise Invalid("the set asks a remote OPA, and none is configured", hint="opa_url in the configuration")
         if not program.policies:
             return
+        if find_spec("opa_bindings") is None:
+            raise Invalid("the set has Rego, and OPA's library is not installed", hint="see docs/policies.md, Rego")
         try:
             await asyncio.gather(*(self._with_one(lambda rego: rego.load(program)) for _ in self._all))
         except Unavailable as error:

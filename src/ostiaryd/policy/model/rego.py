@@ -6,7 +6,7 @@ false`): where it has none, the policy has failed. `mode := "watch"` makes it on
 for it to use.
 
 A file `NAME.opa.toml` names a document of a remote OPA, which has the same two members, or is itself true or false.
-What a policy says must follow from the question and the data alone: clocks, dice, network and environment are refused.
+A verdict must follow from the question and the data alone: the engine refuses clocks, randomness, network, environment.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 from msgspec import Meta
@@ -28,29 +28,22 @@ from ostiaryd.policy.model.files import DATA, OPA, REGO, of_kind
 
 MAX_POLICIES = 64
 MAX_DATA = 1 << 20
-MAX_BRACKETS = 64
 
 _QUIET = re.compile(r'"(?:\\.|[^"\\\n])*"|`[^`]*`|\#[^\n]*')
 _PACKAGE = re.compile(r"^[ \t]*package[ \t]+(\S+)[ \t]*$", re.MULTILINE)
 _POLICY = re.compile(r"ostiary\.([a-z][a-z0-9_]{0,62})")
 _DATA_NAME = re.compile(r"(?:[A-Za-z0-9_.-]+/)*([a-z][a-z0-9_]{0,62})")
 _MODE = re.compile(r'^mode[ \t]*:=[ \t]*"(\w*)"[ \t]*$', re.MULTILINE)
-_RULES = re.compile(r"\b(permit|forbid)\b")
-_OUTER = re.compile(
-    r"""(?<![\w.])(?: (?:http|net|opa|rand) \s* [.\[] | rego\.(?!v1\b) | (?:rego|uuid) \s* \[
-          | time\.now_ns | time \s* \[ | uuid\.rfc4122 | io\.jwt\.decode_verify )""",
-    re.VERBOSE,
-)
 _PATH = r"^[A-Za-z0-9_-]{1,63}(/[A-Za-z0-9_-]{1,63}){0,15}\Z"
 
 
 class Program(msgspec.Struct, frozen=True):
-    """`hash` is that of the set. `policies`: the rules that each local one must have a value for; `remote`: paths."""
+    """`hash` is that of the set. `data`: JSON texts. `policies` are in Rego; those of `remote` are at OPA, by path."""
 
     hash: str
     modules: dict[str, str]
-    data: dict[str, Any]
-    policies: dict[str, tuple[str, ...]]
+    data: dict[str, str]
+    policies: tuple[str, ...]
     remote: dict[str, str]
     watching: dict[str, bool]
 
@@ -73,7 +66,8 @@ class _Remote(msgspec.Struct, forbid_unknown_fields=True):
 def read_program(hash: str, files: Mapping[str, str]) -> Program | None:
     """What is in the files; None where all is Cedar. Raises Malformed, Invalid."""
     modules = dict(of_kind(files, REGO))
-    policies, watching = _packages(modules)
+    watching = _packages(modules)
+    policies = tuple(watching)
     remote: dict[str, str] = {}
     for name, text in of_kind(files, OPA):
         policy, found = name.removesuffix(OPA).rpartition("/")[2], _remote(name, text)
@@ -90,47 +84,34 @@ def read_program(hash: str, files: Mapping[str, str]) -> Program | None:
     return Program(hash, modules, data, policies, remote, watching)
 
 
-def _packages(modules: Mapping[str, str]) -> tuple[dict[str, tuple[str, ...]], dict[str, bool]]:
-    rules: dict[str, set[str]] = defaultdict(set)
+def _packages(modules: Mapping[str, str]) -> dict[str, bool]:
+    """Return the policies of the modules, and whether each only watches. The engine compares this with OPA's parser."""
     modes: dict[str, list[str]] = defaultdict(list)
     for name, text in modules.items():
-        bare = _bare(name, text)
-        package = _PACKAGE.findall(bare)
+        package = _PACKAGE.findall(_without_strings(name, text))
         if len(package) != 1:
             raise Malformed(f"{name}: a module begins with one `package NAME`")
         if package[0] == "ostiary_answers" or package[0].startswith("ostiary_answers."):
             raise Invalid(f"{name}: the package `ostiary_answers` is ours")
         if (found := _POLICY.fullmatch(package[0])) is not None:
-            rules[found[1]] |= set(_RULES.findall(bare))
             modes[found[1]] += _MODE.findall(text)
         elif package[0] == "ostiary" or package[0].startswith("ostiary."):
             raise Invalid(f"{name}: `{package[0][:100]}` is no name of a policy", hint="package ostiary.NAME")
-    for policy, found_rules in rules.items():
-        if not found_rules:
-            raise Invalid(f"the package ostiary.{policy} has neither `permit` nor `forbid`")
-        if len(modes[policy]) > 1 or not {"watch", "enforce"}.issuperset(modes[policy]):
+    for policy, found_modes in modes.items():
+        if len(found_modes) > 1 or not {"watch", "enforce"}.issuperset(found_modes):
             raise Invalid(f'the package ostiary.{policy}: mode := "watch", once, or nothing')
-    return (
-        {policy: tuple(sorted(found)) for policy, found in sorted(rules.items())},
-        {policy: modes[policy] == ["watch"] for policy in sorted(rules)},
-    )
+    return {policy: modes[policy] == ["watch"] for policy in sorted(modes)}
 
 
-def _bare(name: str, text: str) -> str:
-    """The text without strings and comments. Raises Invalid for what reaches outside, Malformed for what is no text."""
+def _without_strings(name: str, text: str) -> str:
+    """Return the module without strings and comments. Raises Malformed for characters that OPA would change."""
+    if "\0" in text:
+        raise Malformed(f"{name}: the module has a NUL character")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Malformed(f"{name}: a lone surrogate is no text") from None
-    bare = _QUIET.sub('""', text)
-    if (outer := _OUTER.search(bare)) is not None:
-        raise Invalid(f"{name}: `{outer[0]}` is not to be had: a policy sees the question and the data alone")
-    depth = 0
-    for bracket in re.findall(r"[\[\](){}]", bare):
-        depth += 1 if bracket in "[({" else -1
-        if depth > MAX_BRACKETS:
-            raise Invalid(f"{name}: brackets are nested deeper than {MAX_BRACKETS}")
-    return bare
+        raise Malformed(f"{name}: the module has a lone surrogate") from None
+    return _QUIET.sub(lambda found: "" if found[0].startswith("#") else '""', text)
 
 
 def _remote(name: str, text: str) -> _Remote:
@@ -147,8 +128,10 @@ def _data_name(name: str) -> str:
     return found[1]
 
 
-def _data(name: str, text: str) -> Any:
+def _data(name: str, text: str) -> str:
+    """Return the text, which OPA reads itself: a Python float would change its numbers. Raises Malformed."""
     try:
-        return canonical.parse(text, max_bytes=MAX_DATA)
+        canonical.parse(text, max_bytes=MAX_DATA)
     except Malformed as error:
         raise Malformed(f"{name}: {error.message}") from None
+    return text

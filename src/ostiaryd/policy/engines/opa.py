@@ -1,0 +1,88 @@
+"""OPA as a library: a thin binding of the shared library in `opa-golib-python-bindings`.
+
+Input, data and results cross as JSON text. The package's own Python classes would decode and encode them, and change
+numbers that Python's floats cannot hold. Built-ins that fail are errors (OPA's strict mode); modules are Rego v1.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from opa_bindings import _native
+
+from ostiary.core.decoding import json_decoder
+
+_library = _native.load()
+
+
+class OpaError(Exception):
+    """OPA refuses a module, data or query, or an evaluation failed. `str()` may quote values of the input."""
+
+
+class _Error(msgspec.Struct):
+    code: str
+    message: str = ""
+
+
+class _Expression(msgspec.Struct):
+    value: msgspec.Raw
+
+
+class Result(msgspec.Struct):
+    """One result of a query, as JSON: the values of its expressions, and of its variables."""
+
+    expressions: list[_Expression] = []
+    bindings: dict[str, msgspec.Raw] = {}
+
+
+class _Envelope(msgspec.Struct):
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    error: _Error | None = None
+
+
+_decode = json_decoder(_Envelope)
+_decode_results = json_decoder(list[Result] | None)
+
+
+class Opa:
+    """Modules, data, and queries about them. For one thread at a time; call `close` when done."""
+
+    def __init__(self) -> None:
+        self._handle = _library.OpaNew()
+
+    def add_module(self, name: str, text: str) -> None:
+        """Raises OpaError for text that is not Rego."""
+        self._call(_library.OpaAddPolicy, name.encode(), text.encode())
+
+    def add_data(self, text: bytes) -> None:
+        """Merge a JSON object into `data`. Raises OpaError."""
+        self._call(_library.OpaAddData, b"", text)
+
+    def query(self, query: str, input: bytes = b"") -> list[Result]:
+        """Return the results of `query`; none means undefined or false. `input` is JSON; empty means no input.
+
+        Raises OpaError for modules that do not compile, and for evaluations that fail.
+        """
+        return _decode_results(self._call(_library.OpaEvalQuery, query.encode(), input, 0, 0)) or []
+
+    def close(self) -> None:
+        _library.OpaDestroy(self._handle)
+
+    def _call(self, function: Callable[..., Any], *arguments: bytes | int) -> msgspec.Raw:
+        if any(isinstance(argument, bytes) and b"\0" in argument for argument in arguments):
+            raise OpaError("the text has a NUL character")  # C would take the part before it for the whole
+        pointer = function(self._handle, *arguments)
+        if not pointer:
+            raise OpaError("out of memory")
+        try:
+            envelope = _decode(ctypes.string_at(pointer))
+        except RecursionError:
+            raise OpaError("the result is nested too deeply") from None
+        finally:
+            _library.OpaFreeString(pointer)
+        if envelope.error is not None:
+            raise OpaError(f"{envelope.error.code}: {envelope.error.message}")
+        return envelope.result
