@@ -73,7 +73,7 @@ def stranger() -> Priority:
     return Priority(("", ""), expires=True)
 
 
-async def test_a_client_with_an_old_job_is_refused_in_the_form_of_its_protocol(
+async def test_while_the_line_is_crowded_a_client_is_refused_in_the_form_of_its_protocol(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything of the request is looked at, and so with no entry; stops and administrators get to the gate."""
@@ -88,7 +88,7 @@ async def test_a_client_with_an_old_job_is_refused_in_the_form_of_its_protocol(
         await asyncio.gather(waiting, return_exceptions=True)  # the job may be too old as well
         return answer
 
-    monkeypatch.setattr("ostiaryd.ground.writer.LONGEST_WAIT", 0)
+    monkeypatch.setattr("ostiaryd.ground.writer.CROWDED", 0)
     for path, form in BUSY_FORMS.items():
         answer = await beside(stranger(), "POST", path)
         assert (answer.status, json.loads(answer.body)) == (503, form), path
@@ -102,8 +102,8 @@ async def test_a_client_with_an_old_job_is_refused_in_the_form_of_its_protocol(
         ("POST", "/api/v1/incidents/x/release"),
     ):
         assert (await beside(stranger(), method, path)).status == 401, "it gets through to the gate"
-    monkeypatch.setattr("ostiaryd.ground.writer.LONGEST_WAIT", 600)
-    assert (await beside(stranger(), "POST", "/token")).status == 415, "a job that is not too old refuses nobody"
+    monkeypatch.setattr("ostiaryd.ground.writer.CROWDED", 600)
+    assert (await beside(stranger(), "POST", "/token")).status == 415, "a line that is not crowded refuses nobody"
 
 
 def test_every_route_that_stops_something_is_a_route() -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import itertools
 import json
+import string
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from hypothesis import given
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ostiary.core import jose
 from ostiary.core.errors import Malformed
-from ostiary.core.jose import InvalidKey, InvalidToken, JwkSet, b64u, unb64u
+from ostiary.core.jose import InvalidKey, InvalidToken, JwkSet, b64u, material, unb64u
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent.parent / "vectors" / "jose.json").read_text())
 ALGS = sorted(jose.ALGS)
@@ -366,3 +370,29 @@ def test_parsing_any_key_raises_nothing_but_invalid_key(jwk: dict[str, str], cha
         except InvalidKey as refusal:
             refusals.append(refusal.code)
     assert set(refusals) <= {"invalid_key"}
+
+
+@given(st.sampled_from([32, 48]), st.integers(0, 2**384 - 1), st.integers(0, 2**384 - 1))
+@example(32, 0, 1)
+@example(32, 0x7F << 248, 0x80 << 248)
+@example(48, 2**384 - 1, 0x7F)
+def test_signatures_in_der_are_those_of_the_library(size: int, r: int, s: int) -> None:
+    r, s = r % (1 << 8 * size), s % (1 << 8 * size)
+    der = material._der_signature(r.to_bytes(size), s.to_bytes(size))
+    assert der == encode_dss_signature(r, s)
+    end = 4 + der[3]
+    fixed = [material._fixed(der[4:end], size), material._fixed(der[end + 2 :], size)]
+    assert fixed == [r.to_bytes(size), s.to_bytes(size)]
+
+
+def test_base64url_has_one_spelling_for_each_text() -> None:
+    letters = string.ascii_letters + string.digits + "-_"
+    for length in (2, 3):
+        for text in map("".join, itertools.product(letters, repeat=2)):
+            spelled = text.rjust(length, "A")
+            data = base64.urlsafe_b64decode(spelled + "=" * (4 - length))
+            if b64u(data) == spelled:
+                assert unb64u(spelled) == data
+            else:
+                with pytest.raises(Malformed):
+                    unb64u(spelled)

@@ -10,7 +10,6 @@ others.
 
 from __future__ import annotations
 
-import re
 from base64 import urlsafe_b64decode
 from binascii import Error
 from collections.abc import Callable
@@ -24,7 +23,8 @@ from ostiaryd.ground.line import Client, Lane, Priority, priority
 
 MAX_CLAIMS = 8192
 """Characters of a token's payload that are looked at for the name of its client."""
-_ASSERTION = re.compile(rb"(?:^|&)client_assertion=[\w-]{1,2048}\.([\w-]{1,8192})\.")
+MAX_HEADER = 2048
+"""Characters of the header before it."""
 STRANGERS = ""
 """All unproven callers together, among the buckets of `Stops`."""
 
@@ -87,8 +87,11 @@ def admit_to_reserve(call: Call, is_privileged: Callable[[str], bool]) -> None:
 
 
 async def check_admission(call: Call) -> None:
-    """Refuse a client that has had something waiting for too long. Raises Busy."""
-    writer, (share, name) = call.world.writer, priority.get().client
+    """Refuse a client that has something waiting while the line is crowded. Raises Busy."""
+    writer = call.world.writer
+    if not writer.is_crowded:
+        return
+    share, name = priority.get().client
     await writer.admit((share, name))
     if name:
         await writer.admit((name, ""))  # the line of that client as a proven caller
@@ -98,18 +101,21 @@ def client_of(call: Call) -> Client:
     """The client that a request names: with a token that was verified before it counts as proved."""
     for name, value in call.headers:
         if name == b"authorization":
-            token = value.partition(b" ")[2].strip(b" ").decode("latin-1")
-            if (known := call.world.keys.verified.get(token)) is not None:
+            token = value.partition(b" ")[2].strip(b" ")
+            if (known := call.world.keys.verified.get(token.decode("latin-1"))) is not None:
                 return known[1].client_id, ""
-            return call.network, _name(token.partition(".")[2].partition(".")[0])
-    found = _ASSERTION.search(call.body)
-    return call.network, _name(found[1].decode("ascii")) if found else ""
+            return call.network, _name(token)
+    return call.network, _name((b"&" + call.body).partition(b"&client_assertion=")[2])
 
 
-def _name(payload: str) -> str:
+def _name(token: bytes) -> str:
     """The client that the payload of a token names; empty where it cannot be read."""
+    _, _, rest = token[: MAX_HEADER + MAX_CLAIMS + 2].partition(b".")
+    payload, dot, _ = rest.partition(b".")
+    if not dot:
+        return ""
     try:
-        claims = _decode(urlsafe_b64decode(payload[:MAX_CLAIMS] + "=" * (-len(payload) % 4)))
+        claims = _decode(urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
     except (Error, ValueError, msgspec.DecodeError):
         return ""
     return (claims.client_id or claims.sub)[:256]

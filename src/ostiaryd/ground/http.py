@@ -85,6 +85,8 @@ class Call:
     """whose connection it came by; empty where there is none"""
     parsed: object = None
     """The value of a JSON body that was too large to be parsed on the event loop."""
+    known_network: str | None = None
+    """`network`, once it is known"""
 
     def header(self, name: bytes, *, twice: type[Refused] = Malformed) -> str | None:
         """The one value of a header; sent twice is refused, as `twice`, since readers differ on which counts."""
@@ -108,9 +110,11 @@ class Call:
 
     @property
     def network(self) -> str:
-        """Where it came from: the network of whoever is behind the proxies that the configuration names."""
-        said = [value.decode("latin-1") for key, value in self.headers if key == b"x-forwarded-for"]
-        return network_of(origin(self.address, said, self.world.config.proxy_networks))
+        """The network of the caller; behind proxies that the configuration names, of the address they forward."""
+        if self.known_network is None:
+            said = [value.decode("latin-1") for key, value in self.headers if key == b"x-forwarded-for"]
+            self.known_network = network_of(origin(self.address, said, self.world.config.proxy_networks))
+        return self.known_network
 
     @property
     def uri(self) -> str:

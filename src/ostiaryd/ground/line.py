@@ -68,10 +68,11 @@ class FairQueue(Generic[T]):
 
     def __init__(self) -> None:
         self._shares: OrderedDict[str, OrderedDict[str, deque[T]]] = OrderedDict()
-        self._count = 0
+        self.count = 0
+        """items that wait"""
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def __iter__(self) -> Iterator[T]:
         return chain.from_iterable(items for names in self._shares.values() for items in names.values())
@@ -83,16 +84,16 @@ class FairQueue(Generic[T]):
         if (items := names.get(name)) is None:
             items = names[name] = deque()
         items.append(item)
-        self._count += 1
+        self.count += 1
 
     def pop(self) -> T | None:
         """Take the next item; None if there is none."""
-        if not self._count:
+        if not self.count:
             return None
         share, names = self._shares.popitem(last=False)
         name, items = names.popitem(last=False)
         item = items.popleft()
-        self._count -= 1
+        self.count -= 1
         if items:
             names[name] = items
         if names:
@@ -113,7 +114,7 @@ class FairQueue(Generic[T]):
                 kept: deque[T] = deque()
                 for item in items:  # asked once each: the answer may change with time
                     (removed if matches(item) else kept).append(item)
-                self._count -= len(items) - len(kept)
+                self.count -= len(items) - len(kept)
                 if kept:
                     names[name] = kept
                 else:
@@ -128,14 +129,14 @@ class Line(Generic[T]):
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._lanes: dict[Lane, FairQueue[T]] = {lane: FairQueue() for lane in Lane}
+        self._lanes: list[FairQueue[T]] = [FairQueue() for _ in Lane]
 
     def __len__(self) -> int:
-        return sum(map(len, self._lanes.values()))
+        return sum(queue.count for queue in self._lanes)
 
     def __iter__(self) -> Iterator[T]:
         with self._mutex:
-            return iter([item for queue in self._lanes.values() for item in queue])
+            return iter([item for queue in self._lanes for item in queue])
 
     def push(self, lane: Lane, client: Client, item: T) -> None:
         with self._mutex:
@@ -144,9 +145,9 @@ class Line(Generic[T]):
     def pop(self, last: Lane = Lane.ORDINARY) -> T | None:
         """Take the next item of the lanes up to `last`; None if there is none."""
         with self._mutex:
-            for lane, queue in self._lanes.items():
-                if lane <= last and (item := queue.pop()) is not None:
-                    return item
+            for queue in self._lanes[: last + 1]:
+                if queue.count:
+                    return queue.pop()
         return None
 
     def first(self, lane: Lane, client: Client) -> T | None:
@@ -157,4 +158,4 @@ class Line(Generic[T]):
     def remove(self, matches: Callable[[T], bool]) -> list[T]:
         """Take out every item that matches, of either lane."""
         with self._mutex:
-            return [item for queue in self._lanes.values() for item in queue.remove(matches)]
+            return [item for queue in self._lanes for item in queue.remove(matches)]

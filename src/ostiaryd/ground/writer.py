@@ -121,11 +121,10 @@ def isolated(job: Callable[[Tx], T]) -> Callable[[Tx], T | Raised]:
     return run
 
 
-def _checked(result: Any) -> Any:
-    """The result of a job. Raises the error of one that met a failure of the storage: SQLite may have rolled back."""
-    if isinstance(result, Raised) and storage_failure(result.error) is not None:
-        raise result.error
-    return result
+def _check_storage(raised: Raised) -> None:
+    """Raise the error of a job that met a failure of the storage: SQLite may have rolled back."""
+    if storage_failure(raised.error) is not None:
+        raise raised.error
 
 
 class Writer:
@@ -188,9 +187,9 @@ class Writer:
             self.is_full = not is_whole and (self.is_full or reserve.open_room())
 
     async def admit(self, client: Client) -> None:
-        """Refuse a client that has a job in the line, if it is too old or the line is crowded. Raises Busy, in turn."""
-        oldest = self._line.first(Lane.ORDINARY, client)
-        if oldest is not None and (self._is_too_old(oldest) or (self.is_crowded and oldest.priority.expires)):
+        """Refuse a client that has a job in the line while the line is crowded. Raises Busy, in turn."""
+        oldest = self._line.first(Lane.ORDINARY, client) if self.is_crowded else None
+        if oldest is not None and oldest.priority.expires:
             refused: asyncio.Future[None] = self._loop.create_future()
             self._refused.append(refused)
             await refused
@@ -292,12 +291,16 @@ class Writer:
             if batch.error is None:
                 tx = batch.tx = batch.tx or self._new_tx(batch)
                 began = now = time.monotonic()
+                until = began + min(slice_s, batch.left_s)
                 while (waiting := self._line.pop(batch.last)) is not None:
                     batch.waiting.append(waiting)
-                    batch.last = min(batch.last, waiting.priority.lane)
-                    batch.results.append(_checked(waiting.job(tx)))
+                    if waiting.priority.lane is Lane.STOP:
+                        batch.last = Lane.STOP
+                    batch.results.append(result := waiting.job(tx))
+                    if isinstance(result, Raised):
+                        _check_storage(result)
                     now = time.monotonic()  # asked after a job: one is done, however late we got the processor
-                    if now - began >= min(slice_s, batch.left_s):
+                    if now >= until:
                         break
                 batch.ran_at, batch.left_s = now, batch.left_s - (now - began)
                 if waiting is not None and batch.left_s > 0:

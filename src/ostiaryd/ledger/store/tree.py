@@ -29,7 +29,12 @@ def log_key(reader: Reader, keys: Keyring) -> NoteKey:
     """The public key under which this log signs; its name is the log's origin."""
     row = reader.one(_DOMAIN)
     assert row is not None
-    return NoteKey(f"{row[0]}/ostiary", unb64u(keys.signer("ledger").public.jwk["x"]))
+    return _note_key(row[0], keys.signer("ledger").public.jwk["x"])
+
+
+@lru_cache(maxsize=16)
+def _note_key(domain: str, x: str) -> NoteKey:
+    return NoteKey(f"{domain}/ostiary", unb64u(x))
 
 
 def head(reader: Reader) -> tuple[Frontier, str]:
