@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from ostiary.core.catalogue import Catalogue
 from ostiary.core.cedar import ir
 from ostiary.core.feed import PolicyFact, ResourceFact
 from ostiary.core.report import Report
-from ostiary.guard import Guard
+from ostiary.guard import Denied, Guard
 from ostiary.keys import Credential
 from tests.clock import Clock, Dice
 from tests.guard.feeder import ISSUER, PERMIT_ALL, RESOURCE_ID, URI, Feeder
@@ -44,26 +46,36 @@ def read(guard: Guard) -> Report:
     ids=lambda v: f"{v:.0e}" if abs(v) < HUGE else "huge",
 )
 @pytest.mark.parametrize("name", ["amount", "count"])
-def test_no_number_makes_a_decision_fail(name: str, value: object, feeder: Feeder) -> None:
+def test_no_number_makes_a_decision_fail(name: str, value: Any, feeder: Feeder) -> None:
     protected = Protected(name="files", uri=URI, segment="default", catalogue=Catalogue.parse(catalogue(**STEP)))
-    facts = Facts(protected, Policies("hash", PERMIT_ALL))
-    decision = access.decide(
-        Principal(feeder.claims()), tool="pay", arguments={name: value}, facts=facts, now=feeder.clock()
-    )
-    assert not decision.allowed
-    assert decision.reasons[0].code == "bad_arguments"
+    read = ir.Binary("eq", ir.Get(ir.Get(ir.Var("context"), "arguments"), name), ir.Lit(1))
+    reading = ir.PolicySetIR((ir.PolicyIR("reading", "permit", conditions=(read,)),))
+    is_json = isinstance(value, int) or math.isfinite(value)
+    for policies, due in ((PERMIT_ALL, ""), (reading, "policy_error")):
+        decision = access.decide(
+            Principal(feeder.claims()),
+            tool="pay",
+            arguments={name: value},
+            facts=Facts(protected, Policies("hash", policies)),
+            now=feeder.clock(),
+        )
+        assert [reason.code for reason in decision.reasons] == ([due] if due else []) if is_json else ["bad_arguments"]
+        assert decision.allowed is (is_json and not due)
 
 
-def test_a_call_with_a_number_beyond_all_measure_is_denied_and_on_record(guard: Guard, feeder: Feeder) -> None:
+@pytest.mark.parametrize(("amount", "outcome"), [(HUGE, "allow"), (10**4300, "deny")], ids=["huge", "endless"])
+def test_a_call_with_a_number_beyond_all_measure_is_on_record(
+    guard: Guard, feeder: Feeder, amount: Any, outcome: str
+) -> None:
     feeder.say(
         ResourceFact(
             resource_id=RESOURCE_ID, name="files", uri=URI, mode="enforce", segment="default",
             catalogue=catalogue(**STEP),
         )
     )  # fmt: skip
-    call = guard.decide(enter(guard, feeder), "pay", {"amount": HUGE})
-    assert not call.decision.allowed
-    assert [record["outcome"] for record in records(guard)] == ["deny"]
+    with contextlib.suppress(Denied):
+        guard.decide(enter(guard, feeder), "pay", {"amount": amount})
+    assert [record["outcome"] for record in records(guard)] == [outcome]
 
 
 @pytest.mark.parametrize("count", [64, 65, 300])

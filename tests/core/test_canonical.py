@@ -99,6 +99,13 @@ def test_integers_end_at_2_to_the_53(limit: int) -> None:
         canonical.encode([beyond])
 
 
+def test_larger_integers_are_spelled_in_full_if_asked() -> None:
+    for number in (2**53, -(2**64), 2**64 + 1, 10**4299):
+        assert canonical.encode([number], floats=True) == f"[{number}]".encode()
+    with pytest.raises(Malformed, match="4,300 digits"):
+        canonical.encode([10**4300], floats=True)
+
+
 def nested(levels: int) -> object:
     value: object = 1
     for level in range(levels):

@@ -340,9 +340,11 @@ def test_an_error_of_its_own_refuses_the_call(
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_arguments_that_the_ledger_cannot_name_refuse_the_call(guard: Guard, feeder: Feeder) -> None:
-    with pytest.raises(Refused), guard.call(enter(guard, feeder), "read_file", {"n": 1 << 60}):
+@pytest.mark.parametrize("value", [10**5000, "\ud800"], ids=["endless", "surrogate"])
+def test_arguments_that_the_ledger_cannot_name_refuse_the_call(guard: Guard, feeder: Feeder, value: object) -> None:
+    with pytest.raises(Denied), guard.call(enter(guard, feeder), "read_file", {"n": value}):
         raise AssertionError("the tool ran")
+    assert [record["outcome"] for record in records(guard)] == ["deny"]
 
 
 def test_a_closed_guard_refuses_every_call(guard: Guard, feeder: Feeder) -> None:

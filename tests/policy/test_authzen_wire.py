@@ -206,12 +206,53 @@ async def test_a_type_that_no_policy_can_name_is_denied(world: World, ask: Ask) 
             assert answer["context"]["reasons"][0]["code"] == "unanswerable"
 
 
-async def test_a_value_that_cedar_cannot_hold_is_denied(certified: World, ask: Ask) -> None:
-    for context in ({"amount": 2**63}, {"amount": 0.00001}, {"x": [[1.00001]]}, {"x": {"y": {"z": -(2**63) - 1}}}):
-        status, answer = await ask(EVALUATION, QUESTION | {"context": context})
-        assert (status, answer["decision"]) == (200, False)
-        assert answer["context"]["reasons"][0]["code"] == "unanswerable"
+CANNOT_HOLD: list[Any] = [
+    2**63, -(2**63) - 1, 10**300, 0.00001, 52.520008, 1e300, [1, 1.00001], [[2**64]], [{"a": 0.00001}],
+    json.loads("[" * 60 + "]" * 60), json.loads('{"a":' * 60 + "1" + "}" * 60),
+]  # fmt: skip
 
+
+@pytest.mark.parametrize("value", [*CANNOT_HOLD, None], ids=lambda value: str(value)[:20])
+async def test_a_value_that_cedar_cannot_hold_and_no_policy_reads_changes_nothing(
+    certified: World, ask: Ask, value: Any
+) -> None:
+    for part in ("subject", "action", "resource"):
+        question = QUESTION | {part: QUESTION[part] | {"properties": {"x": value, "y": {"z": value}}}}
+        assert (await ask(EVALUATION, question))[1]["decision"] is True
+    for context in ({"x": value}, {"x": {"y": {"z": value}}}):
+        assert (await ask(EVALUATION, QUESTION | {"context": context}))[1]["decision"] is True
+        batch = QUESTION | {"context": context, "evaluations": [{}, {"context": {}}]}
+        assert [one["decision"] for one in (await ask("/access/v1/evaluations", batch))[1]["evaluations"]] == [True] * 2
+
+
+READING = """
+    permit (principal is user, action == Action::"see", resource) when { context.x.y == 1 };
+    permit (principal is user, action == Action::"see", resource) when { context has x && context.x has y };
+"""
+
+
+@pytest.mark.parametrize("value", CANNOT_HOLD[:-1], ids=lambda value: str(value)[:20])
+async def test_a_value_that_cedar_cannot_hold_and_a_policy_reads_is_denied_by_its_path(
+    world: World, ask: Ask, value: Any
+) -> None:
+    schema = """
+        entity user = { id: String };
+        action see appliesTo { principal: user, resource: user, context: { x?: { y?: Long } } };
+    """
+    question = {"subject": ALICE, "action": {"name": "see"}, "resource": ALICE, "context": {"x": {"y": value}}}
+    reading, asking = READING.strip().split("\n")
+    await put(world, {"a.cedarschema": schema, "a.cedar": reading.replace("context.x.y == 1", GUARDED)})
+    _, answer = await ask(EVALUATION, question)
+    assert answer["decision"] is False
+    [reason] = answer["context"]["reasons"]
+    assert reason["code"] == "policy_error"
+    assert "`context.x.y` " in reason["message"]
+    await put(world, {"a.cedarschema": schema, "a.cedar": asking})
+    assert (await ask(EVALUATION, question))[1]["decision"] is True
+
+
+GUARDED = "context has x && context.x has y && context.x.y == 1"
+ALICE = {"type": "user", "id": "alice"}
 
 SEE = {
     "a.cedarschema": """

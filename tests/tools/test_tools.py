@@ -174,13 +174,32 @@ class Liar(str):
 
 @pytest.mark.parametrize(
     "value",
-    [Liar("/a"), object(), float("nan"), 1 << 80, {1: "a"}, "\ud800", lambda: None],
-    ids=["subclass", "object", "nan", "large", "key", "surrogate", "function"],
+    [Liar("/a"), object(), float("nan"), 10**5000, {1: "a"}, "\ud800", lambda: None],
+    ids=["subclass", "object", "nan", "endless", "key", "surrogate", "function"],
 )
 def test_what_has_no_json_form_is_refused(tools: Tools, value: object) -> None:
     with pytest.raises(Refused) as refused:
         tools.admit("read_file", {"path": "/a", "more": value})
     assert refused.value.code in ("bad_arguments", "malformed")
+
+
+@pytest.mark.parametrize("value", [1 << 80, -(10**300), 52.520008, [[0.00001]], {"a": [None, {"b": 1 << 64}]}])
+def test_an_argument_that_cedar_cannot_hold_and_no_policy_reads_passes_and_is_on_record(
+    tools: Tools, value: object
+) -> None:
+    with tools.admit("read_file", {"path": "/a", "more": value}) as running:
+        running.returned(None)
+    first, other = (tools.admit("read_file", {"path": "/a", "more": one}) for one in (value, [value]))
+    digests = [record["digest"] for record in records(tools.guard) if record["kind"] == "call"]
+    assert len(set(digests)) == 2, (first, other)
+
+
+def test_arguments_nested_as_deep_as_a_record_can_name_pass(tools: Tools) -> None:
+    deep: Any = []
+    for _ in range(100):
+        deep = [deep]
+    with tools.admit("read_file", {"path": "/a", "more": deep}) as running:
+        running.returned(None)
 
 
 def test_arguments_nested_beyond_measure_are_refused(tools: Tools) -> None:

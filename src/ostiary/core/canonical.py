@@ -4,7 +4,8 @@ Members are sorted by UTF-16 code units, nothing is spaced, numbers are spelled 
 that a JSON reader cannot tell apart (`1`, `1.0`, `1e0`; `0`, `-0.0`) have one spelling and one digest.
 
 Stricter than RFC 8785: integers beyond 2^53-1 are refused (no two readers agree on them), and so are numbers that are
-not integers, unless the caller asks for them. Strings are written code point by code point, never normalised.
+not integers, unless the caller asks for them; such integers are then spelled with all their digits, so that no two of
+them have one digest. Strings are written code point by code point, never normalised.
 """
 
 from __future__ import annotations
@@ -29,21 +30,23 @@ _SPACE_AS_QUOTE = bytes.maketrans(b" \t\n\r", b'""""')
 
 
 def encode(value: object, *, floats: bool = False, max_depth: int = MAX_DEPTH) -> bytes:
-    """The canonical bytes of a JSON value (None, bool, int, str, list, tuple, dict with string keys; float if asked).
+    """Return the canonical bytes of a JSON value: None, bool, int, str, list, tuple, dict with string keys.
+
+    `floats` asks for floats and for integers beyond 2^53-1 as well.
 
     Raises Malformed for everything else, for NaN and the infinities, and beyond `max_depth` levels of nesting.
     """
     try:
-        if _is_plain(value, max_depth):
+        if _is_plain(value, max_depth, floats):
             return _encode_sorted(value)
         return _encode(_spell(value, floats))
     except UnicodeEncodeError:
         raise Malformed("a string has a lone surrogate in it") from None
 
 
-def digest(value: object, *, floats: bool = False) -> str:
+def digest(value: object, *, floats: bool = False, max_depth: int = MAX_DEPTH) -> str:
     """base64url(SHA-256(encode(value))), 43 characters."""
-    hashed = sha256(encode(value, floats=floats)).digest()
+    hashed = sha256(encode(value, floats=floats, max_depth=max_depth)).digest()
     return base64.urlsafe_b64encode(hashed)[:43].decode()
 
 
@@ -95,13 +98,15 @@ def _count_members(value: object, depth: int) -> int:
     return count
 
 
-def _is_plain(value: object, depth: int) -> bool:
+def _is_plain(value: object, depth: int, floats: bool) -> bool:
     """Whether the fast encoder writes it canonically: no floats, ASCII names. Raises Malformed for what is no JSON."""
     kind = type(value)
     if kind is str or value is None or kind is bool:
         return True
     if kind is int:
         if not -MAX_INT <= value <= MAX_INT:  # type: ignore[operator]
+            if floats:
+                return False
             raise Malformed("an integer is beyond 2^53-1", hint="send it as a string")
         return True
     if kind is float:
@@ -113,11 +118,11 @@ def _is_plain(value: object, depth: int) -> bool:
         for key, item in value.items():  # type: ignore[attr-defined]
             if type(key) is not str:
                 raise Malformed("the name of a member is not a string")
-            plain = _is_plain(item, depth - 1) and key.isascii() and plain
+            plain = _is_plain(item, depth - 1, floats) and key.isascii() and plain
         return plain
     if kind is list or kind is tuple:
         for item in value:  # type: ignore[attr-defined]
-            plain = _is_plain(item, depth - 1) and plain
+            plain = _is_plain(item, depth - 1, floats) and plain
         return plain
     raise Malformed(f"{kind.__name__} is no JSON type")
 
@@ -128,6 +133,8 @@ def _spell(value: object, floats: bool) -> object:
         if not floats and not (value.is_integer() and -MAX_INT <= value <= MAX_INT):
             raise Malformed("a number is not an integer", hint="send it as a decimal string")
         return msgspec.Raw(_spell_float(value).encode())
+    if type(value) is int and not -MAX_INT <= value <= MAX_INT:
+        return msgspec.Raw(_spell_int(value).encode())
     if isinstance(value, dict):
         return {key: _spell(value[key], floats) for key in sorted(value, key=_utf16)}
     if isinstance(value, (list, tuple)):
@@ -137,6 +144,13 @@ def _spell(value: object, floats: bool) -> object:
 
 def _utf16(text: str) -> bytes:
     return text.encode("utf-16-be")
+
+
+def _spell_int(number: int) -> str:
+    try:
+        return str(number)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        raise Malformed("an integer has more than 4,300 digits", hint="send it as a string") from None
 
 
 def _spell_float(number: float) -> str:

@@ -224,7 +224,7 @@ def undecided_record(
     """What goes on record where nothing could be decided. Arguments that have no digest go without."""
     claims = principal.claims if principal is not None else None
     try:
-        digest = canonical.digest(dict(arguments), floats=True)
+        digest = _digest_arguments(arguments)
     except Refused:
         digest = ""
     return report.UndecidedRecord(
@@ -240,11 +240,19 @@ def undecided_record(
 
 def _digest(arguments: Mapping[str, Any], decision: access.Decision) -> str:
     try:
-        return canonical.digest(dict(arguments), floats=True)
+        return _digest_arguments(arguments)
     except Refused:
         if decision.allowed:
             raise  # what cannot be named in the ledger does not happen
         return ""
+
+
+MAX_ARGUMENTS_DEPTH = 128
+"""levels of arguments that a record can name"""
+
+
+def _digest_arguments(arguments: Mapping[str, Any]) -> str:
+    return canonical.digest(dict(arguments), floats=True, max_depth=MAX_ARGUMENTS_DEPTH)
 
 
 def shorten(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import msgspec
 
 from ostiary import ambient
 from ostiary.core import access, budget
-from ostiary.core.errors import Invalid, Refused, Unavailable
+from ostiary.core.errors import Invalid, Malformed, Refused, Unavailable
 from ostiary.core.feed import ResourceFact
 from ostiary.core.jose import InvalidToken
 from ostiary.core.origins import is_settled, needs_origins
@@ -246,10 +246,15 @@ class Guard:
                     self._purse.check(costs, principal.claims.budgets, left, now=now)
             except (budget.BadAmount, budget.Exhausted) as refusal:
                 decision, costs, ahead = access.refuse(facts, refusal), {}, {}
-        record = call_record(
-            principal, tool, arguments, decision, facts.resource, spent=costs, asked=asked, approved=approved,
+        made = partial(
+            call_record, principal, tool, arguments, resource=facts.resource, asked=asked, approved=approved,
             noticed=noticed, network=who.network, proof=who.proof, now=at,
         )  # fmt: skip
+        try:
+            record = made(decision=decision, spent=costs)
+        except Malformed as refusal:  # the ledger cannot name the arguments
+            decision, costs, ahead = access.refuse(facts, refusal), {}, {}
+            record = made(decision=decision, spent=costs)
         if self._record_arguments:
             record = msgspec.structs.replace(record, arguments=shorten(arguments))
         elif self._learns and facts.resource.mode == "watch":

@@ -7,7 +7,7 @@ and repeated: `now` is in the context, and two equal questions are equal bytes.
     entity: {"type": .., "id": .., "attributes": {..}, "ancestors": [{"type": .., "id": ..}, ..]}
 
 Entities within attributes and contexts are `{"type", "id"}`, sets are arrays, decimals are numbers, instants and
-durations are nanoseconds.
+durations are nanoseconds. A value that Cedar has no value for is as it was sent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from ostiary.core.cedar import values
-from ostiary.core.cedar.extensions import Datetime, Decimal, Duration, Ip
+from ostiary.core.cedar.extensions import Datetime, Decimal, Duration, Ip, Unusable
 from ostiary.core.cedar.values import Entities, Record, Uid
 
 MAX_QUESTION = 256 << 10
@@ -97,5 +97,7 @@ def _plain(value: object) -> object:
         case Ip():
             kind = ipaddress.IPv4Address if value.bits == 32 else ipaddress.IPv6Address
             return f"{kind(value.address)}/{value.prefix}"
+        case Unusable():
+            return value.raw
         case _:
             return value

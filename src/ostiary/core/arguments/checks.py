@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 from ostiary.core.arguments.plain import BadArguments
@@ -39,9 +40,16 @@ def number_checks(schema: Mapping[str, Any]) -> list[Check]:
         "maximum": lambda value, bound: value <= bound,
         "exclusiveMinimum": lambda value, bound: value > bound,
         "exclusiveMaximum": lambda value, bound: value < bound,
-        "multipleOf": lambda value, bound: value % bound == 0,
+        "multipleOf": _is_multiple,
     }
     return [_bound(word, schema[word], test) for word, test in tests.items() if word in schema]
+
+
+def _is_multiple(value: Any, bound: Any) -> bool:
+    try:
+        return bool(value % bound == 0)
+    except OverflowError:  # an integer that is larger than any float
+        return bool(value % Fraction(bound) == 0)
 
 
 def _bound(word: str, bound: object, test: Callable[[Any, Any], bool]) -> Check:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
 from ostiary.core.cedar.extensions import Decimal as CedarDecimal
-from ostiary.core.cedar.extensions import EvaluationError
+from ostiary.core.cedar.extensions import EvaluationError, Unreadable, Unusable
 from ostiary.core.cedar.extensions import decimal as parse_decimal
-from ostiary.core.cedar.values import LONG_MAX, LONG_MIN, Value, key
+from ostiary.core.cedar.values import LONG_MAX, LONG_MIN, Record, Value, make_set
 from ostiary.core.errors import Invalid
 
 MAX_DEPTH = 32
@@ -25,8 +29,16 @@ class BadArguments(Invalid):
         return BadArguments(self.what, where=f"{name[:64]}.{self.where}"[:200].rstrip("."))
 
 
+class Unrepresentable(BadArguments):
+    """A JSON value that Cedar has no value for: the request is valid, but no policy can read this value."""
+
+
 def plain(value: object, depth: int = MAX_DEPTH) -> Value:
-    """The Cedar value of a JSON value that no schema describes. Null inside of a list or an object is absent."""
+    """Return the Cedar value of a JSON value that no schema describes. Null inside of a list or an object is absent.
+
+    A member of an object that Cedar has no value for is Unusable. Raises Unrepresentable for any other such value, and
+    BadArguments for a value that is not JSON.
+    """
     kind = type(value)
     if kind is str or kind is bool:
         return value  # type: ignore[return-value]
@@ -35,28 +47,51 @@ def plain(value: object, depth: int = MAX_DEPTH) -> Value:
     if kind is float:
         return to_decimal(value)  # type: ignore[arg-type]
     if depth == 0:
-        raise BadArguments("is nested too deeply")
+        raise Unrepresentable("is nested too deeply")
     if kind is list or kind is tuple:
-        return frozenset([key(plain(item, depth - 1)) for item in value if item is not None])  # type: ignore[attr-defined]
+        return to_set(plain(item, depth - 1) for item in value if item is not None)  # type: ignore[attr-defined]
     if isinstance(value, dict):
-        return {
-            name: item if type(item) is str else plain(item, depth - 1)
-            for name, item in value.items()
-            if item is not None
-        }
-    raise BadArguments(f"is {'null' if value is None else kind.__name__}, which Cedar has no type for")
+        return plain_record(value, depth - 1)
+    raise BadArguments(f"is {'null' if value is None else kind.__name__}, which JSON has no type for")
+
+
+def plain_record(members: Mapping[str, object], depth: int = MAX_DEPTH) -> Record:
+    """Return the Cedar record of a JSON object that no schema describes. A null member is absent."""
+    return {
+        name: item if type(item) is str else usable(plain, item, depth)
+        for name, item in members.items()
+        if item is not None
+    }
+
+
+def usable(convert: Callable[..., Value], value: object, *args: Any) -> Value:
+    """Return the value that `convert` makes, or an Unusable that keeps the JSON value."""
+    try:
+        return convert(value, *args)
+    except Unrepresentable as error:
+        return Unusable(error.what, value)
+
+
+def to_set(elements: Iterable[Value]) -> Value:
+    """Return the set of these elements. Raises Unrepresentable if one of them is, or holds, no Cedar value."""
+    try:
+        return make_set(elements)
+    except Unreadable as error:
+        raise Unrepresentable(f"holds a value that {error.value.what}") from None
 
 
 def to_long(value: int) -> int:
     if LONG_MIN <= value <= LONG_MAX:
         return value
-    raise BadArguments("is an integer beyond 64 bits")
+    raise Unrepresentable("is an integer beyond 64 bits")
 
 
 def to_decimal(value: int | float) -> CedarDecimal:
     if type(value) is int:
         return CedarDecimal(to_long(value * 10_000))
+    if not math.isfinite(value):
+        raise BadArguments("is not a finite number")
     try:
         return parse_decimal(repr(value))  # the shortest text that is this float: what the caller wrote
     except EvaluationError:
-        raise BadArguments("is a number that no decimal of four places is") from None
+        raise Unrepresentable("is a number that no decimal of four places is") from None

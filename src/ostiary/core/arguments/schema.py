@@ -8,9 +8,10 @@ from typing import Any
 from ostiary.core.arguments import typers
 from ostiary.core.arguments.checks import as_list, length_checks, members, number_checks
 from ostiary.core.arguments.names import skeleton
-from ostiary.core.arguments.plain import MAX_DEPTH, BadArguments
+from ostiary.core.arguments.plain import MAX_DEPTH, BadArguments, Unrepresentable, to_set
 from ostiary.core.arguments.typers import Fuel, Typer, spend
-from ostiary.core.cedar.values import Record, Value, key
+from ostiary.core.cedar.extensions import Unusable
+from ostiary.core.cedar.values import Record, Value
 from ostiary.core.errors import Invalid
 
 MAX_SCHEMA_DEPTH = 32
@@ -143,7 +144,7 @@ class _Compiler:
             for check in checks:
                 check(value)
             pairs = zip([*first[: len(value)], *[rest] * (len(value) - count)], value, strict=True)
-            return frozenset([key(typer(item, depth - 1, fuel)) for typer, item in pairs if item is not None])
+            return to_set([typer(item, depth - 1, fuel) for typer, item in pairs if item is not None])
 
         return array
 
@@ -177,8 +178,12 @@ class _Compiler:
             name = ""
             try:
                 for name, item in value.items():
-                    if item is not None:
+                    if item is None:
+                        continue
+                    try:
                         made[name] = (find(name) or unlisted(name))(item, depth - 1, fuel)
+                    except Unrepresentable as error:
+                        made[name] = Unusable(error.what, item)
             except BadArguments as error:
                 raise error.inside(str(name)) from None
             return made

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from ostiary.core.arguments.plain import BadArguments, plain, to_decimal, to_long
+from ostiary.core.arguments.plain import BadArguments, Unrepresentable, plain, to_decimal, to_long, usable
 from ostiary.core.cedar.extensions import Decimal as CedarDecimal
+from ostiary.core.cedar.extensions import Unusable
 from ostiary.core.cedar.values import Value
 
 Fuel: TypeAlias = list[int]
@@ -26,7 +27,7 @@ def spend(fuel: Fuel, steps: int, depth: int) -> None:
 
 
 def as_it_comes(value: Any, depth: int, fuel: Fuel) -> Value:
-    spend(fuel, 1, depth)
+    spend(fuel, 1, 1)  # `plain` itself bounds the levels
     return plain(value, depth)
 
 
@@ -92,15 +93,15 @@ def listed(by_type: dict[type, Typer], wrong: str, is_listed: Callable[[Any], bo
 
 
 def checked(convert: Typer, checks: list[Check]) -> Typer:
-    """`convert`, and then all of `checks`: of what can be converted, arithmetic cannot fail."""
+    """`convert`, and then all of `checks`, also of a number that Cedar cannot hold."""
     if not checks:
         return convert
 
     def if_it_passes(value: Any, depth: int, fuel: Fuel) -> Value:
-        converted = convert(value, depth, fuel)
+        converted = usable(convert, value, depth, fuel)
         for check in checks:
             check(value)
-        return converted
+        return _held(converted)
 
     return if_it_passes
 
@@ -113,7 +114,7 @@ def choice(branches: list[Typer], *, exactly_one: bool) -> Typer:
         for branch in branches:
             spend(fuel, 1, depth)
             try:
-                taken.append(branch(value, depth - 1, fuel))
+                taken.append(usable(branch, value, depth - 1, fuel))
             except BadArguments:
                 continue
             if not exactly_one:
@@ -122,7 +123,7 @@ def choice(branches: list[Typer], *, exactly_one: bool) -> Typer:
             raise BadArguments("fits none of the forms that the schema lists")
         if len(taken) > 1:
             raise BadArguments("fits more than one of the forms that the schema lists")
-        return taken[0]
+        return _held(taken[0])
 
     return choose
 
@@ -132,16 +133,23 @@ def every(parts: list[Typer]) -> Typer:
 
     def together(value: Any, depth: int, fuel: Fuel) -> Value:
         spend(fuel, len(parts), depth)
-        typed = parts[0](value, depth - 1, fuel)
+        typed = usable(parts[0], value, depth - 1, fuel)
         for part in parts[1:]:
-            typed = merge(typed, part(value, depth - 1, fuel))
-        return typed
+            typed = merge(typed, usable(part, value, depth - 1, fuel))
+        return _held(typed)
 
     return together
 
 
 def merge(left: Value, right: Value) -> Value:
-    """Two readings of one value: whoever says `number` is right about a number."""
+    """Two readings of one value: `number` is right about a number, and what one cannot represent, both cannot."""
     if type(left) is dict and type(right) is dict:
         return {name: merge(item, right[name]) for name, item in left.items()}
-    return left if type(left) is CedarDecimal else right
+    return left if type(left) is CedarDecimal or type(left) is Unusable else right
+
+
+def _held(value: Value) -> Value:
+    """The value, or Unrepresentable raised for an Unusable: whoever holds it as a member decides what becomes of it."""
+    if type(value) is Unusable:
+        raise Unrepresentable(value.what)
+    return value

@@ -6,14 +6,17 @@ reported). To deny because a forbid errored is for the caller, who is told so by
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from ostiary.core.cedar import ir
-from ostiary.core.cedar.extensions import EvaluationError
+from ostiary.core.cedar.extensions import EvaluationError, Unreadable, Unusable
 from ostiary.core.cedar.generate import Function, generate
 from ostiary.core.cedar.values import Entities, Entity, Record, Uid, absent
+
+MAX_PATH = 200
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -148,7 +151,7 @@ class Compiled:
                 if holds(p, a, r, context, entities):
                     (forbids if is_forbid else permits).append(policy_id)
             except (EvaluationError, KeyError) as error:
-                errors.append((policy_id, _message(error)))
+                errors.append((policy_id, _message(error, question, context)))
                 forbid_errors |= is_forbid
         reasons = forbids or permits
         if len(reasons) > 1:
@@ -200,5 +203,25 @@ def _without(scope: ir.Scope, part: str) -> ir.Scope:
     return msgspec.structs.replace(scope, **{part: None})
 
 
-def _message(error: Exception) -> str:
-    return f"there is no attribute {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
+def _message(error: Exception, question: Question, context: Record) -> str:
+    if isinstance(error, KeyError):
+        return f"there is no attribute {error.args[0]!r}"
+    if isinstance(error, Unreadable):
+        read = {"context": context} | {
+            name: getattr(question, name).attrs for name in ("principal", "action", "resource")
+        }
+        return f"{_path_to(error.value, read)} {error.value.what}"
+    return str(error)
+
+
+def _path_to(value: Unusable, read: Mapping[str, Mapping[str, object]]) -> str:
+    """The path at which a policy read this very value, as `context.place.latitude`, at most 200 characters."""
+    open_: list[tuple[str, Mapping[str, object]]] = list(read.items())
+    while open_:
+        path, record = open_.pop()
+        for name, item in record.items():
+            if item is value:
+                return f"`{path}.{name}`"[:MAX_PATH]
+            if isinstance(item, dict):
+                open_.append((f"{path}.{name}", item))
+    return "a value"

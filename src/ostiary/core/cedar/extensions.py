@@ -20,6 +20,32 @@ class EvaluationError(Exception):
     """A policy cannot be evaluated for this request. Names types and attributes, never a value."""
 
 
+class Unusable:
+    """A value of a request that Cedar has no value for; `what` says why not, `raw` is the JSON value.
+
+    Reading it, a comparison included, raises Unreadable: the policy that reads it fails, no other one is concerned.
+    """
+
+    __slots__ = ("raw", "what")
+
+    def __init__(self, what: str, raw: object) -> None:
+        self.what, self.raw = what, raw
+
+    def __eq__(self, other: object) -> bool:
+        raise Unreadable(self)
+
+    def __hash__(self) -> int:
+        raise Unreadable(self)
+
+
+class Unreadable(EvaluationError):
+    """A policy reads an Unusable value."""
+
+    def __init__(self, value: Unusable) -> None:
+        super().__init__(f"a value {value.what}")
+        self.value = value
+
+
 class Decimal(msgspec.Struct, frozen=True, gc=False):
     """A decimal number in units of 1/10000."""
 
@@ -46,8 +72,16 @@ class Duration(msgspec.Struct, frozen=True, gc=False):
     ms: int
 
 
+def check_usable(*operands: object) -> None:
+    """Raise Unreadable for an operand that is Unusable."""
+    for operand in operands:
+        if type(operand) is Unusable:
+            raise Unreadable(operand)
+
+
 def _string(value: object, function: str) -> str:
     if type(value) is not str:
+        check_usable(value)
         raise EvaluationError(f"{function} takes a string")
     return value
 
@@ -171,12 +205,14 @@ def duration(text: object) -> Duration:
 
 def offset(start: object, length: object) -> Datetime:
     if type(start) is not Datetime or type(length) is not Duration:
+        check_usable(start, length)
         raise EvaluationError("offset takes a datetime and a duration")
     return Datetime(_i64(start.ms + length.ms, "offset"))
 
 
 def duration_since(end: object, start: object) -> Duration:
     if type(end) is not Datetime or type(start) is not Datetime:
+        check_usable(end, start)
         raise EvaluationError("durationSince takes two datetimes")
     return Duration(_i64(end.ms - start.ms, "durationSince"))
 

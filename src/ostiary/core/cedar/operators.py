@@ -20,6 +20,7 @@ _NAMES = {
 
 
 def _wrong(operator: str, *operands: object) -> NoReturn:
+    extensions.check_usable(*operands)
     raise EvaluationError(f"{operator} does not take {' and '.join(_NAMES[type(operand)] for operand in operands)}")
 
 
@@ -35,6 +36,7 @@ def negate(value: object) -> int:
 
 def equal(left: object, right: object) -> bool:
     if type(left) is not type(right):
+        extensions.check_usable(left, right)
         return False
     if type(left) is dict:
         return key(left) == key(right)

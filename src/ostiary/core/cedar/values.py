@@ -3,6 +3,8 @@
     bool  bool      string  str      set     frozenset of keys (see `key`)    decimal, ipaddr, datetime, duration
     long  int       entity  Uid      record  dict                              the structs of `extensions`
 
+A value of a request that none of these can hold is an `Unusable`, which fails the policy that reads it.
+
 Differs from Cedar in being stricter: a record that has one of the escape names `__entity`, `__extn`, `__expr` and is
 not a well-formed escape is refused, where Cedar would take it for an ordinary record; and of the extension functions
 only those that make a value (not those that ask about one) may stand behind `__extn`.
@@ -18,7 +20,7 @@ from typing import NoReturn, Protocol, TypeAlias, Union
 import msgspec
 
 from ostiary.core.cedar import extensions
-from ostiary.core.cedar.extensions import Datetime, Decimal, Duration, EvaluationError, Ip
+from ostiary.core.cedar.extensions import Datetime, Decimal, Duration, EvaluationError, Ip, Unusable
 from ostiary.core.errors import Invalid, Malformed
 
 LONG_MIN, LONG_MAX = -(2**63), 2**63 - 1
@@ -36,7 +38,7 @@ class Uid(msgspec.Struct, frozen=True, array_like=True, cache_hash=True, forbid_
         return f"{self.type}::{msgspec.json.encode(self.id).decode()}"
 
 
-Value: TypeAlias = Union[bool, int, str, Uid, frozenset[object], "Record", Decimal, Ip, Datetime, Duration]
+Value: TypeAlias = Union[bool, int, str, Uid, frozenset[object], "Record", Decimal, Ip, Datetime, Duration, Unusable]
 Record: TypeAlias = dict[str, Value]
 
 _TRUE, _FALSE = object(), object()

@@ -98,7 +98,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     def _ask_playbooks(self, playbooks: Playbooks) -> Judgement:
         """What they say of one response; of what a case leaves out, that nothing was noticed."""
         agent = agent_of(_link(self.subject))
-        said = record(self.context, of="context")
+        said = record(self.context)
         context = {**_RESPONSE, "now": _instant(self.now)} | said
         context["risk"] = _completed(_RISK, said.get("risk"))
         verdict = playbooks.decide(self._verb.name, agent.uid, context, Overlay(playbooks.known, agent))
@@ -178,7 +178,7 @@ def _stand_in(thing: Thing, policies: Policies) -> Entity:
     kind = REGISTERED.get(thing.type)
     if kind is None:
         return entity_of(thing, policies.entities)
-    given = record(thing.properties, of="properties")
+    given = record(thing.properties)
     segment = str(given.pop("segment", "default"))
     if kind == "Agent":
         return agent_of(_link(thing))
@@ -196,7 +196,7 @@ def _link(thing: Thing) -> Link:
     if REGISTERED.get(thing.type) != "Agent":
         raise Unanswerable("`behind` are agents")
     given = {"owner": "", "segment": "default", "model": "", "risk_tier": "medium"}
-    given |= {name: str(value) for name, value in record(thing.properties, of="properties").items() if name in given}
+    given |= {name: str(value) for name, value in record(thing.properties).items() if name in given}
     return Link(thing.id, 0, "", **given)
 
 

@@ -2,7 +2,8 @@
 
 Types and names map literally: `{"type": "user", "id": "alice"}` is `user::"alice"` with the properties as attributes,
 and besides them `id`, which no property overrides. Properties of the action are `context.action`. JSON integers are
-longs, other numbers decimals, arrays sets; null is absent.
+longs, other numbers decimals, arrays sets; null is absent. A value that Cedar cannot hold fails the policies that read
+it (`ostiary.core.cedar.extensions.Unusable`).
 
 The registry's own types (`Agent`, `Tool`, ..) are not made here: their attributes are for the registry to say.
 """
@@ -14,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.arguments import BadArguments, plain
+from ostiary.core.arguments import plain_record
 from ostiary.core.assurance import AMRS
 from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Entity, Record, Uid, entity, is_type_name
@@ -100,7 +101,7 @@ def entity_of(thing: Thing, stated: Mapping[Uid, Entity]) -> Entity:
     uid = Uid(thing.type, thing.id)
     if thing.type in BARE:
         return entity(uid)
-    attrs = record(thing.properties, of="properties")
+    attrs = record(thing.properties)
     attrs["id"] = thing.id
     known = stated.get(uid)
     if known is not None:
@@ -110,13 +111,13 @@ def entity_of(thing: Thing, stated: Mapping[Uid, Entity]) -> Entity:
 
 
 def context_of(question: Question, *, now: Record) -> Record:
-    """What the caller sends, and what nobody may send: `action`, and all of `now`. Raises Unanswerable."""
+    """Return the context that the caller sends, with `action` and all of `now`, which no caller may send."""
     if not question.context and not question.action.properties:
         return now
-    context = record(question.context, of="context")
+    context = record(question.context)
     context.pop("action", None)
     if question.action.properties:
-        context["action"] = record(question.action.properties, of="properties of the action")
+        context["action"] = record(question.action.properties)
     return context | now
 
 
@@ -125,16 +126,9 @@ def moment(now: int) -> Record:
     return {"now": Datetime(now // 1000)}
 
 
-def record(properties: dict[str, Any] | None, *, of: str) -> Record:
-    """A Cedar record from a JSON object. Raises Unanswerable."""
-    if not properties:
-        return {}
-    try:
-        return {
-            name: item if type(item) is str else plain(item) for name, item in properties.items() if item is not None
-        }
-    except BadArguments as error:
-        raise Unanswerable(f"the {of}: a value {error.what}") from None
+def record(properties: dict[str, Any] | None) -> Record:
+    """A Cedar record from a JSON object."""
+    return plain_record(properties) if properties else {}
 
 
 def proved(context: Mapping[str, object]) -> dict[str, Any]:
