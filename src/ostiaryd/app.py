@@ -112,6 +112,7 @@ STOPPING = frozenset(
         ("POST", "/api/v1/agents/{name}/decommission"),
         ("DELETE", "/api/v1/agents/{name}/keys/{kid}"),
         ("DELETE", "/api/v1/agents/{name}/bearer/{resource}"),
+        ("DELETE", "/api/v1/agents/{name}/secrets/{id}"),
         ("DELETE", "/api/v1/persons/{name}/keys/{kid}"),
         ("DELETE", "/api/v1/teams/{name}/members/{person}"),
         ("POST", "/api/v1/kill"),

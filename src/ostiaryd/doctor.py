@@ -181,6 +181,8 @@ def _keys(world: World, reader: Reader) -> str:
 def _clients(world: World, reader: Reader) -> str:
     if names := trust.exempt(reader):
         words = f"tokens of {_shown(names)} may be bound to no key: who sees one can use it"
+        if holders := trust.secret_holders(reader):
+            words += f"; {_shown(holders)} authenticates with a client secret"
         raise Unprotected(words, hint="ostiary agent forbid-bearer NAME --resource RESOURCE")
     return "every token of an agent is bound to its key"
 

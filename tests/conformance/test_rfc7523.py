@@ -240,7 +240,7 @@ async def test_the_form_around_an_assertion(client: Client) -> None:
             row("white space after it", NOBODY, client_assertion=client.assertion() + "\n"),
             row("padding", NOBODY, client_assertion=client.assertion() + "="),
             row("a password", NOBODY, client_assertion=None, client_assertion_type=None, client_secret="secret"),
-            row("a password too", NOBODY, client_secret="secret"),
+            row("a password too", "invalid_request", client_secret="secret"),
         ],
         client.ask,
     )

@@ -9,7 +9,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from mcp.client.auth.extensions.client_credentials import PrivateKeyJWTOAuthProvider, SignedJWTParameters
+from mcp.client.auth.extensions.client_credentials import (
+    ClientCredentialsOAuthProvider,
+    PrivateKeyJWTOAuthProvider,
+    SignedJWTParameters,
+)
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
@@ -84,6 +88,13 @@ def private_key_jwt(files: Files, memory: Memory) -> httpx2.Auth:
     return PrivateKeyJWTOAuthProvider(files.uri, memory, credential.client_id, provider, issuer=files.house.server.url)
 
 
+def client_secret(files: Files, memory: Memory) -> httpx2.Auth:
+    made = files.house.api("POST", f"/agents/{files.agent}/secrets", {})
+    return ClientCredentialsOAuthProvider(
+        files.uri, memory, made["client_id"], made["client_secret"], issuer=files.house.server.url
+    )
+
+
 @asynccontextmanager
 async def connected(files: Files, auth: httpx2.Auth) -> AsyncIterator[Client]:
     async with (
@@ -97,7 +108,10 @@ def leaf(error: BaseException) -> BaseException:
     return leaf(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
-PROVIDERS: dict[str, Callable[[Files, Memory], httpx2.Auth]] = {"private_key_jwt": private_key_jwt}
+PROVIDERS: dict[str, Callable[[Files, Memory], httpx2.Auth]] = {
+    "private_key_jwt": private_key_jwt,
+    "client_secret": client_secret,
+}
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

@@ -150,6 +150,7 @@ async def test_every_act_that_a_route_may_carry_out_in_recovery_stops_or_reads()
     grants = {"token.exchange", "token.backchannel", "task.start", "agent.resume", "agent.release", "kill.end",
               "approval.approve", "approval.ask", "elevation.request", "budget.draw", "policy.put", "policy.activate",
               "resource.set_mode", "agent.create", "agent.change", "key.add", "person.create", "bearer.allow",
+              "secret.create",
               "incident.release", "task.renew", "access.evaluation", "decide.batch"}  # fmt: skip
     assert not grants & ledger.IN_RECOVERY
 

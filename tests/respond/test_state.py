@@ -112,6 +112,11 @@ CHANGES: dict[str, tuple[Before, str]] = {
         nothing,
         "insert into bearer_exemption (agent, resource, since) values (:agent, 'rs_x', 0)",
     ),
+    "a client secret": (
+        nothing,
+        "insert into client_secret (id, agent, digest, created_at, expires_at)"
+        " values ('cs_x', :agent, 'x', 0, 9000000000000000)",
+    ),
     "scopes to be elevated to": (nothing, "insert into eligible (agent, scopes) values (:agent, 'files:write')"),
 }
 

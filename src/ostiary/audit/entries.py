@@ -22,9 +22,9 @@ FAMILIES = frozenset(
     {
         "agent", "api", "approval", "bearer", "budget", "clock", "database", "decide", "disk", "elevation", "entry",
         "feed", "history", "incident", "issuer", "join", "key", "keys", "kill", "ledger", "limits", "memory", "network",
-        "owner", "person", "policy", "recovery", "refusals", "report", "resource", "respond", "resume", "server",
-        "signal", "spool", "state", "storage", "stream", "task", "team", "telemetry", "test", "threats", "token",
-        "tool", "watch", "webhook",
+        "owner", "person", "policy", "recovery", "refusals", "report", "resource", "respond", "resume", "secret",
+        "server", "signal", "spool", "state", "storage", "stream", "task", "team", "telemetry", "test", "threats",
+        "token", "tool", "watch", "webhook",
     }
 )  # fmt: skip
 """First words of the actions that a server writes."""

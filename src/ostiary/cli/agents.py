@@ -91,6 +91,7 @@ def show(name: str, /, *, session: Here) -> None:
         name: Name or id.
     """
     found = session.api("GET", f"/agents/{name}") | session.api("GET", f"/agents/{name}/bearer")
+    found |= session.api("GET", f"/agents/{name}/secrets")
     session.show(found, _print)
 
 
@@ -253,6 +254,31 @@ def forbid_bearer(name: str, /, *, resource: str, session: Here) -> None:
         resource: Name or id of the resource.
     """
     session.api("DELETE", f"/agents/{name}/bearer/{resource}")
+    show(name, session=session)
+
+
+@agent.command(name="create-secret")
+def create_secret(name: str, /, *, days: int = 90, session: Here) -> None:
+    """Make a client secret for an agent whose client knows nothing better; it is shown once.
+
+    It gets bearer tokens for the resources where the agent is exempt, and nothing else (docs/clients.md).
+
+    Args:
+        name: Name or id.
+        days: Days until it expires, at most 365.
+    """
+    session.show(session.api("POST", f"/agents/{name}/secrets", {"ttl": days * 86_400}), facts)
+
+
+@agent.command(name="revoke-secret")
+def revoke_secret(name: str, id: str, /, *, session: Here) -> None:
+    """Revoke a client secret of an agent; the bearer tokens that the agent holds end now.
+
+    Args:
+        name: Name or id.
+        id: Id of the secret; `ostiary agent show` has it.
+    """
+    session.api("DELETE", f"/agents/{name}/secrets/{id}")
     show(name, session=session)
 
 

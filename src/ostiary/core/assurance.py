@@ -1,5 +1,6 @@
 """How strongly the holder of a token has proved itself, as `acr` and `amr`; and what a policy demands of it (RFC 9470).
 
+    urn:ostiary:acr:secret      it knows a client secret, and the token is bound to no key
     urn:ostiary:acr:bearer      it holds a key that was registered for it, and the token is bound to no key
     urn:ostiary:acr:key         it holds a key that was registered for it
     urn:ostiary:acr:two-keys    it holds two: one signed the client assertion, the other the DPoP proof
@@ -26,17 +27,24 @@ from typing import NamedTuple
 
 from ostiary.core.errors import Invalid
 
+SECRET = "urn:ostiary:acr:secret"
 BEARER = "urn:ostiary:acr:bearer"
 KEY = "urn:ostiary:acr:key"
 TWO_KEYS = "urn:ostiary:acr:two-keys"
 PERSON = "urn:ostiary:acr:person"
 ACRS = (KEY, TWO_KEYS, PERSON)
 """What a policy or a restriction can demand, the weakest first."""
-UNBOUND = (BEARER,)
+UNBOUND = (SECRET, BEARER)
 """Of tokens that are bound to no key: they meet no demand."""
 LEVELS = (*UNBOUND, *ACRS)
 """All that tokens say, the weakest first."""
-AMRS = {BEARER: ["swk"], KEY: ["pop", "swk"], TWO_KEYS: ["mfa", "pop", "swk"], PERSON: ["mca", "pop", "swk"]}
+AMRS = {
+    SECRET: ["pwd"],
+    BEARER: ["swk"],
+    KEY: ["pop", "swk"],
+    TWO_KEYS: ["mfa", "pop", "swk"],
+    PERSON: ["mca", "pop", "swk"],
+}
 """RFC 8176: possession was proved, of a key in software; more than one factor; more than one channel."""
 MAX_AGE = 10**9
 """seconds"""

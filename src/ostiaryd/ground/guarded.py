@@ -61,6 +61,7 @@ GUARDED: dict[str, Guarded] = {
         ended="case when state = 'live' then 0 else 1 end",
     ),
     "exemption": Guarded("bearer_exemption", "agent || ' ' || resource", "since", agent="agent"),
+    "secret": Guarded("client_secret", "id", "agent, digest, expires_at", agent="agent"),
     "eligible": Guarded("eligible", "agent", "scopes", agent="agent"),
     "awaiting": Guarded("awaiting", "agent", "incident", agent="agent"),
     "resource": Guarded(

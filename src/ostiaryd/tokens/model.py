@@ -5,7 +5,9 @@ Everything narrows: what is granted lies within what was asked, and that within 
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Collection, Iterable
+from urllib.parse import unquote_plus
 
 import msgspec
 
@@ -253,21 +255,38 @@ def required(form: Form, name: str) -> str:
     return form[name]
 
 
-def credentials(form: Form, authorization: str | None) -> Credentials:
-    """What the form authenticates its client with.
+BASIC = 'Basic realm="ostiary"'
 
-    Raises InvalidRequest for two ways at once, InvalidClient for a way that is not offered: passwords are not (RFC 9700
-    section 2.5).
+
+def credentials(form: Form, authorization: str | None) -> Credentials:
+    """Return what the form, or its Authorization header, authenticates the client with (RFC 6749 section 2.3).
+
+    Raises InvalidRequest for two ways at once, InvalidClient for a way that is not offered.
     """
-    in_body = "client_assertion" in form or "client_secret" in form
+    ways = ("client_assertion" in form) + ("client_secret" in form) + (authorization is not None)
+    if ways > 1:
+        raise InvalidRequest("the client authenticates in two ways", hint="once is enough: `client_assertion`")
     if authorization is not None:
-        if in_body:
-            raise InvalidRequest("the client authenticates in two ways", hint="once is enough: `client_assertion`")
-        scheme = 'Basic realm="ostiary"' if authorization[:6].lower() == "basic " else "DPoP"
-        raise InvalidClient("clients authenticate with private_key_jwt", hint="`client_assertion`", scheme=scheme)
-    if "client_secret" in form:
-        raise InvalidClient("clients authenticate with private_key_jwt", hint="passwords are not taken")
-    return Credentials(form.get("client_assertion"), form.get("client_assertion_type"), form.get("client_id"))
+        return _basic(form, authorization)
+    return Credentials(
+        form.get("client_assertion"), form.get("client_assertion_type"), form.get("client_id"),
+        form.get("client_secret"),
+    )  # fmt: skip
+
+
+def _basic(form: Form, authorization: str) -> Credentials:
+    """Client id and secret of `client_secret_basic`, each form-encoded within (RFC 6749 section 2.3.1)."""
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        raise InvalidClient("clients authenticate with private_key_jwt", hint="`client_assertion`", scheme="DPoP")
+    try:
+        pair = b64decode(encoded.strip(" "), validate=True).decode("ascii")
+    except ValueError:
+        raise InvalidClient("the Basic credentials are not base64 of ASCII", hint="id:secret", scheme=BASIC) from None
+    client_id, _, secret = (unquote_plus(part) for part in pair.partition(":"))
+    if form.get("client_id", client_id) != client_id:
+        raise InvalidRequest("`client_id` is not the client of the Authorization header", hint="send it once")
+    return Credentials(None, None, client_id, secret, BASIC)
 
 
 def parse_demand(form: Form) -> StepUp:

@@ -46,6 +46,7 @@ def server_metadata(config: Config) -> dict[str, Any]:
             for endpoint in ("token", "introspection", "revocation")
             for what, values in (("methods", _METHODS), ("signing_alg_values", _ALGS))
         },
+        "token_endpoint_auth_methods_supported": [*_METHODS, "client_secret_basic", "client_secret_post"],
         "code_challenge_methods_supported": ["S256"],
         "authorization_details_types_supported": ["tool"],
         "acr_values_supported": list(LEVELS),

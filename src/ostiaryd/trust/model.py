@@ -67,11 +67,26 @@ class InsufficientScope(Forbidden):
 
 
 class Credentials(NamedTuple):
-    """What a form brought to authenticate its client with; nothing of it has been checked."""
+    """What a form brought to authenticate its client with; nothing of it has been checked.
+
+    `scheme` is the challenge for the scheme of the Authorization header, if the client used it.
+    """
 
     unverified_assertion: str | None
     assertion_type: str | None = ASSERTION_TYPE
     client_id: str | None = None
+    unverified_secret: str | None = None
+    scheme: str = ""
+
+
+class Secret(NamedTuple):
+    """A client secret as it is stored: the SHA-256 of it in hexadecimal; times in microseconds."""
+
+    id: str
+    agent: str
+    digest: str
+    created_at: int
+    expires_at: int
 
 
 class Spend(NamedTuple):
@@ -118,6 +133,9 @@ class Assertion(NamedTuple):
 
 def parse_assertion(credentials: Credentials) -> jose.Jws:
     """Take the assertion of a form apart; it has proved nothing yet. Raises InvalidClient."""
+    if credentials.unverified_secret is not None:
+        hint = "send `client_assertion` (private_key_jwt); a client secret is for the grant client_credentials alone"
+        raise InvalidClient("client secrets are not accepted for this request", hint=hint, scheme=credentials.scheme)
     if credentials.unverified_assertion is None:
         raise InvalidClient("the client did not authenticate", hint="send `client_assertion` (private_key_jwt)")
     if credentials.assertion_type != ASSERTION_TYPE:

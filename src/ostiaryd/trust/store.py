@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ostiaryd.ground.database import Reader, Tx, sql
-from ostiaryd.trust.model import Spend, Spent
+from ostiaryd.trust.model import Secret, Spend, Spent
 
 _SPENT_SINCE = sql("select seq, digest, until from spent where seq > :seq order by seq", steady=True)
 _ADD_SPENT = sql("insert into spent (seq, digest, until) values (:seq, :digest, :until)")
@@ -30,13 +30,22 @@ _EXEMPT_AT = sql("select agent from bearer_exemption where resource = :resource 
 _EXEMPTIONS_OF = sql("select resource, since from bearer_exemption where agent = :agent order by resource")
 _EXEMPT = sql("select distinct agent from bearer_exemption")
 _UNBOUND = sql(
-    "select id from holding where agent = :agent and audience = :uri and kind = 'token' and jkt is null"
-    " and ended_at is null"
+    "select id, audience from holding where agent = :agent and kind = 'token' and jkt is null and ended_at is null"
 )
 _ADD_EXEMPTION = sql(
     """insert into bearer_exemption (agent, resource, since) values (:agent, :resource, :since)
        on conflict (agent, resource) do nothing"""
 )
+_SECRETS = sql(
+    "select id, agent, digest, created_at, expires_at from client_secret where agent = :agent order by created_at, id",
+    steady=True,
+)
+_SECRET_HOLDERS = sql("select distinct agent from client_secret")
+_ADD_SECRET = sql(
+    """insert into client_secret (id, agent, digest, created_at, expires_at)
+       values (:id, :agent, :digest, :created_at, :expires_at)"""
+)
+_DELETE_SECRET = sql("delete from client_secret where id = :id")
 _DROP_EXEMPTION = sql("delete from bearer_exemption where agent = :agent and resource = :resource")
 
 
@@ -120,9 +129,9 @@ def exempt(reader: Reader) -> list[str]:
     return [agent for (agent,) in reader.all(_EXEMPT)]
 
 
-def unbound(reader: Reader, agent: str, uri: str) -> list[str]:
-    """The ids of the bearer tokens of an agent for an audience that have not ended."""
-    return [id for (id,) in reader.all(_UNBOUND, agent=agent, uri=uri)]
+def unbound(reader: Reader, agent: str, uri: str | None = None) -> list[str]:
+    """The ids of the bearer tokens of an agent that have not ended, for that audience or for any."""
+    return [id for id, audience in reader.all(_UNBOUND, agent=agent) if uri in (None, audience)]
 
 
 def set_exempt(tx: Tx, agent: str, resource: str, allowed: bool) -> None:
@@ -132,3 +141,23 @@ def set_exempt(tx: Tx, agent: str, resource: str, allowed: bool) -> None:
         tx.run(_ADD_EXEMPTION, agent=agent, resource=resource, since=tx.now)
     else:
         tx.run(_DROP_EXEMPTION, agent=agent, resource=resource)
+
+
+def secrets(reader: Reader, agent: str) -> list[Secret]:
+    """The client secrets of an agent, those that have expired included."""
+    return [Secret(*row) for row in reader.all(_SECRETS, agent=agent)]
+
+
+def secret_holders(reader: Reader) -> list[str]:
+    """The ids of all agents that have a client secret."""
+    return [agent for (agent,) in reader.all(_SECRET_HOLDERS)]
+
+
+def add_secret(tx: Tx, one: Secret) -> None:
+    tx.touch("secret", one.id)
+    tx.run(_ADD_SECRET, **one._asdict())
+
+
+def delete_secret(tx: Tx, id: str) -> None:
+    tx.touch("secret", id)
+    tx.run(_DELETE_SECRET, id=id)

@@ -1,4 +1,4 @@
-"""Join tokens and the bearer exemption for administrators, and `/enrol` for a workload that has no key yet."""
+"""Join tokens, bearer exemptions and client secrets for administrators, and `/enrol` for workloads without a key."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.trust import flows
+from ostiaryd.trust.flows.client_secrets import DEFAULT_LIFETIME_S
 from ostiaryd.trust.model import SECOND
 
 
 class NewJoinToken(msgspec.Struct, forbid_unknown_fields=True):
     ttl: int = flows.DEFAULT_LIFETIME_S
+
+
+class NewSecret(msgspec.Struct, forbid_unknown_fields=True):
+    ttl: int = DEFAULT_LIFETIME_S
+    """seconds"""
 
 
 class Enrolment(msgspec.Struct, forbid_unknown_fields=True):
@@ -73,9 +79,42 @@ async def forbid_bearer(call: Call) -> Reply:
     return await show_bearer(call)
 
 
+async def create_secret(call: Call) -> Reply:
+    """Make a client secret for this agent, for bearer tokens where it is exempt; it is shown once."""
+    ttl = call.json(NewSecret).ttl
+    made = await act_as(
+        call, "secret.create", lambda act: flows.create_secret(act, call.params["name"], lifetime_s=ttl)
+    )
+    body = {
+        "secret_id": made.id, "client_id": made.agent, "client_secret": made.secret,
+        "expires_at": made.expires_at // SECOND,
+    }  # fmt: skip
+    return reply(body, status=201, headers=[NO_STORE])
+
+
+async def list_secrets(call: Call) -> Reply:
+    """The client secrets of this agent, by their ids and ends."""
+    found = flows.secrets_of(call.world.db.read(), call.params["name"])
+    shown = [
+        {"secret_id": one.id, "created_at": one.created_at // SECOND, "expires_at": one.expires_at // SECOND}
+        for one in found
+    ]
+    return reply({"secrets": shown})
+
+
+async def revoke_secret(call: Call) -> Reply:
+    """Revoke a client secret; the bearer tokens of its agent end now."""
+    agent, id = call.params["name"], call.params["id"]
+    await act_as(call, "secret.revoke", lambda act: flows.revoke_secret(act, agent, id))
+    return await list_secrets(call)
+
+
 ROUTES = (
     ("POST", "/enrol", enrol, ""),
     ("POST", "/api/v1/agents/{name}/join-token", create_join_token, ADMIN),
+    ("POST", "/api/v1/agents/{name}/secrets", create_secret, ADMIN),
+    ("GET", "/api/v1/agents/{name}/secrets", list_secrets, READ),
+    ("DELETE", "/api/v1/agents/{name}/secrets/{id}", revoke_secret, ADMIN),
     ("GET", "/api/v1/agents/{name}/bearer", show_bearer, READ),
     ("PUT", "/api/v1/agents/{name}/bearer/{resource}", allow_bearer, ADMIN),
     ("DELETE", "/api/v1/agents/{name}/bearer/{resource}", forbid_bearer, ADMIN),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-AGENT_KINDS = frozenset({"agent", "key", "task", "holding", "exemption", "eligible", "awaiting"})
+AGENT_KINDS = frozenset({"agent", "key", "task", "holding", "exemption", "secret", "eligible", "awaiting"})
 """Kinds of guarded rows that change what one agent may do; a difference in any other kind concerns everybody."""
 LEDGER = "ledger"
 """The name of a difference of the ledger itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ostiary.core import dpop
-from ostiary.core.assurance import NO_DEMAND, StepUp
+from ostiary.core.assurance import NO_DEMAND, SECRET, StepUp
 from ostiary.core.bounds import ToolDetail
 from ostiary.core.claims import parse_scope
 from ostiary.core.errors import Forbidden, NotFound
@@ -56,7 +56,9 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     Raises InvalidClient, InvalidProof, NonceNeeded, Unmet, InvalidGrant, InvalidTarget, InvalidScope, InvalidDetails,
     and Forbidden (`access_denied`).
     """
-    client, possession, proved = authenticate(act, grant.credentials, grant.unverified_proof, config=config)
+    client, possession, proved = authenticate(
+        act, grant.credentials, grant.unverified_proof, config=config, accepts_secret=True
+    )
     check_demand(proved, grant.demand, now=act.now)
     task = _own_task(act, client, grant.task)
     has = client.scopes | task.elevated
@@ -72,6 +74,8 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     longest = config.token_lifetime_s
     if possession.jkt is None:
         _check_exempt(act, client, target)
+        if proved.acr == SECRET and target.uri == config.api:
+            raise InvalidTarget("a client secret gets no token for this server", hint="send `client_assertion`")
         longest = min(longest, config.bearer_lifetime_s)
     scope = scopes_at(target, asked, held=held)
     details = narrow_details(grant.details, task=task.bounds, target=target)

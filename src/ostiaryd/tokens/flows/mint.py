@@ -20,7 +20,7 @@ from ostiaryd.registry.store import holdings, keys
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Balance, Task
 from ostiaryd.tokens.flows.held import within_holds
-from ostiaryd.tokens.model import KIND, SECOND, Target, Unmet
+from ostiaryd.tokens.model import KIND, SECOND, InvalidRequest, Target, Unmet
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import Client, Possession
 from ostiaryd.trust.model import Credentials
@@ -47,13 +47,19 @@ class Proved(NamedTuple):
 
 
 def authenticate(
-    act: Act, credentials: Credentials, unverified_proof: str | None, *, config: Config
+    act: Act, credentials: Credentials, unverified_proof: str | None, *, config: Config, accepts_secret: bool = False
 ) -> tuple[Client, Possession, Proved]:
     """The client, its key for this token, and what both together prove.
 
     What proved both is used up, whatever comes of the request: who saw a refused one cannot bring it to an end with a
-    key of his own.
+    key of his own. A client secret proves no key, so a token that is bound to one is not issued for it.
     """
+    if accepts_secret and credentials.unverified_secret is not None:
+        client = trust.check_secret(act, credentials)
+        if unverified_proof is not None:
+            hint = "authenticate with `client_assertion`, or leave the DPoP proof out"
+            raise InvalidRequest("a client secret gets bearer tokens alone", hint=hint)
+        return client, Possession(), Proved(assurance.SECRET, act.now // SECOND)
     client = trust.check_client(act, credentials, config=config)
     possession, acr = _check_possession(act, client, unverified_proof, config=config)
     trust.spend(act, client.assertion, possession.spend)
@@ -184,7 +190,9 @@ def mint(
     )
 
 
-def _hold(act: Act, claims: AccessClaims, *, jkt: str | None, client_jkt: str, parent: str | None, ath: str) -> None:
+def _hold(
+    act: Act, claims: AccessClaims, *, jkt: str | None, client_jkt: str | None, parent: str | None, ath: str
+) -> None:
     """The agent was found active and the id is new in this act, so this goes straight to the table."""
     holdings.insert(
         act.tx,

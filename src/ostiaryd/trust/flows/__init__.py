@@ -12,6 +12,7 @@ from ostiaryd.trust.flows.access import (
 )
 from ostiaryd.trust.flows.ahead import Verifier, verify_ahead
 from ostiaryd.trust.flows.bearers import allow_bearer, exempt, exemptions, forbid_bearer
+from ostiaryd.trust.flows.client_secrets import check_secret, create_secret, revoke_secret, secret_holders, secrets_of
 from ostiaryd.trust.flows.clients import Client, authenticate_client, check_client
 from ostiaryd.trust.flows.clock import accept_clock, examine_clock, show_clock, watch_clock
 from ostiaryd.trust.flows.joining import DEFAULT_LIFETIME_S, InvalidJoin, JoinToken, create_join_token, enrol
@@ -32,7 +33,9 @@ __all__ = [
     "authenticate_client",
     "check_client",
     "check_possession",
+    "check_secret",
     "create_join_token",
+    "create_secret",
     "enrol",
     "examine_clock",
     "exempt",
@@ -40,6 +43,9 @@ __all__ = [
     "forbid_bearer",
     "live_caller",
     "prune",
+    "revoke_secret",
+    "secret_holders",
+    "secrets_of",
     "show_clock",
     "spend",
     "spend_at_once",

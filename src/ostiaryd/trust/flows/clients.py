@@ -24,9 +24,10 @@ from ostiaryd.trust.model import (
 
 
 class Client(msgspec.Struct, frozen=True, kw_only=True):
-    """Who has proved itself with the key `jkt`: an agent; the guard of a resource, or a person (`agent` is None).
+    """A client that has authenticated: an agent; the guard of a resource, or a person (`agent` is None).
 
-    `ends` is when the client or its key ends, whichever comes first, in microseconds; `assertion` is still to be spent.
+    `jkt` is the key with which it did, None for a client secret; `ends` is when the client or its credential ends,
+    whichever comes first, in microseconds; `assertion` is still to be spent.
     """
 
     id: str
@@ -35,9 +36,9 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
     segment: str
     scopes: frozenset[str]
     epoch: int
-    jkt: str
+    jkt: str | None
     ends: int | None
-    assertion: Spend
+    assertion: Spend | None
 
 
 def authenticate_client(act: Act, credentials: Credentials, *, config: Config) -> Client:
@@ -89,10 +90,10 @@ def check_client(act: Act, credentials: Credentials, *, config: Config) -> Clien
         )  # fmt: skip
     assert agent is not None  # it has a key
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
-    _check_active(act, agent)
+    check_active(act, agent)
     return Client(
         id=agent.agent_id, agent=agent, owner=agent.owner, segment=agent.segment, scopes=agent.scopes,
-        epoch=agent.epoch, jkt=key.thumbprint, ends=_first(key_ends, agent.expires_at), assertion=assertion.spend,
+        epoch=agent.epoch, jkt=key.thumbprint, ends=earliest(key_ends, agent.expires_at), assertion=assertion.spend,
     )  # fmt: skip
 
 
@@ -120,7 +121,8 @@ def _choose_key(header: jose.Header, keys: _Keys) -> tuple[jose.PublicKey, int |
     return named[0]
 
 
-def _check_active(act: Act, agent: Agent) -> None:
+def check_active(act: Act, agent: Agent) -> None:
+    """Raises InvalidClient for an agent that is not active, has expired or was stopped."""
     if not agent.is_active(act.now):
         state = agent.state if agent.state is not State.ACTIVE else "expired"
         raise InvalidClient(f"the agent is {state}", hint="its owner or an administrator knows why")
@@ -135,5 +137,6 @@ def _check_not_stopped(act: Act, names: list[tuple[str, str]]) -> None:
         raise InvalidClient(refusal.message, hint=refusal.hint) from None
 
 
-def _first(*ends: int | None) -> int | None:
+def earliest(*ends: int | None) -> int | None:
+    """Return the first of these ends; None where there is none."""
     return min((end for end in ends if end is not None), default=None)

@@ -56,14 +56,14 @@ def check_possession(
     return Possession(proof.jkt, spend_of(proof), next_nonce)
 
 
-def spend(act: Act, assertion: Spend, proof: Spend | None = None) -> None:
+def spend(act: Act, assertion: Spend | None, proof: Spend | None = None) -> None:
     """Use up what authenticated a request, when it comes for the first time.
 
     Raises InvalidClient, InvalidProof for what was used before.
     """
     if act.again is not None:  # by this very request
         return
-    if not store.spend(act.tx, assertion):
+    if assertion is not None and not store.spend(act.tx, assertion):
         raise InvalidClient("the client assertion was used before", hint="make a new one, with a new `jti`")
     if proof is not None and not store.spend(act.tx, proof):
         raise dpop.InvalidProof("the DPoP proof was used before", hint="make a new one for each request")

@@ -1,0 +1,106 @@
+"""Client secrets: the weakest credential of an agent, for clients that know nothing else (RFC 6749 section 2.3.1).
+
+The server makes them, shows each once and stores its SHA-256: 256 random bits need no slow hash. They get bearer tokens
+for resources where the agent is exempt, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from ostiary.core import jose
+from ostiary.core.errors import Conflict, Invalid, NotFound
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Root
+from ostiaryd.registry.store import agents
+from ostiaryd.trust import store
+from ostiaryd.trust.flows.clients import Client, check_active, earliest
+from ostiaryd.trust.model import SECOND, Credentials, InvalidClient, Secret
+
+PREFIX = "ostcs_"
+"""With which scanners for leaked secrets find one."""
+DEFAULT_LIFETIME_S = 90 * 86_400
+LONGEST_LIFETIME_S = 365 * 86_400
+MOST = 2
+"""Secrets of an agent at a time: a new one is in use before the old one is revoked."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewSecret:
+    """A secret as it is shown once; `expires_at` in microseconds."""
+
+    id: str
+    agent: str
+    secret: str = field(repr=False)
+    expires_at: int
+
+
+def create_secret(act: Act, agent: str, *, lifetime_s: int = DEFAULT_LIFETIME_S) -> NewSecret:
+    """Make a client secret for an agent (id or name).
+
+    Raises NotFound, Invalid (not 60 seconds to 365 days), Conflict (the agent has two that have not expired).
+    """
+    client = registry.find_agent(act.tx, agent)
+    registry.note(act, object=client.agent_id, owner=client.owner, name=client.name, seconds=lifetime_s)
+    if not 60 <= lifetime_s <= LONGEST_LIFETIME_S:
+        raise Invalid(f"a client secret is valid for 60 to {LONGEST_LIFETIME_S} seconds", hint="make a new one in time")
+    for one in store.secrets(act.tx, client.agent_id):
+        if one.expires_at <= act.now:
+            store.delete_secret(act.tx, one.id)
+    if len(store.secrets(act.tx, client.agent_id)) >= MOST:
+        hint = f"ostiary agent revoke-secret {client.name} ID"
+        raise Conflict(f"the agent has {MOST} client secrets", hint=hint, code="too_many_secrets")
+    made = NewSecret(
+        act.new_id("cs"), client.agent_id, PREFIX + jose.b64u(act.tx.random(32)), act.now + lifetime_s * SECOND
+    )
+    store.add_secret(act.tx, Secret(made.id, made.agent, _digest(made.secret), act.now, made.expires_at))
+    registry.note(act, object=client.agent_id, secret=made.id)
+    return made
+
+
+def revoke_secret(act: Act, agent: str, id: str) -> None:
+    """Revoke a client secret, and end the bearer tokens of its agent. Raises NotFound."""
+    client = registry.find_agent(act.tx, agent)
+    registry.note(act, object=client.agent_id, owner=client.owner, name=client.name, secret=id[:64])
+    if id not in {one.id for one in store.secrets(act.tx, client.agent_id)}:
+        raise NotFound("client secret not found", hint=f"ostiary agent show {client.name}")
+    store.delete_secret(act.tx, id)
+    for token in store.unbound(act.tx, client.agent_id):
+        registry.end_holdings(act, Root.HOLDING, token, why="secret revoked")
+
+
+def secrets_of(reader: Reader, agent: str) -> list[Secret]:
+    """Return the client secrets of an agent (id or name), by their ids. Raises NotFound."""
+    return store.secrets(reader, registry.find_agent(reader, agent).agent_id)
+
+
+def secret_holders(reader: Reader) -> list[str]:
+    """Return the names of all agents that have a client secret."""
+    return sorted(registry.find_agent(reader, id).name for id in store.secret_holders(reader))
+
+
+def check_secret(act: Act, credentials: Credentials) -> Client:
+    """Return the client that a form with a client secret comes from. Raises InvalidClient."""
+    client_id, presented = credentials.client_id or "", _digest(credentials.unverified_secret or "")
+    act.entry.object = client_id[:64] or None  # claimed, not proved
+    agent = agents.get(act.tx, client_id) if client_id.startswith("ag_") else None
+    known = [] if agent is None else store.secrets(act.tx, agent.agent_id)
+    found = [one for one in known if hmac.compare_digest(one.digest, presented) and one.expires_at > act.now]
+    if agent is None or not found:
+        hint = "is the secret complete, and has it not expired?"
+        raise InvalidClient("unknown client or wrong secret", hint=hint, scheme=credentials.scheme)
+    act.entry.object = None
+    act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
+    check_active(act, agent)
+    return Client(
+        id=agent.agent_id, agent=agent, owner=agent.owner, segment=agent.segment, scopes=agent.scopes,
+        epoch=agent.epoch, jkt=None, ends=earliest(found[0].expires_at, agent.expires_at), assertion=None,
+    )  # fmt: skip
+
+
+def _digest(secret: str) -> str:
+    return sha256(secret.encode()).hexdigest()

@@ -1,0 +1,194 @@
+"""Client secrets: for bearer tokens where the agent is exempt, and for nothing else."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from ostiary.core.assurance import SECRET
+from ostiary.core.errors import Conflict, Invalid, NotFound
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Verb
+from ostiaryd.trust import flows, store
+from ostiaryd.trust.flows.client_secrets import LONGEST_LIFETIME_S, MOST, PREFIX, NewSecret
+from tests.clock import Clock
+from tests.registry.stage import newest
+from tests.tokens.party import ASSERTION_TYPE, FILES, Answer, Client, claims_of, enter, guard
+from tests.trust.stage import API, call
+
+
+async def create(client: Client, *, name: str = "reader", **more: Any) -> NewSecret:
+    return await act(client.world, "secret.create", lambda act: flows.create_secret(act, name, **more))
+
+
+async def allow(client: Client, resource: str = "files") -> None:
+    if resource == "files":
+        await guard(client.world)
+    await act(client.world, "bearer.allow", lambda act: flows.allow_bearer(act, client.id, resource))
+
+
+@pytest.fixture
+async def secret(client: Client) -> str:
+    """The client secret of an agent that is exempt at `files`."""
+    await allow(client)
+    return (await create(client)).secret
+
+
+def basic(client_id: str, secret: str) -> str:
+    return "Basic " + b64encode(f"{quote(client_id)}:{quote(secret)}".encode()).decode()
+
+
+async def by_post(client: Client, secret: str, **form: Any) -> Answer:
+    asked = {"grant_type": "client_credentials", "client_id": client.id, "client_secret": secret, "resource": FILES}
+    return await client.post("/token", asked | form)
+
+
+async def by_basic(client: Client, secret: str, **form: Any) -> Answer:
+    asked = {"grant_type": "client_credentials", "resource": FILES}
+    return await client.post("/token", asked | form, authorization=basic(client.id, secret))
+
+
+@pytest.mark.parametrize("ask", [by_post, by_basic])
+async def test_a_secret_gets_the_weakest_bearer_token_where_the_agent_is_exempt(
+    client: Client, secret: str, ask: Any
+) -> None:
+    answer = await ask(client, secret)
+    assert (answer.status, answer.json["token_type"]) == (200, "Bearer")
+    claims = claims_of(answer.json["access_token"])
+    assert (claims["acr"], claims["amr"], claims["aud"]) == (SECRET, ["pwd"], FILES)
+    assert "cnf" not in claims
+    assert claims["exp"] - claims["iat"] <= 300
+    assert (newest(client.world).detail or {})["acr"] == SECRET
+
+
+@pytest.mark.parametrize("ask", [by_post, by_basic])
+async def test_a_wrong_secret_is_refused(client: Client, secret: str, ask: Any) -> None:
+    agent, _ = await enter(client.world, name="other")
+    others = (await create(client, name="other")).secret
+    for wrong in (secret[:-1], secret + "x", PREFIX, "x", others):
+        answer = await ask(client, wrong)
+        assert (answer.status, answer.error) == (401, "invalid_client"), wrong
+        assert ("www-authenticate" in answer.headers) is (ask is by_basic)
+    assert newest(client.world).agent is None
+    assert (await by_post(client, others, client_id=agent.agent_id)).error == "invalid_dpop_proof"  # not exempt
+    for unknown in ("", "ag_" + "0" * 32, "pe_" + "0" * 32, "rs_" + "0" * 32, "x"):
+        assert (await by_post(client, secret, client_id=unknown)).error == "invalid_client"
+
+
+async def test_a_secret_gets_nothing_where_the_agent_is_not_exempt(client: Client) -> None:
+    made = await create(client)
+    answer = await by_post(client, made.secret)
+    assert answer.error == "invalid_dpop_proof"
+    assert "ostiary agent allow-bearer reader --resource files" in answer.json["error_description"]
+
+
+async def test_a_secret_gets_no_token_for_this_server(client: Client, secret: str) -> None:
+    await allow(client, "ostiary")
+    assert (await by_post(client, secret, resource=API)).error == "invalid_target"
+
+
+async def test_a_secret_gets_no_bound_token(client: Client, secret: str) -> None:
+    form = {"grant_type": "client_credentials", "client_id": client.id, "client_secret": secret, "resource": FILES}
+    assert (await client.post("/token", form, dpop=client.proof())).error == "invalid_request"
+
+
+async def test_two_ways_to_authenticate_are_one_too_many(client: Client, secret: str) -> None:
+    proof = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": client.assertion()}
+    for more in (proof, {}):
+        form = {"grant_type": "client_credentials", "client_secret": secret, "resource": FILES} | more
+        headers = {} if more else {"authorization": basic(client.id, secret)}
+        assert (await client.post("/token", form, **headers)).error == "invalid_request"
+
+
+@pytest.mark.parametrize("authorization", ["Basic", "Basic !", "Basic ZW5k", "Basic w7w=", "Digest x", "Bearer x"])
+async def test_a_header_that_is_no_credential_is_refused(client: Client, secret: str, authorization: str) -> None:
+    form = {"grant_type": "client_credentials", "resource": FILES}
+    answer = await client.post("/token", form, authorization=authorization)
+    assert (answer.status, answer.error) == (401, "invalid_client")
+    assert answer.headers["www-authenticate"]
+
+
+async def test_a_secret_is_for_the_grant_client_credentials_alone(client: Client, secret: str) -> None:
+    named = {"client_id": client.id, "client_secret": secret}
+    token = (await by_post(client, secret)).json["access_token"]
+    exchange = {
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": token,
+        "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+    }  # fmt: skip
+    poll = {"grant_type": "urn:openid:params:grant-type:ciba", "auth_req_id": "x"}
+    for path, form in (
+        ("/token", exchange), ("/token", poll), ("/introspect", {"token": token}), ("/revoke", {"token": token}),
+        ("/bc-authorize", {"login_hint": "ann", "scope": "files:read"}),
+    ):  # fmt: skip
+        for proof in ({}, {"dpop": client.proof()}):
+            answer = await client.post(path, form | named, **proof)
+            assert answer.error == "invalid_client", (path, answer.body)
+
+
+async def test_a_secret_expires(client: Client, clock: Clock) -> None:
+    await allow(client)
+    secret = (await create(client, lifetime_s=60)).secret
+    clock.advance(us=60_000_000 - 1)
+    refused = await by_post(client, secret)
+    assert refused.error == "invalid_grant"  # the token would end within a second
+    clock.advance(us=1)
+    assert (await by_post(client, secret)).error == "invalid_client"
+    await create(client)
+    assert len(store.secrets(client.world.db.read(), client.id)) == 1  # the expired one is gone
+
+
+async def test_a_bearer_token_ends_with_the_secret_behind_it(client: Client, clock: Clock) -> None:
+    await allow(client)
+    secret = (await create(client, lifetime_s=100)).secret
+    claims = claims_of((await by_post(client, secret)).json["access_token"])
+    assert claims["exp"] - claims["iat"] == 100
+
+
+async def test_the_limits_of_a_secret(client: Client) -> None:
+    for lifetime_s in (59, LONGEST_LIFETIME_S + 1):
+        with pytest.raises(Invalid):
+            await create(client, lifetime_s=lifetime_s)
+    made = [await create(client, lifetime_s=lifetime_s) for lifetime_s in (60, LONGEST_LIFETIME_S)]
+    assert len(made) == MOST
+    with pytest.raises(Conflict):
+        await create(client)
+    await act(client.world, "secret.revoke", lambda act: flows.revoke_secret(act, "reader", made[0].id))
+    await create(client)
+
+
+async def test_a_revoked_secret_gets_nothing_and_its_tokens_end(client: Client, secret: str) -> None:
+    assert (await by_post(client, secret)).status == 200
+    [known] = store.secrets(client.world.db.read(), client.id)
+    assert secret not in str(known)
+    await act(client.world, "secret.revoke", lambda act: flows.revoke_secret(act, client.id, known.id))
+    assert (newest(client.world).detail or {})["ended"] == {"token": 1}
+    assert (await by_post(client, secret)).error == "invalid_client"
+    with pytest.raises(NotFound):
+        await act(client.world, "secret.revoke", lambda act: flows.revoke_secret(act, client.id, known.id))
+
+
+async def test_a_suspended_agent_gets_nothing_with_its_secret(client: Client, secret: str) -> None:
+    await act(client.world, "agent.suspend", lambda act: registry.set_agent_state(act, client.id, Verb.SUSPEND))
+    answer = await by_post(client, secret)
+    assert (answer.error, "suspended" in answer.json["error_description"]) == ("invalid_client", True)
+
+
+async def test_administrators_make_list_and_revoke_secrets(client: Client) -> None:
+    agent, key = await enter(client.world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
+    chief = Client(client.app, client.world, agent.agent_id, key)
+    token = (await chief.token())["access_token"]
+    mine = (await client.token(resource=API))["access_token"]
+    path = "/api/v1/agents/reader/secrets"
+    assert (await call(client, mine, path, method="POST")).status == 403
+    made = await call(chief, token, path, method="POST", body={"ttl": 3600})
+    assert (made.status, made.json["client_id"], made.headers["cache-control"]) == (201, client.id, "no-store")
+    listed = (await call(chief, token, path)).json["secrets"]
+    assert [one["secret_id"] for one in listed] == [made.json["secret_id"]]
+    assert made.json["client_secret"] not in str(listed)
+    assert made.json["client_secret"] not in str(newest(client.world))
+    ended = await call(chief, token, f"{path}/{made.json['secret_id']}", method="DELETE")
+    assert (ended.status, ended.json) == (200, {"secrets": []})
