@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from tests.patience import eventually
+from tests.patience import PATIENCE_S, eventually
 
 
 class Cluster:
@@ -28,6 +30,13 @@ class Cluster:
         with psycopg.connect(self._admin_url, autocommit=True) as operator:
             operator.execute(f"create database {name}")
         return self._admin_url.replace("/postgres?", f"/{name}?")
+
+    def position(self) -> str:
+        """The end of the log."""
+        with psycopg.connect(self._admin_url, autocommit=True) as operator:
+            row = operator.execute("select pg_current_wal_lsn()::text").fetchone()
+        assert row is not None
+        return str(row[0])
 
     def stop(self) -> None:
         """Stop as an operator does: transactions in progress end, and so do connections."""
@@ -56,10 +65,51 @@ class Cluster:
         with psycopg.connect(self._admin_url, autocommit=True) as operator:
             operator.execute("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
 
+    @contextmanager
+    def standby(self, primary_url: str) -> Iterator[Standby]:
+        """A streaming replica that follows the PostgreSQL of that URL, until the block ends."""
+        folder = Path(self._server.pgdata).parent / "standby"
+        folder.mkdir(mode=0o700)
+        if self._server.system_user:
+            shutil.chown(folder, self._server.system_user)
+        data = folder / "data"
+        self._run("pg_basebackup", "-D", data, "-d", primary_url, "-c", "fast", "--write-recovery-conf", "--no-sync")
+        self._run("pg_ctl", "start", "-w", "-D", data, "-l", folder / "log", "-o", f'-h "" -k {folder}')
+        try:
+            yield Standby(folder, self._run)
+        finally:
+            self._run("pg_ctl", "stop", "-w", "-D", data, "-m", "immediate")
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        """Run a program of PostgreSQL as the user that the server runs as."""
+        command = [self._server.bin_path / program, *arguments]
+        user = {"user": self._server.system_user} if self._server.system_user else {}
+        subprocess.run(
+            command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=PATIENCE_S, cwd="/", **user
+        )
+
     def _pids(self) -> list[int]:
         postmaster: int = self._server.get_pid()
         children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
         return [postmaster, *map(int, children)]
+
+
+class Standby:
+    """A streaming replica: `url` is that of its database `postgres`."""
+
+    def __init__(self, folder: Path, run: Callable[..., None]) -> None:
+        self._folder, self._run = folder, run
+        self.url = f"postgresql://postgres:@/postgres?host={folder}"
+
+    def has_replayed(self, position: str) -> bool:
+        """Whether it has carried out everything up to a position of the primary's log."""
+        with psycopg.connect(self.url, autocommit=True) as reader:
+            row = reader.execute("select pg_last_wal_replay_lsn() >= %s::pg_lsn", (position,)).fetchone()
+        return row is not None and bool(row[0])
+
+    def promote(self) -> None:
+        """Make it the primary, with what it has."""
+        self._run("pg_ctl", "promote", "-w", "-D", self._folder / "data")
 
 
 def _is_alive(pid: int) -> bool:

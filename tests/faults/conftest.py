@@ -21,6 +21,12 @@ def rounds() -> int:
     return int(os.environ.get(LONG_FORM, "1"))
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test with the argument `seed` once for each round, each with a world of its own."""
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", range(int(os.environ.get(LONG_FORM, "1"))))
+
+
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Tally:
     """Function that counts how often a promise was broken: `tally(promise, broken=0, of=12)`.

@@ -34,6 +34,11 @@ class Proxy:
         self._threads: list[threading.Thread] = []
         self._start(self._accept)
 
+    def lead_to(self, url: str) -> None:
+        """Pass new connections on to another PostgreSQL, and end those that there are."""
+        self._target = _target(url)
+        self.cut()
+
     def cut(self) -> None:
         """End every connection."""
         for end in self._open:

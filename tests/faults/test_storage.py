@@ -7,13 +7,18 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from ostiary.agent import Agent
+from ostiary.core.errors import Refused
+from ostiary.guard import Guard
 from tests.faults.conftest import Tally
 from tests.feed.house import House
+from tests.feed.test_fail_closed_end_to_end import URI, enter, is_allowed
+from tests.patience import PATIENCE_S, eventually
 from tests.server import COMMAND, running
 
 PAGE = 4096
@@ -119,3 +124,35 @@ def test_a_start_without_the_database_or_the_root_key_is_refused(tmp_path: Path,
     with administered(tmp_path) as house:
         assert house.entries()
     tally("a start without the database or the root key is refused and makes neither", broken=broken, of=tried)
+
+
+def test_a_row_that_is_changed_under_a_running_server_stops_its_agent(
+    tmp_path: Path, rounds: int, tally: Tally
+) -> None:
+    """Another process, with a connection of its own, sets a suspended agent active again."""
+    broken = 0
+    with administered(tmp_path) as house:
+        resource, guard_key = house.resource(URI)
+        with closing(Guard(guard_key, spool_dir=tmp_path / "spool").start(wait=PATIENCE_S)) as guard:
+            for _ in range(2 * rounds):
+                name, key = house.agent(f"{resource}:read")
+                who = enter(guard, key)
+                assert is_allowed(guard, who)
+                suspended = house.api("POST", f"/agents/{name}/suspend", {})
+                agent_id = house.api("GET", f"/agents/{name}")["agent_id"]
+                eventually(lambda who=who: not is_allowed(guard, who))  # type: ignore[misc]
+                assert suspended
+                with closing(sqlite3.connect(tmp_path / "data/ostiary.db", timeout=PATIENCE_S)) as other, other:
+                    changed = other.execute("update agent set state = 'active' where name = ?", (name,))
+                    assert changed.rowcount == 1
+                eventually(lambda agent_id=agent_id: is_stopped(house, agent_id))  # type: ignore[misc]
+                broken += is_allowed(guard, who)
+                with Agent.from_credential(key) as agent, pytest.raises(Refused):
+                    agent.token(resource=URI)
+    tally("an agent whose row was changed beside the server stays stopped", broken=broken, of=2 * rounds)
+
+
+def is_stopped(house: House, agent_id: str) -> bool:
+    """Whether the agent is in quarantine with an incident."""
+    incidents = house.api("GET", "/incidents")["incidents"]
+    return any(agent_id in str(incident) for incident in incidents)

@@ -15,7 +15,10 @@ from ostiaryd.ground.pin import Head, read_pin
 
 _LEDGER_KEY = sql("select public_jwk from server_key where use_ = 'ledger' and state = 'active'")
 _ANY_SETTING = sql("select count(*) from setting")
-_RESTORE = "restore the database from a backup and start again; to begin anew, use another, empty --data-dir"
+_RESTORE = (
+    "if the server uses another database, name it with --database; otherwise restore the database from a backup and "
+    "start again; to begin anew, use another, empty --data-dir"
+)
 
 
 def was_in_use(folder: Path) -> bool:

@@ -1,0 +1,85 @@
+"""`kill -9` of a real server while an approval is being spent: one yes lets one call pass, and is never lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from ostiary.core.errors import Refused
+from ostiary.guard import Guard, Verified
+from tests.approvals.test_end_to_end import FILES, People, codes
+from tests.faults.conftest import Tally
+from tests.feed.house import House
+from tests.feed.test_fail_closed_end_to_end import pid_of
+from tests.patience import PATIENCE_S, eventually
+from tests.server import running
+
+
+def is_allowed(guard: Guard, who: Verified, call: tuple[str, dict[str, object]]) -> bool:
+    with suppress(Refused):
+        return guard.decide(who, *call).decision.allowed
+    return False
+
+
+def reasons(guard: Guard, who: Verified, call: tuple[str, dict[str, object]]) -> list[str]:
+    """Why the call is denied, as soon as the guard has a fresh feed."""
+
+    def decided() -> list[str]:
+        with suppress(Refused):
+            return codes(guard.decide(who, *call).decision) or ["allowed"]
+        return []
+
+    return list(eventually(decided))
+
+
+@pytest.mark.slow
+def test_a_yes_lets_one_call_pass_though_the_server_is_killed_while_it_is_spent(
+    tmp_path: Path, rounds: int, tally: Tally
+) -> None:
+    dice, data = random.Random(rounds), tmp_path / "server"
+    run = running(data)
+    server = run.__enter__()
+    house = House(server, tmp_path)
+    try:
+        house.api("POST", "/policies", {"files": FILES})
+        people = People(house)
+        alice = people.person()
+        lost = doubled = 0
+        with people.guard(tmp_path / "spool") as (guard, who):
+            for number in range(4 * rounds):
+                call = ("pay", {"amount": 500 + number, "to": "ann", "note": "rent", "pin": "4711"})
+                asked = eventually(lambda: guard.decide(who, *call).decision)
+                assert codes(asked) == ["approval_needed"]
+                status, _ = people.answer(alice, asked.approval)
+                assert status == 200
+                passed: list[bool] = []
+                spending = threading.Thread(
+                    target=lambda: passed.append(bool(eventually(lambda: is_allowed(guard, who, call))))
+                )
+                spending.start()
+                time.sleep(dice.uniform(0, 0.02))  # the moment of the kill is what varies; no outcome rests on it
+                os.kill(pid_of(server), signal.SIGKILL)
+                with pytest.raises(AssertionError, match="the server ended with -9"):
+                    run.__exit__(None, None, None)
+                run = running(data, port=int(server.url.rpartition(":")[2]))
+                server = run.__enter__()
+                spending.join(2 * PATIENCE_S)
+                lost += passed != [True]
+                again = reasons(guard, who, call)
+                doubled += again != ["approval_spent"]
+        tried = 4 * rounds
+        tally("a yes that is spent while the server is killed is not lost", broken=lost, of=tried)
+        tally("a yes lets one call pass, though the server is killed meanwhile", broken=doubled, of=tried)
+        spent = [entry["object"] for entry in house.entries(action="approval.spend", limit=500)]
+        tally("an approval is spent once on record", broken=len(spent) - len(set(spent)), of=len(spent))
+        people.close()
+    finally:
+        house.admin.close()
+        run.__exit__(None, None, None)

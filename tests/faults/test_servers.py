@@ -1,0 +1,175 @@
+"""Two servers of one PostgreSQL: what one stops the guards of the other deny, and both notice a failover that lost acts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from ostiary.agent import Agent
+from ostiary.core.errors import Refused, Unavailable
+from ostiary.guard import Guard
+from tests.faults.cluster import Cluster, cluster
+from tests.faults.conftest import Tally
+from tests.faults.proxy import Proxy
+from tests.feed.house import House
+from tests.feed.test_fail_closed_end_to_end import URI, enter, is_allowed, pid_of
+from tests.patience import PATIENCE_S, eventually
+from tests.server import Server, running
+
+PUBLIC = ("--public-url", "https://id.example.org")
+
+
+@pytest.fixture
+def postgresql() -> Iterator[Cluster]:
+    with cluster() as running_cluster:
+        yield running_cluster
+
+
+@contextmanager
+def beside(server: Server, folder: Path, *options: str) -> Iterator[Server]:
+    """Another server with the keys of that one."""
+    shutil.copytree(server.folder, folder, ignore=shutil.ignore_patterns("server.*", "*.lock"))
+    with running(folder, *options) as other:
+        yield other
+
+
+@contextmanager
+def guarding(server: Server, credential: Path, spool: Path) -> Iterator[Guard]:
+    guard = Guard(credential, url=server.url, spool_dir=spool).start(wait=PATIENCE_S)
+    with closing(guard):
+        yield guard
+
+
+def doctor(house: House, line: str) -> str:
+    """The state of one line of the doctor."""
+    [found] = [each["state"] for each in house.api("GET", "/doctor")["lines"] if each["name"] == line]
+    return str(found)
+
+
+def refusal(server: Server, credential: Path) -> str:
+    """Why an agent gets no token; nothing if it gets one."""
+    with Agent.from_credential(credential, url=server.url) as agent:
+        try:
+            agent.token(resource=URI)
+        except (Refused, Unavailable) as refused:
+            return refused.message
+    return ""
+
+
+@pytest.mark.slow
+def test_what_one_server_stops_the_guards_of_the_other_deny(
+    postgresql: Cluster, tmp_path: Path, rounds: int, tally: Tally
+) -> None:
+    options = ("--database", postgresql.create("pair"), *PUBLIC)
+    broken = tried = 0
+    with ExitStack() as stack:
+        a = stack.enter_context(running(tmp_path / "a", *options))
+        b = stack.enter_context(beside(a, tmp_path / "b", *options))
+        house_a, house_b = House(a, tmp_path), House(b, tmp_path)
+        stack.callback(house_a.admin.close)
+        stack.callback(house_b.admin.close)
+        resource, guard_key = house_a.resource(URI)
+        guards = [stack.enter_context(guarding(server, guard_key, tmp_path / server.folder.name)) for server in (a, b)]
+        for number in range(2 * rounds):
+            stopping = (house_a, house_b)[number % 2]
+            for act in (
+                lambda house, name: house.api("POST", "/revoke", {"kind": "agent", "id": name}),
+                lambda house, name: house.api("POST", "/kill", {"what": "agent", "name": name, "why": "a test"}),
+            ):
+                name, key = house_a.agent(f"{resource}:read")
+                who = [enter(guard, key) for guard in guards]
+                assert [is_allowed(guard, each) for guard, each in zip(guards, who, strict=True)] == [True, True]
+                stopped = act(stopping, name)
+                feeds = stopping.api("GET", "/feeds", seq=stopped["seq"], wait_ms=int(PATIENCE_S * 1000))
+                tried += 2
+                assert [feed["applied"] for feed in feeds["guards"] if feed["guard"] == resource] == [True, True]
+                broken += sum(is_allowed(guard, each) for guard, each in zip(guards, who, strict=True))
+        tally("guards of every server deny what one server has stopped, once it says so", broken=broken, of=tried)
+        assert [doctor(house, "guards") for house in (house_a, house_b)] == ["ok", "ok"]
+
+
+@pytest.mark.slow
+def test_both_servers_notice_a_failover_to_a_replica_that_lags(
+    postgresql: Cluster, tmp_path: Path, tally: Tally
+) -> None:
+    """A real replica, promoted while both servers run; it never had the revocation that the guards have heard."""
+    primary = postgresql.create("failover")
+    stream, entrance = Proxy(primary), Proxy(primary)
+    options = ("--database", entrance.url, *PUBLIC)
+    with ExitStack() as stack:
+        stack.callback(stream.close)
+        stack.callback(entrance.close)
+        a = stack.enter_context(running(tmp_path / "a", *options))
+        b = stack.enter_context(beside(a, tmp_path / "b", *options))
+        house_a, house_b = House(a, tmp_path), House(b, tmp_path)
+        stack.callback(house_a.admin.close)
+        stack.callback(house_b.admin.close)
+        resource, guard_key = house_a.resource(URI)
+        agents = [house_a.agent(f"{resource}:read") for _ in range(2)]
+        standby = stack.enter_context(postgresql.standby(stream.url))
+        position = postgresql.position()
+        eventually(lambda: standby.has_replayed(position))
+        with guarding(a, guard_key, tmp_path / "spool") as guard:
+            who = [enter(guard, key) for _, key in agents]
+            stream.refuses = True
+            stream.cut()
+            revoked = house_b.api("POST", "/revoke", {"kind": "agent", "id": agents[0][0]})
+            house_b.api("GET", "/feeds", seq=revoked["seq"], wait_ms=int(PATIENCE_S * 1000))
+            assert [is_allowed(guard, each) for each in who] == [False, True]
+            postgresql.kill()
+            standby.promote()
+            entrance.lead_to(standby.url.replace("/postgres?", "/failover?"))
+            for server in (a, b):
+                eventually(lambda server=server: "recovery" in refusal(server, agents[1][1]))  # type: ignore[misc]
+            broken = is_allowed(guard, who[0])
+            eventually(lambda: not is_allowed(guard, who[1]))  # the guard has heard of the recovery
+            checks = httpx2.get(f"{b.url}/readyz").json()["checks"]
+            assert checks["history"] == "in recovery"
+            eventually(lambda: any(stop["subject"] for stop in a.ostiary("recover", *options[:2])["replayed"]))
+            state = b.ostiary("recover", *options[:2])
+            assert agents[0][0] not in state["active"]
+            b.ostiary("recover", *options[:2], "--confirm-all", str(len(state["active"])))
+            for server in (a, b):
+                eventually(lambda server=server: refusal(server, agents[1][1]) == "")  # type: ignore[misc]
+                assert refusal(server, agents[0][1]) != ""
+            eventually(lambda: guard.feed.seq is not None)
+            broken += sum(is_allowed(guard, each) for each in who)
+            tally("a stop that a promoted replica never had is never forgotten", broken=broken, of=1 + len(who))
+            new = enter(guard, agents[1][1])
+            eventually(lambda: is_allowed(guard, new))
+
+
+@pytest.mark.slow
+def test_a_killed_server_leaves_its_guards_denying_and_the_other_granting(
+    postgresql: Cluster, tmp_path: Path, tally: Tally
+) -> None:
+    options = ("--database", postgresql.create("killed"), *PUBLIC)
+    with ExitStack() as stack:
+        b_stack = ExitStack()
+        a = stack.enter_context(running(tmp_path / "a", *options))
+        b = b_stack.enter_context(beside(a, tmp_path / "b", *options))
+        house = House(a, tmp_path)
+        stack.callback(house.admin.close)
+        resource, guard_key = house.resource(URI)
+        name, key = house.agent(f"{resource}:read")
+        with guarding(b, guard_key, tmp_path / "spool") as guard:
+            who = enter(guard, key)
+            assert is_allowed(guard, who)
+            eventually(lambda: doctor(house, "guards") == "ok")
+            os.kill(pid_of(b), signal.SIGKILL)
+            with pytest.raises(AssertionError, match="the server ended with -9"):
+                b_stack.close()
+            revoked = house.api("POST", "/revoke", {"kind": "agent", "id": name})
+            eventually(lambda: not is_allowed(guard, who))
+            [told] = house.api("GET", "/feeds", seq=revoked["seq"], wait_ms=0)["guards"] or [{"applied": False}]
+            assert not told["applied"], "a guard that nobody reaches has applied nothing"
+            eventually(lambda: doctor(house, "guards") != "ok")
+            assert refusal(a, house.agent(f"{resource}:read")[1]) == ""
+        tally("a guard whose server was killed denies, and is missed", broken=0, of=1)
