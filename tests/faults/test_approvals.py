@@ -28,6 +28,11 @@ def is_allowed(guard: Guard, who: Verified, call: tuple[str, dict[str, object]])
     return False
 
 
+def spend(guard: Guard, who: Verified, call: tuple[str, dict[str, object]], passed: list[bool]) -> None:
+    """Make the call until it passes."""
+    passed.append(bool(eventually(lambda: is_allowed(guard, who, call))))
+
+
 def reasons(guard: Guard, who: Verified, call: tuple[str, dict[str, object]]) -> list[str]:
     """Why the call is denied, as soon as the guard has a fresh feed."""
 
@@ -54,15 +59,16 @@ def test_a_yes_lets_one_call_pass_though_the_server_is_killed_while_it_is_spent(
         lost = doubled = 0
         with people.guard(tmp_path / "spool") as (guard, who):
             for number in range(4 * rounds):
-                call = ("pay", {"amount": 500 + number, "to": "ann", "note": "rent", "pin": "4711"})
-                asked = eventually(lambda: guard.decide(who, *call).decision)
-                assert codes(asked) == ["approval_needed"]
+                call: tuple[str, dict[str, object]] = (
+                    "pay",
+                    {"amount": 500 + number, "to": "ann", "note": "rent", "pin": "4711"},
+                )
+                assert reasons(guard, who, call) == ["approval_needed"]
+                asked = guard.decide(who, *call).decision
                 status, _ = people.answer(alice, asked.approval)
                 assert status == 200
                 passed: list[bool] = []
-                spending = threading.Thread(
-                    target=lambda: passed.append(bool(eventually(lambda: is_allowed(guard, who, call))))
-                )
+                spending = threading.Thread(target=spend, args=(guard, who, call, passed))
                 spending.start()
                 time.sleep(dice.uniform(0, 0.02))  # the moment of the kill is what varies; no outcome rests on it
                 os.kill(pid_of(server), signal.SIGKILL)

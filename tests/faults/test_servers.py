@@ -1,4 +1,4 @@
-"""Two servers of one PostgreSQL: what one stops the guards of the other deny, and both notice a failover that lost acts."""
+"""Two servers of one PostgreSQL: the guards of both deny what one stops, and both notice a failover that lost acts."""
 
 from __future__ import annotations
 
