@@ -83,7 +83,8 @@ def test_a_yes_lets_one_call_pass_though_the_server_is_killed_while_it_is_spent(
         tried = 4 * rounds
         tally("a yes that is spent while the server is killed is not lost", broken=lost, of=tried)
         tally("a yes lets one call pass, though the server is killed meanwhile", broken=doubled, of=tried)
-        spent = [entry["object"] for entry in house.entries(action="approval.spend", limit=500)]
+        entries = house.entries(action="approval.spend", limit=500)
+        spent = [entry["object"] for entry in entries if not entry["detail"].get("again")]  # the answer was lost
         tally("an approval is spent once on record", broken=len(spent) - len(set(spent)), of=len(spent))
         people.close()
     finally:

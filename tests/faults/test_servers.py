@@ -128,7 +128,7 @@ def test_both_servers_notice_a_failover_to_a_replica_that_lags(
             entrance.lead_to(standby.url.replace("/postgres?", "/failover?"))
             for server in (a, b):
                 eventually(lambda server=server: "recovery" in refusal(server, agents[1][1]))  # type: ignore[misc]
-            broken = is_allowed(guard, who[0])
+            broken = int(is_allowed(guard, who[0]))
             eventually(lambda: not is_allowed(guard, who[1]))  # the guard has heard of the recovery
             checks = httpx2.get(f"{b.url}/readyz").json()["checks"]
             assert checks["history"] == "in recovery"
