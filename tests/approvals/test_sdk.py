@@ -249,7 +249,11 @@ def test_a_persons_key_is_for_answering_alone(people: People, tmp_path: Path) ->
 
 def test_who_is_no_person_answers_nothing(people: People, tmp_path: Path) -> None:
     """Not the administrator, not the agent though somebody gave it the scope."""
-    people.house.api("PATCH", f"/agents/{people.agent}", {"scopes": [f"{people.resource}:write", "ostiary:approve"]})
+    people.house.api(
+        "PATCH",
+        f"/agents/{people.agent}",
+        {"scopes": [f"{people.resource}:write", "ostiary:approve"], "undeclared": True},
+    )
     with denied(people, tmp_path) as (_, _, id), Agent.from_credential(people.agent_key) as agent:
         assert people.answer(people.house.admin, id)[1]["error"] == "insufficient_scope"
         assert people.answer(agent, id)[1]["error"] == "own_chain"

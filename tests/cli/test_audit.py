@@ -51,7 +51,7 @@ def test_what_is_no_time_is_refused_with_examples(text: str) -> None:
 def busy(ostiary: Commands, name: str, tmp_path: Path) -> str:
     """An agent that has done something, and was refused something; its name."""
     key = tmp_path / "key.json"
-    made = ("--owner", "ada", "--purpose", "tests", "--scope", "a:read", "--generate-key", key)
+    made = ("--owner", "ada", "--purpose", "tests", "--scope", "a:read", "--undeclared", "--generate-key", key)
     ostiary.json("agent", "create", name, *made)
     elsewhere = ("--resource", "https://elsewhere.example.org")
     ostiary.json("token", "--agent", name, "--key", key, *elsewhere, "--scope", "a:read")

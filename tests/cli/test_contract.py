@@ -21,7 +21,8 @@ ELSEWHERE = ("--resource", "https://elsewhere.example.org")
 
 def register(ostiary: Commands, name: str, *more: object) -> str:
     """An agent of ada's; its id."""
-    agent: str = ostiary.json("agent", "create", name, "--owner", "ada", "--purpose", "tests", *more)["agent_id"]
+    who = ("--owner", "ada", "--purpose", "tests", "--undeclared")
+    agent: str = ostiary.json("agent", "create", name, *who, *more)["agent_id"]
     return agent
 
 
@@ -115,7 +116,7 @@ def test_an_agent_with_a_key_made_here_gets_a_token_and_one_without_is_pending(
 ) -> None:
     key = tmp_path / "key.json"
     asked = ("--scope", "a:read b:read", "--scope", "c:write", "--generate-key", key)
-    agent = ostiary.json("agent", "create", name, "--owner", "ada", "--purpose", "tests", *asked)
+    agent = ostiary.json("agent", "create", name, "--owner", "ada", "--purpose", "tests", "--undeclared", *asked)
     assert agent["agent_id"] == agent["client_id"]
     assert agent["spiffe_id"] == f"spiffe://localhost/agent/{name}"
     assert agent["scopes"] == ["a:read", "b:read", "c:write"]
@@ -195,10 +196,13 @@ def test_the_states_of_an_agent(ostiary: Commands, name: str, tmp_path: Path) ->
 
 def test_scopes_are_added_and_taken(ostiary: Commands, name: str) -> None:
     agent = register(ostiary, name, "--scope", "a:read")
-    assert ostiary.json("agent", "allow", name, "b:read", "c:read d:read")["scopes"] == [
+    assert ostiary.json("agent", "allow", name, "b:read", "c:read d:read", "--undeclared")["scopes"] == [
         "a:read", "b:read", "c:read", "d:read",
     ]  # fmt: skip
-    assert ostiary.json("agent", "allow", agent, "b:read")["scopes"] == ["a:read", "b:read", "c:read", "d:read"]
+    undeclared = ostiary("agent", "allow", agent, "x:read")
+    assert (undeclared.code, "--undeclared" in undeclared.err) == (1, True)
+    again = ostiary.json("agent", "allow", agent, "b:read", "--undeclared")
+    assert again["scopes"] == ["a:read", "b:read", "c:read", "d:read"]
     assert ostiary.json("agent", "disallow", name, "b:read", "x:read")["scopes"] == ["a:read", "c:read", "d:read"]
     assert ostiary("agent", "allow", name).code == 2
 

@@ -77,6 +77,7 @@ class House:
                 "owner": owner or self.owner(),
                 "purpose": "a test",
                 "scopes": list(scopes),
+                "undeclared": True,
                 "jwk": dict(key.public.jwk),
             },
         )

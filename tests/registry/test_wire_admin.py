@@ -18,7 +18,8 @@ async def test_a_person_an_agent_with_its_key_and_a_resource_are_made_and_shown(
     status, alice = await ask(world, "POST", "/persons", {"name": "alice", "email": "alice@example.org"})
     assert (status, alice["name"], alice["state"]) == (201, "alice", "active")
     jwk = new_jwk()
-    more = {"scopes": ["files:write", "files:read"], "kind": "autonomous", "expires_in": 60, "jwk": jwk}
+    more = {"scopes": ["files:write", "files:read"], "undeclared": True}
+    more |= {"kind": "autonomous", "expires_in": 60, "jwk": jwk}
     status, bot = await ask(world, "POST", "/agents", BOT | more)
     start = world.now() // SECOND
     assert (status, bot["state"], bot["epoch"]) == (201, "active", 0)
@@ -91,7 +92,7 @@ async def test_an_agent_is_changed_in_one_act(world: World) -> None:
     for name in ("alice", "bob"):
         await ask(world, "POST", "/persons", {"name": name})
     await ask(world, "POST", "/agents", BOT | {"jwk": new_jwk(), "expires_in": 60})
-    change = {"owner": "bob", "deputy": "alice", "scopes": ["files:read"], "expires_in": None}
+    change = {"owner": "bob", "deputy": "alice", "scopes": ["files:read"], "undeclared": True, "expires_in": None}
     status, bot = await ask(world, "PATCH", "/agents/bot", change)
     assert (status, bot["owner"], bot["deputy"]) == (200, "bob", "alice")
     assert (bot["scopes"], bot["expires_at"]) == (["files:read"], None)

@@ -95,3 +95,10 @@ async def test_a_wrong_request_is_answered_with_what_is_wrong(world: World) -> N
     ):
         answered, refusal = await ask(world, "POST", target, body, by=bot)
         assert (answered, refusal["error"]) == (status, error), target
+
+
+async def test_a_scope_that_the_agent_does_not_have_is_refused_with_the_nearest_that_it_has(world: World) -> None:
+    bot = caller(await enrol(world, scopes=["files:read", "mail:send"]))
+    status, refusal = await ask(world, "POST", "/tasks", {"purpose": "p", "scopes": ["files:raed"]}, by=bot)
+    assert (status, refusal["error"]) == (403, "widens")
+    assert "did you mean `files:read`?" in refusal["hint"]

@@ -34,6 +34,8 @@ async def test_asking_for_scopes_that_the_subject_token_does_not_have(world: Wor
     token = await token_for(one, "two", scope="files:read")
     for scope in ("files:write", "mail:send", "files:read mail:send", "ostiary:admin"):
         assert (await swap(two, token, scope=scope)).error == SCOPE
+    mistyped = await swap(two, token, scope="files:raed")
+    assert "did you mean `files:read`?" in mistyped.json["error_description"]
     assert claims_of(await swapped(two, token, scope=None))["scope"] == "files:read"
 
 

@@ -38,6 +38,7 @@ def create(
     segment: str = "default",
     max_depth: int = 3,
     expires_in: int | None = None,
+    undeclared: bool = False,
     session: Here,
 ) -> None:
     """Register an agent; with a key it is active at once, without one it is pending.
@@ -57,12 +58,13 @@ def create(
         segment: Segment that it lives in.
         max_depth: How many agents may come after it, one behind the other, in what it hands on.
         expires_in: Seconds after which it ends by itself.
+        undeclared: Accept scopes that no registered resource declares.
     """
     key = key_of(generate=generate_key, jwk=jwk) if generate_key or jwk else None
     body: dict[str, Any] = {
         "name": name, "owner": owner, "purpose": purpose, "scopes": words(scope), "kind": kind, "risk_tier": risk_tier,
         "provider": provider, "model": model, "deputy": deputy, "segment": segment, "max_depth": max_depth,
-        "expires_in": expires_in, "jwk": key and key.public,
+        "expires_in": expires_in, "jwk": key and key.public, "undeclared": undeclared,
     }  # fmt: skip
     created = session.api("POST", "/agents", body)
     if key is not None:
@@ -96,14 +98,15 @@ def show(name: str, /, *, session: Here) -> None:
 
 
 @agent.command(name="allow")
-def allow(name: str, /, *scope: str, session: Here) -> None:
+def allow(name: str, /, *scope: str, undeclared: bool = False, session: Here) -> None:
     """Add scopes to what an agent's standing task allows.
 
     Args:
         name: Name or id.
         scope: One or more, as RESOURCE:CLASS.
+        undeclared: Accept scopes that no registered resource declares.
     """
-    _set_scopes(session, name, add=words(scope), remove=[])
+    _set_scopes(session, name, add=words(scope), remove=[], undeclared=undeclared)
 
 
 @agent.command(name="disallow")
@@ -307,12 +310,12 @@ def words(given: Iterable[str]) -> list[str]:
     return [word for text in given for word in text.split()]
 
 
-def _set_scopes(session: Session, name: str, *, add: list[str], remove: list[str]) -> None:
+def _set_scopes(session: Session, name: str, *, add: list[str], remove: list[str], undeclared: bool = False) -> None:
     if not add and not remove:
         raise Usage("which scopes?", hint=f"ostiary agent allow {name} RESOURCE:CLASS")
     before = session.api("GET", f"/agents/{name}")["scopes"]
     scopes = sorted({*before, *add} - {*remove})
-    session.show(session.api("PATCH", f"/agents/{name}", {"scopes": scopes}), _print)
+    session.show(session.api("PATCH", f"/agents/{name}", {"scopes": scopes, "undeclared": undeclared}), _print)
 
 
 def _move(session: Session, name: str, verb: str, why: str) -> None:

@@ -15,14 +15,16 @@ elevation = App(name="elevation", help="More than an agent has, for a while: all
 
 
 @elevation.command(name="allow")
-def allow(agent: str, /, *scope: str, session: Here) -> None:
+def allow(agent: str, /, *scope: str, undeclared: bool = False, session: Here) -> None:
     """Say what an agent may be elevated to, all of it; what is elevated to more ends at once.
 
     Args:
         agent: Name or id.
         scope: As RESOURCE:CLASS; none takes all away.
+        undeclared: Accept scopes that no registered resource declares.
     """
-    session.show(session.api("PUT", f"/agents/{agent}/eligible", {"scopes": words(scope)}), facts)
+    body = {"scopes": words(scope), "undeclared": undeclared}
+    session.show(session.api("PUT", f"/agents/{agent}/eligible", body), facts)
 
 
 @elevation.command(name="request")

@@ -13,7 +13,7 @@ from ostiaryd.ground.pages import Page, reply_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.elsewhere import act_asking
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import ADMIN, READ, SELF
+from ostiaryd.registry.model import ADMIN, READ, SELF, Agent
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Elevation, Task
 from ostiaryd.tasks.store import elevations
@@ -21,6 +21,8 @@ from ostiaryd.tasks.store import elevations
 
 class Eligible(msgspec.Struct, forbid_unknown_fields=True):
     scopes: list[str]
+    undeclared: bool = False
+    """whether scopes may be among `scopes` that no resource declares"""
 
 
 async def request_elevation(call: Call) -> Reply:
@@ -72,9 +74,15 @@ async def show_eligible(call: Call) -> Reply:
 async def set_eligible(call: Call) -> Reply:
     """Say what an agent may be elevated to; what is elevated to more ends."""
     wanted = call.json(Eligible)
-    agent, scopes = await registry.act_as(
-        call, "elevation.allow", lambda act: tasks.set_eligible(act, call.params["name"], wanted.scopes)
-    )
+
+    def allow(act: Act) -> tuple[Agent, frozenset[str]]:
+        before = tasks.eligible(act.tx, registry.find_agent(act.tx, call.params["name"]).agent_id)
+        agent, scopes = tasks.set_eligible(act, call.params["name"], wanted.scopes)
+        if not wanted.undeclared:
+            registry.check_declared(act.tx, scopes - before)
+        return agent, scopes
+
+    agent, scopes = await registry.act_as(call, "elevation.allow", allow)
     return reply({"agent": agent.name, "scopes": sorted(scopes)})
 
 

@@ -15,6 +15,7 @@ from ostiary.core import assurance, bounds, canonical
 from ostiary.core.assurance import StepUp
 from ostiary.core.claims import InvalidScope, render_scope
 from ostiary.core.errors import Forbidden, Invalid, Malformed, Refused
+from ostiary.core.nearest import nearest
 from ostiaryd.registry.model import ADMIN, SCOPE_ALIASES, Agent, Resource, check_uri
 from ostiaryd.trust.model import Credentials, InvalidClient
 
@@ -154,7 +155,9 @@ def check_scopes(asked: frozenset[str], *, agent: frozenset[str], task: frozense
     """Raises InvalidScope when more is asked than both agent and task have."""
     if extra := asked - (agent & task):
         who = "agent" if extra - agent else "task"
-        raise InvalidScope(f"the {who} does not have {render_scope(extra)}", hint="ask for less, or let it be granted")
+        near = nearest(min(extra), agent & task)
+        hint = f"did you mean `{near}`?" if near else "ask for less, or let it be granted"
+        raise InvalidScope(f"the {who} does not have {render_scope(extra)}", hint=hint)
 
 
 def scopes_of_bearer(asked: frozenset[str], *, held: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:

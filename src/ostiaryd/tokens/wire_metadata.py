@@ -10,13 +10,13 @@ from ostiary.core.errors import NotFound
 from ostiary.core.jose import ALGS
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http import Call, Reply, reply
-from ostiaryd.registry.model import ADMIN, DECIDE, READ, SCOPE_ALIASES, SSF_MANAGE, SSF_READ
+from ostiaryd.registry.model import API_SCOPES, SCOPE_ALIASES
 from ostiaryd.tokens.model import GRANT_TYPES, UnauthorizedClient, UnsupportedResponseType
 
 _BRIEFLY = [(b"cache-control", b"public, max-age=300")]
 _METHODS = ["private_key_jwt"]
 _ALGS = sorted(ALGS)
-SCOPES = [ADMIN, DECIDE, READ, SSF_MANAGE, SSF_READ, *sorted(SCOPE_ALIASES)]
+SCOPES = [*API_SCOPES, *sorted(SCOPE_ALIASES)]
 
 
 def server_metadata(config: Config) -> dict[str, Any]:

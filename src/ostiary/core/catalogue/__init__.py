@@ -7,7 +7,7 @@ careful ones: a tool destroys, in an open world.
 Data classes of the resource count for each of its tools: a tool may say more, and never less.
 """
 
-from ostiary.core.catalogue.catalogue import MAX_BYTES, Catalogue, classes_at
+from ostiary.core.catalogue.catalogue import MAX_BYTES, Catalogue, classes_at, scopes_of
 from ostiary.core.catalogue.coverage import Leaf, Rule
 from ostiary.core.catalogue.kind import Kind
 from ostiary.core.catalogue.listed import MAX_TOOLS, definition_of
@@ -27,4 +27,5 @@ __all__ = [
     "ToolName",
     "classes_at",
     "definition_of",
+    "scopes_of",
 ]

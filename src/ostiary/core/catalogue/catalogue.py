@@ -128,6 +128,12 @@ class _Outline(msgspec.Struct):
     data_classes: tuple[str, ...] = ()
 
 
+def scopes_of(text: str) -> frozenset[str]:
+    """Return every scope that a catalogue declares, by its own text."""
+    outline = json_decoder(_Outline)(text)
+    return frozenset(f"{outline.resource}:{tool.scope_class}" for tool in outline.tools)
+
+
 def classes_at(text: str, scopes: frozenset[str]) -> frozenset[str]:
     """The data classes that tools within these scopes handle, by a catalogue's own text."""
     outline = json_decoder(_Outline)(text)

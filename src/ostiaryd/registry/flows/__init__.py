@@ -15,6 +15,7 @@ from ostiaryd.registry.flows.agents import (
 )
 from ostiaryd.registry.flows.bootstrap import bootstrap_admin
 from ostiaryd.registry.flows.callers import act_as, answers_for, check_admin, check_may, note, note_caller
+from ostiaryd.registry.flows.declared import check_declared
 from ostiaryd.registry.flows.expiry import act_on_each, expire_agent, expire_due, expire_key
 from ostiaryd.registry.flows.feed import tell
 from ostiaryd.registry.flows.find import (
@@ -56,6 +57,7 @@ __all__ = [
     "answers_for",
     "bootstrap_admin",
     "check_admin",
+    "check_declared",
     "check_may",
     "check_none_stopped",
     "classes_within",

@@ -18,6 +18,7 @@ from ostiaryd.registry.model.agent import (
 )
 from ostiaryd.registry.model.caller import (
     ADMIN,
+    API_SCOPES,
     APPROVE,
     DECIDE,
     READ,
@@ -45,6 +46,7 @@ from ostiaryd.registry.model.stop import Stop, StopDelta, check_not_stopped, nam
 
 __all__ = [
     "ADMIN",
+    "API_SCOPES",
     "APPROVE",
     "DECIDE",
     "DEFAULT_DEPTH",

@@ -31,12 +31,15 @@ class NewAgent(msgspec.Struct, forbid_unknown_fields=True):
     max_depth: int = DEFAULT_DEPTH
     expires_in: int | None = None
     jwk: dict[str, Any] | None = None
+    undeclared: bool = False
+    """whether scopes may be among `scopes` that no resource declares"""
 
 
 class Change(msgspec.Struct, forbid_unknown_fields=True):
     """What shall be otherwise; `expires_in: null` takes the end away, `deputy` goes with `owner`."""
 
     scopes: list[str] | UnsetType = UNSET
+    undeclared: bool = False
     max_depth: int | UnsetType = UNSET
     speaks: bool | UnsetType = UNSET
     """Whether it may say what its person asked of a task."""
@@ -70,6 +73,8 @@ async def create_agent(call: Call) -> Reply:
             provider=new.provider, model=new.model, risk_tier=new.risk_tier, segment=new.segment, scopes=new.scopes,
             expires_at=_end(act, new.expires_in), max_depth=new.max_depth,
         )  # fmt: skip
+        if not new.undeclared:
+            flows.check_declared(act.tx, agent.scopes)
         if new.jwk is not None:
             flows.add_key(act, agent.agent_id, new.jwk)
         return agent
@@ -107,7 +112,10 @@ async def change_agent(call: Call) -> Reply:
         if change.segment is not UNSET:
             flows.set_segment(act, name, change.segment)
         if change.scopes is not UNSET:
-            flows.set_scopes(act, name, change.scopes)
+            before = flows.find_agent(act.tx, name).scopes
+            changed = flows.set_scopes(act, name, change.scopes)
+            if not change.undeclared:
+                flows.check_declared(act.tx, changed.scopes - before)
         if change.max_depth is not UNSET:
             flows.set_depth(act, name, change.max_depth)
         if change.speaks is not UNSET:

@@ -10,6 +10,7 @@ from ostiary.core.bounds import ToolDetail
 from ostiary.core.budget import Limit
 from ostiary.core.errors import Conflict, Forbidden, Invalid
 from ostiary.core.intent import Intent
+from ostiary.core.nearest import nearest_hint
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
@@ -94,7 +95,9 @@ def start(
     if parent is None:
         _check_own(act.tx, by, doer)
     if extra := task.scopes - doer.scopes:
-        raise Forbidden(f"the agent does not have {' '.join(sorted(extra))}", hint="a task only narrows", code="widens")
+        near = nearest_hint(min(extra), doer.scopes) if parent is None else ""  # a giver may not list the receiver's
+        hint = "; ".join(filter(None, (near, "a task only narrows")))
+        raise Forbidden(f"the agent does not have {' '.join(sorted(extra))}", hint=hint, code="widens")
     if on_behalf_of is not None:
         task = replace(task, person=_behalf(act, on_behalf_of, doer, by=by).person_id)
     if parent is not None:

@@ -17,6 +17,7 @@ from ostiary.core.assurance import NO_DEMAND, StepUp, weaker
 from ostiary.core.bounds import ToolDetail, parse_details
 from ostiary.core.claims import AccessClaims, InvalidScope, Link, parse_scope, render_scope
 from ostiary.core.errors import Forbidden, NotFound
+from ostiary.core.nearest import nearest_hint
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
@@ -86,7 +87,8 @@ def exchange(act: Act, asked: Exchange, *, config: Config) -> Issued:
     held = parse_scope(subject.scope).intersection(agent.scopes, task.scopes, *(one.scopes for one in line))
     wanted = parse_scope(asked.scope)
     if extra := wanted - held:
-        raise InvalidScope(f"more than there is to hand on: {render_scope(extra)}", hint="ask for less")
+        hint = nearest_hint(min(extra), held) or "ask for less"
+        raise InvalidScope(f"more than there is to hand on: {render_scope(extra)}", hint=hint)
     target = _target(act, asked, subject, agent, wanted=wanted, held=held, config=config)
     scope = scopes_at(target, wanted, held=held)
     details = narrow_details(asked.details, task=parse_details(subject.authorization_details), target=target)

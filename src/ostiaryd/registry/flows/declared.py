@@ -1,0 +1,54 @@
+"""Scopes that a registered resource declares: by its catalogue, or any class of a resource that has none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ostiary.core.catalogue import scopes_of
+from ostiary.core.errors import Invalid
+from ostiary.core.nearest import nearest_hint
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.pages import Page
+from ostiaryd.registry.model import API_SCOPES, Resource
+from ostiaryd.registry.store import resources
+
+MAX_COMPARED = 200
+"""Resources whose scopes are compared with one that is not declared."""
+
+
+def check_declared(reader: Reader, scopes: Iterable[str]) -> None:
+    """Check that each scope is declared. For administrators, since the error names scopes that are.
+
+    Raises Invalid (`undeclared_scope`).
+    """
+    for scope in sorted(scopes):
+        if not _is_declared(reader, scope):
+            raise Invalid(
+                f"no resource declares the scope `{scope}`",
+                hint=f"{nearest_hint(scope, _all(reader))}; or register the resource first, or say --undeclared",
+                code="undeclared_scope",
+            )
+
+
+def _is_declared(reader: Reader, scope: str) -> bool:
+    if scope in API_SCOPES:
+        return True
+    name, _, _ = scope.partition(":")
+    resource = resources.get(reader, name)
+    if resource is None or resource.name != name:
+        return False
+    declared = _of(reader, resource)
+    return declared is None or scope in declared
+
+
+def _of(reader: Reader, resource: Resource) -> frozenset[str] | None:
+    """The scopes of the resource; None without a catalogue."""
+    catalogue = resources.catalogue(reader, resource.resource_id)
+    return None if catalogue is None else scopes_of(catalogue)
+
+
+def _all(reader: Reader) -> Iterator[str]:
+    yield from API_SCOPES
+    for resource in resources.page(reader, Page(after="", limit=MAX_COMPARED)):
+        declared = _of(reader, resource)
+        yield from (f"{resource.name}:read", f"{resource.name}:write") if declared is None else declared
