@@ -129,10 +129,10 @@ class Door:
         first (RFC 6750 section 3, RFC 9449 section 7.1). A refused proof is the matter of a client that knows DPoP.
         """
         parts = {"error": error, "error_description": description if error else "", **more}
-        parts["resource_metadata"] = self._metadata_url()
-        challenges = [_challenge("DPoP", parts | {"algs": " ".join(sorted(jose.ALGS))})]
+        where = {"resource_metadata": self._metadata_url()}
+        challenges = [_challenge("DPoP", parts | {"algs": " ".join(sorted(jose.ALGS))} | where)]
         if self._exempts() and error not in ("use_dpop_nonce", InvalidProof.code):
-            challenges.insert(0, _challenge("Bearer", parts))
+            challenges.insert(0, _challenge("Bearer", parts | where))
         return challenges
 
     def _exempts(self) -> bool:

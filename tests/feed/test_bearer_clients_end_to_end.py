@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx2
@@ -25,7 +29,7 @@ from ostiary.mcp import DENIED, protect
 from tests.conformance.test_mcp_client import pem
 from tests.feed.house import House, listening, serving
 from tests.feed.test_mcp_end_to_end import files_server
-from tests.patience import eventually
+from tests.patience import PATIENCE_S, eventually
 
 
 class Memory:
@@ -56,8 +60,13 @@ class Files:
         self.agent, self.credential = house.agent(f"{resource}:read")
         house.api("PUT", f"/agents/{self.agent}/bearer/{resource}", {})
 
-    def told(self, seq: int) -> None:
-        """Wait until the guard has heard of that act."""
+    def secret(self) -> str:
+        """A client secret of the agent."""
+        return str(self.house.api("POST", f"/agents/{self.agent}/secrets", {})["client_secret"])
+
+    def revoke(self) -> None:
+        """Revoke the agent, and wait until the guard has heard of it."""
+        seq = self.house.api("POST", "/revoke", {"kind": "agent", "id": self.agent})["seq"]
         feeds = self.house.api("GET", "/feeds", seq=seq, wait_ms=5000)
         assert all(told["applied"] for told in feeds["guards"])
 
@@ -89,10 +98,8 @@ def private_key_jwt(files: Files, memory: Memory) -> httpx2.Auth:
 
 
 def client_secret(files: Files, memory: Memory) -> httpx2.Auth:
-    made = files.house.api("POST", f"/agents/{files.agent}/secrets", {})
-    return ClientCredentialsOAuthProvider(
-        files.uri, memory, made["client_id"], made["client_secret"], issuer=files.house.server.url
-    )
+    client_id = load_key(files.credential).client_id
+    return ClientCredentialsOAuthProvider(files.uri, memory, client_id, files.secret(), issuer=files.house.server.url)
 
 
 @asynccontextmanager
@@ -126,10 +133,78 @@ async def test_the_mcp_sdk_calls_a_guarded_server_until_its_agent_is_revoked(fil
         assert denied.value.code == DENIED
         assert memory.token is not None
         assert (memory.token.token_type, memory.token.scope) == ("Bearer", f"{files.resource}:read")
-    files.told(files.house.api("POST", "/revoke", {"kind": "agent", "id": files.agent})["seq"])
+    files.revoke()
     async with httpx2.AsyncClient(headers={"authorization": f"Bearer {memory.token.access_token}"}) as http:
         assert "is suspended" in (await http.post(files.uri, json={})).text  # says the guard
     with pytest.raises(ExceptionGroup) as refused:
         async with connected(files, PROVIDERS[provider](files, memory)):
             pass
     assert "the agent is suspended" in str(leaf(refused.value))  # says the server
+
+
+NODE = Path(__file__).parents[1] / "node"
+INSPECTOR = "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js"
+
+
+def node(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of `tests/node` in a home of its own."""
+    with TemporaryDirectory() as home:
+        return subprocess.run(
+            ["node", NODE / script, *arguments], env={"PATH": os.environ["PATH"], "HOME": home} | environment,
+            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+
+
+def typescript(files: Files, **environment: str) -> dict[str, Any]:
+    """What the TypeScript SDK saw."""
+    client_id = load_key(files.credential).client_id
+    run = node("mcp-sdk.mjs", SERVER=files.uri, ISSUER=files.house.server.url, CLIENT_ID=client_id, **environment)
+    assert run.returncode == 0, run.stderr
+    seen: dict[str, Any] = json.loads(run.stdout)
+    return seen
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_the_typescript_sdk_calls_a_guarded_server_until_its_agent_is_revoked(
+    files: Files, tmp_path: Path, provider: str
+) -> None:
+    if provider == "client_secret":
+        environment = {"CLIENT_SECRET": files.secret()}
+    else:
+        key = tmp_path / "private.jwk"
+        key.write_text(json.dumps(load_key(files.credential).key.jwk()))
+        environment = {"KEY": str(key)}
+    seen = typescript(files, **environment)
+    assert sorted(seen["tools"]) == ["read_file", "write_file"], seen
+    assert "text of /a" in seen["read"]
+    assert f"{files.resource}:write" in seen["write"]
+    assert (seen["token"]["token_type"], seen["token"]["scope"]) == ("Bearer", f"{files.resource}:read")
+    files.revoke()
+    assert "the agent is suspended" in typescript(files, **environment)["refused"]
+
+
+async def token_of(files: Files) -> str:
+    """A bearer token as somebody would get one by hand."""
+    memory = Memory()
+    async with httpx2.AsyncClient(auth=private_key_jwt(files, memory)) as http:
+        await http.post(files.uri, json={})
+    assert memory.token is not None
+    return memory.token.access_token
+
+
+async def test_the_inspector_calls_a_guarded_server_with_a_header(files: Files) -> None:
+    header = f"Authorization: Bearer {await token_of(files)}"
+
+    def inspect(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return node(INSPECTOR, "--cli", files.uri, "--transport", "http", "--header", header, *arguments)
+
+    listed = inspect("--method", "tools/list")
+    assert sorted(tool["name"] for tool in json.loads(listed.stdout)["tools"]) == ["read_file", "write_file"]
+    call = ("--method", "tools/call", "--tool-arg", "path=/a", "--tool-name")
+    assert "text of /a" in inspect(*call, "read_file").stdout
+    denied = inspect(*call, "write_file")
+    assert f"{files.resource}:write" in denied.stdout + denied.stderr
+    files.revoke()
+    refused = inspect(*call, "read_file")
+    assert refused.returncode != 0
+    assert "auth_required" in refused.stdout + refused.stderr

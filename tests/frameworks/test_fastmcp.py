@@ -208,6 +208,26 @@ async def test_without_a_token_and_its_proof_nobody_comes_in(stage: Stage, trans
     assert metadata["dpop_bound_access_tokens_required"] is True
 
 
+async def test_the_client_of_fastmcp_calls_with_a_bearer_token_where_its_agent_is_exempt(stage: Stage) -> None:
+    import httpx2
+
+    agent = f"/agents/{stage.agent.client_id}"
+    stage.house.api("PUT", f"{agent}/bearer/{stage.resource}", {})
+    eventually(lambda: stage.guard.feed.current().exempt)
+    made = stage.house.api("POST", f"{agent}/secrets", {})
+    form = {"grant_type": "client_credentials", "resource": stage.uri}
+    credentials = (made["client_id"], made["client_secret"])
+    token = httpx2.post(f"{stage.house.server.url}/token", data=form, auth=credentials).json()["access_token"]
+    with at_http(stage, server_of(stage)) as way:
+        transport = StreamableHttpTransport(way.url, auth=token)
+        assert "text of /srv/a" in await ask(transport, "read_file", {"path": "/srv/a"})
+        assert f"{stage.resource}:write" in await ask(transport, "write_file", {"path": "/srv/a"})
+        stage.house.api("DELETE", f"{agent}/bearer/{stage.resource}")
+        eventually(lambda: not stage.guard.feed.current().exempt)
+        assert "not accepted" in await ask(transport, "read_file", {"path": "/srv/a"})
+    assert stage.ran == [("read_file", ("/srv/a", 10))]
+
+
 async def test_a_tool_sees_who_calls_and_not_the_token(stage: Stage) -> None:
     server, seen = server_of(stage), list[Any]()
 
