@@ -86,6 +86,7 @@ CORPORA ?=
 .PHONY: peers
 peers: $(SETUP) ## compare with the tests of others (CORPORA=DIR holds copies of their public repositories)
 	$(BIN)/python -m tests.conformance.peers_cedar "$(CORPORA)"
+	$(BIN)/python -m tests.conformance.peers_rego "$(CORPORA)"
 
 .PHONY: docs
 docs: $(SETUP) ## write the generated pages under docs/ (a test compares them)

@@ -95,8 +95,8 @@ def _read_policies(program: _Program) -> dict[str, tuple[str, ...]]:
     rules: dict[str, set[str]] = defaultdict(set)
     modes: dict[str, list[object]] = defaultdict(list)
     for name, text in program.modules.items():
-        module = _parse(name, text)
-        if refused := REFUSED.intersection(_names(module)):
+        module = parse_module(name, text)
+        if refused := refused_builtins(module):
             raise _Invalid(f"{name}: `{min(refused)}` is refused: a policy sees the question and the data alone")
         _, *package = (term["value"] for term in module["package"]["path"])
         if not package[0].startswith("ostiary"):
@@ -114,10 +114,15 @@ def _read_policies(program: _Program) -> dict[str, tuple[str, ...]]:
     return {policy: tuple(rule for rule in _RULES if rule in found) for policy, found in sorted(rules.items())}
 
 
-def _parse(name: str, text: str) -> dict[str, Any]:
+def parse_module(name: str, text: str) -> dict[str, Any]:
     """Return OPA's syntax tree of a module. Raises OpaError."""
     [result] = _reader.query("rego.parse_module(input.name, input.text)", _encode({"name": name, "text": text}))
     return _decode_module(result.expressions[0].value)
+
+
+def refused_builtins(module: dict[str, Any]) -> frozenset[str]:
+    """Return the built-ins of `REFUSED` that a syntax tree names."""
+    return REFUSED.intersection(_names(module))
 
 
 def _names(tree: object) -> Iterator[str]:
