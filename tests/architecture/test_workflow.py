@@ -15,7 +15,7 @@ from tests.architecture.sources import ROOT
 from tests.frameworks.environment import FRAMEWORKS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-LOCKS = ["dev", "uv", *(f"frameworks/{name}" for name in FRAMEWORKS)]
+LOCKS = ["dev", "uv", "opa", *(f"frameworks/{name}" for name in FRAMEWORKS)]
 """Files of `requirements/`."""
 HEAVY = {"starlette", "uvicorn", "cedarpy", "psycopg", "numpy", "pydantic", "sqlalchemy", "mcp"}
 
@@ -34,7 +34,8 @@ def _declared() -> list[tuple[str, str]]:
     project = PROJECT["project"]
     found = [("dev", text) for text in [*project["dependencies"], *PROJECT["dependency-groups"]["dev"]]]
     for extra, texts in project["optional-dependencies"].items():
-        found += [(f"frameworks/{extra}" if extra in FRAMEWORKS else "dev", text) for text in texts]
+        lock = f"frameworks/{extra}" if extra in FRAMEWORKS else {"rego": "opa"}.get(extra, "dev")
+        found += [(lock, text) for text in texts]
     return found
 
 
