@@ -48,7 +48,7 @@ from ostiaryd.tokens import flows as tokens
 from ostiaryd.tokens import wire_admin as tokens_admin
 from ostiaryd.tokens import wire_metadata, wire_oauth
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust import wire_access, wire_clock
+from ostiaryd.trust import wire_access, wire_clock, wire_peps
 from ostiaryd.trust import wire_admin as trust_admin
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch import wire_admin as watch_admin
@@ -69,6 +69,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (registry_admin.ROUTES, render_admin),
     (trust_admin.ROUTES, render_admin),
     (wire_clock.ROUTES, render_admin),
+    (wire_peps.ROUTES, render_admin),
     (wire_tasks.ROUTES, render_admin),
     (tasks_admin.ROUTES, render_admin),
     (wire_budgets.ROUTES, render_admin),
@@ -100,6 +101,8 @@ PROVES_IN_ACT = frozenset({wire_authzen.evaluation, wire_authzen.evaluations})
 """Wires that run one act and prove the caller in it (`Call.prove`), since they are asked often."""
 FOR_PEOPLE = approvals_admin.FOR_PEOPLE | respond_admin.FOR_PEOPLE | wire_clock.FOR_PEOPLE | {wire_tasks.start_task}
 """Wires that ask for no scope and that people with a key may call: they answer, and say what they ask of a task."""
+FOR_PEPS = frozenset({path for _, path, _, scope in (*wire_authzen.ROUTES, *wire_search.ROUTES) if scope})
+"""Paths at which the API key of a static PEP is accepted: the AuthZEN endpoints, and nothing else."""
 STREAMS = frozenset({wire_feed.stream, wire_whatif.ask})
 """Wires whose answer is sent while it is made."""
 STOPPING = frozenset(
@@ -121,6 +124,7 @@ STOPPING = frozenset(
         ("POST", "/api/v1/approvals/{id}/deny"),
         ("POST", "/access/v1/requests/{id}/cancel"),
         ("DELETE", "/api/v1/issuers/{id}"),
+        ("POST", "/api/v1/peps/{name}/revoke"),
         ("POST", "/api/v1/signals/{id}"),
         ("POST", "/feed/v1/applied"),
     }
@@ -199,14 +203,17 @@ def build_app(world: World) -> Starlette:
 
 def _endpoint(world: World, method: str, path: str, wire: Wire, scope: str, render: Render) -> Endpoint:
     stops = (method, path) in STOPPING
+    allows_pep = path in FOR_PEPS
     is_admitted = stops or method == "GET" or scope in (ADMIN, READ, APPROVE)
-    check = _queueing(_checking(scope), is_admitted=is_admitted) if wire in LARGE else None
+    check = _queueing(_checking(scope, allows_pep=allows_pep), is_admitted=is_admitted) if wire in LARGE else None
     proves = bool(scope) or method != "GET"
     gate: Gate | None
     if wire in PROVES_IN_ACT:
         gate = _queueing(_confirming(None), is_admitted=False)
-        return Endpoint(world, _proving(wire, scope), render=render, gate=gate, check=check, proves=proves)
-    gate = _gate(scope, for_people=wire in FOR_PEOPLE)
+        return Endpoint(
+            world, _proving(wire, scope, allows_pep=allows_pep), render=render, gate=gate, check=check, proves=proves
+        )
+    gate = _gate(scope, for_people=wire in FOR_PEOPLE, allows_pep=allows_pep)
     if wire in GRANTS:
         gate = _confirming(gate)
     gate = _queueing(gate, is_admitted=is_admitted, wants=Lane.STOP if stops else Lane.ORDINARY)
@@ -223,12 +230,12 @@ def _confirming(gate: Gate | None) -> Gate:
     return confirm
 
 
-def _checking(scope: str) -> Gate:
+def _checking(scope: str, *, allows_pep: bool) -> Gate:
     """The check of a caller before a large body is read. It uses up nothing: the gate, or the act, does."""
 
     async def check(call: Call) -> None:
         try:
-            call.caller = wire_access.check_access(call)
+            call.caller = wire_access.check_access(call, allows_pep=allows_pep)
             wire_access.require_scope(call, call.caller, scope)
         except Refused as refusal:
             if not (refusal.is_challenge or isinstance(refusal, Unavailable)):
@@ -259,7 +266,9 @@ def _queueing(
     return queue
 
 
-def _gate(scope: str, *, for_people: bool = False) -> Callable[[Call], Awaitable[Caller]] | None:
+def _gate(
+    scope: str, *, for_people: bool = False, allows_pep: bool = False
+) -> Callable[[Call], Awaitable[Caller]] | None:
     """Who may pass: for `self` anybody who has proved who they are, people only where that is said; else who holds the
     scope. A refusal is recorded.
     """
@@ -268,7 +277,9 @@ def _gate(scope: str, *, for_people: bool = False) -> Callable[[Call], Awaitable
 
     async def gate(call: Call) -> Caller:
         try:
-            caller = call.caller = await wire_access.authenticate_access(call)  # whom a refusal names from here on
+            caller = call.caller = await wire_access.authenticate_access(
+                call, allows_pep=allows_pep
+            )  # whom a refusal names from here on
             if scope != SELF:
                 wire_access.require_scope(call, caller, scope)
             elif caller.kind == "person" and not for_people:
@@ -282,19 +293,19 @@ def _gate(scope: str, *, for_people: bool = False) -> Callable[[Call], Awaitable
     return gate
 
 
-def _proving(wire: Wire, scope: str) -> Wire:
+def _proving(wire: Wire, scope: str, *, allows_pep: bool) -> Wire:
     """The same for a wire that proves its caller in its act; nobody else hears what it would have refused before."""
 
     async def run(call: Call) -> Reply:
         def prove(act: Act) -> Caller:
             act.entry.network = call.network or None  # kept on the entry of a caller that proves nothing
-            caller = wire_access.authenticate_in_act(call, act)
+            caller = wire_access.authenticate_in_act(call, act, allows_pep=allows_pep)
             act.entry.network = None
             act.entry.reporter, act.entry.token = caller.id, caller.token
             wire_access.require_scope(call, caller, scope)
             return caller
 
-        call.proving, call.gate = prove, _gate(scope)
+        call.proving, call.gate = prove, _gate(scope, allows_pep=allows_pep)
         try:
             answer = await wire(call)
         except Refused as refusal:

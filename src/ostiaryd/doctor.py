@@ -187,6 +187,15 @@ def _clients(world: World, reader: Reader) -> str:
     return "every token of an agent is bound to its key"
 
 
+def _peps(world: World, reader: Reader) -> str:
+    ending, unused, count = trust.examine_peps(reader, now=world.now())
+    if ending:
+        raise Unprotected(f"API keys of {_shown(ending)} end within 14 days", hint="ostiary pep rotate NAME")
+    if unused:
+        raise Unprotected(f"API keys of {_shown(unused)} were not used in a week", hint="ostiary pep revoke NAME")
+    return f"{count} gateways have API keys; none ends within 14 days" if count else "no gateway has an API key"
+
+
 def _words(world: World, reader: Reader) -> str:
     """Whoever has hijacked an agent that speaks for its person says whatever it needs."""
     if names := registry.speakers(reader):
@@ -279,6 +288,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("public URL", _public_url),
     ("server time", _reading(trust.examine_clock)),
     ("clients", _reading(_clients)),
+    ("API keys", _reading(_peps)),
     ("words", _reading(_words)),
     ("replay memory", _replay_memory),
     ("ledger", _reading(_ledger)),

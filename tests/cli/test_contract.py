@@ -7,6 +7,7 @@ import re
 import stat
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from ostiary.agent import Agent
@@ -468,3 +469,24 @@ def test_decide_exits_with_4_on_a_deny_and_says_why(ostiary: Commands, name: str
     assert words[:3] == ["ostiary", "agent", "allow"]
     assert ostiary(*words[1:]).code == 0
     assert ostiary.json("decide", question)["decision"] is True
+
+
+def test_a_gateway_asks_with_an_api_key(server: Server, ostiary: Commands) -> None:
+    made = ostiary.json("pep", "create", "gateway", "--network", "127.0.0.0/8", "--days", "30")
+    far = ostiary.json("pep", "create", "far", "--network", "192.0.2.1")
+    question = {"subject": {"type": "user", "id": "u"}, "action": {"name": "r"}, "resource": {"type": "x", "id": "y"}}
+
+    def ask(key: str, path: str = "/access/v1/evaluation") -> int:
+        headers = {"authorization": f"Bearer {key}"}
+        return httpx2.post(f"{server.url}{path}", json=question, headers=headers).status_code
+
+    assert (ask(made["key"]), ask(far["key"]), ask(made["key"], "/api/v1/decide")) == (200, 401, 401)
+    rotated = ostiary.json("pep", "rotate", "gateway", "--overlap", "0")
+    assert (ask(made["key"]), ask(rotated["key"])) == (401, 200)
+    shown = ostiary.json("pep", "list")
+    assert [(one["name"], len(one["keys"])) for one in shown] == [("far", 1), ("gateway", 1)], "the older key ended"
+    assert rotated["key"] not in json.dumps(shown)
+    assert "gateway" in run("--data-dir", server.folder, "audit", "search", "--action", "decide", "--limit", "5").out
+    for name in ("gateway", "far"):
+        assert ostiary.json("pep", "revoke", name)["revoked_at"] is not None
+    assert ask(rotated["key"]) == 401

@@ -51,9 +51,15 @@ class Answer:
 
 
 async def send(
-    app: ASGIApp, method: str, path: str, *, headers: list[tuple[str, str]] | None = None, body: bytes = b""
+    app: ASGIApp,
+    method: str,
+    path: str,
+    *,
+    headers: list[tuple[str, str]] | None = None,
+    body: bytes = b"",
+    address: str = "",
 ) -> Answer:
-    """One request to an ASGI application. A header that repeats in the answer is joined with a comma."""
+    """One request to an ASGI application, from an address if given. Repeated headers of the answer become one."""
     path, _, query = path.partition("?")
     sent: list[dict[str, Any]] = []
 
@@ -67,6 +73,7 @@ async def send(
     scope = {
         "type": "http", "http_version": "1.1", "method": method, "path": path, "raw_path": path.encode(),
         "query_string": query.encode(), "headers": raw, "scheme": "https", "root_path": "",
+        "client": (address, 1) if address else None,
     }  # fmt: skip
     await app(scope, receive, take)
     answered: dict[str, str] = {}

@@ -22,9 +22,9 @@ FAMILIES = frozenset(
     {
         "agent", "api", "approval", "bearer", "budget", "clock", "database", "decide", "disk", "elevation", "entry",
         "feed", "history", "incident", "issuer", "join", "key", "keys", "kill", "ledger", "limits", "memory", "network",
-        "owner", "person", "policy", "recovery", "refusals", "report", "resource", "respond", "resume", "secret",
-        "server", "signal", "spool", "state", "storage", "stream", "task", "team", "telemetry", "test", "threats",
-        "token", "tool", "watch", "webhook",
+        "owner", "pep", "person", "policy", "recovery", "refusals", "report", "resource", "respond", "resume",
+        "secret", "server", "signal", "spool", "state", "storage", "stream", "task", "team", "telemetry", "test",
+        "threats", "token", "tool", "watch", "webhook",
     }
 )  # fmt: skip
 """First words of the actions that a server writes."""
@@ -34,7 +34,7 @@ _ROW = re.compile(r"[a-z_]+ \S.*", re.DOTALL)
 _ROW_DIGEST = re.compile(r"(?:[A-Za-z0-9_-]{16}\.?)?")
 _IDS = {
     "person": re.compile(r"pe_[0-9a-f]{32}"),
-    "reporter": re.compile(r"(?:ag|rs)_[0-9a-f]{32}"),
+    "reporter": re.compile(r"(?:ag|pp|rs)_[0-9a-f]{32}"),
     "key": _THUMBPRINT,
     "facts": _THUMBPRINT,
 }

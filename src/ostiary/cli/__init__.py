@@ -29,6 +29,7 @@ COMMANDS = (
     ("team", "ostiary.cli.owners:team", "Teams that answer for agents together.", WHO),
     ("agent", "ostiary.cli.agents:agent", "Agents: register, list, say what they may, suspend, decommission.", WHO),
     ("key", "ostiary.cli.keys:key", "Keys of an agent: add, rotate, revoke.", WHO),
+    ("pep", "ostiary.cli.peps:pep", "Create, rotate and revoke API keys of AuthZEN gateways.", WHO),
     ("resource", "ostiary.cli.resources:resource", "Protected servers, their guards and their tools.", WHO),
     ("task", "ostiary.cli.tasks:task", "Declared tasks: purpose, bounds, an end.", MAY),
     ("token", "ostiary.cli.tasks:token", "Get an access token as an agent, bound to the agent's key.", MAY),

@@ -7,8 +7,8 @@ import re
 from ostiary.agent import ServerRefused
 from ostiary.cli.session import Session
 
-_ID = re.compile(r"(ag|pe|rs|te)_[0-9a-f]{32}")
-_KINDS = {"ag": "agents", "pe": "persons", "rs": "resources", "te": "teams"}
+_ID = re.compile(r"(ag|pe|pp|rs|te)_[0-9a-f]{32}")
+_KINDS = {"ag": "agents", "pe": "persons", "pp": "peps", "rs": "resources", "te": "teams"}
 _CALLED = {"agent": ("agents", "agent_id"), "person": ("persons", "person_id"), "resource": ("resources", "uri")}
 
 

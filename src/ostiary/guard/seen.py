@@ -33,6 +33,7 @@ _SECRET_NAME = re.compile(
 )
 _SECRET_TEXT = re.compile(
     r"""\b(sk|pk|rk|gh[pousr]|github_pat|glpat|xox[abeprs]|npm|hf|dop_v1)[-_][A-Za-z0-9_-]{8}  # of well-known issuers
+    | \bostiary_pep_[0-9a-f]{8}                              # API key of a gateway
     | \b(AKIA|ASIA)[A-Z0-9]{12} | \bAIza[A-Za-z0-9_-]{20} | \bya29\.
     | \beyJ[A-Za-z0-9_-]{8,}\.                               # JWT
     | -----BEGIN | \b(bearer|basic)\s+[A-Za-z0-9+/=._~-]{8}

@@ -109,11 +109,16 @@ class Call:
             self.caller = await gate(self)
 
     @property
+    def origin(self) -> str:
+        """The address of the caller behind the proxies that the configuration names."""
+        said = [value.decode("latin-1") for key, value in self.headers if key == b"x-forwarded-for"]
+        return origin(self.address, said, self.world.config.proxy_networks)
+
+    @property
     def network(self) -> str:
-        """The network of the caller; behind proxies that the configuration names, of the address they forward."""
+        """The network of that address."""
         if self.known_network is None:
-            said = [value.decode("latin-1") for key, value in self.headers if key == b"x-forwarded-for"]
-            self.known_network = network_of(origin(self.address, said, self.world.config.proxy_networks))
+            self.known_network = network_of(self.origin)
         return self.known_network
 
     @property

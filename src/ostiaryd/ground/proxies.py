@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Network = IPv4Network | IPv6Network
 
@@ -27,9 +27,14 @@ def origin(address: str, forwarded: Sequence[str], proxies: Sequence[Network]) -
 
 
 def is_within(address: str, networks: Sequence[Network]) -> bool:
-    """Return whether `address` is in one of the networks; text that is no address is in none."""
+    """Return whether `address` is in one of the networks; text that is no address is in none.
+
+    A socket that takes both versions shows an IPv4 address as one of IPv6 (RFC 4291 section 2.5.5.2).
+    """
     try:
         parsed = ip_address(address)
     except ValueError:
         return False
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
     return any(parsed in network for network in networks)

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from hashlib import sha256
+from ipaddress import ip_network
 from typing import NamedTuple
 from urllib.parse import urlsplit
+from zlib import crc32
 
 from ostiary.core import canonical, dpop, jose
-from ostiary.core.errors import Forbidden, Malformed, Refused, Unauthenticated
+from ostiary.core.errors import Forbidden, Invalid, Malformed, Refused, Unauthenticated
 from ostiary.core.jose.jws import parse_claims
 
 SECOND = 1_000_000
@@ -257,3 +259,70 @@ def metadata_url(resource: str) -> str:
     """Where a resource describes itself: the well-known path goes between host and path (RFC 9728 section 3.1)."""
     parts = urlsplit(resource)
     return f"{parts.scheme}://{parts.netloc}/.well-known/oauth-protected-resource{parts.path}"
+
+
+PEP_KEY_PREFIX = "ostiary_pep_"
+_PEP_KEY = re.compile(PEP_KEY_PREFIX + r"[0-9a-f]{64}[0-9a-f]{8}")
+MAX_PEPS = 1000
+"""PEPs that are not revoked."""
+MAX_PEP_KEYS = 2
+"""Live keys of a PEP: the present one and, during a rotation, the one before."""
+MAX_PEP_NETWORKS = 32
+MAX_PEP_DAYS = 366
+MAX_PEP_OVERLAP_H = 168
+PEP_USE_INTERVAL = 3600 * SECOND
+"""How exactly the last use of a key is known, in microseconds: more often it is not written."""
+
+
+class Pep(NamedTuple):
+    """A static policy enforcement point. `networks` are separated by spaces."""
+
+    pep_id: str
+    name: str
+    networks: str
+    created_at: int
+    revoked_at: int | None
+
+
+class PepKey(NamedTuple):
+    """An API key of a PEP, without its secret; times in microseconds."""
+
+    created_at: int
+    expires_at: int
+    used_at: int | None
+
+
+def render_pep_key(secret: bytes) -> str:
+    """Return an API key: a prefix that secret scanners recognise, 256 random bits, and their CRC-32, in hexadecimal."""
+    return f"{PEP_KEY_PREFIX}{secret.hex()}{crc32(secret):08x}"
+
+
+def is_pep_key(text: str) -> bool:
+    """Whether a text has the form of an API key, its checksum included."""
+    if not _PEP_KEY.fullmatch(text):
+        return False
+    digits = text.removeprefix(PEP_KEY_PREFIX)
+    return render_pep_key(bytes.fromhex(digits[:64])) == text
+
+
+def check_networks(unverified_networks: Collection[str]) -> str:
+    """Return networks in their canonical form, separated by spaces. Raises Invalid."""
+    if not 1 <= len(unverified_networks) <= MAX_PEP_NETWORKS:
+        raise Invalid(f"a PEP has 1 to {MAX_PEP_NETWORKS} networks", hint="such as 10.1.2.3 or 10.1.2.0/24")
+    try:
+        networks = {ip_network(text) for text in unverified_networks}
+    except ValueError as error:
+        raise Invalid(f"networks: {str(error)[:100]}", hint="such as 10.1.2.3 or 10.1.2.0/24") from None
+    return " ".join(sorted(map(str, networks)))
+
+
+def check_pep_days(days: int) -> None:
+    """Raises Invalid."""
+    if not 1 <= days <= MAX_PEP_DAYS:
+        raise Invalid(f"an API key is valid for 1 to {MAX_PEP_DAYS} days")
+
+
+def check_pep_overlap(hours: int) -> None:
+    """Raises Invalid."""
+    if not 0 <= hours <= MAX_PEP_OVERLAP_H:
+        raise Invalid(f"the overlap of two API keys is 0 to {MAX_PEP_OVERLAP_H} hours")

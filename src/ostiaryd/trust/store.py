@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ostiaryd.ground.database import Reader, Tx, sql
-from ostiaryd.trust.model import Secret, Spend, Spent
+from ostiaryd.trust.model import Pep, PepKey, Secret, Spend, Spent
 
 _SPENT_SINCE = sql("select seq, digest, until from spent where seq > :seq order by seq", steady=True)
 _ADD_SPENT = sql("insert into spent (seq, digest, until) values (:seq, :digest, :until)")
@@ -47,6 +47,25 @@ _ADD_SECRET = sql(
 )
 _DELETE_SECRET = sql("delete from client_secret where id = :id")
 _DROP_EXEMPTION = sql("delete from bearer_exemption where agent = :agent and resource = :resource")
+
+_PEP = sql("select id, name, networks, created_at, revoked_at from pep where id = :named or name = :named")
+_PEPS = sql("select id, name, networks, created_at, revoked_at from pep order by name")
+_COUNT_PEPS = sql("select count(*) from pep where revoked_at is null")
+_ADD_PEP = sql("insert into pep (id, name, networks, created_at) values (:id, :name, :networks, :now)")
+_REVOKE_PEP = sql("update pep set revoked_at = :now where id = :pep")
+_PEP_KEYS = sql("select created_at, expires_at, used_at from pep_key where pep = :pep order by created_at, digest")
+_FIND_PEP_KEY = sql(
+    """select p.id, p.name, p.networks, p.created_at, p.revoked_at, k.created_at, k.expires_at, k.used_at
+       from pep_key k join pep p on p.id = k.pep where k.digest = :digest and p.revoked_at is null""",
+    steady=True,
+)
+_ADD_PEP_KEY = sql(
+    "insert into pep_key (digest, pep, created_at, expires_at) values (:digest, :pep, :now, :expires_at)"
+)
+_USE_PEP_KEY = sql("update pep_key set used_at = :now where digest = :digest")
+_END_PEP_KEYS = sql("update pep_key set expires_at = :at where pep = :pep and expires_at > :at")
+_DROP_PEP_KEYS = sql("delete from pep_key where pep = :pep")
+_DROP_ENDED_PEP_KEYS = sql("delete from pep_key where pep = :pep and expires_at <= :now")
 
 
 def spend(tx: Tx, one: Spend) -> bool:
@@ -161,3 +180,56 @@ def add_secret(tx: Tx, one: Secret) -> None:
 def delete_secret(tx: Tx, id: str) -> None:
     tx.touch("secret", id)
     tx.run(_DELETE_SECRET, id=id)
+
+
+def pep(reader: Reader, id_or_name: str) -> Pep | None:
+    """Return the static PEP of that id or name, revoked or not."""
+    row = reader.one(_PEP, named=id_or_name)
+    return None if row is None else Pep(*row)
+
+
+def peps(reader: Reader) -> list[Pep]:
+    """Return all static PEPs by name."""
+    return [Pep(*row) for row in reader.all(_PEPS)]
+
+
+def count_peps(reader: Reader) -> int:
+    """Return the number of PEPs that are not revoked."""
+    row = reader.one(_COUNT_PEPS)
+    return 0 if row is None else int(row[0])
+
+
+def add_pep(tx: Tx, one: Pep) -> None:
+    tx.run(_ADD_PEP, id=one.pep_id, name=one.name, networks=one.networks, now=tx.now)
+
+
+def revoke_pep(tx: Tx, pep: str) -> None:
+    """Mark a PEP as revoked and delete its keys."""
+    tx.run(_REVOKE_PEP, pep=pep, now=tx.now)
+    tx.run(_DROP_PEP_KEYS, pep=pep)
+
+
+def pep_keys(reader: Reader, pep: str) -> list[PepKey]:
+    """Return the keys of a PEP, the oldest first."""
+    return [PepKey(*row) for row in reader.all(_PEP_KEYS, pep=pep)]
+
+
+def find_pep_key(reader: Reader, digest: bytes) -> tuple[Pep, PepKey] | None:
+    """Return a key of a PEP that is not revoked, by the digest of the key."""
+    row = reader.one(_FIND_PEP_KEY, digest=digest)
+    return None if row is None else (Pep(*row[:5]), PepKey(*row[5:]))
+
+
+def add_pep_key(tx: Tx, digest: bytes, *, pep: str, expires_at: int) -> None:
+    """Store the digest of a new key; keys of the PEP that have ended are deleted."""
+    tx.run(_DROP_ENDED_PEP_KEYS, pep=pep, now=tx.now)
+    tx.run(_ADD_PEP_KEY, digest=digest, pep=pep, now=tx.now, expires_at=expires_at)
+
+
+def use_pep_key(tx: Tx, digest: bytes) -> None:
+    tx.run(_USE_PEP_KEY, digest=digest, now=tx.now)
+
+
+def end_pep_keys(tx: Tx, pep: str, *, at: int) -> None:
+    """Let the keys of a PEP that end later end at that instant."""
+    tx.run(_END_PEP_KEYS, pep=pep, at=at)

@@ -12,18 +12,25 @@ from ostiaryd.ground.http import NO_STORE, Call
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.model import SELF, Caller
 from ostiaryd.trust import flows
-from ostiaryd.trust.model import InsufficientScope, challenge
+from ostiaryd.trust.model import PEP_KEY_PREFIX, InsufficientScope, challenge
 
 
-async def authenticate_access(call: Call, *, audience: str | None = None) -> Caller:
-    """Who calls, by a token for `audience` (if it is not said: the admin API) and a DPoP proof, which is used up.
+async def authenticate_access(call: Call, *, audience: str | None = None, allows_pep: bool = False) -> Caller:
+    """Return the caller, by a token for `audience` (the admin API by default) and a DPoP proof, which is used up.
 
-    Raises AccessRefused, InvalidProof, NonceNeeded, Unauthenticated, Malformed; whatever it is, the answer gets its
-    `WWW-Authenticate` and, where a nonce is needed or ages, its `DPoP-Nonce`.
+    With `allows_pep` the API key of a static PEP is accepted instead. Raises AccessRefused, InvalidProof, NonceNeeded,
+    Unauthenticated, Malformed; whatever it is, the answer gets its `WWW-Authenticate` and, where a nonce is needed or
+    ages, its `DPoP-Nonce`.
     """
     world = call.world
     resource = audience or world.config.api
     with _challenging(call, resource):
+        if allows_pep and (key := _pep_key(call)) is not None:
+            pep, unnoted = flows.verify_pep(world.db.read(), key, address=call.origin, now=world.now(), keys=world.keys)
+            queue_proven(call, pep.id, is_privileged=False, is_guard=False)
+            if unnoted is not None:
+                await world.writer.submit(lambda tx: flows.note_pep_use(tx, unnoted))
+            return pep
         access = flows.verify_access(
             request_of(call), audience=resource, reader=world.db.read(), now=world.now(), keys=world.keys,
             config=world.config,
@@ -36,10 +43,12 @@ async def authenticate_access(call: Call, *, audience: str | None = None) -> Cal
     return _welcome(call, access)
 
 
-def check_access(call: Call) -> Caller:
+def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
     """Return the caller of the admin API without using up the proof. Raises what `authenticate_access` raises."""
     world = call.world
     with _challenging(call, world.config.api):
+        if allows_pep and (key := _pep_key(call)) is not None:
+            return flows.verify_pep(world.db.read(), key, address=call.origin, now=world.now(), keys=world.keys)[0]
         access = flows.verify_access(
             request_of(call), audience=world.config.api, reader=world.db.read(), now=world.now(), keys=world.keys,
             config=world.config,
@@ -47,16 +56,28 @@ def check_access(call: Call) -> Caller:
     return access.caller
 
 
-def authenticate_in_act(call: Call, act: Act) -> Caller:
+def authenticate_in_act(call: Call, act: Act, *, allows_pep: bool = False) -> Caller:
     """The same within an act: one transaction, one fsync, for what is asked often."""
     config = call.world.config
     with _challenging(call, config.api):
+        if allows_pep and (key := _pep_key(call)) is not None:
+            pep, unnoted = flows.verify_pep(act.tx, key, address=call.origin, now=act.now, keys=act.tx.keys)
+            if unnoted is not None:
+                flows.note_pep_use(act.tx, unnoted)
+            return pep
         access = flows.verify_access(
             request_of(call), audience=config.api, reader=act.tx, now=act.now, keys=act.tx.keys, config=config
         )
         if access.proof is not None:
             flows.spend_proof(act.tx, access.proof)
     return _welcome(call, access)
+
+
+def _pep_key(call: Call) -> str | None:
+    """Return what the request presents as the API key of a static PEP; None for any other credential."""
+    scheme, _, value = (call.header(b"authorization") or "").partition(" ")
+    value = value.strip(" ")
+    return value if scheme.lower() == "bearer" and value.startswith(PEP_KEY_PREFIX) else None
 
 
 @contextmanager

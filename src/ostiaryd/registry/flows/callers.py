@@ -25,7 +25,7 @@ def note_caller(act: Act, caller: Caller) -> None:
             entry.person = caller.id
         case "agent":
             entry.agent = caller.id
-        case "guard":
+        case "guard" | "pep":
             entry.reporter = caller.id
     entry.owner, entry.task, entry.token, entry.key = caller.owner, caller.task, caller.token, caller.jkt
 

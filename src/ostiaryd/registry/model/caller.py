@@ -20,9 +20,11 @@ SELF = "self"
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who stands behind a checked token: a person, an agent, or a resource's guard. `owner` answers for an agent."""
+    """The holder of a checked credential: a person, an agent, a resource's guard, or a static PEP (API key). `owner`
+    answers for an agent.
+    """
 
-    kind: Literal["person", "agent", "guard"]
+    kind: Literal["person", "agent", "guard", "pep"]
     id: str
     name: str
     owner: str | None

@@ -14,7 +14,7 @@ NAME_LIMIT = 63
 TEXT_LIMIT = 1000
 EMAIL_LIMIT = 254
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_ID_PREFIXES = ("ag_", "ap_", "pe_", "rs_", "te_", "tk_", "tok_")
+_ID_PREFIXES = ("ag_", "ap_", "pe_", "pp_", "rs_", "te_", "tk_", "tok_")
 _ATOM, _LABEL = r"[!#$%&'*+/=?^_`{|}~A-Za-z0-9-]+", r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _EMAIL = re.compile(rf"(?=.{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
 

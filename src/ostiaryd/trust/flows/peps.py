@@ -1,0 +1,157 @@
+"""Static policy enforcement points: AuthZEN gateways that hold an API key instead of a key pair.
+
+A key is a random secret with an end, accepted from the networks of its PEP and at the AuthZEN endpoints alone (ADR 55).
+The server keeps an HMAC of it under a secret of its own, so a writer of the database cannot add one.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from ostiary.core.errors import Conflict, NotFound
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ground.keyring import Keyring
+from ostiaryd.ground.proxies import is_within, parse_networks
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import DECIDE, Caller, check_name
+from ostiaryd.trust import store
+from ostiaryd.trust.model import (
+    MAX_PEP_KEYS,
+    MAX_PEPS,
+    PEP_USE_INTERVAL,
+    SECOND,
+    AccessRefused,
+    Pep,
+    PepKey,
+    check_networks,
+    check_pep_days,
+    check_pep_overlap,
+    is_pep_key,
+    render_pep_key,
+)
+
+DAY, HOUR = 86_400 * SECOND, 3600 * SECOND
+DEFAULT_DAYS = 90
+DEFAULT_OVERLAP_H = 24
+ENDS_SOON = 14 * DAY
+UNUSED = 7 * DAY
+
+
+@dataclass(frozen=True, slots=True)
+class NewPepKey:
+    """A key as it is shown once."""
+
+    pep: Pep
+    key: str = field(repr=False)
+    expires_at: int
+
+
+def create_pep(act: Act, *, name: str, networks: Collection[str], days: int = DEFAULT_DAYS) -> NewPepKey:
+    """Register a static PEP and issue its first key. Raises Invalid, Conflict."""
+    registry.note(act, object=name[:64], networks=[text[:64] for text in networks], days=days)
+    checked = check_networks(networks)
+    check_pep_days(days)
+    if store.pep(act.tx, check_name(name)) is not None:
+        raise Conflict(f"the name `{name}` is taken", hint="names cannot be reused, even after revocation")
+    if store.count_peps(act.tx) >= MAX_PEPS:
+        raise Conflict(f"there are {MAX_PEPS} PEPs", hint="ostiary pep revoke NAME", code="too_many_peps")
+    made = Pep(act.new_id("pp"), name, checked, act.now, None)
+    registry.note(act, object=made.pep_id, name=name)
+    store.add_pep(act.tx, made)
+    return _issue(act, made, days=days)
+
+
+def rotate_pep(act: Act, id_or_name: str, *, days: int = DEFAULT_DAYS, overlap_h: int = DEFAULT_OVERLAP_H) -> NewPepKey:
+    """Issue another key; the older ones end after the overlap at the latest. Raises NotFound, Invalid, Conflict."""
+    found = find_pep(act.tx, id_or_name)
+    registry.note(act, object=found.pep_id, name=found.name, days=days, overlap_h=overlap_h)
+    _check_not_revoked(found)
+    check_pep_days(days)
+    check_pep_overlap(overlap_h)
+    ends = act.now + overlap_h * HOUR
+    older = [key for key in store.pep_keys(act.tx, found.pep_id) if min(key.expires_at, ends) > act.now]
+    if len(older) >= MAX_PEP_KEYS:
+        raise Conflict(
+            f"`{found.name}` has {MAX_PEP_KEYS} live keys", code="too_many_keys",
+            hint="wait for the older key to end, or end both now: --overlap 0",
+        )  # fmt: skip
+    store.end_pep_keys(act.tx, found.pep_id, at=ends)
+    return _issue(act, found, days=days)
+
+
+def revoke_pep(act: Act, id_or_name: str) -> None:
+    """End a PEP and all its keys now. Raises NotFound, Conflict."""
+    found = find_pep(act.tx, id_or_name)
+    registry.note(act, object=found.pep_id, name=found.name)
+    _check_not_revoked(found)
+    store.revoke_pep(act.tx, found.pep_id)
+
+
+def find_pep(reader: Reader, id_or_name: str) -> Pep:
+    """Raises NotFound."""
+    if (found := store.pep(reader, id_or_name)) is None:
+        raise NotFound(f"there is no PEP {id_or_name[:64]!a}", hint="`ostiary pep list` shows all")
+    return found
+
+
+def verify_pep(
+    reader: Reader, unverified_key: str, *, address: str, now: int, keys: Keyring
+) -> tuple[Caller, bytes | None]:
+    """Return the PEP that a key belongs to, and the digest of the key if its use is still to be noted.
+
+    The key is looked up by its HMAC, so neither the time nor the answer tells an unknown key from a revoked one. What
+    is wrong with a genuine key is said, since only its holder hears it. Raises AccessRefused.
+    """
+    digest = _digest(keys, unverified_key)
+    row = store.find_pep_key(reader, digest) if is_pep_key(unverified_key) else None
+    if row is None:
+        raise AccessRefused("the API key is unknown or revoked", hint="ostiary pep rotate NAME")
+    found, key = row
+    if now >= key.expires_at:
+        raise AccessRefused(f"the API key of `{found.name}` has expired", hint="ostiary pep rotate NAME")
+    if not is_within(address, parse_networks(found.networks)):
+        raise AccessRefused(f"the API key of `{found.name}` is not accepted from this address")
+    is_noted = key.used_at is not None and now - key.used_at < PEP_USE_INTERVAL
+    caller = Caller(kind="pep", id=found.pep_id, name=found.name, owner=None, scopes=frozenset({DECIDE}))
+    return caller, None if is_noted else digest
+
+
+def note_pep_use(tx: Tx, digest: bytes) -> None:
+    """Remember when a key was last used; called at most once in `PEP_USE_INTERVAL` for each key and server."""
+    store.use_pep_key(tx, digest)
+
+
+def show_peps(reader: Reader) -> list[tuple[Pep, list[PepKey]]]:
+    """Return every PEP with its keys."""
+    return [(one, store.pep_keys(reader, one.pep_id)) for one in store.peps(reader)]
+
+
+def examine_peps(reader: Reader, *, now: int) -> tuple[list[str], list[str], int]:
+    """Return the names of PEPs whose newest key ends within 14 days or has ended, of PEPs with a key that was not used
+    in its first 7 days, and the number of all that are not revoked.
+    """
+    living = [(one, keys) for one, keys in show_peps(reader) if one.revoked_at is None]
+    ending = [one.name for one, keys in living if max((key.expires_at for key in keys), default=0) <= now + ENDS_SOON]
+    unused = [
+        one.name for one, keys in living if any(key.used_at is None and now - key.created_at >= UNUSED for key in keys)
+    ]
+    return ending, unused, len(living)
+
+
+def _issue(act: Act, one: Pep, *, days: int) -> NewPepKey:
+    secret = render_pep_key(act.tx.random(32))
+    expires_at = act.now + days * DAY
+    store.add_pep_key(act.tx, _digest(act.tx.keys, secret), pep=one.pep_id, expires_at=expires_at)
+    return NewPepKey(one, secret, expires_at)
+
+
+def _check_not_revoked(found: Pep) -> None:
+    if found.revoked_at is not None:
+        raise Conflict(f"the PEP `{found.name}` is revoked", hint="create another, with another name")
+
+
+def _digest(keys: Keyring, key: str) -> bytes:
+    return hmac.digest(keys.secret("nonce"), b"ostiary pep key\0" + key.encode(), "sha256")

@@ -1,0 +1,96 @@
+"""Static PEPs for administrators: API keys of AuthZEN gateways."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
+from ostiaryd.registry.flows import act_as
+from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.trust import flows, store
+from ostiaryd.trust.model import SECOND, Pep, PepKey
+
+
+class NewPep(msgspec.Struct, forbid_unknown_fields=True):
+    """`networks`: addresses or networks (CIDR) that requests may come from; `days`: how long the key is valid."""
+
+    name: str
+    networks: list[str]
+    days: int = flows.DEFAULT_DAYS
+
+
+class Rotation(msgspec.Struct, forbid_unknown_fields=True):
+    """`overlap_h`: hours after which the older key ends."""
+
+    days: int = flows.DEFAULT_DAYS
+    overlap_h: int = flows.DEFAULT_OVERLAP_H
+
+
+async def create_pep(call: Call) -> Reply:
+    """Register a static PEP with an API key for the AuthZEN endpoints; the key is shown here and never again."""
+    new = call.json(NewPep)
+    made = await act_as(
+        call, "pep.create", lambda act: flows.create_pep(act, name=new.name, networks=new.networks, days=new.days)
+    )
+    return _issued(made)
+
+
+async def rotate_pep(call: Call) -> Reply:
+    """Issue another API key of a PEP; the older one ends after the overlap."""
+    asked = call.json(Rotation)
+    made = await act_as(
+        call, "pep.rotate",
+        lambda act: flows.rotate_pep(act, call.params["name"], days=asked.days, overlap_h=asked.overlap_h),
+    )  # fmt: skip
+    return _issued(made)
+
+
+async def revoke_pep(call: Call) -> Reply:
+    """Revoke a PEP and its API keys, on all servers at once."""
+    await act_as(call, "pep.revoke", lambda act: flows.revoke_pep(act, call.params["name"]))
+    return await show_pep(call)
+
+
+async def show_pep(call: Call) -> Reply:
+    """A static PEP and its API keys, without their secrets."""
+    reader = call.world.db.read()
+    found = flows.find_pep(reader, call.params["name"])
+    return reply(_show(found, store.pep_keys(reader, found.pep_id)))
+
+
+async def list_peps(call: Call) -> Reply:
+    """All static PEPs, the revoked ones too."""
+    return reply({"peps": [_show(one, keys) for one, keys in flows.show_peps(call.world.db.read())]})
+
+
+def _issued(made: flows.NewPepKey) -> Reply:
+    body = {
+        "pep_id": made.pep.pep_id,
+        "name": made.pep.name,
+        "networks": made.pep.networks.split(),
+        "key": made.key,
+        "expires_at": made.expires_at // SECOND,
+    }
+    return reply(body, status=201, headers=[NO_STORE])
+
+
+def _show(one: Pep, keys: list[PepKey]) -> dict[str, Any]:
+    return {
+        "pep_id": one.pep_id,
+        "name": one.name,
+        "networks": one.networks.split(),
+        "created_at": one.created_at // SECOND,
+        "revoked_at": None if one.revoked_at is None else one.revoked_at // SECOND,
+        "keys": [{name: None if at is None else at // SECOND for name, at in key._asdict().items()} for key in keys],
+    }
+
+
+ROUTES = (
+    ("POST", "/api/v1/peps", create_pep, ADMIN),
+    ("GET", "/api/v1/peps", list_peps, READ),
+    ("GET", "/api/v1/peps/{name}", show_pep, READ),
+    ("POST", "/api/v1/peps/{name}/rotate", rotate_pep, ADMIN),
+    ("POST", "/api/v1/peps/{name}/revoke", revoke_pep, ADMIN),
+)
