@@ -1,8 +1,9 @@
 """Grants at four times the capacity, and revocations meanwhile: `python -m benchmarks.overload [TIMES [SECONDS]]`.
 
 The capacity is found first, with a closed loop. Then so many times as much is offered in an open loop, by a process of
-its own, and an administrator revokes an agent every so often, while a guard decides for it without pause. The time of a
-revocation counts from before its request is sent to the last call that the guard let through; one wall clock.
+its own whose clients have several addresses and as many connections as they need (`load.client.offer`). Meanwhile an
+administrator revokes an agent every so often, while a guard decides for it without pause. The time of a revocation
+counts from before its request is sent to the last call that the guard let through; one wall clock.
 
 Two cores: the server (and its detectors) has one; the flood, the guard and the administrator share the other, so that a
 guard may wait for the processor, and the machine has no core left for what each of them would have in the field.
@@ -15,14 +16,16 @@ from __future__ import annotations
 import collections
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
-from benchmarks.load.client import drive, offer
+from benchmarks.load.client import Ran, drive, offer
 from benchmarks.load.machine import CLIENT_CORE, on_core, print_ceilings
 from benchmarks.load.party import ISSUER, Party, settle
 from benchmarks.load.station import Wrong, stationed
@@ -33,15 +36,16 @@ from tests.feed.house import House
 from tests.feed.test_fail_closed_end_to_end import enter
 from tests.server import Server
 
-AGENTS, IN_FLIGHT, CONNECTIONS = 200, 32, 250
+AGENTS, IN_FLIGHT, ADDRESSES = 200, 32, 16
 WARM_S, EVERY_S = 1.0, 0.25
 TARGET_GRANT_S, TARGET_REVOKE_MS = 1.0, 100.0
 GUARDED = "https://guarded.example.org/mcp"
+KEPT = ("seconds", "statuses", "latencies", "late", "resent", "most_in_flight")
 
 
 def main(times: float, seconds: float) -> int:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         print_ceilings(folder / "ceilings")
         party = settle(folder / "data", agents=AGENTS)
         save_key(folder / "data" / "admin.json", party.admin.key, client_id=party.admin.id, issuer=ISSUER)
@@ -51,17 +55,19 @@ def main(times: float, seconds: float) -> int:
             print(f"capacity, 32 in flight                {capacity:9,.0f} /s", flush=True)
             house = House(Server(f"http://127.0.0.1:{station.port}", folder / "data"), folder)
             house._made = AGENTS  # names of theirs are taken
-            resource, guard = house.resource(GUARDED)
+            name, guard = house.resource(GUARDED)
             owner = house.owner()
-            agents = [house.agent(f"{resource}:read", owner=owner) for _ in range(int(seconds / EVERY_S))]
+            agents = [house.agent(f"{name}:read", owner=owner) for _ in range(int(seconds / EVERY_S))]
             rate = times * capacity
             requests = [party.turn(i).ask_token(nonce=nonce) for i in range(int(rate * (seconds + 2 * WARM_S)))]
             flood, deciding = os.pipe(), start_guard(folder, guard, [key for _, key in agents])
             child = os.fork()
             if not child:
                 try:
-                    ran = offer(station.port, requests, rate=rate, connections=CONNECTIONS)
-                    kept = {"seconds": ran.seconds, "statuses": ran.statuses, "latencies": ran.latencies}
+                    raise_limit()
+                    ran = offer(station.port, requests, rate=rate, addresses=ADDRESSES)
+                    kept = {name: getattr(ran, name) for name in KEPT}
+                    kept["kinds"] = kinds_of(ran)
                     with os.fdopen(flood[1], "w") as out:
                         json.dump(kept, out)
                 except BaseException:  # noqa: BLE001 because nothing of the parent may be undone here
@@ -93,6 +99,19 @@ def find_capacity(port: int, party: Party, nonce: str) -> float:
             raise Wrong(f"{collections.Counter(ran.statuses)} in {ran.seconds:.1f} s: {wrong[0][:200]!r}")
         found.append(len(requests) / ran.seconds)
     return max(found[1:])
+
+
+def kinds_of(ran: Ran) -> dict[str, int]:
+    """Count the refusals by what the server said."""
+    refused = [body for status, body in zip(ran.statuses, ran.bodies, strict=True) if status != 200]
+    said = [json.loads(body) for body in refused]
+    return collections.Counter(str(one.get("error_description", one.get("error")))[:60] for one in said)
+
+
+def raise_limit() -> None:
+    """Allow this process as many descriptors as the system lets it have."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def revoke(house: House, agent: str) -> tuple[int, float]:
@@ -132,15 +151,17 @@ def decide(spool: Path, credential: Path, agents: list[Path]) -> None:
         print(json.dumps(last), flush=True)
 
 
-def report(ran: dict[str, list[float]], rate: float, revoked: list[tuple[int, float, int]]) -> int:
+def report(ran: dict[str, Any], rate: float, revoked: list[tuple[int, float, int]]) -> int:
     statuses = collections.Counter(ran["statuses"])
     if set(statuses) - {200, 503}:
         raise Wrong(str(statuses))
     admitted = [at for status, at in zip(ran["statuses"], ran["latencies"], strict=True) if status == 200]
     refused = [at for status, at in zip(ran["statuses"], ran["latencies"], strict=True) if status == 503]
-    seconds = float(str(ran["seconds"]))
+    seconds = ran["seconds"]
     print(f"offered {rate:,.0f} /s for {seconds:.1f} s; admitted {len(admitted) / seconds:,.0f} /s", end="")
-    print(f", rejected {len(refused) / len(ran['statuses']):.0%}")
+    print(f", rejected {len(refused) / len(ran['statuses']):.0%} {ran['kinds']}")
+    print(f"  sent after its time p99 {sorted(ran['late'])[int(len(ran['late']) * 0.99)] * 1000:,.1f} ms", end="")
+    print(f"; at most {ran['most_in_flight']:,} in flight; {ran['resent']} sent again on another connection")
     print(f"  admitted grants    {quantiles(admitted, 1000)}   target p99 {TARGET_GRANT_S * 1000:,.0f} ms")
     if refused:
         print(f"  rejected grants    {quantiles(refused, 1000)}")

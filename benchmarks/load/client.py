@@ -6,6 +6,7 @@ the server fully.
 
 from __future__ import annotations
 
+import itertools
 import select
 import socket
 import time
@@ -34,8 +35,8 @@ class Ran:
 class _Connection:
     __slots__ = ("number", "received", "sent_at", "socket", "wanted")
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port))
+    def __init__(self, port: int, source: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), source_address=(source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.number, self.sent_at = -1, 0.0
         self.received, self.wanted = b"", 0
@@ -111,41 +112,88 @@ def render(
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-def offer(port: int, requests: Sequence[bytes], *, rate: float, connections: int) -> Ran:
+@dataclass(frozen=True, slots=True)
+class Offered(Ran):
+    """What came of an open loop. `late` says how long after its time each request was sent, in seconds; `resent`
+    how many went out again because the server had closed their idle connection.
+    """
+
+    late: list[float]
+    resent: int
+    most_in_flight: int
+
+
+def offer(port: int, requests: Sequence[bytes], *, rate: float, addresses: int) -> Offered:
     """Send every request at its time, `rate` a second, whether or not those before are answered (an open loop).
 
-    A latency counts from the time at which the request was due: waiting for an idle connection is a part of it.
+    The clients have `addresses` loopback addresses of their own (127.0.0.2 and so on). A connection carries one request
+    at a time and is used again; where none is idle, another one is opened, so that connections never limit the load.
+    A request that is answered 503 is not sent again: each of them is a client that heeds `Retry-After` elsewhere. A
+    latency counts from the time at which the request was due.
     """
     count = len(requests)
-    statuses, heads, bodies, latencies = [0] * count, [b""] * count, [b""] * count, [0.0] * count
+    statuses, heads, bodies, latencies, late = [0] * count, [b""] * count, [b""] * count, [0.0] * count, [0.0] * count
     poll, clock = select.epoll(), time.perf_counter
-    opened = {c.socket.fileno(): c for c in (_Connection(port) for _ in range(connections))}
-    for number in opened:
-        poll.register(number, select.EPOLLIN)
-    idle = list(opened.values())
-    sent = done = 0
+    opened: dict[int, _Connection] = {}
+    idle: list[_Connection] = []
+    sources = itertools.cycle(f"127.0.0.{2 + number}" for number in range(addresses))
+    sent = done = resent = most = 0
+
+    def send(number: int, now: float) -> None:
+        while idle:
+            connection = idle.pop()
+            try:
+                return _send(connection, number, requests, now)
+            except OSError:  # closed while it was idle
+                drop(connection)
+        connection = _Connection(port, next(sources))
+        opened[connection.socket.fileno()] = connection
+        poll.register(connection.socket, select.EPOLLIN)
+        _send(connection, number, requests, now)
+
+    def drop(connection: _Connection) -> None:
+        del opened[connection.socket.fileno()]
+        connection.socket.close()
+
     started = heard = clock()
     while done < count:
         now = clock()
-        while sent < count and idle and started + sent / rate <= now:
-            _send(idle.pop(), sent, requests, now)
+        while sent < count and started + sent / rate <= now:
+            late[sent] = now - (started + sent / rate)
+            send(sent, now)
             sent += 1
-        due_s = started + sent / rate - now if sent < count and idle else TIMEOUT_S
+        most = max(most, sent - done)
+        due_s = started + sent / rate - now if sent < count else TIMEOUT_S
         for number, _ in poll.poll(max(0.0, min(due_s, 0.05))):
             connection = opened[number]
-            if not _receive(connection):
+            try:
+                is_whole = _receive(connection)
+            except OSError:
+                drop(connection)
+                if connection in idle:
+                    idle.remove(connection)
+                elif connection.received:
+                    raise
+                else:  # closed as the request came: it was not looked at (RFC 9112 section 9.3.1)
+                    resent += 1
+                    send(connection.number, clock())
+                continue
+            if not is_whole:
                 continue
             index, heard = connection.number, clock()
             latencies[index] = heard - (started + index / rate)
             statuses[index] = int(connection.received[9:12])
-            bodies[index] = connection.received.partition(b"\r\n\r\n")[2]
+            heads[index], _, bodies[index] = connection.received.partition(b"\r\n\r\n")
             connection.received, connection.wanted = b"", -1
-            idle.append(connection)
             done += 1
+            if b"\r\nconnection: close" in heads[index].lower():
+                drop(connection)
+            else:
+                idle.append(connection)
         if clock() - heard > TIMEOUT_S and sent > done:
             raise TimeoutError(f"no answer for {TIMEOUT_S} s; {done} of {count} came")
     seconds = clock() - started
     for connection in opened.values():
         connection.socket.close()
     poll.close()
-    return Ran(seconds, statuses, heads, bodies, latencies)
+    return Offered(seconds, statuses, heads, bodies, latencies, late, resent, most)

@@ -130,6 +130,20 @@ STOPPING = frozenset(
     }
 )
 """Routes that only stop or narrow something, or say that it is done: they overtake whatever waits for the writer."""
+STOPS_IN_ONE_ACT = frozenset(
+    {
+        ("POST", "/api/v1/revoke"),
+        ("POST", "/api/v1/tasks/{id}/end"),
+        ("POST", "/api/v1/agents/{name}/suspend"),
+        ("POST", "/api/v1/agents/{name}/quarantine"),
+        ("POST", "/api/v1/agents/{name}/decommission"),
+        ("DELETE", "/api/v1/agents/{name}/keys/{kid}"),
+        ("POST", "/api/v1/kill"),
+    }
+)
+"""Stops that use up the proof of their caller in the act itself (`registry.act_as`): they wait for one commit, not for
+two. The gate checks the proof before, so that only a proven caller overtakes.
+"""
 
 GRANTS = frozenset(
     {
@@ -210,9 +224,11 @@ def _endpoint(world: World, method: str, path: str, wire: Wire, scope: str, rend
     gate: Gate | None
     if wire in PROVES_IN_ACT:
         gate = _queueing(_confirming(None), is_admitted=False)
-        return Endpoint(
-            world, _proving(wire, scope, allows_pep=allows_pep), render=render, gate=gate, check=check, proves=proves
-        )
+        wire = _proving(wire, scope, allows_pep=allows_pep, is_reporter=True)
+        return Endpoint(world, wire, render=render, gate=gate, check=check, proves=proves)
+    if (method, path) in STOPS_IN_ONE_ACT:
+        gate = _queueing(_checking(scope), is_admitted=True, wants=Lane.STOP)
+        return Endpoint(world, _proving(wire, scope), render=render, gate=gate, proves=proves)
     gate = _gate(scope, for_people=wire in FOR_PEOPLE, allows_pep=allows_pep)
     if wire in GRANTS:
         gate = _confirming(gate)
@@ -230,13 +246,13 @@ def _confirming(gate: Gate | None) -> Gate:
     return confirm
 
 
-def _checking(scope: str, *, allows_pep: bool) -> Gate:
-    """The check of a caller before a large body is read. It uses up nothing: the gate, or the act, does."""
+def _checking(scope: str, *, allows_pep: bool = False) -> Gate:
+    """The check of a caller whose proof is used up later: by the gate, after a large body was read, or by the act."""
 
     async def check(call: Call) -> None:
         try:
             call.caller = wire_access.check_access(call, allows_pep=allows_pep)
-            wire_access.require_scope(call, call.caller, scope)
+            _check_caller(call, call.caller, scope)
         except Refused as refusal:
             if not (refusal.is_challenge or isinstance(refusal, Unavailable)):
                 await _record(call, refusal)
@@ -280,10 +296,7 @@ def _gate(
             caller = call.caller = await wire_access.authenticate_access(
                 call, allows_pep=allows_pep
             )  # whom a refusal names from here on
-            if scope != SELF:
-                wire_access.require_scope(call, caller, scope)
-            elif caller.kind == "person" and not for_people:
-                raise Forbidden("a person's key is for answering questions", hint="ostiary approvals --help")
+            _check_caller(call, caller, scope, for_people=for_people)
         except Refused as refusal:
             if not (refusal.is_challenge or isinstance(refusal, Unavailable)):  # then nothing was looked at
                 await _record(call, refusal)
@@ -293,16 +306,27 @@ def _gate(
     return gate
 
 
-def _proving(wire: Wire, scope: str, *, allows_pep: bool) -> Wire:
-    """The same for a wire that proves its caller in its act; nobody else hears what it would have refused before."""
+def _check_caller(call: Call, caller: Caller, scope: str, *, for_people: bool = False) -> None:
+    """Check that a proven caller may use a route of that scope. Raises InsufficientScope, Forbidden."""
+    if scope != SELF:
+        wire_access.require_scope(call, caller, scope)
+    elif caller.kind == "person" and not for_people:
+        raise Forbidden("a person's key is for answering questions", hint="ostiary approvals --help")
+
+
+def _proving(wire: Wire, scope: str, *, allows_pep: bool = False, is_reporter: bool = False) -> Wire:
+    """The wire, for one that proves its caller in its act; nobody else hears what it would have refused before.
+    `is_reporter`: the caller asks for others, and its entries name it as the reporter.
+    """
 
     async def run(call: Call) -> Reply:
         def prove(act: Act) -> Caller:
             act.entry.network = call.network or None  # kept on the entry of a caller that proves nothing
             caller = wire_access.authenticate_in_act(call, act, allows_pep=allows_pep)
-            act.entry.network = None
-            act.entry.reporter, act.entry.token = caller.id, caller.token
-            wire_access.require_scope(call, caller, scope)
+            if is_reporter:
+                act.entry.network = None
+                act.entry.reporter, act.entry.token = caller.id, caller.token
+            _check_caller(call, caller, scope)
             return caller
 
         call.proving, call.gate = prove, _gate(scope, allows_pep=allows_pep)

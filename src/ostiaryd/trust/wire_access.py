@@ -36,15 +36,17 @@ async def authenticate_access(call: Call, *, audience: str | None = None, allows
             config=world.config,
         )  # fmt: skip
         caller = access.caller
-        is_privileged = caller.may_read or caller.kind == "person"
-        queue_proven(call, caller.id, is_privileged=is_privileged, is_guard=caller.kind == "guard")
+        _queue_as(call, caller)
         if access.proof is not None:
             await flows.spend_at_once(world, access.proof)
     return _welcome(call, access)
 
 
 def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
-    """Return the caller of the admin API without using up the proof. Raises what `authenticate_access` raises."""
+    """Return the caller of the admin API without using up the proof, and queue the request as that caller's.
+
+    Raises what `authenticate_access` raises.
+    """
     world = call.world
     with _challenging(call, world.config.api):
         if allows_pep and (key := _pep_key(call)) is not None:
@@ -53,6 +55,7 @@ def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
             request_of(call), audience=world.config.api, reader=world.db.read(), now=world.now(), keys=world.keys,
             config=world.config,
         )  # fmt: skip
+    _queue_as(call, access.caller)
     return access.caller
 
 
@@ -78,6 +81,11 @@ def _pep_key(call: Call) -> str | None:
     scheme, _, value = (call.header(b"authorization") or "").partition(" ")
     value = value.strip(" ")
     return value if scheme.lower() == "bearer" and value.startswith(PEP_KEY_PREFIX) else None
+
+
+def _queue_as(call: Call, caller: Caller) -> None:
+    is_privileged = caller.may_read or caller.kind == "person"
+    queue_proven(call, caller.id, is_privileged=is_privileged, is_guard=caller.kind == "guard")
 
 
 @contextmanager

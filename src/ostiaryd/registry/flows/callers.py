@@ -34,7 +34,7 @@ async def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: ob
     """`act`, with the caller of the request on the entry."""
 
     def run(act: Act) -> T:
-        note_caller(act, call.caller)
+        note_caller(act, call.prove(act))
         return flow(act)
 
     return await act(call.world, action, run, request=call.request_id, again=again, network=call.network)

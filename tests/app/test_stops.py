@@ -1,0 +1,126 @@
+"""Acts that stop something take one commit: the proof of the caller is used up in the act itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ostiary.core import jose
+from ostiaryd.app import ROUTES, STOPPING, STOPS_IN_ONE_ACT, build_app
+from ostiaryd.ground.line import Lane
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.flows import act
+from ostiaryd.ledger.model import decode_entry
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Verb
+from tests.registry.stage import newest
+from tests.tokens.conftest import client
+from tests.tokens.party import Answer, Client, enter, send
+from tests.trust.stage import API, proof_of
+
+__all__ = ["client"]
+
+WHY = {"why": "a test"}
+BODIES: dict[tuple[str, str], Any] = {
+    ("POST", "/api/v1/revoke"): {"kind": "agent", "id": "reader"},
+    ("POST", "/api/v1/agents/{name}/suspend"): WHY,
+    ("POST", "/api/v1/agents/{name}/quarantine"): WHY,
+    ("POST", "/api/v1/agents/{name}/decommission"): WHY,
+    ("DELETE", "/api/v1/agents/{name}/keys/{kid}"): None,
+    ("POST", "/api/v1/kill"): {"what": "agent", "name": "reader", **WHY},
+}
+
+
+@pytest.fixture
+async def chief(client: Client) -> Client:
+    """An administrator, beside the agent `reader`."""
+    agent, key = await enter(client.world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
+    return Client(client.app, client.world, agent.agent_id, key)
+
+
+async def ask(client: Client, route: tuple[str, str], *, kid: str = "", token: str, body: Any, proof: str) -> Answer:
+    method, path = route[0], route[1].format(name="reader", kid=kid, id="tk_x")
+    headers = [("authorization", f"DPoP {token}"), ("dpop", proof), ("content-type", "application/json")]
+    text = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    return await send(build_app(client.world), method, path, headers=headers, body=text)
+
+
+def counted(world: World, patch: pytest.MonkeyPatch) -> list[list[Lane]]:
+    """The batches from now on, each with the lanes of its jobs."""
+    batches: list[list[Lane]] = []
+    end = world.writer._end
+
+    def note(batch: Any) -> None:
+        batches.append([waiting.priority.lane for waiting in batch.waiting])
+        end(batch)
+
+    patch.setattr(world.writer, "_end", note)
+    return batches
+
+
+@pytest.mark.parametrize("route", sorted(BODIES))
+async def test_a_stop_is_one_commit_and_its_proof_is_used_up(
+    chief: Client, client: Client, route: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, kid = client.world, client.key.public.thumbprint
+    token = (await chief.token(resource=API))["access_token"]
+    path = route[1].format(name="reader", kid=kid)
+    proof = proof_of(chief, token, path, method=route[0])
+    batches, before = counted(world, monkeypatch), ledger.head(world.db.read())[0].size
+    answer = await ask(chief, route, kid=kid, token=token, body=BODIES[route], proof=proof)
+    assert answer.status in (200, 201), answer.body
+    assert batches == [[Lane.STOP]]
+    entry = decode_entry(ledger.bodies(world.db.read(), before, 1)[0])
+    assert (entry.agent, entry.reporter, entry.outcome) == (chief.id, None, "ok")
+    again = await ask(chief, route, kid=kid, token=token, body=BODIES[route], proof=proof)
+    assert (again.status, again.error) == (401, "invalid_dpop_proof")
+    assert newest(world).outcome == "refused"
+
+
+async def test_the_proof_of_a_malformed_stop_is_used_up_as_well(chief: Client) -> None:
+    token = (await chief.token(resource=API))["access_token"]
+    route = ("POST", "/api/v1/revoke")
+    proof = proof_of(chief, token, route[1], method="POST")
+    assert (await ask(chief, route, token=token, body=b"{", proof=proof)).status == 400
+    assert (newest(chief.world).action, newest(chief.world).agent) == ("api.call", chief.id)
+    body = {"kind": "agent", "id": "reader"}
+    assert (await ask(chief, route, token=token, body=body, proof=proof)).error == "invalid_dpop_proof"
+
+
+async def test_who_may_not_stop_an_agent_does_not_overtake(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = (await client.token(resource=API))["access_token"]
+    route = ("POST", "/api/v1/kill")
+    batches = counted(client.world, monkeypatch)
+    forged = proof_of(client, token, route[1], method="POST", key=jose.generate("ES256"))
+    for proof, status in ((forged, 401), (proof_of(client, token, route[1], method="POST"), 403)):
+        answer = await ask(client, route, token=token, body=BODIES[route], proof=proof)
+        assert (answer.status, newest(client.world).action) == (status, "api.call")
+    assert batches[0] == [Lane.ORDINARY]
+
+
+async def test_an_agent_that_was_stopped_meanwhile_stops_nothing(
+    chief: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It passes the gate, and is stopped before its act."""
+    world, token = chief.world, (await chief.token(resource=API))["access_token"]
+    act_as = registry.act_as
+
+    async def suspend_first(*given: Any, **more: Any) -> Any:
+        await act(world, "test", lambda act: registry.set_agent_state(act, chief.id, Verb.SUSPEND))
+        return await act_as(*given, **more)
+
+    monkeypatch.setattr("ostiaryd.registry.flows.act_as", suspend_first)
+    route = ("POST", "/api/v1/kill")
+    proof = proof_of(chief, token, route[1], method="POST")
+    assert (await ask(chief, route, token=token, body=BODIES[route], proof=proof)).status == 401
+    assert registry.all_stops(world.db.read()) == []
+
+
+def test_what_stops_in_one_act_is_a_route_that_stops_something() -> None:
+    scopes = {(method, path): scope for lines, _ in ROUTES for method, path, _, scope in lines}
+    assert STOPS_IN_ONE_ACT <= STOPPING
+    assert all(scopes[route] for route in STOPS_IN_ONE_ACT)
+    assert {*BODIES, ("POST", "/api/v1/tasks/{id}/end")} == STOPS_IN_ONE_ACT
