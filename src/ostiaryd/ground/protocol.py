@@ -233,8 +233,7 @@ class Protocol(HttpToolsProtocol):
         self._unseen = 0
         self._fields += 1
         self._seen += len(name) + len(value) + 4
-        if self._seen > MAX_HEAD_BYTES or self._fields > MAX_FIELDS:
-            self._check_size()
+        self._check_size()
         if self._is_in_head:
             super().on_header(name, value)
 
