@@ -422,6 +422,53 @@ def test_revoking_says_what_ended(ostiary: Commands, name: str, tmp_path: Path) 
     assert ostiary.json("feed", "list") == []
 
 
+def test_what_stops_an_agent_says_what_state_it_is_in_and_what_undoes_that(ostiary: Commands, name: str) -> None:
+    register(ostiary, name)
+    undo = {"suspended": f"ostiary agent resume {name}", "quarantined": f"ostiary agent release {name}"}
+    assert ostiary.json("agent", "suspend", name)["undo"] == undo["suspended"]
+    assert ostiary.json("agent", "show", name)["undo"] == undo["suspended"]
+    said = ostiary("revoke", "agent", name)
+    assert f"agent {name} is revoked: it is suspended now" in said.out
+    assert said.out.splitlines()[-1] == f"undo: {undo['suspended']}"
+    revoked = ostiary.json("revoke", "agent", name)
+    assert (revoked["state"], revoked["undo"]) == ("suspended", undo["suspended"])
+    assert ostiary.json("agent", "quarantine", name)["undo"] == undo["quarantined"]
+    assert ostiary.json("revoke", "agent", name)["undo"] == undo["quarantined"]
+    assert ostiary.json("agent", "decommission", name)["undo"] == ""
+    said = ostiary("revoke", "agent", name)
+    assert f"agent {name} is revoked: it is decommissioned now" in said.out
+    assert "never acts again" in said.out.splitlines()[-1]
+
+
+def test_the_commands_that_undo_do(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    register(ostiary, name, "--generate-key", tmp_path / "key.json")
+    undo = ostiary.json("revoke", "agent", name)["undo"]
+    assert ostiary.json(*undo.split()[1:])["state"] == "active"
+    assert ostiary.json("agent", "show", name)["undo"] == ""
+    ostiary.json("owner", "create", f"{name}-owner", "--email", "o@example.org")
+    left = ostiary.json("revoke", "owner", f"{name}-owner")
+    assert left["state"] == "left"
+    assert ostiary.json(*left["undo"].split()[1:])["state"] == "active"
+    killed = ostiary.json("kill", "segment", f"{name}-segment", "--reason", "a test")
+    assert [one["name"] for one in ostiary.json("kill", "list")] == [f"{name}-segment"]
+    assert ostiary(*killed["undo"].split()[1:]).code == 0
+    assert ostiary.json("kill", "list") == []
+
+
+def test_a_list_that_is_cut_says_so_with_the_total(ostiary: Commands, name: str) -> None:
+    for number in range(3):
+        register(ostiary, f"{name}-{number}")
+    total = len(ostiary.json("agent", "list"))
+    cut = ostiary("agent", "list", "--limit", total - 1)
+    assert (cut.code, cut.err.strip()) == (0, f"{total - 1} of {total}; --limit {total} shows all")
+    assert ostiary("agent", "list", "--limit", total).err == ""
+    as_json = ostiary("--json", "agent", "list", "--limit", 1)
+    assert (len(json.loads(as_json.out)), as_json.err.strip()) == (1, f"1 of {total}; --limit {total} shows all")
+    assert ostiary("audit", "search", "--limit", 2).err.strip() == "2 of at least 3; --limit shows more"
+    none = ostiary("agent", "list", "--limit", 0)
+    assert (none.code, "--limit is 1 or more" in none.err) == (2, True)
+
+
 def test_policy_sets_are_put_tested_listed_shown_and_taken_back(ostiary: Commands, tmp_path: Path) -> None:
     [starter] = [one for one in ostiary.json("policy", "list") if one["active"]]
     folder = tmp_path / "set"

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from cyclopts import App, Parameter
@@ -25,6 +25,7 @@ from ostiary.core.errors import Malformed, Refused, Unavailable
 from ostiary.core.note import parse_note, parse_vkey
 from ostiary.core.receipt import verify_receipt
 
+R = TypeVar("R", bound=list[dict[str, Any]])
 audit = App(name="audit", help="The ledger: every act, the refused ones too.")
 _COLOURS = {"ok": "green", "allow": "green", "deny": "red", "refused": "yellow"}
 FOLLOW_S = 0.5
@@ -187,9 +188,10 @@ def verify(folder: Path | None = None, /, *, key: str | None = None, seen: Path 
         sys.exit(FAILED)
 
 
-def _whole(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _whole(entries: R) -> R:
     """Entries, with what the ledger leaves out because it is the rule."""
-    return [{"outcome": "ok", **entry} for entry in entries]
+    entries[:] = [{"outcome": "ok", **entry} for entry in entries]
+    return entries
 
 
 def _export(session: Session, folder: Path) -> int:

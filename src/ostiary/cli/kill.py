@@ -65,7 +65,8 @@ def _print(what: str, name: str, done: dict[str, Any]) -> None:
     out.print(f"[bold]{escape(f'{what} {name}'.rstrip())} is stopped[/]")
     print_guards(done["guards"])
     if done["incident"] is not None:
-        out.print(f"  it waits for a person: ostiary incident release {done['incident']}", markup=False)
+        out.print("  a person decides what becomes of it", markup=False)
+    out.print(f"undo: {done['undo']}", markup=False)
 
 
 def _print_lifted(what: str, name: str, done: dict[str, Any]) -> None:

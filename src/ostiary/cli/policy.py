@@ -264,7 +264,7 @@ def _print_undo(session: Session, plan: dict[str, Any], made: dict[str, Any]) ->
 
 def _fetch(session: Session, hash: str | None) -> Any:
     if hash is None:
-        hash = next(one["hash"] for one in session.pages("/policies", "policies", limit=PAGE) if one["active"])
+        hash = next(one["hash"] for one in session.pages("/policies", "policies") if one["active"])
     return session.api("GET", f"/policies/{hash}")
 
 

@@ -12,6 +12,14 @@ from ostiary.cli.paper import out
 from ostiary.cli.session import FAILED, Here, Session, Word
 
 WAIT_MS = 5000
+FINAL = {
+    "agent": "a decommissioned agent never acts again",
+    "task": "an ended task cannot be resumed; start another: ostiary task start",
+    "token": "its agent can get another token; to stop the agent: ostiary revoke agent NAME",
+    "key": "a revoked key never comes back; add another: ostiary key add AGENT",
+    "owner": "its agents go on under their deputies; see ostiary agent list",
+}
+"""What is said where nothing undoes a revocation."""
 
 
 def revoke(kind: Literal["agent", "task", "token", "key", "owner"], id: Word, /, *, session: Here) -> None:
@@ -29,10 +37,12 @@ def revoke(kind: Literal["agent", "task", "token", "key", "owner"], id: Word, /,
 
 
 def _print(kind: str, id: str, done: dict[str, Any]) -> None:
-    out.print(f"[bold]{kind} {escape(id)} is revoked[/]")
+    is_now = f": it is {done['state']} now" if kind == "agent" else ""
+    out.print(f"[bold]{kind} {escape(id)} is revoked[/]{is_now}")
     for name, count in done["revoked"].items():
         out.print(f"  {count} {name}{'' if count == 1 else 's'} ended")
     print_guards(done["guards"])
+    out.print(f"undo: {done['undo']}" if done["undo"] else FINAL[kind], style="dim", markup=False)
 
 
 def guards_after(session: Session, done: Mapping[str, Any]) -> list[dict[str, Any]]:

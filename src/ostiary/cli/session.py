@@ -27,6 +27,7 @@ from cyclopts import Parameter
 
 from ostiary import ambient
 from ostiary.agent import Agent, ServerRefused
+from ostiary.cli.paper import err
 from ostiary.core.errors import Invalid, Unavailable
 from ostiary.keys import load_key
 
@@ -34,6 +35,8 @@ REFUSED, USAGE, UNREACHABLE, DENIED, FAILED, CHANGES, INTERRUPTED = 1, 2, 3, 4, 
 PAGE = 1000
 ALL = 1 << 62
 """rows: as many as there are"""
+COUNTED = 10
+"""Pages of a list that are read to count what was not asked for."""
 _PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 
 
@@ -41,6 +44,22 @@ class Usage(Invalid):
     """What was asked for on the command line cannot be done."""
 
     code = "usage"
+
+
+class Rows(list[Any]):
+    """Rows of a list. Where there are more, `count_rest` returns how many, and whether that is all of them."""
+
+    count_rest: Callable[[], tuple[int, bool]] | None = None
+
+    def describe_cut(self) -> str:
+        """Say how many rows there are and what shows them; empty where these are all."""
+        if self.count_rest is None:
+            return ""
+        rest, is_all = self.count_rest()
+        total = len(self) + rest
+        if is_all:
+            return f"{len(self)} of {total}; --limit {total} shows all" if rest else ""
+        return f"{len(self)} of at least {total}; --limit shows more"
 
 
 class Session:
@@ -150,26 +169,47 @@ class Session:
 
     def pages(
         self, path: str, kind: str, *, limit: int = ALL, query: Mapping[str, Any] | None = None, cursor: str = "after"
-    ) -> list[Any]:
-        """The first `limit` rows of a list of the admin API, page by page; `cursor` names the parameter of the next."""
-        found: list[Any] = []
-        after: str | None = None
+    ) -> Rows:
+        """Return the first `limit` rows of a list of the admin API; `cursor` names the parameter of the next page.
+
+        Raises Usage for a limit below 1.
+        """
+        if limit < 1:
+            raise Usage("--limit is 1 or more")
+        found, after = Rows(), None
         while len(found) < limit:
-            asked = {**(query or {}), "limit": min(PAGE, limit - len(found))}
-            asked |= {} if after is None else {cursor: after}
-            page = self.api("GET", path, query=asked)
+            page = self._page(path, query, min(PAGE, limit - len(found)), **({} if after is None else {cursor: after}))
             found += page[kind]
             after = page["next"]
             if after is None:
-                break
+                return found
+        pages, size = (1, 1) if cursor == "before" else (COUNTED, PAGE)  # the ledger may have any number of entries
+        found.count_rest = lambda: self._count_rest(path, kind, query, {cursor: after}, pages=pages, size=size)
         return found
 
+    def _page(self, path: str, query: Mapping[str, Any] | None, limit: int, **cursor: Any) -> Any:
+        return self.api("GET", path, query={**(query or {}), "limit": limit, **cursor})
+
+    def _count_rest(
+        self, path: str, kind: str, query: Mapping[str, Any] | None, cursor: dict[str, Any], *, pages: int, size: int
+    ) -> tuple[int, bool]:
+        """Return how many rows follow on so many pages, and whether that is all of them."""
+        rest, [name] = 0, cursor
+        for _ in range(pages):
+            page = self._page(path, query, size, **cursor)
+            rest, cursor = rest + len(page[kind]), {name: page["next"]}
+            if page["next"] is None:
+                return rest, True
+        return rest, False
+
     def show(self, value: Any, render: Callable[[Any], None]) -> None:
-        """Print the value: as one line of JSON when asked for, else for people."""
+        """Print the value, as one line of JSON or for people. Where rows are cut, standard error says so."""
         if self.as_json:
             print(json.dumps(value), flush=True)
         else:
             render(value)
+        if isinstance(value, Rows) and (cut := value.describe_cut()):
+            err.print(cut, style="dim", markup=False)
 
 
 def _check_path(path: str) -> None:

@@ -12,7 +12,8 @@ from ostiary.agent import Agent
 from ostiary.agent.identity import asked
 from ostiary.cli.agents import words as split
 from ostiary.cli.files import read_bytes, read_json, write_new
-from ostiary.cli.paper import err, facts, moment, table, tree
+from ostiary.cli.paper import err, facts, moment, out, table, tree
+from ostiary.cli.revoke import FINAL
 from ostiary.cli.session import PAGE, Here, Session, Usage
 from ostiary.core import canonical
 from ostiary.core.catalogue import Catalogue, Kind
@@ -176,6 +177,8 @@ def end(id: str, /, *, outcome: Literal["done", "failed", "cancelled"] = "done",
         outcome: How it went.
     """
     session.show(session.api("POST", f"/tasks/{id}/end", {"outcome": outcome}), facts)
+    if not session.as_json:
+        out.print(FINAL["task"], style="dim", markup=False)
 
 
 def token(

@@ -92,6 +92,7 @@ async def revoke(call: Call) -> Reply:
     """End an agent, a task, a token, a key or an owner with everything derived.
 
     `seq`: the number in the feed after which a guard denies all of it; `committed_at` (µs): when it was durable.
+    `state`: of what was revoked, now; `undo`: the command that undoes it, empty if nothing does.
     """
     asked = call.json(Revocation)
 
@@ -99,7 +100,9 @@ async def revoke(call: Call) -> Reply:
         return dict(flows.revoke(act, asked.kind, asked.id, by=call.caller)), outbox.head(act.tx)
 
     ended, seq = await registry.act_as(call, f"{asked.kind}.revoke", run)
-    return reply({"revoked": ended, "seq": seq, "committed_at": call.world.now()})
+    committed_at = call.world.now()
+    state, undo = flows.revoked_state(call.world.db.read(), asked.kind, asked.id)
+    return reply({"revoked": ended, "seq": seq, "committed_at": committed_at, "state": state, "undo": undo})
 
 
 ROUTES = (

@@ -12,6 +12,7 @@ from ostiaryd.registry.flows.agents import (
     set_segment,
     set_speaks,
     transfer_agent,
+    undo_stop,
 )
 from ostiaryd.registry.flows.bootstrap import bootstrap_admin
 from ostiaryd.registry.flows.callers import act_as, answers_for, check_admin, check_may, note, note_caller
@@ -109,4 +110,5 @@ __all__ = [
     "stop",
     "tell",
     "transfer_agent",
+    "undo_stop",
 ]

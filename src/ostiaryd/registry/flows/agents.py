@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from ostiary.core.errors import Conflict, Invalid
+from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import check_may, note
 from ostiaryd.registry.flows.feed import tell
@@ -94,6 +95,16 @@ def revoke_agent(act: Act, id_or_name: str, *, why: str = "revoked", by: Caller 
     """The emergency button: what was ended, by kind."""
     _, ended = _move(act, find_agent(act.tx, id_or_name), Verb.REVOKE, why=why, by=by)
     return ended
+
+
+def undo_stop(reader: Reader, agent: Agent) -> str:
+    """Return the command that lets a stopped agent act again; empty if it is not stopped, or nothing does."""
+    verb = {State.SUSPENDED: Verb.RESUME, State.QUARANTINED: Verb.RELEASE}.get(agent.state)
+    if verb is None:
+        return ""
+    if incident := stops.awaits(reader, agent.agent_id):
+        return f"ostiary incident release {incident} --reason WHY"
+    return f"ostiary agent {verb} {agent.name}"
 
 
 def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) -> tuple[Agent, Counter[str]]:

@@ -191,6 +191,7 @@ def _show(call: Call, id_or_name: str, *, status: int = 200) -> Reply:
     reader = call.world.db.read()
     agent = flows.find_agent(reader, id_or_name)
     shown = render.agent(reader, agent, trust_domain=call.world.config.trust_domain)
+    shown["undo"] = flows.undo_stop(reader, agent)
     shown["data_classes"] = sorted(flows.classes_within(reader, agent.scopes))
     return reply(shown | render.recent_keys(keys.of_agent(reader, agent.agent_id)), status=status)
 

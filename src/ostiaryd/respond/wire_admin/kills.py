@@ -28,7 +28,13 @@ async def kill(call: Call) -> Reply:
 
     def run(act: Act) -> dict[str, Any]:
         incident = flows.kill(act, asked.what, asked.name, why=asked.why, by=call.caller)
-        return {"incident": incident and incident.incident_id, "seq": outbox.head(act.tx)}
+        lift = f"kill lift {asked.what} {asked.name}".rstrip()
+        undo = f"incident release {incident.incident_id}" if incident else lift
+        return {
+            "incident": incident and incident.incident_id,
+            "seq": outbox.head(act.tx),
+            "undo": f"ostiary {undo} --reason WHY",
+        }
 
     done = await registry.act_as(call, "kill.start", run)
     return reply(done | {"committed_at": call.world.now()}, status=201)

@@ -24,7 +24,7 @@ from ostiaryd.tasks.flows.history import show_pruned
 from ostiaryd.tasks.flows.holding import beat, hold, holders, leave
 from ostiaryd.tasks.flows.intents import intent_of
 from ostiaryd.tasks.flows.memories import Remembered, recall, tell
-from ostiaryd.tasks.flows.revoking import Kind, cancel_all, cancel_for, revoke
+from ostiaryd.tasks.flows.revoking import Kind, cancel_all, cancel_for, revoke, revoked_state
 from ostiaryd.tasks.flows.show import show, show_briefly
 from ostiaryd.tasks.flows.tasks import (
     ELEVATION_ENDED,
@@ -79,6 +79,7 @@ __all__ = [
     "report_lost",
     "report_spent",
     "revoke",
+    "revoked_state",
     "set_allowance",
     "set_eligible",
     "settle",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from ostiary.core.errors import Conflict, NotFound
+from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller, Person, PersonId, Root, Verb
@@ -79,6 +80,21 @@ def _owner(act: Act, id: str, by: Caller | None) -> Counter[str]:
         tasks += store.live_for_person(act.tx, owner.person_id)
     ended = _cancel(act, tasks)
     return ended + registry.revoke_owner(act, owner.id)
+
+
+def revoked_state(reader: Reader, kind: Kind, id: str) -> tuple[str, str]:
+    """Return the state of what was revoked, and the command that undoes that; empty if nothing does."""
+    match kind:
+        case Kind.AGENT:
+            agent = registry.find_agent(reader, id)
+            return agent.state.value, registry.undo_stop(reader, agent)
+        case Kind.OWNER:
+            owner = registry.find_owner(reader, id)
+            return (owner.state.value, f"ostiary owner return {owner.name}") if isinstance(owner, Person) else ("", "")
+        case Kind.TASK:
+            return find_task(reader, id).state.value, ""
+        case _:
+            return "ended", ""
 
 
 def cancel_all(act: Act, agent: Agent) -> Counter[str]:
