@@ -57,7 +57,7 @@ from ostiary.agent import AsyncAgent
 from ostiary.asgi import VERIFIED, App, Door, Message, Meter, Receive, Scope, Send
 from ostiary.core.errors import Conflict, Forbidden, Refused, Unauthenticated
 from ostiary.guard import Call, Denied, Guard, Verified, Withheld, data, words
-from ostiary.guard.mcp import DENIED, FREE, named, returned
+from ostiary.guard.mcp import DENIED, FREE, is_free, named, returned
 from ostiary.tools import closed
 
 __all__ = ["DENIED", "FREE", "answered", "protect", "waits"]
@@ -195,7 +195,9 @@ class _Hook:
         self._guard, self._server, self._suspends = guard, server, suspends
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        if ctx.method in FREE or ctx.request_id is None:  # without an id it is a notification, which does nothing
+        if (
+            is_free(ctx.method, ctx.params) or ctx.request_id is None
+        ):  # without an id it is a notification, which does nothing
             result = await call_next(ctx)
             if ctx.method == "tools/list":
                 self._guard.listing.note(_said(result).get("tools"))

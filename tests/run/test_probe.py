@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.catalogue import MAX_TOOLS, Effect
+from ostiary.core.catalogue import MAX_TOOLS, METHODS, Catalogue, Effect
 from ostiary.core.errors import Invalid, Malformed, Refused, Unavailable
-from ostiary.run.probe import MAX_PAGES, Said, probe, propose
+from ostiary.run.probe import MAX_PAGES, probe
 from tests.patience import eventually
 from tests.run.conftest import HERE
 
@@ -32,17 +32,18 @@ SERVER = textwrap.dedent("""
 """)
 
 
-def ask(code: str, *, timeout_s: float = 20.0) -> Said:
+def ask(code: str, *, timeout_s: float = 20.0) -> dict[str, Any]:
     return probe([sys.executable, "-c", SERVER, code], env=os.environ, cwd=None, timeout_s=timeout_s)
 
 
 def test_a_server_of_the_official_sdk_says_its_tools(tmp_path: Path) -> None:
     said = probe([sys.executable, str(HERE / "files_server.py"), str(tmp_path)], env=os.environ, cwd=None)
-    catalogue = propose("files", said)
+    catalogue = Catalogue.from_mcp("files", said)
     effects = {name: tool.effect for name, tool in catalogue.tools.items()}
     assert effects == {
         "read_file": Effect.READ, "large": Effect.READ, "write_file": Effect.WRITE, "delete_file": Effect.DESTROY,
-        "resources/read": Effect.READ, "resources/subscribe": Effect.READ, "prompts/get": Effect.READ,
+        "resources/read": Effect.READ, "resources/subscribe": Effect.READ, "subscriptions/listen": Effect.READ,
+        "prompts/get": Effect.READ,
     }  # fmt: skip
 
 
@@ -54,8 +55,8 @@ def listed(params):
     page = int(params.get("cursor", 0))
     return {"tools": [{"name": f"t{page}"}], **({"nextCursor": str(page + 1)} if page < 4 else {})}
 """)
-    assert [tool["name"] for tool in said.tools] == ["t0", "t1", "t2", "t3", "t4"]
-    assert said.methods == ()
+    assert [tool["name"] for tool in said["tools"]] == ["t0", "t1", "t2", "t3", "t4"]
+    assert said["capabilities"] == {"tools": {}}
 
 
 def test_a_server_that_knows_no_handshake_is_asked_as_of_2026() -> None:
@@ -69,7 +70,7 @@ for line in sys.stdin:
     elif message["method"] == "tools/list": say(message["id"], result=listed(message["params"]))
     elif "id" in message: greet(message["id"])
 """)
-    assert (len(said.tools), said.methods) == (1, ("prompts/get",))
+    assert set(Catalogue.from_mcp("files", said).tools) == {"a", "prompts/get"}
 
 
 @pytest.mark.parametrize(
@@ -142,9 +143,37 @@ for _ in range(40):
 )
 def test_a_hostile_list_is_no_catalogue(tools: list[Any], why: str) -> None:
     with pytest.raises(Refused, match=why):
-        propose("files", Said(tools, ()))
+        Catalogue.from_mcp("files", {"tools": tools})
 
 
 def test_the_longest_list_is_one() -> None:
-    said = Said([tool(f"t{number}", description=json.dumps(number)) for number in range(MAX_TOOLS)], ("prompts/get",))
-    assert len(propose("files", said).tools) == MAX_TOOLS, "and no room for anything beside it"
+    tools = [tool(f"t{number}", description=json.dumps(number)) for number in range(MAX_TOOLS)]
+    catalogue = Catalogue.from_mcp("files", {"tools": tools, "capabilities": {"prompts": {}}})
+    assert len(catalogue.tools) == MAX_TOOLS, "and no room for anything beside it"
+
+
+def test_resources_templates_and_prompts_are_listed_beside_tools() -> None:
+    said = ask("""
+capabilities = {"tools": {}, "resources": {"subscribe": True}, "prompts": {}, "completions": {}}
+lists = {
+    "resources/list": {"resources": [{"uri": "file:///a.txt", "name": "a"}]},
+    "prompts/list": {"prompts": [{"name": "greet"}]},
+}
+def listed(params): return {"tools": []}
+for line in sys.stdin:
+    message = json.loads(line)
+    if message["method"] == "initialize": greet(message["id"])
+    elif message["method"] in lists: say(message["id"], result=lists[message["method"]])
+    elif message["method"] == "tools/list": say(message["id"], result={"tools": []})
+    elif "id" in message: say(message["id"], error={"code": -32601, "message": "no templates here"})
+""")
+    tools = Catalogue.from_mcp("files", said).tools
+    assert set(tools) == {name for name in METHODS if not name.startswith("tasks/")}
+    assert tools["resources/read"].offers == ("file:///a.txt",)
+    assert tools["prompts/get"].offers == ("greet",)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_tool_with_the_name_of_a_method_is_refused(name: str) -> None:
+    with pytest.raises(Invalid, match="method of MCP"):
+        Catalogue.from_mcp("files", {"tools": [tool(name)]})

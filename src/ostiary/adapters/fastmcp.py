@@ -42,7 +42,7 @@ from ostiary.agent import AsyncAgent
 from ostiary.asgi import VERIFIED, App, Door, Receive, Scope, Send
 from ostiary.core.errors import Conflict, Malformed, Refused, Unauthenticated
 from ostiary.guard import Guard, Verified, Withheld, data, words
-from ostiary.guard.mcp import DENIED, FREE, named
+from ostiary.guard.mcp import DENIED, is_free, named
 from ostiary.mcp import _Front
 from ostiary.tools import Running, Tools, closed, filled, plain
 
@@ -210,16 +210,21 @@ def _listed(tool: Any) -> dict[str, Any]:
 
 
 def _is_free(context: MiddlewareContext[Any]) -> bool:
-    return context.type == "notification" or context.method in FREE
+    return context.type == "notification" or is_free(context.method or "", _params(context))
 
 
 def _named(context: MiddlewareContext[Any]) -> tuple[str, Mapping[str, Any]]:
-    """Tool and arguments of a request, whose parameters FastMCP has parsed or has not."""
+    """Tool and arguments of a request."""
+    return named(context.method or "", _params(context))
+
+
+def _params(context: MiddlewareContext[Any]) -> Mapping[str, Any]:
+    """The parameters of a request, which FastMCP has parsed or has not."""
     params = context.message
     if isinstance(params, BaseModel):
         params = {field.alias or name: getattr(params, name) for name, field in type(params).model_fields.items()}
         params = {name: value for name, value in params.items() if value is not None}
-    return named(context.method or "", params)
+    return params or {}
 
 
 def _asked(context: MiddlewareContext[Any]) -> bytes:

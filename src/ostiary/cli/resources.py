@@ -14,7 +14,7 @@ from ostiary.cli.files import key_of, read_json, write_new
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import PAGE, Here, Session, Usage
 from ostiary.core import canonical
-from ostiary.core.catalogue import Catalogue
+from ostiary.core.catalogue import Catalogue, listing_of
 from ostiary.core.changes import accept, diff
 from ostiary.core.reading import Reading
 from ostiary.core.reading import read as propose
@@ -43,7 +43,7 @@ def create(
     Args:
         name: Lower-case letters, digits, `.`, `_` and `-`; scopes begin with it.
         uri: Its resource identifier (RFC 8707): https, or http on this machine.
-        catalogue: JSON of its tools: our own form, or the result of an MCP tools/list.
+        catalogue: JSON of its tools: our own form, or the results of an MCP server's list methods.
         data_class: Data class that every tool of it handles, such as personal; may be given several times.
         generate_key: Make the key of its guard and write the private one here (0600).
         jwk: Register the public key in this JWK file as its guard's instead.
@@ -52,7 +52,7 @@ def create(
     """
     key = key_of(generate=generate_key, jwk=jwk) if generate_key or jwk else None
     body: dict[str, Any] = {"name": name, "uri": uri, "mode": mode, "segment": segment, "jwk": key and key.public}
-    body["catalogue"] = read_json(catalogue) if catalogue else None
+    body["catalogue"] = _uploaded(catalogue) if catalogue else None
     body["data_classes"] = None if data_class is None else words(data_class)
     created = session.api("POST", "/resources", body)
     if key is not None:
@@ -88,9 +88,9 @@ def set_catalogue(name: str, file: Path, /, *, session: Here) -> None:
 
     Args:
         name: Name or id.
-        file: JSON of its tools: our own form, or the result of an MCP tools/list.
+        file: JSON of its tools: our own form, or the results of an MCP server's list methods.
     """
-    session.show(session.api("PUT", f"/resources/{name}/catalogue", {"catalogue": read_json(file)}), facts)
+    session.show(session.api("PUT", f"/resources/{name}/catalogue", {"catalogue": _uploaded(file)}), facts)
 
 
 @resource.command(name="read")
@@ -100,7 +100,8 @@ def read(file: Path, /, *, name: str, write: Path | None = None, session: Here) 
     Nothing changes: look it through, correct it, and `ostiary resource catalogue NAME FILE` puts it in force.
 
     Args:
-        file: JSON of the result of an MCP tools/list.
+        file: JSON of the results of MCP list methods (`tools/list`, `resources/list`, `resources/templates/list`,
+            `prompts/list`), in one object or a list.
         name: Name of the resource.
         write: Write the catalogue here; an existing file is not touched.
     """
@@ -119,7 +120,8 @@ def show_diff(name: str, file: Path, /, *, session: Here) -> None:
 
     Args:
         name: Name or id.
-        file: JSON of the result of an MCP tools/list.
+        file: JSON of the results of MCP list methods (`tools/list`, `resources/list`, `resources/templates/list`,
+            `prompts/list`), in one object or a list.
     """
     approved, listed, _ = _approved_and_listed(session, name, file)
     columns = {"tool": "TOOL", "verdict": "", "what": "WHAT", "was": "WAS", "now": "NOW"}
@@ -133,7 +135,7 @@ def accept_changes(name: str, file: Path, /, *, tool: tuple[str, ...] = (), sess
 
     Args:
         name: Name or id.
-        file: JSON of the result of an MCP tools/list: the very one that `ostiary resource diff` was shown.
+        file: JSON of the results of MCP list methods: the very one that `ostiary resource diff` was shown.
         tool: Only this tool; may be given several times. Without, all that are new or changed.
     """
     approved, listed, was = _approved_and_listed(session, name, file)
@@ -179,9 +181,14 @@ def set_key(name: str, /, *, generate_key: Path | None = None, jwk: Path | None 
     session.show(changed, facts)
 
 
-def _read(name: str, file: Path) -> Reading:
+def _uploaded(file: Path) -> Any:
+    """A catalogue in our own form, or a listing of an MCP server in one object."""
     said = read_json(file)
-    return propose(name, said.get("result") if isinstance(said, dict) and "jsonrpc" in said else said)
+    return listing_of(said) if isinstance(said, list) else said
+
+
+def _read(name: str, file: Path) -> Reading:
+    return propose(name, read_json(file))
 
 
 def _approved_and_listed(session: Session, name: str, file: Path) -> tuple[Catalogue, Catalogue, str | None]:

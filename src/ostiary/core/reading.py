@@ -26,8 +26,8 @@ from typing import Any
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from ostiary.core.catalogue import Catalogue, Effect, Kind, Tool
-from ostiary.core.catalogue.listed import Listed, parse_listed
+from ostiary.core.catalogue import METHODS, Catalogue, Effect, Kind, Tool
+from ostiary.core.catalogue.listed import Listed, listing_of, parse_listed, seen
 from ostiary.core.language import CONJUNCTIONS, GROUPS, NOUNS_TOO, VERBS, effects_of, noun, nouns, parts, verb, verbs_of
 
 RANK = {
@@ -100,7 +100,7 @@ _SHAPES = str.maketrans("015", "ois")
 @dataclass(frozen=True, slots=True)
 class Line:
     """One thing that is proposed: of which tool, which member, what, and why. Quotes nothing that a server said but
-    names of tools and arguments.
+    names of tools and arguments, and the URIs and prompts that it lists.
     """
 
     tool: str
@@ -116,10 +116,18 @@ class Reading:
 
 
 def read(resource: str, unverified_result: object) -> Reading:
-    """Of the result of MCP's `tools/list` (all pages together). Raises Malformed, Invalid."""
-    found = [_read(listed, definition) for listed, definition in parse_listed(unverified_result)]
-    catalogue = Catalogue.of(resource, [tool for tool, _ in found])
-    return Reading(catalogue, (*(line for _, lines in found for line in lines), *_alike(catalogue)))
+    """Propose a catalogue by the results of MCP's list methods (all pages together). Raises Malformed, Invalid."""
+    listing = listing_of(unverified_result)
+    found = [_read(listed, definition) for listed, definition in parse_listed(listing)]
+    catalogue = Catalogue.listed(resource, listing, [tool for tool, _ in found])
+    methods = [line for name in METHODS if name in catalogue.tools for line in _of_method(catalogue.tools[name])]
+    return Reading(catalogue, (*(line for _, lines in found for line in lines), *methods, *_alike(catalogue)))
+
+
+def _of_method(tool: Tool) -> Iterator[Line]:
+    yield Line(tool.name, "effect", tool.effect.value, "a method of MCP")
+    yield from (Line(tool.name, f"kinds.{path}", kind, "a method of MCP") for path, kind in tool.kinds.items())
+    yield from (Line(tool.name, "offers", seen(one), "the server lists it") for one in tool.offers)
 
 
 def _read(listed: Listed, definition: str) -> tuple[Tool, list[Line]]:

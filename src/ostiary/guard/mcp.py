@@ -1,8 +1,8 @@
-"""What is asked of an MCP server, as a tool and its arguments.
+"""Requests to an MCP server, as a tool and its arguments (MCP 2025-11-25, 2026-07-28).
 
-Nothing of the MCP SDK is needed here: the middleware of `ostiary.mcp` and the guard of `ostiary run` stand on this.
-`resources/read`, `prompts/get` and whatever else is not in FREE are decided like a tool of that name, so that a
-catalogue must list them before anybody reads.
+Nothing of the MCP SDK is needed here: the middleware of `ostiary.mcp` and the guard of `ostiary run` stand on this. A
+method that is not free is decided like a tool of its name, so the catalogue must list it
+(`ostiary.core.catalogue.methods`).
 """
 
 from __future__ import annotations
@@ -10,23 +10,47 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ostiary.core.catalogue import METHODS
+
 DENIED = -32001
 """The code of the JSON-RPC error that a denial is."""
 FREE = frozenset(
     {
         "initialize", "ping", "server/discover", "logging/setLevel", "tools/list", "resources/list",
-        "resources/templates/list", "prompts/list",
+        "resources/templates/list", "prompts/list", "resources/unsubscribe",
     }
 )  # fmt: skip
-"""What a caller that is let in at all may ask: it says what there is, and reveals nothing of what is in it."""
+"""Methods that need no decision: they say what there is, not what is in it, or they end what was decided."""
+LISTEN = "subscriptions/listen"
+_OF_PROTOCOL = ("_meta", "requestState")
+"""members of `params` that are the protocol's; the server made the state, and the client only returns it"""
+
+
+def is_free(method: str, params: object) -> bool:
+    """Whether a request needs no decision. To listen for changes of what is listed reveals no more than to list it."""
+    if method != LISTEN:
+        return method in FREE
+    filters = params.get("notifications") if isinstance(params, Mapping) else None
+    return isinstance(filters, Mapping) and all(
+        name in ("toolsListChanged", "promptsListChanged", "resourcesListChanged") or value in (None, [])
+        for name, value in filters.items()
+    )
 
 
 def named(method: str, params: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """Tool and arguments of a request, as its body has them."""
+    """Tool and arguments of a request, as its body has them.
+
+    A tool with the name of a method is in no catalogue: the entry of that name describes the method.
+    """
     if method == "tools/call":
-        arguments = params.get("arguments")
-        return str(params.get("name", "")), {} if arguments is None else arguments
-    return method, {name: value for name, value in params.items() if name != "_meta"}
+        arguments, name = params.get("arguments"), str(params.get("name", ""))
+        return f"tools/call {name}" if name in METHODS else name, {} if arguments is None else arguments
+    return method, {name: value for name, value in params.items() if name not in _OF_PROTOCOL}
+
+
+def is_unknown(method: str) -> bool:
+    """Whether MCP has no such request of a client, so that a server has it only where its catalogue says so."""
+    return method != "tools/call" and method not in FREE and method not in METHODS
 
 
 def returned(result: Mapping[str, Any]) -> object:

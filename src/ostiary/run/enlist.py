@@ -29,7 +29,7 @@ from ostiary.core.catalogue import Catalogue
 from ostiary.core.errors import Refused
 from ostiary.run.configs import Server, expand, to_word
 from ostiary.run.plan import Plan
-from ostiary.run.probe import Said, probe, propose
+from ostiary.run.probe import probe
 
 MAX_RESOURCES = 100 * PAGE
 MAX_PURPOSE = 200
@@ -191,13 +191,13 @@ def _enlist_server(session: Session, place: Place, server: Server, *, mode: str,
 def _catalogue(name: str, server: Server, say: Callable[[str], None]) -> Catalogue | None:
     """What the server says of itself. It is not let down by what it says wrong: its tools are then unknown ones."""
     try:
-        return propose(name, _said(server))
+        return Catalogue.from_mcp(name, _said(server))
     except Refused as refusal:
         say(f"no catalogue of `{server.name}`: {refusal.message}" + (f" ({refusal.hint})" if refusal.hint else ""))
         return None
 
 
-def _said(server: Server) -> Said:
+def _said(server: Server) -> dict[str, Any]:
     """Asked as an agent would start it: variables filled in, its own environment on top of ours."""
     ours = ambient.environment()
     own = {name: expand(value, ours) for name, value in server.env.items()}

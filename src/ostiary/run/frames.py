@@ -16,7 +16,7 @@ import msgspec
 from ostiary.core import canonical
 from ostiary.core.decoding import convert, json_decoder
 from ostiary.core.errors import Malformed
-from ostiary.guard.mcp import FREE, named, returned
+from ostiary.guard.mcp import LISTEN, is_free, named, returned
 
 MAX_LINE_BYTES = 64 << 20
 MAX_BATCH = 100
@@ -151,9 +151,13 @@ def _message(value: object) -> Message:
         return Message(id)
     if not isinstance(method, str) or not method:
         raise Malformed("a message has a `method`, a `result` or an `error`")
-    if method in FREE or (id is None and method.startswith("notifications/")):
+    if id is None and method.startswith("notifications/"):
         return Message(id, method, cancels=_cancelled(value) if method == "notifications/cancelled" else None)
     params = value.get("params", {})
+    if is_free(method, params):
+        if method == LISTEN:
+            _check_alike(params)
+        return Message(id, method)
     if not isinstance(params, dict):
         raise Malformed("`params` is an object")
     if method == "tools/call":

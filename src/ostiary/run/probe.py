@@ -1,4 +1,4 @@
-"""What a stdio MCP server says of itself: it is started once, asked for its tools, and ended.
+"""What a stdio MCP server says of itself: it is started once, asked for what it lists, and ended.
 
 Both of MCP's ways are tried on one connection: the handshake (up to 2025-11-25), and `server/discover` (2026-07-28).
 Whatever it says is bounded, and none of it is believed: it becomes a catalogue that is marked as proposed.
@@ -12,12 +12,11 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from ostiary import ambient
 from ostiary.core import canonical
-from ostiary.core.catalogue import MAX_TOOLS, Catalogue, Effect, Tool
+from ostiary.core.catalogue import MAX_TOOLS
 from ostiary.core.errors import Invalid, Malformed, Refused, Unavailable
 
 TIMEOUT_S = 60.0
@@ -35,28 +34,20 @@ MODERN_META = {
     "io.modelcontextprotocol/clientInfo": OURS,
     "io.modelcontextprotocol/clientCapabilities": {},
 }
-READS = {"resources": ("resources/read", "resources/subscribe"), "prompts": ("prompts/get",)}
-"""What of MCP is decided like a tool, by the capability that offers it."""
+LISTS = {
+    "tools": (("tools/list", "tools"),),
+    "resources": (("resources/list", "resources"), ("resources/templates/list", "resourceTemplates")),
+    "prompts": (("prompts/list", "prompts"),),
+}
+"""What a server lists, by the capability that it says: the method, and the member of its result."""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What the server says that it offers: the `tools` of all pages, and methods that are decided like tools."""
-
-    tools: list[Any]
-    methods: tuple[str, ...]
-
-
-def propose(resource: str, said: Said) -> Catalogue:
-    """What the server says, as a catalogue. Raises Malformed, Invalid for what can be none."""
-    listed = Catalogue.from_mcp(resource, {"tools": said.tools})
-    methods = [Tool(name=name, effect=Effect.READ) for name in said.methods if name not in listed.tools]
-    room = MAX_TOOLS - len(listed.tools)
-    return Catalogue(resource, {**listed.tools, **{tool.name: tool for tool in methods[:room]}})
-
-
-def probe(command: Sequence[str], *, env: Mapping[str, str], cwd: str | None, timeout_s: float = TIMEOUT_S) -> Said:
-    """Raises Unavailable, Malformed, Invalid."""
+def probe(
+    command: Sequence[str], *, env: Mapping[str, str], cwd: str | None, timeout_s: float = TIMEOUT_S
+) -> dict[str, Any]:
+    """Return what the server lists, all pages together, and its capabilities: `Catalogue.from_mcp` makes a catalogue of
+    it. Raises Unavailable, Malformed, Invalid.
+    """
     try:
         server = subprocess.Popen(
             command, env=dict(env), cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -81,10 +72,12 @@ class _Talk:
         self._id = self._lines = self._bytes = 0
         self._meta: dict[str, Any] | None = None
 
-    def ask(self) -> Said:
+    def ask(self) -> dict[str, Any]:
         capabilities = self._greet()
-        methods = tuple(name for kind, names in READS.items() if kind in capabilities for name in names)
-        return Said(self._tools() if "tools" in capabilities else [], methods)
+        lists = [one for capability, lists in LISTS.items() if capability in capabilities for one in lists]
+        return {"tools": [], "capabilities": capabilities} | {
+            member: self._list(method, member) for method, member in lists
+        }
 
     def _greet(self) -> Mapping[str, Any]:
         """The server's capabilities."""
@@ -100,23 +93,31 @@ class _Talk:
             raise Malformed("the server does not say what it is capable of")
         return capabilities
 
-    def _tools(self) -> list[Any]:
-        tools, asked = list[Any](), dict[str, Any]()
+    def _list(self, method: str, member: str) -> list[Any]:
+        """All pages of a list. A server need not have a list but that of its tools."""
+        found, asked = list[Any](), dict[str, Any]()
         for _ in range(MAX_PAGES):
-            said = self._request("tools/list", asked)
-            page = said.get("tools")
+            try:
+                said = self._request(method, asked)
+            except Invalid:
+                if member == "tools":
+                    raise
+                return found
+            page = said.get(member)
             if not isinstance(page, list):
-                raise Malformed("the answer to tools/list has no `tools`")
-            tools += page
-            if len(tools) > MAX_TOOLS:
-                raise Invalid(f"the server lists more than {MAX_TOOLS} tools")
+                raise Malformed(f"the answer to {method} has no `{member}`")
+            found += page
+            if len(found) > MAX_TOOLS:
+                if member == "tools":
+                    raise Invalid(f"the server lists more than {MAX_TOOLS} tools")
+                return found[:MAX_TOOLS]
             cursor = said.get("nextCursor")
             if cursor is None:
-                return tools
+                return found
             if not isinstance(cursor, str) or len(cursor) > 4096:
                 raise Malformed("a `nextCursor` is no text, or too long a one")
             asked = {"cursor": cursor}
-        raise Invalid(f"tools/list has more than {MAX_PAGES} pages")
+        raise Invalid(f"{method} has more than {MAX_PAGES} pages")
 
     def _request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """The result. Raises Invalid with the server's words where it answers with an error."""

@@ -10,7 +10,8 @@ Data classes of the resource count for each of its tools: a tool may say more, a
 from ostiary.core.catalogue.catalogue import MAX_BYTES, Catalogue, classes_at, scopes_of
 from ostiary.core.catalogue.coverage import Leaf, Rule
 from ostiary.core.catalogue.kind import Kind
-from ostiary.core.catalogue.listed import MAX_TOOLS, definition_of
+from ostiary.core.catalogue.listed import MAX_TOOLS, definition_of, listing_of
+from ostiary.core.catalogue.methods import METHODS
 from ostiary.core.catalogue.tool import MAX_SCHEMA_BYTES, MAX_SCHEMA_DEPTH, Effect, Tool, ToolName
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "MAX_SCHEMA_BYTES",
     "MAX_SCHEMA_DEPTH",
     "MAX_TOOLS",
+    "METHODS",
     "Catalogue",
     "Effect",
     "Kind",
@@ -27,5 +29,6 @@ __all__ = [
     "ToolName",
     "classes_at",
     "definition_of",
+    "listing_of",
     "scopes_of",
 ]

@@ -12,7 +12,8 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from ostiary.core import canonical
-from ostiary.core.catalogue.listed import MAX_TOOLS, parse_listed
+from ostiary.core.catalogue.listed import MAX_TOOLS, listing_of, parse_listed
+from ostiary.core.catalogue.methods import METHODS, offered
 from ostiary.core.catalogue.tool import Tool, Words, check_tool
 from ostiary.core.classes import check_known
 from ostiary.core.decoding import convert, json_decoder
@@ -48,8 +49,19 @@ class Catalogue:
 
     @classmethod
     def from_mcp(cls, resource: str, unverified_result: object) -> Catalogue:
-        """From the result of MCP's `tools/list` (all pages together). Raises Malformed, Invalid."""
-        return cls.of(resource, [listed.tool(definition) for listed, definition in parse_listed(unverified_result)])
+        """From the results of MCP's list methods (all pages together), see `listing_of`. Raises Malformed, Invalid."""
+        listing = listing_of(unverified_result)
+        return cls.listed(resource, listing, [one.tool(digest) for one, digest in parse_listed(listing)])
+
+    @classmethod
+    def listed(cls, resource: str, listing: Mapping[str, Any], tools: Sequence[Tool]) -> Catalogue:
+        """The tools that a server lists, and the methods that it offers beside them, as far as there is room. Raises
+        Malformed, Invalid.
+        """
+        if (like := next((tool.name for tool in tools if tool.name in METHODS), None)) is not None:
+            raise Invalid(f"the server lists a tool `{like}`, which is the name of a method of MCP")
+        methods = list(offered(listing))[: max(0, MAX_TOOLS - len(tools))]
+        return cls.of(resource, [*tools, *methods])
 
     @classmethod
     def of(
@@ -115,7 +127,7 @@ def _after(tool: Tool, before: Tool) -> Tool:
     canary = before.canary if tool.canary is msgspec.UNSET else tool.canary
     return replace(
         tool, data_classes=classes, outside=outside, canary=canary, kinds=tool.kinds or before.kinds,
-        creates=tool.creates or before.creates,
+        creates=tool.creates or before.creates, offers=tool.offers or before.offers,
         description=tool.description or before.description, definition=tool.definition or before.definition,
     )  # fmt: skip
 

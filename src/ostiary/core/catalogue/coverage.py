@@ -4,6 +4,7 @@ The arguments are flattened once. A leaf is a value that is no object and no lis
 neither the schema nor the catalogue lists: where names are free, a name is a value like any other. Exactly one rule
 claims each leaf, the first of these that applies:
 
+    offered      it is a URI that the server lists; of the expansion of a listed URI template, each variable is a leaf
     declared     the catalogue states the kind of the nearest path at or above the leaf; of a path that should lead
                  further down, where a leaf stands instead of an object, the kind of what should be there
     harmless     the catalogue states at or above the leaf a word that is no kind (`none`)
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 
 from ostiary.core.arguments.shape import Shape, shape_of
 from ostiary.core.catalogue.kind import Kind
+from ostiary.core.catalogue.offers import Offers
 
 MAX_LEAVES = 256
 """leaves of one call"""
@@ -36,6 +38,7 @@ EMPTY = object()
 class Rule(StrEnum):
     """The rule that claims a leaf."""
 
+    OFFERED = "offered"
     DECLARED = "declared"
     HARMLESS = "harmless"
     SWITCH = "switch"
@@ -70,7 +73,7 @@ class _Place(NamedTuple):
 class Coverage:
     """The rules of one tool, made ready once for all of its calls."""
 
-    __slots__ = ("_direct", "_kinds", "_places", "_shape", "_shown")
+    __slots__ = ("_direct", "_kinds", "_offers", "_places", "_shape", "_shown")
 
     def __init__(
         self,
@@ -78,10 +81,12 @@ class Coverage:
         kinds: Mapping[str, Kind],
         schema: Mapping[str, Any],
         presentation: Iterable[str],
+        offers: Iterable[str] = (),
     ) -> None:
         """`words`: what the catalogue states by path; `kinds`: those of them that are kinds."""
         self._kinds = kinds
-        self._direct = {path: kind for path, kind in kinds.items() if "." not in path}
+        self._offers = Offers(offers)
+        self._direct = {} if self._offers else {path: kind for path, kind in kinds.items() if "." not in path}
         self._shape = shape_of([schema], schema)
         self._shown = frozenset(presentation)
         self._places = _Place(None, {})
@@ -133,6 +138,12 @@ class Coverage:
             inside = at._replace(shape=None if at.shape is None else at.shape.elements, depth=at.depth - 1)
             for one in value:
                 yield from self._value(one, inside)
+        elif isinstance(value, str) and self._offers and (said := self._offers.variables(value)) is not None:
+            yield self._claim(value, at)._replace(rule=Rule.OFFERED, kind=None)
+            for variable in said:
+                if variable.value:
+                    leaf = self._claim(variable.value, at)
+                    yield leaf._replace(kind=Kind.OBJECT) if variable.is_simple else leaf
         elif value is None or isinstance(value, str | bool | int | float):
             yield self._claim(value, at)
         else:

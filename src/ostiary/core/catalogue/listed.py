@@ -1,4 +1,4 @@
-"""What an MCP server says of its tools (MCP 2026-07-28, `tools/list`), and a digest of all that a model sees of one."""
+"""What an MCP server lists (MCP 2026-07-28), and a digest of all that a model sees of one of its tools."""
 
 from __future__ import annotations
 
@@ -55,10 +55,36 @@ class _Whole(msgspec.Struct):
     tools: list[dict[str, Any]]
 
 
-def parse_listed(unverified_result: object) -> list[tuple[Listed, str]]:
-    """Each tool of the result of `tools/list` (all pages together) with its definition's digest. Raises Malformed."""
+LISTS = ("tools", "resources", "resourceTemplates", "prompts")
+"""members of the results of MCP's list methods"""
+
+
+def listing_of(unverified: object) -> dict[str, Any]:
+    """The results of MCP's list methods, put together: of one object that has several of them, or of a list of results
+    with or without their JSON-RPC envelopes, pages of one method among them. `capabilities` may be there too, as
+    `initialize` and `server/discover` return them. Raises Malformed.
+    """
+    listing: dict[str, Any] = {}
+    for part in unverified if isinstance(unverified, list) else [unverified]:
+        result = part.get("result") if isinstance(part, dict) and "jsonrpc" in part else part
+        known = {name: result[name] for name in LISTS if name in result} if isinstance(result, dict) else {}
+        for name, members in known.items():
+            if not isinstance(members, list | tuple):
+                raise Malformed(f"not the result of a list method of MCP: `{name}` is not a list")
+            listing[name] = [*listing.get(name, ()), *members]
+        if isinstance(result, dict) and isinstance(capabilities := result.get("capabilities"), dict):
+            listing["capabilities"] = listing.get("capabilities", {}) | capabilities
+        elif not known:
+            raise Malformed("not the result of a list method of MCP", hint="such as that of `tools/list`")
+    if not listing:
+        raise Malformed("not the result of a list method of MCP", hint="such as that of `tools/list`")
+    return {"tools": []} | listing
+
+
+def parse_listed(listing: Mapping[str, Any]) -> list[tuple[Listed, str]]:
+    """Each tool of a `listing_of` with the digest of its definition. Raises Malformed."""
     try:
-        typed, whole = convert(unverified_result, _Typed), convert(unverified_result, _Whole)
+        typed, whole = convert(listing, _Typed), convert(listing, _Whole)
     except msgspec.ValidationError as error:
         raise Malformed(f"not the result of tools/list: {error}") from None
     return [(listed, definition_of(tool)) for listed, tool in zip(typed.tools, whole.tools, strict=True)]

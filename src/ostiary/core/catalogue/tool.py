@@ -15,6 +15,7 @@ from ostiary.core import canonical
 from ostiary.core.arguments import Arguments
 from ostiary.core.catalogue.coverage import Coverage
 from ostiary.core.catalogue.kind import KINDS, Kind
+from ostiary.core.catalogue.offers import MAX_OFFER, MAX_OFFERS
 from ostiary.core.errors import Invalid, Malformed
 
 MAX_SCHEMA_BYTES = 64 << 10
@@ -70,6 +71,10 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     """
     presentation: Annotated[tuple[ArgumentName, ...], Meta(max_length=32)] = ()
     """arguments that only say how something is shown: an approval holds whatever they are"""
+    offers: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=MAX_OFFER)], ...], Meta(max_length=MAX_OFFERS)
+    ] = ()
+    """what the server lists that a call may name: URIs, URI templates (RFC 6570), names (see `offers`)"""
     description: Annotated[str, Meta(max_length=MAX_DESCRIPTION)] = ""
     """the server's own words, or the beginning of them"""
     definition: Annotated[str, Meta(pattern=r"^([A-Za-z0-9_-]{43})?\Z")] = ""
@@ -92,7 +97,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     @cached_property
     def coverage(self) -> Coverage:
         """The rules that claim each leaf of its arguments."""
-        return Coverage(self.kinds, self.argument_kinds, self.arguments, self.presentation)
+        return Coverage(self.kinds, self.argument_kinds, self.arguments, self.presentation, self.offers)
 
     @cached_property
     def typed(self) -> Arguments:

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from ostiary.core.catalogue import Effect, Kind, Tool
-from ostiary.core.catalogue.coverage import UNREADABLE
+from ostiary.core.catalogue.coverage import UNREADABLE, Leaf, Rule
 from ostiary.core.cedar.values import Record
 from ostiary.core.origins.computed import computed
 from ostiary.core.origins.links import links, spellings
@@ -35,6 +35,7 @@ from ostiary.core.origins.scribe import LARGEST, MAX_TEXT, hashed
 from ostiary.core.origins.words import amount, compact, decimal, is_alone, words
 
 # By name, because an enumeration finds its members slowly.
+OFFERED = Rule.OFFERED
 PERSON, OWN, ENDORSED, RECORD, KNOWN, OUTSIDE, NOWHERE = Origin
 PRINCIPAL, ACCOUNT, ADDRESS, OBJECT, SECRET, AMOUNT, TIME, TEXT = Kind
 _PLACE = {kind: place for place, kind in enumerate((*KINDS, TEXT))}
@@ -67,11 +68,16 @@ def needs_origins(tool: Tool, arguments: Mapping[str, Any]) -> bool:
     """
     if tool.effect is not Effect.READ or is_effect(tool):
         return True
-    return tool.open_world and any(_may_link(leaf.value) for leaf in tool.coverage.leaves(arguments))
+    return tool.open_world and any(_may_link(leaf) for leaf in tool.coverage.leaves(arguments))
 
 
-def _may_link(value: object) -> bool:
-    """Return whether a leaf has a link in it, or cannot be searched for one: it is too long, or beyond a limit."""
+def _may_link(leaf: Leaf) -> bool:
+    """Return whether a leaf has a link in it, or cannot be searched for one: it is too long, or beyond a limit. A URI
+    that the server lists is none: whoever answers there offered it.
+    """
+    value = leaf.value
+    if leaf.rule is OFFERED:
+        return False
     return value is UNREADABLE or (isinstance(value, str) and (len(value) > MAX_TEXT or bool(links(value))))
 
 
@@ -180,7 +186,7 @@ def _read_judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Re
     """
     worst: dict[str, Origin] = {}
     for leaf in tool.coverage.leaves(arguments):
-        if not _may_link(leaf.value):
+        if not _may_link(leaf):
             continue
         found = _of_text(memory, leaf.value) if isinstance(leaf.value, str) else None
         if found is None:

@@ -64,7 +64,7 @@ def check_uri(unverified_uri: str) -> str:
 
 
 def parse_catalogue(resource: str, unverified: object, *, classes: Collection[str] = STANDARD) -> Catalogue:
-    """Our own form, or the result of MCP `tools/list` of the resource of that name, with or without its envelope.
+    """Our own form, or the results of MCP's list methods of the resource of that name, with or without an envelope.
 
     `classes` are all data classes that it may name. Takes milliseconds for hundreds of tools.
 

@@ -1,0 +1,84 @@
+"""Offers: what an MCP server lists that a call may name, such as the URIs of its resources and its URI templates.
+
+A value that is one of the offers is the server's own, so its origin does not matter. A value that a template expands to
+(RFC 6570) says what its variables say, so each of them is judged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+from urllib.parse import unquote
+
+MAX_OFFERS = 1000
+MAX_OFFER = 2048
+"""characters of one offer, and of a value that is compared with templates"""
+MAX_VARIABLES = 16
+_EXPRESSION = re.compile(r"\{([^{}]*)\}")
+_SIMPLE = re.compile(r"[A-Za-z0-9_]+")
+_SEPARATORS = frozenset("/?#&")
+
+
+class Variable(NamedTuple):
+    """What stands in place of one expression. `is_simple`: a plain `{name}`, in which no separator of a URI stands."""
+
+    value: str
+    is_simple: bool
+
+
+class _Template(NamedTuple):
+    literals: tuple[str, ...]
+    """the texts around the expressions, one more than there are expressions"""
+    simple: tuple[bool, ...]
+
+    def variables(self, value: str) -> list[Variable] | None:
+        """The variables of which `value` is the expansion, each as short as possible; None if it is not one."""
+        first, *between, last = self.literals
+        if not (value.startswith(first) and value.endswith(last) and len(value) >= len(first) + len(last)):
+            return None
+        at, end, found = len(first), len(value) - len(last), list[str]()
+        for literal in between:
+            until = value.find(literal, at, end)
+            if until < 0:
+                return None
+            found.append(value[at:until])
+            at = until + len(literal)
+        found.append(value[at:end])
+        pairs = list(zip(found, self.simple, strict=True))
+        if any(is_simple and not _SEPARATORS.isdisjoint(text) for text, is_simple in pairs):
+            return None
+        return [Variable(unquote(text), is_simple) for text, is_simple in pairs]
+
+
+class Offers:
+    """The offers of one tool, made ready once for all of its calls."""
+
+    __slots__ = ("_templates", "_values")
+
+    def __init__(self, offers: Iterable[str]) -> None:
+        offered = list(offers)
+        self._values = frozenset(offered)
+        """Completion names a template as it is written."""
+        self._templates = [made for one in offered if "{" in one and (made := _template(one)) is not None]
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    def variables(self, value: str) -> list[Variable] | None:
+        """What `value` says beyond the offers: nothing if it is one of them; None if they do not cover it."""
+        if value in self._values:
+            return []
+        if len(value) > MAX_OFFER:
+            return None
+        return next((found for one in self._templates if (found := one.variables(value)) is not None), None)
+
+
+def _template(text: str) -> _Template | None:
+    """None for a template in which nobody can tell where one variable ends and the next begins."""
+    literals, expressions = _EXPRESSION.split(text)[::2], _EXPRESSION.findall(text)
+    if not 0 < len(expressions) <= MAX_VARIABLES or "" in literals[1:-1]:
+        return None
+    if any(mark in literal for literal in literals for mark in "{}"):
+        return None
+    return _Template(tuple(literals), tuple(_SIMPLE.fullmatch(one) is not None for one in expressions))
