@@ -84,9 +84,10 @@ mutants: $(SETUP) $(NODE) frameworks suites ## plant every fault of tests/mutant
 
 CORPORA ?=
 .PHONY: peers
-peers: $(SETUP) ## compare with the tests of others (CORPORA=DIR holds copies of their public repositories)
+peers: $(SETUP) $(NODE) ## compare with the tests of others (CORPORA=DIR holds copies of their public repositories)
 	$(BIN)/python -m tests.conformance.peers_cedar "$(CORPORA)"
 	$(BIN)/python -m tests.conformance.peers_rego "$(CORPORA)"
+	$(BIN)/python -m tests.conformance.peers_mcp
 
 .PHONY: docs
 docs: $(SETUP) ## write the generated pages under docs/ (a test compares them)

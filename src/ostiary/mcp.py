@@ -41,6 +41,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
+    CallToolResult,
     ClientCapabilities,
     ElicitRequest,
     ElicitRequestFormParams,
@@ -49,6 +50,7 @@ from mcp_types import (
     ErrorData,
     InputRequiredResult,
     InputResponses,
+    TextContent,
 )
 from mcp_types.methods import SPEC_CLIENT_METHODS, validate_client_request
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
@@ -208,6 +210,8 @@ class _Hook:
             with closed():
                 call = await self._decide(ctx, params)
         except Refused as refusal:
+            if refusal.code == "unknown_tool" and ctx.method == "tools/call" and not await self._has(params):
+                return _unknown_tool(str(params["name"]), ctx.protocol_version)
             able = ctx.session.client_capabilities
             if self._suspends and (asked := asking(refusal, version=ctx.protocol_version, able=able, params=params)):
                 return asked
@@ -242,6 +246,9 @@ class _Hook:
         if self._server.session_manager.app.get_request_handler(ctx.method) is None:
             raise missing
 
+    async def _has(self, params: Mapping[str, Any]) -> bool:
+        return any(tool.name == params["name"] for tool in await self._server.list_tools())
+
     async def _decide(self, ctx: ServerRequestContext[Any, Any], params: Mapping[str, Any]) -> Call:
         """A call that is allowed and recorded. Raises Refused."""
         who = ctx.request.scope[VERIFIED] if ctx.request is not None else None
@@ -255,6 +262,12 @@ class _Hook:
         call = await self._guard.decide_async(who, tool, arguments)
         call.check()
         return call
+
+
+def _unknown_tool(name: str, version: str) -> HandlerResult:
+    """The answer of the SDK where a server has no such tool. The denial is on record, and nothing runs."""
+    result = CallToolResult(content=[TextContent(type="text", text=f"Unknown tool: {name}")], is_error=True)
+    return _said(result) | ({"resultType": "complete"} if version in MODERN_PROTOCOL_VERSIONS else {})
 
 
 def _said(model: Any) -> dict[str, Any]:

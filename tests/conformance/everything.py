@@ -204,6 +204,14 @@ def add_conversations(server: MCPServer) -> None:
     async def elicitation_sep1330_enums(context: Context) -> str:
         return f"the user says {await context.elicit(message='Choose', schema=Choices)}"
 
+    @server.tool("test_streaming_elicitation", description="Report progress, then need a name")
+    async def streaming_elicitation(context: Context) -> str | InputRequiredResult:
+        await context.report_progress(1, 2)
+        match (context.input_responses or {}).get("user_name"):
+            case ElicitResult():
+                return "done"
+        return needs(user_name=ask("What is your name?", "name"))
+
     @server.tool("test_missing_capability", description="Need a client that can sample")
     async def missing_capability(context: Context) -> str:
         able = context.session.client_capabilities

@@ -23,10 +23,10 @@ def test_a_decoy_is_told_whoever_calls_it_and_whatever_the_budget(outcome: str) 
     assert not Held(canary).would_find([event(0, 0, canary=True)]), "nobody's call is nobody's finding"
 
 
-def grown() -> Held:
-    """Four peers have done their work; others use tools that these never do."""
+def grown(*, before: float = DAY) -> Held:
+    """Four peers have done their work a day before; others use tools that these never do."""
     held = Held(first_seen)
-    held.see(event(n, agent, tool="files/read") for n in range(60) for agent in range(1, 5))
+    held.see(event(n - before, agent, tool="files/read") for n in range(60) for agent in range(1, 5))
     return held
 
 
@@ -83,6 +83,31 @@ def test_a_new_agent_may_use_what_is_new_to_it() -> None:
     assert not held.would_find([new("bank/pay", "pay", agent=9)])
     held.see(event(2000 + n, 9) for n in range(50))
     assert held.would_find([new("bank/pay", "pay", agent=9)])
+
+
+@pytest.mark.parametrize(("before", "is_found"), [(DAY - HOUR - 1, False), (DAY - HOUR, True)])
+def test_without_a_day_of_history_every_call_is_new_and_none_is_news(before: float, is_found: bool) -> None:
+    held = known_elsewhere(grown(before=before), "bank/pay")
+    assert held.would_find([new("bank/pay", "pay")]) is is_found
+
+
+@pytest.mark.parametrize(("calls", "is_found"), [(first_seen.GROWN - 1, False), (first_seen.GROWN, True)])
+def test_without_calls_there_is_no_history_either(calls: int, is_found: bool) -> None:
+    held = known_elsewhere(Held(first_seen), *(f"bank/pay{number}" for number in range(9)))
+    held.see([event(n - DAY, 1, tool="files/read") for n in range(calls)])
+    acts = [new(f"bank/pay{number}", "pay", agent=1) for number in range(9)]
+    assert held.would_find(acts[:1]) is is_found
+
+
+def test_an_agent_that_uses_many_tools_on_a_new_server_is_not_noticed() -> None:
+    held = Held(first_seen)
+    assert not held.would_find([event(n, 1 + n % 2, tool=f"files/t{n}", effect="destroy") for n in range(500)])
+
+
+def test_what_was_used_before_there_was_a_base_is_known() -> None:
+    held = known_elsewhere(grown(before=HOUR), "bank/pay")
+    held.see([new("bank/pay", "pay", 0)])
+    assert not held.would_find([new("bank/pay", "pay", 2 * DAY)])
 
 
 def test_what_was_refused_was_not_used() -> None:

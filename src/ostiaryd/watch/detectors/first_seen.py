@@ -4,6 +4,9 @@ A first time is nothing by itself: a new agent, a new tool, a new version of a m
 more the tool can do, and hardly at all where peers use it, where the agent is new, or where nobody at all has used the
 tool before, which is how a tool that was rolled out begins. What counts is summed up with a memory that halves in an
 hour: a new tool that pays is as much as two that write.
+
+Without history every call is new, so nothing is said until there is a base to compare with: the agent itself, or its
+peers together, have made GROWN calls and were first seen BASE ago. What was used before that counts as known.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from ostiaryd.watch.model import NOBODY, Batch, Found, Kept
-from ostiaryd.watch.model.batch import Flags, word
+from ostiaryd.watch.model.batch import Flags, Ints, word
 from ostiaryd.watch.model.runs import Runs
 
 WORDS = 8
@@ -24,13 +27,17 @@ WEIGHT = {word("read"): 0.4, word("write"): 0.6, word("change"): 0.7}
 BY_PEERS = (1.0, 0.5, 0.1)
 """where none, one, or more of them use it"""
 GROWN = 50
-"""calls after which an agent is not new"""
+"""calls after which an agent is not new, and its peers have a history"""
+BASE = 86_400_000_000
+"""microseconds since the first call, of the agent or of its peers, before anything is said"""
 ROLLED_OUT, YOUNG = 0.4, 0.4
 BAR = 0.9
 LOUD = 2.0
 
-AGENT = np.dtype([("seen", np.uint64, (WORDS,)), ("calls", np.uint32), ("sum", np.float32), ("at", np.int64)])
-PEERS = np.dtype([("users", np.uint16, (PEERS_SLOTS,))])
+AGENT = np.dtype(
+    [("seen", np.uint64, (WORDS,)), ("calls", np.uint32), ("sum", np.float32), ("at", np.int64), ("since", np.int64)]
+)
+PEERS = np.dtype([("users", np.uint16, (PEERS_SLOTS,)), ("calls", np.uint32), ("since", np.int64)])
 ALL = np.dtype([("users", np.uint16, (ALL_SLOTS,))])
 THRESHOLD = 1.0
 
@@ -39,6 +46,7 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
     some = batch.is_call & ~batch.is_denied & (batch.agent != NOBODY)
     calls = kept.agents["calls"][batch.agent] + Runs(batch.agent).sums(some.astype(np.float64)) - 1
     kept.agents["calls"][batch.agent[batch.last]] += np.add.reduceat(some, batch.first, dtype=np.uint32)
+    _remember_since(batch, kept, np.flatnonzero(some))
     found = []
     for row in batch.order[(some & ~_seen(batch, kept))[batch.order]].tolist():
         state, tool = kept.agents[batch.agent[row]], int(batch.tool[row])
@@ -46,7 +54,8 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
             continue  # since the beginning of the batch
         for at, bit in _bits(tool):
             state["seen"][at] |= np.uint64(bit)
-        peers, everybody = kept.peers["users"][batch.peers[row]], kept.all["users"][0]
+        kind = kept.peers[batch.peers[row]]
+        peers, everybody = kind["users"], kept.all["users"][0]
         weight = WEIGHT.get(int(batch.effect[row]), 1.0) * BY_PEERS[min(2, int(peers[tool % PEERS_SLOTS]))]
         if everybody[tool % ALL_SLOTS] == 0:
             weight *= ROLLED_OUT
@@ -55,6 +64,9 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
         for users, slots in ((peers, PEERS_SLOTS), (everybody, ALL_SLOTS)):
             users[tool % slots] = min(int(users[tool % slots]) + 1, 65_535)
         at = int(batch.at[row])
+        histories = ((calls[row], state["since"]), (int(kind["calls"]) - 1, kind["since"]))
+        if not any(made >= GROWN and at - int(since) >= BASE for made, since in histories):
+            continue
         state["sum"] = weight + state["sum"] * 0.5 ** (max(0, at - int(state["at"])) / SPAN)
         state["at"] = at
         score = float(state["sum"]) / BAR
@@ -62,6 +74,14 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
             says = f"it used {batch.events[row].tool} for the first time, and its peers hardly do"
             found.append(Found(row, score, 50 if score >= LOUD else 30, says[:300]))
     return found
+
+
+def _remember_since(batch: Batch, kept: Kept, rows: Ints) -> None:
+    """When each agent and its peers were first seen, and how many calls these have made."""
+    for records, who in ((kept.agents, batch.agent[rows]), (kept.peers, batch.peers[rows])):
+        is_first = records["since"][who] == 0
+        records["since"][who[is_first][::-1]] = batch.at[rows][is_first][::-1]  # of several rows the first one stays
+    np.add.at(kept.peers["calls"], batch.peers[rows], 1)
 
 
 def _seen(batch: Batch, kept: Kept) -> Flags:
