@@ -52,7 +52,7 @@ from mcp_types import (
     InputResponses,
     TextContent,
 )
-from mcp_types.methods import SPEC_CLIENT_METHODS, validate_client_request
+from mcp_types.methods import SPEC_CLIENT_METHODS, serialize_server_result, validate_client_request
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from ostiary.agent import AsyncAgent
@@ -208,10 +208,10 @@ class _Hook:
         params = ctx.params or {}
         try:
             with closed():
+                if ctx.method == "tools/call" and not await self._has_tool(params):
+                    return _unknown_tool(str(params["name"]), ctx.protocol_version)
                 call = await self._decide(ctx, params)
         except Refused as refusal:
-            if refusal.code == "unknown_tool" and ctx.method == "tools/call" and not await self._has(params):
-                return _unknown_tool(str(params["name"]), ctx.protocol_version)
             able = ctx.session.client_capabilities
             if self._suspends and (asked := asking(refusal, version=ctx.protocol_version, able=able, params=params)):
                 return asked
@@ -246,7 +246,11 @@ class _Hook:
         if self._server.session_manager.app.get_request_handler(ctx.method) is None:
             raise missing
 
-    async def _has(self, params: Mapping[str, Any]) -> bool:
+    async def _has_tool(self, params: Mapping[str, Any]) -> bool:
+        """Whether the catalogue or the server has the tool that is called. Raises Unavailable."""
+        name, _ = named("tools/call", params)
+        if name in self._guard.feed.current().facts.resource.tools:
+            return True
         return any(tool.name == params["name"] for tool in await self._server.list_tools())
 
     async def _decide(self, ctx: ServerRequestContext[Any, Any], params: Mapping[str, Any]) -> Call:
@@ -265,9 +269,9 @@ class _Hook:
 
 
 def _unknown_tool(name: str, version: str) -> HandlerResult:
-    """The answer of the SDK where a server has no such tool. The denial is on record, and nothing runs."""
+    """The answer of the SDK where a server has no such tool. Nothing runs, so nothing is decided or on record."""
     result = CallToolResult(content=[TextContent(type="text", text=f"Unknown tool: {name}")], is_error=True)
-    return _said(result) | ({"resultType": "complete"} if version in MODERN_PROTOCOL_VERSIONS else {})
+    return serialize_server_result("tools/call", version, _said(result))
 
 
 def _said(model: Any) -> dict[str, Any]:
