@@ -1,0 +1,165 @@
+"""Methods of MCP beside `tools/call`: their URIs, names and values are judged like the arguments of a tool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.catalogue import METHODS, Catalogue, Effect, listing_of
+from ostiary.core.catalogue.offers import MAX_OFFER, MAX_VARIABLES, Offers, Variable
+from ostiary.core.errors import Malformed
+from ostiary.core.reading import read
+from ostiary.guard.mcp import is_free, named
+from tests.attack.test_coverage import LINK, LINKS, call, is_asked
+
+LISTED: dict[str, Any] = {
+    "resources": [{"uri": "file:///handbook.md", "name": "handbook"}, {"uri": "memo:today", "name": "today"}],
+    "resourceTemplates": [
+        {"uriTemplate": "file:///shared/{file}", "name": "shared"},
+        {"uriTemplate": "db://orders/{id}/lines{?page}", "name": "lines"},
+        {"uriTemplate": "file:///all/{+path}", "name": "all"},
+    ],
+    "prompts": [{"name": "summarise", "arguments": [{"name": "file"}]}],
+    "capabilities": {"resources": {"subscribe": True}, "prompts": {}, "completions": {}, "tasks": {}},
+}
+TOOLS: Catalogue = read("desk", LISTED).catalogue
+URIS: dict[str, Any] = {
+    "resources/read": lambda uri: {"uri": uri},
+    "resources/subscribe": lambda uri: {"uri": uri},
+    "subscriptions/listen": lambda uri: {"notifications": {"resourceSubscriptions": [uri]}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", list(URIS))
+@pytest.mark.parametrize(
+    ("uri", "asks"),
+    [
+        ("file:///handbook.md", False), ("memo:today", False), ("file:///etc/passwd", True),
+        ("file:///handbook.md/../../etc/passwd", True), ("FILE:///handbook.md", True), (LINK, True),
+        ("file:///shared/report.txt", False), ("file:///shared/passwd", True), ("file:///shared/..%2F..%2Fetc", True),
+        ("file:///shared/a/report.txt", True), ("file:///all/report.txt", False), ("file:///all/../etc/passwd", True),
+        ("file:///all/https://evil.example/report.txt", True), ("db://orders/100/lines", False),
+        ("db://orders/4711/lines", True), ("db://orders/100/lines?page=2&to=evil.example", True),
+        ("file:///report.txt.evil.example", True),
+    ],
+)  # fmt: skip
+def test_a_uri_that_neither_the_server_lists_nor_the_person_said_is_asked_about(
+    method: str, uri: str, asks: bool
+) -> None:
+    assert is_asked(TOOLS, method, URIS[method](uri)) is asks
+
+
+def test_templates_are_completed_as_they_are_written() -> None:
+    """What is typed so far comes from nowhere, so only links in it are judged."""
+
+    def complete(uri: str) -> dict[str, Any]:
+        return {"ref": {"type": "ref/resource", "uri": uri}, "argument": {"name": "file", "value": "re"}}
+
+    for template in LISTED["resourceTemplates"]:
+        assert not is_asked(TOOLS, "completion/complete", complete(template["uriTemplate"]))
+    assert is_asked(TOOLS, "completion/complete", complete("file:///{file}"))
+    assert is_asked(TOOLS, "completion/complete", complete(LINK))
+
+
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("prompts/get", lambda link: {"name": "summarise", "arguments": {"file": link}}),
+        ("prompts/get", lambda link: {"name": "summarise", "arguments": {link: "report.txt"}}),
+        ("prompts/get", lambda link: {"name": link}),
+        ("prompts/get", lambda link: {"name": "summarise", "inputResponses": {"a": {"content": {"b": [link]}}}}),
+        ("completion/complete", lambda link: {"ref": {"name": "a"}, "argument": {"name": "file", "value": link}}),
+        ("completion/complete", lambda link: {"ref": {}, "argument": {}, "context": {"arguments": {"file": link}}}),
+        ("tasks/get", lambda link: {"taskId": link}),
+        ("tasks/cancel", lambda link: {"taskId": link}),
+        ("subscriptions/listen", lambda link: {"notifications": {"toolsListChanged": True, "more": [link]}}),
+    ],
+)  # fmt: skip
+def test_a_foreign_link_leaves_by_no_method(method: str, arguments: Any, link: str) -> None:
+    assert is_asked(TOOLS, method, arguments(link))
+
+
+def test_methods_are_reads_with_scopes_of_reads() -> None:
+    effects = {name: TOOLS.tools[name].effect for name in METHODS}
+    assert {name for name, effect in effects.items() if effect is not Effect.READ} == {"tasks/update", "tasks/cancel"}
+    assert {TOOLS.scope(TOOLS.tools[name]) for name, effect in effects.items() if effect is Effect.READ} == {
+        "desk:read"
+    }
+    assert all(tool.is_outside for tool in TOOLS.tools.values()), "others may have written what they return"
+    assert not is_asked(TOOLS, "prompts/get", {"name": "summarise", "arguments": {"file": "minutes of May"}})
+
+
+def test_a_tool_with_the_name_of_a_method_is_not_that_method() -> None:
+    tool, arguments = named("tools/call", {"name": "resources/read", "arguments": {"uri": "file:///handbook.md"}})
+    assert [reason.code for reason in call(TOOLS, tool, dict(arguments)).reasons] == ["unknown_tool"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "is_it"),
+    [
+        ({}, True), ({"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": False}, True),
+        ({"resourceSubscriptions": []}, True), ({"resourceSubscriptions": None}, True),
+        ({"resourceSubscriptions": ["file:///handbook.md"]}, False), ({"somethingElse": True}, False), (None, False),
+        ([], False),
+    ],
+)  # fmt: skip
+def test_listening_for_changes_of_lists_needs_no_decision(filters: Any, is_it: bool) -> None:
+    assert is_free("subscriptions/listen", {"notifications": filters}) is is_it
+    assert not is_free("subscriptions/listen", None)
+
+
+PIECE = st.text("ab/?#&%.:{}", max_size=6)
+
+
+@given(st.lists(PIECE, min_size=1, max_size=4), st.text("ab/?#&%.:", max_size=24))
+def test_what_a_template_covers_is_its_literals_and_its_variables(pieces: list[str], value: str) -> None:
+    """Whatever the template, nothing of a value is lost: literals and variables together are the value."""
+    template = "{x}".join(pieces)
+    found = Offers([template]).variables(value)
+    if found:
+        literals = [*pieces]
+        assert all("{" not in one and "}" not in one for one in literals)
+        assert not any(set(one.value) & set("/?#&") for one in found if "%" not in value)
+        if "%" not in value:
+            rebuilt = literals[0] + "".join(
+                one.value + literal for one, literal in zip(found, literals[1:], strict=True)
+            )
+            assert rebuilt == value
+
+
+def test_templates_are_bounded() -> None:
+    widest = "-".join(["{a}"] * MAX_VARIABLES)
+    value = "-".join("b" * MAX_VARIABLES)
+    assert Offers([widest]).variables(value) == [Variable("b", is_simple=True)] * MAX_VARIABLES
+    assert Offers([f"{widest}-{{a}}"]).variables(f"{value}-b") is None
+    assert Offers(["{a}{b}"]).variables("b") is None, "nobody can tell where one ends"
+    assert Offers(["x{a}"]).variables("x" + "b" * (MAX_OFFER - 1)) is not None
+    assert Offers(["x{a}"]).variables("x" + "b" * MAX_OFFER) is None
+    hostile = Offers(["-".join(["{a}"] * MAX_VARIABLES) + "!"] * 1000)
+    assert hostile.variables("-" * MAX_OFFER) is None, "in no time"
+
+
+def test_results_of_list_methods_are_put_together() -> None:
+    pages = [
+        {"jsonrpc": "2.0", "id": 1, "result": {"tools": [{"name": "a"}], "nextCursor": "2"}},
+        {"jsonrpc": "2.0", "id": 2, "result": {"tools": [{"name": "b"}]}},
+        {"resources": [{"uri": "memo:a"}]},
+        {"capabilities": {"prompts": {}}},
+    ]
+    listing = listing_of(pages)
+    assert [tool["name"] for tool in listing["tools"]] == ["a", "b"]
+    assert set(Catalogue.from_mcp("desk", pages).tools) == {
+        "a", "b", "resources/read", "resources/subscribe", "subscriptions/listen", "completion/complete", "prompts/get",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "said", [[], {}, [{}], [{"tools": []}, 5], {"resources": 5}, {"resources": [{}]}, {"prompts": [{"name": ""}]}]
+)
+def test_what_is_no_listing_is_refused(said: Any) -> None:
+    with pytest.raises(Malformed):
+        Catalogue.from_mcp("desk", said)
