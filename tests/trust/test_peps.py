@@ -20,11 +20,13 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.ledger.model.sampling import FULL_OF_NETWORK
 from ostiaryd.ledger.store import head
+from ostiaryd.registry.store import stops
 from ostiaryd.trust import flows, store
 from ostiaryd.trust.flows.peps import DAY, ENDS_SOON, HOUR, UNUSED, NewPepKey
 from ostiaryd.trust.model import PEP_USE_INTERVAL, check_networks, is_pep_key, render_pep_key
 from tests.clock import Clock
 from tests.registry.stage import newest
+from tests.respond.test_state import by_hand, settled
 from tests.tokens.party import Answer, Client, enter, reconfigured, send
 from tests.trust.stage import nonce_of
 
@@ -254,6 +256,38 @@ async def test_the_database_holds_neither_key_nor_plain_digest(world: World) -> 
     secret = bytes.fromhex(made.key.removeprefix("ostiary_pep_")[:64])
     assert bytes(rows[0][0]) not in (secret, sha256(secret).digest(), sha256(made.key.encode()).digest())
     assert made.key not in repr(made)
+
+
+BY_HAND = {
+    "networks widened": "update pep set networks = '0.0.0.0/0'",
+    "an end moved": "update pep_key set expires_at = expires_at + 1",
+    "another secret": "update pep_key set digest = :digest",
+    "a key deleted": "delete from pep_key",
+    "a key inserted": """insert into pep_key (id, pep, digest, created_at, expires_at)
+        select 'pk_forged', id, :digest, 0, 9000000000000000 from pep""",
+}
+
+
+@pytest.mark.parametrize("what", BY_HAND)
+async def test_a_row_that_was_changed_by_hand_stops_everything(world: World, what: str) -> None:
+    await create(world)
+    await settled(world)
+    assert not stops.stops(world.db.read())
+    by_hand(world, BY_HAND[what], **({"digest": b"forged"} if ":digest" in BY_HAND[what] else {}))
+    await settled(world)
+    assert [(one.what, one.value) for one in stops.stops(world.db.read())] == [("everything", "")]
+
+
+async def test_what_the_server_does_with_a_pep_is_no_difference(world: World, app: ASGIApp, clock: Clock) -> None:
+    made = await create(world, days=1)
+    await settled(world)
+    assert (await ask(app, made.key)).status == 200
+    await rotate(world, overlap_h=1)
+    clock.advance(us=DAY)
+    await rotate(world, overlap_h=0)
+    await act(world, "pep.revoke", lambda act: flows.revoke_pep(act, "gateway"))
+    await settled(world)
+    assert not stops.stops(world.db.read())
 
 
 @pytest.mark.parametrize(

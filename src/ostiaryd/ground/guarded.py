@@ -67,6 +67,8 @@ GUARDED: dict[str, Guarded] = {
     "resource": Guarded(
         "resource", "resource_id", "name, uri, mode, segment, jkt, jwk, catalogue, catalogue_hash, proposed"
     ),
+    "pep": Guarded("pep", "id", "name, networks, revoked_at"),
+    "pep_key": Guarded("pep_key", "id", "pep, digest, expires_at"),
     "stop": Guarded("stop", "what || ' ' || value", "since, said_by, why, incident"),
     "policy": Guarded("policy_active", "cast(id as text)", "hash"),
     "watched_policy": Guarded("policy_watched", "cast(id as text)", "hash"),

@@ -287,6 +287,7 @@ class Pep(NamedTuple):
 class PepKey(NamedTuple):
     """An API key of a PEP, without its secret; times in microseconds."""
 
+    key_id: str
     created_at: int
     expires_at: int
     used_at: int | None

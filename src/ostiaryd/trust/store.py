@@ -53,14 +53,14 @@ _PEPS = sql("select id, name, networks, created_at, revoked_at from pep order by
 _COUNT_PEPS = sql("select count(*) from pep where revoked_at is null")
 _ADD_PEP = sql("insert into pep (id, name, networks, created_at) values (:id, :name, :networks, :now)")
 _REVOKE_PEP = sql("update pep set revoked_at = :now where id = :pep")
-_PEP_KEYS = sql("select created_at, expires_at, used_at from pep_key where pep = :pep order by created_at, digest")
+_PEP_KEYS = sql("select id, created_at, expires_at, used_at from pep_key where pep = :pep order by created_at, id")
 _FIND_PEP_KEY = sql(
-    """select p.id, p.name, p.networks, p.created_at, p.revoked_at, k.created_at, k.expires_at, k.used_at
+    """select p.id, p.name, p.networks, p.created_at, p.revoked_at, k.id, k.created_at, k.expires_at, k.used_at
        from pep_key k join pep p on p.id = k.pep where k.digest = :digest and p.revoked_at is null""",
     steady=True,
 )
 _ADD_PEP_KEY = sql(
-    "insert into pep_key (digest, pep, created_at, expires_at) values (:digest, :pep, :now, :expires_at)"
+    "insert into pep_key (id, pep, digest, created_at, expires_at) values (:id, :pep, :digest, :now, :expires_at)"
 )
 _USE_PEP_KEY = sql("update pep_key set used_at = :now where digest = :digest")
 _END_PEP_KEYS = sql("update pep_key set expires_at = :at where pep = :pep and expires_at > :at")
@@ -200,11 +200,15 @@ def count_peps(reader: Reader) -> int:
 
 
 def add_pep(tx: Tx, one: Pep) -> None:
+    tx.touch("pep", one.pep_id)
     tx.run(_ADD_PEP, id=one.pep_id, name=one.name, networks=one.networks, now=tx.now)
 
 
 def revoke_pep(tx: Tx, pep: str) -> None:
     """Mark a PEP as revoked and delete its keys."""
+    tx.touch("pep", pep)
+    for key in pep_keys(tx, pep):
+        tx.touch("pep_key", key.key_id)
     tx.run(_REVOKE_PEP, pep=pep, now=tx.now)
     tx.run(_DROP_PEP_KEYS, pep=pep)
 
@@ -220,10 +224,13 @@ def find_pep_key(reader: Reader, digest: bytes) -> tuple[Pep, PepKey] | None:
     return None if row is None else (Pep(*row[:5]), PepKey(*row[5:]))
 
 
-def add_pep_key(tx: Tx, digest: bytes, *, pep: str, expires_at: int) -> None:
+def add_pep_key(tx: Tx, key_id: str, digest: bytes, *, pep: str, expires_at: int) -> None:
     """Store the digest of a new key; keys of the PEP that have ended are deleted."""
+    for key in pep_keys(tx, pep):
+        tx.touch("pep_key", key.key_id)
+    tx.touch("pep_key", key_id)
     tx.run(_DROP_ENDED_PEP_KEYS, pep=pep, now=tx.now)
-    tx.run(_ADD_PEP_KEY, digest=digest, pep=pep, now=tx.now, expires_at=expires_at)
+    tx.run(_ADD_PEP_KEY, id=key_id, digest=digest, pep=pep, now=tx.now, expires_at=expires_at)
 
 
 def use_pep_key(tx: Tx, digest: bytes) -> None:
@@ -232,4 +239,6 @@ def use_pep_key(tx: Tx, digest: bytes) -> None:
 
 def end_pep_keys(tx: Tx, pep: str, *, at: int) -> None:
     """Let the keys of a PEP that end later end at that instant."""
+    for key in pep_keys(tx, pep):
+        tx.touch("pep_key", key.key_id)
     tx.run(_END_PEP_KEYS, pep=pep, at=at)

@@ -83,7 +83,15 @@ def _show(one: Pep, keys: list[PepKey]) -> dict[str, Any]:
         "networks": one.networks.split(),
         "created_at": one.created_at // SECOND,
         "revoked_at": None if one.revoked_at is None else one.revoked_at // SECOND,
-        "keys": [{name: None if at is None else at // SECOND for name, at in key._asdict().items()} for key in keys],
+        "keys": [
+            {
+                "key_id": key.key_id,
+                "created_at": key.created_at // SECOND,
+                "expires_at": key.expires_at // SECOND,
+                "used_at": None if key.used_at is None else key.used_at // SECOND,
+            }
+            for key in keys
+        ],
     }
 
 

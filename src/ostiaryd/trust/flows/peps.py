@@ -144,7 +144,7 @@ def examine_peps(reader: Reader, *, now: int) -> tuple[list[str], list[str], int
 def _issue(act: Act, one: Pep, *, days: int) -> NewPepKey:
     secret = render_pep_key(act.tx.random(32))
     expires_at = act.now + days * DAY
-    store.add_pep_key(act.tx, _digest(act.tx.keys, secret), pep=one.pep_id, expires_at=expires_at)
+    store.add_pep_key(act.tx, act.new_id("pk"), _digest(act.tx.keys, secret), pep=one.pep_id, expires_at=expires_at)
     return NewPepKey(one, secret, expires_at)
 
 
