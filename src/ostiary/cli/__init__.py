@@ -20,6 +20,7 @@ COMMANDS = (
     ("recover", "ostiaryd.recover:recover", "End the recovery of a database that lost a part of its history.", PLACES),
     ("demo", "ostiary.demo:demo", "See it at work on a temporary folder, told while it happens.", PLACES),
     ("run", "ostiary.cli.run:run", "Run an agent that you have, with a guard in front of its MCP servers.", PLACES),
+    ("proxy", "ostiary.cli.proxy:proxy", "Add tokens and proofs to the requests of any HTTP or MCP client.", PLACES),
     ("telemetry", "ostiary.cli.telemetry:telemetry", "Take an agent's OpenTelemetry here, and prove its key.", PLACES),
     ("doctor", "ostiary.cli.doctor:doctor", "Prove by experiments, now, that the server does what it must.", PLACES),
     ("keys", "ostiary.cli.keys:keys", "Keys with which the server signs: list, rotate.", PLACES),

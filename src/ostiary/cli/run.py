@@ -26,7 +26,7 @@ from ostiary.cli.names import Names
 from ostiary.cli.paper import err
 from ostiary.cli.session import Here, Session, Usage
 from ostiary.core.errors import Refused, Unavailable
-from ostiary.keys import load_key
+from ostiary.keys import Credential, load_key
 from ostiary.run.configs import Config, Server
 from ostiary.run.delivery import delivery, source_of
 from ostiary.run.enlist import Place, agent_name, changed, enlist, place_of
@@ -87,7 +87,10 @@ def run(
     if refresh:
         ask_again(session, place, source.stdio, say=lambda line: paper.say(escape(line)))
     _check_unchanged(place, source.stdio, paper)
-    with tempfile.TemporaryDirectory(prefix="ostiary-run-") as folder, _task(place, url, purpose, bounds) as task:
+    with (
+        tempfile.TemporaryDirectory(prefix="ostiary-run-") as folder,
+        declared_task(load_key(place.credential), url, purpose=purpose, bounds=bounds) as task,
+    ):
         copy = _write(Path(folder), source, place, url=url, task=task)
         words, more = deliver(copy)
         listener = Listener(Path(folder) / "events")
@@ -133,16 +136,15 @@ def _check_unchanged(place: Place, servers: Sequence[Server], paper: Paper) -> N
 
 
 @contextmanager
-def _task(place: Place, url: str, purpose: str | None, bounds: Path | None) -> Iterator[str | None]:
-    """The id of a task that lives as long as the command; None: the standing task."""
+def declared_task(
+    credential: Credential, url: str | None, *, purpose: str | None, bounds: Path | None
+) -> Iterator[str | None]:
+    """Declare a task that lives as long as the block, and give its id; None, the standing task, without arguments."""
     if purpose is None and bounds is None:
         yield None
         return
     details = None if bounds is None else read_json(bounds)
-    with (
-        Agent(load_key(place.credential), url=url) as agent,
-        agent.task(purpose or "a run", bounds=details, ttl=TTL_S) as task,
-    ):
+    with Agent(credential, url=url) as agent, agent.task(purpose or "a run", bounds=details, ttl=TTL_S) as task:
         ended = threading.Event()
 
         def renew() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -204,7 +205,7 @@ def token(
     if credential.client_id not in ("", agent_id):
         raise Usage(f"the key in {key} is of the agent {credential.client_id}", hint="give that agent, or its own key")
     url = session.url if session.is_named or not credential.issuer else None  # a credential is enough
-    with Agent(Credential(credential.key, agent_id, credential.issuer), url=url) as holder:
+    with Agent(replace(credential, client_id=agent_id), url=url) as holder:
         session.show(holder.token(scope=" ".join(split(scope)) or None, resource=resource, task=task), facts)
 
 

@@ -13,6 +13,8 @@ from ostiary.client.steps import Flow
 from ostiary.client.target import Target
 
 T = TypeVar("T")
+TIMEOUT = {"timeout": httpx2.Timeout(30.0).as_dict()}
+"""of requests that the caller has not made; it may have none for its own, which are streams"""
 
 
 class Auth(httpx2.Auth):
@@ -33,6 +35,7 @@ class Auth(httpx2.Auth):
                     response = None
                     step.block()
                     continue
+                step.extensions = TIMEOUT | step.extensions
                 response = yield step
                 if step is not request or response.status_code == 401:
                     response.read()  # what answers the caller is left unread: it may be a stream without end
@@ -49,6 +52,7 @@ class Auth(httpx2.Auth):
                     response = None
                     await step.suspend()
                     continue
+                step.extensions = TIMEOUT | step.extensions
                 response = yield step
                 if step is not request or response.status_code == 401:
                     await response.aread()

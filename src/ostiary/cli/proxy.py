@@ -1,0 +1,87 @@
+"""`ostiary proxy`: a local address of a protected server, for clients that know nothing of tokens and proofs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from ostiary.agent import Agent
+from ostiary.cli.agents import words as split
+from ostiary.cli.paper import err, out
+from ostiary.cli.run import declared_task
+from ostiary.cli.session import Here
+from ostiary.keys import load_key
+from ostiary.proxy import Entrance, Listen, Upstream, capability_of, serve
+
+
+def proxy(
+    *,
+    to: str,
+    as_: Path,
+    listen: str = "127.0.0.1:8701",
+    resource: str | None = None,
+    scope: tuple[str, ...] = (),
+    purpose: str | None = None,
+    bounds: Path | None = None,
+    open: bool = False,
+    session: Here,
+) -> None:
+    """Add tokens and proofs to the requests of any HTTP or MCP client.
+
+    Prints the URL to give to clients in place of the server's own. Each request that arrives there goes to the server
+    with an access token of the agent, and with a proof of its key where the issuer binds tokens to keys. Runs until it
+    is interrupted.
+
+        ostiary proxy --to https://files.example/mcp --as writer.json
+        claude mcp add --transport http files http://127.0.0.1:8701/7c0X...
+
+    Args:
+        to: URL of the server; what clients add to the printed URL is added to this.
+        as_: Credential of the agent, or of a client at another authorization server.
+        listen: HOST:PORT, where port 0 takes a free one, or unix:PATH, a socket that only you can open.
+        resource: Resource identifier (RFC 8707) that tokens are for; without, the URL of the server.
+        scope: Scopes to ask for; without, all that the task allows. May be given several times.
+        purpose: Declare a task with this purpose for the run, instead of the standing task.
+        bounds: JSON file of authorization_details that bound the task, such as `ostiary suggest` writes.
+        open: Let every program of this machine use the agent: no random path in the URL.
+    """
+    logging.basicConfig(stream=sys.stderr, format="ostiary: %(message)s", level=logging.WARNING)
+    credential = load_key(as_)
+    url = session.url if session.is_named or not credential.issuer else None
+    place = Listen.parse(listen)
+    if not place.is_local:
+        err.print(f"warning: other machines can reach {listen}, without encryption", style="yellow", markup=False)
+    if open and place.socket is None:
+        err.print("warning: every program that reaches the proxy acts as the agent", style="yellow", markup=False)
+    capability = "" if open or place.socket is not None else capability_of(credential, to)
+
+    def say(entrance: Entrance) -> None:
+        if session.as_json:
+            print(
+                json.dumps({"url": entrance.base, "socket": place.socket and str(place.socket), "to": to}), flush=True
+            )
+        else:
+            where = f" on {place.socket}" if place.socket is not None else ""
+            out.print(f"ready {entrance.base}{where} -> {to}", markup=False, soft_wrap=True)
+
+    with Agent(credential, url=url) as agent, declared_task(credential, url, purpose=purpose, bounds=bounds) as task:
+        auth = agent.auth(resource or to, " ".join(split(scope)) or None, task=task)
+        asyncio.run(_serve(Entrance(place, capability), Upstream(to, auth), say))
+
+
+async def _serve(entrance: Entrance, upstream: Upstream, say: object) -> None:
+    """Serve until a signal ends it."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        with suppress(asyncio.CancelledError):
+            await serve(entrance, upstream, ready=say)  # type: ignore[arg-type]
+    finally:
+        await upstream.close()

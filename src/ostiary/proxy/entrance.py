@@ -1,0 +1,180 @@
+"""Which requests a local proxy takes.
+
+Other programs and users of the machine, and web pages in its browsers, can reach the port as well. So a request must
+name the proxy in its `Host` (a page whose name was pointed at this machine names itself: DNS rebinding), must not come
+from a web page, and must begin its path with the capability, which whoever may use the proxy was told.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ostiary.core.errors import Invalid, Refused
+from ostiary.core.jose import b64u
+from ostiary.keys import Credential
+
+Headers = list[tuple[bytes, bytes]]
+"""Names in lower case."""
+
+HOP_BY_HOP = frozenset(
+    (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te")
+) | {b"trailer", b"transfer-encoding", b"upgrade"}
+"""RFC 9110 section 7.6.1"""
+OURS = frozenset((b"host", b"authorization", b"dpop", b"origin", b"referer", b"expect"))
+"""What a client says to the proxy alone, or what the proxy says in its place."""
+HIDDEN = frozenset((b"www-authenticate", b"dpop-nonce", b"alt-svc", b"strict-transport-security", b"location"))
+"""What a server says to the proxy alone, or what the proxy says in its place."""
+_DOTS = re.compile(r"(?:\.|%2e){1,2}", re.IGNORECASE)
+_HOST = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE)
+
+
+class Rejected(Refused):
+    """A request that is answered with `status` and goes nowhere."""
+
+    def __init__(self, status: int, code: str, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where a proxy listens: a host and a port, or the path of a Unix socket."""
+
+    host: str = ""
+    port: int = 0
+    socket: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Listen:
+        """Raises Invalid."""
+        if text.startswith("unix:"):
+            return cls(socket=Path(text[5:]))
+        found = _HOST.fullmatch(text)
+        if found is None or found["port"] is None or int(found["port"]) > 65535:
+            raise Invalid(f"{text!a} is not HOST:PORT", hint="such as 127.0.0.1:8701, or unix:PATH")
+        return cls(found["host"].strip("[]"), int(found["port"]))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self.socket is not None or _is_loopback(self.host)
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """The checks of one proxy. `capability` is the first segment of each path; an empty one opens the proxy."""
+
+    listen: Listen
+    capability: str
+
+    @property
+    def base(self) -> str:
+        """The URL to give to clients."""
+        host = f"[{self.listen.host}]" if ":" in self.listen.host else self.listen.host
+        origin = "http://localhost" if self.listen.socket is not None else f"http://{host}:{self.listen.port}"
+        return f"{origin}/{self.capability}".rstrip("/")
+
+    def check(self, method: str, target: str, headers: Headers) -> str:
+        """Return the path with the query that is asked for at the upstream server. Raises Rejected."""
+        if method == "CONNECT" or not target.startswith("/"):
+            raise Rejected(
+                400, "no_forward_proxy", "this proxy is for one server and takes paths only",
+                hint="give its URL as the URL of the server, not as an HTTP proxy",
+            )  # fmt: skip
+        if self.listen.socket is None:
+            self._check_host(headers)
+        self._check_origin(headers)
+        path, _, query = target.partition("?")
+        rest = self._below(path)
+        if not target.isascii() or "#" in target:
+            raise Rejected(400, "invalid_path", "the path has a character that must be escaped", hint="escape it")
+        if any(_DOTS.fullmatch(segment) for segment in re.split(r"/|\\|%2f|%5c", rest, flags=re.IGNORECASE)):
+            raise Rejected(400, "invalid_path", "the path has a segment of dots", hint="resolve it before")
+        if any(name == b"upgrade" for name, _ in headers):
+            raise Rejected(501, "no_upgrade", "WebSocket and other upgrades do not pass this proxy", hint="use HTTP")
+        return f"{rest}?{query}" if query else rest
+
+    def _check_host(self, headers: Headers) -> None:
+        said = [value.decode("latin-1") for name, value in headers if name == b"host"]
+        found = _HOST.fullmatch(said[0]) if len(said) == 1 else None
+        host, port = (found["host"].strip("[]"), int(found["port"] or 80)) if found is not None else ("", 0)
+        is_ours = host.lower() in ("localhost", self.listen.host) or (
+            _is_loopback(host) if self.listen.is_local else _is_address(host)
+        )
+        if not is_ours or port != self.listen.port:
+            raise Rejected(421, "wrong_host", "the `Host` is not that of this proxy", hint=f"use {self._origin}")
+
+    def _check_origin(self, headers: Headers) -> None:
+        """A web page says where it is from in `Origin`, or its browser in `Sec-Fetch-Site`."""
+        for name, value in headers:
+            is_foreign = (name == b"origin" and value.decode("latin-1") != self._origin) or (
+                name == b"sec-fetch-site" and value not in (b"none", b"same-origin")
+            )
+            if is_foreign:
+                raise Rejected(403, "foreign_origin", "web pages may not use this proxy")
+
+    @property
+    def _origin(self) -> str:
+        return "{0.scheme}://{0.netloc}".format(urlsplit(self.base))
+
+    def _below(self, path: str) -> str:
+        if not self.capability:
+            return path if path != "/" else ""
+        first, slash, rest = path[1:].partition("/")
+        if not hmac.compare_digest(first.encode("latin-1", "replace"), self.capability.encode()):
+            raise Rejected(404, "not_found", "not found", hint="the URL begins as `ostiary proxy` printed it")
+        return f"{slash}{rest}"
+
+
+def capability_of(credential: Credential, upstream: str) -> str:
+    """Return what clients of a proxy for `upstream` must know: the same for each start with the same credential.
+
+    It is derived from what is secret in the credential, so there is no file to keep; only its holder can compute it.
+    """
+    secret = credential.secret if credential.secret is not None else credential.key.jwk()["d"]
+    return b64u(hmac.digest(secret.encode(), f"ostiary proxy|{upstream}".encode(), sha256)[:18])
+
+
+def requested(headers: Headers) -> Headers:
+    """Return what of the headers of a client goes to the upstream server."""
+    return _without(headers, HOP_BY_HOP | OURS, prefixes=(b"sec-fetch-", b"proxy-"))
+
+
+def answered(headers: Headers) -> Headers:
+    """Return what of the headers of the upstream server goes to a client."""
+    return _without(headers, HOP_BY_HOP | HIDDEN, prefixes=(b"access-control-", b"proxy-"))
+
+
+def _without(headers: Headers, names: frozenset[bytes], *, prefixes: tuple[bytes, ...]) -> Headers:
+    """Return the headers without those names, and without those that `Connection` names."""
+    named = [value for name, value in headers if name == b"connection"]
+    listed = {word.strip().lower() for value in named for word in value.split(b",")}
+    return [
+        (name, value)
+        for name, value in headers
+        if name not in names and name not in listed and not name.startswith(prefixes)
+    ]
+
+
+def has_body(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether a request has a body: RFC 9112 section 6."""
+    return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

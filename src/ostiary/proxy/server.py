@@ -1,0 +1,213 @@
+"""HTTP/1.1 with the clients of a local proxy (RFC 9112), one request after the other on each connection.
+
+Bodies pass both ways while they come. When a client goes, its request upstream is cancelled. An answer that breaks off
+upstream breaks off here too, so that no client takes a part for the whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import h11
+import httpx2
+import msgspec
+
+from ostiary.proxy.entrance import Entrance, Headers, Rejected, has_body
+from ostiary.proxy.upstream import MAX_BODY, Body, Upstream, too_large
+
+log = logging.getLogger("ostiary.proxy")
+
+MAX_CONNECTIONS = 256
+MAX_HEAD = 64 << 10
+"""bytes of a request line and its headers"""
+IDLE_S = 75.0
+"""How long a client may take for the head of its next request."""
+BODY_S = 60.0
+"""How long a client may take for the next part of a body."""
+CHUNK = 64 << 10
+
+
+async def serve(entrance: Entrance, upstream: Upstream, *, ready: Callable[[Entrance], None]) -> None:
+    """Serve until cancelled. `ready` is told the entrance with the port that was taken. Raises OSError."""
+    proxy = _Proxy(entrance, upstream)
+    listen = entrance.listen
+    if listen.socket is not None:
+        before = os.umask(0o177)
+        try:
+            server = await asyncio.start_unix_server(proxy.meet, listen.socket, limit=CHUNK)
+        finally:
+            os.umask(before)
+    else:
+        server = await asyncio.start_server(proxy.meet, listen.host, listen.port, limit=CHUNK)
+        port = server.sockets[0].getsockname()[1]
+        proxy.entrance = replace(entrance, listen=replace(listen, port=port))
+    try:
+        async with server:
+            ready(proxy.entrance)
+            await server.serve_forever()
+    finally:
+        await proxy.close()
+        if listen.socket is not None:
+            listen.socket.unlink(missing_ok=True)
+
+
+class _Proxy:
+    def __init__(self, entrance: Entrance, upstream: Upstream) -> None:
+        self.entrance, self.upstream = entrance, upstream
+        self._tasks = set[asyncio.Task[None]]()
+
+    async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection from beginning to end."""
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._tasks) >= MAX_CONNECTIONS:
+            writer.transport.abort()
+            return
+        self._tasks.add(task)
+        try:
+            await _Conversation(self, reader, writer).run()
+        except (ConnectionError, TimeoutError, asyncio.CancelledError):
+            writer.transport.abort()  # the client has gone or says nothing, or the proxy ends
+        except Exception:
+            log.exception("a connection failed")
+            writer.transport.abort()
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+class _Conversation:
+    """One connection of a client."""
+
+    def __init__(self, proxy: _Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._proxy, self._reader, self._writer = proxy, reader, writer
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self._all_came = asyncio.Event()
+        """of the present request"""
+
+    async def run(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(IDLE_S):
+                    event = await self._event()
+            except h11.RemoteProtocolError as error:
+                await self._reject(Rejected(error.error_status_hint, "malformed", f"not an HTTP request: {error}"))
+                return
+            if not isinstance(event, h11.Request):
+                return  # the client has gone
+            await self._follow(event)
+            if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+                return
+            self._http.start_next_cycle()
+
+    async def _follow(self, request: h11.Request) -> None:
+        """Answer a request, unless the client goes before."""
+        self._all_came.clear()
+        work = asyncio.create_task(self._answer(request))
+        gone = asyncio.create_task(self._watch())
+        try:
+            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+            if gone.done() and gone.result() and not work.done():
+                raise ConnectionResetError("the client has gone")
+            await work
+        finally:
+            for task in (work, gone):
+                task.cancel()
+            await asyncio.wait((work, gone))
+
+    async def _watch(self) -> bool:
+        """Whether the client goes while it waits for its answer; what it says then is its next request."""
+        await self._all_came.wait()
+        data = await self._reader.read(CHUNK)
+        self._http.receive_data(data)
+        return not data
+
+    async def _answer(self, request: h11.Request) -> None:
+        headers: Headers = [(bytes(name), bytes(value)) for name, value in request.headers]
+        body = Body(self._receive, max_bytes=MAX_BODY) if has_body(headers) else None
+        if body is None:
+            await self._event()  # its end
+            self._all_came.set()
+        try:
+            method, target = request.method.decode("latin-1"), request.target.decode("latin-1")
+            path = self._proxy.entrance.check(method, target, headers)
+            if any(name == b"content-length" and int(value) > MAX_BODY for name, value in headers):
+                raise too_large(MAX_BODY)
+            async with self._proxy.upstream.send(method, path, headers, body) as response:
+                await self._pass_on(response)
+        except Rejected as refusal:
+            await self._reject(refusal)
+        finally:
+            if body is not None:
+                body.close()
+
+    async def _pass_on(self, response: httpx2.Response) -> None:
+        status, headers = self._proxy.upstream.answer(response, base=self._proxy.entrance.base)
+        try:
+            await self._send(h11.Response(status_code=status, headers=headers, reason=response.reason_phrase.encode()))
+        except h11.LocalProtocolError as error:
+            raise Rejected(502, "upstream_failed", f"the server's answer cannot be passed on: {error}") from error
+        try:
+            async for part in response.aiter_raw():
+                await self._send(h11.Data(data=part))
+        except (httpx2.HTTPError, h11.LocalProtocolError) as error:
+            raise ConnectionAbortedError(f"the answer broke off: {error}") from error
+        await self._send(h11.EndOfMessage())
+
+    async def _reject(self, refusal: Rejected) -> None:
+        if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            raise ConnectionAbortedError("the answer had begun") from refusal
+        said = {"error": refusal.code, "message": refusal.message, "hint": refusal.hint}
+        body = msgspec.json.encode({name: value for name, value in said.items() if value})
+        headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
+        headers += [("retry-after", "1")] if refusal.status == 503 else []
+        await self._send(h11.Response(status_code=refusal.status, headers=headers))
+        await self._send(h11.Data(data=body))
+        await self._send(h11.EndOfMessage())
+        await self._part()
+
+    async def _part(self) -> None:
+        """End the connection so that a client that is still sending can read what was answered first."""
+        with suppress(OSError):
+            if self._writer.can_write_eof():
+                self._writer.write_eof()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                while not self._all_came.is_set() and await self._reader.read(CHUNK):
+                    pass
+
+    async def _receive(self) -> bytes:
+        """Return the next part of the body of the request; an empty one is the end."""
+        if self._http.they_are_waiting_for_100_continue:
+            await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+        try:
+            async with asyncio.timeout(BODY_S):
+                event = await self._event()
+        except h11.RemoteProtocolError as error:
+            raise Rejected(400, "malformed", f"the body is malformed: {error}") from error
+        if isinstance(event, h11.Data):
+            return bytes(event.data)
+        self._all_came.set()
+        return b""
+
+    async def _event(self) -> object:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            self._http.receive_data(await self._reader.read(CHUNK))
+        return event
+
+    async def _send(self, event: h11.Event) -> None:
+        data = self._http.send(event)
+        if data:
+            self._writer.write(data)
+            await self._writer.drain()

@@ -1,0 +1,129 @@
+"""The one server that a proxy is for: a client's request goes there with a token and a proof.
+
+Nonces, renewals of the token and step-ups are settled here (`ostiary.client`); a client sees none of them. The token
+goes to the origin of the URL that the proxy was started with and nowhere else: redirects are not followed, and the
+client gets a redirect within the server as one within the proxy.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from urllib.parse import urlsplit
+
+import httpx2
+
+from ostiary.core.errors import Invalid, Refused, Unavailable
+from ostiary.proxy.entrance import Headers, Rejected, answered, requested
+
+MAX_BODY = 64 << 20
+"""bytes of the body of a request"""
+IN_MEMORY = 1 << 20
+"""bytes of a body that are kept in memory; the rest is in a file without a name"""
+CHUNK = 64 << 10
+CONNECT_S = 10.0
+WRITE_S = 60.0
+CONNECT_RETRIES = 3
+"""Nothing of a request has gone out when its connection fails, so any method may be tried again."""
+
+
+class Body:
+    """The body of a request, read while it comes, and kept so that it can be sent again after a refusal."""
+
+    def __init__(self, receive: Callable[[], Awaitable[bytes]], *, max_bytes: int) -> None:
+        """`receive` returns the next part; an empty one is the end."""
+        self._receive, self._max = receive, max_bytes
+        self._kept = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 because `close` closes it
+        self._size, self._is_complete = 0, False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        at = 0
+        while True:
+            if at < self._size:
+                self._kept.seek(at)
+                part = self._kept.read(CHUNK)
+            elif self._is_complete:
+                return
+            elif not (part := await self._receive()):
+                self._is_complete = True
+                return
+            else:
+                self._keep(part)
+            at += len(part)
+            yield part
+
+    def _keep(self, part: bytes) -> None:
+        if self._size + len(part) > self._max:
+            raise too_large(self._max)
+        self._kept.seek(self._size)
+        self._kept.write(part)
+        self._size += len(part)
+
+    def close(self) -> None:
+        self._kept.close()
+
+
+def too_large(max_bytes: int) -> Rejected:
+    return Rejected(413, "body_too_large", f"the body is over {max_bytes >> 20} MiB", hint="send less")
+
+
+class Upstream:
+    """The server behind a proxy. `url` is what the base URL of the proxy stands for."""
+
+    def __init__(self, url: str, auth: httpx2.Auth | None) -> None:
+        """Raises Invalid."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in url:
+            raise Invalid(f"{url!a} is not the http or https URL of a server", hint="such as https://files.example/mcp")
+        self._exact, self.url, self._auth = url, url.rstrip("/"), auth
+        self._http = httpx2.AsyncClient(
+            transport=httpx2.AsyncHTTPTransport(retries=CONNECT_RETRIES, limits=httpx2.Limits()),
+            timeout=httpx2.Timeout(CONNECT_S, write=WRITE_S, read=None),  # a stream may be silent for long
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        )
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    @asynccontextmanager
+    async def send(self, method: str, path: str, headers: Headers, body: Body | None) -> AsyncIterator[httpx2.Response]:
+        """Send a client's request and give the response, whose body is still to come. Raises Rejected."""
+        try:
+            url = (self.url if path.startswith("/") else self._exact) + path
+            request = httpx2.Request(method, url, headers=requested(headers), content=body)
+            response = await self._http.send(request, auth=self._auth, stream=True)
+        except Rejected:
+            raise
+        except Unavailable as refusal:
+            raise Rejected(503, refusal.code, refusal.message, hint=refusal.hint) from refusal
+        except Refused as refusal:
+            raise Rejected(403, refusal.code, refusal.message, hint=refusal.hint) from refusal
+        except httpx2.InvalidURL as error:
+            raise Rejected(400, "invalid_path", f"the path is not valid: {error}") from error
+        except httpx2.TimeoutException as error:
+            raise Rejected(504, "upstream_timeout", f"{self.url} does not answer: {error or 'timeout'}") from error
+        except httpx2.HTTPError as error:
+            raise Rejected(502, "upstream_failed", f"{self.url} cannot be reached: {error}") from error
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    def answer(self, response: httpx2.Response, *, base: str) -> tuple[int, Headers]:
+        """Return status and headers for the client of the proxy at `base`.
+
+        A client that is told 401 would look for a token of its own; it can only be told that there is no access.
+        """
+        status = 403 if response.status_code == 401 else response.status_code
+        headers = answered([(name.lower(), value) for name, value in response.headers.raw])
+        if (place := response.headers.get("location")) is not None:
+            local = self._local(str(response.request.url.join(place)), base)
+            headers.append((b"location", local.encode("ascii", "ignore")))
+        return status, headers
+
+    def _local(self, url: str, base: str) -> str:
+        """Return the URL at the proxy of a URL at the server; of another, the URL itself."""
+        rest = url[len(self.url) :]
+        return base + rest if url.startswith(self.url) and rest[:1] in ("", "/", "?", "#") else url

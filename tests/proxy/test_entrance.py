@@ -1,0 +1,179 @@
+"""Which requests a local proxy takes, and which of their headers go further."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core import jose
+from ostiary.core.errors import Invalid
+from ostiary.keys import Credential
+from ostiary.proxy import Entrance, Listen, capability_of
+from ostiary.proxy.entrance import Rejected, answered, requested
+
+CAPABILITY = "capability-of-this-test"
+ENTRANCE = Entrance(Listen("127.0.0.1", 8701), CAPABILITY)
+HOST = (b"host", b"127.0.0.1:8701")
+
+
+def code_of(entrance: Entrance, target: str, *headers: tuple[bytes, bytes], method: str = "GET") -> str:
+    """`ok`, or why the request is rejected."""
+    try:
+        entrance.check(method, target, list(headers) or [HOST])
+    except Rejected as refusal:
+        return refusal.code
+    return "ok"
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (f"/{CAPABILITY}", ""),
+        (f"/{CAPABILITY}/", "/"),
+        (f"/{CAPABILITY}/a/b?x=1&y=%2F", "/a/b?x=1&y=%2F"),
+        (f"/{CAPABILITY}?x=../..", "?x=../.."),
+        (f"/{CAPABILITY}/a/...", "/a/..."),
+        (f"/{CAPABILITY}/a.b/..c", "/a.b/..c"),
+    ],
+)
+def test_the_rest_of_the_path_is_what_is_asked_for(target: str, path: str) -> None:
+    assert ENTRANCE.check("GET", target, [HOST]) == path
+
+
+@pytest.mark.parametrize(
+    "target", ["/", "", "/x", f"/{CAPABILITY[:-1]}", f"/{CAPABILITY}x/a", f"//{CAPABILITY}", f"/a/{CAPABILITY}", "/%63"]
+)
+def test_who_does_not_know_the_capability_gets_nowhere(target: str) -> None:
+    assert code_of(ENTRANCE, target) in ("not_found", "no_forward_proxy")
+
+
+@pytest.mark.parametrize(
+    "segment", ["..", ".", "%2e%2e", "%2E.", ".%2e", "a/..", "..\\x", "a%2f..", "x%5c..", "..%2Fx"]
+)
+def test_no_path_leads_out_of_the_server(segment: str) -> None:
+    assert code_of(ENTRANCE, f"/{CAPABILITY}/{segment}/secret") == "invalid_path"
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [("CONNECT", "evil.example:443"), ("GET", "http://evil.example/"), ("OPTIONS", "*"), ("CONNECT", f"/{CAPABILITY}")],
+)
+def test_it_is_no_forward_proxy(method: str, target: str) -> None:
+    assert code_of(ENTRANCE, target, method=method) == "no_forward_proxy"
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "is_ours"),
+    [
+        ("127.0.0.1:8701", "127.0.0.1:8701", True),
+        ("127.0.0.1:8701", "localhost:8701", True),
+        ("127.0.0.1:8701", "LOCALHOST:8701", True),
+        ("127.0.0.1:8701", "[::1]:8701", True),
+        ("127.0.0.1:8701", "127.0.0.1", False),
+        ("127.0.0.1:80", "127.0.0.1", True),
+        ("127.0.0.1:8701", "127.0.0.1:8702", False),
+        ("127.0.0.1:8701", "evil.example:8701", False),
+        ("127.0.0.1:8701", "127.0.0.1.evil.example:8701", False),
+        ("127.0.0.1:8701", "192.0.2.7:8701", False),
+        ("127.0.0.1:8701", "", False),
+        ("127.0.0.1:8701", "evil.example@127.0.0.1:8701", False),
+        ("[::1]:8701", "[::1]:8701", True),
+        ("0.0.0.0:8701", "192.0.2.7:8701", True),
+        ("0.0.0.0:8701", "evil.example:8701", False),
+        ("proxy.example:8701", "proxy.example:8701", True),
+    ],
+)
+def test_a_name_that_was_pointed_at_this_machine_is_not_ours(listen: str, host: str, is_ours: bool) -> None:
+    entrance = Entrance(Listen.parse(listen), CAPABILITY)
+    assert (code_of(entrance, f"/{CAPABILITY}", (b"host", host.encode())) == "ok") is is_ours
+
+
+def test_two_hosts_are_none() -> None:
+    assert code_of(ENTRANCE, f"/{CAPABILITY}", HOST, HOST) == "wrong_host"
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        ((b"origin", b"https://evil.example"), "foreign_origin"),
+        ((b"origin", b"null"), "foreign_origin"),
+        ((b"origin", b"http://127.0.0.1:3000"), "foreign_origin"),
+        ((b"origin", b"http://127.0.0.1:8701"), "ok"),
+        ((b"sec-fetch-site", b"cross-site"), "foreign_origin"),
+        ((b"sec-fetch-site", b"same-site"), "foreign_origin"),
+        ((b"sec-fetch-site", b"none"), "ok"),
+        ((b"sec-fetch-mode", b"cors"), "ok"),
+        ((b"upgrade", b"websocket"), "no_upgrade"),
+    ],
+)
+def test_web_pages_and_upgrades_are_refused(header: tuple[bytes, bytes], code: str) -> None:
+    assert code_of(ENTRANCE, f"/{CAPABILITY}", HOST, header) == code
+
+
+def test_an_open_proxy_and_a_socket_take_any_path() -> None:
+    assert Entrance(Listen("127.0.0.1", 8701), "").check("GET", "/a?b", [HOST]) == "/a?b"
+    assert Entrance(Listen.parse("unix:/run/x"), "").check("GET", "/a", [(b"host", b"anything")]) == "/a"
+
+
+def test_the_url_for_clients() -> None:
+    assert ENTRANCE.base == f"http://127.0.0.1:8701/{CAPABILITY}"
+    assert Entrance(Listen.parse("[::1]:9"), "").base == "http://[::1]:9"
+
+
+@pytest.mark.parametrize("text", ["", "8701", ":8701", "127.0.0.1", "127.0.0.1:65536", "127.0.0.1:x", "a:b:1"])
+def test_a_place_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(Invalid, match="HOST:PORT"):
+        Listen.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("listen", "is_local"),
+    [("127.0.0.2:1", True), ("localhost:1", True), ("[::1]:1", True), ("unix:x", True), ("0.0.0.0:1", False)],
+)
+def test_only_this_machine_reaches_a_local_place(listen: str, is_local: bool) -> None:
+    assert Listen.parse(listen).is_local is is_local
+
+
+def test_the_capability_is_that_of_the_credential_and_the_server() -> None:
+    key = jose.generate("ES256")
+    one = Credential(key, "ag_1", "https://issuer.example")
+    assert capability_of(one, "https://a.example") == capability_of(one, "https://a.example")
+    others = [
+        capability_of(one, "https://b.example"),
+        capability_of(Credential(jose.generate("ES256"), "ag_1", "https://issuer.example"), "https://a.example"),
+        capability_of(Credential(key, "ag_1", "https://issuer.example", "secret"), "https://a.example"),
+    ]
+    assert len({capability_of(one, "https://a.example"), *others}) == 4
+    assert all(len(other) >= 22 for other in others)
+
+
+def test_what_is_the_clients_own_affair_does_not_go_to_the_server() -> None:
+    named = [b"authorization", b"dpop", b"host", b"origin", b"te", b"trailer", b"upgrade", b"proxy-authorization"]
+    named += [b"connection", b"keep-alive", b"transfer-encoding", b"sec-fetch-mode", b"expect", b"referer"]
+    kept = [(b"accept", b"text/event-stream"), (b"mcp-session-id", b"1"), (b"last-event-id", b"7"), (b"cookie", b"c")]
+    assert requested([(name, b"x") for name in named] + kept) == kept
+
+
+def test_what_is_the_servers_word_to_the_proxy_does_not_go_to_the_client() -> None:
+    named = [b"www-authenticate", b"dpop-nonce", b"access-control-allow-origin", b"alt-svc", b"connection", b"upgrade"]
+    kept = [
+        (b"content-type", b"text/event-stream"),
+        (b"mcp-session-id", b"1"),
+        (b"set-cookie", b"a"),
+        (b"content-encoding", b"gzip"),
+    ]
+    assert answered([(name, b"x") for name in named] + kept) == kept
+
+
+def test_headers_that_connection_names_are_dropped() -> None:
+    assert requested([(b"connection", b"close, X-Hop"), (b"x-hop", b"1"), (b"x-end", b"1")]) == [(b"x-end", b"1")]
+
+
+@given(target=st.text(max_size=60), header=st.tuples(st.binary(max_size=20), st.binary(max_size=20)))
+def test_whatever_is_asked_for_is_answered_or_rejected(target: str, header: tuple[bytes, bytes]) -> None:
+    try:
+        path = ENTRANCE.check("GET", target, [HOST, header])
+    except Rejected:
+        return
+    assert target == f"/{CAPABILITY}{path}"
