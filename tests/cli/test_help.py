@@ -118,7 +118,7 @@ def test_the_options_that_hints_name_exist() -> None:
         for name in argument.names
     }
     everywhere = {"--data-dir", "--json", "--help", "--version", "--system-certs"}
-    everywhere.add("--mcp-config")  # of the programs that `ostiary run` starts
+    everywhere |= {"--mcp-config", "--transport"}  # of the programs that `ostiary run` and `ostiary proxy` serve
     named = [
         (source.path, option)
         for source in sources("src")

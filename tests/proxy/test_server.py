@@ -37,6 +37,8 @@ class Shows(httpx2.Auth):
             response = yield request
             if response.status_code != 401:
                 return
+            if self.requires_response_body:
+                assert response.content
 
 
 class Server:
@@ -237,8 +239,9 @@ def test_redirects_are_the_clients_and_lead_to_the_proxy_or_away_without_a_token
     assert (away.status_code, away.headers["location"]) == (302, "https://evil.example/mcp")
 
 
-def test_a_client_never_hears_401(proxy: str, shows: Shows) -> None:
-    shows.tries = 1
+@pytest.mark.parametrize("is_read", [False, True])
+def test_a_client_never_hears_401(proxy: str, shows: Shows, is_read: bool) -> None:
+    shows.tries, shows.requires_response_body = 1, is_read
     answer = httpx2.get(f"{proxy}/a")
     assert (answer.status_code, answer.json()) == (403, {"error": "no"})
     assert "www-authenticate" not in answer.headers

@@ -159,7 +159,7 @@ class _Conversation:
         except h11.LocalProtocolError as error:
             raise Rejected(502, "upstream_failed", f"the server's answer cannot be passed on: {error}") from error
         try:
-            async for part in response.aiter_raw():
+            async for part in self._proxy.upstream.parts(response):
                 await self._send(h11.Data(data=part))
         except (httpx2.HTTPError, h11.LocalProtocolError) as error:
             raise ConnectionAbortedError(f"the answer broke off: {error}") from error

@@ -118,10 +118,21 @@ class Upstream:
         """
         status = 403 if response.status_code == 401 else response.status_code
         headers = answered([(name.lower(), value) for name, value in response.headers.raw])
+        if response.is_stream_consumed:  # a refusal that was read here
+            headers = [(name, value) for name, value in headers if name not in (b"content-encoding", b"content-length")]
+            headers.append((b"content-length", str(len(response.content)).encode()))
         if (place := response.headers.get("location")) is not None:
             local = self._local(str(response.request.url.join(place)), base)
             headers.append((b"location", local.encode("ascii", "ignore")))
         return status, headers
+
+    async def parts(self, response: httpx2.Response) -> AsyncIterator[bytes]:
+        """Give the body as it comes."""
+        if response.is_stream_consumed:
+            yield response.content
+            return
+        async for part in response.aiter_raw():
+            yield part
 
     def _local(self, url: str, base: str) -> str:
         """Return the URL at the proxy of a URL at the server; of another, the URL itself."""

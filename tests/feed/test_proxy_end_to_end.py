@@ -1,0 +1,136 @@
+"""Clients that know nothing of tokens and proofs reach a guarded server through `ostiary proxy`."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from mcp.client.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+
+from ostiary.guard import Guard
+from ostiary.mcp import DENIED, protect
+from tests.feed.house import House, listening, serving
+from tests.feed.test_mcp_end_to_end import files_server
+from tests.patience import PATIENCE_S
+from tests.server import COMMAND
+
+PING = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+ACCEPT = {"accept": "application/json, text/event-stream"}
+NODE = Path(__file__).parents[1] / "node"
+
+
+@contextmanager
+def proxying(to: str, credential: Path, *options: str) -> Iterator[str]:
+    """`ostiary proxy` until the block ends; then it must end with code 0. Gives the URL for clients."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OSTIARY_")}
+    words = [COMMAND, "--json", "proxy", "--to", to, "--as", credential, "--listen", "127.0.0.1:0", *options]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        yield json.loads(line)["url"]
+    finally:
+        process.terminate()
+        _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, errors
+
+
+class Guarded:
+    """An MCP server behind a guard, which a test can restart."""
+
+    def __init__(self, house: House, folder: Path) -> None:
+        self._folder = folder
+        sock, self.port = listening()
+        sock.close()
+        self.uri = f"http://127.0.0.1:{self.port}/mcp"
+        self.resource, self._key = house.resource(self.uri)
+        self._running = ExitStack()
+        self._starts = 0
+
+    def start(self) -> None:
+        self._starts += 1
+        guard = Guard(self._key, spool_dir=self._folder / f"spool-{self._starts}")
+        self._running.enter_context(guard)
+        self._running.enter_context(serving(protect(files_server(), guard), listening_at(self.port)))
+
+    def stop(self) -> None:
+        self._running.close()
+
+
+def listening_at(port: int) -> socket.socket:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", port))
+    sock.listen(128)
+    return sock
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncGenerator[Client, None]:
+    """The official client, which knows nothing of tokens."""
+    async with httpx2.AsyncClient() as http, Client(streamable_http_client(url, http_client=http)) as client:
+        yield client
+
+
+@pytest.fixture
+def guarded(house: House, tmp_path: Path) -> Iterator[Guarded]:
+    guarded = Guarded(house, tmp_path)
+    guarded.start()
+    yield guarded
+    guarded.stop()
+
+
+async def test_the_official_client_calls_through_it_over_restarts_and_renewals(house: House, guarded: Guarded) -> None:
+    agent, key = house.agent(f"{guarded.resource}:read")
+    client_id = json.loads(key.read_text())["client_id"]
+    assert httpx2.post(guarded.uri, json=PING, headers=ACCEPT).status_code == 401
+    with proxying(guarded.uri, key) as url:
+        async with connected(url) as client:
+            assert {tool.name for tool in (await client.list_tools()).tools} == {"read_file", "write_file"}
+            result: Any = await client.call_tool("read_file", {"path": "/a"})
+            assert result.structured_content["result"] == ["text of /a", f"for {client_id}"]
+            with pytest.raises(MCPError, match="write") as denied:
+                await client.call_tool("write_file", {"path": "/a"})
+            assert denied.value.code == DENIED
+        guarded.stop()
+        guarded.start()  # with other nonces
+        async with connected(url) as client:
+            assert (await client.call_tool("read_file", {"path": "/b"})).structured_content
+        token = house.entries(action="token.issue", resource=guarded.uri)[0]["token"]
+        house.api("POST", "/revoke", {"kind": "token", "id": token})
+        async with connected(url) as client:
+            assert (await client.call_tool("read_file", {"path": "/c"})).structured_content
+        wrong = url[:-1] + ("A" if url[-1] != "A" else "B")
+        assert httpx2.post(wrong, json={}).status_code == 404
+        house.api("POST", "/revoke", {"kind": "agent", "id": agent})
+        revoked = httpx2.post(url, json=PING, headers=ACCEPT)
+        assert revoked.status_code == 403
+        assert "www-authenticate" not in revoked.headers
+
+
+def test_the_typescript_sdk_call_through_it(house: House, guarded: Guarded) -> None:
+    _, key = house.agent(f"{guarded.resource}:read")
+    with proxying(guarded.uri, key) as url:
+        environment = {"PATH": os.environ["PATH"], "URL": url, "DIRECT": guarded.uri}
+        run = subprocess.run(
+            ["node", NODE / "mcp-through-proxy.mjs"], env=environment,
+            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        seen = json.loads(run.stdout)
+    assert seen["tools"] == ["read_file", "write_file"]
+    assert f"for {json.loads(key.read_text())['client_id']}" in seen["read"]
+    assert seen["denied"] == DENIED
+    assert "no_credentials" in seen["direct"]
