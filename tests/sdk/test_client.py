@@ -6,7 +6,8 @@ import httpx2
 import pytest
 
 from ostiary.client import Auth, Client, StepUpNeeded, Target, TokenRefused, run
-from ostiary.client.flows import MARGIN_US, MAX_NONCES
+from ostiary.client.flows import MARGIN_US
+from ostiary.client.sending import MAX_NONCES
 from ostiary.core import jose
 from ostiary.core.errors import Forbidden, Malformed, Unauthenticated, Unavailable
 from ostiary.keys import Credential

@@ -83,3 +83,25 @@ def test_the_refusal_of_a_broken_key_does_not_show_it(path: Path) -> None:
 def test_a_key_alone_is_a_credential_that_does_not_say_whose(path: Path) -> None:
     path.write_text(json.dumps(jose.generate("ES256").jwk()))
     assert load_key(path).client_id == load_key(path).issuer == ""
+
+
+@pytest.mark.parametrize("has_key", [True, False])
+def test_a_credential_may_have_a_secret_beside_its_key_or_alone(tmp_path: Path, has_key: bool) -> None:
+    key = jose.generate("ES256")
+    path = tmp_path / "client.json"
+    members = {"client_id": "writer", "issuer": "https://login.example", "client_secret": "hush"}
+    path.write_text(json.dumps(members | (key.jwk() if has_key else {})))
+    path.chmod(0o600)
+    credential = load_key(path)
+    assert (credential.client_id, credential.issuer, credential.secret) == ("writer", "https://login.example", "hush")
+    assert (credential.key.public.thumbprint == key.public.thumbprint) is has_key
+    assert "hush" not in repr(credential)
+
+
+@pytest.mark.parametrize("secret", ["", 5, ["hush"]])
+def test_a_secret_that_is_none_is_refused(tmp_path: Path, secret: object) -> None:
+    path = tmp_path / "client.json"
+    path.write_text(json.dumps({"client_id": "writer", "issuer": "https://login.example", "client_secret": secret}))
+    path.chmod(0o600)
+    with pytest.raises(Invalid, match="client_secret"):
+        load_key(path)

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from ostiary.client import Auth, Client, Target, TokenRefused, run
-from ostiary.client.flows import IDEMPOTENT, MAX_PAUSES
+from ostiary.client.sending import IDEMPOTENT, MAX_PAUSES
 from ostiary.core import jose
 from ostiary.keys import Credential
 from tests.clock import Clock, Dice

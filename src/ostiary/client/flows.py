@@ -1,20 +1,17 @@
 """What one client learns of its issuer and of resources: each function is a generator that yields requests.
 
 A client may be used from threads and tasks at once. Flows that need the same metadata or the same token share one
-request. A request that is refused for its nonce is compared with the nonce that it was sent with, since others may have
-changed what is stored meanwhile.
+request.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlencode
 
 import httpx2
@@ -22,7 +19,8 @@ import msgspec
 
 from ostiary.client.clock import IssuerClock
 from ostiary.client.issuer import FORMS, AssertionForm, Metadata, authenticate, is_local, is_private, well_known_urls
-from ostiary.client.steps import Flow, Pause, SharedFlows, Turns
+from ostiary.client.sending import MAX_CACHED, Sender, error_of, said_in
+from ostiary.client.steps import Flow, SharedFlows
 from ostiary.client.target import STEP_UP, StepUpNeeded, Target, Token, TokenRefused
 from ostiary.core import canonical, dpop, jose
 from ostiary.core.decoding import convert
@@ -33,16 +31,8 @@ T = TypeVar("T")
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
-MAX_CACHED = 1000
 MAX_ATTEMPTS = 3
 """One for each way to fail through nobody's fault: a wrong clock, a token that was just revoked, a step-up."""
-MAX_NONCES = 6
-"""Attempts with another nonce each; from the third on, requests of ours to that server go one at a time."""
-MAX_PAUSES = 3
-MAX_PAUSE_S = 10.0
-"""A server that asks for more time (`Retry-After`) is not waited for; its answer is the caller's."""
-IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-"""RFC 9110 section 9.2.2"""
 MARGIN_US = 30_000_000
 """A token is renewed this long before its end, or when a fifth of its life is left, whichever is later."""
 DEFAULT_LIFETIME_S = 300
@@ -82,11 +72,8 @@ class Client:
         self._form: AssertionForm | None = None
         """the form of assertions that the issuer has accepted"""
         self._proof_key = credential.key
-        self._shared = SharedFlows()
+        self._sender, self._shared = Sender(self._now), SharedFlows()
         self._tokens: dict[Target, Token] = {}
-        self._nonces: dict[str, str] = {}
-        """the last nonce of each server; the issuer's token endpoint has one of its own"""
-        self._turns: defaultdict[str, Turns] = defaultdict(Turns)
         self._resources: dict[str, str] = {}
         """resource identifiers by the origin and first path segment of the URLs that led to them"""
 
@@ -105,7 +92,7 @@ class Client:
     def _fetch_metadata(self) -> Flow[Metadata]:
         failures = list[str]()
         for url in well_known_urls(self._url):
-            response = yield from self._send_patiently("GET", partial(_get, url))
+            response = yield from self._sender.send("GET", partial(_get, url))
             if response.status_code == 200:
                 metadata = _decode(response, Metadata, of="the issuer's metadata")
                 if metadata.issuer not in (self._url, self.credential.issuer) and not is_local(self._url):
@@ -138,7 +125,7 @@ class Client:
         forms = (FORMS[0],) if metadata.is_ostiary else FORMS if self._form is None else (self._form,)
         for form in forms:
             response = yield from self._request_token(metadata, target, form, key)
-            if _error_of(response) != "invalid_client" or self.credential.secret is not None:
+            if error_of(response) != "invalid_client" or self.credential.secret is not None:
                 break
         token = self._read_token(response, key)
         self._form = form
@@ -169,7 +156,7 @@ class Client:
             return self._token_request(metadata, target, form, key, nonce)
 
         for _ in range(2):
-            response: httpx2.Response = yield from self._send_patiently("token", make, server="issuer")
+            response: httpx2.Response = yield from self._sender.send("token", make, server="issuer")
             if not (response.status_code in (400, 401) and self._now.learn(response)):
                 break
         return response
@@ -265,7 +252,7 @@ class Client:
             return request
 
         server = f"{_origin(request.url)} {target.resource}"
-        return (yield from self._send_patiently(request.method, make, server=server))
+        return (yield from self._sender.send(request.method, make, server=server))
 
     def proof(self, *, method: str, uri: str, token: Token, nonce: str | None) -> str:
         """Return a proof of the key that the token is bound to, for one request (RFC 9449 section 4.2)."""
@@ -275,63 +262,6 @@ class Client:
             token.key, method=method, uri=uri, now=self._now(), jti=self._jti(), nonce=nonce,
             access_token=token.text,
         )  # fmt: skip
-
-    def _send_patiently(
-        self, method: str, make: Callable[[str | None], httpx2.Request], *, server: str | None = None
-    ) -> Flow[httpx2.Response]:
-        """Send what `make` makes, and again after the time that the server asks for (RFC 9110 section 10.2.3).
-
-        That is done after 503 for idempotent methods and for token requests, which change nothing if they are lost;
-        after 429 for all, since that server says that it has not taken the request (RFC 6585 section 4).
-        """
-        for left in reversed(range(MAX_PAUSES + 1)):
-            response = yield from self._send_with_nonce(make, server)
-            may_repeat = response.status_code == 429 or (
-                response.status_code == 503 and (method in IDEMPOTENT or method == "token")
-            )
-            pause_s = self._retry_after_s(response) if may_repeat else None
-            if pause_s is None or pause_s > MAX_PAUSE_S or not left:
-                break
-            yield Pause(pause_s)
-        return response
-
-    def _send_with_nonce(
-        self, make: Callable[[str | None], httpx2.Request], server: str | None
-    ) -> Flow[httpx2.Response]:
-        """Send what `make` makes with a nonce of `server`, again while the server wants another nonce.
-
-        A server may change its nonce with each answer, and take the last one alone. Requests that run at once would
-        then refute each other for ever, so after two refusals they queue (RFC 9449 sections 8.2 and 9).
-        """
-        if server is None:
-            response: httpx2.Response = yield make(None)
-            return response
-        turns, nonce = self._turns[server], self._nonces.get(server)
-        ticket = None
-        try:
-            for number in range(1, MAX_NONCES + 1):
-                if ticket is None and (number > 2 or turns.is_contended):
-                    ticket = yield from turns.take()
-                    nonce = self._nonces.get(server)
-                response = yield make(nonce)
-                given = self._learn_nonce(server, response)
-                if given is None or given == nonce or not _wants_nonce(response):
-                    break
-                nonce = given
-        finally:
-            if ticket is not None:
-                turns.leave(ticket)
-        return response
-
-    def _retry_after_s(self, response: httpx2.Response) -> float | None:
-        """Return the seconds that `Retry-After` asks for; None without it or for what is not one."""
-        text = response.headers.get("retry-after", "")
-        if re.fullmatch("[0-9]{1,9}", text):
-            return float(text)
-        try:
-            return max(parsedate_to_datetime(text).timestamp() - self._now() / SECOND, 0.0)
-        except ValueError:
-            return None
 
     def _read_challenge(self, request: httpx2.Request, response: httpx2.Response) -> Flow[str | None]:
         """The resource that a URL belongs to, as the server's challenge says (RFC 9728 section 5); None without one.
@@ -359,43 +289,12 @@ class Client:
             self._resources[_place(request)] = resource
         return resource
 
-    def _learn_nonce(self, server: str, response: httpx2.Response) -> str | None:
-        """Store the nonce that a server gives, and return it."""
-        nonce: str | None = response.headers.get("dpop-nonce")
-        if nonce is None or len(nonce) > dpop.MAX_NONCE:
-            return None
-        if len(self._nonces) >= MAX_CACHED and server not in self._nonces:
-            self._nonces.clear()
-        self._nonces[server] = nonce
-        return nonce
-
     def _jti(self) -> str:
         return jose.b64u(self._random(16))
 
 
 def _get(url: str, _: str | None) -> httpx2.Request:
     return httpx2.Request("GET", url)
-
-
-def _said(response: httpx2.Response) -> Mapping[str, Any]:
-    """Return the JSON object in a response; an empty one where there is none."""
-    body: object = None
-    with suppress(Malformed):
-        body = canonical.parse(response.content)
-    return body if isinstance(body, dict) else {}
-
-
-def _error_of(response: httpx2.Response) -> str | None:
-    """Return the error code of a token response (RFC 6749 section 5.2); None of one that is no refusal."""
-    return str(_said(response).get("error", "")) if response.status_code in (400, 401) else None
-
-
-def _wants_nonce(response: httpx2.Response) -> bool:
-    """Whether a request was refused for its nonce: RFC 9449 section 8 in the body, section 9 in the challenge."""
-    if response.status_code not in (400, 401):
-        return False
-    challenge = response.headers.get("www-authenticate", "")
-    return "use_dpop_nonce" in challenge or (response.is_stream_consumed and _error_of(response) == "use_dpop_nonce")
 
 
 def _check_bearer(url: httpx2.URL, target: Target) -> None:
@@ -408,7 +307,7 @@ def _check_bearer(url: httpx2.URL, target: Target) -> None:
 
 
 def _token_refused(response: httpx2.Response) -> Refused:
-    said = _said(response)
+    said = said_in(response)
     message = str(said.get("error_description") or said.get("message") or f"HTTP {response.status_code}")
     kind = Unavailable if response.status_code >= 500 else TokenRefused
     return kind(message, hint=str(said.get("hint", "")), code=str(said.get("error", "token_refused")))

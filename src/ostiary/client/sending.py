@@ -1,0 +1,129 @@
+"""How one request goes out: with the nonce that its server wants, and again when the server asks for time.
+
+A request that is refused for its nonce is compared with the nonce that it was sent with, since requests that run at the
+same time change what is stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx2
+
+from ostiary.client.steps import Flow, Pause, Turns
+from ostiary.core import canonical, dpop
+from ostiary.core.errors import Malformed
+
+MAX_CACHED = 1000
+MAX_NONCES = 6
+"""Attempts with another nonce each; from the third on, requests of ours to that server go one at a time."""
+MAX_PAUSES = 3
+MAX_PAUSE_S = 10.0
+"""A server that asks for more time (`Retry-After`) is not waited for; its answer is the caller's."""
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""RFC 9110 section 9.2.2"""
+SECOND = 1_000_000
+
+
+class Sender:
+    """The requests of one client to all its servers. For threads and tasks at once."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        """`now`: microseconds since the epoch."""
+        self._now = now
+        self._nonces: dict[str, str] = {}
+        """the last nonce of each server; the issuer's token endpoint has one of its own"""
+        self._turns = dict[str, Turns]()
+
+    def send(
+        self, method: str, make: Callable[[str | None], httpx2.Request], *, server: str | None = None
+    ) -> Flow[httpx2.Response]:
+        """Send what `make` makes, and again after the time that the server asks for (RFC 9110 section 10.2.3).
+
+        That is done after 503 for idempotent methods and for token requests, which change nothing if they are lost;
+        after 429 for all, since that server says that it has not taken the request (RFC 6585 section 4).
+        """
+        for left in reversed(range(MAX_PAUSES + 1)):
+            response = yield from self._send_with_nonce(make, server)
+            may_repeat = response.status_code == 429 or (
+                response.status_code == 503 and (method in IDEMPOTENT or method == "token")
+            )
+            pause_s = self._retry_after_s(response) if may_repeat else None
+            if pause_s is None or pause_s > MAX_PAUSE_S or not left:
+                break
+            yield Pause(pause_s)
+        return response
+
+    def _send_with_nonce(
+        self, make: Callable[[str | None], httpx2.Request], server: str | None
+    ) -> Flow[httpx2.Response]:
+        """Send what `make` makes with a nonce of `server`, again while the server wants another nonce.
+
+        A server may change its nonce with each answer, and take the last one alone. Requests that run at once would
+        then refute each other for ever, so after two refusals they queue (RFC 9449 sections 8.2 and 9).
+        """
+        if server is None:
+            response: httpx2.Response = yield make(None)
+            return response
+        turns, nonce = self._turns.setdefault(server, Turns()), self._nonces.get(server)
+        ticket = None
+        try:
+            for number in range(1, MAX_NONCES + 1):
+                if ticket is None and (number > 2 or turns.is_contended):
+                    ticket = yield from turns.take()
+                    nonce = self._nonces.get(server)
+                response = yield make(nonce)
+                given = self._learn_nonce(server, response)
+                if given is None or given == nonce or not _wants_nonce(response):
+                    break
+                nonce = given
+        finally:
+            if ticket is not None:
+                turns.leave(ticket)
+        return response
+
+    def _retry_after_s(self, response: httpx2.Response) -> float | None:
+        """Return the seconds that `Retry-After` asks for; None without it or for what is not one."""
+        text = response.headers.get("retry-after", "")
+        if re.fullmatch("[0-9]{1,9}", text):
+            return float(text)
+        try:
+            return max(parsedate_to_datetime(text).timestamp() - self._now() / SECOND, 0.0)
+        except ValueError:
+            return None
+
+    def _learn_nonce(self, server: str, response: httpx2.Response) -> str | None:
+        """Store the nonce that a server gives, and return it."""
+        nonce: str | None = response.headers.get("dpop-nonce")
+        if nonce is None or len(nonce) > dpop.MAX_NONCE:
+            return None
+        if len(self._nonces) >= MAX_CACHED and server not in self._nonces:
+            self._nonces.clear()
+            self._turns = {name: turns for name, turns in self._turns.copy().items() if turns.is_contended}
+        self._nonces[server] = nonce
+        return nonce
+
+
+def said_in(response: httpx2.Response) -> Mapping[str, Any]:
+    """Return the JSON object in a response; an empty one where there is none."""
+    body: object = None
+    with suppress(Malformed):
+        body = canonical.parse(response.content)
+    return body if isinstance(body, dict) else {}
+
+
+def error_of(response: httpx2.Response) -> str | None:
+    """Return the error code of a token response (RFC 6749 section 5.2); None of one that is no refusal."""
+    return str(said_in(response).get("error", "")) if response.status_code in (400, 401) else None
+
+
+def _wants_nonce(response: httpx2.Response) -> bool:
+    """Whether a request was refused for its nonce: RFC 9449 section 8 in the body, section 9 in the challenge."""
+    if response.status_code not in (400, 401):
+        return False
+    challenge = response.headers.get("www-authenticate", "")
+    return "use_dpop_nonce" in challenge or (response.is_stream_consumed and error_of(response) == "use_dpop_nonce")
