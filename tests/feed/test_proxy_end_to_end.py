@@ -33,7 +33,18 @@ NODE = Path(__file__).parents[1] / "node"
 def proxying(to: str, credential: Path, *options: str) -> Iterator[str]:
     """`ostiary proxy` until the block ends; then it must end with code 0. Gives the URL for clients."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OSTIARY_")}
-    words = [COMMAND, "--json", "proxy", "--to", to, "--as", credential, "--listen", "127.0.0.1:0", *options]
+    words: list[str | Path] = [
+        COMMAND,
+        "--json",
+        "proxy",
+        "--to",
+        to,
+        "--as",
+        credential,
+        "--listen",
+        "127.0.0.1:0",
+        *options,
+    ]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     assert process.stderr is not None
