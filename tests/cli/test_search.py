@@ -34,7 +34,7 @@ def test_who_may_on_what_and_what(ostiary: Commands, who: str) -> None:
     assert {"type": "agent", "id": who} in found["results"]
     found = ostiary.json("search", "resource", "agent:seeker", "call", "tool")
     assert [one["id"] for one in found["results"]] == ["shelf/list", "shelf/read"]
-    assert (found["more"], found["why"]) == (False, "")
+    assert found["more"] is False
     found = ostiary.json("search", "action", "agent:seeker", "tool:shelf/read")
     assert found["results"] == [{"name": "call"}]
 
@@ -51,8 +51,59 @@ def test_people_read_it_and_hear_why_there_is_nothing(server: Server, who: str) 
     assert run(*here, "resource", "agent:seeker", "call", "tool").out.split() == ["tool:shelf/list", "tool:shelf/read"]
     assert run(*here, "action", "agent:seeker", "tool:shelf/read").out.split() == ["call"]
     assert "the first 1; --limit shows more" in run(*here, "resource", "agent:seeker", "call", "tool", "--limit", 1).out
-    assert "know no type 'unicorn'" in run(*here, "subject", "unicorn", "call", "tool:shelf/read").out
-    assert "nothing, of" in run(*here, "resource", "agent:seeker", "fly", "tool").out
+    assert "no matches (" in run(*here, "resource", "agent:seeker", "delegate", "tool").out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("subject", "unicorn", "call", "tool:shelf/read"), "know no type 'unicorn'"),
+        (("subject", "agent", "cal", "tool:shelf/read"), "did you mean `call`?"),
+        (("subject", "agent", "call", "tool:shelf/reed"), "did you mean `read`?"),
+        (("subject", "agent", "call", "tool:shelv/read"), "did you mean `shelf`?"),
+        (("resource", "agent:seekr", "call", "tool"), "did you mean `seeker`?"),
+        (("action", "agent:seekr", "tool:shelf/read"), "did you mean `seeker`?"),
+    ],
+)
+def test_an_unknown_name_is_an_error_with_the_nearest_name(
+    server: Server, who: str, words: tuple[str, ...], said: str
+) -> None:
+    ran = run("--data-dir", server.folder, "search", *words)
+    assert ran.code != 0
+    assert said in ran.err
+
+
+def test_arguments_that_are_not_given_are_unknown(ostiary: Commands, server: Server, tmp_path: Path) -> None:
+    catalogue, details = tmp_path / "tools.json", tmp_path / "bounds.json"
+    schema = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
+    catalogue.write_text(
+        json.dumps({"tools": [{"name": "open", "inputSchema": schema, "annotations": {"readOnlyHint": True}}]})
+    )
+    uri = "https://cabinet.example/mcp"
+    ostiary.json("resource", "create", "cabinet", "--uri", uri)
+    ostiary.json("resource", "catalogue", "cabinet", catalogue)
+    made = ostiary.json(
+        "agent", "create", "opener", "--owner", "ada", "--purpose", "tests", "--scope", "cabinet:read",
+        "--generate-key", tmp_path / "opener.json",
+    )  # fmt: skip
+    opener = made["agent_id"]
+    found = ostiary.json("search", "subject", "agent", "call", "tool:cabinet/open")
+    assert found["results"] == [{"type": "agent", "id": opener}]
+    bound = {"type": "tool", "locations": [uri], "arguments": {"path": {"prefix": "/srv/"}}}
+    details.write_text(json.dumps([bound]))
+    task = ostiary.json("task", "start", "--agent", "opener", "--purpose", "Read the cabinet", "--bounds", details)[
+        "task_id"
+    ]
+    context = tmp_path / "context.json"
+    context.write_text(json.dumps({"task": task}))
+    asked = ("search", "subject", "agent", "call", "tool:cabinet/open", "--context", context)
+    assert ostiary.json(*asked)["results"] == [
+        {"type": "agent", "id": opener, "context": {"depends_on": ["arguments.path"]}}
+    ]
+    assert f"agent:{opener} (may, depending on `path`)" in run("--data-dir", server.folder, *asked).out
+    for path, results in (("/srv/a", [{"type": "agent", "id": opener}]), ("/etc/a", [])):
+        context.write_text(json.dumps({"task": task, "arguments": {"path": path}}))
+        assert ostiary.json(*asked)["results"] == results
 
 
 @pytest.mark.parametrize("words", [("agent", "tool:shelf/read"), ("agent:", "tool:x/y"), (":seeker", "tool:x/y")])

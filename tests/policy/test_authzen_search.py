@@ -175,6 +175,110 @@ async def test_tools_are_paged_through_across_resources_and_none_is_missed_or_re
     assert agents == sorted([ids["one"], ids["two"]])
 
 
+SCHEMA = {
+    "type": "object",
+    "properties": {"path": {"type": "string"}, "limit": {"type": "integer"}},
+    "required": ["path"],
+    "additionalProperties": False,
+}
+LOOKING = {
+    "a.cedarschema": "type Arguments = { path?: String, limit?: Long };",
+    "a.cedar": """
+        permit (principal is Agent, action == Action::"call", resource)
+        when { context.arguments has path && context.arguments.path like "/tmp/*" };
+        @id("no-more") forbid (principal is Agent, action == Action::"call", resource)
+        when { context.arguments has limit && context.arguments.limit > 9 };
+    """,
+}
+
+
+async def shelf(world: World) -> str:
+    """An agent that may read at a server with one tool that takes arguments; its id."""
+    catalogue = {"resource": "shelf", "tools": [{"name": "open", "effect": "read", "arguments": SCHEMA}]}
+    await do(world, partial(registry.create_resource, name="shelf", uri="https://shelf.example"))
+    await do(world, partial(_catalogue, "shelf", Catalogue.parse(json.dumps(catalogue))))
+    return (await enrol(world, "one", scopes=["shelf:read"])).agent_id
+
+
+OPEN = {"type": "tool", "id": "shelf/open"}
+
+
+async def test_a_tool_with_required_arguments_is_found_where_its_arguments_do_not_matter(
+    world: World, ask: Ask
+) -> None:
+    agent = await shelf(world)
+    _, answer = await ask(SUBJECT, calls({"type": "agent"}, OPEN))
+    assert answer["results"] == [{"type": "agent", "id": agent}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "depends"),
+    [
+        (None, ["arguments.limit", "arguments.path"]),
+        ({}, ["arguments.limit", "arguments.path"]),
+        ({"path": "/tmp/a"}, ["arguments.limit"]),
+        ({"limit": 9}, ["arguments.path"]),
+        ({"path": "/tmp/a", "limit": 9}, []),
+        ({"path": "/etc/a"}, None),
+        ({"limit": 10}, None),
+        ({"path": 7}, None),
+        ({"other": 7}, None),
+    ],
+)
+async def test_a_result_says_on_which_arguments_it_depends(
+    world: World, ask: Ask, arguments: Any, depends: list[str] | None
+) -> None:
+    agent = await shelf(world)
+    await put(world, LOOKING)
+    context = {} if arguments is None else {"context": {"arguments": arguments}}
+    due = {"context": {"depends_on": depends}} if depends else {}
+    for path, search, result in (
+        (SUBJECT, calls({"type": "agent"}, OPEN), {"type": "agent", "id": agent}),
+        (RESOURCE, calls({"type": "agent", "id": agent}, {"type": "tool"}), OPEN),
+        (ACTION, {"subject": {"type": "agent", "id": agent}, "resource": OPEN}, {"name": "call"}),
+    ):
+        _, answer = await ask(path, search | context)
+        assert answer["results"] == ([] if depends is None else [result | due])
+        _, certain = await ask(path, search | context | {"options": {"uncertain": "exclude"}})
+        assert certain["results"] == ([result] if depends == [] else [])
+
+
+async def test_uncertain_results_are_included_or_excluded_and_nothing_else(world: World, ask: Ask) -> None:
+    await shelf(world)
+    search = calls({"type": "agent"}, OPEN)
+    for options, status in (({}, 200), ({"uncertain": "include"}, 200), ({"uncertain": "some"}, 400), ([], 400)):
+        assert (await ask(SUBJECT, search | {"options": options}))[0] == status
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (calls({"type": "agent"}, {"type": "tool", "id": "shelf/opne"}), "has no tool 'opne'"),
+        (calls({"type": "agent"}, {"type": "tool", "id": "shelve/open"}), "no resource 'shelve'"),
+        (calls({"type": "agent"}, {"type": "Resource", "id": "shelve"}), "no resource 'shelve'"),
+        (calls({"type": "agent"}, OPEN) | {"action": {"name": "cal"}}, "no action 'cal'"),
+    ],
+)
+async def test_an_unknown_registered_name_is_an_error(world: World, ask: Ask, search: Any, message: str) -> None:
+    await shelf(world)
+    status, said = await ask(SUBJECT, search)
+    assert (status, message in said) == (404, True)
+    assert newest(world).outcome == "refused"
+    status, said = await ask(RESOURCE, calls({"type": "agent", "id": "onee"}, {"type": "tool"}))
+    assert (status, "no agent 'onee'" in said) == (404, True)
+    status, said = await ask(ACTION, {"subject": {"type": "agent", "id": "onee"}, "resource": OPEN})
+    assert (status, "no agent 'onee'" in said) == (404, True)
+
+
+async def test_only_callers_who_may_list_agents_hear_the_nearest_name(world: World, ask: Ask) -> None:
+    await shelf(world)
+    other = caller(await enrol(world, "other"))
+    search = calls({"type": "agent", "id": "onee"}, {"type": "tool"})
+    for by, hint in ((ADMIN, True), (other, False)):
+        _, said = await ask(RESOURCE, search, by=by)
+        assert ("did you mean `one`?" in said) is hint
+
+
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 

@@ -37,7 +37,7 @@ COMMANDS = (
     ("policy", "ostiary.cli.policy:policy", "Policy sets: a folder of Cedar files with their tests.", MAY),
     ("approvals", "ostiary.cli.approvals:approvals", "What agents ask people: list, show, approve, deny.", MAY),
     ("decide", "ostiary.cli.policy:decide", "Ask the decision point; exits with 4 on a deny.", MAY),
-    ("search", "ostiary.cli.search:search", "Who may do that, to what, or what may be done.", MAY),
+    ("search", "ostiary.cli.search:search", "Search permissions by subject, resource or action.", MAY),
     ("whatif", "ostiary.cli.whatif:whatif", "Which recorded verdicts a policy set would change.", MAY),
     ("suggest", "ostiary.cli.suggest:suggest_least", "The least that an agent needs, from what was seen of it.", MAY),
     ("enforce", "ostiary.cli.enforce:enforce", "Carry out what is decided, or no more.", MAY),

@@ -1,6 +1,6 @@
-"""`ostiary search`: who may, on what, and what; each candidate is asked about as `ostiary decide` would.
+"""`ostiary search`: permissions by subject, resource or action; each candidate is evaluated as by `ostiary decide`.
 
-Things are written TYPE:ID (`agent:billing-bot`, `tool:files/read_file`, `user:alice`).
+Subjects and resources are written TYPE:ID (`agent:billing-bot`, `tool:files/read_file`, `user:alice`).
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from cyclopts import App
 from ostiary.cli.files import read_json
 from ostiary.cli.paper import out
 from ostiary.cli.session import PAGE, Here, Session, Source, Usage, decoded
+from ostiary.core.errors import NotFound
 
-search = App(name="search", help="Who may do that, to what, or what may be done: searches of the decision point.")
+search = App(name="search", help="Search permissions by subject, resource or action.")
 
 
 @search.command(name="subject")
 def subject(
     type: str, action: str, resource: str, /, *, context: Source | None = None, limit: int = PAGE, session: Here
 ) -> None:
-    """Who may do that to it?
+    """List the subjects that may perform an action on a resource.
 
     Args:
-        type: Of whom is sought: `agent`, or a type of the policy set.
-        action: What is done, as `call`.
-        resource: To what, TYPE:ID.
-        context: A JSON file with the context; `-` reads standard input.
-        limit: How many at most.
+        type: The type of the subjects: `agent`, or a type of the policy set.
+        action: The action, as `call`.
+        resource: The resource, TYPE:ID.
+        context: A JSON file with the context, a tool's arguments under `arguments`; `-` reads standard input.
+        limit: The largest number of results.
     """
     asked = {"subject": {"type": type}, "action": {"name": action}, "resource": _thing(resource)}
     _show(session, _found(session, "subject", asked, context, limit), limit)
@@ -37,14 +38,14 @@ def subject(
 def resource(
     subject: str, action: str, type: str, /, *, context: Source | None = None, limit: int = PAGE, session: Here
 ) -> None:
-    """To what may it do that?
+    """List the resources on which a subject may perform an action.
 
     Args:
-        subject: Who does it, TYPE:ID.
-        action: What is done, as `call`.
-        type: Of what is sought: `tool`, `Resource`, or a type of the policy set.
-        context: A JSON file with the context; `-` reads standard input.
-        limit: How many at most.
+        subject: The subject, TYPE:ID.
+        action: The action, as `call`.
+        type: The type of the resources: `tool`, `Resource`, or a type of the policy set.
+        context: A JSON file with the context, a tool's arguments under `arguments`; `-` reads standard input.
+        limit: The largest number of results.
     """
     asked = {"subject": _thing(subject), "action": {"name": action}, "resource": {"type": type}}
     _show(session, _found(session, "resource", asked, context, limit), limit)
@@ -52,13 +53,13 @@ def resource(
 
 @search.command(name="action")
 def action(subject: str, resource: str, /, *, context: Source | None = None, limit: int = PAGE, session: Here) -> None:
-    """What may it do to that?
+    """List the actions that a subject may perform on a resource.
 
     Args:
-        subject: Who does it, TYPE:ID.
-        resource: To what, TYPE:ID.
-        context: A JSON file with the context; `-` reads standard input.
-        limit: How many at most.
+        subject: The subject, TYPE:ID.
+        resource: The resource, TYPE:ID.
+        context: A JSON file with the context, a tool's arguments under `arguments`; `-` reads standard input.
+        limit: The largest number of results.
     """
     asked = {"subject": _thing(subject), "resource": _thing(resource)}
     _show(session, _found(session, "action", asked, context, limit), limit)
@@ -72,34 +73,42 @@ def _thing(text: str) -> dict[str, str]:
 
 
 def _found(session: Session, kind: str, asked: dict[str, Any], context: Source | None, limit: int) -> dict[str, Any]:
-    """The first `limit` results, page by page; `more` where there may be others, `why` where nothing could be found."""
+    """Return the first `limit` results, page by page; `more` says that there may be others. Raises NotFound."""
     if limit < 1:
         raise Usage("--limit is 1 or more")
     if context is not None:
         asked["context"] = read_json(context)
-    results: list[dict[str, str]] = []
+    results: list[dict[str, Any]] = []
     page: dict[str, Any] = {"limit": min(limit, PAGE)}
-    examined, why = 0, ""
+    examined = 0
     while True:
         said = decoded(session.request("POST", f"/access/v1/search/{kind}", {**asked, "page": page}))
         results += said["results"]
         examined += said["page"]["properties"]["examined"]
-        why = said["context"].get("reason_admin", {}).get("404", why)
+        if (unknown := said["context"].get("reason_admin", {}).get("404")) is not None:
+            raise NotFound(unknown)
         token = said["page"]["next_token"]
         if not token or len(results) >= limit:
             break
         page = {"token": token}
     more = bool(token) or len(results) > limit
-    return {"results": results[:limit], "examined": examined, "more": more, "why": why}
+    return {"results": results[:limit], "examined": examined, "more": more}
 
 
 def _show(session: Session, found: dict[str, Any], limit: int) -> None:
     def render(found: dict[str, Any]) -> None:
         for one in found["results"]:
-            out.print(one["name"] if "name" in one else f"{one['type']}:{one['id']}", markup=False)
+            name = one["name"] if "name" in one else f"{one['type']}:{one['id']}"
+            out.print(name + _condition(one.get("context", {}).get("depends_on", [])), markup=False)
         if found["more"]:
             out.print(f"the first {limit}; --limit shows more", style="dim")
         if not found["results"]:
-            out.print(found["why"] or f"nothing, of {found['examined']} examined", style="dim", markup=False)
+            out.print(f"no matches ({found['examined']} checked)", style="dim", markup=False)
 
     session.show(found, render)
+
+
+def _condition(inputs: list[str]) -> str:
+    """What a result depends on, in words."""
+    names = ", ".join(f"`{name.removeprefix('arguments.')}`" for name in inputs)
+    return f" (may, depending on {names})" if names else ""

@@ -4,6 +4,9 @@ Every answer has a `page`: `next_token` (empty at the end), `count`, and in `pro
 examined for it. A page has 100 results if no `limit` is given and 1,000 at most, and is the answer to at most 1,000
 candidates: it can be empty and have a `next_token`. `limit` 0 asks for nothing, and is answered with the way on.
 
+Arguments of a tool that `context.arguments` does not give are unknown. A result that is permitted for some of their
+values only has `context.depends_on`, the names of the inputs; `options.uncertain: "exclude"` leaves such results out.
+
 A token goes on with the search that it was given for: the same caller, entities, context, `page.properties` and
 policies. `limit` may be left out beside it, as in the example of the specification; another one is refused.
 """
@@ -11,7 +14,7 @@ policies. `limit` may be left out beside it, as in the example of the specificat
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -37,7 +40,7 @@ from ostiaryd.policy.model import (
     seal_place,
 )
 from ostiaryd.policy.wire_authzen import ACTION, RESOURCE, SUBJECT, read
-from ostiaryd.registry.model import DECIDE
+from ostiaryd.registry.model import ADMIN, DECIDE, READ
 
 DEFAULT_RESULTS = 100
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -49,12 +52,19 @@ class PageAsked(msgspec.Struct, frozen=True, omit_defaults=True):
     properties: dict[str, Any] | None = None
 
 
+class Options(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`uncertain`: whether to include results that depend on arguments which the search does not give."""
+
+    uncertain: Literal["include", "exclude"] = "include"
+
+
 class SubjectSearch(msgspec.Struct, frozen=True, omit_defaults=True):
     subject: Sought
     action: Verb
     resource: Thing
     context: dict[str, Any] | None = None
     page: PageAsked = PageAsked()
+    options: Options = Options()
 
 
 class ResourceSearch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -63,6 +73,7 @@ class ResourceSearch(msgspec.Struct, frozen=True, omit_defaults=True):
     resource: Sought
     context: dict[str, Any] | None = None
     page: PageAsked = PageAsked()
+    options: Options = Options()
 
 
 class ActionSearch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -70,40 +81,43 @@ class ActionSearch(msgspec.Struct, frozen=True, omit_defaults=True):
     resource: Thing
     context: dict[str, Any] | None = None
     page: PageAsked = PageAsked()
+    options: Options = Options()
 
 
 async def subjects(call: Call) -> Reply:
-    """Who may do that to it?"""
+    """List the subjects that may perform the action on the resource."""
     body = read(call, SubjectSearch)
     found, page = await _search(
-        call, "subject", Search(body.subject, body.action, body.resource, body.context), body.page
+        call, "subject", Search(body.subject, body.action, body.resource, body.context), body.page, body.options
     )
     return _answer(found, page, [{"type": body.subject.type, "id": id} for id in found.results])
 
 
 async def resources(call: Call) -> Reply:
-    """To what may he do that?"""
+    """List the resources on which the subject may perform the action."""
     body = read(call, ResourceSearch)
     found, page = await _search(
-        call, "resource", Search(body.subject, body.action, body.resource, body.context), body.page
+        call, "resource", Search(body.subject, body.action, body.resource, body.context), body.page, body.options
     )
     return _answer(found, page, [{"type": body.resource.type, "id": id} for id in found.results])
 
 
 async def actions(call: Call) -> Reply:
-    """What may he do to it?"""
+    """List the actions that the subject may perform on the resource."""
     body = read(call, ActionSearch)
-    found, page = await _search(call, "action", Search(body.subject, None, body.resource, body.context), body.page)
+    search = Search(body.subject, None, body.resource, body.context)
+    found, page = await _search(call, "action", search, body.page, body.options)
     return _answer(found, page, [{"name": name} for name in found.results])
 
 
-async def _search(call: Call, kind: Kind, sought: Search, page: PageAsked) -> tuple[Found, str]:
+async def _search(call: Call, kind: Kind, sought: Search, page: PageAsked, options: Options) -> tuple[Found, str]:
     """What was found, and the token of the page that follows. One entry, of a refusal too."""
     world, by = call.world, call.caller
     key, caller = page_key(world.keys.secret("nonce")), "" if by is None else by.id
-    same = b64u(sha256(_encode((kind, sought, page.properties))).digest())
+    same = b64u(sha256(_encode((kind, sought, page.properties, options))).digest())
     limit = DEFAULT_RESULTS if page.limit is None else min(page.limit, MAX_RESULTS)
     digest = b64u(sha256(call.body).digest())
+    names_agents = by is not None and not by.scopes.isdisjoint((ADMIN, READ))
 
     def look(reader: Reader, asked: Asked | None = None) -> Found:
         ready = flows.active_set(reader)
@@ -112,8 +126,9 @@ async def _search(call: Call, kind: Kind, sought: Search, page: PageAsked) -> tu
             at = open_place(page.token, key=key, caller=caller, now=world.now())
             check_same(at, search=same, policies=ready.policies.hash, limit=None if page.limit is None else limit)
         return flows.search(
-            reader, ready, sought, after=at.after, limit=at.limit, now=world.now(), asked=asked, keys=world.keys
-        )
+            reader, ready, sought, after=at.after, limit=at.limit, now=world.now(), asked=asked, keys=world.keys,
+            certain=options.uncertain == "exclude", names_agents=names_agents,
+        )  # fmt: skip
 
     found: Found | Refused
     try:
@@ -133,7 +148,10 @@ async def _search(call: Call, kind: Kind, sought: Search, page: PageAsked) -> tu
     return noted, seal_place(ended, key=key, caller=caller, nonce=world.random(12))
 
 
-def _answer(found: Found, next_token: str, results: list[dict[str, str]]) -> Reply:
+def _answer(found: Found, next_token: str, results: list[dict[str, Any]]) -> Reply:
+    for id, one in zip(found.results, results, strict=True):
+        if id in found.depends:
+            one["context"] = {"depends_on": found.depends[id]}
     page = {"next_token": next_token, "count": len(results), "properties": {"examined": found.examined}}
     context: dict[str, Any] = {"policy": found.policies}
     if found.why:

@@ -23,21 +23,25 @@ from ostiary.core.access.decide import Decision, dead, decide, deny, refuse, unp
 from ostiary.core.access.doubt import doubted
 from ostiary.core.access.elsewhere import Elsewhere, Said, failed
 from ostiary.core.access.facts import AgentFact, Facts, Principal, Protected, ReadyTool
+from ostiary.core.access.foresee import ALWAYS, NEVER, foresee, unknown_arguments
 from ostiary.core.access.holds import Hold
 from ostiary.core.access.past import Past, past_of
-from ostiary.core.access.policies import BASE_TYPES, CALL, HISTORY, RISK, Judgement, Needs, Policies
+from ostiary.core.access.policies import BASE_TYPES, CALL, HISTORY, RISK, Foresight, Judgement, Needs, Policies
 from ostiary.core.access.reasons import Reason
 from ostiary.core.access.recorded import Kept, keep
 
 __all__ = [
+    "ALWAYS",
     "BASE_TYPES",
     "CALL",
     "HISTORY",
+    "NEVER",
     "RISK",
     "AgentFact",
     "Decision",
     "Elsewhere",
     "Facts",
+    "Foresight",
     "Hold",
     "Judgement",
     "Kept",
@@ -54,8 +58,10 @@ __all__ = [
     "deny",
     "doubted",
     "failed",
+    "foresee",
     "keep",
     "past_of",
     "refuse",
+    "unknown_arguments",
     "unproved",
 ]

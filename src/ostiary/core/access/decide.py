@@ -80,7 +80,7 @@ def decide(
         return Decision(False, False, policies.hash, (reason,))
 
     ready = resource.tools.get(tool)
-    if facts.holds and (reason := _held(principal, facts, ready, now)) is not None:
+    if facts.holds and (reason := held_back(principal, facts, ready, now)) is not None:
         return Decision(False, False, policies.hash, (reason,))
     if ready is None:
         return deny(resource, policies, _unknown(resource, tool))
@@ -176,7 +176,7 @@ def dead(principal: Principal, facts: Facts, now: int) -> Reason | None:
     return None
 
 
-def _held(principal: Principal, facts: Facts, ready: ReadyTool | None, now: int) -> Reason | None:
+def held_back(principal: Principal, facts: Facts, ready: ReadyTool | None, now: int) -> Reason | None:
     """What an agent is held to, be it the holder of the token or one behind it, that this call is not within."""
     for agent, _ in principal.agents:
         for hold in facts.holds.get(agent, ()):

@@ -27,6 +27,7 @@ from ostiary.core.access.playbooks import is_playbook
 from ostiary.core.assurance import StepUp
 from ostiary.core.cedar.compile import Compiled, Verdict, compile_set
 from ostiary.core.cedar.ir import PolicyIR, PolicySetIR, reads_context, reads_within
+from ostiary.core.cedar.partial import PartialRecord, Request, evaluate_policy
 from ostiary.core.cedar.values import Entities, Entity, Record, Uid, entity
 
 CALL = Uid("Action", "call")
@@ -57,6 +58,16 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
     of: str = ""
 
 
+class Foresight(msgspec.Struct, frozen=True, gc=False):
+    """What can be decided of a request of which a part is unknown: whether some completion `may` be allowed, whether
+    each of them `must`, and the `inputs` on which it depends.
+    """
+
+    may: bool
+    must: bool
+    inputs: frozenset[str] = frozenset()
+
+
 class Policies:
     """A compiled set under its `hash`. Immutable, so that many threads may ask it at once.
 
@@ -66,8 +77,8 @@ class Policies:
     """
 
     __slots__ = (
-        "_denying", "_enforced", "_step_ups", "_watched", "approvers", "asks", "elsewhere", "entities", "hash",
-        "hints", "known", "reads_counterparts", "reads_history", "reads_risk", "reasons", "relies_on_history",
+        "_denying", "_enforced", "_sources", "_step_ups", "_watched", "approvers", "asks", "elsewhere", "entities",
+        "hash", "hints", "known", "reads_counterparts", "reads_history", "reads_risk", "reasons", "relies_on_history",
         "relies_on_risk",
     )  # fmt: skip
 
@@ -91,6 +102,7 @@ class Policies:
         self.relies_on_risk = reads_context(PolicySetIR(enforced), RISK)
         self.reads_risk = self.relies_on_risk or reads_context(PolicySetIR(watched), RISK)
         self._enforced = Least(enforced)
+        self._sources = {policy.id: policy for policy in enforced}
         self._watched: Compiled | None = compile_set(PolicySetIR(watched)) if watched else None
         self.asks: dict[str, Needs] = {policy.id: _needs(policy) for policy in enforced if _asks(policy)}
         self.approvers = {policy.id: approvers(policy) for policy in enforced if policy.id in self.asks}
@@ -132,6 +144,31 @@ class Policies:
             for policy in self._enforced.compiled.decide(principal, action, resource, context, entities).reasons
             if policy in self.asks
         )
+
+    def foresee(
+        self, principals: Sequence[Uid], action: Uid, resource: Uid, context: PartialRecord, entities: Entities
+    ) -> Foresight:
+        """Return what `judge` can say of a request of which a part is unknown; the first principal is that of the
+        request, the others are the agents behind it. Policies that ask count as those that forbid.
+        """
+        may, must, inputs = True, not any(not watches for watches in self.elsewhere.values()), set[str]()
+        is_open = not must  # what the policies elsewhere say is not known
+        for principal in principals:
+            question = self._enforced.compiled.question(principal, action, resource, entities)
+            request = Request(*question[:3], context, entities)
+            found = [
+                (policy.forbids, evaluate_policy(self._sources[policy.id], request)) for policy in question.candidates
+            ]
+            permits = [result for forbids, result in found if not forbids]
+            forbids = [result for forbids, result in found if forbids]
+            fails = any(result.fails for _, result in found)
+            may &= not fails and not any(result.must_hold for result in forbids)
+            may &= is_open or any(result.may_hold for result in permits)
+            must &= any(result.must_hold for result in permits) and not any(result.may_hold for result in forbids)
+            must &= not any(result.may_fail for _, result in found)
+            inputs.update(*(result.inputs for _, result in found if result.unknown or result.may_fail))
+        must = must and may
+        return Foresight(may, must, frozenset() if must else frozenset(inputs))
 
     def judge(
         self,

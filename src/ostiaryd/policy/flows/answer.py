@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from ostiary.core import access
-from ostiary.core.access import Decision, Elsewhere, Facts, Policies, Principal, Protected, Reason
+from ostiary.core.access import Decision, Elsewhere, Facts, Foresight, Policies, Principal, Protected, Reason
 from ostiary.core.access.chain import chain_of
 from ostiary.core.access.decide import too_many
 from ostiary.core.access.holds import Hold, throttled
@@ -76,6 +76,16 @@ class Called(NamedTuple):
     arguments: dict[str, Any]
     holds: dict[str, tuple[Hold, ...]]
     """what its agents are held to"""
+
+
+def _is_call(question: Question) -> bool:
+    """Whether an agent asks about the call of a tool."""
+    subject, resource = REGISTERED.get(question.subject.type), REGISTERED.get(question.resource.type)
+    return subject == "Agent" and resource == "Tool" and question.action.name == access.CALL.id
+
+
+def _settled(decision: Decision) -> Foresight:
+    return access.ALWAYS if decision.allowed else access.NEVER
 
 
 class Answers:
@@ -159,12 +169,32 @@ class Answers:
         said = chain.context | doubt_of(self._reader, self._policies, agent, task.task_id, task.chain, at=self._at)
         return self._answer(question, found_agent(agent), resource, behind=chain.behind, said=said)
 
-    def _call(self, question: Question, agent: Agent, approved: frozenset[str]) -> tuple[Decision, Posed | None]:
-        call = self._called(question, agent)
-        facts = Facts(
+    def foresee(self, question: Question) -> Foresight:
+        """Return what can be answered while arguments that the question does not give are unknown. Raises nothing."""
+        if not _is_call(question):
+            return _settled(self.answer(question))
+        try:
+            call = self.called(question)
+        except (Unanswerable, Forbidden, NotFound):
+            return access.NEVER
+        ready, given = call.resource.tools.get(call.tool), (question.context or {}).get("arguments")
+        if ready is None or not (unknown := access.unknown_arguments(ready, given)):
+            return _settled(self.answer(question))
+        remembers = self._keys is not None and call.task.memory is not None
+        return access.foresee(
+            call.principal, tool=call.tool, arguments=call.arguments, unknown=unknown, facts=self._facts(call),
+            now=self._at, remembers=remembers,
+        )  # fmt: skip
+
+    def _facts(self, call: Called) -> Facts:
+        return Facts(
             call.resource, self._policies, risks=self._risks(call.principal), holds=call.holds,
             elsewhere=self._elsewhere,
         )  # fmt: skip
+
+    def _call(self, question: Question, agent: Agent, approved: frozenset[str]) -> tuple[Decision, Posed | None]:
+        call = self._called(question, agent)
+        facts = self._facts(call)
         memory = None
         if self._keys is not None and call.task.memory is not None:
             memory = tasks.recall(self._reader, call.task, self._keys).memory
@@ -211,9 +241,7 @@ class Answers:
         """Take what an allowed call costs from the budgets of its task, and let the task remember it; where the budget
         is not there, or the call is one too many for an agent that is held to a pace, it is denied.
         """
-        subject, resource = question.subject, question.resource
-        is_call = question.action.name == access.CALL.id and REGISTERED.get(resource.type) == "Tool"
-        if not (decision.allowed and is_call and REGISTERED.get(subject.type) == "Agent"):
+        if not (decision.allowed and _is_call(question)):
             return decision
         call = self.called(question)
         for held, limit in throttled(call.principal.agents, call.holds, self._now).items():

@@ -1,16 +1,21 @@
-"""Who may, on what, and what: each candidate is asked about as an evaluation would be, so that both agree.
+"""Searches of permissions: each candidate is evaluated as an evaluation would be, so that both agree.
 
-Candidates are the entities that the set states and, of the registered types, what the registry has. A page examines a
-bounded number of them, in an order that a page token can go on with. An input that nobody knows finds nothing.
+Candidates are the entities that the policy set states and, of the registered types, those of the registry. A page
+examines a bounded number of them, in an order that a page token can go on with.
+
+Arguments of a tool that the search does not give are unknown: a candidate is a result if some completion of the
+arguments is permitted, and says on which inputs that depends. An unknown name of a registered type is an error; other
+unknown names find nothing, as the certification of AuthZEN demands, and the answer says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ostiary.core.errors import Refused
+from ostiary.core.errors import NotFound, Refused
+from ostiary.core.nearest import MAX_COMPARED, nearest_hint
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ground.pages import Page
@@ -38,11 +43,15 @@ Candidate = tuple[str, str]
 
 @dataclass(slots=True)
 class Found:
-    """`after` is where the page ends, None at the end of all; `why` says in words why nothing could be found."""
+    """`after` is where the page ends, None at the end of all; `why` says in words why nothing could be found.
+
+    `depends` has the results that are permitted for some arguments only, each with the inputs on which it depends.
+    """
 
     policies: str
     limit: int
     results: list[str] = field(default_factory=list)
+    depends: dict[str, list[str]] = field(default_factory=dict)
     examined: int = 0
     after: str | None = None
     why: str = ""
@@ -58,8 +67,15 @@ def search(
     now: int,
     asked: Asked | None = None,
     keys: Keyring | None = None,
+    certain: bool = False,
+    names_agents: bool = False,
 ) -> Found:
-    """The next `limit` results behind `after`, or as many as MAX_EXAMINED candidates give. Scans: not on the loop."""
+    """Return the next `limit` results behind `after`, or as many as MAX_EXAMINED candidates give. Not on the loop.
+
+    `certain` leaves out results that depend on unknown arguments; `names_agents`: an error may name an agent.
+    Raises NotFound for an unknown name of a registered type.
+    """
+    _check_names(reader, ready, sought, names_agents=names_agents)
     found = Found(ready.policies.hash, limit)
     found.why = _unknown(ready, sought)
     if found.why:
@@ -75,8 +91,11 @@ def search(
             break
         after = place
         found.examined += 1
-        if answers.answer(sought.asked(id)).allowed:
+        foreseen = answers.foresee(sought.asked(id))
+        if foreseen.must or (foreseen.may and not certain):
             found.results.append(id)
+            if not foreseen.must:
+                found.depends[id] = sorted(foreseen.inputs)
     return found
 
 
@@ -99,6 +118,8 @@ def note_search(
         "examined": found.examined,
         "more": found.after is not None,
     }
+    if found.depends:
+        detail["depending"] = len(found.depends)
     return found
 
 
@@ -106,19 +127,53 @@ def _id(thing: Thing | Sought) -> str:
     return thing.id if isinstance(thing, Thing) else ""
 
 
+def _check_names(reader: Reader, ready: Ready, asked: Search, *, names_agents: bool) -> None:
+    """Raise NotFound, with the nearest name, for an agent, a resource, a tool or an action that does not exist."""
+    for thing in (asked.subject, asked.resource):
+        kind = REGISTERED.get(thing.type)
+        if kind is None or isinstance(thing, Sought):
+            continue
+        if kind == "Agent" and agents.get(reader, thing.id) is None:
+            known = [one.name for one in agents.page(reader, Page(MAX_COMPARED, ""))] if names_agents else []
+            raise NotFound(_saying(f"there is no agent {thing.id[:100]!a}", thing.id, known))
+        name, _, tool = thing.id.partition("/")
+        if kind != "Agent" and (found := resources.get(reader, name)) is None:
+            known = [one.name for one in resources.page(reader, Page(MAX_COMPARED, ""))]
+            raise NotFound(_saying(f"there is no resource {name[:100]!a}", name, known))
+        if kind == "Tool" and found is not None and tool not in (tools := protected(reader, found).tools):
+            raise NotFound(_saying(f"the catalogue of `{name}` has no tool {tool[:100]!a}", tool, tools))
+    is_registered = asked.subject.type in REGISTERED or asked.resource.type in REGISTERED
+    if is_registered and (unknown := _unknown_action(ready, asked)):
+        raise NotFound(unknown)
+
+
+def _unknown_action(ready: Ready, asked: Search) -> str:
+    name, known = "" if asked.action is None else asked.action.name, ready.vocabulary.actions
+    if asked.action is None or name in known:
+        return ""
+    return _saying(f"the policies know no action {name[:100]!a}", name, known)
+
+
 def _unknown(ready: Ready, asked: Search) -> str:
-    """What of the search nobody knows; empty if all is known, or is for the registry to say."""
+    """The part of the search that the policies do not know, with the nearest name; empty if all is known."""
+    if unknown := _unknown_action(ready, asked):
+        return unknown
     for thing in (asked.subject, asked.resource):
         if thing.type in REGISTERED:
             continue
         if thing.type not in ready.vocabulary.types:
-            return f"the policies know no type {thing.type[:100]!a}"
+            return _saying(f"the policies know no type {thing.type[:100]!a}", thing.type, ready.vocabulary.types)
         ids = ready.ids.get(thing.type, ())
         if isinstance(thing, Sought) and not ids:
             return f"the policy set states no entity of the type {thing.type[:100]!a}"
         if isinstance(thing, Thing) and ids and not ready.policies.states(thing.type, thing.id):
-            return f"the policy set states no {thing.type[:100]} {thing.id[:100]!a}"
+            return _saying(f"the policy set states no {thing.type[:100]} {thing.id[:100]!a}", thing.id, ids)
     return ""
+
+
+def _saying(what: str, name: str, known: Iterable[str]) -> str:
+    hint = nearest_hint(name, known)
+    return f"{what}; {hint}" if hint else what
 
 
 def _candidates(reader: Reader, ready: Ready, asked: Search, after: str) -> Iterator[Candidate]:
