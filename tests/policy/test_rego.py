@@ -266,6 +266,42 @@ async def test_the_question_is_what_the_page_says(world: World, ask: Ask) -> Non
     assert found == (True, "", ["levels"]), found
 
 
+@pytest.mark.parametrize(
+    ("number", "rego", "allowed"),
+    [
+        ("12345678901234567890123", "12345678901234567890123", True),
+        ("12345678901234567890123", "12345678901234567890124", False),
+        ("9007199254740993", "9007199254740993", True),
+        ("9007199254740993", "9007199254740992", False),
+        ("3.141592653589793", "3.141592653589793", True),
+        ("3.141592653589793", "3.1415926535897", False),
+        ("[18446744073709551617, 0.5]", "[18446744073709551617, 0.5]", True),
+        ("[18446744073709551617, 0.5]", "[18446744073709551616, 0.5]", False),
+        ('"0.1000000000000000055"', "`0.1000000000000000055`", True),
+    ],
+)
+async def test_opa_sees_all_digits_of_a_number(world: World, ask: Ask, number: str, rego: str, allowed: bool) -> None:
+    await put(world, a_set(HEAD + f"default permit := false\npermit if input.context.n == {rego}"))
+    question = json.dumps(QUESTION | {"context": {"n": "?"}}).replace('"?"', number)
+    _, answer = await ask(EVALUATION, question.encode())
+    assert answer["decision"] is allowed
+
+
+@pytest.mark.parametrize("number", ["0.1000000000000000055", "0.10000000000000001", "1.00000000000000001e2", "2e-324"])
+async def test_a_number_that_a_float_changes_is_refused_where_opa_would_see_it(
+    world: World, ask: Ask, number: str
+) -> None:
+    question = json.dumps(QUESTION | {"context": {"n": "?"}}).replace('"?"', number).encode()
+    search = question.replace(b'"id": "ann", ', b"")
+    await put(world, a_set(HEAD + "permit := true"))
+    for path, body in ((EVALUATION, question), ("/access/v1/search/subject", search)):
+        status, answer = await ask(path, body)
+        assert (status, answer) == (400, "a number has more digits than a 64-bit float keeps")
+    await put(world, {"a.cedarschema": SCHEMA, "a.cedar": CEDAR_PERMITS})
+    _, answer = await ask(EVALUATION, question)
+    assert answer["decision"] is True
+
+
 async def test_data_and_libraries_are_at_hand(world: World, ask: Ask) -> None:
     await put(
         world,

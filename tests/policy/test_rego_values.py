@@ -170,6 +170,14 @@ def test_a_question_reaches_a_policy_and_its_message_comes_back(rego: _Rego, a: 
     assert set(forbids) == {f"m:{a + b}", f"l:{units}", f"d:{'-' if units < 0 else ''}{whole}.{rest:04}"}
 
 
+def test_data_of_a_set_keeps_its_digits(rego: _Rego) -> None:
+    rule = 'permit := json.marshal(data.x) == "{\\"big\\":12345678901234567890123,\\"small\\":0.1000000000000000055}"'
+    data = '{"big": 12345678901234567890123, "small": 0.1000000000000000055}'
+    program = read_program("data", {"p.rego": f"package ostiary.p\n{rule}", "x.data.json": data})
+    assert program is not None
+    assert rego.ask(program, b'{"hash":"data","question":{}}', within_s=PATIENCE_S) == b'[["p",true,[],""]]'
+
+
 def test_a_lone_surrogate_is_no_question_and_no_data() -> None:
     with pytest.raises(ValueError, match="surrogates"):
         question(Uid("U", "\ud800"), Uid("Action", "see"), Uid("U", "b"), {}, {})

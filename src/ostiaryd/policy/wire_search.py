@@ -132,7 +132,7 @@ async def _search(call: Call, kind: Kind, sought: Search, page: PageAsked, optio
 
     found: Found | Refused
     try:
-        asked = await ask_ahead_scanning(world, look)
+        asked = await ask_ahead_scanning(call, look)
         found = await world.db.scan(lambda reader: look(reader, asked))
     except Refused as refusal:
         found = refusal

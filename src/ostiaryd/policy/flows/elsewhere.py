@@ -8,9 +8,11 @@ there and is denied.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from decimal import Decimal
 from functools import partial
 from importlib.util import find_spec
 from queue import LifoQueue
@@ -21,7 +23,7 @@ import msgspec
 from ostiary.core.access import Said, failed
 from ostiary.core.access.elsewhere import MAX_SAID, Verdict
 from ostiary.core.decoding import json_decoder
-from ostiary.core.errors import Invalid, Refused, Unavailable
+from ostiary.core.errors import Invalid, Malformed, Refused, Unavailable
 from ostiaryd.ground.confined import Confined
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.fetch import Fetcher
@@ -61,6 +63,18 @@ class _Policy(msgspec.Struct):
 
 _decode_document = json_decoder(_Document)
 _decode_policy = json_decoder(bool | _Policy)
+
+
+def _exact(text: str) -> float:
+    number = float(text)
+    if Decimal(repr(number)) != Decimal(text):
+        raise ValueError("a number has more digits than a 64-bit float keeps")
+    return number
+
+
+_LONG_NUMBER = re.compile(rb"[0-9][0-9.]{15}|[eE][+-]?[0-9]{3}")
+"""Whatever is shorter is the shortest text of its float."""
+_decode_exactly = msgspec.json.Decoder(float_hook=_exact).decode
 
 
 class _Rego:
@@ -220,10 +234,21 @@ async def ask_ahead(call: Call, rehearse: Callable[[Answers], object]) -> Asked 
     ready = world.keep(Latest).get(world.db.read)
     if ready.program is None:
         return None
+    check_numbers(call.body)
     await call.prove_first()
     rehearsal = _Rehearsal(ready, world.now())
     rehearse(Answers(world.db.read(), ready.policies, now=rehearsal.now, asked=rehearsal.asked, keys=world.keys))
     return await rehearsal.ask(world, ready.program)
+
+
+def check_numbers(body: bytes) -> None:
+    """Raise Malformed for a number that a float changes: OPA compares all of its digits, and would not see them."""
+    if _LONG_NUMBER.search(body):
+        try:
+            _decode_exactly(body)
+        except msgspec.ValidationError as error:
+            reason = str(error).partition(" - at ")[0]
+            raise Malformed(reason, hint="round it, or send it as a string") from None
 
 
 async def ask_elsewhere(world: World, ready: Ready, question: bytes) -> Verdict:
@@ -267,11 +292,13 @@ def note_latest(world: World, *hashes: str) -> None:
         world.keep(Latest).note(hash)
 
 
-async def ask_ahead_scanning(world: World, rehearse: Callable[[Reader, Asked], object]) -> Asked | None:
-    """The same for what may scan."""
+async def ask_ahead_scanning(call: Call, rehearse: Callable[[Reader, Asked], object]) -> Asked | None:
+    """The same for what may scan; the caller was proved before."""
+    world = call.world
     ready = await world.db.scan(flows.active_set)
     if ready.program is None:
         return None
+    check_numbers(call.body)
     rehearsal = _Rehearsal(ready, world.now())
     await world.db.scan(lambda reader: rehearse(reader, rehearsal.asked))
     return await rehearsal.ask(world, ready.program)
