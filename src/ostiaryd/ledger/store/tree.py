@@ -67,12 +67,14 @@ _FILTERS = {
     "resource": "resource = :resource",
     "action": "action = :action",
     "outcome": "outcome = :outcome",
-    "since": "at >= :since",
-    "until": "at < :until",
+    "since": "{idx} >= :since",
+    "until": "{idx} < :until",
     "data_class": "data_class = :data_class",
     "after": "{idx} > :after",
     "before": "{idx} < :before",
 }
+_TIMES = ("since", "until")
+"""Filters by time, which are looked for by index."""
 
 
 def body(reader: Reader, index: int) -> bytes | None:
@@ -95,7 +97,14 @@ _WITH_FACTS = sql(
     """select entry.idx, entry.body, fact.body from entry left join fact on fact.idx = entry.idx
        where entry.idx >= :start and entry.idx < :stop order by entry.idx"""
 )
-_FIRST = sql("select idx from entry where at >= :since order by at, idx limit 1")
+_PLACE = sql(
+    """with recursive span (low, high, size) as (
+       select cast(0 as bigint), log_head.size, log_head.size from log_head where id = 1
+       union all select case when entry.at < :at then (low + high) / 2 + 1 else low end,
+       case when entry.at < :at then high else (low + high) / 2 end, span.size
+       from span join entry on entry.idx = (low + high) / 2 where low < high)
+       select low, size from span where low >= high"""
+)
 _OLDEST_FACT = sql("select min(idx) from fact")
 _FORGET = sql("delete from fact where idx < :before")
 
@@ -117,9 +126,17 @@ def with_facts(reader: Reader, start: int, stop: int) -> list[tuple[int, bytes, 
 
 
 def first_since(reader: Reader, since: int) -> int | None:
-    """The index of the first entry at `since` (microseconds) or later; None: there is none."""
-    row = reader.one(_FIRST, since=since)
-    return None if row is None else row[0]
+    """Return the index of the first entry at `since` (microseconds) or later; None: there is none."""
+    place, size = _place(reader, since)
+    return place if place < size else None
+
+
+def _place(reader: Reader, at: int) -> tuple[int, int]:
+    """Return how many entries are before the time `at`, by bisection, and how many there are.
+
+    Times of entries never decrease (`append`), so that no index of them is needed.
+    """
+    return reader.one(_PLACE, at=at) or (0, 0)
 
 
 def oldest_facts(reader: Reader) -> int | None:
@@ -148,6 +165,7 @@ def rows(reader: Reader) -> Rows:
 
 def search(reader: Reader, filters: Mapping[str, str | int], *, limit: int) -> list[tuple[int, bytes]]:
     """(index, body) of the newest entries that match every filter; after `after` the oldest first."""
+    filters = {name: _place(reader, int(value))[0] if name in _TIMES else value for name, value in filters.items()}
     found = _find(reader, filters, limit)
     if "task" in filters:
         agent = standing_agent(str(filters["task"]))

@@ -1,0 +1,47 @@
+"""Entries are found by time without an index: their times never decrease, so that bisection finds the place."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from random import Random
+
+import pytest
+
+from ostiaryd.ground.database import Tx
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store
+from ostiaryd.ledger.model import Entry, decode_entry
+
+
+async def put_entries(world: World, times: list[int]) -> None:
+    def run(tx: Tx) -> None:
+        for at in times:
+            tx.defer(store.append, Entry(at=at, action="test"))
+
+    await world.writer.submit(run)
+
+
+def times_of(world: World) -> list[int]:
+    reader = world.db.read()
+    return [decode_entry(body).at for body in store.bodies(reader, 0, store.head(reader)[0].size)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 64, 100])
+async def test_the_first_entry_since_a_time_is_the_one_that_a_scan_finds(world: World, count: int) -> None:
+    random = Random(count)
+    start = world.now()
+    await put_entries(world, sorted(start + random.randrange(count) for _ in range(count)))
+    known, reader = times_of(world), world.db.read()
+    assert known == sorted(known)
+    for at in sorted({0, start, *known, *(at + 1 for at in known), *(at - 1 for at in known), 2**62}):
+        place = bisect_left(known, at)
+        assert store.first_since(reader, at) == (place if place < len(known) else None), at
+        since = [index for index, _ in store.search(reader, {"since": at, "after": -1}, limit=1000)]
+        assert since == list(range(place, len(known)))
+        until = [index for index, _ in store.search(reader, {"until": at, "action": "test"}, limit=1000)]
+        assert until == [index for index in reversed(range(place)) if index >= len(known) - count]
+
+
+async def test_a_log_without_entries_has_none_since_any_time(world: World) -> None:
+    await world.writer.submit(lambda tx: tx.run(store.tree.sql("delete from log_head")))
+    assert store.first_since(world.db.read(), 0) is None
