@@ -119,7 +119,7 @@ def _subjects(station: Station, lines: list[Line], nonce: str) -> list[tuple[Age
     """Many tokens for the last agents, of the lines in turn. Raises Wrong."""
     turns = [lines[number % len(lines)] for number in range(SUBJECTS)]
     requests = [_exchange(line.agents[-2][1], line.token, nonce, resource=_uri(line.agents[-1][0])) for line in turns]
-    ran = drive(station.port, requests, connections=64)
+    ran = drive(station.port, requests, connections=16)
     if set(ran.statuses) != {200}:
         raise Wrong(str(ran.bodies[0]))
     return [(line.last, json.loads(body)["access_token"]) for line, body in zip(turns, ran.bodies, strict=True)]
