@@ -7,10 +7,12 @@ from random import Random
 
 import pytest
 
-from ostiaryd.ground.database import Tx
+from ostiaryd.ground.database import Tx, sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store
 from ostiaryd.ledger.model import Entry, decode_entry
+
+DROP_HEAD = sql("delete from log_head")
 
 
 async def put_entries(world: World, times: list[int]) -> None:
@@ -43,5 +45,5 @@ async def test_the_first_entry_since_a_time_is_the_one_that_a_scan_finds(world: 
 
 
 async def test_a_log_without_entries_has_none_since_any_time(world: World) -> None:
-    await world.writer.submit(lambda tx: tx.run(store.tree.sql("delete from log_head")))
+    await world.writer.submit(lambda tx: tx.run(DROP_HEAD))
     assert store.first_since(world.db.read(), 0) is None
