@@ -19,7 +19,9 @@ from rich.progress import Progress
 from benchmarks.contain import columns, suites, table
 from benchmarks.contain.baselines import Listed
 from benchmarks.contain.doorkeeper import doorkeeper, left_out
+from benchmarks.contain.lexicon import Lexicon
 from benchmarks.contain.products import Product
+from benchmarks.contain.strange import LEVELS, Strange, differences
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = Path(sys.prefix).parent / ".suites"
@@ -39,15 +41,30 @@ def main(given: list[str]) -> int:
     held = list[columns.Row]()
     with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
         for name in asked.suite or suites.installed():
-            plan = columns.Plan(suites.load(name), tasks=asked.tasks, injections=asked.injections)
-            bar = progress.add_task(name, total=None)
-            for row in rows(plan, asked):
-                held.append(row)
-                progress.update(bar, advance=1, description=f"{name}: {row.product}, {row.column}")
+            for suite in worlds(suites.load(name), asked):
+                plan = columns.Plan(suite, tasks=asked.tasks, injections=asked.injections)
+                bar = progress.add_task(suite.name, total=None)
+                for row in rows(plan, asked):
+                    held.append(row)
+                    progress.update(bar, advance=1, description=f"{suite.name}: {row.product}, {row.column}")
     print(table.text(held))
     if asked.json is not None:
         asked.json.write_text(json.dumps(table.value(held), indent=1, sort_keys=True) + "\n", "utf-8")
     return 0
+
+
+def worlds(suite: suites.Suite, asked: argparse.Namespace) -> Iterator[suites.Suite]:
+    """The suite itself, or the strange worlds that are asked for, each proved sound. Raises SystemExit."""
+    if not asked.strange:
+        yield suite
+        return
+    lexicon = Lexicon()
+    for strangeness in asked.strange:
+        for seed in range(asked.seed, asked.seed + asked.seeds):
+            strange = Strange(suite, strangeness, seed, lexicon)
+            if unsound := differences(suite, strange, tasks=asked.tasks, injections=asked.injections):
+                raise SystemExit(f"{strange.name} is unsound: {len(unsound)} sessions end otherwise, as {unsound[0]}")
+            yield strange
 
 
 def arguments(given: list[str]) -> argparse.Namespace:
@@ -60,6 +77,11 @@ def arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and sessions there")
     parser.add_argument("--baselines", action="store_true", help="hold the same sessions with the baselines")
     parser.add_argument("--ablate", action="store_true", help="hold them again without each rule, to see its worth")
+    parser.add_argument(
+        "--strange", action="append", choices=LEVELS, help="hold unfamiliar worlds instead; may be given again"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the first unfamiliar world")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="unfamiliar worlds of each kind")
     asked = parser.parse_args(given)
     asked.column = asked.column or (ABLATED if asked.ablate else COLUMNS)
     return asked

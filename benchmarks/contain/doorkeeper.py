@@ -28,7 +28,7 @@ from ostiary.agent import Task
 from ostiary.cli.session import decoded
 from ostiary.core import dpop, jose
 from ostiary.core.draft import draft
-from ostiary.core.errors import Refused, Unavailable
+from ostiary.core.errors import Invalid, Refused, Unavailable
 from ostiary.core.reading import read
 from ostiary.guard import Denied, NonceNeeded
 from ostiary.keys import Credential
@@ -37,8 +37,6 @@ from tests.feed.house import House
 from tests.server import running
 
 COMMAND = Path(sys.prefix).parent / ".venv" / "bin" / "ostiary"
-SCOPES = ["suite:read", "suite:write", "suite:administer"]
-"""the operator lets the agent do all that the tools do: what holds it back is its task"""
 PATIENCE_S = 120.0
 """For a machine that stands still now and then: what cannot be decided now is no verdict."""
 NOT_NOW = ("unavailable", "feed_stale", "feed_broken")
@@ -61,6 +59,8 @@ class Session:
     asked: Call | None = None
     """what a person is asked about"""
     running: Running | None = None
+    refused: str = ""
+    """why no call is allowed"""
 
 
 class Doorkeeper:
@@ -75,6 +75,7 @@ class Doorkeeper:
         self._approver = self._person(self._owner)
         key = jose.generate("ES256")
         self._catalogue = read("suite", {"tools": [tool.listed for tool in tools]}).catalogue
+        self._scopes = sorted(self._catalogue.scopes)  # of all that the tools do: what holds an agent back is its task
         listed = {"name": "suite", "uri": URI, "jwk": dict(key.public.jwk), "catalogue": self._catalogue.render()}
         made = house.api("POST", "/resources", listed)
         if without not in ("", *rules.PARTS):
@@ -88,7 +89,10 @@ class Doorkeeper:
     def open(self, agent: str, purpose: str, tools: Sequence[Tool], person: Person) -> Opened:
         works = patient(lambda: self._agent(f"{agent}-{next(self._count)}"))
         own = {name: value for name, value in asdict(person).items() if value}
-        drafted = draft(purpose, [(URI, self._catalogue)], scopes=SCOPES, own=own, whom=False).render()
+        try:
+            drafted = draft(purpose, [(URI, self._catalogue)], scopes=self._scopes, own=own, whom=False).render()
+        except Invalid:  # no word is understood: nobody can start the task with these words
+            return Opened(Session(works, patient(lambda: works.task(purpose)), refused="nothing_drafted"))
         left_out = {rules.INTENT: "intent", rules.BOUNDS: "bounds"}.get(self._without)
         declared = {name: drafted[name] for name in ("intent", "bounds", "budget") if name != left_out}
         if self._without == rules.ENDORSED:
@@ -99,6 +103,8 @@ class Doorkeeper:
         return Opened(Session(works, task, Tools(self._guard, task)))
 
     def decide(self, session: Session, call: Call) -> Verdict:
+        if session.refused:
+            return Verdict(False, session.refused)
         try:
             tools = session.tools or self._shown(session)
             session.running = patient(lambda: tools.admit(call.tool, call.arguments))
@@ -156,7 +162,7 @@ class Doorkeeper:
     def _agent(self, name: str) -> Agent:
         """A new agent, which may ask for everything that the suite's tools do."""
         key = jose.generate("ES256")
-        body = {"name": name, "owner": self._owner, "purpose": "works for a person", "scopes": SCOPES}
+        body = {"name": name, "owner": self._owner, "purpose": "works for a person", "scopes": self._scopes}
         made = self._house.api("POST", "/agents", body | {"jwk": dict(key.public.jwk)})
         return Agent(Credential(key, made["agent_id"], self._house.server.url))
 
