@@ -537,3 +537,11 @@ def test_a_gateway_asks_with_an_api_key(server: Server, ostiary: Commands) -> No
     for name in ("gateway", "far"):
         assert ostiary.json("pep", "revoke", name)["revoked_at"] is not None
     assert ask(rotated["key"]) == 401
+
+
+def test_a_scope_is_allowed_and_forbidden_by_its_alias(ostiary: Commands) -> None:
+    register(ostiary, "receiver", "--scope", "ssf.read", "--scope", "ssf.manage")
+    both = ["ostiary:ssf.manage", "ostiary:ssf.read"]
+    assert ostiary.json("agent", "show", "receiver")["scopes"] == both
+    assert ostiary.json("agent", "disallow", "receiver", "ssf.manage")["scopes"] == ["ostiary:ssf.read"]
+    assert ostiary.json("agent", "allow", "receiver", "ssf.manage")["scopes"] == both

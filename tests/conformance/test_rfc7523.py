@@ -202,6 +202,12 @@ async def enter_client_at(world: World, issuer: str) -> Client:
     return client
 
 
+async def test_a_long_assertion_without_iat_is_told_to_have_one(world: World) -> None:
+    client = await enter_client(world)
+    answer = await client.ask(client_assertion=client.assertion(iat=None, exp=NOW + 3600))
+    assert "without `iat` expires in more than 300 seconds; add `iat`" in answer.json["error_description"]
+
+
 @pytest.mark.parametrize("setting", ["compatible", "strict"])
 async def test_an_assertion_for_another_endpoint_serves_once_in_all(world: World, setting: str) -> None:
     client = await enter_client(reconfigured(world, client_assertions=setting))

@@ -12,6 +12,7 @@ from ostiary.cli.enrol import enrol
 from ostiary.cli.files import key_of, read_json
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import PAGE, Here, Session, Usage
+from ostiary.core.claims import SCOPE_ALIASES
 
 agent = App(name="agent", help="Agents: register, list, say what they may, suspend, decommission.")
 agent.command(enrol)
@@ -314,7 +315,7 @@ def _set_scopes(session: Session, name: str, *, add: list[str], remove: list[str
     if not add and not remove:
         raise Usage("which scopes?", hint=f"ostiary agent allow {name} RESOURCE:CLASS")
     before = session.api("GET", f"/agents/{name}")["scopes"]
-    scopes = sorted({*before, *add} - {*remove})
+    scopes = sorted({*before, *add} - {SCOPE_ALIASES.get(scope, scope) for scope in remove})
     session.show(session.api("PATCH", f"/agents/{name}", {"scopes": scopes, "undeclared": undeclared}), _print)
 
 

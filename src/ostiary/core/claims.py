@@ -31,6 +31,10 @@ MAX_BEARER_S = 300
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")  # RFC 6749 section 3.3
 
 
+SCOPE_ALIASES = {"ssf.read": "ostiary:ssf.read", "ssf.manage": "ostiary:ssf.manage"}
+"""Other names of scopes (CAEP interoperability profile 1.0), each with the name that is stored and signed."""
+
+
 class InvalidScope(Invalid):
     """A scope that is malformed or wider than what may be had: RFC 6749 section 5.2."""
 

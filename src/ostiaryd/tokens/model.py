@@ -13,10 +13,10 @@ import msgspec
 
 from ostiary.core import assurance, bounds, canonical
 from ostiary.core.assurance import StepUp
-from ostiary.core.claims import InvalidScope, render_scope
+from ostiary.core.claims import SCOPE_ALIASES, InvalidScope, render_scope
 from ostiary.core.errors import Forbidden, Invalid, Malformed, Refused
 from ostiary.core.nearest import nearest
-from ostiaryd.registry.model import ADMIN, SCOPE_ALIASES, Agent, Resource, check_uri
+from ostiaryd.registry.model import ADMIN, Agent, Resource, check_uri
 from ostiaryd.trust.model import Credentials, InvalidClient
 
 SECOND = 1_000_000

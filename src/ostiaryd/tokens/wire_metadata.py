@@ -6,11 +6,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ostiary.core.assurance import LEVELS
+from ostiary.core.claims import SCOPE_ALIASES
 from ostiary.core.errors import NotFound
 from ostiary.core.jose import ALGS
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http import Call, Reply, reply
-from ostiaryd.registry.model import API_SCOPES, SCOPE_ALIASES
+from ostiaryd.registry.model import API_SCOPES
 from ostiaryd.tokens.model import GRANT_TYPES, UnauthorizedClient, UnsupportedResponseType
 
 _BRIEFLY = [(b"cache-control", b"public, max-age=300")]

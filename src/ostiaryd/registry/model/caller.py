@@ -11,8 +11,6 @@ APPROVE = "ostiary:approve"
 """What a person with a key has, and nothing else; of whoever else has it, no answer is taken."""
 SSF_READ, SSF_MANAGE = "ostiary:ssf.read", "ostiary:ssf.manage"
 """What receivers of signals have: to look at their streams and poll them, to make and change them."""
-SCOPE_ALIASES = {"ssf.read": SSF_READ, "ssf.manage": SSF_MANAGE}
-"""Scopes of the CAEP interoperability profile 1.0, by the scopes that they stand for and that tokens carry."""
 API_SCOPES = (ADMIN, DECIDE, READ, SSF_MANAGE, SSF_READ)
 """The scopes of this server's own API."""
 SELF = "self"
