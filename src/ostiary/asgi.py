@@ -155,6 +155,12 @@ class Door:
         return f"{parts.scheme}://{parts.netloc}"
 
 
+def let_in(scope: Scope, who: Verified) -> Scope:
+    """The scope for the application: it sees who calls, not the credentials, which a bearer's could be used again."""
+    headers = [header for header in scope["headers"] if header[0].lower() not in (b"authorization", b"dpop")]
+    return {**scope, "headers": headers, VERIFIED: who}
+
+
 class GuardASGI:
     def __init__(
         self,
@@ -201,7 +207,7 @@ class GuardASGI:
         meter.most = call.most_bytes
         meter.remember = partial(self._remember, call, meter) if call.watched is not None else None
         try:
-            await meter.serve(self._guard, self._app, {**scope, VERIFIED: who}, receive)
+            await meter.serve(self._guard, self._app, let_in(scope, who), receive)
         except InvalidToken:
             meter.is_cut = True
             raise

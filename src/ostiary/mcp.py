@@ -56,7 +56,7 @@ from mcp_types.methods import SPEC_CLIENT_METHODS, serialize_server_result, vali
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from ostiary.agent import AsyncAgent
-from ostiary.asgi import VERIFIED, App, Door, Message, Meter, Receive, Scope, Send
+from ostiary.asgi import VERIFIED, App, Door, Message, Meter, Receive, Scope, Send, let_in
 from ostiary.core.errors import Conflict, Forbidden, Refused, Unauthenticated
 from ostiary.guard import Call, Denied, Guard, Verified, Withheld, data, words
 from ostiary.guard.mcp import DENIED, FREE, is_free, named, returned
@@ -161,7 +161,7 @@ class _Front:
         except Refused as refusal:
             await self._refuse(refusal, send)
             return
-        seen = {**scope, VERIFIED: who, "user": AuthenticatedUser(_access_token(who))}
+        seen = {**let_in(scope, who), "user": AuthenticatedUser(_access_token(who))}
         watched = _Watched(send, who, self._guard)
         try:
             await watched.serve(self._guard, self._app, seen, receive)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,7 @@ from tests.attack.test_deputies import call
 from tests.clock import Clock, Dice
 from tests.registry.stage import do, is_live
 from tests.tokens.line import ACCESS, agents, passed, start, swap, swapped, token_for, uri
-from tests.tokens.party import FILES, ISSUER, Client, claims_of, enter, guard, oauth_app
+from tests.tokens.party import FILES, ISSUER, Client, claims_of, enter, guard, oauth_app, send
 
 API = f"{ISSUER}/api/v1"
 REQUEST, TARGET = "invalid_request", "invalid_target"
@@ -99,6 +100,22 @@ async def test_who_may_do_without_a_key_does_not_strip_the_key_from_what_was_han
     for subject in (token, own):
         assert (await swap(two, subject, proof=None)).error == "invalid_dpop_proof"
     assert claims_of(await swapped(two, token))["cnf"] == {"jkt": two.key.public.thumbprint}
+
+
+async def test_a_bearer_token_hands_no_part_of_a_task_to_another_agent(world: World) -> None:
+    """Whoever saw one could have an accomplice get bound tokens, which live longer than it."""
+    one, _ = await agents(world, "one", "two")
+    await do(world, lambda a: trust.allow_bearer(a, one.id, "ostiary"))
+    whole = await start(world, agent="one")
+    token = (await one.ask(proof=None, resource=API, scope="", task=whole.task_id)).json["access_token"]
+    headers = [("authorization", f"Bearer {token}"), ("content-type", "application/json")]
+    for agent, status in (("two", 403), ("one", 201)):
+        body = json.dumps({"purpose": "p", "parent": whole.task_id, "agent": agent}).encode()
+        answer = await send(build_app(world), "POST", "/api/v1/tasks", headers=headers, body=body)
+        assert (answer.status, b"bearer token" in answer.body) == (status, status == 403), answer.body
+    bound = (await one.token(resource=API, task=whole.task_id))["access_token"]
+    body = {"purpose": "p", "parent": whole.task_id, "agent": "two"}
+    assert (await call(replace(one, app=build_app(world)), bound, "POST", "/api/v1/tasks", body)).status == 201
 
 
 async def test_no_task_of_those_above_is_used_renewed_ended_or_seen_from_below(world: World) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ostiary.core.watch import MAX_PROFILE, noticing
+from ostiary.guard import networks
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "noticing.md").read_text("utf-8")
 GRAVE = [points + noticing.MORE_IF_GRAVE for points in noticing.ORIGIN.values()]
@@ -20,6 +21,7 @@ GRAVE = [points + noticing.MORE_IF_GRAVE for points in noticing.ORIGIN.values()]
         ("origin_drift", [*noticing.ORIGIN.values(), *GRAVE, noticing.LINKS]),
         ("instructed", [*noticing.ASKED.values(), noticing.TOLD]),
         ("canary", [noticing.CANARY]),
+        ("bearer_in_two_networks", [networks.POINTS]),
     ],
 )
 def test_the_table_has_the_points_of_each_rule(detector: str, points: list[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from ostiary.core.claims import MAX_BEARER_S, Confirmation
 from ostiary.core.feed import AgentFact, ResourceFact, TokenFact
 from ostiary.core.jose import InvalidToken
 from ostiary.guard import Guard, Verified
+from ostiary.guard.networks import BearerNetworks
 from tests.guard.feeder import AGENT, SECOND, URI, Feeder
 
 OTHER = "ag_00000000000000000000000000000002"
@@ -117,8 +119,15 @@ def test_a_bearer_token_of_a_suspended_agent_is_refused(exempt: Guard, feeder: F
 
 
 @pytest.fixture
-async def http(guard: Guard) -> AsyncIterator[httpx2.AsyncClient]:
+def seen() -> list[Any]:
+    """What the application saw of each request."""
+    return []
+
+
+@pytest.fixture
+async def http(guard: Guard, seen: list[Any]) -> AsyncIterator[httpx2.AsyncClient]:
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"text"})
 
@@ -168,6 +177,59 @@ async def test_a_client_that_knows_dpop_is_challenged_for_its_proof_alone(
     assert 'error="use_dpop_nonce"' in response.headers["www-authenticate"]
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "DPoP"])
+async def test_the_application_never_sees_the_token(
+    exempt: Guard, feeder: Feeder, http: httpx2.AsyncClient, seen: list[Any], scheme: str
+) -> None:
+    token = bearer(feeder) if scheme == "Bearer" else feeder.token()
+    proof = feeder.proof(token, nonce=exempt._proofs.nonce(), method="GET", uri=f"{ORIGIN}/files/a")
+    response = await http.get("/files/a", headers={"authorization": f"{scheme} {token}", "dpop": proof, "x-more": "1"})
+    assert response.status_code == 200
+    names = {name for name, _ in seen[0]["headers"]}
+    assert b"x-more" in names
+    assert not names & {b"authorization", b"dpop"}
+
+
 async def test_a_token_in_the_query_is_not_looked_at(exempt: Guard, feeder: Feeder, http: httpx2.AsyncClient) -> None:
     response = await http.get(f"/files/a?access_token={bearer(feeder)}")
     assert response.status_code == 401
+
+
+def noticed(guard: Guard, who: Verified) -> list[str]:
+    call = guard.decide(who, "read_file", {"path": "/a"})
+    assert call.decision.allowed
+    batch = guard._spool.batch(count=1000, size=1 << 20)
+    assert batch is not None
+    found: Any = batch.records[-1].get("noticed", [])
+    return [one["detector"] for one in found]
+
+
+def test_a_bearer_token_that_comes_from_a_second_network_is_noticed(exempt: Guard, feeder: Feeder) -> None:
+    who = show(exempt, bearer(feeder))
+    home, cafe = (dataclasses.replace(who, network=network) for network in ("192.0.2.0/24", "198.51.100.0/24"))
+    both, nowhere = (dataclasses.replace(who, network=network) for network in ("2001:db8::/48", ""))
+    assert [noticed(exempt, one) for one in (home, both, nowhere, home)] == [[]] * 4
+    assert noticed(exempt, cafe) == ["bearer_in_two_networks"]
+    assert noticed(exempt, home) == []
+    other = dataclasses.replace(show(exempt, bearer(feeder, jti="tok_2")), network=cafe.network)
+    assert noticed(exempt, other) == []
+
+
+def test_a_bound_token_may_come_from_two_networks(exempt: Guard, feeder: Feeder) -> None:
+    token = feeder.token()
+    proof = feeder.proof(token, nonce=exempt._proofs.nonce())
+    who = exempt.verify(authorization=f"DPoP {token}", proof=proof, method="POST", uri=URI)
+    for network in ("192.0.2.0/24", "198.51.100.0/24"):
+        assert noticed(exempt, dataclasses.replace(who, network=network)) == []
+
+
+def test_the_networks_of_so_many_tokens_are_remembered(exempt: Guard, feeder: Feeder) -> None:
+    networks = BearerNetworks(limit=2)
+    first, second, third = (
+        dataclasses.replace(show(exempt, bearer(feeder, jti=f"tok_{n}")), network="192.0.2.0/24") for n in range(3)
+    )
+    for one in (first, second):
+        networks.notice(one)
+    assert networks.notice(dataclasses.replace(first, network="198.51.100.0/24"))
+    networks.notice(third)
+    assert not networks.notice(dataclasses.replace(first, network="198.51.100.0/24"))

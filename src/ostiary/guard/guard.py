@@ -37,6 +37,7 @@ from ostiary.guard.learnt import Learnt, Missing
 from ostiary.guard.link import Link
 from ostiary.guard.listing import Listing, Says
 from ostiary.guard.memories import Telling, Watched
+from ostiary.guard.networks import BearerNetworks
 from ostiary.guard.observing import finish, observe
 from ostiary.guard.pace import Paced
 from ostiary.guard.person import wanted
@@ -98,6 +99,7 @@ class Guard:
         self._proofs = Proofs(secret=random(32), now=self._now)
         self._purse, self.listing = Purse(tick=tick), Listing()
         self._sessions = Sessions() if notices else None
+        self._networks = BearerNetworks() if notices else None
         self._link = Link(
             credential, url=url, feed=self.feed, spool=self._spool, spool_dir=folder, purse=self._purse,
             now=now, tick=tick, random=random,
@@ -224,7 +226,7 @@ class Guard:
             if found is None:
                 return None if recalls else asked
             decision, at = found, asked.at
-        noticed = decision.noticed
+        noticed = decision.noticed if self._networks is None else (*decision.noticed, *self._networks.notice(who))
         decision = self.listing.check(decision, ready, facts, learnt.says)
         if recalls and decision.beside is not None and not is_settled(decision.beside):
             return None

@@ -137,6 +137,7 @@ def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None,
         policy=record.policy or None,
         policies=record.policies,
         detail=({"verdict": record.verdict} if record.verdict != record.outcome else {})
+        | ({"bearer": True} if held.jkt is None else {})
         | ({"watched": record.watched} if record.watched else {})
         | ({"errors": record.errors} if record.errors else {})
         | ({"actors": record.actors} if record.actors else {})

@@ -9,6 +9,7 @@ import msgspec
 from ostiary.core.bounds import parse_details
 from ostiary.core.budget import parse_limits
 from ostiary.core.classes import check_known
+from ostiary.core.errors import Forbidden
 from ostiary.core.intent import parse_intent
 from ostiaryd.ground.http import Call, Reply, TooLarge, reply
 from ostiaryd.ledger.flows import Act
@@ -62,6 +63,9 @@ async def start_task(call: Call) -> Reply:
             unregistered=call.world.config.resources == "any", by=call.caller,
         )  # fmt: skip
         if task.chain and task.chain[0].agent != task.agent:
+            if call.caller.jkt is None:
+                hint = "start it with a token that is bound to a key"
+                raise Forbidden("a bearer token hands no part of a task to another agent", hint=hint)
             giver, receiver = (registry.find_agent(act.tx, id) for id in (task.chain[0].agent, task.agent))
             flows.check_delegation(
                 act, giver, receiver, task=task.chain[0].task, scopes=task.scopes, details=task.bounds,
