@@ -6,7 +6,7 @@
 
 A receiver is a client of ours with the scopes `ostiary:ssf.read` and `ostiary:ssf.manage`, which RFC 9728 tells it of.
 A stream is its own by who it is, never by knowing the id. Tokens are bound to a key; a client that an administrator
-exempts may be a bearer (`ostiary agent allow-bearer`), as receivers of others are.
+exempts may be a bearer (`ostiary agent allow-bearer --resource ostiary`), as receivers of others are.
 """
 
 from __future__ import annotations
