@@ -114,8 +114,8 @@ async def test_a_bearer_token_hands_no_part_of_a_task_to_another_agent(world: Wo
         answer = await send(build_app(world), "POST", "/api/v1/tasks", headers=headers, body=body)
         assert (answer.status, b"bearer token" in answer.body) == (status, status == 403), answer.body
     bound = (await one.token(resource=API, task=whole.task_id))["access_token"]
-    body = {"purpose": "p", "parent": whole.task_id, "agent": "two"}
-    assert (await call(replace(one, app=build_app(world)), bound, "POST", "/api/v1/tasks", body)).status == 201
+    part = {"purpose": "p", "parent": whole.task_id, "agent": "two"}
+    assert (await call(replace(one, app=build_app(world)), bound, "POST", "/api/v1/tasks", part)).status == 201
 
 
 async def test_no_task_of_those_above_is_used_renewed_ended_or_seen_from_below(world: World) -> None:
