@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import httpx2
 import pytest
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
 
 from ostiary.guard import Guard
@@ -30,9 +31,9 @@ NODE = Path(__file__).parents[1] / "node"
 
 
 @contextmanager
-def proxying(to: str, credential: Path, *options: str) -> Iterator[str]:
+def proxying(to: str, credential: Path, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """`ostiary proxy` until the block ends; then it must end with code 0. Gives the URL for clients."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("OSTIARY_")}
+    others = {name: value for name, value in os.environ.items() if not name.startswith("OSTIARY_")}
     words: list[str | Path] = [
         COMMAND,
         "--json",
@@ -45,7 +46,9 @@ def proxying(to: str, credential: Path, *options: str) -> Iterator[str]:
         "127.0.0.1:0",
         *options,
     ]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=others | dict(environment or {})
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     try:
@@ -145,3 +148,48 @@ def test_the_typescript_sdk_call_through_it(house: House, guarded: Guarded) -> N
     assert f"for {json.loads(key.read_text())['client_id']}" in seen["read"]
     assert seen["denied"] == DENIED
     assert "no_credentials" in seen["direct"]
+
+
+@pytest.mark.parametrize("mode", ["watch", "enforce"])
+async def test_a_server_without_a_guard_gets_one_in_the_proxy(house: House, tmp_path: Path, mode: str) -> None:
+    sock, port = listening()
+    uri = f"http://127.0.0.1:{port}/mcp"
+    resource, guard_key = house.resource(uri)
+    house.api("PUT", f"/resources/{resource}/mode", {"mode": mode})
+    _, key = house.agent(f"{resource}:read")
+    with (
+        serving(bare_server().streamable_http_app(), sock),
+        proxying(uri, key, "--guard", str(guard_key), environment={"OSTIARY_URL": house.server.url}) as url,
+    ):
+        async with connected(url) as client:
+            assert {tool.name for tool in (await client.list_tools()).tools} == {"read_file", "write_file"}
+            read: Any = await client.call_tool("read_file", {"path": "/a"})
+            assert read.structured_content == {"result": "text of /a"}
+            if mode == "watch":
+                written: Any = await client.call_tool("write_file", {"path": "/a"})
+                assert written.structured_content == {"result": "wrote /a"}
+            else:
+                with pytest.raises(MCPError, match="write") as denied:
+                    await client.call_tool("write_file", {"path": "/a"})
+                assert denied.value.code == DENIED
+        assert httpx2.put(url, content=b"").status_code == 405
+        assert httpx2.get(f"{url}/elsewhere").status_code == 404
+        mismatch = {"mcp-method": "tools/call", "mcp-name": "read_file", **ACCEPT}
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "write_file", "arguments": {}}}
+        assert httpx2.post(url, json=call, headers=mismatch).json()["error"] == "header_mismatch"
+    calls = [one["tool"] for one in house.entries(resource=uri) if one["action"].startswith("tool.call")]
+    assert sorted(set(calls)) == [f"{resource}/read_file", f"{resource}/write_file"]
+
+
+def bare_server() -> MCPServer:
+    server = MCPServer("bare")
+
+    @server.tool()
+    def read_file(path: str) -> str:
+        return f"text of {path}"
+
+    @server.tool()
+    def write_file(path: str) -> str:
+        return f"wrote {path}"
+
+    return server

@@ -7,16 +7,25 @@ import json
 import logging
 import signal
 import sys
+import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ostiary.agent import Agent
 from ostiary.cli.agents import words as split
+from ostiary.cli.names import Names
 from ostiary.cli.paper import err, out
 from ostiary.cli.run import declared_task
-from ostiary.cli.session import Here
+from ostiary.cli.session import Here, Session
 from ostiary.keys import load_key
 from ostiary.proxy import Entrance, Listen, Upstream, capability_of, serve
+from ostiary.proxy.guarded import GuardedUpstream
+from ostiary.run.events import Listener
+from ostiary.run.gate import Gate
+from ostiary.run.paper import Paper
+from ostiary.run.plan import Plan
 
 
 def proxy(
@@ -28,6 +37,7 @@ def proxy(
     scope: tuple[str, ...] = (),
     purpose: str | None = None,
     bounds: Path | None = None,
+    guard: Path | None = None,
     open: bool = False,
     session: Here,
 ) -> None:
@@ -48,6 +58,8 @@ def proxy(
         scope: Scopes to ask for; without, all that the task allows. May be given several times.
         purpose: Declare a task with this purpose for the run, instead of the standing task.
         bounds: JSON file of authorization_details that bound the task, such as `ostiary suggest` writes.
+        guard: Credential of the resource that the server is, for an MCP server that has no guard of its own. Calls are
+            decided here as in `ostiary run`: in mode watch all pass, and a line says what would have become of each.
         open: Let every program of this machine use the agent: no random path in the URL.
     """
     logging.basicConfig(stream=sys.stderr, format="ostiary: %(message)s", level=logging.WARNING)
@@ -69,12 +81,42 @@ def proxy(
             where = f" on {place.socket}" if place.socket is not None else ""
             out.print(f"ready {entrance.base}{where} -> {to}", markup=False, soft_wrap=True)
 
-    with Agent(credential, url=url) as agent, declared_task(credential, url, purpose=purpose, bounds=bounds) as task:
-        auth = agent.auth(resource or to, " ".join(split(scope)) or None, task=task)
-        asyncio.run(_serve(Entrance(place, capability), Upstream(to, auth), say))
+    with declared_task(credential, url, purpose=purpose, bounds=bounds) as task:
+        entrance = Entrance(place, capability)
+        if guard is not None:
+            _guarded(to, as_, guard, resource or to, task=task, session=session, run=lambda at: _run(entrance, at, say))
+            return
+        with Agent(credential, url=url) as agent:
+            _run(entrance, Upstream(to, agent.auth(resource or to, " ".join(split(scope)) or None, task=task)), say)
 
 
-async def _serve(entrance: Entrance, upstream: Upstream, say: object) -> None:
+def _guarded(
+    to: str, as_: Path, guard: Path, uri: str, *, task: str | None, session: Session, run: Callable[[Upstream], None]
+) -> None:
+    """Run a proxy with a gate, and print what the gate decides."""
+    with tempfile.TemporaryDirectory(prefix="ostiary-proxy-") as folder:
+        events = Path(folder) / "events"
+        listener = Listener(events)
+        gate = Gate(
+            Plan(
+                server=urlsplit(to).hostname or to, agent=str(as_), guard=str(guard), uri=uri, task=task,
+                spool=str(guard.with_suffix(".spool")), mode=str(guard.with_suffix(".mode")), url=session.url,
+                events=str(events),
+            )
+        )  # fmt: skip
+        gate.start()
+        try:
+            with Paper(as_.stem, quiet=False).following(listener, Names(session), task=task):
+                run(GuardedUpstream(to, gate))
+        finally:
+            gate.close()
+
+
+def _run(entrance: Entrance, upstream: Upstream, say: Callable[[Entrance], None]) -> None:
+    asyncio.run(_serve(entrance, upstream, say))
+
+
+async def _serve(entrance: Entrance, upstream: Upstream, say: Callable[[Entrance], None]) -> None:
     """Serve until a signal ends it."""
     task = asyncio.current_task()
     assert task is not None
@@ -82,6 +124,6 @@ async def _serve(entrance: Entrance, upstream: Upstream, say: object) -> None:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
         with suppress(asyncio.CancelledError):
-            await serve(entrance, upstream, ready=say)  # type: ignore[arg-type]
+            await serve(entrance, upstream, ready=say)
     finally:
         await upstream.close()

@@ -92,7 +92,7 @@ class Upstream:
         """Send a client's request and give the response, whose body is still to come. Raises Rejected."""
         try:
             url = (self.url if path.startswith("/") else self._exact) + path
-            request = httpx2.Request(method, url, headers=requested(headers), content=body)
+            request = httpx2.Request(method, url, headers=self._requested(headers), content=body)
             response = await self._http.send(request, auth=self._auth, stream=True)
         except Rejected:
             raise
@@ -110,6 +110,9 @@ class Upstream:
             yield response
         finally:
             await response.aclose()
+
+    def _requested(self, headers: Headers) -> Headers:
+        return requested(headers)
 
     def answer(self, response: httpx2.Response, *, base: str) -> tuple[int, Headers]:
         """Return status and headers for the client of the proxy at `base`.

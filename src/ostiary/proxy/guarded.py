@@ -1,0 +1,179 @@
+"""An MCP server over HTTP that has no guard: the guard of `ostiary run` decides here, call by call.
+
+A POST is read whole, decided, and then sent or answered. What the server answers, in JSON or in Server-Sent Events, is
+followed to record outcomes and to hold back what a call may not return. Calls of a session (`Mcp-Session-Id`) are
+followed over all its streams, since an answer may come on another stream after a resumption.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+
+from ostiary.core.errors import Malformed
+from ostiary.proxy.entrance import Headers, Rejected, requested
+from ostiary.proxy.upstream import MAX_BODY, Body, Upstream, too_large
+from ostiary.run import frames
+from ostiary.run.exchange import Exchange
+from ostiary.run.gate import Gate
+
+MAX_SESSIONS = 1000
+EXCHANGE = "ostiary.exchange"
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_EVENT_END = re.compile(rb"(?>\r\n|\n|\r){2}")
+_BOM = b"\xef\xbb\xbf"
+
+
+class GuardedUpstream(Upstream):
+    """A server at exactly `url`, whose calls a gate decides."""
+
+    def __init__(self, url: str, gate: Gate) -> None:
+        super().__init__(url, None)
+        self._gate = gate
+        self._sessions: dict[str, Exchange] = {}
+
+    @asynccontextmanager
+    async def send(self, method: str, path: str, headers: Headers, body: Body | None) -> AsyncIterator[httpx2.Response]:
+        if path.partition("?")[0]:
+            raise Rejected(404, "not_found", "not found", hint="the guard knows this server at one URL")
+        if method not in ("GET", "POST", "DELETE"):
+            raise Rejected(405, "method_not_allowed", "MCP has GET, POST and DELETE")
+        session = next((value.decode("latin-1") for name, value in headers if name == b"mcp-session-id"), None)
+        exchange = self._exchange(session)
+        headers = [(name, value) for name, value in headers if name not in (b"accept-encoding", b"range")]
+        headers.append((b"accept-encoding", b"identity"))
+        text = b"".join([part async for part in body]) if body is not None else b""
+        try:
+            if method == "POST":
+                _check_named(headers, text)
+                replies = list[bytes]()
+                if not await asyncio.to_thread(exchange.admit, text, replies.append):
+                    yield _refusal(replies)
+                    return
+            async with super().send(method, path, headers, body) as response:
+                if response.headers.get("content-encoding", "identity") != "identity":
+                    raise Rejected(502, "upstream_failed", "the server compresses what was asked for uncompressed")
+                response.extensions[EXCHANGE] = exchange
+                yield response
+        finally:
+            if session is None or method == "DELETE":
+                self._sessions.pop(session or "", None)
+                exchange.end()
+
+    def _requested(self, headers: Headers) -> Headers:
+        """Return the headers with the client's own `Authorization`: the server knows its clients, not our agents."""
+        return [*requested(headers), *((name, value) for name, value in headers if name == b"authorization")]
+
+    def answer(self, response: httpx2.Response, *, base: str) -> tuple[int, Headers]:
+        status, headers = super().answer(response, base=base)
+        if EXCHANGE not in response.extensions:
+            return status, headers
+        challenges = [(b"www-authenticate", one.encode()) for one in response.headers.get_list("www-authenticate")]
+        kept = [(name, value) for name, value in headers if name != b"content-length"]  # what is withheld is shorter
+        return response.status_code, [*kept, *challenges]
+
+    async def parts(self, response: httpx2.Response) -> AsyncIterator[bytes]:
+        exchange: Exchange | None = response.extensions.get(EXCHANGE)
+        if exchange is None:
+            yield response.content
+            return
+        is_stream = response.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream"
+        async for whole in _events(response) if is_stream else _whole(response):
+            line = _data(whole) if is_stream else whole
+            if not line.strip():
+                yield whole
+                continue
+            given = await asyncio.to_thread(exchange.receive, line)
+            yield whole if given is line else _with_data(whole, given) if is_stream else given
+            await asyncio.to_thread(exchange.note, line)
+
+    def _exchange(self, session: str | None) -> Exchange:
+        """Return the exchange of a session; a new one for a request without."""
+        if session is None:
+            return Exchange(self._gate)
+        exchange = self._sessions.pop(session, None) or Exchange(self._gate)
+        self._sessions[session] = exchange
+        if len(self._sessions) > MAX_SESSIONS:
+            self._sessions.pop(next(iter(self._sessions))).end()
+        return exchange
+
+
+def _check_named(headers: Headers, text: bytes) -> None:
+    """Raises Rejected where a header names another method or tool than the body: a server may believe the header."""
+    said = {name: value for name, value in headers if name in (b"mcp-method", b"mcp-name")}
+    if not said:
+        return
+    try:
+        messages = frames.read(text)
+    except Malformed:
+        return  # which the gate decides
+    known: dict[bytes, Any] = {}
+    if len(messages) == 1:
+        known[b"mcp-method"] = messages[0].method
+        if messages[0].method == "tools/call":
+            known[b"mcp-name"] = messages[0].tool
+    for name, value in said.items():
+        if name in known and _plain(value) != known[name]:
+            raise Rejected(400, "header_mismatch", f"`{name.decode()}` is not what the body says")
+
+
+def _plain(value: bytes) -> str | None:
+    """Return the text of a header that may be in base64 (MCP 2026-07-28)."""
+    found = re.fullmatch(rb"=\?base64\?([A-Za-z0-9+/=]*)\?=", value)
+    try:
+        return (base64.b64decode(found[1]) if found is not None else value).decode("utf-8")
+    except ValueError:
+        return None
+
+
+def _refusal(replies: list[bytes]) -> httpx2.Response:
+    """Return the answer to a POST that does not reach the server: JSON-RPC errors, or 403 for a notification."""
+    if not replies:
+        return httpx2.Response(403, json={"error": "denied", "message": "the notification is denied"})
+    lines = [reply.strip() for reply in replies]
+    content = lines[0] if len(lines) == 1 else b"[" + b",".join(lines) + b"]"
+    return httpx2.Response(200, content=content, headers={"content-type": "application/json"})
+
+
+async def _whole(response: httpx2.Response) -> AsyncIterator[bytes]:
+    """Give the body as one part."""
+    found = bytearray()
+    async for part in response.aiter_raw():
+        found += part
+        if len(found) > MAX_BODY:
+            raise ConnectionAbortedError("the server's answer is too long to be followed")
+    yield bytes(found)
+
+
+async def _events(response: httpx2.Response) -> AsyncIterator[bytes]:
+    """Give the events of a stream byte for byte, each with its end."""
+    held = bytearray()
+    async for part in response.aiter_raw():
+        held += part
+        start = 0
+        for found in _EVENT_END.finditer(held):
+            yield bytes(held[start : found.end()])
+            start = found.end()
+        del held[:start]
+        if len(held) > MAX_BODY:
+            raise too_large(MAX_BODY)
+    if held:
+        yield bytes(held)
+
+
+def _data(event: bytes) -> bytes:
+    """Return the data of an event (HTML, section 9.2.6)."""
+    lines = _LINE_END.split(event.removeprefix(_BOM))
+    return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+
+
+def _with_data(event: bytes, data: bytes) -> bytes:
+    """Return the event with other data."""
+    lines = [line for line in _LINE_END.split(event.removeprefix(_BOM)) if line and not line.startswith(b"data:")]
+    return b"\n".join([*lines, b"data: " + data.strip(), b"", b""])

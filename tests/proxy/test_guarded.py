@@ -1,0 +1,83 @@
+"""Server-Sent Events as a guard follows them: byte for byte, whatever their line ends and however they are cut."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import httpx2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.proxy.entrance import Rejected
+from ostiary.proxy.guarded import _check_named, _data, _events, _with_data
+
+END = st.sampled_from([b"\n", b"\r\n", b"\r"])
+LINE = st.sampled_from(
+    [b"data: x", b"data:y", b"data", b": note", b"id: 7", b"event: message", b"data:  two ", b"retry: 1"]
+)
+
+
+async def events(parts: list[bytes]) -> list[bytes]:
+    async def stream() -> object:
+        for part in parts:
+            yield part
+
+    response = httpx2.Response(200, content=stream())  # type: ignore[arg-type]
+    return [event async for event in _events(response)]
+
+
+@given(
+    lines=st.lists(st.tuples(st.lists(st.tuples(LINE, END), min_size=1, max_size=4), END), max_size=4),
+    cuts=st.lists(st.integers(0, 200), max_size=6),
+)
+async def test_a_stream_passes_byte_for_byte(
+    lines: list[tuple[list[tuple[bytes, bytes]], bytes]], cuts: list[int]
+) -> None:
+    text = b"".join(b"".join(line + end for line, end in event) + last for event, last in lines)
+    places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    parts = [text[start:end] for start, end in pairwise(places)]
+    assert b"".join(await events(parts)) == text
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+async def test_each_event_is_found_by_itself(end: bytes) -> None:
+    first, second = b"id: 1" + end + b"data: one" + end * 2, b"data: two" + end + b"data: more" + end * 2
+    assert await events([first + second]) == [first, second]
+    slow = [_data(event) for event in await events([bytes([byte]) for byte in first + second])]
+    assert [data for data in slow if data] == [b"one", b"two\nmore"]
+    assert [_data(first), _data(second)] == [b"one", b"two\nmore"]
+
+
+def test_what_is_put_in_place_keeps_the_id_by_which_a_client_resumes() -> None:
+    assert _with_data(b"id: 7\r\nevent: message\r\ndata: secret\r\n\r\n", b'{"a":1}\n') == (
+        b'id: 7\nevent: message\ndata: {"a":1}\n\n'
+    )
+
+
+def test_a_mark_at_the_beginning_hides_no_data() -> None:
+    assert _data(b"\xef\xbb\xbfdata: x\n\n") == b"x"
+
+
+CALL = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read","arguments":{}}}'
+
+
+@pytest.mark.parametrize(
+    ("headers", "passes"),
+    [
+        ([], True),
+        ([(b"mcp-method", b"tools/call"), (b"mcp-name", b"read")], True),
+        ([(b"mcp-name", b"=?base64?cmVhZA==?=")], True),
+        ([(b"mcp-name", b"write")], False),
+        ([(b"mcp-name", b"=?base64?d3JpdGU=?=")], False),
+        ([(b"mcp-name", b"=?base64?!?=")], False),
+        ([(b"mcp-method", b"ping")], False),
+        ([(b"mcp-name", b"\xff")], False),
+    ],
+)
+def test_a_header_names_what_the_body_names(headers: list[tuple[bytes, bytes]], passes: bool) -> None:
+    if passes:
+        _check_named(headers, CALL)
+        return
+    with pytest.raises(Rejected):
+        _check_named(headers, CALL)
