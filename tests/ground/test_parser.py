@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from contextlib import closing
 from functools import partial
 
 import pytest
@@ -106,3 +108,26 @@ async def test_each_upload_has_its_own_processor_time() -> None:
         assert child.lives == 1
     finally:
         await asyncio.to_thread(child.close)
+
+
+def fill(body: bytes) -> bytes:
+    """Write to as many megabytes as the body says."""
+    return b"%d" % len(bytearray(int(body) << 20))
+
+
+def test_reserved_address_space_is_no_memory() -> None:
+    with closing(Confined(f"{__name__}:fill", memory=256 << 20, reserved=4 << 30)) as child:
+        assert child.ask(b"128", within_s=PATIENCE_S) == b"%d" % (128 << 20)
+        with pytest.raises(Exceeded, match="it needs more than 256 MB of memory"):
+            child.ask(b"300", within_s=PATIENCE_S)
+
+
+def variables(body: bytes) -> bytes:
+    """Return the names of the environment."""
+    return " ".join(sorted(os.environ)).encode()
+
+
+def test_a_child_has_the_environment_that_its_owner_names() -> None:
+    for environ, names in (({}, b""), ({"GOMAXPROCS": "2"}, b"GOMAXPROCS")):
+        with closing(Confined(f"{__name__}:variables", environ=environ | {"LC_CTYPE": "C.UTF-8"})) as child:
+            assert child.ask(b"x", within_s=PATIENCE_S).replace(b"LC_CTYPE", b"").strip() == names

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.util import find_spec
 from typing import Any
 
 import msgspec
@@ -14,11 +15,12 @@ import pytest
 from ostiary.core.errors import Malformed, Refused
 from ostiary.guard.knowledge import Knowledge
 from ostiaryd.feed.flows.snapshot import policy_fact
-from ostiaryd.ground.confined import Confined
+from ostiaryd.ground.confined import Confined, Exceeded
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
 from ostiaryd.policy.engines.rego import REFUSED
+from ostiaryd.policy.flows import elsewhere
 from ostiaryd.policy.flows.elsewhere import POOL, Engines, _Rego, note_latest
 from ostiaryd.policy.flows.loading import load_set
 from ostiaryd.policy.model.rego import MAX_POLICIES, read_program
@@ -391,6 +393,23 @@ async def test_a_guard_that_cannot_ask_denies(world: World) -> None:
     knowledge.learn(policy_fact(world.db.read()))
     decided = call(policies=knowledge.policies)
     assert (decided.allowed, decided.reasons[0].code, decided.policies) == (False, "policy_error", ("levels",))
+
+
+def test_a_policy_that_allocates_too_much_is_ended_for_it(engine: Confined) -> None:
+    rule = "permit if count([x | some x in numbers.range(1, 900000000)]) > 0"
+    program = read_program("hash", {"levels.rego": HEAD + rule})
+    engine.ask(msgspec.json.encode({"program": program}), within_s=PATIENCE_S)
+    with pytest.raises(Exceeded, match="too deep, or more memory than it may have"):
+        engine.ask(b'{"hash":"hash","question":{}}', within_s=PATIENCE_S)
+
+
+async def test_without_the_library_of_opa_a_set_with_rego_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(elsewhere, "find_spec", lambda name: None if name == "opa_bindings" else find_spec(name))
+    with pytest.raises(Refused, match="OPA's library is not installed"):
+        await put(world, a_set(PERMITS))
+    await put(world, {"a.cedarschema": SCHEMA, "a.cedar": CEDAR_PERMITS})
 
 
 async def test_the_engines_end_with_the_world(world: World) -> None:

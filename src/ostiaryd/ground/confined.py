@@ -45,6 +45,8 @@ MAX_UPLOADS = 8
 """Uploads that wait for one parser; the next one is refused."""
 _OUT_OF_MEMORY = 71
 """Exit status of a child that needed more memory than its limit."""
+_FATAL = 2
+"""Exit status of Go's runtime after an error that it cannot recover from."""
 _CODECS = ("utf-16-be", "latin-1", "ascii")
 """Loaded before the limits: Python opens the file of a codec when it is first used."""
 _LENGTH = struct.Struct(">I")
@@ -150,6 +152,8 @@ class Confined:
             return f"it needs more than {self._memory >> 20} MB of memory"
         if ended == -signal.SIGXCPU:
             return f"it took more than {self._cpu_s} s of processor time"
+        if ended == _FATAL:
+            return "its runtime gave up: too deep, or more memory than it may have"
         if ended is not None and ended < 0:
             return f"it was ended by {signal.Signals(-ended).name}: too deep, or more memory than it may have"
         return "it gave no answer"
