@@ -45,6 +45,8 @@ def answer(message: dict[str, Any]) -> None:
         case "endless":
             while True:
                 sys.stdout.buffer.write(b"x" * (1 << 20))
+        case "ping" if params.get("updates"):
+            say({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "file:///a"}})
         case "tools/list":
             result = {"tools": [{"name": "read_file"}, {"name": "brand_new"}]}
     say({"jsonrpc": "2.0", "id": message["id"], "result": result})

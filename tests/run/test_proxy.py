@@ -91,6 +91,12 @@ def enforced(house: House, tmp_path: Path) -> Stage:
     return staged(house, tmp_path, "enforce", "read")
 
 
+@pytest.fixture(scope="module")
+def enforced_talk(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Talk]:
+    with staged(house, tmp_path_factory.mktemp("talk"), "enforce", "read").talk() as talk:
+        yield talk
+
+
 @pytest.fixture
 def watched(house: House, tmp_path: Path) -> Stage:
     """The agent may do nothing."""
@@ -195,6 +201,41 @@ def test_a_malformed_frame_is_denied_where_it_is_enforced_and_passes_where_it_is
     assert entry["outcome"] == "allow"
     assert entry["detail"]["claimed_agent"].startswith("ag_")
     assert "agent" not in entry
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ({"method": "nope/nope"}, -32601),
+        ({"method": "Tools/Call", "params": {"name": "read_file"}}, -32601),
+        ({"method": "sampling/createMessage", "params": {}}, -32601),
+        ({"method": "prompts/get", "params": {"name": "a"}}, DENIED),
+        ({"method": "tools/call", "params": {"name": "nothing"}}, DENIED),
+        ({"method": "tools/call", "params": {}}, -32602),
+        ({"method": "tools/call", "params": {"name": "read_file", "arguments": [1]}}, -32602),
+        ({"method": "resources/read", "params": [1]}, -32602),
+    ],
+)
+def test_what_cannot_be_asked_is_answered_with_the_code_of_json_rpc(
+    enforced_talk: Talk, message: dict[str, Any], code: int
+) -> None:
+    answer = enforced_talk.ask({"jsonrpc": "2.0", "id": "seven"} | message)
+    assert (answer["id"], answer["error"]["code"]) == ("seven", code)
+
+
+def test_what_a_subscription_brings_ends_with_the_agent(enforced: Stage) -> None:
+    subscribed = {"name": "resources/subscribe", "effect": "read"}
+    enforced.catalogue([*TOOLS, subscribed])
+    with enforced.talk() as talk:
+        subscribe = {"jsonrpc": "2.0", "id": 1, "method": "resources/subscribe", "params": {"uri": "file:///a"}}
+        eventually(lambda: "result" in talk.ask(subscribe))
+        update = {"jsonrpc": "2.0", "id": 2, "method": "ping", "params": {"updates": True}}
+        talk.send(update)
+        assert [talk.hear().get("method") for _ in range(2)] == ["notifications/resources/updated", None]
+        enforced.house.api("POST", f"/agents/{enforced.agent}/suspend", {"why": "a test"})
+        eventually(lambda: "error" in talk.ask(call(3, "read_file", path="/a")))
+        talk.send(update)
+        assert talk.hear()["id"] == 2, "the update is withheld"
 
 
 def test_of_a_batch_all_pass_or_none(enforced: Stage) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from ostiary.core.errors import Malformed, Unavailable
 from ostiary.guard import Call, Withheld, data, words
-from ostiary.guard.mcp import DENIED
+from ostiary.guard.mcp import DENIED, is_unknown
 from ostiary.run import frames
 from ostiary.run.frames import Id, Message
 from ostiary.run.gate import Gate, Verdict
@@ -35,8 +35,8 @@ class Exchange:
         except Malformed as refusal:
             verdict = self._gate.undecided("(malformed)", refusal)
             if not verdict.passes:
-                code = frames.PARSE_ERROR if refusal.message.startswith("not JSON") else frames.INVALID_REQUEST
-                answer(frames.error(None, code, words(refusal), data(refusal)))
+                asked, code = _answered(refusal)
+                answer(frames.error(asked, code, words(refusal), data(refusal)))
             return verdict.passes
         decided = [(message, self._decide(message)) for message in messages if message.tool is not None]
         if not decided:
@@ -65,7 +65,11 @@ class Exchange:
             why = verdict.why if verdict is not None and not verdict.passes else beside
             if verdict is not None and verdict.passes and verdict.call is not None:
                 self._gate.finish(verdict.call, ok=False)
-            if message.id is not None and message.method:
+            if message.id is None or not message.method:
+                continue
+            if why is not None and why.code == "unknown_tool" and is_unknown(message.method):
+                answer(frames.error(message.id, frames.METHOD_NOT_FOUND, "Method not found", data(why)))
+            else:
                 answer(frames.error(message.id, DENIED, words(why or beside), data(why or beside)))
 
     def _await(self, message: Message, call: Call | None) -> None:
@@ -80,7 +84,11 @@ class Exchange:
             self._gate.finish(lost, ok=False)
 
     def receive(self, line: bytes) -> bytes:
-        """Return what the client gets of a line of the server; call `note` once the client has it."""
+        """Return what the client gets of a line of the server; call `note` once the client has it. Of a notification to
+        an agent that was stopped that is nothing: subscriptions end with the token, the task or the agent.
+        """
+        if frames.is_notification(line) and not self._gate.is_alive():
+            return b""
         if self._listing:
             self._hear(line)
         return self._withheld(line) or line
@@ -144,3 +152,10 @@ class Exchange:
             calls = list(self._in_flight.values())
             self._in_flight.clear()
         return calls
+
+
+def _answered(refusal: Malformed) -> tuple[Id, int]:
+    """The id and the code of the error with which a line is answered that cannot be read (JSON-RPC 2.0 section 5.1)."""
+    if isinstance(refusal, frames.InvalidParams):
+        return refusal.id, frames.INVALID_PARAMS
+    return None, frames.PARSE_ERROR if refusal.message.startswith("not JSON") else frames.INVALID_REQUEST

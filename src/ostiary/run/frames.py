@@ -23,10 +23,18 @@ MAX_BATCH = 100
 MAX_DEPTH = 2 * canonical.MAX_DEPTH
 """of an answer to `tools/list` that can be followed"""
 CHUNK_BYTES = 64 << 10
-PARSE_ERROR, INVALID_REQUEST = -32700, -32600
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
 
 Id = str | int | None
 """of a request; None: it is a notification"""
+
+
+class InvalidParams(Malformed):
+    """A request with parameters that cannot be judged; `id` is the request's, so that it is answered."""
+
+    def __init__(self, message: str, *, id: Id) -> None:
+        super().__init__(message)
+        self.id = id
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -111,7 +119,9 @@ def lines(descriptor: int) -> Iterator[bytes]:
 
 
 def read(unverified_line: bytes) -> list[Message]:
-    """The messages of a line from the agent; a blank line has none. Raises Malformed."""
+    """The messages of a line from the agent; a blank line has none. Raises Malformed, for a single request with an id
+    InvalidParams.
+    """
     text = unverified_line.rstrip(b"\r\n")
     if not text.strip(b" \t"):
         return []
@@ -122,7 +132,21 @@ def read(unverified_line: bytes) -> list[Message]:
         return [_message(value)]
     if not 0 < len(value) <= MAX_BATCH:
         raise Malformed(f"a batch has 1 to {MAX_BATCH} messages")
-    return [_message(item) for item in value]
+    try:
+        return [_message(item) for item in value]
+    except InvalidParams as refusal:
+        raise Malformed(refusal.message) from None
+
+
+def is_notification(line: bytes) -> bool:
+    """Whether the server says something by itself on that line, and waits for no answer."""
+    if b'"method"' not in line:
+        return False
+    try:
+        said = _answer(line)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return said.method is not None and said.id is None
 
 
 def answers(line: bytes) -> list[Answer]:
@@ -158,6 +182,17 @@ def _message(value: object) -> Message:
         if method == LISTEN:
             _check_alike(params)
         return Message(id, method)
+    try:
+        tool, arguments = _asked(method, params)
+    except Malformed as refusal:
+        if id is None:
+            raise
+        raise InvalidParams(refusal.message, id=id) from None
+    return Message(id, method, tool, arguments)
+
+
+def _asked(method: str, params: object) -> tuple[str, Mapping[str, Any]]:
+    """What a request asks for, as a tool and its arguments. Raises Malformed."""
     if not isinstance(params, dict):
         raise Malformed("`params` is an object")
     if method == "tools/call":
@@ -166,7 +201,7 @@ def _message(value: object) -> Message:
             raise Malformed("`tools/call` has a `name` and an object `arguments`")
     tool, arguments = named(method, params)
     _check_alike(arguments)
-    return Message(id, method, tool, arguments)
+    return tool, arguments
 
 
 def _cancelled(value: Mapping[str, Any]) -> Id:

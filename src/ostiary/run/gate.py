@@ -117,6 +117,22 @@ class Gate:
                 text = f"{len(fresh)} tools are not in its catalogue: {', '.join(map(ascii, fresh[:5]))[:200]}"
                 self._teller.tell(Trouble(server=self._plan.server, text=text))
 
+    def is_alive(self) -> bool:
+        """Whether what the server says by itself may reach the agent. Once the token is dead, that waits for another
+        token; where there is none, because the agent was stopped, subscriptions have ended.
+        """
+        if (who := self._who) is None:
+            return True  # nothing was asked for yet
+        try:
+            self._guard.check_alive(who)
+        except InvalidToken:
+            self._renew_at = 0
+            self._wake.set()
+            return False
+        except Refused:
+            return self._mode == "watch"
+        return True
+
     def observe(self, call: Call, output: object) -> None:
         """Raises Withheld where it must not be handed out."""
         self._guard.observe(call, output)

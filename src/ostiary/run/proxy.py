@@ -2,7 +2,9 @@
 
 Lines pass as they are, byte for byte, but for what is to be decided: a tool call of the agent, and what else reads or
 does something (`ostiary.guard.mcp`). What is denied does not reach the server, and is answered here with the JSON-RPC
-error -32001. Of a batch all pass, or none. A line that the guard cannot read is denied too, unless the mode is `watch`.
+error -32001; a method that neither MCP nor the catalogue knows with -32601, parameters that cannot be judged with
+-32602. Of a batch all pass, or none. A line that the guard cannot read is denied too, unless the mode is `watch`. What
+a subscription brings ends with the token, the task or the agent.
 
 When one side ends, so does the other, and this process with the server's exit code; signals are passed on.
 """
