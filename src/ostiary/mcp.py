@@ -197,9 +197,7 @@ class _Hook:
         self._guard, self._server, self._suspends = guard, server, suspends
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        if (
-            is_free(ctx.method, ctx.params) or ctx.request_id is None
-        ):  # without an id it is a notification, which does nothing
+        if is_free(ctx.method, ctx.params) or ctx.request_id is None:  # a notification does nothing
             result = await call_next(ctx)
             if ctx.method == "tools/list":
                 self._guard.listing.note(_said(result).get("tools"))
@@ -220,14 +218,17 @@ class _Hook:
         if answer_of(params) is not None:
             ctx = replace(ctx, params=without_answer(params))
         try:
-            result = await call_next(ctx)
             try:
-                body = result if isinstance(result, dict) else {} if result is None else result.model_dump(mode="json")
-                _measure(call, body)
-                await self._guard.observe_async(call, returned(body))
-            except Withheld as refusal:
-                raise MCPError(DENIED, words(refusal), data(refusal)) from None
+                result = await call_next(ctx)
+            except MCPError as error:  # its words reach the agent like a result
+                await self._guard.observe_async(call, [error.error.message, error.error.data])
+                raise
+            body = result if isinstance(result, dict) else {} if result is None else result.model_dump(mode="json")
+            _measure(call, body)
+            await self._guard.observe_async(call, returned(body))
             return result
+        except Withheld as refusal:
+            raise MCPError(DENIED, words(refusal), data(refusal)) from None
         finally:
             self._guard.finish(call)
 
