@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import httpx2
 import pytest
 from mcp.server.mcpserver import Context, MCPServer
 
+from ostiary.core.catalogue import Catalogue
 from ostiary.core.feed import AgentFact, Fact, KeyFact, ResourceFact, StopFact, TaskFact, TokenFact
 from ostiary.guard import Guard
 from ostiary.mcp import protect
 from tests.feed.house import listening, serving
 from tests.guard.feeder import AGENT, RESOURCE_ID, TASK, Feeder
-from tests.guard.test_mcp import Shows
+from tests.guard.test_mcp import Shows, records
+from tests.guard.test_mcp_errors import META, MODERN, request
 
 UNTIL = 1 << 52
 CALL = {
@@ -98,3 +101,44 @@ async def test_a_stream_ends_with_its_token(guard: Guard, feeder: Feeder) -> Non
     assert "before" in heard
     assert "after" not in heard
     assert "(cut)" in heard
+
+
+@pytest.mark.parametrize(
+    "fact", [AgentFact(AGENT, "suspended", 1, UNTIL), TaskFact(TASK, UNTIL), TokenFact("tok_1", UNTIL)]
+)
+async def test_a_subscription_lasts_until_its_agent_task_or_token_ends(
+    guard: Guard, feeder: Feeder, fact: Fact
+) -> None:
+    sock, port = listening()
+    url = f"http://127.0.0.1:{port}/mcp"
+    server = MCPServer("files")
+
+    @server.resource("memo:today")
+    def today() -> str:
+        return "today"
+
+    listing = {"resources": [{"uri": "memo:today", "name": "today"}]}
+    catalogue = json.dumps(Catalogue.from_mcp("files", listing).render())
+    feeder.say(
+        ResourceFact(
+            resource_id=RESOURCE_ID, name="files", uri=url, mode="enforce", segment="default", catalogue=catalogue
+        ),
+    )
+    body = request("subscriptions/listen", {"notifications": {"resourceSubscriptions": ["memo:today"]}, "_meta": META})
+    headers = {
+        "accept": "application/json, text/event-stream", "mcp-protocol-version": MODERN, "mcp-method": body["method"],
+    }  # fmt: skip
+    heard = ""
+    with serving(protect(server, guard), sock):
+        async with httpx2.AsyncClient(auth=Shows(feeder), headers=headers) as http:
+            try:
+                async with http.stream("POST", url, json=body) as response:
+                    async for text in response.aiter_text():
+                        heard += text
+                        if "subscriptions/acknowledged" in text:
+                            feeder.say(fact)
+            except httpx2.RemoteProtocolError:
+                heard += "(cut)"
+    assert heard.endswith("(cut)")
+    assert "subscriptions/acknowledged" in heard
+    assert [record["tool"] for record in records(guard) if "tool" in record] == ["subscriptions/listen"]

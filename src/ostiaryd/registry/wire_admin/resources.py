@@ -105,7 +105,7 @@ async def show_resource(call: Call) -> Reply:
 
 
 async def set_catalogue(call: Call) -> Reply:
-    """Replace the catalogue: our own form, or the result of MCP `tools/list`."""
+    """Replace the catalogue: our own form, or the results of MCP's list methods."""
     name = flows.find_resource(call.world.db.read(), call.params["name"]).name
     new = call.json(NewCatalogue)
     catalogue = await _parse_catalogue(call.world, name, new.catalogue)
