@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.proxy.entrance import Rejected
-from ostiary.proxy.guarded import _check_named, _data, _events, _with_data
+from ostiary.proxy.guarded import _check_named, _data, _events, _refusal, _with_data
+from ostiary.run import frames
 
 END = st.sampled_from([b"\n", b"\r\n", b"\r"])
 LINE = st.sampled_from(
@@ -81,3 +82,27 @@ def test_a_header_names_what_the_body_names(headers: list[tuple[bytes, bytes]], 
         return
     with pytest.raises(Rejected):
         _check_named(headers, CALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "passes"), [(b"file:///a", True), (b"=?base64?ZmlsZTovLy9h?=", True), (b"file:///b", False)]
+)
+def test_a_header_names_the_resource_that_the_body_names(name: bytes, passes: bool) -> None:
+    body = b'{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///a"}}'
+    if passes:
+        _check_named([(b"mcp-name", name)], body)
+        return
+    with pytest.raises(Rejected):
+        _check_named([(b"mcp-name", name)], body)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(-32700, 400), (-32600, 400), (-32601, 404), (-32602, 400), (-32001, 200)]
+)
+def test_an_error_has_the_status_of_the_version(code: int, status: int) -> None:
+    """In 2025-11-25 a 404 ends the client's session."""
+    reply = frames.error(7, code, "no")
+    assert _refusal([reply], [(b"mcp-protocol-version", b"2026-07-28")]).status_code == status
+    for headers in ([], [(b"mcp-protocol-version", b"2025-11-25")]):
+        assert _refusal([reply], headers).status_code == 200
+    assert _refusal([reply, reply], [(b"mcp-protocol-version", b"2026-07-28")]).status_code == 200

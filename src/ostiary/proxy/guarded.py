@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
+import msgspec
 
 from ostiary.core.errors import Malformed
 from ostiary.proxy.entrance import Headers, Rejected, requested
@@ -28,6 +29,13 @@ EXCHANGE = "ostiary.exchange"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _EVENT_END = re.compile(rb"(?>\r\n|\n|\r){2}")
 _BOM = b"\xef\xbb\xbf"
+NAMED_BY = {"resources/read": "uri", "prompts/get": "name"}
+"""the member of `params` that the header `Mcp-Name` repeats (MCP 2026-07-28, streamable HTTP)"""
+STATUSES_SINCE = b"2026-07-28"
+STATUSES = {
+    frames.PARSE_ERROR: 400, frames.INVALID_REQUEST: 400, frames.INVALID_PARAMS: 400, frames.METHOD_NOT_FOUND: 404,
+}  # fmt: skip
+"""HTTP status of a JSON-RPC error (MCP 2026-07-28, streamable HTTP)"""
 
 
 class GuardedUpstream(Upstream):
@@ -54,7 +62,7 @@ class GuardedUpstream(Upstream):
                 _check_named(headers, text)
                 replies = list[bytes]()
                 if not await asyncio.to_thread(exchange.admit, text, replies.append):
-                    yield _refusal(replies)
+                    yield _refusal(replies, headers)
                     return
             async with super().send(method, path, headers, body) as response:
                 if response.headers.get("content-encoding", "identity") != "identity":
@@ -118,6 +126,8 @@ def _check_named(headers: Headers, text: bytes) -> None:
         known[b"mcp-method"] = messages[0].method
         if messages[0].method == "tools/call":
             known[b"mcp-name"] = messages[0].tool
+        elif (member := NAMED_BY.get(messages[0].method)) is not None:
+            known[b"mcp-name"] = messages[0].arguments.get(member)
     for name, value in said.items():
         if name in known and _plain(value) != known[name]:
             raise Rejected(400, "header_mismatch", f"`{name.decode()}` is not what the body says")
@@ -132,13 +142,20 @@ def _plain(value: bytes) -> str | None:
         return None
 
 
-def _refusal(replies: list[bytes]) -> httpx2.Response:
-    """Return the answer to a POST that does not reach the server: JSON-RPC errors, or 403 for a notification."""
+def _refusal(replies: list[bytes], headers: Headers) -> httpx2.Response:
+    """Return the answer to a POST that does not reach the server: JSON-RPC errors, or 403 for a notification.
+
+    Since MCP 2026-07-28 some errors have an HTTP status. Before, 404 would end the session of the client.
+    """
     if not replies:
         return httpx2.Response(403, json={"error": "denied", "message": "the notification is denied"})
     lines = [reply.strip() for reply in replies]
     content = lines[0] if len(lines) == 1 else b"[" + b",".join(lines) + b"]"
-    return httpx2.Response(200, content=content, headers={"content-type": "application/json"})
+    version = next((value for name, value in headers if name == b"mcp-protocol-version"), b"")
+    status = 200
+    if version >= STATUSES_SINCE and len(lines) == 1:
+        status = STATUSES.get(msgspec.json.decode(lines[0])["error"]["code"], 200)
+    return httpx2.Response(status, content=content, headers={"content-type": "application/json"})
 
 
 async def _whole(response: httpx2.Response) -> AsyncIterator[bytes]:
