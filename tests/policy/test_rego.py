@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import closing
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -393,6 +395,22 @@ async def test_a_guard_that_cannot_ask_denies(world: World) -> None:
     knowledge.learn(policy_fact(world.db.read()))
     decided = call(policies=knowledge.policies)
     assert (decided.allowed, decided.reasons[0].code, decided.policies) == (False, "policy_error", ("levels",))
+
+
+def test_a_schema_of_a_policy_reaches_no_network_and_no_file(engine: Confined, tmp_path: Path) -> None:
+    (schema := tmp_path / "schema.json").write_text('{"type": "object"}')
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/schema.json"
+        for name, link in (("file", schema.as_uri()), ("http", url)):
+            rule = f'permit := json.match_schema({{}}, {{"$ref": "{link}"}})[0]'
+            program = read_program(name, {"levels.rego": HEAD + rule})
+            assert engine.ask(msgspec.json.encode({"program": program}), within_s=PATIENCE_S) == b"{}"
+            said = engine.ask(b'{"hash":"%b","question":{}}' % name.encode(), within_s=PATIENCE_S)
+            error = "it fails: levels.rego:3: eval_builtin_error: json.match_schema"
+            assert msgspec.json.decode(said) == [["levels", False, [], error]]
+        with pytest.raises(BlockingIOError):
+            listening.accept()
 
 
 def test_a_policy_that_allocates_too_much_is_ended_for_it(engine: Confined) -> None:
