@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,23 @@ def calls(house: House, **query: str) -> list[dict[str, Any]] | None:
     """Both calls, the newest first, once they were reported."""
     found = [entry for entry in house.entries(**query) if entry["action"] == "tool.call"]
     return found if len(found) == 2 else None
+
+
+async def test_threads_and_tasks_share_an_agent_from_its_first_request_on(house: House, tmp_path: Path) -> None:
+    sock, port = listening()
+    url = f"http://127.0.0.1:{port}/api"
+    resource, guard_key = house.resource(url)
+    _, agent_key = house.agent(f"{resource}:read")
+    rules = {"GET /api/files/{path*}": "read_file"}
+    with Guard(guard_key, spool_dir=tmp_path) as guard, serving(GuardASGI(who, guard, tool=rules), sock):
+        async with AsyncAgent.from_credential(agent_key) as tasks:
+            answers = await asyncio.gather(*(tasks.get(f"{url}/files/{number}") for number in range(6)))
+        assert [answer.status_code for answer in answers] == [200] * 6
+        with Agent.from_credential(agent_key) as agent, ThreadPoolExecutor(16) as pool:
+            asked = [asyncio.wrap_future(pool.submit(agent.get, f"{url}/files/{number}")) for number in range(32)]
+            assert [answer.status_code for answer in await asyncio.gather(*asked)] == [200] * 32
+    issued = [entry for entry in house.entries(resource=url) if entry["action"] == "token.issue"]
+    assert len(issued) == 2, "one token for each agent"
 
 
 def test_a_task_whose_block_raises_has_failed(house: House) -> None:
