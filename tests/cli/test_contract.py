@@ -206,6 +206,10 @@ def test_scopes_are_added_and_taken(ostiary: Commands, name: str) -> None:
     assert again["scopes"] == ["a:read", "b:read", "c:read", "d:read"]
     assert ostiary.json("agent", "disallow", name, "b:read", "x:read")["scopes"] == ["a:read", "c:read", "d:read"]
     assert ostiary("agent", "allow", name).code == 2
+    said = ostiary("agent", "allow", name, "a:read", "e:read", "--undeclared").out.splitlines()
+    assert said[-1] == f"undo: ostiary agent disallow {name} e:read"
+    said = ostiary("agent", "disallow", name, "e:read", "x:read").out.splitlines()
+    assert said[-1] == f"undo: ostiary agent allow {name} e:read"
 
 
 def test_an_agent_passes_to_another_owner(ostiary: Commands, name: str) -> None:

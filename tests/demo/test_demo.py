@@ -84,9 +84,9 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     said = story.said
     assert re.search(r"writer +write_file +reports/q3\.txt +allowed", said)
     assert re.search(r"reader +delete_file +reports/q3\.txt +denied\n +the task does not allow `files:write`", said)
-    assert "ostiary agent allow reader files:write" in said
+    assert re.search(r"ostiary agent allow ag_\w{32} files:write\n", said)
     assert re.search(r"notes/private\.txt +denied\n +the argument `path` must begin with 'reports/'", said)
-    assert re.search(r"reports/november\.txt +denied\n +task for October has ended", said)
+    assert re.search(r"reports/november\.txt +denied\n +task tk_\w{32} \(for October\) has ended", said)
     part = said.partition("hands a part of its task on")[2]
     outcomes = re.findall(r"(editor|helper) +write_file +(\S+) +(allowed|denied)", part)
     assert outcomes == [
@@ -101,8 +101,10 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert re.search(r"summary\.txt +denied\n +the argument `path` must begin with 'reports/figures/'", part)
     assert re.search(r"figures/q1\.txt +denied\n +the budget for calls of files/write_file has 0 of 2 left", part)
     assert "the editor has 3 of 5 left for itself" in part
-    assert re.search(r"\n   editor  Report for 2026 .*\n   └── helper  Its figures +\(live, until ", part)
-    assert re.search(r"figures/q4\.txt +denied\n +task for 2026 has ended", part)
+    assert re.search(
+        r"\n   editor  Report for 2026 .*\n +tk_\w{32} *\n   └── helper  Its figures +\(live, until ", part
+    )
+    assert re.search(r"figures/q4\.txt +denied\n +task tk_\w{32} \(for 2026\) has ended", part)
     asked = said.partition("a person who is asked")[2].partition("revoked in the middle")[0]
     outcomes = re.findall(r"assistant +(\w+) +(\S+) +(allowed|denied)", asked)
     assert outcomes == [
@@ -117,19 +119,19 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     ]
     assert "to = 'collector@evil.example', which comes from outside" in asked
     assert re.search(r'cleo@partner\.example +denied\n +"Q3 was a disaster\."\n', asked), "what it would send"
-    assert "a person has said no to it (question 1)" in asked
-    assert "the yes to it was spent already (question 2)" in asked
+    assert re.search(r"a person has said no to it \(ap_\w{32}\s+\(question 1\)\)", asked)
+    assert re.search(r"the yes to it was spent already \(ap_\w{32}\s+\(question 2\)\)", asked)
     assert "what went out: ben@example.org, cleo@partner.example\n" in asked
     recorded = re.findall(r"(\w+) +(approval\.\w+)", asked.partition("the newest first")[2])
     assert {("ok", "approval.deny"), ("ok", "approval.approve"), ("ok", "approval.spend")} <= set(recorded)
     assert ("refused", "approval.ask") in recorded, "the second time"
     assert re.search(r"the guard of `files` denied \d+\.\d ms after the commit", said)
     assert re.search(r"the last of \d+ allowed calls was answered \d+\.\d ms (before|after) it", said)
-    assert "writer denied: agent writer is suspended" in said
+    assert re.search(r"writer denied: agent ag_\w{32}\s+\(writer\)\s+is\s+suspended", said)
     assert "nor does it get a new token" in said
     strange = said.partition("An agent behaves as it never did")[2].partition("The ledger:")[0]
     assert re.search(r"risen from 0 to [1-9]\d? of 100", strange)
-    assert "scout denied: agent scout is quarantined" in strange
+    assert re.search(r"scout denied: agent ag_\w{32}\s+\(scout\)\s+is\s+quarantined", strange)
     guards = re.findall(r"the guard of `(\w+)` denied \d+\.\d ms after it was noticed", strange)
     assert sorted(guards) == ["files", "vault"]
     assert re.search(r"\$ ostiary incident list\n +ID .*\n +in_\S+ +open +scout .*\n +\$", strange), "nobody else"
@@ -146,7 +148,9 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert re.search(r"verified \d+ entries of localhost/ostiary", said)
     assert re.search(r"falsified entry \d+ was altered", said)
     assert "denied denied" not in said
-    assert not re.search(r"\bag_[0-9a-f]{32}", said), "people read names"
+    assert set(re.findall(r"\b(?:ag|tk|ap|in|fi)_\w*", said)) == set(
+        re.findall(r"\b(?:ag|tk|ap|in|fi)_[0-9a-f]{32}\b", said)
+    ), "each id is whole"
     assert "--scope 'files:read files:write' \\\n       --purpose 'writer of reports'" in said, "commands are whole"
     assert max(map(len, said.splitlines())) <= 80
     assert "Traceback" not in said
@@ -160,13 +164,21 @@ def test_without_exit_the_server_is_left_up_to_look_around_until_ctrl_c(tmp_path
         assert url is not None
         assert data is not None
         assert httpx2.get(f"{url[1]}/.well-known/oauth-authorization-server").json()["issuer"] == url[1]
+        printed = story.said.partition("look around")[2].strip().splitlines()[1:]
+        kinds = [re.sub(r"_[0-9a-f]{32}$", "", line.split(None, 1)[1]) for line in printed[2:]]
+        assert kinds == [
+            "audit tail", "audit search --outcome deny", "agent show reader", "task show tk", "approvals show ap",
+            "incident show in", "doctor", "--help",
+        ]  # fmt: skip
+        path = f"{Path(COMMAND).parent}:{os.environ['PATH']}"
         looked = subprocess.run(
-            [COMMAND, "audit", "search", "--outcome", "deny"],
-            env={**os.environ, "OSTIARY_DATA_DIR": data[1]},
+            ["bash", "-ec", "\n".join(printed)],
+            env={**os.environ, "PATH": path},
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
         )
+        assert looked.returncode == 0, looked.stderr
         assert re.search(r"deny +tool\.call +reader +files/delete_file outside_task", looked.stdout)
         assert story.end(signal.SIGINT) == 0, story.said
         assert story.left() == []

@@ -27,9 +27,10 @@ from ostiaryd.ledger.model import Entry, encode_entry, reason
 from ostiaryd.policy import flows, store, wire_admin, wire_whatif
 from ostiaryd.policy.flows import Span
 from ostiaryd.policy.flows.loading import load_set
-from ostiaryd.policy.model import Question, Thing, Verb, decode_facts, load, starter
+from ostiaryd.policy.model import Question, Thing, Verb, decode_facts, load, own_files, starter
 from ostiaryd.policy.model.frames import candidate_of
 from ostiaryd.policy.model.replay import Replay, Unreplayable
+from ostiaryd.policy.model.safeguards import extend
 from ostiaryd.policy.model.whatif import MAX_GROUPS, By, Comparison, Recorded, verdicts
 from ostiaryd.policy.wire_whatif import Asking, Child, replay
 from ostiaryd.registry import flows as registry
@@ -175,7 +176,7 @@ async def test_what_was_denied_and_would_be_allowed_is_a_change_too(bank: World)
 async def test_the_set_that_decided_changes_nothing_and_nothing_is_changed_by_asking(bank: World) -> None:
     await pay(bank, 100.0)
     await pay(bank, 5.0)
-    lines = await ask(bank, starter().files)
+    lines = await ask(bank, own_files(starter().files))
     assert (lines[-1]["report"]["replayed"], lines[-1]["report"]["changed"]) == (2, 0)
     assert store.active(bank.db.read()) == starter().hash
 
@@ -524,7 +525,7 @@ async def test_a_set_is_put_where_no_more_change_than_may(bank: World, more: int
     query = f"whatif={ticket}&max_changes={2 + more}"
     if passes:
         assert await put(bank, LITTLE, query=query) == 201
-        assert store.active(bank.db.read()) == load(a_set(LITTLE)).hash
+        assert store.active(bank.db.read()) == load(extend(a_set(LITTLE), ())).hash
         return
     with pytest.raises(Conflict, match="2 recorded verdicts would change; at most 1 may"):
         await put(bank, LITTLE, query=query)
@@ -532,7 +533,7 @@ async def test_a_set_is_put_where_no_more_change_than_may(bank: World, more: int
     assert (entry.action, entry.outcome, entry.reasons[0].code) == ("policy.put", "refused", "would_change")
     assert entry.detail is not None
     assert (entry.detail["changed"], store.active(bank.db.read())) == (2, starter().hash)
-    assert store.get(bank.db.read(), load(a_set(LITTLE)).hash) is None
+    assert store.get(bank.db.read(), load(extend(a_set(LITTLE), ())).hash) is None
 
 
 async def test_what_could_not_be_replayed_counts_like_a_change(bank: World) -> None:

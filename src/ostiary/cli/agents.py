@@ -10,7 +10,7 @@ from cyclopts import App
 
 from ostiary.cli.enrol import enrol
 from ostiary.cli.files import key_of, read_json
-from ostiary.cli.paper import facts, table
+from ostiary.cli.paper import facts, out, table
 from ostiary.cli.session import PAGE, Here, Session, Usage
 from ostiary.core.claims import SCOPE_ALIASES
 
@@ -317,6 +317,9 @@ def _set_scopes(session: Session, name: str, *, add: list[str], remove: list[str
     before = session.api("GET", f"/agents/{name}")["scopes"]
     scopes = sorted({*before, *add} - {SCOPE_ALIASES.get(scope, scope) for scope in remove})
     session.show(session.api("PATCH", f"/agents/{name}", {"scopes": scopes, "undeclared": undeclared}), _print)
+    changed, verb = ({*add} - {*before}, "disallow") if add else ({*remove} & {*before}, "allow")
+    if changed and not session.as_json:
+        out.print(f"undo: ostiary agent {verb} {name} {' '.join(sorted(changed))}", markup=False)
 
 
 def _move(session: Session, name: str, verb: str, why: str) -> None:

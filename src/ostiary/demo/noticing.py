@@ -45,6 +45,7 @@ async def notice_and_stop(stage: Stage, *, person: str) -> None:
     await _show_how_fast(stage)
     [incident] = stage.ostiary("incident", "list")
     id = incident["incident_id"]
+    stage.names[id] = "of the scout"
     draw(stage, "incident", "list")
     draw(stage, "incident", "show", id, wraps=True)
     note("Its owner cannot let it go, nor can an administrator; somebody else looks at it.")

@@ -31,7 +31,7 @@ class Stage:
         self._ports = {name: _free_port() for name in ("files", "vault")}
         self.files_uri, self.vault_uri = (f"http://127.0.0.1:{port}/mcp" for port in self._ports.values())
         self.names: dict[str, str] = {}
-        """of agents, by their ids"""
+        """what agents, tasks, questions and incidents are called, by their ids"""
         self.serving = (
             "serve", "--data-dir", str(self.data), "--listen", "127.0.0.1:0", "--config", str(folder / "ostiary.toml"),
         )  # fmt: skip

@@ -35,7 +35,7 @@ async def attempt(stage: Stage, name: str, client: Client, tool: str, **argument
         say(f"{what} [red]denied[/]")
         below(*sent, named(stage, refusal.message))
         if refusal.hint:
-            below(named(stage, refusal.hint), style="dim")
+            below(refusal.hint, style="dim")  # may be a command
     else:
         short = len(what) + len(answer) < room() - len(" allowed: ")
         say(f"{what} [green]allowed[/]" + (f": {escape(answer)}" if short else ""))
@@ -68,7 +68,8 @@ def draw(stage: Stage, *arguments: str, wraps: bool = False) -> None:
     shell(stage, *arguments)
     for line in stage.seen(*arguments).splitlines():
         further = " " * (len(line) - len(line.lstrip()) + 8)
-        for part in textwrap.wrap(line, room(), subsequent_indent=further) if wraps else [cut(line)]:
+        wrapped = textwrap.wrap(line, room(), subsequent_indent=further, break_on_hyphens=False)
+        for part in wrapped if wraps else [cut(line)]:
             say(escape(part))
 
 
@@ -82,7 +83,7 @@ def shell(stage: Stage, *arguments: str) -> None:
             lines[-1] += " \\"
             lines.append(f"    {words}")
     for line in lines:
-        note(line)
+        out.print(f"{'':{INDENT}}{line}", style="dim", markup=False, soft_wrap=True)
 
 
 def room() -> int:
@@ -95,9 +96,9 @@ def cut(line: str) -> str:
 
 
 def named(stage: Stage, text: str) -> str:
-    """Names instead of ids."""
+    """Put the name behind each id."""
     for id, name in stage.names.items():
-        text = text.replace(id, name)
+        text = text.replace(id, f"{id} ({name})")
     return text
 
 
