@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ostiary.core import jose
-from ostiary.core.assurance import ACRS, KEY, TWO_KEYS
+from ostiary.core.assurance import KEY, LEVELS, TWO_KEYS
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
@@ -98,7 +98,7 @@ async def test_what_is_no_demand_is_refused(client: Client, name: str, wrong: st
 
 async def test_metadata_and_introspection_say_it(client: Client) -> None:
     metadata = (await send(client.app, "GET", "/.well-known/oauth-authorization-server")).json
-    assert metadata["acr_values_supported"] == list(ACRS)
+    assert metadata["acr_values_supported"] == list(LEVELS)
     token = (await client.token())["access_token"]
     form = {"token": token, "client_assertion_type": client.form()["client_assertion_type"]}
     told = (await client.post("/introspect", form | {"client_assertion": client.assertion()})).json

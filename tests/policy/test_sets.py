@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ostiary.core.assurance import KEY
 from ostiary.core.cedar import ir
 from ostiary.core.errors import Forbidden, NotFound
 from ostiaryd.ground.world import World
@@ -199,7 +200,7 @@ def test_administrators_put_and_readers_look() -> None:
 
 def issue(agent: Agent, a: Act, **more: Any) -> str:
     asked = {"task": "tk_1", "resource": None, "uri": "https://other.example", "scopes": frozenset({"files:read"})}
-    return flows.decide_issue(a, agent, **(asked | more))
+    return flows.decide_issue(a, agent, acr=KEY, **(asked | more))
 
 
 async def test_the_starter_set_lets_agents_have_tokens_and_notes_who_said_so(world: World) -> None:
