@@ -279,6 +279,11 @@ def test_a_client_is_told_why_there_is_no_token(
             b"501",
         ),
         (b"nonsense\r\n\r\n", b"400"),
+        (
+            b"POST /capability-of-this-test HTTP/1.1\r\nHost: HOST\r\nContent-Length: 5\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            b"400",
+        ),
         (b"GET /capability-of-this-test HTTP/1.1\r\nHost: HOST\r\nHost: HOST\r\n\r\n", b"400"),
         (b"POST /capability-of-this-test HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
         (b"GET /capability-of-this-test HTTP/1.1\r\nHost: HOST\r\nX: " + b"x" * 150_000 + b"\r\n\r\n", b"431"),

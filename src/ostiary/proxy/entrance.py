@@ -97,6 +97,8 @@ class Entrance:
             raise Rejected(400, "invalid_path", "the path has a character that must be escaped", hint="escape it")
         if any(_DOTS.fullmatch(segment) for segment in re.split(r"/|\\|%2f|%5c", rest, flags=re.IGNORECASE)):
             raise Rejected(400, "invalid_path", "the path has a segment of dots", hint="resolve it before")
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
+            raise Rejected(400, "malformed", "the request has both `Content-Length` and `Transfer-Encoding`")
         if any(name == b"upgrade" for name, _ in headers):
             raise Rejected(501, "no_upgrade", "WebSocket and other upgrades do not pass this proxy", hint="use HTTP")
         return f"{rest}?{query}" if query else rest
