@@ -20,6 +20,8 @@ from ostiary.core.errors import Malformed
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
+MAX_ARGUMENTS_DEPTH = 128
+"""levels of the arguments of a call that a record or an approval can name"""
 MAX_INT = (1 << 53) - 1
 
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode

@@ -247,12 +247,8 @@ def _digest(arguments: Mapping[str, Any], decision: access.Decision) -> str:
         return ""
 
 
-MAX_ARGUMENTS_DEPTH = 128
-"""levels of arguments that a record can name"""
-
-
 def _digest_arguments(arguments: Mapping[str, Any]) -> str:
-    return canonical.digest(dict(arguments), floats=True, max_depth=MAX_ARGUMENTS_DEPTH)
+    return canonical.digest(dict(arguments), floats=True, max_depth=canonical.MAX_ARGUMENTS_DEPTH)
 
 
 def shorten(arguments: Mapping[str, Any]) -> dict[str, Any]:

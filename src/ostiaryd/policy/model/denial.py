@@ -93,7 +93,7 @@ def binding_hash(question: Question) -> str:
         "action": msgspec.to_builtins(question.action),
         "context": {name: context[name] for name in MEMBERS if name in context},
     }
-    return canonical.digest(value, floats=True)
+    return canonical.digest(value, floats=True, max_depth=canonical.MAX_ARGUMENTS_DEPTH)
 
 
 def rfc3339(seconds: int) -> str:
