@@ -26,9 +26,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         print_ceilings(folder / "ceilings")
-        for connections in (256, 32):
+        for connections in (128, 32):
             _measure_bound(folder / f"bound-{connections}", bodies, connections)
-        for connections in (256, 32):
+        for connections in (128, 32):
             _measure_exempt(folder / f"exempt-{connections}", bodies, connections)
         _measure_batches(folder / "apart", "nothing shared", encode(apart))
         _measure_batches(folder / "shared", "one subject", encode(shared))

@@ -60,7 +60,7 @@ def main() -> int:
         print_ceilings(folder / "ceilings")
         asyncio.run(_count(folder / "counted"))
         for count in (LINES, 1):
-            for connections in (256, 32):
+            for connections in (128, 32):
                 _measure(folder / f"{count}-{connections}", count, connections)
     return 0
 

@@ -35,7 +35,7 @@ def main() -> int:
         print_ceilings(folder / "ceilings")
         asyncio.run(_count(folder / "counted"))
         for agents in (AGENTS, 1):
-            for connections in (256, 32):
+            for connections in (128, 32):
                 _measure(folder / f"{agents}-{connections}", agents, connections)
     return 0
 

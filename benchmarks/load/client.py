@@ -11,6 +11,7 @@ import select
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 TIMEOUT_S = 30.0
@@ -35,8 +36,12 @@ class Ran:
 class _Connection:
     __slots__ = ("number", "received", "sent_at", "socket", "wanted")
 
-    def __init__(self, port: int, source: str = "127.0.0.1") -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), source_address=(source, 0))
+    def __init__(self, port: int, source: str = "127.0.0.1", *, waits: bool = True) -> None:
+        self.socket = socket.socket()
+        self.socket.bind((source, 0))
+        self.socket.setblocking(waits)
+        with suppress(BlockingIOError):  # it goes on by itself
+            self.socket.connect(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.number, self.sent_at = -1, 0.0
         self.received, self.wanted = b"", 0
@@ -146,10 +151,10 @@ def offer(port: int, requests: Sequence[bytes], *, rate: float, addresses: int) 
                 return _send(connection, number, requests, now)
             except OSError:  # closed while it was idle
                 drop(connection)
-        connection = _Connection(port, next(sources))
+        connection = _Connection(port, next(sources), waits=False)
+        connection.number = number
         opened[connection.socket.fileno()] = connection
-        poll.register(connection.socket, select.EPOLLIN)
-        _send(connection, number, requests, now)
+        poll.register(connection.socket, select.EPOLLOUT)  # it is sent once the server has taken the connection
 
     def drop(connection: _Connection) -> None:
         del opened[connection.socket.fileno()]
@@ -164,9 +169,15 @@ def offer(port: int, requests: Sequence[bytes], *, rate: float, addresses: int) 
             sent += 1
         most = max(most, sent - done)
         due_s = started + sent / rate - now if sent < count else TIMEOUT_S
-        for number, _ in poll.poll(max(0.0, min(due_s, 0.05))):
-            connection = opened[number]
+        for number, event in poll.poll(max(0.0, min(due_s, 0.05))):
+            if (connection := opened.get(number)) is None:
+                continue
             try:
+                if event & select.EPOLLOUT and not connection.sent_at:
+                    connection.socket.setblocking(True)
+                    _send(connection, connection.number, requests, clock())
+                    poll.modify(number, select.EPOLLIN)
+                    continue
                 is_whole = _receive(connection)
             except OSError:
                 drop(connection)

@@ -24,7 +24,7 @@ from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
 from ostiaryd.feed.flows.guards import BEAT_S
 from ostiaryd.ground import health, outbox
-from ostiaryd.ground.admission import admit_to_reserve, check_admission, queue_stop_unproven, queue_unproven
+from ostiaryd.ground.admission import admit_to_reserve, check_admission, is_refused, queue_stop_unproven, queue_unproven
 from ostiaryd.ground.http import Call, Endpoint, Failed, Render, Reply, Wire, render_admin, request_id_of
 from ostiaryd.ground.line import SERVER, Lane, Priority, priority
 from ostiaryd.ground.rounds import Rounds
@@ -225,7 +225,7 @@ def _endpoint(world: World, method: str, path: str, wire: Wire, scope: str, rend
     if wire in PROVES_IN_ACT:
         gate = _queueing(_confirming(None), is_admitted=False)
         wire = _proving(wire, scope, allows_pep=allows_pep, is_reporter=True)
-        return Endpoint(world, wire, render=render, gate=gate, check=check, proves=proves)
+        return Endpoint(world, wire, render=render, gate=gate, check=check, proves=proves, is_refused=is_refused)
     if (method, path) in STOPS_IN_ONE_ACT:
         gate = _queueing(_checking(scope), is_admitted=True, wants=Lane.STOP)
         return Endpoint(world, _proving(wire, scope), render=render, gate=gate, proves=proves)
@@ -233,7 +233,10 @@ def _endpoint(world: World, method: str, path: str, wire: Wire, scope: str, rend
     if wire in GRANTS:
         gate = _confirming(gate)
     gate = _queueing(gate, is_admitted=is_admitted, wants=Lane.STOP if stops else Lane.ORDINARY)
-    return Endpoint(world, wire, render=render, gate=gate, streams=wire in STREAMS, check=check, proves=proves)
+    return Endpoint(
+        world, wire, render=render, gate=gate, streams=wire in STREAMS, check=check, proves=proves,
+        is_refused=None if is_admitted else is_refused,
+    )  # fmt: skip
 
 
 def _confirming(gate: Gate | None) -> Gate:

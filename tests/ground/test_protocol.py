@@ -117,6 +117,30 @@ async def exchange(port: int, *parts: bytes) -> bytes:
         writer.close()
 
 
+async def test_a_refused_client_is_answered_before_anything_of_its_request_is_looked_at(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection goes on, and neither the gate nor the wire hears of the request; any other client is answered."""
+    monkeypatch.setattr("ostiaryd.ground.writer.CROWDED", 0)
+    asked: list[bytes] = []
+
+    async def note(call: Call) -> Reply:
+        asked.append(call.body)
+        return await echo(call)
+
+    endpoint = Endpoint(world, note, render=render_admin, is_refused=lambda call: call.body == b"busy")
+    app = Starlette(routes=[Route("/echo", endpoint, methods=["POST"])])
+    async with serving(app, partial(Protocol, endpoints_of(app.routes))) as port:
+        said = await exchange(port, post("/echo", b"busy") + post("/echo", b"busy") + post("/echo", b"other"))
+    answers = [int(part[:3]) for part in said.split(b"HTTP/1.1 ")[1:]]
+    assert (answers, asked) == ([503, 503, 201], [b"other"])
+    assert re.findall(rb"retry-after: [1-4]\r\n", said) != []
+    assert said.count(b'"error":"busy"') == 2
+    monkeypatch.setattr("ostiaryd.ground.writer.CROWDED", 600)
+    async with serving(app, partial(Protocol, endpoints_of(app.routes))) as port:
+        assert b" 201 " in await exchange(port, post("/echo", b"busy"))
+
+
 async def test_a_request_that_comes_too_slowly_is_cut_off_and_no_other(world: World) -> None:
     app, made = application(world), list[Protocol]()
 

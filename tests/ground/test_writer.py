@@ -17,7 +17,7 @@ from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Reader, Sql, Tx, known, sql
 from ostiaryd.ground.line import Lane, Priority, priority
 from ostiaryd.ground.world import World
-from ostiaryd.ground.writer import Busy, Raised, Writer, isolated
+from ostiaryd.ground.writer import SWEEP_S, Busy, Raised, Writer, isolated
 from tests.clock import Clock
 from tests.patience import PATIENCE_S, eventually_async
 
@@ -155,6 +155,35 @@ async def test_while_the_line_is_crowded_a_client_with_anything_waiting_is_refus
         await asyncio.gather(held, waiting)
     assert not world.writer.is_crowded
     await world.writer.admit(("a", ""))
+
+
+async def test_refusals_are_answered_at_once_as_long_as_a_sweep_has_any_left(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.ground.writer.REFUSED_AT_ONCE", 2)
+    monkeypatch.setattr("ostiaryd.ground.writer.CROWDED", 0)
+    await world.writer.submit(put("test first"))
+    world.writer._sweep()
+    waiting = submit_as(world, Priority(("a", ""), expires=True), lambda tx: None)
+    assert world.writer.is_refused(("a", ""))
+    assert not world.writer.is_refused(("b", ""))
+    assert [world.writer.take_refusal() for _ in range(3)] == [True, True, False]
+    world.writer._sweep()
+    assert world.writer.take_refusal()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_a_turn_of_the_loop_counts_as_many_sweeps_as_it_took_processor_time(world: World) -> None:
+    submitted = submit_as(world, Priority(("a", "")), lambda tx: None)
+    before = world.writer._sweeps
+    until = time.thread_time() + 4.5 * SWEEP_S
+    while time.thread_time() < until:
+        pass
+    world.writer._sweep()
+    assert world.writer._sweeps - before in (4, 5)
+    world.writer._sweep()
+    assert world.writer._sweeps - before in (5, 6), "one at least"
+    await submitted
 
 
 async def test_a_job_that_waits_too_long_is_refused_and_does_not_run(world: World) -> None:

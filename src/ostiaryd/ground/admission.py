@@ -97,6 +97,15 @@ async def check_admission(call: Call) -> None:
         await writer.admit((name, ""))  # the line of that client as a proven caller
 
 
+def is_refused(call: Call) -> bool:
+    """Return whether a request is refused before anything else of it is looked at: its client has something waiting
+    while the line is crowded, and refusals may be answered at once. The others meet `check_admission`.
+    """
+    writer = call.world.writer
+    share, name = client_of(call)
+    return (writer.is_refused((share, name)) or bool(name and writer.is_refused((name, "")))) and writer.take_refusal()
+
+
 def client_of(call: Call) -> Client:
     """The client that a request names: with a token that was verified before it counts as proved."""
     for name, value in call.headers:

@@ -27,6 +27,7 @@ from ostiaryd.ground.forms import parse_form
 from ostiaryd.ground.ids import new_id
 from ostiaryd.ground.proxies import origin
 from ostiaryd.ground.world import World
+from ostiaryd.ground.writer import Busy
 
 T = TypeVar("T")
 log = logging.getLogger("ostiary")
@@ -232,11 +233,13 @@ class Endpoint:
         streams: bool = False,
         check: Gate | None = None,
         proves: bool = False,
+        is_refused: Callable[[Call], bool] | None = None,
     ) -> None:
         """`streams`: some answers are sent while they are made. `check` proves the caller before a body of more than
         `SMALL_BODY` bytes is read; without it no such body is taken. `proves`: an answer below 400 shows that the
-        caller has proved itself.
+        caller has proved itself. `is_refused` says which requests `refuse` answers; without it, none.
         """
+        self._is_refused = is_refused
         self._world, self._wire, self._render, self._gate, self.streams = world, wire, render, gate, streams
         self._check, self.proves = check, proves
         most = world.config.max_request_bytes
@@ -268,6 +271,16 @@ class Endpoint:
         if self.proves and answer.status < 400 and (note := scope.get("extensions", {}).get(PROVED)) is not None:
             note()
         await _send(receive, send, answer, headers)
+
+    def refuse(self, path: str, headers: Headers, body: bytes, *, address: str) -> tuple[Reply, Headers] | None:
+        """The answer to a POST that is refused while the line before the writer is crowded, with all headers but its
+        length; None for any other. Nothing of the request but its client is looked at.
+        """
+        if self._is_refused is None or not self._world.writer.is_crowded:
+            return None
+        request_id = request_id_of(headers, self._world)
+        call = Call(self._world, "POST", path, {}, "", headers, body, request_id, address=address)
+        return self._finish(call, self._render(Busy())) if self._is_refused(call) else None
 
     async def answer(
         self,
@@ -308,10 +321,13 @@ class Endpoint:
             failure = storage_failure(error)
             world.db.is_doubted |= isinstance(failure, DamagedDatabase)
             answer = self._render(failure or Failed())
+        return self._finish(call, answer)
+
+    def _finish(self, call: Call, answer: Reply) -> tuple[Reply, Headers]:
         if answer.status == 503:
-            call.answer_headers.append((b"retry-after", b"%d" % retry_after_s(world)))
+            call.answer_headers.append((b"retry-after", b"%d" % retry_after_s(self._world)))
         media_type = answer.media_type.encode("latin-1")
-        named = [(b"content-type", media_type), (b"x-request-id", request_id.encode("latin-1"))]
+        named = [(b"content-type", media_type), (b"x-request-id", call.request_id.encode("latin-1"))]
         return answer, [*named, *call.answer_headers, *answer.headers]
 
     def _check_size(self, body: bytes) -> None:

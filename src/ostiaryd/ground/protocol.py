@@ -319,6 +319,13 @@ class Protocol(HttpToolsProtocol):
         if not isinstance(exchange, Exchange):
             super().on_message_complete()
             return
+        if not self.flow.write_paused:
+            refusal = exchange.endpoint.refuse(
+                exchange.path, exchange.headers, exchange.body, address=self._address
+            )  # fmt: skip
+            if refusal is not None:
+                self._finish(exchange, self._render(exchange, *refusal))
+                return
         task = self.loop.create_task(self._answer(exchange))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -339,6 +346,9 @@ class Protocol(HttpToolsProtocol):
             sent = self._render(exchange, *exchange.endpoint.failure(exchange.path, exchange.headers))
         if self.flow.write_paused and not exchange.disconnected:
             await self.flow.drain()
+        self._finish(exchange, sent)
+
+    def _finish(self, exchange: Exchange, sent: bytes) -> None:
         exchange.response_complete = True
         if exchange.disconnected:
             return

@@ -50,13 +50,15 @@ SWEEP_S = 0.05
 """How often the line is searched for jobs that are too old: also while a commit does not come back."""
 LONGEST_WAIT = 10
 """Sweeps, so 500 ms: the age at which a job is refused; while a client has one of that age, more are refused at once.
-Counted in sweeps, since a process that got no processor meanwhile has not let anybody wait.
+Counted in sweeps, since a process that got no processor meanwhile has not let anybody wait. A turn of the event loop
+that takes longer than a sweep counts as many as it took processor time.
 """
 CROWDED = 4
 """Sweeps, so 200 ms: while the oldest job of all is of that age, a client with anything waiting is refused more."""
-REFUSED_AT_ONCE = 50
-"""Refusals that are answered in a sweep, so 1,000 a second: each takes about a sixth of the time of a grant, and a
-client whose refusal is held back sends no other request on that connection.
+REFUSED_AT_ONCE = 250
+"""Refusals that are answered in a sweep, so 5,000 a second: most cost little, since nothing but the client of their
+request is looked at (`Endpoint.refuse`). A refusal beyond is held back: its client sends no other request on that
+connection.
 """
 
 
@@ -154,6 +156,9 @@ class Writer:
         self._idle.set()
         self._sweeping: asyncio.TimerHandle | None = None
         self._refused: deque[asyncio.Future[Any]] = deque()
+        self._refusals_left = REFUSED_AT_ONCE
+        self._swept_at = 0.0
+        """processor time of this thread at the last sweep, in seconds"""
         self._sweeps = self._age = 0
         """sweeps so far; sweeps that the oldest job which may expire has waited"""
         self._closed = False
@@ -187,12 +192,22 @@ class Writer:
             self.is_full = not is_whole and (self.is_full or reserve.open_room())
 
     async def admit(self, client: Client) -> None:
-        """Refuse a client that has a job in the line while the line is crowded. Raises Busy, in turn."""
-        oldest = self._line.first(Lane.ORDINARY, client) if self.is_crowded else None
-        if oldest is not None and oldest.priority.expires:
+        """Refuse a client that `is_refused`. Raises Busy, in turn."""
+        if self.is_refused(client):
             refused: asyncio.Future[None] = self._loop.create_future()
             self._refused.append(refused)
             await refused
+
+    def is_refused(self, client: Client) -> bool:
+        """Whether the client has a job in the line while the line is crowded."""
+        oldest = self._line.first(Lane.ORDINARY, client) if self.is_crowded else None
+        return oldest is not None and oldest.priority.expires
+
+    def take_refusal(self) -> bool:
+        """Take one of the refusals that may be answered at once; False if none is left until the next sweep."""
+        has_left = self._refusals_left > 0
+        self._refusals_left -= has_left
+        return has_left
 
     @property
     def is_crowded(self) -> bool:
@@ -210,6 +225,7 @@ class Writer:
             self._idle.clear()
             self._loop.call_soon(self._start)
             if self._sweeping is None:
+                self._swept_at = time.thread_time()
                 self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
 
     def _is_too_old(self, waiting: _Waiting) -> bool:
@@ -217,9 +233,12 @@ class Writer:
 
     def _sweep(self) -> None:
         """Take out the jobs that have waited too long and answer refusals, as long as there is anything to do."""
-        self._sweeps += 1
+        now = time.thread_time()
+        self._sweeps += max(1, int((now - self._swept_at) / SWEEP_S))
+        self._swept_at = now
         self._refused += [waiting.future for waiting in self._line.remove(self._is_too_old)]
-        for _ in range(min(REFUSED_AT_ONCE, len(self._refused))):
+        self._refusals_left = REFUSED_AT_ONCE
+        while self._refused and self.take_refusal():
             if not (refused := self._refused.popleft()).done():
                 refused.set_exception(Busy())
         self._age = self._sweeps - min((one.at for one in self._line if one.priority.expires), default=self._sweeps)
@@ -260,6 +279,7 @@ class Writer:
     def _go_on(self, batch: _Batch) -> None:
         """Run a slice of the batch on the event loop; commit once it is complete."""
         elsewhere_s = time.monotonic() - batch.ran_at if batch.ran_at else 0.0
+        batch.left_s = max(batch.left_s, elsewhere_s)  # the loop is behind: writing gets half of its time
         if self._run(batch, slice_s=max(SLICE_S, elsewhere_s)):
             self._loop.call_soon(self._go_on, batch)
         else:
