@@ -8,6 +8,7 @@ there and is denied.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -74,7 +75,6 @@ def _exact(text: str) -> float:
 
 _LONG_NUMBER = re.compile(rb"[0-9][0-9.]{15}|[eE][+-]?[0-9]{3}")
 """Whatever is shorter is the shortest text of its float."""
-_decode_exactly = msgspec.json.Decoder(float_hook=_exact).decode
 
 
 class _Rego:
@@ -245,10 +245,9 @@ def check_numbers(body: bytes) -> None:
     """Raise Malformed for a number that a float changes: OPA compares all of its digits, and would not see them."""
     if _LONG_NUMBER.search(body):
         try:
-            _decode_exactly(body)
-        except msgspec.ValidationError as error:
-            reason = str(error).partition(" - at ")[0]
-            raise Malformed(reason, hint="round it, or send it as a string") from None
+            json.loads(body, parse_float=_exact)
+        except (ValueError, RecursionError) as error:
+            raise Malformed(str(error), hint="round it, or send it as a string") from None
 
 
 async def ask_elsewhere(world: World, ready: Ready, question: bytes) -> Verdict:
