@@ -79,7 +79,7 @@ class Doorkeeper:
         listed = {"name": "suite", "uri": URI, "jwk": dict(key.public.jwk), "catalogue": self._catalogue.render()}
         made = house.api("POST", "/resources", listed)
         if without not in ("", *rules.PARTS):
-            house.api("POST", "/policies", {"files": rules.without(active_files(house), without)})
+            house.api("POST", "/policies", {"files": rules.without(active_files(house), without), "loses": [without]})
         self._guard = Guard(Credential(key, made["resource_id"], house.server.url), spool_dir=folder / "spool").start()
 
     def close_all(self) -> None:
@@ -217,10 +217,10 @@ def left_out(folder: Path) -> list[str]:
 
 
 def active_files(house: House) -> dict[str, str]:
-    """The policy set that decides."""
+    """The policy set that decides, with copies of the safeguards that it extends."""
     [active] = [one for one in house.api("GET", "/policies")["policies"] if one["active"]]
-    files: dict[str, str] = house.api("GET", f"/policies/{active['hash']}")["files"]
-    return files
+    shown = house.api("GET", f"/policies/{active['hash']}")
+    return {**shown["files"], **{f"{rules.COPIES}{id}.cedar": text for id, text in shown["extends"].items()}}
 
 
 def patient(work: Callable[[], T]) -> T:

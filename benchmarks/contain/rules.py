@@ -12,6 +12,8 @@ ASKING = "asking"
 PARTS = (INTENT, BOUNDS, ENDORSED, ASKING)
 """no policies, but what these stand on: no origins are known then, no tool is left out, no document is believed, and
 what would be asked is denied"""
+COPIES = "safeguards/"
+"""Where the copies of safeguards are among the files of a set."""
 _STATEMENT = re.compile(r"^(?:@.*\n)*(permit|forbid)\b[^;]*;\n?", re.MULTILINE)
 _ID = re.compile(r'@id\("([^"]+)"\)')
 
@@ -27,16 +29,19 @@ def forbidding(files: Mapping[str, str]) -> list[str]:
 
 
 def without(files: Mapping[str, str], policy: str) -> dict[str, str]:
-    """The set less that policy, and less its tests, which speak of it."""
+    """The set less that policy, and less its tests, which speak of it. A safeguard is left out by name."""
 
     def kept(found: re.Match[str]) -> str:
         return "" if (name := _ID.search(found[0])) and name[1] == policy else found[0]
 
-    return {
+    left = {
         name: _STATEMENT.sub(kept, text) if name.endswith(".cedar") else text
         for name, text in files.items()
         if not name.endswith(".test.toml")
     }
+    if f"{COPIES}{policy}.cedar" in files:
+        left["without.safeguards.toml"] = f'[leave_out]\n{policy} = "to see what it is worth"\n'
+    return left
 
 
 def _cedar(files: Mapping[str, str]) -> list[str]:

@@ -69,4 +69,6 @@ def test_a_rule_is_left_out_alone(house: House) -> None:
     names = rules.forbidding(files)
     assert "secrets-stay" in names
     assert rules.forbidding(rules.without(files, "secrets-stay")) == [name for name in names if name != "secrets-stay"]
-    house.api("POST", "/policies", {"files": rules.without(files, "secrets-stay")})  # and it is still a set
+    body = {"files": rules.without(files, "secrets-stay"), "loses": ["secrets-stay"]}
+    house.api("POST", "/policies", body)  # and it is still a set
+    assert "secrets-stay" not in rules.forbidding(active_files(house))
