@@ -206,9 +206,10 @@ class _Hook:
         params = ctx.params or {}
         try:
             with closed():
+                who = _caller(ctx)
                 if ctx.method == "tools/call" and not await self._has_tool(params):
                     return _unknown_tool(str(params["name"]), ctx.protocol_version)
-                call = await self._decide(ctx, params)
+                call = await self._decide(who, ctx.method, params)
         except Refused as refusal:
             able = ctx.session.client_capabilities
             if self._suspends and (asked := asking(refusal, version=ctx.protocol_version, able=able, params=params)):
@@ -254,19 +255,24 @@ class _Hook:
             return True
         return any(tool.name == params["name"] for tool in await self._server.list_tools())
 
-    async def _decide(self, ctx: ServerRequestContext[Any, Any], params: Mapping[str, Any]) -> Call:
+    async def _decide(self, who: Verified, method: str, params: Mapping[str, Any]) -> Call:
         """A call that is allowed and recorded. Raises Refused."""
-        who = ctx.request.scope[VERIFIED] if ctx.request is not None else None
-        if not isinstance(who, Verified):
-            raise Unauthenticated("nobody has shown who is calling", code="nobody_acts")
-        tool, arguments = named(ctx.method, params)
-        if ctx.method == "tools/call":
+        tool, arguments = named(method, params)
+        if method == "tools/call":
             check_answer(params)
             if not self._guard.listing.knows(tool):  # who calls may have asked another
                 self._guard.listing.note([_said(one) for one in await self._server.list_tools()])
         call = await self._guard.decide_async(who, tool, arguments)
         call.check()
         return call
+
+
+def _caller(ctx: ServerRequestContext[Any, Any]) -> Verified:
+    """Who has shown a token with this very request. Raises Unauthenticated."""
+    who = ctx.request.scope[VERIFIED] if ctx.request is not None else None
+    if not isinstance(who, Verified):
+        raise Unauthenticated("nobody has shown who is calling", code="nobody_acts")
+    return who
 
 
 def _unknown_tool(name: str, version: str) -> HandlerResult:
