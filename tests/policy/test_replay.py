@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ostiary.core import access, canonical, cedar
+from ostiary.core.assurance import KEY
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.claims import AccessClaims, Actor, Link
 from ostiary.core.errors import Forbidden, Refused
@@ -274,7 +275,7 @@ class Town:
         uri = URI if is_registered else "https://elsewhere.example.org"
         chain = [] if reads else [Link("ag_other", 0, "tk_0", owner="pe_0", segment="default", model="m-1")]
         decide = partial(
-            flows.decide_issue, agent=agent, task="tk_1", resource=found, uri=uri, scopes=scopes, chain=chain
+            flows.decide_issue, agent=agent, task="tk_1", resource=found, uri=uri, scopes=scopes, chain=chain, acr=KEY
         )
         with suppress(Forbidden):
             await do(self.world, decide, "token.issue")
