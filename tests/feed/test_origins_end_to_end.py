@@ -158,6 +158,7 @@ def test_other_policies_are_asked_with_the_origins_that_were(bank: Bank, tmp_pat
     set_, name = tmp_path / "set", bank.resource
     set_.mkdir()
     (set_ / "a.cedarschema").write_text("type Origins = { to?: String };")
+    (set_ / "a.safeguards.toml").write_text('[leave_out]\nsaid-or-recorded = "own-mail decides instead"\n')
     (set_ / "a.cedar").write_text(f"""
         @id("tokens") permit (principal, action == Action::"issue_token", resource);
         @id("hand") permit (principal, action == Action::"delegate", resource);
