@@ -55,7 +55,9 @@ class Server:
         if path in self.refuse:
             await answer(send, 503, {})
         elif path == "/.well-known/oauth-authorization-server":
-            await answer(send, 200, {"issuer": self.url, "token_endpoint": f"{self.url}/token"})
+            endpoint, algs = f"{self.url}/token", ["ES256", "EdDSA"]
+            said = {"issuer": self.url, "token_endpoint": endpoint, "dpop_signing_alg_values_supported": algs}
+            await answer(send, 200, said)
         elif path == "/token":
             await answer(send, 200, {"access_token": "t", "token_type": "DPoP", "expires_in": 300})
         elif path == "/feed/v1/jwks":
