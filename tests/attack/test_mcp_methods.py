@@ -136,6 +136,8 @@ def test_templates_are_bounded() -> None:
     value = "-".join("b" * MAX_VARIABLES)
     assert Offers([widest]).variables(value) == [Variable("b", is_simple=True)] * MAX_VARIABLES
     assert Offers([f"{widest}-{{a}}"]).variables(f"{value}-b") is None
+    assert Offers(["db://{a}"]).variables("db://b/c") is None, "a simple variable has no separator in it"
+    assert Offers(["db://{+a}"]).variables("db://b/c") == [Variable("b/c", is_simple=False)]
     assert Offers(["{a}{b}"]).variables("b") is None, "nobody can tell where one ends"
     assert Offers(["x{a}"]).variables("x" + "b" * (MAX_OFFER - 1)) is not None
     assert Offers(["x{a}"]).variables("x" + "b" * MAX_OFFER) is None
