@@ -200,6 +200,7 @@ def test_arguments_nested_as_deep_as_a_record_can_name_pass(tools: Tools) -> Non
         deep = [deep]
     with tools.admit("read_file", {"path": "/a", "more": deep}) as running:
         running.returned(None)
+    assert [record["outcome"] for record in records(tools.guard) if record["kind"] == "call"] == ["allow"]
 
 
 def test_arguments_nested_beyond_measure_are_refused(tools: Tools) -> None:
