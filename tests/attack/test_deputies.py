@@ -172,7 +172,7 @@ async def test_what_another_key_of_ours_signed_is_no_token(house: House) -> None
         assert (await call(house.agent, token, "GET", "/api/v1/tasks")).status == 401
 
 
-@pytest.mark.parametrize("typ", ["enrol+jwt", "dpop+jwt", "at+jwt", "JWT", "jwt", "ostiary-feed+jwt", ""])
+@pytest.mark.parametrize("typ", ["enrol+jwt", "dpop+jwt", "at+jwt", "secevent+jwt", "ostiary-feed+jwt", ""])
 async def test_another_jwt_of_the_client_does_not_authenticate_it(house: House, typ: str) -> None:
     assertion = house.agent.assertion(header={"typ": typ})
     assert (await house.agent.ask(client_assertion=assertion)).error == "invalid_client"

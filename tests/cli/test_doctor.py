@@ -42,7 +42,8 @@ from tests.watch.stage import watching
 
 LINES = [
     "server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny", "record", "guards",
-    "root key", "server keys", "data folder", "public URL", "server time", "clients", "words", "replay memory",
+    "root key", "server keys", "data folder", "public URL", "server time", "clients", "API keys", "words",
+    "replay memory",
     "ledger", "history", "state", "pages", "policy", "elevations", "incidents", "webhooks", "threat lists", "detectors",
     "signals", "queues", "loops", "disk",
 ]  # fmt: skip
