@@ -318,6 +318,20 @@ async def test_data_and_libraries_are_at_hand(world: World, ask: Ask) -> None:
     assert (await decision(ask))[0] is True
 
 
+@pytest.mark.parametrize("name", ["ostiary_answers.rego", "answers.rego", "_answers.rego", "a/b.rego"])
+async def test_a_module_counts_under_any_file_name(world: World, ask: Ask, name: str) -> None:
+    forbids = HEAD + 'forbid contains "never" if true'
+    files = a_set(PERMITS) | {name: forbids}
+    await put(world, files)
+    assert await decision(ask) == (False, "never", ["levels"])
+
+
+async def test_two_files_with_the_same_data_name_are_refused(world: World) -> None:
+    files = a_set(PERMITS, limits__data__json='{"banned": ["eve"]}') | {"old/limits.data.json": '{"banned": []}'}
+    with pytest.raises(Refused, match=r"old/limits.data.json: limits.data.json is `data.limits` already"):
+        await load_set(world, files)
+
+
 async def test_a_batch_and_a_search_ask_rego_for_each(world: World, ask: Ask) -> None:
     entities = [{"uid": {"type": "user", "id": f"u{n}"}, "attrs": {"level": n}} for n in range(4)]
     await put(world, a_set(PERMITS, a__entities__json=json.dumps(entities)))

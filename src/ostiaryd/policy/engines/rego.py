@@ -30,6 +30,8 @@ REFUSED = frozenset(
 )  # fmt: skip
 """Built-ins whose results depend on the network, the environment, the clock or randomness."""
 _RULES = ("permit", "forbid")
+_ANSWERS = ".answers"
+"""Name of the module that is ours. No file of a set can have it: a second module of one name replaces the first."""
 _HEADING = re.compile(r"^(\w+_error: )?(bundle activation failed: )?(\d+ errors? occurred:\s*)?")
 _WHERE = re.compile(r"eval_error: ([\w./-]{1,200}:\d+: eval_\w+_error)(: [a-z0-9_.]+(?=:))?")
 
@@ -75,7 +77,7 @@ def _compile(program: _Program) -> dict[str, str]:
         for name, text in program.modules.items():
             opa.add_module(name, text)
         policies = _read_policies(program)
-        opa.add_module("ostiary_answers.rego", _answers(policies))
+        opa.add_module(_ANSWERS, _answers(policies))
         opa.add_data(_encode({name: msgspec.Raw(text.encode()) for name, text in program.data.items()}))
         opa.query("data.ostiary_answers.compiled")
     except OpaError as error:

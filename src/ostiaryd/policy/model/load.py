@@ -26,7 +26,7 @@ from ostiaryd.policy.model.entities import by_type, check_entities, read_entitie
 from ostiaryd.policy.model.files import POLICIES, SAFEGUARDS, SCHEMA, TESTS, check_files, digest, of_kind
 from ostiaryd.policy.model.lower import lower
 from ostiaryd.policy.model.playbooks import Playbooks
-from ostiaryd.policy.model.rego import Engine, Program, read_program
+from ostiaryd.policy.model.rego import Engine, Program, check_data_names, read_program
 from ostiaryd.policy.model.safeguards import extend, layer, own_files
 from ostiaryd.policy.model.text import MAX_POLICIES, check_policies, check_schema
 from ostiaryd.policy.model.vocabulary import Vocabulary, read_vocabulary
@@ -91,6 +91,7 @@ def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
         policy for name, found in policies_of.items() if name in own for policy in found if policy not in extended
     ]
     hash = digest(files)
+    check_data_names(own)
     program = read_program(hash, files)
     if not lowered and program is None:
         raise Invalid(

@@ -84,6 +84,14 @@ def read_program(hash: str, files: Mapping[str, str]) -> Program | None:
     return Program(hash, modules, data, policies, remote, watching)
 
 
+def check_data_names(files: Mapping[str, str]) -> None:
+    """Raises Invalid if two files give `data.NAME`. Stored sets are not checked: there, the last such file counts."""
+    file_of: dict[str, str] = {}
+    for name, _ in of_kind(files, DATA):
+        if (other := file_of.setdefault(_data_name(name), name)) != name:
+            raise Invalid(f"{name}: {other} is `data.{_data_name(name)}` already", hint="rename one of the two files")
+
+
 def _packages(modules: Mapping[str, str]) -> dict[str, bool]:
     """Return the policies of the modules, and whether each only watches. The engine compares this with OPA's parser."""
     modes: dict[str, list[str]] = defaultdict(list)
