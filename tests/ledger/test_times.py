@@ -8,10 +8,12 @@ from random import Random
 import pytest
 
 from ostiaryd.ground.database import Tx, sql
+from ostiaryd.ground.migrate import render, scripts
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store
 from ostiaryd.ledger.model import Entry, decode_entry
 
+SET_TIME = sql("update entry set at = :at where idx = :idx")
 DROP_HEAD = sql("delete from log_head")
 
 
@@ -47,3 +49,27 @@ async def test_the_first_entry_since_a_time_is_the_one_that_a_scan_finds(world: 
 async def test_a_log_without_entries_has_none_since_any_time(world: World) -> None:
     await world.writer.submit(lambda tx: tx.run(DROP_HEAD))
     assert store.first_since(world.db.read(), 0) is None
+
+
+async def test_entries_of_earlier_versions_whose_times_decrease_are_found(world: World) -> None:
+    start = world.now()
+    await put_entries(world, [start + second for second in range(8)])
+    first = len(times_of(world)) - 8
+    stored = [start + second for second in (0, 1, 50, 51, 20, 21, 60, 60)]  # the clock was set back once
+
+    def set_back(tx: Tx) -> None:
+        for place, at in enumerate(stored):
+            tx.run(SET_TIME, idx=first + place, at=at)
+
+    await world.writer.submit(set_back)
+    text = next(text for number, _, text in scripts() if number == 171)
+    connection = world.db.connect()
+    connection.begin(write=True)
+    connection.script(render(text, is_sqlite=world.db.is_sqlite))
+    connection.commit()
+    connection.close()
+    reader, latest = world.db.read(), [start + second for second in (0, 1, 50, 51, 51, 51, 60, 60)]
+    for at in range(start, start + 62):
+        found = [index - first for index, _ in store.search(reader, {"since": at, "action": "test"}, limit=1000)]
+        assert found == list(reversed(range(bisect_left(latest, at), 8)))
+        assert set(found) >= {place for place, time in enumerate(stored) if time >= at}

@@ -4,19 +4,22 @@ activates the set confirms it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ostiary.core.cedar import ir
-from ostiary.core.errors import Invalid, Malformed
+from ostiary.core.errors import Invalid, Malformed, NotFound
+from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http import Call, render_admin
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import decode_entry
-from ostiaryd.policy import store, wire_admin
-from ostiaryd.policy.model import Contents, load, plan_switch, safeguards, starter
-from ostiaryd.policy.model.safeguards import LAYER, MAX_TEXT, extend, read_left_out
+from ostiaryd.policy import flows, store, wire_admin
+from ostiaryd.policy.flows import sets
+from ostiaryd.policy.model import Contents, Plan, load, plan_switch, safeguards, starter
+from ostiaryd.policy.model.safeguards import LAYER, MAX_TEXT, earlier_rules, extend, read_left_out, safeguard_rules
 from tests.policy.conftest import Ask, put
 from tests.registry.stage import ADMIN, newest
 
@@ -24,6 +27,8 @@ PUT, ACTIVATE = "/api/v1/policies", "/api/v1/policies/{hash}/activate"
 PERMIT = {"a.cedar": "permit (principal, action, resource);"}
 WHY = "the mail gateway rewrites links"
 WITHOUT = {"a.safeguards.toml": f'[leave_out]\nno-foreign-links = "{WHY}"\n'}
+LEAVES_SAID = {"a.safeguards.toml": '[leave_out]\nsaid-or-recorded = "asked elsewhere"\n'}
+EARLIER = Path(flows.__file__).parent.parent / "safeguards" / "earlier"
 SECRET = """
 [[case]]
 name = "secrets stay"
@@ -103,6 +108,64 @@ async def test_a_copy_of_a_safeguard_is_the_safeguard(world: World, ask: Ask) ->
     assert made["hash"] != bare
     status, _ = await ask(ACTIVATE, {}, hash=bare)
     assert status == 200  # it has its own copies
+
+
+async def test_a_copy_of_an_earlier_text_of_a_safeguard_is_the_safeguard(world: World, ask: Ask) -> None:
+    texts = {**safeguards(), "said-or-recorded": (EARLIER / "said-or-recorded-1.cedar").read_text("utf-8")}
+    copies = PERMIT | {"starter.cedar": "\n".join(texts.values())}
+    old = await put(world, copies)  # the starter set of an earlier version, put once
+    _, shown = await ask(PUT + "/{hash}", method="GET", hash=old)
+    assert (shown["extends"], shown["left_out"]) == ({}, [])
+    status, made = await ask(PUT, {"files": copies})
+    assert (status, made["policies"], made["safeguards"]) == (201, 1, len(safeguards()))
+    rules = ir.parse(store.active_ir(world.db.read())[1].encode())
+    assert [policy for policy in rules.policies if policy.id == "said-or-recorded"] == [
+        safeguard_rules()["said-or-recorded"]
+    ]
+    status, _ = await ask(ACTIVATE, {}, hash=old)
+    assert status == 200  # it has its own copies
+    status, refusal = await ask(PUT, {"files": PERMIT | LEAVES_SAID})
+    assert (status, refusal["error"]) == (409, "loses_safeguards")
+    # An earlier text is the set's own policy where the set leaves the safeguard out.
+    own = PERMIT | LEAVES_SAID | {"b.cedar": texts["said-or-recorded"]}
+    status, made = await ask(PUT, {"files": own})
+    assert (status, made["policies"], made["safeguards"]) == (201, 2, len(safeguards()) - 1)
+
+
+def test_each_earlier_text_differs_from_the_present_one() -> None:
+    for id, earlier in earlier_rules().items():
+        assert safeguard_rules()[id] not in earlier
+
+
+async def test_the_starter_set_that_was_replaced_can_be_returned_to_by_a_later_version(
+    world: World, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = starter().hash
+    await ask(PUT, {"files": PERMIT})
+    later = load(extend(PERMIT | {"later.cedar": "permit (principal, action, resource);"}, ()))
+    for module in (sets, store):
+        monkeypatch.setattr(module, "starter", lambda: later)
+    status, made = await ask(ACTIVATE, {}, hash=before)
+    assert (status, made["hash"]) == (200, before)
+
+
+async def test_a_set_that_was_stored_after_its_activation_was_planned_is_not_activated(
+    world: World, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = load(PERMIT).hash
+    plan = flows.plan_activation
+
+    def store_meanwhile(reader: Reader, hash: str) -> Plan:
+        raise NotFound(f"{hash} is stored by another administrator right after this look")
+
+    monkeypatch.setattr(flows, "plan_activation", store_meanwhile)
+    await put(world, PERMIT)
+    await ask(PUT, {"files": PERMIT})
+    status, refusal = await ask(ACTIVATE, {}, hash=bare)
+    assert (status, refusal["error"]) == (404, "not_found")
+    monkeypatch.setattr(flows, "plan_activation", plan)
+    status, refusal = await ask(ACTIVATE, {}, hash=bare)
+    assert (status, refusal["error"]) == (409, "loses_safeguards")
 
 
 async def test_another_policy_under_the_id_of_a_safeguard_is_refused_until_it_is_left_out(ask: Ask) -> None:

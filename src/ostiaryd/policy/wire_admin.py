@@ -17,7 +17,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store
 from ostiaryd.policy.flows.elsewhere import note_latest, why_no_token
 from ostiaryd.policy.flows.loading import load_set
-from ostiaryd.policy.model import Loaded, PolicySet, layer, notes, own_files, safeguards
+from ostiaryd.policy.model import Loaded, PolicySet, layer, notes, own_files
 from ostiaryd.policy.wire_authzen import evaluation
 from ostiaryd.registry.flows import act_as, note
 from ostiaryd.registry.model import ADMIN, DECIDE, READ
@@ -133,13 +133,17 @@ async def list_sets(call: Call) -> Reply:
 
 
 async def show_set(call: Call) -> Reply:
-    found, files, active = await call.world.db.scan(
-        lambda reader: (*flows.show_set(reader, call.params["hash"]), store.active(reader))
+    """A set with its files, the safeguards that it extends, and those that do not apply under it."""
+    hash = call.params["hash"]
+    found, files, left_out, active = await call.world.db.scan(
+        lambda reader: (
+            *flows.show_set(reader, hash),
+            flows.plan_activation(reader, hash).left_out,
+            store.active(reader),
+        )
     )
-    extends = layer(files)
-    left_out = [id for id in safeguards() if id not in extends]
     return reply(
-        _render(found, active=active) | {"files": own_files(files), "extends": extends, "left_out": left_out},
+        _render(found, active=active) | {"files": own_files(files), "extends": layer(files), "left_out": left_out},
         headers=[_etag(found.hash)],
     )
 
@@ -156,9 +160,10 @@ async def activate_set(call: Call) -> Reply:
 
     def activate(act: Act) -> PolicySet:
         note(act, object=hash[:64])
-        if plan is not None:
-            _check_active(act, call)
-            flows.check_plan(act, plan, loses=loses)
+        if plan is None:
+            raise flows.no_set(hash)  # another administrator may have stored it since: it has no plan
+        _check_active(act, call)
+        flows.check_plan(act, plan, loses=loses)
         _check_lock_out(why, locks=locks)
         return flows.activate(act, hash)
 

@@ -134,7 +134,8 @@ def first_since(reader: Reader, since: int) -> int | None:
 def _place(reader: Reader, at: int) -> tuple[int, int]:
     """Return how many entries are before the time `at`, by bisection, and how many there are.
 
-    Times of entries never decrease (`append`), so that no index of them is needed.
+    Times never decrease, so that no index of them is needed: `append` sees to that. Servers of earlier versions did
+    not, so migration 171 gives each of their entries the latest time up to it. What was hashed keeps its own time.
     """
     return reader.one(_PLACE, at=at) or (0, 0)
 

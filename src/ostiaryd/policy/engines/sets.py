@@ -18,10 +18,11 @@ from ostiary.core.errors import Refused
 from ostiaryd.ground.confined import parser
 from ostiaryd.policy.model import Loaded, Program, Ready, decode_actions, encode_actions, load, restore
 from ostiaryd.policy.model.load import base_schema
-from ostiaryd.policy.model.safeguards import extend, read_left_out, safeguards
+from ostiaryd.policy.model.safeguards import earlier_rules, extend, read_left_out, safeguards
 
 base_schema()  # while files may still be opened
 safeguards()
+earlier_rules()
 
 
 class Upload(msgspec.Struct, frozen=True):

@@ -107,6 +107,9 @@ def stop_watching(act: Act) -> str:
 
 
 def _switch(act: Act, hash: str) -> None:
+    """Activate a stored set. The starter set is stored where it was active: a later version has another one."""
+    if store.get(act.tx, store.active(act.tx)) is None:
+        store.insert(act.tx, starter(), by=BY_US)
     store.activate(act.tx, hash)
     if store.watched(act.tx) == hash:  # it has seen what it was to see
         store.unwatch(act.tx)
@@ -145,8 +148,12 @@ def find_set(reader: Reader, hash: str) -> PolicySet:
     if found is None and hash == starter().hash:
         found = _starter_summary()
     if found is None:
-        raise NotFound(f"there is no policy set {hash[:64]!a}", hint="`ostiary policy list` shows all")
+        raise no_set(hash)
     return found
+
+
+def no_set(hash: str) -> NotFound:
+    return NotFound(f"there is no policy set {hash[:64]!a}", hint="`ostiary policy list` shows all")
 
 
 def list_sets(reader: Reader, *, after: str, limit: int) -> list[PolicySet]:

@@ -27,7 +27,7 @@ from ostiaryd.policy.model.files import POLICIES, SAFEGUARDS, SCHEMA, TESTS, che
 from ostiaryd.policy.model.lower import lower
 from ostiaryd.policy.model.playbooks import Playbooks
 from ostiaryd.policy.model.rego import Engine, Program, check_data_names, read_program
-from ostiaryd.policy.model.safeguards import extend, layer, own_files
+from ostiaryd.policy.model.safeguards import extend, is_safeguard, layer, own_files
 from ostiaryd.policy.model.text import MAX_POLICIES, check_policies, check_schema
 from ostiaryd.policy.model.vocabulary import Vocabulary, read_vocabulary
 from ostiaryd.registry.model import check_name
@@ -87,8 +87,13 @@ def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
     schema = _schema(files)
     policies_of = {name: _policies(name, text, schema) for name, text in of_kind(files, POLICIES)}
     extended = [policy for name, found in policies_of.items() if name not in own for policy in found]
+    kept = {policy.id for policy in extended}
     lowered = [
-        policy for name, found in policies_of.items() if name in own for policy in found if policy not in extended
+        policy
+        for name, found in policies_of.items()
+        if name in own
+        for policy in found
+        if not (policy.id in kept and is_safeguard(policy))
     ]
     hash = digest(files)
     check_data_names(own)

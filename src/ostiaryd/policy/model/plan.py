@@ -9,7 +9,7 @@ import msgspec
 
 from ostiary.core.cedar import ir
 from ostiaryd.policy.model.files import POLICIES
-from ostiaryd.policy.model.safeguards import LAYER, layer, safeguard_rules
+from ostiaryd.policy.model.safeguards import LAYER, is_safeguard, layer, safeguard_rules
 
 Mode: TypeAlias = Literal["enforce", "watch"]
 
@@ -90,9 +90,8 @@ def _by_id(rules: ir.PolicySetIR) -> dict[str, ir.PolicyIR]:
 
 
 def _safeguards_of(contents: Contents) -> set[str]:
-    """The safeguards that apply under the set: those it extends, and its own copies of present ones."""
-    present = safeguard_rules()
-    copies = {policy.id for policy in contents.rules.policies if present.get(policy.id) == policy}
+    """The safeguards that apply under the set: those it extends, and its own exact copies."""
+    copies = {policy.id for policy in contents.rules.policies if is_safeguard(policy)}
     return copies | set(layer(contents.files))
 
 

@@ -47,6 +47,22 @@ def safeguard_rules() -> dict[str, ir.PolicyIR]:
     return {id: lower(text).policies[0] for id, text in safeguards().items()}
 
 
+@functools.cache
+def earlier_rules() -> dict[str, list[ir.PolicyIR]]:
+    """Return the texts that safeguards had in earlier versions of the server, as they are compiled, by their id."""
+    folder = package_files("ostiaryd.policy") / "safeguards" / "earlier"
+    found: dict[str, list[ir.PolicyIR]] = {}
+    for file in folder.iterdir():
+        for policy in lower(file.read_text("utf-8")).policies:
+            found.setdefault(policy.id, []).append(policy)
+    return found
+
+
+def is_safeguard(policy: ir.PolicyIR) -> bool:
+    """Whether the policy is an exact copy of a safeguard of this version or an earlier one."""
+    return policy == safeguard_rules().get(policy.id) or policy in earlier_rules().get(policy.id, ())
+
+
 def read_left_out(files: Mapping[str, str]) -> dict[str, str]:
     """Return the safeguards that the set leaves out, with the reasons. Raises Malformed, Invalid."""
     found: dict[str, str] = {}
