@@ -243,6 +243,23 @@ async def test_a_result_says_on_which_arguments_it_depends(
         assert certain["results"] == ([result] if depends == [] else [])
 
 
+@pytest.mark.parametrize(("when", "null_is_permitted"), [("when", False), ("unless", True)])
+async def test_a_required_argument_may_be_null(world: World, ask: Ask, when: str, null_is_permitted: bool) -> None:
+    agent = await shelf(world)
+    policy = f'permit (principal is Agent, action == Action::"call", resource) {when} {{ context.arguments has path }};'
+    await put(world, LOOKING | {"a.cedar": policy})
+    asked = calls({"type": "agent", "id": agent}, OPEN)
+    for path, is_permitted in ((None, null_is_permitted), ("/tmp/a", not null_is_permitted)):
+        _, answer = await ask("/access/v1/evaluation", asked | {"context": {"arguments": {"path": path}}})
+        assert answer["decision"] is is_permitted
+    _, found = await ask(SUBJECT, calls({"type": "agent"}, OPEN))
+    [result] = found["results"]
+    assert result["context"]["depends_on"] == ["arguments.path"]
+    given_null = {"context": {"arguments": {"path": None, "limit": 1}}}
+    _, found = await ask(SUBJECT, calls({"type": "agent"}, OPEN) | given_null)
+    assert len(found["results"]) == null_is_permitted
+
+
 async def test_uncertain_results_are_included_or_excluded_and_nothing_else(world: World, ask: Ask) -> None:
     await shelf(world)
     search = calls({"type": "agent"}, OPEN)

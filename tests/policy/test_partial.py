@@ -156,6 +156,24 @@ def test_a_number_may_be_one_that_cedar_cannot_hold() -> None:
     assert policies.judge(AGENT, CALL, TOOL, context, STORE).because == "policy_error"
 
 
+@pytest.mark.parametrize(
+    "reads",
+    [
+        "context.arguments == {}", "[context.arguments].isEmpty()",
+        "[[context.arguments]].contains([1])", "{a: context.arguments, b: context.n} == {a: 1}", "context == {}",
+        "{a: context.arguments, b: context.arguments.s} == {a: 1}",
+        '(if context.arguments.s == "x" then context.arguments else {n: 1}) == {n: 2}',
+    ],
+)  # fmt: skip
+def test_comparing_a_record_fails_if_a_member_is_one_that_cedar_cannot_hold(reads: str) -> None:
+    arguments = PartialRecord({"amount": Unknown("amount", kind=int), "s": Unknown("s", kind=str)})
+    text = f"{PERMIT}; {PERMIT} when {{ {reads} }};"
+    found = foreseen(text, arguments)
+    assert (found.may, found.must) == (True, False)
+    context: Record = {"n": 1, "arguments": {"amount": Unusable("is too large", 2**64), "s": "x"}}
+    assert Policies("hash", lower(text)).judge(AGENT, CALL, TOOL, context, STORE).because == "policy_error"
+
+
 def test_every_agent_of_a_chain_counts() -> None:
     other = Uid("Agent", "b")
     store = STORE | {other: entity(other, {"team": "red"})}

@@ -118,10 +118,12 @@ def _within(detail: ToolDetail, ready: ReadyTool, arguments: Mapping[str, object
 
 
 def _typed(ready: ReadyTool, arguments: Mapping[str, object], unknown: frozenset[str]) -> PartialRecord:
-    """The arguments as policies see them. Raises BadArguments for a given one that the schema refuses."""
+    """The arguments as policies see them. Raises BadArguments for a given one that the schema refuses.
+
+    Each unknown one is optional, also where the schema requires it: policies do not see an argument that is null.
+    """
     schema = ready.tool.arguments
     properties: Mapping[str, Any] = schema.get("properties", {})
-    required = schema.get("required", ())
     is_closed = schema.get("additionalProperties", True) is False
     rest = None if is_closed else Unknown("arguments", optional=True)
     if not _COMBINED.isdisjoint(schema):
@@ -130,8 +132,8 @@ def _typed(ready: ReadyTool, arguments: Mapping[str, object], unknown: frozenset
     given = Arguments({**schema, "required": [], "minProperties": 0}).type_(arguments)
     members: dict[str, object] = dict(given)
     for name, inner in properties.items():
-        if name not in members:
-            members[name] = Unknown(f"arguments.{name}", kind=_kind(inner), optional=name not in required)
+        if name not in arguments:
+            members[name] = Unknown(f"arguments.{name}", kind=_kind(inner), optional=True)
     return PartialRecord(members, rest)
 
 

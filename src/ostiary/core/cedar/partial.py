@@ -51,6 +51,12 @@ class PartialRecord(dict[str, object]):
         parts = [one for one in (*self.values(), self.rest) if isinstance(one, Unknown | PartialRecord)]
         return NONE.union(*(one.inputs for one in parts))
 
+    @property
+    def may_be_unusable(self) -> bool:
+        """Whether a member may be a value that Cedar cannot hold, so that comparing the record as a whole fails."""
+        parts = [one for one in (*self.values(), self.rest) if isinstance(one, Unknown | PartialRecord)]
+        return any(one.may_be_unusable if isinstance(one, PartialRecord) else one.kind not in _HELD for one in parts)
+
     def __eq__(self, other: object) -> bool:
         raise Undetermined
 
@@ -158,7 +164,7 @@ def _if(node: ir.If, request: Request) -> Result:
         return _FAILS._replace(inputs=inputs)
     if then.fails or other.fails:
         return (other if then.fails else then)._replace(may_fail=True, inputs=inputs)
-    may_fail = test.may_fail or then.may_fail or other.may_fail
+    may_fail = test.may_fail or then.may_fail or other.may_fail or _may_be_unusable(then.value, other.value)
     if not (then.unknown or other.unknown) and _is_same(then.value, other.value):
         return then._replace(may_fail=may_fail, inputs=inputs)
     return Result(None, True, then.kind if then.kind is other.kind else None, may_fail, inputs=inputs)
@@ -169,6 +175,10 @@ def _is_same(left: object, right: object) -> bool:
         return operators.equal(left, right)
     except (Undetermined, Unreadable):
         return False
+
+
+def _may_be_unusable(*values: object) -> bool:
+    return any(isinstance(value, PartialRecord) and value.may_be_unusable for value in values)
 
 
 def _evaluate(node: ir.Expr, request: Request) -> Result:
@@ -248,12 +258,14 @@ def _apply(node: ir.Expr, operands: list[Result], request: Request) -> Result:
             found = _try(lambda: _operate(node, values, request.entities))
         except Undetermined:
             parts = NONE.union(*(value.inputs for value in values if isinstance(value, PartialRecord)))
-            return _unknown(*operands, kind=_kind(node), may_fail=_may_fail(node, operands), inputs=parts)
+            may_fail = _may_fail(node, operands) or _may_be_unusable(*values)
+            return _unknown(*operands, kind=_kind(node), may_fail=may_fail, inputs=parts)
         return found._replace(
             may_fail=found.may_fail or any(one.may_fail for one in operands),
             inputs=found.inputs.union(*(one.inputs for one in operands)),
         )
-    return _unknown(*operands, kind=_kind(node), may_fail=_may_fail(node, operands))
+    may_fail = _may_fail(node, operands) or _may_be_unusable(*values)
+    return _unknown(*operands, kind=_kind(node), may_fail=may_fail)
 
 
 def _kind(node: ir.Expr) -> type | None:
