@@ -12,7 +12,7 @@ import pytest
 
 from ostiary.core.errors import Malformed
 from ostiary.run import frames
-from ostiary.run.frames import Message, answers, error, lines, read
+from ostiary.run.frames import Message, error, lines, read, server_messages
 
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "read_file", "arguments": {"path": "/a"}}}
 
@@ -176,21 +176,19 @@ def test_a_line_has_a_limit(extra: int, fits: bool, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_an_outcome_is_an_error_of_the_protocol_or_of_the_tool(said: dict[str, Any], ok: bool) -> None:
-    [answer] = answers(line({"jsonrpc": "2.0", **said}))
+    [answer] = server_messages(line({"jsonrpc": "2.0", **said}))
+    assert answer.is_answer
     assert answer.is_ok is ok
 
 
 def test_what_is_no_answer_is_none() -> None:
-    for said in (
-        b"hello\n",
-        b"\n",
-        b"{",
-        b"[1]\n",
-        line({"id": 1, "method": "sampling/createMessage"}),
-        line({"x": 1}),
-    ):
-        assert answers(said) == []
-    assert [answer.id for answer in answers(line([{"id": 1, "result": {}}, {"id": 2, "error": {}}]))] == [1, 2]
+    for said in (b"hello\n", b"\n", b"[1]\n", line({"id": 1, "method": "sampling/createMessage"})):
+        assert not any(message.is_answer for message in server_messages(said))
+    both = server_messages(line([{"id": 1, "result": {}}, {"id": 2, "error": {}}]))
+    assert [message.id for message in both if message.is_answer] == [1, 2]
+    for unreadable in (b"{", b"\xef\xbb\xbf{", b'{"id":1}{"id":2}'):
+        with pytest.raises(Malformed):
+            server_messages(unreadable)
 
 
 def test_an_error_is_a_line_in_the_form_of_the_protocol() -> None:

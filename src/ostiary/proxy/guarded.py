@@ -57,6 +57,7 @@ class GuardedUpstream(Upstream):
         headers = [(name, value) for name, value in headers if name not in (b"accept-encoding", b"range")]
         headers.append((b"accept-encoding", b"identity"))
         text = b"".join([part async for part in body]) if body is not None else b""
+        is_over = session is None
         try:
             if method == "POST":
                 _check_named(headers, text)
@@ -67,10 +68,11 @@ class GuardedUpstream(Upstream):
             async with super().send(method, path, headers, body) as response:
                 if response.headers.get("content-encoding", "identity") != "identity":
                     raise Rejected(502, "upstream_failed", "the server compresses what was asked for uncompressed")
+                is_over |= method == "DELETE" and response.is_success
                 response.extensions[EXCHANGE] = exchange
                 yield response
         finally:
-            if session is None or method == "DELETE":
+            if is_over:
                 self._sessions.pop(session or "", None)
                 exchange.end()
 

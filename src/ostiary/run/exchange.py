@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
-from ostiary.core.errors import Malformed, Unavailable
-from ostiary.guard import Call, Withheld, data, words
+from ostiary.core.errors import Malformed, Refused, Unavailable
+from ostiary.guard import Call, data, words
 from ostiary.guard.mcp import DENIED, is_unknown
 from ostiary.run import frames
-from ostiary.run.frames import Id, Message
+from ostiary.run.frames import Answer, Id, Message
 from ostiary.run.gate import Gate, Verdict
 
 MAX_IN_FLIGHT = 10_000
@@ -22,8 +23,10 @@ class Exchange:
         self._gate = gate
         self._counting = threading.Lock()
         self._in_flight: dict[Id, Call] = {}
-        self._listing = set[Id]()
-        """requests for `tools/list` that are in flight"""
+        self._undecided = dict[Id, str]()
+        """the methods of requests in flight that need no decision"""
+        self._heard = list[tuple[bytes, Call, Answer]]()
+        """calls whose answer is on its way to the client, with the line that it is on"""
 
     def admit(self, line: bytes, answer: Callable[[bytes], None]) -> bool:
         """Whether the line goes to the server; if not, `answer` takes lines for the client.
@@ -38,22 +41,33 @@ class Exchange:
                 asked, code = _answered(refusal)
                 answer(frames.error(asked, code, words(refusal), data(refusal)))
             return verdict.passes
-        decided = [(message, self._decide(message)) for message in messages if message.tool is not None]
-        if not decided:
-            self._follow(messages)
-            return True
+        reused = self._reused(messages)
+        decided = [
+            (message, self._decide(message, is_reused=message.id in reused))
+            for message in messages
+            if message.tool is not None or (message.method and message.id in reused)
+        ]
         if all(verdict.passes for _, verdict in decided):
+            self._follow(messages)
             for message, verdict in decided:
                 self._await(message, verdict.call)
             return True
         self._refuse(messages, {id(message): verdict for message, verdict in decided}, answer)
         return False
 
-    def _decide(self, message: Message) -> Verdict:
-        assert message.tool is not None
+    def _reused(self, messages: Sequence[Message]) -> set[Id]:
+        """Return the ids that another request in flight has: what answers the one would be taken for the other's."""
+        ids = Counter(message.id for message in messages if message.method and message.id is not None)
+        return {id for id, count in ids.items() if count > 1 or id in self._in_flight or id in self._undecided}
+
+    def _decide(self, message: Message, *, is_reused: bool) -> Verdict:
+        tool = message.tool or message.method
+        if is_reused:
+            why = Malformed("another request in flight has this `id`", hint="give each request an `id` of its own")
+            return self._gate.undecided(tool, why)
         if len(self._in_flight) >= MAX_IN_FLIGHT:
-            return self._gate.undecided(message.tool, Unavailable(f"{MAX_IN_FLIGHT} calls are in flight"))
-        return self._gate.decide(message.tool, message.arguments)
+            return self._gate.undecided(tool, Unavailable(f"{MAX_IN_FLIGHT} calls are in flight"))
+        return self._gate.decide(tool, message.arguments)
 
     def _refuse(
         self, messages: Sequence[Message], verdicts: dict[int, Verdict], answer: Callable[[bytes], None]
@@ -73,13 +87,15 @@ class Exchange:
                 answer(frames.error(message.id, DENIED, words(why or beside), data(why or beside)))
 
     def _await(self, message: Message, call: Call | None) -> None:
-        """The outcome of the call is still to come; of one without an id nobody will hear it."""
-        if call is None:
-            return
+        """The outcome of the call is still to come; of one without an id nobody will hear it. In mode `watch` a call
+        may have the id of another.
+        """
         with self._counting:
-            lost = call if message.id is None else self._in_flight.get(message.id)
-            if message.id is not None:
+            lost = call if message.id is None else self._in_flight.pop(message.id, None)
+            if message.id is not None and call is not None:
                 self._in_flight[message.id] = call
+            elif message.id is not None:
+                self._undecided[message.id] = message.method
         if lost is not None:
             self._gate.finish(lost, ok=False)
 
@@ -87,70 +103,92 @@ class Exchange:
         """Return what the client gets of a line of the server; call `note` once the client has it. Of a notification to
         an agent that was stopped that is nothing: subscriptions end with the token, the task or the agent.
         """
-        if frames.is_notification(line) and not self._gate.is_alive():
+        try:
+            messages = frames.server_messages(line)
+        except Malformed as refusal:
+            return self._unread(line, refusal)
+        if any(message.is_notification for message in messages) and not self._gate.is_alive():
             return b""
-        if self._listing:
-            self._hear(line)
-        return self._withheld(line) or line
+        answers = [message for message in messages if message.is_answer]
+        if not answers:
+            return line
+        found = [(answer, *self._take(line, answer)) for answer in answers]
+        for answer, _, method in found:  # what the server says of its tools, before the agent can call one
+            if method == "tools/list":
+                self._gate.listed(answer.tools)
+        try:
+            if self._gate.enforces:
+                _check_asked_for(found)
+            self._observe(found)
+        except Refused as refusal:
+            return self._errors([_id(answer) for answer, call, method in found if call or method], refusal)
+        return line
 
     def note(self, line: bytes) -> None:
         """Record the outcome of the calls that a line of the server answers."""
-        if self._in_flight:
-            self._note(line)
+        if not self._heard:
+            return
+        with self._counting:
+            noted = [one for one in self._heard if one[0] is line]
+            self._heard = [one for one in self._heard if one[0] is not line]
+        for _, call, answer in noted:
+            self._gate.finish(call, ok=answer.is_ok, bytes=answer.size)
 
     def end(self) -> None:
         """No answers come any more."""
         for call in self._take_all():
             self._gate.finish(call, ok=False)
 
-    def _hear(self, line: bytes) -> None:
-        """What the server says of its tools, before the agent has it and can call one."""
-        for answer in frames.answers(line):
-            if answer.id in self._listing:
-                self._listing.discard(answer.id)
-                self._gate.listed(answer.tools)
-
-    def _note(self, line: bytes) -> None:
-        for answer in frames.answers(line):
-            with self._counting:
-                call = self._in_flight.pop(answer.id, None)  # type: ignore[arg-type]
-            if call is not None:
-                self._gate.finish(call, ok=answer.is_ok, bytes=len(bytes(answer.result or answer.error)))
-
-    def _withheld(self, line: bytes) -> bytes | None:
-        """What the agent hears instead of a line with more in it than its calls may return, or that their task cannot
-        remember.
-        """
+    def _take(self, line: bytes, answer: Answer) -> tuple[Call | None, str]:
+        """The call, or the method of the undecided request, that a line answers. Its `id` is free from here on."""
+        id = _id(answer)
         with self._counting:
-            if not any(call.ahead or call.watched for call in self._in_flight.values()):
-                return None
-        answers = list(frames.answers(line))
-        try:
-            for answer in answers:
-                call = self._in_flight.get(answer.id)  # type: ignore[arg-type]
-                if call is not None:
-                    call.result(ok=answer.is_ok, bytes=len(bytes(answer.result or answer.error)))
-                    self._gate.observe(call, answer.returned)
-        except Withheld as refusal:
-            said = words(refusal), data(refusal)
-            return b"".join(frames.error(answer.id, DENIED, *said) for answer in answers if answer.id is not None)
-        return None
+            method, call = self._undecided.pop(id, ""), self._in_flight.pop(id, None)
+            if call is not None:
+                self._heard.append((line, call, answer))
+        return call, method
+
+    def _observe(self, found: Iterable[tuple[Answer, Call | None, str]]) -> None:
+        """Raises Withheld for more than a call may return, or what its task cannot remember, and Malformed."""
+        for answer, call, _ in found:
+            if call is not None and (call.ahead or call.watched):
+                call.result(ok=answer.is_ok, bytes=answer.size)
+                try:
+                    returned = answer.returned
+                except Malformed:
+                    if call.enforces:
+                        raise
+                else:
+                    self._gate.observe(call, returned)
+
+    def _unread(self, line: bytes, refusal: Malformed) -> bytes:
+        """What the agent hears instead of a line that may be the answer to any of its calls, and cannot be read."""
+        with self._counting:
+            waiting = {id for id, call in self._in_flight.items() if call.ahead or call.watched}
+        return self._errors(waiting, refusal) if self._gate.enforces else line
+
+    def _errors(self, ids: Iterable[Id], refusal: Refused) -> bytes:
+        return b"".join(frames.error(id, DENIED, words(refusal), data(refusal)) for id in ids)
 
     def _follow(self, messages: Sequence[Message]) -> None:
         """What passes undecided and matters all the same."""
         for message in messages:
-            if message.method == "tools/list" and len(self._listing) < MAX_IN_FLIGHT:
-                self._listing.add(message.id)
+            if message.tool is None and message.method and message.id is not None:
+                with self._counting:
+                    if len(self._undecided) < MAX_IN_FLIGHT:
+                        self._undecided[message.id] = message.method
             if message.cancels is not None:  # no answer comes to what was cancelled (MCP "cancellation")
                 with self._counting:
+                    self._undecided.pop(message.cancels, None)
                     call = self._in_flight.pop(message.cancels, None)
                 if call is not None:
                     self._gate.finish(call, ok=False)
 
     def _take_all(self) -> list[Call]:
         with self._counting:
-            calls = list(self._in_flight.values())
+            calls = [*self._in_flight.values(), *(call for _, call, _ in self._heard)]
             self._in_flight.clear()
+            self._heard.clear()
         return calls
 
 
@@ -159,3 +197,21 @@ def _answered(refusal: Malformed) -> tuple[Id, int]:
     if isinstance(refusal, frames.InvalidParams):
         return refusal.id, frames.INVALID_PARAMS
     return None, frames.PARSE_ERROR if refusal.message.startswith("not JSON") else frames.INVALID_REQUEST
+
+
+def _check_asked_for(found: Iterable[tuple[Answer, Call | None, str]]) -> None:
+    """Check that a line answers requests in flight alone. Raises Unavailable.
+
+    Of a call that was cancelled, or whose answer has come, another answer would pass without having been looked at. A
+    client may take `"1"` or no `id` at all for `1`.
+    """
+    for answer, call, method in found:
+        is_matched = (call is not None or method) and (answer.result or answer.error)
+        if not is_matched and (answer.result or answer.id is not None):
+            raise Unavailable("the server answers a request that is not in flight")
+
+
+def _id(answer: Answer) -> Id:
+    """The id of an answer; what cannot be the id of a request is that of none."""
+    id = answer.id
+    return int(id) if isinstance(id, float) and id.is_integer() else id if isinstance(id, (str, int)) else None

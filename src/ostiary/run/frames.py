@@ -7,6 +7,7 @@ a line (readers in Python end a line there), and whatever is no JSON-RPC message
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -50,15 +51,28 @@ class Message(msgspec.Struct, frozen=True):
 
 
 _NOTHING = msgspec.Raw()
+_BOM = b"\xef\xbb\xbf"
+_BEGINNINGS = (b"{", b"[", b"\xff\xfe", b"\xfe\xff", b"\0")
+"""of JSON in any encoding of Unicode"""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """As much of what the server says as its outcome needs."""
+    """As much of a message of the server as its outcome needs. `id` is whatever the server wrote there."""
 
-    id: str | int | float | None = None
-    method: str | None = None
+    id: Any = None
+    method: Any = None
     result: msgspec.Raw = _NOTHING
     error: msgspec.Raw = _NOTHING
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether a client may take it for the answer to a call: it is no request or notification of the server."""
+        return bool(self.result) or bool(self.error) or self.method is None
+
+    @property
+    def is_notification(self) -> bool:
+        """Whether the server says something by itself, and waits for no answer."""
+        return not self.is_answer and self.id is None
 
     @property
     def is_ok(self) -> bool:
@@ -71,9 +85,14 @@ class Answer(msgspec.Struct, frozen=True):
             return False
 
     @property
+    def size(self) -> int:
+        """Bytes that it returns."""
+        return len(bytes(self.result or self.error))
+
+    @property
     def returned(self) -> object:
-        """What the tool returned; of an error, all of it."""
-        result = msgspec.json.decode(self.result or self.error or b"null")
+        """What the tool returned; of an error, all of it. Raises Malformed."""
+        result = _parse_loosely(bytes(self.result or self.error or b"null"))
         return returned(result) if isinstance(result, dict) else result
 
     @property
@@ -138,24 +157,39 @@ def read(unverified_line: bytes) -> list[Message]:
         raise Malformed(refusal.message) from None
 
 
-def is_notification(line: bytes) -> bool:
-    """Whether the server says something by itself on that line, and waits for no answer."""
-    if b'"method"' not in line:
-        return False
+def server_messages(line: bytes) -> list[Answer]:
+    """The messages of a line of the server; none for a line that is not JSON.
+
+    Clients read JSON that is not quite JSON: `NaN`, half a surrogate pair, a byte order mark. Raises Malformed for what
+    a client may read and we cannot.
+    """
     try:
-        said = _answer(line)
+        return _answers(line) if line.lstrip(b" \t").startswith(b"[") else [_answer(line)]
     except (msgspec.DecodeError, RecursionError):
-        return False
-    return said.method is not None and said.id is None
+        return _read_loosely(line)
 
 
-def answers(line: bytes) -> list[Answer]:
-    """What the server answers on that line; nothing where it says something else, which is the agent's business."""
+def _read_loosely(line: bytes) -> list[Answer]:
+    """Raises Malformed."""
+    if not line.strip().removeprefix(_BOM).lstrip().startswith(_BEGINNINGS):
+        return []  # a greeting on standard output, or a page that says what is wrong
+    value = _parse_loosely(line)
+    items = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
+    return _answers(msgspec.json.encode(items))
+
+
+def _parse_loosely(text: bytes) -> Any:
+    """Return JSON as the most lenient of its readers has it. Raises Malformed."""
     try:
-        found = _answers(line) if line.lstrip(b" \t").startswith(b"[") else [_answer(line)]
-    except (msgspec.DecodeError, RecursionError):
-        return []
-    return [answer for answer in found if answer.id is not None and answer.method is None]
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        value = json.loads(text.decode("utf-8", "replace").removeprefix("\ufeff"), parse_constant=lambda _: None)
+        whole = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")  # no half surrogate pairs
+        return json.loads(whole)
+    except (ValueError, RecursionError):
+        raise Malformed("the server's answer cannot be read") from None
 
 
 def error(id: Id | float, code: int, message: str, data: Mapping[str, Any] | None = None) -> bytes:

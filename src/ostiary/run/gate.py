@@ -117,6 +117,11 @@ class Gate:
                 text = f"{len(fresh)} tools are not in its catalogue: {', '.join(map(ascii, fresh[:5]))[:200]}"
                 self._teller.tell(Trouble(server=self._plan.server, text=text))
 
+    @property
+    def enforces(self) -> bool:
+        """Whether verdicts are carried out."""
+        return self._mode != "watch"
+
     def is_alive(self) -> bool:
         """Whether what the server says by itself may reach the agent. Once the token is dead, that waits for another
         token; where there is none, because the agent was stopped, subscriptions have ended.

@@ -1,0 +1,173 @@
+"""Whatever a server says: what a call may not return does not reach the client, and what does was looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from ostiary.core.errors import Refused
+from ostiary.guard import Withheld
+from ostiary.run.exchange import Exchange
+from ostiary.run.gate import Verdict
+
+CANCEL = b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}'
+
+
+@dataclass
+class LimitedCall:
+    """A call that may return nothing with the word SECRET."""
+
+    enforces: bool
+    ahead: Mapping[str, int] = field(default_factory=lambda: {"account": 1})
+    watched: object = None
+
+    def result(self, *, ok: bool, bytes: int) -> None:
+        """Any size."""
+
+
+@dataclass
+class LimitedGate:
+    enforces: bool = True
+    finished: list[tuple[bool, int | None]] = field(default_factory=list)
+
+    def decide(self, tool: str, arguments: Mapping[str, Any]) -> Verdict:
+        return Verdict(True, None, LimitedCall(self.enforces))  # type: ignore[arg-type]
+
+    def undecided(self, tool: str, why: Refused) -> Verdict:
+        return Verdict(not self.enforces, why, None)
+
+    def finish(self, call: object, *, ok: bool, bytes: int | None = None) -> None:
+        self.finished.append((ok, bytes))
+
+    def observe(self, call: LimitedCall, output: object) -> None:
+        if call.enforces and "SECRET" in str(output):
+            raise Withheld("the call may not return that")
+
+    def is_alive(self) -> bool:
+        return True
+
+    def listed(self, tools: object) -> None:
+        """Nothing is remembered."""
+
+
+def call(id: object = 1) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "read"}}).encode()
+
+
+def answer(id: object = 1, more: bytes = b"") -> bytes:
+    text = json.dumps({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": "SECRET"}]}})
+    return text.encode()[:-1] + more + b"}"
+
+
+def deep(text: bytes) -> bytes:
+    return b"[" * 3000 + text + b"]" * 3000
+
+
+def exchange(gate: LimitedGate) -> Exchange:
+    return Exchange(gate)  # type: ignore[arg-type]
+
+
+UNUSUAL = {
+    "plain": answer(),
+    "id as a string": answer("1"),
+    "id as true": answer(True),
+    "id as a list": answer([1]),
+    "no id": b'{"jsonrpc":"2.0","result":{"content":[{"type":"text","text":"SECRET"}]}}',
+    "id twice": answer(more=b',"id":2'),
+    "a method too": answer(more=b',"method":"x"'),
+    "byte order mark": b"\xef\xbb\xbf" + answer(),
+    "a batch": b"\r\n [" + answer() + b",3]",
+    "NaN": answer(more=b',"x":NaN'),
+    "NaN in the result": answer().replace(b'"SECRET"', b'"SECRET","x":NaN'),
+    "half a surrogate pair": answer(more=rb',"x":"\ud800"'),
+    "half a surrogate pair in the result": answer().replace(b"SECRET", rb"SECRET\ud800"),
+    "a number that is no number": answer().replace(b'"SECRET"', b'"SECRET","x":1e999'),
+    "bytes that are not UTF-8": answer().replace(b"SECRET", b"SECRET\xff"),
+    "deep": answer(more=b',"x":' + deep(b"1")),
+    "deep in the result": answer().replace(b'"SECRET"', b'"SECRET","x":' + deep(b"1")),
+    "UTF-16": answer().decode().encode("utf-16"),
+    "two values": b'{"jsonrpc":"2.0","method":"notifications/progress"}' + answer(),
+}
+
+
+@pytest.mark.parametrize("line", UNUSUAL.values(), ids=UNUSUAL.keys())
+def test_no_way_to_write_an_answer_escapes(line: bytes) -> None:
+    one = exchange(LimitedGate())
+    assert one.admit(call(), lambda _: None)
+    given = one.receive(line)
+    one.note(line)
+    assert b"SECRET" not in given
+    assert "SECRET" not in given.decode("utf-16", "replace")
+
+
+def test_the_answer_to_a_cancelled_call_does_not_pass() -> None:
+    one = exchange(LimitedGate())
+    assert one.admit(call(), lambda _: None)
+    assert one.admit(CANCEL, lambda _: None)
+    assert one.receive(answer()) == b""
+
+
+def test_a_second_answer_does_not_pass() -> None:
+    one = exchange(LimitedGate())
+    assert one.admit(call(), lambda _: None)
+    for _ in range(2):
+        assert b"SECRET" not in one.receive(answer())
+
+
+@pytest.mark.parametrize("first", [call(), b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}'])
+@pytest.mark.parametrize("second", [call(), b'{"jsonrpc":"2.0","id":1,"method":"ping"}', b"[" + call() + b"]"])
+def test_an_id_that_is_in_use_is_refused(first: bytes, second: bytes) -> None:
+    one, replies = exchange(LimitedGate()), list[bytes]()
+    assert one.admit(first, replies.append)
+    assert not one.admit(second, replies.append)
+    assert b"another request in flight has this `id`" in replies[0]
+    one.receive(answer())
+    assert one.admit(second, replies.append)
+
+
+def test_an_id_is_not_used_twice_in_a_batch() -> None:
+    one, replies = exchange(LimitedGate()), list[bytes]()
+    assert not one.admit(b"[" + call() + b"," + call() + b"]", replies.append)
+    assert len(replies) == 2
+
+
+def test_what_is_watched_passes_byte_for_byte() -> None:
+    for line in UNUSUAL.values():
+        gate = LimitedGate(enforces=False)
+        one = exchange(gate)
+        assert one.admit(call(), lambda _: None)
+        assert one.receive(line) == line
+        one.note(line)
+        one.end()
+        assert len(gate.finished) == 1
+
+
+def test_what_is_no_answer_passes_byte_for_byte() -> None:
+    one = exchange(LimitedGate())
+    assert one.admit(call(), lambda _: None)
+    for line in (
+        b"Server started\n",
+        b"<html>not found</html>",
+        b'{"jsonrpc":"2.0","method":"notifications/progress","params":{}}',
+        b'{"jsonrpc":"2.0","id":1,"method":"sampling/createMessage"}',
+        b'{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"parse error"}}',
+        b'{"detail":"Method Not Allowed"}',
+    ):
+        assert one.receive(line) == line
+
+
+def test_an_answer_that_is_free_to_pass_is_noted_once_with_its_size() -> None:
+    gate = LimitedGate()
+    one = exchange(gate)
+    assert one.admit(call(), lambda _: None)
+    line = answer().replace(b"SECRET", b"public")
+    assert one.receive(line) is line
+    assert gate.finished == []
+    one.note(line)
+    one.note(line)
+    one.end()
+    assert [ok for ok, _ in gate.finished] == [True]
