@@ -38,6 +38,8 @@ from ostiaryd.ground.protocol import Protocol, endpoints_of
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import act
+from ostiaryd.policy import flows as policies
+from ostiaryd.policy.flows.elsewhere import check_at_start
 from ostiaryd.registry import flows as registry
 from ostiaryd.respond.flows import pages, state
 
@@ -51,6 +53,7 @@ def serve(
     config: Path | None = None,
     trust_domain: str | None = None,
     public_url: str | None = None,
+    starter_policies: Annotated[bool, Parameter(negative=())] = False,
     session: Annotated[Any, Parameter(parse=False)],
 ) -> None:
     """Run the server.
@@ -61,6 +64,7 @@ def serve(
         config: TOML file; docs/configuration.md lists the keys.
         trust_domain: Name of the trust domain; fixed at the first start.
         public_url: URL that clients use, and the issuer; fixed at the first start.
+        starter_policies: Activate the starter policies first: the way back if the active set lets no administrator in.
     """
     log_to(sys.stderr)
     loaded = load_config(
@@ -77,7 +81,8 @@ def serve(
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         uvicorn_loop = uvicorn.Config(app=lambda: None, loop="auto").get_loop_factory()
         with asyncio.Runner(loop_factory=uvicorn_loop) as runner:
-            runner.run(_run(msgspec.structs.replace(loaded, listen=address), sock))
+            serving = msgspec.structs.replace(loaded, listen=address)
+            runner.run(_run(serving, sock, starter_policies=starter_policies))
 
 
 def _bind(config: Config) -> socket.socket:
@@ -110,12 +115,15 @@ def _port_of_last_start(config: Config) -> int:
         return 0
 
 
-async def _run(config: Config, sock: socket.socket) -> None:
+async def _run(config: Config, sock: socket.socket, *, starter_policies: bool) -> None:
     async with open_world(config) as world:
         await ledger.check_history(world)
         world.db.check_after_loss(partial(ledger.check_after_loss, world))
         await _bootstrap(world)
         await world.writer.rebuild()
+        if starter_policies:
+            await act(world, "policy.activate", policies.activate_starter)
+        await check_at_start(world)
         await pages.check_pages_at_start(world)
         await state.check_at_start(world)
         server = _Server(world)

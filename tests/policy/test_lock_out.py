@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
+from ostiaryd.policy.flows import elsewhere
+from ostiaryd.policy.flows.elsewhere import check_at_start
+from ostiaryd.policy.flows.loading import load_set
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
 from tests.policy.conftest import Ask
 from tests.registry.stage import do, enrol, new_jwk, newest
+from tests.server import running
 
 PUT = "/api/v1/policies"
 CALLS = {"a.cedar": 'permit (principal, action == Action::"call", resource);'}
@@ -104,3 +110,32 @@ async def test_it_is_asked_of_who_puts_it(world: World, ask: Ask, admin: Caller)
 
 async def test_a_flag_is_true_or_false(ask: Ask, admin: Caller) -> None:
     assert (await told(ask, admin, CALLS, "?lock_out=yes"))[1]["message"] == "`lock_out` is true or false"
+
+
+async def test_a_set_that_an_upgrade_of_the_engine_refuses_is_logged_at_the_start(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = await load_set(world, {"a.rego": HEAD})
+    await act(world, "policy.put", lambda act: flows.put(act, loaded, by=None))
+    await check_at_start(world)
+    assert not caplog.records
+    monkeypatch.setattr(elsewhere, "find_spec", lambda name: None)
+    await check_at_start(world)
+    [record] = caplog.records
+    assert f"set {loaded.hash} cannot run" in record.getMessage()
+    assert "OPA's library is not installed" in record.getMessage()
+    assert "--starter-policies" in record.getMessage()
+
+
+def test_starter_policies_let_a_locked_out_administrator_in(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.cedar").write_text(CALLS["a.cedar"])
+    with running(tmp_path / "data") as server:
+        locked = server.ostiary("policy", "put", str(tmp_path / "set"), "--lock-out", "--yes")["hash"]
+        with pytest.raises(AssertionError, match="no policy permits it"):
+            server.ostiary("policy", "list")
+    with running(tmp_path / "data", "--starter-policies") as server:
+        sets = server.ostiary("policy", "list")
+        assert [one["hash"] for one in sets if not one["active"]] == [locked]
+    with running(tmp_path / "data") as server:
+        assert server.ostiary("policy", "list") == sets

@@ -17,6 +17,8 @@ from ostiaryd.policy.flows.given import (
 from ostiaryd.policy.flows.search import note_search, search
 from ostiaryd.policy.flows.sets import (
     activate,
+    activate_starter,
+    active_hash,
     active_policies,
     active_set,
     check_plan,
@@ -42,6 +44,8 @@ __all__ = [
     "Span",
     "Unasked",
     "activate",
+    "activate_starter",
+    "active_hash",
     "active_policies",
     "active_set",
     "begin_whatif",

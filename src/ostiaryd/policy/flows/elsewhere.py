@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ from ostiaryd.policy.flows.answer import Answers, Asked
 from ostiaryd.policy.model import Program, Ready
 
 T = TypeVar("T")
+log = logging.getLogger("ostiary")
 COMPILE_S = 5.0
 POOL = 3
 """processes that run Rego, so that a question which loops holds up one of them"""
@@ -226,6 +228,19 @@ class Latest:
         if self._ready is None:
             self._ready = flows.active_set(reader())
         return self._ready
+
+
+async def check_at_start(world: World) -> None:
+    """Log an error if Rego or OPA of the active set cannot run here, after an upgrade for example."""
+    hash = await world.db.scan(flows.active_hash)
+    try:
+        ready = await world.db.scan(flows.active_set)
+        if ready.program is not None:
+            await world.keep(Engines).check(ready.program)
+    except Refused as error:
+        why = f"the active policy set {hash} cannot run, and its enforced policies deny what they decide"
+        hint = "repair the cause, or start with --starter-policies and put another set"
+        log.error("%s: %s; %s", why, error.message, hint)
 
 
 async def ask_ahead(call: Call, rehearse: Callable[[Answers], object]) -> Asked | None:

@@ -46,6 +46,11 @@ def activate(act: Act, hash: str) -> PolicySet:
     return found
 
 
+def activate_starter(act: Act) -> PolicySet:
+    """Let the starter set decide."""
+    return activate(act, starter().hash)
+
+
 def plan_put(reader: Reader, loaded: Loaded) -> Plan:
     """Return what the set would change if it became active."""
     after = Contents(loaded.hash, loaded.files, loaded.ir, loaded.policies.elsewhere)
@@ -119,6 +124,11 @@ def _switch(act: Act, hash: str) -> None:
 def active_policies(reader: Reader) -> Policies:
     """The policies that decide."""
     return active_set(reader).policies
+
+
+def active_hash(reader: Reader) -> str:
+    """The hash of the set that decides, whether or not it can run."""
+    return store.active(reader)
 
 
 def active_set(reader: Reader) -> Ready:
