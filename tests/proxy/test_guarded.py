@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.proxy.entrance import Rejected
-from ostiary.proxy.guarded import _check_named, _data, _events, _refusal, _with_data
+from ostiary.proxy.guarded import _check_named, _data, _events, _is_stream, _refusal, _unreadable, _with_data
 from ostiary.run import frames
 
 END = st.sampled_from([b"\n", b"\r\n", b"\r"])
@@ -74,6 +74,7 @@ CALL = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read","
         ([(b"mcp-name", b"=?base64?!?=")], False),
         ([(b"mcp-method", b"ping")], False),
         ([(b"mcp-name", b"\xff")], False),
+        ([(b"mcp-name", b"write"), (b"mcp-name", b"read")], False),
     ],
 )
 def test_a_header_names_what_the_body_names(headers: list[tuple[bytes, bytes]], passes: bool) -> None:
@@ -82,6 +83,49 @@ def test_a_header_names_what_the_body_names(headers: list[tuple[bytes, bytes]], 
         return
     with pytest.raises(Rejected):
         _check_named(headers, CALL)
+
+
+def test_a_batch_has_no_header_that_names_a_tool() -> None:
+    with pytest.raises(Rejected):
+        _check_named([(b"mcp-name", b"read")], b"[" + CALL + b"," + CALL + b"]")
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_readable"),
+    [
+        ([], True),
+        ([(b"content-type", b"application/json")], True),
+        ([(b"content-type", b'Application/JSON ; charset="UTF-8"')], True),
+        ([(b"content-type", b"application/json"), (b"content-encoding", b"identity")], True),
+        ([(b"content-type", b"application/json; charset=utf-7")], False),
+        ([(b"content-type", b"application/json; charset=utf-8; charset=utf-7")], False),
+        ([(b"content-type", b"application/json"), (b"content-type", b"text/plain")], False),
+        ([(b"content-type", b"application/x-www-form-urlencoded")], False),
+        ([(b"content-encoding", b"gzip")], False),
+    ],
+)
+def test_a_body_is_read_as_the_server_reads_it(headers: list[tuple[bytes, bytes]], is_readable: bool) -> None:
+    assert (_unreadable(headers) is None) is is_readable
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_stream"),
+    [
+        ("application/json", False),
+        ("", False),
+        ("Text/Event-Stream; charset=utf-8", True),
+        ("application/json; a=text/event-stream", None),
+        ("application/json, text/event-stream", None),
+        ("text/event-stream; a=application/json", None),
+    ],
+)
+def test_an_answer_is_read_as_clients_read_it(kind: str, is_stream: bool | None) -> None:
+    response = httpx2.Response(200, headers={"content-type": kind})
+    if is_stream is not None:
+        assert _is_stream(response) is is_stream
+        return
+    with pytest.raises(Rejected):
+        _is_stream(response)
 
 
 @pytest.mark.parametrize(

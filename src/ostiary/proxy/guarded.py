@@ -12,6 +12,7 @@ import base64
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -29,6 +30,11 @@ EXCHANGE = "ostiary.exchange"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _EVENT_END = re.compile(rb"(?>\r\n|\n|\r){2}")
 _BOM = b"\xef\xbb\xbf"
+_JSON_TYPE = re.compile(r'application/json(?:\s*;\s*charset="?utf-?8"?)?\s*;?\s*')
+DROPPED = frozenset((b"accept-encoding", b"range")) | {
+    b"x-http-method-override", b"x-http-method", b"x-method-override",
+}  # fmt: skip
+"""Headers that do not pass: of an answer in parts or compressed, and those by which a server takes a GET for a POST."""
 NAMED_BY = {"resources/read": "uri", "prompts/get": "name"}
 """the member of `params` that the header `Mcp-Name` repeats (MCP 2026-07-28, streamable HTTP)"""
 STATUSES_SINCE = b"2026-07-28"
@@ -54,20 +60,24 @@ class GuardedUpstream(Upstream):
             raise Rejected(405, "method_not_allowed", "MCP has GET, POST and DELETE")
         session = next((value.decode("latin-1") for name, value in headers if name == b"mcp-session-id"), None)
         exchange = self._exchange(session)
-        headers = [(name, value) for name, value in headers if name not in (b"accept-encoding", b"range")]
+        headers = [(name, value) for name, value in headers if name not in DROPPED]
         headers.append((b"accept-encoding", b"identity"))
         text = b"".join([part async for part in body]) if body is not None else b""
         is_over = session is None
         try:
+            if method != "POST" and text:
+                raise Rejected(400, "malformed", f"{method} has no body in MCP", hint="send POST")
             if method == "POST":
                 _check_named(headers, text)
                 replies = list[bytes]()
-                if not await asyncio.to_thread(exchange.admit, text, replies.append):
+                admit = partial(exchange.admit, text, replies.append, why=_unreadable(headers))
+                if not await asyncio.to_thread(admit):
                     yield _refusal(replies, headers)
                     return
             async with super().send(method, path, headers, body) as response:
                 if response.headers.get("content-encoding", "identity") != "identity":
                     raise Rejected(502, "upstream_failed", "the server compresses what was asked for uncompressed")
+                _is_stream(response)
                 is_over |= method == "DELETE" and response.is_success
                 response.extensions[EXCHANGE] = exchange
                 yield response
@@ -93,7 +103,7 @@ class GuardedUpstream(Upstream):
         if exchange is None:
             yield response.content
             return
-        is_stream = response.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream"
+        is_stream = _is_stream(response)
         async for whole in _events(response) if is_stream else _whole(response):
             line = _data(whole) if is_stream else whole
             if not line.strip():
@@ -116,7 +126,7 @@ class GuardedUpstream(Upstream):
 
 def _check_named(headers: Headers, text: bytes) -> None:
     """Raises Rejected where a header names another method or tool than the body: a server may believe the header."""
-    said = {name: value for name, value in headers if name in (b"mcp-method", b"mcp-name")}
+    said = [(name, value) for name, value in headers if name in (b"mcp-method", b"mcp-name")]
     if not said:
         return
     try:
@@ -124,15 +134,30 @@ def _check_named(headers: Headers, text: bytes) -> None:
     except Malformed:
         return  # which the gate decides
     known: dict[bytes, Any] = {}
-    if len(messages) == 1:
+    if len(messages) > 1:
+        raise Rejected(400, "header_mismatch", "a batch has no `Mcp-Method` and no `Mcp-Name`")
+    if messages:
         known[b"mcp-method"] = messages[0].method
         if messages[0].method == "tools/call":
             known[b"mcp-name"] = messages[0].tool
         elif (member := NAMED_BY.get(messages[0].method)) is not None:
             known[b"mcp-name"] = messages[0].arguments.get(member)
-    for name, value in said.items():
+    for name, value in said:
         if name in known and _plain(value) != known[name]:
             raise Rejected(400, "header_mismatch", f"`{name.decode()}` is not what the body says")
+
+
+def _unreadable(headers: Headers) -> Malformed | None:
+    """Return why the server may read another text in a body than the guard, which takes it for JSON in UTF-8.
+
+    Express decodes by `charset`, UTF-7 among them, and unpacks by `Content-Encoding`.
+    """
+    types = [value.decode("latin-1").lower() for name, value in headers if name == b"content-type"]
+    if len(types) > 1 or any(_JSON_TYPE.fullmatch(value) is None for value in types):
+        return Malformed("the `Content-Type` is not `application/json` in UTF-8")
+    if any(name == b"content-encoding" and value.lower() != b"identity" for name, value in headers):
+        return Malformed("the body has a `Content-Encoding`")
+    return None
 
 
 def _plain(value: bytes) -> str | None:
@@ -158,6 +183,18 @@ def _refusal(replies: list[bytes], headers: Headers) -> httpx2.Response:
     if version >= STATUSES_SINCE and len(lines) == 1:
         status = STATUSES.get(msgspec.json.decode(lines[0])["error"]["code"], 200)
     return httpx2.Response(status, content=content, headers={"content-type": "application/json"})
+
+
+def _is_stream(response: httpx2.Response) -> bool:
+    """Whether clients take an answer for Server-Sent Events. Some look for the name of the type anywhere in the header.
+
+    Raises Rejected for an answer that they may take for either.
+    """
+    kind = response.headers.get("content-type", "").lower()
+    is_stream = kind.partition(";")[0].strip() == "text/event-stream"
+    if ("text/event-stream" in kind) != is_stream or (is_stream and "json" in kind):
+        raise Rejected(502, "upstream_failed", "the server's `Content-Type` is ambiguous")
+    return is_stream
 
 
 async def _whole(response: httpx2.Response) -> AsyncIterator[bytes]:

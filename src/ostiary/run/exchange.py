@@ -28,12 +28,14 @@ class Exchange:
         self._heard = list[tuple[bytes, Call, Answer]]()
         """calls whose answer is on its way to the client, with the line that it is on"""
 
-    def admit(self, line: bytes, answer: Callable[[bytes], None]) -> bool:
+    def admit(self, line: bytes, answer: Callable[[bytes], None], *, why: Malformed | None = None) -> bool:
         """Whether the line goes to the server; if not, `answer` takes lines for the client.
 
-        Everything in the line is decided and on record.
+        Everything in the line is decided and on record. `why`: why the server may read the line in another way.
         """
         try:
+            if why is not None:
+                raise why
             messages = frames.read(line)
         except Malformed as refusal:
             verdict = self._gate.undecided("(malformed)", refusal)
