@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
 import pytest
 
+from ostiary.agent import Agent
 from ostiary.client import Auth, Client, Target, TokenRefused, run
 from ostiary.client.sending import IDEMPOTENT, MAX_PAUSES
 from ostiary.core import jose
@@ -150,6 +155,66 @@ def test_a_refusal_of_a_token_is_heard_by_all_that_wait_for_it(clock: Clock, cli
 
         in_threads(THREADS, act)
     assert len(server.forms) < THREADS
+
+
+async def test_a_refusal_that_tasks_share_is_not_logged_as_unread(
+    clock: Clock, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = RotatingServer(clock)
+
+    async def refuse(request: httpx2.Request) -> httpx2.Response:
+        await asyncio.sleep(TRANSIT_S)
+        if str(request.url) == f"{ISSUER}/token":
+            return httpx2.Response(400, json={"error": "invalid_target"})
+        return await server.in_task(request)
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(refuse), auth=Auth(client, TARGET)) as http:
+        answers = await asyncio.gather(*(http.get(f"{API}/x") for _ in range(4)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [TokenRefused] * 4
+    del answers
+    gc.collect()
+    await asyncio.sleep(0)
+    assert caplog.records == []
+
+
+class _EchoHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        time.sleep(TRANSIT_S)
+        self.send_response(200)
+        self.send_header("content-length", str(len(self.path)))
+        self.end_headers()
+        self.wfile.write(self.path.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+def test_a_forked_process_reads_no_answer_of_its_parent(clock: Clock, dice: Dice) -> None:
+    """The parent has an idle connection and a flow that runs; a child waits for neither."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _EchoHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        agent = Agent(Credential(KEY, "ag_1", url), now=clock, random=dice)
+        assert agent.get(f"{url}/first").text == "/first"
+        running = agent._client._shared.run("metadata", agent._client._fetch_metadata)
+        next(running)
+        child = os.fork()
+        if child == 0:
+            with suppress(BaseException):
+                answers = [agent.get(f"{url}/child-{number}").text for number in range(20)]
+                waits = next(agent._client._shared.run("metadata", agent._client._fetch_metadata))
+                good = answers == [f"/child-{number}" for number in range(20)] and isinstance(waits, httpx2.Request)
+                os._exit(0 if good else 1)
+            os._exit(2)
+        answers = [agent.get(f"{url}/parent-{number}").text for number in range(20)]
+        _, status = os.waitpid(child, 0)
+        server.shutdown()
+        running.close()
+        agent.close()
+    assert answers == [f"/parent-{number}" for number in range(20)]
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 async def test_a_cancelled_renewal_leaves_the_others_to_get_the_token(clock: Clock, client: Client) -> None:

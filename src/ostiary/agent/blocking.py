@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -35,11 +36,11 @@ log = logging.getLogger("ostiary.agent")
 
 
 class Agent(Identity):
-    """An agent for blocking code. Threads may share it."""
+    """An agent for blocking code. Threads may share it, and processes that were forked."""
 
     def __init__(self, credential: Credential, *, url: str | None = None, **clock: Any) -> None:
         super().__init__(credential, url=url, **clock)
-        self._http = httpx2.Client(timeout=TIMEOUT_S)
+        self._connections, self._process = httpx2.Client(timeout=TIMEOUT_S), os.getpid()
 
     @classmethod
     def from_credential(
@@ -66,6 +67,14 @@ class Agent(Identity):
 
     def close(self) -> None:
         self._http.close()
+
+    @property
+    def _http(self) -> httpx2.Client:
+        """The connections of this process. On those of its parent a forked process would read the parent's answers."""
+        if self._process != os.getpid():
+            self._client.share_anew()
+            self._connections, self._process = httpx2.Client(timeout=TIMEOUT_S), os.getpid()
+        return self._connections
 
     def _run(self, flow: Flow[T]) -> T:
         return run(self._http, flow)

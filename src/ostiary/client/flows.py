@@ -77,6 +77,11 @@ class Client:
         self._resources: dict[str, str] = {}
         """resource identifiers by the origin and first path segment of the URLs that led to them"""
 
+    def share_anew(self) -> None:
+        """Wait for no flow that runs now: in a forked process, those of the parent never end."""
+        self._shared = SharedFlows()
+        self._sender.share_anew()
+
     def discover(self) -> Flow[Metadata]:
         """Return the issuer's metadata. Raises Unavailable, Malformed."""
         if self._metadata is None:

@@ -39,6 +39,10 @@ class Sender:
         """the last nonce of each server; the issuer's token endpoint has one of its own"""
         self._turns = dict[str, Turns]()
 
+    def share_anew(self) -> None:
+        """Drop the queues at all servers."""
+        self._turns = {}
+
     def send(
         self, method: str, make: Callable[[str | None], httpx2.Request], *, server: str | None = None
     ) -> Flow[httpx2.Response]:

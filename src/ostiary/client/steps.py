@@ -48,7 +48,15 @@ class Wait:
         concurrent.futures.wait([self.future], LIMIT_S)
 
     async def suspend(self) -> None:
-        await asyncio.wait([asyncio.wrap_future(self.future)], timeout=LIMIT_S)
+        done = asyncio.wrap_future(self.future)
+        done.add_done_callback(_retrieve)
+        await asyncio.wait([done], timeout=LIMIT_S)
+
+
+def _retrieve(done: asyncio.Future[Any]) -> None:
+    """Read how a future ended: the flow that waits for it does so too, and asyncio would log that nobody did."""
+    if not done.cancelled():
+        done.exception()
 
 
 Step = httpx2.Request | Pause | Wait
