@@ -124,3 +124,15 @@ def test_what_stops_in_one_act_is_a_route_that_stops_something() -> None:
     assert STOPS_IN_ONE_ACT <= STOPPING
     assert all(scopes[route] for route in STOPS_IN_ONE_ACT)
     assert {*BODIES, ("POST", "/api/v1/tasks/{id}/end")} == STOPS_IN_ONE_ACT
+
+
+async def test_the_proof_of_a_stop_that_the_act_refuses_is_used_up_as_well(chief: Client, client: Client) -> None:
+    """The proof does not cover the body: whoever has it may not send it again with another."""
+    token = (await chief.token(resource=API))["access_token"]
+    route = ("POST", "/api/v1/revoke")
+    proof = proof_of(chief, token, route[1], method="POST")
+    unknown = {"kind": "agent", "id": "nobody"}
+    assert (await ask(chief, route, token=token, body=unknown, proof=proof)).status == 404
+    assert (newest(chief.world).outcome, newest(chief.world).agent) == ("refused", chief.id)
+    answer = await ask(chief, route, token=token, body=BODIES[route], proof=proof)
+    assert (answer.status, answer.error) == (401, "invalid_dpop_proof")
