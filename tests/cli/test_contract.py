@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import stat
 from pathlib import Path
 
@@ -453,10 +454,24 @@ def test_the_commands_that_undo_do(ostiary: Commands, name: str, tmp_path: Path)
     left = ostiary.json("revoke", "owner", f"{name}-owner")
     assert left["state"] == "left"
     assert ostiary.json(*left["undo"].split()[1:])["state"] == "active"
+    said = ostiary("revoke", "owner", f"{name}-owner").out.splitlines()
+    assert said[-2:] == [
+        f"undo: ostiary owner return {name}-owner",
+        "agents that are suspended with their owner stay so: ostiary agent resume NAME",
+    ]
     killed = ostiary.json("kill", "segment", f"{name}-segment", "--reason", "a test")
     assert [one["name"] for one in ostiary.json("kill", "list")] == [f"{name}-segment"]
     assert ostiary(*killed["undo"].split()[1:]).code == 0
     assert ostiary.json("kill", "list") == []
+    spaced = ostiary.json("kill", "model", "a b", "--reason", "a test")["undo"]
+    assert ostiary(*shlex.split(spaced)[1:]).code == 0
+    stopped = ostiary.json("kill", "agent", name, "--reason", "a test")
+    awaits = f"ostiary incident release {stopped['incident']} --as PERSON.json --reason WHY"
+    assert stopped["undo"] == ostiary.json("agent", "show", name)["undo"] == awaits
+    judith = tmp_path / "judith.json"
+    ostiary.json("person", "create", f"{name}-judith", "--email", "j@example.org", "--generate-key", judith)
+    assert ostiary(*awaits.replace("PERSON.json", str(judith)).split()[1:]).code == 0
+    assert ostiary.json("agent", "show", name)["state"] == "active"
 
 
 def test_a_list_that_is_cut_says_so_with_the_total(ostiary: Commands, name: str) -> None:

@@ -43,6 +43,8 @@ def _print(kind: str, id: str, done: dict[str, Any]) -> None:
         out.print(f"  {count} {name}{'' if count == 1 else 's'} ended")
     print_guards(done["guards"])
     out.print(f"undo: {done['undo']}" if done["undo"] else FINAL[kind], style="dim", markup=False)
+    if kind == "owner":
+        out.print("agents that are suspended with their owner stay so: ostiary agent resume NAME", style="dim")
 
 
 def guards_after(session: Session, done: Mapping[str, Any]) -> list[dict[str, Any]]:

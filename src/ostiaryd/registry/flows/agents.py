@@ -103,7 +103,7 @@ def undo_stop(reader: Reader, agent: Agent) -> str:
     if verb is None:
         return ""
     if incident := stops.awaits(reader, agent.agent_id):
-        return f"ostiary incident release {incident} --reason WHY"
+        return f"ostiary incident release {incident} --as PERSON.json --reason WHY"
     return f"ostiary agent {verb} {agent.name}"
 
 
@@ -112,7 +112,7 @@ def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) ->
     note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, was=agent.state.value, why=why)
     check_may(act, by, verb, agent)
     if by is not None and verb in (Verb.RELEASE, Verb.RESUME) and (incident := stops.awaits(act.tx, agent.agent_id)):
-        hint = f"ostiary incident release {incident}"
+        hint = f"ostiary incident release {incident} --as PERSON.json --reason WHY"
         raise Conflict(f"`{agent.name}` waits for a person's word", hint=hint, code="awaits_person")
     if why:
         check_text(why, of="reason", limit=500)

@@ -43,7 +43,7 @@ def let_go(act: Act, what: Killed, name: str, *, why: str) -> None:
         raise Conflict("a person lets an agent go", hint="ostiary incident list", code="awaits_person")
     stopped = next((one for one in registry.all_stops(act.tx) if (one.what, one.value) == (what, name)), None)
     if stopped is not None and stopped.incident is not None:
-        hint = f"ostiary incident release {stopped.incident}"
+        hint = f"ostiary incident release {stopped.incident} --as PERSON.json --reason WHY"
         raise Conflict("it waits for a person's word", hint=hint, code="awaits_person")
     registry.lift_stop(act, what, name if stopped is not None else _value(act.tx, what, name))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import msgspec
@@ -28,8 +29,8 @@ async def kill(call: Call) -> Reply:
 
     def run(act: Act) -> dict[str, Any]:
         incident = flows.kill(act, asked.what, asked.name, why=asked.why, by=call.caller)
-        lift = f"kill lift {asked.what} {asked.name}".rstrip()
-        undo = f"incident release {incident.incident_id}" if incident else lift
+        lift = f"kill lift {asked.what} {shlex.quote(asked.name) if asked.name else ''}".rstrip()
+        undo = f"incident release {incident.incident_id} --as PERSON.json" if incident else lift
         return {
             "incident": incident and incident.incident_id,
             "seq": outbox.head(act.tx),
