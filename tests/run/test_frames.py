@@ -116,8 +116,12 @@ INNER = json.dumps(CALL)
         (changed(params={"name": "a", "arguments": {"path": "/a", "Path": "/b"}}), "differ in case"),
         (changed(params={"name": "a", "arguments": {"x": [{"key": 1, "\u212aey": 2}]}}), "differ in case"),
         (f'{{"jsonrpc":"2.0","method":"notifications/x","params":{{"x":\r{INNER}\r}}}}\n'.encode(), "carriage return"),
-        (b"[" * 40 + b"]" * 40 + b"\n", "nested"),
-        (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":' + b"[" * 33 + b"]" * 33 + b"}\n", "nested"),
+        (changed(params={"name": "a", "arguments": 0}), "`arguments`"),  # which a server may take for no arguments
+        (changed(params={"name": "a", "arguments": False}), "`arguments`"),
+        (changed(params={"name": "a", "arguments": []}), "`arguments`"),
+        (changed(params={"name": "a", "arguments": ""}), "`arguments`"),
+        (b"[" * 140 + b"]" * 140 + b"\n", "nested"),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":' + b"[" * 133 + b"]" * 133 + b"}\n", "nested"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

@@ -171,6 +171,17 @@ def test_what_is_watched_passes_and_the_verdict_is_on_record_with_what_its_argum
     assert (watched.folder / "mode").read_text() == "watch"
 
 
+def test_a_call_whose_arguments_are_no_object_is_on_record_where_it_passes(watched: Stage) -> None:
+    with watched.talk() as talk:
+        talk.ask({"jsonrpc": "2.0", "id": 0, "method": "ping"})
+        values: list[Any] = [0, False, "", []]
+        for number, falsy in enumerate(values):
+            talk.ask({"jsonrpc": "2.0", "id": number, "method": "tools/call",
+                      "params": {"name": "write_file", "arguments": falsy}})  # fmt: skip
+        assert "Traceback" not in talk.log.read_text()
+        assert len(watched.entries("tool.undecided", count=4)) == 4
+
+
 SMUGGLED = f'{{"jsonrpc":"2.0","method":"notifications/x","params":{{"x":\r{json.dumps(call(9, "write_file"))}\r}}}}\n'
 
 
@@ -213,13 +224,15 @@ def test_a_malformed_frame_is_denied_where_it_is_enforced_and_passes_where_it_is
         ({"method": "tools/call", "params": {"name": "nothing"}}, DENIED),
         ({"method": "tools/call", "params": {}}, -32602),
         ({"method": "tools/call", "params": {"name": "read_file", "arguments": [1]}}, -32602),
+        ({"method": "tools/call", "params": {"name": "read_file", "arguments": 0}}, -32602),
         ({"method": "resources/read", "params": [1]}, -32602),
+        (call(1, "read_file", path=json.loads("[" * 100 + "]" * 100)), DENIED),
     ],
 )
 def test_what_cannot_be_asked_is_answered_with_the_code_of_json_rpc(
     enforced_talk: Talk, message: dict[str, Any], code: int
 ) -> None:
-    answer = enforced_talk.ask({"jsonrpc": "2.0", "id": "seven"} | message)
+    answer = enforced_talk.ask(message | {"jsonrpc": "2.0", "id": "seven"})
     assert (answer["id"], answer["error"]["code"]) == ("seven", code)
 
 

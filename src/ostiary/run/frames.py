@@ -23,6 +23,8 @@ MAX_LINE_BYTES = 64 << 20
 MAX_BATCH = 100
 MAX_DEPTH = 2 * canonical.MAX_DEPTH
 """of an answer to `tools/list` that can be followed"""
+MAX_REQUEST_DEPTH = canonical.MAX_ARGUMENTS_DEPTH + 3
+"""of a line from the agent: a call whose arguments can be recorded, in a batch"""
 CHUNK_BYTES = 64 << 10
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
 
@@ -146,7 +148,7 @@ def read(unverified_line: bytes) -> list[Message]:
         return []
     if b"\r" in text:
         raise Malformed("a carriage return within the line")
-    value = canonical.parse(text, max_bytes=MAX_LINE_BYTES)
+    value = canonical.parse(text, max_bytes=MAX_LINE_BYTES, max_depth=MAX_REQUEST_DEPTH)
     if not isinstance(value, list):
         return [_message(value)]
     if not 0 < len(value) <= MAX_BATCH:
@@ -231,7 +233,7 @@ def _asked(method: str, params: object) -> tuple[str, Mapping[str, Any]]:
         raise Malformed("`params` is an object")
     if method == "tools/call":
         _check_names(params, _PARAMS)
-        if not isinstance(params.get("name"), str) or not isinstance(params.get("arguments") or {}, dict):
+        if not isinstance(params.get("name"), str) or not isinstance(params.get("arguments"), dict | None):
             raise Malformed("`tools/call` has a `name` and an object `arguments`")
     tool, arguments = named(method, params)
     _check_alike(arguments)
