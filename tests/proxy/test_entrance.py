@@ -35,6 +35,7 @@ def code_of(entrance: Entrance, target: str, *headers: tuple[bytes, bytes], meth
         (f"/{CAPABILITY}?x=../..", "?x=../.."),
         (f"/{CAPABILITY}/a/...", "/a/..."),
         (f"/{CAPABILITY}/a.b/..c", "/a.b/..c"),
+        (f"/{CAPABILITY}/a;..?x=100%", "/a;..?x=100%"),
     ],
 )
 def test_the_rest_of_the_path_is_what_is_asked_for(target: str, path: str) -> None:
@@ -49,7 +50,25 @@ def test_who_does_not_know_the_capability_gets_nowhere(target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "segment", ["..", ".", "%2e%2e", "%2E.", ".%2e", "a/..", "..\\x", "a%2f..", "x%5c..", "..%2Fx"]
+    "segment",
+    [
+        "..",
+        ".",
+        "%2e%2e",
+        "%2E.",
+        ".%2e",
+        "a/..",
+        "..\\x",
+        "a%2f..",
+        "x%5c..",
+        "..%2Fx",
+        "..;",
+        "..;a=b",
+        ".%3Bx",
+        "%zz",
+        "a%",
+        "%2",
+    ],
 )
 def test_no_path_leads_out_of_the_server(segment: str) -> None:
     assert code_of(ENTRANCE, f"/{CAPABILITY}/{segment}/secret") == "invalid_path"

@@ -97,6 +97,8 @@ class Server:
                 await self._answer(send, 307, b"", [(b"location", b"http://" + host + b"/mcp/there?x=1")])
             case "away":
                 await self._answer(send, 302, b"", [(b"location", b"https://evil.example/mcp")])
+            case "astray":
+                await self._answer(send, 302, b"", [(b"location", b"http://[::bad")])
             case "nothing":
                 await self._answer(send, 204, b"", [])
             case _:
@@ -237,6 +239,8 @@ def test_redirects_are_the_clients_and_lead_to_the_proxy_or_away_without_a_token
     assert httpx2.get(f"{proxy}/moved").headers["location"] == f"{proxy}/there?x=1"
     away = httpx2.get(f"{proxy}/away")
     assert (away.status_code, away.headers["location"]) == (302, "https://evil.example/mcp")
+    astray = httpx2.get(f"{proxy}/astray")
+    assert (astray.status_code, astray.json()["error"]) == (502, "upstream_failed")
 
 
 @pytest.mark.parametrize("is_read", [False, True])

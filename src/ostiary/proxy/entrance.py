@@ -31,7 +31,10 @@ OURS = frozenset((b"host", b"authorization", b"dpop", b"origin", b"referer", b"e
 """What a client says to the proxy alone, or what the proxy says in its place."""
 HIDDEN = frozenset((b"www-authenticate", b"dpop-nonce", b"alt-svc", b"strict-transport-security", b"location"))
 """What a server says to the proxy alone, or what the proxy says in its place."""
-_DOTS = re.compile(r"(?:\.|%2e){1,2}", re.IGNORECASE)
+_DOTS = re.compile(r"(?:\.|%2e){1,2}(?:(?:;|%3b).*)?", re.IGNORECASE | re.DOTALL)
+"""Servers in Java drop what follows a semicolon in a segment."""
+_SEGMENT_END = re.compile(r"/|\\|%2f|%5c", re.IGNORECASE)
+_STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _HOST = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE)
 
 
@@ -95,8 +98,10 @@ class Entrance:
         rest = self._below(path)
         if not target.isascii() or "#" in target:
             raise Rejected(400, "invalid_path", "the path has a character that must be escaped", hint="escape it")
-        if any(_DOTS.fullmatch(segment) for segment in re.split(r"/|\\|%2f|%5c", rest, flags=re.IGNORECASE)):
+        if any(_DOTS.fullmatch(segment) for segment in _SEGMENT_END.split(rest)):
             raise Rejected(400, "invalid_path", "the path has a segment of dots", hint="resolve it before")
+        if _STRAY_PERCENT.search(rest):
+            raise Rejected(400, "invalid_path", "the path has a `%` that escapes nothing", hint="write it as %25")
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
             raise Rejected(400, "malformed", "the request has both `Content-Length` and `Transfer-Encoding`")
         if any(name == b"upgrade" for name, _ in headers):

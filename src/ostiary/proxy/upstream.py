@@ -125,7 +125,10 @@ class Upstream:
             headers = [(name, value) for name, value in headers if name not in (b"content-encoding", b"content-length")]
             headers.append((b"content-length", str(len(response.content)).encode()))
         if (place := response.headers.get("location")) is not None:
-            local = self._local(str(response.request.url.join(place)), base)
+            try:
+                local = self._local(str(response.request.url.join(place)), base)
+            except httpx2.InvalidURL as error:
+                raise Rejected(502, "upstream_failed", f"the server redirects to no valid URL: {error}") from error
             headers.append((b"location", local.encode("ascii", "ignore")))
         return status, headers
 
