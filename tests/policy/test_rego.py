@@ -318,6 +318,24 @@ async def test_data_and_libraries_are_at_hand(world: World, ask: Ask) -> None:
     assert (await decision(ask))[0] is True
 
 
+@pytest.mark.parametrize("semantic", ["execute_all", "deny_on_first_deny"])
+async def test_a_number_that_a_float_changes_denies_its_item_of_a_batch_alone(
+    world: World, ask: Ask, semantic: str
+) -> None:
+    await put(world, a_set(PERMITS))
+    body = json.dumps(
+        {"evaluations": [QUESTION, QUESTION | {"context": {"x": "N"}}, QUESTION],
+         "options": {"evaluations_semantic": semantic}}
+    )  # fmt: skip
+    status, answer = await ask(EVALUATIONS, body.replace('"N"', "48.12345678901234567").encode())
+    assert status == 200
+    asked = [True, False] if semantic == "deny_on_first_deny" else [True, False, True]
+    assert [one["decision"] for one in answer["evaluations"]] == asked
+    assert "more digits" in answer["evaluations"][1]["context"]["error"]["message"]
+    default = json.dumps({"context": {"x": "N"}, "evaluations": [QUESTION]})
+    assert (await ask(EVALUATIONS, default.replace('"N"', "48.12345678901234567").encode()))[0] == 400
+
+
 @pytest.mark.parametrize("name", ["ostiary_answers.rego", "answers.rego", "_answers.rego", "a/b.rego"])
 async def test_a_module_counts_under_any_file_name(world: World, ask: Ask, name: str) -> None:
     forbids = HEAD + 'forbid contains "never" if true'

@@ -29,7 +29,7 @@ from ostiaryd.ground.ids import new_id
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows.decide import Semantic
-from ostiaryd.policy.flows.elsewhere import ask_ahead, note_latest
+from ostiaryd.policy.flows.elsewhere import ask_ahead, check_numbers, note_latest
 from ostiaryd.policy.model import Question, Thing, Verb, denial, rfc3339, seal_denial
 from ostiaryd.registry.model import DECIDE
 
@@ -106,7 +106,14 @@ async def evaluations(call: Call) -> Reply:
             if question is not None:
                 answers.answer(question)
 
-    asked = await ask_ahead(call, rehearse)
+    refused: dict[int, Malformed] = {}
+
+    def check(body: bytes) -> None:
+        refused.update(_check_items(body))
+        for number in refused:
+            questions[number] = None
+
+    asked = await ask_ahead(call, rehearse, check=check)
 
     def run(act: Act) -> list[Decision | None]:
         by = call.prove(act)
@@ -115,6 +122,9 @@ async def evaluations(call: Call) -> Reply:
     decisions = await act(call.world, "decide.batch", run, request=call.request_id)
     note_latest(call.world, *{decision.policy_hash for decision in decisions if decision is not None})
     answers = [_answer(call, question, decision) for question, decision in zip(questions, decisions, strict=False)]
+    for number, refusal in refused.items():
+        if number < len(answers):
+            answers[number] = Answer(False, Context(error={"status": 400, "message": refusal.message}))
     return reply({"evaluations": answers})
 
 
@@ -209,6 +219,33 @@ def _check_members(body: bytes, value: object) -> None:
         if colons == _encode(value).count(b":") or colons == _encode(_decode(body)).count(b":"):
             return
     canonical.parse(body, max_bytes=len(body))
+
+
+class _RawBatch(msgspec.Struct):
+    """The parts of a batch as they were sent."""
+
+    subject: msgspec.Raw = msgspec.Raw()
+    action: msgspec.Raw = msgspec.Raw()
+    resource: msgspec.Raw = msgspec.Raw()
+    context: msgspec.Raw = msgspec.Raw()
+    evaluations: list[msgspec.Raw] = []
+
+
+_decode_raw = json_decoder(_RawBatch)
+
+
+def _check_items(body: bytes) -> dict[int, Malformed]:
+    """Return the items with numbers that Rego cannot be asked about. Raises Malformed for such a number elsewhere."""
+    batch = _decode_raw(body)
+    for name in _DEFAULTS:
+        check_numbers(bytes(getattr(batch, name)))
+    refused: dict[int, Malformed] = {}
+    for number, item in enumerate(batch.evaluations):
+        try:
+            check_numbers(bytes(item))
+        except Malformed as refusal:
+            refused[number] = refusal
+    return refused
 
 
 def _question(item: Item, batch: Batch) -> Question | None:

@@ -243,19 +243,6 @@ async def check_at_start(world: World) -> None:
         log.error("%s: %s; %s", why, error.message, hint)
 
 
-async def ask_ahead(call: Call, rehearse: Callable[[Answers], object]) -> Asked | None:
-    """The answers to what deciding will ask elsewhere; None where nobody is asked. The caller is proved before."""
-    world = call.world
-    ready = world.keep(Latest).get(world.db.read)
-    if ready.program is None:
-        return None
-    check_numbers(call.body)
-    await call.prove_first()
-    rehearsal = _Rehearsal(ready, world.now())
-    rehearse(Answers(world.db.read(), ready.policies, now=rehearsal.now, asked=rehearsal.asked, keys=world.keys))
-    return await rehearsal.ask(world, ready.program)
-
-
 def check_numbers(body: bytes) -> None:
     """Raise Malformed for a number that a float changes: OPA compares all of its digits, and would not see them."""
     if _LONG_NUMBER.search(body):
@@ -263,6 +250,24 @@ def check_numbers(body: bytes) -> None:
             json.loads(body, parse_float=_exact)
         except (ValueError, RecursionError) as error:
             raise Malformed(str(error), hint="round it, or send it as a string") from None
+
+
+async def ask_ahead(
+    call: Call, rehearse: Callable[[Answers], object], *, check: Callable[[bytes], None] = check_numbers
+) -> Asked | None:
+    """The answers to what deciding will ask elsewhere; None where nobody is asked. The caller is proved before.
+
+    `check` looks at the numbers of the body first.
+    """
+    world = call.world
+    ready = world.keep(Latest).get(world.db.read)
+    if ready.program is None:
+        return None
+    check(call.body)
+    await call.prove_first()
+    rehearsal = _Rehearsal(ready, world.now())
+    rehearse(Answers(world.db.read(), ready.policies, now=rehearsal.now, asked=rehearsal.asked, keys=world.keys))
+    return await rehearsal.ask(world, ready.program)
 
 
 async def ask_elsewhere(world: World, ready: Ready, question: bytes) -> Verdict:
