@@ -8,9 +8,10 @@ import httpx2
 import pytest
 
 from ostiary.client import Auth, Client, Target, TokenRefused, run
+from ostiary.client.flows import DEFAULT_LIFETIME_S, MARGIN_US, SECOND
 from ostiary.client.issuer import FORMS, AssertionForm
 from ostiary.core import jose
-from ostiary.core.errors import Forbidden
+from ostiary.core.errors import Forbidden, Malformed
 from ostiary.core.jose import parse_header
 from ostiary.keys import Credential
 from tests.clock import Clock, Dice
@@ -26,6 +27,7 @@ class Issuer:
     def __init__(self, form: AssertionForm | None) -> None:
         self.form = form
         self.forms: list[AssertionForm] = []
+        self.answer: dict[str, object] = {"access_token": "t", "token_type": "bearer", "expires_in": 300}
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         if request.url.host != "login.example":
@@ -40,7 +42,7 @@ class Issuer:
         self.forms.append(AssertionForm(typ, "issuer" if audience == ISSUER else "token_endpoint"))
         if self.forms[-1] != self.form:
             return httpx2.Response(401, json={"error": "invalid_client"})
-        return httpx2.Response(200, json={"access_token": "t", "token_type": "bearer", "expires_in": 300})
+        return httpx2.Response(200, json=self.answer)
 
 
 @pytest.fixture
@@ -83,3 +85,24 @@ def test_a_bearer_token_is_sent_to_the_origin_of_its_resource_alone(client: Clie
     else:
         with pytest.raises(Forbidden):
             http.get(url)
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "lifetime_s"), [(300, 300), (300.0, 300), ("300", 300), (-5, None), ("soon", None), (None, None)]
+)
+def test_a_lifetime_may_be_written_as_a_string(
+    client: Client, clock: Clock, expires_in: object, lifetime_s: int | None
+) -> None:
+    issuer = Issuer(FORMS[0])
+    issuer.answer["expires_in"] = expires_in
+    token = run(httpx2.Client(transport=httpx2.MockTransport(issuer)), client.token(Target(RESOURCE)))
+    margin_us = min(MARGIN_US, (lifetime_s or DEFAULT_LIFETIME_S) * SECOND // 5)
+    assert token.renew_at == clock() + (lifetime_s or DEFAULT_LIFETIME_S) * SECOND - margin_us
+
+
+@pytest.mark.parametrize("text", ["", "a\r\nX: b", "a b", "\u00fc"])
+def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(client: Client, text: str) -> None:
+    issuer = Issuer(FORMS[0])
+    issuer.answer["access_token"] = text
+    with pytest.raises(Malformed, match=r"^the access token has characters that no token has$"):
+        run(httpx2.Client(transport=httpx2.MockTransport(issuer)), client.token(Target(RESOURCE)))

@@ -44,10 +44,21 @@ class _ResourceMetadata(msgspec.Struct, frozen=True):
     resource: str
 
 
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+"""Of what RFC 6749 appendix A.12 allows, what a header can carry."""
+_SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]+)?")
+
+
 class _TokenAnswer(msgspec.Struct, frozen=True):
     access_token: str
     token_type: str
-    expires_in: int | float | None = None
+    expires_in: int | float | str | None = None
+
+    @property
+    def lifetime_s(self) -> float:
+        """Seconds; some issuers write the number as a string."""
+        text = str(self.expires_in)
+        return float(text) if _SECONDS.fullmatch(text) else DEFAULT_LIFETIME_S
 
 
 class Client:
@@ -199,7 +210,9 @@ class Client:
             )
         if key is None and answer.token_type.lower() != "bearer":
             raise Unauthenticated(f"the issuer gave a token of the unknown type {answer.token_type[:32]!a}")
-        lifetime = round((DEFAULT_LIFETIME_S if answer.expires_in is None else answer.expires_in) * SECOND)
+        if _TOKEN.fullmatch(answer.access_token) is None:
+            raise Malformed("the access token has characters that no token has")
+        lifetime = round(answer.lifetime_s * SECOND)
         now = self._now()
         renew_at = now + lifetime - min(MARGIN_US, lifetime // 5)
         return Token(answer.access_token, msgspec.json.decode(response.content), now, renew_at, key)
