@@ -260,6 +260,22 @@ async def test_a_required_argument_may_be_null(world: World, ask: Ask, when: str
     assert len(found["results"]) == null_is_permitted
 
 
+@pytest.mark.parametrize("combined", [{"$defs": {"a": SCHEMA}, "$ref": "#/$defs/a"}, {"allOf": [SCHEMA]}])
+async def test_arguments_that_a_combined_schema_requires_are_unknown(
+    world: World, ask: Ask, combined: dict[str, Any]
+) -> None:
+    agent = await shelf(world)
+    catalogue = {"resource": "shelf", "tools": [{"name": "open", "effect": "read", "arguments": combined}]}
+    await do(world, partial(_catalogue, "shelf", Catalogue.parse(json.dumps(catalogue))))
+    await put(world, LOOKING)
+    search = calls({"type": "agent"}, OPEN) | {"context": {"arguments": {"limit": 5}}}
+    [result] = (await ask(SUBJECT, search))[1]["results"]
+    assert (result["id"], result["context"]["depends_on"]) == (agent, ["arguments"])
+    question = calls({"type": "agent", "id": agent}, OPEN)
+    context = {"context": {"arguments": {"limit": 5, "path": "/tmp/a"}}}
+    assert (await ask("/access/v1/evaluation", question | context))[1]["decision"] is True
+
+
 async def test_uncertain_results_are_included_or_excluded_and_nothing_else(world: World, ask: Ask) -> None:
     await shelf(world)
     search = calls({"type": "agent"}, OPEN)

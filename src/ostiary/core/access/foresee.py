@@ -31,11 +31,13 @@ _ORIGINS = ("origin_worst", "amount_worst", "object_worst", "done_worst", "links
 
 def unknown_arguments(ready: ReadyTool, arguments: Mapping[str, object] | None) -> frozenset[str]:
     """Return the inputs that are unknown in a call with these arguments: `arguments.path` for each argument that the
-    schema has and that was not given; `arguments` if none was given and there may be others.
+    schema has and that was not given; `arguments` if there may be others: none was given, or the schema combines parts,
+    whose names are not looked up.
     """
     schema = ready.tool.arguments
     missing = {f"arguments.{name}" for name in schema.get("properties", {}) if name not in (arguments or {})}
-    if arguments is None and schema.get("additionalProperties", True) is not False:
+    is_open = arguments is None and schema.get("additionalProperties", True) is not False
+    if is_open or not _COMBINED.isdisjoint(schema):
         missing.add("arguments")
     return frozenset(missing)
 
@@ -127,8 +129,9 @@ def _typed(ready: ReadyTool, arguments: Mapping[str, object], unknown: frozenset
     is_closed = schema.get("additionalProperties", True) is False
     rest = None if is_closed else Unknown("arguments", optional=True)
     if not _COMBINED.isdisjoint(schema):
-        names = {*arguments, *properties}
-        return PartialRecord({name: Unknown(f"arguments.{name}", optional=True) for name in names}, rest)
+        given_ones = {name: Unknown("arguments", optional=True) for name in arguments}  # of a type that is not known
+        others = {name: Unknown(f"arguments.{name}", optional=True) for name in properties if name not in arguments}
+        return PartialRecord(given_ones | others, rest)
     given = Arguments({**schema, "required": [], "minProperties": 0}).type_(arguments)
     members: dict[str, object] = dict(given)
     for name, inner in properties.items():
