@@ -96,6 +96,7 @@ async def test_a_key_serves_at_no_other_route(world: World, app: ASGIApp) -> Non
         path = re.sub(r"\{[^}]*\}", "x", pattern)
         answer = await send(app, method, path, headers=header, body=b"{}", address=HERE)
         assert answer.status == 401, (method, path)
+        assert b"AuthZEN endpoints" in answer.body, (method, path)
     for path in ("/introspect", "/revoke", "/token", "/bc-authorize"):
         answer = await send(
             app, "POST", path, address=HERE, body=b"token=x&grant_type=client_credentials",

@@ -24,7 +24,7 @@ from ostiaryd.registry.model import READ, Caller, check_not_stopped, names_of_ag
 from ostiaryd.registry.store import agents, holdings, holds, owners, resources, stops
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.proofs import Possession, check_possession
-from ostiaryd.trust.model import DIGEST_BYTES, SECOND, AccessRefused, Spend
+from ostiaryd.trust.model import DIGEST_BYTES, PEP_KEY_PREFIX, SECOND, AccessRefused, Spend
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -185,7 +185,11 @@ def _credentials(authorization: str | None) -> tuple[str, str]:
     scheme, _, unverified_token = authorization.partition(" ")
     if scheme.lower() not in ("dpop", "bearer"):
         raise Unauthenticated("the Authorization header is of another scheme than DPoP", hint="send an access token")
-    return scheme.lower(), unverified_token.strip(" ")
+    unverified_token = unverified_token.strip(" ")
+    if unverified_token.startswith(PEP_KEY_PREFIX):
+        hint = "elsewhere send an access token and a DPoP proof"
+        raise AccessRefused("an API key is accepted at the AuthZEN endpoints alone, as Bearer", hint=hint)
+    return scheme.lower(), unverified_token
 
 
 def _caller(claims: AccessClaims, *, kind: Literal["person", "agent", "guard"], name: str, owner: str | None) -> Caller:
