@@ -209,8 +209,11 @@ def test_scopes_are_added_and_taken(ostiary: Commands, name: str) -> None:
     assert ostiary("agent", "allow", name).code == 2
     said = ostiary("agent", "allow", name, "a:read", "e:read", "--undeclared").out.splitlines()
     assert said[-1] == f"undo: ostiary agent disallow {name} e:read"
-    said = ostiary("agent", "disallow", name, "e:read", "x:read").out.splitlines()
-    assert said[-1] == f"undo: ostiary agent allow {name} e:read"
+    disallowed = ostiary("agent", "disallow", name, "e:read", "d:raed")
+    said = disallowed.out.splitlines()
+    assert disallowed.err.strip() == f"`{name}` did not have the scope `d:raed`; did you mean `d:read`?"
+    assert said[-1] == f"undo: ostiary agent allow {name} e:read --undeclared"
+    assert ostiary(*said[-1].split()[2:]).code == 0  # no resource declares it, and the agent had it
 
 
 def test_an_agent_passes_to_another_owner(ostiary: Commands, name: str) -> None:

@@ -10,9 +10,10 @@ from cyclopts import App
 
 from ostiary.cli.enrol import enrol
 from ostiary.cli.files import key_of, read_json
-from ostiary.cli.paper import facts, out, table
+from ostiary.cli.paper import err, facts, out, table
 from ostiary.cli.session import PAGE, Here, Session, Usage
 from ostiary.core.claims import SCOPE_ALIASES
+from ostiary.core.nearest import nearest_hint
 
 agent = App(name="agent", help="Agents: register, list, say what they may, suspend, decommission.")
 agent.command(enrol)
@@ -298,7 +299,7 @@ def allow_words(name: str, /, *, session: Here) -> None:
 
 @agent.command(name="forbid-words")
 def forbid_words(name: str, /, *, session: Here) -> None:
-    """Take what an agent says of its person for nothing again; counts for tasks that start from now on.
+    """Ignore what an agent says that its person asked; counts for tasks that start from now on.
 
     Args:
         name: Name or id.
@@ -315,11 +316,17 @@ def _set_scopes(session: Session, name: str, *, add: list[str], remove: list[str
     if not add and not remove:
         raise Usage("which scopes?", hint=f"ostiary agent allow {name} RESOURCE:CLASS")
     before = session.api("GET", f"/agents/{name}")["scopes"]
-    scopes = sorted({*before, *add} - {SCOPE_ALIASES.get(scope, scope) for scope in remove})
+    taken = {SCOPE_ALIASES.get(scope, scope) for scope in remove}
+    scopes = sorted({*before, *add} - taken)
     session.show(session.api("PATCH", f"/agents/{name}", {"scopes": scopes, "undeclared": undeclared}), _print)
-    changed, verb = ({*add} - {*before}, "disallow") if add else ({*remove} & {*before}, "allow")
+    for scope in sorted(taken - {*before}):
+        err.print(
+            f"`{name}` did not have the scope `{scope}`; {nearest_hint(scope, before)}".rstrip("; "), markup=False
+        )
+    changed, undo = ({*add} - {*before}, "disallow") if add else (taken & {*before}, "allow --undeclared")
     if changed and not session.as_json:
-        out.print(f"undo: ostiary agent {verb} {name} {' '.join(sorted(changed))}", markup=False)
+        verb, *option = undo.split()
+        out.print("undo: ostiary agent", verb, name, *sorted(changed), *option, markup=False)
 
 
 def _move(session: Session, name: str, verb: str, why: str) -> None:

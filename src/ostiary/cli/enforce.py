@@ -39,7 +39,7 @@ def enforce(
     off: bool = False,
     session: Here,
 ) -> None:
-    """Carry out what is decided, or no more.
+    """Switch between watch mode and enforcement.
 
     For one resource, or for all stdio servers of an agent. First says what would be denied of the calls that were
     seen, as scopes and policies are now. A catalogue that the server proposed of itself counts as confirmed by whoever

@@ -13,14 +13,14 @@ from ostiary.cli.paper import out, table
 from ostiary.cli.revoke import guards_after, print_guards
 from ostiary.cli.session import FAILED, Here, Word
 
-kill = App(name="kill", help="Stop it at once, and time each guard: an agent, an owner, a model, ..")
+kill = App(name="kill", help="Stop an agent, an owner, a model, .. at once, and time each guard.")
 What: TypeAlias = Literal["agent", "task", "owner", "resource", "segment", "model", "everything"]
 COLUMNS = {"what": "WHAT", "name": "NAME", "since_at": "SINCE", "by": "BY", "why": "WHY", "incident": "INCIDENT"}
 
 
 @kill.default
 def start(what: What, name: Word = "", /, *, reason: str, session: Here) -> None:
-    """Stop it at once, and time each guard: an agent, an owner, a model, ..
+    """Stop an agent, an owner, a model, .. at once, and time each guard.
 
     An agent is quarantined, and its incident waits for a person; anything else stands still until it is lifted.
 
@@ -43,7 +43,7 @@ def list_stops(*, session: Here) -> None:
 
 @kill.command(name="lift")
 def lift(what: What, name: Word = "", /, *, reason: str, session: Here) -> None:
-    """Let go of it: what has not ended meanwhile goes on. An agent is let go by a person: `ostiary incident release`.
+    """Lift a stop: what has not ended meanwhile goes on. A person releases an agent: `ostiary incident release`.
 
     Args:
         what: What kind of thing.

@@ -11,7 +11,7 @@ from ostiary.cli.files import read_text
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import Here
 
-threats = App(name="threats", help="Lists of evil addresses, hosts, links and files, looked for before each call.")
+threats = App(name="threats", help="Threat lists: hosts and indicators checked before each call.")
 
 
 @threats.command(name="add")
@@ -52,7 +52,7 @@ def list_threats(*, session: Here) -> None:
 
 @threats.command(name="remove")
 def remove(name: str, /, *, session: Here) -> None:
-    """Look for nothing of it any more.
+    """Remove a list; its entries are not checked any more.
 
     Args:
         name: As `ostiary threats list` shows it.

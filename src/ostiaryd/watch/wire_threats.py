@@ -77,7 +77,7 @@ async def list_lists(call: Call) -> Reply:
 
 
 async def remove_list(call: Call) -> Reply:
-    """Look for nothing of it any more."""
+    """Remove a list; its entries are not checked any more."""
     await act_as(call, "threats.remove", lambda act: flows.remove(act, call.params["name"]))
     return reply({})
 
