@@ -109,6 +109,8 @@ def test_news_is_what_would_change_it(done: list[Done], call: Done) -> None:
     assert is_news(made, call) is changes if not made.is_full else is_news(made, call) >= changes
     assert not is_news(after(NOTHING, Done(*read)), Done(*read))
     assert is_news(after(NOTHING, Done(*read)), Done(*other))
+    assert is_news(after(NOTHING, Done(*read)), Done(*read, recipients=(bytes(8),)))
+    assert is_news(after(NOTHING, Done(*read)), Done(*read, is_more=True))
 
 
 @given(st.lists(calls, max_size=80))

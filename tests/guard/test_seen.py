@@ -126,7 +126,7 @@ def test_a_call_that_nobody_can_decide_is_on_record(learning: Guard, clock: Cloc
     who = shown(learning, feeder)
     why = Unavailable("nobody is there", hint="wait")
     passed = learning.undecided(None, "ag_1", "read_file", {"path": "/a"}, why, passes=True)
-    denied = learning.undecided(who, "ag_1", "read_file", {"n": 2**70}, why, passes=False)
+    denied = learning.undecided(who, "ag_1", "read_file", {"n": float("nan")}, why, passes=False)
     assert (passed.decision.allowed, passed.decision.verdict, denied.decision.allowed) == (True, False, False)
     first, second = records(learning)
     assert (first["kind"], first["outcome"], first["agent"], first.get("token")) == (

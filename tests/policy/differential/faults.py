@@ -33,7 +33,7 @@ FAULTS = (
     Fault(
         "true counts as 1",
         "operators",
-        "if type(left) is not type(right):\n        return False",
+        "if type(left) is not type(right):\n        extensions.check_usable(left, right)\n        return False",
         "if False:\n        return False",
     ),
     Fault("records are compared as Python does", "operators", "return key(left) == key(right)", "return left == right"),

@@ -128,6 +128,8 @@ def is_news(history: History, done: Done) -> bool:
         and done.tool in history.tools
         and all(name in history.read_classes and name in history.classes for name in done.classes)
         and (history.has_seen_outside or not done.is_outside)
+        and (history.is_full or not done.is_more)
+        and all(value in history.recipients for value in done.recipients)
     )
 
 
