@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from ostiary.core.bounds import InvalidDetails, parse_details
 from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
@@ -365,9 +366,10 @@ async def test_a_tree_is_shown_to_whom_its_top_is_shown(world: World, clock: Clo
 
 async def test_the_admin_api_asks_the_policies_before_work_goes_to_another_agent(world: World) -> None:
     top, sub = await agents(world, "top", "sub")
-    _, whole = await ask(world, "POST", "/tasks", {"purpose": "p"}, by=caller(top))
+    by_top = replace(caller(top), jkt="the key of top")
+    _, whole = await ask(world, "POST", "/tasks", {"purpose": "p"}, by=by_top)
     body = {"purpose": "p", "parent": whole["task_id"], "agent": "sub", "scopes": ["files:read"]}
-    status, part = await ask(world, "POST", "/tasks", body, by=caller(top))
+    status, part = await ask(world, "POST", "/tasks", body, by=by_top)
     assert (status, part["agent"], part["parent"], part["depth"]) == (201, "sub", whole["task_id"], 1)
     assert newest(world).policies == ["delegate-within-segment"]
     policy = """
@@ -376,13 +378,13 @@ async def test_the_admin_api_asks_the_policies_before_work_goes_to_another_agent
         forbid (principal, action == Action::"delegate", resource) when { context.scopes.contains("files:write") };
     """
     await put(world, policy)
-    status, refusal = await ask(world, "POST", "/tasks", body | {"scopes": SCOPES}, by=caller(top))
+    status, refusal = await ask(world, "POST", "/tasks", body | {"scopes": SCOPES}, by=by_top)
     assert (status, refusal["error"], refusal["message"]) == (403, "access_denied", "nobody hands writing on")
-    assert (await ask(world, "POST", "/tasks", body, by=caller(top)))[0] == 201
+    assert (await ask(world, "POST", "/tasks", body, by=by_top))[0] == 201
     own = {"purpose": "p", "parent": whole["task_id"]}
-    assert (await ask(world, "POST", "/tasks", own, by=caller(top)))[0] == 201  # nobody else gets anything
-    _, nested = await ask(world, "POST", "/tasks", own, by=caller(top))
-    status, refusal = await ask(world, "POST", "/tasks", body | {"parent": nested["task_id"]}, by=caller(top))
+    assert (await ask(world, "POST", "/tasks", own, by=by_top))[0] == 201  # nobody else gets anything
+    _, nested = await ask(world, "POST", "/tasks", own, by=by_top)
+    status, refusal = await ask(world, "POST", "/tasks", body | {"parent": nested["task_id"]}, by=by_top)
     assert (status, refusal["error"], refusal["message"]) == (403, "access_denied", "no policy permits it")
     assert store.live_of_agent(world.db.read(), sub.agent_id)[0].scopes == {"files:read"}
 

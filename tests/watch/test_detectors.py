@@ -11,7 +11,7 @@ import pytest
 from ostiary.core.watch import Event, Noticed
 from ostiaryd.watch.model import NOBODY, Batch, Detector, Found, detectors, word, zeros
 
-MOST_BYTES = 740
+MOST_BYTES = 750
 """that all detectors together may keep of an agent"""
 SECOND = 1_000_000
 
