@@ -139,9 +139,7 @@ def test_both_servers_notice_a_failover_to_a_replica_that_lags(
             postgresql.kill()
             standby.promote()
             entrance.lead_to(standby.url.replace("/postgres?", "/failover?"))
-            eventually(
-                lambda: all(["recovery" in refusal(server, agents[1][1]) for server in (a, b)])
-            )  # both are asked
+            eventually(lambda: are_recovering(a, b, agents[1][1]))
             broken = int(is_allowed(guard, who[0]))
             eventually(lambda: not is_allowed(guard, who[1]))  # the guard has heard of the recovery
             checks = httpx2.get(f"{b.url}/readyz").json()["checks"]
