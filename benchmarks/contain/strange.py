@@ -67,7 +67,7 @@ class Names:
 
 
 class Strange:
-    """That suite, made strange."""
+    """A suite in other words: tools, arguments and fields renamed, and the persons' words rewritten."""
 
     def __init__(self, suite: Suite, strangeness: Strangeness, seed: int, lexicon: Lexicon) -> None:
         self.name = f"{suite.name}/{strangeness}/{seed}"
@@ -113,7 +113,7 @@ class Strange:
         return Call(tool, {names.get(name, name): value for name, value in call.arguments.items()})
 
     def output(self, output: Output) -> Output:
-        """What a tool returned, with the names of this world for its fields."""
+        """Return the output with the names of this world for its fields."""
         if output.data is None or output.error:
             return output
         data = _renamed(output.data, self._names)
@@ -164,7 +164,7 @@ class Strange:
         return re.sub(r"(?<![\w@.'’/-])[a-z]{4,}(?![\w@'’/-]|\.\w)", other, task.purpose)
 
     def _known(self, task: str) -> Iterator[Any]:
-        """All that the reference sends and reads, and this task's own person: words in it are values."""
+        """Yield all that the reference sends and reads: words in it are values."""
         world = self._suite.world(task, {})
         for call in world.reference():
             yield dict(call.arguments)

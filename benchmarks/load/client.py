@@ -119,8 +119,8 @@ def render(
 
 @dataclass(frozen=True, slots=True)
 class Offered(Ran):
-    """What came of an open loop. `late` says how long after its time each request was sent, in seconds; `resent`
-    how many went out again because the server had closed their idle connection.
+    """Results of an open loop. `late`: how long after its time each request was sent, in seconds; `resent`: how many
+    went out again because the server had closed their idle connection.
     """
 
     late: list[float]

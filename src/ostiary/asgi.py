@@ -136,7 +136,7 @@ class Door:
         return challenges
 
     def _exempts(self) -> bool:
-        """Whether bearer tokens of some agents are accepted."""
+        """True if bearer tokens of some agents are accepted."""
         try:
             return bool(self._guard.feed.current().exempt)
         except Unavailable:

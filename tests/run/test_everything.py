@@ -64,7 +64,6 @@ class Bare(Talk):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not EVERYTHING.exists(), reason="npm has not installed it")
 def test_a_guarded_server_answers_as_the_bare_one(house: House, tmp_path: Path) -> None:
     listed = probe(COMMAND, env=os.environ, cwd=None)
     catalogue = Catalogue.from_mcp("files", listed)
