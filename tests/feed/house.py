@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import threading
 from collections.abc import Iterator
@@ -27,10 +28,13 @@ TOOLS: list[dict[str, Any]] = [
 
 
 class House:
+    """Its names are never given twice in one process: a later house may be built on the same server."""
+
+    _numbers = itertools.count(1)
+
     def __init__(self, server: Server, folder: Path) -> None:
         self.server, self.folder = server, folder
         self.admin = Agent.from_credential(server.folder / "admin.json", url=server.url)
-        self._made = 0
 
     def api(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
         """Call the admin API; the decoded answer."""
@@ -41,8 +45,7 @@ class House:
         return response.json()
 
     def name(self, kind: str) -> str:
-        self._made += 1
-        return f"{kind}-{self._made}"
+        return f"{kind}-{next(self._numbers)}"
 
     def owner(self) -> str:
         name = self.name("owner")

@@ -52,7 +52,7 @@ async def test_a_call_within_the_task_happens_and_others_are_denied_with_a_reaso
         ):
             result: Any = await client.call_tool("read_file", {"path": "/a"})
             assert result.structured_content == {"result": ["text of /a", f"for {identity.client_id}"]}
-            with pytest.raises(MCPError, match="files-1:write") as denied:
+            with pytest.raises(MCPError, match=f"{resource}:write") as denied:
                 await client.call_tool("write_file", {"path": "/a"})
             assert denied.value.code == DENIED
             assert denied.value.data["reasons"][0]["code"] == "outside_task"
