@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from ostiary.core.catalogue import MAX_SCHEMA_BYTES, MAX_TOOLS, Catalogue, Effect, Kind, Tool
 from ostiary.core.errors import Invalid, Malformed
@@ -239,3 +240,24 @@ def test_a_tool_that_is_listed_anew_keeps_what_was_said_of_it() -> None:
     assert parse({"name": "a", "effect": "read", "canary": False}).after(decoy).tools["a"].canary is False
     said = parse({"name": "a", "effect": "send", "kinds": {"to": "none"}, "outside": True}).after(before)
     assert (said.tools["a"].argument_kinds, said.tools["a"].outside) == ({}, True)
+
+
+def test_a_confirmation_holds_while_the_definition_is_the_same() -> None:
+    listing = {"tools": [{"name": "a", "description": "one"}, {"name": "b"}]}
+    listed = Catalogue.from_mcp("files", listing)
+    owned = [replace(tool, effect=Effect.READ, outside=False, confirmed=True) for tool in listed.tools.values()]
+    before = Catalogue.of("files", owned)
+    assert Catalogue.parse(json.dumps(before.render())) == before
+    assert Catalogue.from_mcp("files", listing).after(before) == before
+    changed = {"tools": [{"name": "a", "description": "two"}, {"name": "b"}]}
+    after = Catalogue.from_mcp("files", changed).after(before)
+    assert [bool(after.tools[name].confirmed) for name in "ab"] == [False, True]
+    assert after.tools["a"].effect is Effect.DESTROY
+    revoked = Catalogue.of("files", [replace(tool, confirmed=False) for tool in owned])
+    assert not any(tool.confirmed for tool in revoked.after(before).tools.values())
+
+
+def test_a_tool_without_a_definition_is_confirmed_by_its_own_statement_alone() -> None:
+    confirmed = parse({"name": "a", "effect": "send", "confirmed": True})
+    assert confirmed.after(parse({"name": "a", "effect": "send"})).tools["a"].confirmed is True
+    assert not parse({"name": "a", "effect": "read"}).after(confirmed).tools["a"].confirmed

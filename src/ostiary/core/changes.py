@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from ostiary.core.catalogue import Catalogue, Tool
@@ -77,5 +78,5 @@ def _accepted(was: Tool | None, now: Tool) -> Tool:
     kinds = dict(list({**now.kinds, **was.kinds}.items())[:64])
     return replace(
         was, effect=_worse(was, now).effect, open_world=was.open_world or now.open_world, arguments=now.arguments,
-        kinds=kinds, description=now.description, definition=now.definition,
+        kinds=kinds, description=now.description, definition=now.definition, confirmed=UNSET,
     )  # fmt: skip

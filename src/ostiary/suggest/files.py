@@ -57,7 +57,8 @@ def _case(
     listed = ", ".join(map(_text, sorted(classes)))
     properties = (
         f"effect = {_text(tool.effect.value)}, segment = {_text(segment)}, "
-        f"open_world = {str(tool.open_world).lower()}, data_classes = [{listed}]"
+        f"open_world = {str(tool.open_world).lower()}, confirmed = {str(bool(tool.confirmed)).lower()}, "
+        f"data_classes = [{listed}]"
     )
     return f"""[[case]]
 name = {_text(name)}

@@ -241,5 +241,6 @@ def _tool_entity(tool: Tool, *, scope: str, classes: frozenset[str], resource: E
         "scope": scope,
         "data_classes": frozenset[object](classes),
         "open_world": tool.open_world,
+        "confirmed": bool(tool.confirmed),
     }
     return entity(Uid("Tool", f"{resource.uid.id}/{tool.name}"), attrs, resource.lineage)

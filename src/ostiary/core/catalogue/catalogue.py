@@ -92,10 +92,12 @@ class Catalogue:
             check_known(tool.data_classes or (), known)
 
     def after(self, before: Catalogue) -> Catalogue:
-        """This one in the place of `before`: where it says nothing of data classes, of kinds, of content from outside,
-        of what it creates, of being a decoy, of what the server said when it was approved, what was said still holds.
-        MCP says nothing of most of it, and a tool must not become harmless by being listed anew; `[]` takes data
-        classes away, `{"argument": "none"}` kinds.
+        """Return this catalogue as the successor of `before`.
+
+        Where it says nothing of data classes, kinds, content from outside, created things, decoys and definitions, the
+        statements of `before` stay in force: MCP says nothing of most of them, and a tool must not become harmless by
+        being listed anew. `[]` takes data classes away, `{"argument": "none"}` kinds. A tool that its owner confirmed
+        stays as confirmed while its definition is the same; a changed definition ends the confirmation.
         """
         tools = {
             name: _after(tool, before.tools[name]) if name in before.tools else tool
@@ -122,6 +124,8 @@ class Catalogue:
 
 
 def _after(tool: Tool, before: Tool) -> Tool:
+    if before.confirmed and tool.confirmed is msgspec.UNSET and before.definition == tool.definition != "":
+        return before
     classes = before.data_classes if tool.data_classes is msgspec.UNSET else tool.data_classes
     outside = before.outside if tool.outside is msgspec.UNSET else tool.outside
     canary = before.canary if tool.canary is msgspec.UNSET else tool.canary

@@ -61,6 +61,8 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     """whether it returns content that somebody outside may have written; see `is_outside` for one that does not say"""
     canary: bool | msgspec.UnsetType = msgspec.UNSET
     """whether it is a decoy: there for nobody, so that whoever calls it is noticed"""
+    confirmed: bool | msgspec.UnsetType = msgspec.UNSET
+    """whether the owner has confirmed what the catalogue says of this tool; it holds for this `definition` only"""
     arguments: dict[str, Any] = {}
     """JSON Schema of its input; empty: any object"""
     kinds: Annotated[dict[str, Word], Meta(max_length=64)] = {}

@@ -118,7 +118,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 _ISSUE: Record = {"task": "", "scopes": frozenset[object]()}
 _PROVED: Record = {"acr": "", "amr": frozenset[object]()}
 _CALL: Record = {**_ISSUE, **_PROVED, "arguments": {}}
-_TOOL: Record = {"effect": "read", "data_classes": frozenset[object](), "open_world": True}
+_TOOL: Record = {"effect": "read", "data_classes": frozenset[object](), "open_world": True, "confirmed": False}
 
 
 _RESPONSE: Record = {
