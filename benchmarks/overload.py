@@ -14,6 +14,7 @@ Enforced: every answer is 200 or 503, and each revoked agent is denied.
 from __future__ import annotations
 
 import collections
+import itertools
 import json
 import os
 import resource
@@ -54,7 +55,7 @@ def main(times: float, seconds: float) -> int:
             capacity = find_capacity(station.port, party, nonce)
             print(f"capacity, 32 in flight                {capacity:9,.0f} /s", flush=True)
             house = House(Server(f"http://127.0.0.1:{station.port}", folder / "data"), folder)
-            house._made = AGENTS  # names of theirs are taken
+            house._numbers = itertools.count(AGENTS + 1)  # smaller numbers are names of the party
             name, guard = house.resource(GUARDED)
             owner = house.owner()
             agents = [house.agent(f"{name}:read", owner=owner) for _ in range(int(seconds / EVERY_S))]
