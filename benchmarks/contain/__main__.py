@@ -16,9 +16,10 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from benchmarks.contain import columns, suites, table
+from benchmarks.contain import columns, compiled, owner, rules, suites, table
 from benchmarks.contain.baselines import Listed
-from benchmarks.contain.doorkeeper import doorkeeper, left_out
+from benchmarks.contain.doorkeeper import doorkeeper
+from benchmarks.contain.inprocess import InProcess
 from benchmarks.contain.lexicon import Lexicon
 from benchmarks.contain.products import Product
 from benchmarks.contain.strange import LEVELS, Strange, differences
@@ -80,6 +81,9 @@ def arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--strange", action="append", choices=LEVELS, help="hold unfamiliar worlds instead; may be given again"
     )
+    parser.add_argument("--in-process", action="store_true", help="decide in this process, without a server")
+    parser.add_argument("--confirmed", action="store_true", help="the owner's stand-in confirms the catalogue first")
+    parser.add_argument("--wrong", type=float, default=0.0, metavar="SHARE", help="of the owner's answers are wrong")
     parser.add_argument("--seed", type=int, default=1, help="of the first unfamiliar world")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="unfamiliar worlds of each kind")
     asked = parser.parse_args(given)
@@ -100,9 +104,18 @@ def rows(plan: columns.Plan, asked: argparse.Namespace) -> Iterator[columns.Row]
     if asked.baselines:
         for baseline in (Listed("allow-list"), Listed("oracle tools", plan.needed)):
             yield from of_product(plan, baseline, asked)
+    catalogue = owner.reading(plan.suite)
+    if asked.confirmed:
+        catalogue = owner.confirmed(plan.suite, wrong=asked.wrong, seed=asked.seed)
+    policies = compiled.starter()
+    chosen = ["", *(rules.ablated(policies) if asked.ablate else ())]
+    if asked.in_process:
+        for rule in chosen:
+            yield from of_product(plan, InProcess(catalogue, policies, without=rule), asked)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        for number, rule in enumerate(["", *(left_out(Path(folder) / "rules") if asked.ablate else ())]):
-            with doorkeeper(plan.suite, Path(folder) / f"{number}", without=rule) as product:
+        for number, rule in enumerate(chosen):
+            with doorkeeper(catalogue, Path(folder) / f"{number}", without=rule) as product:
                 yield from of_product(plan, product, asked)
 
 

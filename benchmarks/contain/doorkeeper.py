@@ -1,6 +1,6 @@
 """Ostiary as a product: `ostiaryd` started for real, with a `Guard` in front of the tools of one suite.
 
-The suite is one resource; its catalogue is the default reading of what an MCP server would list, confirmed unseen. Each
+The suite is one resource; its catalogue is what `owner` makes of what an MCP server would list. Each
 session has an agent of its own (one may ask a person only so often) with a task that is started with what was drafted
 from the person's words, accepted unseen; no document says whom. Calls go through `Tools`, as those of an agent's own
 process do. Who is asked is a person with a key, who sees the question as the server shows it.
@@ -22,14 +22,14 @@ import httpx2
 
 from benchmarks.contain import rules
 from benchmarks.contain.products import Opened, Question, Verdict
-from benchmarks.contain.suites import Call, Output, Person, Suite, Tool
+from benchmarks.contain.suites import Call, Output, Person, Tool
 from ostiary import Agent, Guard, Tools, ambient
 from ostiary.agent import Task
 from ostiary.cli.session import decoded
 from ostiary.core import dpop, jose
+from ostiary.core.catalogue import Catalogue
 from ostiary.core.draft import draft
 from ostiary.core.errors import Invalid, Refused, Unavailable
-from ostiary.core.reading import read
 from ostiary.guard import Denied, NonceNeeded
 from ostiary.keys import Credential
 from ostiary.tools import Running
@@ -67,14 +67,14 @@ class Doorkeeper:
     thefts = ("token without its key", "token of another agent", "token of a task that is over", "expired token",
               "token of another session")  # fmt: skip
 
-    def __init__(self, house: House, folder: Path, tools: Sequence[Tool], *, without: str) -> None:
+    def __init__(self, house: House, folder: Path, catalogue: Catalogue, *, without: str) -> None:
         """`without`: the rule that is left out, as `rules` has them."""
         self.name = f"without {without}" if without else "ostiary"
         self._house, self._count, self._without = house, count(1), without
         self._owner = "approver"
         self._approver = self._person(self._owner)
         key = jose.generate("ES256")
-        self._catalogue = read("suite", {"tools": [tool.listed for tool in tools]}).catalogue
+        self._catalogue = catalogue
         self._scopes = sorted(self._catalogue.scopes)  # of all that the tools do: what holds an agent back is its task
         listed = {"name": "suite", "uri": URI, "jwk": dict(key.public.jwk), "catalogue": self._catalogue.render()}
         made = house.api("POST", "/resources", listed)
@@ -200,20 +200,16 @@ class Doorkeeper:
 
 
 @contextmanager
-def doorkeeper(suite: Suite, folder: Path, *, without: str = "") -> Iterator[Doorkeeper]:
+def doorkeeper(catalogue: Catalogue, folder: Path, *, without: str = "") -> Iterator[Doorkeeper]:
     """A server of its own with that suite behind a guard, until the block ends."""
     with running(folder / "data", command=(COMMAND,)) as server:
-        product = Doorkeeper(House(server, folder), folder, suite.tools, without=without)
+        house = House(server, folder)
+        product = Doorkeeper(house, folder, catalogue, without=without)
         try:
             yield product
         finally:
             product.close_all()
-
-
-def left_out(folder: Path) -> list[str]:
-    """The rules that can be left out, of a server that starts now."""
-    with running(folder / "data", command=(COMMAND,)) as server:
-        return [*rules.PARTS, *rules.forbidding(active_files(House(server, folder)))]
+            house.admin.close()
 
 
 def active_files(house: House) -> dict[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from ostiary.core.cedar.ir import PolicySetIR
+
 INTENT = "what the person asked"
 BOUNDS = "drafted bounds"
 ENDORSED = "endorsed documents"
@@ -26,6 +28,11 @@ def forbidding(files: Mapping[str, str]) -> list[str]:
         for found in _STATEMENT.finditer(text)
         if found[1] == "forbid" and (name := _ID.search(found[0]))
     ]
+
+
+def ablated(policies: PolicySetIR) -> list[str]:
+    """Return the rules that can be left out of a set: what policies stand on, and each policy that forbids."""
+    return [*PARTS, *(policy.id for policy in policies.policies if policy.effect == "forbid")]
 
 
 def without(files: Mapping[str, str], policy: str) -> dict[str, str]:

@@ -71,10 +71,10 @@ class Strange:
 
     def __init__(self, suite: Suite, strangeness: Strangeness, seed: int, lexicon: Lexicon) -> None:
         self.name = f"{suite.name}/{strangeness}/{seed}"
-        self._suite, self._strangeness, self._lexicon, self._seed = suite, strangeness, lexicon, seed
+        self.suite, self._strangeness, self._lexicon, self._seed = suite, strangeness, lexicon, seed
         self._names = Names(strangeness, seed, lexicon)
-        self._tools = {tool.name: self._names(tool.name) for tool in suite.tools}
-        self._original = {strange: tool for tool, strange in self._tools.items()}
+        self.tool_names = {tool.name: self._names(tool.name) for tool in suite.tools}
+        self._original = {strange: tool for tool, strange in self.tool_names.items()}
         self._arguments = {
             tool.name: {name: self._names(name) for name in tool.schema.get("properties", {})} for tool in suite.tools
         }
@@ -83,28 +83,34 @@ class Strange:
         self.injections: Sequence[Injection] = suite.injections
         self.places = suite.places
         self.loose = {
-            self._tools[tool]: frozenset(self._arguments[tool][name] for name in names)
+            self.tool_names[tool]: frozenset(self._arguments[tool][name] for name in names)
             for tool, names in suite.loose.items()
         }
 
     @cached_property
     def tasks(self) -> list[Task]:
-        return [replace(task, purpose=self._rewritten(task)) for task in self._suite.tasks]
+        return [replace(task, purpose=self._rewritten(task)) for task in self.suite.tasks]
 
     def world(self, task: str, planted: Mapping[str, str]) -> World:
-        return _StrangeWorld(self, self._suite.world(task, planted))
+        return _StrangeWorld(self, self.suite.world(task, planted))
 
     def recordings(self, model: str) -> list[Recording]:
         return [
             replace(recording, calls=[self.translated(call) for call in recording.calls])
-            for recording in self._suite.recordings(model)
+            for recording in self.suite.recordings(model)
         ]
 
     def translated(self, call: Call) -> Call:
         """A call of the suite in the names of this world. What has no such tool or argument stays as it is."""
         names = self._arguments.get(call.tool, {})
         arguments = {names.get(name, name): value for name, value in call.arguments.items()}
-        return Call(self._tools.get(call.tool, call.tool), arguments)
+        return Call(self.tool_names.get(call.tool, call.tool), arguments)
+
+    def strange_kinds(self, tool: str, kinds: Mapping[str, str]) -> dict[str, str]:
+        """Return kinds of arguments of that tool of the suite, by the paths that they have in this world."""
+        names = self._arguments[tool]
+        split = {path: path.partition(".") for path in kinds}
+        return {"".join((names.get(name, name), *rest)): kinds[path] for path, (name, *rest) in split.items()}
 
     def original(self, call: Call) -> Call:
         """A call in the names of this world as the suite has it."""
@@ -131,7 +137,7 @@ class Strange:
         schema.pop("title", None)
         is_kept = self._strangeness == "synonyms"
         return Tool(
-            self._tools[tool.name],
+            self.tool_names[tool.name],
             self._text(tool.description) if is_kept else "",
             schema,
             tool.hints if self._strangeness != "letters" else {},
@@ -165,7 +171,7 @@ class Strange:
 
     def _known(self, task: str) -> Iterator[Any]:
         """Yield all that the reference sends and reads: words in it are values."""
-        world = self._suite.world(task, {})
+        world = self.suite.world(task, {})
         for call in world.reference():
             yield dict(call.arguments)
             output = world.run(call)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.contain import rules
+from benchmarks.contain import owner, rules
 from benchmarks.contain.columns import Plan
 from benchmarks.contain.doorkeeper import Doorkeeper, active_files, patient
 from ostiary.core.errors import Refused, Unavailable
@@ -35,7 +35,7 @@ def test_a_call_is_asked_about_approved_and_run_and_the_attack_is_not(house: Hou
     files = active_files(house)
     house.api("POST", "/policies", {"files": files | {"asking.cedar": ASKING}})
     assert "ask-before-sending" in rules.forbidding(active_files(house))
-    product, plan = Doorkeeper(house, tmp_path, Toy.tools, without=""), Plan(Toy())
+    product, plan = Doorkeeper(house, tmp_path, owner.reading(Toy()), without=""), Plan(Toy())
     try:
         assert [(row.useful, row.questions) for row in plan.honest(product)] == [(True, 1), (True, 1)]
         [attacked] = plan.attacked(product)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.contain import owner
 from benchmarks.contain.columns import Plan
 from benchmarks.contain.doorkeeper import Doorkeeper
 from benchmarks.detect.runs import runs
@@ -21,7 +22,7 @@ def test_a_real_guard_notices_the_same(tmp_path: Path) -> None:
     assert [bool(one) for one in scored] == [False, True, False], "the letter is read, the theft, the greeting"
     with running(tmp_path / "data") as server:
         house = House(server, tmp_path)
-        product = Doorkeeper(house, tmp_path, Toy.tools, without="")
+        product = Doorkeeper(house, tmp_path, owner.reading(Toy()), without="")
         try:
             assert [row.harmed for row in Plan(Toy()).attacked(product)] == [False]
         finally:

@@ -1,0 +1,184 @@
+"""Ostiary as a product without a server: the decision code of a guard, with the policies of a new server.
+
+What a guard and a server do for one task is done here in the same order with the same functions: the draft from the
+words, the memory of origins, the history, the decision, the question as a person is shown it, the yes that is good for
+one call, the budget. One process decides some thousands of calls a second, so that sweeps over many worlds end.
+`test_inprocess.py` compares its rows with those of a real server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from benchmarks.contain import rules
+from benchmarks.contain.products import Opened, Question, Verdict
+from benchmarks.contain.suites import Call, Output, Person, Tool
+from ostiary.core import approval, budget
+from ostiary.core.access import Facts, Policies, Principal, Protected, decide, past_of
+from ostiary.core.access.decide import Decision
+from ostiary.core.bounds import parse_details
+from ostiary.core.catalogue import Catalogue, Kind
+from ostiary.core.cedar import ir
+from ostiary.core.claims import AccessClaims
+from ostiary.core.draft import draft
+from ostiary.core.errors import Invalid, Refused
+from ostiary.core.history import NOTHING, Before, History, after, created, created_by, in_passing
+from ostiary.core.intent import parse_intent
+from ostiary.core.origins import Memory, foreign, learned, marked, observed, remember, shown
+
+URI = "https://tools.example/mcp"
+KEY = bytes(32)
+SECOND = 1_000_000
+NOW, END = 1_800_000_000, 2_000_000_000
+"""seconds: one moment for all calls"""
+NAME = "ostiary"
+
+
+@dataclass(slots=True)
+class Session:
+    principal: Principal | None
+    """None: no task could be started with these words"""
+    memory: Memory
+    history: History = NOTHING
+    recent: History = NOTHING
+    left: dict[str, int] = field(default_factory=dict)
+    """units of each budget"""
+    said: dict[str, bool] = field(default_factory=dict)
+    """what the person said about a call, by what the yes or no is bound to"""
+    asked: tuple[Call, str, tuple[str, ...]] | None = None
+    """the call that a person is asked about, what the answer is bound to, and the policies that ask"""
+
+
+class InProcess:
+    name: str
+    thefts: Sequence[str] = ()
+
+    def __init__(self, catalogue: Catalogue, policies: ir.PolicySetIR, *, without: str = "") -> None:
+        """`policies`: the active set; `without`: the rule that is left out, as `rules` has them."""
+        self.name = f"without {without}" if without else NAME
+        self._catalogue, self._without = catalogue, without
+        kept = tuple(one for one in policies.policies if one.id != without)
+        resource = Protected(name=catalogue.resource, uri=URI, segment="default", catalogue=catalogue)
+        self._facts = Facts(resource, Policies("in process", ir.PolicySetIR(kept)))
+        self._scopes, self._count = sorted(catalogue.scopes), 0
+
+    def open(self, agent: str, purpose: str, tools: Sequence[Tool], person: Person) -> Opened:
+        own = {name: value for name, value in asdict(person).items() if value}
+        self._count += 1
+        try:
+            drafted = draft(purpose, [(URI, self._catalogue)], scopes=self._scopes, own=own, whom=False).render()
+        except Invalid:
+            return Opened(Session(None, Memory(KEY)))
+        if self._without == rules.ENDORSED:
+            drafted["intent"] |= {"endorsed": []}
+        bounds = drafted["bounds"] if self._without != rules.BOUNDS else []
+        parse_details(bounds)
+        limits = budget.parse_limits(drafted["budget"])
+        budgets = [budget.Budget(f"bu_{number}", limit) for number, limit in enumerate(limits)]
+        task = f"tk_{self._count}"
+        claims = AccessClaims(
+            iss="https://ostiary.example", sub=agent, client_id=agent, aud=URI, iat=NOW, exp=END, jti="tok_1",
+            scope=" ".join(self._scopes), task=task, memory="" if self._without == rules.INTENT else task,
+            authorization_details=bounds, segment="default", budgets=budgets,
+        )  # fmt: skip
+        memory = marked(remember(KEY, parse_intent(drafted["intent"])))
+        return Opened(Session(Principal(claims), memory, left={one.id: one.limit.units for one in budgets}))
+
+    def decide(self, session: Session, call: Call) -> Verdict:
+        principal = session.principal
+        if principal is None:
+            return Verdict(False, "nothing_drafted")
+        decision = self._decide(session, principal, call, ())
+        if decision.allowed:
+            return self._passed(session, principal, call)
+        code = decision.reasons[0].code
+        if not decision.asks or self._without == rules.ASKING:
+            return Verdict(False, code)
+        return self._question(session, principal, call, decision, code)
+
+    def answer(self, session: Session, question: Question, *, yes: bool) -> Verdict:
+        assert session.asked is not None
+        assert session.principal is not None
+        call, digest, policies = session.asked
+        session.said[digest] = yes
+        if not yes:
+            return Verdict(False, "approval_denied")
+        decision = self._decide(session, session.principal, call, policies)
+        if decision.allowed:
+            return self._passed(session, session.principal, call)
+        return Verdict(False, decision.reasons[0].code)
+
+    def observe(self, session: Session, call: Call, output: Output) -> None:
+        ready = self._facts.resource.tools[call.tool]
+        value = output.error or (output.text if output.data is None else output.data)
+        if session.principal is not None and session.principal.claims.memory:
+            parts = observed(session.memory, ready.uid.id, ready.tool, call.arguments, value)
+            session.memory = learned(session.memory, parts)
+        if not output.error:
+            made = created_by(KEY, ready.uid.id, ready.tool, call.arguments, value)
+            session.history = created(session.history, made) if made else session.history
+
+    def close(self, session: Session) -> None:
+        pass
+
+    def stolen(self, how: str, session: Any, other: Any) -> Any:
+        raise KeyError(how)
+
+    def _decide(self, session: Session, principal: Principal, call: Call, approved: Sequence[str]) -> Decision:
+        ready, past = self._facts.resource.tools.get(call.tool), None
+        if self._facts.policies.reads_history and ready is not None:
+            before = Before(KEY, session.history, session.recent, 0, NOW * SECOND // budget.DAY_US)
+            past = past_of(before, ready, call.arguments)
+        return decide(
+            principal, tool=call.tool, arguments=call.arguments, facts=self._facts, now=NOW * SECOND,
+            memory=session.memory if principal.claims.memory else None, approved=approved, past=past,
+        )  # fmt: skip
+
+    def _passed(self, session: Session, principal: Principal, call: Call) -> Verdict:
+        """The call is allowed: it is paid and becomes a part of the history."""
+        ready = self._facts.resource.tools[call.tool]
+        try:
+            costs = budget.costs(
+                principal.prices(ready.uid.id, ready.classes), call.arguments, now=NOW * SECOND
+            )  # fmt: skip
+        except Refused as refusal:
+            return Verdict(False, refusal.code)
+        if any(session.left[account] < units for account, units in costs.items()):
+            return Verdict(False, budget.Exhausted.code)
+        for account, units in costs.items():
+            session.left[account] -= units
+        if self._facts.policies.reads_history:
+            done = past_of(Before(KEY, session.history, session.recent, 0, 0), ready, call.arguments).done
+            session.history, session.recent = after(session.history, done), after(session.recent, in_passing(done))
+        return Verdict(True)
+
+    def _question(self, session: Session, principal: Principal, call: Call, decision: Decision, code: str) -> Verdict:
+        """As the server shows it to the person who answers. A call that was answered already is not asked about."""
+        ready, task = self._facts.resource.tools[call.tool], principal.claims.task
+        try:
+            arguments, hidden = approval.part(call.arguments, ready.secrets, task=task)
+            digest = approval.binding(
+                agent=principal.claims.client_id, task=task, resource=self._facts.resource.name, tool=call.tool,
+                arguments=arguments, secrets=hidden, presentation=ready.presentation, policies=decision.policies,
+                needs=decision.asks or "",
+            )  # fmt: skip
+            approval.check_arguments(arguments)
+        except Refused as refusal:
+            return Verdict(False, refusal.code)
+        if (said := session.said.get(digest)) is not None:
+            return Verdict(False, "approval_spent" if said else "approval_denied")
+        session.asked = call, digest, decision.policies
+        shows: Mapping[str, Any] = {
+            "arguments": arguments,
+            "hidden": sorted(hidden),
+            "outgoing": sorted(
+                {path.partition(".")[0] for path, kind in ready.tool.argument_kinds.items() if kind is Kind.TEXT}
+                & arguments.keys()
+            ),
+            "foreign": foreign(session.memory, ready.tool, arguments) if principal.claims.memory else {},
+            "origins": shown(decision.beside),
+            "reasons": [{"policy": name} for name in decision.policies],
+        }
+        return Verdict(False, code, Question(digest, Call(call.tool, arguments), shows))
