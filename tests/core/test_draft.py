@@ -133,28 +133,9 @@ def test_a_document_that_is_named_is_endorsed_for_what_the_effects_take() -> Non
 
 
 def test_a_page_on_the_web_never_says_whom() -> None:
-    for document in drafted("Pay the invoice at https://shop.example/i/1").intent.endorsed:
-        assert not {*document.kinds} & {"account", "address", "principal"}
-
-
-@pytest.mark.parametrize(
-    ("words", "is_said"),
-    [
-        ("Write Ada a letter. You can find her e-mail on her page: https://ada.example/me.", True),
-        ("Write Ada a letter, her email address is listed at www.ada.example", True),
-        ("Write Ada a letter and take Ada's mail address in the imprint of https://ada.example/me", True),
-        ("Write Ada an e-mail about what stands on https://ada.example/me", False),
-        ("Find the e-mail on https://ada.example/me and send Ada a letter", False),
-        ("Write Ada a letter. Her e-mail is on her page. Read https://ada.example/me", False),
-        ("Write a letter to Ada's mail; see https://ada.example/me", False),
-        ("Write Ada a letter with what https://ada.example/me says; find her e-mail on your own", False),
-    ],
-)
-def test_a_page_says_the_mail_address_where_the_words_say_that_it_does(words: str, is_said: bool) -> None:
-    for whom in (True, False):
-        kinds = {kind for document in drafted(words, whom=whom).intent.endorsed for kind in document.kinds}
-        assert ("address" in kinds) is is_said
-        assert not kinds & {"account", "principal"}
+    for words in ("Pay the invoice at https://shop.example/i/1", "Write Ada. Her e-mail is on https://ada.example/me"):
+        for document in drafted(words).intent.endorsed:
+            assert not {*document.kinds} & {"account", "address", "principal"}
 
 
 def test_no_document_is_endorsed_for_secrets_or_whole_texts() -> None:

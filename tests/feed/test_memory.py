@@ -13,7 +13,7 @@ from ostiary.core.access import Decision
 from ostiary.core.catalogue import Catalogue, Kind, Tool
 from ostiary.core.errors import Refused
 from ostiary.core.jose import JwkSet
-from ostiary.core.origins import ALL_KINDS, LINK, TERM, TIE, Memory, Origin, Part, judged, learned, observed, of_value
+from ostiary.core.origins import ALL_KINDS, LINK, RETIRED, SLOT, Memory, Origin, Part, learned, observed, of_value
 from ostiary.core.recall import Recall, Recalled, render_recall
 from ostiary.core.signed import parse_answer
 from ostiaryd.feed import wire_feed
@@ -136,13 +136,8 @@ LIES: dict[str, tuple[str, Part, str]] = {
     "a link that nobody named": ("delete", Part(Origin.KNOWN, LINK, b"x" * 6), "outside"),
     "a link of a record": ("record", Part(Origin.RECORD, LINK, b"x" * 6), "malformed"),
     "a link of a document": ("fetch", Part(Origin.ENDORSED, 2 | LINK, b"x" * 6), "malformed"),
-    "a percentage of a document for kinds that nobody named": (
-        "fetch",
-        Part(Origin.ENDORSED, TERM, b"x" * 12),
-        "not_endorsed",
-    ),
-    "a percentage of a record": ("record", Part(Origin.KNOWN, TERM, b"x" * 12), "malformed"),
-    "an amount that a thing has after an effect": ("delete", Part(Origin.KNOWN, TIE, b"x" * 12), "outside"),
+    "what an older guard computed of a record": ("record", Part(Origin.KNOWN, RETIRED, b"x" * 12), "malformed"),
+    "fields of what an effect returned": ("delete", Part(Origin.KNOWN, SLOT, b"x" * 12), "outside"),
     "the person's words": ("record", Part(Origin.PERSON, ALL_KINDS, b"x" * 6), "malformed"),
 }
 
@@ -161,22 +156,10 @@ async def test_a_guard_is_not_believed_beyond_its_own_resource(
     await guard.recall(Part(Origin.ENDORSED, 2, b"x" * 6), tool="fetch")
     await guard.recall(Part(Origin.RECORD, ALL_KINDS, b"x" * 6), tool="record")
     await guard.recall(Part(Origin.KNOWN, LINK, b"x" * 6), tool="fetch")
-    await guard.recall(Part(Origin.KNOWN, TIE, b"x" * 12), tool="fetch")
-
-
-async def test_a_document_that_was_endorsed_for_amounts_says_what_they_are_computed_with(
-    world: World, files: Resource, bot: Agent
-) -> None:
-    asked = seed("adjust it as notice.txt says", endorsed=[("files/fetch", "notice.txt", ["amount"])])
-    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to pay", intent=asked))
-    await hold(world, bot, "tok_2", audience=URI, task=task.task_id)
-    one, other = At(world, files, token="tok_2"), At(world, files, token="tok_2")
-    await one.recall()
-    await one.observe(FETCH, "it rises by 10%", path="notice.txt")
-    await one.observe(FETCH, {"amount": 50}, path="other.txt")
-    await other.recall()
-    pay = Tool(name="pay", effect="pay", kinds={"amount": "amount"})  # type: ignore[arg-type]
-    assert [judged(other.memory, pay, {"amount": value})["amount_worst"] for value in (55, 56)] == ["known", "nowhere"]
+    await guard.recall(Part(Origin.KNOWN, SLOT, b"x" * 12), tool="fetch")
+    before = guard.memory.parts
+    await guard.recall(Part(Origin.ENDORSED, RETIRED, b"x" * 12), tool="fetch")
+    assert guard.memory.parts == before, "what an older guard computes with is not kept"
 
 
 async def test_the_token_must_be_alive_for_the_resource_and_of_a_task_that_remembers(

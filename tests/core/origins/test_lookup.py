@@ -375,15 +375,6 @@ def test_only_so_many_links_of_one_output_are_followed(memory: Memory) -> None:
     assert judged(seen, GET, {"url": pages[-1]})["origin_worst"] == "outside"
 
 
-def test_two_sentences_without_a_space_between_are_two(memory: Memory) -> None:
-    glued = remember(KEY, seed("Post it to www.example.com.They wrote to v1.Two"))
-    assert of_value(glued, Kind.ADDRESS, "www.example.com") is Origin.PERSON
-    assert of_value(glued, Kind.ADDRESS, "www.example.com.they") is Origin.PERSON
-    assert of_value(glued, Kind.ADDRESS, "example.com") is Origin.NOWHERE
-    seen = after(memory, OUTSIDE, {}, "Post it to www.example.com.They")
-    assert of_value(seen, Kind.ADDRESS, "www.example.com") is Origin.NOWHERE, "who reads it is no better for it"
-
-
 def test_an_endorsed_document_is_the_one_that_the_person_named_in_all_that_says_which() -> None:
     drive = Tool(name="fetch", effect=Effect.READ, kinds={"drive": "object", "path": "object", "as": "none"})
     memory = remember(

@@ -41,13 +41,6 @@ _CAP = re.compile(
 _CURRENCIES = frozenset(
     ["buck", "cent", "chf", "crown", "dollar", "eur", "euro", "franc", "gbp", "jpy", "pound", "usd", "yen"]
 )
-_MAIL = r"(?:her|his|their|its|your|my|(?<![\w.-])[\w.-]{1,64}['’]s)\s+e?-?mail(?:\s+address(?:es)?)?"
-_MAIL_AT = re.compile(
-    rf"\b(?:(?:find|get|take|look up|see|use)\s+{_MAIL}"
-    rf"|{_MAIL}\s+(?:is|are|stands?|can be found|(?:is|are) (?:given|listed)))"
-    r"\s+(?:on|at|in|under)\b",
-    re.IGNORECASE,
-)
 _DELEGATES = re.compile(
     r"\b(?:do|follow|complete|perform|execute|handle|take care of|carry out|finish|work (?:through|on))\b[^.!?\n]{0,60}"
     r"\b(?:says?|tasks?|instructions?|steps?|todos?|to-dos?|actions?|asks?|asked|list(?:ed)?|requests?|told|what)\b",
@@ -150,9 +143,3 @@ def documents(words: str) -> Iterator[tuple[str, bool]]:
     for match in _QUOTED.finditer(words):
         if _FROM.search(words[max(0, match.start() - _BEFORE) : match.start()]):
             yield (match[1] or match[2]), False
-
-
-def mail_at(words: str) -> frozenset[str]:
-    """The documents of which a sentence says that somebody's mail address stands there: `find her e-mail on <page>`."""
-    found = (_MAIL_AT.split(sentence, maxsplit=1)[1:] for sentence in _SENTENCE.split(words))
-    return frozenset(value for rest in found for text in rest for value, _ in documents(text))

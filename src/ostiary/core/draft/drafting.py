@@ -209,16 +209,13 @@ def _endorsed(
     words: str, offers: Sequence[_Offer], called: Sequence[_Offer], lines: list[Line], *, whom: bool
 ) -> tuple[Endorsed, ...]:
     """Documents that the words name as where something stands, for what the allowed effects take of it. A page on the
-    web is written by strangers: it never says whom, but for the mail address of which the words say that it is there.
+    web is written by strangers: it never says whom.
     """
     doing = [offer.tool for offer in called if offer.effect is not Effect.READ]
-    mail_at = asked.mail_at(words)
     taken = {kind for tool in doing for kind in tool.argument_kinds.values()} - _NEVER
     found: dict[tuple[str, str], Endorsed] = {}
     for value, is_url in asked.documents(words):
         never = _WHOM if is_url or not whom else frozenset[Kind]()
-        if is_url and value in mail_at:
-            never -= {Kind.ADDRESS}
         kinds = tuple(kind for kind in Kind if kind in taken - never)
         for offer in offers if kinds else ():
             if _opens(offer.tool, is_url=is_url) and len(found) < MAX_ENDORSED:

@@ -6,8 +6,8 @@
                    person's (an end follows from a beginning) that, unless something is destroyed, paid, administered
     amount_worst   the least trusted of those that say how much
     object_worst   the least trusted of those that say whom and what; `nowhere` where none of them is given
-    done_worst     the least trusted of all that is not which thing it is about: whom, how much (of an amount of its own
-                   that is changed, by how much), secrets; or else that time; not there where there is none
+    done_worst     the least trusted of all that is not which thing it is about: whom, how much, secrets; or else that
+                   time; not there where there is none
     links_worst    the least trusted of all links and mail addresses in outgoing text; not there where there is none
 
 Every leaf of the arguments counts: those whose kind the catalogue states, and those that nothing claims as objects
@@ -27,7 +27,6 @@ from typing import Any, cast
 from ostiary.core.catalogue import Effect, Kind, Tool
 from ostiary.core.catalogue.coverage import UNREADABLE, Leaf, Rule
 from ostiary.core.cedar.values import Record
-from ostiary.core.origins.computed import computed
 from ostiary.core.origins.links import links, spellings
 from ostiary.core.origins.memory import KINDS, LINK, Memory, Origin
 from ostiary.core.origins.moments import is_moment, moments
@@ -117,7 +116,6 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     worst_of: dict[str, Origin] = {}
     of_kind = [-1] * len(_PLACE)
     times: list[Origin] = []
-    changed = -1
     for path, kind, value in judged_leaves(tool, arguments):
         found = _of_text(memory, value) if kind is TEXT else of_value(memory, kind, value)
         if found is None:
@@ -126,13 +124,6 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
             found = _of_link(memory, cast(str, value))
         elif kind is TIME:
             times.append(found)
-        elif kind is AMOUNT:
-            change = found
-            if found > ENDORSED and memory.has_terms:
-                whole = _inside(arguments, path.split("."))  # a list of amounts is not computed
-                made, change = computed(memory, path, whole, given(tool, arguments))
-                found, change = min(found, made), min(found, change)
-            changed = max(changed, change)
         if found > of_kind[place := _PLACE[kind]]:
             of_kind[place] = found
         if found >= worst_of.get(path, PERSON):
@@ -141,7 +132,7 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     principal, account, address, thing, secret, amount, _, linked = of_kind
     to_whom = max(principal, account, address)
     pointed = max(to_whom, thing)
-    worst, done = max(pointed, secret), max(to_whom, secret, changed)
+    worst, done = max(pointed, secret), max(to_whom, secret, amount)
     if times:
         when = min(times)
         if when > OWN or tool.effect in GRAVE:

@@ -10,9 +10,8 @@ More knowledge makes nothing less trusted: a memory that lags behind may ask too
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Annotated
 
@@ -24,7 +23,6 @@ from ostiary.core.decoding import msgpack_decoder
 from ostiary.core.errors import Malformed
 from ostiary.core.intent import MAX_ENDORSED, Intent
 from ostiary.core.origins.scribe import END, WIDTH, Scribe, hashed
-from ostiary.core.origins.terms import seal, terms
 from ostiary.core.origins.words import words
 
 MARKS = 1 << 13
@@ -76,12 +74,11 @@ KINDS = (Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT, Kind.SECRET, K
 ALL_KINDS = (1 << len(KINDS)) - 1
 LINK = 1 << len(KINDS)
 """the kind of a link that a call has nothing to say beside"""
-TERM, TIE = LINK << 1, LINK << 2
-"""the kinds of what amounts are computed with (`terms`), and of which thing had which amount (`computed`)"""
-
-_GLUED = re.compile(r"(?<=[a-z])\.(?=[A-Z][a-z])")
-"""the end of a sentence, where somebody has left the space out"""
-Kinds = Annotated[int, Meta(ge=1, le=TIE)]
+RETIRED = LINK << 1
+"""the kind of what amounts were computed with until ADR 60: older guards may still tell it; it is not kept"""
+SLOT = LINK << 2
+"""the kind of which field each value of a record stood in (`slots`); older guards keep it and read nothing in it"""
+Kinds = Annotated[int, Meta(ge=1, le=SLOT)]
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -107,18 +104,12 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """`parts`: the most trusted first, one for each origin and kinds. `marks`: see `marked`. `has_terms`: whether
-    amounts are computed here.
-    """
+    """`parts`: the most trusted first, one for each origin and kinds. `marks`: see `marked`."""
 
     key: bytes
     parts: tuple[Part, ...] = ()
     documents: tuple[Document, ...] = ()
     marks: bytes = b""
-    has_terms: bool = field(init=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "has_terms", any(part.kinds == TERM for part in self.parts))
 
     def hashed(self, found: Sequence[str]) -> bytes:
         return b"".join([hashed(self.key, word) for word in found])
@@ -142,19 +133,11 @@ def remember(key: bytes, intent: Intent) -> Memory:
         Document(one.tool, blank.hashed(words(one.value, is_source=False)[:MAX_VALUE]), kinds_of(one.kinds))
         for one in intent.endorsed
     )
-    sums = seal(key, terms(intent.words))
-    room = ROOM[Origin.PERSON] - len(sums and sums + END) // WIDTH
     said = [
-        Part(Origin.PERSON, TERM, sums),
-        Part(Origin.PERSON, ALL_KINDS, scribe.source(_said(intent.words), room=room)),
+        Part(Origin.PERSON, ALL_KINDS, scribe.source([intent.words], room=ROOM[Origin.PERSON])),
         Part(Origin.OWN, ALL_KINDS, scribe.source(intent.own.values(), room=ROOM[Origin.OWN])),
     ]
     return learned(Memory(key, documents=documents), said)
-
-
-def _said(text: str) -> list[str]:
-    """The person's words, and once more those that are two sentences: `to www.example.com.Then`."""
-    return [text, *(_GLUED.sub(". ", one) for one in text.split() if _GLUED.search(one))]
 
 
 def kinds_of(kinds: Iterable[Kind]) -> int:
@@ -174,7 +157,7 @@ def learned(memory: Memory, more: Sequence[Part]) -> Memory:
     """The memory with more in it, in this order; of an origin that has no room, the oldest is gone."""
     parts = {(part.origin, part.kinds): part.words for part in memory.parts}
     for part in more:
-        if part.words:
+        if part.words and part.kinds != RETIRED:
             name = part.origin, part.kinds
             parts[name] = parts.get(name, b"") + part.words + END
     for origin, room in ROOM.items():
@@ -227,7 +210,7 @@ def unpack(body: bytes, *, key: bytes) -> Memory:
         kept = msgpack_decoder(_Kept)(body)
     except msgspec.DecodeError as error:
         raise Malformed(f"it is no memory of a task: {error}") from None
-    return Memory(key, kept.parts, kept.documents)
+    return Memory(key, tuple(part for part in kept.parts if part.kinds != RETIRED), kept.documents)
 
 
 def check_observed(more: Iterable[Part]) -> None:
@@ -239,7 +222,7 @@ def check_observed(more: Iterable[Part]) -> None:
             or len(part.words) > ROOM[Origin(part.origin)] * WIDTH
         ):
             raise Malformed("no tool returns that")
-        is_endorsed = part.origin == Origin.ENDORSED and (part.kinds < LINK or part.kinds == TERM)
-        is_known = part.origin == Origin.KNOWN and part.kinds in (LINK, TIE)
+        is_endorsed = part.origin == Origin.ENDORSED and (part.kinds < LINK or part.kinds == RETIRED)
+        is_known = part.origin == Origin.KNOWN and part.kinds in (LINK, SLOT)
         if part.kinds != ALL_KINDS and not is_endorsed and not is_known:
             raise Malformed("it counts for all kinds of arguments")

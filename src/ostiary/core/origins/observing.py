@@ -22,13 +22,11 @@ from typing import Any
 import msgspec
 
 from ostiary.core.catalogue import Kind, Tool
-from ostiary.core.origins.computed import ties
 from ostiary.core.origins.judging import BIT, POINTS, given, is_effect, leaves, of_value
 from ostiary.core.origins.links import MAIL, is_odd, is_page, readings
-from ostiary.core.origins.memory import ALL_KINDS, LINK, ROOM, TERM, TIE, Memory, Origin, Part, holds
+from ostiary.core.origins.memory import ALL_KINDS, LINK, ROOM, Memory, Origin, Part, holds
 from ostiary.core.origins.moments import moments
-from ostiary.core.origins.scribe import END, LARGEST, MAX_TEXT, WIDTH, Scribe, hashed
-from ostiary.core.origins.terms import MAX_TERMS, both, seal, terms
+from ostiary.core.origins.scribe import END, LARGEST, MAX_TEXT, WIDTH, Scribe
 from ostiary.core.origins.words import words
 
 MAX_DEPTH = 32
@@ -82,7 +80,7 @@ def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any],
     elif _points(memory, tool, arguments) <= Origin.ENDORSED:
         pages = filter(is_page, _dotted(text for _, text in found))
         groups.append((Origin.KNOWN, LINK, [*islice(dict.fromkeys(pages), MAX_PAGES)]))
-    parts = _amounts(memory, tool, kinds, output, asked)
+    parts: list[Part] = []
     for origin, bits, texts in groups:
         if texts and bits:
             fresh = scribe.source(texts, room=ROOM[origin])
@@ -91,21 +89,6 @@ def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any],
             if words_ := _new(memory, origin, bits, fresh):
                 parts.append(Part(origin, bits, words_))
     return tuple(parts)
-
-
-def _amounts(memory: Memory, tool: Tool, kinds: int, output: object, asked: frozenset[bytes]) -> list[Part]:
-    """What amounts are computed with, or which things have which; a number that the call said itself is none."""
-    is_read = kinds & BIT[Kind.AMOUNT]
-    if not is_read and (kinds or is_effect(tool) or not memory.has_terms):
-        return []
-    if is_read:
-        said = dict.fromkeys(term for text in _texts(_opened(output)) for term in terms(text))
-        read = [term for term in said if asked.isdisjoint(hashed(memory.key, word) for word in both(term.number))]
-        fresh = _new(memory, Origin.ENDORSED, TERM, seal(memory.key, read[:MAX_TERMS]))
-        part = Part(Origin.ENDORSED, TERM, fresh)
-    else:
-        part = Part(Origin.KNOWN, TIE, ties(memory, output if tool.is_outside else _opened(output), asked))
-    return [part] if part.words else []
 
 
 def _dotted(texts: Iterable[str]) -> Iterator[str]:

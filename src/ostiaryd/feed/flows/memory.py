@@ -10,10 +10,9 @@ from collections import Counter
 
 from msgspec.structs import replace
 
-from ostiary.core.catalogue import Kind
 from ostiary.core.errors import Forbidden
 from ostiary.core.history import Before, Met
-from ostiary.core.origins import ALL_KINDS, TERM, Memory, Origin, is_effect, kinds_of
+from ostiary.core.origins import ALL_KINDS, RETIRED, Memory, Origin, is_effect
 from ostiary.core.recall import Recall
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.keyring import Keyring
@@ -120,7 +119,7 @@ def _check(reader: Reader, asked: Recall, resource: Resource, memory: Memory) ->
     for part in asked.parts:
         origin = Origin(part.origin)
         if origin is Origin.ENDORSED:
-            kinds = kinds_of((Kind.AMOUNT,)) if part.kinds == TERM else part.kinds
+            kinds = 0 if part.kinds == RETIRED else part.kinds  # which is not kept
             if not any(one.tool == ready.uid.id and not kinds & ~one.kinds for one in memory.documents):
                 raise Forbidden("that is no document that the person named", code="not_endorsed")
         elif ready.tool.is_outside and origin not in (Origin.KNOWN, Origin.OUTSIDE):
