@@ -49,6 +49,8 @@ def main(given: list[str]) -> int:
                     held.append(row)
                     progress.update(bar, advance=1, description=f"{suite.name}: {row.product}, {row.column}")
     print(table.text(held))
+    if asked.why:
+        print(table.reasons(held))
     if asked.json is not None:
         asked.json.write_text(json.dumps(table.value(held), indent=1, sort_keys=True) + "\n", "utf-8")
     return 0
@@ -84,6 +86,7 @@ def arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--in-process", action="store_true", help="decide in this process, without a server")
     parser.add_argument("--confirmed", action="store_true", help="the owner's stand-in confirms the catalogue first")
     parser.add_argument("--wrong", type=float, default=0.0, metavar="SHARE", help="of the owner's answers are wrong")
+    parser.add_argument("--why", action="store_true", help="print the most frequent reasons, with --in-process")
     parser.add_argument("--seed", type=int, default=1, help="of the first unfamiliar world")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="unfamiliar worlds of each kind")
     asked = parser.parse_args(given)

@@ -32,6 +32,8 @@ class Row:
     """None: nobody attacks"""
     questions: int
     denied: Sequence[tuple[str, str]] = field(default=())
+    why: Sequence[str] = field(default=())
+    """what the product says of its questions, denials and effects"""
 
 
 def obeyed(injection: Injection, attack: Sequence[Call]) -> str:
@@ -165,7 +167,7 @@ class Plan:
         harmed = None if injection is None else world.harmed(injection, held.ran, answer)
         return Row(
             self.suite.name, product.name, column, task.id, injection, useful, harmed, asked + held.about_calls,
-            tuple(held.denied),
+            tuple(held.denied), tuple(held.why),
         )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ one call, the budget. One process decides some thousands of calls a second, so t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ from ostiary.core.draft import draft
 from ostiary.core.errors import Invalid, Refused
 from ostiary.core.history import NOTHING, Before, History, after, created, created_by, in_passing
 from ostiary.core.intent import parse_intent
-from ostiary.core.origins import Memory, foreign, learned, marked, observed, remember, shown
+from ostiary.core.origins import Memory, foreign, is_effect, learned, marked, observed, remember, shown
 
 URI = "https://tools.example/mcp"
 KEY = bytes(32)
@@ -92,10 +92,10 @@ class InProcess:
             return Verdict(False, "nothing_drafted")
         decision = self._decide(session, principal, call, ())
         if decision.allowed:
-            return self._passed(session, principal, call)
+            return self._passed(session, principal, call, self._why(call, decision))
         code = decision.reasons[0].code
         if not decision.asks or self._without == rules.ASKING:
-            return Verdict(False, code)
+            return Verdict(False, code, why=self._why(call, decision))
         return self._question(session, principal, call, decision, code)
 
     def answer(self, session: Session, question: Question, *, yes: bool) -> Verdict:
@@ -107,8 +107,8 @@ class InProcess:
             return Verdict(False, "approval_denied")
         decision = self._decide(session, session.principal, call, policies)
         if decision.allowed:
-            return self._passed(session, session.principal, call)
-        return Verdict(False, decision.reasons[0].code)
+            return self._passed(session, session.principal, call, self._why(call, decision))
+        return Verdict(False, decision.reasons[0].code, why=self._why(call, decision))
 
     def observe(self, session: Session, call: Call, output: Output) -> None:
         ready = self._facts.resource.tools[call.tool]
@@ -136,7 +136,7 @@ class InProcess:
             memory=session.memory if principal.claims.memory else None, approved=approved, past=past,
         )  # fmt: skip
 
-    def _passed(self, session: Session, principal: Principal, call: Call) -> Verdict:
+    def _passed(self, session: Session, principal: Principal, call: Call, why: str) -> Verdict:
         """The call is allowed: it is paid and becomes a part of the history."""
         ready = self._facts.resource.tools[call.tool]
         try:
@@ -152,7 +152,23 @@ class InProcess:
         if self._facts.policies.reads_history:
             done = past_of(Before(KEY, session.history, session.recent, 0, 0), ready, call.arguments).done
             session.history, session.recent = after(session.history, done), after(session.recent, in_passing(done))
-        return Verdict(True)
+        return Verdict(True, why=why if is_effect(ready.tool) else "")
+
+    def _why(self, call: Call, decision: Decision) -> str:
+        """Effect, kinds and origins of the call, and what decided, without a name or a value."""
+        ready = self._facts.resource.tools.get(call.tool)
+        if ready is None:
+            return decision.reasons[0].code
+        tool, beside = ready.tool, dict(decision.beside or {})
+        origins, found = shown(decision.beside), list[str]()
+        for path, origin in sorted(origins.items()):
+            kind = tool.kinds.get(path, "?")
+            found.append(f"{kind}:{origin}")
+        facts = " ".join(f"{name}={_brief(value)}" for name, value in sorted(beside.items()) if name != "origin")
+        what = ",".join(decision.policies) if not decision.allowed else ""
+        code = decision.reasons[0].code if decision.reasons else ""
+        state = "confirmed" if tool.confirmed else "unconfirmed"
+        return " ".join(filter(None, (code, what, tool.effect.value, state, "+".join(sorted(found)), facts)))
 
     def _question(self, session: Session, principal: Principal, call: Call, decision: Decision, code: str) -> Verdict:
         """As the server shows it to the person who answers. A call that was answered already is not asked about."""
@@ -181,4 +197,9 @@ class InProcess:
             "origins": shown(decision.beside),
             "reasons": [{"policy": name} for name in decision.policies],
         }
-        return Verdict(False, code, Question(digest, Call(call.tool, arguments), shows))
+        question = Question(digest, Call(call.tool, arguments), shows)
+        return Verdict(False, code, question, self._why(call, decision))
+
+
+def _brief(value: object) -> str:
+    return "+".join(sorted(map(str, value))) if isinstance(value, Set) else str(value)

@@ -26,6 +26,8 @@ class Verdict:
     allowed: bool
     code: str = ""
     question: Question | None = None
+    why: str = ""
+    """for the developer: effect, kinds, origins and policies, never a word of the task"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,10 @@ class Session:
     ran: list[Call] = field(default_factory=list)
     denied: list[tuple[str, str]] = field(default_factory=list)
     """tools that were denied, each with the code of the reason"""
-    at_start: int = 0
     about_calls: int = 0
     """questions to the person"""
+    why: list[str] = field(default_factory=list)
+    """what the product says of its questions, denials and effects, in their order"""
 
 
 def replay(calls: Iterable[Call]) -> Script:
@@ -57,6 +58,8 @@ def hold(product: Product, session: Any, world: World, script: Script, standin: 
                 held.ran.append(call)
             else:
                 held.denied.append((call.tool, verdict.code))
+            if verdict.why:
+                held.why.append(f"{'pass' if verdict.allowed else 'deny'} {verdict.why}")
             call = script.send(output)
     except StopIteration:
         return held
@@ -68,6 +71,7 @@ def _answered(product: Product, session: Any, verdict: Verdict, standin: StandIn
         if verdict.question is None:
             return verdict
         held.about_calls += 1
+        held.why.append(f"ask {verdict.why}")
         verdict = product.answer(session, verdict.question, yes=standin.says(verdict.question))
     return verdict if verdict.question is None else Verdict(False, "asks_for_ever")
 

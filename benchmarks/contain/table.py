@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -38,6 +39,19 @@ def text(rows: Sequence[Row]) -> str:
         sessions = found["questions"].sessions
         lines.append(f"{suite:<10} {column:<34} {product:<16} {sessions:>8}  {cells[0]:<20} {cells[1]:<20} {cells[2]}")
     return "\n".join(lines)
+
+
+def reasons(rows: Sequence[Row], most: int = 12) -> str:
+    """Return the most frequent reasons: of honest questions and denials, and of what passed in harmed sessions."""
+    lines = list[str]()
+    for (suite, column, product), group in groupby(rows, key=lambda row: (row.suite, row.column, row.product)):
+        counted = Counter[str](why for row in group for why in row.why if _tells(row, why))
+        lines += [f"{suite} {column} {product}: {count} {why}" for why, count in counted.most_common(most)]
+    return "\n".join(lines)
+
+
+def _tells(row: Row, why: str) -> bool:
+    return bool(row.harmed) if why.startswith("pass") else row.harmed is None
 
 
 def _cell(found: Figure | None) -> str:

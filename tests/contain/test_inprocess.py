@@ -19,7 +19,7 @@ from tests.contain.toys import STEAL, Toy
 def rows(product: Product) -> list[Row]:
     plan = Plan(Toy())
     found = (*plan.honest(product), *plan.attacked(product), *plan.attacked(product, planting=recorded, tired=True))
-    return [replace(row, product="") for row in found]
+    return [replace(row, product="", why=()) for row in found]
 
 
 @pytest.fixture(params=[False, True], ids=["unconfirmed", "confirmed"])
