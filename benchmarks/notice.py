@@ -1,7 +1,7 @@
 """What noticing adds to a decision at a guard, in microseconds of processor time: `python -m benchmarks.notice`.
 
 Each is the median over rounds of the mean over calls: of a call whose values the person said, of one with values of
-strangers, and of one after a text was read that asks for it. Then what it costs to read 10 KB for what they ask, and to
+strangers, and of one after a text was read that has them together. Then what it costs to keep texts of 10 KB, and to
 learn one call. Enforced is what can be counted: the bytes of the largest profile.
 """
 
@@ -61,28 +61,28 @@ def main() -> None:
     output = [{"from": "eve@example.com", "body": ASKS}]
     memory = learned(begun, observed(begun, "mail/inbox", INBOX, {}, output))
     asked, profile = told(BEGUN, begun, INBOX, {}, output), full()
-    assert asked.strange is not None, "the text asks for something"
+    assert traced(asked, memory, PAY, THEIRS, None).together == 2
     assert len(pack(profile)) <= MAX_PROFILE
     print(f"the largest profile has {len(pack(profile))} bytes, at most {MAX_PROFILE}")
 
     def noticing(session: Session, arguments: Mapping[str, Any], beside: Record) -> float:
         def one() -> int:
             found = traced(session, memory, PAY, arguments, beside)
-            return doubt(notice(profile, session, event(worst=found.worst, links=found.links, asked_by=found.asked_by)))
+            return doubt(notice(profile, session, event(**found._asdict())))
 
         return microseconds(one, 2000)
 
     for what, session, arguments in (
         ("a call whose values the person said", BEGUN, SAID),
         ("a call with values of strangers", BEGUN, THEIRS),
-        ("the same after a text was read that asks for it", asked, THEIRS),
+        ("the same after a text was read that has them", asked, THEIRS),
     ):
         cost = noticing(session, arguments, judged(memory, PAY, arguments))
         print(f"{what:<66} {cost:8.2f} µs, limit {LIMIT:.0f}")
-    texts = {"prose": prose(dice, 10_240), "JSON": json.loads(records(dice, 10_240)), "what asks": ASKS * 170}
+    texts = {"prose": prose(dice, 10_240), "JSON": json.loads(records(dice, 10_240)), "one text": ASKS * 170}
     for what, read in texts.items():
         cost = microseconds(lambda read=read: told(BEGUN, begun, INBOX, {}, read), 3)  # type: ignore[misc]
-        print(f"{f'read 10 KB of {what} for what they ask':<66} {cost:8.0f} µs")
+        print(f"{f'keep the texts of 10 KB of {what}':<66} {cost:8.0f} µs")
     cost = microseconds(lambda: learn(profile, event(task="tk_new")), 500)
     print(f"{'learn one more call, the largest profile':<66} {cost:8.2f} µs")
 

@@ -77,7 +77,7 @@ def test_what_a_task_was_told_is_remembered_for_all_tasks_with_its_memory() -> N
     assert known.of("tk_1") != BEGUN
     assert known.of("tk_2") == BEGUN
     before = known.of("tk_1")
-    known.tell(watched("tk_1"), MEMORY, {"text": "nothing at all is wanted in this text"})
+    known.tell(watched("tk_1"), MEMORY, {"text": "too short a text"})
     assert known.of("tk_1") == before
 
 
@@ -93,7 +93,7 @@ def test_of_too_many_tasks_those_are_forgotten_that_were_told_nothing_for_longes
 
 def test_what_says_nothing_takes_no_room() -> None:
     known = Sessions()
-    known.tell(watched("tk_1"), MEMORY, {"text": "nothing at all is wanted in this text"})
+    known.tell(watched("tk_1"), MEMORY, {"text": "too short a text"})
     known.tell(watched("tk_1", "record"), MEMORY, ASKS)
     known.tell(watched("tk_1"), None, ASKS)
     assert not known._sessions

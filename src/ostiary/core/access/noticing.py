@@ -37,10 +37,9 @@ def noticed_of(
     tool, claims = ready.tool, principal.claims
     if tool.effect is Effect.READ and tool.canary is not True:
         return tuple(found)
-    worst, links, asked_by = traced(session, memory, tool, arguments, beside)
     event = Event(
         at=now, action="tool.call", outcome="deny" if why_not else "allow", agent=claims.client_id, task=claims.task,
-        resource=claims.aud, tool=ready.uid.id, effect=tool.effect.value, canary=tool.canary is True, worst=worst,
-        links=links, asked_by=asked_by, reasons=(why_not,) if why_not else (),
+        resource=claims.aud, tool=ready.uid.id, effect=tool.effect.value, canary=tool.canary is True,
+        reasons=(why_not,) if why_not else (), **traced(session, memory, tool, arguments, beside)._asdict(),
     )  # fmt: skip
     return (*notice(facts.profiles.get(claims.client_id, NEW), session, event), *found)

@@ -35,9 +35,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     """the least trusted origin of those that say whom and what, and of secrets"""
     links: str = ""
     """the least trusted origin of the links and mail addresses in outgoing text"""
-    asked_by: str = ""
-    """whose text that asks for something has such a value in it: `strangers`, or `named` for a document of the person's
-    """
+    is_mixed: bool = False
+    """whether at least one value of the call is the person's own or of a document that they named"""
+    together: int = 0
+    """how many values that the person did not say stand together in one text of strangers"""
+    is_named: bool = False
+    """whether that text is of a document that the person named"""
+    signs: tuple[str, ...] = ()
+    """what the decision found out about the flow of data in the call, by the names of `ostiary.core.watch.noticing`"""
     shape: str = ""
     """which arguments there are and what each is like, shortened"""
     reasons: tuple[str, ...] = ()

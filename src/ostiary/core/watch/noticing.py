@@ -1,14 +1,15 @@
-"""What is noticed of a call before it runs: by the task so far, and by what the agent usually does.
+"""What is odd about a call before it runs: by where its values came from, and by what the agent usually does.
 
-Only of calls that do something, or send something. Three rules, each of which gives points for itself; the points of
-one call count as independent doubts do (`doubt`). What is usual for the agent takes away a part of them and never all:
-an agent that was led to bad habits is still noticed.
+Only calls that do something or send something are looked at. Each rule gives points; the points of one call combine as
+independent doubts do (`doubt`). A habit takes away a part of the points and never all: an agent that was led to bad
+habits is still noticed. No rule reads words: neither the person's, nor a tool's, nor a stranger's.
 
-    purpose_drift   the task is not for that: its bounds or its scopes refuse it
-    origin_drift    what it names, or a link in what it sends, comes from strangers or from nowhere
-    instructed      a text of somebody else asks for something, and has in it what the call names
+    purpose_drift   bounds that somebody wrote, or the agent's scopes, refuse the call
+    origin_drift    what the call names, or a link in what it sends, comes from strangers or from nowhere
+    instructed      one text of strangers has several values of the call in it
+    flow_drift      data flows as no honest task needs it (`SIGNS`)
 
-What points are worth was measured on recorded runs (`benchmarks.detect`); docs/adr/0025 says how.
+What points are worth was measured (`benchmarks.detect`); docs/adr/0063 says how.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from ostiary.core.watch.event import Event
 from ostiary.core.watch.finding import Noticed
 from ostiary.core.watch.profile import FOREIGN, Profile
-from ostiary.core.watch.session import BIT, Session
+from ostiary.core.watch.session import Session
 
 GRAVE = frozenset({"pay", "destroy", "administer"})
 DRIFT, DRIFT_AS_SAID = 60, 35
@@ -26,9 +27,11 @@ DRIFT, DRIFT_AS_SAID = 60, 35
 ORIGIN = {"outside": 15, "nowhere": 18}
 MORE_IF_GRAVE = 15
 LINKS = 20
-ASKED = {"strangers": 30, "named": 20}
-TOLD = 20
-"""strangers ask for such an effect, and what the call names is not the person's"""
+TOGETHER = (0, 15, 40, 50)
+"""by how many values of the call stand in one text: none, one, two, more"""
+MIXED = 0.5
+"""the part of the points of origins that is left where the call names something of the person's, too"""
+SIGNS = {"substituted": 30, "reveals": 30, "unrequested": 20, "carries": 20, "mentioned": 10, "unplanned": 10}
 CANARY = 95
 HABIT = 0.6
 """the part of the points that a habit takes away at most"""
@@ -40,7 +43,7 @@ _SAID = frozenset({"person", "own", "endorsed"})
 def notice(profile: Profile, session: Session, event: Event) -> list[Noticed]:
     """Of a call that is about to be decided, or is denied already because the task is not for it."""
     if event.canary:
-        says = f"it calls {event.tool[:128]}, which is there for nobody"
+        says = f"it calls {event.tool[:128]}, which is a decoy"
         return [Noticed(detector="canary", points=CANARY, says=says)]
     if event.effect in ("", "read"):
         return []
@@ -53,9 +56,14 @@ def notice(profile: Profile, session: Session, event: Event) -> list[Noticed]:
 
 def doubt(noticed: Iterable[Noticed]) -> int:
     """The points of one call together, 0 to 100."""
+    return combined(one.points for one in noticed)
+
+
+def combined(points: Iterable[int]) -> int:
+    """Points of independent doubts together, 0 to 100."""
     left = 1.0
-    for one in noticed:
-        left *= 1 - one.points / 100
+    for one in points:
+        left *= 1 - one / 100
     return round(100 * (1 - left))
 
 
@@ -71,10 +79,14 @@ def _found(profile: Profile, session: Session, event: Event) -> Iterator[tuple[s
         )
     if is_foreign:
         yield "origin_drift", _of_origins(profile, event), f"{tool} with {_foreign(event)}"
-    asked = ASKED.get(event.asked_by, 0)
-    if is_foreign and session.told & BIT.get(effect, 0):
-        asked += (100 - asked) * TOLD // 100
-    yield "instructed", asked, f"{tool} as {_asking(event)}"
+    points = TOGETHER[min(event.together, len(TOGETHER) - 1)]
+    if event.is_named or event.is_mixed:
+        points = round(points * MIXED)
+    whose = "a document that the person named" if event.is_named else f"one of {len(session.texts)} texts of strangers"
+    yield "instructed", points, f"{tool} with {event.together} values of {whose}"
+    if is_foreign or event.together:
+        signs = [name for name in event.signs if name in SIGNS]
+        yield "flow_drift", combined(SIGNS[name] for name in signs), f"{tool}: {', '.join(signs)}"
 
 
 def _of_origins(profile: Profile, event: Event) -> int:
@@ -84,7 +96,7 @@ def _of_origins(profile: Profile, event: Event) -> int:
         left -= base / 100 * _unusual(habit.tasks, habit.outside if event.worst == "outside" else habit.nowhere)
     if event.links in FOREIGN:
         left *= 1 - LINKS / 100 * _unusual(habit.tasks, habit.linked)
-    return round(100 * (1 - left))
+    return round(100 * (1 - left) * (MIXED if event.is_mixed else 1))
 
 
 def _unusual(tasks: int, times: int) -> float:
@@ -97,9 +109,3 @@ def _foreign(event: Event) -> str:
     named = [f"values from {where[event.worst]}"] if event.worst in where else []
     linked = [f"a link from {where[event.links]}"] if event.links in where else []
     return " and ".join(named + linked)
-
-
-def _asking(event: Event) -> str:
-    if event.asked_by == "named":
-        return "a document asks that the person named"
-    return "a text of strangers asks" if event.asked_by else "strangers ask for such things"

@@ -1,89 +1,80 @@
-"""What a guard keeps of a task so far, for noticing: what the texts that came back to it ask for.
+"""What a guard keeps of a task so far, for noticing: the texts of strangers that came back to it.
 
-An honest text tells something; one that would steer an agent asks for something, and has in it what it wants that done
-with. So of what strangers wrote only those texts are kept that have a verb where somebody is told what to do
-(`ostiary.core.draft.asked`), and of them the words, as the task's memory has them: hashed.
+One such text that has several values of one call in it has composed that call, in whatever language and with whatever
+words. So each text is kept as a source of its own: its words in order, hashed as the task's memory has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from ostiary.core.catalogue import Effect, Tool
-from ostiary.core.draft.asked import calls
-from ostiary.core.origins import ALL_KINDS, POINTS, Memory, Origin, Part, learned, of_value
+from ostiary.core.catalogue import Tool
+from ostiary.core.origins import ALL_KINDS, POINTS, Memory, Origin, Part, of_value
 from ostiary.core.origins.judging import given, leaves
-from ostiary.core.origins.scribe import Scribe
+from ostiary.core.origins.scribe import WIDTH, Scribe
 
-MAX_READ = 1 << 13
-"""characters of one output that are read for what they ask"""
 MIN_TEXT = 20
-"""characters; what is shorter is a name, and asks for nothing"""
-MAX_WORDS = 1024
-"""of one output that are kept; as many as a memory has room for"""
-BIT = {effect.value: 1 << place for place, effect in enumerate(Effect)}
+"""characters; a shorter text is a field and composes no call"""
+MAX_TEXTS = 32
+"""texts of a task that are kept, the newest"""
+MAX_WORDS = 2048
+"""words that are kept of all these texts together"""
+MAX_LEAVES = 1024
+"""leaves of one output that are looked at"""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text of strangers. `is_named`: it is of a document that the person named."""
+
+    words: Memory
+    size: int
+    is_named: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """`told`: effects (bits) that texts of strangers ask for. `strange`, `named`: the words of such texts; `named`
-    are those of documents that the person named.
-    """
+    """`texts`: the newest last."""
 
-    told: int = 0
-    strange: Memory | None = None
-    named: Memory | None = None
+    texts: tuple[Text, ...] = ()
 
 
 BEGUN = Session()
 
 
 def told(session: Session, memory: Memory | None, tool: Tool, arguments: Mapping[str, Any], output: object) -> Session:
-    """Once a call has returned that (JSON, or a text); `memory` is that of the task, as it was before."""
+    """Return the session after a call that returned `output` (JSON or a text); `memory` is the task's, as it was before
+    the call.
+    """
     if memory is None or not tool.is_outside:
         return session
-    asking = list(_asking(output))
-    if not asking:
-        return session
-    words = Scribe(memory.key).source((text for text, _ in asking), room=MAX_WORDS)
-    part = Part(Origin.OUTSIDE, ALL_KINDS, words)
-    if _is_named(memory, tool, arguments):
-        return replace(session, named=learned(session.named or Memory(memory.key), [part]))
-    effects = session.told
-    for _, bits in asking:
-        effects |= bits
-    return replace(session, told=effects, strange=learned(session.strange or Memory(memory.key), [part]))
+    scribe, is_named, left = Scribe(memory.key), _is_named(memory, tool, arguments), MAX_WORDS
+    fresh = list[Text]()
+    for text in islice(leaves(output), MAX_LEAVES):
+        if len(text) <= MIN_TEXT:
+            continue
+        words = scribe.source([text], room=left)
+        part = Part(Origin.OUTSIDE, ALL_KINDS, words)
+        fresh.append(Text(Memory(memory.key, (part,)), len(words) // WIDTH, is_named))
+        left -= fresh[-1].size
+        if len(fresh) == MAX_TEXTS or left <= 1:
+            break
+    return Session(_newest((*session.texts, *fresh))) if fresh else session
 
 
-def _asking(output: object) -> Iterator[tuple[str, int]]:
-    """The texts that ask for something, with the effects that they ask for; what is too long is read as far as it is
-    allowed to be, the longest text last.
-    """
-    left = MAX_READ
-    for text in sorted(_texts(output), key=len):
-        read = text[:left]
-        left -= len(read)
-        if bits := _effects(read):
-            yield read, bits
-        if not left:
-            return
-
-
-def _texts(output: object) -> Iterable[str]:
-    return (text for text in leaves(output) if len(text) > MIN_TEXT)
-
-
-def _effects(text: str) -> int:
-    bits = 0
-    for call in calls(text):
-        for effect in call.effects:
-            bits |= BIT[effect.value]
-    return bits
+def _newest(texts: tuple[Text, ...]) -> tuple[Text, ...]:
+    """The newest texts that have room."""
+    left, first = MAX_WORDS, len(texts)
+    while first and len(texts) - first < MAX_TEXTS and texts[first - 1].size <= left:
+        first -= 1
+        left -= texts[first].size
+    return texts[first:]
 
 
 def _is_named(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Whether the call names what it reads, and by values of the person's alone."""
+    """Return whether the call names what it reads by values of the person alone."""
     named = [of_value(memory, kind, value) for _, kind, value in given(tool, arguments) if kind in POINTS]
     return bool(named) and max(named) <= Origin.ENDORSED
