@@ -64,7 +64,7 @@ def worlds(suite: suites.Suite, asked: argparse.Namespace) -> Iterator[suites.Su
     lexicon = Lexicon()
     for strangeness in asked.strange:
         for seed in range(asked.seed, asked.seed + asked.seeds):
-            strange = Strange(suite, strangeness, seed, lexicon)
+            strange = Strange(suite, strangeness, seed, lexicon, readers=owner.readers(suite))
             if unsound := differences(suite, strange, tasks=asked.tasks, injections=asked.injections):
                 raise SystemExit(f"{strange.name} is unsound: {len(unsound)} sessions end otherwise, as {unsound[0]}")
             yield strange

@@ -12,11 +12,12 @@ MIN_LETTERS, MAX_LETTERS = 4, 10
 
 
 class Lexicon:
-    """Synonyms of words, and nouns to draw from. Raises FileNotFoundError where the package is not installed."""
+    """Synonyms of words, nouns to draw from, and all verbs. Raises FileNotFoundError if the package is missing."""
 
     def __init__(self, folder: Path = DICT) -> None:
         self._folder = folder
         self._senses = {part: dict(_senses(folder / f"index.{part}")) for part in PARTS}
+        self.verbs = self._senses["verb"].keys()
         self.nouns = [word for word in self._senses["noun"] if _is_plain(word)]
 
     def synonyms(self, word: str) -> list[str]:

@@ -24,6 +24,11 @@ def reading(suite: Suite) -> Catalogue:
     return read(NAME, {"tools": [tool.listed for tool in suite.tools]}).catalogue
 
 
+def readers(suite: Suite) -> list[str]:
+    """Return the tools that only read, by the suite's own names."""
+    return [name for name, tool in reading(suite).tools.items() if tool.effect is Effect.READ]
+
+
 def confirmed(suite: Suite, *, wrong: float = 0.0, seed: int = 0) -> Catalogue:
     """Return the catalogue as its owner confirms it; `wrong`: the share of answers that are wrong, drawn by `seed`."""
     found = reading(suite)

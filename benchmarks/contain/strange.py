@@ -11,20 +11,40 @@ import json
 import random
 import re
 import string
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from benchmarks.contain import columns
+from benchmarks.contain import columns, layouts, wording
 from benchmarks.contain.baselines import Listed
 from benchmarks.contain.lexicon import Lexicon
 from benchmarks.contain.suites import Call, Injection, Output, Person, Recording, Suite, Task, Tool, World
 
-Strangeness = Literal["synonyms", "foreign", "letters"]
-LEVELS: tuple[Strangeness, ...] = ("synonyms", "foreign", "letters")
-"""names by synonyms, descriptions and outputs as they were; words of other domains, without descriptions; random
-letters, without descriptions and hints, and outputs as plain text. The person's words are rewritten in each."""
+
+@dataclass(frozen=True, slots=True)
+class Strangeness:
+    """What is strange in a world; the person's words are always rewritten."""
+
+    names: Literal["synonyms", "foreign", "letters"]
+    """of tools, arguments, enumerated values and fields: synonyms, words of other domains, or random letters"""
+    descriptions: bool = False
+    """whether descriptions stay, in other words"""
+    formats: bool = False
+    """whether the person writes dates, times, amounts and accounts in other formats and places than the tools"""
+    text: bool = False
+    """whether tools return plain text, each in a layout of its own, instead of JSON"""
+    hints: Literal["kept", "dropped", "told"] = "kept"
+    """MCP's annotations; `told`: each tool also says by `readOnlyHint` whether it only reads"""
+
+
+LEVELS: dict[str, Strangeness] = {
+    "synonyms": Strangeness("synonyms", descriptions=True),
+    "hinted": Strangeness("foreign", hints="told"),
+    "foreign": Strangeness("foreign"),
+    "formats": Strangeness("synonyms", descriptions=True, formats=True, text=True),
+    "letters": Strangeness("letters", formats=True, text=True, hints="dropped"),
+}
 _WORD = re.compile(r"[a-z]+")
 _SNAKE = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _REWRITTEN = 0.5
@@ -34,12 +54,9 @@ _REWRITTEN = 0.5
 class Names:
     """A translation of identifiers, word by word, one to one."""
 
-    def __init__(self, strangeness: Strangeness, seed: int, lexicon: Lexicon) -> None:
-        self._draw, self._lexicon, self._strangeness = (
-            random.Random(f"names {strangeness} {seed}"),
-            lexicon,
-            strangeness,
-        )
+    def __init__(self, kind: str, seed: int, lexicon: Lexicon) -> None:
+        """`kind`: as `Strangeness.names`."""
+        self._draw, self._lexicon, self._kind = random.Random(f"names {kind} {seed}"), lexicon, kind
         self._words = dict[str, str]()
         self._taken = set[str]()
 
@@ -54,13 +71,13 @@ class Names:
         return self._words[word]
 
     def _candidates(self, word: str) -> Iterator[str]:
-        if self._strangeness == "synonyms":
+        if self._kind == "synonyms":
             synonyms = self._lexicon.synonyms(word)
             self._draw.shuffle(synonyms)
             yield from synonyms
             yield word
         while True:
-            if self._strangeness == "letters":
+            if self._kind == "letters":
                 yield "".join(self._draw.choices(string.ascii_lowercase, k=self._draw.randint(3, 8)))
             else:
                 yield self._draw.choice(self._lexicon.nouns)
@@ -69,15 +86,21 @@ class Names:
 class Strange:
     """A suite in other words: tools, arguments and fields renamed, and the persons' words rewritten."""
 
-    def __init__(self, suite: Suite, strangeness: Strangeness, seed: int, lexicon: Lexicon) -> None:
-        self.name = f"{suite.name}/{strangeness}/{seed}"
-        self.suite, self._strangeness, self._lexicon, self._seed = suite, strangeness, lexicon, seed
-        self._names = Names(strangeness, seed, lexicon)
+    def __init__(self, suite: Suite, level: str, seed: int, lexicon: Lexicon, *, readers: Collection[str] = ()) -> None:
+        """`readers`: the tools that only read, for a level whose hints say so."""
+        self.name = f"{suite.name}/{level}/{seed}"
+        self.suite, self._strangeness, self._lexicon, self._seed = suite, LEVELS[level], lexicon, seed
+        self._names = Names(self._strangeness.names, seed, lexicon)
+        self._readers = frozenset(readers)
         self.tool_names = {tool.name: self._names(tool.name) for tool in suite.tools}
         self._original = {strange: tool for tool, strange in self.tool_names.items()}
         self._arguments = {
-            tool.name: {name: self._names(name) for name in tool.schema.get("properties", {})} for tool in suite.tools
+            tool.name: {name: self._names(name) for name in _declared(tool.schema)} for tool in suite.tools
         }
+        self._values = {
+            tool.name: {value: self._names(value) for value in _enumerated(tool.schema)} for tool in suite.tools
+        }
+        self._layouts = dict[str, layouts.Layout]()
         self.tools = [self._tool(tool) for tool in suite.tools]
         self.person: Person = suite.person
         self.injections: Sequence[Injection] = suite.injections
@@ -102,54 +125,76 @@ class Strange:
 
     def translated(self, call: Call) -> Call:
         """A call of the suite in the names of this world. What has no such tool or argument stays as it is."""
-        names = self._arguments.get(call.tool, {})
-        arguments = {names.get(name, name): value for name, value in call.arguments.items()}
-        return Call(self.tool_names.get(call.tool, call.tool), arguments)
+        names, values = self._arguments.get(call.tool, {}), self._values.get(call.tool, {})
+        return Call(self.tool_names.get(call.tool, call.tool), _translated(call.arguments, names, values))
 
     def strange_kinds(self, tool: str, kinds: Mapping[str, str]) -> dict[str, str]:
         """Return kinds of arguments of that tool of the suite, by the paths that they have in this world."""
         names = self._arguments[tool]
-        split = {path: path.partition(".") for path in kinds}
-        return {"".join((names.get(name, name), *rest)): kinds[path] for path, (name, *rest) in split.items()}
+        return {".".join(names.get(part, part) for part in path.split(".")): kind for path, kind in kinds.items()}
 
     def original(self, call: Call) -> Call:
         """A call in the names of this world as the suite has it."""
         tool = self._original.get(call.tool, call.tool)
         names = {strange: name for name, strange in self._arguments.get(tool, {}).items()}
-        return Call(tool, {names.get(name, name): value for name, value in call.arguments.items()})
+        values = {strange: value for value, strange in self._values.get(tool, {}).items()}
+        return Call(tool, _translated(call.arguments, names, values))
 
-    def output(self, output: Output) -> Output:
-        """Return the output with the names of this world for its fields."""
+    def output(self, tool: str, output: Output) -> Output:
+        """Return the output of that tool of the suite, with the names of this world for its fields."""
         if output.data is None or output.error:
             return output
         data = _renamed(output.data, self._names)
-        if self._strangeness == "letters":
-            return replace(output, text="\n".join(_lines(data)), data=None)
+        if self._strangeness.text:
+            return replace(output, text=self._layout(tool)(data), data=None)
         return replace(output, text=json.dumps(data, indent=1, ensure_ascii=False), data=data)
 
+    def _layout(self, tool: str) -> layouts.Layout:
+        if tool not in self._layouts:
+            self._layouts[tool] = random.Random(f"layout {self._seed} {tool}").choice(layouts.LAYOUTS)
+        return self._layouts[tool]
+
     def _tool(self, tool: Tool) -> Tool:
-        names = self._arguments[tool.name]
-        schema = dict(tool.schema)
-        properties = schema.get("properties", {})
-        schema["properties"] = {names[name]: self._described(inner) for name, inner in properties.items()}
-        if "required" in schema:
-            schema["required"] = [names[name] for name in schema["required"]]
-        schema.pop("title", None)
-        is_kept = self._strangeness == "synonyms"
+        names, hints = self._arguments[tool.name], dict(tool.hints)
+        if self._strangeness.hints == "dropped":
+            hints = {}
+        elif self._strangeness.hints == "told":
+            hints |= {"readOnlyHint": tool.name in self._readers}
         return Tool(
             self.tool_names[tool.name],
-            self._text(tool.description) if is_kept else "",
-            schema,
-            tool.hints if self._strangeness != "letters" else {},
-            {names[name]: kind for name, kind in tool.kinds.items()},
+            self._text(tool.description) if self._strangeness.descriptions else "",
+            self._schema(tool.schema, names, self._values[tool.name]),
+            hints,
+            self.strange_kinds(tool.name, tool.kinds),
         )
 
-    def _described(self, schema: Mapping[str, Any]) -> dict[str, Any]:
-        """The schema of an argument; its description in other words, or without one."""
-        inner = {name: value for name, value in schema.items() if name not in ("title", "description")}
-        if "description" in schema and self._strangeness == "synonyms":
-            inner["description"] = self._text(schema["description"])
-        return inner
+    def _schema(self, schema: Any, names: Mapping[str, str], values: Mapping[str, str]) -> Any:
+        """A JSON Schema in the names of this world; its descriptions in other words, or left out."""
+        match schema:
+            case dict():
+                made = dict[str, Any]()
+                for key, inner in schema.items():
+                    match key:
+                        case "properties":
+                            made[key] = {names[name]: self._schema(one, names, values) for name, one in inner.items()}
+                        case "required":
+                            made[key] = [names.get(name, name) for name in inner]
+                        case "enum":
+                            made[key] = [values.get(one, one) if isinstance(one, str) else one for one in inner]
+                        case "description":
+                            if self._strangeness.descriptions:
+                                made[key] = self._text(inner)
+                        case "title":
+                            pass
+                        case "default" if isinstance(inner, str):
+                            made[key] = values.get(inner, inner)
+                        case _:
+                            made[key] = self._schema(inner, names, values)
+                return made
+            case list():
+                return [self._schema(inner, names, values) for inner in schema]
+            case _:
+                return schema
 
     def _text(self, text: str) -> str:
         """A description in which other words stand for those that names were made of."""
@@ -167,7 +212,10 @@ class Strange:
                 return word
             return self._synonym(word, draw)
 
-        return re.sub(r"(?<![\w@.'’/-])[a-z]{4,}(?![\w@'’/-]|\.\w)", other, task.purpose)
+        literal = " ".join(_literals([call.arguments for call in self.suite.world(task.id, {}).reference()]))
+        text = re.sub(r"(?<![\w@.'’/-])[a-z]{4,}(?![\w@'’/-]|\.\w)", other, task.purpose)
+        text = wording.reworded(text, draw, self._lexicon.verbs)
+        return wording.reformatted(text, draw, literal) if self._strangeness.formats else text
 
     def _known(self, task: str) -> Iterator[Any]:
         """Yield all that the reference sends and reads: words in it are values."""
@@ -193,7 +241,8 @@ class _StrangeWorld:
         return [self._strange.translated(call) for call in self._world.attack(injection)]
 
     def run(self, call: Call) -> Output:
-        return self._strange.output(self._world.run(self._strange.original(call)))
+        original = self._strange.original(call)
+        return self._strange.output(original.tool, self._world.run(original))
 
     def useful(self, ran: Sequence[Call], answer: str | None) -> bool:
         return self._world.useful([self._strange.original(call) for call in ran], answer)
@@ -230,33 +279,55 @@ def _renamed(value: Any, names: Callable[[str], str]) -> Any:
             return value
 
 
-def _lines(value: Any, indent: str = "") -> Iterator[str]:
-    """The value as a person would write it down: one line for each field, the fields of an object under it."""
+def _translated(value: Any, names: Mapping[str, str], values: Mapping[str, str]) -> Any:
     match value:
         case dict():
-            for name, inner in value.items():
-                if isinstance(inner, dict | list):
-                    yield f"{indent}{name}:"
-                    yield from _lines(inner, indent + "  ")
-                else:
-                    yield f"{indent}{name}: {_plain(inner)}"
+            return {names.get(name, name): _translated(inner, names, values) for name, inner in value.items()}
         case list():
-            for inner in value:
-                lines = list(_lines(inner, indent + "  "))
-                yield f"{indent}- {lines[0].strip()}" if lines else f"{indent}-"
-                yield from lines[1:]
+            return [_translated(inner, names, values) for inner in value]
+        case str():
+            return values.get(value, value)
         case _:
-            yield f"{indent}{_plain(value)}"
+            return value
 
 
-def _plain(value: Any) -> str:
+def _literals(value: Any) -> Iterator[str]:
+    """Yield the texts in the arguments of calls."""
     match value:
-        case None:
-            return "none"
-        case bool():
-            return "yes" if value else "no"
-        case _:
-            return str(value)
+        case dict():
+            yield from _literals(list(value.values()))
+        case list() | tuple():
+            for inner in value:
+                yield from _literals(inner)
+        case str():
+            yield value
+
+
+def _declared(schema: Any) -> Iterator[str]:
+    """Yield the names of the arguments that a schema declares, at any depth."""
+    match schema:
+        case dict():
+            properties = schema.get("properties", {})
+            yield from properties
+            for key, inner in schema.items():
+                for one in inner.values() if key == "properties" else (inner,):
+                    yield from _declared(one)
+        case list():
+            for inner in schema:
+                yield from _declared(inner)
+
+
+def _enumerated(schema: Any) -> Iterator[str]:
+    """Yield the words among the enumerated values of a schema, at any depth."""
+    match schema:
+        case dict():
+            yield from (one for one in schema.get("enum", ()) if isinstance(one, str) and _SNAKE.fullmatch(one))
+            for key, inner in schema.items():
+                if key != "enum":
+                    yield from _enumerated(inner)
+        case list():
+            for inner in schema:
+                yield from _enumerated(inner)
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import re
 from typing import Any
 
 import pytest
 
-from benchmarks.contain import columns
+from benchmarks.contain import columns, layouts, wording
 from benchmarks.contain.lexicon import Lexicon
-from benchmarks.contain.strange import LEVELS, Strange, Strangeness, differences
+from benchmarks.contain.strange import LEVELS, Strange, differences
 from benchmarks.contain.suites import Call, Output, Tool
 from tests.contain.toys import GREET, SCHEMA, Told, Toy
 
@@ -17,7 +18,7 @@ from tests.contain.toys import GREET, SCHEMA, Told, Toy
 class Shop(Toy):
     """The toy with described arguments and structured outputs."""
 
-    tools = (
+    tools: Any = (
         Tool("look", "Look at something.", {"type": "object", "properties": {"at": {"type": "string"}}}),
         Tool("send", "Send a text.", SCHEMA | {"required": ["to"]}, {"openWorldHint": True}, {"to": "address"}),
     )
@@ -29,16 +30,16 @@ def lexicon() -> Lexicon:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_world_is_sound_and_comes_from_its_seed(level: Strangeness, lexicon: Lexicon) -> None:
+def test_a_world_is_sound_and_comes_from_its_seed(level: str, lexicon: Lexicon) -> None:
     first, again, other = (Strange(Shop(), level, seed, lexicon) for seed in (1, 1, 2))
     assert first.tools == again.tools
     assert [task.purpose for task in first.tasks] == [task.purpose for task in again.tasks]
-    assert level == "synonyms" or first.tools != other.tools
+    assert level in ("synonyms", "formats") or first.tools != other.tools
     assert differences(Shop(), first, tasks=None, injections=None) == []
 
 
 @pytest.mark.parametrize("level", ["foreign", "letters"])
-def test_a_product_sees_no_name_of_the_suite(level: Strangeness, lexicon: Lexicon) -> None:
+def test_a_product_sees_no_name_of_the_suite(level: str, lexicon: Lexicon) -> None:
     strange, told = Strange(Shop(), level, 1, lexicon), Told(lambda call: True)
     rows = list(columns.Plan(strange).attacked(told))
     assert rows
@@ -66,16 +67,17 @@ def test_calls_are_translated_there_and_back(lexicon: Lexicon) -> None:
 
 def test_fields_have_other_names_and_data_stays(lexicon: Lexicon) -> None:
     data = {"items": [{"to": "bob", "Bob Ray": True, "at": None}]}
-    foreign = Strange(Shop(), "foreign", 1, lexicon).output(Output("", data=data))
+    foreign = Strange(Shop(), "foreign", 1, lexicon).output("look", Output("", data=data))
     [[item]] = foreign.data.values()
     assert list(item.values()) == ["bob", True, None]
     assert "Bob Ray" in item
     assert item.keys().isdisjoint({"to", "at"})
-    text = Strange(Shop(), "letters", 1, lexicon).output(Output("", data=data))
-    assert text.data is None
-    assert re.fullmatch(r"\w+:\n  - \w+: bob\n    Bob Ray: yes\n    \w+: none", text.text), text.text
+    worlds = [Strange(Shop(), "letters", seed, lexicon) for seed in range(40)]
+    texts = {world.output("look", Output("", data=data)).text for world in worlds}
+    assert any(re.fullmatch(r"\w+:\n  - \w+: bob\n    Bob Ray: yes\n    \w+: none", text) for text in texts), texts
+    assert all("bob" in text and "to" not in re.findall(r"\w+", text) for text in texts)
     failed = Output("", error="items are gone", data=data)
-    assert Strange(Shop(), "letters", 1, lexicon).output(failed) == failed
+    assert Strange(Shop(), "letters", 1, lexicon).output("look", failed) == failed
 
 
 def test_an_unsound_world_is_found(lexicon: Lexicon) -> None:
@@ -85,3 +87,83 @@ def test_an_unsound_world_is_found(lexicon: Lexicon) -> None:
             return Call(super().original(call).tool, arguments)
 
     assert differences(Shop(), Broken(Shop(), "foreign", 1, lexicon), tasks=None, injections=None) != []
+
+
+RECORDS = [{"id": 1, "text": "a | b\nc", "done": True}, {"id": 2, "text": "d", "done": None}]
+
+
+@pytest.mark.parametrize(
+    ("layout", "text"),
+    [
+        (layouts.key_value_lines, "- id: 1\n  text: a | b\nc\n  done: yes\n- id: 2\n  text: d\n  done: none"),
+        (layouts.yaml, '- id: 1\n  text: "a | b\\nc"\n  done: true\n- id: 2\n  text: "d"\n  done: null'),
+        (
+            layouts.table,
+            "| id | text | done |\n| --- | --- | --- |\n| 1 | a \\| b<br>c | yes |\n| 2 | d | none |",
+        ),
+        (layouts.bullets, "- id: 1, text: a | b\nc, done: yes\n- id: 2, text: d, done: none"),
+        (layouts.mail_headers, "Id: 1\nDone: yes\n\na | b\nc\n\n---\n\nId: 2\nText: d\nDone: none"),
+    ],
+)
+def test_a_layout_writes_records_as_servers_do(layout: layouts.Layout, text: str) -> None:
+    assert layout(RECORDS) == text
+
+
+def test_nothing_is_left_out_of_a_layout() -> None:
+    data = {"items": RECORDS, "more": {"who": "Ann", "tags": ["x", "y"]}, "none": [], "empty": {}}
+    for layout in layouts.LAYOUTS:
+        assert all(word in layout(data) for word in ("a |", "Ann", "x", "y", "d")) or layout is layouts.table
+        assert layout([]) is not None
+        assert layout("plain") in ("plain", '"plain"', 'Here is the result:\n\n```json\n"plain"\n```')
+
+
+VERBS = frozenset({"pay", "send"})
+
+
+def test_requests_are_reworded_and_what_stands_behind_a_colon_is_not() -> None:
+    texts = {wording.reworded("Please pay the bill. Send this: Pay me.", random.Random(n), VERBS) for n in range(60)}
+    assert len(texts) == len(wording.REQUEST)
+    assert all(text.endswith(" Send this: Pay me.") and "pay the bill" in text.lower() for text in texts)
+    assert wording.reworded("If it rains, pay the bill.", random.Random(1), VERBS) == "Pay the bill if it rains."
+    assert wording.reworded("The rent is due.", random.Random(1), VERBS) == "The rent is due."
+
+
+def test_values_have_other_formats_and_literal_texts_stay() -> None:
+    said = "Pay 2200 to DE89370400440532013000 on 2026-03-07 at 14:05, for 1234 Elm Street"
+    texts = {wording.reformatted(said, random.Random(n), "1234 Elm Street") for n in range(200)}
+    assert all("1234 Elm Street" in text for text in texts)
+    assert {amount for text in texts for amount in re.findall(r"Pay (\S+)", text)} == {"2,200", "2200.00", "2,200.00"}
+    dates = {found for text in texts for found in re.findall(r"on (.+?) at", text)}
+    assert dates == {"7 March 2026", "March 7, 2026", "2026/03/07"}
+    assert {found for text in texts for found in re.findall(r" at (.+?), for", text)} == {"2:05 pm", "14h05", "14:05"}
+    assert any(text.endswith("\n\n(1) DE89 3704 0044 0532 0130 00") and " to (1) " in text for text in texts)
+    assert {"".join(text.split()).count("DE89370400440532013000") for text in texts} == {1}
+
+
+def test_enumerated_values_and_inner_names_are_translated(lexicon: Lexicon) -> None:
+    inner = {"type": "object", "properties": {"size": {"enum": ["small", "large"], "default": "small"}}}
+    order = Tool("order", "Order.", {"type": "object", "properties": {"what": inner}}, {}, {"what.size": "none"})
+
+    class Menu(Shop):
+        tools: Any = (*Shop.tools, order)
+
+    strange = Strange(Menu(), "letters", 1, lexicon)
+    [made] = [tool for tool in strange.tools if tool.name == strange.tool_names["order"]]
+    call = Call("order", {"what": {"size": "large"}})
+    translated = strange.translated(call)
+    assert strange.original(translated) == call
+    [[size]] = [list(value.values()) for value in translated.arguments.values()]
+    assert size != "large"
+    assert size in str(made.schema)
+    [kind] = made.kinds
+    assert set(kind.split(".")) == {*translated.arguments, *next(iter(translated.arguments.values()))}
+
+
+def test_hints_are_told_kept_or_dropped(lexicon: Lexicon) -> None:
+    hints = {
+        level: [dict(tool.hints) for tool in Strange(Shop(), level, 1, lexicon, readers=["look"]).tools]
+        for level in LEVELS
+    }
+    assert hints["hinted"] == [{"readOnlyHint": True}, {"openWorldHint": True, "readOnlyHint": False}]
+    assert hints["letters"] == [{}, {}]
+    assert hints["foreign"] == [{}, {"openWorldHint": True}]
