@@ -104,13 +104,19 @@ class Bank:
         )
 
     async def answer(
-        self, id: str, says: str = "approve", *, by: str | Caller = "carol", reason: str = "it is due"
+        self,
+        id: str,
+        says: str = "approve",
+        *,
+        by: str | Caller = "carol",
+        reason: str = "it is due",
+        covers: str | None = None,
     ) -> Question:
         caller = await self.person(by) if isinstance(by, str) else by
         config = replace(self.world.config, approvers=caller.name)
         return await act(
             self.world, f"approval.{says}",
-            lambda a: flows.answer(a, id, Says(says), reason=reason, by=caller, config=config),
+            lambda a: flows.answer(a, id, Says(says), reason=reason, by=caller, config=config, covers=covers),
         )  # fmt: skip
 
     def state(self, id: str) -> str:

@@ -343,6 +343,34 @@ async def test_an_agent_waits_for_at_most_so_many_answers(world: World, bank: Ba
     assert newest(world).reasons[0].code == "too_many_questions"
 
 
+async def test_two_denied_questions_about_a_tool_are_the_answer_for_the_task(world: World, bank: Bank) -> None:
+    waits = (await bank.ask({"amount": 1000})).approval
+    for amount in (1001, 1002):
+        assert (await bank.ask({"amount": amount - 500})).state == "open"
+        await bank.answer((await bank.ask({"amount": amount})).approval, "deny")
+    assert await bank.why({"amount": 1003}) == "approval_denied"
+    assert (newest(world).outcome, newest(world).reasons[0].code) == ("refused", "approval_denied")
+    await bank.answer(waits)
+    assert (await bank.ask({"amount": 1000})).state == "spent", "what a person was asked before counts"
+    other = await do(world, _start)
+    await hold(world, bank.agent, "tok_other", audience=URI, task=other.task_id)
+    assert (await bank.ask({"amount": 1003}, token="tok_other")).state == "open"
+
+
+async def test_in_a_standing_task_denied_questions_count_until_their_dates(bank: Bank, clock: Clock) -> None:
+    standing = standing_id(bank.agent.agent_id)
+    await hold(bank.world, bank.agent, "tok_s", audience=URI, task=standing, seconds=10_000)
+    for amount in (1001, 1002):
+        asked = await bank.ask({"amount": amount}, token="tok_s")
+        await bank.answer(asked.approval, "deny")
+    found = store.get(bank.world.db.read(), asked.approval)
+    assert found is not None
+    clock.now = found.ends_at - 1
+    assert await bank.why({"amount": 1003}, token="tok_s") == "approval_denied"
+    clock.now = found.ends_at
+    assert (await bank.ask({"amount": 1003}, token="tok_s")).state == "open"
+
+
 def _start(act: Act) -> Task:
     return tasks.start(act, agent="bot", purpose="a flood")
 
@@ -350,7 +378,8 @@ def _start(act: Act) -> Task:
 async def test_an_agent_asks_at_most_so_many_in_an_hour_however_they_are_answered(bank: Bank, clock: Clock) -> None:
     began = clock()
     for number in range(MAX_ASKED):
-        await bank.answer((await bank.ask({"amount": 1000 + number})).approval, "deny")
+        says = "deny" if number == 0 else "approve"
+        await bank.answer((await bank.ask({"amount": 1000 + number})).approval, says)
     clock.now = began + 3_600_000_000 - 1
     await hold(bank.world, bank.agent, "tok_2", audience=URI, task=standing_id(bank.agent.agent_id), seconds=60)
     assert await bank.why({"amount": 9}, token="tok_2") == "too_many_questions"

@@ -385,6 +385,14 @@ def test_only_a_forbid_asks_and_only_a_person_or_two(text: str, why: str) -> Non
         load(one(text))
 
 
+def test_a_policy_that_asks_says_whether_a_yes_may_cover_more() -> None:
+    assert load(one(f'{PERMIT} @ask("two") @covers("counterpart") {FORBID}')).policies.covers == {"a#2"}
+    assert load(one(f'{PERMIT} @ask("two") {FORBID}')).policies.covers == frozenset()
+    for wrong in ('@covers("counterpart")', '@ask("person") @covers("task")', '@ask("person") @covers'):
+        with pytest.raises(Invalid, match="@covers"):
+            load(one(f"{PERMIT} {wrong} {FORBID}"))
+
+
 def test_a_policy_names_who_may_answer() -> None:
     asks = f'{PERMIT} @ask("person") @approvers("finance, ada") {FORBID}'
     assert load(one(asks)).policies.approvers == {"a#2": ("finance", "ada")}

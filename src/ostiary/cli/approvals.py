@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cyclopts import App
 
@@ -63,15 +63,24 @@ def show(approval: str, /, *, as_: Path | None = None, session: Here) -> None:
 
 
 @approvals.command(name="approve")
-def approve(approval: str, /, *, reason: str, as_: Path | None = None, session: Here) -> None:
-    """Say yes to just this call, once.
+def approve(
+    approval: str,
+    /,
+    *,
+    reason: str,
+    covers: Literal["call", "task"] | None = None,
+    as_: Path | None = None,
+    session: Here,
+) -> None:
+    """Say yes to a call.
 
     Args:
         approval: Its id, `ap_..`.
         reason: Why; it goes on record.
+        covers: `call`: just this call, once; `task`: calls like it too, until the task ends; else as the question says.
         as_: Credential of the person who says it (`ostiary person create`); else that of OSTIARY_CREDENTIAL.
     """
-    _answer(session, approval, "approve", reason, as_)
+    _answer(session, approval, "approve", {"reason": reason} | ({"covers": covers} if covers else {}), as_)
 
 
 @approvals.command(name="deny")
@@ -83,13 +92,13 @@ def deny(approval: str, /, *, reason: str, as_: Path | None = None, session: Her
         reason: Why; the agent hears it, and it goes on record.
         as_: Credential of the person who says it (`ostiary person create`); else that of OSTIARY_CREDENTIAL.
     """
-    _answer(session, approval, "deny", reason, as_)
+    _answer(session, approval, "deny", {"reason": reason}, as_)
 
 
-def _answer(session: Session, approval: str, says: str, reason: str, credential: Path | None) -> None:
+def _answer(session: Session, approval: str, says: str, said: dict[str, str], credential: Path | None) -> None:
     session.act_as(credential)
     try:
-        answered = session.api("POST", f"/approvals/{approval}/{says}", {"reason": reason})
+        answered = session.api("POST", f"/approvals/{approval}/{says}", said)
     except ServerRefused as refusal:
         if refusal.code != "insufficient_scope":
             raise
@@ -112,6 +121,8 @@ def _coming(session: Session) -> Iterator[Any]:
 
 def _show(question: Mapping[str, Any]) -> None:
     asks, flood = question["asks"], question["flood"]
+    for line in question["words"]:
+        out.print(_plain(line), markup=False)
     facts(
         {
             "id": question["approval_id"],

@@ -49,6 +49,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """where arguments came from, by name, as far as the guard knows"""
     foreign: Annotated[dict[Name, Annotated[list[Name], Meta(max_length=32)]], Meta(max_length=64)] = {}
     """links and mail addresses in outgoing text, by its name, that are neither the person's nor of their records"""
+    warnings: Annotated[list[Name], Meta(max_length=64)] = []
+    """what else a person must see of the call (`ostiary.core.extent`): `mentioned`, `carries:personal`"""
     approval: Annotated[str, Meta(max_length=64)] = ""
     """which one the agent means; left out: whichever is for this call"""
 

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from ostiary.core import access, approval, canonical
 from ostiary.core.errors import Refused
+from ostiary.core.extent import warnings_of
 from ostiary.core.origins import Memory, foreign
 from ostiary.core.origins import shown as shown_origins
 
@@ -68,14 +69,14 @@ def wanted(
 ) -> Wanted:
     """What to ask a person about a call that nothing else denies."""
     claims, ready = principal.claims, facts.resource.tools[tool]
-    origins = shown_origins(decision.beside)
+    origins, warnings = shown_origins(decision.beside), warnings_of(decision.beside)
 
     def ask(number: str) -> approval.Ask:
         shown, hidden = approval.part(arguments, ready.secrets, task=claims.task)
         others = {} if memory is None else foreign(memory, ready.tool, shown)
         return approval.Ask(
             call=number, token=claims.jti, policy=decision.policy_hash, policies=list(decision.policies),
-            tool=tool, arguments=shown, secrets=hidden, origins=origins, foreign=others,
+            tool=tool, arguments=shown, secrets=hidden, origins=origins, foreign=others, warnings=warnings,
         )  # fmt: skip
 
     return Wanted(decision.policies, (claims.client_id, claims.task), ask)

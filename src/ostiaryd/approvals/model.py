@@ -19,15 +19,24 @@ import msgspec
 
 from ostiary.core.access import Needs
 from ostiary.core.errors import Conflict, Forbidden
+from ostiary.core.extent import GRAVE, Extent
 from ostiaryd.registry.model import AgentId, Caller, PersonId, check_text
 
 ApprovalId = NewType("ApprovalId", str)
 MAX_REASON = 500
 MAX_OPEN_OF_AGENT = 20
 MAX_OPEN_OF_TASK = 5
+MAX_DENIED_OF_TOOL = 2
+"""of one task: who is asked about a tool again and again, each time a little differently, gets tired"""
 MAX_ASKED = 60
 """of one agent in an hour, however they were answered"""
+MAX_USES = 20
+"""calls that a yes covers beyond the one that it is to"""
 HOUR = 3_600_000_000
+BLANK = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters of which nothing is seen."""
+PLAN = "plan"
+"""the kind of a question about what a task will probably do"""
 
 
 class State(StrEnum):
@@ -61,6 +70,18 @@ class Link(msgspec.Struct, frozen=True):
     task: str
 
 
+class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of a plan: calls of one tool with one counterpart. `arguments`: what says whom and what, and how much."""
+
+    resource: str
+    tool: str
+    effect: str
+    arguments: dict[str, Any]
+    extent: Extent
+    times: int
+    """how many calls of the agent like it people agreed to in earlier tasks"""
+
+
 class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is asked, fixed when it is: exactly what a yes is bound to, and what helps to judge it.
 
@@ -76,6 +97,13 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     outgoing: list[str] = []
     origins: dict[str, str] = {}
     foreign: dict[str, list[str]] = {}
+    warnings: list[str] = []
+    """what the context says of the call that a person must see (`ostiary.core.extent`)"""
+    effect: str = ""
+    extent: Extent | None = None
+    """what a yes may cover beyond the call; None: nothing"""
+    lines: list[Line] = []
+    """of a plan"""
     policy: str = ""
     reasons: list[Why] = []
     chain: list[Link] = []
@@ -83,6 +111,13 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """on whose behalf"""
     sole: str | None = None
     """the one person whose yes it takes"""
+
+    @property
+    def covers_task(self) -> bool:
+        """Whether a yes covers more where the person says nothing of it: not if something is paid, destroyed or
+        administered.
+        """
+        return self.extent is not None and self.effect not in {effect.value for effect in GRAVE}
 
     @property
     def policies(self) -> list[str]:
@@ -123,6 +158,11 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         return State.APPROVED if self.is_held and self.until is not None and now < self.until else State.LAPSED
 
     @property
+    def tool(self) -> str:
+        """`bank/pay`; empty where it is about no tool."""
+        return f"{self.about.resource}/{self.about.tool}" if self.about.tool else ""
+
+    @property
     def requesters(self) -> frozenset[str]:
         """All through whom it came."""
         return frozenset((self.agent, *(link.agent for link in self.about.chain)))
@@ -136,6 +176,17 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     jkt: str | None
     at: int
+    covers: bool = False
+    """whether the yes is to calls like it, too"""
+
+
+class Cover(msgspec.Struct, frozen=True, kw_only=True):
+    """A yes that covers calls like the one that was asked about; `line`: of which line of a plan it is."""
+
+    approval_id: str
+    line: int
+    extent: Extent
+    is_planned: bool
 
 
 def check_may_answer(question: Question, caller: Caller) -> PersonId:

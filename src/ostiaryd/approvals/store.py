@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from ostiary.core.decoding import json_decoder
-from ostiaryd.approvals.model import About, Answer, Question, Says, State
+from ostiary.core.extent import Extent
+from ostiaryd.approvals.model import PLAN, About, Answer, Cover, Question, Says, State
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.ground.pages import Page
 
@@ -23,8 +24,8 @@ _LIST = sql(
 )
 _INSERT = sql(
     """insert into approval
-           (approval_id, kind, agent, task, digest, needs, state, asked, times, asked_at, last_at, ends_at)
-       values (:id, :kind, :agent, :task, :digest, :needs, 'open', :asked, 1, :now, :now, :ends_at)"""
+           (approval_id, kind, agent, task, tool, digest, needs, state, asked, times, asked_at, last_at, ends_at)
+       values (:id, :kind, :agent, :task, :tool, :digest, :needs, 'open', :asked, 1, :now, :now, :ends_at)"""
 )
 _AGAIN = sql("update approval set times = times + 1, last_at = :now where approval_id = :id")
 _SETTLE = sql("update approval set state = :state, answered_at = :now where approval_id = :id and state = 'open'")
@@ -32,30 +33,50 @@ _CANCEL_ALL = sql("update approval set state = 'cancelled', answered_at = :now w
 _OPEN_OF_AGENT = sql("select count(*) from approval where agent = :agent and state = 'open' and ends_at > :now")
 _OPEN_OF_TASK = sql("select count(*) from approval where task = :task and state = 'open' and ends_at > :now")
 _ASKED_SINCE = sql("select count(*) from approval where agent = :agent and asked_at > :since")
+_DENIED_OF_TOOL = sql(
+    """select count(*) from approval
+       where task = :task and tool = :tool and state = 'denied' and ends_at > :after"""
+)
 _DUE = sql("select approval_id from approval where state = 'open' and ends_at <= :now order by ends_at limit :limit")
 _OVER = "(select approval_id from approval where ends_at < :before and state <> 'open' limit :limit)"
 _FORGET = tuple(
     sql(f"delete from {table} where approval_id in {_OVER}")
-    for table in ("approval_answer", "submitted", "approved", "approval")
+    for table in ("approval_cover", "approval_answer", "submitted", "approved", "approval")
 )
 _INSERT_ANSWER = sql(
-    """insert into approval_answer (approval_id, person, says, reason, jkt, at)
-       values (:id, :person, :says, :reason, :jkt, :at)"""
+    """insert into approval_answer (approval_id, person, says, reason, jkt, at, covers)
+       values (:id, :person, :says, :reason, :jkt, :at, :covers)"""
 )
-_ANSWERS = sql("select person, says, reason, jkt, at from approval_answer where approval_id = :id order by at, person")
+_ANSWERS = sql(
+    """select person, says, reason, jkt, at, covers from approval_answer where approval_id = :id order by at, person"""
+)
+_INSERT_COVER = sql(
+    """insert into approval_cover (approval_id, line, task, counterpart, extent, uses_left)
+       values (:id, :line, :task, :counterpart, :extent, :uses)"""
+)
+_COVERS = sql(
+    """select approval_cover.approval_id, line, extent, approval.kind
+       from approval_cover join approval on approval.approval_id = approval_cover.approval_id
+       where approval_cover.task = :task and counterpart = :counterpart and uses_left > 0
+       order by approval_cover.approval_id, line"""
+)
+_USE_COVER = sql(
+    "update approval_cover set uses_left = uses_left - 1 where approval_id = :id and line = :line and uses_left > 0"
+)
 _SUBMITTED = sql("select approval_id, body from submitted where key = :key")
 _INSERT_SUBMITTED = sql("insert into submitted (key, body, approval_id) values (:key, :body, :id)")
 _LAST = "ap_~"
 """after every id"""
 _decode = json_decoder(About)
+_decode_extent = json_decoder(Extent)
 _encode = msgspec.json.Encoder().encode
 
 
 def insert(tx: Tx, question: Question) -> None:
     tx.run(
         _INSERT, id=question.approval_id, kind=question.kind, agent=question.agent, task=question.task,
-        digest=question.digest, needs=question.needs, asked=_encode(question.about).decode(), now=question.asked_at,
-        ends_at=question.ends_at,
+        tool=question.tool, digest=question.digest, needs=question.needs, asked=_encode(question.about).decode(),
+        now=question.asked_at, ends_at=question.ends_at,
     )  # fmt: skip
 
 
@@ -122,15 +143,39 @@ def forget(tx: Tx, *, before: int, limit: int) -> int:
 def insert_answer(tx: Tx, id: str, answer: Answer) -> None:
     tx.run(
         _INSERT_ANSWER, id=id, person=answer.person, says=answer.says.value, reason=answer.reason, jkt=answer.jkt,
-        at=answer.at,
+        at=answer.at, covers=int(answer.covers),
     )  # fmt: skip
 
 
 def answers(reader: Reader, id: str) -> list[Answer]:
     return [
-        Answer(person=person, says=Says(says), reason=reason, jkt=jkt, at=at)
-        for person, says, reason, jkt, at in reader.all(_ANSWERS, id=id)
+        Answer(person=person, says=Says(says), reason=reason, jkt=jkt, at=at, covers=bool(covers))
+        for person, says, reason, jkt, at, covers in reader.all(_ANSWERS, id=id)
     ]
+
+
+def count_denied(reader: Reader, *, task: str, tool: str, after: int) -> int:
+    """How many questions of that task about that tool were denied and have their date after that instant."""
+    return _count(reader.one(_DENIED_OF_TOOL, task=task, tool=tool, after=after))
+
+
+def insert_cover(tx: Tx, id: str, line: int, *, task: str, extent: Extent, uses: int) -> None:
+    tx.run(
+        _INSERT_COVER, id=id, line=line, task=task, counterpart=extent.counterpart, extent=_encode(extent).decode(),
+        uses=uses,
+    )  # fmt: skip
+
+
+def covers(reader: Reader, *, task: str, counterpart: str) -> list[Cover]:
+    """Those of that task and counterpart that can be used."""
+    return [
+        Cover(approval_id=id, line=line, extent=_decode_extent(extent), is_planned=kind == PLAN)
+        for id, line, extent, kind in reader.all(_COVERS, task=task, counterpart=counterpart)
+    ]
+
+
+def use_cover(tx: Tx, cover: Cover) -> None:
+    tx.run(_USE_COVER, id=cover.approval_id, line=cover.line)
 
 
 def submitted(reader: Reader, key: str) -> tuple[str, str] | None:

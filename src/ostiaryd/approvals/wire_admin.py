@@ -6,7 +6,7 @@ taken from people alone.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -23,6 +23,8 @@ from ostiaryd.registry.model import APPROVE, SELF
 
 class Said(msgspec.Struct, forbid_unknown_fields=True):
     reason: str
+    covers: Literal["call", "task"] | None = None
+    """what a yes is to; left out: as the question says"""
 
 
 async def list_approvals(call: Call) -> Reply:
@@ -57,10 +59,12 @@ def answer(says: Says) -> Wire:
     """The wire function that says that to a question."""
 
     async def wire(call: Call) -> Reply:
-        id, reason, world = call.params["id"], call.json(Said).reason, call.world
+        id, said, world = call.params["id"], call.json(Said), call.world
 
         def run(act: Act) -> dict[str, Any]:
-            question = flows.answer(act, id, says, reason=reason, by=call.caller, config=world.config)
+            question = flows.answer(
+                act, id, says, reason=said.reason, by=call.caller, config=world.config, covers=said.covers
+            )
             return flows.show_briefly(act.tx, question, now=act.now)
 
         return reply(await registry.act_as(call, f"approval.{says}", run), headers=[NO_STORE])

@@ -10,7 +10,8 @@ like all others, and are asked after Cedar, so that what a Cedar policy forbids 
 Playbooks, which say what to do about agents, are none of its business: they are left out.
 
 A `forbid` with the annotation `@ask("person")`, or `@ask("two")`, asks instead of denying: where nothing else denies,
-the answer is `approval_needed`. With a yes to just this (`approved`), the policies that it names do not count.
+the answer is `approval_needed`. With a yes to just this (`approved`), the policies that it names do not count. With
+`@covers("counterpart")` beside it, a person may let a yes cover the same effect with the same counterpart.
 """
 
 from __future__ import annotations
@@ -73,13 +74,14 @@ class Policies:
 
     `actions` are those of the set's schema, each with all the groups that it is in; `entities` what the set itself
     states; `known` both. `elsewhere` are the policies that are run elsewhere, and whether each only watches. `asks` are
-    the policies that ask, each with how many, `approvers` who may answer them (none: who answers for the agent).
+    the policies that ask, each with how many, `approvers` who may answer them (none: who answers for the agent),
+    `covers` those of which a yes may cover more than one call.
     """
 
     __slots__ = (
-        "_denying", "_enforced", "_sources", "_step_ups", "_watched", "approvers", "asks", "elsewhere", "entities",
-        "hash", "hints", "known", "reads_counterparts", "reads_history", "reads_risk", "reasons", "relies_on_history",
-        "relies_on_risk",
+        "_denying", "_enforced", "_sources", "_step_ups", "_watched", "approvers", "asks", "covers", "elsewhere",
+        "entities", "hash", "hints", "known", "reads_counterparts", "reads_history", "reads_risk", "reasons",
+        "relies_on_history", "relies_on_risk",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +108,7 @@ class Policies:
         self._watched: Compiled | None = compile_set(PolicySetIR(watched)) if watched else None
         self.asks: dict[str, Needs] = {policy.id: _needs(policy) for policy in enforced if _asks(policy)}
         self.approvers = {policy.id: approvers(policy) for policy in enforced if policy.id in self.asks}
+        self.covers = frozenset(policy.id for policy in enforced if policy.annotations.get("covers") == "counterpart")
         self._denying = self._enforced
         """those that do not ask"""
         if self.asks:

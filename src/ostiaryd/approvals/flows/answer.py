@@ -9,6 +9,7 @@ from ostiary.core.errors import Conflict, Forbidden
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import SECOND
 from ostiaryd.approvals.flows.calls import find_question
+from ostiaryd.approvals.flows.cover import begin_cover, read_covers
 from ostiaryd.approvals.model import (
     Answer,
     Question,
@@ -37,8 +38,11 @@ LONGEST_YES_DAYS = 2
 FORGOTTEN_AT_ONCE = 1000
 
 
-def answer(act: Act, id: str, says: Says, *, reason: str, by: Caller, config: Config) -> Question:
-    """Say yes or no to a question.
+def answer(
+    act: Act, id: str, says: Says, *, reason: str, by: Caller, config: Config, covers: str | None = None
+) -> Question:
+    """Say yes or no to a question. `covers`: whether a yes is to the `call` alone, or to calls like it for the rest of
+    the `task`; left out: to the call alone if it pays, destroys or administers.
 
     1. Who answers is a person, nobody through whom it came, and one whom each policy that asks lets: whom it names, or
     else who answers for the agent, for whom it acts, or who may answer everything. 2. It waits still, and who asks may
@@ -55,7 +59,8 @@ def answer(act: Act, id: str, says: Says, *, reason: str, by: Caller, config: Co
     text = check_reason(reason)
     check_open(question, now=act.now)
     task = tasks.live(act.tx, question.task, now=act.now)
-    given = Answer(person=person, says=says, reason=text, jkt=by.jkt, at=act.now)
+    covering = says is Says.APPROVE and read_covers(question.about, covers)
+    given = Answer(person=person, says=says, reason=text, jkt=by.jkt, at=act.now, covers=covering)
     before = store.answers(act.tx, id)
     if any(one.person == person for one in before):
         raise Conflict("you have answered it already", hint="another person must", code="answered_already")
@@ -74,7 +79,8 @@ def answer(act: Act, id: str, says: Says, *, reason: str, by: Caller, config: Co
             act, id, agent=question.agent, task=question.task, digest=question.digest,
             policies=question.about.policies, until=until, keys=[one.jkt for one in (*before, given) if one.jkt],
         )  # fmt: skip
-        registry.note(act, object=id, until=until)
+        begun = begin_cover(act, question, [*before, given])
+        registry.note(act, object=id, until=until, covers="task" if begun else "call")
     return find_question(act, id)
 
 
@@ -135,5 +141,5 @@ def _note(act: Act, question: Question, **detail: Any) -> None:
     entry = act.entry
     if entry.agent is None:
         entry.agent, entry.task = question.agent, question.task
-    entry.tool = f"{question.about.resource}/{question.about.tool}" if question.about.tool else None
+    entry.tool = question.tool or None
     registry.note(act, object=question.approval_id, **detail)

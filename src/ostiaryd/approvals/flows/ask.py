@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ostiary.core.access import Needs
+from ostiary.core.access import CALL, Needs
 from ostiary.core.errors import Forbidden
 from ostiaryd.approvals import store
 from ostiaryd.approvals.model import (
     HOUR,
     MAX_ASKED,
+    MAX_DENIED_OF_TOOL,
     MAX_OPEN_OF_AGENT,
     MAX_OPEN_OF_TASK,
     About,
@@ -18,7 +19,7 @@ from ostiaryd.approvals.model import (
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.model import Task, standing_id
 
 SECOND = 1_000_000
 
@@ -27,7 +28,8 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
     """The question about just this: the one that waits, the yes that is good still, or a new one.
 
     `digest` is what a yes is bound to. Raises Forbidden where it was answered with no (`approval_denied`), where the
-    yes was spent (`approval_spent`), both until their date, and where too much is asked (`too_many_questions`).
+    yes was spent (`approval_spent`), both until their date, where people have denied this tool to the task
+    (`approval_denied`), and where too much is asked (`too_many_questions`).
     """
     found = store.latest(act.tx, digest)
     if found is not None:
@@ -40,13 +42,14 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
             act.entry.action = "approval.again"  # another than that of a new question, so that nobody is told twice
             registry.note(act, object=found.approval_id, times=found.times + 1)
             return found
-    _check_room(act, task)
     ends = act.now + config.question_lifetime_s * SECOND
     made = Question(
         approval_id=ApprovalId(act.new_id("ap")), kind=kind, agent=task.agent, task=task.task_id, digest=digest,
         needs=needs, state=State.OPEN, about=about, times=1, asked_at=act.now, last_at=act.now,
         ends_at=ends if task.expires_at is None else min(ends, task.expires_at),
     )  # fmt: skip
+    _check_room(act, task)
+    _check_denied(act, made)
     registry.note(act, object=made.approval_id, kind=kind, needs=needs, ends_at=made.ends_at)
     store.insert(act.tx, made)
     return made
@@ -75,3 +78,18 @@ def _check_room(act: Act, task: Task) -> None:
         raise Forbidden(f"{MAX_OPEN_OF_TASK} questions of this task wait for an answer", hint=hint, code=code)
     if store.count_since(act.tx, task.agent, act.now - HOUR) >= MAX_ASKED:
         raise Forbidden(f"this agent has asked {MAX_ASKED} questions within an hour", hint="ask later", code=code)
+
+
+def _check_denied(act: Act, made: Question) -> None:
+    """Two denied questions about a tool are the answer to all that follow in the task: to vary a value until somebody
+    is tired helps nobody. In a standing task, which has no end, it holds until the dates of these questions. Raises
+    Forbidden.
+    """
+    if made.kind != CALL.id:
+        return
+    after = act.now if made.task == standing_id(made.agent) else 0
+    if store.count_denied(act.tx, task=made.task, tool=made.tool, after=after) >= MAX_DENIED_OF_TOOL:
+        raise Forbidden(
+            f"{MAX_DENIED_OF_TOOL} questions about `{made.tool}` were denied in this task, so no more are asked",
+            hint="do without the tool, or start a task that a person has said more about", code="approval_denied",
+        )  # fmt: skip

@@ -13,8 +13,10 @@ from ostiary.core.access import CALL, Needs, Policies
 from ostiary.core.access.facts import ReadyTool
 from ostiary.core.catalogue import Kind
 from ostiary.core.errors import Conflict, Forbidden, NotFound
+from ostiary.core.extent import Extent
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask, check_not_again
+from ostiaryd.approvals.flows.cover import measure, use_cover
 from ostiaryd.approvals.model import About, Link, Question, State, Why
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
@@ -31,8 +33,8 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
     """The approval of that call, and whether it is spent by it: then the call may pass, once.
 
     1. The token is alive and for this resource, its task lives, the tool is known, and the policies that ask are ours.
-    2. What may not be shown is not. 3. A yes to just this is spent; else it is asked for. Asked once more with the same
-    number, it is the same call, until the date of the yes.
+    2. What may not be shown is not. 3. A yes to just this is spent, or one that covers it is used; else it is asked
+    for. Asked once more with the same number, it is the same call, until the date of the yes.
 
     Raises Forbidden (also: `approval_mismatch`, and as `ask` does), NotFound, Conflict, Malformed.
     """
@@ -59,9 +61,16 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
         entry.action = "approval.spend"
         registry.note(act, object=found.approval_id, again=True)
         return found.approval_id, True
+    extent, is_mentioned = measure(
+        act, asked, task, ready, ours, resource=resource.name, arguments=arguments, secrets=secrets
+    )
+    if extent is not None and (cover := _covered(act, task, extent, found, is_mentioned=is_mentioned)) is not None:
+        entry.action = "approval.spend"
+        registry.note(act, object=cover, covers="task")
+        return cover, True
     about = describe(
         task, resource=resource.name, ready=ready, arguments=arguments, secrets=secrets, policy=asked.policy,
-        reasons=reasons, origins=asked.origins, foreign=asked.foreign,
+        reasons=reasons, origins=asked.origins, foreign=asked.foreign, warnings=asked.warnings, extent=extent,
     )  # fmt: skip
     question = ask(act, kind=CALL.id, task=task, digest=digest, needs=needs, about=about, config=config)
     if question.state_at(act.now) is not State.APPROVED:
@@ -70,6 +79,20 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
     registry.note(act, object=question.approval_id, digest=digest)
     policies.spend_approval(act, question.approval_id, digest=digest, call=asked.call)
     return question.approval_id, True
+
+
+def _covered(act: Act, task: Task, extent: Extent, found: Question | None, *, is_mentioned: bool) -> str | None:
+    """The approval that covers the call, if there is one; `found`: the last question about just this. Raises Forbidden
+    where that was denied, or its yes was spent: what comes again is a retry.
+    """
+    if found is not None:
+        check_not_again(found, now=act.now)
+        if found.state_at(act.now) is State.APPROVED:
+            return None
+    id = use_cover(act, task, extent, is_mentioned=is_mentioned)
+    if id is not None and found is not None and found.state_at(act.now) is State.OPEN:
+        store.settle(act.tx, found.approval_id, State.CANCELLED)
+    return id
 
 
 def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -> Task:
@@ -112,13 +135,15 @@ def describe(
     reasons: list[Why],
     origins: Mapping[str, str] = MappingProxyType({}),
     foreign: Mapping[str, list[str]] = MappingProxyType({}),
+    warnings: Iterable[str] = (),
+    extent: Extent | None = None,
 ) -> About:
     """What a person is shown of a call: what goes out as text is told apart."""
     texts = {path.partition(".")[0] for path, kind in ready.tool.argument_kinds.items() if kind is Kind.TEXT}
     return About(
         resource=resource, tool=ready.tool.name, arguments=arguments, hidden=sorted(secrets),
         outgoing=sorted(texts & arguments.keys()), origins=dict(origins), foreign=dict(foreign), policy=policy,
-        reasons=reasons,
+        reasons=reasons, warnings=list(warnings), effect=ready.tool.effect.value, extent=extent,
         chain=[Link(link.agent, link.task) for link in task.chain], person=task.person,
     )  # fmt: skip
 

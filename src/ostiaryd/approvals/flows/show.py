@@ -9,6 +9,7 @@ import msgspec
 from ostiary.core.errors import NotFound
 from ostiaryd.approvals import store
 from ostiaryd.approvals.model import HOUR, Question
+from ostiaryd.approvals.wording import word
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
@@ -60,8 +61,12 @@ def show_briefly(reader: Reader, question: Question, *, now: int) -> dict[str, A
 
 def show(reader: Reader, question: Question, *, now: int) -> dict[str, Any]:
     """All of it: the exact arguments, their origins, what leaves, what policy said, who asks, and what was before."""
-    about = question.about
+    about, agent = question.about, registry.find_agent(reader, question.agent)
     return show_briefly(reader, question, now=now) | {
+        "words": word(question, agent=agent.name, owner=_name(reader, agent.owner)),
+        "covers": "task" if about.covers_task else "call",
+        "may_cover": ["call"] if about.extent is None else ["call", "task"],
+        "warnings": about.warnings,
         "arguments": about.arguments,
         "hidden": about.hidden,
         "outgoing": {name: about.arguments[name] for name in about.outgoing},

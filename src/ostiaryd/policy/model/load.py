@@ -243,6 +243,8 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
             raise Invalid(f"policy {name!a}: only a `forbid` asks", hint="permit it, and forbid it with @ask beside")
         if asks not in (None, *get_args(Needs)):
             raise Invalid(f"policy {name!a}: @ask is `person` or `two`")
+        if (covers := policy.annotations.get("covers")) is not None and (asks is None or covers != "counterpart"):
+            raise Invalid(f"policy {name!a}: @covers is `counterpart`, beside @ask", hint="or leave @covers out")
         if "approvers" in policy.annotations:
             _check_approvers(policy, name)
         seen.add(name)

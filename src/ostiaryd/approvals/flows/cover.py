@@ -1,0 +1,64 @@
+"""What a yes covers beyond its call: the same effect with the same counterpart, for the rest of the task.
+
+A cover ends with its task, with a key of a person who said yes, and when it has been used as often as it may be. Only a
+declared task with a memory has covers: without a memory nobody knows what content from outside mentions.
+"""
+
+from __future__ import annotations
+
+from ostiary.core import approval
+from ostiary.core.access import Policies
+from ostiary.core.access.facts import ReadyTool
+from ostiary.core.errors import Invalid
+from ostiary.core.extent import Extent, digest_outside, extent_of, is_mentioned
+from ostiaryd.approvals import store
+from ostiaryd.approvals.model import MAX_USES, About, Answer, Question, Says
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task, standing_id
+
+
+def measure(
+    act: Act, asked: approval.Ask, task: Task, ready: ReadyTool, ours: Policies, *, resource: str,
+    arguments: dict[str, object], secrets: dict[str, str],
+) -> tuple[Extent | None, bool]:  # fmt: skip
+    """Return the extent of a call, None where a yes can be to that call alone, and whether content from outside
+    mentions what it names. Raises Malformed.
+    """
+    if task.memory is None or task.task_id == standing_id(task.agent) or not ours.covers.issuperset(asked.policies):
+        return None, False
+    memory = tasks.recall(act.tx, task, act.tx.keys).memory
+    extent = extent_of(
+        ready.tool, arguments, agent=task.agent, task=task.task_id, resource=resource, secrets=secrets,
+        policies=asked.policies, foreign=asked.foreign, warnings=asked.warnings, outside=digest_outside(memory),
+    )  # fmt: skip
+    return extent, extent is not None and is_mentioned(memory, ready.tool, arguments)
+
+
+def use_cover(act: Act, task: Task, extent: Extent, *, is_mentioned: bool) -> str | None:
+    """Use a cover of that call once; the approval that it comes from, None where there is none."""
+    for cover in store.covers(act.tx, task=task.task_id, counterpart=extent.counterpart):
+        said = [one for one in store.answers(act.tx, cover.approval_id) if one.says is Says.APPROVE]
+        if extent.is_within(cover.extent, mentioned=is_mentioned and not cover.is_planned) and not any(
+            registry.is_revoked_key(act.tx, one.jkt) for one in said
+        ):
+            store.use_cover(act.tx, cover)
+            return cover.approval_id
+    return None
+
+
+def read_covers(about: About, covers: str | None) -> bool:
+    """Whether a yes covers more than its call, as the person says: `task`, `call` or nothing. Raises Invalid."""
+    if covers == "task" and about.extent is None:
+        raise Invalid("a yes to this covers one call", hint="leave `covers` out")
+    return about.covers_task if covers is None else covers == "task"
+
+
+def begin_cover(act: Act, question: Question, answers: list[Answer]) -> bool:
+    """From now on the yes covers calls like the one asked about, if all who said it said so; whether it does."""
+    extent = question.about.extent
+    if extent is None or not all(one.covers for one in answers):
+        return False
+    store.insert_cover(act.tx, question.approval_id, 0, task=question.task, extent=extent, uses=MAX_USES)
+    return True

@@ -1,0 +1,98 @@
+"""A question in plain words: what is asked, about whom, where each value came from, why, and what a yes covers.
+
+Whatever an agent has had a hand in stands as JSON on one line, and each character that is not plainly seen is spelled
+out, so that no value looks like a line of ours.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ostiaryd.approvals.model import BLANK, MAX_USES, PLAN, About, Question
+
+MAX_SHOWN = 200
+"""characters of a value; the whole of it stands under `arguments`"""
+EFFECTS = {
+    "read": "read with",
+    "write": "write with",
+    "send": "send something with",
+    "destroy": "delete something with",
+    "pay": "pay with",
+    "share": "give somebody access with",
+    "change": "change something with",
+    "administer": "administer with",
+}
+ORIGINS = {
+    "person": "the person said it",
+    "own": "from the person's own record",
+    "endorsed": "from a document that the person named",
+    "record": "from a record of what the person asked about",
+    "known": "from another record",
+    "outside": "from content that anybody may have written",
+    "nowhere": "the agent chose it",
+}
+WARNINGS = {
+    "mentioned": "content that anybody may have written mentions this value, too",
+    "over_plan": "the amount is larger than what the person said",
+    "substituted": "the person named another value here",
+    "unrequested": "the task has read something that the person did not ask for",
+    "carries": "the text carries content that the person did not name",
+    "reveals": "the text reveals what the person did not give",
+}
+
+
+def word(question: Question, *, agent: str, owner: str | None) -> list[str]:
+    """Return the question as lines of plain words."""
+    about = question.about
+    lines = [f"Agent {agent!a} of {owner or 'nobody'!a} {_wants(question)}."]
+    lines += [f"{name} = {shown(value)}{_from(about, name)}" for name, value in about.arguments.items()]
+    lines += [f"{name} = hidden, because it is secret" for name in about.hidden]
+    lines += [
+        f"{at + 1}. {EFFECTS.get(line.effect, 'use')} {line.resource}/{line.tool}: "
+        + ", ".join(f"{name} = {shown(value)}" for name, value in line.arguments.items())
+        for at, line in enumerate(about.lines)
+    ]
+    lines += [f"Why: {why.message or f'policy {why.policy!a} asks'}." for why in about.reasons]
+    lines += [f"Careful: {_warning(one)}." for one in about.warnings]
+    others = sorted({one for found in about.foreign.values() for one in found})
+    lines += [f"Careful: the text has {shown(one)}, which is neither the person's nor of a record." for one in others]
+    return [*lines, _covers(question), *(["It takes two people."] if question.needs == "two" else [])]
+
+
+def shown(value: Any) -> str:
+    """A value on one line, each character that is not plainly seen spelled out."""
+    text = json.dumps(value, ensure_ascii=False)
+    text = "".join(c if c.isprintable() and c not in BLANK else ascii(c)[1:-1] for c in text)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}.. ({len(text)} characters)"
+
+
+def _wants(question: Question) -> str:
+    if question.kind == PLAN:
+        return "will probably do this in the task that begins"
+    return f"wants to {EFFECTS.get(question.about.effect, 'use')} {question.tool}"
+
+
+def _from(about: About, name: str) -> str:
+    found = {about.origins[path] for path in about.origins if path == name or path.startswith(f"{name}.")}
+    if name in about.outgoing:
+        return " (goes out as text)"
+    return f" ({'; '.join(ORIGINS.get(one, one) for one in sorted(found))})" if found else ""
+
+
+def _warning(text: str) -> str:
+    name, _, of = text.partition(":")
+    return WARNINGS.get(name, name) + (f" ({of})" if of else "")
+
+
+def _covers(question: Question) -> str:
+    about = question.about
+    if question.kind == PLAN:
+        return f"A yes covers each line that is not struck, until the task ends: {MAX_USES} calls at most."
+    if about.extent is None:
+        return "A yes covers this one call."
+    more = f"calls of {question.tool} that name the same, until the task ends: {MAX_USES} at most"
+    more += ", none with a larger amount" if about.extent.amounts else ""
+    if about.covers_task:
+        return f"A yes covers this call and further {more}. Say `call` to cover this call alone."
+    return f"A yes covers this one call. Say `task` to cover further {more}."
