@@ -3,13 +3,19 @@
 It says where values may come from, never what is allowed: bounds and policies do that. The values of an *endorsed*
 document count as the person's for the kinds that it is endorsed for; its instructions never do.
 
+The *plan* lists the effects that the words suggest (`ostiary.core.draft`). It is read once from the words, when the
+task starts; decisions read the plan and never the words. An effect outside the plan is not denied: unless each
+identifying value is the person's own or endorsed, policies ask about it.
+
     {"words": "Pay the bill in bill.txt, up to 50 euros", "own": {"mail": "ada@example.org"},
-     "endorsed": [{"tool": "files/read_file", "value": "bill.txt", "kinds": ["account", "amount"]}]}
+     "endorsed": [{"tool": "files/read_file", "value": "bill.txt", "kinds": ["account", "amount"]}],
+     "plan": [{"tool": "bank/pay", "most": "50"}]}
 """
 
 from __future__ import annotations
 
 import unicodedata
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
@@ -26,6 +32,8 @@ MAX_WORDS = 16 << 10
 """bytes of UTF-8"""
 MAX_OWN = 16
 MAX_ENDORSED = 8
+MAX_PLANNED = 256
+"""tools of one plan"""
 MAX_VALUE = 512
 """characters of a value that identifies a document, or is the person's own"""
 
@@ -60,11 +68,27 @@ class Endorsed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """for which of the values in it count as the person's"""
 
 
+class Planned(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An effect that the person's words suggest: a tool, and a cap on its amounts."""
+
+    tool: ToolId
+    most: Annotated[str, Meta(pattern=r"^([0-9]{1,12}(\.[0-9]{1,4})?)?\Z")] = ""
+    """the highest amount that the words state, in decimal digits; empty: no cap"""
+
+    def is_within(self, outer: Planned) -> bool:
+        """Whether it is the same tool with no higher cap."""
+        return self.tool == outer.tool and (
+            not outer.most or (bool(self.most) and Decimal(self.most) <= Decimal(outer.most))
+        )
+
+
 class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
     words: Annotated[str, Meta(min_length=1)]
     own: Annotated[dict[FieldName, Value], Meta(max_length=MAX_OWN)] = {}
     """the person's own record: `name`, `mail`, `account`, ..."""
     endorsed: Annotated[tuple[Endorsed, ...], Meta(max_length=MAX_ENDORSED)] = ()
+    plan: Annotated[tuple[Planned, ...], Meta(max_length=MAX_PLANNED)] | None = None
+    """None: no plan was made, and every effect is judged as a planned one"""
 
     def __post_init__(self) -> None:
         """Raises InvalidIntent for what the types do not say."""
@@ -83,6 +107,8 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
             _check_seen(document.value, of=f"value for `{document.tool}`")
         if len({(document.tool, document.value) for document in self.endorsed}) < len(self.endorsed):
             raise InvalidIntent("a document is endorsed twice", hint="once, with all its kinds")
+        if self.plan is not None and len({planned.tool for planned in self.plan}) < len(self.plan):
+            raise InvalidIntent("the plan names a tool twice", hint="name each tool once")
 
     def check_within(self, outer: Intent | None) -> None:
         """Raises Forbidden where this says what `outer`, the intent of the task above, does not.
@@ -99,6 +125,13 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         for document in self.endorsed:
             if not above.get((document.tool, document.value), set()) >= set(document.kinds):
                 raise Forbidden(f"the task above does not endorse this of `{document.tool}`", code="widens")
+        if outer.plan is None:
+            return
+        if self.plan is None:
+            raise Forbidden("the task above has a plan, and this intent has none", code="widens")
+        for planned in self.plan:
+            if not any(planned.is_within(one) for one in outer.plan):
+                raise Forbidden(f"the plan of the task above does not have this of `{planned.tool}`", code="widens")
 
 
 class Recorded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):

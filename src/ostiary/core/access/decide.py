@@ -23,7 +23,7 @@ from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Record
 from ostiary.core.claims import AccessClaims
 from ostiary.core.errors import Refused
-from ostiary.core.origins import Memory, needs_origins
+from ostiary.core.origins import Memory, judged_plan, needs_origins
 from ostiary.core.origins import judged as judged_origins
 from ostiary.core.watch import Noticed, Session, doubt
 
@@ -107,6 +107,7 @@ def decide(
         if memory is None:
             return deny(resource, policies, Reason("memory_unavailable", "what the task remembers is not at hand"))
         beside = judged_origins(memory, ready.tool, arguments)
+        beside |= judged_plan(memory, ready.uid.id, ready.tool, arguments)
         context |= beside
     noticed: tuple[Noticed, ...] = ()
     if session is not None:

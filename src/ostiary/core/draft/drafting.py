@@ -1,22 +1,19 @@
-"""From what words ask for to bounds, endorsed documents, caps and budgets, with a reason for each."""
+"""From words to a plan, caps and endorsed documents, with a reason for each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from itertools import islice
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from ostiary.core.bounds import Condition, ToolDetail, render_details
-from ostiary.core.bounds.details import MAX_ACTIONS, MAX_DETAILS
+from ostiary.core.bounds import ToolDetail, render_details
 from ostiary.core.catalogue import Catalogue, Effect, Kind, Tool
 from ostiary.core.draft import asked
-from ostiary.core.errors import Invalid
-from ostiary.core.intent import MAX_ENDORSED, Endorsed, Intent, parse_intent
+from ostiary.core.intent import MAX_ENDORSED, MAX_PLANNED, Endorsed, Intent, Planned, parse_intent
 from ostiary.core.language import (
     VERBS,
     kinship,
@@ -25,9 +22,6 @@ from ostiary.core.language import (
     verbs_of,
 )
 
-MAX_COUNT = 1000
-MAX_COUNTED = 64
-"""tools of one limit"""
 MAX_CALLS = 200
 """different ones, of the words' first"""
 _WHOM = frozenset({Kind.ACCOUNT, Kind.ADDRESS, Kind.PRINCIPAL})
@@ -35,19 +29,22 @@ _NEVER = frozenset({Kind.SECRET, Kind.TEXT})
 
 
 class Line(msgspec.Struct, frozen=True):
-    """`what` is in the draft, or left out, and why."""
+    """One thing that the draft says, and why."""
 
     verdict: str
-    """`read`, `allowed`, `left out`, `cap`, `endorsed`"""
+    """`read`, `planned`, `not planned`, `cap`, `endorsed`"""
     what: str
     why: str
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """What `ostiary task start --draft FILE` takes. Whatever is in it may be edited before."""
+    """What `ostiary task start --draft FILE` takes. A person may edit it first.
+
+    `bounds` are those that were granted; `budget` is empty: words rank and save questions, they deny nothing.
+    """
 
     intent: Intent
-    bounds: tuple[ToolDetail, ...]
+    bounds: tuple[ToolDetail, ...] = ()
     budget: tuple[dict[str, Any], ...] = ()
     lines: tuple[Line, ...] = ()
 
@@ -86,33 +83,38 @@ def draft(
     own: Mapping[str, str] | None = None,
     whom: bool = True,
 ) -> Draft:
-    """For an agent with these scopes and bounds (none: whatever the scopes allow), and resources by their URI.
+    """Draft the intent of a task for an agent with these scopes and bounds, with resources by their URI.
 
-    `whom`: whether a document that the person named may say who is paid or written to. Whoever wrote it chooses then,
-    so a policy that accepts drafts in a person's place does well to say no. Raises InvalidIntent, Invalid.
+    Words that match nothing give an empty plan, under which every effect is asked about unless its values are the
+    person's. `whom`: whether a document that the person named may say who is paid or written to. Whoever wrote it
+    chooses then, so a policy that accepts drafts in a person's place does well to say no. Raises InvalidIntent.
     """
     asks = parse_intent({"words": words, "own": dict(own or {})})  # bounded before anything is read
+    offers = _offers(catalogues, scopes, bounds)
+    lines: list[Line] = []
+    called = _called(words, offers, lines)
+    plan = _plan(words, called, lines)
+    endorsed = _endorsed(words, offers, called, lines, whom=whom)
+    return Draft(intent=replace(asks, endorsed=endorsed, plan=plan), bounds=tuple(bounds), lines=tuple(lines))
+
+
+def plan_of(
+    words: str, catalogues: Sequence[tuple[str, Catalogue]], *, scopes: Iterable[str], bounds: Sequence[ToolDetail] = ()
+) -> tuple[Planned, ...]:
+    """Return the effects that the words suggest, of those that the scopes and bounds allow."""
+    return _plan(words, _called(words, _offers(catalogues, scopes, bounds), []), [])
+
+
+def _offers(
+    catalogues: Sequence[tuple[str, Catalogue]], scopes: Iterable[str], bounds: Sequence[ToolDetail]
+) -> list[_Offer]:
     granted = frozenset(scopes)
-    offers = [
+    return [
         _offer(uri, catalogue, tool)
         for uri, catalogue in catalogues
         for tool in catalogue.tools.values()
         if catalogue.scope(tool) in granted and (not bounds or any(one.covers(uri, tool.name) for one in bounds))
     ]
-    lines: list[Line] = []
-    called = _called(words, offers, lines)
-    caps = _caps(words, called, lines)
-    endorsed = _endorsed(words, offers, called, lines, whom=whom)
-    free = [offer for offer in offers if offer.tool.effect is Effect.READ]
-    details = tuple(_details([*free, *called], caps, bounds))
-    if not details:
-        raise Invalid("the agent has no tool for this", hint="ostiary agent allow NAME RESOURCE:CLASS")
-    return Draft(
-        intent=replace(asks, endorsed=endorsed),
-        bounds=details,
-        budget=tuple(_budget(words, called, caps, lines)),
-        lines=tuple(lines),
-    )
 
 
 def _offer(uri: str, catalogue: Catalogue, tool: Tool) -> _Offer:
@@ -125,7 +127,7 @@ def _offer(uri: str, catalogue: Catalogue, tool: Tool) -> _Offer:
 
 
 def _called(words: str, offers: Sequence[_Offer], lines: list[Line]) -> list[_Offer]:
-    """The effects that the words call for."""
+    """Return the effects that the words suggest, with a line for each tool."""
     effects = [offer for offer in offers if offer.tool.effect is not Effect.READ]
     lines += [Line("read", offer.id, "reads stay free") for offer in offers if offer.tool.effect is Effect.READ]
     found: dict[str, str] = {}
@@ -133,7 +135,7 @@ def _called(words: str, offers: Sequence[_Offer], lines: list[Line]) -> list[_Of
         able = [offer for offer in effects if offer.effect in _reach(call.effects) or offer.does == call.verb]
         for offer, things in _nearest(able, call):
             of = " ".join((f"`{call.verb}`", *sorted(offer.about & things)))
-            found.setdefault(offer.id, f"the words call for it: {of}")
+            found.setdefault(offer.id, f"the words suggest it: {of}")
     if any(is_place for _, is_place in asked.documents(words)):
         for offer in effects:
             if offer.effect is Effect.READ:
@@ -143,10 +145,11 @@ def _called(words: str, offers: Sequence[_Offer], lines: list[Line]) -> list[_Of
             if offer.tool.effect not in (Effect.ADMINISTER, Effect.DESTROY):
                 found.setdefault(offer.id, "the words leave the doing to a document")
     for offer in effects:
-        verdict = "allowed" if offer.id in found else "left out"
-        lines.append(
-            Line(verdict, offer.id, found.get(offer.id, "nothing in the words calls for it: it can be asked for"))
-        )
+        if offer.id in found:
+            lines.append(Line("planned", offer.id, found[offer.id]))
+        else:
+            why = "nothing in the words suggests it: unless its values are the person's, a person is asked"
+            lines.append(Line("not planned", offer.id, why))
     return [offer for offer in effects if offer.id in found]
 
 
@@ -168,41 +171,16 @@ def _reach(effects: Iterable[Effect]) -> set[Effect]:
     return {*effects, *((Effect.WRITE,) if Effect.CHANGE in effects else ())}
 
 
-def _caps(words: str, called: Sequence[_Offer], lines: list[Line]) -> dict[str, dict[str, Condition]]:
-    """Conditions on amounts by the id of the tool: the lowest cap that is said."""
-    most = min((cap.number for cap in asked.caps(words) if not cap.counted), default=None)
-    found: dict[str, dict[str, Condition]] = {}
-    for offer in called if most is not None else ():
-        for path, kind in offer.tool.argument_kinds.items():
-            if kind is Kind.AMOUNT and offer.tool.effect is Effect.PAY:
-                found.setdefault(offer.id, {})[path] = Condition(max=f"{most:f}")
-                lines.append(Line("cap", f"{offer.id} {path}", f"the words say at most {most:f}"))
-    return found
-
-
-def _budget(
-    words: str, called: Sequence[_Offer], caps: Mapping[str, Mapping[str, Condition]], lines: list[Line]
-) -> Iterator[dict[str, Any]]:
-    """Sums under a cap, where the argument is one that budgets can count; and how many calls are said to be enough."""
-    for offer in called:
-        for path, condition in caps.get(offer.id, {}).items():
-            if _is_counted(offer.tool, path):
-                limit = {"kind": "amount", "limit": str(condition.max), "tools": [offer.id], "argument": path}
-                lines.append(Line("cap", f"{offer.id} {path}", f"all together at most {condition.max}"))
-                yield limit
-    for cap in asked.caps(words):
-        tools = [offer.id for offer in called if kinship(offer.about, cap.counted) or offer.does in cap.counted]
-        if tools and 0 < cap.number <= MAX_COUNT and cap.number == int(cap.number):
-            lines.append(Line("cap", " ".join(tools), f"the words say at most {cap.number}"))
-            yield {"kind": "calls", "limit": int(cap.number), "tools": tools[:MAX_COUNTED]}
-            return
-
-
-def _is_counted(tool: Tool, path: str) -> bool:
-    """A budget takes no fractions that are numbers: who sends them would be denied."""
-    properties = tool.arguments.get("properties")
-    schema = properties.get(path) if isinstance(properties, dict) else None
-    return isinstance(schema, dict) and schema.get("type") in ("integer", "string")
+def _plan(words: str, called: Sequence[_Offer], lines: list[Line]) -> tuple[Planned, ...]:
+    """Return the plan, with the lowest amount that the words state as a cap on each tool that takes an amount."""
+    lowest = min((cap.number for cap in asked.caps(words) if not cap.counted), default=None)
+    plan: list[Planned] = []
+    for offer in called[:MAX_PLANNED]:
+        is_capped = lowest is not None and Kind.AMOUNT in offer.tool.argument_kinds.values()
+        if is_capped:
+            lines.append(Line("cap", offer.id, f"the words say at most {lowest:f}: above, a person is asked"))
+        plan.append(Planned(offer.id, f"{lowest:f}" if is_capped else ""))
+    return tuple(plan)
 
 
 def _endorsed(
@@ -231,36 +209,3 @@ def _opens(tool: Tool, *, is_url: bool) -> bool:
     wanted = Kind.ADDRESS if is_url else Kind.OBJECT
     reads = tool.effect is Effect.READ or (is_url and tool.effect is Effect.SEND and len(tool.argument_kinds) == 1)
     return reads and wanted in tool.argument_kinds.values()
-
-
-def _details(
-    offers: Sequence[_Offer], caps: Mapping[str, Mapping[str, Condition]], bounds: Sequence[ToolDetail]
-) -> list[ToolDetail]:
-    """As few as can be: capped tools alone, others by resource; each within one that was granted, where some were.
-
-    Raises Invalid for more than bounds can say.
-    """
-    made: list[ToolDetail] = []
-    for uri in dict.fromkeys(offer.uri for offer in offers):
-        for granted in bounds or (ToolDetail(locations=(uri,)),):
-            here = [offer for offer in offers if offer.uri == uri and granted.covers(uri, offer.tool.name)]
-            plain = [offer.tool.name for offer in here if offer.id not in caps]
-            rows = [tuple(plain[at : at + MAX_ACTIONS]) for at in range(0, len(plain), MAX_ACTIONS)]
-            made += [replace(granted, locations=(uri,), actions=row) for row in rows]
-            for offer in here:
-                if offer.id in caps:
-                    arguments = _both(granted.arguments, caps[offer.id])
-                    made.append(replace(granted, locations=(uri,), actions=(offer.tool.name,), arguments=arguments))
-    if len(made) > MAX_DETAILS:
-        raise Invalid(f"the draft has more than {MAX_DETAILS} details", hint="give the agent fewer scopes")
-    return made
-
-
-def _both(granted: Mapping[str, Condition], caps: Mapping[str, Condition]) -> dict[str, Condition]:
-    """What was granted, and no more than the caps where that is less."""
-    found = {**caps, **granted}
-    for path in granted.keys() & caps.keys():
-        most, cap = granted[path].max, caps[path].max
-        if most is None or Decimal(most) > Decimal(str(cap)):
-            found[path] = replace(granted[path], max=cap)
-    return found

@@ -8,6 +8,8 @@
     object_worst   the least trusted of those that say whom and what; `nowhere` where none of them is given
     done_worst     the least trusted of all that is not which thing it is about: whom, how much, secrets; or else that
                    time; not there where there is none
+    origin_best    the most trusted of those that say whom and what, and of secrets; not there where there is none
+    mentioned      whether one of those is of a record, and content from outside has that value too
     links_worst    the least trusted of all links and mail addresses in outgoing text; not there where there is none
 
 Every leaf of the arguments counts: those whose kind the catalogue states, and those that nothing claims as objects
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any, cast
 
 from ostiary.core.catalogue import Effect, Kind, Tool
@@ -41,6 +44,8 @@ _PLACE = {kind: place for place, kind in enumerate((*KINDS, TEXT))}
 BIT = {kind: 1 << place for place, kind in enumerate(KINDS)}
 POINTS = frozenset({PRINCIPAL, ACCOUNT, ADDRESS, OBJECT})
 """kinds that say whom and what"""
+IDENTIFIES = POINTS | {SECRET}
+"""kinds of which `origin_worst` is the least trusted"""
 GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
 MAX_DEPTH = 16
 MAX_VALUES = 256
@@ -116,6 +121,7 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     worst_of: dict[str, Origin] = {}
     of_kind = [-1] * len(_PLACE)
     times: list[Origin] = []
+    best, mentioned = NOWHERE + 1, False
     for path, kind, value in judged_leaves(tool, arguments):
         found = _of_text(memory, value) if kind is TEXT else of_value(memory, kind, value)
         if found is None:
@@ -126,6 +132,9 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
             times.append(found)
         if found > of_kind[place := _PLACE[kind]]:
             of_kind[place] = found
+        if kind in IDENTIFIES:
+            best = min(best, found)
+            mentioned = mentioned or (RECORD <= found <= KNOWN and of_value(memory.outside, kind, value) is OUTSIDE)
         if found >= worst_of.get(path, PERSON):
             worst_of[path] = found
             origin[path] = _NAMES[found]
@@ -144,6 +153,9 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     context: Record = {"origin": origin}
     if worst >= 0:
         context["origin_worst"] = _NAMES[worst]
+    if best <= NOWHERE:
+        context["origin_best"] = _NAMES[best]
+        context["mentioned"] = mentioned
     if amount >= 0:
         context["amount_worst"] = _NAMES[amount]
     if pointed >= 0:
@@ -155,6 +167,30 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     if linked >= 0:
         context["links_worst"] = _NAMES[linked]
     return context
+
+
+def judged_plan(memory: Memory, id: str, tool: Tool, arguments: Mapping[str, Any]) -> Record:
+    """Return what policies see of the plan of the task: `planned`, whether it has the tool of that id (`bank/pay`);
+    `over_plan`, whether an amount is above its cap, or is one that cannot be read; `read_outside`, whether the task has
+    read content from outside. Empty without a plan, and of a read.
+    """
+    if memory.plan is None or tool.effect is Effect.READ:
+        return {}
+    planned = memory.plan.get(id)
+    return {
+        "planned": planned is not None,
+        "over_plan": planned is not None and planned.most != "" and _is_over(tool, arguments, Decimal(planned.most)),
+        "read_outside": any(part.origin == OUTSIDE for part in memory.parts),
+    }
+
+
+def _is_over(tool: Tool, arguments: Mapping[str, Any], most: Decimal) -> bool:
+    for _, kind, value in judged_leaves(tool, arguments):
+        if kind is AMOUNT:
+            number = amount(value) if isinstance(value, str) else decimal(next(leaves(value), ""))
+            if number is None or Decimal(number) > most:
+                return True
+    return False
 
 
 def judged_leaves(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:

@@ -10,7 +10,7 @@ More knowledge makes nothing less trusted: a memory that lags behind may ask too
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Annotated
@@ -21,14 +21,14 @@ from msgspec import Meta
 from ostiary.core.catalogue import Kind
 from ostiary.core.decoding import msgpack_decoder
 from ostiary.core.errors import Malformed
-from ostiary.core.intent import MAX_ENDORSED, Intent
+from ostiary.core.intent import MAX_ENDORSED, MAX_PLANNED, Intent, Planned
 from ostiary.core.origins.scribe import END, WIDTH, Scribe, hashed
 from ostiary.core.origins.words import words
 
 MARKS = 1 << 13
 KEY_BYTES = 32
-MAX_BYTES = 64 << 10
-"""of a memory, with all that is beside the words"""
+MAX_BYTES = 112 << 10
+"""of a memory, with the documents and the plan"""
 MAX_PARTS = 8
 """that one call of a tool adds"""
 MAX_VALUE = 64
@@ -100,16 +100,26 @@ class Document(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class _Kept(msgspec.Struct, frozen=True, array_like=True):
     parts: tuple[Part, ...] = ()
     documents: Annotated[tuple[Document, ...], Meta(max_length=MAX_ENDORSED)] = ()
+    plan: Annotated[tuple[Planned, ...], Meta(max_length=MAX_PLANNED)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """`parts`: the most trusted first, one for each origin and kinds. `marks`: see `marked`."""
+    """`parts`: the most trusted first, one for each origin and kinds. `marks`: see `marked`. `plan`: the effects that
+    the person's words suggest, by the id of the tool; None: the task has no plan.
+    """
 
     key: bytes
     parts: tuple[Part, ...] = ()
     documents: tuple[Document, ...] = ()
     marks: bytes = b""
+    plan: Mapping[str, Planned] | None = None
+
+    @property
+    def outside(self) -> Memory:
+        """The same memory of content from outside alone."""
+        parts = tuple(part for part in self.parts if part.origin == Origin.OUTSIDE)
+        return Memory(self.key, parts, (), self.marks)
 
     def hashed(self, found: Sequence[str]) -> bytes:
         return b"".join([hashed(self.key, word) for word in found])
@@ -137,7 +147,11 @@ def remember(key: bytes, intent: Intent) -> Memory:
         Part(Origin.PERSON, ALL_KINDS, scribe.source([intent.words], room=ROOM[Origin.PERSON])),
         Part(Origin.OWN, ALL_KINDS, scribe.source(intent.own.values(), room=ROOM[Origin.OWN])),
     ]
-    return learned(Memory(key, documents=documents), said)
+    return learned(Memory(key, documents=documents, plan=_by_tool(intent.plan)), said)
+
+
+def _by_tool(plan: Iterable[Planned] | None) -> Mapping[str, Planned] | None:
+    return None if plan is None else {planned.tool: planned for planned in plan}
 
 
 def kinds_of(kinds: Iterable[Kind]) -> int:
@@ -164,7 +178,7 @@ def learned(memory: Memory, more: Sequence[Part]) -> Memory:
         _fit(parts, origin, room * WIDTH)
     kept = tuple(Part(*name, parts[name]) for name in sorted(parts))
     marks = _mark(memory.marks, (part.words for part in more)) if memory.marks else b""
-    return Memory(memory.key, kept, memory.documents, marks)
+    return Memory(memory.key, kept, memory.documents, marks, memory.plan)
 
 
 def marked(memory: Memory) -> Memory:
@@ -201,7 +215,8 @@ def _after(source: bytes, count: int) -> bytes:
 
 def pack(memory: Memory) -> bytes:
     """For storage and the wire, without the key."""
-    return msgspec.msgpack.encode(_Kept(memory.parts, memory.documents))
+    plan = None if memory.plan is None else tuple(memory.plan.values())
+    return msgspec.msgpack.encode(_Kept(memory.parts, memory.documents, plan))
 
 
 def unpack(body: bytes, *, key: bytes) -> Memory:
@@ -210,7 +225,8 @@ def unpack(body: bytes, *, key: bytes) -> Memory:
         kept = msgpack_decoder(_Kept)(body)
     except msgspec.DecodeError as error:
         raise Malformed(f"it is no memory of a task: {error}") from None
-    return Memory(key, tuple(part for part in kept.parts if part.kinds != RETIRED), kept.documents)
+    parts = tuple(part for part in kept.parts if part.kinds != RETIRED)
+    return Memory(key, parts, kept.documents, plan=_by_tool(kept.plan))
 
 
 def check_observed(more: Iterable[Part]) -> None:
