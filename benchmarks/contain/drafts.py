@@ -1,4 +1,4 @@
-"""`python -m benchmarks.contain.drafts SUITE ...`: what drafts keep of what tasks need, and what they leave open.
+"""`python -m benchmarks.contain.drafts SUITE ...`: what plans have of what tasks need, and what else they have.
 
 Catalogues are the default reading of what each suite lists; nobody corrects them. A task is whole where its draft has
 every effect of the reference path. In the main environment it goes on in the one of the suites.
@@ -37,7 +37,7 @@ def measure(suite: Suite) -> Kept:
     for task in suite.tasks:
         needed = {call.tool for call in suite.world(task.id, {}).reference()} & effects
         made = draft(task.purpose, [(URI, catalogue)], scopes=catalogue.scopes)
-        had = {line.what.removeprefix("suite/") for line in made.lines if line.verdict == "allowed"}
+        had = {line.what.removeprefix("suite/") for line in made.lines if line.verdict == "planned"}
         whole += needed <= had
         unneeded += len(effects - needed)
         left_open += len(had - needed)

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.bounds import is_within, parse_details, permits
-from ostiary.core.draft import Draft, draft
-from ostiary.core.errors import Invalid
-from ostiary.core.intent import InvalidIntent, parse_intent
+from ostiary.core.bounds import parse_details, permits
+from ostiary.core.draft import Draft, draft, plan_of
+from ostiary.core.intent import MAX_PLANNED, InvalidIntent, Planned, parse_intent
 from ostiary.core.reading import read
 
 URI = "https://office.example/mcp"
@@ -44,7 +43,7 @@ def drafted(words: str, **more: Any) -> Draft:
 
 
 def allowed(words: str, **more: Any) -> set[str]:
-    return {line.what.removeprefix("office/") for line in drafted(words, **more).lines if line.verdict == "allowed"}
+    return {line.what.removeprefix("office/") for line in drafted(words, **more).lines if line.verdict == "planned"}
 
 
 @pytest.mark.parametrize(
@@ -81,10 +80,9 @@ def test_reads_stay_free_and_effects_that_are_left_out_say_so() -> None:
     made = drafted("Pay the invoice")
     verdicts = {line.what: line.verdict for line in made.lines}
     assert verdicts["office/read_file"] == verdicts["office/list_payments"] == "read"
-    assert verdicts["office/delete_file"] == verdicts["office/grant_role"] == "left out"
+    assert verdicts["office/delete_file"] == verdicts["office/grant_role"] == "not planned"
     assert all(line.why for line in made.lines)
-    assert permits(made.bounds, resource_uri=URI, tool="list_payments", arguments={})
-    assert not permits(made.bounds, resource_uri=URI, tool="delete_file", arguments={"file_path": "x"})
+    assert made.intent.plan == (Planned("office/pay_invoice"),)
 
 
 def test_a_page_is_fetched_where_the_words_read_or_name_a_place() -> None:
@@ -108,18 +106,11 @@ def test_where_the_doing_is_left_to_a_document_nothing_that_destroys_or_administ
         ("Pay it, up to 9999999999999", None), ("Pay after at most 3 letters", None),
     ],
 )  # fmt: skip
-def test_a_cap_that_is_said_holds_for_payments(words: str, most: str | None) -> None:
+def test_a_cap_that_the_words_state_is_in_the_plan(words: str, most: str | None) -> None:
     made = drafted(words)
-    found = [detail.arguments["amount"].max for detail in made.bounds if "amount" in detail.arguments]
-    assert found == ([] if most is None else [most])
-    amounts = [limit for limit in made.budget if limit["kind"] == "amount"]
-    assert [(limit["limit"], limit["tools"]) for limit in amounts] == [(one, ["office/pay_invoice"]) for one in found]
-
-
-def test_how_many_is_a_budget() -> None:
-    [limit] = drafted("Send at most 3 letters to the team").budget
-    assert limit == {"kind": "calls", "limit": 3, "tools": ["office/send_letter"]}
-    assert drafted("Send at most 3.5 letters").budget == drafted("Send at most 3 horses").budget == ()
+    plan = {planned.tool: planned.most for planned in made.intent.plan or ()}
+    assert plan["office/pay_invoice"] == (most or "")
+    assert [line.what for line in made.lines if line.verdict == "cap"] == ["office/pay_invoice"] * (most is not None)
 
 
 def test_a_document_that_is_named_is_endorsed_for_what_the_effects_take() -> None:
@@ -157,10 +148,10 @@ def test_nothing_is_in_a_draft_that_was_not_granted() -> None:
     assert allowed("Pay the invoice", scopes={"office:read"}) == set()
     few = parse_details([{"type": "tool", "locations": [URI], "actions": ["read_file", "send_letter"]}])
     made = drafted("Pay the invoice and send a letter", bounds=few)
-    assert {line.what for line in made.lines if line.verdict == "allowed"} == {"office/send_letter"}
-    assert is_within(made.bounds, few)
-    with pytest.raises(Invalid, match="no tool"):
-        drafted("Pay", scopes={"elsewhere:read"})
+    assert {line.what for line in made.lines if line.verdict == "planned"} == {"office/send_letter"}
+    assert made.bounds == few
+    nothing = drafted("Pay", scopes={"elsewhere:read"})
+    assert (nothing.intent.plan, nothing.bounds, nothing.lines) == ((), (), ())
 
 
 def test_a_bound_that_was_granted_still_holds() -> None:
@@ -177,18 +168,19 @@ SCOPES = st.sets(st.sampled_from([*sorted(OFFICE.scopes), "other:read"]))
 
 
 @given(WORDS, SCOPES)
-def test_whatever_is_asked_a_draft_narrows_what_was_granted_and_can_be_started(words: str, scopes: set[str]) -> None:
+def test_whatever_is_asked_a_draft_denies_nothing_and_can_be_started(words: str, scopes: set[str]) -> None:
     try:
         made = drafted(words, scopes=scopes, own={"mail": "me@example.org"})
-    except (InvalidIntent, Invalid):
+    except InvalidIntent:
         return
-    for detail in made.bounds:
-        assert detail.actions is not None
-        assert {OFFICE.scope(OFFICE.tools[name]) for name in detail.actions} <= scopes
+    assert (made.bounds, made.budget) == ((), ())
+    assert made.intent.plan is not None
+    assert {OFFICE.scope(OFFICE.tools[one.tool.removeprefix("office/")]) for one in made.intent.plan} <= scopes
     said = json.loads(json.dumps(made.render()))
     assert parse_intent(said["intent"]) == made.intent
     assert parse_details(said["bounds"]) == made.bounds
     assert drafted(words, scopes=scopes, own={"mail": "me@example.org"}) == made
+    assert plan_of(words, [(URI, OFFICE)], scopes=scopes) == made.intent.plan
 
 
 @pytest.mark.parametrize(
@@ -198,9 +190,9 @@ def test_whatever_is_asked_a_draft_narrows_what_was_granted_and_can_be_started(w
 def test_long_words_take_no_longer_than_they_are(words: str) -> None:
     """A thousand tools; what backtracks would take minutes."""
     many = read("many", {"tools": [listed(f"send_letter_{number}", to="string") for number in range(1000)]}).catalogue
-    with pytest.raises(Invalid):
-        draft(words, [(URI, many)], scopes={"other:read"})
-    assert draft(words[:16000] + " read", [(URI, many), (URI, OFFICE)], scopes=OFFICE.scopes).bounds
+    assert draft(words, [(URI, many)], scopes={"other:read"}).lines == ()
+    assert draft(words[:16000] + " read", [(URI, many), (URI, OFFICE)], scopes=OFFICE.scopes).lines
+    assert len(plan_of("send letters", [(URI, many)], scopes=many.scopes)) == MAX_PLANNED
 
 
 @pytest.mark.parametrize("words", ["", "a\x00", "a\u202e", "é" * 8193])

@@ -56,7 +56,7 @@ async def test_an_administrator_says_what_the_person_asked_and_the_ledger_has_it
 ) -> None:
     status, task = await start(world, on_behalf_of="alice")
     said = {"said_by": "administrator", "who": ADMIN.id}
-    assert (status, task["intent"]) == (201, PAY | said | {"digest": task["intent"]["digest"]})
+    assert (status, task["intent"]) == (201, PAY | said | {"plan": [], "digest": task["intent"]["digest"]})
     detail = newest(world).detail
     assert detail is not None
     assert (detail["intent"], detail["said_by"]) == (task["intent"]["digest"], "administrator")

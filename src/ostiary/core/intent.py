@@ -77,9 +77,12 @@ class Planned(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
     def is_within(self, outer: Planned) -> bool:
         """Whether it is the same tool with no higher cap."""
-        return self.tool == outer.tool and (
-            not outer.most or (bool(self.most) and Decimal(self.most) <= Decimal(outer.most))
-        )
+        return self.tool == outer.tool and self.within(outer) == self
+
+    def within(self, outer: Planned) -> Planned:
+        """Return the same with the lower cap of the two."""
+        caps = [one.most for one in (self, outer) if one.most]
+        return Planned(self.tool, min(caps, key=Decimal, default=""))
 
 
 class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):

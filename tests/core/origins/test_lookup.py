@@ -190,6 +190,8 @@ def test_what_policies_see(memory: Memory) -> None:
         "amount_worst": "person",
         "object_worst": "outside",
         "done_worst": "outside",
+        "origin_best": "outside",
+        "mentioned": False,
     }
     assert judged(seen, PAY, {"amount": 5}) == {
         "origin": {"amount": "nowhere"}, "amount_worst": "nowhere", "object_worst": "nowhere", "done_worst": "nowhere",
@@ -197,6 +199,7 @@ def test_what_policies_see(memory: Memory) -> None:
     assert judged(seen, PAY, {"to": "DE89370400440532013000", "note": "for bob@example.com"}) == {
         "origin": {"to": "person", "note": "person"},
         "origin_worst": "person", "object_worst": "person", "links_worst": "person", "done_worst": "person",
+        "origin_best": "person", "mentioned": False,
     }  # fmt: skip
 
 

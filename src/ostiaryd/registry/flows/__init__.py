@@ -38,6 +38,7 @@ from ostiaryd.registry.flows.leaving import leaving, return_person, revoke_owner
 from ostiaryd.registry.flows.owners import add_member, create_person, create_team, remove_member, set_deputy
 from ostiaryd.registry.flows.person_keys import add_person_key, is_revoked_key, revoke_person_key
 from ostiaryd.registry.flows.resources import (
+    catalogue_of,
     create_resource,
     set_catalogue,
     set_classes,
@@ -57,6 +58,7 @@ __all__ = [
     "all_stops",
     "answers_for",
     "bootstrap_admin",
+    "catalogue_of",
     "check_admin",
     "check_declared",
     "check_may",

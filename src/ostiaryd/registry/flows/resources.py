@@ -9,6 +9,7 @@ from typing import Any
 from ostiary.core import canonical, jose
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.errors import Conflict, Invalid
+from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note
 from ostiaryd.registry.flows.feed import tell
@@ -17,6 +18,10 @@ from ostiaryd.registry.flows.holdings import end_holdings
 from ostiaryd.registry.flows.keys import check_unknown_key
 from ostiaryd.registry.model import Mode, Resource, ResourceDelta, ResourceId, Root, agent_uri, check_name, check_uri
 from ostiaryd.registry.store import resources
+
+MAX_PARSED = 256
+_parsed: dict[str, Catalogue | None] = {}
+"""Catalogues by their hash, for several tasks are about the same."""
 
 
 def create_resource(
@@ -71,6 +76,19 @@ def set_resource_key(act: Act, id_or_name: str, jwk: object) -> Resource:
     resources.set_key(act.tx, resource.resource_id, jkt=public.thumbprint, jwk=key)
     tell(act, ResourceDelta(resource.name))
     return replace(resource, jkt=public.thumbprint, jwk=key)
+
+
+def catalogue_of(reader: Reader, resource: Resource) -> Catalogue | None:
+    """Return the catalogue of the resource, or None if it has none. Parsed once for each hash."""
+    if (hash := resource.catalogue_hash) is None:
+        return None
+    if (found := _parsed.get(hash)) is None:
+        text = resources.kept_catalogue(reader, hash)
+        found = None if text is None else Catalogue.parse(text)
+        while len(_parsed) >= MAX_PARSED:
+            _parsed.pop(next(iter(_parsed)), None)
+        _parsed[hash] = found
+    return found
 
 
 def set_catalogue(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiary.core.catalogue import Catalogue
+from ostiary.core.draft import plan_of
 from ostiary.core.errors import Forbidden
-from ostiary.core.intent import Endorsed, Intent, InvalidIntent, Recorded, SaidBy
+from ostiary.core.intent import Endorsed, Intent, InvalidIntent, Planned, Recorded, SaidBy
 from ostiary.core.jose import b64u
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
@@ -25,11 +25,16 @@ def intent_of(reader: Reader, task: Task) -> Recorded | None:
 
 
 def record_intent(act: Act, task: Task, asked: Intent, doer: Agent, *, by: Caller | None) -> Task:
-    """The task with that intent, for good. Under another task it narrows what was said of that one, by whoever said it.
+    """Return the task with that intent, for good. An intent without a plan gets the plan that its words suggest.
+
+    Under another task the intent narrows what was said of that one, by whoever said it.
 
     Raises Forbidden (who may not say it, or more than was said above), InvalidIntent.
     """
     outer = intent_of(act.tx, task)
+    if asked.plan is None:
+        above = None if outer is None else outer.intent.plan
+        asked = msgspec.structs.replace(asked, plan=_plan(act.tx, task, asked, above))
     if task.parent is not None:
         asked.check_within(None if outer is None else outer.intent)
     for document in asked.endorsed:
@@ -37,6 +42,18 @@ def record_intent(act: Act, task: Task, asked: Intent, doer: Agent, *, by: Calle
     said_by, who = (_said_by(task, doer, by), by.id if by is not None else "") if outer is None else outer.said
     recorded = Recorded(intent=asked, said_by=said_by, who=who, salt=b64u(act.tx.random(SALT_BYTES)))
     return msgspec.structs.replace(task, intent=intents.insert(act.tx, recorded))
+
+
+def _plan(reader: Reader, task: Task, asked: Intent, above: tuple[Planned, ...] | None) -> tuple[Planned, ...]:
+    """Return the plan that the words suggest, within the plan of the task above if that has one."""
+    names = sorted({scope.partition(":")[0] for scope in task.scopes})
+    there = [found for name in names if (found := resources.get(reader, name)) is not None]
+    offered = [(one.uri, tools) for one in there if (tools := registry.catalogue_of(reader, one)) is not None]
+    plan = plan_of(asked.words, offered, scopes=task.scopes, bounds=task.bounds)
+    if above is None:
+        return plan
+    caps = {planned.tool: planned for planned in above}
+    return tuple(one.within(caps[one.tool]) for one in plan if one.tool in caps)
 
 
 def note_intent(act: Act, task: Task) -> None:
@@ -67,8 +84,7 @@ def _check_document(reader: Reader, task: Task, document: Endorsed) -> None:
     """What the task cannot read was named by mistake. Raises InvalidIntent."""
     name, _, tool = document.tool.partition("/")
     resource = resources.get(reader, name)
-    text = None if resource is None else resources.catalogue(reader, resource.resource_id)
-    catalogue = None if text is None else Catalogue.parse(text)
+    catalogue = None if resource is None else registry.catalogue_of(reader, resource)
     if catalogue is None or tool not in catalogue.tools:
         raise InvalidIntent(f"no catalogue has the tool `{document.tool}`", hint="`ostiary resource show` lists them")
     if (scope := catalogue.scope(catalogue.tools[tool])) not in task.scopes:

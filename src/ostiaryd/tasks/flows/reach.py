@@ -9,6 +9,7 @@ from ostiary.core.bounds.details import MAX_LOCATIONS
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.errors import Forbidden
 from ostiaryd.ground.database import Reader
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
 from ostiaryd.registry.store import resources
 from ostiaryd.tasks.model import Task
@@ -18,16 +19,13 @@ def check_reach(reader: Reader, task: Task, *, unregistered: bool) -> None:
     """Each location is a registered resource of which the task has a scope, or an https one where that is allowed; each
     named tool is in the catalogue and within the task's scopes. Raises InvalidDetails, Forbidden.
     """
-    catalogues: dict[str, Catalogue | None] = {}
     for detail in task.bounds:
         for location in detail.locations:
             resource = resources.by_uri(reader, location)
             if resource is None:
                 _check_unregistered(location, unregistered=unregistered)
                 continue
-            if location not in catalogues:
-                catalogues[location] = _catalogue(reader, resource)
-            _check_registered(resource, catalogues[location], detail.actions or (), task.scopes)
+            _check_registered(resource, registry.catalogue_of(reader, resource), detail.actions or (), task.scopes)
 
 
 def bounds_of(reader: Reader, task: Task, *, classes: Sequence[str]) -> tuple[ToolDetail, ...]:
@@ -65,8 +63,3 @@ def _check_registered(
             raise InvalidDetails(f"`{resource.name}` has no tool {name[:70]!a}")
         if (scope := catalogue.scope(tool)) not in scopes:
             raise Forbidden(f"the agent does not have {scope}", hint="a task only narrows", code="widens")
-
-
-def _catalogue(reader: Reader, resource: Resource) -> Catalogue | None:
-    text = resources.catalogue(reader, resource.resource_id)
-    return None if text is None else Catalogue.parse(text)
