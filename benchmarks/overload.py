@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load.client import Ran, drive, offer
-from benchmarks.load.machine import CLIENT_CORE, on_core, print_ceilings
+from benchmarks.load.machine import CLIENT_CORE, cpu_seconds, on_core, print_ceilings
 from benchmarks.load.party import ISSUER, Party, settle
 from benchmarks.load.station import Wrong, stationed
 from ostiary import ambient
@@ -38,6 +38,7 @@ from tests.feed.test_fail_closed_end_to_end import enter
 from tests.server import Server
 
 AGENTS, IN_FLIGHT, ADDRESSES = 200, 32, 16
+CONNECTIONS = int(os.environ.get("CONN", "0")) or None
 WARM_S, EVERY_S = 1.0, 0.25
 TARGET_GRANT_S, TARGET_REVOKE_MS = 1.0, 100.0
 GUARDED = "https://guarded.example.org/mcp"
@@ -61,12 +62,13 @@ def main(times: float, seconds: float) -> int:
             agents = [house.agent(f"{name}:read", owner=owner) for _ in range(int(seconds / EVERY_S))]
             rate = times * capacity
             requests = [party.turn(i).ask_token(nonce=nonce) for i in range(int(rate * (seconds + 2 * WARM_S)))]
+            began_s = cpu_seconds(station.pid)
             flood, deciding = os.pipe(), start_guard(folder, guard, [key for _, key in agents])
             child = os.fork()
             if not child:
                 try:
                     raise_limit()
-                    ran = offer(station.port, requests, rate=rate, addresses=ADDRESSES)
+                    ran = offer(station.port, requests, rate=rate, addresses=ADDRESSES, connections=CONNECTIONS)
                     kept = {name: getattr(ran, name) for name in KEPT}
                     kept["kinds"] = kinds_of(ran)
                     with os.fdopen(flood[1], "w") as out:
@@ -81,12 +83,13 @@ def main(times: float, seconds: float) -> int:
             with os.fdopen(flood[0]) as said:
                 ran_flood = json.load(said)
             os.waitpid(child, 0)
+            used_s = cpu_seconds(station.pid) - began_s
             assert deciding.stdin is not None
             assert deciding.stdout is not None
             deciding.stdin.close()
             last = json.loads(deciding.stdout.read())
             deciding.wait()
-        return report(ran_flood, rate, [(at, answered, last[n]) for n, (at, answered) in enumerate(asked)])
+        return report(ran_flood, rate, used_s, [(at, answered, last[n]) for n, (at, answered) in enumerate(asked)])
 
 
 def find_capacity(port: int, party: Party, nonce: str) -> float:
@@ -152,7 +155,7 @@ def decide(spool: Path, credential: Path, agents: list[Path]) -> None:
         print(json.dumps(last), flush=True)
 
 
-def report(ran: dict[str, Any], rate: float, revoked: list[tuple[int, float, int]]) -> int:
+def report(ran: dict[str, Any], rate: float, used_s: float, revoked: list[tuple[int, float, int]]) -> int:
     statuses = collections.Counter(ran["statuses"])
     if set(statuses) - {200, 503}:
         raise Wrong(str(statuses))
@@ -161,6 +164,8 @@ def report(ran: dict[str, Any], rate: float, revoked: list[tuple[int, float, int
     seconds = ran["seconds"]
     print(f"offered {rate:,.0f} /s for {seconds:.1f} s; admitted {len(admitted) / seconds:,.0f} /s", end="")
     print(f", rejected {len(refused) / len(ran['statuses']):.0%} {ran['kinds']}")
+    each_us = used_s / len(ran["statuses"]) * 1e6
+    print(f"  the server's process used {used_s / seconds:.0%} of one core, {each_us:,.0f} us a request")
     print(f"  sent after its time p99 {sorted(ran['late'])[int(len(ran['late']) * 0.99)] * 1000:,.1f} ms", end="")
     print(f"; at most {ran['most_in_flight']:,} in flight; {ran['resent']} sent again on another connection")
     print(f"  admitted grants    {quantiles(admitted, 1000)}   target p99 {TARGET_GRANT_S * 1000:,.0f} ms")

@@ -6,6 +6,7 @@ the server fully.
 
 from __future__ import annotations
 
+import collections
 import itertools
 import select
 import socket
@@ -128,11 +129,14 @@ class Offered(Ran):
     most_in_flight: int
 
 
-def offer(port: int, requests: Sequence[bytes], *, rate: float, addresses: int) -> Offered:
+def offer(
+    port: int, requests: Sequence[bytes], *, rate: float, addresses: int, connections: int | None = None
+) -> Offered:
     """Send every request at its time, `rate` a second, whether or not those before are answered (an open loop).
 
     The clients have `addresses` loopback addresses of their own (127.0.0.2 and so on). A connection carries one request
     at a time and is used again; where none is idle, another one is opened, so that connections never limit the load.
+    With `connections` there are at most so many, and what is due waits at the client for one of them.
     A request that is answered 503 is not sent again: each of them is a client that heeds `Retry-After` elsewhere. A
     latency counts from the time at which the request was due.
     """
@@ -141,6 +145,7 @@ def offer(port: int, requests: Sequence[bytes], *, rate: float, addresses: int) 
     poll, clock = select.epoll(), time.perf_counter
     opened: dict[int, _Connection] = {}
     idle: list[_Connection] = []
+    waiting = collections.deque[int]()
     sources = itertools.cycle(f"127.0.0.{2 + number}" for number in range(addresses))
     sent = done = resent = most = 0
 
@@ -151,6 +156,8 @@ def offer(port: int, requests: Sequence[bytes], *, rate: float, addresses: int) 
                 return _send(connection, number, requests, now)
             except OSError:  # closed while it was idle
                 drop(connection)
+        if connections is not None and len(opened) >= connections:
+            return waiting.append(number)
         connection = _Connection(port, next(sources), waits=False)
         connection.number = number
         opened[connection.socket.fileno()] = connection
@@ -183,6 +190,8 @@ def offer(port: int, requests: Sequence[bytes], *, rate: float, addresses: int) 
                 drop(connection)
                 if connection in idle:
                     idle.remove(connection)
+                    if waiting:
+                        send(waiting.popleft(), clock())
                 elif connection.received:
                     raise
                 else:  # closed as the request came: it was not looked at (RFC 9112 section 9.3.1)
@@ -201,6 +210,8 @@ def offer(port: int, requests: Sequence[bytes], *, rate: float, addresses: int) 
                 drop(connection)
             else:
                 idle.append(connection)
+            if waiting:
+                send(waiting.popleft(), heard)
         if clock() - heard > TIMEOUT_S and sent > done:
             raise TimeoutError(f"no answer for {TIMEOUT_S} s; {done} of {count} came")
     seconds = clock() - started

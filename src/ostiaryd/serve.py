@@ -28,6 +28,7 @@ from ostiary.core import canonical, jose
 from ostiary.core.errors import Invalid, Unavailable
 from ostiaryd import app as application
 from ostiaryd.ground import descriptors
+from ostiaryd.ground.acceptor import Acceptor
 from ostiaryd.ground.clock import wall_clock
 from ostiaryd.ground.config import Config, load_config
 from ostiaryd.ground.connections import Connections
@@ -213,7 +214,8 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup([])  # uvicorn listens to none of them
+        self._acceptors = [Acceptor(sock, self._make_protocol) for sock in sockets or ()]
         config = self._world.config
         url = f"http://{config.listen}"
         path = config.folder / "server.json"
@@ -221,6 +223,16 @@ class _Server(uvicorn.Server):
         partial.write_text(json.dumps({"url": url, "issuer": config.issuer, "pid": os.getpid()}))
         os.replace(partial, path)
         print(f"ready {url}", flush=True)
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for acceptor in self._acceptors:
+            acceptor.close()
+        await super().shutdown(sockets)
 
 
 async def _bootstrap(world: World) -> None:

@@ -86,11 +86,19 @@ class Connections:
         return origin(address, forwarded, self._proxies)
 
     def _turn_away(self, among: dict[Connection, None], newest: Connection) -> None:
-        others = [one for one in among if one is not newest]
-        unheard = [one for one in others if not one.answered and not one.is_answering]
-        busiest = max(others, key=lambda one: one.answered, default=newest)
-        chosen = next((one for one in unheard if one.is_idle), unheard[0] if unheard else busiest)
-        if chosen.is_answering and not chosen.answered:
-            chosen = newest
+        arriving: Connection | None = None
+        busiest, most = newest, 0
+        for one in among:
+            if one is newest:
+                continue
+            if (answered := one.answered) > most:
+                busiest, most = one, answered
+            elif not answered and not one.is_answering:
+                if one.is_idle:
+                    chosen = one
+                    break
+                arriving = arriving or one
+        else:
+            chosen = arriving or busiest
         self.remove(chosen)
         chosen.turn_away()
