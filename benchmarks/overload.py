@@ -38,7 +38,7 @@ from tests.feed.test_fail_closed_end_to_end import enter
 from tests.server import Server
 
 AGENTS, IN_FLIGHT, ADDRESSES = 200, 32, 16
-CONNECTIONS = int(os.environ.get("CONN", "0")) or None
+CONNECTIONS = None
 WARM_S, EVERY_S = 1.0, 0.25
 TARGET_GRANT_S, TARGET_REVOKE_MS = 1.0, 100.0
 GUARDED = "https://guarded.example.org/mcp"
