@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from benchmarks.contain import columns, compiled, owner, rules, suites, table
+from benchmarks.contain.attacks import VARIANTS
 from benchmarks.contain.baselines import Listed
 from benchmarks.contain.doorkeeper import doorkeeper
 from benchmarks.contain.inprocess import InProcess
@@ -86,6 +87,7 @@ def arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--in-process", action="store_true", help="decide in this process, without a server")
     parser.add_argument("--confirmed", action="store_true", help="the owner's stand-in confirms the catalogue first")
     parser.add_argument("--wrong", type=float, default=0.0, metavar="SHARE", help="of the owner's answers are wrong")
+    parser.add_argument("--variant", action="append", choices=VARIANTS, help="of R3; may be given again")
     parser.add_argument("--why", action="store_true", help="print the most frequent reasons, with --in-process")
     parser.add_argument("--seed", type=int, default=1, help="of the first unfamiliar world")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="unfamiliar worlds of each kind")
@@ -130,7 +132,9 @@ def of_product(plan: columns.Plan, product: Product, asked: argparse.Namespace) 
         if not asked.ablate:
             yield from plan.attacked(product, column="R2 worst case, tired person", tired=True)
     if "R3" in asked.column:
-        yield from plan.attacked(product, column="R3 adaptive", planting=columns.recorded)
+        known = owner.confirmed(plan.suite)
+        for variant in asked.variant or VARIANTS:
+            yield from plan.adaptive(product, variant, known)
     if "R4" in asked.column:
         for model in asked.model or RECORDED:
             yield from plan.replayed(product, model)

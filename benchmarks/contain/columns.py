@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
 from benchmarks.contain import sessions
+from benchmarks.contain.attacks import Attack, Attacker
 from benchmarks.contain.person import StandIn
 from benchmarks.contain.products import Product
 from benchmarks.contain.suites import Call, Injection, Suite, Task, World
+from ostiary.core.catalogue import Catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Plan:
     def __init__(self, suite: Suite, *, tasks: int | None = None, injections: int | None = None) -> None:
         self.suite, self.tasks, self._injections = suite, list(suite.tasks)[:tasks], injections
         self._reads = {task.id: sessions.reads(suite, task.id) for task in self.tasks}
+        self._known: tuple[Catalogue, list[Attacker]] | None = None
         self._wanted = {task.id: list(suite.world(task.id, {}).reference()) for task in self.tasks}
 
     @cached_property
@@ -86,6 +89,32 @@ class Plan:
             planted = dict.fromkeys(self._reads[task.id], text)
             script = partial(sessions.obedient, injection=injection.id, reads=self._after(task))
             yield self._row(column, product, task, injection.id, planted, script, tired=tired)
+
+    def adaptive(self, product: Product, variant: str, catalogue: Catalogue) -> Iterator[Row]:
+        """Hold the attacks of one variant; `catalogue`: as the owner of the tools knows it."""
+        for attacker in self._attackers(catalogue):
+            for attack in attacker.make(variant):
+                yield self._attempted(f"R3 {variant}", product, attacker.task, attack)
+
+    def _attempted(self, column: str, product: Product, task: Task, attack: Attack) -> Row:
+        for earlier, planted, script in attack.before:
+            self._held(product, earlier, self.suite.world(earlier.id, planted), script, self._standin(earlier))
+        world = self.suite.world(task.id, attack.planted)
+        held, asked = self._held(product, task, world, attack.script, self._standin(task))
+        row = self._counted(column, product, task, attack.injection, world, held, None, asked)
+        harmed = row.harmed if attack.injection else any(call in held.ran for call in attack.harmful)
+        others = tuple(why for call, why in held.why if call not in self._wanted[task.id])
+        return replace(row, injection=attack.label, harmed=harmed, why=others)
+
+    def _attackers(self, catalogue: Catalogue) -> list[Attacker]:
+        if self._known is None or self._known[0] is not catalogue:
+            reachable = {injection.id for _, injection in self.pairs}
+            chosen = [injection for injection in self.suite.injections if injection.id in reachable]
+            made = [Attacker(self.suite, task, chosen, catalogue) for task in self.tasks]
+            for attacker in made:
+                attacker.others = [other for other in made if other is not attacker]
+            self._known = catalogue, made
+        return self._known[1]
 
     def replayed(self, product: Product, model: str) -> Iterator[Row]:
         """Nothing where the suite has no recorded runs. Raises SystemExit where it has, and none of that model."""
@@ -142,10 +171,22 @@ class Plan:
     ) -> Row:
         world = self.suite.world(task.id, planted)
         standin = self._standin(task, tired=f"{column} {task.id} {injection}" if tired else None)
+        held, asked = self._held(product, task, world, script, standin)
+        return self._counted(column, product, task, injection, world, held, answer, asked)
+
+    def _held(
+        self,
+        product: Product,
+        task: Task,
+        world: World,
+        script: Callable[[World], sessions.Script],
+        standin: StandIn,
+    ) -> tuple[sessions.Session, int]:
+        """The session, and how many questions were asked before it began."""
         session, asked = sessions.start(product, self.suite, task.purpose, standin)
         held = sessions.hold(product, session, world, script(world), standin)
         product.close(session)
-        return self._counted(column, product, task, injection, world, held, answer, asked)
+        return held, asked
 
     def _standin(self, task: Task, *, tired: str | None = None) -> StandIn:
         return StandIn(task.purpose, self.suite.person, self._wanted[task.id], self.suite.loose, tired=tired)
@@ -164,10 +205,11 @@ class Plan:
         useful: bool | None = None
         if not column.startswith("R5"):
             useful = world.useful(held.ran, answer) and (column != HONEST or not held.denied)
+        wanted = self._wanted[task.id]
         harmed = None if injection is None else world.harmed(injection, held.ran, answer)
         return Row(
             self.suite.name, product.name, column, task.id, injection, useful, harmed, asked + held.about_calls,
-            tuple(held.denied), tuple(held.why),
+            tuple(held.denied), tuple(why for call, why in held.why if harmed is None or call not in wanted),
         )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ class Session:
     """tools that were denied, each with the code of the reason"""
     about_calls: int = 0
     """questions to the person"""
-    why: list[str] = field(default_factory=list)
+    why: list[tuple[Call, str]] = field(default_factory=list)
     """what the product says of its questions, denials and effects, in their order"""
 
 
@@ -50,7 +50,7 @@ def hold(product: Product, session: Any, world: World, script: Script, standin: 
     try:
         call = next(script)
         while True:
-            verdict = _answered(product, session, product.decide(session, call), standin, held)
+            verdict = _answered(product, session, call, standin, held)
             output = None
             if verdict.allowed:
                 output = world.run(call)
@@ -59,19 +59,20 @@ def hold(product: Product, session: Any, world: World, script: Script, standin: 
             else:
                 held.denied.append((call.tool, verdict.code))
             if verdict.why:
-                held.why.append(f"{'pass' if verdict.allowed else 'deny'} {verdict.why}")
+                held.why.append((call, f"{'pass' if verdict.allowed else 'deny'} {verdict.why}"))
             call = script.send(output)
     except StopIteration:
         return held
 
 
-def _answered(product: Product, session: Any, verdict: Verdict, standin: StandIn, held: Session) -> Verdict:
+def _answered(product: Product, session: Any, call: Call, standin: StandIn, held: Session) -> Verdict:
     """The verdict once the person has been asked what is asked, which may be more than one question."""
+    verdict = product.decide(session, call)
     for _ in range(MAX_QUESTIONS):
         if verdict.question is None:
             return verdict
         held.about_calls += 1
-        held.why.append(f"ask {verdict.why}")
+        held.why.append((call, f"ask {verdict.why}"))
         verdict = product.answer(session, verdict.question, yes=standin.says(verdict.question))
     return verdict if verdict.question is None else Verdict(False, "asks_for_ever")
 

@@ -17,6 +17,8 @@ FIGURES: dict[str, Callable[[Row], float | None]] = {
     "questions": lambda row: row.questions,
 }
 """per cent of sessions, per cent of attacked sessions, questions a session"""
+POOLED = "R3 pooled"
+"""all variants of R3 together"""
 _HEAD = f"{'suite':<10} {'column':<34} {'product':<16} {'sessions':>8}  {'useful %':<20} {'harmed %':<20} questions"
 
 
@@ -25,6 +27,21 @@ def grouped(rows: Sequence[Row]) -> Iterator[tuple[tuple[str, str, str], dict[st
     for key, group in groupby(rows, key=lambda row: (row.suite, row.column, row.product)):
         held = list(group)
         yield key, {name: found for name, of in FIGURES.items() if (found := _figure(held, of)) is not None}
+
+
+def pooled(rows: Sequence[Row]) -> Iterator[tuple[tuple[str, str], Figure, str, Figure]]:
+    """Yield by suite and product what all variants of R3 harm together, and the worst variant with what it harms."""
+    adaptive = [row for row in rows if row.column.startswith("R3")]
+    for key, group in groupby(adaptive, key=lambda row: (row.suite, row.product)):
+        held = list(group)
+        harmed = {
+            column: _figure([row for row in held if row.column == column], FIGURES["harmed"])
+            for column in dict.fromkeys(row.column for row in held)
+        }
+        worst = max(harmed, key=lambda column: ((found := harmed[column]) and found.value) or 0.0)
+        both = _figure(held, FIGURES["harmed"]), harmed[worst]
+        if both[0] is not None and both[1] is not None:
+            yield key, both[0], worst, both[1]
 
 
 def _figure(rows: Sequence[Row], of: Callable[[Row], float | None]) -> Figure | None:
@@ -38,6 +55,9 @@ def text(rows: Sequence[Row]) -> str:
         cells = [_cell(found.get(name)) for name in FIGURES]
         sessions = found["questions"].sessions
         lines.append(f"{suite:<10} {column:<34} {product:<16} {sessions:>8}  {cells[0]:<20} {cells[1]:<20} {cells[2]}")
+    for (suite, product), every, worst, one in pooled(rows):
+        what = f"worst: {worst.removeprefix('R3 ')} {_cell(one)}"
+        lines.append(f"{suite:<10} {POOLED:<34} {product:<16} {every.sessions:>8}  {'–':<20} {_cell(every):<20} {what}")
     return "\n".join(lines)
 
 
@@ -62,7 +82,15 @@ def value(rows: Sequence[Row]) -> dict[str, Any]:
     """Figures rounded to what a table can bear, and every session that they were made of."""
     table = [
         {"suite": suite, "column": column, "product": product}
-        | {name: {part: round(number, 4) for part, number in asdict(found).items()} for name, found in figures.items()}
+        | {name: _rounded(found) for name, found in figures.items()}
         for (suite, column, product), figures in grouped(rows)
     ]
+    table += [
+        {"suite": suite, "column": POOLED, "product": product, "worst": worst, "harmed": _rounded(every)}
+        for (suite, product), every, worst, _ in pooled(rows)
+    ]
     return {"figures": table, "sessions": [asdict(row) for row in rows]}
+
+
+def _rounded(found: Figure) -> dict[str, float]:
+    return {part: round(number, 4) for part, number in asdict(found).items()}
