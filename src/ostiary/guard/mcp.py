@@ -54,10 +54,13 @@ def is_unknown(method: str) -> bool:
 
 
 def returned(result: Mapping[str, Any]) -> object:
-    """What a tool returned: its structured content, or else its texts; of what is no tool, all of it."""
+    """Return what a tool returned: its structured content, or else its texts, a single one as the text that it is; of
+    what is no tool, all of it.
+    """
     structured, content = result.get("structuredContent"), result.get("content")
     if isinstance(structured, dict):
         return next(iter(structured.values())) if len(structured) == 1 else structured
     if isinstance(content, list):
-        return [part.get("text", part) if isinstance(part, dict) else part for part in content]
+        texts = [part.get("text", part) if isinstance(part, dict) else part for part in content]
+        return texts[0] if len(texts) == 1 else texts
     return result

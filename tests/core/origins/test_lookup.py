@@ -268,7 +268,7 @@ def test_a_short_field_of_data_is_known_and_a_text_is_a_strangers(memory: Memory
     in_data = observed(memory, "files/fetch", OUTSIDE, {}, [{"field": field, "text": "hello you there"}])
     assert {Origin(part.origin).name.lower() for part in in_data} == {"outside", origin}
     for page in (json.dumps([{"field": field}]), str(field)):
-        in_text = observed(memory, "files/fetch", OUTSIDE, {}, page)
+        in_text = observed(memory, "files/fetch", OUTSIDE, {"path": "x"}, page)
         assert {part.origin for part in in_text} == {Origin.OUTSIDE}, "a page may look like data"
 
 

@@ -17,12 +17,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any
-
-import msgspec
+from typing import Any, cast
 
 from ostiary.core.catalogue import Kind, Tool
+from ostiary.core.catalogue.coverage import Leaf, Rule
 from ostiary.core.origins.judging import BIT, POINTS, given, is_effect, leaves, of_value
+from ostiary.core.origins.layouts import certain, layout_of
 from ostiary.core.origins.links import MAIL, is_odd, is_page, readings
 from ostiary.core.origins.memory import ALL_KINDS, LINK, ROOM, Memory, Origin, Part, holds
 from ostiary.core.origins.moments import moments
@@ -53,21 +53,27 @@ _NUMBER = re.compile(r"-?\d{1,6}(?:\.\d{1,4})?")
 _MOMENT = re.compile(r"[\d:T .Z+-]+")
 _NAME = re.compile(r"[\w'’&+#-]+(?: [\w'’&+#-]+)?")
 _LETTER = re.compile(r"[^\W\d_]")
-_decode = msgspec.json.Decoder().decode
 Found = tuple[Origin, str]
 
 
 def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any], output: object) -> tuple[Part, ...]:
     """What is new in the output of a call of that tool (`files/read_file`)."""
     kinds, scribe = _endorsed(memory, uid, tool, arguments), Scribe(memory.key)
-    asked = _asked(scribe, tool, arguments)
+    asked, layout = _asked(scribe, tool, arguments), layout_of(output) if isinstance(output, str) else None
+    opened = layout.value if layout is not None and layout.is_escaped else output
     if kinds:
-        found = [(Origin.ENDORSED, text) for text in _texts(_opened(output))]
+        found = [(Origin.ENDORSED, text) for text in _texts(opened)]
     elif tool.is_outside:
-        found = list(_fields(output))
+        is_frame = layout is not None and not any(map(_names_thing, tool.coverage.leaves(arguments)))
+        found = list(_fields(opened, is_data=not isinstance(output, str) or (is_frame and opened is not output)))
+        if is_frame and layout is not None and opened is output:
+            found += [(Origin.KNOWN, text) for name, text in certain(layout.value, WRITTEN) if _is_known(name, text)]
     else:
         is_linked = _points(memory, tool, arguments) <= Origin.RECORD
-        found = list(_records(memory, scribe, _opened(output), is_linked=is_linked))
+        found = list(_records(memory, scribe, opened, is_linked=is_linked))
+        if layout is not None and opened is output and not is_linked:
+            of_records = _records(memory, scribe, layout.value, is_linked=False)
+            found += [(origin, text) for origin, text in of_records if origin is Origin.RECORD]
     groups = [
         (origin, kinds or ALL_KINDS, [text for one, text in found if one is origin])
         for origin in (Origin.ENDORSED, Origin.RECORD, Origin.KNOWN, Origin.OUTSIDE)
@@ -158,24 +164,25 @@ def _points(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Origin:
     return max(named, default=Origin.NOWHERE)
 
 
+def _names_thing(leaf: Leaf) -> bool:
+    """Return whether a leaf of a read may say which document is read. A switch, a quantity or a time does not."""
+    return leaf.rule not in (Rule.SWITCH, Rule.QUANTITY) and leaf.kind is not Kind.TIME
+
+
 def _opened(output: object) -> object:
-    """What a text holds that is JSON itself."""
-    if isinstance(output, str) and len(output) <= MAX_TEXT and output.lstrip()[:1] in ("{", "["):
-        try:
-            return _decode(output)
-        except (msgspec.DecodeError, RecursionError):
-            return output
-    return output
+    """Return what a text holds that is JSON itself; any other output as it is."""
+    found = layout_of(output) if isinstance(output, str) else None
+    return output if found is None or not found.is_escaped else found.value
 
 
-def _fields(output: object) -> Iterator[Found]:
-    """Each text from outside, or known where it is a field of data; what is data within a text is that text."""
-    is_data = isinstance(output, dict | list | tuple)
-    for count, (name, text) in enumerate(_named(_opened(output))):
-        if count == MAX_LEAVES:
-            return
-        is_known = is_data and name.lower() not in WRITTEN and _is_field(text)
-        yield (Origin.KNOWN if is_known else Origin.OUTSIDE), text
+def _fields(opened: object, *, is_data: bool) -> Iterator[Found]:
+    """Yield each text as one from outside, or of data as known where it is a field that no stranger writes."""
+    for name, text in islice(_named(opened), MAX_LEAVES):
+        yield (Origin.KNOWN if is_data and _is_known(name, text) else Origin.OUTSIDE), text
+
+
+def _is_known(name: str, text: str) -> bool:
+    return name.lower() not in WRITTEN and _is_field(text)
 
 
 def _named(value: object, name: str = "", depth: int = MAX_DEPTH) -> Iterator[tuple[str, str]]:

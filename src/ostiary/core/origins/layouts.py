@@ -1,0 +1,316 @@
+"""Structure in a text: the records that a tool wrote down as lines, as a table, as markup or as JSON. Pure and linear.
+
+A layout has a frame (names of fields, bullets, cells) and values in it. In JSON a value cannot end its own string, so
+the frame is whole. In every other layout a value with a line break may continue with lines that look like more of the
+frame, and no parser can tell. `Layout.is_escaped` says which of the two it is, and `certain` where the frame of the
+second kind ends: before the first value of a field that holds free text anywhere in the output, since whoever writes
+free text may write line breaks.
+
+    layout_of("- name: Ann\\n  room: 4\\n- name: Bob\\n  room: 5")      [{"name": "Ann", "room": "4"}, {"name": ..}]
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import re
+from collections.abc import Container, Iterator, Sequence
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+import msgspec
+
+MAX_LAYOUT = 1 << 18
+"""characters; a longer text is not read"""
+MAX_LINES = 20_000
+MAX_DEPTH = 24
+MAX_NAME = 64
+"""characters of the name of a field"""
+MAX_COLUMNS = 64
+MAX_WORDS, MAX_VALUE = 2, 64
+"""words and characters of a value that is no free text"""
+
+_LINE = re.compile(
+    rf"""(?P<bullet>(?:[-*+•][ \t]+|\d{{1,4}}[.)][ \t]+)*)
+    (?:[*_`"]{{0,3}}(?P<name>[^\W_](?:[^\s:=|"`*]|[ ](?![ ])){{0,{MAX_NAME - 1}}}?)[*_`"]{{0,3}}
+       (?:[ ]?[:：][*_]{{0,2}}(?:[ \t]+|\Z)|[ ]=[ ]))?
+    (?P<rest>.*)""",
+    re.VERBOSE | re.DOTALL,
+)
+_BULLET = re.compile(r"(?:[-*+•]|\d{1,4}[.)])[ \t]+")
+_RULE = re.compile(r"[-=_*~+|: ]{3,}")
+"""a line that only separates"""
+_FENCE = re.compile(r"\s*```[\w-]*[ \t]*\n(.*?)\n```\s*", re.DOTALL)
+_WIDE = re.compile(r"\t+| {2,}")
+_TAG = re.compile(r"<(/?)([A-Za-z][\w:.-]{0,63})(?:\s[^<>]*)?(/?)>|<[!?][^<>]*>|([^<]+)")
+_VOID = frozenset(("br", "hr", "img", "input", "link", "meta"))
+_decode = msgspec.json.Decoder().decode
+
+
+class Layout(NamedTuple):
+    value: object
+    """records and fields: objects, lists and strings as JSON has them"""
+    is_escaped: bool
+    """whether no value can have written a part of the frame"""
+
+
+class _Line(NamedTuple):
+    column: int
+    is_item: bool
+    name: str | None
+    rest: str
+    is_apart: bool
+    """a blank line or a rule stands before it"""
+
+
+def layout_of(text: str) -> Layout | None:
+    """The structure of a whole text; None where it has none, or where its frame is not the same all over."""
+    if len(text) > MAX_LAYOUT:
+        return None
+    if (fenced := _FENCE.fullmatch(text)) is not None:
+        text = fenced[1]
+    first = text.lstrip()[:1]
+    if first in ("{", "["):
+        return _json(text)
+    if first == "<":
+        return _whole(_markup(text))
+    if "\n" not in text.strip() or text.count("\n") > MAX_LINES:
+        return None
+    lines = [line.rstrip() for line in text.splitlines()]
+    return _whole(_table(lines) or _outline(lines))
+
+
+def certain(value: object, texts: Container[str] = ()) -> Iterator[tuple[str, str]]:
+    """The fields, each by its name, of a frame that is not escaped, as far as no value can have written them: those
+    before the first field that holds free text in any record, or has one of the names in `texts` (lower case).
+    """
+    free = {name for name, text in fields(value) if is_free(text) or name.lower() in texts}
+    return takewhile(lambda field: field[0] not in free, fields(value))
+
+
+def fields(value: object, name: str = "") -> Iterator[tuple[str, str]]:
+    """Each string with the name of its field, in the order of the text."""
+    if isinstance(value, dict):
+        for inner, item in value.items():
+            yield from fields(item, inner)
+    elif isinstance(value, list):
+        for item in value:
+            yield from fields(item, name)
+    else:
+        yield name, str(value)
+
+
+def is_free(text: str) -> bool:
+    """Whether a value is more than a name, a number, or another single word."""
+    return len(text) > MAX_VALUE or "\n" in text or len(text.split(None, MAX_WORDS + 1)) > MAX_WORDS
+
+
+def _whole(value: object) -> Layout | None:
+    return Layout(value, is_escaped=False) if value and not isinstance(value, str) and _is_uniform(value) else None
+
+
+def _is_uniform(value: object) -> bool:
+    """Whether all records of each list have the same fields in the same order; the last may have fewer of them."""
+    if isinstance(value, dict):
+        return all(map(_is_uniform, value.values()))
+    if not isinstance(value, list):
+        return True
+    shapes = [tuple(item) if isinstance(item, dict) else (type(item),) for item in value]
+    *others, last = shapes or [()]
+    return (
+        all(shape == shapes[0] for shape in others)
+        and last == shapes[0][: len(last)]
+        and all(map(_is_uniform, value))
+    )
+
+
+def _json(text: str) -> Layout | None:
+    """A text that is JSON, or JSON lines (one object a line)."""
+    try:
+        return Layout(_decode(text), is_escaped=True)
+    except (msgspec.DecodeError, RecursionError):
+        lines = [line for line in text.splitlines() if line.strip()]
+    if not 2 <= len(lines) <= MAX_LINES:
+        return None
+    try:
+        return Layout([_decode(line) for line in lines], is_escaped=True)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _table(lines: Sequence[str]) -> list[dict[str, str]] | None:
+    """The rows of a table (markdown, ASCII, CSV, TSV, columns with wide gaps), by the names in its first row."""
+    rows = [line for line in lines if line.strip() and not _RULE.fullmatch(line.strip())]
+    if len(rows) < 2:
+        return None
+    if all("|" in row for row in rows):
+        cells = [row.strip().strip("|").split("|") for row in rows]
+    elif any(all(mark in row for row in rows) for mark in "\t,;"):
+        mark = next(mark for mark in "\t,;" if all(mark in row for row in rows))
+        if ": " in rows[0]:
+            return None
+        try:
+            cells = list(csv.reader(rows, delimiter=mark, strict=True))
+        except csv.Error:
+            return None
+    else:
+        cells = [_WIDE.split(row.strip()) for row in rows]
+    head, *body = [[cell.strip() for cell in row] for row in cells]
+    width = len(head)
+    if not 2 <= width <= MAX_COLUMNS or len(set(head)) < width or any(len(row) != width for row in body):
+        return None
+    if any(not name or len(name) > MAX_NAME or is_free(name) for name in head):
+        return None
+    return [dict(zip(head, row, strict=True)) for row in body]
+
+
+def _outline(lines: Sequence[str]) -> object:
+    """Fields (`name: value`), lists and what is indented under them, as YAML and people write them."""
+    reader = _Outline(list(_scanned(lines)))
+    value = reader.block(0, MAX_DEPTH)
+    if reader.at < len(reader.lines):
+        _drop_last(value)  # something else follows, so the last value may go on in it
+    return value
+
+
+def _drop_last(value: Any) -> None:
+    """Take away the last field of all."""
+    while True:
+        if isinstance(value, dict) and value:
+            last = next(reversed(value))
+            inner = value[last]
+            if not isinstance(inner, dict | list) or not inner:
+                del value[last]
+                return
+        elif isinstance(value, list) and value:
+            inner = value[-1]
+            if not isinstance(inner, dict | list) or not inner:
+                value.pop()
+                return
+        else:
+            return
+        value = inner
+
+
+def _scanned(lines: Sequence[str]) -> Iterator[_Line]:
+    is_apart = False
+    for line in lines:
+        bare = line.lstrip()
+        if not bare or _RULE.fullmatch(bare):
+            is_apart = True
+            continue
+        column = len(line) - len(bare)
+        found = _LINE.fullmatch(bare)
+        assert found is not None  # each part of the pattern may be empty
+        for bullet in _BULLET.finditer(found["bullet"]):
+            yield _Line(column, True, None, "", is_apart)
+            column, is_apart = column + len(bullet[0]), False
+        yield _Line(column, False, found["name"], found["rest"].strip(), is_apart)
+        is_apart = False
+
+
+class _Outline:
+    """Reads lines by their columns; `at` is the first line that is not read."""
+
+    def __init__(self, lines: list[_Line]) -> None:
+        self.lines, self.at = lines, 0
+
+    def block(self, column: int, depth: int) -> Any:
+        """What stands at the column of the next line, which is `column` or more."""
+        first = self._next(column)
+        if first is None or not depth:
+            return ""
+        if first.is_item:
+            return self._items(first.column, depth)
+        return self._texts(first.column) if first.name is None else self._fields(first.column, depth)
+
+    def _next(self, column: int) -> _Line | None:
+        line = self.lines[self.at] if self.at < len(self.lines) else None
+        return line if line is not None and line.column >= column else None
+
+    def _items(self, column: int, depth: int) -> list[Any]:
+        items: list[Any] = []
+        while (line := self._next(column)) is not None and line.column == column and line.is_item:
+            self.at += 1
+            items.append(self.block(column + 1, depth - 1))
+        return items
+
+    def _texts(self, column: int) -> str:
+        texts: list[str] = []
+        while (line := self._next(column)) is not None and line.column == column and line.name is None:
+            if line.is_item:
+                break
+            self.at += 1
+            texts.append(line.rest)
+        return "\n".join(texts)
+
+    def _fields(self, column: int, depth: int) -> Any:
+        """One record, or several where the name of the first field comes again."""
+        record: dict[str, Any] = {}
+        records = [record]
+        while (line := self._next(column)) is not None and line.column == column and line.name is not None:
+            if line.name in record:
+                if line.name != next(iter(record)):
+                    break
+                record = {}
+                records.append(record)
+            self.at += 1
+            record[line.name] = self._value(line, depth)
+        return records if len(records) > 1 else record
+
+    def _value(self, line: _Line, depth: int) -> Any:
+        following = self._next(line.column)
+        if following is None or (following.column == line.column and not following.is_item):
+            return line.rest
+        if line.rest and following.column == line.column:
+            return line.rest
+        if not line.rest:
+            return self.block(following.column, depth - 1)
+        said = [line.rest]
+        while (more := self._next(line.column + 1)) is not None and not more.is_apart:
+            said.append(more.rest if more.name is None else f"{more.name}: {more.rest}")
+            self.at += 1
+        return "\n".join(said)
+
+
+def _markup(text: str) -> object:
+    """The rows of the first table of HTML, or the elements of XML by their names; None where they do not nest."""
+    stack: list[tuple[str, list[tuple[str, Any]], list[str]]] = [("", [], [])]
+    for count, found in enumerate(_TAG.finditer(text)):
+        closing, name, empty, said = found.groups()
+        if count > MAX_LINES or len(stack) > MAX_DEPTH:
+            return None
+        if said is not None:
+            stack[-1][2].append(said)
+        elif name is None or name.lower() in _VOID or empty:
+            continue
+        elif not closing:
+            stack.append((name, [], []))
+        elif len(stack) > 1 and stack[-1][0] == name:
+            _, inner, texts = stack.pop()
+            words = html.unescape("".join(texts)).strip()
+            stack[-1][1].append((name, _element(inner) if inner and not words else words))
+        else:
+            return None
+    return _rows(_element(stack[0][1])) if len(stack) == 1 else None
+
+
+def _element(inner: list[tuple[str, Any]]) -> Any:
+    names = [name for name, _ in inner]
+    if len(set(names)) == len(names):
+        return dict(inner)
+    return [value for _, value in inner] if len(set(names)) == 1 else [{name: value} for name, value in inner]
+
+
+def _rows(value: object) -> object:
+    """Of a table the rows by the names of the first; or else what it is."""
+    while isinstance(value, dict) and len(value) == 1:
+        [value] = value.values()
+    if isinstance(value, dict) and {*map(str.lower, value)} == {"thead", "tbody"}:
+        head, body = value.values()
+        value = [*head.values(), *(body if isinstance(body, list) else body.values())] if isinstance(head, dict) else ""
+    if isinstance(value, list) and all(isinstance(row, list) for row in value) and len(value) > 1:
+        head, *rows = value
+        if len({*map(str, head)}) == len(head) and all(len(row) == len(head) for row in rows):
+            return [dict(zip(map(str, head), row, strict=True)) for row in rows]
+    return value
