@@ -124,7 +124,10 @@ def main() -> None:
     told("more: the same, and a text with an address", deciding(begun, SAID) - plain)
     told("more: two from nowhere, and a text with an address", deciding(begun, UNSAID) - plain)
     told("more: the same with the largest memory", deciding(marked(full), UNSAID) - plain)
-    for what, output in (("prose", prose(dice, 10_240)), ("JSON", records(dice, 10_240))):
+    rows = records(dice, 10_240)
+    lines = "\n".join(f"{'- ' if at == 0 else '  '}{name}: {value}"
+                      for row in json.loads(rows) for at, (name, value) in enumerate(row.items()))  # fmt: skip
+    for what, output in (("prose", prose(dice, 10_240)), ("JSON", rows), ("records as lines", lines)):
         for tool in ("fetch", "record"):
 
             def observing(tool: str = tool, output: str = output) -> object:

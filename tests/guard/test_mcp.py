@@ -19,6 +19,7 @@ from ostiary.core.errors import Conflict
 from ostiary.core.feed import ResourceFact, TokenFact
 from ostiary.core.reading import read
 from ostiary.guard import Guard
+from ostiary.guard.mcp import returned
 from ostiary.mcp import DENIED, protect
 from tests.clock import Clock
 from tests.feed.house import listening, serving
@@ -280,3 +281,11 @@ def call_of(tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
     params = {"name": tool, "arguments": arguments, "_meta": meta}
     body: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
     return json.loads(json.dumps(body))  # type: ignore[no-any-return]
+
+
+def test_a_single_text_of_a_result_is_a_text() -> None:
+    text = {"type": "text", "text": "Eve"}
+    assert returned({"content": [text]}) == "Eve", "a list of one name would be a field of data"
+    assert returned({"content": [text, text]}) == ["Eve", "Eve"]
+    assert returned({"content": [text], "structuredContent": {"result": ["Ann"]}}) == ["Ann"]
+    assert returned({"content": []}) == []

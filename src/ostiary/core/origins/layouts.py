@@ -30,16 +30,13 @@ MAX_COLUMNS = 64
 MAX_WORDS, MAX_VALUE = 2, 64
 """words and characters of a value that is no free text"""
 
-_LINE = re.compile(
-    rf"""(?P<bullet>(?:[-*+•][ \t]+|\d{{1,4}}[.)][ \t]+)*)
-    (?:[*_`"]{{0,3}}(?P<name>[^\W_](?:[^\s:=|"`*]|[ ](?![ ])){{0,{MAX_NAME - 1}}}?)[*_`"]{{0,3}}
-       (?:[ ]?[:：][*_]{{0,2}}(?:[ \t]+|\Z)|[ ]=[ ]))?
-    (?P<rest>.*)""",
-    re.VERBOSE | re.DOTALL,
-)
 _BULLET = re.compile(r"(?:[-*+•]|\d{1,4}[.)])[ \t]+")
-_RULE = re.compile(r"[-=_*~+|: ]{3,}")
+_RULES = "-=_*~+|: "
+_RULE = re.compile(rf"[{re.escape(_RULES)}]{{3,}}")
 """a line that only separates"""
+_EMPHASIS = '*_`"'
+_UNNAMED = frozenset(':=|"`*\t')
+"""what the name of a field has not"""
 _FENCE = re.compile(r"\s*```[\w-]*[ \t]*\n(.*?)\n```\s*", re.DOTALL)
 _WIDE = re.compile(r"\t+| {2,}")
 _TAG = re.compile(r"<(/?)([A-Za-z][\w:.-]{0,63})(?:\s[^<>]*)?(/?)>|<[!?][^<>]*>|([^<]+)")
@@ -110,18 +107,13 @@ def _whole(value: object) -> Layout | None:
 
 
 def _is_uniform(value: object) -> bool:
-    """Whether all records of each list have the same fields in the same order; the last may have fewer of them."""
+    """Whether all records of each list have the same fields in the same order."""
     if isinstance(value, dict):
         return all(map(_is_uniform, value.values()))
     if not isinstance(value, list):
         return True
-    shapes = [tuple(item) if isinstance(item, dict) else (type(item),) for item in value]
-    *others, last = shapes or [()]
-    return (
-        all(shape == shapes[0] for shape in others)
-        and last == shapes[0][: len(last)]
-        and all(map(_is_uniform, value))
-    )
+    shapes = {tuple(item) if isinstance(item, dict) else type(item) for item in value}
+    return len(shapes) <= 1 and all(map(_is_uniform, value))
 
 
 def _json(text: str) -> Layout | None:
@@ -140,7 +132,7 @@ def _json(text: str) -> Layout | None:
 
 def _table(lines: Sequence[str]) -> list[dict[str, str]] | None:
     """The rows of a table (markdown, ASCII, CSV, TSV, columns with wide gaps), by the names in its first row."""
-    rows = [line for line in lines if line.strip() and not _RULE.fullmatch(line.strip())]
+    rows = [line for line in lines if line and not (line[-1] in _RULES and _RULE.fullmatch(line.strip()))]
     if len(rows) < 2:
         return None
     if all("|" in row for row in rows):
@@ -153,8 +145,10 @@ def _table(lines: Sequence[str]) -> list[dict[str, str]] | None:
             cells = list(csv.reader(rows, delimiter=mark, strict=True))
         except csv.Error:
             return None
-    else:
+    elif _WIDE.search(rows[0].strip()):
         cells = [_WIDE.split(row.strip()) for row in rows]
+    else:
+        return None
     head, *body = [[cell.strip() for cell in row] for row in cells]
     width = len(head)
     if not 2 <= width <= MAX_COLUMNS or len(set(head)) < width or any(len(row) != width for row in body):
@@ -166,47 +160,41 @@ def _table(lines: Sequence[str]) -> list[dict[str, str]] | None:
 
 def _outline(lines: Sequence[str]) -> object:
     """Fields (`name: value`), lists and what is indented under them, as YAML and people write them."""
-    reader = _Outline(list(_scanned(lines)))
+    scanned = _scanned(lines)
+    first = next(scanned, None)
+    if first is None or not (first.is_item or first.name):
+        return None
+    reader = _Outline([first, *scanned])
     value = reader.block(0, MAX_DEPTH)
-    if reader.at < len(reader.lines):
-        _drop_last(value)  # something else follows, so the last value may go on in it
-    return value
-
-
-def _drop_last(value: Any) -> None:
-    """Take away the last field of all."""
-    while True:
-        if isinstance(value, dict) and value:
-            last = next(reversed(value))
-            inner = value[last]
-            if not isinstance(inner, dict | list) or not inner:
-                del value[last]
-                return
-        elif isinstance(value, list) and value:
-            inner = value[-1]
-            if not isinstance(inner, dict | list) or not inner:
-                value.pop()
-                return
-        else:
-            return
-        value = inner
+    return value if reader.at == len(reader.lines) else None
 
 
 def _scanned(lines: Sequence[str]) -> Iterator[_Line]:
     is_apart = False
     for line in lines:
         bare = line.lstrip()
-        if not bare or _RULE.fullmatch(bare):
+        if not bare or (bare[0] in _RULES and _RULE.fullmatch(bare)):
             is_apart = True
             continue
         column = len(line) - len(bare)
-        found = _LINE.fullmatch(bare)
-        assert found is not None  # each part of the pattern may be empty
-        for bullet in _BULLET.finditer(found["bullet"]):
+        while (bullet := _BULLET.match(bare)) is not None:
             yield _Line(column, True, None, "", is_apart)
-            column, is_apart = column + len(bullet[0]), False
-        yield _Line(column, False, found["name"], found["rest"].strip(), is_apart)
+            column, bare, is_apart = column + bullet.end(), bare[bullet.end() :], False
+        name, rest = _named(bare)
+        yield _Line(column, False, name, rest, is_apart)
         is_apart = False
+
+
+def _named(bare: str) -> tuple[str | None, str]:
+    """The name of a field and its value; None and the whole line where it has none."""
+    for mark in (":", " = "):
+        name, found, rest = bare.partition(mark)
+        name = name.strip(_EMPHASIS)
+        if found and name[:1].isalnum() and len(name) <= MAX_NAME and _UNNAMED.isdisjoint(name):
+            rest = rest.lstrip(_EMPHASIS) if rest[:1] in _EMPHASIS else rest
+            if not rest or rest[0] in " \t" or mark != ":":
+                return name, rest.strip()
+    return None, bare
 
 
 class _Outline:

@@ -17,7 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 from ostiary.core.catalogue import Kind, Tool
 from ostiary.core.catalogue.coverage import Leaf, Rule
