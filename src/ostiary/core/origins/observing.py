@@ -169,10 +169,10 @@ def _names_thing(leaf: Leaf) -> bool:
     return leaf.rule not in (Rule.SWITCH, Rule.QUANTITY) and leaf.kind is not Kind.TIME
 
 
-def _opened(output: object) -> object:
-    """Return what a text holds that is JSON itself; any other output as it is."""
-    found = layout_of(output) if isinstance(output, str) else None
-    return output if found is None or not found.is_escaped else found.value
+def _opened(value: object) -> object:
+    """Return what a text holds that is JSON itself; any other value as it is."""
+    found = layout_of(value) if isinstance(value, str) and value.lstrip()[:1] in ("{", "[") else None
+    return value if found is None else found.value
 
 
 def _fields(opened: object, *, is_data: bool) -> Iterator[Found]:
