@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.catalogue import Kind, Tool
+from ostiary.core.catalogue import Effect, Kind, Tool
 from ostiary.core.origins import Memory, Origin, learned, observed, of_value, remember
 from ostiary.core.origins.layouts import MAX_LAYOUT, MAX_VALUE, certain, is_free, layout_of
 from tests.core.origins.seed import seed
 
 KEY = bytes(range(32))
-OUTSIDE = Tool(name="list", effect="read")  # type: ignore[arg-type]
-INSIDE = Tool(name="list", effect="read", open_world=False)  # type: ignore[arg-type]
+OUTSIDE = Tool(name="list", effect=Effect.READ)
+INSIDE = Tool(name="list", effect=Effect.READ, open_world=False)
 Row = Mapping[str, str]
 ROWS: list[Row] = [{"name": "Ann", "room": "41"}, {"name": "Bob", "room": "52"}]
 
@@ -154,9 +154,9 @@ def test_a_listing_that_the_call_did_not_name_has_fields(layout: str) -> None:
     for arguments in ({}, {"limit": 10}, {"all": True}):
         tool = Tool(
             name="list",
-            effect="read",
+            effect=Effect.READ,
             arguments={"properties": {"limit": {"type": "integer"}, "all": {"type": "boolean"}}},
-        )  # type: ignore[arg-type]
+        )
         assert of_value(_seen(tool, text, **arguments), Kind.OBJECT, "52") is Origin.KNOWN, arguments
     named = _seen(OUTSIDE, text, path="x")
     assert of_value(named, Kind.OBJECT, "52") is Origin.OUTSIDE, "a document may be a stranger's as a whole"
