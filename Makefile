@@ -21,6 +21,7 @@ NODE := tests/node/node_modules/.package-lock.json
 FRAMEWORKS := $(patsubst requirements/frameworks/%.lock,%,$(wildcard requirements/frameworks/*.lock))
 FRAMEWORK_SETUPS := $(FRAMEWORKS:%=.frameworks/%/.setup)
 SUITES := .suites/.setup
+EVERYDAY := benchmarks/contain/everyday/node_modules/.package-lock.json
 RECORDINGS := .suites/.recordings
 
 # A test run starts hundreds of processes, and each would compile all that it imports.
@@ -40,6 +41,9 @@ frameworks: $(SETUP) ## make an environment for each agent framework that we hav
 .PHONY: suites
 suites: $(SETUP) ## make the environment of the suites that `make bench BENCH_ARGS=contain` runs
 	$(MAKE) $(SUITES)
+
+.PHONY: everyday
+everyday: $(EVERYDAY) ## bring the MCP servers of `make bench BENCH_ARGS="contain --suite everyday"`
 
 .PHONY: recordings
 recordings: suites ## bring the recorded runs of models that `make bench BENCH_ARGS=contain` replays
@@ -104,7 +108,7 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 
 .PHONY: clean
 clean: ## remove everything that was made
-	rm -rf .venv .frameworks .suites tests/node/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .frameworks .suites tests/node/node_modules benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(SETUP): requirements/uv.lock requirements/dev.lock requirements/opa.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=...")'
@@ -130,6 +134,10 @@ $(SUITES): requirements/suites.lock benchmarks/contain/agentdojo/pyproject.toml
 $(RECORDINGS): requirements/recordings.lock benchmarks/contain/recordings.py $(SUITES)
 	$(BIN)/pip download --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation --no-binary :all: --dest .suites -r $<
 	$(BIN)/python -m benchmarks.contain.recordings .suites
+	touch $@
+
+$(EVERYDAY): benchmarks/contain/everyday/package.json benchmarks/contain/everyday/package-lock.json
+	npm --prefix benchmarks/contain/everyday ci --ignore-scripts
 	touch $@
 
 $(NODE): tests/node/package.json tests/node/package-lock.json

@@ -1,0 +1,1 @@
+"""Everyday requests over the tools of real MCP servers, as their packages list them."""
