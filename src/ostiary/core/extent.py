@@ -16,6 +16,7 @@ import msgspec
 
 from ostiary.core import canonical
 from ostiary.core.catalogue import Effect, Kind, Tool
+from ostiary.core.catalogue.kind import FIXED_TIME
 from ostiary.core.origins import POINTS, Memory, Origin, of_value
 from ostiary.core.origins.judging import MAX_FOREIGN, judged_leaves
 from ostiary.core.origins.scribe import MAX_TEXT
@@ -91,9 +92,10 @@ def extent_of(
         if any(isinstance(one, str) and len(one) > MAX_TEXT for _, _, one in leaves):
             return None
         kinds = {kind for _, kind, _ in leaves}
-        if kinds == {Kind.TEXT} and not any(tool.kinds.get(path) == COMMAND for path, _, _ in leaves):
+        words = {tool.kinds.get(path) for path, _, _ in leaves}
+        if kinds == {Kind.TEXT} and COMMAND not in words:
             continue
-        if kinds == {Kind.TIME} and tool.effect not in GRAVE:
+        if kinds == {Kind.TIME} and tool.effect not in GRAVE and FIXED_TIME not in words:
             continue
         if kinds == {Kind.AMOUNT} and (number := _number(value)) is not None:
             amounts[name] = number

@@ -222,7 +222,7 @@ MOVE = Tool(name="move", effect=Effect.CHANGE, kinds={"id": "object", "to": "add
         ({"id": "7", "to": "bob@example.com", "from": "2031-05-06"}, "person"),
         ({"id": "7", "to": "eve@example.net", "from": "2026-06-01"}, "nowhere"),
         ({"id": "7", "from": "2026-06-01", "until": "2031-05-06"}, "person"),
-        ({"id": "7", "from": "2031-05-06"}, "nowhere"),
+        ({"id": "7", "from": "2031-05-06"}, None),
     ],
 )
 def test_what_is_done_to_a_thing_is_told_from_which_thing_it_is(
@@ -234,23 +234,42 @@ def test_what_is_done_to_a_thing_is_told_from_which_thing_it_is(
     assert context["origin_worst"] == ("nowhere" if arguments.get("to") == "eve@example.net" else "known")
 
 
+PLAN = Tool(name="plan", effect="change", kinds={"title": "text", "start": "time", "end": "time", "room": "object"})  # type: ignore[arg-type]
+
+
 def test_times_count_where_nothing_else_says_what_a_call_is_about(memory: Memory) -> None:
-    plan = Tool(name="plan", effect="change", kinds={"title": "text", "start": "time", "end": "time", "room": "object"})  # type: ignore[arg-type]
     seen = after(memory, OUTSIDE, {}, "at 2031-05-06")
-    assert judged(seen, plan, {"title": "x", "start": "2031-05-06"})["origin_worst"] == "outside"
-    assert judged(seen, plan, {"start": "2031-05-06", "end": "2031-05-07"})["origin_worst"] == "nowhere"
-    assert judged(seen, plan, {"start": "2026-06-01", "end": "2031-05-07"})["origin_worst"] == "person", "it follows"
+    assert judged(seen, PLAN, {"title": "x", "start": "2031-05-06"})["origin_worst"] == "outside"
+    assert judged(seen, PLAN, {"start": "2026-06-01", "end": "2031-05-07"})["origin_worst"] == "person", "it follows"
     named = remember(KEY, seed("see a.txt", endorsed=[("files/read", "a.txt", ["time"])]))
-    planned = after(named, READ, {"path": "a.txt"}, "on 2026-06-01")
+    planned = after(after(named, READ, {"path": "a.txt"}, "on 2026-06-01"), OUTSIDE, {}, "at 2031-05-06")
     assert of_value(planned, Kind.TIME, "2026-06-01") is Origin.ENDORSED
-    assert judged(planned, plan, {"start": "2026-06-01", "end": "2031-05-07"})["origin_worst"] == "nowhere"
+    assert judged(planned, PLAN, {"start": "2026-06-01", "end": "2031-05-06"})["origin_worst"] == "outside"
     for grave in (Effect.DESTROY, Effect.ADMINISTER, Effect.PAY):
-        clear = Tool(name="clear", effect=grave, kinds=plan.kinds)
+        clear = Tool(name="clear", effect=grave, kinds=PLAN.kinds)
         assert judged(seen, clear, {"start": "2026-06-01", "end": "2031-05-07"})["origin_worst"] == "nowhere"
     assert (
-        judged(seen, plan, {"start": "2031-05-06", "room": "https://example.com/a/B?x=1"})["origin_worst"] == "person"
+        judged(seen, PLAN, {"start": "2031-05-06", "room": "https://example.com/a/B?x=1"})["origin_worst"] == "person"
     )
-    assert "origin_worst" not in judged(seen, plan, {"title": "x"})
+    assert "origin_worst" not in judged(seen, PLAN, {"title": "x"})
+
+
+def test_a_time_that_nobody_said_is_the_agents_own_affair(memory: Memory) -> None:
+    seen = after(memory, OUTSIDE, {}, "at 2031-05-06")
+    for arguments in ({"start": "2031-05-07"}, {"start": "2031-05-07", "end": "2031-05-08"}):
+        assert "origin_worst" not in judged(seen, PLAN, arguments)
+        for grave in (Effect.DESTROY, Effect.ADMINISTER, Effect.PAY):
+            clear = Tool(name="clear", effect=grave, kinds=PLAN.kinds)
+            assert judged(seen, clear, arguments)["origin_worst"] == "nowhere"
+    assert judged(seen, PLAN, {"start": "2031-05-06", "end": "2031-05-07"})["origin_worst"] == "outside"
+
+
+def test_a_fixed_time_counts_as_what_says_whom(memory: Memory) -> None:
+    tool = Tool(name="plan", effect=Effect.CHANGE, kinds=dict(PLAN.kinds) | {"start": "fixed-time"})
+    for room in ({}, {"room": "https://example.com/a/B?x=1"}):
+        assert judged(memory, tool, {"start": "2031-05-07"} | room)["origin_worst"] == "nowhere"
+        assert judged(memory, tool, {"start": "2026-06-01", "end": "2031-05-07"} | room)["origin_worst"] == "person"
+    assert judged(memory, tool, {"start": "2031-05-07"})["done_worst"] == "nowhere"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,11 @@ class Kind(StrEnum):
     """what goes out in words: the addresses and links in it count"""
 
 
+FIXED_TIME = "fixed-time"
+"""The word of a catalogue for a time that the agent may not plan: judged as what says whom and what is."""
 _FREE_WORDS = {"recipient": Kind.ADDRESS, "url": Kind.ADDRESS, "path": Kind.OBJECT, "command": Kind.TEXT}
 """Words that catalogues used before the list was closed."""
-KINDS: Mapping[str, Kind] = MappingProxyType({kind.value: kind for kind in Kind} | _FREE_WORDS)
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {kind.value: kind for kind in Kind} | _FREE_WORDS | {FIXED_TIME: Kind.TIME}
+)
 """each word of a catalogue that is a kind"""

@@ -1,9 +1,10 @@
 """Where the arguments of a call came from, for policies: `origin`, and the least trusted of them.
 
     origin         by the name of each argument that identifies something
-    origin_worst   the least trusted of those that say whom and what, and of secrets; where a call has none of these and
-                   no amount, of its times: an agent may plan, but here nothing else says what is done. Where one is the
-                   person's (an end follows from a beginning) that, unless something is destroyed, paid, administered
+    origin_worst   the least trusted of those that say whom and what, of secrets, and of times that the catalogue says
+                   matter (`fixed-time`); where a call has none of these and no amount, of its times. A time from
+                   nowhere does not count: the agent plans it. Where one is the person's (an end follows from a
+                   beginning) that. If something is destroyed, paid or administered, each time counts
     amount_worst   the least trusted of those that say how much
     object_worst   the least trusted of those that say whom and what; `nowhere` where none of them is given
     done_worst     the least trusted of all that is not which thing it is about: whom, how much, secrets; or else that
@@ -29,6 +30,7 @@ from typing import Any, cast
 
 from ostiary.core.catalogue import Effect, Kind, Tool
 from ostiary.core.catalogue.coverage import UNREADABLE, Leaf, Rule
+from ostiary.core.catalogue.kind import FIXED_TIME
 from ostiary.core.cedar.values import Record
 from ostiary.core.origins.links import links, spellings
 from ostiary.core.origins.memory import KINDS, LINK, Memory, Origin
@@ -121,6 +123,8 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     worst_of: dict[str, Origin] = {}
     of_kind = [-1] * len(_PLACE)
     times: list[Origin] = []
+    fixed = -1
+    is_grave = tool.effect in GRAVE
     best, mentioned = NOWHERE + 1, False
     for path, kind, value in judged_leaves(tool, arguments):
         found = _of_text(memory, value) if kind is TEXT else of_value(memory, kind, value)
@@ -128,7 +132,9 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
             continue
         if kind is ADDRESS and found > KNOWN and _is_all(arguments, value):
             found = _of_link(memory, cast(str, value))
-        elif kind is TIME:
+        elif kind is TIME and tool.kinds.get(path) == FIXED_TIME:
+            fixed = max(fixed, found)
+        elif kind is TIME and (is_grave or found is not NOWHERE):
             times.append(found)
         if found > of_kind[place := _PLACE[kind]]:
             of_kind[place] = found
@@ -141,10 +147,10 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     principal, account, address, thing, secret, amount, _, linked = of_kind
     to_whom = max(principal, account, address)
     pointed = max(to_whom, thing)
-    worst, done = max(pointed, secret), max(to_whom, secret, amount)
+    worst, done = max(pointed, secret, fixed), max(to_whom, secret, amount, fixed)
     if times:
         when = min(times)
-        if when > OWN or tool.effect in GRAVE:
+        if when > OWN or is_grave:
             when = max(times)
         if worst < 0 and amount < 0:
             worst = when
