@@ -8,6 +8,7 @@ one call, the budget. One process decides some thousands of calls a second, so t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -24,9 +25,11 @@ from ostiary.core.cedar import ir
 from ostiary.core.claims import AccessClaims
 from ostiary.core.draft import draft
 from ostiary.core.errors import Invalid, Refused
+from ostiary.core.extent import GRAVE, Extent, digest_outside, extent_of, is_mentioned, warnings_of
 from ostiary.core.history import NOTHING, Before, History, after, created, created_by, in_passing
 from ostiary.core.intent import parse_intent
 from ostiary.core.origins import Memory, foreign, is_effect, learned, marked, observed, remember, shown
+from ostiaryd.approvals.model import MAX_DENIED_OF_TOOL, MAX_USES
 
 URI = "https://tools.example/mcp"
 KEY = bytes(32)
@@ -47,8 +50,12 @@ class Session:
     """units of each budget"""
     said: dict[str, bool] = field(default_factory=dict)
     """what the person said about a call, by what the yes or no is bound to"""
-    asked: tuple[Call, str, tuple[str, ...]] | None = None
-    """the call that a person is asked about, what the answer is bound to, and the policies that ask"""
+    asked: tuple[Call, str, tuple[str, ...], Extent | None] | None = None
+    """the call that a person is asked about, what the answer is bound to, which policies ask, what a yes covers"""
+    covers: list[tuple[Extent, int]] = field(default_factory=list)
+    """what a yes covers, and how many calls yet"""
+    denied: Counter[str] = field(default_factory=Counter)
+    """denied questions by tool"""
 
 
 class InProcess:
@@ -101,10 +108,13 @@ class InProcess:
     def answer(self, session: Session, question: Question, *, yes: bool) -> Verdict:
         assert session.asked is not None
         assert session.principal is not None
-        call, digest, policies = session.asked
+        call, digest, policies, extent = session.asked
         session.said[digest] = yes
         if not yes:
+            session.denied[call.tool] += 1
             return Verdict(False, "approval_denied")
+        if extent is not None and self._facts.resource.tools[call.tool].tool.effect not in GRAVE:
+            session.covers.append((extent, MAX_USES))
         decision = self._decide(session, session.principal, call, policies)
         if decision.allowed:
             return self._passed(session, session.principal, call, self._why(call, decision))
@@ -170,6 +180,29 @@ class InProcess:
         state = "confirmed" if tool.confirmed else "unconfirmed"
         return " ".join(filter(None, (code, what, tool.effect.value, state, "+".join(sorted(found)), facts)))
 
+    def _extent(self, session: Session, principal: Principal, call: Call, decision: Decision) -> Extent | None:
+        """As the server makes it of what a guard asks."""
+        if not principal.claims.memory or not self._facts.policies.covers.issuperset(decision.policies):
+            return None
+        ready, task = self._facts.resource.tools[call.tool], principal.claims.task
+        arguments, hidden = approval.part(call.arguments, ready.secrets, task=task)
+        return extent_of(
+            ready.tool, arguments, agent=principal.claims.client_id, task=task, resource=self._facts.resource.name,
+            secrets=hidden, policies=decision.policies, foreign=foreign(session.memory, ready.tool, arguments),
+            warnings=warnings_of(decision.beside), outside=digest_outside(session.memory),
+        )  # fmt: skip
+
+    def _use_cover(self, session: Session, principal: Principal, call: Call, decision: Decision) -> bool:
+        """Whether a yes to another call covers this one; it is used once."""
+        if not session.covers or (extent := self._extent(session, principal, call, decision)) is None:
+            return False
+        mentioned = is_mentioned(session.memory, self._facts.resource.tools[call.tool].tool, call.arguments)
+        for at, (given, left) in enumerate(session.covers):
+            if left and extent.is_within(given, mentioned=mentioned):
+                session.covers[at] = given, left - 1
+                return True
+        return False
+
     def _question(self, session: Session, principal: Principal, call: Call, decision: Decision, code: str) -> Verdict:
         """As the server shows it to the person who answers. A call that was answered already is not asked about."""
         ready, task = self._facts.resource.tools[call.tool], principal.claims.task
@@ -185,7 +218,12 @@ class InProcess:
             return Verdict(False, refusal.code)
         if (said := session.said.get(digest)) is not None:
             return Verdict(False, "approval_spent" if said else "approval_denied")
-        session.asked = call, digest, decision.policies
+        if self._use_cover(session, principal, call, decision):
+            covered = self._decide(session, principal, call, decision.policies)
+            return self._passed(session, principal, call, self._why(call, covered))
+        if session.denied[call.tool] >= MAX_DENIED_OF_TOOL:
+            return Verdict(False, "approval_denied", why=self._why(call, decision))
+        session.asked = call, digest, decision.policies, self._extent(session, principal, call, decision)
         shows: Mapping[str, Any] = {
             "arguments": arguments,
             "hidden": sorted(hidden),
