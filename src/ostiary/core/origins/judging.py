@@ -12,6 +12,7 @@
     origin_best    the most trusted of those that say whom and what, and of secrets; not there where there is none
     mentioned      whether one of those is of a record, and content from outside has that value too
     links_worst    the least trusted of all links and mail addresses in outgoing text; not there where there is none
+    substituted    true: a value of a record stands in the place of one that the person named (`slots`); or not there
 
 Every leaf of the arguments counts: those whose kind the catalogue states, and those that nothing claims as objects
 (`ostiary.core.catalogue.coverage`). Of a read in an open world, a string with a link or a host in it is an address.
@@ -36,6 +37,7 @@ from ostiary.core.origins.links import links, spellings
 from ostiary.core.origins.memory import KINDS, LINK, Memory, Origin
 from ostiary.core.origins.moments import is_moment, moments
 from ostiary.core.origins.scribe import LARGEST, MAX_TEXT, hashed
+from ostiary.core.origins.slots import is_substitute
 from ostiary.core.origins.words import amount, compact, decimal, is_alone, words
 
 # By name, because an enumeration finds its members slowly.
@@ -48,6 +50,7 @@ POINTS = frozenset({PRINCIPAL, ACCOUNT, ADDRESS, OBJECT})
 """kinds that say whom and what"""
 IDENTIFIES = POINTS | {SECRET}
 """kinds of which `origin_worst` is the least trusted"""
+_SLOTS = POINTS | {AMOUNT}
 GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
 MAX_DEPTH = 16
 MAX_VALUES = 256
@@ -126,6 +129,7 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     fixed = -1
     is_grave = tool.effect in GRAVE
     best, mentioned = NOWHERE + 1, False
+    found_in_records: list[tuple[Kind, object]] = []
     for path, kind, value in judged_leaves(tool, arguments):
         found = _of_text(memory, value) if kind is TEXT else of_value(memory, kind, value)
         if found is None:
@@ -136,6 +140,8 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
             fixed = max(fixed, found)
         elif kind is TIME and (is_grave or found is not NOWHERE):
             times.append(found)
+        if (found is RECORD or found is KNOWN) and kind in _SLOTS:
+            found_in_records.append((kind, value))
         if found > of_kind[place := _PLACE[kind]]:
             of_kind[place] = found
         if kind in IDENTIFIES:
@@ -172,6 +178,8 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
         context["done_worst"] = _NAMES[done]
     if linked >= 0:
         context["links_worst"] = _NAMES[linked]
+    if found_in_records and _have_substitute(memory, tool, arguments, found_in_records):
+        context["substituted"] = True
     return context
 
 
@@ -195,6 +203,31 @@ def _is_over(tool: Tool, arguments: Mapping[str, Any], most: Decimal) -> bool:
         if kind is AMOUNT:
             number = amount(value) if isinstance(value, str) else decimal(next(leaves(value), ""))
             if number is None or Decimal(number) > most:
+                return True
+    return False
+
+
+def has_substitute(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
+    """Whether a value of a record stands in the place of one that the person named."""
+    found = [
+        (kind, value)
+        for _, kind, value in judged_leaves(tool, arguments)
+        if kind in _SLOTS and of_value(memory, kind, value) in (RECORD, KNOWN)
+    ]
+    return _have_substitute(memory, tool, arguments, found)
+
+
+def _have_substitute(
+    memory: Memory, tool: Tool, arguments: Mapping[str, Any], found: Iterable[tuple[Kind, object]]
+) -> bool:
+    for kind, value in found:
+        things: list[str] = []
+        if kind is AMOUNT:
+            things = [
+                text for _, one, thing in judged_leaves(tool, arguments) if one in POINTS for text in leaves(thing)
+            ]
+        for text in leaves(value):
+            if any(is_substitute(memory, kind, one, things) for one in (text, *_parts(kind, text))):
                 return True
     return False
 
@@ -319,10 +352,20 @@ def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
         found = min(found, _best(memory, (account,), bit))
     if _SINGLE.isdisjoint(text):
         return found
-    parts = [part for part in text.replace(";", ",").replace("\n", ",").split(",") if part.strip()]
+    parts = _parts(kind, text)
     if 0 < len(parts) <= MAX_VALUES:
-        found = min(found, max(_of_named(memory, kind, part.strip()) for part in parts))
+        found = min(found, max(_of_phrase(memory, part, bit) for part in parts))
     return found
+
+
+def _parts(kind: Kind, text: str) -> list[str]:
+    """The values of a text that has several; of a name and a mail address the address, if the name cannot be one."""
+    if _SINGLE.isdisjoint(text):
+        return []
+    parts = [part.strip() for part in text.replace(";", ",").replace("\n", ",").split(",") if part.strip()]
+    if kind in (ADDRESS, PRINCIPAL):
+        return [part if (named := _NAMED.fullmatch(part)) is None else named[1] for part in parts]
+    return parts
 
 
 def _is_all(arguments: Mapping[str, Any], value: object) -> bool:
@@ -334,13 +377,6 @@ def _is_all(arguments: Mapping[str, Any], value: object) -> bool:
 
 def _of_link(memory: Memory, text: str) -> Origin:
     return _of_phrase(memory, text, BIT[ADDRESS] | LINK) if len(text) <= MAX_TEXT else NOWHERE
-
-
-def _of_named(memory: Memory, kind: Kind, text: str) -> Origin:
-    """Of a name and a mail address, the address counts, if the name cannot be one itself."""
-    if kind in (ADDRESS, PRINCIPAL) and (named := _NAMED.fullmatch(text)) is not None:
-        text = named[1]
-    return _of_phrase(memory, text, BIT[kind])
 
 
 def _of_phrase(memory: Memory, text: str, bit: int) -> Origin:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Annotated
+from zlib import crc32
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +23,7 @@ from ostiary.core.catalogue import Kind
 from ostiary.core.decoding import msgpack_decoder
 from ostiary.core.errors import Malformed
 from ostiary.core.intent import MAX_ENDORSED, MAX_PLANNED, Intent, Planned
+from ostiary.core.origins.moments import numbers
 from ostiary.core.origins.scribe import END, WIDTH, Scribe, hashed
 from ostiary.core.origins.words import words
 
@@ -57,7 +59,7 @@ class Origin(IntEnum):
 _ORIGINS = tuple(Origin)
 _NOWHERE = Origin.NOWHERE
 ROOM = {
-    Origin.PERSON: 4096,
+    Origin.PERSON: 3072,
     Origin.OWN: 256,
     Origin.ENDORSED: 1536,
     Origin.RECORD: 1536,
@@ -65,6 +67,8 @@ ROOM = {
     Origin.OUTSIDE: 1024,
 }
 """words of each"""
+SLOT_ROOM = {Origin.PERSON: 32, Origin.RECORD: 128, Origin.KNOWN: 512}
+"""facts of `slots` of each"""
 FOUND = (Origin.RECORD, Origin.KNOWN, Origin.OUTSIDE)
 """what needs nobody's word"""
 OBSERVED = (Origin.ENDORSED, *FOUND)
@@ -78,6 +82,8 @@ RETIRED = LINK << 1
 """the kind of what amounts were computed with until ADR 60: older guards may still tell it; it is not kept"""
 SLOT = LINK << 2
 """the kind of which field each value of a record stood in (`slots`); older guards keep it and read nothing in it"""
+NUMBER = b"\0\1"
+"""before four bytes of the hash of a number that the person said: a fact of `slots`"""
 Kinds = Annotated[int, Meta(ge=1, le=SLOT)]
 
 
@@ -146,6 +152,13 @@ def remember(key: bytes, intent: Intent) -> Memory:
     said = [
         Part(Origin.PERSON, ALL_KINDS, scribe.source([intent.words], room=ROOM[Origin.PERSON])),
         Part(Origin.OWN, ALL_KINDS, scribe.source(intent.own.values(), room=ROOM[Origin.OWN])),
+        Part(
+            Origin.PERSON,
+            SLOT,
+            b"".join(
+                NUMBER + crc32(scribe.word(one)).to_bytes(4, "big") for one in numbers(scribe.words(intent.words))
+            ),
+        ),
     ]
     return learned(Memory(key, documents=documents, plan=_by_tool(intent.plan)), said)
 
@@ -175,7 +188,9 @@ def learned(memory: Memory, more: Sequence[Part]) -> Memory:
             name = part.origin, part.kinds
             parts[name] = parts.get(name, b"") + part.words + END
     for origin, room in ROOM.items():
-        _fit(parts, origin, room * WIDTH)
+        _fit(parts, [name for name in parts if name[0] == origin and name[1] != SLOT], room * WIDTH)
+    for origin, room in SLOT_ROOM.items():
+        _fit(parts, [name for name in parts if name == (origin, SLOT)], room * WIDTH)
     kept = tuple(Part(*name, parts[name]) for name in sorted(parts))
     marks = _mark(memory.marks, (part.words for part in more)) if memory.marks else b""
     return Memory(memory.key, kept, memory.documents, marks, memory.plan)
@@ -196,9 +211,8 @@ def _mark(marks: bytes, sources: Iterable[bytes]) -> bytes:
     return bytes(found)
 
 
-def _fit(parts: dict[tuple[int, int], bytes], origin: int, room: int) -> None:
-    """Forget of that origin what is too much, the oldest of the largest part first, whole sources."""
-    mine = [name for name in parts if name[0] == origin]
+def _fit(parts: dict[tuple[int, int], bytes], mine: Sequence[tuple[int, int]], room: int) -> None:
+    """Forget of those parts what is too much, the oldest of the largest one first, whole sources."""
     while (over := sum(len(parts[name]) for name in mine) - room) > 0:
         largest = max(mine, key=lambda name: len(parts[name]))
         parts[largest] = _after(parts[largest], min(over, len(parts[largest])))
@@ -239,6 +253,8 @@ def check_observed(more: Iterable[Part]) -> None:
         ):
             raise Malformed("no tool returns that")
         is_endorsed = part.origin == Origin.ENDORSED and (part.kinds < LINK or part.kinds == RETIRED)
-        is_known = part.origin == Origin.KNOWN and part.kinds in (LINK, SLOT)
+        is_known = (part.origin == Origin.KNOWN and part.kinds in (LINK, SLOT)) or (
+            part.origin == Origin.RECORD and part.kinds == SLOT
+        )
         if part.kinds != ALL_KINDS and not is_endorsed and not is_known:
             raise Malformed("it counts for all kinds of arguments")

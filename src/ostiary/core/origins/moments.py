@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
+
+from ostiary.core.origins.words import decimal
 
 _NAMES = (
     "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
@@ -40,6 +43,28 @@ def moments(words: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+MAX_NUMBERS = 32
+"""numbers of a text that are looked at"""
+
+
+def numbers(words: Sequence[str]) -> list[str]:
+    """The numbers among words (as `words` gives them) that may say how much: no percentages, no parts of dates."""
+    found: dict[str, None] = {}
+    places = (at for at, one in enumerate(words) if one[:1].isdigit())
+    for place in islice(places, MAX_NUMBERS):
+        word = words[place]
+        around = words[max(0, place - 3) : place + 4]
+        number = None if word.endswith("%") else decimal(word)
+        if number is not None and not _YEARS.fullmatch(number) and moments(around) == moments(_without(around, word)):
+            found[number] = None
+    return [*found]
+
+
+def _without(words: Sequence[str], word: str) -> list[str]:
+    return [one for one in words if one != word]
+
+
+_YEARS = re.compile(r"(?:19|20)\d\d")
 _BESIDE = frozenset((
     *_MONTHS, "of", "on", "at", "the", "to", "until", "from", "am", "pm", "a.m", "a.m.", "p.m", "p.m.", "z", "utc",
     "gmt",

@@ -21,12 +21,13 @@ from typing import Any
 
 from ostiary.core.catalogue import Kind, Tool
 from ostiary.core.catalogue.coverage import Leaf, Rule
-from ostiary.core.origins.judging import BIT, POINTS, given, is_effect, leaves, of_value
+from ostiary.core.origins.judging import BIT, POINTS, given, has_substitute, is_effect, leaves, of_value
 from ostiary.core.origins.layouts import certain, layout_of
 from ostiary.core.origins.links import MAIL, is_odd, is_page, readings
 from ostiary.core.origins.memory import ALL_KINDS, LINK, ROOM, Memory, Origin, Part, holds
 from ostiary.core.origins.moments import moments
 from ostiary.core.origins.scribe import END, LARGEST, MAX_TEXT, WIDTH, Scribe
+from ostiary.core.origins.slots import says_amount, slots
 from ostiary.core.origins.words import words
 
 MAX_DEPTH = 32
@@ -52,6 +53,7 @@ MIN_ENCODED = 12
 _NUMBER = re.compile(r"-?\d{1,6}(?:\.\d{1,4})?")
 _MOMENT = re.compile(r"[\d:T .Z+-]+")
 _NAME = re.compile(r"[\w'’&+#-]+(?: [\w'’&+#-]+)?")
+_DIGIT = re.compile(r"\d")
 _LETTER = re.compile(r"[^\W\d_]")
 Found = tuple[Origin, str]
 
@@ -86,7 +88,7 @@ def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any],
     elif _points(memory, tool, arguments) <= Origin.ENDORSED:
         pages = filter(is_page, _dotted(text for _, text in found))
         groups.append((Origin.KNOWN, LINK, [*islice(dict.fromkeys(pages), MAX_PAGES)]))
-    parts: list[Part] = []
+    parts = _slots(memory, uid, tool, arguments, output, kinds, scribe)
     for origin, bits, texts in groups:
         if texts and bits:
             fresh = scribe.source(texts, room=ROOM[origin])
@@ -95,6 +97,20 @@ def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any],
             if words_ := _new(memory, origin, bits, fresh):
                 parts.append(Part(origin, bits, words_))
     return tuple(parts)
+
+
+def _slots(
+    memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any], output: object, kinds: int, scribe: Scribe
+) -> list[Part]:
+    """Which field each value of what was read stood in."""
+    if is_effect(tool):
+        return []
+    if kinds:
+        has_amount = kinds & BIT[Kind.AMOUNT] and any(map(_DIGIT.search, _texts(_opened(output))))
+        return says_amount(memory) if has_amount else []
+    is_named = _points(memory, tool, arguments) <= Origin.RECORD and not has_substitute(memory, tool, arguments)
+    is_record = not tool.is_outside
+    return slots(memory, uid, _opened(output), scribe, is_named=is_named and is_record, is_record=is_record)
 
 
 def _dotted(texts: Iterable[str]) -> Iterator[str]:

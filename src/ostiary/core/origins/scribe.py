@@ -28,16 +28,20 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 class Scribe:
     """Writes down texts as they are remembered. What it has read or hashed before, it does not again."""
 
-    __slots__ = ("_hashes", "_key", "_spoken")
+    __slots__ = ("_hashes", "_key", "_phrases", "_spoken")
 
     def __init__(self, key: bytes) -> None:
         self._key = key
         self._hashes: dict[str, bytes] = {}
+        self._phrases: dict[str, bytes] = {}
         self._spoken: dict[str, list[str]] = {}
 
     def phrase(self, text: str) -> bytes:
         """The words of a text, without other spellings."""
-        return b"".join(map(self._hash, self._words(text)))
+        found = self._phrases.get(text)
+        if found is None:
+            found = self._phrases[text] = b"".join([self.word(word) for word in self.words(text)])
+        return found
 
     def source(self, texts: Iterable[str], *, room: int) -> bytes:
         """Each text as a source of its own, decoded ones too, as far as they have room."""
@@ -48,26 +52,28 @@ class Scribe:
                 break
             if _NUMBER.fullmatch(text):
                 exact = text.rstrip("0").rstrip(".") if "." in text else text
-                found += map(self._hash, (text,) if exact == text else (text, f"#{exact}"))
+                found += map(self.word, (text,) if exact == text else (text, f"#{exact}"))
                 found.append(END)
                 continue
             for reading in readings(text) if is_odd(text) else (text,):
-                spoken = self._words(reading)[: max(room - len(found), 0)]
-                found += map(self._hash, spoken)
+                spoken = self.words(reading)[: max(room - len(found), 0)]
+                found += map(self.word, spoken)
                 if _DIGIT.search(reading):
-                    found += map(self._hash, _otherwise(spoken))
+                    found += map(self.word, _otherwise(spoken))
                 found.append(END)
         while found and found[-1] == END:
             found.pop()
         return b"".join(found[: room - 1])
 
-    def _words(self, text: str) -> list[str]:
+    def words(self, text: str) -> list[str]:
+        """The words of a text."""
         spoken = self._spoken.get(text)
         if spoken is None:
             spoken = self._spoken[text] = words(text, is_source=True)
         return spoken
 
-    def _hash(self, word: str) -> bytes:
+    def word(self, word: str) -> bytes:
+        """The hash of a word."""
         found = self._hashes.get(word)
         if found is None:
             found = self._hashes[word] = hashed(self._key, word)

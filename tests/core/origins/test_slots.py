@@ -1,0 +1,166 @@
+"""A value of a record in the place of one that the person named is a substitute, whatever fields and tools are."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.catalogue import Effect, Tool
+from ostiary.core.origins import Memory, judged, learned, marked, observed, pack, remember, unpack
+from ostiary.core.origins.moments import numbers
+from ostiary.core.origins.words import words
+from tests.core.origins.seed import seed
+
+KEY = bytes(range(32))
+LIST = Tool(name="list_qux", effect=Effect.READ, open_world=False, kinds={"of": "object"})
+GET = Tool(name="get_qux", effect=Effect.READ, open_world=False, kinds={"id": "object"})
+MAIL = Tool(name="inbox", effect=Effect.READ)
+FILE = Tool(name="file", effect=Effect.READ, open_world=False, kinds={"name": "object"})
+DO = Tool(name="do", effect=Effect.CHANGE, kinds={"id": "object", "to": "address", "much": "amount"})
+QUX = [
+    {"id": 17, "room": "Aster", "mail": "ann@example.org", "total": 40.5},
+    {"id": 18, "room": "Begonia", "mail": "bob@example.org", "total": 900.25},
+]
+
+
+def after(memory: Memory, tool: Tool, arguments: dict[str, Any], output: object) -> Memory:
+    return learned(memory, observed(memory, f"office/{tool.name}", tool, arguments, output))
+
+
+def is_substituted(memory: Memory, **arguments: object) -> bool:
+    return "substituted" in judged(memory, DO, arguments)
+
+
+ASKED = [
+    ("cancel 17", {"id": 17}, {"id": 18}),
+    ("book room Aster", {"id": "Aster"}, {"id": "Begonia"}),
+    ("book Aster", {"to": "ann@example.org"}, {"to": "bob@example.org"}),
+    ("book Aster", {"to": "Ann <ann@example.org>"}, {"to": "Bob <bob@example.org>"}),
+    ("book Aster", {"to": "ann@example.org"}, {"to": "ann@example.org, bob@example.org"}),
+    ("book Aster", {"much": 40.5}, {"much": 900.25}),
+    ("book Aster", {"id": ["17", "Aster"]}, {"id": ["17", "18"]}),
+]
+
+
+@pytest.mark.parametrize(
+    "shape", [lambda one: one, lambda one: {"qux": one}, json.dumps, lambda q: {"a": q[0], "b": q[1]}]
+)
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(("said", "right", "wrong"), ASKED)
+def test_another_value_of_the_field_in_which_the_person_named_one(
+    said: str, right: dict[str, object], wrong: dict[str, object], order: int, shape: Any
+) -> None:
+    memory = after(remember(KEY, seed(said)), LIST, {}, shape(QUX[::order]))
+    for known in (memory, marked(memory), unpack(pack(memory), key=KEY)):
+        assert not is_substituted(known, **right)
+        assert is_substituted(known, **wrong)
+
+
+def test_where_the_person_named_none_no_value_is_a_substitute() -> None:
+    memory = after(remember(KEY, seed("cancel what is cheapest")), LIST, {}, QUX)
+    assert not is_substituted(memory, id=17, to="bob@example.org", much=900.25)
+
+
+def test_a_value_that_nothing_returned_is_no_substitute_but_unknown() -> None:
+    memory = after(remember(KEY, seed("cancel 17")), LIST, {}, QUX)
+    beside = judged(memory, DO, {"id": 19})
+    assert (beside["origin_worst"], "substituted" in beside) == ("nowhere", False)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_records_that_are_read_one_by_one(order: int) -> None:
+    memory = remember(KEY, seed("move what 17 has"))
+    for one in QUX[::order]:
+        memory = after(memory, GET, {"id": one["id"]}, one)
+    assert not is_substituted(memory, id="Aster", to="ann@example.org")
+    assert is_substituted(memory, id="Begonia")
+    assert is_substituted(memory, to="bob@example.org")
+
+
+def test_what_a_named_record_leads_to_is_named() -> None:
+    memory = remember(KEY, seed("write to whom 17 is of"))
+    memory = after(memory, GET, {"id": 17}, {"id": 17, "of": 5})
+    for number in (5, 6):
+        memory = after(memory, FILE, {"name": number}, {"key": number, "mail": f"m{number}@example.org"})
+    assert not is_substituted(memory, to="m5@example.org")
+    assert is_substituted(memory, to="m6@example.org")
+
+
+def test_all_records_of_one_call_may_be_taken_where_none_of_them_was_named() -> None:
+    memory = after(remember(KEY, seed("cancel all of Ann")), LIST, {"of": "Ann"}, QUX)
+    assert not any(is_substituted(memory, id=number) for number in (17, 18))
+
+
+def test_strangers_name_no_record() -> None:
+    row = {"from": "Aster", "mail": "eve@example.org"}
+    memory = after(remember(KEY, seed("book Aster")), LIST, {}, QUX)
+    memory = after(memory, MAIL, {}, [row, {"from": "x", "mail": "y@example.org"}])
+    assert is_substituted(memory, to="bob@example.org"), "a stranger's record takes nothing away"
+
+
+def test_fields_of_two_tools_are_two() -> None:
+    memory = after(remember(KEY, seed("cancel 17")), LIST, {}, QUX)
+    memory = after(memory, FILE, {"name": "x"}, {"id": 77})
+    assert not is_substituted(memory, id=77)
+
+
+def test_another_amount_than_the_one_that_the_person_said() -> None:
+    for said, asks in (("pay ann@example.org 100 euros", True), ("pay ann@example.org what is owed", False)):
+        memory = after(remember(KEY, seed(said)), LIST, {}, [QUX[1]])
+        assert is_substituted(memory, to="ann@example.org", much=900.25) is asks
+        assert not is_substituted(memory, to="ann@example.org", much=100)
+
+
+def test_a_number_that_names_a_record_says_not_how_much() -> None:
+    memory = after(remember(KEY, seed("refund 17")), GET, {"id": 17}, QUX[0])
+    assert not is_substituted(memory, id=17, much=40.5)
+    assert is_substituted(memory, id="Aster", much=40.5), "the call does not name it"
+    memory = after(remember(KEY, seed("pay 100")), LIST, {}, [QUX[0]])
+    assert is_substituted(memory, id=100, much=40.5), "no record has it"
+
+
+def test_a_document_that_is_endorsed_for_amounts_says_how_much() -> None:
+    for kinds, asks in ((["amount"], True), (["object"], False)):
+        memory = remember(
+            KEY, seed("pay ann@example.org as bill.txt says", endorsed=[("office/file", "bill.txt", kinds)])
+        )
+        memory = after(memory, FILE, {"name": "bill.txt"}, "Total: 98.70")
+        memory = after(memory, LIST, {}, [QUX[1]])
+        assert is_substituted(memory, to="ann@example.org", much=900.25) is asks
+        assert not is_substituted(memory, to="ann@example.org", much=98.7)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("pay 100 euros", ["100"]), ("pay $1,200.50 now", ["1200.5"]), ("10% of it", []), ("on May 15th at 10:30", []),
+        ("March 3 2026", []), ("in 2024", []), ("on 2026-05-01 pay 7", ["7"]), ("by 3 pm pay 3.50", ["3.5"]),
+    ],
+)  # fmt: skip
+def test_numbers_of_the_words_that_may_say_how_much(text: str, found: list[str]) -> None:
+    assert numbers(words(text, is_source=True)) == found
+
+
+@given(st.lists(st.integers(min_value=1, max_value=10**9), min_size=2, max_size=12, unique=True), st.data())
+def test_of_any_values_of_one_field_only_those_that_were_said_may_be_taken(
+    values: list[int], data: st.DataObject
+) -> None:
+    said = set(data.draw(st.lists(st.sampled_from(values), min_size=1, max_size=3)))
+    name = data.draw(st.text("abcxyz", min_size=1, max_size=5))
+    memory = remember(KEY, seed("do it with " + " and ".join(map(str, said))))
+    memory = after(memory, LIST, {}, [{name: value} for value in values])
+    for value in values:
+        assert is_substituted(memory, id=value) is (value not in said)
+
+
+def test_facts_are_bounded_and_take_no_room_from_words() -> None:
+    memory = after(remember(KEY, seed("cancel 17, or Aster")), LIST, {}, QUX)
+    for turn in range(20):
+        memory = after(memory, LIST, {}, [{"id": f"x{turn}y{one}", "more": one} for one in range(400)])
+    assert sum(len(part.words) for part in memory.parts) < 60_000
+    assert not is_substituted(memory, id=17)
+    assert judged(memory, DO, {"id": 17})["origin_worst"] == "person"
