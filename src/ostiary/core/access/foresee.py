@@ -26,8 +26,8 @@ _KINDS: dict[object, type] = {
     "string": str, "boolean": bool, "integer": int, "number": Decimal, "array": frozenset, "object": dict,
 }  # fmt: skip
 _COMBINED = frozenset({"$ref", "allOf", "anyOf", "oneOf"})
-_ORIGINS = ("origin_worst", "origin_best", "amount_worst", "object_worst", "done_worst", "links_worst", "substituted")
-_PLAN = ("mentioned", "planned", "over_plan", "read_outside")
+_ORIGINS = ("origin_worst", "origin_best", "amount_worst", "object_worst", "done_worst", "links_worst")
+_FLAGS = ("mentioned", "planned", "over_plan", "read_outside", "substituted")
 
 
 def unknown_arguments(ready: ReadyTool, arguments: Mapping[str, object] | None) -> frozenset[str]:
@@ -78,7 +78,7 @@ def foresee(
         if not remembers:
             return NEVER
         context |= {name: Unknown(*unknown, kind=str, optional=True) for name in _ORIGINS}
-        context |= {name: Unknown(*unknown, kind=bool, optional=True) for name in _PLAN}
+        context |= {name: Unknown(*unknown, kind=bool, optional=True) for name in _FLAGS}
         context["origin"] = PartialRecord({}, Unknown(*unknown, kind=str, optional=True))
     if policies.reads_risk:
         agents = (principal.claims.client_id, *principal.behind)

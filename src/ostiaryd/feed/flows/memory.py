@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ostiary.core.errors import Forbidden
 from ostiary.core.history import Before, Met
-from ostiary.core.origins import ALL_KINDS, RETIRED, Memory, Origin, is_effect
+from ostiary.core.origins import ALL_KINDS, RETIRED, SLOT, Memory, Origin, is_effect
 from ostiary.core.recall import Recall
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.keyring import Keyring
@@ -122,7 +122,7 @@ def _check(reader: Reader, asked: Recall, resource: Resource, memory: Memory) ->
             kinds = 0 if part.kinds == RETIRED else part.kinds  # which is not kept
             if not any(one.tool == ready.uid.id and not kinds & ~one.kinds for one in memory.documents):
                 raise Forbidden("that is no document that the person named", code="not_endorsed")
-        elif ready.tool.is_outside and origin not in (Origin.KNOWN, Origin.OUTSIDE):
+        elif ready.tool.is_outside and origin not in (Origin.KNOWN, Origin.OUTSIDE) and part.kinds != SLOT:
             raise Forbidden("what that tool returns comes from outside", code="outside")
         elif part.kinds != ALL_KINDS and is_effect(ready.tool):
             raise Forbidden("what that tool returns nobody named", code="outside")
