@@ -88,7 +88,7 @@ def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any],
     elif _points(memory, tool, arguments) <= Origin.ENDORSED:
         pages = filter(is_page, _dotted(text for _, text in found))
         groups.append((Origin.KNOWN, LINK, [*islice(dict.fromkeys(pages), MAX_PAGES)]))
-    parts = _slots(memory, uid, tool, arguments, output, kinds, scribe)
+    parts = _slots(memory, uid, tool, arguments, output if layout is None else layout.value, kinds, scribe)
     for origin, bits, texts in groups:
         if texts and bits:
             fresh = scribe.source(texts, room=ROOM[origin])
@@ -102,15 +102,15 @@ def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any],
 def _slots(
     memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any], output: object, kinds: int, scribe: Scribe
 ) -> list[Part]:
-    """Which field each value of what was read stood in."""
+    """Which field each value of what was read stood in; what a layout is wrong in adds questions alone."""
     if is_effect(tool):
         return []
     if kinds:
-        has_amount = kinds & BIT[Kind.AMOUNT] and any(map(_DIGIT.search, _texts(_opened(output))))
+        has_amount = kinds & BIT[Kind.AMOUNT] and any(map(_DIGIT.search, _texts(output)))
         return says_amount(memory) if has_amount else []
     is_named = _points(memory, tool, arguments) <= Origin.RECORD and not has_substitute(memory, tool, arguments)
     is_record = not tool.is_outside
-    return slots(memory, uid, _opened(output), scribe, is_named=is_named and is_record, is_record=is_record)
+    return slots(memory, uid, output, scribe, is_named=is_named and is_record, is_record=is_record)
 
 
 def _dotted(texts: Iterable[str]) -> Iterator[str]:
