@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from benchmarks.contain.products import Opened, Question, Verdict
@@ -31,6 +32,9 @@ class Listed:
 
     def close(self, session: Any) -> None:
         pass
+
+    def learning(self, *, keep: bool = False) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def stolen(self, how: str, session: Any, other: Any) -> Any:
         raise NotImplementedError("it knows no credentials")

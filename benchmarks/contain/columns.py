@@ -97,10 +97,11 @@ class Plan:
                 yield self._attempted(f"R3 {variant}", product, attacker.task, attack)
 
     def _attempted(self, column: str, product: Product, task: Task, attack: Attack) -> Row:
-        for earlier, planted, script in attack.before:
-            self._held(product, earlier, self.suite.world(earlier.id, planted), script, self._standin(earlier))
         world = self.suite.world(task.id, attack.planted)
-        held, asked = self._held(product, task, world, attack.script, self._standin(task))
+        with product.learning():
+            for earlier, planted, script in attack.before:
+                self._held(product, earlier, self.suite.world(earlier.id, planted), script, self._standin(earlier))
+            held, asked = self._held(product, task, world, attack.script, self._standin(task))
         row = self._counted(column, product, task, attack.injection, world, held, None, asked)
         harmed = row.harmed if attack.injection else any(call in held.ran for call in attack.harmful)
         others = tuple(why for call, why in held.why if call not in self._wanted[task.id])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import count
@@ -137,6 +137,9 @@ class Doorkeeper:
     def close(self, session: Session) -> None:
         patient(session.task.end)
         session.agent.close()
+
+    def learning(self, *, keep: bool = False) -> AbstractContextManager[None]:
+        return nullcontext()  # each session has an agent of its own
 
     def stolen(self, how: str, session: Session, other: Session) -> Session:
         mine = session.agent

@@ -9,7 +9,8 @@ one call, the budget. One process decides some thousands of calls a second, so t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -70,6 +71,7 @@ class InProcess:
         resource = Protected(name=catalogue.resource, uri=URI, segment="default", catalogue=catalogue)
         self._facts = Facts(resource, Policies("in process", ir.PolicySetIR(kept)))
         self._scopes, self._count = sorted(catalogue.scopes), 0
+        self._learns, self._recent = False, dict[str, History]()
 
     def open(self, agent: str, purpose: str, tools: Sequence[Tool], person: Person) -> Opened:
         own = {name: value for name, value in asdict(person).items() if value}
@@ -91,7 +93,8 @@ class InProcess:
             authorization_details=bounds, segment="default", budgets=budgets,
         )  # fmt: skip
         memory = marked(remember(KEY, parse_intent(drafted["intent"])))
-        return Opened(Session(Principal(claims), memory, left={one.id: one.limit.units for one in budgets}))
+        left = {one.id: one.limit.units for one in budgets}
+        return Opened(Session(Principal(claims), memory, recent=self._recent.get(agent, NOTHING), left=left))
 
     def decide(self, session: Session, call: Call) -> Verdict:
         principal = session.principal
@@ -131,7 +134,18 @@ class InProcess:
             session.history = created(session.history, made) if made else session.history
 
     def close(self, session: Session) -> None:
-        pass
+        if self._learns and session.principal is not None:
+            self._recent[session.principal.claims.client_id] = session.recent
+
+    @contextmanager
+    def learning(self, *, keep: bool = False) -> Iterator[None]:
+        before, self._learns = dict(self._recent), True
+        try:
+            yield
+        finally:
+            self._learns = False
+            if not keep:
+                self._recent = before
 
     def stolen(self, how: str, session: Any, other: Any) -> Any:
         raise KeyError(how)

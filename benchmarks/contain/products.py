@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -60,6 +61,12 @@ class Product(Protocol):
         ...
 
     def close(self, session: Any) -> None: ...
+
+    def learning(self, *, keep: bool = False) -> AbstractContextManager[None]:
+        """Within it, what was learned of an agent in one session counts in the next; at its end it is forgotten, unless
+        it is to be kept.
+        """
+        ...
 
     def stolen(self, how: str, session: Any, other: Any) -> Any:
         """A session as a thief has it: with a credential of `session`, or of the `other` one, come by in that way."""

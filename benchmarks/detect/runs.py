@@ -7,6 +7,7 @@ task may do is what is drafted from the words, accepted unseen; that a call is o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -117,6 +118,9 @@ class Watcher:
 
     def close(self, session: Task) -> None:
         pass
+
+    def learning(self, *, keep: bool = False) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def stolen(self, how: str, session: Any, other: Any) -> Any:
         raise KeyError(how)
