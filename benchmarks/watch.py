@@ -47,6 +47,7 @@ class Timed:
         self.PEERS: Record = detector.PEERS
         self.ALL: Record = detector.ALL
         self.THRESHOLD = detector.THRESHOLD
+        self.CERTAIN = detector.CERTAIN
 
     def notice(self, batch: Batch, kept: Kept) -> list[Found]:
         started = time.process_time()
@@ -84,7 +85,7 @@ def main(agents: int = AGENTS, count: int = EVENTS) -> int:
     reading = Reading(
         tool_of=lambda uri, tool: ToolSeen(EFFECTS[len(tool) % 5], ("internal",)), model_of=lambda agent: "a-model"
     )
-    watcher = Watcher(timed, budget=0.02, peers_of=lambda agent: str(int(agent[3:], 16) % 40))
+    watcher = Watcher(timed, budget=0.0005, peers_of=lambda agent: str(int(agent[3:], 16) % 40))
     seconds: defaultdict[str, float] = defaultdict(float)
     told = 0
 

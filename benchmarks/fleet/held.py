@@ -39,6 +39,10 @@ class Timed:
     def THRESHOLD(self) -> float:
         return self._detector.THRESHOLD
 
+    @property
+    def CERTAIN(self) -> bool:
+        return self._detector.CERTAIN
+
     def notice(self, batch: Batch, kept: Kept) -> list[Found]:
         started = time.process_time()
         found = self._detector.notice(batch, kept)

@@ -7,8 +7,8 @@ import pytest
 from ostiary.core.network import BITS
 from ostiaryd.watch.flows.child import LEARN, LOCK
 from ostiaryd.watch.flows.process import SNAPSHOT_S
-from ostiaryd.watch.model.calibration import DOWN, SAID, UP, WIDEST
 from ostiaryd.watch.model.memory import FORGET_S
+from ostiaryd.watch.model.narrowing import CAP, MOST_A_DAY
 from ostiaryd.watch.model.watcher import QUIET_GUARD_MIN, QUIET_MIN
 from tests.architecture.sources import ROOT
 
@@ -23,9 +23,8 @@ PAGE = " ".join((ROOT / "docs/watch.md").read_text("utf-8").split())
         ("the newest 100,000 entries", LEARN == 100_000),
         ("`*.lock1`", LOCK == 1),
         ("for five minutes, one guard for thirty", (QUIET_MIN, QUIET_GUARD_MIN) == (5, 30)),
-        ("rises by 2 %", (UP, DOWN) == (1.02, 0.98)),
-        ("moves it too, by 10 %", SAID == 1.1),
-        ("between where it began and twice that", WIDEST == 2.0),
+        ("at most 8 alarms at once", CAP == 8),
+        ("at most 200 tasks of an agent count on one day", MOST_A_DAY == 200),
         ("a /24 of IPv4, a /48 of IPv6", BITS == {4: 24, 6: 48}),
     ],
 )

@@ -53,7 +53,7 @@ def test_without_a_data_folder_it_is_said_how_to_name_one() -> None:
         ("max_request_bytes", 4095, False), ("max_request_bytes", 4096, True),
         ("token_alg", "HS256", False), ("token_alg", "RS256", True),
         ("proxies", "10.0.0.0/8 2001:db8::/32", True), ("proxies", "10.0.0.1/8", False), ("proxies", "proxy", False),
-        ("alarm_budget", 0, False), ("alarm_budget", 1, True), ("alarm_budget", 100_001, False),
+        ("narrow_budget", -1, False), ("narrow_budget", 0, True), ("narrow_budget", 1001, False),
         ("trust_domain", "Example", False), ("trust_domain", "example.org", True), ("trust_domain", "a/b", False),
         ("public_url", "https://id.example", True), ("public_url", "https://id.example/", False),
         ("public_url", "http://id.example", False), ("public_url", "http://127.0.0.1:1", True),

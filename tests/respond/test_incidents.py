@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiary.core.watch import Noticed
@@ -43,6 +44,24 @@ async def noticed(
         return respond(act, found, limits)
 
     return await do(world, run, "watch.find")
+
+
+@pytest.mark.parametrize(("may_narrow", "points"), [(True, 75), (False, 75), (False, 99)])
+async def test_a_finding_outside_the_budget_is_told_and_takes_no_work_away(
+    world: World, may_narrow: bool, points: int
+) -> None:
+    bot = await enrol(world)
+    saw = Noticed(detector="instructed", points=points, says="it does what a text of strangers has in it")
+
+    def run(act: Any) -> Incident | None:
+        found = watch.find(act, saw, agent=bot.agent_id, task=None, entries=(1, 2))
+        return respond(act, replace(found, may_narrow=may_narrow), LIMITS)
+
+    opened = await do(world, run, "watch.find")
+    assert opened is not None, "a person is told"
+    assert {outcome for _, outcome in acts(world, opened)} == {"done" if may_narrow else "limited"}
+    assert agent_of(world, "bot").state is State.ACTIVE
+    assert bool(holds.of_agent(world.db.read(), bot.agent_id, now=world.now())) is may_narrow
 
 
 async def human(world: World, name: str = "judith") -> Caller:
@@ -141,7 +160,9 @@ async def test_a_person_lets_it_go_and_nobody_doubts_it_any_more(world: World, c
         assert risks.get(world.db.read(), subject).points(clock()) == 0
     assert stops.awaits(world.db.read(), bot.agent_id) is None
     assert [one.action for one in entries(world)][-3:] == ["incident.release", "agent.release", "watch.judge"]
-    assert [entry.detail for entry in said(world, "watch.judge")] == [{"detectors": ["rate"], "is_real": False}]
+    assert [entry.detail for entry in said(world, "watch.judge")] == [
+        {"detectors": ["rate"], "tasks": 1, "is_real": False}
+    ]
     with pytest.raises(Conflict, match="closed"):
         await say(world, Verb.DECOMMISSION, opened, judith)
 

@@ -42,7 +42,7 @@ def test_what_an_agent_does_is_noticed_explained_and_replayed(house: House, tmp_
     assert explained["risk"][one["agent"]] > 0
     status = ostiary.json("watch", "status")
     assert (status["phase"], status["failing"], status["unanswered"]) == ("working", {}, [])
-    assert set(status["bars"]) == set(detectors())
+    assert set(status["detectors"]) == set(detectors())
     assert ostiary.json("audit", "export", tmp_path / "ledger")
     replayed = ostiary.json("watch", "replay", tmp_path / "ledger")
     assert [found["entry"] for found in replayed["findings"] if found["detector"] == "denied_burst"] == one["entries"][

@@ -20,7 +20,6 @@ from ostiaryd.watch.model import (
     Found,
     Judged,
     Kept,
-    Sighting,
     Snapshot,
     Watcher,
     word,
@@ -39,6 +38,7 @@ class Denials:
     PEERS = np.dtype([("count", np.int64)])
     ALL = np.dtype([("count", np.int64), ("more", np.uint8, (100_000,))])
     THRESHOLD = 1.0
+    CERTAIN = False
 
     def __init__(self, score: float = 1.0) -> None:
         self.score = score
@@ -56,7 +56,7 @@ class Denials:
         return found
 
 
-def watcher(score: float = 1.0, *, budget: float = 1000.0, **more: Detector) -> Watcher:
+def watcher(score: float = 1.0, *, budget: float = 0.5, **more: Detector) -> Watcher:
     detectors: dict[str, Detector] = {"denials": Denials(score), **more}
     return Watcher(detectors, budget=budget, peers_of=lambda agent: agent[:4])
 
@@ -178,7 +178,6 @@ def test_what_a_guard_noticed_is_told_from_so_many_points_on_and_once(points: in
     assert [(one.number, one.detector, one.says) for one in made.take(events)] == (
         [(0, "odd", "it is odd"), (2, "odd", "it is odd")] if is_told else []
     )
-    assert made.calibration.kept.bars["denials"].alarms == 0, "the guard's bars are its own"
 
 
 def test_all_that_a_guard_noticed_about_a_call_is_one_by_the_name_of_the_strongest() -> None:
@@ -266,91 +265,9 @@ def test_rows_grow_with_the_agents_and_groups_of_peers_do_not_grow_without_end()
     assert min(groups[:-2]) > OTHERS
 
 
-# --- calibration: the bar moves with the budget, and within bounds
-
-
-def day_of(made: Watcher, number: int, day: int, *, alarms: int) -> list[Sighting]:
-    """A day in which ten agents are at work in every hour; so many are noticed."""
-    events = [
-        event(number + hour * 10 + n, at_s=day * 86_400 + hour * 3600, agent=f"ag_{n}", outcome="allow")
-        for hour in range(24)
-        for n in range(10)
-    ]
-    bad = [event(number + 240 + n, at_s=(day + 1) * 86_400 - 1, agent=f"ag_{n}", outcome="deny") for n in range(alarms)]
-    return made.take([*events, *bad])
-
-
-def height(made: Watcher) -> float:
-    return made.calibration.kept.bars["denials"].height
-
-
-def test_more_alarms_than_the_budget_raise_the_bar_to_twice_its_start_and_no_further() -> None:
-    made = watcher(1.5, budget=0.1)
-    heights = []
-    count = 0
-    for day in range(30):
-        count += len(day_of(made, day * 1000, day, alarms=10))
-        heights.append(height(made))
-    assert heights[0] == 1.0
-    assert max(heights) > 1.5, "over the score of these alarms"
-    assert max(heights) <= 2.0
-    assert count < 100, f"most of 300 are kept back: {heights}"
-    for _ in range(1000):
-        made.calibration.kept.bars["denials"].alarms += 100
-        made.calibration.hour(10)
-    assert height(made) == 2.0
-
-
-def test_what_has_twice_the_threshold_is_told_whatever_the_bar() -> None:
-    made = watcher(2.0, budget=0.001)
-    made.calibration.kept.bars["denials"].height = 2.0
-    assert len(day_of(made, 0, 0, alarms=5)) == 5
-    assert made.calibration.kept.bars["denials"].alarms == 0, "no bar could have kept it back"
-
-
-def test_within_the_budget_the_bar_stays_and_comes_down_again() -> None:
-    made = watcher(1.0, budget=0.5)
-    made.calibration.kept.bars["denials"].height = 1.0
-    for day in range(10):
-        day_of(made, day * 1000, day, alarms=3)
-    assert height(made) == 1.0
-    made.calibration.kept.bars["denials"].height = 1.9
-    for day in range(10, 13):
-        day_of(made, day * 1000, day, alarms=0)
-    assert height(made) == 1.0
-
-
-def test_a_few_alarms_in_a_small_fleet_are_chance() -> None:
-    made = watcher(1.0, budget=0.001)
-    day_of(made, 0, 0, alarms=3)
-    day_of(made, 1000, 1, alarms=0)
-    assert height(made) == 1.0
-    day_of(made, 2000, 2, alarms=3)
-    day_of(made, 3000, 3, alarms=0)
-    assert height(made) > 1.0
-
-
-def test_a_person_s_word_moves_the_bar() -> None:
-    made = watcher(1.0)
-    made.take([Judged("ag_1", ("denials", "nobody_knows"), is_real=False, number=0)])
-    assert height(made) == pytest.approx(1.1)
-    made.take([Judged("ag_1", ("denials",), is_real=False, number=n) for n in range(1, 20)])
-    assert height(made) == 2.0
-    made.take([Judged("ag_1", ("denials",), is_real=True, number=n) for n in range(20, 40)])
-    assert height(made) == 1.0
-    assert made.position == 40
-
-
-def test_a_detector_that_is_new_begins_with_its_own_bar() -> None:
-    first = watcher()
-    first.calibration.kept.bars["denials"].height = 1.7
-    snapshot, pieces, _ = first.snapshot()
-    second = watcher(other=Denials())
-    second.load(snapshot, pieces)
-    assert {name: bar.height for name, bar in second.calibration.kept.bars.items()} == {
-        "denials": 1.7,
-        "other": 1.0,
-    }
+@pytest.mark.parametrize(("score", "is_told"), [(0.99, False), (1.0, True), (5.0, True)])
+def test_every_finding_from_its_threshold_on_is_told_whatever_the_budget(score: float, is_told: bool) -> None:
+    assert bool(watcher(score, budget=0.0).take([event(0)])) is is_told
 
 
 def test_nothing_is_what_a_detector_keeps_that_keeps_nothing() -> None:

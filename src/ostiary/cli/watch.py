@@ -47,12 +47,18 @@ def explain(finding: str, /, *, session: Here) -> None:
 
 def _print_status(value: dict[str, Any]) -> None:
     lines = {name: value[name] for name in ("phase", "position", "behind", "agents", "starts", "error", "unanswered")}
-    facts(lines | {"budget": f"{value['budget']} false alarms a day for each 1,000 agents"})
-    rows = [
-        {"detector": name, "bar": f"{height:.2f}", "failing": value["failing"].get(name, "")}
-        for name, height in value["bars"].items()
-    ]
-    table(rows, {"detector": "DETECTOR", "bar": "BAR", "failing": "FAILS"}, empty="no detector has looked yet")
+    narrowing = value["narrowing"]
+    rare = narrowing.get("rare_from", 0)
+    facts(
+        lines
+        | {
+            "budget": f"{value['budget']} of 10,000 tasks may be narrowed by mistake",
+            "tasks": f"{narrowing.get('trials', 0):g} remembered",
+            "narrows": f"from {rare:g} points on" if rare else "not yet: statistical detectors only inform",
+        }
+    )
+    rows = [{"detector": name, "failing": value["failing"].get(name, "")} for name in value["detectors"]]
+    table(rows, {"detector": "DETECTOR", "failing": "FAILS"}, empty="there are no detectors")
 
 
 def _print_findings(rows: list[dict[str, Any]], names: Names) -> None:
@@ -69,7 +75,8 @@ def _print_finding(value: dict[str, Any], names: Names) -> None:
     out.print(escape(value["says"]), style="bold")
     out.print(escape(value["about"]), style="dim")
     shown = {
-        name: value[name] for name in ("finding_id", "detector", "points", "score", "task", "resource", "incident")
+        name: value[name]
+        for name in ("finding_id", "detector", "points", "score", "may_narrow", "task", "resource", "incident")
     }
     shown |= {"agent": names(value["agent"] or ""), "owner": names(value["owner"] or "")}
     shown |= {"verdict": value["verdict"], "judged_by": names(value["judged_by"] or ""), "why": value["why"]}

@@ -155,10 +155,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rego_ms: Annotated[
         int, Meta(ge=10, le=5000, description="How long Rego or OPA may take for one question, in milliseconds")
     ] = 200
-    alarm_budget: Annotated[
+    narrow_budget: Annotated[
         int,
-        Meta(ge=1, le=100_000, description="False alarms a day for each 1,000 agents that all detectors may raise"),
-    ] = 20
+        Meta(
+            ge=0,
+            le=1000,
+            description="Tasks in 10,000, of an agent and of all, in which statistical detectors may make an agent only"
+            " read by mistake without a person; 0: they only inform. Certain evidence acts whatever this is",
+        ),
+    ] = 5
 
     places: Annotated[
         str,

@@ -13,7 +13,7 @@ from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.watch.model import Finding, FindingId, Judgement, Piece, Progress, Verdict
 
 _COLUMNS = """finding_id, at, detector, points, says, agent, task, owner, entries, incident, resource, score, verdict,
-    judged_by, judged_at, why, is_proved"""
+    judged_by, judged_at, why, is_proved, may_narrow"""
 _GET = sql(f"select {_COLUMNS} from finding where finding_id = :id")
 _LATEST = sql(f"select {_COLUMNS} from finding where finding_id < :before order by finding_id desc limit :limit")
 _OF_AGENT = sql(
@@ -25,9 +25,9 @@ _TASKS = sql("select distinct task from finding where incident = :incident and t
 _JOIN = sql("update finding set incident = :incident where agent = :agent and at > :since and incident is null")
 _INSERT = sql(
     """insert into finding (finding_id, at, detector, points, says, agent, task, owner, entries, incident, resource,
-           score, is_proved)
+           score, is_proved, may_narrow)
        values (:id, :at, :detector, :points, :says, :agent, :task, :owner, :entries, :incident, :resource, :score,
-           :is_proved)"""
+           :is_proved, :may_narrow)"""
 )
 _JUDGE = sql(
     """update finding set verdict = :verdict, judged_by = :by, judged_at = :at, why = :why
@@ -41,6 +41,7 @@ def insert(tx: Tx, finding: Finding) -> None:
         says=finding.says, agent=finding.agent, task=finding.task, owner=finding.owner,
         entries=" ".join(map(str, finding.entries)), incident=finding.incident, resource=finding.resource,
         score=f"{finding.score:g}", is_proved=int(finding.is_proved),
+        may_narrow=int(finding.may_narrow),
     )  # fmt: skip
 
 
@@ -84,12 +85,12 @@ def join(tx: Tx, agent: str, incident: str, *, since: int) -> int:
 def _finding(row: Row) -> Finding:
     (
         id, at, detector, points, says, agent, task, owner, entries, incident, resource, score, verdict, by, judged_at,
-        why, is_proved,
+        why, is_proved, may_narrow,
     ) = row  # fmt: skip
     return Finding(
         finding_id=FindingId(id), at=at, detector=detector, points=points, says=says, agent=agent, task=task,
         owner=owner, entries=tuple(map(int, entries.split())), incident=incident, resource=resource,
-        score=float(score or 0), is_proved=bool(is_proved),
+        score=float(score or 0), is_proved=bool(is_proved), may_narrow=bool(may_narrow),
         judgement=None if verdict is None else Judgement(Verdict(verdict), by, judged_at, why),
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ SECOND = 1_000_000
 
 
 async def status(call: Call) -> Reply:
-    """Whether the detectors are at work, how far they are in the ledger, and how high the bar of each of them is."""
+    """Whether the detectors are at work, how far they are in the ledger, and what they may narrow."""
     world = call.world
     state = world.keep(flows.Watch).state
     size = ledger.head(world.db.read())[0].size
@@ -36,8 +36,9 @@ async def status(call: Call) -> Reply:
             "error": state.error,
             "failing": state.failing,
             "unanswered": list(state.unanswered),
-            "budget": world.config.alarm_budget,
-            "bars": state.bars,
+            "budget": world.config.narrow_budget,
+            "narrowing": state.narrowing,
+            "detectors": sorted(detectors()),
         }
     )
 
@@ -85,6 +86,7 @@ def render(finding: Finding) -> dict[str, Any]:
         "points": finding.points,
         "score": finding.score,
         "proved": finding.is_proved,
+        "may_narrow": finding.may_narrow,
         "says": finding.says,
         "agent": finding.agent or None,
         "task": finding.task,

@@ -23,15 +23,15 @@ ROUND = 2048
 MAX_BUNDLE = 256 * (MAX_ENTRY_BYTES + 2)
 
 
-def replay(file: Path, /, *, alarm_budget: int = 20, session: Annotated[Any, Parameter(parse=False)] = None) -> None:
+def replay(file: Path, /, *, narrow_budget: int = 5, session: Annotated[Any, Parameter(parse=False)] = None) -> None:
     """Say what the detectors would notice in recorded entries.
 
     Args:
         file: Folder of `ostiary audit export`, or file with the JSON of an entry in each line.
-        alarm_budget: False alarms a day for each 1,000 agents.
+        narrow_budget: Tasks in 10,000 that statistical detectors may narrow by mistake.
     """
     reading = Reading(tool_of=lambda uri, tool: ToolSeen(), model_of=lambda agent: "")
-    watcher = Watcher(detectors(), budget=alarm_budget / 1000, peers_of=lambda agent: "")
+    watcher = Watcher(detectors(), budget=narrow_budget / 10_000, peers_of=lambda agent: "")
     found, events = [], 0
     entries = enumerate(_entries(file))
     while part := list(islice(entries, ROUND)):
@@ -45,7 +45,7 @@ def replay(file: Path, /, *, alarm_budget: int = 20, session: Annotated[Any, Par
         "agents": len(watcher.memory),
         "findings": [
             {"entry": one.number, "at": one.at // 1_000_000, "detector": one.detector, "agent": one.agent or None,
-             "points": one.points, "says": one.says}
+             "points": one.points, "may_narrow": one.may_narrow, "says": one.says}
             for one in found
         ],
         "by_detector": dict(Counter(one.detector for one in found)),

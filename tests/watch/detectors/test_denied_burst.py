@@ -44,3 +44,15 @@ def test_who_is_refused_all_day_buys_twice_the_bar_and_no_more() -> None:
     assert any(found[:50]), "at first it is unusual"
     assert not any(found[DAY // 60 : len(steady)]), "then it is not"
     assert found[-1], "a burst is one all the same"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "is_found"),
+    [((), True), (("outside_task",), True), (("approval_needed",), False), (("approval_needed", "no_permit"), True)],
+)
+def test_questions_of_ours_are_no_refusals(reasons: tuple[str, ...], is_found: bool) -> None:
+    events = [
+        Event(at=SECOND, action="tool.call", outcome="deny", agent="ag_1", reasons=reasons, number=i) for i in range(20)
+    ]
+    found = denied_burst.notice(Batch(events, [1] * 20, [0] * 20), zeros(denied_burst, agents=2, peers=1))
+    assert bool(found) is is_found

@@ -53,6 +53,7 @@ from ostiaryd.watch.model import Finding
 ISOLATES = HALTS | {"narrow"}
 """What takes an agent's work away at every guard."""
 UNBACKED = "one guard alone says so, without the agent's proof: it takes a second guard, or a person"
+UNUSUAL_ENOUGH = "statistical detectors have no budget for it, or it is not rare enough here: it takes a person"
 COUNTED_EVERY = 600 * SECOND
 """how old the number of active agents may be"""
 
@@ -83,7 +84,9 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
     incident = waiting or open_incident(act, agent, says=f"{finding.detector}: {finding.says}", risk=score)
     watch.join(act.tx, agent.agent_id, incident.incident_id, since=act.now - HOUR)
     incident = _go_on(act, incident, finding, wanted, score)
-    is_backed = _is_backed(act, finding)
+    why_not = "" if _is_backed(act, finding) else UNBACKED
+    if not why_not and not finding.may_narrow:
+        why_not = UNUSUAL_ENOUGH
     for policy, message in failed:
         did = Did(
             number=0, at=act.now, response="alert", outcome=Outcome.FAILED, agent=agent.agent_id, task=None,
@@ -92,7 +95,7 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
         _keep(act, incident, did)
     for proposal in reversed(wanted):  # after something stronger has been done, the milder is of no use
         step = Step(incident, agent, acting.task_of(agent, finding.task), proposal)
-        doubtful = "" if proposal.response not in ISOLATES or is_backed else UNBACKED
+        doubtful = why_not if proposal.response in ISOLATES else ""
         if carry_out(act, step, limits, doubtful) is Outcome.LIMITED and not doubtful:
             break
         agent = registry.find_agent(act.tx, agent.agent_id)

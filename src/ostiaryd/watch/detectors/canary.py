@@ -11,6 +11,7 @@ from ostiaryd.watch.model import NOBODY, NOTHING, Batch, Found, Kept
 
 AGENT = PEERS = ALL = NOTHING
 THRESHOLD = 1.0
+CERTAIN = True
 SURE = 2 * THRESHOLD
 """whatever the operator's budget"""
 

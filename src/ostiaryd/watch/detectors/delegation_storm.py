@@ -18,6 +18,7 @@ LIMITS = Limits(least=(12.0,), unknown=(24.0,), most=(1000.0,))
 
 AGENT, PEERS, ALL = tally_record(1), crowd_record(1), NOTHING
 THRESHOLD = 1.0
+CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:

@@ -29,10 +29,11 @@ PEERS = crowd_record(1)
 ALL = np.dtype([("now", np.int32, (RESOURCES,)), ("agents", np.uint16, (2, RESOURCES))])
 # how many agents called a resource in these ten minutes, and how many it refused
 THRESHOLD = 1.0
+CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:
-    counts = (batch.is_denied & (batch.agent != NOBODY)).astype(np.float64)
+    counts = (batch.is_refused & (batch.agent != NOBODY)).astype(np.float64)
     _leave_out_what_refuses_everybody(batch, kept, counts)
     counted = tally(batch, counts[:, None], LIMITS, kept.agents, kept.peers)
     found = []
@@ -51,7 +52,7 @@ def _leave_out_what_refuses_everybody(batch: Batch, kept: Kept, counts: Floats) 
     window = batch.at // WINDOW
     is_first = _marked(batch, kept.agents, is_call, window)
     slots, every = (batch.resource % np.uint64(RESOURCES)).astype(np.int64), kept.all[0]
-    matters = is_first.any(axis=0) | (is_call & batch.is_denied)
+    matters = is_first.any(axis=0) | (is_call & batch.is_refused)
     for row in batch.order[matters[batch.order]].tolist():
         slot = slots[row]
         if every["now"][slot] != window[row]:
@@ -64,7 +65,7 @@ def _leave_out_what_refuses_everybody(batch: Batch, kept: Kept, counts: Floats) 
 
 def _marked(batch: Batch, agents: Records, is_call: Flags, window: Ints) -> Flags:
     """Whether it is the first call of an agent at a resource in these ten minutes; the first that is refused."""
-    rows = np.concatenate((np.flatnonzero(is_call), np.flatnonzero(is_call & batch.is_denied)))
+    rows = np.concatenate((np.flatnonzero(is_call), np.flatnonzero(is_call & batch.is_refused)))
     is_first = np.zeros((2, len(batch)), np.bool_)
     if len(rows) == 0:
         return is_first

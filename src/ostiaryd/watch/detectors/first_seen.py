@@ -40,6 +40,7 @@ AGENT = np.dtype(
 PEERS = np.dtype([("users", np.uint16, (PEERS_SLOTS,)), ("calls", np.uint32), ("since", np.int64)])
 ALL = np.dtype([("users", np.uint16, (ALL_SLOTS,))])
 THRESHOLD = 1.0
+CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:

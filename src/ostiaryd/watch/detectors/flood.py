@@ -13,6 +13,7 @@ from ostiaryd.watch.model.telemetry import FLOOD
 
 AGENT = PEERS = ALL = NOTHING
 THRESHOLD = 1.0
+CERTAIN = True
 POINTS = 30
 
 

@@ -20,6 +20,7 @@ AGENT, PEERS = NOTHING, NOTHING
 ALL = np.dtype([("guard", np.uint64, (SLOTS,)), ("agent", np.uint64, (SLOTS,)), ("gap", np.int64, (SLOTS,))])
 # of whom it spoke last; the entry of a gap since then plus one, 0 for none
 THRESHOLD = 1.0
+CERTAIN = True
 
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:

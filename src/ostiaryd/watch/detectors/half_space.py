@@ -77,6 +77,7 @@ ALL = np.dtype(
     [("day", np.int32), ("days", np.int32), ("points", np.float32, (2, 1)), ("leaves", np.float32, (2, TREES, LEAVES))]
 )  # of all days before `day`, and of that day
 THRESHOLD = 1.0
+CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:

@@ -26,6 +26,7 @@ AGENT = np.dtype([*AGENT_FIELDS, ("place", np.float32, (2,)), ("left", np.int64)
 # where it was last of places that are known, and until when, if it is not there any more
 PEERS, ALL = np.dtype(PEERS_FIELDS), NOTHING
 THRESHOLD = 1.0
+CERTAIN = True
 
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:

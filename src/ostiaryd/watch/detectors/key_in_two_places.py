@@ -23,6 +23,7 @@ AGENT = np.dtype(
 )  # fmt: skip  # the key of now, of before; where that was, until when; whether the network of now is its own
 PEERS, ALL = np.dtype(PEERS_FIELDS), NOTHING
 THRESHOLD = 1.0
+CERTAIN = True
 
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:

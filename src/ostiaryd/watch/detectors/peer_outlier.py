@@ -57,6 +57,7 @@ AGENT = np.dtype(
 PEERS = np.dtype([*crowd_record(len(SAYS)).descr, *SIZE_FIELDS, ("agents", np.uint32)])
 ALL = NOTHING
 THRESHOLD = 1.0
+CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:
@@ -120,7 +121,7 @@ def _add(batch: Batch, kept: Kept) -> None:
     off, is_known = off_usual(batch, kept.peers)
     columns = (
         np.where(is_known, off, 0)[rows], *(call & np.isin(effect, kind) for kind in (WRITES, SENDS, FATAL)),
-        batch.is_denied[rows], is_known[rows], call,
+        batch.is_refused[rows], is_known[rows], call,
     )  # fmt: skip
     runs = Runs(batch.agent[rows])
     sums = runs.sums(np.column_stack(columns).astype(np.float64))

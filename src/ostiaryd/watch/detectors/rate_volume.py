@@ -31,6 +31,7 @@ LEARNED = 8
 AGENT, ALL = tally_record(len(SAYS)), NOTHING
 PEERS = np.dtype([*crowd_record(len(SAYS)).descr, *SIZE_FIELDS])
 THRESHOLD = 1.0
+CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:

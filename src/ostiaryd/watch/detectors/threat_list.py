@@ -11,6 +11,7 @@ from ostiaryd.watch.model import NOTHING, Batch, Found, Kept
 
 AGENT = PEERS = ALL = NOTHING
 THRESHOLD = 1.0
+CERTAIN = True
 
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:

@@ -51,6 +51,7 @@ PEERS = np.dtype(
 )  # fmt: skip
 ALL = NOTHING
 THRESHOLD = 1.0
+CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Found]:

@@ -137,7 +137,7 @@ class Work:
         if self._is_ahead and boot_clock() - self._said_at >= SAY_S * SECOND:
             self._said, self._said_at = watcher.position, boot_clock()
             failing = watcher.failing | ({"reading": self._reading.failed} if self._reading.failed else {})
-            self._say(Seen(watcher.position, len(watcher.memory), failing, watcher.calibration.heights))
+            self._say(Seen(watcher.position, len(watcher.memory), failing, watcher.status))
 
     @property
     def _is_ahead(self) -> bool:

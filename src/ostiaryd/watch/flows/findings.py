@@ -48,6 +48,7 @@ def keep(act: Act, one: Sighting, then: Then) -> Finding | None:
     finding = _keep(
         act, noticed, agent=one.agent, task=one.task or None, entries=one.entries, resource=one.resource or None,
         score=one.score, at=min(one.at, act.now), proved=is_proved(act, {one.number, *one.entries}),
+        may_narrow=one.may_narrow,
     )  # fmt: skip
     then(act, finding)
     return finding
@@ -64,6 +65,7 @@ def _keep(
     score: float,
     at: int,
     proved: bool,
+    may_narrow: bool = True,
 ) -> Finding:
     known = agents.get(act.tx, agent) if agent else None
     owner = None if known is None else known.owner
@@ -71,7 +73,7 @@ def _keep(
     finding = Finding(
         finding_id=FindingId(act.new_id("fi")), at=act.now, detector=noticed.detector, points=noticed.points,
         says=says, agent=agent, task=task, owner=owner, entries=entries[-MAX_ENTRIES:], resource=resource,
-        score=score, is_proved=proved,
+        score=score, is_proved=proved, may_narrow=may_narrow,
     )  # fmt: skip
     registry.note(act, object=finding.finding_id, owner=owner, detector=noticed.detector, points=noticed.points)
     act.entry.agent, act.entry.task, act.entry.resource = agent or None, task, resource
@@ -125,14 +127,18 @@ def judge(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, why: str) 
 
     Raises NotFound, Conflict for a finding that was judged before.
     """
-    by_agent: dict[str, list[str]] = defaultdict(list)
+    by_agent: dict[str, list[Finding]] = defaultdict(list)
     for id in ids:
         finding = find_finding(act.tx, id)
         if not store.judge(act.tx, id, Judgement(verdict, by, act.now, why)):
             raise Conflict(f"the finding {id} was judged before", code="judged")
-        by_agent[finding.agent].append(finding.detector)
-    for agent, detectors in by_agent.items():
-        said = {"detectors": detectors, "is_real": verdict is Verdict.REAL}
+        by_agent[finding.agent].append(finding)
+    for agent, findings in by_agent.items():
+        said = {
+            "detectors": [one.detector for one in findings],
+            "tasks": len({one.task for one in findings}),
+            "is_real": verdict is Verdict.REAL,
+        }
         act.told.append(Entry(at=act.now, action=JUDGE, agent=agent or None, person=act.entry.person, detail=said))
 
 

@@ -27,7 +27,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.watch import store
 from ostiaryd.watch.flows.findings import Then, begin, keep, nothing
-from ostiaryd.watch.model import Sighting, Snapshot
+from ostiaryd.watch.model import Sighting, Snapshot, detectors
 from ostiaryd.watch.model.frames import Frame, Orders, Pieces, Ready, Saved, Seen, Standby, Told, decode
 
 CHILD = "ostiaryd.watch.flows.child:main"
@@ -58,8 +58,8 @@ class State:
     """why it ended the last time"""
     failing: dict[str, str] = field(default_factory=dict)
     """detectors that failed on events, and how: of these they have noticed nothing"""
-    bars: dict[str, float] = field(default_factory=dict)
-    """how high the bar of each detector is"""
+    narrowing: dict[str, float] = field(default_factory=dict)
+    """what statistical detectors may narrow by themselves"""
     unanswered: deque[str] = field(default_factory=lambda: deque(maxlen=16))
     """findings to which the response failed"""
 
@@ -85,7 +85,7 @@ class Watch:
             assert child.stdin is not None
             assert child.stdout is not None
             config = self._world.config
-            given = Orders(config.database_url, config.alarm_budget / 1000, self.snapshot_s, config.places)
+            given = Orders(config.database_url, config.narrow_budget / 10_000, self.snapshot_s, config.places)
             child.stdin.write(msgspec.json.encode(given) + b"\n")
             generation = 0
             while True:
@@ -112,9 +112,9 @@ class Watch:
             case Told(sightings):
                 for one in sightings:
                     await self._keep(one, then)
-            case Seen(position, agents, failing, bars):
+            case Seen(position, agents, failing, narrowing):
                 state.position, state.agents, state.moved_at = position, agents, world.now()
-                state.failing, state.bars = failing, bars
+                state.failing, state.narrowing = failing, narrowing
                 self._moved.set()
             case Pieces(pieces):
                 await world.writer.submit(lambda tx: store.put_pieces(tx, generation, pieces))
@@ -178,7 +178,7 @@ class Watch:
             raise Conflict(f"`{name}` failed at {error}", hint="it has noticed nothing there: report it")
         if state.unanswered:
             raise Conflict(f"nothing was done about a finding: {state.unanswered[-1]}", hint="see the log")
-        return f"{len(state.bars)} detectors have looked at entry {last}, and know {state.agents} agents"
+        return f"{len(detectors())} detectors have looked at entry {last}, and know {state.agents} agents"
 
     def _check_others(self, reader: Reader, last: int) -> None:
         """Where another process is at work, or should be, its snapshots say how far it is."""

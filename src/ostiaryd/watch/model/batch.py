@@ -13,6 +13,7 @@ from hashlib import blake2s
 import numpy as np
 from numpy.typing import NDArray
 
+from ostiary.core.assurance import INSUFFICIENT
 from ostiary.core.watch import Event
 
 Ints = NDArray[np.int64]
@@ -25,6 +26,8 @@ MAX_WORDS = 1 << 16
 LATE = 60_000_000
 """microseconds"""
 _DENIED = frozenset({"deny", "refused"})
+_QUESTIONS = frozenset({"approval_needed", INSUFFICIENT, "throttled", "narrowed", "pace_unavailable"})
+"""Codes of refusals that wait for a person's answer, or that a response caused: they say nothing about the agent."""
 
 
 @lru_cache(MAX_WORDS)
@@ -89,7 +92,15 @@ class Batch:
 
     @cached_property
     def is_denied(self) -> Flags:
+        """What did not happen."""
         return np.array([event.outcome in _DENIED for event in self.events], np.bool_)
+
+    @cached_property
+    def is_refused(self) -> Flags:
+        """What was denied for more than an answer to a question of ours."""
+        return self.is_denied & np.array(
+            [not event.reasons or not _QUESTIONS.issuperset(event.reasons) for event in self.events], np.bool_
+        )
 
     @cached_property
     def is_call(self) -> Flags:

@@ -38,8 +38,8 @@ class Kept(NamedTuple):
 class Found(NamedTuple):
     """Something about the event in that row of the batch.
 
-    `score` is how unusual it is, as a ratio: from `THRESHOLD` of its detector on it is worth telling, and what has
-    twice that is told whatever the operator's budget of alarms. `points` are what it is worth if it is told.
+    `score` is how unusual it is, as a ratio: from `THRESHOLD` of its detector on it is told. `points` are what it is
+    worth.
     """
 
     row: int
@@ -52,7 +52,7 @@ class Found(NamedTuple):
 
 
 class Detector(Protocol):
-    """A module: the three records and the threshold are constants of it."""
+    """A module: the three records, the threshold and whether it is certain are constants of it."""
 
     @property
     def AGENT(self) -> Record: ...
@@ -65,6 +65,10 @@ class Detector(Protocol):
 
     @property
     def THRESHOLD(self) -> float: ...
+
+    @property
+    def CERTAIN(self) -> bool:
+        """Whether what it finds is evidence by itself (see `ostiaryd.watch.model.narrowing`)."""
 
     def notice(self, batch: Batch, kept: Kept) -> list[Found]:
         """What is worth telling of these events, by the score that it has; keeps what it learns from them."""

@@ -13,7 +13,7 @@ MAX_WHY = 500
 
 
 class Verdict(StrEnum):
-    """What a person says of a finding; both move the bar of the detector that was right or wrong."""
+    """What a person says of a finding. What was real gives the budget of statistical detectors its alarm back."""
 
     REAL = "real"
     FALSE_ALARM = "false_alarm"
@@ -49,6 +49,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     judgement: Judgement | None = None
     is_proved: bool = True
     """False: one guard says so, and has not shown the agent's own proof of the call"""
+    may_narrow: bool = True
+    """False: a statistical detector outside of its budget; playbooks may tell people, and take no work away"""
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from ostiaryd.watch.model.watcher import Sighting
 class Orders(msgspec.Struct, frozen=True):
     database: str
     budget: float
-    """false alarms for each agent and day"""
+    """the share of an agent's tasks that statistical detectors may narrow by mistake"""
     snapshot_s: float
     places: str = ""
     """the file that says where networks are"""
@@ -39,8 +39,8 @@ class Seen(msgspec.Struct, frozen=True, tag="seen"):
     agents: int
     failing: dict[str, str]
     """detectors that failed on events, and how"""
-    bars: dict[str, float]
-    """how high the bar of each detector is, as a multiple of where it began"""
+    narrowing: dict[str, float]
+    """see `Narrowing.status`"""
 
 
 class Pieces(msgspec.Struct, frozen=True, tag="pieces"):

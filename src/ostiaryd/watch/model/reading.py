@@ -86,11 +86,14 @@ class Judged(msgspec.Struct, frozen=True):
     detectors: tuple[str, ...]
     is_real: bool
     number: int = -1
+    tasks: int = 1
+    """of how many tasks the findings are"""
 
 
 class _Judge(msgspec.Struct):
     detectors: tuple[str, ...] = ()
     is_real: bool = False
+    tasks: int = 1
 
 
 _entry = json_decoder(_Entry)
@@ -130,7 +133,7 @@ class Reading:
         action = entry.action
         if action == JUDGE and entry.outcome == "ok":
             said = _judge(entry.detail)
-            return Judged(entry.agent or "", said.detectors, said.is_real, number)
+            return Judged(entry.agent or "", said.detectors, said.is_real, number, said.tasks)
         if action.startswith(("agent.", "resource.", "threats.")):
             self._changed(action, entry.object or "")
         if action.startswith(_OWN) or action.endswith(".expire"):

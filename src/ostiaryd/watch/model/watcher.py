@@ -13,9 +13,9 @@ import numpy as np
 
 from ostiary.core.watch import MAX_SAYS, Event, Noticed, doubt
 from ostiaryd.watch.model.batch import NOBODY, Batch, Ints, word
-from ostiaryd.watch.model.calibration import Bars, Calibration
-from ostiaryd.watch.model.detector import Detector, Found
+from ostiaryd.watch.model.detector import Detector, Found, Kept
 from ostiaryd.watch.model.memory import Memory, Part, Piece
+from ostiaryd.watch.model.narrowing import NAME, Narrowing, Records
 from ostiaryd.watch.model.reading import Judged
 
 SECOND = 1_000_000
@@ -28,6 +28,10 @@ WEAKEST = 10
 """points from which what a guard noticed is told"""
 BY_GUARD = 0.0
 """the score of what a guard noticed, which has none"""
+CERTAIN_BY_GUARD = frozenset({"bearer_in_two_networks", "threat_list"})
+"""what a guard notices that is evidence by itself; a decoy is known from the catalogue, by the server's own detector"""
+CLEAR = 30
+"""points from which certain evidence is one"""
 
 
 class Sighting(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -43,6 +47,8 @@ class Sighting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     score: float
     says: str
     entries: tuple[int, ...]
+    may_narrow: bool = True
+    """whether it may take the agent's work away without a person; before that is judged, whether it is certain"""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -50,9 +56,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     position: int
     layout: list[Part]
-    bars: Bars
     clock: int
-    at_work: int
 
 
 def together(noticed: Sequence[Noticed]) -> Noticed:
@@ -62,20 +66,25 @@ def together(noticed: Sequence[Noticed]) -> Noticed:
     return Noticed(detector=strongest.detector, points=doubt(noticed), says=says)
 
 
+def _is_certain(event: Event) -> bool:
+    """Whether its guard has noticed something that is evidence by itself."""
+    return any(one.detector in CERTAIN_BY_GUARD and one.points >= CLEAR for one in event.noticed)
+
+
 class Watcher:
     def __init__(self, detectors: Mapping[str, Detector], *, budget: float, peers_of: Callable[[str], str]) -> None:
-        """`budget`: false alarms for each agent and day. `peers_of` says in a word who an agent's peers are."""
+        """`budget`: the share of an agent's tasks that statistical detectors may narrow by mistake. `peers_of` says in
+        a word who an agent's peers are.
+        """
         self._detectors, self._peers_of = detectors, peers_of
-        self.memory = Memory(detectors)
-        self.calibration = Calibration(detectors, budget=budget)
+        self.memory = Memory({**detectors, NAME: Records()})
+        self.narrowing = Narrowing(budget=budget)
         self.position = 0
         """the number of the next event"""
         self.failing: dict[str, str] = {}
         """detectors that have failed, and how the last time"""
         self.clock = 0
         """the time of the newest event"""
-        self._at_work = 0
-        """agents that have acted in the hour of the clock"""
 
     def take(self, events: Sequence[Event | Judged]) -> list[Sighting]:
         """What is told of these events, whose times and numbers never go back; in the order of their numbers."""
@@ -85,7 +94,7 @@ class Watcher:
             if isinstance(event, Judged):
                 told += self._run(batch)
                 batch = []
-                self.calibration.judge(event.detectors, is_real=event.is_real)
+                self._hear(event)
             else:
                 if event.at // HOUR != self.clock // HOUR:
                     told += self._run(batch)
@@ -100,11 +109,8 @@ class Watcher:
 
     def _strike(self, now: int) -> None:
         """A new hour begins."""
-        if self.clock:
-            self.calibration.hour(self._at_work)
         if now // DAY != self.clock // DAY:
             self.memory.forget(now_s=now // SECOND)
-        self._at_work = 0
 
     def _run(self, events: Sequence[Event]) -> list[Sighting]:
         if not events:
@@ -112,20 +118,61 @@ class Watcher:
         memory = self.memory
         rows = np.array([memory.row(event.agent) for event in events], np.int64)
         batch = Batch(events, rows, self._peers(rows))
-        self._count(batch)
+        memory.touch(batch.agent[batch.first], now_s=self.clock // SECOND)
         sightings = [
-            self._sighting(batch.events[one.row], name, one.points, one.score, one.says, one.entries)
+            self._sighting(
+                batch.events[one.row],
+                name,
+                one.points,
+                one.score,
+                one.says,
+                one.entries,
+                is_certain=self._detectors[name].CERTAIN,
+            )
             for name in self._detectors
             for one in self._notice(name, batch)
-            if self.calibration.tells(name, one.score)
+            if one.score >= self._detectors[name].THRESHOLD
         ]
         sightings += [
-            self._sighting(event, seen.detector, seen.points, BY_GUARD, seen.says, ())
+            self._sighting(event, seen.detector, seen.points, BY_GUARD, seen.says, (), is_certain=_is_certain(event))
             for event in events
             if event.noticed and (seen := together(event.noticed)).points >= WEAKEST
         ]
         sightings.sort(key=lambda one: (one.number, one.detector))
-        return [one for one in sightings if self._is_news(one)]
+        return self._narrowing(batch, [one for one in sightings if self._is_news(one)])
+
+    def _narrowing(self, batch: Batch, sightings: Sequence[Sighting]) -> list[Sighting]:
+        """Which of them may narrow, each by what was known when it happened."""
+        kept, begins, told = self.memory.kept[NAME], self.narrowing.begins(batch, self.memory.kept[NAME]), []
+        begins.reverse()
+        for one in sightings:
+            self._begin(batch, kept, begins, one.number)
+            told.append(one if one.agent == "" else msgspec.structs.replace(one, may_narrow=self._may(kept, one)))
+        self._begin(batch, kept, begins, batch.number[batch.order[-1]])
+        return told
+
+    def _begin(self, batch: Batch, kept: Kept, begins: list[int], until: int) -> None:
+        """Count the trials that began until that event; the rows of `begins` stand in reverse."""
+        while begins and batch.number[begins[-1]] <= until:
+            row = begins.pop()
+            event = batch.events[row]
+            self.narrowing.begin(
+                kept, int(batch.agent[row]), int(batch.peers[row]), word(event.task), event.at
+            )  # fmt: skip
+
+    def _may(self, kept: Kept, one: Sighting) -> bool:
+        row = self.memory.row(one.agent)
+        return self.narrowing.judge(
+            kept, row, int(self.memory.own["peers"][row]), word(one.task), one.at, points=one.points,
+            certain=one.may_narrow,
+        )  # fmt: skip
+
+    def _hear(self, judged: Judged) -> None:
+        """A person has judged findings of an agent."""
+        row = self.memory.row(judged.agent)
+        if row != NOBODY:
+            peers = int(self._peers(np.array([row]))[0])
+            self.narrowing.hear(self.memory.kept[NAME], row, peers, is_real=judged.is_real, trials=judged.tasks)
 
     def _notice(self, name: str, batch: Batch) -> list[Found]:
         """What a detector finds. One that fails blinds no other, and is named until it is mended."""
@@ -141,18 +188,20 @@ class Watcher:
             memory.own["peers"][row] = memory.peers(word(self._peers_of(memory.name(row))))
         return memory.own["peers"][rows].astype(np.int64)
 
-    def _count(self, batch: Batch) -> None:
-        """Who is at work in this hour."""
-        rows, hour = batch.agent[batch.first], self.clock // HOUR * 3600
-        self._at_work += int(np.count_nonzero(self.memory.own["seen"][rows[rows != NOBODY]] < hour))
-        self.memory.touch(rows, now_s=self.clock // SECOND)
-
     def _sighting(
-        self, event: Event, detector: str, points: int, score: float, says: str, entries: tuple[int, ...]
+        self,
+        event: Event,
+        detector: str,
+        points: int,
+        score: float,
+        says: str,
+        entries: tuple[int, ...],
+        *,
+        is_certain: bool,
     ) -> Sighting:
         return Sighting(
             event.number, event.at, detector, event.agent, event.task, event.resource, points, round(score, 3),
-            says[:MAX_SAYS], (*entries, event.number),
+            says[:MAX_SAYS], (*entries, event.number), is_certain and points >= CLEAR,
         )  # fmt: skip
 
     def _is_news(self, one: Sighting) -> bool:
@@ -167,8 +216,6 @@ class Watcher:
         if len(same) and age[slot] < quiet and one.points <= int(told["points"][slot]):
             return False
         told[slot] = (what, minute, one.points)
-        if one.score != BY_GUARD:
-            self.calibration.count(one.detector, one.score)
         return True
 
     def _what(self, one: Sighting, *, is_nobody: bool) -> int:
@@ -177,16 +224,19 @@ class Watcher:
             return word(f"guard {one.resource}") & 0xFFFF
         return word(f"{one.detector} {one.resource if is_nobody else ''}") & 0xFFFF
 
+    @property
+    def status(self) -> dict[str, float]:
+        """What statistical detectors may narrow by themselves; see `Narrowing.status`."""
+        return self.narrowing.status(self.memory.kept[NAME])
+
     # --- saving -----------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> tuple[Snapshot, list[Piece], list[str]]:
         """All that is to be kept, with the pieces that have changed since the last one and the keys of those gone."""
         pieces, gone = self.memory.changed()
-        clock = self.clock, self._at_work
-        return Snapshot(self.position, self.memory.layout, self.calibration.kept, *clock), pieces, gone
+        return Snapshot(self.position, self.memory.layout, self.clock), pieces, gone
 
     def load(self, snapshot: Snapshot, pieces: Sequence[Piece]) -> None:
         """Go on from there."""
         self.memory.load(snapshot.layout, pieces)
-        self.calibration.load(snapshot.bars)
-        self.position, self.clock, self._at_work = snapshot.position, snapshot.clock, snapshot.at_work
+        self.position, self.clock = snapshot.position, snapshot.clock

@@ -1,0 +1,192 @@
+"""Which findings may take an agent's work away without a person: certain ones, and rare ones within a budget.
+
+A *trial* is one task of one agent on one day. Its score (0 to 100) combines the points of all that statistical
+detectors have told of it. A finding may narrow if the score of its trial is rare: by a conformal test, at most the
+budget's share of the trials of the agent's peers (of all agents, where the peers have too few) scored as high. Scores
+are counted with a memory that halves, so the test follows the deployment's own traffic. Before there are enough
+trials for such a share to mean anything, statistical detectors only inform.
+
+A test alone promises nothing on a stream that drifts or is attacked. Two accounts do, on every stream: each trial
+that was narrowed spends one, and gets it back if a person says that the alarm was real. The account of all agents
+begins empty and earns the budget with each trial, so of N trials at most `budget * N` are narrowed by mistake. The
+account of an agent begins with one, so of an agent's n trials at most `1 + budget * n` are.
+
+A trial that a person calls an attack, or of which there is certain evidence, is no longer counted as usual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from ostiaryd.watch.model.batch import NOBODY, Batch, Ints, Words
+from ostiaryd.watch.model.detector import Found, Kept
+from ostiaryd.watch.model.runs import Runs
+
+NAME = "narrowing"
+TRIALS = 4
+"""of an agent at once (a power of two); one more takes the place of another"""
+NOTICED = 8
+"""earlier trials of an agent of which something was told, and which no person has judged"""
+MOST_A_DAY = 200
+"""trials of an agent that count on one day, so that nobody teaches the others with a flood of tasks"""
+CAP = 8.0
+"""what the account of all may hold: alarms that may come at once"""
+MEMORY = 16.0
+"""expected alarms after which all counts halve"""
+SCORES = 101
+OUT = 255
+"""the score of a trial that is no longer counted as usual"""
+DAY = 86_400_000_000
+
+AGENT = np.dtype(
+    [("trial", np.uint32, (TRIALS,)), ("score", np.uint8, (TRIALS,)), ("acted", np.bool_, (TRIALS,)),
+     ("noticed", np.uint8, (NOTICED,)), ("day", np.uint16), ("count", np.uint16), ("spent", np.float32),
+     ("open", np.uint8)]
+)  # fmt: skip  # `open`: alarms that were spent, and that no person has judged
+PEERS = np.dtype([("scores", np.float32, (SCORES,))])
+ALL = np.dtype([("scores", np.float32, (SCORES,)), ("tokens", np.float64)])
+CERTAIN, THRESHOLD = False, 1.0
+
+
+class Records:
+    """What is kept for narrowing has the form of what a detector keeps, so that it is saved with the rest."""
+
+    AGENT, PEERS, ALL, CERTAIN, THRESHOLD = AGENT, PEERS, ALL, CERTAIN, THRESHOLD
+
+    def notice(self, batch: Batch, kept: Kept) -> list[Found]:
+        """Find nothing."""
+        return []
+
+
+class Narrowing:
+    def __init__(self, *, budget: float) -> None:
+        """`budget`: the share of trials that may be narrowed by mistake; 0: statistical detectors only inform."""
+        self._budget = budget
+
+    def begins(self, batch: Batch, kept: Kept) -> list[int]:
+        """Return the rows with which a trial begins, in the order in which they happened."""
+        rows = np.flatnonzero(batch.is_call & (batch.agent != NOBODY))
+        if len(rows) == 0:
+            return []
+        trial = _trials(batch.task[rows], batch.at[rows])
+        place = batch.agent[rows] * TRIALS + _slots(trial)
+        order = np.argsort(place, kind="stable")
+        before, first = np.roll(trial[order], 1), Runs(place[order]).first
+        before[first] = kept.agents["trial"][place[order][first] // TRIALS, place[order][first] % TRIALS]
+        fresh = rows[order[before != trial[order]]]
+        found: list[int] = fresh[np.argsort(batch.number[fresh], kind="stable")].tolist()
+        return found
+
+    def begin(self, kept: Kept, row: int, peers: int, task: int, at: int) -> None:
+        """A trial begins: count it, and earn what it is worth."""
+        agent, trial = kept.agents[row], _trial(task, at)
+        slot = trial >> 8 & TRIALS - 1
+        if OUT != agent["score"][slot] > 0:
+            agent["noticed"] = np.append(agent["noticed"][1:], agent["score"][slot])
+        agent["trial"][slot], agent["score"][slot], agent["acted"][slot] = trial, 0, False
+        day = at // DAY & 0xFFFF
+        if agent["day"] != day:
+            agent["day"], agent["count"] = day, 0
+        if agent["count"] >= MOST_A_DAY:
+            agent["score"][slot] = OUT
+            return
+        agent["count"] += 1
+        agent["spent"] = max(0.0, agent["spent"] - self._budget)
+        kept.all["tokens"][0] = min(CAP, kept.all["tokens"][0] + self._budget)
+        for scores in _scores(kept, peers):
+            scores[0] += 1
+            if self._budget * scores.sum() > MEMORY:
+                scores *= 0.5
+
+    def judge(self, kept: Kept, row: int, peers: int, task: int, at: int, *, points: int, certain: bool) -> bool:
+        """Return whether something that is told of a trial may narrow the agent; it counts in the trial's score."""
+        agent, trial = kept.agents[row], _trial(task, at)
+        slot = trial >> 8 & TRIALS - 1
+        is_known = bool(agent["trial"][slot] == trial)
+        score, has_acted = (int(agent["score"][slot]), bool(agent["acted"][slot])) if is_known else (OUT, False)
+        if certain:
+            if is_known:
+                _leave(kept, peers, [score])
+                agent["score"][slot] = OUT
+            return True
+        before = 0 if score == OUT else score
+        after = round(100 - (100 - before) * (100 - points) / 100)
+        if score != OUT:
+            _leave(kept, peers, [score])
+        may = has_acted or (self._is_rare(kept, peers, after) and self._has_budget(kept, row))
+        if score != OUT:
+            agent["score"][slot] = after
+            for scores in _scores(kept, peers):
+                scores[after] += 1
+        if may and not has_acted:
+            kept.all["tokens"][0] -= 1
+            agent["spent"] += 1
+            agent["open"] = min(255, int(agent["open"]) + 1)
+            agent["acted"][slot] = is_known
+        return may
+
+    def hear(self, kept: Kept, row: int, peers: int, *, is_real: bool, trials: int) -> None:
+        """A person has judged what was told of that many trials of an agent."""
+        agent = kept.agents[row]
+        if is_real:
+            agent["spent"] = max(0.0, agent["spent"] - agent["open"])
+            kept.all["tokens"][0] = min(CAP, kept.all["tokens"][0] + int(agent["open"]))
+            current = np.where(agent["score"] == OUT, 0, agent["score"])
+            told = np.concatenate((current, agent["noticed"]))
+            worst = np.argsort(told, kind="stable")[-trials:]
+            _leave(kept, peers, told[worst][told[worst] > 0].tolist())
+            agent["score"][worst[(worst < TRIALS) & (told[worst] > 0)]] = OUT
+        agent["noticed"], agent["open"] = 0, 0
+
+    def status(self, kept: Kept) -> dict[str, float]:
+        """Return how many trials are remembered, the least score that is rare among all (0: none is yet), and how many
+        alarms the account of all holds.
+        """
+        rare = [score for score in range(1, SCORES) if _is_rare(kept.all["scores"][0], score, self._budget)]
+        return {
+            "trials": round(float(kept.all["scores"].sum())),
+            "rare_from": min(rare, default=0),
+            "alarms_left": round(float(kept.all["tokens"][0]), 3),
+        }
+
+    def _is_rare(self, kept: Kept, peers: int, score: int) -> bool:
+        theirs = kept.peers["scores"][peers]
+        scores = theirs if self._budget * (theirs.sum() + 1) >= 1 else kept.all["scores"][0]
+        return _is_rare(scores, score, self._budget)
+
+    def _has_budget(self, kept: Kept, row: int) -> bool:
+        return bool(kept.all["tokens"][0] >= 1 - 1e-9 and kept.agents["spent"][row] <= 0)
+
+
+def _is_rare(scores: np.ndarray[tuple[int], np.dtype[np.float32]], score: int, budget: float) -> bool:
+    """Return whether the conformal p-value of a score is within the budget."""
+    return bool(1 + scores[score:].sum() <= budget * (1 + scores.sum()))
+
+
+def _leave(kept: Kept, peers: int, told: Iterable[int]) -> None:
+    """Trials with these scores are no longer counted."""
+    for score in told:
+        if score != OUT:
+            for scores in _scores(kept, peers):
+                scores[score] = max(0.0, scores[score] - 1)
+
+
+def _scores(kept: Kept, peers: int) -> Iterator[np.ndarray[tuple[int], np.dtype[np.float32]]]:
+    yield kept.all["scores"][0]
+    yield kept.peers["scores"][peers]
+
+
+def _trials(task: Words, at: Ints) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
+    """A task that goes on for days is a trial on each of them. Never 0."""
+    mixed = (task >> np.uint64(32)) ^ ((at // DAY).astype(np.uint64) * np.uint64(0x9E3779B1))
+    return mixed.astype(np.uint32) | np.uint32(1)
+
+
+def _slots(trial: np.ndarray[tuple[int], np.dtype[np.uint32]]) -> Ints:
+    return (trial >> np.uint32(8)).astype(np.int64) & TRIALS - 1
+
+
+def _trial(task: int, at: int) -> int:
+    return (task >> 32 ^ at // DAY * 0x9E3779B1) & 0xFFFFFFFF | 1

@@ -1,0 +1,244 @@
+"""Which findings may narrow: certain ones at once, statistical ones within a budget that holds on every stream."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ostiary.core.watch import Event, Noticed
+from ostiaryd.watch.model import Judged, Piece, Watcher, detectors, word, zeros
+from ostiaryd.watch.model.narrowing import CAP, MOST_A_DAY, Narrowing, Records
+
+DAY = 86_400_000_000
+START = 20_000 * DAY
+
+
+class Stream:
+    """Trials, one after the other, before one narrowing; an agent has `per_agent` of them a day."""
+
+    def __init__(self, budget: float, *, per_agent: int = 20, agents: int = 40) -> None:
+        self.narrowing, self.kept = Narrowing(budget=budget), zeros(Records(), agents=agents + 1, peers=3)
+        self.agents, self.per_agent, self.count = agents, per_agent, 0
+
+    def trial(self, score: int, *, peers: int = 2) -> tuple[int, bool]:
+        """The agent, and whether something that is worth that many points may narrow it."""
+        agent = 1 + self.count % self.agents
+        at = START + self.count // (self.agents * self.per_agent) * DAY
+        task = word(f"tk_{self.count}")
+        self.count += 1
+        self.narrowing.begin(self.kept, agent, peers, task, at)
+        if not score:
+            return agent, False
+        may = self.narrowing.judge(self.kept, agent, peers, task, at, points=score, certain=False)
+        return agent, may
+
+    def hear(self, agent: int, *, is_real: bool) -> None:
+        self.narrowing.hear(self.kept, agent, 2, is_real=is_real, trials=1)
+
+
+def honest(dice: random.Random, shift: int = 0) -> int:
+    """Most tasks have nothing odd; some have a little, few have much."""
+    return 0 if dice.random() < 0.8 else min(100, shift + int(dice.expovariate(1 / 8)))
+
+
+BUDGET = 0.002
+
+
+def test_until_enough_was_seen_nothing_is_narrowed_and_what_is_rare_is_then() -> None:
+    stream = Stream(BUDGET)
+    first = [stream.trial(90 if n % 100 == 99 else 0)[1] for n in range(400)]
+    assert not any(first)
+    stream = Stream(BUDGET)
+    for _ in range(498):
+        stream.trial(0)
+    assert not stream.trial(90)[1], "1 / (1 + 498) is more than the budget"
+    stream = Stream(BUDGET)
+    for _ in range(499):
+        stream.trial(0)
+    assert stream.trial(90)[1]
+    assert not Stream(0.0).trial(100)[1]
+
+
+@pytest.mark.parametrize("level", [10, 40, 80])
+def test_what_is_usual_here_is_never_rare_however_many_points_it_has(level: int) -> None:
+    stream = Stream(BUDGET)
+    for n in range(2000):
+        stream.trial(level if n % 50 == 0 else 0)
+    assert not stream.trial(level)[1]
+    assert stream.trial(level + 15)[1]
+
+
+@pytest.mark.parametrize("drifts", [False, True])
+def test_the_realised_rate_stays_within_the_budget_and_the_budget_is_used(drifts: bool) -> None:
+    dice, stream, count = random.Random(5), Stream(0.005), 8_000
+    alarms = sum(stream.trial(honest(dice, shift=drifts * n // 500))[1] for n in range(count))
+    assert 4 <= alarms <= 0.005 * count
+
+
+@pytest.mark.parametrize(("wrong", "least"), [(0.0, 0.8), (0.1, 0.1)])
+def test_of_a_stream_with_a_tenth_attacked_most_attacks_are_narrowed_where_persons_answer(
+    wrong: float, least: float
+) -> None:
+    """Each attack that a person calls nothing spends the budget, so wrong answers cost what is narrowed."""
+    dice, stream, count = random.Random(7), Stream(0.005), 8_000
+    false, caught, attacks = 0, 0, 0
+    for n in range(count):
+        is_attack = n > 2000 and dice.random() < 0.1
+        score = dice.randint(55, 80) if is_attack else honest(dice)
+        agent, may = stream.trial(score)
+        attacks += is_attack
+        false, caught = false + (may and not is_attack), caught + (may and is_attack)
+        if score >= 50:
+            stream.hear(agent, is_real=is_attack is not (dice.random() < wrong))
+    assert false <= 0.005 * count / (1 - wrong)
+    assert caught > least * attacks
+
+
+def test_where_nobody_answers_alarms_stay_within_the_budget_all_together() -> None:
+    dice, stream, count = random.Random(9), Stream(BUDGET), 4_000
+    alarms = sum(stream.trial(70 if dice.random() < 0.1 else honest(dice))[1] for _ in range(count))
+    assert alarms <= BUDGET * count
+
+
+STREAMS: dict[str, Callable[[random.Random, int], int]] = {
+    "honest": lambda dice, n: honest(dice),
+    "rising": lambda dice, n: min(100, n // 30),
+    "bursts": lambda dice, n: 95 if n // 100 % 7 == 6 else 0,
+    "one in ten": lambda dice, n: 60 + n % 40 if dice.random() < 0.1 else 0,
+}
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 1000), st.sampled_from(sorted(STREAMS)), st.sampled_from([0.002, 0.02, 0.1]), st.integers(1, 30))
+def test_both_accounts_hold_at_every_instant_of_every_stream(seed: int, name: str, budget: float, agents: int) -> None:
+    dice, stream = random.Random(seed), Stream(budget, agents=agents)
+    by_agent = [0] * (agents + 1)
+    seen = [0] * (agents + 1)
+    for n in range(300):
+        agent, may = stream.trial(STREAMS[name](dice, n))
+        seen[agent] += 1
+        by_agent[agent] += may
+        assert sum(by_agent) <= budget * sum(seen) + 1e-3
+        assert by_agent[agent] <= 1 + budget * seen[agent] + 1e-3
+
+
+def grown(budget: float = BUDGET, *, count: int = 10_000) -> Stream:
+    stream = Stream(budget)
+    for _ in range(count):
+        stream.trial(0)
+    return stream
+
+
+def test_alarms_that_come_at_once_are_few() -> None:
+    stream = grown()
+    assert sum(stream.trial(60 + n)[1] for n in range(40)) == CAP
+
+
+def test_an_agent_has_one_alarm_until_a_person_says_it_was_real() -> None:
+    for said, may in ((None, False), (False, False), (True, True)):
+        stream = grown(count=9_960)
+        agent, first = stream.trial(60)
+        assert first
+        if said is not None:
+            stream.hear(agent, is_real=said)
+        for _ in range(stream.agents - 1):
+            stream.trial(0)
+        assert stream.trial(70) == (agent, may)
+
+
+def test_what_a_person_called_real_is_not_counted_as_usual_and_what_was_nothing_is() -> None:
+    for is_real in (False, True):
+        stream = Stream(BUDGET)
+        for n in range(4000):
+            score = 60 if n % 50 == 0 else 0
+            agent, _ = stream.trial(score)
+            if score:
+                stream.hear(agent, is_real=is_real)
+        assert stream.trial(60)[1] is is_real
+
+
+def test_peers_say_what_is_usual_where_they_have_enough() -> None:
+    stream = Stream(BUDGET)
+    for n in range(2000):
+        stream.trial(60 if n % 20 == 0 else 0, peers=2)
+    for _ in range(600):
+        stream.trial(0, peers=1)
+    assert stream.trial(60, peers=1)[1], "rare among its own kind"
+    assert not stream.trial(60, peers=2)[1]
+
+
+def test_a_flood_of_tasks_counts_as_so_many_of_one_day() -> None:
+    stream = Stream(BUDGET, agents=1, per_agent=100_000)
+    for _ in range(MOST_A_DAY + 500):
+        stream.trial(0)
+    assert stream.narrowing.status(stream.kept)["trials"] == MOST_A_DAY
+
+
+def events(count: int, *, first: int = 0, **more: Any) -> Iterator[Event]:
+    for n in range(first, first + count):
+        values: dict[str, Any] = {"agent": f"ag_{n % 7}", "task": f"tk_{n}", "tool": "bank/pay", "outcome": "allow"}
+        values |= {"effect": "pay", "resource": "https://bank.example", "reporter": "rs_1"}
+        yield Event(at=START + n * 60_000_000, action="tool.call", number=n, **values | more)
+
+
+def watching(budget: float = 0.01) -> Watcher:
+    return Watcher(detectors(), budget=budget, peers_of=lambda agent: "")
+
+
+def odd(name: str, points: int) -> dict[str, Any]:
+    return {"noticed": (Noticed(detector=name, points=points, says="x"),)}
+
+
+@pytest.mark.parametrize(
+    ("more", "may"),
+    [
+        (odd("instructed", 60), False), (odd("bearer_in_two_networks", 60), True), (odd("threat_list", 29), False),
+        (odd("threat_list", 30), True), (odd("canary", 95), False), ({"canary": True}, True),
+        ({"threat": ("list", 40)}, True),
+    ],
+)  # fmt: skip
+def test_certain_evidence_acts_from_the_first_call(more: dict[str, Any], may: bool) -> None:
+    [one] = watching().take([*events(1, **more)])
+    assert one.may_narrow is may
+
+
+def test_the_strongest_sign_does_not_hide_that_another_is_certain() -> None:
+    both = (*odd("instructed", 60)["noticed"], *odd("threat_list", 40)["noticed"])
+    [one] = watching().take([*events(1, noticed=both)])
+    assert (one.detector, one.may_narrow) == ("instructed", True)
+
+
+def test_what_was_seen_is_what_counts_however_it_is_cut_and_after_a_restart() -> None:
+    stream: list[Event | Judged] = []
+    for n, one in enumerate(events(600)):
+        noticed = odd("instructed", 20 + n % 60)["noticed"] if n % 23 == 0 else ()
+        stream.append(Event(**{name: getattr(one, name) for name in one.__struct_fields__} | {"noticed": noticed}))
+        if n % 100 == 99:
+            stream.append(Judged(f"ag_{n % 7}", ("instructed",), n % 200 == 99, n))
+    whole = watching().take(stream)
+    assert any(one.may_narrow for one in whole)
+    made, told, saved = watching(), list[Any](), dict[str, Piece]()
+    for number, start in enumerate(range(0, len(stream), 37)):
+        if number % 9 == 5:
+            snapshot, pieces, _ = made.snapshot()
+            saved |= {piece.key: piece for piece in pieces}
+            made = watching()
+            made.load(snapshot, sorted(saved.values()))
+        told += made.take(stream[start : start + 37])
+    assert told == whole
+
+
+def test_the_status_says_from_where_on_a_score_is_rare() -> None:
+    made = watching()
+    assert made.status == {"trials": 0, "rare_from": 0, "alarms_left": 0}
+    made.take([*events(300)])
+    made.take([*events(1, first=300, **odd("instructed", 40))])
+    assert (made.status["trials"], made.status["rare_from"]) == (301, 1)
+    made.take([*events(2, first=301, **odd("instructed", 40))])
+    made.take([*events(2, first=304, **odd("instructed", 40))])
+    assert made.status["rare_from"] == 41
