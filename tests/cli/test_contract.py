@@ -356,8 +356,10 @@ def test_a_catalogue_is_read_confirmed_and_a_task_is_drafted_from_it(
     assert ostiary(*start, "--words", "more").code == 2
     assert ostiary("task", "start", "--agent", name, "--purpose", "p", "--draft", listed).code == 2
     assert ostiary("task", "draft", *asked, "--catalogue", listed).code == 2
-    careful = ostiary.json("task", "draft", *asked, "--ask-payee")["intent"]["endorsed"]
-    assert [one["kinds"] for one in careful] == [["amount"]]
+    assert [one["kinds"] for one in made["intent"]["endorsed"]] == [["amount"]]
+    assert ostiary.json("task", "draft", *asked, "--ask-payee") == made
+    trusting = ostiary.json("task", "draft", *asked, "--no-ask-payee")["intent"]["endorsed"]
+    assert "account" in trusting[0]["kinds"]
     other = tmp_path / "other.json"
     other.write_text(json.dumps({"resource": "other", "tools": []}))
     assert ostiary("task", "draft", *asked, "--catalogue", other).code == 2

@@ -116,16 +116,16 @@ def test_a_cap_that_the_words_state_is_in_the_plan(words: str, most: str | None)
 def test_a_document_that_is_named_is_endorsed_for_what_the_effects_take() -> None:
     [document] = drafted("Pay the bill in bill.txt").intent.endorsed
     assert (document.tool, document.value) == ("office/read_file", "bill.txt")
-    assert {*document.kinds} == {"account", "amount", "time"}
-    [careful] = drafted("Pay the bill in bill.txt", whom=False).intent.endorsed
-    assert {*careful.kinds} == {"amount", "time"}
+    assert {*document.kinds} == {"amount", "time"}, "whoever wrote it does not choose who is paid"
+    [trusting] = drafted("Pay the bill in bill.txt", whom=True).intent.endorsed
+    assert {*trusting.kinds} == {"account", "amount", "time"}
     assert drafted("Summarise bill.txt").intent.endorsed == (), "nothing takes anything of it"
     assert drafted("Pay ada@example.org 50.00 e.g. now").intent.endorsed == ()
 
 
 def test_a_page_on_the_web_never_says_whom() -> None:
     for words in ("Pay the invoice at https://shop.example/i/1", "Write Ada. Her e-mail is on https://ada.example/me"):
-        for document in drafted(words).intent.endorsed:
+        for document in drafted(words, whom=True).intent.endorsed:
             assert not {*document.kinds} & {"account", "address", "principal"}
 
 
@@ -199,3 +199,17 @@ def test_long_words_take_no_longer_than_they_are(words: str) -> None:
 def test_words_that_are_none_are_refused(words: str) -> None:
     with pytest.raises(InvalidIntent):
         drafted(words)
+
+
+def test_no_document_says_which_thing_is_destroyed() -> None:
+    catalogue = read(
+        "office",
+        {"tools": [listed("read_file", file_path="string"), listed("delete_file", file_path="string"),
+                   listed("rename_file", file_path="string")]},
+    ).catalogue  # fmt: skip
+    for words, lends in (
+        ("Rename the file that names.txt names", True),
+        ("Delete the file that names.txt names", False),
+    ):
+        endorsed = draft(words, [(URI, catalogue)], scopes=catalogue.scopes).intent.endorsed
+        assert any("object" in document.kinds for document in endorsed) is lends

@@ -89,7 +89,7 @@ def draft_task(
     agent: str | None = None,
     catalogue: tuple[Path, ...] = (),
     own: tuple[str, ...] = (),
-    ask_payee: bool = False,
+    ask_payee: bool = True,
     write: Path | None = None,
     session: Here,
 ) -> None:

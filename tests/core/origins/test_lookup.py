@@ -5,10 +5,22 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from ostiary.core.catalogue import Effect, Kind, Tool
-from ostiary.core.origins import Memory, Origin, judged, learned, needs_origins, observed, of_value, remember
+from ostiary.core.intent import Planned
+from ostiary.core.origins import (
+    Memory,
+    Origin,
+    judged,
+    learned,
+    marked,
+    needs_origins,
+    observed,
+    of_value,
+    remember,
+)
 from ostiary.core.origins.observing import MAX_PAGES
 from tests.core.origins.seed import seed
 
@@ -478,3 +490,20 @@ SENT = {
 def test_links_and_addresses_of_what_is_sent(memory: Memory, text: str) -> None:
     assert judged(memory, PAY, {"note": text}).get("links_worst") == SENT[text]
     assert judged(memory, PAY, {"note": {"parts": ["hello", text]}}).get("links_worst") == SENT[text]
+
+
+def test_an_endorsed_document_lends_its_values_to_the_effects_of_the_plan_alone() -> None:
+    document = ("files/read", "bill.txt", ["account", "amount"])
+    read = Tool(name="read", effect=Effect.READ, open_world=False, kinds={"path": "object"})
+    for plan, lent, other in ((None, True, True), ([], False, False), (["bank/pay"], True, False)):
+        asked = seed("pay as bill.txt says", endorsed=[document])
+        planned = None if plan is None else tuple(Planned(one) for one in plan)
+        memory = remember(KEY, msgspec.structs.replace(asked, plan=planned))
+        memory = learned(
+            memory, observed(memory, "files/read", read, {"path": "bill.txt"}, "DE89370400440532013000 98.70")
+        )
+        for tool, is_lent in (("bank/pay", lent), ("bank/share", other)):
+            for known in (memory, marked(memory)):
+                found = of_value(known.lent_to(tool), Kind.ACCOUNT, "DE89370400440532013000")
+                assert found is (Origin.ENDORSED if is_lent else Origin.NOWHERE)
+                assert of_value(known.lent_to(tool), Kind.OBJECT, "bill.txt") is Origin.PERSON

@@ -106,7 +106,8 @@ def decide(
     if principal.claims.memory and needs_origins(ready.tool, arguments):
         if memory is None:
             return deny(resource, policies, Reason("memory_unavailable", "what the task remembers is not at hand"))
-        beside = judged_origins(memory, ready.tool, arguments)
+        lent = memory if ready.tool.effect is Effect.READ else memory.lent_to(ready.uid.id)
+        beside = judged_origins(lent, ready.tool, arguments)
         beside |= judged_plan(memory, ready.uid.id, ready.tool, arguments)
         context |= beside
     noticed: tuple[Noticed, ...] = ()

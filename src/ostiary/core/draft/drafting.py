@@ -26,6 +26,7 @@ MAX_CALLS = 200
 """different ones, of the words' first"""
 _WHOM = frozenset({Kind.ACCOUNT, Kind.ADDRESS, Kind.PRINCIPAL})
 _NEVER = frozenset({Kind.SECRET, Kind.TEXT})
+_GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -81,13 +82,13 @@ def draft(
     scopes: Iterable[str],
     bounds: Sequence[ToolDetail] = (),
     own: Mapping[str, str] | None = None,
-    whom: bool = True,
+    whom: bool = False,
 ) -> Draft:
     """Draft the intent of a task for an agent with these scopes and bounds, with resources by their URI.
 
     Words that match nothing give an empty plan, under which every effect is asked about unless its values are the
-    person's. `whom`: whether a document that the person named may say who is paid or written to. Whoever wrote it
-    chooses then, so a policy that accepts drafts in a person's place does well to say no. Raises InvalidIntent.
+    person's. `whom`: whether a document that the person named may say who is paid or written to; whoever wrote it
+    chooses then. Raises InvalidIntent.
     """
     asks = parse_intent({"words": words, "own": dict(own or {})})  # bounded before anything is read
     offers = _offers(catalogues, scopes, bounds)
@@ -186,11 +187,14 @@ def _plan(words: str, called: Sequence[_Offer], lines: list[Line]) -> tuple[Plan
 def _endorsed(
     words: str, offers: Sequence[_Offer], called: Sequence[_Offer], lines: list[Line], *, whom: bool
 ) -> tuple[Endorsed, ...]:
-    """Documents that the words name as where something stands, for what the allowed effects take of it. A page on the
-    web is written by strangers: it never says whom.
+    """Documents that the words name as where something stands, for what the planned effects take of it. A page on the
+    web is written by strangers: it never says whom. No document says which thing is paid for, destroyed or
+    administered.
     """
     doing = [offer.tool for offer in called if offer.effect is not Effect.READ]
     taken = {kind for tool in doing for kind in tool.argument_kinds.values()} - _NEVER
+    if any(tool.effect in _GRAVE and Kind.OBJECT in tool.argument_kinds.values() for tool in doing):
+        taken -= {Kind.OBJECT}
     found: dict[tuple[str, str], Endorsed] = {}
     for value, is_url in asked.documents(words):
         never = _WHOM if is_url or not whom else frozenset[Kind]()

@@ -127,6 +127,15 @@ class Memory:
         parts = tuple(part for part in self.parts if part.origin == Origin.OUTSIDE)
         return Memory(self.key, parts, (), self.marks)
 
+    def lent_to(self, tool: str) -> Memory:
+        """The same memory for an effect of that id (`bank/pay`). Endorsed documents lend their values to the effects
+        that the plan has, and to no other; without a plan, to each.
+        """
+        if not self.documents or self.plan is None or tool in self.plan:
+            return self
+        parts = tuple(part for part in self.parts if part.origin != Origin.ENDORSED)
+        return replace(self, parts=parts)
+
     def hashed(self, found: Sequence[str]) -> bytes:
         return b"".join([hashed(self.key, word) for word in found])
 
