@@ -53,7 +53,7 @@ def running(folder: Path, *options: str, command: Sequence[str | Path] = (COMMAN
     try:
         readable, _, _ = select([process.stdout], [], [], PATIENCE_S)
         line = process.stdout.readline() if readable else ""
-        assert line.startswith("ready http://"), f"the server said {line!r}: {log.read_text()}"
+        assert line.startswith(("ready http://", "ready https://")), f"the server said {line!r}: {log.read_text()}"
         yield Server(line.split()[1], folder)
     finally:
         process.terminate()

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from ostiary.core import jose
@@ -25,6 +26,7 @@ from ostiaryd.ground.folder import check_space
 from ostiaryd.ground.http import Call, Reply, Wire, reply
 from ostiaryd.ground.keyring import USES, Keyring
 from ostiaryd.ground.rounds import Rounds
+from ostiaryd.ground.tls import expiry
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import store
@@ -42,6 +44,8 @@ NEWEST = 10_000
 """Entries whose bytes are hashed again; the tree above all of them is recomputed whatever its size."""
 MAX_LAG_S = 2.0
 """How long a connected guard may take to put a change in force."""
+ENDS_SOON_S = 14 * 86_400
+"""How long before its end a certificate is to be renewed."""
 MAX_ACTS = 1000
 """How many acts may wait for the writer."""
 SECOND = 1_000_000
@@ -155,13 +159,29 @@ async def _data_folder(world: World) -> str:
 
 
 async def _public_url(world: World) -> str:
-    """Tokens and proofs must not travel in the clear."""
+    """Tokens and proofs must not travel in the clear, nor under a certificate that has ended."""
     url = urlsplit(world.config.public_url)
+    if world.config.tls_cert:
+        check_certificate(Path(world.config.tls_cert), world.now())
     if url.scheme == "https":
         return f"clients use {world.config.public_url}"
     if url.hostname not in ("127.0.0.1", "localhost", "::1"):
         raise Conflict(f"{world.config.public_url} is neither https nor on this machine", hint="put TLS in front of it")
     return f"{world.config.public_url} is of this machine alone"
+
+
+def check_certificate(path: Path, now: int) -> None:
+    """Raises Conflict for one that has ended, Unprotected for one that ends soon."""
+    hint = "write the new one over the file: the server reads it again by itself"
+    try:
+        ends = expiry(path)
+    except (OSError, ValueError) as error:
+        raise Conflict(f"the certificate in {path} cannot be read: {error}", hint=hint) from None
+    left_s = ends.timestamp() - now / SECOND
+    if left_s <= 0:
+        raise Conflict(f"the certificate in {path} ended on {ends:%Y-%m-%d}", hint=hint)
+    if left_s < ENDS_SOON_S:
+        raise Unprotected(f"the certificate in {path} ends on {ends:%Y-%m-%d}", hint=hint)
 
 
 def _keys(world: World, reader: Reader) -> str:

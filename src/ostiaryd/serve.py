@@ -1,6 +1,6 @@
 """`ostiary serve`: one process, from the socket to the database.
 
-Prints `ready http://HOST:PORT` once it answers. The first start makes the keys and `admin.json` (0600).
+Prints `ready http://HOST:PORT` (or `https`) once it answers. The first start makes the keys and `admin.json` (0600).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from ostiaryd.ground.folder import lock_folder
 from ostiaryd.ground.ids import new_id
 from ostiaryd.ground.log import log_to
 from ostiaryd.ground.protocol import Protocol, endpoints_of
+from ostiaryd.ground.tls import Certificate
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import act
@@ -54,6 +55,8 @@ def serve(
     config: Path | None = None,
     trust_domain: str | None = None,
     public_url: str | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
     starter_policies: Annotated[bool, Parameter(negative=())] = False,
     session: Annotated[Any, Parameter(parse=False)],
 ) -> None:
@@ -65,6 +68,8 @@ def serve(
         config: TOML file; docs/configuration.md lists the keys.
         trust_domain: Name of the trust domain; fixed at the first start.
         public_url: URL that clients use, and the issuer; fixed at the first start.
+        tls_cert: PEM file of the certificate and its chain: listen with TLS 1.2 and 1.3. Read again when it changes.
+        tls_key: PEM file of its key.
         starter_policies: Activate the starter policies first: the way back if the active set lets no administrator in.
     """
     log_to(sys.stderr)
@@ -75,7 +80,10 @@ def serve(
         database=database,
         trust_domain=trust_domain,
         public_url=public_url,
+        tls_cert=str(tls_cert) if tls_cert is not None else None,
+        tls_key=str(tls_key) if tls_key is not None else None,
     )
+    certificate = Certificate(Path(loaded.tls_cert), Path(loaded.tls_key)) if loaded.tls_cert else None
     os.umask(0o077)  # whatever the data folder gets is for this user alone
     with lock_folder(loaded.folder, now=wall_clock()), _bind(loaded) as sock:
         host, port = sock.getsockname()[:2]
@@ -83,7 +91,7 @@ def serve(
         uvicorn_loop = uvicorn.Config(app=lambda: None, loop="auto").get_loop_factory()
         with asyncio.Runner(loop_factory=uvicorn_loop) as runner:
             serving = msgspec.structs.replace(loaded, listen=address)
-            runner.run(_run(serving, sock, starter_policies=starter_policies))
+            runner.run(_run(serving, sock, certificate, starter_policies=starter_policies))
 
 
 def _bind(config: Config) -> socket.socket:
@@ -116,7 +124,7 @@ def _port_of_last_start(config: Config) -> int:
         return 0
 
 
-async def _run(config: Config, sock: socket.socket, *, starter_policies: bool) -> None:
+async def _run(config: Config, sock: socket.socket, certificate: Certificate | None, *, starter_policies: bool) -> None:
     async with open_world(config) as world:
         await ledger.check_history(world)
         world.db.check_after_loss(partial(ledger.check_after_loss, world))
@@ -127,7 +135,7 @@ async def _run(config: Config, sock: socket.socket, *, starter_policies: bool) -
         await check_at_start(world)
         await pages.check_pages_at_start(world)
         await state.check_at_start(world)
-        server = _Server(world)
+        server = _Server(world, certificate)
         gc.collect()
         gc.freeze()  # what is there now stays: looking through it again and again would hold up requests
         gc.set_threshold(GARBAGE)
@@ -171,7 +179,8 @@ class _ServerState(uvicorn.server.ServerState):
 class _Server(uvicorn.Server):
     """uvicorn, saying `ready` once it answers."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, certificate: Certificate | None) -> None:
+        self._certificate = certificate
         app = application.build_app(world)
         config = world.config
         connections = Connections(of_address=config.anonymous_connections, proxies=config.proxy_networks)
@@ -215,9 +224,9 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])  # uvicorn listens to none of them
-        self._acceptors = [Acceptor(sock, self._make_protocol) for sock in sockets or ()]
+        self._acceptors = [Acceptor(sock, self._make_protocol, self._certificate) for sock in sockets or ()]
         config = self._world.config
-        url = f"http://{config.listen}"
+        url = config.own_url
         path = config.folder / "server.json"
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps({"url": url, "issuer": config.issuer, "pid": os.getpid()}))

@@ -10,8 +10,13 @@ import asyncio
 import errno
 import logging
 import socket
+import ssl
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from ostiaryd.ground.tls import Certificate
 
 log = logging.getLogger("ostiary")
 
@@ -19,6 +24,10 @@ QUEUE = 4096
 """Connections that the kernel keeps until they are taken; Linux itself allows so many (`net.core.somaxconn`)."""
 AT_ONCE = 256
 """Connections taken in one round, so that those which are open are answered meanwhile."""
+HANDSHAKE_S = 10.0
+"""How long a client may take for the handshake of TLS."""
+HANDSHAKES, OF_ADDRESS = 1024, 64
+"""Handshakes that may be under way at once, in all and with one address; a connection beyond that is closed."""
 PAUSE_S = 0.1
 """How long no connection is taken after the system had no descriptor or memory for one."""
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -27,11 +36,14 @@ _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class Acceptor:
     """The listening socket of a server. `make` returns the protocol of one connection."""
 
-    def __init__(self, sock: socket.socket, make: Callable[[], asyncio.Protocol]) -> None:
-        """Starts to listen. Runs on the event loop."""
-        self._sock, self._make = sock, make
+    def __init__(
+        self, sock: socket.socket, make: Callable[[], asyncio.Protocol], certificate: Certificate | None = None
+    ) -> None:
+        """Starts to listen, with TLS where there is a certificate. Runs on the event loop."""
+        self._sock, self._make, self._certificate = sock, make, certificate
         self._loop = asyncio.get_running_loop()
-        self._tasks = set[asyncio.Task[Any]]()
+        self._opening = dict[asyncio.Task[Any], str]()
+        self._of_address = Counter[str]()
         self._resuming: asyncio.TimerHandle | None = None
         sock.setblocking(False)
         sock.listen(QUEUE)
@@ -50,7 +62,7 @@ class Acceptor:
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
             try:
-                connection, _ = self._sock.accept()
+                connection, (address, *_) = self._sock.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionAbortedError:  # its client has gone already
@@ -62,13 +74,32 @@ class Acceptor:
                 self._loop.remove_reader(self._sock)
                 self._resuming = self._loop.call_later(PAUSE_S, self._resume)
                 return
-            connection.setblocking(False)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio's own loop does not
-            opening = self._loop.create_task(self._loop.connect_accepted_socket(self._make, connection))
-            self._tasks.add(opening)
-            opening.add_done_callback(self._note_opened)
+            if self._certificate is not None and not self._may_shake_hands(address):
+                connection.close()
+                continue
+            self._open(connection, address)
 
-    def _note_opened(self, opening: asyncio.Task[Any]) -> None:
-        self._tasks.discard(opening)
-        if not opening.cancelled() and (error := opening.exception()) is not None:
+    def _may_shake_hands(self, address: str) -> bool:
+        """Whether one more handshake is within the bounds: only after it is a connection counted (`connections`)."""
+        return len(self._opening) < HANDSHAKES and self._of_address[address] < OF_ADDRESS
+
+    def _open(self, connection: socket.socket, address: str) -> None:
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio's own loop does not
+        opened = partial(self._loop.connect_accepted_socket, self._make, connection)
+        if self._certificate is not None:
+            opened = partial(opened, ssl=self._certificate.context(), ssl_handshake_timeout=HANDSHAKE_S)
+        task = self._loop.create_task(opened())
+        self._opening[task] = address
+        self._of_address[address] += 1
+        task.add_done_callback(self._note_opened)
+
+    def _note_opened(self, task: asyncio.Task[Any]) -> None:
+        address = self._opening.pop(task)
+        self._of_address[address] -= 1
+        if not self._of_address[address]:
+            del self._of_address[address]
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if not isinstance(error, ssl.SSLError | ConnectionError | TimeoutError):  # what clients do is no news
             log.warning("a connection could not be opened: %s", error)

@@ -49,6 +49,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         str,
         Meta(description="URL that clients use, and the issuer; fixed at the first start; empty: the listen address"),
     ] = ""
+    tls_cert: Annotated[
+        str, Meta(description="PEM file of the certificate and its chain, for TLS; read again when it changes")
+    ] = ""
+    tls_key: Annotated[str, Meta(description="PEM file of its key, without a password")] = ""
     resources: Annotated[
         Literal["any", "registered"],
         Meta(description="Whether a token may name an https resource that is not registered"),
@@ -192,6 +196,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return parse_networks(self.proxies)
 
     @property
+    def own_url(self) -> str:
+        """Where this server listens: the public URL of a server that was told no other."""
+        return f"{'https' if self.tls_cert else 'http'}://{self.listen}"
+
+    @property
     def folder(self) -> Path:
         return Path(self.data_dir)
 
@@ -262,6 +271,8 @@ def _checked(config: Config) -> Config:
         parse_networks(config.proxies)
     except ValueError as error:
         raise Invalid(f"proxies: {error}", hint="such as `10.0.0.0/8 2001:db8::/48`") from None
+    if bool(config.tls_cert) != bool(config.tls_key):
+        raise Invalid("tls_cert and tls_key go together")
     if config.opa_url:
         check_origin(config.opa_url, name="opa_url")
     if config.mail_server:

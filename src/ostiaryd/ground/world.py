@@ -126,7 +126,7 @@ def _first_start(tx: Tx, config: Config, *, root_keys: Callable[[], None]) -> Co
         name: _fix(tx, name, given, default)
         for name, given, default in (
             ("trust_domain", config.trust_domain, "localhost"),
-            ("public_url", config.public_url, f"http://{config.listen}"),
+            ("public_url", config.public_url, config.own_url),
         )
     }
     if is_first:  # which may be that of where it listens

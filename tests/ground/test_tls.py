@@ -1,0 +1,244 @@
+"""TLS: what is spoken, that a new certificate is taken up, and what a client can hold open."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import os
+import socket
+import ssl
+import subprocess
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+import httpx2
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from ostiary.core.errors import Conflict, Invalid
+from ostiaryd.doctor import Unprotected, check_certificate
+from ostiaryd.ground import acceptor
+from ostiaryd.ground.acceptor import Acceptor
+from ostiaryd.ground.config import load_config
+from ostiaryd.ground.tls import LOOK_EVERY_S, Certificate, expiry
+from tests.patience import PATIENCE_S, eventually, eventually_async
+from tests.server import COMMAND, running
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a server, and the certificate of the authority that signs them."""
+
+    folder: Path
+
+    @property
+    def certificate(self) -> Path:
+        return self.folder / "server.pem"
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "server.key"
+
+    @property
+    def authority(self) -> Path:
+        return self.folder / "authority.pem"
+
+    @property
+    def client(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.authority))
+
+
+class Authority:
+    """An authority of the test's own, which signs certificates for this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files, self._key = Files(folder), ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority of a test")])
+        made = self._builder(self._name, self._key).add_extension(x509.BasicConstraints(True, None), critical=True)
+        self._write(self.files.authority, made.sign(self._key, hashes.SHA256()))
+
+    def issue(self, *, password: bytes = b"") -> int:
+        """Write a new key and certificate, each at once; the serial number."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+        builder = self._builder(x509.Name([]), key).add_extension(x509.SubjectAlternativeName(names), critical=True)
+        sealed = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, sealed)
+        _replace(self.files.key, pem)
+        made = builder.sign(self._key, hashes.SHA256())
+        self._write(self.files.certificate, made)
+        return made.serial_number
+
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        now = datetime.datetime.now(datetime.UTC)
+        return (
+            x509.CertificateBuilder()
+            .issuer_name(self._name)
+            .subject_name(subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=30))
+        )
+
+    def _write(self, path: Path, certificate: x509.Certificate) -> None:
+        _replace(path, certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    new = path.with_suffix(".new")
+    new.write_bytes(content)
+    os.replace(new, path)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    made = Authority(tmp_path)
+    made.issue()
+    return made
+
+
+def serial(port: int, files: Files) -> int:
+    """The serial number of the certificate that a new connection is shown."""
+    with (
+        socket.create_connection(("127.0.0.1", port)) as plain,
+        files.client.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        shown = connection.getpeercert(binary_form=True)
+        assert shown is not None
+        assert connection.version() == "TLSv1.3"
+        return x509.load_der_x509_certificate(shown).serial_number
+
+
+def test_a_server_speaks_tls_and_takes_up_a_new_certificate(authority: Authority, tmp_path: Path) -> None:
+    files = authority.files
+    options = ("--tls-cert", str(files.certificate), "--tls-key", str(files.key))
+    with running(tmp_path / "data", *options) as server, httpx2.Client(verify=files.client) as open_before:
+        port = int(server.url.rpartition(":")[2])
+        assert server.url == f"https://127.0.0.1:{port}"
+        metadata = open_before.get(f"{server.url}/.well-known/oauth-authorization-server").json()
+        assert metadata["issuer"] == server.url
+        assert metadata["token_endpoint"].startswith("https://")
+
+        renewed = authority.issue()
+        eventually(lambda: serial(port, files) == renewed)
+        files.certificate.write_text("no certificate\n")
+        assert serial(port, files) == renewed
+        assert open_before.get(f"{server.url}/livez").status_code == 200
+
+        agents = subprocess.run(
+            [COMMAND, "--data-dir", server.folder, "--json", "agent", "list"],
+            env=os.environ | {"SSL_CERT_FILE": str(files.authority)},
+            capture_output=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert agents.returncode == 0, agents.stderr
+        with socket.create_connection(("127.0.0.1", port)) as plain:
+            plain.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            plain.settimeout(PATIENCE_S)
+            assert b"200" not in plain.recv(4096), "plain HTTP is not answered"
+
+
+def test_old_versions_and_ciphers_without_forward_secrecy_are_not_spoken(authority: Authority) -> None:
+    context = Certificate(authority.files.certificate, authority.files.key).context()
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    old = [one["name"] for one in context.get_ciphers() if one["protocol"] != "TLSv1.3"]
+    assert old
+    assert all(name.startswith("ECDHE-") and ("GCM" in name or "CHACHA20" in name) for name in old), old
+
+
+def test_the_files_are_looked_at_no_more_often_than_stated(authority: Authority) -> None:
+    now = [0.0]
+    certificate = Certificate(authority.files.certificate, authority.files.key, now=lambda: now[0])
+    first = certificate.context()
+    authority.issue()
+    now[0] = LOOK_EVERY_S - 0.01
+    assert certificate.context() is first
+    now[0] = LOOK_EVERY_S
+    second = certificate.context()
+    assert second is not first
+    now[0] += LOOK_EVERY_S
+    assert certificate.context() is second, "nothing has changed"
+
+
+@pytest.mark.parametrize("missing", ["certificate", "key"])
+def test_without_a_file_the_start_is_refused(authority: Authority, missing: str) -> None:
+    getattr(authority.files, missing).unlink()
+    with pytest.raises(Invalid, match="no certificate for TLS") as refused:
+        Certificate(authority.files.certificate, authority.files.key)
+    assert "--tls-key" in refused.value.hint
+
+
+def test_a_key_with_a_password_and_a_key_of_another_certificate_are_refused(authority: Authority) -> None:
+    authority.issue(password=b"secret")
+    with pytest.raises(Invalid, match="has a password"):
+        Certificate(authority.files.certificate, authority.files.key)
+    authority.issue()
+    certificate = authority.files.certificate.read_bytes()
+    authority.issue()
+    authority.files.certificate.write_bytes(certificate)
+    with pytest.raises(Invalid, match="no certificate for TLS"):
+        Certificate(authority.files.certificate, authority.files.key)
+
+
+@pytest.mark.parametrize("given", ["tls_cert", "tls_key"])
+def test_certificate_and_key_go_together(given: str, tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="go together"):
+        load_config(None, environ={}, data_dir=str(tmp_path), **{given: "server.pem"})
+
+
+@pytest.mark.parametrize("bound", ["HANDSHAKES", "OF_ADDRESS"])
+def test_handshakes_that_are_under_way_are_bounded(
+    authority: Authority, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, bound, 2)
+    files, made = authority.files, list[asyncio.Protocol]()
+
+    def make() -> asyncio.Protocol:
+        made.append(asyncio.Protocol())
+        return made[-1]
+
+    async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", port)
+
+    async def hold() -> None:
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = sock.getsockname()[1]
+            accepting = Acceptor(sock, make, Certificate(files.certificate, files.key))
+            (_, first), (_, second) = [await connect(port) for _ in range(2)]
+            reader, third = await connect(port)
+            assert await reader.read() == b"", "one too many is closed"
+            for writer in (first, second, third):
+                writer.close()
+            await eventually_async(lambda: not accepting._opening)
+            _, whole = await asyncio.open_connection("127.0.0.1", port, ssl=files.client, server_hostname="localhost")
+            assert len(made) == 3
+            whole.close()
+            accepting.close()
+
+    asyncio.run(hold())
+
+
+@pytest.mark.parametrize(
+    ("days", "refusal"), [(-1, Conflict), (0, Conflict), (13, Unprotected), (14, None), (31, Conflict)]
+)
+def test_the_doctor_says_that_a_certificate_ends_soon_or_has_ended(
+    authority: Authority, days: int, refusal: type[Exception] | None
+) -> None:
+    """`days` before its end; on day 31 the file is no certificate."""
+    ends = int(expiry(authority.files.certificate).timestamp())
+    if days == 31:
+        authority.files.certificate.write_text("no certificate\n")
+    now = (ends - days * 86_400) * 1_000_000
+    if refusal is None:
+        check_certificate(authority.files.certificate, now)
+        return
+    with pytest.raises(refusal) as refused:
+        check_certificate(authority.files.certificate, now)
+    assert "over the file" in str(refused.value.hint)  # type: ignore[attr-defined]
