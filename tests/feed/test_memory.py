@@ -104,7 +104,7 @@ async def test_what_a_guard_tells_others_hear_in_one_order(world: World, files: 
     assert (entry.action, entry.outcome, entry.task, entry.token, entry.tool) == (
         "task.observe", "ok", task.task_id, "tok_1", "files/fetch",
     )  # fmt: skip
-    assert (entry.detail or {}) == {"memory": task.task_id, "seq": 2, "bytes": {"outside": 6}}
+    assert (entry.detail or {}) == {"memory": task.task_id, "seq": 2, "bytes": {"outside": 6, "label": 6}}
     await other.observe(RECORD, "FR7699999999999", path="bill.txt")
     assert other.seq == 3
     for value, origin in (("FR7612345678901", Origin.OUTSIDE), ("FR7699999999999", Origin.RECORD)):

@@ -85,7 +85,7 @@ class Memories:
 
     def _parts(self, memory: Memory, watched: Watched, output: object) -> tuple[Part, ...]:
         ready = watched.ready
-        return observed(memory, ready.uid.id, ready.tool, watched.arguments, output)
+        return observed(memory, ready.uid.id, ready.tool, watched.arguments, output, ready.classes)
 
     def before(self, principal: access.Principal) -> Before | None:
         """What is known here of what happened before."""

@@ -18,7 +18,7 @@ from ostiary.core.bounds import ToolDetail
 from ostiary.core.bounds.details import ABSENT, argument_at
 from ostiary.core.cedar.extensions import Datetime, Decimal
 from ostiary.core.cedar.partial import PartialRecord, Unknown
-from ostiary.core.origins import needs_origins
+from ostiary.core.origins import CARRIES, REVEALS, UNREQUESTED_READ, needs_origins
 
 NEVER = Foresight(False, False)
 ALWAYS = Foresight(True, True)
@@ -78,7 +78,8 @@ def foresee(
         if not remembers:
             return NEVER
         context |= {name: Unknown(*unknown, kind=str, optional=True) for name in _ORIGINS}
-        context |= {name: Unknown(*unknown, kind=bool, optional=True) for name in _FLAGS}
+        context |= {name: Unknown(*unknown, kind=bool, optional=True) for name in (*_FLAGS, UNREQUESTED_READ)}
+        context |= {name: Unknown(*unknown, kind=frozenset, optional=True) for name in (CARRIES, REVEALS)}
         context["origin"] = PartialRecord({}, Unknown(*unknown, kind=str, optional=True))
     if policies.reads_risk:
         agents = (principal.claims.client_id, *principal.behind)

@@ -287,8 +287,10 @@ def foreign(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> dict[st
 
 
 def is_settled(context: Record) -> bool:
-    """Whether to know more could change nothing: a call that has nothing but what was said before it began."""
-    return _SETTLED.issuperset(shown(context).values())
+    """Whether to know more could change nothing: a call that has nothing but what was said before it began, and no text
+    that leaves (`labels`).
+    """
+    return "carries" not in context and _SETTLED.issuperset(shown(context).values())
 
 
 def of_value(memory: Memory, kind: Kind, value: object) -> Origin:

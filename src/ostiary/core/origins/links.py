@@ -201,6 +201,11 @@ def _decoded(text: str) -> Iterator[str]:
                 yield from _text(bytes.fromhex(match[1]))
 
 
+def is_encoded(run: str) -> bool:
+    """Whether a run of letters and digits is a text in base64."""
+    return any(_text(_base64(run)))
+
+
 def plainest(text: str) -> str:
     """Compatible letters made one (NFKC), what cannot be seen left out."""
     made = unicodedata.normalize("NFKC", text).replace("。", ".")

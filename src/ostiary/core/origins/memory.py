@@ -11,7 +11,7 @@ More knowledge makes nothing less trusted: a memory that lags behind may ask too
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Annotated
 from zlib import crc32
@@ -73,6 +73,8 @@ FOUND = (Origin.RECORD, Origin.KNOWN, Origin.OUTSIDE)
 """what needs nobody's word"""
 OBSERVED = (Origin.ENDORSED, *FOUND)
 """what a guard may say that a tool returned"""
+LABELLED = (Origin.KNOWN, Origin.OUTSIDE)
+"""what content may be that the person did not name"""
 KINDS = (Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT, Kind.SECRET, Kind.AMOUNT, Kind.TIME)
 """what an argument may identify"""
 ALL_KINDS = (1 << len(KINDS)) - 1
@@ -84,15 +86,26 @@ SLOT = LINK << 2
 """the kind of which field each value of a record stood in (`slots`); older guards keep it and read nothing in it"""
 NUMBER = b"\0\1"
 """before four bytes of the hash of a number that the person said: a fact of `slots`"""
-Kinds = Annotated[int, Meta(ge=1, le=SLOT)]
+LABEL, SENT, UNREQUESTED = SLOT << 1, SLOT << 2, SLOT << 3
+"""the kinds of what is no value (`labels`): fingerprints of content, the end of what was sent to somebody, and the mark
+of a task that read something which only untrusted content asked for"""
+LABEL_ROOM = {LABEL: 384, SENT: 64, UNREQUESTED: 2}
+"""words of each, of one origin"""
+Kinds = Annotated[int, Meta(ge=1, le=UNREQUESTED)]
+Classes = Annotated[tuple[Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")], ...], Meta(max_length=32)]
+_Name = tuple[int, int, tuple[str, ...]]
+"""origin, kinds and classes of a part"""
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Words of one origin, which count for these kinds of arguments (bits, as KINDS has them)."""
+    """Words of one origin, which count for these kinds of arguments (bits, as KINDS has them). `classes`: the data
+    classes of the content, if its kind is LABEL.
+    """
 
     origin: Annotated[int, Meta(ge=0, le=int(Origin.OUTSIDE))]
     kinds: Kinds
     words: bytes
+    classes: Classes = ()
 
 
 class Document(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -107,6 +120,8 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     parts: tuple[Part, ...] = ()
     documents: Annotated[tuple[Document, ...], Meta(max_length=MAX_ENDORSED)] = ()
     plan: Annotated[tuple[Planned, ...], Meta(max_length=MAX_PLANNED)] | None = None
+    labels: tuple[Part, ...] = ()
+    """kept apart because guards of earlier versions refuse parts of these kinds"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +135,19 @@ class Memory:
     documents: tuple[Document, ...] = ()
     marks: bytes = b""
     plan: Mapping[str, Planned] | None = None
+    labels: tuple[Part, ...] = field(init=False, compare=False)
+    """fingerprints of the content of sources that the person did not name"""
+    is_unrequested: bool = field(init=False, compare=False)
+    """whether the task has read something that only untrusted content asked for"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(part for part in self.parts if part.kinds == LABEL))
+        object.__setattr__(self, "is_unrequested", any(part.kinds == UNREQUESTED for part in self.parts))
 
     @property
     def outside(self) -> Memory:
         """The same memory of content from outside alone."""
-        parts = tuple(part for part in self.parts if part.origin == Origin.OUTSIDE)
+        parts = tuple(part for part in self.parts if part.origin == Origin.OUTSIDE and part.kinds not in LABEL_ROOM)
         return Memory(self.key, parts, (), self.marks)
 
     def lent_to(self, tool: str) -> Memory:
@@ -191,16 +214,15 @@ def holds(source: bytes, phrase: bytes) -> bool:
 
 def learned(memory: Memory, more: Sequence[Part]) -> Memory:
     """The memory with more in it, in this order; of an origin that has no room, the oldest is gone."""
-    parts = {(part.origin, part.kinds): part.words for part in memory.parts}
+    parts = {(part.origin, part.kinds, part.classes): part.words for part in memory.parts}
     for part in more:
         if part.words and part.kinds != RETIRED:
-            name = part.origin, part.kinds
+            name = part.origin, part.kinds, part.classes
             parts[name] = parts.get(name, b"") + part.words + END
-    for origin, room in ROOM.items():
-        _fit(parts, [name for name in parts if name[0] == origin and name[1] != SLOT], room * WIDTH)
-    for origin, room in SLOT_ROOM.items():
-        _fit(parts, [name for name in parts if name == (origin, SLOT)], room * WIDTH)
-    kept = tuple(Part(*name, parts[name]) for name in sorted(parts))
+    for group in set(map(_group, parts)):
+        _fit(parts, group)
+    order = sorted(parts, key=lambda name: (name[1] in LABEL_ROOM, name))
+    kept = tuple(Part(name[0], name[1], parts[name], name[2]) for name in order)
     marks = _mark(memory.marks, (part.words for part in more)) if memory.marks else b""
     return Memory(memory.key, kept, memory.documents, marks, memory.plan)
 
@@ -220,11 +242,26 @@ def _mark(marks: bytes, sources: Iterable[bytes]) -> bytes:
     return bytes(found)
 
 
-def _fit(parts: dict[tuple[int, int], bytes], mine: Sequence[tuple[int, int]], room: int) -> None:
-    """Forget of those parts what is too much, the oldest of the largest one first, whole sources."""
-    while (over := sum(len(parts[name]) for name in mine) - room) > 0:
+def _group(name: _Name) -> tuple[int, int]:
+    """Return by what parts share a room: their origin, and their kind unless it is one of values."""
+    origin, kinds, _ = name
+    return origin, kinds if kinds == SLOT or kinds in LABEL_ROOM else 0
+
+
+def _room(origin: Origin, kinds: int) -> int:
+    """Return how many words such a group of parts may have."""
+    return SLOT_ROOM[origin] if kinds == SLOT else LABEL_ROOM[kinds] if kinds else ROOM[origin]
+
+
+def _fit(parts: dict[_Name, bytes], group: tuple[int, int]) -> None:
+    """Forget of that group what is too much, the oldest of the largest part first, whole sources."""
+    room = _room(Origin(group[0]), group[1]) * WIDTH
+    mine = {name: sum(map(len, name[2])) for name in parts if _group(name) == group}
+    while (over := sum(len(parts[name]) + more for name, more in mine.items()) - room) > 0:
         largest = max(mine, key=lambda name: len(parts[name]))
         parts[largest] = _after(parts[largest], min(over, len(parts[largest])))
+        if not parts[largest]:
+            del parts[largest], mine[largest]
 
 
 def _after(source: bytes, count: int) -> bytes:
@@ -239,7 +276,9 @@ def _after(source: bytes, count: int) -> bytes:
 def pack(memory: Memory) -> bytes:
     """For storage and the wire, without the key."""
     plan = None if memory.plan is None else tuple(memory.plan.values())
-    return msgspec.msgpack.encode(_Kept(memory.parts, memory.documents, plan))
+    values = tuple(part for part in memory.parts if part.kinds not in LABEL_ROOM)
+    labels = tuple(part for part in memory.parts if part.kinds in LABEL_ROOM)
+    return msgspec.msgpack.encode(_Kept(values, memory.documents, plan, labels))
 
 
 def unpack(body: bytes, *, key: bytes) -> Memory:
@@ -248,13 +287,21 @@ def unpack(body: bytes, *, key: bytes) -> Memory:
         kept = msgpack_decoder(_Kept)(body)
     except msgspec.DecodeError as error:
         raise Malformed(f"it is no memory of a task: {error}") from None
-    parts = tuple(part for part in kept.parts if part.kinds != RETIRED)
-    return Memory(key, parts, kept.documents, plan=_by_tool(kept.plan))
+    values = (part for part in kept.parts if part.kinds != RETIRED)
+    return Memory(key, (*values, *kept.labels), kept.documents, plan=_by_tool(kept.plan))
 
 
 def check_observed(more: Iterable[Part]) -> None:
     """Whether a guard may say that. Raises Malformed."""
     for part in more:
+        if part.kinds in LABEL_ROOM:
+            if (
+                part.origin not in LABELLED
+                or len(part.words) % WIDTH
+                or len(part.words) > LABEL_ROOM[part.kinds] * WIDTH
+            ):
+                raise Malformed("no content has that label")
+            continue
         if (
             part.origin not in OBSERVED
             or len(part.words) % WIDTH

@@ -15,18 +15,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
+
+import msgspec
 
 from ostiary.core.catalogue import Kind, Tool
 from ostiary.core.catalogue.coverage import Leaf, Rule
 from ostiary.core.origins.judging import BIT, POINTS, given, has_substitute, is_effect, leaves, of_value
+from ostiary.core.origins.labels import labelled
 from ostiary.core.origins.layouts import certain, layout_of
 from ostiary.core.origins.links import MAIL, is_odd, is_page, readings
-from ostiary.core.origins.memory import ALL_KINDS, LINK, ROOM, Memory, Origin, Part, holds
+from ostiary.core.origins.memory import ALL_KINDS, LABELLED, LINK, ROOM, Memory, Origin, Part, holds
 from ostiary.core.origins.moments import moments
-from ostiary.core.origins.scribe import END, LARGEST, MAX_TEXT, WIDTH, Scribe
+from ostiary.core.origins.scribe import END, LARGEST, MAX_TEXT, WIDTH, Scribe, split
 from ostiary.core.origins.slots import says_amount, slots
 from ostiary.core.origins.words import words
 
@@ -58,8 +61,17 @@ _LETTER = re.compile(r"[^\W\d_]")
 Found = tuple[Origin, str]
 
 
-def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any], output: object) -> tuple[Part, ...]:
-    """What is new in the output of a call of that tool (`files/read_file`)."""
+def observed(
+    memory: Memory,
+    uid: str,
+    tool: Tool,
+    arguments: Mapping[str, Any],
+    output: object,
+    classes: Collection[str] | None = None,
+) -> tuple[Part, ...]:
+    """What is new in the output of a call of that tool (`files/read_file`). `classes`: the data classes of the tool
+    with those of its resource; None: those of the tool alone.
+    """
     kinds, scribe = _endorsed(memory, uid, tool, arguments), Scribe(memory.key)
     asked, layout = _asked(scribe, tool, arguments), layout_of(output) if isinstance(output, str) else None
     opened = layout.value if layout is not None and layout.is_escaped else output
@@ -96,7 +108,10 @@ def observed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any],
                 fresh = _unasked(memory, fresh, asked, origin, bits)
             if words_ := _new(memory, origin, bits, fresh):
                 parts.append(Part(origin, bits, words_))
-    return tuple(parts)
+    if classes is None:
+        classes = () if tool.data_classes is msgspec.UNSET else tool.data_classes
+    unnamed = [text for origin, text in found if origin in LABELLED]
+    return (*parts, *labelled(memory, scribe, tool, arguments, unnamed, classes))
 
 
 def _slots(
@@ -171,7 +186,7 @@ def _unasked(memory: Memory, fresh: bytes, asked: frozenset[bytes], origin: Orig
         return fresh
     found = (fresh[at : at + WIDTH] for at in range(0, len(fresh), WIDTH))
     kept = b"".join(END if word in echoes else word for word in found)
-    return END.join(filter(None, _split(kept)))
+    return END.join(filter(None, split(kept)))
 
 
 def _points(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Origin:
@@ -277,14 +292,5 @@ def _new(memory: Memory, origin: Origin, kinds: int, fresh: bytes) -> bytes:
     old = next((part.words for part in memory.parts if part.origin == origin and part.kinds == kinds), b"")
     if not old:
         return fresh
-    sources = _split(fresh)
+    sources = split(fresh)
     return END.join(one for one in sources if one and not holds(old, one))
-
-
-def _split(fresh: bytes) -> list[bytes]:
-    found, start = [], 0
-    for at in range(0, len(fresh), WIDTH):
-        if fresh[at : at + WIDTH] == END:
-            found.append(fresh[start:at])
-            start = at + WIDTH
-    return [*found, fresh[start:]]

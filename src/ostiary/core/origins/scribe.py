@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2s
 
@@ -28,12 +28,14 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 class Scribe:
     """Writes down texts as they are remembered. What it has read or hashed before, it does not again."""
 
-    __slots__ = ("_hashes", "_key", "_phrases", "_spoken")
+    __slots__ = ("_hashes", "_key", "_other", "_phrases", "_read", "_spoken")
 
     def __init__(self, key: bytes) -> None:
         self._key = key
         self._hashes: dict[str, bytes] = {}
+        self._other: dict[str, list[str]] = {}
         self._phrases: dict[str, bytes] = {}
+        self._read: dict[str, list[str]] = {}
         self._spoken: dict[str, list[str]] = {}
 
     def phrase(self, text: str) -> bytes:
@@ -55,18 +57,41 @@ class Scribe:
                 found += map(self.word, (text,) if exact == text else (text, f"#{exact}"))
                 found.append(END)
                 continue
-            for reading in readings(text) if is_odd(text) else (text,):
-                spoken = self.words(reading)[: max(room - len(found), 0)]
-                found += map(self.word, spoken)
-                if _DIGIT.search(reading):
-                    found += map(self.word, _otherwise(spoken))
+            for reading in self._readings(text):
+                left, spoken = max(room - len(found), 0), self.words(reading)
+                found += self.hashes(spoken[:left])
+                found += self.hashes(self.otherwise(reading) if len(spoken) <= left else _otherwise(spoken[:left]))
                 found.append(END)
         while found and found[-1] == END:
             found.pop()
         return b"".join(found[: room - 1])
 
+    def spoken(self, texts: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+        """Yield each reading of each text, decoded ones too, with its words."""
+        for text in dict.fromkeys(texts):
+            for reading in self._readings(text[:MAX_TEXT]):
+                yield reading, self.words(reading)
+
+    def _readings(self, text: str) -> list[str]:
+        found = self._read.get(text)
+        if found is None:
+            found = self._read[text] = [*readings(text)] if is_odd(text) else [text]
+        return found
+
+    def hashes(self, spoken: Iterable[str]) -> list[bytes]:
+        """The hashes of words."""
+        known, add = self._hashes, self.word
+        return [known.get(word) or add(word) for word in spoken]
+
+    def otherwise(self, reading: str) -> list[str]:
+        """Other spellings of the words of a text: amounts, accounts and dates in one form."""
+        found = self._other.get(reading)
+        if found is None:
+            found = self._other[reading] = _otherwise(self.words(reading)) if _DIGIT.search(reading) else []
+        return found
+
     def words(self, text: str) -> list[str]:
-        """The words of a text."""
+        """The words of a text, read as those of a source."""
         spoken = self._spoken.get(text)
         if spoken is None:
             spoken = self._spoken[text] = words(text, is_source=True)
@@ -90,6 +115,16 @@ def hashed(key: bytes, word: str) -> bytes:
 def _hasher(key: bytes) -> blake2s:
     """What has taken in the key, which is half of the work."""
     return blake2s(digest_size=WIDTH, key=key)
+
+
+def split(sources: bytes) -> list[bytes]:
+    """The words of each source."""
+    found, start = [], 0
+    for at in range(0, len(sources), WIDTH):
+        if sources[at : at + WIDTH] == END:
+            found.append(sources[start:at])
+            start = at + WIDTH
+    return [*found, sources[start:]]
 
 
 def _otherwise(spoken: list[str]) -> list[str]:

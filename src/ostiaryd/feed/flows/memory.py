@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ostiary.core.errors import Forbidden
 from ostiary.core.history import Before, Met
-from ostiary.core.origins import ALL_KINDS, RETIRED, SLOT, Memory, Origin, is_effect
+from ostiary.core.origins import ALL_KINDS, LABEL_ROOM, RETIRED, SLOT, Memory, Origin, is_effect
 from ostiary.core.recall import Recall
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.keyring import Keyring
@@ -47,7 +47,7 @@ def tell(act: Act, asked: Recall, *, resource_id: str) -> Remembered:
     _check(act.tx, asked, resource, told.memory)
     count = Counter[str]()
     for part in asked.parts:
-        count[Origin(part.origin).name.lower()] += len(part.words)
+        count["label" if part.kinds in LABEL_ROOM else Origin(part.origin).name.lower()] += len(part.words)
     act.entry.detail = {"memory": task.memory, "seq": told.seq, "bytes": dict(count)}
     return told
 
@@ -124,5 +124,7 @@ def _check(reader: Reader, asked: Recall, resource: Resource, memory: Memory) ->
                 raise Forbidden("that is no document that the person named", code="not_endorsed")
         elif ready.tool.is_outside and origin not in (Origin.KNOWN, Origin.OUTSIDE) and part.kinds != SLOT:
             raise Forbidden("what that tool returns comes from outside", code="outside")
+        elif part.kinds in LABEL_ROOM:  # which can only make the task ask more
+            continue
         elif part.kinds != ALL_KINDS and is_effect(ready.tool):
             raise Forbidden("what that tool returns nobody named", code="outside")

@@ -1,0 +1,180 @@
+"""Labels: what content is remembered as not named by the person, and what outgoing text carries of it.
+
+Information-flow control in the sense of FIDES (arXiv 2505.23643), without a planner. Integrity is the origin of a value
+(`Origin`). Confidentiality is a label of content: the data classes of the tool that returned it, and whether strangers
+may have written it. Content has a label if the person did not name its source, so a text may repeat what the person
+asked about, and a policy sees what else it carries:
+
+    carries      the data classes of such content, with `outside` or `record` for where it came from
+    unrequested  the task has read something that only untrusted content asked for; from then on any text may tell it,
+                 in whatever words
+    reveals      kinds of secret or personal identifiers that the person did not give (`identifiers`)
+
+All three are about text that leaves for anybody but the person. Unlike origins, to know less of labels may allow more:
+a guard that decides on such a text asks the server first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from ostiary.core.catalogue import Effect, Kind, Tool
+from ostiary.core.catalogue.coverage import Rule
+from ostiary.core.cedar.values import Record
+from ostiary.core.origins.identifiers import identifiers
+from ostiary.core.origins.judging import POINTS, judged_leaves, leaves, needs_origins, of_value
+from ostiary.core.origins.memory import LABEL, LABEL_ROOM, SENT, UNREQUESTED, Memory, Origin, Part, holds
+from ostiary.core.origins.prints import SPAN, source_prints, text_prints
+from ostiary.core.origins.scribe import END, MAX_TEXT, WIDTH, Scribe, hashed, split
+from ostiary.core.origins.words import words
+
+CARRIES, UNREQUESTED_READ, REVEALS = "carries", "unrequested", "reveals"
+SENDING = frozenset({Effect.SEND, Effect.SHARE, Effect.PAY})
+"""effects that reach somebody whatever the catalogue says of the world"""
+TO_WHOM = frozenset({Kind.ADDRESS, Kind.PRINCIPAL, Kind.ACCOUNT})
+_TAIL = SPAN - 1
+"""words of a text that was sent which a span of the next one may begin with"""
+
+
+def labelled(
+    memory: Memory,
+    scribe: Scribe,
+    tool: Tool,
+    arguments: Mapping[str, Any],
+    texts: Iterable[str],
+    classes: Collection[str],
+) -> list[Part]:
+    """Return the labels that a call leaves: of the content that it returned, and of what it sent.
+
+    `texts`: what it returned that the person did not name.
+    """
+    found: list[Part] = []
+    origin = Origin.OUTSIDE if tool.is_outside else Origin.KNOWN
+    by = _named_by(memory, tool, arguments)
+    if not by or max(by) > Origin.RECORD:
+        said = {one for _, text in _outgoing(tool, arguments, every=True) for one in _prints_of(scribe, text)}
+        prints = [one for one in source_prints(scribe, texts, room=LABEL_ROOM[LABEL] - 1) if one not in said]
+        fresh = [one for one in prints if not any(holds(part.words, one) for part in memory.labels)]
+        if fresh:
+            found.append(Part(origin, LABEL, b"".join(fresh), tuple(sorted(classes))))
+    if Origin.OUTSIDE in by and not memory.is_unrequested and not needs_origins(tool, arguments):
+        found.append(Part(Origin.OUTSIDE, UNREQUESTED, b"unread"))
+    if memory.labels and goes_out(tool):
+        ends = [_end(memory, scribe, who, text) for who, text in _addressed(memory, tool, arguments)]
+        if ends:
+            found.append(Part(Origin.KNOWN, SENT, END.join(ends)[: (LABEL_ROOM[SENT] - 1) * WIDTH]))
+    return found
+
+
+def outgoing(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
+    """Return what policies see of the text of a call; nothing if none leaves for anybody but the person."""
+    if not goes_out(tool):
+        return {}
+    texts = list(_addressed(memory, tool, arguments))
+    if not texts or _is_to_person(memory, tool, arguments):
+        return {}
+    context: Record = {CARRIES: frozenset[object](_carried(memory, texts)), UNREQUESTED_READ: memory.is_unrequested}
+    context[REVEALS] = frozenset[object](
+        kind for _, text in texts for kind, value in identifiers(text) if not _is_given(memory, value)
+    )
+    return context
+
+
+def goes_out(tool: Tool) -> bool:
+    """Return whether somebody else may read what a call says."""
+    return tool.open_world or tool.effect in SENDING
+
+
+def _named_by(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> list[Origin]:
+    """Return the origins of the values that say what a read returns; nothing for a call that does something."""
+    if tool.effect != Effect.READ:
+        return []
+    return [
+        of_value(memory, Kind.OBJECT if kind is Kind.TEXT else kind, value)
+        for _, kind, value in judged_leaves(tool, arguments)
+        if kind in POINTS or kind is Kind.TEXT
+    ]
+
+
+def _outgoing(tool: Tool, arguments: Mapping[str, Any], *, every: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield the texts of a call, each with the path of its argument: what is declared as text or as harmless, and what
+    nothing is said of, if it has several words. `every`: all strings.
+    """
+    for leaf in tool.coverage.leaves(arguments):
+        value = leaf.value
+        if not isinstance(value, str) or leaf.rule in (Rule.OFFERED, Rule.LISTED):
+            continue
+        is_text = leaf.kind is Kind.TEXT or leaf.rule is Rule.HARMLESS
+        if every or is_text or (leaf.kind in (Kind.OBJECT, Kind.TIME) and len(value.split()) > 1):
+            yield leaf.path, value[:MAX_TEXT]
+
+
+def _addressed(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[bytes, str]]:
+    """Yield the texts of a call, each with a hash of to whom it goes and in which argument."""
+    to = "\0".join(
+        text for _, kind, value in judged_leaves(tool, arguments) if kind in TO_WHOM for text in leaves(value)
+    )
+    for path, text in _outgoing(tool, arguments):
+        if text.strip():
+            yield hashed(memory.key, f"\0{tool.name}\0{path}\0{to.casefold()}"), text
+
+
+def _is_to_person(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
+    """Return whether all to whom a call goes are in the person's own record."""
+    to = [text for _, kind, value in judged_leaves(tool, arguments) if kind in TO_WHOM for text in leaves(value)]
+    own = [part.words for part in memory.parts if part.origin == Origin.OWN]
+    return bool(to and own) and all(
+        any(holds(words_, memory.hashed(words(text, is_source=False)) or b"\0") for words_ in own) for text in to
+    )
+
+
+def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
+    """Return the data classes of labelled content that texts carry, and where it came from."""
+    if not memory.labels:
+        return set()
+    found: set[str] = set()
+    scribe = Scribe(memory.key)
+    for who, text in texts:
+        before = _tail(memory, who)
+        for reading, said in scribe.spoken((text,)):
+            spoken = (*said, *scribe.otherwise(reading))
+            for fingerprint, phrase in text_prints(scribe, [*before, *scribe.hashes(said)], spoken):
+                if not _may_hold(memory, fingerprint):
+                    continue
+                parts = [part for part in memory.labels if holds(part.words, fingerprint)]
+                if parts and memory.find(phrase, least=Origin.RECORD) is Origin.NOWHERE:
+                    for part in parts:
+                        found.update(part.classes, ("outside" if part.origin == Origin.OUTSIDE else "record",))
+    return found
+
+
+def _may_hold(memory: Memory, word: bytes) -> bool:
+    return not memory.marks or bool(memory.marks[word[0] | word[1] >> 3 << 8] >> (word[1] & 7) & 1)
+
+
+def _prints_of(scribe: Scribe, text: str) -> Iterator[bytes]:
+    for reading, said in scribe.spoken((text,)):
+        for fingerprint, _ in text_prints(scribe, scribe.hashes(said), (*said, *scribe.otherwise(reading))):
+            yield fingerprint
+
+
+def _tail(memory: Memory, who: bytes) -> list[bytes]:
+    """Return the last words of what was sent there before."""
+    for part in memory.parts:
+        if part.kinds == SENT:
+            for entry in reversed(split(part.words)):
+                if entry.startswith(who):
+                    return [entry[at : at + WIDTH] for at in range(WIDTH, len(entry), WIDTH)]
+    return []
+
+
+def _end(memory: Memory, scribe: Scribe, who: bytes, text: str) -> bytes:
+    """Return what is remembered of a text that was sent: to whom, and its last words."""
+    said = [*_tail(memory, who), *scribe.hashes(scribe.words(text))]
+    return who + b"".join(said[-_TAIL:])
+
+
+def _is_given(memory: Memory, value: str) -> bool:
+    """Return whether the person gave that identifier, however its digits are grouped."""
+    return of_value(memory, Kind.ACCOUNT, value) <= Origin.OWN
