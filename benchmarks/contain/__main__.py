@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from benchmarks.contain import columns, compiled, owner, rules, suites, table
+from benchmarks.contain import columns, compiled, owner, rules, suites, sweep, table
 from benchmarks.contain.attacks import VARIANTS
 from benchmarks.contain.baselines import Listed
 from benchmarks.contain.doorkeeper import doorkeeper
@@ -45,6 +45,8 @@ def main(given: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
+    if asked.sweep:
+        return sweep_worlds(asked)
     held = list[columns.Row]()
     with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
         for name in asked.suite or suites.installed():
@@ -59,6 +61,16 @@ def main(given: list[str]) -> int:
         print(table.reasons(held))
     if asked.json is not None:
         asked.json.write_text(json.dumps(table.value(held), indent=1, sort_keys=True) + "\n", "utf-8")
+    return 0
+
+
+def sweep_worlds(asked: argparse.Namespace) -> int:
+    with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task("worlds", total=1.0)
+        cells = sweep.sweep(asked, lambda share: progress.update(bar, completed=share))
+    print(sweep.text(cells))
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(sweep.value(cells), indent=1, sort_keys=True) + "\n", "utf-8")
     return 0
 
 
@@ -93,6 +105,7 @@ def arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--confirmed", action="store_true", help="the owner's stand-in confirms the catalogue first")
     parser.add_argument("--wrong", type=float, default=0.0, metavar="SHARE", help="of the owner's answers are wrong")
     parser.add_argument("--variant", action="append", choices=VARIANTS, help="of R3; may be given again")
+    parser.add_argument("--sweep", action="store_true", help="sample many worlds in process: means over seeds")
     parser.add_argument("--why", action="store_true", help="print the most frequent reasons, with --in-process")
     parser.add_argument("--seed", type=int, default=1, help="of the first unfamiliar world")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="unfamiliar worlds of each kind")

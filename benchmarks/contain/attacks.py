@@ -56,6 +56,7 @@ class Attacker:
     reads: Mapping[str, Sequence[int]] = field(init=False)
     reference: list[tuple[Call, Output]] = field(init=False)
     draw: random.Random = field(init=False)
+    _reached: list[tuple[Injection, list[Call]]] | None = None
 
     def __post_init__(self) -> None:
         world = self.suite.world(self.task.id, {})
@@ -196,11 +197,13 @@ class Attacker:
     def _effect(self, call: Call) -> Effect:
         return self.catalogue.tools[call.tool].effect
 
-    def _goals(self) -> Iterator[tuple[Injection, list[Call]]]:
-        world = self.suite.world(self.task.id, {})
-        for injection in self.injections:
-            if calls := list(world.attack(injection.id)):
-                yield injection, calls
+    def _goals(self) -> list[tuple[Injection, list[Call]]]:
+        """The injections whose goal is reached by calls, with these."""
+        if self._reached is None:
+            world = self.suite.world(self.task.id, {})
+            found = [(injection, list(world.attack(injection.id))) for injection in self.injections]
+            self._reached = [(injection, calls) for injection, calls in found if calls]
+        return self._reached
 
     def _after(self) -> frozenset[int]:
         return frozenset(number for numbers in self.reads.values() for number in numbers)

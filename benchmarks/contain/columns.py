@@ -6,10 +6,13 @@ R1 honest, R2 worst case, R3 adaptive, R4 recorded runs of models, R5 rogue agen
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from itertools import cycle, islice
+from typing import Any, TypeVar
 
 from benchmarks.contain import sessions
 from benchmarks.contain.attacks import Attack, Attacker
@@ -49,14 +52,24 @@ def recorded(injection: Injection, attack: Sequence[Call]) -> str:
 
 
 HONEST = "R1 honest"
+T = TypeVar("T")
 Planting = Callable[[Injection, Sequence[Call]], str]
 
 
 class Plan:
     """The sessions of one suite; `tasks` and `injections`: only so many, the first ones."""
 
-    def __init__(self, suite: Suite, *, tasks: int | None = None, injections: int | None = None) -> None:
+    def __init__(
+        self,
+        suite: Suite,
+        *,
+        tasks: int | None = None,
+        injections: int | None = None,
+        sample: tuple[int, int, int] | None = None,
+    ) -> None:
+        """`sample`: how many attacked sessions are drawn of R2 and of each variant of R3, and the seed."""
         self.suite, self.tasks, self._injections = suite, list(suite.tasks)[:tasks], injections
+        self._sample = sample
         self._reads = {task.id: sessions.reads(suite, task.id) for task in self.tasks}
         self._known: tuple[Catalogue, list[Attacker]] | None = None
         self._wanted = {task.id: list(suite.world(task.id, {}).reference()) for task in self.tasks}
@@ -77,14 +90,22 @@ class Plan:
         """By purpose, the tools of the reference: for an oracle."""
         return {task.purpose: frozenset(call.tool for call in self._wanted[task.id]) for task in self.tasks}
 
-    def honest(self, product: Product) -> Iterator[Row]:
-        for task in self.tasks:
+    def narrowed(self, tasks: Collection[str]) -> Plan:
+        """Return the plan for these tasks alone; who attacks knows all of them."""
+        made = copy(self)
+        made.tasks = [task for task in self.tasks if task.id in tasks]
+        return made
+
+    def honest(self, product: Product, *, most: int | None = None) -> Iterator[Row]:
+        """Hold each task once, or so many sessions, the tasks in turn."""
+        for task in self.tasks if most is None else islice(cycle(self.tasks), most):
             yield self._row(HONEST, product, task, None, {}, lambda world: sessions.replay(world.reference()))
 
     def attacked(
         self, product: Product, *, column: str = "R2 worst case", planting: Planting = obeyed, tired: bool = False
     ) -> Iterator[Row]:
-        for task, injection in self.pairs:
+        most = None if self._sample is None else self._sample[0]
+        for task, injection in self._drawn("R2", self._own_pairs(), most):
             text = planting(injection, self.suite.world(task.id, {}).attack(injection.id))
             planted = dict.fromkeys(self._reads[task.id], text)
             script = partial(sessions.obedient, injection=injection.id, reads=self._after(task))
@@ -92,9 +113,29 @@ class Plan:
 
     def adaptive(self, product: Product, variant: str, catalogue: Catalogue) -> Iterator[Row]:
         """Hold the attacks of one variant; `catalogue`: as the owner of the tools knows it."""
-        for attacker in self._attackers(catalogue):
-            for attack in attacker.make(variant):
-                yield self._attempted(f"R3 {variant}", product, attacker.task, attack)
+        mine = [task.id for task in self.tasks]
+        attacks = [
+            (attacker.task, attack)
+            for attacker in self._attackers(catalogue)
+            if attacker.task.id in mine
+            for attack in attacker.make(variant)
+        ]
+        most = None if self._sample is None else self._sample[1]
+        for task, attack in self._drawn(variant, attacks, most):
+            yield self._attempted(f"R3 {variant}", product, task, attack)
+
+    def _own_pairs(self) -> list[tuple[Task, Injection]]:
+        mine = {task.id for task in self.tasks}
+        return [(task, injection) for task, injection in self.pairs if task.id in mine]
+
+    def _drawn(self, what: str, found: list[T], most: int | None) -> list[T]:
+        """A sample in the order of all, if there is one to be drawn; of a part of the tasks its share."""
+        if most is None or self._sample is None:
+            return found
+        most = -(-most * len(self.tasks) // len(self._wanted))
+        places = range(len(found))
+        dice = random.Random(f"{self.suite.name} {what} {self._sample[2]}")
+        return [found[place] for place in sorted(dice.sample(places, min(most, len(found))))]
 
     def _attempted(self, column: str, product: Product, task: Task, attack: Attack) -> Row:
         world = self.suite.world(task.id, attack.planted)
@@ -111,7 +152,8 @@ class Plan:
         if self._known is None or self._known[0] is not catalogue:
             reachable = {injection.id for _, injection in self.pairs}
             chosen = [injection for injection in self.suite.injections if injection.id in reachable]
-            made = [Attacker(self.suite, task, chosen, catalogue) for task in self.tasks]
+            every = [task for task in self.suite.tasks if task.id in self._wanted]
+            made = [Attacker(self.suite, task, chosen, catalogue) for task in every]
             for attacker in made:
                 attacker.others = [other for other in made if other is not attacker]
             self._known = catalogue, made
