@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,12 +112,15 @@ class Bank:
         by: str | Caller = "carol",
         reason: str = "it is due",
         covers: str | None = None,
+        strike: Sequence[int] = (),
     ) -> Question:
         caller = await self.person(by) if isinstance(by, str) else by
         config = replace(self.world.config, approvers=caller.name)
         return await act(
             self.world, f"approval.{says}",
-            lambda a: flows.answer(a, id, Says(says), reason=reason, by=caller, config=config, covers=covers),
+            lambda a: flows.answer(
+                a, id, Says(says), reason=reason, by=caller, config=config, covers=covers, strike=strike
+            ),
         )  # fmt: skip
 
     def state(self, id: str) -> str:

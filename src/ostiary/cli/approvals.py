@@ -16,13 +16,16 @@ from cyclopts import App
 
 from ostiary.agent import ServerRefused
 from ostiary.cli.paper import facts, moment, out, table
-from ostiary.cli.session import PAGE, Here, Session
+from ostiary.cli.policy import active_files, active_set
+from ostiary.cli.session import PAGE, Here, Session, Usage
 from ostiary.core.origins.links import links
+from ostiary.suggest import exempt
 
 approvals = App(name="approvals", help="What agents ask people: list, show, approve, deny.")
 EVERY_S = 1.0
 BLANK = "\u115f\u1160\u2800\u3164\uffa0"
 """Letters of which nothing is seen."""
+ANSWERED = {"approval_id": "ID", "state": "STATE", "tool": "TOOL", "error": "ERROR", "message": "WHY"}
 COLUMNS = {
     "approval_id": "ID", "state": "STATE", "agent": "AGENT", "tool": "TOOL", "needs": "NEEDS", "times": "ASKED",
     "ends_at": "UNTIL",
@@ -52,59 +55,103 @@ def list_approvals(
 
 @approvals.command(name="show")
 def show(approval: str, /, *, as_: Path | None = None, session: Here) -> None:
-    """Show a question: what exactly is asked, by whom, and why.
+    """Show a question: what exactly is asked, by whom, and why; or all of a task that wait, as one.
 
     Args:
-        approval: Its id, `ap_..`.
+        approval: Its id, `ap_..`, or that of a task, `tk_..`.
         as_: Credential of the person who asks; the administrator's otherwise.
     """
     session.act_as(as_)
-    session.show(session.api("GET", f"/approvals/{approval}"), _show)
+    if approval.startswith("tk_"):
+        session.show(session.api("GET", f"/tasks/{approval}/approvals"), _show_all)
+    else:
+        session.show(session.api("GET", f"/approvals/{approval}"), _show)
 
 
 @approvals.command(name="approve")
 def approve(
     approval: str,
     /,
-    *,
+    *more: str,
     reason: str,
     covers: Literal["call", "task"] | None = None,
+    strike: tuple[int, ...] = (),
+    deny: tuple[str, ...] = (),
     as_: Path | None = None,
     session: Here,
 ) -> None:
-    """Say yes to a call.
+    """Say yes to a call, to several, or to the plan of a task.
 
     Args:
         approval: Its id, `ap_..`.
+        more: Other questions to which the yes is, too.
         reason: Why; it goes on record.
         covers: `call`: just this call, once; `task`: calls like it too, until the task ends; else as the question says.
+        strike: A line of a plan, by its number, to which the yes is not; may be given several times.
+        deny: A question that is denied in the same go; may be given several times.
         as_: Credential of the person who says it (`ostiary person create`); else that of OSTIARY_CREDENTIAL.
     """
-    _answer(session, approval, "approve", {"reason": reason} | ({"covers": covers} if covers else {}), as_)
+    said = {"reason": reason} | ({"covers": covers} if covers else {})
+    if more or deny:
+        if strike:
+            raise Usage("a plan is answered alone", hint="leave the other questions out, or `--strike`")
+        body = said | {"approve": [approval, *more], "deny": list(deny)}
+        session.show(_post(session, "answers", body, as_)["answers"], _show_answers)
+        return
+    session.show(_post(session, f"{approval}/approve", said | ({"strike": list(strike)} if strike else {}), as_), facts)
 
 
 @approvals.command(name="deny")
-def deny(approval: str, /, *, reason: str, as_: Path | None = None, session: Here) -> None:
+def deny(approval: str, /, *more: str, reason: str, as_: Path | None = None, session: Here) -> None:
     """Say no.
 
     Args:
         approval: Its id, `ap_..`.
+        more: Other questions to which the no is, too.
         reason: Why; the agent hears it, and it goes on record.
         as_: Credential of the person who says it (`ostiary person create`); else that of OSTIARY_CREDENTIAL.
     """
-    _answer(session, approval, "deny", {"reason": reason}, as_)
+    if more:
+        body = {"reason": reason, "deny": [approval, *more]}
+        session.show(_post(session, "answers", body, as_)["answers"], _show_answers)
+        return
+    session.show(_post(session, f"{approval}/deny", {"reason": reason}, as_), facts)
 
 
-def _answer(session: Session, approval: str, says: str, said: dict[str, str], credential: Path | None) -> None:
+@approvals.command(name="propose")
+def propose(agent: str, /, *, write: Path | None = None, session: Here) -> None:
+    """Propose a policy for what people always agree to; nothing is changed.
+
+    Each proposal is exactly the agent, the tool and the counterpart, with no larger amount than was agreed to, and
+    names the approvals it rests on. The setting `approvals_to_propose` says how often people must agree.
+
+    Args:
+        agent: Name or id.
+        write: A new folder for the active set with the exceptions; read it, then `ostiary policy put` it.
+    """
+    proposals = session.api("GET", f"/agents/{agent}/proposals")["proposals"]
+    files = active_files(session) if proposals else {}
+    made = exempt(proposals, files, active_set(session)["extends"] if proposals else {})
+    if write is not None and made.files:
+        if write.exists():
+            raise Usage(f"{write} exists", hint="name a new folder")
+        for name, text in (files | made.files).items():
+            (write / name).parent.mkdir(parents=True, exist_ok=True)
+            (write / name).write_text(text, "utf-8")
+    left_out = [{"words": one["words"], "why": why} for one, why in made.left_out]
+    value = {"proposals": proposals, "files": made.files, "left_out": left_out}
+    session.show(value | {"folder": None if write is None or not made.files else str(write)}, _show_proposals)
+
+
+def _post(session: Session, path: str, said: dict[str, Any], credential: Path | None) -> Any:
     session.act_as(credential)
     try:
-        answered = session.api("POST", f"/approvals/{approval}/{says}", said)
+        return session.api("POST", f"/approvals/{path}", said)
     except ServerRefused as refusal:
         if refusal.code != "insufficient_scope":
             raise
         hint = "--as FILE: what `ostiary person create NAME --generate-key FILE` wrote"
         raise ServerRefused("only a person answers", hint=hint, code=refusal.code) from None
-    session.show(answered, facts)
 
 
 def _coming(session: Session) -> Iterator[Any]:
@@ -117,6 +164,32 @@ def _coming(session: Session) -> Iterator[Any]:
                 yield session.api("GET", f"/approvals/{id}")
         seen = {one["approval_id"] for one in found}
         time.sleep(EVERY_S)
+
+
+def _show_answers(rows: list[Any]) -> None:
+    table(rows, ANSWERED, empty="nothing was answered")
+
+
+def _show_all(found: Mapping[str, Any]) -> None:
+    for line in found["words"]:
+        out.print(_plain(line), markup=False)
+    if ids := [one["approval_id"] for one in found["approvals"]]:
+        out.print(f"next: ostiary approvals approve {' '.join(ids)} --reason .. [--deny ID]", markup=False)
+
+
+def _show_proposals(value: Mapping[str, Any]) -> None:
+    for one in value["proposals"]:
+        out.print(_plain(one["words"]), markup=False)
+        _line("since", " ".join(one["approvals"]))
+    for one in value["left_out"]:
+        out.print(_plain(f"no policy can say: {one['words']}: {one['why']}"), markup=False)
+    if not value["proposals"]:
+        out.print("nothing is agreed to often enough", style="dim")
+    for name, text in value["files"].items():
+        _heading(name)
+        out.print(text, markup=False)
+    if value["folder"] is not None:
+        out.print(f"next: ostiary policy put {value['folder']}", markup=False)
 
 
 def _show(question: Mapping[str, Any]) -> None:

@@ -268,9 +268,14 @@ def _fetch(session: Session, hash: str | None) -> Any:
     return session.api("GET", f"/policies/{hash}")
 
 
+def active_set(session: Session) -> Any:
+    """The active set: its files, and the safeguards that it extends."""
+    return _fetch(session, None)
+
+
 def active_files(session: Session) -> dict[str, str]:
     """The files of the active set, by their names, none of which leads out of its folder. Raises Usage."""
-    files: dict[str, str] = _fetch(session, None)["files"]
+    files: dict[str, str] = active_set(session)["files"]
     for name in files:
         if not Path("/set", name).resolve().is_relative_to("/set"):
             raise Usage(f"the set has a file {name!r} outside of its folder")

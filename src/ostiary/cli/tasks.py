@@ -43,6 +43,7 @@ def start(
     ttl: int = 3600,
     heartbeat: int | None = None,
     end_with_last: bool = False,
+    ask_plan: bool = False,
     session: Here,
 ) -> None:
     """Declare a task, or give a part of one to an agent.
@@ -65,6 +66,7 @@ def start(
         ttl: Seconds until the task ends by itself.
         heartbeat: Seconds of silence of all who hold the task, after which it is lost.
         end_with_last: End it when the last who holds it lets go.
+        ask_plan: Ask people once, at the start, what the task will probably do, where that saves questions.
     """
     body: dict[str, Any] = {"agent": agent, "purpose": purpose, "on_behalf_of": on_behalf_of, "ttl": ttl}
     body["parent"] = parent
@@ -78,7 +80,11 @@ def start(
         if bounds or budget or body["intent"]:
             raise Usage("a draft says all of that", hint="edit the draft")
         body |= _accepted(draft)
-    session.show(session.api("POST", "/tasks", body), facts)
+    started = session.api("POST", "/tasks", body)
+    if ask_plan:
+        question = session.api("POST", f"/tasks/{started['task_id']}/plan-question")["question"]
+        started |= {"plan_question": None if question is None else question["approval_id"]}
+    session.show(started, facts)
 
 
 @task.command(name="draft")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -82,9 +82,28 @@ def extent_of(
     `arguments` are those that may be shown, `secrets` the digests of the others. Raises Malformed for arguments that
     have no digest.
     """
-    if any(len(found) >= MAX_FOREIGN for found in foreign.values()):
+    if any(len(found) >= MAX_FOREIGN for found in foreign.values()) or (said := part(tool, arguments)) is None:
         return None
-    named, amounts, identifies = {}, {}, False
+    value = {"agent": agent, "task": task, "resource": resource, "tool": tool.name, "named": said.named}
+    return Extent(
+        counterpart=canonical.digest(value | {"secrets": dict(secrets)}, floats=True),
+        policies=tuple(sorted(policies)), amounts=said.amounts, outside=outside, warnings=tuple(sorted(warnings)),
+        foreign=tuple(sorted({one for found in foreign.values() for one in found})),
+    )  # fmt: skip
+
+
+class Part(NamedTuple):
+    """What a call says, by argument: what names whom and what, as it was sent, and how much."""
+
+    named: dict[str, Any]
+    amounts: dict[str, str]
+
+
+def part(tool: Tool, arguments: Mapping[str, Any]) -> Part | None:
+    """Return what a call names, and its amounts; None for one that identifies nothing, or has text that cannot be
+    searched to its end.
+    """
+    said, identifies = Part({}, {}), False
     for name, value in arguments.items():
         if name in tool.presentation:
             continue
@@ -98,18 +117,18 @@ def extent_of(
         if kinds == {Kind.TIME} and tool.effect not in GRAVE and FIXED_TIME not in words:
             continue
         if kinds == {Kind.AMOUNT} and (number := _number(value)) is not None:
-            amounts[name] = number
+            said.amounts[name] = number
             continue
         identifies |= not kinds.isdisjoint(POINTS)
-        named[name] = value
-    if not identifies:
-        return None
-    value = {"agent": agent, "task": task, "resource": resource, "tool": tool.name, "named": named}
-    return Extent(
-        counterpart=canonical.digest(value | {"secrets": dict(secrets)}, floats=True),
-        policies=tuple(sorted(policies)), amounts=amounts, outside=outside, warnings=tuple(sorted(warnings)),
-        foreign=tuple(sorted({one for found in foreign.values() for one in found})),
-    )  # fmt: skip
+        said.named[name] = value
+    return said if identifies else None
+
+
+def may_vary(tool: Tool, name: str) -> bool:
+    """Return whether a yes covers any value of that argument: outgoing text, a time, or how something is shown."""
+    kind, word = tool.argument_kinds.get(name), tool.kinds.get(name)
+    is_time = kind is Kind.TIME and word != FIXED_TIME and tool.effect not in GRAVE
+    return name in tool.presentation or (kind is Kind.TEXT and word != COMMAND) or is_time
 
 
 def identifying(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:

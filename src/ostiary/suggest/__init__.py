@@ -4,8 +4,9 @@ Nothing is guessed: each condition holds for every call that was seen, and each 
 names one of them. What cannot be bounded is said.
 """
 
+from ostiary.suggest.agreed import exempt
 from ostiary.suggest.conditions import infer
 from ostiary.suggest.files import policy_files
 from ostiary.suggest.suggestion import Line, Seen, Suggestion, counted, seen_call, suggest
 
-__all__ = ["Line", "Seen", "Suggestion", "counted", "infer", "policy_files", "seen_call", "suggest"]
+__all__ = ["Line", "Seen", "Suggestion", "counted", "exempt", "infer", "policy_files", "seen_call", "suggest"]

@@ -117,7 +117,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether a yes covers more where the person says nothing of it: not if something is paid, destroyed or
         administered.
         """
-        return self.extent is not None and self.effect not in {effect.value for effect in GRAVE}
+        return self.extent is not None and self.effect not in GRAVE
 
     @property
     def policies(self) -> list[str]:

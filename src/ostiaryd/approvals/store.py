@@ -6,7 +6,7 @@ import msgspec
 
 from ostiary.core.decoding import json_decoder
 from ostiary.core.extent import Extent
-from ostiaryd.approvals.model import PLAN, About, Answer, Cover, Question, Says, State
+from ostiaryd.approvals.model import MAX_OPEN_OF_TASK, PLAN, About, Answer, Cover, Question, Says, State
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.ground.pages import Page
 
@@ -36,6 +36,16 @@ _ASKED_SINCE = sql("select count(*) from approval where agent = :agent and asked
 _DENIED_OF_TOOL = sql(
     """select count(*) from approval
        where task = :task and tool = :tool and state = 'denied' and ends_at > :after"""
+)
+_WAITING = sql(
+    _SELECT
+    + """where approval.task = :task and state = 'open' and ends_at > :now
+         order by asked_at, approval.approval_id limit :limit"""
+)
+_CALLS_SINCE = sql(
+    _SELECT
+    + """where approval.agent = :agent and approval.kind = 'call' and asked_at > :since
+         order by asked_at desc, approval.approval_id desc limit :limit"""
 )
 _DUE = sql("select approval_id from approval where state = 'open' and ends_at <= :now order by ends_at limit :limit")
 _OVER = "(select approval_id from approval where ends_at < :before and state <> 'open' limit :limit)"
@@ -152,6 +162,16 @@ def answers(reader: Reader, id: str) -> list[Answer]:
         Answer(person=person, says=Says(says), reason=reason, jkt=jkt, at=at, covers=bool(covers))
         for person, says, reason, jkt, at, covers in reader.all(_ANSWERS, id=id)
     ]
+
+
+def waiting(reader: Reader, task: str, *, now: int) -> list[Question]:
+    """Questions of a task that wait, the oldest first."""
+    return [_question(row) for row in reader.all(_WAITING, task=task, now=now, limit=MAX_OPEN_OF_TASK)]
+
+
+def calls_since(reader: Reader, agent: str, *, since: int, limit: int) -> list[Question]:
+    """Questions about calls that an agent has asked since then, the newest first."""
+    return [_question(row) for row in reader.all(_CALLS_SINCE, agent=agent, since=since, limit=limit)]
 
 
 def count_denied(reader: Reader, *, task: str, tool: str, after: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ostiaryd.approvals.model import BLANK, MAX_USES, PLAN, About, Question
+from ostiaryd.approvals.model import BLANK, MAX_USES, PLAN, About, Line, Question
 
 MAX_SHOWN = 200
 """characters of a value; the whole of it stands under `arguments`"""
@@ -48,11 +48,7 @@ def word(question: Question, *, agent: str, owner: str | None) -> list[str]:
     lines = [f"Agent {agent!a} of {owner or 'nobody'!a} {_wants(question)}."]
     lines += [f"{name} = {shown(value)}{_from(about, name)}" for name, value in about.arguments.items()]
     lines += [f"{name} = hidden, because it is secret" for name in about.hidden]
-    lines += [
-        f"{at + 1}. {EFFECTS.get(line.effect, 'use')} {line.resource}/{line.tool}: "
-        + ", ".join(f"{name} = {shown(value)}" for name, value in line.arguments.items())
-        for at, line in enumerate(about.lines)
-    ]
+    lines += [f"{at}. {_line(line)}" for at, line in enumerate(about.lines, 1)]
     lines += [f"Why: {why.message or f'policy {why.policy!a} asks'}." for why in about.reasons]
     lines += [f"Careful: {_warning(one)}." for one in about.warnings]
     others = sorted({one for found in about.foreign.values() for one in found})
@@ -65,6 +61,13 @@ def shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     text = "".join(c if c.isprintable() and c not in BLANK else ascii(c)[1:-1] for c in text)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}.. ({len(text)} characters)"
+
+
+def _line(line: Line) -> str:
+    said = [f"{name} = {shown(value)}" for name, value in line.arguments.items()]
+    said += [f"{name} up to {amount}" for name, amount in line.extent.amounts.items()]
+    times = "once" if line.times == 1 else f"{line.times} times"
+    return f"{EFFECTS.get(line.effect, 'use')} {line.resource}/{line.tool}: {', '.join(said)} (agreed to {times})"
 
 
 def _wants(question: Question) -> str:
@@ -88,7 +91,10 @@ def _warning(text: str) -> str:
 def _covers(question: Question) -> str:
     about = question.about
     if question.kind == PLAN:
-        return f"A yes covers each line that is not struck, until the task ends: {MAX_USES} calls at most."
+        return (
+            f"A yes covers each line that you do not strike, until the task ends: at most {MAX_USES} calls of each, "
+            "and one call of each that pays, destroys or administers."
+        )
     if about.extent is None:
         return "A yes covers this one call."
     more = f"calls of {question.tool} that name the same, until the task ends: {MAX_USES} at most"

@@ -128,6 +128,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     approval_lifetime_s: Annotated[
         int, Meta(ge=30, le=86_400, description="How long a person's yes is good, for one call, in seconds")
     ] = 900
+    approvals_to_propose: Annotated[
+        int,
+        Meta(
+            ge=2,
+            le=100,
+            description="On how many occasions (tasks, or days of a standing task) people must agree to the same"
+            " counterpart of a tool before a policy is proposed that asks no more about it",
+        ),
+    ] = 5
     approvers: Annotated[
         str,
         Meta(

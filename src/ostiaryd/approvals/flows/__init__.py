@@ -5,8 +5,10 @@ from ostiaryd.approvals.flows.ask import ask
 from ostiaryd.approvals.flows.backchannel import Backchannel, begin_backchannel
 from ostiaryd.approvals.flows.calls import ask_about_call, find_question, task_of_token
 from ostiaryd.approvals.flows.elevate import Wanted, broken_glass, request, show_elevation
+from ostiaryd.approvals.flows.plan import ask_plan
+from ostiaryd.approvals.flows.propose import propose
 from ostiaryd.approvals.flows.requests import Duplicate, NotRequestable, ask_about_question, find_submitted
-from ostiaryd.approvals.flows.show import may_see, may_see_all, show, show_briefly
+from ostiaryd.approvals.flows.show import may_see, may_see_all, show, show_briefly, show_waiting
 
 __all__ = [
     "Backchannel",
@@ -17,6 +19,7 @@ __all__ = [
     "ask",
     "ask_about_call",
     "ask_about_question",
+    "ask_plan",
     "begin_backchannel",
     "broken_glass",
     "cancel",
@@ -27,9 +30,11 @@ __all__ = [
     "forget",
     "may_see",
     "may_see_all",
+    "propose",
     "request",
     "show",
     "show_briefly",
     "show_elevation",
+    "show_waiting",
     "task_of_token",
 ]

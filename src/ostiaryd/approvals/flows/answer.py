@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from ostiary.core.errors import Conflict, Forbidden
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import SECOND
 from ostiaryd.approvals.flows.calls import find_question
-from ostiaryd.approvals.flows.cover import begin_cover, read_covers
+from ostiaryd.approvals.flows.cover import begin_covers, check_strike, read_covers
 from ostiaryd.approvals.model import (
     Answer,
     Question,
@@ -39,10 +39,19 @@ FORGOTTEN_AT_ONCE = 1000
 
 
 def answer(
-    act: Act, id: str, says: Says, *, reason: str, by: Caller, config: Config, covers: str | None = None
+    act: Act,
+    id: str,
+    says: Says,
+    *,
+    reason: str,
+    by: Caller,
+    config: Config,
+    covers: str | None = None,
+    strike: Collection[int] = (),
 ) -> Question:
     """Say yes or no to a question. `covers`: whether a yes is to the `call` alone, or to calls like it for the rest of
-    the `task`; left out: to the call alone if it pays, destroys or administers.
+    the `task`; left out: to the call alone if it pays, destroys or administers. `strike`: lines of a plan, from 1, to
+    which the yes is not.
 
     1. Who answers is a person, nobody through whom it came, and one whom each policy that asks lets: whom it names, or
     else who answers for the agent, for whom it acts, or who may answer everything. 2. It waits still, and who asks may
@@ -59,6 +68,7 @@ def answer(
     text = check_reason(reason)
     check_open(question, now=act.now)
     task = tasks.live(act.tx, question.task, now=act.now)
+    check_strike(question.about, says, strike)
     covering = says is Says.APPROVE and read_covers(question.about, covers)
     given = Answer(person=person, says=says, reason=text, jkt=by.jkt, at=act.now, covers=covering)
     before = store.answers(act.tx, id)
@@ -79,7 +89,7 @@ def answer(
             act, id, agent=question.agent, task=question.task, digest=question.digest,
             policies=question.about.policies, until=until, keys=[one.jkt for one in (*before, given) if one.jkt],
         )  # fmt: skip
-        begun = begin_cover(act, question, [*before, given])
+        begun = begin_covers(act, question, [*before, given], strike)
         registry.note(act, object=id, until=until, covers="task" if begun else "call")
     return find_question(act, id)
 

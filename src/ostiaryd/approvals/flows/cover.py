@@ -6,11 +6,13 @@ declared task with a memory has covers: without a memory nobody knows what conte
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ostiary.core import approval
 from ostiary.core.access import Policies
 from ostiary.core.access.facts import ReadyTool
 from ostiary.core.errors import Invalid
-from ostiary.core.extent import Extent, digest_outside, extent_of, is_mentioned
+from ostiary.core.extent import GRAVE, Extent, digest_outside, extent_of, is_mentioned
 from ostiaryd.approvals import store
 from ostiaryd.approvals.model import MAX_USES, About, Answer, Question, Says
 from ostiaryd.ledger.flows import Act
@@ -55,10 +57,27 @@ def read_covers(about: About, covers: str | None) -> bool:
     return about.covers_task if covers is None else covers == "task"
 
 
-def begin_cover(act: Act, question: Question, answers: list[Answer]) -> bool:
-    """From now on the yes covers calls like the one asked about, if all who said it said so; whether it does."""
-    extent = question.about.extent
-    if extent is None or not all(one.covers for one in answers):
-        return False
-    store.insert_cover(act.tx, question.approval_id, 0, task=question.task, extent=extent, uses=MAX_USES)
-    return True
+def begin_covers(act: Act, question: Question, answers: list[Answer], strike: Collection[int]) -> bool:
+    """From now on the yes covers calls like the one asked about, if all who said it said so; or those of each line of a
+    plan but those in `strike`. Return whether it covers any.
+    """
+    about = question.about
+    given = []
+    if about.extent is not None and all(one.covers for one in answers):
+        given.append((0, about.extent, MAX_USES))
+    for at, line in enumerate(about.lines, 1):
+        if at not in strike:
+            given.append((at, line.extent, 1 if line.effect in GRAVE else MAX_USES))
+    for number, extent, uses in given:
+        store.insert_cover(act.tx, question.approval_id, number, task=question.task, extent=extent, uses=uses)
+    return bool(given)
+
+
+def check_strike(about: About, says: Says, strike: Collection[int]) -> None:
+    """Raises Invalid for lines that are not there, and for a yes to none."""
+    if not strike:
+        return
+    if says is Says.DENY or not set(strike) <= set(range(1, len(about.lines) + 1)):
+        raise Invalid(f"the lines that can be struck are 1 to {len(about.lines)}, with a yes", hint="show the question")
+    if len(set(strike)) == len(about.lines):
+        raise Invalid("all lines are struck", hint="deny it")

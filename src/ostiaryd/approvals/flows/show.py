@@ -47,7 +47,7 @@ def show_briefly(reader: Reader, question: Question, *, now: int) -> dict[str, A
         "kind": question.kind,
         "agent": agent.name if agent is not None else question.agent,
         "task": question.task,
-        "tool": f"{question.about.resource}/{question.about.tool}",
+        "tool": question.tool,
         "needs": question.needs,
         "said_yes": sum(one.says == "approve" for one in said),
         "times": question.times,
@@ -83,6 +83,17 @@ def show(reader: Reader, question: Question, *, now: int) -> dict[str, Any]:
         "flood": _flood(reader, question, now=now),
         "before": _before(reader, question),
     }
+
+
+def show_waiting(reader: Reader, task: str, *, now: int) -> dict[str, Any]:
+    """Every question of a task that waits, the oldest first, and all of them in plain words as one."""
+    found = store.waiting(reader, task, now=now)
+    shown = [show(reader, question, now=now) for question in found]
+    words = [f"{len(shown)} questions of one task wait." if len(shown) != 1 else "1 question of the task waits."]
+    for at, one in enumerate(shown, 1):
+        first, *rest = one["words"]
+        words += [f"[{at}] {one['approval_id']}: {first}", *(f"    {line}" for line in rest)]
+    return {"task": task, "words": words, "approvals": shown}
 
 
 def _who(reader: Reader, question: Question) -> dict[str, Any]:

@@ -1,0 +1,138 @@
+"""Policies that ask no more about what people always agreed to: the policies of the set with an exception each.
+
+A policy that asks is a `forbid`, so a permit would change nothing: each policy that asked gets an `unless` that is
+exactly the agent, the tool and the counterpart. A safeguard of the server is left out and replaced by such a copy.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+FILE, LEFT_OUT = "agreed.cedar", "agreed.safeguards.toml"
+_ID = re.compile(r'@id\s*\(\s*("(?:[^"\\]|\\.)*")\s*\)')
+_PIECE = re.compile(r'//[^\n]*|"(?:[^"\\]|\\.)*"|;', re.DOTALL)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RESERVED = frozenset({"true", "false", "if", "then", "else", "in", "is", "like", "has", "__cedar"})
+
+
+@dataclass(frozen=True, slots=True)
+class Exempted:
+    """`files`: those of a set that change or are new; `left_out`: proposals that no policy can say, with the reason."""
+
+    files: dict[str, str]
+    left_out: list[tuple[Mapping[str, Any], str]]
+
+
+def exempt(proposals: Sequence[Mapping[str, Any]], files: Mapping[str, str], safeguards: Mapping[str, str]) -> Exempted:
+    """Return the files of the set in which no policy asks about what is proposed. `safeguards`: texts by id."""
+    found, copies, left_out = dict(files), dict[str, str](), list[tuple[Mapping[str, Any], str]]()
+    for proposal in proposals:
+        condition = _condition(proposal)
+        unknown = [id for id in proposal["policies"] if id not in safeguards and _file_of(found, id) is None]
+        if unknown or condition is None or not proposal["is_closed"]:
+            why = f"no file has the policy {unknown[0]!a}" if unknown else "Cedar cannot compare one of its values"
+            open_why = "the schema of the tool lets any other argument in; say `additionalProperties: false`"
+            left_out.append((proposal, why if unknown or condition is None else open_why))
+            continue
+        for id in proposal["policies"]:
+            if id in safeguards:
+                copies[id] = _with_exception(copies.get(id, safeguards[id]), id, condition)
+            else:
+                name = _file_of(found, id)
+                assert name is not None
+                found[name] = _with_exception(found[name], id, condition)
+    if copies:
+        found[FILE] = found.get(FILE, "") + "".join(_renamed(text, id) for id, text in sorted(copies.items()))
+        lines = [f'{json.dumps(id)} = "replaced by {id}-agreed, which asks less"\n' for id in sorted(copies)]
+        found[LEFT_OUT] = found.get(LEFT_OUT, "[leave_out]\n") + "".join(lines)
+    return Exempted({name: text for name, text in found.items() if files.get(name) != text}, left_out)
+
+
+def _condition(proposal: Mapping[str, Any]) -> str | None:
+    """The exception in Cedar, with what it rests on; None where a value cannot be compared."""
+    parts = [
+        f"principal == Agent::{json.dumps(proposal['agent_id'])}",
+        f"resource == Tool::{json.dumps(proposal['tool'])}",
+    ]
+    for name, value in proposal["named"].items():
+        literal = _literal(value)
+        if literal is None or (place := _place(name)) is None:
+            return None
+        parts += [f"context.arguments has {place[0]}", f"context.arguments{place[1]} == {literal}"]
+    for name, amount in proposal["amounts"].items():
+        kind = proposal["types"][name]
+        if (place := _place(name)) is None or kind not in ("integer", "number"):
+            return None
+        there = f"context.arguments{place[1]}"
+        if kind == "integer" and "." not in amount:
+            compared = [f"{there} >= 0", f"{there} <= {amount}"]
+        elif kind == "number":
+            most = amount if "." in amount else f"{amount}.0"
+            compared = [
+                f'{there}.greaterThanOrEqual(decimal("0.0"))', f'{there}.lessThanOrEqual(decimal("{most}"))'
+            ]  # fmt: skip
+        else:
+            return None
+        parts += [f"context.arguments has {place[0]}", *compared]
+    for name in proposal["others"]:
+        if (place := _place(name)) is None:
+            return None
+        parts.append(f"!(context.arguments has {place[0]})")
+    basis = ", ".join(proposal["approvals"][:20])
+    return f"unless {{\n  // {proposal['occasions']} occasions: {basis}\n  " + " &&\n  ".join(parts) + "\n}"
+
+
+def _place(name: str) -> tuple[str, str] | None:
+    """An argument after `has` and after `context.arguments`."""
+    if _NAME.fullmatch(name) and name not in _RESERVED:
+        return name, f".{name}"
+    if not (name.isascii() and name.isprintable()):
+        return None
+    return json.dumps(name), f"[{json.dumps(name)}]"
+
+
+def _literal(value: object) -> str | None:
+    """A value in Cedar; None for what Cedar cannot compare as it was sent."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) and abs(value) < 1 << 62:
+        return str(value)
+    if isinstance(value, str) and value.isprintable():
+        return json.dumps(value, ensure_ascii=False)
+    return None
+
+
+def _with_exception(text: str, id: str, condition: str) -> str:
+    for start, end in _statements(text):
+        if _says_id(text[start:end], id):
+            return f"{text[: end - 1].rstrip()} {condition};{text[end:]}"
+    return text
+
+
+def _file_of(files: Mapping[str, str], id: str) -> str | None:
+    for name, text in files.items():
+        if name.endswith(".cedar") and any(_says_id(text[start:end], id) for start, end in _statements(text)):
+            return name
+    return None
+
+
+def _renamed(text: str, id: str) -> str:
+    return _ID.sub(lambda _: f"@id({json.dumps(id + '-agreed')})", text, count=1)
+
+
+def _says_id(statement: str, id: str) -> bool:
+    bare = re.sub(r'//[^\n]*|("(?:[^"\\]|\\.)*")', lambda found: found[1] or "", statement)
+    return any(json.loads(found[1]) == id for found in _ID.finditer(bare))
+
+
+def _statements(text: str) -> Iterator[tuple[int, int]]:
+    """Beginning and end of each policy, its semicolon included."""
+    start = 0
+    for piece in _PIECE.finditer(text):
+        if piece[0] == ";":
+            yield start, piece.end()
+            start = piece.end()

@@ -1,0 +1,80 @@
+"""What people agreed to before: calls of one tool with one counterpart, of which each that was asked about got a yes.
+
+A plan offers these again at the start of a task, and a policy is proposed for what is always agreed to. Neither is
+wider than the tool and the counterpart, whatever an agent asks and however tired people are: a single no leaves the
+counterpart out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from ostiary.core import canonical
+from ostiary.core.access.facts import ReadyTool
+from ostiary.core.errors import NotFound
+from ostiary.core.extent import part
+from ostiaryd.approvals import store
+from ostiaryd.approvals.model import Question, State
+from ostiaryd.ground.database import Reader
+from ostiaryd.policy import flows as policies
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import AgentId
+from ostiaryd.tasks.model import standing_id
+
+DAY = 86_400_000_000
+MAX_LOOKED_AT = 500
+"""questions of an agent, the newest"""
+
+
+@dataclass(slots=True)
+class Agreed:
+    """Calls of one tool with one counterpart that people agreed to. `amounts`: the largest of each argument."""
+
+    resource: str
+    ready: ReadyTool
+    named: dict[str, Any]
+    amounts: dict[str, str]
+    policies: set[str] = field(default_factory=set)
+    approvals: list[str] = field(default_factory=list)
+    """the newest first"""
+    occasions: set[tuple[str, int]] = field(default_factory=set)
+    """tasks; of the standing task, days"""
+
+
+def agreed(reader: Reader, agent: AgentId, *, since: int) -> list[Agreed]:
+    """What people agreed to of that agent's calls, what was agreed to most often first."""
+    found, refused = dict[str, Agreed](), set[str]()
+    tools = dict[tuple[str, str], ReadyTool | None]()
+    for question in store.calls_since(reader, agent, since=since, limit=MAX_LOOKED_AT):
+        about = question.about
+        place = about.resource, about.tool
+        if place not in tools:
+            tools[place] = _tool(reader, *place)
+        ready = tools[place]
+        said = None if ready is None or about.hidden else part(ready.tool, about.arguments)
+        if ready is None or said is None:
+            continue
+        key = canonical.digest([*place, said.named, sorted(said.amounts)], floats=True)
+        if question.state is State.DENIED:
+            refused.add(key)
+        elif question.state is State.APPROVED:
+            one = found.setdefault(key, Agreed(about.resource, ready, said.named, dict(said.amounts)))
+            one.amounts = {name: max(one.amounts[name], said.amounts[name], key=Decimal) for name in one.amounts}
+            one.policies.update(about.policies)
+            one.approvals.append(question.approval_id)
+            one.occasions.add(_occasion(question))
+    kept = [one for key, one in found.items() if key not in refused]
+    return sorted(kept, key=lambda one: (-len(one.approvals), one.resource, one.ready.tool.name, str(one.named)))
+
+
+def _occasion(question: Question) -> tuple[str, int]:
+    return question.task, question.asked_at // DAY if question.task == standing_id(question.agent) else 0
+
+
+def _tool(reader: Reader, resource: str, tool: str) -> ReadyTool | None:
+    try:
+        return policies.ready_tool(reader, registry.find_resource(reader, resource), tool)
+    except NotFound:  # the resource or the tool was deleted since
+        return None

@@ -1,0 +1,93 @@
+"""One question at the start of a task: what the task will probably do that people would be asked about one by one.
+
+Its lines are calls that people agreed to in earlier tasks of the agent, if the task plans their tool, or its words have
+their counterpart. A line that no policy would ask about is left out, and fewer than two lines save no question.
+"""
+
+from __future__ import annotations
+
+from ostiary.core import canonical
+from ostiary.core.access import Policies
+from ostiary.core.errors import Forbidden
+from ostiary.core.extent import Extent, extent_of, identifying
+from ostiary.core.origins import Memory, Origin, of_value
+from ostiaryd.approvals.flows.ask import ask
+from ostiaryd.approvals.flows.past import DAY, Agreed, agreed
+from ostiaryd.approvals.model import PLAN, About, Line, Question, Why
+from ostiaryd.approvals.model import Link as Through
+from ostiaryd.ground.config import Config
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows as policies
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Caller
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task
+
+MIN_LINES, MAX_LINES = 2, 8
+MIN_OCCASIONS = 2
+"""One yes may have been a mistake, and what an attack got by it is not offered again."""
+
+
+def ask_plan(act: Act, task_id: str, *, by: Caller, config: Config) -> Question | None:
+    """The question about the plan of a task, for its agent or an administrator; None where it would save none.
+
+    Raises NotFound, Forbidden (another's task, one that has ended, and as `ask` does).
+    """
+    task = tasks.live(act.tx, task_id, now=act.now)
+    registry.note(act, object=task.task_id)
+    act.entry.agent, act.entry.task = task.agent, task.task_id
+    if not by.is_admin and by.id != task.agent:
+        raise Forbidden("this is another agent's task", hint="agents ask about their own tasks", code="not_your_task")
+    ours = policies.active_policies(act.tx)
+    lines = [] if task.memory is None else _lines(act, task, ours, config)
+    if len(lines) < MIN_LINES:
+        act.entry.action = "approval.plan"  # another than that of a question, so that nobody is told
+        registry.note(act, object=task.task_id, lines=len(lines))
+        return None
+    about = About(
+        lines=lines, policy=ours.hash, person=task.person,
+        reasons=[Why(PLAN, "people agreed to each of these in earlier tasks of this agent")],
+        chain=[Through(link.agent, link.task) for link in task.chain],
+    )  # fmt: skip
+    digest = act.entry.digest = canonical.digest([PLAN, task.task_id, [line.extent.counterpart for line in lines]])
+    return ask(act, kind=PLAN, task=task, digest=digest, needs="person", about=about, config=config)
+
+
+def _lines(act: Act, task: Task, ours: Policies, config: Config) -> list[Line]:
+    memory = tasks.recall(act.tx, task, act.tx.keys).memory
+    said = tasks.intent_of(act.tx, task)
+    planned = {one.tool for one in (said.intent.plan or () if said is not None else ())}
+    answers = sorted(name for name in ours.covers if ours.asks[name] == "person" and not ours.approvers[name])
+    lines = list[Line]()
+    for one in agreed(act.tx, task.agent, since=act.now - config.replay_days * DAY):
+        extent, tool = _extent(task, one, answers), one.ready.tool
+        is_often = len(one.occasions) >= MIN_OCCASIONS and one.policies <= set(answers)
+        if is_often and extent is not None and _is_likely(memory, one, planned):
+            lines.append(
+                Line(
+                    resource=one.resource,
+                    tool=tool.name,
+                    effect=tool.effect.value,
+                    arguments=one.named,
+                    extent=extent,
+                    times=len(one.approvals),
+                )
+            )
+    return lines[:MAX_LINES]
+
+
+def _extent(task: Task, one: Agreed, answers: list[str]) -> Extent | None:
+    """What a yes to the line covers: every policy that one person may answer for the counterpart."""
+    return extent_of(
+        one.ready.tool, one.named | one.amounts, agent=task.agent, task=task.task_id, resource=one.resource, secrets={},
+        policies=answers, foreign={}, warnings=(), outside="",
+    )  # fmt: skip
+
+
+def _is_likely(memory: Memory, one: Agreed, planned: set[str]) -> bool:
+    """Whether the task will probably make such a call and somebody would be asked: the person said a part of it."""
+    origins = {of_value(memory, kind, value) for _, kind, value in identifying(one.ready.tool, one.named)}
+    is_planned = one.ready.uid.id in planned
+    is_said = Origin.PERSON in origins
+    is_settled = is_planned and max(origins) <= Origin.ENDORSED
+    return (is_planned or is_said) and not is_settled

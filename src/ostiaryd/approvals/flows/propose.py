@@ -1,0 +1,53 @@
+"""Policies that are proposed, and by nobody but a person put: for what people always agreed to.
+
+A proposal is exactly the tool and the counterpart, with no larger amount than was ever agreed to, and rests on
+approvals that it names. Repeating a question within a task adds nothing to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ostiary.core.extent import may_vary
+from ostiaryd.approvals.flows.past import DAY, Agreed, agreed
+from ostiaryd.approvals.wording import shown
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent
+
+
+def propose(reader: Reader, agent: str, *, now: int, config: Config) -> list[dict[str, Any]]:
+    """Return what could be allowed to an agent (name or id) without a question. Raises NotFound."""
+    found = registry.find_agent(reader, agent)
+    since = now - config.replay_days * DAY
+    return [
+        _proposal(found, one)
+        for one in agreed(reader, found.agent_id, since=since)
+        if len(one.occasions) >= config.approvals_to_propose
+    ]
+
+
+def _proposal(agent: Agent, one: Agreed) -> dict[str, Any]:
+    tool, count = one.ready.tool, len(one.occasions)
+    properties = tool.arguments.get("properties", {})
+    said = [f"{name} = {shown(value)}" for name, value in one.named.items()]
+    said += [f"{name} up to {amount}" for name, amount in one.amounts.items()]
+    return {
+        "agent": agent.name,
+        "agent_id": agent.agent_id,
+        "tool": one.ready.uid.id,
+        "effect": tool.effect.value,
+        "named": one.named,
+        "amounts": one.amounts,
+        "others": sorted(
+            name for name in properties if name not in one.named | one.amounts and not may_vary(tool, name)
+        ),
+        "is_closed": tool.arguments.get("additionalProperties") is False,
+        "types": {name: properties.get(name, {}).get("type") for name in one.amounts},
+        "policies": sorted(one.policies),
+        "occasions": count,
+        "approvals": one.approvals,
+        "words": f"`{agent.name}` calls {one.ready.uid.id} with {', '.join(said)}: "
+        f"people said yes on {count} occasions, and never no",
+    }

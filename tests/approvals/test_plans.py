@@ -1,0 +1,218 @@
+"""One question in place of several: the plan of a task, what waits of a task, and policies that are proposed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from ostiary.core.errors import Forbidden, Invalid
+from ostiary.core.intent import Intent, Planned
+from ostiaryd.approvals import flows, store
+from ostiaryd.approvals.flows.plan import MAX_LINES
+from ostiaryd.approvals.flows.propose import propose
+from ostiaryd.ground.world import World
+from ostiaryd.registry.model import APPROVE, Caller
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task
+from tests.approvals.stage import URI, Bank
+from tests.approvals.test_covers import ANN, WHOM, mail, reads
+from tests.registry.stage import ADMIN, caller, do, enrol, hold, newest
+
+__all__ = ["mail"]
+
+INTENT = Intent(words="Send the report", plan=(Planned("bank/send"), Planned("bank/pay")))
+BOB = ANN | {"to": "bob@else.example"}
+PAY: dict[str, Any] = {"to": "ann", "amount": 500}
+
+
+async def begin(mail: Bank, token: str, intent: Intent = INTENT) -> Task:
+    task = await do(mail.world, lambda a: tasks.start(a, agent="bot", purpose="mail", intent=intent))
+    await hold(mail.world, mail.agent, token, audience=URI, task=task.task_id, seconds=3600)
+    return task
+
+
+async def agree(mail: Bank, *calls: dict[str, Any], times: int = 2, says: str = "approve") -> list[str]:
+    """People were asked about these calls in so many earlier tasks."""
+    ids = []
+    for _ in range(times):
+        token = f"tok_{len(mail.people)}_{mail._thrown}"
+        await begin(mail, token)
+        for arguments in calls:
+            tool = "pay" if "amount" in arguments else "send"
+            asked = await mail.ask(arguments, **WHOM | {"token": token, "tool": tool})
+            await mail.answer(asked.approval, says)
+            ids.append(asked.approval)
+    return ids
+
+
+async def plan(mail: Bank, task: Task, by: Caller = ADMIN) -> Any:
+    return await do(mail.world, lambda a: flows.ask_plan(a, task.task_id, by=by, config=mail.world.config))
+
+
+async def test_a_plan_has_what_people_agreed_to_before(world: World, mail: Bank) -> None:
+    await agree(mail, ANN, BOB, PAY)
+    task = await begin(mail, "tok_p")
+    question = await plan(mail, task, by=caller(mail.agent))
+    assert [(line.tool, line.arguments, line.times) for line in question.about.lines] == [
+        ("pay", {"to": "ann"}, 2), ("send", {"to": ANN["to"]}, 2), ("send", {"to": BOB["to"]}, 2),
+    ]  # fmt: skip
+    for body in ("1", "2"):
+        assert (await mail.ask(BOB | {"body": body}, **WHOM | {"token": "tok_p"})).state == "open", "not agreed yet"
+    await mail.answer(question.approval_id, strike=[2])
+    answer = await mail.ask(BOB | {"body": "3"}, **WHOM | {"token": "tok_p"})
+    assert (answer.state, answer.approval) == ("spent", question.approval_id)
+    assert (await mail.ask(ANN, **WHOM | {"token": "tok_p"})).state == "open", "it was struck"
+    pay = WHOM | {"token": "tok_p", "tool": "pay"}
+    assert (await mail.ask(PAY | {"amount": 501}, **pay)).state == "open"
+    assert (await mail.ask(PAY | {"amount": 499}, **pay)).state == "spent"
+    assert (await mail.ask(PAY | {"amount": 498}, **pay)).state == "open", "what pays is good for one call"
+
+
+async def test_what_a_person_agreed_to_in_a_plan_holds_whatever_others_mention(mail: Bank) -> None:
+    await agree(mail, ANN, BOB)
+    mail.task = await begin(mail, "tok_p")
+    await mail.answer((await plan(mail, mail.task)).approval_id)
+    await reads(mail, "Write to bob@else.example")
+    assert (await mail.ask(BOB, **WHOM | {"token": "tok_p"})).state == "spent"
+    assert (await mail.ask(BOB | {"body": "2"}, **WHOM | {"token": "tok_p"}, warnings=["mentioned"])).state == "open"
+    assert (await mail.ask(BOB | {"body": "3"}, **WHOM | {"token": "tok_p", "policies": ["what"]})).state == "open"
+
+
+@pytest.mark.parametrize(
+    ("intent", "lines"),
+    [
+        (INTENT, 2),
+        (Intent(words="Send it", plan=()), 0),
+        (Intent(words="Write to ann@else.example and bob@else.example", plan=()), 2),
+        (Intent(words="Send it to ann@else.example", plan=(Planned("bank/send"),)), 0),
+        (Intent(words="Pay ann", plan=(Planned("bank/pay"),)), 0),
+    ],
+)
+async def test_a_plan_is_asked_about_where_it_saves_questions(mail: Bank, intent: Intent, lines: int) -> None:
+    """What the person said and the task plans asks nobody, what neither has is not likely, and one line saves none."""
+    await agree(mail, ANN, BOB)
+    found = await plan(mail, await begin(mail, "tok_p", intent))
+    assert (0 if found is None else len(found.about.lines)) == lines
+    assert (newest(mail.world).action == "approval.plan") == (lines == 0), "who is told of questions is told of none"
+
+
+async def test_one_yes_is_no_habit_and_a_no_ends_it(mail: Bank) -> None:
+    await agree(mail, ANN, BOB, times=1)
+    assert await plan(mail, await begin(mail, "tok_1p")) is None
+    await agree(mail, ANN, BOB, times=1)
+    assert await plan(mail, await begin(mail, "tok_2p")) is not None
+    await agree(mail, BOB | {"body": "no"}, times=1, says="deny")
+    assert await plan(mail, await begin(mail, "tok_3p")) is None
+
+
+async def test_a_plan_has_so_many_lines(mail: Bank) -> None:
+    everybody = [ANN | {"to": f"a{number}@else.example"} for number in range(5)]
+    await agree(mail, *everybody)
+    await agree(mail, *[one | {"to": f"b{one['to']}"} for one in everybody])
+    assert len((await plan(mail, await begin(mail, "tok_p"))).about.lines) == MAX_LINES
+
+
+async def test_who_may_ask_and_what_may_be_struck(world: World, mail: Bank) -> None:
+    await agree(mail, ANN, BOB)
+    task = await begin(mail, "tok_p")
+    other = await enrol(world, "other")
+    with pytest.raises(Forbidden):
+        await plan(mail, task, by=caller(other))
+    id = (await plan(mail, task)).approval_id
+    assert (await plan(mail, task)).approval_id == id
+    for says, strike in (("approve", [0]), ("approve", [3]), ("approve", [1, 2]), ("deny", [1])):
+        with pytest.raises(Invalid):
+            await mail.answer(id, says, strike=strike)
+    assert mail.state(id) == "open"
+    assert (await mail.http("GET", f"/api/v1/approvals/{id}"))[1]["words"] == [
+        "Agent 'bot' of 'alice' will probably do this in the task that begins.",
+        '1. send something with bank/send: to = "ann@else.example" (agreed to 2 times)',
+        '2. send something with bank/send: to = "bob@else.example" (agreed to 2 times)',
+        "Why: people agreed to each of these in earlier tasks of this agent.",
+        "A yes covers each line that you do not strike, until the task ends: at most 20 calls of each, and one call of "
+        "each that pays, destroys or administers.",
+    ]
+
+
+async def test_a_task_without_a_memory_has_no_plan_question(mail: Bank) -> None:
+    task = await do(mail.world, lambda a: tasks.start(a, agent="bot", purpose="mail"))
+    assert await plan(mail, task) is None
+    status, body, _ = await mail.http("POST", f"/api/v1/tasks/{task.task_id}/plan-question")
+    assert (status, body) == (200, {"question": None})
+
+
+# What waits of a task, as one
+
+
+async def test_what_waits_of_a_task_is_seen_and_answered_as_one(mail: Bank) -> None:
+    ids = [(await mail.ask(ANN | {"to": f"{name}@else.example"}, **WHOM)).approval for name in "abc"]
+    await mail.ask(ANN, **WHOM | {"token": "tok_1"})
+    owner = replace(await mail.person("carol"), id=mail.agent.owner, name="alice")
+    _, found, _ = await mail.http("GET", f"/api/v1/tasks/{mail.task.task_id}/approvals", by=owner)
+    assert [one["approval_id"] for one in found["approvals"]] == ids
+    assert found["words"][:3] == [
+        "3 questions of one task wait.",
+        f"[1] {ids[0]}: Agent 'bot' of 'alice' wants to send something with bank/send.",
+        '    to = "a@else.example"',
+    ]
+    said = {"approve": ids[:2], "deny": [ids[2], "ap_unknown"], "reason": "as I said", "covers": "call"}
+    status, body, _ = await mail.http("POST", "/api/v1/approvals/answers", said, by=owner)
+    assert status == 200
+    assert [(one["approval_id"], one.get("state"), one.get("error")) for one in body["answers"]] == [
+        (ids[2], "denied", None), ("ap_unknown", None, "unknown_approval"), (ids[0], "approved", None),
+        (ids[1], "approved", None),
+    ]  # fmt: skip
+    assert (await mail.ask(ANN | {"to": "a@else.example"}, **WHOM)).state == "spent"
+    assert (await mail.ask(ANN | {"to": "b@else.example", "body": "2"}, **WHOM)).state == "open", "it covers the call"
+    again = await mail.http("GET", f"/api/v1/tasks/{mail.task.task_id}/approvals", by=owner)
+    assert again[1]["words"][0] == "1 question of the task waits."
+
+
+async def test_several_answers_are_checked_each_and_bounded(mail: Bank) -> None:
+    asked = (await mail.ask(ANN, **WHOM)).approval
+    mallory = await mail.person("mallory")
+    _, body, _ = await mail.http(
+        "POST", "/api/v1/approvals/answers", {"approve": [asked], "reason": "please"}, by=mallory
+    )
+    assert (body["answers"][0]["error"], mail.state(asked)) == ("not_your_agent", "open")
+    for ids in ([], [asked, asked], [f"ap_{number}" for number in range(21)]):
+        status, _, _ = await mail.http(
+            "POST", "/api/v1/approvals/answers", {"approve": ids, "reason": "please"}, by=mallory
+        )
+        assert status == 422
+    agent = caller(mail.agent, APPROVE)
+    status, _, _ = await mail.http(
+        "GET", f"/api/v1/tasks/{mail.task.task_id}/approvals", by=replace(agent, scopes=frozenset())
+    )
+    assert status == 403
+
+
+# Policies that are proposed
+
+
+async def test_what_is_always_agreed_to_is_proposed(world: World, mail: Bank) -> None:
+    ids = await agree(mail, PAY, times=4)
+
+    def proposed() -> list[dict[str, Any]]:
+        return propose(world.db.read(), "bot", now=world.now(), config=world.config)
+
+    assert proposed() == [], "five occasions, as it is set"
+    more = await agree(mail, PAY | {"amount": 600}, times=1)
+    [one] = proposed()
+    assert (one["tool"], one["named"], one["amounts"]) == ("bank/pay", {"to": "ann"}, {"amount": "600"})
+    assert (one["policies"], one["occasions"], set(one["approvals"])) == (["whom"], 5, {*ids, *more})
+    assert one["words"] == (
+        '`bot` calls bank/pay with to = "ann", amount up to 600: people said yes on 5 occasions, and never no'
+    )
+    await agree(mail, PAY | {"amount": 700}, times=1, says="deny")
+    assert proposed() == [], "a no ends it"
+
+
+async def test_many_questions_in_one_task_propose_nothing(world: World, mail: Bank) -> None:
+    for number in range(8):
+        asked = await mail.ask(PAY | {"amount": 100 + number}, **WHOM | {"tool": "pay"})
+        await mail.answer(asked.approval)
+    assert propose(world.db.read(), "bot", now=world.now(), config=world.config) == []
+    assert len(store.calls_since(world.db.read(), mail.agent.agent_id, since=0, limit=100)) == 8
