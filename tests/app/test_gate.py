@@ -127,6 +127,8 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
         ("POST", "/feed/v1/pace"): "ostiary:feed",
         ("POST", "/api/v1/approvals/{id}/approve"): APPROVE,  # a person
         ("POST", "/api/v1/approvals/{id}/deny"): APPROVE,
+        ("POST", "/api/v1/approvals/answers"): APPROVE,
+        ("POST", "/api/v1/tasks/{id}/plan-question"): SELF,  # about one's own task
         **{
             ("POST", f"/api/v1/incidents/{{id}}/{verb}"): APPROVE
             for verb in ("take", "release", "narrow", "decommission")
@@ -152,6 +154,7 @@ def test_what_is_shown_is_for_readers_but_for_this() -> None:
     assert less == {
         "/api/v1/clock": SELF, "/api/v1/tasks": SELF, "/api/v1/tasks/{id}": SELF, "/api/v1/tasks/{id}/tree": SELF,
         "/api/v1/approvals": SELF, "/api/v1/approvals/{id}": SELF,
+        "/api/v1/tasks/{id}/approvals": SELF,
         "/api/v1/incidents": SELF, "/api/v1/incidents/{id}": SELF,
         "/api/v1/elevations": SELF, "/feed/v1/stream": "ostiary:feed",
         "/access/v1/requests/{id}": "ostiary:decide",
