@@ -25,6 +25,7 @@ from ostiary.core.language import (
 MAX_CALLS = 200
 """different ones, of the words' first"""
 _WHOM = frozenset({Kind.ACCOUNT, Kind.ADDRESS, Kind.PRINCIPAL})
+_MEASURES = frozenset({Kind.AMOUNT, Kind.TIME})
 _NEVER = frozenset({Kind.SECRET, Kind.TEXT})
 _GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
 
@@ -187,14 +188,20 @@ def _plan(words: str, called: Sequence[_Offer], lines: list[Line]) -> tuple[Plan
 def _endorsed(
     words: str, offers: Sequence[_Offer], called: Sequence[_Offer], lines: list[Line], *, whom: bool
 ) -> tuple[Endorsed, ...]:
-    """Documents that the words name as where something stands, for what the planned effects take of it. A page on the
-    web is written by strangers: it never says whom. No document says which thing is paid for, destroyed or
-    administered.
+    """Return the documents that the words name as the place of something, for the kinds that the planned effects take.
+    For effects outside the plan a document says how much and when. A page on the web, which strangers write, never says
+    whom. No document says which thing is paid for, destroyed or administered.
     """
     doing = [offer.tool for offer in called if offer.effect is not Effect.READ]
     taken = {kind for tool in doing for kind in tool.argument_kinds.values()} - _NEVER
     if any(tool.effect in _GRAVE and Kind.OBJECT in tool.argument_kinds.values() for tool in doing):
         taken -= {Kind.OBJECT}
+    taken |= {
+        kind
+        for offer in offers
+        if offer.effect is not Effect.READ
+        for kind in _MEASURES.intersection(offer.tool.argument_kinds.values())
+    }
     found: dict[tuple[str, str], Endorsed] = {}
     for value, is_url in asked.documents(words):
         never = _WHOM if is_url or not whom else frozenset[Kind]()

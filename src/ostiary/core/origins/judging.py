@@ -144,7 +144,9 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
             found_in_records.append((kind, value))
         if found > of_kind[place := _PLACE[kind]]:
             of_kind[place] = found
-        if kind in IDENTIFIES:
+        if kind is AMOUNT:
+            best = min(best, found)
+        elif kind in IDENTIFIES:
             best = min(best, found)
             mentioned = mentioned or (RECORD <= found <= KNOWN and of_value(memory.outside, kind, value) is OUTSIDE)
         if found >= worst_of.get(path, PERSON):
