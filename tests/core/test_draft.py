@@ -119,7 +119,8 @@ def test_a_document_that_is_named_is_endorsed_for_what_the_effects_take() -> Non
     assert {*document.kinds} == {"amount", "time"}, "whoever wrote it does not choose who is paid"
     [trusting] = drafted("Pay the bill in bill.txt", whom=True).intent.endorsed
     assert {*trusting.kinds} == {"account", "amount", "time"}
-    assert drafted("Summarise bill.txt").intent.endorsed == (), "nothing takes anything of it"
+    [outside_plan] = drafted("Summarise bill.txt", whom=True).intent.endorsed
+    assert {*outside_plan.kinds} == {"amount", "time"}, "for effects outside the plan: how much and when, never whom"
     assert drafted("Pay ada@example.org 50.00 e.g. now").intent.endorsed == ()
 
 

@@ -202,11 +202,13 @@ def test_what_policies_see(memory: Memory) -> None:
         "amount_worst": "person",
         "object_worst": "outside",
         "done_worst": "outside",
-        "origin_best": "outside",
+        "origin_best": "person",
         "mentioned": False,
     }
+    assert judged(seen, PAY, {"to": "EVE99887766", "amount": 7})["origin_best"] == "outside"
     assert judged(seen, PAY, {"amount": 5}) == {
         "origin": {"amount": "nowhere"}, "amount_worst": "nowhere", "object_worst": "nowhere", "done_worst": "nowhere",
+        "origin_best": "nowhere", "mentioned": False,
     }, "what is paid to nobody in particular is not pointed at"  # fmt: skip
     assert judged(seen, PAY, {"to": "DE89370400440532013000", "note": "for bob@example.com"}) == {
         "origin": {"to": "person", "note": "person"},

@@ -9,7 +9,8 @@
     object_worst   the least trusted of those that say whom and what; `nowhere` where none of them is given
     done_worst     the least trusted of all that is not which thing it is about: whom, how much, secrets; or else that
                    time; not there where there is none
-    origin_best    the most trusted of those that say whom and what, and of secrets; not there where there is none
+    origin_best    the most trusted of those that say whom, what and how much, and of secrets; not there where there is
+                   none
     mentioned      whether one of those is of a record, and content from outside has that value too
     links_worst    the least trusted of all links and mail addresses in outgoing text; not there where there is none
     substituted    true: a value of a record stands in the place of one that the person named (`slots`); or not there
