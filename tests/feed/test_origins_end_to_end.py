@@ -127,6 +127,20 @@ def test_what_is_read_at_one_guard_is_known_at_the_other(bank: Bank, tmp_path: P
     assert sorted(one["detail"]["seq"] for one in observed) == list(range(2, 2 + len(observed)))
 
 
+def test_what_an_argument_stands_for_is_learned_until_the_task_reads_from_outside(bank: Bank, tmp_path: Path) -> None:
+    with bank.guard(tmp_path) as (guard, who):
+        read(guard, who, "record", {"holder": "Ann Lee", "account": ANN}, name="Ann Lee")
+        for _ in range(2):
+            read(guard, who, "record", {"holder": "Ann Lee"}, name="Ann Lee")
+        read(guard, who, "fetch", "whatever a stranger writes", path="mail")
+        read(guard, who, "fetch", "more of it", path=ANN)
+    eventually(lambda: len(bank.entries("tool.call")) == 5)
+    [found] = bank.house.api("GET", f"/resources/{bank.resource}/flows")["flows"]
+    assert found == {
+        "tool": "record", "argument": "name", "source_tool": "record", "source_field": "holder", "tasks": 1, "agents": 1,
+    }  # fmt: skip
+
+
 def test_what_a_task_was_told_by_strangers_is_odd_to_do_and_is_in_the_ledger(bank: Bank, tmp_path: Path) -> None:
     with bank.guard(tmp_path) as (guard, who):
         pays(guard, who, EVE)

@@ -35,6 +35,7 @@ MAX_LINE_BYTES = 64 << 20
 """Holds a snapshot: policies, catalogue, and a few hundred thousand exceptions."""
 MAX_DEPTH = 256  # policies nest
 MAX_EXEMPT = 1000
+MAX_LEARNED = 1024
 """Agents whose bearer tokens the guards of one resource accept."""
 MAX_STOPS = 1000
 """Messages that a guard may deliver at once, of those in which it heard of stops."""
@@ -134,6 +135,8 @@ class ResourceFact(_Fact, frozen=True, tag="resource", kw_only=True):
     catalogue: str | None = None
     exempt: Annotated[list[Id], Meta(max_length=MAX_EXEMPT)] = []
     """agents whose bearer tokens the guard accepts"""
+    learned: Annotated[list[tuple[Id, Id]], Meta(max_length=MAX_LEARNED)] = []
+    """arguments (tool, path) whose values are keys of records: `ostiary.core.sources`"""
 
 
 class PolicyFact(_Fact, frozen=True, tag="policy"):

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from ostiary.core.classes import MAX_CLASSES
 from ostiary.core.dpop import MAX_PROOF_BYTES
+from ostiary.core.sources import MAX_SOURCES, Source
 from ostiary.core.watch import Noticed
 
 MAX_RECORDS = 512
@@ -109,6 +110,8 @@ class CallRecord(
     """what is odd about it"""
     proof: Annotated[str, Meta(max_length=MAX_PROOF_BYTES)] = ""
     """the DPoP proof that the agent sent with the call: without it the server isolates nobody on this guard's word"""
+    sources: Annotated[list[Source], Meta(max_length=MAX_SOURCES)] = []
+    """fields of records that values of the call came from, each reported once a task"""
 
 
 class UndecidedRecord(

@@ -45,6 +45,7 @@ from ostiary.guard.proofs import NonceNeeded, Proofs, access_token
 from ostiary.guard.purse import Purse
 from ostiary.guard.seen import seen
 from ostiary.guard.sessions import Sessions
+from ostiary.guard.sources import Sources
 from ostiary.guard.spool import DEFAULT_LIMIT, new_spool
 from ostiary.guard.tokens import Tokens, check_bearer
 from ostiary.keys import Credential, load_key
@@ -99,6 +100,7 @@ class Guard:
         self._proofs = Proofs(secret=random(32), now=self._now)
         self._purse, self.listing = Purse(tick=tick), Listing()
         self._sessions = Sessions() if notices else None
+        self._sources = Sources()
         self._networks = BearerNetworks() if notices else None
         self._link = Link(
             credential, url=url, feed=self.feed, spool=self._spool, spool_dir=folder, purse=self._purse,
@@ -257,6 +259,9 @@ class Guard:
         except Malformed as refusal:  # the ledger cannot name the arguments
             decision, costs, ahead = access.refuse(facts, refusal), {}, {}
             record = made(decision=decision, spent=costs)
+        watched = None if ready is None else Watched(principal, ready, arguments)
+        if decision.allowed and watched is not None and memory is not None:
+            record = self._sources.added(record, watched, memory)
         if self._record_arguments:
             record = msgspec.structs.replace(record, arguments=shorten(arguments))
         elif self._learns and facts.resource.mode == "watch":
@@ -271,7 +276,7 @@ class Guard:
         if ready is not None:
             call.missing_scope = "" if ready.scope in principal.scopes else ready.scope
             is_watched = remembers or (past is not None and bool(ready.tool.creates))
-            call.classes, call.watched = ready.classes, Watched(principal, ready, arguments) if is_watched else None
+            call.classes, call.watched = ready.classes, watched if is_watched else None
         return call
 
     def undecided(
@@ -296,7 +301,7 @@ class Guard:
 
         Of a call that has failed (`call.result(ok=False)`) nothing was created.
         """
-        observe(call, output, memories=self._link.memories, sessions=self._sessions)
+        observe(call, output, memories=self._link.memories, sessions=self._sessions, sources=self._sources)
 
     async def observe_async(self, call: Call, output: object) -> None:
         """As `observe`; where something is to be remembered, a thread waits for it."""

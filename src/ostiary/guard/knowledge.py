@@ -27,6 +27,7 @@ from ostiary.core.feed import (
     TokenFact,
 )
 from ostiary.core.jose import JwkSet, b64u, unb64u
+from ostiary.core.sources import with_sources
 from ostiary.core.watch import NEW, Profile, Risk, unpack
 from ostiary.core.watch.threats import ThreatList, parse_marks
 
@@ -204,7 +205,7 @@ def _protect(fact: ResourceFact) -> access.Protected:
         name=fact.name,
         uri=fact.uri,
         segment=fact.segment,
-        catalogue=None if text is None else Catalogue.parse(text),
+        catalogue=None if text is None else with_sources(Catalogue.parse(text), fact.learned),
         mode=fact.mode,
         catalogue_hash="" if text is None else b64u(sha256(text.encode()).digest()),  # it comes in its canonical form
     )

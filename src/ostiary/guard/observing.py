@@ -12,12 +12,13 @@ from ostiary.guard.closed import withholding
 from ostiary.guard.memories import Memories
 from ostiary.guard.purse import Purse
 from ostiary.guard.sessions import Sessions
+from ostiary.guard.sources import Sources
 from ostiary.guard.spool import Spool
 
 log = logging.getLogger("ostiary.guard")
 
 
-def observe(call: Call, output: object, *, memories: Memories, sessions: Sessions | None) -> None:
+def observe(call: Call, output: object, *, memories: Memories, sessions: Sessions | None, sources: Sources) -> None:
     """Raises Withheld where it cannot be remembered."""
     if call.watched is None:
         return
@@ -28,6 +29,8 @@ def observe(call: Call, output: object, *, memories: Memories, sessions: Session
             memories.observe(call.watched, output)
             if sessions is not None:
                 sessions.tell(call.watched, before or memories.of(principal), output)
+            if call.ok and (memory := memories.of(principal)) is not None:
+                sources.read(call.watched, memory, output)
     if call.ok and tool.creates:
         try:
             memories.made(call.watched, output)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from ostiaryd.ground.database import Reader, Tx, sql
 
 _SPOOL = sql("select resource_id, next_number, closed_at from spool where id = :id")
@@ -39,12 +41,68 @@ _LEARN = sql(
        set packed = excluded.packed, learned_at = excluded.learned_at, told_at = excluded.told_at"""
 )
 _FORGET_PROFILES = sql("delete from profile where learned_at < :before")
+_SOURCES = sql(
+    """select tool, argument, source_tool, source_field, tasks, agents from argument_source
+       where resource_id = :resource_id"""
+)
+_ONE_SOURCE = sql(
+    """select tool, argument, source_tool, source_field, tasks, agents from argument_source
+       where resource_id = :resource_id and tool = :tool and argument = :argument and source_tool = :source_tool
+       and source_field = :source_field"""
+)
+_COUNT_SOURCES = sql("select count(*) from argument_source where resource_id = :resource_id")
+_PUT_SOURCE = sql(
+    """insert into argument_source (resource_id, tool, argument, source_tool, source_field, tasks, agents)
+       values (:resource_id, :tool, :argument, :source_tool, :source_field, :tasks, :agents)
+       on conflict (resource_id, tool, argument, source_tool, source_field) do update
+       set tasks = excluded.tasks, agents = excluded.agents"""
+)
 _SERVERS = sql("select server, beat, guards from feed_server order by server")
 _PUT_SERVER = sql(
     """insert into feed_server (server, beat, guards) values (:server, :beat, :guards)
        on conflict (server) do update set beat = excluded.beat, guards = excluded.guards"""
 )
 _DROP_SERVER = sql("delete from feed_server where server = :server")
+
+
+class ArgumentSource(NamedTuple):
+    """A field that the values of an argument came from; `tasks` and `agents`: digests of those that have shown it."""
+
+    tool: str
+    argument: str
+    source_tool: str
+    source_field: str
+    tasks: bytes
+    agents: bytes
+
+
+def sources(reader: Reader, resource_id: str) -> list[ArgumentSource]:
+    return [_argument_source(row) for row in reader.all(_SOURCES, resource_id=resource_id)]
+
+
+def source(reader: Reader, resource_id: str, of: ArgumentSource) -> ArgumentSource | None:
+    """Return the row with the same argument and field as `of`."""
+    row = reader.one(
+        _ONE_SOURCE, resource_id=resource_id, tool=of.tool, argument=of.argument, source_tool=of.source_tool,
+        source_field=of.source_field,
+    )  # fmt: skip
+    return None if row is None else _argument_source(row)
+
+
+def count_sources(reader: Reader, resource_id: str) -> int:
+    row = reader.one(_COUNT_SOURCES, resource_id=resource_id)
+    assert row is not None
+    count: int = row[0]
+    return count
+
+
+def put_source(tx: Tx, resource_id: str, row: ArgumentSource) -> None:
+    tx.run(_PUT_SOURCE, resource_id=resource_id, **row._asdict())
+
+
+def _argument_source(row: Any) -> ArgumentSource:
+    tool, argument, source_tool, source_field, tasks, agents = row
+    return ArgumentSource(tool, argument, source_tool, source_field, bytes(tasks), bytes(agents))
 
 
 def servers(reader: Reader) -> list[tuple[str, int, bytes]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ostiary.core.errors import Invalid
-from ostiaryd.feed.flows import Guard, Guards
-from ostiaryd.ground.http import Call, Reply
+from ostiaryd.feed.flows import Guard, Guards, argument_sources
+from ostiaryd.ground.http import Call, Reply, reply
 from ostiaryd.ground.pages import behind, reply_page
+from ostiaryd.registry.flows import find_resource
 from ostiaryd.registry.model import READ
 
 MAX_WAIT_MS = 10_000
@@ -60,4 +61,14 @@ def _number(call: Call, name: str) -> int | None:
     return int(text)
 
 
-ROUTES = (("GET", "/api/v1/feeds", feeds, READ),)
+async def flows(call: Call) -> Reply:
+    """Which fields of which tools' records the values of each argument came from, in how many tasks and agents."""
+    reader = call.world.db.read()
+    found = find_resource(reader, call.params["name"])
+    return reply({"flows": argument_sources(reader, found.resource_id)})
+
+
+ROUTES = (
+    ("GET", "/api/v1/feeds", feeds, READ),
+    ("GET", "/api/v1/resources/{name}/flows", flows, READ),
+)

@@ -9,6 +9,7 @@ from ostiaryd.feed.flows.profiles import forget_profiles
 from ostiaryd.feed.flows.replay import Delivered, follow_history, replay_messages
 from ostiaryd.feed.flows.report import take_report
 from ostiaryd.feed.flows.slices import draw, give_back, settle
+from ostiaryd.feed.flows.sources import argument_sources
 from ostiaryd.feed.flows.streams import Streams
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Guard",
     "Guards",
     "Streams",
+    "argument_sources",
     "check_ask",
     "count_call",
     "draw",

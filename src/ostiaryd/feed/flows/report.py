@@ -10,6 +10,7 @@ from ostiary.core.report import CallRecord, Report, ResultRecord
 from ostiary.core.watch import Event
 from ostiaryd.feed import store
 from ostiaryd.feed.flows.profiles import learn_calls
+from ostiaryd.feed.flows.sources import Seen, learn_sources
 from ostiaryd.feed.model import Reporter, Told, asked_of, event_of, tell_call, tell_result, tell_undecided
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
@@ -36,6 +37,7 @@ def take_report(act: Act, report: Report, *, resource_id: str) -> int:
     spent: Counter[str] = Counter()
     unused: Counter[str] = Counter()
     done: defaultdict[str, list[Event]] = defaultdict(list)
+    sources: list[Seen] = []
     owner = lru_cache(maxsize=None)(lambda agent: _owner(act, agent))
     for number, record in enumerate(report.records, report.first):
         if number < expected:
@@ -52,12 +54,15 @@ def take_report(act: Act, report: Report, *, resource_id: str) -> int:
             if held is not None and number in told.calls:
                 policies.keep_facts(act, told.calls[number], [asked_of(told, record, held)], at=record.at)
                 done[held.agent].append(event_of(told, number, record))
+                if record.outcome == "allow":
+                    sources += [Seen(record.tool, one, held.agent, held.task or "") for one in record.sources]
         else:
             tell_undecided(told, number, record, held, owner=owned)
     following = max(expected, report.first + len(report.records))
     store.save_spool(act.tx, report.spool, resource_id=resource_id, next=following)
     tasks.report_spent(act.tx, report.spool, spent, unused)
     learn_calls(act, resource_id, done)
+    learn_sources(act, resource, sources)
     act.told = told.entries
     act.entry.resource = resource.uri
     act.entry.detail = {"spool": report.spool, "first": report.first, "records": len(report.records)}

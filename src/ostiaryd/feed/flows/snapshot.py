@@ -19,6 +19,7 @@ from ostiary.core.jose import b64u
 from ostiary.core.watch.risk import OVER_AFTER
 from ostiaryd.feed import store
 from ostiaryd.feed.flows.profiles import profile_facts
+from ostiaryd.feed.flows.sources import learned
 from ostiaryd.feed.model import agent_fact
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.keyring import Keyring
@@ -55,6 +56,7 @@ def resource_fact(reader: Reader, resource: Resource) -> ResourceFact:
         segment=resource.segment,
         catalogue=resources.catalogue(reader, resource.resource_id),
         exempt=exempt_at(reader, resource.resource_id),
+        learned=learned(reader, resource.resource_id),
     )
 
 

@@ -1,0 +1,48 @@
+"""The fields of the records that the tasks have read whose calls are decided here (`ostiary.core.sources`)."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from ostiary.core.origins import Memory
+from ostiary.core.report import CallRecord
+from ostiary.core.sources import NO_FIELDS, Fields, reported, sources_of, with_output
+from ostiary.guard.memories import Watched
+
+MAX_TASKS = 64
+"""each has at most about 300 KB"""
+
+
+class Sources:
+    """Thread-safe. Of too many tasks the one is forgotten that read nothing for longest."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._tasks: OrderedDict[str, Fields] = OrderedDict()
+
+    def read(self, watched: Watched, memory: Memory, output: object) -> None:
+        """Keep the fields of what a call has returned; `memory` is that of its task, with the output in it."""
+        self._keep(watched.principal.claims.memory, lambda one: with_output(one, memory, watched.ready.tool, output))
+
+    def added(self, record: CallRecord, watched: Watched, memory: Memory) -> CallRecord:
+        """Return the record of a call with the sources of its values, each once a task."""
+        task, tool = watched.principal.claims.memory, watched.ready.tool
+        found = sources_of(self._tasks.get(task, NO_FIELDS), memory, tool, watched.arguments)
+        if not found:
+            return record
+        self._keep(task, lambda one: reported(one, tool, found))
+        return replace(record, sources=list(found))
+
+    def _keep(self, task: str, change: Callable[[Fields], Fields]) -> None:
+        with self._mutex:
+            before = self._tasks.get(task, NO_FIELDS)
+            if (after := change(before)) is before:
+                return
+            self._tasks[task] = after
+            self._tasks.move_to_end(task)
+            while len(self._tasks) > MAX_TASKS:
+                self._tasks.popitem(last=False)

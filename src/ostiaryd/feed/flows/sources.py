@@ -1,0 +1,88 @@
+"""What the arguments of a resource's tools stand for, as data flow shows it: counted from what its guards report.
+
+For each argument and each field that its values came from, the distinct tasks and agents are counted, up to 64. Once 5
+tasks have shown it, guards are told (`ResourceFact.learned`), which makes them ask more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import NamedTuple
+
+from ostiary.core.sources import Source
+from ostiaryd.feed import store
+from ostiaryd.feed.store import ArgumentSource
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy.flows.prepared import protected
+from ostiaryd.registry.flows import tell
+from ostiaryd.registry.model import Resource, ResourceDelta
+
+MAX_ROWS = 1024
+"""of a resource; what is new then is not counted"""
+MAX_COUNTED = 64
+"""tasks and agents that are told apart; 64 stands for more, too"""
+WIDTH = 6
+"""bytes of the digest of a task or an agent"""
+LEARNED = 5
+"""tasks that have shown what an argument stands for"""
+
+
+class Seen(NamedTuple):
+    """A source, the tool that was called, and by whom."""
+
+    tool: str
+    source: Source
+    agent: str
+    task: str
+
+
+def learn_sources(act: Act, resource: Resource, seen: Iterable[Seen]) -> None:
+    """Count what the calls of one report have shown. Tools that the catalogue does not list are left out."""
+    changed: dict[tuple[str, Source], tuple[ArgumentSource, int]] = {}
+    for one in seen:
+        name = one.tool, one.source
+        row, before = changed.get(name) or _known(act, resource, *name)
+        changed[name] = row._replace(tasks=_with(row.tasks, one.task), agents=_with(row.agents, one.agent)), before
+    if not changed:
+        return
+    tools, room = protected(act.tx, resource).tools, MAX_ROWS - store.count_sources(act.tx, resource.resource_id)
+    for row, before in changed.values():
+        if row.tool not in tools or row.source_tool not in tools or (before == 0 and room <= 0):
+            continue
+        room -= before == 0
+        store.put_source(act.tx, resource.resource_id, row)
+        if before < LEARNED * WIDTH <= len(row.tasks):
+            tell(act, ResourceDelta(resource.resource_id))
+
+
+def _known(act: Act, resource: Resource, tool: str, source: Source) -> tuple[ArgumentSource, int]:
+    """The row of a source, and how many bytes of tasks it has."""
+    fresh = ArgumentSource(tool, source.argument, source.tool, source.field, b"", b"")
+    row = store.source(act.tx, resource.resource_id, fresh) or fresh
+    return row, len(row.tasks)
+
+
+def _with(digests: bytes, name: str) -> bytes:
+    mark = sha256(name.encode()).digest()[:WIDTH]
+    known = {digests[at : at + WIDTH] for at in range(0, len(digests), WIDTH)}
+    return digests if mark in known or len(known) >= MAX_COUNTED else digests + mark
+
+
+def argument_sources(reader: Reader, resource_id: str) -> list[Mapping[str, str | int]]:
+    """What was learned at a resource, for its owner: the most seen first."""
+    rows = sorted(store.sources(reader, resource_id), key=lambda row: (-len(row.tasks), row))
+    return [
+        {
+            "tool": row.tool, "argument": row.argument, "source_tool": row.source_tool,
+            "source_field": row.source_field, "tasks": len(row.tasks) // WIDTH, "agents": len(row.agents) // WIDTH,
+        }
+        for row in rows
+    ]  # fmt: skip
+
+
+def learned(reader: Reader, resource_id: str) -> list[tuple[str, str]]:
+    """The arguments (tool, path) of which enough was seen."""
+    rows = store.sources(reader, resource_id)
+    return sorted({(row.tool, row.argument) for row in rows if len(row.tasks) >= LEARNED * WIDTH})
