@@ -137,7 +137,8 @@ def test_what_an_argument_stands_for_is_learned_until_the_task_reads_from_outsid
     eventually(lambda: len(bank.entries("tool.call")) == 5)
     [found] = bank.house.api("GET", f"/resources/{bank.resource}/flows")["flows"]
     assert found == {
-        "tool": "record", "argument": "name", "source_tool": "record", "source_field": "holder", "tasks": 1, "agents": 1,
+        "tool": "record", "argument": "name", "source_tool": "record", "source_field": "holder",
+        "tasks": 1, "agents": 1,
     }  # fmt: skip
 
 
