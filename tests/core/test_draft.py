@@ -200,17 +200,3 @@ def test_long_words_take_no_longer_than_they_are(words: str) -> None:
 def test_words_that_are_none_are_refused(words: str) -> None:
     with pytest.raises(InvalidIntent):
         drafted(words)
-
-
-def test_no_document_says_which_thing_is_destroyed() -> None:
-    catalogue = read(
-        "office",
-        {"tools": [listed("read_file", file_path="string"), listed("delete_file", file_path="string"),
-                   listed("rename_file", file_path="string")]},
-    ).catalogue  # fmt: skip
-    for words, lends in (
-        ("Rename the file that names.txt names", True),
-        ("Delete the file that names.txt names", False),
-    ):
-        endorsed = draft(words, [(URI, catalogue)], scopes=catalogue.scopes).intent.endorsed
-        assert any("object" in document.kinds for document in endorsed) is lends

@@ -15,6 +15,7 @@ from ostiary.core.origins import (
     Origin,
     judged,
     learned,
+    lent_to,
     marked,
     needs_origins,
     observed,
@@ -495,17 +496,20 @@ def test_links_and_addresses_of_what_is_sent(memory: Memory, text: str) -> None:
 
 
 def test_an_endorsed_document_lends_its_values_to_the_effects_of_the_plan_alone() -> None:
-    document = ("files/read", "bill.txt", ["account", "amount"])
+    document = ("files/read", "bill.txt", ["account", "amount", "object"])
     read = Tool(name="read", effect=Effect.READ, open_world=False, kinds={"path": "object"})
-    for plan, lent, other in ((None, True, True), ([], False, False), (["bank/pay"], True, False)):
+    for plan, lent, other in ((None, True, True), ([], False, False), (["bank/do"], True, False)):
         asked = seed("pay as bill.txt says", endorsed=[document])
         planned = None if plan is None else tuple(Planned(one) for one in plan)
         memory = remember(KEY, msgspec.structs.replace(asked, plan=planned))
-        memory = learned(
-            memory, observed(memory, "files/read", read, {"path": "bill.txt"}, "DE89370400440532013000 98.70")
-        )
-        for tool, is_lent in (("bank/pay", lent), ("bank/share", other)):
-            for known in (memory, marked(memory)):
-                found = of_value(known.lent_to(tool), Kind.ACCOUNT, "DE89370400440532013000")
-                assert found is (Origin.ENDORSED if is_lent else Origin.NOWHERE)
-                assert of_value(known.lent_to(tool), Kind.OBJECT, "bill.txt") is Origin.PERSON
+        bill = observed(memory, "files/read", read, {"path": "bill.txt"}, "DE89370400440532013000 98.70")
+        memory = marked(learned(memory, bill))
+        for id, is_lent in (("bank/do", lent), ("bank/other", other)):
+            for effect in Effect:
+                seen = lent_to(memory, id, Tool(name="do", effect=effect))
+                is_which = is_lent and effect not in (Effect.PAY, Effect.DESTROY, Effect.ADMINISTER)
+                for kind, counts in ((Kind.ACCOUNT, is_lent), (Kind.OBJECT, is_which)):
+                    counts = counts or effect is Effect.READ
+                    found = of_value(seen, kind, "DE89370400440532013000")
+                    assert found is (Origin.ENDORSED if counts else Origin.NOWHERE)
+                assert of_value(seen, Kind.OBJECT, "bill.txt") is Origin.PERSON

@@ -23,7 +23,7 @@ from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.values import Record
 from ostiary.core.claims import AccessClaims
 from ostiary.core.errors import Refused
-from ostiary.core.origins import Memory, judged_plan, needs_origins, outgoing
+from ostiary.core.origins import Memory, judged_plan, lent_to, needs_origins, outgoing
 from ostiary.core.origins import judged as judged_origins
 from ostiary.core.watch import Noticed, Session, doubt
 
@@ -106,8 +106,8 @@ def decide(
     if principal.claims.memory and needs_origins(ready.tool, arguments):
         if memory is None:
             return deny(resource, policies, Reason("memory_unavailable", "what the task remembers is not at hand"))
-        lent = memory if ready.tool.effect is Effect.READ else memory.lent_to(ready.uid.id)
-        beside = judged_origins(lent, ready.tool, arguments) | outgoing(memory, ready.tool, arguments)
+        beside = judged_origins(lent_to(memory, ready.uid.id, ready.tool), ready.tool, arguments)
+        beside |= outgoing(memory, ready.tool, arguments)
         beside |= judged_plan(memory, ready.uid.id, ready.tool, arguments)
         context |= beside
     noticed: tuple[Noticed, ...] = ()

@@ -27,7 +27,6 @@ MAX_CALLS = 200
 _WHOM = frozenset({Kind.ACCOUNT, Kind.ADDRESS, Kind.PRINCIPAL})
 _MEASURES = frozenset({Kind.AMOUNT, Kind.TIME})
 _NEVER = frozenset({Kind.SECRET, Kind.TEXT})
-_GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -190,12 +189,10 @@ def _endorsed(
 ) -> tuple[Endorsed, ...]:
     """Return the documents that the words name as the place of something, for the kinds that the planned effects take.
     For effects outside the plan a document says how much and when. A page on the web, which strangers write, never says
-    whom. No document says which thing is paid for, destroyed or administered.
+    whom.
     """
     doing = [offer.tool for offer in called if offer.effect is not Effect.READ]
     taken = {kind for tool in doing for kind in tool.argument_kinds.values()} - _NEVER
-    if any(tool.effect in _GRAVE and Kind.OBJECT in tool.argument_kinds.values() for tool in doing):
-        taken -= {Kind.OBJECT}
     taken |= {
         kind
         for offer in offers

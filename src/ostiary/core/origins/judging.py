@@ -35,7 +35,7 @@ from ostiary.core.catalogue.coverage import UNREADABLE, Leaf, Rule
 from ostiary.core.catalogue.kind import FIXED_TIME
 from ostiary.core.cedar.values import Record
 from ostiary.core.origins.links import links, spellings
-from ostiary.core.origins.memory import KINDS, LINK, Memory, Origin
+from ostiary.core.origins.memory import ALL_KINDS, KINDS, LINK, Memory, Origin
 from ostiary.core.origins.moments import is_moment, moments
 from ostiary.core.origins.scribe import LARGEST, MAX_TEXT, hashed
 from ostiary.core.origins.slots import is_substitute
@@ -184,6 +184,17 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     if found_in_records and _have_substitute(memory, tool, arguments, found_in_records):
         context["substituted"] = True
     return context
+
+
+def lent_to(memory: Memory, id: str, tool: Tool) -> Memory:
+    """Return the memory for a call of the tool of that id (`bank/pay`). Endorsed documents lend their values to the
+    effects that the plan has, or without a plan to each; and to none which thing it pays for, destroys or administers.
+    """
+    if not memory.documents or tool.effect is Effect.READ:
+        return memory
+    if memory.plan is not None and id not in memory.plan:
+        return memory.lending(0)
+    return memory.lending(ALL_KINDS & ~BIT[OBJECT]) if tool.effect in GRAVE else memory
 
 
 def judged_plan(memory: Memory, id: str, tool: Tool, arguments: Mapping[str, Any]) -> Record:

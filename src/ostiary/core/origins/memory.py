@@ -150,14 +150,13 @@ class Memory:
         parts = tuple(part for part in self.parts if part.origin == Origin.OUTSIDE and part.kinds not in LABEL_ROOM)
         return Memory(self.key, parts, (), self.marks)
 
-    def lent_to(self, tool: str) -> Memory:
-        """The same memory for an effect of that id (`bank/pay`). Endorsed documents lend their values to the effects
-        that the plan has, and to no other; without a plan, to each.
-        """
-        if not self.documents or self.plan is None or tool in self.plan:
-            return self
-        parts = tuple(part for part in self.parts if part.origin != Origin.ENDORSED)
-        return replace(self, parts=parts)
+    def lending(self, kinds: int) -> Memory:
+        """The same memory, in which what was endorsed counts for those kinds of arguments alone (their bits)."""
+        lent = (
+            part if part.origin != Origin.ENDORSED else Part(part.origin, part.kinds & kinds, part.words)
+            for part in self.parts
+        )
+        return replace(self, parts=tuple(part for part in lent if part.kinds))
 
     def hashed(self, found: Sequence[str]) -> bytes:
         return b"".join([hashed(self.key, word) for word in found])
