@@ -15,6 +15,7 @@ from benchmarks.contain.suites import Suite
 from ostiary.core.catalogue import Catalogue, Effect, Tool
 from ostiary.core.catalogue.kind import KINDS
 from ostiary.core.reading import read
+from ostiary.core.review import confirm
 
 NAME = "suite"
 
@@ -29,15 +30,20 @@ def readers(suite: Suite) -> list[str]:
     return [name for name, tool in reading(suite).tools.items() if tool.effect is Effect.READ]
 
 
+def known_tools(suite: Suite) -> dict[str, Tool]:
+    """Return the tools of a suite as their owner knows them: each suggestion of a review under their own names."""
+    return {name: confirm(tool) for name, tool in reading(suite).tools.items()}
+
+
 def confirmed(suite: Suite, *, wrong: float = 0.0, seed: int = 0) -> Catalogue:
     """Return the catalogue as its owner confirms it; `wrong`: the share of answers that are wrong, drawn by `seed`."""
     found = reading(suite)
     if not isinstance(suite, Strange):
-        answers = {name: (tool, tool.kinds) for name, tool in found.tools.items()}
+        answers = {name: (tool, tool.kinds) for name, tool in known_tools(suite).items()}
     else:
         answers = {
             suite.tool_names[name]: (tool, suite.strange_kinds(name, tool.kinds))
-            for name, tool in reading(suite.suite).tools.items()
+            for name, tool in known_tools(suite.suite).items()
         }
     draw = random.Random(f"owner {suite.name} {seed}")
     tools = dict[str, Tool]()

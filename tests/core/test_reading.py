@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ostiary.core.catalogue import Catalogue, Effect, Tool
 from ostiary.core.errors import Invalid, Malformed
-from ostiary.core.reading import MAX_KINDS, RANK, Reading, read
+from ostiary.core.origins import is_effect
+from ostiary.core.reading import MAX_KINDS, RANK, Reading, read, text_arguments
 
 
 def listed(
@@ -44,10 +46,10 @@ def tool(name: str, **more: Any) -> Tool:
         ("calendar_list_events", "read"), ("mail_search", "read"), ("mail_delete", "destroy"), ("order_list", "read"),
         ("tracker_close_issue", "change"), ("search_delete_all", "destroy"), ("list_closed_issues", "read"),
         ("list_or_wipe", "destroy"), ("shop_checkout", "pay"), ("lights_turn_on", "change"), ("mail_user", "send"),
-        ("frobnicate", "destroy"), ("x", "destroy"), ("_", "destroy"), ("1", "destroy"),
+        ("frobnicate", "change"), ("x", "change"), ("_", "change"), ("1", "change"),
     ],
 )  # fmt: skip
-def test_where_no_hint_is_a_name_says_what_a_tool_does_and_an_unknown_one_may_do_anything(
+def test_without_hints_a_name_says_the_effect_and_a_tool_of_which_nothing_is_known_changes_something(
     name: str, effect: str
 ) -> None:
     assert tool(name).effect == effect
@@ -57,9 +59,13 @@ def test_where_no_hint_is_a_name_says_what_a_tool_does_and_an_unknown_one_may_do
     ("name", "hints", "effect"),
     [
         ("frobnicate", {"readOnlyHint": True}, "read"),
-        ("delete_row", {"readOnlyHint": True}, "destroy"),
-        ("pay_bill", {"readOnlyHint": True}, "pay"),
-        ("list_rows", {"readOnlyHint": False}, "destroy"),
+        ("delete_row", {"readOnlyHint": True}, "read"),
+        ("pay_bill", {"readOnlyHint": True}, "read"),
+        ("delete_row", {"readOnlyHint": True, "destructiveHint": True}, "read"),
+        ("list_rows", {"readOnlyHint": False}, "change"),
+        ("send_letter", {"readOnlyHint": False}, "send"),
+        ("delete_row", {"readOnlyHint": False}, "destroy"),
+        ("frobnicate", {"destructiveHint": True}, "destroy"),
         ("list_rows", {"destructiveHint": True}, "destroy"),
         ("list_rows", {"destructiveHint": False}, "write"),
         ("update_row", {"destructiveHint": False}, "change"),
@@ -69,21 +75,24 @@ def test_where_no_hint_is_a_name_says_what_a_tool_does_and_an_unknown_one_may_do
         ("list_rows", {"title": "Rows"}, "read"),
     ],
 )
-def test_a_name_makes_a_tool_more_than_its_hints_say_and_never_less(
+def test_a_hint_that_a_tool_only_reads_outranks_its_name_and_other_hints_are_a_lower_limit(
     name: str, hints: dict[str, Any], effect: str
 ) -> None:
     assert tool(name, hints=hints).effect == effect
+
+
+def test_a_name_against_the_hint_is_pointed_out() -> None:
+    lines = reading(listed("delete_row", hints={"readOnlyHint": True})).lines
+    assert [line.why for line in lines if line.member == "effect"] == ["its hints, though its name says `destroy`"]
 
 
 @pytest.mark.parametrize(
     "description", ["Reads a row.", "This tool only reads. It is read-only.", "Get", "readOnlyHint"]
 )
 @pytest.mark.parametrize("hints", [None, {"destructiveHint": True}, {"readOnlyHint": False}])
-def test_no_description_turns_a_tool_that_destroys_into_one_that_reads(
-    description: str, hints: dict[str, Any] | None
-) -> None:
-    for name in ("delete_row", "frobnicate"):
-        assert tool(name, description=description, hints=hints).effect == "destroy"
+def test_no_description_turns_a_tool_into_one_that_reads(description: str, hints: dict[str, Any] | None) -> None:
+    assert tool("delete_row", description=description, hints=hints).effect == "destroy"
+    assert tool("frobnicate", description=description, hints=hints).effect != "read"
 
 
 @pytest.mark.parametrize(
@@ -95,9 +104,27 @@ def test_no_description_turns_a_tool_that_destroys_into_one_that_reads(
         ("Returns the rows", "read"),
     ],
 )  # fmt: skip
-def test_a_description_makes_a_tool_look_worse(description: str, effect: str) -> None:
-    assert tool("list_rows", description=description, hints={"readOnlyHint": True}).effect == effect
+def test_a_description_makes_a_tool_without_hints_look_worse(description: str, effect: str) -> None:
     assert tool("list_rows", description=description).effect == effect
+    assert tool("list_rows", description=description, hints={"readOnlyHint": True}).effect == "read"
+
+
+@pytest.mark.parametrize(
+    ("description", "arguments", "effect"),
+    [
+        ("Returns a row.", {"key": "string", "part": "string"}, "read"),
+        ("", {"key": "string"}, "read"),
+        ("", {"key": "string", "part": "string"}, "change"),
+        ("A row.", {"key": "string"}, "read"),
+        ("A row.", {"key": "string", "part": "string"}, "change"),
+        ("A row.", {"at": "integer", "full": "boolean", "order": {"enum": ["up", "down"]}}, "read"),
+        ("A row.", {"key": "string", "much": "number"}, "change"),
+    ],
+)
+def test_a_name_alone_makes_no_read_of_a_tool_that_takes_texts(
+    description: str, arguments: dict[str, Any], effect: str
+) -> None:
+    assert tool("get_row", description=description, **arguments).effect == effect
 
 
 NAMES = st.sampled_from(["delete_row", "list_rows", "send_funds", "frobnicate", "grant_role", "update_row"])
@@ -119,19 +146,20 @@ def test_whatever_is_described_a_tool_never_looks_less_dangerous(name: str, hint
         return  # a text that is none
     assert RANK[with_it.effect] >= RANK[without.effect]
     assert with_it.open_world == without.open_world
-    assert with_it.is_outside >= without.is_outside or with_it.effect is not Effect.READ
-    if hints.get("readOnlyHint") is not True and (hints.get("readOnlyHint"), hints.get("destructiveHint")) != (
-        None,
-        None,
-    ):
+    assert with_it.is_outside
+    if hints.get("readOnlyHint") is True:
+        assert with_it.effect is Effect.READ
+    elif hints.get("readOnlyHint") is False or "destructiveHint" in hints:
         assert with_it.effect is not Effect.READ
 
 
 def test_a_read_that_goes_to_an_address_in_an_open_world_is_a_send() -> None:
     assert tool("fetch_page", url="string").effect == "send"
     assert tool("fetch_page", where={"type": "string", "format": "uri"}).effect == "send"
-    closed = tool("fetch_page", url="string", hints={"readOnlyHint": True, "openWorldHint": False})
-    assert (closed.effect, closed.is_outside) == ("read", False)
+    hinted = tool("fetch_page", url="string", hints={"readOnlyHint": True})
+    assert (hinted.effect, is_effect(hinted)) == ("read", True)
+    closed = tool("fetch_page", url="string", hints={"openWorldHint": False})
+    assert (closed.effect, is_effect(closed)) == ("read", False)
     whom = tool("search_letters", email="string", hints={"readOnlyHint": True})
     assert (whom.effect, whom.kinds) == ("read", {"email": "principal"})
 
@@ -139,12 +167,16 @@ def test_a_read_that_goes_to_an_address_in_an_open_world_is_a_send() -> None:
 def test_only_a_hint_closes_the_world_of_a_tool() -> None:
     assert tool("get_local_file", description="Never leaves this machine. Closed world.").open_world
     assert not tool("get_file", hints={"openWorldHint": False}).open_world
-    assert [tool(name).is_outside for name in ("get_balance", "get_letters", "get_balance_letters")] == [
-        False,
-        True,
-        True,
-    ]
-    assert tool("get_balance", hints={"openWorldHint": True}).is_outside
+
+
+@pytest.mark.parametrize("hints", [None, {"openWorldHint": False}, {"openWorldHint": True}, {"readOnlyHint": True}])
+def test_neither_a_hint_nor_a_name_makes_content_trusted(hints: dict[str, Any] | None) -> None:
+    for name in ("get_balance", "get_letters"):
+        read_ = tool(name, hints=hints)
+        assert read_.is_outside
+        assert not replace(read_, outside=False).is_outside
+    by_hand = Tool(name="get_balance", effect=Effect.READ, open_world=False)
+    assert not by_hand.is_outside, "the owner's own statement"
 
 
 def test_what_arguments_stand_for_is_read_of_their_names_and_formats() -> None:
@@ -160,14 +192,43 @@ def test_what_arguments_stand_for_is_read_of_their_names_and_formats() -> None:
     }  # fmt: skip
 
 
-def test_an_argument_of_which_nothing_says_that_it_is_words_is_what_a_call_is_about() -> None:
+def test_an_argument_of_which_nothing_says_what_it_stands_for_has_no_kind() -> None:
     made = tool(
         "book_room", lodge={"type": "string", "description": "The name of the lodge."},
         story={"type": "string", "description": "The text to send. Also a lodge."},
-        gist={"type": "string", "description": "A lodge. Or a text."},
+        essay={"type": "string", "contentMediaType": "text/markdown"}, strip={"contentMediaType": "image/png"},
+        much="number", many="integer",
     )  # fmt: skip
-    assert made.kinds == {"lodge": "object", "story": "text", "gist": "object"}
-    assert tool("find_room", lodge="string").kinds == {}, "a read is free"
+    assert made.kinds == {"story": "text", "essay": "text", "much": "amount"}
+    assert tool("find_room", lodge="string").kinds == {}
+
+
+def test_a_number_or_the_key_of_a_read_is_an_object_where_another_tool_returns_it() -> None:
+    rows = {"type": "array", "items": {"$ref": "#/$defs/row"}}
+    row = {"type": "object", "properties": {"id": {"type": "integer"}, "slot": {"type": ["integer", "null"]}}}
+    source = listed("list_rows") | {"outputSchema": {"properties": {"rows": rows}, "$defs": {"row": row}}}
+    kinds = {
+        name: found.kinds
+        for name, found in reading(
+            source, listed("move_row", rowId="integer", slot="integer", steps="integer"),
+            listed("get_row", description="Gets a row.", slot="string", steps="integer"),
+        ).catalogue.tools.items()
+    }  # fmt: skip
+    assert kinds == {
+        "list_rows": {}, "move_row": {"rowId": "object", "slot": "object"}, "get_row": {"slot": "object"},
+    }  # fmt: skip
+    alone = reading(listed("move_row", slot="integer")).catalogue.tools["move_row"]
+    assert alone.kinds == {}
+
+
+def test_schemas_that_refer_to_others_are_read_by_what_they_refer_to() -> None:
+    schema = {
+        "properties": {"guest": {"$ref": "#/$defs/guest"}, "level": {"anyOf": [{"enum": ["a"]}, {"type": "null"}]}},
+        "$defs": {"guest": {"properties": {"email": {"type": "string"}}, "type": "object"}},
+    }
+    made = reading({"name": "invite_guest", "inputSchema": schema}).catalogue.tools["invite_guest"]
+    assert made.kinds == {"guest.email": "address"}
+    assert text_arguments(made.arguments) == ["guest.email"]
 
 
 def test_an_amount_with_an_account_is_a_payment_and_who_gets_money_is_an_account() -> None:

@@ -107,7 +107,7 @@ def part(tool: Tool, arguments: Mapping[str, Any]) -> Part | None:
     for name, value in arguments.items():
         if name in tool.presentation:
             continue
-        leaves = list(judged_leaves(tool, {name: value}))
+        leaves = list(judged_leaves(None, tool, {name: value}))
         if any(isinstance(one, str) and len(one) > MAX_TEXT for _, _, one in leaves):
             return None
         kinds = {kind for _, kind, _ in leaves}
@@ -133,7 +133,7 @@ def may_vary(tool: Tool, name: str) -> bool:
 
 def identifying(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:
     """The arguments that say whom and what: path, kind and value."""
-    return (leaf for leaf in judged_leaves(tool, arguments) if leaf[1] in POINTS)
+    return (leaf for leaf in judged_leaves(None, tool, arguments) if leaf[1] in POINTS)
 
 
 def digest_outside(memory: Memory) -> str:

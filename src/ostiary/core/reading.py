@@ -1,24 +1,31 @@
-"""A default reading of what an MCP server says of its tools: effect, open world, outside content, kinds of arguments.
+"""A default reading of what an MCP server says of its tools: effect, open world, kinds of arguments.
 
-It proposes, a line with a reason for each thing, and the owner of the resource confirms. All of it is the server's own
-word, and hostile until then. So the sources stand in an order, and a later one only makes a tool look *more* dangerous:
+The reading proposes, a line with a reason for each thing, and the owner of the resource confirms
+(`ostiary.core.catalogue_review`). What a schema or a hint states decides. Words only rank: they make a tool look more
+dangerous, or save a question where two of them agree; they turn nothing into content that can be trusted.
 
     read < write, change < send, share < pay, destroy < administer
 
-1. Hints that are there: `readOnlyHint: true` is `read`, `destructiveHint: false` is `write`, all else is `destroy`.
-2. The name. Where no hint is, it is where we begin; one that says nothing destroys, as MCP has it.
-3. The beginning of the description. It turns no tool into one that reads, and closes no world.
-4. The arguments: a read that goes to an address in an open world is a send; an amount with where it goes is a payment.
-   Of what does something, an argument of which nothing says that it is words that go out is what the call is about.
+1. Hints. `readOnlyHint: true` is `read` whatever the name says; `destructiveHint: true` is `destroy` and
+   `destructiveHint: false` is `write`, unless name or description say more.
+2. Without these, the worse of name and description, if one of them says more than `read`.
+3. `read`, where the name says so and the description agrees, or the tool takes no more than one text.
+4. Otherwise nothing is known of the tool: it is a `change`, and where its values come from decides.
 
-Only a hint closes the world of a tool. Of a read whose name talks of nothing but what a system keeps itself (a balance,
-a setting) it is proposed that nobody outside has written what it returns.
+A read that goes to an address in an open world is a send, unless a hint says that it reads: its addresses are judged
+in either case. An amount together with where it goes is a payment.
+
+An argument has a kind where its format, another tool's output or its name says one. Any other text of a tool that does
+something has none: each value is judged by its own form (`ostiary.core.origins.value_kinds`).
+
+A server's own word makes nothing trusted: until the owner says `outside: false`, anybody may have written what a tool
+returns.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -26,9 +33,22 @@ from typing import Any
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from ostiary.core.arguments.shape import branches, properties_of
 from ostiary.core.catalogue import METHODS, Catalogue, Effect, Kind, Tool
 from ostiary.core.catalogue.listed import Listed, listing_of, parse_listed, seen
-from ostiary.core.language import CONJUNCTIONS, GROUPS, NOUNS_TOO, VERBS, effects_of, noun, nouns, parts, verb, verbs_of
+from ostiary.core.language import (
+    CONJUNCTIONS,
+    GROUPS,
+    NOUNS_TOO,
+    VERBS,
+    effects_of,
+    noun,
+    nouns,
+    parts,
+    stems,
+    verb,
+    verbs_of,
+)
 
 RANK = {
     Effect.READ: 0, Effect.WRITE: 1, Effect.CHANGE: 1, Effect.SEND: 2, Effect.SHARE: 2, Effect.PAY: 3,
@@ -37,8 +57,12 @@ RANK = {
 _GRAVE = ((Effect.DESTROY,), (Effect.PAY,), (Effect.ADMINISTER,))
 MAX_KINDS = 64
 MAX_DEPTH = 4
+MAX_FIELDS = 10_000
+UNKNOWN = "nothing is known of it: where its values come from decides"
 MAX_NAME = 256
 MAX_SENTENCE = 400
+_RETURNS = frozenset(["return", "obtain", "output", "provide"])
+"""verbs with which descriptions say that a tool reads, and requests say something else"""
 _SENTENCE_END = re.compile(r"[.!?:;\n]")
 _PREAMBLE = frozenset(
     ["this", "tool", "function", "will", "can", "used", "to", "allows", "you", "the", "a", "it", "lets"]
@@ -87,6 +111,7 @@ _FORMATS = {
     "email": Kind.ADDRESS, "idn-email": Kind.ADDRESS, "uri": Kind.ADDRESS, "url": Kind.ADDRESS, "iri": Kind.ADDRESS,
     "hostname": Kind.ADDRESS, "date": Kind.TIME, "date-time": Kind.TIME, "time": Kind.TIME, "password": Kind.SECRET,
 }  # fmt: skip
+_LINKS = ("uri", "url", "iri")
 _RECORDS = frozenset(
     [
         "account", "balance", "clock", "contact", "count", "currency", "date", "day", "directory", "info", "limit",
@@ -118,10 +143,34 @@ class Reading:
 def read(resource: str, unverified_result: object) -> Reading:
     """Propose a catalogue by the results of MCP's list methods (all pages together). Raises Malformed, Invalid."""
     listing = listing_of(unverified_result)
-    found = [_read(listed, definition) for listed, definition in parse_listed(listing)]
+    parsed = parse_listed(listing)
+    fields = output_fields(listed.output_schema or {} for listed, _ in parsed)
+    found = [_read(listed, definition, fields) for listed, definition in parsed]
     catalogue = Catalogue.listed(resource, listing, [tool for tool, _ in found])
     methods = [line for name in METHODS if name in catalogue.tools for line in _of_method(catalogue.tools[name])]
     return Reading(catalogue, (*(line for _, lines in found for line in lines), *methods, *_alike(catalogue)))
+
+
+def output_fields(schemas: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the names of the numbers and texts that tools return, by their output schemas: `id` of an object `order`
+    is `id` and `orderid`.
+    """
+    found = set[str]()
+    for root in schemas:
+        todo: list[tuple[str, object, int]] = [("", root, 0)]
+        while todo and len(found) < MAX_FIELDS:
+            above, schema, depth = todo.pop()
+            for one in branches([schema], root) if depth < MAX_DEPTH * 2 else ():
+                todo += [(above, one[name], depth + 1) for name in ("items", "additionalProperties") if name in one]
+                for name, inner in properties_of(one).items():
+                    todo.append((name, inner, depth + 1))
+                    if isinstance(inner, dict) and _types(inner, root) & {"integer", "number", "string"}:
+                        found |= {_plain(name), _plain(f"{noun(_plain(above))}{name}")}
+    return frozenset(found)
+
+
+def _plain(name: str) -> str:
+    return "".join(parts(name[:MAX_NAME]))
 
 
 def _of_method(tool: Tool) -> Iterator[Line]:
@@ -130,47 +179,74 @@ def _of_method(tool: Tool) -> Iterator[Line]:
     yield from (Line(tool.name, "offers", seen(one), "the server lists it") for one in tool.offers)
 
 
-def _read(listed: Listed, definition: str) -> tuple[Tool, list[Line]]:
+def _read(listed: Listed, definition: str, fields: frozenset[str]) -> tuple[Tool, list[Line]]:
     plain = listed.tool(definition)
     effect, why = _effect(listed)
-    kinds = dict(islice(_kinds(listed.input_schema, is_read=effect is Effect.READ), MAX_KINDS))
+    schema = listed.input_schema
+    is_read = effect is Effect.READ
+    found = (
+        (path, _kind(path.rpartition(".")[2], element, schema, fields, is_read=is_read))
+        for path, element in _leaves(schema, schema)
+    )
+    kinds = dict(islice(((path, kind) for path, kind in found if kind is not None), MAX_KINDS))
     has = {kind for kind, _ in kinds.values()}
-    if effect is Effect.READ and plain.open_world and Kind.ADDRESS in has:
+    is_hinted = listed.hints.read_only_hint is True
+    if effect is Effect.READ and plain.open_world and Kind.ADDRESS in has and not is_hinted:
         effect, why = Effect.SEND, "what it asks for goes to an address in an open world"
     elif 0 < RANK[effect] < RANK[Effect.PAY] and {Kind.AMOUNT, Kind.ACCOUNT} <= has:
         effect, why = Effect.PAY, "it takes an amount, and where that goes"
     if effect is Effect.PAY:
         kinds = {path: _payee(path, kind, of) for path, (kind, of) in kinds.items()}
     tool = replace(plain, effect=effect, kinds={path: kind.value for path, (kind, _) in kinds.items()})
+    world = "by its hints" if listed.hints.open_world_hint is not UNSET else "nothing closes it"
     lines = [
         Line(tool.name, "effect", effect.value, why),
-        Line(
-            tool.name,
-            "open_world",
-            _yes(tool.open_world),
-            "by its hints" if _says_world(listed) else "nothing closes it",
-        ),
+        Line(tool.name, "open_world", "yes" if tool.open_world else "no", world),
+        *(Line(tool.name, f"kinds.{path}", kind.value, of) for path, (kind, of) in kinds.items()),
     ]
-    if tool.open_world and not _says_world(listed) and effect is Effect.READ and _is_of_record(listed.name):
-        tool = replace(tool, outside=False)
-        lines.append(Line(tool.name, "outside", "no", "it returns what a system keeps itself"))
-    return tool, lines + [Line(tool.name, f"kinds.{path}", kind.value, of) for path, (kind, of) in kinds.items()]
+    return tool, lines
 
 
 def _effect(listed: Listed) -> tuple[Effect, str]:
-    """What it does, and why that is thought."""
-    hints, name = listed.hints, parts(listed.name)
-    named = _done_by_name(name)
-    if hints.read_only_hint is UNSET and hints.destructive_hint is UNSET:
-        effect, why = named or Effect.DESTROY, "its name" if named else "nothing is known of it: it may do anything"
-    else:
-        effect, why = listed.tool("").effect, "its hints"
-        if named is not None and (RANK[named] > RANK[effect] or (RANK[named] == RANK[effect] and named is not effect)):
-            effect, why = named, "its name says more than its hints"
-    described = _done_by_sentence(listed.description or "")
-    if described is not None and RANK[described] > RANK[effect]:
-        effect, why = described, "its description says more than its name and hints"
-    return effect, why
+    """The effect that is proposed, and the reason."""
+    hints = listed.hints
+    named, described = _done_by_name(parts(listed.name)), _done_by_sentence(listed.description or "")
+    said = [(named, "its name"), (described, "its description")]
+    effect, of = max(
+        ((one, of) for one, of in said if one not in (None, Effect.READ)),
+        key=lambda pair: RANK[pair[0] or Effect.READ], default=(None, ""),
+    )  # fmt: skip
+    if hints.read_only_hint is True:
+        return Effect.READ, "its hints" if effect is None else f"its hints, though {of} says `{effect}`"
+    if hints.destructive_hint is not UNSET:
+        hinted = Effect.DESTROY if hints.destructive_hint else Effect.WRITE
+        is_more = effect is not None and RANK[effect] >= RANK[hinted] and effect is not hinted
+        return (effect, f"{of} says more than its hints") if effect and is_more else (hinted, "its hints")
+    if effect is not None:
+        return effect, of
+    if named is Effect.READ and hints.read_only_hint is UNSET:
+        if described is Effect.READ:
+            return Effect.READ, "its name and its description"
+        if _count_texts(listed.input_schema) <= 1:
+            return Effect.READ, "its name, and it takes no more than one text"
+    return Effect.CHANGE, UNKNOWN
+
+
+def _count_texts(schema: Mapping[str, Any]) -> int:
+    """Count the arguments of a tool that are no switch, no whole number and no value that the schema lists."""
+    return sum(
+        not isinstance(inner, dict)
+        or not (_is_listed(inner, schema) or _types(inner, schema) <= {"boolean", "integer"})
+        for one in branches([schema], schema)
+        for inner in properties_of(one).values()
+    )
+
+
+def _is_listed(schema: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    """Return whether each text that may stand there is one that the schema lists."""
+    found = list(branches([schema], root))
+    lists = [one for one in found if "enum" in one or "const" in one]
+    return bool(lists) and all(one in lists for one in found if one.get("type") == "string")
 
 
 def _done_by_name(words: list[str]) -> Effect | None:
@@ -186,6 +262,8 @@ def _done_by_sentence(text: str) -> Effect | None:
     words = parts(_SENTENCE_END.split(text[:MAX_SENTENCE].strip(), maxsplit=1)[0])
     while words and words[0] in _PREAMBLE:
         words = words[1:]
+    if words and not _RETURNS.isdisjoint(stems(words[0])):
+        words[0] = "get"
     about = nouns(words[1:6])
     led = [word for at, word in enumerate(words) if at == 0 or (at < 6 and words[at - 1] in CONJUNCTIONS)]
     return max(
@@ -193,59 +271,85 @@ def _done_by_sentence(text: str) -> Effect | None:
     )
 
 
-def _kinds(schema: Mapping[str, Any], *, is_read: bool, before: str = "", depth: int = MAX_DEPTH) -> Iterator[Any]:
-    """(dotted path, (kind, why)) of arguments, those of objects and of lists of objects too."""
-    properties = schema.get("properties")
-    for name, inner in properties.items() if isinstance(properties, dict) else ():
-        if not isinstance(inner, dict) or "." in name or len(name) > MAX_NAME:
-            continue
-        items = _element(inner)
-        if isinstance(items, dict) and isinstance(items.get("properties"), dict) and depth > 1:
-            yield from _kinds(items, is_read=is_read, before=f"{before}{name}.", depth=depth - 1)
-        elif (found := _kind(name, items if isinstance(items, dict) else inner, is_read=is_read)) is not None:
-            yield before + name, found
+def _leaves(
+    schema: Mapping[str, Any], root: Mapping[str, Any], before: str = "", depth: int = MAX_DEPTH
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield (dotted path, schema) of the arguments, those of objects and of lists of objects too."""
+    for one in branches([schema], root):
+        for name, inner in properties_of(one).items():
+            if not isinstance(inner, dict) or "." in name or len(name) > MAX_NAME:
+                continue
+            element = _element(inner, root)
+            if not isinstance(element.get("properties"), dict):
+                yield before + name, element
+            elif depth > 1:
+                yield from _leaves(element, root, f"{before}{name}.", depth - 1)
 
 
-def _element(schema: Mapping[str, Any]) -> Any:
+def text_arguments(schema: Mapping[str, Any]) -> list[str]:
+    """Return the dotted paths of the arguments that may be any text: no list of values, no format, no number."""
+    return [
+        path
+        for path, element in islice(_leaves(schema, schema), MAX_KINDS)
+        if "string" in _types(element, schema) and not _is_listed(element, schema) and _stated(element) is None
+    ]
+
+
+def _element(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
     """Of a list its elements', of what may be left out that of what it is when it is there; or else the schema."""
-    for one in (schema, *_branches(schema)):
+    for one in branches([schema], root):
         if one.get("type") == "array":
-            return one.get("items", {})
+            items = one.get("items", {})
+            inside = items if isinstance(items, dict) else {}
+            return next((each for each in branches([inside], root) if "properties" in each), inside)
         if isinstance(one.get("properties"), dict):
             return one
     return schema
 
 
-def _kind(name: str, schema: Mapping[str, Any], *, is_read: bool) -> tuple[Kind, str] | None:
-    types = _types(schema)
-    if "enum" in schema or "const" in schema or not types or types & {"boolean", "object"}:
+def _kind(
+    name: str, schema: Mapping[str, Any], root: Mapping[str, Any], fields: frozenset[str], *, is_read: bool
+) -> tuple[Kind, str] | None:
+    types = _types(schema, root)
+    if _is_listed(schema, root) or types & {"boolean", "object"}:
         return None
-    words = [noun(word) for word in parts(name)]
-    head = words[-1] if words else ""
-    if str(schema.get("format")) in _FORMATS:
-        kind, why = _FORMATS[str(schema["format"])], "its format"
-    elif head == "name" and words[:-1] and words[-2] in _PERSONAL:
-        kind, why = Kind.PRINCIPAL, "it is somebody's name"
-    elif head in _HEADS:
-        kind, why = _HEADS[head], f"it is called `{head}`"
-    elif head in GROUPS and "string" in types:
-        kind, why = Kind.OBJECT, "it names a thing"
-    elif "string" in types and not is_read:
-        is_text = any(_HEADS.get(noun(word)) is Kind.TEXT for word in _described(schema))
-        kind, why = (
-            (Kind.TEXT, "words, by its description") if is_text else (Kind.OBJECT, "nothing says that it is words")
-        )
-    else:
-        return None
+    found = _stated(schema) or _named(name, schema, types)
+    if found is None and _plain(name) in fields and (is_read or types <= {"integer", "number"}):
+        found = Kind.OBJECT, "other tools return it"
+    if found is None:
+        return (Kind.AMOUNT, "a number with decimals") if "number" in types and not is_read else None
+    kind, why = found
     if "string" not in types and kind not in (Kind.AMOUNT, Kind.ACCOUNT, Kind.OBJECT, Kind.TIME):
         return None  # a number is no address
-    if kind is Kind.OBJECT and head in _NUMBERED and not words[:-1] and "string" not in types:
-        return None  # how many, not which
     if not is_read:
         return kind, why
-    if kind is Kind.ADDRESS and head not in _PLACES and schema.get("format") not in ("uri", "url", "iri"):
+    if kind is Kind.ADDRESS and noun(parts(name)[-1]) not in _PLACES and schema.get("format") not in _LINKS:
         return Kind.PRINCIPAL, "whom it reads about"
     return None if kind in (Kind.TEXT, Kind.AMOUNT, Kind.TIME) else (kind, why)
+
+
+def _stated(schema: Mapping[str, Any]) -> tuple[Kind, str] | None:
+    """What the schema itself states: a format, or a medium that is text (JSON Schema 2020-12, validation 7.3, 8.4)."""
+    if (stated := str(schema.get("format"))) in _FORMATS:
+        return _FORMATS[stated], "its format"
+    return (Kind.TEXT, "its medium") if str(schema.get("contentMediaType")).startswith("text/") else None
+
+
+def _named(name: str, schema: Mapping[str, Any], types: set[str]) -> tuple[Kind, str] | None:
+    """What the name proposes, or else the description for a text."""
+    words = [noun(word) for word in parts(name)]
+    head = words[-1] if words else ""
+    if head == "name" and words[:-1] and words[-2] in _PERSONAL:
+        return Kind.PRINCIPAL, "it is somebody's name"
+    if head in _NUMBERED and not words[:-1] and "string" not in types:
+        return None  # how many, not which
+    if head in _HEADS:
+        return _HEADS[head], f"it is called `{head}`"
+    if head in GROUPS and "string" in types:
+        return Kind.OBJECT, "it names a thing"
+    if "string" in types and any(_HEADS.get(noun(word)) is Kind.TEXT for word in _described(schema)):
+        return Kind.TEXT, "words, by its description"
+    return None
 
 
 def _described(schema: Mapping[str, Any]) -> list[str]:
@@ -260,34 +364,19 @@ def _payee(path: str, kind: Kind, why: str) -> tuple[Kind, str]:
     return (Kind.ACCOUNT, "who is paid") if is_payee else (kind, why)
 
 
-def _types(schema: Mapping[str, Any]) -> set[str]:
+def _types(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str]:
     """The types that a value may have; `string` where nothing is said."""
     found: set[str] = set()
-    for one in (schema, *(_branches(schema))):
-        said = one.get("type")
-        found |= (
-            {said}
-            if isinstance(said, str)
-            else {each for each in said if isinstance(each, str)}
-            if isinstance(said, list)
-            else set()
-        )
+    for one in branches([schema], root):
+        stated = one.get("type")
+        found |= {each for each in (stated if isinstance(stated, list) else [stated]) if isinstance(each, str)}
     return found - {"null"} or {"string"}
 
 
-def _branches(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    branches = schema.get("anyOf", schema.get("oneOf"))
-    return [one for one in branches if isinstance(one, dict)] if isinstance(branches, list) else []
-
-
-def _is_of_record(name: str) -> bool:
-    """Whether all that the name talks about is what a system keeps itself."""
+def is_of_record(name: str) -> bool:
+    """Return whether all that the name talks about is what a system keeps itself: worth a question to the owner."""
     about = nouns(word for word in parts(name) if verb(word) is None or word in _RECORDS)
     return bool(about) and about <= _RECORDS
-
-
-def _says_world(listed: Listed) -> bool:
-    return listed.hints.open_world_hint is not UNSET
 
 
 def _alike(catalogue: Catalogue) -> Iterator[Line]:
@@ -297,7 +386,3 @@ def _alike(catalogue: Catalogue) -> Iterator[Line]:
         shape = re.sub("[^a-z]", "", name.lower().translate(_SHAPES)).replace("rn", "m").replace("l", "i")
         if (other := seen.setdefault(shape, name)) != name:
             yield Line(name, "name", name, f"it looks like `{other}`")
-
-
-def _yes(is_so: bool) -> str:
-    return "yes" if is_so else "no"

@@ -27,7 +27,7 @@ class Shape:
         """The shape of the member `name` of an object; None if no branch lists that name."""
         if name in self._members:
             return self._members[name]
-        found = [inner for one in self._schemas if (inner := _properties(one).get(name)) is not None]
+        found = [inner for one in self._schemas if (inner := properties_of(one).get(name)) is not None]
         shape = None if not found else shape_of(found, self._root)
         if shape is not None:
             self._members[name] = shape
@@ -56,10 +56,11 @@ class Shape:
 
 def shape_of(schemas: list[Any], root: Mapping[str, Any]) -> Shape:
     """The shape at a place that all of `schemas` describe; `$ref` is resolved in `root`."""
-    return Shape(list(_branches(schemas, root)), root)
+    return Shape(list(branches(schemas, root)), root)
 
 
-def _branches(schemas: list[Any], root: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def branches(schemas: list[Any], root: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the schemas at a place and all that they refer to or choose among, each once."""
     todo, seen = [*reversed(schemas)], set[int]()
     while todo and len(seen) < MAX_BRANCHES:
         one = todo.pop()
@@ -82,6 +83,7 @@ def _resolve(ref: str, root: Mapping[str, Any]) -> object:
     return target
 
 
-def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+def properties_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the members that one schema lists; none where it is malformed."""
     found = schema.get("properties")
     return found if isinstance(found, Mapping) else {}

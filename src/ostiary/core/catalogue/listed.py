@@ -31,6 +31,7 @@ class Listed(msgspec.Struct, rename="camel"):
     name: ToolName
     description: str | None = None
     input_schema: dict[str, Any] = {}
+    output_schema: dict[str, Any] | None = None
     annotations: Hints | None = None
 
     @property

@@ -87,9 +87,18 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
         return _CLASSES.get(self.effect, "write") if self.scope is msgspec.UNSET else self.scope
 
     @property
+    def is_proposed(self) -> bool:
+        """Whether a server lists it and no owner has confirmed what the catalogue says of it."""
+        return self.definition != "" and not self.confirmed
+
+    @property
     def is_outside(self) -> bool:
-        """Whether somebody outside may have written what it returns: of a tool in an open world, unless it says no."""
-        return self.open_world if self.outside is msgspec.UNSET else self.outside
+        """Whether somebody outside may have written what it returns.
+
+        Only `outside: false` says that nobody has, or, of a tool that its owner wrote by hand, a closed world: a
+        server's own hint makes no content trusted.
+        """
+        return (self.open_world or self.definition != "") if self.outside is msgspec.UNSET else self.outside
 
     @cached_property
     def argument_kinds(self) -> Mapping[str, Kind]:

@@ -39,10 +39,11 @@ from ostiary.core.origins.memory import ALL_KINDS, KINDS, LINK, Memory, Origin
 from ostiary.core.origins.moments import is_moment, moments
 from ostiary.core.origins.scribe import LARGEST, MAX_TEXT, hashed
 from ostiary.core.origins.slots import is_substitute
+from ostiary.core.origins.value_kinds import identifiers, is_prose, kind_of
 from ostiary.core.origins.words import amount, compact, decimal, is_alone, words
 
 # By name, because an enumeration finds its members slowly.
-OFFERED = Rule.OFFERED
+OFFERED, UNCLAIMED = Rule.OFFERED, Rule.UNCLAIMED
 PERSON, OWN, ENDORSED, RECORD, KNOWN, OUTSIDE, NOWHERE = Origin
 PRINCIPAL, ACCOUNT, ADDRESS, OBJECT, SECRET, AMOUNT, TIME, TEXT = Kind
 _PLACE = {kind: place for place, kind in enumerate((*KINDS, TEXT))}
@@ -131,7 +132,7 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     is_grave = tool.effect in GRAVE
     best, mentioned = NOWHERE + 1, False
     found_in_records: list[tuple[Kind, object]] = []
-    for path, kind, value in judged_leaves(tool, arguments):
+    for path, kind, value in judged_leaves(memory, tool, arguments):
         found = _of_text(memory, value) if kind is TEXT else of_value(memory, kind, value)
         if found is None:
             continue
@@ -207,13 +208,15 @@ def judged_plan(memory: Memory, id: str, tool: Tool, arguments: Mapping[str, Any
     planned = memory.plan.get(id)
     return {
         "planned": planned is not None,
-        "over_plan": planned is not None and planned.most != "" and _is_over(tool, arguments, Decimal(planned.most)),
+        "over_plan": planned is not None
+        and planned.most != ""
+        and _is_over(memory, tool, arguments, Decimal(planned.most)),
         "read_outside": any(part.origin == OUTSIDE for part in memory.parts),
     }
 
 
-def _is_over(tool: Tool, arguments: Mapping[str, Any], most: Decimal) -> bool:
-    for _, kind, value in judged_leaves(tool, arguments):
+def _is_over(memory: Memory, tool: Tool, arguments: Mapping[str, Any], most: Decimal) -> bool:
+    for _, kind, value in judged_leaves(memory, tool, arguments):
         if kind is AMOUNT:
             number = amount(value) if isinstance(value, str) else decimal(next(leaves(value), ""))
             if number is None or Decimal(number) > most:
@@ -225,7 +228,7 @@ def has_substitute(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> 
     """Whether a value of a record stands in the place of one that the person named."""
     found = [
         (kind, value)
-        for _, kind, value in judged_leaves(tool, arguments)
+        for _, kind, value in judged_leaves(memory, tool, arguments)
         if kind in _SLOTS and of_value(memory, kind, value) in (RECORD, KNOWN)
     ]
     return _have_substitute(memory, tool, arguments, found)
@@ -238,7 +241,10 @@ def _have_substitute(
         things: list[str] = []
         if kind is AMOUNT:
             things = [
-                text for _, one, thing in judged_leaves(tool, arguments) if one in POINTS for text in leaves(thing)
+                text
+                for _, one, thing in judged_leaves(memory, tool, arguments)
+                if one in POINTS
+                for text in leaves(thing)
             ]
         for text in leaves(value):
             if any(is_substitute(memory, kind, one, things) for one in (text, *_parts(kind, text))):
@@ -246,18 +252,47 @@ def _have_substitute(
     return False
 
 
-def judged_leaves(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:
-    """The leaves of a call whose origin matters, each with the kind as which it is judged: a time that cannot be read
-    as one is text, and what cannot be read at all identifies an object.
+def judged_leaves(
+    memory: Memory | None, tool: Tool, arguments: Mapping[str, Any]
+) -> Iterator[tuple[str, Kind, object]]:
+    """Yield the leaves of a call whose origin matters, each with the kind as which it is judged.
+
+    A time that cannot be read as one is text, and what cannot be read at all identifies an object. The form of a value
+    says its kind (`value_kinds`) where nothing claims it, and where `text` or `time` is a proposal that no owner has
+    confirmed; without a memory, such a value is never text.
     """
-    for leaf in tool.coverage.leaves(arguments):
-        kind = leaf.kind
-        if kind is TIME and isinstance(leaf.value, str) and not is_moment(leaf.value):
-            kind = TEXT
-        elif leaf.value is UNREADABLE:
+    is_proposed = tool.is_proposed
+    for path, rule, kind, value, is_name in tool.coverage.leaves(arguments):
+        if value is UNREADABLE:
             kind = OBJECT
+        elif type(value) is str and not is_name and (rule is UNCLAIMED or (is_proposed and kind in (TEXT, TIME))):
+            yield from _judged_by_form(memory, tool, path, kind, value)
+            continue
+        elif kind is TIME and isinstance(value, str) and not is_moment(value):
+            kind = TEXT
         if kind is not None:
-            yield leaf.path, kind, leaf.value
+            yield path, kind, value
+
+
+def _judged_by_form(
+    memory: Memory | None, tool: Tool, path: str, kind: Kind | None, text: str
+) -> Iterator[tuple[str, Kind, object]]:
+    """Yield what a text is judged as that nobody has declared: prose that was neither said nor read word for word is
+    text, with the identifiers in it; of what is paid, destroyed or administered, only where `text` is proposed.
+    """
+    if len(text) > MAX_TEXT:
+        yield path, OBJECT, UNREADABLE
+    elif (
+        memory is not None
+        and (kind is TEXT or (tool.effect not in GRAVE and is_prose(text)))
+        and not is_moment(text)
+        and of_value(memory, OBJECT, text) is NOWHERE
+    ):
+        yield path, TEXT, text
+        for one in identifiers(text):
+            yield path, OBJECT, one
+    else:
+        yield path, kind_of(text), text
 
 
 def _read_judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
@@ -291,7 +326,7 @@ def foreign(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> dict[st
     for who is asked about the call. At most MAX_FOREIGN of each, the longest cut.
     """
     found: dict[str, set[str]] = {}
-    for path, kind, value in judged_leaves(tool, arguments):
+    for path, kind, value in judged_leaves(memory, tool, arguments):
         if kind is TEXT and isinstance(value, str):
             said = links(value[:MAX_TEXT])
             others = {one for one in said if _best(memory, spellings(one), BIT[ADDRESS]) > RECORD}

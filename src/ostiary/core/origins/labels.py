@@ -92,7 +92,7 @@ def _named_by(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> list[
         return []
     return [
         of_value(memory, Kind.OBJECT if kind is Kind.TEXT else kind, value)
-        for _, kind, value in judged_leaves(tool, arguments)
+        for _, kind, value in judged_leaves(memory, tool, arguments)
         if kind in POINTS or kind is Kind.TEXT
     ]
 
@@ -113,7 +113,7 @@ def _outgoing(tool: Tool, arguments: Mapping[str, Any], *, every: bool = False) 
 def _addressed(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[bytes, str]]:
     """Yield the texts of a call, each with a hash of to whom it goes and in which argument."""
     to = "\0".join(
-        text for _, kind, value in judged_leaves(tool, arguments) if kind in TO_WHOM for text in leaves(value)
+        text for _, kind, value in judged_leaves(memory, tool, arguments) if kind in TO_WHOM for text in leaves(value)
     )
     for path, text in _outgoing(tool, arguments):
         if text.strip():
@@ -122,7 +122,9 @@ def _addressed(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iter
 
 def _is_to_person(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
     """Return whether all to whom a call goes are in the person's own record."""
-    to = [text for _, kind, value in judged_leaves(tool, arguments) if kind in TO_WHOM for text in leaves(value)]
+    to = [
+        text for _, kind, value in judged_leaves(memory, tool, arguments) if kind in TO_WHOM for text in leaves(value)
+    ]
     own = [part.words for part in memory.parts if part.origin == Origin.OWN]
     return bool(to and own) and all(
         any(holds(words_, memory.hashed(words(text, is_source=False)) or b"\0") for words_ in own) for text in to

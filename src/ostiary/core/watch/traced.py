@@ -82,7 +82,7 @@ def _unsaid(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> list[tu
     texts that go out, and the links in these.
     """
     found = list[tuple[Kind, object]]()
-    for _, kind, value in judged_leaves(tool, arguments):
+    for _, kind, value in judged_leaves(memory, tool, arguments):
         if kind is not Kind.TEXT:
             if of_value(memory, kind, value) > Origin.RECORD:
                 found.append((kind, value))

@@ -1,0 +1,164 @@
+"""The review of a catalogue by its owner: what is asked of each tool, in which order, and what the answers make of it.
+
+A reading (`ostiary.core.reading`) proposes; until its owner confirms, values are judged by their form and everything
+that a tool returns is untrusted, at the price of more questions to persons. A review asks the owner at most
+MAX_QUESTIONS about each tool: those whose answers save most of these. Every question has a suggestion. Answers are kept
+in the tool itself (effect, `outside`, kinds), which is then `confirmed` for as long as its definition is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from ostiary.core.catalogue import Catalogue, Effect, Kind, Tool
+from ostiary.core.catalogue.kind import KINDS
+from ostiary.core.errors import Invalid
+from ostiary.core.reading import UNKNOWN, Line, is_of_record, text_arguments
+
+MAX_QUESTIONS = 3
+"""about one tool"""
+YES, NO, NONE = "yes", "no", "none"
+EFFECTS = tuple(effect.value for effect in Effect)
+ARGUMENTS = (*(kind.value for kind in Kind), NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Values of an argument stood in a field of what another tool returned before."""
+
+    source_tool: str
+    source_field: str
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How often a tool was called, and by how many agents."""
+
+    calls: int = 0
+    agents: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question about a tool. `member` is `effect`, `outside` or `kinds.` and the path of an argument."""
+
+    tool: str
+    member: str
+    text: str
+    why: str
+    choices: tuple[str, ...]
+    suggestion: str
+    weight: int
+    """how much an answer saves, beside other questions about the same tool"""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReview:
+    tool: Tool
+    lines: tuple[Line, ...]
+    """what was read of the tool, with reasons"""
+    usage: Usage
+    flows: Mapping[str, Flow]
+    """by argument"""
+    questions: tuple[Question, ...] = field(default=())
+
+
+def review(
+    catalogue: Catalogue,
+    lines: Collection[Line] = (),
+    *,
+    usage: Mapping[str, Usage] | None = None,
+    flows: Mapping[str, Mapping[str, Flow]] | None = None,
+) -> list[ToolReview]:
+    """Return what is to be reviewed: each tool that nobody has confirmed, those that are called most often first."""
+    used, flowing = usage or {}, flows or {}
+    found = [
+        _review(tool, [line for line in lines if line.tool == name], used.get(name, Usage()), flowing.get(name, {}))
+        for name, tool in catalogue.tools.items()
+        if not tool.confirmed
+    ]
+    return sorted(found, key=lambda one: (-one.usage.calls, one.tool.effect is Effect.READ, one.tool.name))
+
+
+def confirm(tool: Tool, answers: Mapping[str, str] | None = None, *, flows: Mapping[str, Flow] | None = None) -> Tool:
+    """Return the tool as its owner confirms it: with these answers by member, and the suggestion for each question
+    without one. Raises Invalid.
+    """
+    asked = _review(tool, (), Usage(), flows or {}).questions
+    given = {question.member: question.suggestion for question in asked} | dict(answers or {})
+    kinds, paths = dict(tool.kinds), set(text_arguments(tool.arguments)) | set(tool.kinds)
+    effect, outside = tool.effect, tool.outside
+    for member, answer in given.items():
+        what, _, path = member.partition(".")
+        if member == "effect":
+            effect = Effect(_checked(tool, member, answer, EFFECTS))
+        elif member == "outside":
+            outside = _checked(tool, member, answer, (YES, NO)) == YES
+        elif what == "kinds" and path in paths:
+            kinds[path] = _checked(tool, member, answer, (*KINDS, NONE))
+        else:
+            raise Invalid(
+                f"`{tool.name}` has no `{member[:128]}` to answer for",
+                hint="`effect`, `outside`, or `kinds.` and an argument",
+            )
+    return replace(tool, effect=effect, outside=outside, kinds=kinds, confirmed=True)
+
+
+def confirm_all(catalogue: Catalogue, answers: Mapping[str, Mapping[str, str]]) -> Catalogue:
+    """Return the catalogue with the tools confirmed that `answers` names. Raises Invalid."""
+    if unknown := sorted(answers.keys() - catalogue.tools.keys()):
+        raise Invalid(f"the catalogue has no tool `{unknown[0][:128]}`", hint="answers are by the name of a tool")
+    tools = [confirm(tool, answers[name]) if name in answers else tool for name, tool in catalogue.tools.items()]
+    return Catalogue.of(catalogue.resource, tools, catalogue.data_classes)
+
+
+def _checked(tool: Tool, member: str, answer: str, choices: Sequence[str]) -> str:
+    if answer not in choices:
+        raise Invalid(
+            f"`{answer[:64]}` is no answer for `{member}` of `{tool.name}`", hint=f"one of {', '.join(choices)}"
+        )
+    return answer
+
+
+def _review(tool: Tool, lines: Sequence[Line], usage: Usage, flows: Mapping[str, Flow]) -> ToolReview:
+    why = {line.member: line.why for line in lines}
+    asked = sorted(_questions(tool, why, flows), key=lambda question: -question.weight)
+    return ToolReview(tool, tuple(lines), usage, flows, tuple(asked[:MAX_QUESTIONS]))
+
+
+def _questions(tool: Tool, why: Mapping[str, str], flows: Mapping[str, Flow]) -> Iterator[Question]:
+    name = tool.name
+    of_effect = why.get("effect", "")
+    is_known = of_effect == "its hints"
+    yield Question(
+        name, "effect", f"Does `{name}` change anything, or only read?", of_effect, EFFECTS, tool.effect.value,
+        10 if is_known else 90 if of_effect == UNKNOWN else 70,
+    )  # fmt: skip
+    if tool.outside is UNSET:
+        is_record = tool.effect is Effect.READ and is_of_record(name)
+        yield Question(
+            name, "outside", f"Can others write into what `{name}` returns (mails, pages, comments, shared files)?",
+            "its name speaks of what a system keeps itself" if is_record else "nothing says that nobody can",
+            (YES, NO), NO if is_record else YES, 60 if tool.effect is Effect.READ else 5,
+        )  # fmt: skip
+    if tool.effect is Effect.READ:
+        return
+    for path in text_arguments(tool.arguments):
+        kind, flow = tool.argument_kinds.get(path), flows.get(path)
+        if flow is not None:
+            reason = f"its values came from `{flow.source_field}` of `{flow.source_tool}` in {flow.tasks} tasks"
+        else:
+            reason = why.get(f"kinds.{path}", "nothing says what it stands for")
+        suggestion = kind.value if kind is not None and kind is not Kind.TEXT else Kind.OBJECT.value
+        if kind is Kind.TEXT and flow is None:
+            suggestion = kind.value
+        weight = 80 if kind is None or flow is not None else 50 if kind in (Kind.TEXT, Kind.TIME) else 20
+        yield Question(
+            name, f"kinds.{path}", f"Is `{path}` of `{name}` whom it goes to, which thing, or words?", reason,
+            ARGUMENTS, suggestion, weight,
+        )  # fmt: skip
