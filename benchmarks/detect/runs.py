@@ -13,18 +13,18 @@ from typing import Any, Literal
 
 import msgspec
 
-from benchmarks.contain import sessions
+from benchmarks.contain import owner, sessions
 from benchmarks.contain.person import StandIn
 from benchmarks.contain.products import Opened, Question, Verdict
 from benchmarks.contain.suites import Call, Output, Person, Recording, Suite, Tool
 from benchmarks.detect.made import PLANTED, made
 from ostiary.core.access import Facts, Policies, Principal, Protected, decide
 from ostiary.core.bounds import render_details
+from ostiary.core.catalogue import Catalogue
 from ostiary.core.cedar import ir
 from ostiary.core.claims import AccessClaims
 from ostiary.core.draft import draft
 from ostiary.core.origins import Memory, learned, marked, observed, remember
-from ostiary.core.reading import read
 from ostiary.core.watch import BEGUN, Event, Session, told, traced
 
 URI = "https://tools.example/mcp"
@@ -71,8 +71,8 @@ class Watcher:
 
     name, thefts = "watcher", ()
 
-    def __init__(self, suite: Suite) -> None:
-        self._catalogue = read("suite", {"tools": [tool.listed for tool in suite.tools]}).catalogue
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
         resource = Protected(name="suite", uri=URI, segment="default", catalogue=self._catalogue)
         self._facts = Facts(resource, Policies("permit", ir.parse(PERMIT)))
         self._count = 0
@@ -126,13 +126,18 @@ class Watcher:
         raise KeyError(how)
 
 
-def runs(suite: Suite, model: str, *, tasks: int | None = None) -> Iterator[Run]:
-    """What is recorded of a model, run again, or what is made in its place. Raises KeyError for one that is unknown."""
-    return _again(suite, model, list(made(suite, model, tasks)) if model in PLANTED else suite.recordings(model), tasks)
+def runs(suite: Suite, model: str, *, tasks: int | None = None, catalogue: Catalogue | None = None) -> Iterator[Run]:
+    """What is recorded of a model, run again, or what is made in its place; `catalogue`: of the suite, where it is not
+    the one that is read from what its server lists. Raises KeyError for a model that is unknown.
+    """
+    recordings = list(made(suite, model, tasks)) if model in PLANTED else suite.recordings(model)
+    return _again(suite, model, recordings, tasks, catalogue or owner.reading(suite))
 
 
-def _again(suite: Suite, model: str, recordings: Sequence[Recording], tasks: int | None) -> Iterator[Run]:
-    watcher, words = Watcher(suite), {task.id: task.purpose for task in list(suite.tasks)[:tasks]}
+def _again(
+    suite: Suite, model: str, recordings: Sequence[Recording], tasks: int | None, catalogue: Catalogue
+) -> Iterator[Run]:
+    watcher, words = Watcher(catalogue), {task.id: task.purpose for task in list(suite.tasks)[:tasks]}
     first = suite.tasks[0].id
     reachable = {one.id for one in suite.injections if suite.world(first, {}).attack(one.id)}
     for recording in recordings:

@@ -14,7 +14,7 @@ from ostiary.core.cedar.values import Record
 from ostiary.core.intent import parse_intent
 from ostiary.core.origins import Memory, judged, learned, observed, remember
 from ostiary.core.watch import BEGUN, NEW, Event, Noticed, Profile, Session, doubt, learn, notice, told, traced
-from ostiary.core.watch.noticing import DRIFT, HABIT, SIGNS, TOGETHER
+from ostiary.core.watch.noticing import DRIFT, HABIT, NAMED, SIGNS, TOGETHER
 from ostiary.core.watch.profile import MAX_TASKS
 from ostiary.core.watch.session import MAX_LEAVES, MAX_TEXTS, MAX_WORDS, MIN_TEXT
 from ostiary.core.watch.traced import UNTRACED
@@ -172,7 +172,7 @@ def test_a_document_that_the_person_named_composes_with_less_weight() -> None:
     session, known = read(PAGE, folder="bills", words="pay what is in bills")
     event = paying(session, known, amount=700)
     assert (event.together, event.is_named) == (2, True)
-    assert points(replace(event, is_mixed=False))["instructed"] == TOGETHER[2] // 2
+    assert points(replace(event, is_mixed=False))["instructed"] == round(TOGETHER[2] * NAMED)
 
 
 def test_a_text_that_is_sent_on_as_strangers_wrote_it_counts_and_so_does_a_link_in_it() -> None:
@@ -200,7 +200,7 @@ def test_signs_are_read_from_what_the_decision_found_out() -> None:
     beside |= {"planned": False, "substituted": True, "mentioned": False, "unrequested": True}
     beside |= {"reveals": frozenset({"card"}), "carries": frozenset({"outside"})}
     signs = traced(BEGUN, known, PAY, arguments, beside).signs
-    assert set(signs) == SIGNS.keys() - {"mentioned"}
+    assert set(signs) == SIGNS.keys()
     quiet: Record = {"planned": True, "reveals": frozenset(), "carries": frozenset({"record"})}
     assert traced(BEGUN, known, PAY, arguments, beside | quiet).signs == ("substituted", "unrequested")
 

@@ -24,14 +24,17 @@ from ostiary.core.watch.session import Session
 GRAVE = frozenset({"pay", "destroy", "administer"})
 DRIFT, DRIFT_AS_SAID = 60, 35
 """outside of the task; where all that it names is the person's, its bounds may have been drawn too narrow"""
-ORIGIN = {"outside": 15, "nowhere": 18}
+ORIGIN = {"outside": 20, "nowhere": 30}
+"""a value that nothing read has may be one that was hidden in what was read"""
 MORE_IF_GRAVE = 15
-LINKS = 20
-TOGETHER = (0, 15, 40, 50)
+LINKS = 50
+TOGETHER = (0, 35, 35, 75)
 """by how many values of the call stand in one text: none, one, two, more"""
-MIXED = 0.5
-"""the part of the points of origins that is left where the call names something of the person's, too"""
-SIGNS = {"substituted": 30, "reveals": 30, "unrequested": 20, "carries": 20, "mentioned": 10, "unplanned": 10}
+MIXED, NAMED = 0.6, 0.5
+"""the part that is left of the points for values of strangers where the call names something of the person's, too; of
+those for what stands together in one text, where that is of a document that the person named
+"""
+SIGNS = {"substituted": 30, "reveals": 30, "unrequested": 20, "carries": 20, "unplanned": 20}
 CANARY = 95
 HABIT = 0.6
 """the part of the points that a habit takes away at most"""
@@ -79,9 +82,8 @@ def _found(profile: Profile, session: Session, event: Event) -> Iterator[tuple[s
         )
     if is_foreign:
         yield "origin_drift", _of_origins(profile, event), f"{tool} with {_foreign(event)}"
-    points = TOGETHER[min(event.together, len(TOGETHER) - 1)]
-    if event.is_named or event.is_mixed:
-        points = round(points * MIXED)
+    left = (NAMED if event.is_named else 1) * (MIXED if event.is_mixed else 1)
+    points = round(left * TOGETHER[min(event.together, len(TOGETHER) - 1)])
     whose = "a document that the person named" if event.is_named else f"one of {len(session.texts)} texts of strangers"
     yield "instructed", points, f"{tool} with {event.together} values of {whose}"
     if is_foreign or event.together:

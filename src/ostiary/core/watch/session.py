@@ -14,6 +14,7 @@ from typing import Any
 from ostiary.core.catalogue import Tool
 from ostiary.core.origins import ALL_KINDS, POINTS, Memory, Origin, Part, of_value
 from ostiary.core.origins.judging import given, leaves
+from ostiary.core.origins.layouts import layout_of
 from ostiary.core.origins.scribe import WIDTH, Scribe
 
 MIN_TEXT = 20
@@ -53,7 +54,8 @@ def told(session: Session, memory: Memory | None, tool: Tool, arguments: Mapping
         return session
     scribe, is_named, left = Scribe(memory.key), _is_named(memory, tool, arguments), MAX_WORDS
     fresh = list[Text]()
-    for text in islice(leaves(output), MAX_LEAVES):
+    layout = layout_of(output) if isinstance(output, str) else None
+    for text in islice(leaves(output if layout is None else layout.value), MAX_LEAVES):
         if len(text) <= MIN_TEXT:
             continue
         words = scribe.source([text], room=left)

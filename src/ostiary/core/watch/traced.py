@@ -14,7 +14,7 @@ from ostiary.core.origins.scribe import MAX_TEXT
 from ostiary.core.watch.session import MIN_TEXT, Session, Text
 
 _SAID = ("person", "own", "endorsed")
-_SIGNS = ("substituted", "mentioned", "unrequested")
+_SIGNS = ("substituted", "unrequested")
 """attributes of the context that are signs where they are true"""
 MAX_VALUES = 64
 """values of a call that are looked for"""
@@ -84,13 +84,13 @@ def _unsaid(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> list[tu
     found = list[tuple[Kind, object]]()
     for _, kind, value in judged_leaves(memory, tool, arguments):
         if kind is not Kind.TEXT:
-            if of_value(memory, kind, value) > Origin.RECORD:
+            if of_value(memory, kind, value) > Origin.KNOWN:
                 found.append((kind, value))
         elif isinstance(value, str):
             text = value[:MAX_TEXT]
-            linked = [one for one in links(text) if of_value(memory, Kind.ADDRESS, one) > Origin.RECORD]
+            linked = [one for one in links(text) if of_value(memory, Kind.ADDRESS, one) > Origin.KNOWN]
             found += [(Kind.ADDRESS, one) for one in linked]
-            if len(text) > MIN_TEXT and of_value(memory, Kind.OBJECT, text) > Origin.RECORD:
+            if len(text) > MIN_TEXT and of_value(memory, Kind.OBJECT, text) > Origin.KNOWN:
                 found.append((Kind.OBJECT, text))
         if len(found) >= MAX_VALUES:
             break
