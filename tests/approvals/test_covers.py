@@ -114,7 +114,8 @@ async def test_it_covers_no_larger_amount(mail: Bank) -> None:
 async def test_it_answers_no_other_policy_and_hides_no_warning(mail: Bank) -> None:
     await said_yes(mail, foreign={"body": ["x.example"]}, warnings=["carries:personal"])
     more = ANN | {"body": "more"}
-    assert (await mail.ask(more, **WHOM | {"policies": ["whom", "what"]})).state == "open"
+    for others in (["whom", "what"], ["whom", "both"]):
+        assert (await mail.ask(more, **WHOM | {"policies": others})).state == "open"
     assert (await mail.ask(more, **WHOM, foreign={"body": ["y.example"]})).state == "open"
     assert (await mail.ask(ANN | {"body": "more still"}, **WHOM, warnings=["carries:secret"])).state == "open"
     answer = await mail.ask(

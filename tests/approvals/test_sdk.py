@@ -339,8 +339,21 @@ def test_the_command_line_asks_and_answers(tmp_path: Path) -> None:
                 house.server.ostiary("approvals", "deny", asked, "--reason", "no", "--as", str(key))["state"]
                 == "denied"
             )
+            ids = [str(guard.decide(who, "pay", PAY | {"to": name}).decision.approval) for name in ("bob", "eva")]
+            task = house.api("GET", f"/approvals/{ids[0]}")["task"]
+            told = house.server.ostiary("approvals", "show", task, "--as", str(key))
+            assert [one["approval_id"] for one in told["approvals"]] == ids
+            said = house.server.ostiary(
+                "approvals", "approve", ids[0], "--deny", ids[1], "--reason", "bob alone", "--as", str(key)
+            )
+            assert [(one["approval_id"], one["state"]) for one in said] == [(ids[1], "denied"), (ids[0], "approved")]
         assert house.server.ostiary("approvals", "list") == []
-        assert len(house.server.ostiary("approvals", "list", "--all")) == 2
+        assert len(house.server.ostiary("approvals", "list", "--all")) == 4
+        assert house.server.ostiary("approvals", "propose", people.agent)["proposals"] == []
+        started = house.server.ostiary(
+            "task", "start", "--agent", people.agent, "--purpose", "rent", "--words", "Pay the rent", "--ask-plan"
+        )
+        assert started["plan_question"] is None, "people have agreed to nothing yet"
         assert house.server.ostiary("person", "revoke-key", "carol", listed["kid"])["revoked"]["token"] > 0
         people.close()
     harmless(shown)
