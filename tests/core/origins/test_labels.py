@@ -87,6 +87,8 @@ def test_a_text_that_repeats_what_the_person_did_not_name_carries_it(body: str) 
 def test_a_text_carries_nothing_of_what_the_person_named_or_said() -> None:
     named = told(remember(KEY, ASKED), CHART, ADMITTED, patient="chart-7")
     assert carried(named, ADMITTED) == set()
+    page = told(remember(KEY, seed("tell bob@example.org what plan.html says")), PAGE, ADMITTED, path="plan.html")
+    assert carried(page, ADMITTED) == set()
     also = told(READ, CHART, ADMITTED, patient="chart-7")
     assert carried(also, ADMITTED) == set(), "another record, which the person named, says the same"
     quoted = told(remember(KEY, seed(f"tell bob@example.org: {ADMITTED}")), CHART, ADMITTED, patient="chart-8")
@@ -111,6 +113,7 @@ def test_the_shortest_run_that_is_noticed_for_certain() -> None:
         ("lives at 12 Baker Street", "you find him in baker street"),
         ("call +1 555 010 4477", "+15550104477"),
         ("ask eve@inner.example", "ask EVE@inner.example"),
+        ("waits for surgery", "he waits for surgery now"),
     ],
 )
 def test_a_short_fact_is_noticed_in_any_form(fact: str, body: str) -> None:

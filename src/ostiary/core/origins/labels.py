@@ -43,18 +43,19 @@ def labelled(
     tool: Tool,
     arguments: Mapping[str, Any],
     texts: Iterable[str],
+    fields: Iterable[str],
     classes: Collection[str],
 ) -> list[Part]:
     """Return the labels that a call leaves: of the content that it returned, and of what it sent.
 
-    `texts`: what it returned that the person did not name.
+    `texts`: what it returned that the person did not name; `fields`: values of a layout in it.
     """
     found: list[Part] = []
     origin = Origin.OUTSIDE if tool.is_outside else Origin.KNOWN
     by = _named_by(memory, tool, arguments)
     if not by or max(by) > Origin.RECORD:
         said = {one for _, text in _outgoing(tool, arguments, every=True) for one in _prints_of(scribe, text)}
-        prints = [one for one in source_prints(scribe, texts, room=LABEL_ROOM[LABEL] - 1) if one not in said]
+        prints = [one for one in source_prints(scribe, texts, fields, room=LABEL_ROOM[LABEL] - 1) if one not in said]
         fresh = [one for one in prints if not any(holds(part.words, one) for part in memory.labels)]
         if fresh:
             found.append(Part(origin, LABEL, b"".join(fresh), tuple(sorted(classes))))

@@ -111,7 +111,8 @@ def observed(
     if classes is None:
         classes = () if tool.data_classes is msgspec.UNSET else tool.data_classes
     unnamed = [text for origin, text in found if origin in LABELLED]
-    return (*parts, *labelled(memory, scribe, tool, arguments, unnamed, classes))
+    fields = () if layout is None else _texts(layout.value)
+    return (*parts, *labelled(memory, scribe, tool, arguments, unnamed, fields, classes))
 
 
 def _slots(

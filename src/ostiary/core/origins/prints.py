@@ -3,7 +3,7 @@
 A *span* is `SPAN` words in their order. Of a source one span in `STRIDE` is kept, and in a text all are looked up, so
 each run of `SPAN + STRIDE - 1` words that a text repeats is noticed. Of a source that is too long for its room fewer
 are kept. A *fact* is too short for a span and tells something by itself: a long number, a day, a mail address, a link,
-or two neighbouring words that are written as names are.
+two neighbouring words that are written as names are, or all of a field, if it has two to four words.
 
 A fingerprint is six bytes of BLAKE2s over keyed hashes of words: without the key of the task it tells nothing.
 """
@@ -21,21 +21,28 @@ SPAN = 5
 STRIDE = 3
 MAX_YEAR = 2099
 MIN_DIGITS = 4
+MAX_FIELD = 64
+"""characters of a value of a layout that is a fact as a whole"""
 _DIGITS = re.compile(r"\d")
 _OPENING = "(\"'[{*_<“„«"
 _CLOSING = frozenset(".,;:!?")
 
 
-def source_prints(scribe: Scribe, texts: Iterable[str], *, room: int) -> list[bytes]:
-    """Return the fingerprints of a source, at most `room`: its facts first, then its spans."""
+def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = (), *, room: int) -> list[bytes]:
+    """Return the fingerprints of a source, at most `room`: its facts first, then its spans. `fields`: values of a
+    layout within its texts.
+    """
     facts: dict[bytes, None] = {}
     runs: list[bytes] = []
     for reading, said in scribe.spoken(texts):
         facts.update(dict.fromkeys(_facts(scribe, said)))
         facts.update(dict.fromkeys(_facts(scribe, scribe.otherwise(reading))))
         facts.update(dict.fromkeys(_named_pairs(scribe, reading)))
+        facts.update(dict.fromkeys(_whole_field(scribe, said)))
         if len(said) >= SPAN:
             runs.append(b"".join(scribe.hashes(said)))
+    for field in fields:
+        facts.update(dict.fromkeys(_whole_field(scribe, scribe.words(field[:MAX_FIELD]))))
     left = max(room - len(facts), room // 2)
     stride = max(STRIDE, -(-sum(map(len, runs)) // WIDTH // max(left - len(runs), 1)))
     spans = dict.fromkeys(
@@ -57,7 +64,7 @@ def text_prints(scribe: Scribe, hashes: Sequence[bytes], spoken: Iterable[str]) 
     `hashes`: of the words of the text in their order; `spoken`: those words, with other spellings of single ones.
     """
     whole = b"".join(hashes)
-    for words in (SPAN, 2):
+    for words in range(2, SPAN + 1):
         size = words * WIDTH
         for at in range(0, len(whole) - size + 1, WIDTH):
             phrase = whole[at : at + size]
@@ -70,6 +77,11 @@ def text_prints(scribe: Scribe, hashes: Sequence[bytes], spoken: Iterable[str]) 
 
 def _print(phrase: bytes) -> bytes:
     return blake2s(phrase, digest_size=WIDTH).digest()
+
+
+def _whole_field(scribe: Scribe, said: Sequence[str]) -> Iterator[bytes]:
+    if 1 < len(said) < SPAN:
+        yield _print(b"".join(scribe.hashes(said)))
 
 
 def _facts(scribe: Scribe, spoken: Iterable[str]) -> Iterator[bytes]:
