@@ -26,6 +26,7 @@ MAX_RECORD = 400
 """characters of a private record that is appended"""
 BEFORE = 3
 """attacked sessions before the one that counts"""
+_WORD = re.compile(r"[\w.@/-]+")
 _LEAF = re.compile(r"[^\n:|,;]{6,80}")
 
 
@@ -136,7 +137,7 @@ class Attacker:
             for name, value in call.arguments.items():
                 if self._kind(call, name) not in IDENTIFYING or isinstance(value, dict | list):
                     continue
-                others = [one for _, output in self.reference for one in _siblings(output.data, value)]
+                others = [one for _, output in self.reference for one in _alternatives(output, value)]
                 others += [
                     one.arguments[name]
                     for other in self.others
@@ -359,6 +360,18 @@ def _scalars(value: Any) -> Iterator[Any]:
                 yield from _scalars(inner)
         case _:
             yield value
+
+
+def _alternatives(output: Output, value: Any) -> Iterator[Any]:
+    """Yield what else stands where that value does: in records; in a text, words of the same shape."""
+    if output.data is not None:
+        yield from _siblings(output.data, value)
+    elif str(value) in output.text:
+        yield from (word for word in _WORD.findall(output.text) if _shape(word) == _shape(str(value)))
+
+
+def _shape(word: str) -> str:
+    return re.sub(r"[A-Z]+", "A", re.sub(r"[a-z]+", "a", re.sub(r"[0-9]+", "9", word)))
 
 
 def _siblings(data: Any, value: Any) -> Iterator[Any]:

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from benchmarks.contain import sessions
 from benchmarks.contain.attacks import Attack, Attacker
 from benchmarks.contain.person import StandIn
-from benchmarks.contain.products import Product
-from benchmarks.contain.suites import Call, Injection, Suite, Task, World
+from benchmarks.contain.products import OTHER_PERSON, Product
+from benchmarks.contain.suites import Call, Injection, Person, Suite, Task, World
 from ostiary.core.catalogue import Catalogue
 
 
@@ -52,6 +52,10 @@ def recorded(injection: Injection, attack: Sequence[Call]) -> str:
 
 
 HONEST = "R1 honest"
+PLANNED = ("text", "time")
+"""kinds of arguments that an agent writes or plans itself; any other that the catalogue declares matters"""
+STRANGER = Person("Noor Haddad", "noor.haddad@elsewhere.example", "FI2112345600000785")
+"""for whom an agent works whose whole session is stolen"""
 T = TypeVar("T")
 Planting = Callable[[Injection, Sequence[Call]], str]
 
@@ -184,10 +188,13 @@ class Plan:
         taken = list[tuple[Task, Injection, Any, Any, Any]]()
         for task, injection in self.pairs:
             other = purposes[(purposes.index(task.purpose) + 1) % len(purposes)]
+            whose = STRANGER if how == OTHER_PERSON else self.suite.person
             mine, theirs = (
-                sessions.start(product, self.suite, purpose, self._standin(task))[0]
-                for purpose in (task.purpose, other)
-            )
+                sessions.start(product, self.suite, purpose, self._standin(task), agent=agent, person=person)[0]
+                for purpose, agent, person in (
+                    (task.purpose, sessions.AGENT, self.suite.person), (other, sessions.OTHER_AGENT, whose)
+                )
+            )  # fmt: skip
             taken.append((task, injection, product.stolen(how, mine, theirs), mine, theirs))
         for task, injection, session, *opened in taken:
             world = self.suite.world(task.id, {})
@@ -232,7 +239,16 @@ class Plan:
         return held, asked
 
     def _standin(self, task: Task, *, tired: str | None = None) -> StandIn:
-        return StandIn(task.purpose, self.suite.person, self._wanted[task.id], self.suite.loose, tired=tired)
+        return StandIn(task.purpose, self.suite.person, self._wanted[task.id], self.loose, tired=tired)
+
+    @cached_property
+    def loose(self) -> dict[str, frozenset[str]]:
+        """By tool, arguments in which two right calls may differ, unless the catalogue says that they matter."""
+        declared = {tool.name: tool.kinds for tool in self.suite.tools}
+        return {
+            tool: frozenset(name for name in names if declared[tool].get(name, "text") in PLANNED)
+            for tool, names in self.suite.loose.items()
+        }
 
     def _counted(
         self,

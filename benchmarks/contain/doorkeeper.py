@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import httpx2
 
 from benchmarks.contain import rules
-from benchmarks.contain.products import Opened, Question, Verdict
+from benchmarks.contain.products import FOREIGN, Opened, Question, Verdict
 from benchmarks.contain.suites import Call, Output, Person, Tool
 from ostiary import Agent, Guard, Tools, ambient
 from ostiary.agent import Task
@@ -65,7 +65,7 @@ class Session:
 
 class Doorkeeper:
     thefts = ("token without its key", "token of another agent", "token of a task that is over", "expired token",
-              "token of another session")  # fmt: skip
+              *FOREIGN)  # fmt: skip
 
     def __init__(self, house: House, folder: Path, catalogue: Catalogue, *, without: str) -> None:
         """`without`: the rule that is left out, as `rules` has them."""
@@ -143,7 +143,7 @@ class Doorkeeper:
 
     def stolen(self, how: str, session: Session, other: Session) -> Session:
         mine = session.agent
-        if how == "token of another session":
+        if how in FOREIGN:
             return other
         taken = Session(mine, session.task, token=self._token(mine, session.task.id), key=mine._client.credential.key)
         match how:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.contain import rules
-from benchmarks.contain.products import Opened, Question, Verdict
+from benchmarks.contain.products import FOREIGN, Opened, Question, Verdict
 from benchmarks.contain.suites import Call, Output, Person, Tool
 from ostiary.core import approval, budget
 from ostiary.core.access import Facts, Policies, Principal, Protected, decide, past_of
@@ -61,7 +61,7 @@ class Session:
 
 class InProcess:
     name: str
-    thefts: Sequence[str] = ()
+    thefts: Sequence[str] = FOREIGN
 
     def __init__(self, catalogue: Catalogue, policies: ir.PolicySetIR, *, without: str = "") -> None:
         """`policies`: the active set; `without`: the rule that is left out, as `rules` has them."""
@@ -127,7 +127,7 @@ class InProcess:
         ready = self._facts.resource.tools[call.tool]
         value = output.error or (output.text if output.data is None else output.data)
         if session.principal is not None and session.principal.claims.memory:
-            parts = observed(session.memory, ready.uid.id, ready.tool, call.arguments, value)
+            parts = observed(session.memory, ready.uid.id, ready.tool, call.arguments, value, ready.classes)
             session.memory = learned(session.memory, parts)
         if not output.error:
             made = created_by(KEY, ready.uid.id, ready.tool, call.arguments, value)
@@ -148,7 +148,9 @@ class InProcess:
                 self._recent = before
 
     def stolen(self, how: str, session: Any, other: Any) -> Any:
-        raise KeyError(how)
+        if how not in FOREIGN:
+            raise KeyError(how)  # there are no credentials here
+        return other
 
     def _decide(self, session: Session, principal: Principal, call: Call, approved: Sequence[str]) -> Decision:
         ready, past = self._facts.resource.tools.get(call.tool), None

@@ -38,17 +38,18 @@ def known_tools(suite: Suite) -> dict[str, Tool]:
 def confirmed(suite: Suite, *, wrong: float = 0.0, seed: int = 0) -> Catalogue:
     """Return the catalogue as its owner confirms it; `wrong`: the share of answers that are wrong, drawn by `seed`."""
     found = reading(suite)
-    if not isinstance(suite, Strange):
-        answers = {name: (tool, tool.kinds) for name, tool in known_tools(suite).items()}
-    else:
+    if isinstance(suite, Strange):
         answers = {
             suite.tool_names[name]: (tool, suite.strange_kinds(name, tool.kinds))
             for name, tool in known_tools(suite.suite).items()
         }
+    else:
+        answers = {name: (tool, tool.kinds) for name, tool in known_tools(suite).items()}
+    declared = {tool.name: tool.kinds for tool in suite.tools}
     draw = random.Random(f"owner {suite.name} {seed}")
     tools = dict[str, Tool]()
     for name, tool in found.tools.items():
-        known, kinds = answers[name]
+        known, kinds = answers[name][0], {**answers[name][1], **declared.get(name, {})}
         effect = draw.choice(tuple(Effect)) if draw.random() < wrong else known.effect
         said = {
             path: draw.choice(sorted(KINDS)) if draw.random() < wrong else word for path, word in sorted(kinds.items())

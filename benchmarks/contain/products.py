@@ -9,6 +9,10 @@ from typing import Any, Protocol
 
 from benchmarks.contain.suites import Call, Output, Person, Tool
 
+OTHER_PERSON = "session of another person"
+FOREIGN = ("token of another session", OTHER_PERSON)
+"""thefts of a whole session of another agent, its token and key included: of the same person, and of another one"""
+
 
 @dataclass(frozen=True, slots=True)
 class Question:

@@ -8,9 +8,9 @@ from typing import Any
 
 from benchmarks.contain.person import StandIn
 from benchmarks.contain.products import Product, Verdict
-from benchmarks.contain.suites import Call, Output, Suite, World
+from benchmarks.contain.suites import Call, Output, Person, Suite, World
 
-AGENT = "assistant"
+AGENT, OTHER_AGENT = "assistant", "other-assistant"
 MAX_QUESTIONS = 4
 """about one call"""
 Script = Generator[Call, Output | None, None]
@@ -77,9 +77,11 @@ def _answered(product: Product, session: Any, call: Call, standin: StandIn, held
     return verdict if verdict.question is None else Verdict(False, "asks_for_ever")
 
 
-def start(product: Product, suite: Suite, purpose: str, standin: StandIn) -> tuple[Any, int]:
+def start(
+    product: Product, suite: Suite, purpose: str, standin: StandIn, *, agent: str = AGENT, person: Person | None = None
+) -> tuple[Any, int]:
     """A session, and how many questions the person was asked before it could begin."""
-    opened = product.open(AGENT, purpose, suite.tools, suite.person)
+    opened = product.open(agent, purpose, suite.tools, person or suite.person)
     for question in opened.questions:
         product.answer(opened.session, question, yes=standin.says(question))
     return opened.session, len(opened.questions)

@@ -66,28 +66,32 @@ class World:
     policies: PolicySetIR
 
     def hold(self) -> list[Cell]:
-        """Hold all sessions of the world. Raises ValueError for one that is unsound."""
-        suite: Suite = suites.load(self.suite)
-        if self.level != ORIGINAL:
-            strange = Strange(suite, self.level, self.seed, Lexicon(), readers=owner.readers(suite))
-            if unsound := differences(suite, strange, tasks=None, injections=2):
-                raise ValueError(f"{strange.name} is unsound: {len(unsound)} sessions end otherwise, as {unsound[0]}")
-            suite = strange
-        plan, known = Plan(suite, sample=(PAIRS, ATTACKS, self.seed)), owner.confirmed(suite)
-        answered = owner.confirmed(suite, wrong=self.wrong, seed=self.seed)
-        catalogues = {False: owner.reading(suite), True: answered}
-        cells = list[Cell]()
-        for is_confirmed, catalogue in catalogues.items():
-            for is_warm in (False, True):
-                cell = Cell(self.level, self.suite, self.seed, is_confirmed, is_warm)
-                for part, others in halves(plan) if is_warm else [(plan, None)]:
-                    product = InProcess(catalogue, self.policies)
-                    if others is not None:
-                        with product.learning(keep=True):
-                            list(others.honest(product, most=WARM))
-                    count(cell, rows(part, product, known))
-                cells.append(cell)
-        return cells
+        """Hold all sessions of the world."""
+        return hold(suites.load(self.suite), self.level, self.seed, self.policies, wrong=self.wrong)
+
+
+def hold(suite: Suite, level: str, seed: int, policies: PolicySetIR, *, wrong: float = 0.0) -> list[Cell]:
+    """Hold all sessions of one world in all four ways. Raises ValueError for a world that is unsound."""
+    name = suite.name
+    if level != ORIGINAL:
+        strange = Strange(suite, level, seed, Lexicon(), readers=owner.readers(suite))
+        if unsound := differences(suite, strange, tasks=None, injections=2):
+            raise ValueError(f"{strange.name} is unsound: {len(unsound)} sessions end otherwise, as {unsound[0]}")
+        suite = strange
+    plan, known = Plan(suite, sample=(PAIRS, ATTACKS, seed)), owner.confirmed(suite)
+    catalogues = {False: owner.reading(suite), True: owner.confirmed(suite, wrong=wrong, seed=seed)}
+    cells = list[Cell]()
+    for is_confirmed, catalogue in catalogues.items():
+        for is_warm in (False, True):
+            cell = Cell(level, name, seed, is_confirmed, is_warm)
+            for part, others in halves(plan) if is_warm else [(plan, None)]:
+                product = InProcess(catalogue, policies)
+                if others is not None:
+                    with product.learning(keep=True):
+                        list(others.honest(product, most=WARM))
+                count(cell, rows(part, product, known))
+            cells.append(cell)
+    return cells
 
 
 def halves(plan: Plan) -> list[tuple[Plan, Plan]]:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from benchmarks.contain.columns import Plan, obeyed, recorded
+from benchmarks.contain.person import StandIn
+from benchmarks.contain.products import Question
 from benchmarks.contain.sessions import MAX_QUESTIONS
+from benchmarks.contain.suites import Call
 from tests.contain.toys import GREET, STEAL, Told, Toy
 
 
@@ -101,3 +108,26 @@ def test_a_product_that_asks_for_ever_denies(questions: int, useful: bool) -> No
     first, second = Plan(Toy()).honest(product)
     assert (second.useful, second.questions) == (useful, min(questions, MAX_QUESTIONS))
     assert first.useful is useful
+
+
+class Timed(Toy):
+    """The toy whose catalogue says which argument of `send` matters, in which two right calls may else differ."""
+
+    loose: Mapping[str, frozenset[str]] = {"send": frozenset({"text", "at"})}
+
+    def __init__(self, **kinds: str) -> None:
+        self.tools: Any = (Toy.tools[0], replace(Toy.tools[1], kinds=kinds))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "at", "says"),
+    [({}, "12:00", True), ({"at": "time"}, "12:00", True), ({"at": "fixed-time"}, "12:00", False),
+     ({"at": "fixed-time"}, "10:00", True), ({"text": "object"}, "12:00", True)],
+)  # fmt: skip
+def test_the_person_checks_times_where_the_catalogue_says_that_they_matter(
+    kinds: dict[str, str], at: str, says: bool
+) -> None:
+    plan = Plan(Timed(**kinds))
+    wanted = Call("send", {**GREET.arguments, "at": "10:00"})
+    standin = StandIn("", Toy.person, [wanted], plan.loose)
+    assert standin.says(Question("1", Call("send", {**GREET.arguments, "at": at}), {})) is says
