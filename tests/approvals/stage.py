@@ -29,6 +29,7 @@ from ostiaryd.tasks.model import Task
 from tests.approvals.test_end_to_end import FILES, TOOLS
 from tests.policy.conftest import put
 from tests.registry.stage import ADMIN, do, enrol, hold, person
+from tests.tokens.party import reconfigured
 
 SURFACES: list[tuple[Any, Render]] = [
     (wire_authzen.ROUTES, wire_authzen.render),
@@ -47,6 +48,8 @@ class Bank:
     task: Task
     policy: str
     people: dict[str, str] = field(default_factory=dict)
+    approvers: set[str] = field(default_factory=set)
+    """names of people who have answered, and may answer still"""
     _thrown: int = 0
 
     async def ask(
@@ -63,9 +66,8 @@ class Bank:
     async def send(self, body: bytes, *, by: Resource) -> approval.Answer:
         who = Caller(kind="guard", id=by.resource_id, name=by.name, owner=None, scopes=frozenset({"ostiary:feed"}))
         headers = [(b"content-type", b"application/json")]
-        reply = await wire_feed.ask_person(
-            Call(self.world, "POST", "/feed/v1/approval", {}, "", headers, body, "rq_1", who)
-        )
+        world = reconfigured(self.world, approvers=" ".join(sorted(self.approvers)))
+        reply = await wire_feed.ask_person(Call(world, "POST", "/feed/v1/approval", {}, "", headers, body, "rq_1", who))
         assert isinstance(reply.body, bytes)
         keys = JwkSet(tuple(self.world.keys.public("feed").values()))
         return parse_answer(
@@ -116,6 +118,7 @@ class Bank:
     ) -> Question:
         caller = await self.person(by) if isinstance(by, str) else by
         config = replace(self.world.config, approvers=caller.name)
+        self.approvers.add(caller.name)
         return await act(
             self.world, f"approval.{says}",
             lambda a: flows.answer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from typing import Any
 
 import pytest
@@ -192,6 +193,13 @@ async def test_it_ends_with_the_key_of_the_person_and_is_of_one_task(world: Worl
     assert (await mail.ask(ANN | {"body": "3"}, **WHOM)).state == "open"
 
 
+async def test_it_ends_when_the_person_may_answer_no_more(world: World, mail: Bank) -> None:
+    await said_yes(mail)
+    assert (await mail.ask(ANN | {"body": "2"}, **WHOM)).state == "spent"
+    mail.approvers.clear()
+    assert (await mail.ask(ANN | {"body": "3"}, **WHOM)).state == "open"
+
+
 async def test_a_task_without_memory_has_no_covers(world: World, mail: Bank) -> None:
     standing = standing_id(mail.agent.agent_id)
     await hold(world, mail.agent, "tok_s", audience=URI, task=standing)
@@ -320,8 +328,8 @@ def test_text_that_is_carried_out_is_no_prose() -> None:
 
 def test_times_of_a_payment_count() -> None:
     tool = Catalogue.parse(json.dumps({"resource": "bank", "tools": [SEND | {"effect": "pay"}]})).tools["send"]
-    for one, is_same in ((TOOL, True), (tool, False)):
-        found = {made.counterpart for at in ("10:30", "11:30") if (made := extent(ANN | {"at": at}, one))}
+    for (one, is_same), times in product(((TOOL, True), (tool, False)), (("10:30", "11:30"), ("soon", "never"))):
+        found = {made.counterpart for at in times if (made := extent(ANN | {"at": at}, one))}
         assert (len(found) == 1) == is_same
 
 

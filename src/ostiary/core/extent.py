@@ -16,7 +16,6 @@ import msgspec
 
 from ostiary.core import canonical
 from ostiary.core.catalogue import Effect, Kind, Tool
-from ostiary.core.catalogue.kind import FIXED_TIME
 from ostiary.core.origins import POINTS, Memory, Origin, of_value
 from ostiary.core.origins.judging import MAX_FOREIGN, judged_leaves
 from ostiary.core.origins.scribe import MAX_TEXT
@@ -27,10 +26,6 @@ GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
 """Effects of which a yes covers one call, unless the person says more."""
 WARNINGS = ("carries", "mentioned", "over_plan", "reveals", "substituted", "unrequested")
 """What a context says of one call that a person must see: flags, and sets of words."""
-
-
-COMMAND = "command"
-"""The word of a catalogue for text that is carried out: it is no prose, so a yes to one covers no other."""
 
 
 class Extent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -101,7 +96,8 @@ class Part(NamedTuple):
 
 def part(tool: Tool, arguments: Mapping[str, Any]) -> Part | None:
     """Return what a call names, and its amounts; None for one that identifies nothing, or has text that cannot be
-    searched to its end.
+    searched to its end. Left out are arguments that the catalogue calls `text`, and `time` unless the effect is grave;
+    text that is carried out (`command`) and a `fixed-time` are not.
     """
     said, identifies = Part({}, {}), False
     for name, value in arguments.items():
@@ -112,9 +108,9 @@ def part(tool: Tool, arguments: Mapping[str, Any]) -> Part | None:
             return None
         kinds = {kind for _, kind, _ in leaves}
         words = {tool.kinds.get(path) for path, _, _ in leaves}
-        if kinds == {Kind.TEXT} and COMMAND not in words:
+        if kinds == {Kind.TEXT} and words == {Kind.TEXT}:
             continue
-        if kinds == {Kind.TIME} and tool.effect not in GRAVE and FIXED_TIME not in words:
+        if kinds and kinds <= {Kind.TIME, Kind.TEXT} and words == {Kind.TIME} and tool.effect not in GRAVE:
             continue
         if kinds == {Kind.AMOUNT} and (number := _number(value)) is not None:
             said.amounts[name] = number
@@ -126,9 +122,9 @@ def part(tool: Tool, arguments: Mapping[str, Any]) -> Part | None:
 
 def may_vary(tool: Tool, name: str) -> bool:
     """Return whether a yes covers any value of that argument: outgoing text, a time, or how something is shown."""
-    kind, word = tool.argument_kinds.get(name), tool.kinds.get(name)
-    is_time = kind is Kind.TIME and word != FIXED_TIME and tool.effect not in GRAVE
-    return name in tool.presentation or (kind is Kind.TEXT and word != COMMAND) or is_time
+    word = tool.kinds.get(name)
+    is_time = word == Kind.TIME and tool.effect not in GRAVE
+    return name in tool.presentation or word == Kind.TEXT or is_time
 
 
 def identifying(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:

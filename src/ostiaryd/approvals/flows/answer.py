@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
-from ostiary.core.errors import Conflict, Forbidden
+from ostiary.core.errors import Conflict
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import SECOND
 from ostiaryd.approvals.flows.calls import find_question
 from ostiaryd.approvals.flows.cover import begin_covers, check_strike, read_covers
+from ostiaryd.approvals.flows.responsible import check_responsible
 from ostiaryd.approvals.model import (
     Answer,
     Question,
     Says,
     State,
-    Why,
     check_may_answer,
     check_open,
     check_reason,
     settled,
 )
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Caller, PersonId
-from ostiaryd.registry.store import owners
+from ostiaryd.registry.model import Caller
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tokens import flows as tokens
 
@@ -64,7 +62,7 @@ def answer(
     question = find_question(act, id)
     _note(act, question, says=says.value)
     person = check_may_answer(question, by)
-    _check_responsible(act.tx, question, person, everything=config.all_approvers)
+    check_responsible(act.tx, question, person, everything=config.all_approvers)
     text = check_reason(reason)
     check_open(question, now=act.now)
     task = tasks.live(act.tx, question.task, now=act.now)
@@ -125,25 +123,6 @@ async def forget(world: World) -> int:
     """
     before = world.now() - max(world.config.replay_days, LONGEST_YES_DAYS) * DAY
     return await world.writer.submit(lambda tx: store.forget(tx, before=before, limit=FORGOTTEN_AT_ONCE))
-
-
-def _check_responsible(reader: Reader, question: Question, person: PersonId, *, everything: tuple[str, ...]) -> None:
-    """Raises Forbidden (`not_your_agent`)."""
-    about = question.about
-    if person == about.sole or _is_among(reader, person, everything):
-        return
-    agent = registry.find_agent(reader, question.agent)
-    is_theirs = person == about.person or registry.answers_for(reader, person, agent, deputies=True)
-    for why in about.reasons or (Why(""),):
-        if not (_is_among(reader, person, why.approvers) if why.approvers else is_theirs):
-            may = ", ".join(why.approvers) or f"who answers for `{agent.name}`, or for whom it acts"
-            raise Forbidden("you are not asked this", hint=f"it is for {may}", code="not_your_agent")
-
-
-def _is_among(reader: Reader, person: PersonId, names: Iterable[str]) -> bool:
-    """Whether one of these persons and teams is that person, or has them as a member."""
-    found = (owners.owner(reader, name) for name in names)
-    return any(one is not None and (one.id == person or owners.is_member(reader, one.id, person)) for one in found)
 
 
 def _note(act: Act, question: Question, **detail: Any) -> None:

@@ -64,7 +64,10 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
     extent, is_mentioned = measure(
         act, asked, task, ready, ours, resource=resource.name, arguments=arguments, secrets=secrets
     )
-    if extent is not None and (cover := _covered(act, task, extent, found, is_mentioned=is_mentioned)) is not None:
+    if (
+        extent is not None
+        and (cover := _covered(act, task, extent, found, is_mentioned=is_mentioned, config=config)) is not None
+    ):
         entry.action = "approval.spend"
         registry.note(act, object=cover, covers="task")
         return cover, True
@@ -81,15 +84,19 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
     return question.approval_id, True
 
 
-def _covered(act: Act, task: Task, extent: Extent, found: Question | None, *, is_mentioned: bool) -> str | None:
+def _covered(
+    act: Act, task: Task, extent: Extent | None, found: Question | None, *, is_mentioned: bool, config: Config
+) -> str | None:
     """The approval that covers the call, if there is one; `found`: the last question about just this. Raises Forbidden
     where that was denied, or its yes was spent: what comes again is a retry.
     """
+    if extent is None:
+        return None
     if found is not None:
         check_not_again(found, now=act.now)
         if found.state_at(act.now) is State.APPROVED:
             return None
-    id = use_cover(act, task, extent, is_mentioned=is_mentioned)
+    id = use_cover(act, task, extent, is_mentioned=is_mentioned, config=config)
     if id is not None and found is not None and found.state_at(act.now) is State.OPEN:
         store.settle(act.tx, found.approval_id, State.CANCELLED)
     return id

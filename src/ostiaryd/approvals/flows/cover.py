@@ -1,7 +1,8 @@
 """What a yes covers beyond its call: the same effect with the same counterpart, for the rest of the task.
 
-A cover ends with its task, with a key of a person who said yes, and when it has been used as often as it may be. Only a
-declared task with a memory has covers: without a memory nobody knows what content from outside mentions.
+A cover ends with its task, with the key of a person who said yes, when that person may answer no more, and when it has
+been used as often as it may be. Only a declared task with a memory has covers: without a memory nobody knows what
+content from outside mentions.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from ostiary.core.access.facts import ReadyTool
 from ostiary.core.errors import Invalid
 from ostiary.core.extent import GRAVE, Extent, digest_outside, extent_of, is_mentioned
 from ostiaryd.approvals import store
+from ostiaryd.approvals.flows.responsible import is_responsible
 from ostiaryd.approvals.model import MAX_USES, About, Answer, Question, Says
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
@@ -38,16 +42,25 @@ def measure(
     return extent, extent is not None and is_mentioned(memory, ready.tool, arguments)
 
 
-def use_cover(act: Act, task: Task, extent: Extent, *, is_mentioned: bool) -> str | None:
+def use_cover(act: Act, task: Task, extent: Extent, *, is_mentioned: bool, config: Config) -> str | None:
     """Use a cover of that call once; the approval that it comes from, None where there is none."""
     for cover in store.covers(act.tx, task=task.task_id, counterpart=extent.counterpart):
-        said = [one for one in store.answers(act.tx, cover.approval_id) if one.says is Says.APPROVE]
-        if extent.is_within(cover.extent, mentioned=is_mentioned and not cover.is_planned) and not any(
-            registry.is_revoked_key(act.tx, one.jkt) for one in said
-        ):
+        mentioned = is_mentioned and not cover.is_planned
+        if extent.is_within(cover.extent, mentioned=mentioned) and _stands(act.tx, cover.approval_id, config):
             store.use_cover(act.tx, cover)
             return cover.approval_id
     return None
+
+
+def _stands(reader: Reader, id: str, config: Config) -> bool:
+    """Whether each person who said yes may still answer, and has the key with which they said it."""
+    question = store.get(reader, id)
+    said = [one for one in store.answers(reader, id) if one.says is Says.APPROVE]
+    return question is not None and all(
+        is_responsible(reader, question, one.person, everything=config.all_approvers)
+        and not registry.is_revoked_key(reader, one.jkt)
+        for one in said
+    )
 
 
 def read_covers(about: About, covers: str | None) -> bool:

@@ -1,0 +1,40 @@
+"""Who may answer a question: whom each policy that asks names, or else whoever answers for the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ostiary.core.errors import Forbidden
+from ostiaryd.approvals.model import Question, Why
+from ostiaryd.ground.database import Reader
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import PersonId
+from ostiaryd.registry.store import owners
+
+
+def is_responsible(reader: Reader, question: Question, person: PersonId, *, everything: tuple[str, ...]) -> bool:
+    """Return whether a person may answer still."""
+    try:
+        check_responsible(reader, question, person, everything=everything)
+    except Forbidden:
+        return False
+    return True
+
+
+def check_responsible(reader: Reader, question: Question, person: PersonId, *, everything: tuple[str, ...]) -> None:
+    """Raises Forbidden (`not_your_agent`)."""
+    about = question.about
+    if person == about.sole or _is_among(reader, person, everything):
+        return
+    agent = registry.find_agent(reader, question.agent)
+    is_theirs = person == about.person or registry.answers_for(reader, person, agent, deputies=True)
+    for why in about.reasons or (Why(""),):
+        if not (_is_among(reader, person, why.approvers) if why.approvers else is_theirs):
+            may = ", ".join(why.approvers) or f"who answers for `{agent.name}`, or for whom it acts"
+            raise Forbidden("you are not asked this", hint=f"it is for {may}", code="not_your_agent")
+
+
+def _is_among(reader: Reader, person: PersonId, names: Iterable[str]) -> bool:
+    """Whether one of these persons and teams is that person, or has them as a member."""
+    found = (owners.owner(reader, name) for name in names)
+    return any(one is not None and (one.id == person or owners.is_member(reader, one.id, person)) for one in found)
