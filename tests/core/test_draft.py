@@ -120,7 +120,7 @@ def test_a_document_that_is_named_is_endorsed_for_what_the_effects_take() -> Non
     [trusting] = drafted("Pay the bill in bill.txt", whom=True).intent.endorsed
     assert {*trusting.kinds} == {"account", "amount", "time"}
     [outside_plan] = drafted("Summarise bill.txt", whom=True).intent.endorsed
-    assert {*outside_plan.kinds} == {"amount", "time"}, "for effects outside the plan: how much and when, never whom"
+    assert {*outside_plan.kinds} == {"amount", "time"}, "named, so that effects outside the plan are asked about"
     assert drafted("Pay ada@example.org 50.00 e.g. now").intent.endorsed == ()
 
 

@@ -217,7 +217,7 @@ def judged_plan(memory: Memory, id: str, tool: Tool, arguments: Mapping[str, Any
 
 def _is_over(memory: Memory, tool: Tool, arguments: Mapping[str, Any], most: Decimal) -> bool:
     for _, kind, value in judged_leaves(memory, tool, arguments):
-        if kind is AMOUNT:
+        if kind is AMOUNT and value is not None:
             number = amount(value) if isinstance(value, str) else decimal(next(leaves(value), ""))
             if number is None or Decimal(number) > most:
                 return True

@@ -1,0 +1,149 @@
+"""Plans: read once from the person's words, carried in the memory of the task; they only save questions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.catalogue import Effect, Tool
+from ostiary.core.errors import Forbidden
+from ostiary.core.intent import Intent, InvalidIntent, Planned, parse_intent
+from ostiary.core.origins import ALL_KINDS, Memory, Origin, Part, judged, judged_plan, learned, pack, remember, unpack
+from ostiary.core.origins.memory import Document
+
+KEY = bytes(range(32))
+KINDS = {"to": "account", "amount": "amount"}
+PAY = Tool(name="pay", effect=Effect.PAY, kinds=KINDS)
+LOOK = Tool(name="look", effect=Effect.READ, kinds={"to": "account"})
+WORDS = "Pay Ann 50"
+
+
+def planned(*plan: Planned) -> Memory:
+    return remember(KEY, Intent(words=WORDS, plan=plan))
+
+
+def after(memory: Memory, origin: Origin, *values: str) -> Memory:
+    words = b"".join(memory.hashed([value]) for value in values)
+    return learned(memory, [Part(origin, ALL_KINDS, words)])
+
+
+@pytest.mark.parametrize(
+    ("plan", "more", "expected"),
+    [
+        ([{"tool": "bank/pay"}], {}, Planned("bank/pay")),
+        ([{"tool": "bank/pay", "most": "50.25"}], {}, Planned("bank/pay", "50.25")),
+        ([{"tool": "pay"}], {}, None), ([{"tool": "bank/pay", "most": "-1"}], {}, None),
+        ([{"tool": "bank/pay", "most": "1e9"}], {}, None), ([{"tool": "bank/pay"}] * 2, {}, None),
+        ([{"tool": f"bank/p{number}"} for number in range(256)], {}, Planned("bank/p0")),
+        ([{"tool": f"bank/p{number}"} for number in range(257)], {}, None),
+    ],
+)  # fmt: skip
+def test_a_plan_names_each_tool_once_with_at_most_one_cap(plan: Any, more: Any, expected: Planned | None) -> None:
+    if expected is None:
+        with pytest.raises(InvalidIntent):
+            parse_intent({"words": WORDS, "plan": plan})
+    else:
+        found = parse_intent({"words": WORDS, "plan": plan}).plan
+        assert found is not None
+        assert found[0] == expected
+
+
+WITHIN = [
+    ((Planned("bank/pay"),), (Planned("bank/pay"),), True),
+    ((Planned("bank/pay", "50"),), (Planned("bank/pay"),), True),
+    ((Planned("bank/pay", "50"),), (Planned("bank/pay", "50.0"),), True),
+    ((Planned("bank/pay", "49"),), (Planned("bank/pay", "50"),), True),
+    ((), (Planned("bank/pay"),), True),
+    ((Planned("bank/pay"),), None, True),
+    (None, None, True),
+    ((Planned("bank/pay", "50.01"),), (Planned("bank/pay", "50"),), False),
+    ((Planned("bank/pay"),), (Planned("bank/pay", "50"),), False),
+    ((Planned("bank/close"),), (Planned("bank/pay"),), False),
+    (None, (Planned("bank/pay"),), False),
+]
+
+
+@pytest.mark.parametrize(("inner", "outer", "is_within"), WITHIN)
+def test_the_plan_of_a_part_lies_within_the_plan_of_the_whole(
+    inner: tuple[Planned, ...] | None, outer: tuple[Planned, ...] | None, is_within: bool
+) -> None:
+    above = Intent(words=WORDS, plan=outer)
+    if is_within:
+        Intent(words=WORDS, plan=inner).check_within(above)
+    else:
+        with pytest.raises(Forbidden):
+            Intent(words=WORDS, plan=inner).check_within(above)
+
+
+@pytest.mark.parametrize("plan", [None, (), (Planned("bank/pay", "50"), Planned("mail/send"))])
+def test_a_memory_carries_the_plan(plan: tuple[Planned, ...] | None) -> None:
+    memory = after(remember(KEY, Intent(words=WORDS, plan=plan)), Origin.OUTSIDE, "x")
+    carried = unpack(pack(memory), key=KEY)
+    assert carried.plan == memory.plan
+    assert (carried.plan is None) is (plan is None)
+
+
+def test_guards_and_servers_of_before_and_after_plans_read_the_memories_of_each_other() -> None:
+    class Before(msgspec.Struct, array_like=True):
+        parts: tuple[Part, ...] = ()
+        documents: tuple[Document, ...] = ()
+
+    new = planned(Planned("bank/pay"))
+    assert msgspec.msgpack.decode(pack(new), type=Before).parts == new.parts
+    old = unpack(msgspec.msgpack.encode(Before(new.parts)), key=KEY)
+    assert (old.parts, old.plan) == (new.parts, None)
+
+
+def test_what_policies_see_of_a_plan() -> None:
+    memory = planned(Planned("bank/pay", "50"), Planned("bank/look"))
+    said = {"to": "Ann", "amount": 50}
+    assert judged_plan(memory, "bank/pay", PAY, said) == {"planned": True, "over_plan": False, "read_outside": False}
+    assert judged_plan(memory, "bank/refund", PAY, said)["planned"] is False
+    assert judged_plan(remember(KEY, Intent(words=WORDS)), "bank/pay", PAY, said) == {}
+    assert judged_plan(memory, "bank/look", LOOK, said) == {}
+    assert judged_plan(after(memory, Origin.OUTSIDE, "x"), "bank/pay", PAY, said)["read_outside"] is True
+    assert judged_plan(after(memory, Origin.KNOWN, "x"), "bank/pay", PAY, said)["read_outside"] is False
+
+
+@pytest.mark.parametrize(
+    ("amount", "is_over"),
+    [
+        (50, False), (50.0, False), ("50.00", False), (0, False), (None, False), (50.01, True), (51, True),
+        ("50.01", True), ("1,000", True), ("50,00", True), ("5e9", True), ([1, 51], True), ([1, 2], False),
+        (True, True), ({"value": 60}, True), (10**400, True),
+    ],
+)  # fmt: skip
+def test_an_amount_above_the_cap_or_one_that_cannot_be_read_is_over_the_plan(amount: object, is_over: bool) -> None:
+    found = judged_plan(planned(Planned("bank/pay", "50")), "bank/pay", PAY, {"to": "Ann", "amount": amount})
+    assert found["over_plan"] is is_over
+    uncapped = judged_plan(planned(Planned("bank/pay")), "bank/pay", PAY, {"to": "Ann", "amount": amount})
+    assert uncapped["over_plan"] is False
+
+
+def test_a_value_of_a_record_that_untrusted_content_names_too_is_mentioned() -> None:
+    known = after(planned(), Origin.KNOWN, "acc1", "acc2")
+    both = after(known, Origin.OUTSIDE, "acc2", "ann")
+    assert judged(both, PAY, {"to": "acc1"})["mentioned"] is False
+    assert judged(both, PAY, {"to": "acc2"})["mentioned"] is True
+    assert judged(both, PAY, {"to": ["acc1", "acc2"]})["mentioned"] is True
+    assert judged(both, PAY, {"to": "Ann"})["mentioned"] is False, "the person said it"
+    assert judged(known, PAY, {"to": "acc2"})["mentioned"] is False
+
+
+TOOLS = ("bank/pay", "bank/look", "mail/send")
+CALLS = st.fixed_dictionaries({"to": st.sampled_from(["Ann", "acc1", "eve", "x"]), "amount": st.integers(0, 100)})
+
+
+@given(st.lists(st.sampled_from(TOOLS), unique=True), st.sampled_from(TOOLS), CALLS)
+def test_a_plan_says_something_of_the_tools_that_it_names_and_nothing_of_values(
+    plan: list[str], tool: str, arguments: dict[str, object]
+) -> None:
+    """So it can save a question of those tools alone, and can add no trust to any value."""
+    memory = after(after(planned(*map(Planned, plan)), Origin.KNOWN, "acc1"), Origin.OUTSIDE, "eve")
+    bare = after(after(planned(), Origin.KNOWN, "acc1"), Origin.OUTSIDE, "eve")
+    assert judged_plan(memory, tool, PAY, arguments)["planned"] is (tool in plan)
+    assert judged(memory, PAY, arguments) == judged(bare, PAY, arguments)
