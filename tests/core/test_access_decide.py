@@ -486,5 +486,8 @@ def test_a_call_that_is_to_be_judged_by_a_memory_is_denied_without_it() -> None:
     found = decided("pay", remember(bytes(32), Intent(words="pay ann")))
     assert (found.allowed, found.beside) == (
         True,
-        {"origin": {"to": "person"}, "origin_worst": "person", "object_worst": "person", "done_worst": "person"},
+        {
+            "origin": {"to": "person"}, "origin_worst": "person", "object_worst": "person", "done_worst": "person",
+            "origin_best": "person", "mentioned": False,
+        },
     )  # fmt: skip
