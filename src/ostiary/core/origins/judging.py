@@ -34,6 +34,7 @@ from ostiary.core.catalogue import Effect, Kind, Tool
 from ostiary.core.catalogue.coverage import UNREADABLE, Leaf, Rule
 from ostiary.core.catalogue.kind import FIXED_TIME
 from ostiary.core.cedar.values import Record
+from ostiary.core.origins.forms import path_origin, split_origins
 from ostiary.core.origins.links import links, spellings
 from ostiary.core.origins.memory import ALL_KINDS, KINDS, LINK, Memory, Origin
 from ostiary.core.origins.moments import is_moment, moments
@@ -132,10 +133,15 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     is_grave = tool.effect in GRAVE
     best, mentioned = NOWHERE + 1, False
     found_in_records: list[tuple[Kind, object]] = []
+    split: Mapping[str, Origin] | None = None
     for path, kind, value in judged_leaves(memory, tool, arguments):
         found = _of_text(memory, value) if kind is TEXT else of_value(memory, kind, value)
         if found is None:
             continue
+        if kind in POINTS and found > OWN:
+            if split is None:
+                split = _split(memory, tool, arguments)
+            found = min(found, split.get(path, NOWHERE))
         if kind is ADDRESS and found > KNOWN and _is_all(arguments, value):
             found = _of_link(memory, cast(str, value))
         elif kind is TIME and tool.kinds.get(path) == FIXED_TIME:
@@ -185,6 +191,12 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     if found_in_records and _have_substitute(memory, tool, arguments, found_in_records):
         context["substituted"] = True
     return context
+
+
+def _split(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Mapping[str, Origin]:
+    """The origin of arguments that are parts of one identifier."""
+    named = [(path, value) for path, kind, value in judged_leaves(memory, tool, arguments) if kind in POINTS]
+    return split_origins(memory, tool.arguments, named) if len(named) > 1 else {}
 
 
 def lent_to(memory: Memory, id: str, tool: Tool) -> Memory:
@@ -401,6 +413,8 @@ def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
         return _of_phrase(memory, text[7:], bit)
     if kind is ACCOUNT and (account := compact(text)):
         found = min(found, _best(memory, (account,), bit))
+    if kind is OBJECT and found > RECORD and "/" in text and "://" not in text:
+        found = min(found, path_origin(text, lambda one: _of_phrase(memory, one, bit)))
     if _SINGLE.isdisjoint(text):
         return found
     parts = _parts(kind, text)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from itertools import islice
 from typing import Annotated
 from zlib import crc32
 
@@ -25,7 +26,7 @@ from ostiary.core.errors import Malformed
 from ostiary.core.intent import MAX_ENDORSED, MAX_PLANNED, Intent, Planned
 from ostiary.core.origins.moments import numbers
 from ostiary.core.origins.scribe import END, WIDTH, Scribe, hashed
-from ostiary.core.origins.words import words
+from ostiary.core.origins.words import apart, words
 
 MARKS = 1 << 13
 KEY_BYTES = 32
@@ -33,6 +34,8 @@ MAX_BYTES = 112 << 10
 """of a memory, with the documents and the plan"""
 MAX_PARTS = 8
 """that one call of a tool adds"""
+MAX_FORMS = 128
+"""forms of the person's words that have several parts (`apart`)"""
 MAX_VALUE = 64
 """words of the value that identifies an endorsed document"""
 
@@ -180,8 +183,12 @@ def remember(key: bytes, intent: Intent) -> Memory:
         Document(one.tool, blank.hashed(words(one.value, is_source=False)[:MAX_VALUE]), kinds_of(one.kinds))
         for one in intent.endorsed
     )
+    told = scribe.source([intent.words], room=ROOM[Origin.PERSON])
+    room = min(MAX_FORMS, ROOM[Origin.PERSON] - len(told) // WIDTH - 2)
+    forms = dict.fromkeys(form for word in scribe.words(intent.words) for form in apart(word))
     said = [
-        Part(Origin.PERSON, ALL_KINDS, scribe.source([intent.words], room=ROOM[Origin.PERSON])),
+        Part(Origin.PERSON, ALL_KINDS, told),
+        Part(Origin.PERSON, ALL_KINDS, b"".join(map(scribe.word, islice(forms, max(room, 0))))),
         Part(Origin.OWN, ALL_KINDS, scribe.source(intent.own.values(), room=ROOM[Origin.OWN])),
         Part(
             Origin.PERSON,

@@ -30,7 +30,7 @@ from ostiary.core.origins.links import MAIL, is_odd, is_page, readings
 from ostiary.core.origins.memory import ALL_KINDS, LABELLED, LINK, ROOM, Memory, Origin, Part, holds
 from ostiary.core.origins.moments import moments
 from ostiary.core.origins.scribe import END, LARGEST, MAX_TEXT, WIDTH, Scribe, split
-from ostiary.core.origins.slots import says_amount, slots
+from ostiary.core.origins.slots import rows, says_amount, slots
 from ostiary.core.origins.words import words
 
 MAX_DEPTH = 32
@@ -254,6 +254,7 @@ def _records(
     memory: Memory, scribe: Scribe, value: object, *, is_linked: bool, depth: int = MAX_DEPTH
 ) -> Iterator[Found]:
     """Each text with its origin: of a record that has a value of its own by which the task points at it, all of it."""
+    value = rows(value)
     if isinstance(value, dict) and depth:
         for item in value.values():
             if type(item) is str and item[:1] not in ("{", "["):

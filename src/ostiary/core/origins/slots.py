@@ -132,11 +132,8 @@ class _Reader:
             if not isinstance(value, bool):
                 yield path, repr(int(value) if isinstance(value, float) and value.is_integer() else value), is_named
         elif depth and isinstance(value, Mapping):
-            members = [*value.values()]
-            if len(members) > 1 and _are_alike(members):
-                for name in value:
-                    yield f"{path}/#", str(name), False
-                yield from self.scalars(members, path, False, depth)
+            if (records := rows(value)) is not value:
+                yield from self.scalars(records, path, is_named, depth)
                 return
             for name, one in value.items():
                 yield from self.scalars(one, f"{path}/{name}", is_named, depth - 1)
@@ -148,12 +145,19 @@ class _Reader:
                 yield from self.scalars(one, path, is_named if is_only else named, depth - 1)
 
 
-def _are_alike(members: list[object]) -> bool:
-    """Whether they are records of one kind."""
+def rows(value: object) -> object:
+    """Return the records of a map (two or more that have the same names) as a list, each with its key as a field; any
+    other value as it is.
+    """
+    if not isinstance(value, Mapping) or len(value) < 2:
+        return value
+    members = [*value.values()]
     first = members[0]
-    return isinstance(first, Mapping) and all(
-        isinstance(one, Mapping) and one.keys() == first.keys() for one in members
-    )
+    if not isinstance(first, Mapping) or not first:
+        return value
+    if not all(isinstance(one, Mapping) and one.keys() == first.keys() for one in members):
+        return value
+    return [{"": key, **one} for key, one in value.items()]
 
 
 def _names(record: object) -> Iterator[str]:

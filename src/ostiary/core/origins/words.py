@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator
+from itertools import combinations
 
 from ostiary.core.origins.links import MAIL, link, mail
 
@@ -52,6 +54,8 @@ _DOMAIN = re.compile(r"((?:www\.)?[^\W_][\w-]*(?:\.[\w-]+)*\.[^\W\d_]{2,})(/.*)"
 _UNSPACED = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿]")
 _PARTS = re.compile(f"{_UNSPACED.pattern}|[^{_UNSPACED.pattern[1:-1]}]+")
 MAX_NUMBER = 40
+MAX_WORD = 256
+"""characters of an identifier that is looked at in parts"""
 
 
 def is_alone(text: str) -> bool:
@@ -137,7 +141,8 @@ def _plain(run: str, *, is_source: bool) -> list[str]:
 
 def _strip(part: str, *, is_source: bool) -> str:
     if is_source:
-        part = part.strip(_MARKS).rstrip(".:")
+        is_home = part.startswith("~/")
+        part = "~" * is_home + part.strip(_MARKS).rstrip(".:")
     part = part.lstrip(_SIGILS) or part
     return part.rstrip("/") or part
 
@@ -178,3 +183,30 @@ def compact(word: str) -> str:
     """An account number without its grouping; empty for what is none."""
     bare = re.sub(r"[\s./-]", "", word).casefold()
     return bare if bare.isalnum() and sum(map(str.isdigit, bare)) >= 6 else ""
+
+
+MAX_APART, MAX_STEPS = 4, 6
+"""parts of one identifier that count together; steps of the path of a link that are looked at"""
+_SEPARATORS = tuple(map(re.compile, ("/", "@", "#", ":", r"\.", "[/#]", "[/#:@]")))
+_APART = re.compile(r"[/@#:.]")
+
+
+def together(parts: Iterable[str]) -> str:
+    """The spelling under which the parts of one identifier are remembered: no word of a text, and no part alone."""
+    return "\x1f" + "\x1f".join(part.strip().lstrip(_SIGILS).casefold() for part in parts)
+
+
+def apart(word: str) -> Iterator[str]:
+    """The ways in which a word is an identifier of several parts, each as `together` spells it."""
+    if len(word) > MAX_WORD or not _APART.search(word):
+        return
+    _, scheme, rest = word.partition("://")
+    if scheme:
+        steps = [step for step in re.split("[/?#]", rest)[1:] if step][:MAX_STEPS]
+        for count in range(2, min(len(steps), MAX_APART) + 1):
+            yield from map(together, combinations(steps, count))
+        return
+    for separator in _SEPARATORS:
+        parts = separator.split(word.strip("/"))
+        if 1 < len(parts) <= MAX_APART and all(parts):
+            yield together(parts)

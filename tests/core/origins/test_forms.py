@@ -1,0 +1,150 @@
+"""Other forms of one identifier: apart, as a path in a folder, as the key of a map; and what only looks alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.core.catalogue import Effect, Kind, Tool
+from ostiary.core.origins import Memory, Origin, judged, learned, marked, observed, of_value, remember
+from ostiary.core.origins.words import apart, together
+from tests.core.origins.seed import seed
+
+KEY = bytes(range(32))
+LIST = Tool(name="list", effect=Effect.READ, open_world=False)
+MAIL = Tool(name="inbox", effect=Effect.READ)
+
+
+def tool(*names: str) -> Tool:
+    return Tool(
+        name="do",
+        effect=Effect.CHANGE,
+        arguments={"properties": {name: {} for name in names}},
+        kinds=dict.fromkeys(names, "object"),
+    )
+
+
+def worst(words: str, names: list[str], values: dict[str, Any]) -> str:
+    memory = marked(remember(KEY, seed(words)))
+    return str(judged(memory, tool(*names), values)["origin_worst"])
+
+
+SPLIT: list[tuple[str, list[Any], list[Any]]] = [
+    ("close octo/hello#12", ["octo", "hello", 12], ["hello", "octo", 12]),
+    ("close octo/hello#12", ["Octo", "hello", "12"], ["octo", "hello", 13]),
+    ("fork Octo/Hello", ["octo", "hello"], ["octo", "evil"]),
+    ("see https://git.example/octo/hello/issues/12", ["octo", "hello", 12], ["octo", "hello", 1]),
+    ("see https://git.example/octo/hello", ["octo", "hello"], ["git.example", "hello"]),
+    ("write to ada@example.org", ["ada", "example.org"], ["example.org", "ada"]),
+    ("restart db:main", ["db", "main"], ["db", "other"]),
+    ("rename notes.txt", ["notes", "txt"], ["notes", "exe"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "right", "wrong"), SPLIT)
+def test_an_identifier_that_a_tool_takes_apart(words: str, right: list[Any], wrong: list[Any]) -> None:
+    names = ["one", "two", "three"][: len(right)]
+    assert worst(words, names, dict(zip(names, right, strict=True))) == "person"
+    assert worst(words, names, dict(reversed(list(zip(names, right, strict=True))))) == "person", (
+        "the schema has the order"
+    )
+    assert worst(words, names, dict(zip(names, wrong, strict=True))) == "nowhere"
+    for name, value in zip(names, right, strict=True):
+        assert worst(words, names, {name: value}) == "nowhere", "a part alone is no identifier"
+    assert worst(words, ["other", *names], {"other": "evil", **dict(zip(names, right, strict=True))}) == "nowhere"
+
+
+def test_an_argument_that_no_schema_lists_is_no_part() -> None:
+    assert worst("fork octo/hello", ["one"], {"one": "octo", "two": "hello"}) == "nowhere"
+
+
+def test_what_tools_return_has_no_parts() -> None:
+    memory = learned(
+        remember(KEY, seed("look")), observed(remember(KEY, seed("look")), "x/list", LIST, {}, ["octo/hello"])
+    )
+    assert judged(memory, tool("one", "two"), {"one": "octo", "two": "hello"})["origin_worst"] == "nowhere"
+
+
+@given(st.lists(st.text("abc019", min_size=1, max_size=6), min_size=2, max_size=4), st.sampled_from("/@#:."))
+def test_of_an_identifier_all_its_parts_in_order_count(parts: list[str], separator: str) -> None:
+    assert together(parts) in set(apart(separator.join(parts)))
+    if len(set(parts)) == len(parts):
+        assert together(parts[::-1]) not in set(apart(separator.join(parts)))
+
+
+PATHS: list[tuple[str, str, str]] = [
+    ("delete notes.txt", "./notes.txt", "person"),
+    ("delete ./notes.txt", "notes.txt", "nowhere"),
+    ("delete ~/a/notes.txt", "/home/ada/a/notes.txt", "person"),
+    ("delete ~/a/notes.txt", "/a/notes.txt", "nowhere"),
+    ("delete ~/a/notes.txt", "~/a/notes.txt", "person"),
+    ("delete notes.txt", "~/notes.txt", "record"),
+    ("delete notes.txt", "/home/ada/notes.txt", "record"),
+    ("delete notes.txt", "/Users/ada/notes.txt", "record"),
+    ("delete notes.txt", "/home/eve/notes.txt", "nowhere"),
+    ("delete notes.txt", "/home/ada/other/notes.txt", "nowhere"),
+    ("delete notes.txt in backup", "backup/notes.txt", "record"),
+    ("delete notes.txt in /srv/data", "/srv/data/notes.txt", "record"),
+    ("delete notes.txt in /srv/data", "/srv/notes.txt", "nowhere"),
+    ("delete notes.txt in /srv/data", "srv/data/notes.txt", "nowhere"),
+    ("delete notes.txt in /srv/data", "/srv/data/../notes.txt", "nowhere"),
+    ("delete notes.txt in /srv/data", "/srv/data/./notes.txt", "nowhere"),
+    ("delete notes.txt in /srv/data", "/srv/data//notes.txt", "nowhere"),
+    ("delete notes.txt", "~/../notes.txt", "nowhere"),
+    ("delete notes.txt", "./../notes.txt", "nowhere"),
+    ("delete notes.txt", "evil/notes.txt", "nowhere"),
+    ("look in shared", "shared/secret.txt", "nowhere"),
+    ("delete notes.txt", "/".join(["notes.txt"] * 13), "nowhere"),
+]
+
+
+@pytest.mark.parametrize(("words", "path", "origin"), PATHS)
+def test_a_path_is_a_folder_and_a_name(words: str, path: str, origin: str) -> None:
+    memory = marked(remember(KEY, seed(words, own=["ada"])))
+    assert of_value(memory, Kind.OBJECT, path) is Origin[origin.upper()]
+
+
+def test_a_folder_is_as_trusted_as_who_named_it() -> None:
+    begun = remember(KEY, seed("save notes.txt"))
+    for source, output, origin in ((LIST, ["/srv/data"], Origin.KNOWN), (MAIL, "look in /srv/data", Origin.OUTSIDE)):
+        memory = learned(begun, observed(begun, f"x/{source.name}", source, {}, output))
+        assert of_value(memory, Kind.OBJECT, "/srv/data/notes.txt") is origin
+
+
+@pytest.mark.parametrize("said", ["Ann", "Bob"])
+def test_the_key_of_a_map_is_the_name_of_its_record(said: str) -> None:
+    begun = remember(KEY, seed(f"remove {said}"))
+    output = {"u-17": {"name": "Ann", "room": "Aster"}, "u-18": {"name": "Bob", "room": "Begonia"}}
+    memory = learned(begun, observed(begun, "x/list", LIST, {}, output))
+    for key, name in (("u-17", "Ann"), ("u-18", "Bob")):
+        assert of_value(memory, Kind.OBJECT, key) is (Origin.RECORD if name == said else Origin.KNOWN)
+        beside = judged(memory, tool("id"), {"id": key})
+        assert ("substituted" in beside) is (name != said)
+
+
+NUMBERS = [
+    ("1.234,50", 1234.5), ("1'234.50", 1234.5), ("1 234,50", 1234.5), ("EUR 1234.50", 1234.5), ("$1,234.50", 1234.5),
+    ("1234.50€", 1234.5), ("1,234.50 dollars", 1234.5), ("CHF 80", 80),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "number"), NUMBERS)
+def test_an_amount_is_one_however_the_person_writes_it(text: str, number: float) -> None:
+    memory = remember(KEY, seed(f"pay {text} now"))
+    assert of_value(memory, Kind.AMOUNT, number) is Origin.PERSON
+    assert of_value(memory, Kind.AMOUNT, number * 10) is Origin.NOWHERE
+
+
+DATES = ["March 3rd 2026", "3 March 2026", "2026-03-03", "3.3.2026", "03/03/2026", "Mar 3, 2026", "2026/03/03"]
+
+
+@pytest.mark.parametrize("text", DATES)
+def test_a_moment_is_composed_of_parts_that_the_person_said(text: str) -> None:
+    memory: Memory = remember(KEY, seed(f"meet on {text} at 2 pm"))
+    assert of_value(memory, Kind.TIME, "2026-03-03T14:00") is Origin.PERSON
+    assert of_value(memory, Kind.TIME, "2026-03-03T14:00:00") is Origin.PERSON
+    assert of_value(memory, Kind.TIME, "2026-03-03T15:00") is Origin.NOWHERE
+    assert of_value(memory, Kind.TIME, "2026-03-04T14:00") is Origin.NOWHERE
