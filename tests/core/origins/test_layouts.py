@@ -51,8 +51,23 @@ def _xml(rows: Sequence[Row]) -> str:
     return f"<rows>{''.join(f'<row>{row}</row>' for row in inner)}</rows>"
 
 
+def _yaml(rows: Sequence[Row]) -> str:
+    return _lines([{name: json.dumps(value) for name, value in row.items()} for row in rows], "- ", "  ")
+
+
+def _mail(rows: Sequence[Row]) -> str:
+    """The longest value is the body."""
+    letters = []
+    for row in rows:
+        body = max(row, key=lambda name: len(row[name]) * (" " in row[name]))
+        head = _lines([{name: value for name, value in row.items() if name != body or " " not in row[body]}])
+        letters.append(head + (f"\n\n{row[body]}" if " " in row[body] else ""))
+    return "\n\n---\n\n".join(letters)
+
+
 LAYOUTS: dict[str, Callable[[Sequence[Row]], str]] = {
     "json": lambda rows: json.dumps(rows, indent=1),
+    "told json": lambda rows: f"Here is what was found:\n\n```json\n{json.dumps(rows)}\n```",
     "json lines": lambda rows: "\n".join(map(json.dumps, rows)),
     "fenced json": lambda rows: f"```json\n{json.dumps(rows)}\n```",
     "list": lambda rows: _lines(rows, "- ", "  "),
@@ -71,6 +86,10 @@ LAYOUTS: dict[str, Callable[[Sequence[Row]], str]] = {
     "columns": lambda rows: "\n".join("   ".join(row) for row in [list(rows[0]), *(row.values() for row in rows)]),
     "html": _html,
     "xml": _xml,
+    "yaml": _yaml,
+    "mail": _mail,
+    "sections": lambda rows: f"rows:\n{LAYOUTS['markdown'](rows)}",
+    "inline": lambda rows: "\n".join(f"- {', '.join(f'{n}: {v}' for n, v in row.items())}" for row in rows),
 }
 """How tools write records down, without a thought of what stands in a value (but for JSON and CSV)."""
 
@@ -92,6 +111,9 @@ def test_records_are_found_in_each_layout(layout: str) -> None:
     [
         ("a: 1\nb:\n  c: 2\n  d: x y\ne: z", {"a": "1", "b": {"c": "2", "d": "x y"}, "e": "z"}),
         ("- general\n- random", ["general", "random"]),
+        ("Id: 5\nFrom: Ann\n\nHello,\nthis: is all.", [{"Id": "5", "From": "Ann", "": "Hello,\nthis: is all."}]),
+        ("a: \"x: y\"\nb: 'it''s'\nc: \"", {"a": "x: y", "b": "it's", "c": '"'}),
+        ("a:\n- 1\n- 2\n\nb:\n| c | d |\n|---|---|\n| 3 | 4 |", {"a": ["1", "2"], "b": [{"c": "3", "d": "4"}]}),
         ("a = 1\nb = 2", {"a": "1", "b": "2"}),
         ("a:\n- 1\n- 2\nb: 3", {"a": ["1", "2"], "b": "3"}),
         ("note: one\n  two\nid: 3", {"note": "one\ntwo", "id": "3"}),
@@ -108,7 +130,11 @@ def test_lists_nesting_and_what_goes_on_in_another_line(text: str, value: object
     [
         "",
         "one line",
-        "From: Ann\nTo: Bob\nSubject: hi\n\nHello,\nthis is all.",
+        "From: Ann\nHello,\nthis is all.",
+        'note: x\n```json\n[{"a": 1}]\n```',
+        '- x\n```json\n[{"a": 1}]\n```',
+        'a\nb\n```json\n[{"a": 1}]\n```',
+        '```json\n[{"a": 1}]\n```\nx',
         "- id: 1\n  note: one\ntwo\n- id: 2\n  note: x",
         "name: Ann",
         "Hello you.\nThis is a letter.\n\nBye",
@@ -150,14 +176,14 @@ def _seen(tool: Tool, output: object, *, words: str = "see it", **arguments: obj
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_listing_that_the_call_did_not_name_has_fields(layout: str) -> None:
-    text = LAYOUTS[layout](ROWS)
+    text, origin = LAYOUTS[layout](ROWS), Origin.OUTSIDE if layout == "inline" else Origin.KNOWN
     for arguments in ({}, {"limit": 10}, {"all": True}):
         tool = Tool(
             name="list",
             effect=Effect.READ,
             arguments={"properties": {"limit": {"type": "integer"}, "all": {"type": "boolean"}}},
         )
-        assert of_value(_seen(tool, text, **arguments), Kind.OBJECT, "52") is Origin.KNOWN, arguments
+        assert of_value(_seen(tool, text, **arguments), Kind.OBJECT, "52") is origin, arguments
     named = _seen(OUTSIDE, text, path="x")
     assert of_value(named, Kind.OBJECT, "52") is Origin.OUTSIDE, "a document may be a stranger's as a whole"
 

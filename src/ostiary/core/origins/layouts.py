@@ -15,7 +15,7 @@ import csv
 import html
 import re
 from collections.abc import Container, Iterator, Sequence
-from itertools import takewhile
+from itertools import groupby, takewhile
 from typing import Any, NamedTuple
 
 import msgspec
@@ -37,7 +37,10 @@ _RULE = re.compile(rf"[{re.escape(_RULES)}]{{3,}}")
 _EMPHASIS = '*_`"'
 _UNNAMED = frozenset(':=|"`*\t')
 """what the name of a field has not"""
-_FENCE = re.compile(r"\s*```[\w-]*[ \t]*\n(.*?)\n```\s*", re.DOTALL)
+_FENCE = re.compile(r"([^\n`]{0,128}\s*)```[\w-]*[ \t]*\n(.*)\n```\s*", re.DOTALL)
+"""a fence and at most one line before it"""
+_SPLIT = re.compile(r"[,;|] (?=[^\W_][^,;|:]{0,63}: )")
+"""between fields in one line"""
 _WIDE = re.compile(r"\t+| {2,}")
 _TAG = re.compile(r"<(/?)([A-Za-z][\w:.-]{0,63})(?:\s[^<>]*)?(/?)>|<[!?][^<>]*>|([^<]+)")
 _VOID = frozenset(("br", "hr", "img", "input", "link", "meta"))
@@ -49,6 +52,8 @@ class Layout(NamedTuple):
     """records and fields: objects, lists and strings as JSON has them"""
     is_escaped: bool
     """whether no value can have written a part of the frame"""
+    is_inline: bool = False
+    """whether several fields stand in one line, so that any string may go on as more fields"""
 
 
 class _Line(NamedTuple):
@@ -65,7 +70,9 @@ def layout_of(text: str) -> Layout | None:
     if len(text) > MAX_LAYOUT:
         return None
     if (fenced := _FENCE.fullmatch(text)) is not None:
-        text = fenced[1]
+        if fenced[1].strip() and _is_framed(fenced[1].strip()):
+            return None
+        text = fenced[2]
     first = text.lstrip()[:1]
     if first in ("{", "["):
         return _json(text)
@@ -74,7 +81,10 @@ def layout_of(text: str) -> Layout | None:
     if "\n" not in text.strip() or text.count("\n") > MAX_LINES:
         return None
     lines = [line.rstrip() for line in text.splitlines()]
-    return _whole(_table(lines) or _outline(lines))
+    value = _table(lines) or _outline(lines) or _sections(lines) or _letters(lines)
+    if (inlined := _inlined(value)) is not value:
+        return Layout(inlined, is_escaped=False, is_inline=True) if _is_uniform(inlined) else None
+    return _whole(value)
 
 
 def certain(value: object, texts: Container[str] = ()) -> Iterator[tuple[str, str]]:
@@ -130,6 +140,60 @@ def _json(text: str) -> Layout | None:
         return None
 
 
+def _is_framed(line: str) -> bool:
+    """Whether a line may be a part of a frame itself: a field with a value, an item, a row."""
+    name, rest = _named(line)
+    return (name is not None and bool(rest)) or _BULLET.match(line) is not None or "|" in line or "," in line
+
+
+def _inlined(value: object) -> object:
+    """Of a list whose items have all their fields in one line (`- name: Ann, room: 4`), the records; else the value."""
+    if not isinstance(value, list) or not all(isinstance(item, dict) and len(item) == 1 for item in value):
+        return value
+    lines = [f"{name}: {text}" for item in value for name, text in item.items() if isinstance(text, str)]
+    parts = [_SPLIT.split(line) for line in lines]
+    if len(lines) < len(value) or not any(len(fields) > 1 for fields in parts):
+        return value
+    records = [[_named(part) for part in fields] for fields in parts]
+    return [{str(name): text for name, text in record} for record in records]
+
+
+def _sections(lines: Sequence[str]) -> dict[str, Any] | None:
+    """Tables and lists that stand under a name each, with blank lines between them."""
+    found: dict[str, Any] = {}
+    for is_blank, block in groupby(lines, key=lambda line: not line):
+        if is_blank:
+            continue
+        head, *rest = block
+        name, text = _named(head)
+        value = (_table(rest) or _outline(rest)) if rest else None
+        if name is None or text or name in found or value is None:
+            return None
+        found[name] = value
+    return found or None
+
+
+def _letters(lines: Sequence[str]) -> list[dict[str, Any]] | None:
+    """Blocks of headers, each with a text under them after a blank line, and rules between them."""
+    letters: list[dict[str, Any]] = [{}]
+    body: list[str] | None = None
+    for line in lines:
+        name, text = _named(line)
+        if line.startswith("---") and _RULE.fullmatch(line):
+            letters.append({})
+            body = None
+        elif body is not None:
+            body.append(line)
+            letters[-1][""] = "\n".join(body)
+        elif not line:
+            body = [] if letters[-1] else None
+        elif name is None or name in letters[-1]:
+            return None
+        else:
+            letters[-1][name] = text
+    return letters if all(len(letter) > 1 for letter in letters) else None
+
+
 def _table(lines: Sequence[str]) -> list[dict[str, str]] | None:
     """The rows of a table (markdown, ASCII, CSV, TSV, columns with wide gaps), by the names in its first row."""
     rows = [line for line in lines if line and not (line[-1] in _RULES and _RULE.fullmatch(line.strip()))]
@@ -181,7 +245,7 @@ def _scanned(lines: Sequence[str]) -> Iterator[_Line]:
             yield _Line(column, True, None, "", is_apart)
             column, bare, is_apart = column + bullet.end(), bare[bullet.end() :], False
         name, rest = _named(bare)
-        yield _Line(column, False, name, rest, is_apart)
+        yield _Line(column, False, name, _unquoted(rest) if name is None else rest, is_apart)
         is_apart = False
 
 
@@ -193,8 +257,18 @@ def _named(bare: str) -> tuple[str | None, str]:
         if found and name[:1].isalnum() and len(name) <= MAX_NAME and _UNNAMED.isdisjoint(name):
             rest = rest.lstrip(_EMPHASIS) if rest[:1] in _EMPHASIS else rest
             if not rest or rest[0] in " \t" or mark != ":":
-                return name, rest.strip()
+                return name, _unquoted(rest.strip())
     return None, bare
+
+
+def _unquoted(text: str) -> str:
+    """A value without the quotes of YAML around it."""
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        try:
+            return str(_decode(text))
+        except msgspec.DecodeError:
+            return text
+    return text[1:-1].replace("''", "'") if len(text) > 1 and text[0] == text[-1] == "'" else text
 
 
 class _Outline:

@@ -80,7 +80,7 @@ def observed(
     elif tool.is_outside:
         is_frame = layout is not None and not any(map(_names_thing, tool.coverage.leaves(arguments)))
         found = list(_fields(opened, is_data=not isinstance(output, str) or (is_frame and opened is not output)))
-        if is_frame and layout is not None and opened is output:
+        if is_frame and layout is not None and opened is output and not layout.is_inline:
             found += [(Origin.KNOWN, text) for name, text in certain(layout.value, WRITTEN) if _is_known(name, text)]
     else:
         is_linked = _points(memory, tool, arguments) <= Origin.RECORD
