@@ -127,6 +127,37 @@ async def test_a_part_has_what_was_asked_of_the_whole_or_a_part_of_it(world: Wor
     assert (status, refusal["error"]) == (403, "widens"), "what was left out does not come back"
 
 
+WRITE = {"tool": "files/write_file"}
+
+
+async def test_the_server_plans_what_the_words_suggest(world: World, bot: Caller) -> None:
+    await ask(world, "PATCH", "/agents/bot", {"scopes": ["files:read", "files:write"]})
+    _, task = await start(world, intent={"words": "Write the file report.txt"})
+    assert task["intent"]["plan"] == [WRITE]
+    for words in ("Read bill.txt to me", "Schreib bericht.txt", "xyzzy"):
+        status, task = await start(world, intent={"words": words})
+        assert (status, task["intent"]["plan"]) == (201, []), words
+    _, edited = await start(world, intent={"words": "xyzzy", "plan": [WRITE | {"most": "5"}]})
+    assert edited["intent"]["plan"] == [WRITE | {"most": "5"}], "a plan that is given stands"
+    _, bounded = await start(world, intent={"words": "Write the file report.txt"}, scopes=["files:read"])
+    assert bounded["intent"]["plan"] == [], "what the task may not do is not planned"
+
+
+async def test_a_part_is_planned_within_the_whole(world: World, bot: Caller) -> None:
+    await ask(world, "PATCH", "/agents/bot", {"scopes": ["files:read", "files:write"]})
+    words = "Read bill.txt and write the file report.txt"
+    _, whole = await start(world, intent={"words": words})
+    _, narrow = await start(world, intent={"words": words, "plan": []})
+    said = {"words": "write the file report.txt"}
+    for above, expected in ((whole, [WRITE]), (narrow, [])):
+        _, part = await start(world, by=bot, parent=above["task_id"], intent=said)
+        assert part["intent"]["plan"] == expected
+        _, same = await ask(world, "POST", "/tasks", {"purpose": "p", "parent": above["task_id"]}, by=bot)
+        assert same["intent"]["plan"] == expected
+    status, refusal = await start(world, by=bot, parent=narrow["task_id"], intent=said | {"plan": [WRITE]})
+    assert (status, refusal["error"]) == (403, "widens")
+
+
 @pytest.mark.parametrize(
     "intent",
     [

@@ -99,11 +99,13 @@ def draft_task(
     write: Path | None = None,
     session: Here,
 ) -> None:
-    """Draft what a task should allow from what the person asked, with a reason for each line; nothing starts.
+    """Draft the plan of a task from what the person asked, with a reason for each line; nothing starts.
+
+    What is not planned is not denied: unless each of its values is the person's, a person is asked about it.
 
     Args:
         words: What the person asked, in their own words.
-        agent: Name or id of the agent; its scopes are the most that a draft allows. Without, all that the catalogues
+        agent: Name or id of the agent; a draft plans nothing beyond its scopes. Without, all that the catalogues
             offer; an agent that gets a task with it may do no more than its scopes all the same.
         catalogue: JSON of a resource's tools in our own form, in place of what the server has of it; may be repeated.
         own: What is the person's own, as NAME=VALUE; may be given several times.
