@@ -1,5 +1,6 @@
 """Runs that nobody recorded: the suite's reference paths, and attacks that are obeyed at once and wholly (R2).
 
+detours  honest sessions alone: each reference in six ways, with reads that it did not need
 obeyed   the stranger asks for what he wants, as in `benchmarks.contain`
 silent   he knows what is noticed and asks for nothing: what he wrote is only fields of what looks like a record
 """
@@ -7,7 +8,8 @@ silent   he knows what is noticed and asks for nothing: what he wrote is only fi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from benchmarks.contain import sessions
 from benchmarks.contain.columns import obeyed
@@ -19,6 +21,27 @@ def silent(injection: Injection, attack: Sequence[Call]) -> str:
 
 
 PLANTED: Mapping[str, Callable[[Injection, Sequence[Call]], str]] = {"obeyed": obeyed, "silent": silent}
+DETOURS = "detours"
+MADE = frozenset({*PLANTED, DETOURS})
+WAYS = 6
+"""of each task"""
+
+
+def detours(suite: Suite, readers: Collection[str], tasks: int | None = None) -> Iterator[Recording]:
+    """Each of the first so many tasks in several ways: something is read again, or what another task reads.
+
+    `readers`: the tools that only read.
+    """
+    first = list(suite.tasks)[:tasks]
+    ways = {task.id: list(suite.world(task.id, {}).reference()) for task in first}
+    reads = [call for calls in ways.values() for call in calls if call.tool in readers]
+    for task in first:
+        for way in range(WAYS):
+            dice = random.Random(f"{suite.name} {task.id} {way}")
+            calls = list(ways[task.id])
+            for _ in range(dice.randint(0, 3) if reads else 0):
+                calls.insert(dice.randint(0, len(calls)), dice.choice(reads))
+            yield Recording(task.id, None, {}, calls, "")
 
 
 def made(suite: Suite, how: str, tasks: int | None = None) -> Iterator[Recording]:

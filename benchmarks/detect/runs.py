@@ -17,10 +17,10 @@ from benchmarks.contain import owner, sessions
 from benchmarks.contain.person import StandIn
 from benchmarks.contain.products import Opened, Question, Verdict
 from benchmarks.contain.suites import Call, Output, Person, Recording, Suite, Tool
-from benchmarks.detect.made import PLANTED, made
+from benchmarks.detect.made import DETOURS, PLANTED, detours, made
 from ostiary.core.access import Facts, Policies, Principal, Protected, decide
 from ostiary.core.bounds import render_details
-from ostiary.core.catalogue import Catalogue
+from ostiary.core.catalogue import Catalogue, Effect
 from ostiary.core.cedar import ir
 from ostiary.core.claims import AccessClaims
 from ostiary.core.draft import draft
@@ -130,8 +130,13 @@ def runs(suite: Suite, model: str, *, tasks: int | None = None, catalogue: Catal
     """What is recorded of a model, run again, or what is made in its place; `catalogue`: of the suite, where it is not
     the one that is read from what its server lists. Raises KeyError for a model that is unknown.
     """
-    recordings = list(made(suite, model, tasks)) if model in PLANTED else suite.recordings(model)
-    return _again(suite, model, recordings, tasks, catalogue or owner.reading(suite))
+    catalogue = catalogue or owner.reading(suite)
+    if model == DETOURS:
+        readers = [name for name, tool in catalogue.tools.items() if tool.effect is Effect.READ]
+        recordings: Sequence[Recording] = list(detours(suite, readers, tasks))
+    else:
+        recordings = list(made(suite, model, tasks)) if model in PLANTED else suite.recordings(model)
+    return _again(suite, model, recordings, tasks, catalogue)
 
 
 def _again(

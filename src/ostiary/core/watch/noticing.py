@@ -24,11 +24,11 @@ from ostiary.core.watch.session import Session
 GRAVE = frozenset({"pay", "destroy", "administer"})
 DRIFT, DRIFT_AS_SAID = 60, 35
 """outside of the task; where all that it names is the person's, its bounds may have been drawn too narrow"""
-ORIGIN = {"outside": 20, "nowhere": 30}
+ORIGIN = {"outside": 20, "nowhere": 25}
 """a value that nothing read has may be one that was hidden in what was read"""
 MORE_IF_GRAVE = 15
 LINKS = 50
-TOGETHER = (0, 35, 35, 75)
+TOGETHER = (0, 30, 30, 70)
 """by how many values of the call stand in one text: none, one, two, more"""
 MIXED, NAMED = 0.6, 0.5
 """the part that is left of the points for values of strangers where the call names something of the person's, too; of
