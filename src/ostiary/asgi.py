@@ -200,7 +200,7 @@ class GuardASGI:
         who = self._door.authenticate(scope)
         named = self._name(scope)
         if named is None:
-            raise Forbidden("no rule names this request as a tool", code="unknown_tool")
+            raise Forbidden("no tool is mapped to this request", code="unknown_tool")
         meter = Meter(send, who)
         call = await self._guard.decide_async(who, *named)
         call.check()

@@ -271,7 +271,7 @@ def _caller(ctx: ServerRequestContext[Any, Any]) -> Verified:
     """Who has shown a token with this very request. Raises Unauthenticated."""
     who = ctx.request.scope[VERIFIED] if ctx.request is not None else None
     if not isinstance(who, Verified):
-        raise Unauthenticated("nobody has shown who is calling", code="nobody_acts")
+        raise Unauthenticated("no authenticated caller", code="nobody_acts")
     return who
 
 

@@ -204,7 +204,10 @@ def build_app(world: World) -> Starlette:
         """404 and 405 in the form of the admin API; `Allow` says what may be done instead (RFC 9110 section 15.5.6)."""
         ways = [route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE]
         allowed = sorted({method for route in ways for method in route.methods or ()})
-        body = {"error": "method_not_allowed" if allowed else "not_found", "message": f"no {request.method} here"}
+        body = {
+            "error": "method_not_allowed" if allowed else "not_found",
+            "message": f"{request.method} is not allowed here" if allowed else "not found",
+        }
         headers = {"x-request-id": request_id_of(request.headers.raw, world)}
         headers |= {"allow": ", ".join(allowed)} if allowed else {}
         return JSONResponse(body, 405 if allowed else 404, headers=headers)

@@ -268,7 +268,7 @@ def _policy(world: World, reader: Reader) -> str:
 def _elevations(world: World, reader: Reader) -> str:
     if broken := approvals.broken_glass(reader, now=world.now()):
         raise Unprotected("; ".join(broken), hint="ostiary elevation list; ostiary task end TASK")
-    return "nobody has broken the glass"
+    return "no emergency access is in use"
 
 
 def _webhooks(world: World, reader: Reader) -> str:
@@ -294,7 +294,7 @@ async def _queues(world: World) -> str:
     found = [f"{acts} acts wait to be written"] if acts >= MAX_ACTS else []
     if found := found + streams.troubles():
         raise Conflict("; ".join(found[:3]), hint="a guard whose spool is full denies everything: see its log and ours")
-    return f"{acts} acts wait to be written, and {len(streams.connected)} guards get rid of their records"
+    return f"{acts} acts wait to be written; connected guards that deliver their records: {len(streams.connected)}"
 
 
 async def _loops(world: World) -> str:

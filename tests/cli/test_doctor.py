@@ -289,7 +289,7 @@ def test_a_guard_that_does_not_get_rid_of_its_records(patient: Server, tmp_path:
         [spool] = [lock.parent for lock in (tmp_path / "spool").glob("rs_*/*/lock")]
         eventually(lambda: bool(ostiary.json("audit", "search", "--action", "feed.report")))
         assert states(patient) == HEALTHY
-        assert "1 guards get rid of their records" in ostiary("doctor").out
+        assert "connected guards that deliver their records: 1" in ostiary("doctor").out
         with damaged(patient, "spool", "resource_id", f"id = '{spool.name}'", lambda _: other(patient)):
             eventually(lambda: agent.get(url).status_code == 503)
             found = states(patient)
@@ -320,7 +320,9 @@ async def test_acts_that_wait_for_the_writer_on_the_limit_and_below(world: World
     """Nothing is awaited between, so none of them is done when it is looked."""
     queues = dict(EXPERIMENTS)["queues"]
     jobs = [world.writer.submit(lambda tx: None) for _ in range(MAX_ACTS - 1)]
-    assert await queues(world) == f"{MAX_ACTS - 1} acts wait to be written, and 0 guards get rid of their records"
+    assert (
+        await queues(world) == f"{MAX_ACTS - 1} acts wait to be written; connected guards that deliver their records: 0"
+    )
     jobs.append(world.writer.submit(lambda tx: None))
     with pytest.raises(Conflict, match=f"{MAX_ACTS} acts wait to be written"):
         await queues(world)

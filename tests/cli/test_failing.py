@@ -123,7 +123,7 @@ def test_a_refusal_of_the_server_is_exit_1_in_its_own_words(
         (("audit", "verify", "/nowhere"), "/nowhere is no folder"),
         (("audit", "verify", "--key", "nothing"), "cannot read nothing"),
         (("audit", "verify", "--seen", "/nowhere"), "/nowhere"),
-        (("audit", "search", "--since", "yesterday"), "'yesterday' is no time"),
+        (("audit", "search", "--since", "yesterday"), "cannot read 'yesterday' as a time"),
         (("key", "add", "admin"), "--generate-key FILE and --jwk FILE"),
         (("agent", "create", "x", "--owner", "ada", "--purpose", "p", "--generate-key", "/nowhere/k"), "/nowhere"),
         (("token", "--agent", "ag_1", "--key", "/nowhere"), "cannot read /nowhere"),

@@ -77,7 +77,7 @@ def test_reads_are_not_noticed_whatever_they_are_like() -> None:
 def test_a_call_that_the_task_is_not_for() -> None:
     [noticed] = notice(NEW, BEGUN, call(**OUTSIDE_TASK))
     assert (noticed.detector, noticed.points) == ("purpose_drift", DRIFT)
-    assert noticed.says == "it would pay by bank/pay; its task is not for that"
+    assert noticed.says == "tried to pay with bank/pay, outside its task"
     assert points(call(worst="person", **OUTSIDE_TASK))["purpose_drift"] < DRIFT, "bounds may be drawn too narrow"
     assert points(call(worst="person", links="outside", **OUTSIDE_TASK))["purpose_drift"] == DRIFT
     assert points(call(worst="record", **OUTSIDE_TASK))["purpose_drift"] == DRIFT

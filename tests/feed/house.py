@@ -28,7 +28,7 @@ TOOLS: list[dict[str, Any]] = [
 
 
 class House:
-    """Its names are never given twice in one process: a later house may be built on the same server."""
+    """Its names cannot be reused, even after deletion in one process: a later house may be built on the same server."""
 
     _numbers = itertools.count(1)
 

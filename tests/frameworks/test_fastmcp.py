@@ -166,7 +166,7 @@ async def connected(server: FastMCP[Any], name: str, arguments: dict[str, Any]) 
 async def test_over_stdio_nobody_is_known_unless_it_is_said_who(stage: Stage) -> None:
     server = server_of(stage)
     protect(server, stage.guard)
-    assert "nobody has shown who is calling" in await connected(server, "read_file", {"path": "/srv/a"})
+    assert "no authenticated caller" in await connected(server, "read_file", {"path": "/srv/a"})
     assert stage.ran == []
 
 
@@ -188,7 +188,7 @@ async def test_over_http_stdios_caller_is_not_meant(stage: Stage) -> None:
     protect(server, stage.guard, stdio=stage.tools, origin=f"http://127.0.0.1:{port}")
     with serving(before, sock):
         told = await ask(StreamableHttpTransport(f"http://127.0.0.1:{port}/mcp"), "read_file", {"path": "/srv/a"})
-    assert "nobody has shown who is calling" in told
+    assert "no authenticated caller" in told
     assert stage.ran == []
 
 

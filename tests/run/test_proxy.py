@@ -139,7 +139,7 @@ def test_a_denied_call_is_answered_in_mcps_form_and_never_comes_to_the_server(en
         denied = talk.ask(call("a", "write_file", path="/a"))
         assert denied["id"] == "a"
         assert denied["error"]["code"] == DENIED
-        assert denied["error"]["message"].startswith("denied: the task does not allow")
+        assert denied["error"]["message"].startswith("denied: agent `")
         assert denied["error"]["data"]["reasons"][0]["code"] == "outside_task"
         assert "ostiary agent allow ag_" in denied["error"]["data"]["hint"]
         wrong = talk.ask(call("b", "read_file", path=5))

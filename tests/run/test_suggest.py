@@ -162,7 +162,7 @@ def test_what_no_scope_would_allow_and_what_no_catalogue_knows_is_left_out_and_s
 
 
 def test_grave_tools_are_pointed_at() -> None:
-    assert lines(suggest([called(1, "delete_file")], KNOWN), "tool")[0][1] == "does: destroy (look twice)"
+    assert lines(suggest([called(1, "delete_file")], KNOWN), "tool")[0][1] == "does: destroy (destructive: review)"
 
 
 @pytest.mark.parametrize("count", [MAX_DETAILS - 1, MAX_DETAILS, MAX_DETAILS + 1])

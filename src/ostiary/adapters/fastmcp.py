@@ -172,7 +172,7 @@ class _First(Middleware):
             return self._stdio
         who = request.scope.get(VERIFIED) if request is not None else None
         if not isinstance(who, Verified):
-            raise Unauthenticated("nobody has shown who is calling", code="nobody_acts")
+            raise Unauthenticated("no authenticated caller", code="nobody_acts")
         if who.principal.claims.aud != self._guard.resource.uri:  # of a server that this one is mounted on
             raise Unauthenticated("the token was shown to another guard", code="nobody_acts")
         return who

@@ -50,7 +50,7 @@ def list_approvals(
             session.show(question, _show)
         return
     found = session.pages("/approvals", "approvals", limit=limit, query={"state": "all" if all else "open"})
-    session.show(found, lambda rows: table(rows, COLUMNS, empty="nobody asks"))
+    session.show(found, lambda rows: table(rows, COLUMNS, empty="no approvals waiting"))
 
 
 @approvals.command(name="show")

@@ -59,4 +59,4 @@ def list_elevations(*, limit: int = PAGE, as_: Path | None = None, session: Here
         "people": "BY", "expires_at": "UNTIL",
     }  # fmt: skip
     found = session.pages("/elevations", "elevations", limit=limit)
-    session.show(found, lambda rows: table(rows, columns, empty="nobody was elevated"))
+    session.show(found, lambda rows: table(rows, columns, empty="no elevations"))

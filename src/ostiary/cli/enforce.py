@@ -222,7 +222,7 @@ def _rests_on_arguments(answer: Mapping[str, Any], details: tuple[ToolDetail, ..
 def _ask(session: Session) -> None:
     """Raises Usage where nobody can be asked, or the answer is no."""
     if session.as_json or not sys.stdin.isatty():
-        raise Usage("nobody is here to say yes", hint="--yes")
+        raise Usage("not a terminal", hint="confirm with `--yes`")
     if input("enforce? [y/N] ").strip().lower() not in ("y", "yes"):
         raise Usage("nothing is changed")
 

@@ -19,5 +19,7 @@ def parse_time(text: str, *, now: int) -> int:
     try:
         given = datetime.fromisoformat(text)
     except ValueError:
-        raise Usage(f"{text!r} is no time", hint="15m, 24h, 7d, 2026-01-31 or 2026-01-31T12:00:00Z") from None
+        raise Usage(
+            f"cannot read {text!r} as a time", hint="try 15m, 24h, 7d, 2026-01-31 or 2026-01-31T12:00:00Z"
+        ) from None
     return round(given.replace(tzinfo=given.tzinfo or UTC).timestamp() * SECOND)

@@ -292,7 +292,8 @@ class Client:
             return None
         hint = "name the `resource` yourself"
         if _origin(httpx2.URL(found[1])) != _origin(request.url):
-            raise Forbidden(f"{_origin(request.url)} points to metadata elsewhere", hint=hint)
+            named, asked = _origin(httpx2.URL(found[1])), _origin(request.url)
+            raise Forbidden(f"the metadata of {asked} is at another origin, {named}", hint=hint)
         described = yield httpx2.Request("GET", found[1])
         if described.status_code != 200:
             raise Unavailable(f"{found[1]} answers {described.status_code}", hint=hint)

@@ -72,7 +72,7 @@ class Feed:
         self._heard_at = 0  # on the clock that never jumps, put back by what the message was late
         self.mode: str | None = None
         """of the resource, as it was said last, however long ago"""
-        self._why = "nothing has been heard of the server yet"
+        self._why = "the Ostiary server has not been reached yet; denying to stay safe"
         self._prune_at = 0
         self.listeners: list[Callable[[access.Facts], object]] = []
         """what is called with each change of the facts, once it is in force; raises nothing"""
@@ -166,7 +166,7 @@ class Feed:
             self._why = f"the server's clock is {off / 1e6:.1f} s {whose} ours, or its messages come late"
             return
         self._heard_at = self._tick() - max(behind, late, 0)
-        self._why = "nothing has been heard of the server for too long"
+        self._why = f"the Ostiary server has been unreachable for {self.max_age / 1e6:g} s; denying to stay safe"
         self.clock.hear(message.at, is_proof=is_proof)
         now = self.clock()
         if now >= self._prune_at and self._knowledge is not None:

@@ -85,7 +85,7 @@ def suggest(calls: Iterable[Seen], catalogues: Mapping[str, Catalogue]) -> Sugge
             continue
         scopes.setdefault(catalogue.scope(tool), []).extend(some)
         tools.append((uri, name))
-        effect = f"{tool.effect} (look twice)" if tool.effect in GRAVE else str(tool.effect)
+        effect = f"{tool.effect} (destructive: review)" if tool.effect in GRAVE else str(tool.effect)
         lines.append(_line("tool", subject, f"does: {effect}", some))
         conditions = _conditions(subject, some, lines)
         details.append((len(some), ToolDetail(locations=(uri,), actions=(name,), arguments=conditions)))

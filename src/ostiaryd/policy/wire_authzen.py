@@ -132,7 +132,7 @@ async def configuration(call: Call) -> Reply:
     """The metadata of this decision point: its identifier is the public URL."""
     url = call.world.config.public_url
     if call.params.get("path", "") not in ("", urlsplit(url).path.removeprefix("/")):
-        raise NotFound("there is no such decision point here")
+        raise NotFound("decision point not found")
     return reply(
         {
             "policy_decision_point": url,

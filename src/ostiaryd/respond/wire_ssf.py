@@ -57,7 +57,7 @@ def metadata(config: Config) -> dict[str, Any]:
 async def configuration(call: Call) -> Reply:
     """What the server says of itself as a transmitter of signals (SSF 7.1)."""
     if call.params.get("path", "") not in ("", urlsplit(call.world.config.issuer).path.removeprefix("/")):
-        raise NotFound("there is no such transmitter here")
+        raise NotFound("transmitter not found")
     return reply(metadata(call.world.config), headers=_BRIEFLY)
 
 

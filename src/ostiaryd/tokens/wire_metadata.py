@@ -110,7 +110,7 @@ def _check_suffix(call: Call, path: str) -> None:
     """The well-known path may end in the path of what it describes, or stand alone. Raises NotFound."""
     suffix = call.params.get("path", "")
     if suffix not in ("", path.removeprefix("/")):
-        raise NotFound("there is no such issuer or resource here")
+        raise NotFound("issuer or resource not found")
 
 
 ROUTES = (

@@ -224,8 +224,10 @@ def _outside(
     """Scopes and details bound a token together: a call must be inside both."""
     name = ready.tool.name
     if ready.scope not in principal.scopes:
-        why = f"the task does not allow `{ready.scope}`, which `{name}` needs"
-        return Reason("outside_task", why, _allowing(principal.claims, ready.scope))
+        claims = principal.claims
+        lacking = f"agent `{claims.client_id}`" if _is_standing(claims) else f"the task `{claims.task}`"
+        why = f"{lacking} lacks the scope `{ready.scope}`, which `{name}` needs"
+        return Reason("outside_task", why, _allowing(claims, ready.scope))
     if not principal.details or any(
         detail.failure(arguments) is None for detail in principal.bounds(name, ready.classes)
     ):
@@ -238,9 +240,14 @@ def _outside(
 
 def _allowing(claims: AccessClaims, scope: str) -> str:
     """What would let a task reach `scope`: the standing task has the agent's own scopes."""
-    if claims.task.removeprefix("tk_") in ("", claims.client_id.removeprefix("ag_")):
+    if _is_standing(claims):
         return f"ostiary agent allow {claims.client_id} {scope}"
     return f"start a task that has the scope `{scope}`"
+
+
+def _is_standing(claims: AccessClaims) -> bool:
+    """Whether the token belongs to the agent's standing task, and to none that was declared."""
+    return claims.task.removeprefix("tk_") in ("", claims.client_id.removeprefix("ag_"))
 
 
 def deny(resource: Protected, policies: Policies, reason: Reason) -> Decision:

@@ -78,7 +78,7 @@ def _found(profile: Profile, session: Session, event: Event) -> Iterator[tuple[s
         yield (
             "purpose_drift",
             DRIFT_AS_SAID if as_said else DRIFT,
-            f"it would {effect} by {tool}; its task is not for that",
+            f"tried to {effect} with {tool}, outside its task",
         )
     if is_foreign:
         yield "origin_drift", _of_origins(profile, event), f"{tool} with {_foreign(event)}"

@@ -174,5 +174,5 @@ def _check_meant(act: Act, id: str, digest: str) -> None:
 def find_question(act: Act, id: str) -> Question:
     """Raises NotFound."""
     if (found := store.get(act.tx, id)) is None:
-        raise NotFound("there is no such approval", code="unknown_approval")
+        raise NotFound("approval not found", code="unknown_approval")
     return found

@@ -33,7 +33,7 @@ def may_see(reader: Reader, id: str, *, by: Caller) -> Question:
     """A question, for who answers, who may read everything, and through whom it came. Raises NotFound."""
     question = store.get(reader, id)
     if question is None or not (may_see_all(by) or by.id in question.requesters):
-        raise NotFound("there is no such approval, or it is another agent's", code="unknown_approval")
+        raise NotFound("approval not found", code="unknown_approval")
     return question
 
 

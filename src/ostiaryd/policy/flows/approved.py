@@ -51,7 +51,7 @@ def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[st
     """
     found, held = store.approved(act.tx, id), holdings.get(act.tx, id)
     if found is None:
-        raise NotFound("there is no such approval, or nobody has said yes", code="unknown_approval")
+        raise NotFound("approval not found, or not approved yet", code="unknown_approval")
     if found.digest != digest:
         raise Forbidden("that approval is not for this", hint="ask about this", code="approval_mismatch")
     if held is None or not held.is_live(act.now):

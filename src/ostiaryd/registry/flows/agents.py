@@ -77,7 +77,9 @@ def create_agent(
     note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, kind=kind.value, scopes=sorted(agent.scopes))
     _check_answerable(act, agent)
     if agents.get(act.tx, agent.name) is not None:
-        raise Conflict(f"the name `{agent.name}` is taken", hint="names are never given twice", code="name_taken")
+        raise Conflict(
+            f"the name `{agent.name}` is taken", hint="names cannot be reused, even after deletion", code="name_taken"
+        )
     agents.insert(act.tx, agent)
     return agent
 

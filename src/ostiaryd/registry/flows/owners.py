@@ -98,5 +98,7 @@ def _deputy(act: Act, id_or_name: str | None) -> PersonId | None:
 def _free_name(act: Act, unverified_name: str) -> str:
     name = check_name(unverified_name)
     if owners.owner(act.tx, name) is not None:
-        raise Conflict(f"the name `{name}` is taken", hint="names are never given twice", code="name_taken")
+        raise Conflict(
+            f"the name `{name}` is taken", hint="names cannot be reused, even after deletion", code="name_taken"
+        )
     return name

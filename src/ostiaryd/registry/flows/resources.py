@@ -43,9 +43,15 @@ def create_resource(
     )
     note(act, object=resource.resource_id, name=resource.name, uri=resource.uri, mode=mode.value, key=resource.jkt)
     if resources.get(act.tx, resource.name) is not None:
-        raise Conflict(f"the name `{resource.name}` is taken", hint="names are never given twice", code="name_taken")
+        raise Conflict(
+            f"the name `{resource.name}` is taken",
+            hint="names cannot be reused, even after deletion",
+            code="name_taken",
+        )
     if resource.uri.startswith(agent_uri(resources.public_url(act.tx), "")):
-        raise Conflict("this is where agents are: its guard would be given tokens for them", code="uri_taken")
+        raise Conflict(
+            "the URI belongs to this server; a guard for it would receive tokens meant for the server", code="uri_taken"
+        )
     if resources.by_uri(act.tx, resource.uri) is not None:
         raise Conflict("this URI is registered already", code="uri_taken")
     if resource.jkt is not None:

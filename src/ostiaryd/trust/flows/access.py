@@ -181,7 +181,7 @@ def _check_not_stopped(reader: Reader, names: list[tuple[str, str]]) -> None:
 def _credentials(authorization: str | None) -> tuple[str, str]:
     """Scheme in lower case, and token."""
     if authorization is None:
-        raise Unauthenticated("who is calling?", hint="send an access token and a DPoP proof")
+        raise Unauthenticated("not authenticated", hint="send an access token and a DPoP proof")
     scheme, _, unverified_token = authorization.partition(" ")
     if scheme.lower() not in ("dpop", "bearer"):
         raise Unauthenticated("the Authorization header is of another scheme than DPoP", hint="send an access token")
