@@ -193,6 +193,7 @@ def test_labels_are_bounded_and_strangers_take_no_room_from_records() -> None:
     for number in range(6):
         page = " ".join(f"x{number}y{at}" for at in range(4000))
         memory = told(memory, PAGE, page, path="x.html")
+    for number in range(24):
         inside = tool("inside", Effect.READ, classes=tuple(f"class-{number}-{at}" for at in range(32)))
         memory = told(memory, inside, f"one {number} Big House 12345{number}")
     size = sum(len(part.words) + sum(map(len, part.classes)) for part in memory.parts if part.kinds == LABEL)
