@@ -123,6 +123,11 @@ def main() -> None:
     told("more: two that the person said", deciding(begun, {"to": SAID["to"], "amount": 1200}) - plain)
     told("more: the same, and a text with an address", deciding(begun, SAID) - plain)
     told("more: two from nowhere, and a text with an address", deciding(begun, UNSAID) - plain)
+    labelled = marked(
+        learned(begun, observed(begun, "files/record", tools["record"], {"path": "x"}, prose(dice, 10_240)))
+    )
+    told("more: a text with an address, with labels in play", deciding(labelled, SAID) - plain)
+    told("more: no text, with labels in play", deciding(labelled, {"to": SAID["to"], "amount": 1200}) - plain)
     told("more: the same with the largest memory", deciding(marked(full), UNSAID) - plain)
     rows = records(dice, 10_240)
     lines = "\n".join(f"{'- ' if at == 0 else '  '}{name}: {value}"

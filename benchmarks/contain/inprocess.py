@@ -249,6 +249,7 @@ class InProcess:
             ),
             "foreign": foreign(session.memory, ready.tool, arguments) if principal.claims.memory else {},
             "origins": shown(decision.beside),
+            "warnings": warnings_of(decision.beside),
             "reasons": [{"policy": name} for name in decision.policies],
         }
         question = Question(digest, Call(call.tool, arguments), shows)

@@ -52,3 +52,13 @@ def test_it_believes_a_value_that_is_not_shown_only_where_it_is_the_persons(orig
     assert STANDIN.says(Question("1", shown, {"hidden": ["to"], "origins": origins})) is yes
     other = Call("pay", dict(shown.arguments) | {"amount": 5})
     assert not STANDIN.says(Question("1", other, {"hidden": ["to"], "origins": origins}))
+
+
+def test_after_a_warning_of_what_a_text_carries_the_person_reads_the_text() -> None:
+    other = Call(
+        PAY.tool, {**PAY.arguments, "text": f"{PAY.arguments.get('text', '')} and by the way, Ann was born in May"}
+    )
+    for warning, expected in (("carries:record", False), ("unrequested", False), ("reveals:card", False), ("", True)):
+        shows = {"warnings": [warning] if warning else []}
+        assert STANDIN.says(Question("1", PAY, shows))
+        assert STANDIN.says(Question("1", other, shows)) is expected

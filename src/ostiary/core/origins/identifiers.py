@@ -23,8 +23,6 @@ from ostiary.core.origins.links import is_encoded, is_odd, readings
 
 MAX_FOUND = 64
 """identifiers of one text"""
-MIN_KEY, MAX_KEY = 20, 512
-"""characters of a run that may be a key"""
 MIN_BITS = 4.0
 """of entropy for each character of a key without a known form; at most log2 of its length"""
 
@@ -73,7 +71,7 @@ def identifiers(text: str) -> Iterator[tuple[str, str]]:
     """Yield the kind of each identifier in a text and the identifier itself, at most MAX_FOUND."""
     found: set[tuple[str, str]] = set()
     for reading in readings(text) if is_odd(text) else (text,):
-        if not _DIGIT.search(reading) and len(reading) < MIN_KEY:
+        if not _DIGIT.search(reading) and "-----BEGIN" not in reading and "eyJ" not in reading:
             continue
         for one in _search(reading):
             if one not in found and len(found) < MAX_FOUND:

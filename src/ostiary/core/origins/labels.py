@@ -72,10 +72,16 @@ def outgoing(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record
     """Return what policies see of the text of a call; nothing if none leaves for anybody but the person."""
     if not goes_out(tool):
         return {}
-    texts = list(_addressed(memory, tool, arguments))
+    texts = [(path, text) for path, text in _outgoing(tool, arguments) if text.strip()]
     if not texts or _is_to_person(memory, tool, arguments):
         return {}
-    context: Record = {CARRIES: frozenset[object](_carried(memory, texts)), UNREQUESTED_READ: memory.is_unrequested}
+    carried: Collection[str] = ()
+    if memory.labels:
+        has_sent = any(part.kinds == SENT for part in memory.parts)
+        carried = _carried(
+            memory, _addressed(memory, tool, arguments) if has_sent else ((b"", one) for _, one in texts)
+        )
+    context: Record = {CARRIES: frozenset[object](carried), UNREQUESTED_READ: memory.is_unrequested}
     context[REVEALS] = frozenset[object](
         kind for _, text in texts for kind, value in identifiers(text) if not _is_given(memory, value)
     )
@@ -133,27 +139,23 @@ def _is_to_person(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> b
 
 
 def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
-    """Return the data classes of labelled content that texts carry, and where it came from."""
-    if not memory.labels:
-        return set()
+    """Return the data classes of labelled content that texts carry, and where it came from. Each text has a hash of to
+    whom it goes; empty if nothing was sent before.
+    """
     found: set[str] = set()
-    scribe = Scribe(memory.key)
+    scribe, marks = Scribe(memory.key), memory.marks
     for who, text in texts:
-        before = _tail(memory, who)
+        before = _tail(memory, who) if who else []
         for reading, said in scribe.spoken((text,)):
             spoken = (*said, *scribe.otherwise(reading))
-            for fingerprint, phrase in text_prints(scribe, [*before, *scribe.hashes(said)], spoken):
-                if not _may_hold(memory, fingerprint):
+            for one, phrase in text_prints(scribe, [*before, *scribe.hashes(said)], spoken):
+                if marks and not marks[one[0] | one[1] >> 3 << 8] >> (one[1] & 7) & 1:
                     continue
-                parts = [part for part in memory.labels if holds(part.words, fingerprint)]
+                parts = [part for part in memory.labels if holds(part.words, one)]
                 if parts and memory.find(phrase, least=Origin.RECORD) is Origin.NOWHERE:
                     for part in parts:
                         found.update(part.classes, ("outside" if part.origin == Origin.OUTSIDE else "record",))
     return found
-
-
-def _may_hold(memory: Memory, word: bytes) -> bool:
-    return not memory.marks or bool(memory.marks[word[0] | word[1] >> 3 << 8] >> (word[1] & 7) & 1)
 
 
 def _prints_of(scribe: Scribe, text: str) -> Iterator[bytes]:

@@ -111,7 +111,7 @@ def observed(
     if classes is None:
         classes = () if tool.data_classes is msgspec.UNSET else tool.data_classes
     unnamed = [text for origin, text in found if origin in LABELLED]
-    fields = () if layout is None else _texts(layout.value)
+    fields = () if layout is None or opened is not output else _texts(layout.value)
     return (*parts, *labelled(memory, scribe, tool, arguments, unnamed, fields, classes))
 
 

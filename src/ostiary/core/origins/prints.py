@@ -5,21 +5,24 @@ each run of `SPAN + STRIDE - 1` words that a text repeats is noticed. Of a sourc
 are kept. A *fact* is too short for a span and tells something by itself: a long number, a day, a mail address, a link,
 two neighbouring words that are written as names are, or all of a field, if it has two to four words.
 
-A fingerprint is six bytes of BLAKE2s over keyed hashes of words: without the key of the task it tells nothing.
+A fingerprint is a checksum of keyed hashes of words: without the key of the task it tells nothing.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from hashlib import blake2s
 from itertools import islice, pairwise
+from zlib import crc32
 
 from ostiary.core.origins.scribe import WIDTH, Scribe
 
 SPAN = 5
 STRIDE = 3
 MAX_YEAR = 2099
+_SIZES = tuple(words * WIDTH for words in range(2, SPAN + 1))
+_TAG = b"\0\2"
+"""behind the four bytes of a fingerprint, which is as wide as a word"""
 MIN_DIGITS = 4
 MAX_FIELD = 64
 """characters of a value of a layout that is a fact as a whole"""
@@ -35,14 +38,18 @@ def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = 
     facts: dict[bytes, None] = {}
     runs: list[bytes] = []
     for reading, said in scribe.spoken(texts):
-        facts.update(dict.fromkeys(_facts(scribe, said)))
-        facts.update(dict.fromkeys(_facts(scribe, scribe.otherwise(reading))))
-        facts.update(dict.fromkeys(_named_pairs(scribe, reading)))
-        facts.update(dict.fromkeys(_whole_field(scribe, said)))
-        if len(said) >= SPAN:
-            runs.append(b"".join(scribe.hashes(said)))
+        for word in (*said, *scribe.otherwise(reading)):
+            if _tells(word):
+                facts[_print(scribe.word(word))] = None
+        if len(said) > 1:
+            facts.update(dict.fromkeys(_named_pairs(scribe, reading)))
+            if len(said) < SPAN:
+                facts[_print(b"".join(scribe.hashes(said)))] = None
+            else:
+                runs.append(b"".join(scribe.hashes(said)))
     for field in fields:
-        facts.update(dict.fromkeys(_whole_field(scribe, scribe.words(field[:MAX_FIELD]))))
+        if 1 < len(said := scribe.words(field[:MAX_FIELD])) < SPAN:
+            facts[_print(b"".join(scribe.hashes(said)))] = None
     left = max(room - len(facts), room // 2)
     stride = max(STRIDE, -(-sum(map(len, runs)) // WIDTH // max(left - len(runs), 1)))
     spans = dict.fromkeys(
@@ -64,28 +71,14 @@ def text_prints(scribe: Scribe, hashes: Sequence[bytes], spoken: Iterable[str]) 
     `hashes`: of the words of the text in their order; `spoken`: those words, with other spellings of single ones.
     """
     whole = b"".join(hashes)
-    for words in range(2, SPAN + 1):
-        size = words * WIDTH
-        for at in range(0, len(whole) - size + 1, WIDTH):
-            phrase = whole[at : at + size]
-            yield _print(phrase), phrase
-    for word in spoken:
-        if _tells(word):
-            [phrase] = scribe.hashes((word,))
-            yield _print(phrase), phrase
+    phrases = [whole[at : at + size] for size in _SIZES for at in range(0, len(whole) - size + 1, WIDTH)]
+    phrases += scribe.hashes(word for word in spoken if _tells(word))
+    for phrase in phrases:
+        yield _print(phrase), phrase
 
 
 def _print(phrase: bytes) -> bytes:
-    return blake2s(phrase, digest_size=WIDTH).digest()
-
-
-def _whole_field(scribe: Scribe, said: Sequence[str]) -> Iterator[bytes]:
-    if 1 < len(said) < SPAN:
-        yield _print(b"".join(scribe.hashes(said)))
-
-
-def _facts(scribe: Scribe, spoken: Iterable[str]) -> Iterator[bytes]:
-    return map(_print, scribe.hashes(word for word in spoken if not word.isalpha() and _tells(word)))
+    return crc32(phrase).to_bytes(4, "big") + _TAG
 
 
 def _tells(word: str) -> bool:
