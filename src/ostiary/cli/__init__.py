@@ -32,6 +32,7 @@ COMMANDS = (
     ("key", "ostiary.cli.keys:key", "Keys of an agent: add, rotate, revoke.", WHO),
     ("pep", "ostiary.cli.peps:pep", "Create, rotate and revoke API keys of AuthZEN gateways.", WHO),
     ("resource", "ostiary.cli.resources:resource", "Protected servers, their guards and their tools.", WHO),
+    ("catalogue", "ostiary.cli.catalogue:catalogue", "Review what the tools of a resource do and take.", WHO),
     ("task", "ostiary.cli.tasks:task", "Declared tasks: purpose, bounds, an end.", MAY),
     ("token", "ostiary.cli.tasks:token", "Get an access token as an agent, bound to the agent's key.", MAY),
     ("policy", "ostiary.cli.policy:policy", "Policy sets: a folder of Cedar files with their tests.", MAY),

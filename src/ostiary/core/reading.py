@@ -113,10 +113,11 @@ _FORMATS = {
 }  # fmt: skip
 _LINKS = ("uri", "url", "iri")
 _RECORDS = frozenset(
-    [
+    noun(word)
+    for word in (
         "account", "balance", "clock", "contact", "count", "currency", "date", "day", "directory", "info", "limit",
         "member", "permission", "preference", "profile", "role", "setting", "status", "time", "user", "version",
-    ]
+    )
 )  # fmt: skip
 """What a system keeps itself, and nobody outside writes into."""
 _SHAPES = str.maketrans("015", "ois")
@@ -149,6 +150,27 @@ def read(resource: str, unverified_result: object) -> Reading:
     catalogue = Catalogue.listed(resource, listing, [tool for tool, _ in found])
     methods = [line for name in METHODS if name in catalogue.tools for line in _of_method(catalogue.tools[name])]
     return Reading(catalogue, (*(line for _, lines in found for line in lines), *methods, *_alike(catalogue)))
+
+
+def explain(tool: Tool) -> tuple[Line, ...]:
+    """Return the lines of a tool of a catalogue: what words and schemas would propose today where it says the same, and
+    otherwise that its hints, its neighbours or its owner have said it.
+    """
+    listed = Listed(name=tool.name, description=tool.description, input_schema=tool.arguments)
+    read_again, lines = _read(listed, tool.definition, frozenset())
+    why = {line.member: line.why for line in lines if line.member.startswith("kinds.") or line.member == "effect"}
+    stated = "its hints or its owner"
+    return (
+        Line(tool.name, "effect", tool.effect.value, why["effect"] if tool.effect is read_again.effect else stated),
+        Line(tool.name, "open_world", "yes" if tool.open_world else "no", stated),
+        *(
+            Line(
+                tool.name, f"kinds.{path}", word,
+                why[f"kinds.{path}"] if read_again.kinds.get(path) == word else "other tools return it, or its owner",
+            )
+            for path, word in tool.kinds.items()
+        ),
+    )  # fmt: skip
 
 
 def output_fields(schemas: Iterable[Mapping[str, Any]]) -> frozenset[str]:

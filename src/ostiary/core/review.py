@@ -8,22 +8,24 @@ in the tool itself (effect, `outside`, kinds), which is then `confirmed` for as 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from ostiary.core.catalogue import Catalogue, Effect, Kind, Tool
+from ostiary.core.catalogue import METHODS, Catalogue, Effect, Kind, Tool
 from ostiary.core.catalogue.kind import KINDS
 from ostiary.core.errors import Invalid
-from ostiary.core.reading import UNKNOWN, Line, is_of_record, text_arguments
+from ostiary.core.reading import UNKNOWN, Line, explain, is_of_record, text_arguments
 
 MAX_QUESTIONS = 3
 """about one tool"""
 YES, NO, NONE = "yes", "no", "none"
+UNSURE = "unsure"
+"""of an argument: nothing is stated, and each value is judged by its form"""
 EFFECTS = tuple(effect.value for effect in Effect)
-ARGUMENTS = (*(kind.value for kind in Kind), NONE)
+ARGUMENTS = (*(kind.value for kind in Kind), NONE, UNSURE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,6 @@ class ToolReview:
 
 def review(
     catalogue: Catalogue,
-    lines: Collection[Line] = (),
     *,
     usage: Mapping[str, Usage] | None = None,
     flows: Mapping[str, Mapping[str, Flow]] | None = None,
@@ -78,9 +79,9 @@ def review(
     """Return what is to be reviewed: each tool that nobody has confirmed, those that are called most often first."""
     used, flowing = usage or {}, flows or {}
     found = [
-        _review(tool, [line for line in lines if line.tool == name], used.get(name, Usage()), flowing.get(name, {}))
+        _review(tool, used.get(name, Usage()), flowing.get(name, {}))
         for name, tool in catalogue.tools.items()
-        if not tool.confirmed
+        if not tool.confirmed and name not in METHODS
     ]
     return sorted(found, key=lambda one: (-one.usage.calls, one.tool.effect is Effect.READ, one.tool.name))
 
@@ -89,7 +90,7 @@ def confirm(tool: Tool, answers: Mapping[str, str] | None = None, *, flows: Mapp
     """Return the tool as its owner confirms it: with these answers by member, and the suggestion for each question
     without one. Raises Invalid.
     """
-    asked = _review(tool, (), Usage(), flows or {}).questions
+    asked = _review(tool, Usage(), flows or {}).questions
     given = {question.member: question.suggestion for question in asked} | dict(answers or {})
     kinds, paths = dict(tool.kinds), set(text_arguments(tool.arguments)) | set(tool.kinds)
     effect, outside = tool.effect, tool.outside
@@ -100,7 +101,10 @@ def confirm(tool: Tool, answers: Mapping[str, str] | None = None, *, flows: Mapp
         elif member == "outside":
             outside = _checked(tool, member, answer, (YES, NO)) == YES
         elif what == "kinds" and path in paths:
-            kinds[path] = _checked(tool, member, answer, (*KINDS, NONE))
+            word = _checked(tool, member, answer, (*KINDS, NONE, UNSURE))
+            kinds |= {path: word}
+            if word == UNSURE:
+                del kinds[path]
         else:
             raise Invalid(
                 f"`{tool.name}` has no `{member[:128]}` to answer for",
@@ -109,11 +113,20 @@ def confirm(tool: Tool, answers: Mapping[str, str] | None = None, *, flows: Mapp
     return replace(tool, effect=effect, outside=outside, kinds=kinds, confirmed=True)
 
 
-def confirm_all(catalogue: Catalogue, answers: Mapping[str, Mapping[str, str]]) -> Catalogue:
+def confirm_all(
+    catalogue: Catalogue,
+    answers: Mapping[str, Mapping[str, str]],
+    *,
+    flows: Mapping[str, Mapping[str, Flow]] | None = None,
+) -> Catalogue:
     """Return the catalogue with the tools confirmed that `answers` names. Raises Invalid."""
+    flowing = flows or {}
     if unknown := sorted(answers.keys() - catalogue.tools.keys()):
         raise Invalid(f"the catalogue has no tool `{unknown[0][:128]}`", hint="answers are by the name of a tool")
-    tools = [confirm(tool, answers[name]) if name in answers else tool for name, tool in catalogue.tools.items()]
+    tools = [
+        confirm(tool, answers[name], flows=flowing.get(name)) if name in answers else tool
+        for name, tool in catalogue.tools.items()
+    ]
     return Catalogue.of(catalogue.resource, tools, catalogue.data_classes)
 
 
@@ -125,19 +138,19 @@ def _checked(tool: Tool, member: str, answer: str, choices: Sequence[str]) -> st
     return answer
 
 
-def _review(tool: Tool, lines: Sequence[Line], usage: Usage, flows: Mapping[str, Flow]) -> ToolReview:
+def _review(tool: Tool, usage: Usage, flows: Mapping[str, Flow]) -> ToolReview:
+    lines = explain(tool)
     why = {line.member: line.why for line in lines}
     asked = sorted(_questions(tool, why, flows), key=lambda question: -question.weight)
-    return ToolReview(tool, tuple(lines), usage, flows, tuple(asked[:MAX_QUESTIONS]))
+    return ToolReview(tool, lines, usage, flows, tuple(asked[:MAX_QUESTIONS]))
 
 
 def _questions(tool: Tool, why: Mapping[str, str], flows: Mapping[str, Flow]) -> Iterator[Question]:
     name = tool.name
     of_effect = why.get("effect", "")
-    is_known = of_effect == "its hints"
     yield Question(
         name, "effect", f"Does `{name}` change anything, or only read?", of_effect, EFFECTS, tool.effect.value,
-        10 if is_known else 90 if of_effect == UNKNOWN else 70,
+        90 if of_effect == UNKNOWN else 40,
     )  # fmt: skip
     if tool.outside is UNSET:
         is_record = tool.effect is Effect.READ and is_of_record(name)
@@ -154,10 +167,11 @@ def _questions(tool: Tool, why: Mapping[str, str], flows: Mapping[str, Flow]) ->
             reason = f"its values came from `{flow.source_field}` of `{flow.source_tool}` in {flow.tasks} tasks"
         else:
             reason = why.get(f"kinds.{path}", "nothing says what it stands for")
-        suggestion = kind.value if kind is not None and kind is not Kind.TEXT else Kind.OBJECT.value
-        if kind is Kind.TEXT and flow is None:
-            suggestion = kind.value
-        weight = 80 if kind is None or flow is not None else 50 if kind in (Kind.TEXT, Kind.TIME) else 20
+        if flow is not None and kind in (None, Kind.TEXT):
+            suggestion = Kind.OBJECT.value
+        else:
+            suggestion = UNSURE if kind is None else kind.value
+        weight = 85 if flow is not None else 80 if kind is None else 50 if kind in (Kind.TEXT, Kind.TIME) else 20
         yield Question(
             name, f"kinds.{path}", f"Is `{path}` of `{name}` whom it goes to, which thing, or words?", reason,
             ARGUMENTS, suggestion, weight,

@@ -34,7 +34,7 @@ _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3
 """scripts without spaces between words; two characters count as a word"""
 _EDGES = "\"'`´‘’‚“”„«»()[]{}<>,;:.!?…¡¿*。，、；！？（）「」–—-"
 _NUMBERS = re.compile(r"(?<![\w.,])\+?\d[\d ()./-]{4,30}\d(?!\w)")
-_MARKED = re.compile(r"[_\\=<>|$^~{}#@]|://|\w/.*/|\d/|/\d")
+_MARKED = re.compile(r"[_\\=<>|$^~{}#@]|://|\w/.*/")
 
 
 def kind_of(text: str) -> Kind:

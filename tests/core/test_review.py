@@ -1,0 +1,114 @@
+"""The review of a catalogue: what its owner is asked, and what the answers make of a tool."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from ostiary.core.catalogue import Catalogue, Effect, Tool
+from ostiary.core.errors import Invalid
+from ostiary.core.reading import read
+from ostiary.core.review import MAX_QUESTIONS, Flow, Usage, confirm, confirm_all, review
+from tests.core.test_reading import listed
+
+LISTING: dict[str, Any] = {
+    "capabilities": {"resources": {}},
+    "tools": [
+        listed("xqz", abc="string", defg="string", hij="string", klm="string"),
+        listed("get_status", hints={"readOnlyHint": True}),
+        listed("send_letter", description="Sends a letter.", to="string", body="string"),
+    ],
+}
+
+
+def catalogue() -> Catalogue:
+    return read("desk", LISTING).catalogue
+
+
+def test_each_tool_that_nobody_has_confirmed_is_asked_about_those_in_use_first() -> None:
+    found = review(catalogue(), usage={"get_status": Usage(calls=3, agents=2)})
+    assert [one.tool.name for one in found] == ["get_status", "send_letter", "xqz"], (
+        "methods of MCP are not asked about"
+    )
+    members = {one.tool.name: [question.member for question in one.questions] for one in found}
+    assert members == {
+        "get_status": ["outside", "effect"],
+        "send_letter": ["kinds.body", "effect", "kinds.to"],
+        "xqz": ["effect", "kinds.abc", "kinds.defg"],
+    }
+    assert all(len(one.questions) <= MAX_QUESTIONS for one in found)
+    assert all(question.suggestion in question.choices for one in found for question in one.questions)
+    assert all(question.why and line.why for one in found for question in one.questions for line in one.lines)
+
+
+def test_the_questions_are_in_plain_words_and_say_why() -> None:
+    asked = {(one.tool.name, question.member): question for one in review(catalogue()) for question in one.questions}
+    argument, outside = asked["xqz", "kinds.abc"], asked["get_status", "outside"]
+    assert argument.text == "Is `abc` of `xqz` whom it goes to, which thing, or words?"
+    assert argument.suggestion == "unsure"
+    assert (outside.suggestion, outside.why) == ("no", "its name speaks of what a system keeps itself")
+
+
+def test_values_that_came_from_another_tool_are_told_and_suggest_an_object() -> None:
+    flow = Flow("list_rows", "rows.id", 12)
+    found = {one.tool.name: one for one in review(catalogue(), flows={"xqz": {"hij": flow}})}
+    question = next(one for one in found["xqz"].questions if one.member == "kinds.hij")
+    assert (question.suggestion, question.why) == (
+        "object", "its values came from `rows.id` of `list_rows` in 12 tasks",
+    )  # fmt: skip
+
+
+def test_answers_are_kept_in_the_tool_until_its_definition_changes() -> None:
+    before = catalogue()
+    made = confirm_all(
+        before, {"xqz": {"effect": "read", "outside": "no", "kinds.klm": "account", "kinds.abc": "unsure"}}
+    )
+    tool = made.tools["xqz"]
+    assert (tool.effect, tool.outside, tool.confirmed, tool.kinds) == (Effect.READ, False, True, {"klm": "account"})
+    assert made.tools["send_letter"] == before.tools["send_letter"]
+    assert [one.tool.name for one in review(made)] == ["send_letter", "get_status"]
+    again = read("desk", LISTING).catalogue.after(made)
+    assert again.tools["xqz"] == tool
+    changed = json.loads(json.dumps(LISTING))
+    changed["tools"][0]["description"] = "Deletes all rows."
+    assert "xqz" in {one.tool.name for one in review(read("desk", changed).catalogue.after(made))}
+
+
+def test_without_an_answer_the_suggestion_counts_and_nothing_else_changes() -> None:
+    tool = catalogue().tools["send_letter"]
+    assert confirm(tool) == replace(tool, confirmed=True), "outside was not among its questions"
+    status = catalogue().tools["get_status"]
+    assert confirm(status) == replace(status, outside=False, confirmed=True)
+    assert confirm(catalogue().tools["xqz"]).kinds == {}
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        ({"effect": "explode"}, "is no answer for `effect`"),
+        ({"outside": "maybe"}, "is no answer for `outside`"),
+        ({"kinds.abc": "thing"}, "is no answer for `kinds.abc`"),
+        ({"kinds.zzz": "object"}, "has no `kinds.zzz`"),
+        ({"scope": "read"}, "has no `scope`"),
+    ],
+)
+def test_an_answer_to_what_was_not_asked_is_refused(answers: dict[str, str], why: str) -> None:
+    with pytest.raises(Invalid, match=why):
+        confirm_all(catalogue(), {"xqz": answers})
+
+
+def test_answers_about_a_tool_that_is_not_there_are_refused() -> None:
+    with pytest.raises(Invalid, match="no tool `yyy`"):
+        confirm_all(catalogue(), {"yyy": {}})
+
+
+def test_what_an_owner_wrote_by_hand_is_reviewed_as_well() -> None:
+    by_hand = Catalogue.of("desk", [Tool(name="pay", effect=Effect.PAY, kinds={"to": "account"})])
+    [found] = review(by_hand)
+    assert {line.member: line.why for line in found.lines} == {
+        "effect": "its name", "open_world": "its hints or its owner",
+        "kinds.to": "other tools return it, or its owner",
+    }  # fmt: skip
