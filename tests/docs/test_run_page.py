@@ -49,7 +49,7 @@ def test_the_commands_of_the_page_do_what_it_says(tmp_path: Path) -> None:
             said.append(done)
     shown = re.search(r"```text\n(.*)\n```", text)
     assert shown is not None
-    assert shown[1] in said[0].stderr.splitlines()
+    assert shown[1] in re.sub(r"\bag_\w{32}", "ag_01..", said[0].stderr).splitlines()
     assert (tmp_path / "least" / "bounds.json").exists()
     assert "2 of 2 calls would be allowed" in said[4].stdout
     assert "2 allowed" in said[5].stderr
