@@ -188,6 +188,15 @@ def test_a_listing_that_the_call_did_not_name_has_fields(layout: str) -> None:
     assert of_value(named, Kind.OBJECT, "52") is Origin.OUTSIDE, "a document may be a stranger's as a whole"
 
 
+def test_what_is_known_from_a_field_is_not_from_outside_besides() -> None:
+    seen = _seen(OUTSIDE, "- room: 41\n  said: see you\n- room: 52\n  said: how are you")
+    outside = Memory(KEY, tuple(part for part in seen.parts if part.origin is Origin.OUTSIDE))
+    assert of_value(seen, Kind.OBJECT, "41") is Origin.KNOWN
+    assert of_value(outside, Kind.OBJECT, "41") is Origin.NOWHERE, "what strangers mention asks"
+    for value in ("52", "see you", "how are you", "said"):
+        assert of_value(seen, Kind.OBJECT, value) is Origin.OUTSIDE
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_record_that_the_person_named_is_one_in_each_layout(layout: str) -> None:
     seen = _seen(INSIDE, LAYOUTS[layout](ROWS), words="where does Bob sit?")

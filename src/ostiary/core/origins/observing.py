@@ -25,7 +25,7 @@ from ostiary.core.catalogue import Kind, Tool
 from ostiary.core.catalogue.coverage import Leaf, Rule
 from ostiary.core.origins.judging import BIT, POINTS, given, has_substitute, is_effect, leaves, of_value
 from ostiary.core.origins.labels import labelled
-from ostiary.core.origins.layouts import certain, layout_of
+from ostiary.core.origins.layouts import certain, fields, layout_of
 from ostiary.core.origins.links import MAIL, is_odd, is_page, readings
 from ostiary.core.origins.memory import ALL_KINDS, LABELLED, LINK, ROOM, Memory, Origin, Part, holds
 from ostiary.core.origins.moments import moments
@@ -79,9 +79,10 @@ def observed(
         found = [(Origin.ENDORSED, text) for text in _texts(opened)]
     elif tool.is_outside:
         is_frame = layout is not None and not any(map(_names_thing, tool.coverage.leaves(arguments)))
-        found = list(_fields(opened, is_data=not isinstance(output, str) or (is_frame and opened is not output)))
         if is_frame and layout is not None and opened is output and not layout.is_inline:
-            found += [(Origin.KNOWN, text) for name, text in certain(layout.value, WRITTEN) if _is_known(name, text)]
+            found = list(_framed(layout.value))
+        else:
+            found = list(_fields(opened, is_data=not isinstance(output, str) or (is_frame and opened is not output)))
     else:
         is_linked = _points(memory, tool, arguments) <= Origin.RECORD
         found = list(_records(memory, scribe, opened, is_linked=is_linked))
@@ -211,6 +212,18 @@ def _fields(opened: object, *, is_data: bool) -> Iterator[Found]:
     """Yield each text as one from outside, or of data as known where it is a field that no stranger writes."""
     for name, text in islice(_named(opened), MAX_LEAVES):
         yield (Origin.KNOWN if is_data and _is_known(name, text) else Origin.OUTSIDE), text
+
+
+def _framed(value: object) -> Iterator[Found]:
+    """Yield each text of a layout that is not escaped: known as far as its frame is certain, or else from outside, with
+    the name of its field, which a stranger may have written too.
+    """
+    sure = sum(1 for _ in certain(value, WRITTEN))
+    for place, (name, text) in enumerate(islice(fields(value), MAX_LEAVES)):
+        if place >= sure:
+            yield Origin.OUTSIDE, f"{name}: {text}"
+        else:
+            yield (Origin.KNOWN if _is_known(name, text) else Origin.OUTSIDE), text
 
 
 def _is_known(name: str, text: str) -> bool:
