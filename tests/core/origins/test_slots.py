@@ -164,3 +164,20 @@ def test_facts_are_bounded_and_take_no_room_from_words() -> None:
     assert sum(len(part.words) for part in memory.parts) < 60_000
     assert not is_substituted(memory, id=17)
     assert judged(memory, DO, {"id": 17})["origin_worst"] == "person"
+
+
+@pytest.mark.parametrize(
+    "value", [10**5000, float("inf"), float("nan"), "x" * 10**6, [[]] * 9, {}, None, True, {"": {}}]
+)
+def test_what_is_no_value_of_a_field_is_left_out(value: object) -> None:
+    memory = after(remember(KEY, seed("cancel 17")), LIST, {}, [{"id": 17, "odd": value}, {"id": 18, "odd": value}])
+    assert is_substituted(memory, id=18)
+    assert not is_substituted(memory, id=17)
+
+
+def test_a_nest_that_is_too_deep_is_left_out() -> None:
+    deep: object = 18
+    for _ in range(40):
+        deep = [deep]
+    memory = after(remember(KEY, seed("cancel 17")), LIST, {}, [17, deep])
+    assert not is_substituted(memory, id=17)

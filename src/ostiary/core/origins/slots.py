@@ -19,14 +19,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable, Mapping
 from zlib import crc32
 
 from ostiary.core.catalogue import Kind
 from ostiary.core.origins.links import spellings
 from ostiary.core.origins.memory import NUMBER, SLOT, Memory, Origin, Part
-from ostiary.core.origins.scribe import WIDTH, Scribe, hashed
+from ostiary.core.origins.scribe import LARGEST, WIDTH, Scribe, hashed
 from ostiary.core.origins.words import amount, decimal, words
 
 MAX_SCALARS = 4096
@@ -44,6 +43,8 @@ _SUM = b"\0\2" + _ANY
 """that an endorsed document says how much"""
 _LETTER = re.compile(r"[^\W\d_]")
 _DIGITS = "0123456789+-"
+Scalar = tuple[str, str, bool]
+"""the path of its field, its text, and whether it belongs to a record that the person named"""
 
 
 def slots(memory: Memory, uid: str, output: object, scribe: Scribe, *, is_named: bool, is_record: bool) -> list[Part]:
@@ -53,9 +54,9 @@ def slots(memory: Memory, uid: str, output: object, scribe: Scribe, *, is_named:
     reader = _Reader(memory, uid, scribe, is_record=is_record)
     marks: dict[bytes, None] = {}
     rivals: dict[bytes, None] = {}
-    for path, text, named in islice(reader.scalars(output, "", is_named, MAX_DEPTH), MAX_SCALARS):
-        if not text or len(text) > MAX_VALUE or text.count(" ") > MAX_SPACES:
-            continue
+    scalars: list[Scalar] = []
+    reader.scalars(output, "", is_named, MAX_DEPTH, scalars)
+    for path, text, named in scalars:
         field, value = reader.field(path), reader.value(text)
         if named or reader.is_said(text):
             marks[field + _ANY] = marks[_VALUE + value] = None
@@ -122,50 +123,56 @@ class _Reader:
             found = self._said[text] = origin in (Origin.PERSON, Origin.ENDORSED)
         return found
 
-    def scalars(self, value: object, path: str, is_named: bool, depth: int) -> Iterator[tuple[str, str, bool]]:
-        """Each scalar with the path of its field, and whether it belongs to a record that the person named. Of several
-        records they named those that have a name of their own which the person said.
+    def scalars(self, value: object, path: str, is_named: bool, depth: int, found: list[Scalar]) -> None:
+        """Add each scalar with the path of its field, and whether it belongs to a record that the person named. Of
+        several records they named those that have a name of their own which the person said.
         """
+        if len(found) >= MAX_SCALARS:
+            return
         if isinstance(value, str):
-            yield path, value.strip(), is_named
+            text = value.strip()
+            if 0 < len(text) <= MAX_VALUE and text.count(" ") <= MAX_SPACES:
+                found.append((path, text, is_named))
         elif isinstance(value, int | float):
-            if not isinstance(value, bool):
-                yield path, repr(int(value) if isinstance(value, float) and value.is_integer() else value), is_named
-        elif depth and isinstance(value, Mapping):
+            if not isinstance(value, bool) and abs(value) < LARGEST:
+                text = repr(int(value) if isinstance(value, float) and value.is_integer() else value)
+                if len(text) <= MAX_VALUE:
+                    found.append((path, text, is_named))
+        elif depth and isinstance(value, dict):
             if (records := rows(value)) is not value:
-                yield from self.scalars(records, path, is_named, depth)
+                self.scalars(records, path, is_named, depth, found)
                 return
             for name, one in value.items():
-                yield from self.scalars(one, f"{path}/{name}", is_named, depth - 1)
+                self.scalars(one, f"{path}/{name}", is_named, depth - 1, found)
         elif depth and isinstance(value, list | tuple):
-            is_only = len(value) == 1
-            among = Counter(text for one in value for text in _names(one)) if self._is_record else Counter[str]()
-            for one in value:
-                named = any(among[text] == 1 and self.is_said(text) for text in _names(one))
-                yield from self.scalars(one, path, is_named if is_only else named, depth - 1)
+            names = [_names(one) if self._is_record and isinstance(one, dict) else () for one in value]
+            among = Counter(text for each in names for text in each if self.is_said(text))
+            for one, each in zip(value, names, strict=True):
+                named = any(among[text] == 1 for text in each) if among else False
+                self.scalars(one, path, is_named if len(value) == 1 else named, depth - 1, found)
 
 
 def rows(value: object) -> object:
     """Return the records of a map (two or more that have the same names) as a list, each with its key as a field; any
     other value as it is.
     """
-    if not isinstance(value, Mapping) or len(value) < 2:
+    if not isinstance(value, dict) or len(value) < 2:
         return value
-    members = [*value.values()]
-    first = members[0]
-    if not isinstance(first, Mapping) or not first:
+    first = next(iter(value.values()))
+    if not isinstance(first, dict) or not first:
         return value
-    if not all(isinstance(one, Mapping) and one.keys() == first.keys() for one in members):
+    if not all(isinstance(one, dict) and one.keys() == first.keys() for one in value.values()):
         return value
     return [{"": key, **one} for key, one in value.items()]
 
 
-def _names(record: object) -> Iterator[str]:
+def _names(record: Mapping[str, object]) -> list[str]:
     """The values by which one may know a record among others: texts that have a letter."""
-    if isinstance(record, Mapping):
-        for value in record.values():
-            if isinstance(value, str) and len(value) <= MAX_VALUE and _LETTER.search(value):
-                yield value
+    return [
+        value
+        for value in record.values()
+        if isinstance(value, str) and len(value) <= MAX_VALUE and _LETTER.search(value)
+    ]
 
 
 def _digest(phrase: bytes) -> bytes:
