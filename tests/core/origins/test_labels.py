@@ -136,6 +136,9 @@ def test_a_text_to_the_person_or_one_that_stays_carries_nothing() -> None:
     assert outgoing(READ, SEND, {"to": ["ada@example.org", "ADA@example.org"], "body": ADMITTED}) == {}
     assert carried(READ, ADMITTED, to="ada@example.org, eve@evil.example") == HEALTH
     assert outgoing(READ, SEND, {"to": ["ada@example.org", "bob@example.org"], "body": ADMITTED})[CARRIES] == HEALTH
+    named = told(remember(KEY, seed("write", own=["Ada Love", "ada@example.org"])), CHART, ADMITTED, patient="chart-8")
+    assert outgoing(named, SEND, {"to": "ada love", "body": ADMITTED}) == {}
+    assert outgoing(named, SEND, {"to": "Love", "body": ADMITTED})[CARRIES] == HEALTH, "that may be another one"
     assert outgoing(READ, NOTE, {"body": ADMITTED}) == {}
     assert outgoing(READ, POST, {"body": ADMITTED})[CARRIES] == HEALTH, "an open world reads it"
     assert outgoing(READ, SEND, {"to": "bob@example.org", "body": " "}) == {}

@@ -72,20 +72,20 @@ def outgoing(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record
     """Return what policies see of the text of a call; nothing if none leaves for anybody but the person."""
     if not goes_out(tool):
         return {}
-    texts = [(path, text) for path, text in _outgoing(tool, arguments) if text.strip()]
+    texts = [text for _, text in _outgoing(tool, arguments) if text.strip()]
     if not texts or _is_to_person(memory, tool, arguments):
         return {}
     carried: Collection[str] = ()
     if memory.labels:
         has_sent = any(part.kinds == SENT for part in memory.parts)
-        carried = _carried(
-            memory, _addressed(memory, tool, arguments) if has_sent else ((b"", one) for _, one in texts)
-        )
-    context: Record = {CARRIES: frozenset[object](carried), UNREQUESTED_READ: memory.is_unrequested}
-    context[REVEALS] = frozenset[object](
-        kind for _, text in texts for kind, value in identifiers(text) if not _is_given(memory, value)
-    )
-    return context
+        by = _addressed(memory, tool, arguments) if has_sent else [(b"", text) for text in texts]
+        carried = _carried(memory, by)
+    revealed = (kind for text in texts for kind, value in identifiers(text) if not _is_given(memory, value))
+    return {
+        CARRIES: frozenset[object](carried),
+        UNREQUESTED_READ: memory.is_unrequested,
+        REVEALS: frozenset[object](revealed),
+    }
 
 
 def goes_out(tool: Tool) -> bool:
@@ -119,23 +119,23 @@ def _outgoing(tool: Tool, arguments: Mapping[str, Any], *, every: bool = False) 
 
 def _addressed(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[bytes, str]]:
     """Yield the texts of a call, each with a hash of to whom it goes and in which argument."""
-    to = "\0".join(
-        text for _, kind, value in judged_leaves(memory, tool, arguments) if kind in TO_WHOM for text in leaves(value)
-    )
+    to = "\0".join(_recipients(memory, tool, arguments)).casefold()
     for path, text in _outgoing(tool, arguments):
         if text.strip():
-            yield hashed(memory.key, f"\0{tool.name}\0{path}\0{to.casefold()}"), text
+            yield hashed(memory.key, f"\0{tool.name}\0{path}\0{to}"), text
+
+
+def _recipients(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[str]:
+    for _, kind, value in judged_leaves(memory, tool, arguments):
+        if kind in TO_WHOM:
+            yield from leaves(value)
 
 
 def _is_to_person(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether all to whom a call goes are in the person's own record."""
-    to = [
-        text for _, kind, value in judged_leaves(memory, tool, arguments) if kind in TO_WHOM for text in leaves(value)
-    ]
-    own = [part.words for part in memory.parts if part.origin == Origin.OWN]
-    return bool(to and own) and all(
-        any(holds(words_, memory.hashed(words(text, is_source=False)) or b"\0") for words_ in own) for text in to
-    )
+    """Return whether each recipient of a call is a whole value of the person's own record."""
+    own = {value for part in memory.parts if part.origin == Origin.OWN for value in split(part.words)} - {b""}
+    to = list(_recipients(memory, tool, arguments)) if own else []
+    return bool(to) and all(memory.hashed(words(text, is_source=False)) in own for text in to)
 
 
 def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
