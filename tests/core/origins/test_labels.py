@@ -27,6 +27,7 @@ from ostiary.core.origins import (
     is_settled,
     learned,
     marked,
+    needs_origins,
     observed,
     outgoing,
     pack,
@@ -52,6 +53,7 @@ SEND = tool("send", Effect.SEND, to="address", body="text")
 NOTE = tool("note", Effect.CHANGE, body="text")
 POST = tool("post", Effect.CHANGE, open_world=True, body="text", tag="none")
 FIND = tool("find", Effect.READ, open_world=True, url="address")
+SEARCH = tool("search", Effect.READ, open_world=True, query="text")
 ADMITTED = "admitted on Tuesday with severe pain and treated with aspirin until he could walk again by himself"
 ASKED = seed("write to bob@example.org about chart-7", own=["ada@example.org"])
 
@@ -148,6 +150,16 @@ def test_no_string_of_a_call_is_left_out() -> None:
     for arguments in ({"tag": ADMITTED}, {"other": ADMITTED}, {"body": {"deep": [ADMITTED]}}, {"more": {ADMITTED: 1}}):
         assert outgoing(READ, POST, arguments)[CARRIES] == HEALTH
     assert outgoing(READ, FIND, {"url": "https://a.example", "also": ADMITTED})[CARRIES] == HEALTH
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [("one two three four", False), ("one two three four five", True), ("x" * 63, False), ("x" * 64, True)],
+)
+def test_a_longer_text_of_a_read_in_an_open_world_leaves(query: str, expected: bool) -> None:
+    assert needs_origins(SEARCH, {"query": query}) is expected
+    assert not needs_origins(CHART, {"patient": query}), "whoever answers there is no stranger"
+    assert outgoing(READ, SEARCH, {"query": ADMITTED})[CARRIES] == HEALTH
 
 
 def test_what_is_split_over_messages_to_one_recipient_is_put_together() -> None:

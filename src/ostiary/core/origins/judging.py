@@ -59,6 +59,8 @@ MAX_DEPTH = 16
 MAX_VALUES = 256
 """of one argument; of more it is not known where they came from"""
 MAX_FOREIGN, MAX_SHOWN = 32, 256
+MIN_LONG = 64
+"""characters of a text that may be a longer one, encoded"""
 MAX_WORDS = 256
 """of one value"""
 _SAYS = re.compile(r"[^\W_]")
@@ -75,12 +77,27 @@ def is_effect(tool: Tool) -> bool:
 
 
 def needs_origins(tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Whether policies must see where the arguments of a call came from: it does something, or it is a read in an open
-    world with a link or a host in a text.
+    """Whether policies must see where the arguments of a call came from, or what its text carries: it does something,
+    or it is a read in an open world with a link, a host or a longer text in it.
+    """
+    return reaches_out(tool, arguments) or (
+        tool.open_world and any(_is_long(leaf) for leaf in tool.coverage.leaves(arguments))
+    )
+
+
+def reaches_out(tool: Tool, arguments: Mapping[str, Any]) -> bool:
+    """Return whether policies on origins judge a call: it does something, or is a read in an open world with a link or
+    a host in a text.
     """
     if tool.effect is not Effect.READ or is_effect(tool):
         return True
     return tool.open_world and any(_may_link(leaf) for leaf in tool.coverage.leaves(arguments))
+
+
+def _is_long(leaf: Leaf) -> bool:
+    """Return whether a leaf has room for content of a source: five words, or as much without a blank."""
+    value = leaf.value
+    return isinstance(value, str) and leaf.rule is not OFFERED and (value.count(" ") > 3 or len(value) >= MIN_LONG)
 
 
 def _may_link(leaf: Leaf) -> bool:

@@ -23,7 +23,7 @@ from ostiary.core.catalogue import Effect, Kind, Tool
 from ostiary.core.catalogue.coverage import Rule
 from ostiary.core.cedar.values import Record
 from ostiary.core.origins.identifiers import identifiers
-from ostiary.core.origins.judging import POINTS, judged_leaves, leaves, needs_origins, of_value
+from ostiary.core.origins.judging import POINTS, judged_leaves, leaves, of_value, reaches_out
 from ostiary.core.origins.memory import LABEL, LABEL_ROOM, SENT, UNREQUESTED, Memory, Origin, Part, holds
 from ostiary.core.origins.prints import SPAN, source_prints, text_prints
 from ostiary.core.origins.scribe import END, MAX_TEXT, WIDTH, Scribe, hashed, split
@@ -59,7 +59,7 @@ def labelled(
         fresh = [one for one in prints if not any(holds(part.words, one) for part in memory.labels)]
         if fresh:
             found.append(Part(origin, LABEL, b"".join(fresh), tuple(sorted(classes))))
-    if Origin.OUTSIDE in by and not memory.is_unrequested and not needs_origins(tool, arguments):
+    if Origin.OUTSIDE in by and not memory.is_unrequested and not reaches_out(tool, arguments):
         found.append(Part(Origin.OUTSIDE, UNREQUESTED, b"unread"))
     if memory.labels and goes_out(tool):
         ends = [_end(memory, scribe, who, text) for who, text in _addressed(memory, tool, arguments)]
