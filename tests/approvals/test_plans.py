@@ -18,6 +18,7 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
 from tests.approvals.stage import URI, Bank
 from tests.approvals.test_covers import ANN, WHOM, mail, reads
+from tests.clock import Clock
 from tests.registry.stage import ADMIN, caller, do, enrol, hold, newest
 
 __all__ = ["mail"]
@@ -210,8 +211,9 @@ async def test_what_is_always_agreed_to_is_proposed(world: World, mail: Bank) ->
     assert proposed() == [], "a no ends it"
 
 
-async def test_many_questions_in_one_task_propose_nothing(world: World, mail: Bank) -> None:
+async def test_many_questions_in_one_task_propose_nothing(world: World, mail: Bank, clock: Clock) -> None:
     for number in range(8):
+        clock.advance(us=1)
         asked = await mail.ask(PAY | {"amount": 100 + number}, **WHOM | {"tool": "pay"})
         await mail.answer(asked.approval)
     assert propose(world.db.read(), "bot", now=world.now(), config=world.config) == []
