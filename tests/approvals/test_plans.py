@@ -147,8 +147,11 @@ async def test_a_task_without_a_memory_has_no_plan_question(mail: Bank) -> None:
 # What waits of a task, as one
 
 
-async def test_what_waits_of_a_task_is_seen_and_answered_as_one(mail: Bank) -> None:
-    ids = [(await mail.ask(ANN | {"to": f"{name}@else.example"}, **WHOM)).approval for name in "abc"]
+async def test_what_waits_of_a_task_is_seen_and_answered_as_one(mail: Bank, clock: Clock) -> None:
+    ids = []
+    for name in "abc":
+        ids.append((await mail.ask(ANN | {"to": f"{name}@else.example"}, **WHOM)).approval)
+        clock.advance(us=1)
     await mail.ask(ANN, **WHOM | {"token": "tok_1"})
     owner = replace(await mail.person("carol"), id=mail.agent.owner, name="alice")
     _, found, _ = await mail.http("GET", f"/api/v1/tasks/{mail.task.task_id}/approvals", by=owner)
