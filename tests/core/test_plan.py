@@ -132,6 +132,9 @@ def test_a_value_of_a_record_that_untrusted_content_names_too_is_mentioned() -> 
     assert judged(both, PAY, {"to": ["acc1", "acc2"]})["mentioned"] is True
     assert judged(both, PAY, {"to": "Ann"})["mentioned"] is False, "the person said it"
     assert judged(known, PAY, {"to": "acc2"})["mentioned"] is False
+    amounts = after(after(known, Origin.KNOWN, "70", "80"), Origin.OUTSIDE, "80")
+    assert judged(amounts, PAY, {"to": "Ann", "amount": 70})["mentioned"] is False
+    assert judged(amounts, PAY, {"to": "Ann", "amount": 80})["mentioned"] is True
 
 
 TOOLS = ("bank/pay", "bank/look", "mail/send")

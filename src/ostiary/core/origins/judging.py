@@ -11,7 +11,7 @@
                    time; not there where there is none
     origin_best    the most trusted of those that say whom, what and how much, and of secrets; not there where there is
                    none
-    mentioned      whether one of those is of a record, and content from outside has that value too
+    mentioned      whether one of these is of a record, and content from outside has that value too
     links_worst    the least trusted of all links and mail addresses in outgoing text; not there where there is none
     substituted    true: a value of a record stands in the place of one that the person named (`slots`); or not there
 
@@ -169,9 +169,7 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
             found_in_records.append((kind, value))
         if found > of_kind[place := _PLACE[kind]]:
             of_kind[place] = found
-        if kind is AMOUNT:
-            best = min(best, found)
-        elif kind in IDENTIFIES:
+        if kind in IDENTIFIES or kind is AMOUNT:
             best = min(best, found)
             mentioned = mentioned or (RECORD <= found <= KNOWN and of_value(memory.outside, kind, value) is OUTSIDE)
         if found >= worst_of.get(path, PERSON):
