@@ -58,6 +58,8 @@ _GRAVE = ((Effect.DESTROY,), (Effect.PAY,), (Effect.ADMINISTER,))
 MAX_KINDS = 64
 MAX_DEPTH = 4
 MAX_FIELDS = 10_000
+AGREED = "its name and its description"
+A_NUMBER = "a number with decimals"
 UNKNOWN = "nothing is known of it: where its values come from decides"
 MAX_NAME = 256
 MAX_SENTENCE = 400
@@ -245,10 +247,10 @@ def _effect(listed: Listed) -> tuple[Effect, str]:
         is_more = effect is not None and RANK[effect] >= RANK[hinted] and effect is not hinted
         return (effect, f"{of} says more than its hints") if effect and is_more else (hinted, "its hints")
     if effect is not None:
-        return effect, of
+        return effect, AGREED if named is described else of
     if named is Effect.READ and hints.read_only_hint is UNSET:
         if described is Effect.READ:
-            return Effect.READ, "its name and its description"
+            return Effect.READ, AGREED
         if _count_texts(listed.input_schema) <= 1:
             return Effect.READ, "its name, and it takes no more than one text"
     return Effect.CHANGE, UNKNOWN
@@ -339,7 +341,7 @@ def _kind(
     if found is None and _plain(name) in fields and (is_read or types <= {"integer", "number"}):
         found = Kind.OBJECT, "other tools return it"
     if found is None:
-        return (Kind.AMOUNT, "a number with decimals") if "number" in types and not is_read else None
+        return (Kind.AMOUNT, A_NUMBER) if "number" in types and not is_read else None
     kind, why = found
     if "string" not in types and kind not in (Kind.AMOUNT, Kind.ACCOUNT, Kind.OBJECT, Kind.TIME):
         return None  # a number is no address

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from ostiary.core.catalogue import METHODS, Catalogue, Effect, Kind, Tool
 from ostiary.core.catalogue.kind import KINDS
 from ostiary.core.errors import Invalid
-from ostiary.core.reading import UNKNOWN, Line, explain, is_of_record, text_arguments
+from ostiary.core.reading import A_NUMBER, AGREED, UNKNOWN, Line, explain, is_of_record, text_arguments
 
 MAX_QUESTIONS = 3
 """about one tool"""
@@ -25,6 +25,8 @@ YES, NO, NONE = "yes", "no", "none"
 UNSURE = "unsure"
 """of an argument: nothing is stated, and each value is judged by its form"""
 EFFECTS = tuple(effect.value for effect in Effect)
+UNSTATED = "nothing says what it stands for"
+_WEIGHTS: Mapping[Kind | None, int] = {Kind.TEXT: 50, Kind.TIME: 50}
 ARGUMENTS = (*(kind.value for kind in Kind), NONE, UNSURE)
 
 
@@ -146,33 +148,34 @@ def _review(tool: Tool, usage: Usage, flows: Mapping[str, Flow]) -> ToolReview:
 
 
 def _questions(tool: Tool, why: Mapping[str, str], flows: Mapping[str, Flow]) -> Iterator[Question]:
-    name = tool.name
-    of_effect = why.get("effect", "")
-    yield Question(
-        name, "effect", f"Does `{name}` change anything, or only read?", of_effect, EFFECTS, tool.effect.value,
-        90 if of_effect == UNKNOWN else 40,
-    )  # fmt: skip
-    if tool.outside is UNSET:
+    """Yield the questions about a tool. What name and description agree upon is not asked about, nor is an argument
+    that its name says to identify: a value of it is judged alike whatever it identifies.
+    """
+    name, of_effect = tool.name, why["effect"]
+    if of_effect != AGREED:
+        yield Question(
+            name, "effect", f"Does `{name}` change anything, or only read?", of_effect, EFFECTS, tool.effect.value,
+            90 if of_effect == UNKNOWN else 55,
+        )  # fmt: skip
+    if tool.outside is UNSET and (tool.effect is Effect.READ or of_effect == UNKNOWN):
         is_record = tool.effect is Effect.READ and is_of_record(name)
         yield Question(
             name, "outside", f"Can others write into what `{name}` returns (mails, pages, comments, shared files)?",
             "its name speaks of what a system keeps itself" if is_record else "nothing says that nobody can",
-            (YES, NO), NO if is_record else YES, 60 if tool.effect is Effect.READ else 5,
+            (YES, NO), NO if is_record else YES, 60,
         )  # fmt: skip
     if tool.effect is Effect.READ:
         return
-    for path in text_arguments(tool.arguments):
-        kind, flow = tool.argument_kinds.get(path), flows.get(path)
-        if flow is not None:
+    texts = text_arguments(tool.arguments)
+    for path in (*texts, *(path for path in tool.kinds if path not in texts)):
+        kind, flow, reason = tool.argument_kinds.get(path), flows.get(path), why.get(f"kinds.{path}", UNSTATED)
+        weight = _WEIGHTS.get(kind, 80 if kind is None else 70 if reason == A_NUMBER else 0)
+        suggestion = UNSURE if kind is None else kind.value
+        if flow is not None and kind in (None, Kind.TEXT, Kind.AMOUNT):
             reason = f"its values came from `{flow.source_field}` of `{flow.source_tool}` in {flow.tasks} tasks"
-        else:
-            reason = why.get(f"kinds.{path}", "nothing says what it stands for")
-        if flow is not None and kind in (None, Kind.TEXT):
-            suggestion = Kind.OBJECT.value
-        else:
-            suggestion = UNSURE if kind is None else kind.value
-        weight = 85 if flow is not None else 80 if kind is None else 50 if kind in (Kind.TEXT, Kind.TIME) else 20
-        yield Question(
-            name, f"kinds.{path}", f"Is `{path}` of `{name}` whom it goes to, which thing, or words?", reason,
-            ARGUMENTS, suggestion, weight,
-        )  # fmt: skip
+            suggestion, weight = Kind.OBJECT.value, 85
+        if weight:
+            yield Question(
+                name, f"kinds.{path}", f"Is `{path}` of `{name}` whom it goes to, which thing, how much, or words?",
+                reason, ARGUMENTS, suggestion, weight,
+            )  # fmt: skip
