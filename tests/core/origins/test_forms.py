@@ -91,6 +91,7 @@ PATHS: list[tuple[str, str, str]] = [
     ("delete notes.txt in /srv/data", "/srv/notes.txt", "nowhere"),
     ("delete notes.txt in /srv/data", "srv/data/notes.txt", "nowhere"),
     ("delete notes.txt in /srv/data", "/srv/data/../notes.txt", "nowhere"),
+    ("delete ../notes.txt in /srv/data", "/srv/data/../notes.txt", "nowhere"),
     ("delete notes.txt in /srv/data", "/srv/data/./notes.txt", "nowhere"),
     ("delete notes.txt in /srv/data", "/srv/data//notes.txt", "nowhere"),
     ("delete notes.txt", "~/../notes.txt", "nowhere"),

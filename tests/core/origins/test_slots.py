@@ -182,3 +182,10 @@ def test_a_nest_that_is_too_deep_is_left_out() -> None:
         deep = [deep]
     memory = after(remember(KEY, seed("cancel 17")), LIST, {}, [17, deep])
     assert not is_substituted(memory, id=17)
+
+
+def test_a_value_that_the_person_named_is_one_in_each_field() -> None:
+    memory = after(remember(KEY, seed("book Aster")), LIST, {}, QUX)
+    memory = after(memory, FILE, {"name": "x"}, ["Aster", "ann@example.org", "bob@example.org"])
+    assert not is_substituted(memory, to="ann@example.org")
+    assert is_substituted(memory, to="bob@example.org")
