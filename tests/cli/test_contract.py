@@ -345,14 +345,14 @@ def test_a_catalogue_is_read_confirmed_and_a_task_is_drafted_from_it(
     assert ostiary.json("task", "draft", *without, "--catalogue", catalogue) == made, "the agent has every scope of it"
     assert ostiary("task", "draft", *without).code == 2
     verdicts = {line["what"]: line["verdict"] for line in made["lines"]}
-    assert verdicts[f"{name}/pay_invoice"] == "allowed"
-    assert verdicts[f"{name}/delete_file"] == "left out"
+    assert verdicts[f"{name}/pay_invoice"] == "planned"
+    assert verdicts[f"{name}/delete_file"] == "not planned"
     assert ostiary.json("task", "list", "--agent", name) == [], "nothing has started"
     start = ("task", "start", "--agent", name, "--purpose", "a bill", "--draft", drafted)
     task = ostiary.json(*start)
-    assert task["bounds"] == made["bounds"]
+    assert (task.get("bounds", []), made["bounds"], made["budget"]) == ([], [], []), "words deny nothing"
     assert task["intent"]["endorsed"] == made["intent"]["endorsed"]
-    assert [budget["limit"]["limit"] for budget in task["budgets"]] == ["50"]
+    assert task["intent"]["plan"] == made["intent"]["plan"] == [{"tool": f"{name}/pay_invoice", "most": "50"}]
     assert ostiary(*start, "--words", "more").code == 2
     assert ostiary("task", "start", "--agent", name, "--purpose", "p", "--draft", listed).code == 2
     assert ostiary("task", "draft", *asked, "--catalogue", listed).code == 2

@@ -110,7 +110,9 @@ def test_a_cap_that_the_words_state_is_in_the_plan(words: str, most: str | None)
     made = drafted(words)
     plan = {planned.tool: planned.most for planned in made.intent.plan or ()}
     assert plan["office/pay_invoice"] == (most or "")
-    assert [line.what for line in made.lines if line.verdict == "cap"] == ["office/pay_invoice"] * (most is not None)
+    assert [line.what for line in made.lines if line.verdict == "cap"] == ["office/pay_invoice amount"] * (
+        most is not None
+    )
 
 
 def test_a_document_that_is_named_is_endorsed_for_what_the_effects_take() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from ostiary.agent import Agent
 from ostiary.agent.identity import asked
@@ -95,7 +95,7 @@ def draft_task(
     agent: str | None = None,
     catalogue: tuple[Path, ...] = (),
     own: tuple[str, ...] = (),
-    ask_payee: bool = True,
+    ask_payee: Annotated[bool, Parameter(negative="--no-ask-payee")] = True,
     write: Path | None = None,
     session: Here,
 ) -> None:

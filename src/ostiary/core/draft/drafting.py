@@ -179,7 +179,9 @@ def _plan(words: str, called: Sequence[_Offer], lines: list[Line]) -> tuple[Plan
     for offer in called[:MAX_PLANNED]:
         is_capped = lowest is not None and Kind.AMOUNT in offer.tool.argument_kinds.values()
         if is_capped:
-            lines.append(Line("cap", offer.id, f"the words say at most {lowest:f}: above, a person is asked"))
+            lines.append(
+                Line("cap", f"{offer.id} amount", f"the words say at most {lowest:f}: above, a person is asked")
+            )
         plan.append(Planned(offer.id, f"{lowest:f}" if is_capped else ""))
     return tuple(plan)
 
