@@ -149,3 +149,27 @@ def test_a_moment_is_composed_of_parts_that_the_person_said(text: str) -> None:
     assert of_value(memory, Kind.TIME, "2026-03-03T14:00:00") is Origin.PERSON
     assert of_value(memory, Kind.TIME, "2026-03-03T15:00") is Origin.NOWHERE
     assert of_value(memory, Kind.TIME, "2026-03-04T14:00") is Origin.NOWHERE
+
+
+ALIAS = {
+    "properties": {"calendar": {"default": "primary"}, "room": {"default": "main"}, "n": {"default": 1}},
+    "required": ["room"],
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "origin"),
+    [
+        ({"calendar": "primary"}, None), ({"calendar": "Primary"}, "nowhere"), ({"calendar": "eve"}, "nowhere"),
+        ({"calendar": ["primary"]}, "nowhere"), ({"room": "main"}, "nowhere"), ({"n": 1}, None),
+        ({"n": True}, "nowhere"), ({"n": 2}, "nowhere"), ({"calendar": "primary", "room": "x"}, "nowhere"),
+    ],
+)  # fmt: skip
+def test_the_default_of_an_argument_that_may_be_left_out_says_nothing(
+    arguments: dict[str, Any], origin: str | None
+) -> None:
+    kinds = dict.fromkeys(("calendar", "room", "n"), "object")
+    alias = Tool(name="do", effect=Effect.CHANGE, arguments=ALIAS, kinds=kinds)
+    beside = judged(remember(KEY, seed("look")), alias, arguments)
+    assert beside.get("origin_worst") == origin
+    assert beside["object_worst"] == "nowhere", "which is what a call without it has"

@@ -9,7 +9,8 @@ claims each leaf, the first of these that applies:
                  further down, where a leaf stands instead of an object, the kind of what should be there
     harmless     the catalogue states at or above the leaf a word that is no kind (`none`)
     switch       it is true, false or null
-    listed       the schema lists the values that may stand there (`enum`, `const`)
+    listed       the schema lists the values that may stand there (`enum`, `const`); or it is the default of an argument
+                 that may be left out, whatever the catalogue states of it: to say it is to say nothing
     quantity     it is a number of at most six digits at a place whose name the schema lists
     unclaimed    all other leaves: judged as something that identifies an object, so a value from nowhere asks
 """
@@ -73,7 +74,7 @@ class _Place(NamedTuple):
 class Coverage:
     """The rules of one tool, made ready once for all of its calls."""
 
-    __slots__ = ("_direct", "_kinds", "_offers", "_places", "_shape", "_shown")
+    __slots__ = ("_defaults", "_direct", "_kinds", "_offers", "_places", "_shape", "_shown")
 
     def __init__(
         self,
@@ -89,6 +90,7 @@ class Coverage:
         self._direct = {} if self._offers else {path: kind for path, kind in kinds.items() if "." not in path}
         self._shape = shape_of([schema], schema)
         self._shown = frozenset(presentation)
+        self._defaults = _defaults(schema)
         self._places = _Place(None, {})
         for path, word in words.items():
             place = self._places
@@ -103,6 +105,9 @@ class Coverage:
         """Every leaf of `arguments`, each claimed by one rule. Beyond a limit, one leaf stands for the rest."""
         claimed: list[Leaf] = []
         for name, value in arguments.items():
+            if name in self._defaults and type(value) in _SCALARS and _is_same(value, self._defaults[name]):
+                claimed.append(Leaf(name, Rule.LISTED, None, value))
+                continue
             if (kind := self._direct.get(name)) is not None and type(value) in _SCALARS:  # as most arguments are
                 if value != "":
                     claimed.append(Leaf(name, _DECLARED, kind, value))
@@ -164,6 +169,22 @@ class Coverage:
         if at.shape is not None and isinstance(value, int | float) and abs(value) < LARGEST_QUANTITY:
             return Leaf(at.argument, Rule.QUANTITY, None, value)
         return Leaf(at.argument, Rule.UNCLAIMED, Kind.OBJECT, value)
+
+
+def _defaults(schema: Mapping[str, Any]) -> dict[str, object]:
+    """The defaults of the arguments that may be left out, by name."""
+    properties, required = schema.get("properties"), schema.get("required")
+    if not isinstance(properties, Mapping):
+        return {}
+    return {
+        name: one["default"]
+        for name, one in properties.items()
+        if isinstance(one, Mapping) and "default" in one and not (isinstance(required, list) and name in required)
+    }
+
+
+def _is_same(value: object, other: object) -> bool:
+    return value == other and isinstance(value, bool) is isinstance(other, bool)
 
 
 class _Walk(NamedTuple):
