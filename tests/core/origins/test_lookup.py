@@ -295,7 +295,7 @@ def test_a_fixed_time_counts_as_what_says_whom(memory: Memory) -> None:
         ("a" * 65, "outside"), ("Ann van Lee", "outside"), ("Ann\nLee", "outside"), ("eve@far.example", "outside"),
         ("far.example", "outside"), ("https://far.example", "outside"), ("+4915112345678", "outside"),
         ("DE89370400440532013999", "outside"), ("123456", "known"), ("1234567", "outside"), (1234567, "outside"),
-        ("ZXZlQGZhci5l-A", "outside"), ("go ZXZlQGZhci5leGFtcGxl", "outside"),
+        ("ZXZlQGZhci5l-A", "known"), ("go ZXZlQGZhci5leGFtcGxl", "outside"),
     ],
 )  # fmt: skip
 def test_a_short_field_of_data_is_known_and_a_text_is_a_strangers(memory: Memory, field: object, origin: str) -> None:

@@ -27,7 +27,7 @@ _KINDS: dict[object, type] = {
 }  # fmt: skip
 _COMBINED = frozenset({"$ref", "allOf", "anyOf", "oneOf"})
 _ORIGINS = ("origin_worst", "origin_best", "amount_worst", "object_worst", "done_worst", "links_worst")
-_FLAGS = ("mentioned", "planned", "over_plan", "read_outside", "substituted")
+_FLAGS = ("from_named", "mentioned", "planned", "over_plan", "read_outside", "substituted")
 
 
 def unknown_arguments(ready: ReadyTool, arguments: Mapping[str, object] | None) -> frozenset[str]:

@@ -11,6 +11,7 @@
                    time; not there where there is none
     origin_best    the most trusted of those that say whom, what and how much, and of secrets; not there where there is
                    none
+    from_named     where that is `outside`, whether one of these stands in content from outside that the person named
     mentioned      whether one of these is of a record, and content from outside has that value too
     links_worst    the least trusted of all links and mail addresses in outgoing text; not there where there is none
     substituted    true: a value of a record stands in the place of one that the person named (`slots`); or not there
@@ -52,6 +53,8 @@ BIT = {kind: 1 << place for place, kind in enumerate(KINDS)}
 POINTS = frozenset({PRINCIPAL, ACCOUNT, ADDRESS, OBJECT})
 """kinds that say whom and what"""
 IDENTIFIES = POINTS | {SECRET}
+NAMES = POINTS | {TEXT}
+"""kinds that say which content a call returns"""
 """kinds of which `origin_worst` is the least trusted"""
 _SLOTS = POINTS | {AMOUNT}
 GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
@@ -149,14 +152,13 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     fixed = -1
     is_grave = tool.effect in GRAVE
     best, mentioned = NOWHERE + 1, False
+    from_outside: list[tuple[Kind, object]] = []
     found_in_records: list[tuple[Kind, object]] = []
     split: Mapping[str, Origin] | None = None
     for path, kind, value in judged_leaves(memory, tool, arguments):
         found = _of_text(memory, value) if kind is TEXT else of_value(memory, kind, value)
         if found is None:
             continue
-        if found is ENDORSED and path not in tool.argument_kinds:
-            found = OUTSIDE  # a document is endorsed for kinds, and nobody has said of which kind this is
         if kind in POINTS and found > OWN:
             if split is None:
                 split = _split(memory, tool, arguments)
@@ -173,6 +175,8 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
             of_kind[place] = found
         if kind in IDENTIFIES or kind is AMOUNT:
             best = min(best, found)
+            if found is OUTSIDE:
+                from_outside.append((kind, value))
             mentioned = mentioned or (RECORD <= found <= KNOWN and of_value(memory.outside, kind, value) is OUTSIDE)
         if found >= worst_of.get(path, PERSON):
             worst_of[path] = found
@@ -195,6 +199,9 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     if best <= NOWHERE:
         context["origin_best"] = _NAMES[best]
         context["mentioned"] = mentioned
+    if best is OUTSIDE:
+        named = memory.named
+        context["from_named"] = any(of_value(named, *one) is OUTSIDE for one in from_outside)
     if amount >= 0:
         context["amount_worst"] = _NAMES[amount]
     if pointed >= 0:
@@ -214,6 +221,22 @@ def _split(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Mapping[
     """The origin of arguments that are parts of one identifier."""
     named = [(path, value) for path, kind, value in judged_leaves(memory, tool, arguments) if kind in POINTS]
     return split_origins(memory, tool.arguments, named) if len(named) > 1 else {}
+
+
+def names_content(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
+    """Return whether the person named what a call returns: a value that says which content it is was the person's, and
+    none came from outside. Words that are searched for say it too.
+    """
+    is_named = False
+    for leaf in tool.coverage.leaves(arguments):
+        if leaf.value is UNREADABLE:
+            return False
+        if leaf.kind in NAMES:
+            found = of_value(memory, OBJECT if leaf.kind is TEXT else leaf.kind, leaf.value)
+            if found is OUTSIDE:
+                return False
+            is_named = is_named or found <= ENDORSED
+    return is_named
 
 
 def lent_to(memory: Memory, id: str, tool: Tool) -> Memory:

@@ -81,10 +81,13 @@ LABELLED = (Origin.KNOWN, Origin.OUTSIDE)
 KINDS = (Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT, Kind.SECRET, Kind.AMOUNT, Kind.TIME)
 """what an argument may identify"""
 ALL_KINDS = (1 << len(KINDS)) - 1
+_OBJECT = 1 << KINDS.index(Kind.OBJECT)
 LINK = 1 << len(KINDS)
 """the kind of a link that a call has nothing to say beside"""
 RETIRED = LINK << 1
 """the kind of what amounts were computed with until ADR 60: older guards may still tell it; it is not kept"""
+NAMED = RETIRED
+"""beside all kinds, the mark of content from outside that the person named; older guards read past it"""
 SLOT = LINK << 2
 """the kind of which field each value of a record stood in (`slots`); older guards keep it and read nothing in it"""
 NUMBER = b"\0\1"
@@ -152,6 +155,11 @@ class Memory:
         """The same memory of content from outside alone."""
         parts = tuple(part for part in self.parts if part.origin == Origin.OUTSIDE and part.kinds not in LABEL_ROOM)
         return Memory(self.key, parts, (), self.marks)
+
+    @property
+    def named(self) -> Memory:
+        """The same memory of the content from outside that the person named."""
+        return Memory(self.key, tuple(part for part in self.parts if part.kinds == ALL_KINDS | NAMED), (), self.marks)
 
     def lending(self, kinds: int) -> Memory:
         """The same memory, in which what was endorsed counts for those kinds of arguments alone (their bits)."""
@@ -315,8 +323,9 @@ def check_observed(more: Iterable[Part]) -> None:
         ):
             raise Malformed("no tool returns that")
         is_endorsed = part.origin == Origin.ENDORSED and (part.kinds < LINK or part.kinds == RETIRED)
-        is_known = (part.origin == Origin.KNOWN and part.kinds in (LINK, SLOT)) or (
+        is_known = (part.origin == Origin.KNOWN and part.kinds in (_OBJECT, LINK, SLOT)) or (
             part.origin == Origin.RECORD and part.kinds == SLOT
         )
-        if part.kinds != ALL_KINDS and not is_endorsed and not is_known:
+        is_named = part.origin == Origin.OUTSIDE and part.kinds == ALL_KINDS | NAMED
+        if part.kinds != ALL_KINDS and not is_endorsed and not is_known and not is_named:
             raise Malformed("it counts for all kinds of arguments")

@@ -2,10 +2,12 @@
 
 Content from outside stays outside, whatever was asked. Strangers write texts, and the system that keeps them writes
 the fields around: where a tool returns data, and not a text, a number, a moment, or a name of one or two words is known
-from a record. Whatever reaches or pays somebody (links, mail addresses, longer numbers) is none of these. Of the rest,
-a record counts as pointed at where the call named it by values that the task may point with, or where the record itself
-has such a value for its own among others. What an endorsed document says counts for the kinds of arguments that it was
-endorsed for; of a page that was fetched, the addresses are those of mail.
+from a record. Whatever reaches or pays somebody (links, mail addresses, longer numbers) is none of these. A field that
+is an opaque identifier (a UUID, or a short word of letters and digits) is known as an object, and as nothing else: no
+payee and no addressee is one. Of the rest, a record counts as pointed at where the call named it by values that the
+task may point with, or where the record itself has such a value for its own among others. What an endorsed document
+says counts for the kinds of arguments that it was endorsed for; of a page that was fetched, the addresses are those of
+mail.
 
 Links that stand in what the person named themselves may be followed: who does says nothing that was not said before.
 What a page that was fetched links to is none of these: two steps away, strangers choose.
@@ -23,11 +25,12 @@ import msgspec
 
 from ostiary.core.catalogue import Kind, Tool
 from ostiary.core.catalogue.coverage import Leaf, Rule
-from ostiary.core.origins.judging import BIT, POINTS, given, has_substitute, is_effect, leaves, of_value
+from ostiary.core.origins.identifiers import identifiers
+from ostiary.core.origins.judging import BIT, POINTS, given, has_substitute, is_effect, leaves, names_content, of_value
 from ostiary.core.origins.labels import labelled
 from ostiary.core.origins.layouts import certain, fields, layout_of
 from ostiary.core.origins.links import MAIL, is_odd, is_page, readings
-from ostiary.core.origins.memory import ALL_KINDS, LABELLED, LINK, ROOM, Memory, Origin, Part, holds
+from ostiary.core.origins.memory import ALL_KINDS, LABELLED, LINK, NAMED, ROOM, Memory, Origin, Part, holds
 from ostiary.core.origins.moments import moments
 from ostiary.core.origins.scribe import END, LARGEST, MAX_TEXT, WIDTH, Scribe, split
 from ostiary.core.origins.slots import rows, says_amount, slots
@@ -58,7 +61,14 @@ _MOMENT = re.compile(r"[\d:T .Z+-]+")
 _NAME = re.compile(r"[\w'’&+#-]+(?: [\w'’&+#-]+)?")
 _DIGIT = re.compile(r"\d")
 _LETTER = re.compile(r"[^\W\d_]")
-Found = tuple[Origin, str]
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+"""RFC 9562 section 4"""
+_OPAQUE = re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z\d][\w-]{2,23}[A-Za-z\d]", re.ASCII)
+"""At most 25 letters and digits; addresses of cryptocurrencies have 26 or more."""
+_ACCOUNT = re.compile(r"[A-Za-z]{2}\d{2}[A-Za-z\d]{11,}")
+"""The shape of an IBAN (ISO 13616), whatever its checksum."""
+Found = tuple[Origin, int, str]
+"""The origin of a text, the kinds of arguments for which it counts (bits, as KINDS has them), and the text."""
 
 
 def observed(
@@ -76,7 +86,7 @@ def observed(
     asked, layout = _asked(scribe, tool, arguments), layout_of(output) if isinstance(output, str) else None
     opened = layout.value if layout is not None and layout.is_escaped else output
     if kinds:
-        found = [(Origin.ENDORSED, text) for text in _texts(opened)]
+        found = [(Origin.ENDORSED, kinds, text) for text in _texts(opened)]
     elif tool.is_outside:
         is_frame = layout is not None and not any(map(_names_thing, tool.coverage.leaves(arguments)))
         if is_frame and layout is not None and opened is output and not layout.is_inline:
@@ -88,21 +98,22 @@ def observed(
         found = list(_records(memory, scribe, opened, is_linked=is_linked))
         if layout is not None and opened is output and not is_linked:
             of_records = _records(memory, scribe, layout.value, is_linked=False)
-            found += [(origin, text) for origin, text in of_records if origin is Origin.RECORD]
-    groups = [
-        (origin, kinds or ALL_KINDS, [text for one, text in found if one is origin])
-        for origin in (Origin.ENDORSED, Origin.RECORD, Origin.KNOWN, Origin.OUTSIDE)
-    ]
+            found += [one for one in of_records if one[0] is Origin.RECORD]
+    groups: dict[tuple[Origin, int], list[str]] = {}
+    for origin, bits, text in found:
+        groups.setdefault((origin, bits), []).append(text)
+    if (outside := groups.pop((Origin.OUTSIDE, ALL_KINDS), None)) is not None:
+        mark = NAMED if names_content(memory, tool, arguments) else 0
+        groups[Origin.OUTSIDE, ALL_KINDS | mark] = outside
     if is_effect(tool):
-        if kinds & BIT[Kind.ADDRESS]:
-            _, _, texts = groups[0]
-            groups[0] = Origin.ENDORSED, kinds & ~BIT[Kind.ADDRESS], texts
-            groups.append((Origin.ENDORSED, BIT[Kind.ADDRESS], [*filter(MAIL.fullmatch, _dotted(texts))]))
+        if kinds & BIT[Kind.ADDRESS] and (texts := groups.pop((Origin.ENDORSED, kinds), [])):
+            groups[Origin.ENDORSED, kinds & ~BIT[Kind.ADDRESS]] = texts
+            groups[Origin.ENDORSED, BIT[Kind.ADDRESS]] = [*filter(MAIL.fullmatch, _dotted(texts))]
     elif _points(memory, tool, arguments) <= Origin.ENDORSED:
-        pages = filter(is_page, _dotted(text for _, text in found))
-        groups.append((Origin.KNOWN, LINK, [*islice(dict.fromkeys(pages), MAX_PAGES)]))
+        pages = filter(is_page, _dotted(text for _, _, text in found))
+        groups[Origin.KNOWN, LINK] = [*islice(dict.fromkeys(pages), MAX_PAGES)]
     parts = _slots(memory, uid, tool, arguments, output if layout is None else layout.value, kinds, scribe)
-    for origin, bits, texts in groups:
+    for (origin, bits), texts in sorted(groups.items()):
         if texts and bits:
             fresh = scribe.source(texts, room=ROOM[origin])
             if origin is not Origin.OUTSIDE:
@@ -111,7 +122,7 @@ def observed(
                 parts.append(Part(origin, bits, words_))
     if classes is None:
         classes = () if tool.data_classes is msgspec.UNSET else tool.data_classes
-    unnamed = [text for origin, text in found if origin in LABELLED]
+    unnamed = [text for origin, _, text in found if origin in LABELLED]
     fields = () if layout is None or opened is not output else _texts(layout.value)
     return (*parts, *labelled(memory, scribe, tool, arguments, unnamed, fields, classes))
 
@@ -211,7 +222,7 @@ def _opened(value: object) -> object:
 def _fields(opened: object, *, is_data: bool) -> Iterator[Found]:
     """Yield each text as one from outside, or of data as known where it is a field that no stranger writes."""
     for name, text in islice(_named(opened), MAX_LEAVES):
-        yield (Origin.KNOWN if is_data and _is_known(name, text) else Origin.OUTSIDE), text
+        yield _of_field(name, text) if is_data else (Origin.OUTSIDE, ALL_KINDS, text)
 
 
 def _framed(value: object) -> Iterator[Found]:
@@ -221,13 +232,27 @@ def _framed(value: object) -> Iterator[Found]:
     sure = sum(1 for _ in certain(value, WRITTEN))
     for place, (name, text) in enumerate(islice(fields(value), MAX_LEAVES)):
         if place >= sure:
-            yield Origin.OUTSIDE, f"{name}: {text}"
+            yield Origin.OUTSIDE, ALL_KINDS, f"{name}: {text}"
         else:
-            yield (Origin.KNOWN if _is_known(name, text) else Origin.OUTSIDE), text
+            yield _of_field(name, text)
 
 
-def _is_known(name: str, text: str) -> bool:
-    return name.lower() not in WRITTEN and _is_field(text)
+def _of_field(name: str, text: str) -> Found:
+    if name.lower() not in WRITTEN:
+        if _is_field(text):
+            return Origin.KNOWN, ALL_KINDS, text
+        if _is_identifier(text):
+            return Origin.KNOWN, BIT[Kind.OBJECT], text
+    return Origin.OUTSIDE, ALL_KINDS, text
+
+
+def _is_identifier(text: str) -> bool:
+    """Whether a field is an opaque identifier, which can name a thing and reach or pay nobody."""
+    if _UUID.fullmatch(text):
+        return True
+    if not _OPAQUE.fullmatch(text) or _ACCOUNT.fullmatch(text) or next(identifiers(text), None) is not None:
+        return False
+    return not is_odd(text) or len(list(readings(text))) == 1
 
 
 def _named(value: object, name: str = "", depth: int = MAX_DEPTH) -> Iterator[tuple[str, str]]:
@@ -271,7 +296,7 @@ def _records(
     if isinstance(value, dict) and depth:
         for item in value.values():
             if type(item) is str and item[:1] not in ("{", "["):
-                yield (Origin.RECORD if is_linked else Origin.KNOWN), item
+                yield (Origin.RECORD if is_linked else Origin.KNOWN), ALL_KINDS, item
             else:
                 yield from _records(memory, scribe, _opened(item), is_linked=is_linked, depth=depth - 1)
     elif isinstance(value, list | tuple) and depth:
@@ -285,7 +310,7 @@ def _records(
             yield from _records(memory, scribe, _opened(item), is_linked=linked, depth=depth - 1)
     elif not isinstance(value, dict | list | tuple):
         for text in leaves(value):
-            yield (Origin.RECORD if is_linked else Origin.KNOWN), text
+            yield (Origin.RECORD if is_linked else Origin.KNOWN), ALL_KINDS, text
 
 
 def _names(record: Mapping[str, Any]) -> Iterator[str]:

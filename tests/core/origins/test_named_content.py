@@ -1,0 +1,103 @@
+"""Content from outside: what of it is an identifier of a thing, and whether the person named what was read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiary.core.catalogue import Effect, Tool
+from ostiary.core.errors import Malformed
+from ostiary.core.origins import ALL_KINDS, Memory, Origin, Part, check_observed, judged, learned, observed, remember
+from ostiary.core.origins.memory import NAMED
+from tests.core.origins.seed import seed
+
+KEY = bytes(range(32))
+SEARCH = Tool(
+    name="search", effect=Effect.READ,
+    arguments={"type": "object", "properties": {"query": {"type": "string"}, "limit": {"type": "integer"}}},
+)  # fmt: skip
+PAY = Tool(name="pay", effect=Effect.PAY, kinds={"to": "account", "mail": "address", "thing": "object"})
+PAGE = "1f0c2a77-8d5e-4c1b-9a53-0b6f4f1de001"
+
+
+def after(words: str, arguments: dict[str, Any], output: object) -> Memory:
+    """A task in which that was asked, and one search returned that."""
+    memory = remember(KEY, seed(words))
+    return learned(memory, observed(memory, "notes/search", SEARCH, arguments, output))
+
+
+def origin(memory: Memory, name: str, value: str) -> str:
+    return str(judged(memory, PAY, {name: value})["origin_worst"])
+
+
+@pytest.mark.parametrize("id", [PAGE, PAGE.upper(), "a1234567", "rec-00123456789", f"{'x' * 17}12345678", "K0000000"])
+def test_an_opaque_identifier_of_a_field_names_a_thing_and_reaches_nobody(id: str) -> None:
+    memory = after("look around", {}, [{"id": id, "name": "Plans"}])
+    assert origin(memory, "thing", id) == "known"
+    assert origin(memory, "to", id) == origin(memory, "mail", id) == "nowhere"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"{'x' * 18}12345678",  # as long as an address of a cryptocurrency
+        "0x52908400098527886E0F7030069857D2E4169EE7",
+        "DE89370400440532013000", "DE89370400440532013999",
+        "ZXZlQGZhci5l1234567-A",  # base64 of a mail address
+        "15551234567", "4111-1111-1111-1111",  # no letter
+        "ada@x1234567.example", "x1234567.example", "https://x1234567.example/a",
+        "pay a1234567 now",
+        PAGE[:-1], f"{PAGE} {PAGE}",
+    ],
+)  # fmt: skip
+def test_what_may_reach_or_pay_somebody_is_no_identifier(value: str) -> None:
+    memory = after("look around", {}, [{"id": value, "name": "Plans"}])
+    assert origin(memory, "thing", value) == "outside"
+
+
+@pytest.mark.parametrize("output", [[{"note": PAGE}], f"The page is {PAGE}.", [{"body": {"text": PAGE}}]])
+def test_an_identifier_in_what_strangers_write_stays_outside(output: object) -> None:
+    assert origin(after("look around", {}, output), "thing", PAGE) == "outside"
+
+
+STRANGER = "EVE99887766 wants it"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_named"),
+    [
+        ({"query": "Oslo office"}, True),
+        ({"query": "Oslo office", "limit": 10}, True),
+        ({"query": "Oslo"}, True),
+        ({"query": "the office of somebody else"}, False),
+        ({"limit": 10}, False),
+        ({}, False),
+    ],
+)
+def test_content_is_named_where_a_value_that_says_which_is_the_persons(
+    arguments: dict[str, Any], is_named: bool
+) -> None:
+    memory = after("leave a remark on the page about the Oslo office", arguments, STRANGER)
+    assert judged(memory, PAY, {"to": "EVE99887766"})["from_named"] is is_named
+
+
+def test_content_that_untrusted_content_points_at_is_not_named() -> None:
+    memory = after("read the page about the Oslo office", {}, "see page-77 of the Oslo office")
+    pointed = {"query": "Oslo office", "page": "page-77"}
+    memory = learned(memory, observed(memory, "notes/search", SEARCH, pointed, STRANGER))
+    assert judged(memory, PAY, {"to": "EVE99887766"})["from_named"] is False
+
+
+def test_one_value_that_is_not_from_outside_alone_says_nothing_of_named_content() -> None:
+    memory = after("pay ann about the Oslo office", {"query": "Oslo office"}, STRANGER)
+    assert "from_named" not in judged(memory, PAY, {"to": "EVE99887766", "thing": "ann"})
+
+
+def test_a_guard_may_say_that_content_from_outside_was_named_and_nothing_else() -> None:
+    check_observed([Part(Origin.OUTSIDE, ALL_KINDS | NAMED, bytes(6))])
+    for origin in (Origin.KNOWN, Origin.RECORD, Origin.ENDORSED):
+        with pytest.raises(Malformed):
+            check_observed([Part(origin, ALL_KINDS | NAMED, bytes(6))])
+    with pytest.raises(Malformed):
+        check_observed([Part(Origin.RECORD, 1 << 3, bytes(6))])
