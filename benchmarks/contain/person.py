@@ -53,7 +53,8 @@ class StandIn:
             return True
         if self._tired is None:
             return False
-        asked = json.dumps([self._tired, question.call and [question.call.tool, question.call.arguments]], default=str)
+        call = question.call and [question.call.tool, _canonical(question.call.arguments)]
+        asked = json.dumps([self._tired, call], default=str, sort_keys=True)
         draw = int.from_bytes(hashlib.sha256(asked.encode()).digest()[:8], "big") / 2**64
         return draw < TIRED
 
@@ -80,6 +81,19 @@ def _same(call: Call, wanted: Call, loose: frozenset[str]) -> bool:
 
 def _identity(arguments: Mapping[str, Any], loose: frozenset[str]) -> dict[str, Any]:
     return {name: _plain(value) for name, value in arguments.items() if name not in loose and value not in (None, [])}
+
+
+def _canonical(value: Any) -> Any:
+    """The value as JSON has it, in which 4.0 is 4: whoever shows a question may spell numbers and order members."""
+    match value:
+        case dict():
+            return {name: _canonical(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_canonical(inner) for inner in value]
+        case float() if value.is_integer():
+            return int(value)
+        case _:
+            return value
 
 
 def _plain(value: Any) -> Any:

@@ -45,7 +45,7 @@ def arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--days", type=int, default=14)
     parser.add_argument("--each", type=int, default=6, help="attacks of each kind")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--budget", type=float, default=0.02, help="false alarms for each agent and day")
+    parser.add_argument("--budget", type=float, default=0.0005, help="share of tasks that may be narrowed by mistake")
     parser.add_argument("--only", action="append", help="this detector alone; may be given again")
     parser.add_argument("--show", metavar="DETECTOR", help="print what it said wrongly")
     return parser.parse_args(given)

@@ -13,6 +13,7 @@ from tests.architecture.sources import ROOT, Source, calls, door, files, room, s
 LINES = 400
 """From here on somebody asks whether a file holds several ideas. Length alone is no reason to split it."""
 LONGER: dict[str, str] = {
+    "src/ostiary/core/origins/judging.py": "what policies see of one call; its lookups by kind share their rules",
     "src/ostiaryd/app.py": "the whole server in one list: every route, every loop, and the gate between them",
     "src/ostiaryd/ground/writer.py": "one batch from the line to its acknowledgement; its states share every line",
     "src/ostiaryd/ground/protocol.py": "one connection from its first byte to its last, as its parser calls it",

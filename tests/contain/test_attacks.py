@@ -24,7 +24,7 @@ PAY = Call("pay", {"payee": "DE89370400440532013000", "amount": 40.5, "note": "r
 STEAL = Call("pay", {"payee": "FR7630006000011234567890189", "amount": 1.0, "note": "x"})
 
 
-KINDS = {"payee": "account", "amount": "amount", "note": "text"}
+KINDS = {"payee": "account", "amount": "amount", "note": "text", "monthly": "object"}
 
 
 def tool(name: str, **properties: Any) -> Tool:
@@ -141,15 +141,21 @@ def test_what_counts_is_the_last_of_several_sessions(catalogue: Catalogue) -> No
     assert calls.index(PAY) < first_theft, "nothing is stolen in the session in which it was read"
 
 
-@pytest.mark.parametrize("level", [None, "letters"])
-def test_the_owner_confirms_what_the_suite_declares(level: str | None) -> None:
-    suite: Any = Bank() if level is None else Strange(Bank(), level, 1, Lexicon())
+def check_confirmed(suite: Any) -> None:
     found = owner.confirmed(suite).tools
     assert all(tool.confirmed for tool in found.values())
     assert not any(tool.confirmed for tool in owner.reading(suite).tools.values())
     declared = [sorted(tool.kinds.values()) for tool in Bank.tools]
     assert [sorted(found[tool.name].kinds.values()) for tool in suite.tools] == declared
     assert [found[tool.name].effect for tool in suite.tools][2] is Effect.PAY
+
+
+def test_the_owner_confirms_what_the_suite_declares() -> None:
+    check_confirmed(Bank())
+
+
+def test_the_owner_confirms_the_same_in_other_names() -> None:
+    check_confirmed(Strange(Bank(), "letters", 1, Lexicon()))
 
 
 def test_wrong_answers_of_the_owner_are_drawn_and_counted() -> None:

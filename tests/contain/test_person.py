@@ -62,3 +62,11 @@ def test_after_a_warning_of_what_a_text_carries_the_person_reads_the_text() -> N
         shows = {"warnings": [warning] if warning else []}
         assert STANDIN.says(Question("1", PAY, shows))
         assert STANDIN.says(Question("1", other, shows)) is expected
+
+
+def test_a_tired_person_answers_the_same_however_a_question_is_spelled() -> None:
+    call = Call("pay", {"to": "eve", "amount": 5.0, "more": [2.0, {"b": 1, "a": 3.0}]})
+    other = Call("pay", {"more": [2, {"a": 3, "b": 1}], "amount": 5, "to": "eve"})
+    for n in range(50):
+        standin = StandIn("", ANN, [PAY], {}, tired=f"{n}")
+        assert standin.says(Question("1", call, {})) is standin.says(Question("2", other, {}))

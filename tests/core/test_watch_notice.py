@@ -144,7 +144,7 @@ def test_the_more_of_a_call_stands_in_one_text_of_strangers_the_odder_it_is(
 
 def test_values_of_several_texts_are_not_together() -> None:
     session, known = read(f"The first one of two has {THEIRS} in it.")
-    fresh = told(session, known, INBOX, {}, ["The second one of two has 700 in it, and nothing else."])
+    fresh = told(session, known, INBOX, {}, [f"The second one of two has {THEIRS} in it, too."])
     assert len(fresh.texts) == 2
     assert paying(fresh, known, amount=700).together == 1
 

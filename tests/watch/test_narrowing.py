@@ -207,10 +207,11 @@ def test_certain_evidence_acts_from_the_first_call(more: dict[str, Any], may: bo
     assert one.may_narrow is may
 
 
-def test_the_strongest_sign_does_not_hide_that_another_is_certain() -> None:
-    both = (*odd("instructed", 60)["noticed"], *odd("threat_list", 40)["noticed"])
+@pytest.mark.parametrize(("points", "may"), [(29, False), (30, True), (40, True)])
+def test_the_strongest_sign_does_not_hide_that_another_is_certain(points: int, may: bool) -> None:
+    both = (*odd("instructed", 60)["noticed"], *odd("threat_list", points)["noticed"])
     [one] = watching().take([*events(1, noticed=both)])
-    assert (one.detector, one.may_narrow) == ("instructed", True)
+    assert (one.detector, one.may_narrow) == ("instructed", may)
 
 
 def test_what_was_seen_is_what_counts_however_it_is_cut_and_after_a_restart() -> None:

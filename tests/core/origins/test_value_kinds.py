@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.catalogue import Catalogue, Kind
+from ostiary.core.catalogue import Catalogue, Effect, Kind, Tool
 from ostiary.core.origins import Memory, judged, learned, observed, remember
 from ostiary.core.origins.judging import judged_leaves
 from ostiary.core.origins.value_kinds import MAX_IDENTIFIERS, MIN_PROSE, identifiers, is_prose, kind_of
@@ -132,3 +132,15 @@ def test_whatever_prose_stands_around_it_a_planted_identifier_is_judged(before: 
         text = " ".join([*before, planted, *behind])
         found = judged(MEMORY, STRANGE.tools["xqz"], {"abc": text})
         assert "nowhere" in (found.get("origin_worst"), found.get("links_worst"))
+
+
+def test_an_endorsed_document_lends_nothing_to_an_argument_of_which_nobody_has_said_the_kind() -> None:
+    document = Tool(name="get_file", effect=Effect.READ, kinds={"path": "object"})
+    memory = remember(
+        b"k" * 32,
+        seed("Do what note.txt says", endorsed=[("desk/get_file", "note.txt", ("account", "object", "address"))]),
+    )
+    memory = learned(memory, observed(memory, "desk/get_file", document, {"path": "note.txt"}, "the code is zq81"))
+    declared = Tool(name="put", effect=Effect.CHANGE, kinds={"abc": "object"})
+    assert judged(memory, declared, {"abc": "zq81"})["origin_worst"] == "endorsed"
+    assert judged(memory, STRANGE.tools["xqz"], {"abc": "zq81"})["origin_worst"] == "outside"

@@ -22,7 +22,7 @@ MAX_SPLIT = 6
 """arguments of a call that may be parts of one identifier"""
 MAX_STEPS = 12
 """names in a path"""
-_HOMES = ("/home/", "/Users/")
+_HOMES = tuple(f"/{folder}/" for folder in ("home", "Users"))
 """where systems keep the folders of persons, each by the person's name"""
 
 

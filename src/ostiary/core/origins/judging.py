@@ -159,6 +159,8 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
         found = _of_text(memory, value) if kind is TEXT else of_value(memory, kind, value)
         if found is None:
             continue
+        if found is ENDORSED and path not in tool.argument_kinds:
+            found = OUTSIDE  # a document is endorsed for kinds, and nobody has said of which kind this is
         if kind in POINTS and found > OWN:
             if split is None:
                 split = _split(memory, tool, arguments)

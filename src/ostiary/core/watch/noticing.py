@@ -34,7 +34,7 @@ MIXED, NAMED = 0.6, 0.5
 """the part that is left of the points for values of strangers where the call names something of the person's, too; of
 those for what stands together in one text, where that is of a document that the person named
 """
-SIGNS = {"substituted": 30, "reveals": 30, "unrequested": 20, "carries": 20, "unplanned": 20}
+SIGNS = {"substituted": 30, "reveals": 30, "unrequested": 20, "unplanned": 20, "carries": 10}
 CANARY = 95
 HABIT = 0.6
 """the part of the points that a habit takes away at most"""
