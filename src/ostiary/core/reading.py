@@ -95,19 +95,8 @@ _PAYEES = ("recipient", "receiver", "to", "destination")
 _PERSONAL = ("first", "last", "full", "given", "family", "display", "nick", "user", "contact", "customer", "person")
 _NUMBERED = ("number", "key")
 _PLACES = (
-    "url",
-    "uri",
-    "link",
-    "href",
-    "webhook",
-    "endpoint",
-    "host",
-    "hostname",
-    "domain",
-    "website",
-    "site",
-    "callback",
-)
+    "url", "uri", "link", "href", "webhook", "endpoint", "host", "hostname", "domain", "website", "site", "callback",
+)  # fmt: skip
 """Addresses that a read goes to; any other one in a read says whom it is about."""
 _FORMATS = {
     "email": Kind.ADDRESS, "idn-email": Kind.ADDRESS, "uri": Kind.ADDRESS, "url": Kind.ADDRESS, "iri": Kind.ADDRESS,
@@ -390,10 +379,8 @@ def _payee(path: str, kind: Kind, why: str) -> tuple[Kind, str]:
 
 def _types(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str]:
     """The types that a value may have; `string` where nothing is said."""
-    found: set[str] = set()
-    for one in branches([schema], root):
-        stated = one.get("type")
-        found |= {each for each in (stated if isinstance(stated, list) else [stated]) if isinstance(each, str)}
+    stated = [one.get("type") for one in branches([schema], root)]
+    found = {each for one in stated for each in (one if isinstance(one, list) else [one]) if isinstance(each, str)}
     return found - {"null"} or {"string"}
 
 

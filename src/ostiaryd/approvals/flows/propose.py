@@ -10,7 +10,7 @@ from typing import Any
 
 from ostiary.core.extent import may_vary
 from ostiaryd.approvals.flows.past import DAY, Agreed, agreed
-from ostiaryd.approvals.wording import shown
+from ostiaryd.approvals.flows.wording import shown
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry import flows as registry

@@ -8,8 +8,8 @@ import msgspec
 
 from ostiary.core.errors import NotFound
 from ostiaryd.approvals import store
+from ostiaryd.approvals.flows.wording import word
 from ostiaryd.approvals.model import HOUR, Question
-from ostiaryd.approvals.wording import word
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
