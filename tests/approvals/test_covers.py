@@ -200,6 +200,25 @@ async def test_it_ends_when_the_person_may_answer_no_more(world: World, mail: Ba
     assert (await mail.ask(ANN | {"body": "3"}, **WHOM)).state == "open"
 
 
+async def test_it_ends_with_a_no_to_a_call_like_it(mail: Bank) -> None:
+    await said_yes(mail, ANN | {"limit": 10})
+    await said_yes(mail, {"to": "bob@else.example"})
+    assert (await mail.ask(ANN | {"limit": 9}, **WHOM)).state == "spent"
+    more = await mail.ask(ANN | {"limit": 11}, **WHOM)
+    await mail.answer(more.approval, "deny")
+    assert (await mail.ask(ANN | {"limit": 8}, **WHOM)).state == "open"
+    assert (await mail.ask({"to": "bob@else.example", "body": "2"}, **WHOM)).state == "spent"
+
+
+async def test_it_ends_when_the_policies_change(world: World, mail: Bank) -> None:
+    """A policy of the same name may need two people by now, or others."""
+    await said_yes(mail)
+    assert (await mail.ask(ANN | {"body": "2"}, **WHOM)).state == "spent"
+    stricter = CEDAR.replace('@id("whom") @ask("person")', '@id("whom") @ask("two")')
+    mail.policy = await put(world, {"a.cedar": stricter, "a.cedarschema": SCHEMA})
+    assert (await mail.ask(ANN | {"body": "3"}, **WHOM)).state == "open"
+
+
 async def test_a_task_without_memory_has_no_covers(world: World, mail: Bank) -> None:
     standing = standing_id(mail.agent.agent_id)
     await hold(world, mail.agent, "tok_s", audience=URI, task=standing)

@@ -73,6 +73,7 @@ _COVERS = sql(
 _USE_COVER = sql(
     "update approval_cover set uses_left = uses_left - 1 where approval_id = :id and line = :line and uses_left > 0"
 )
+_END_COVERS = sql("delete from approval_cover where task = :task and counterpart = :counterpart")
 _SUBMITTED = sql("select approval_id, body from submitted where key = :key")
 _INSERT_SUBMITTED = sql("insert into submitted (key, body, approval_id) values (:key, :body, :id)")
 _LAST = "ap_~"
@@ -196,6 +197,10 @@ def covers(reader: Reader, *, task: str, counterpart: str) -> list[Cover]:
 
 def use_cover(tx: Tx, cover: Cover) -> None:
     tx.run(_USE_COVER, id=cover.approval_id, line=cover.line)
+
+
+def end_covers(tx: Tx, *, task: str, counterpart: str) -> None:
+    tx.run(_END_COVERS, task=task, counterpart=counterpart)
 
 
 def submitted(reader: Reader, key: str) -> tuple[str, str] | None:

@@ -54,7 +54,8 @@ def answer(
     1. Who answers is a person, nobody through whom it came, and one whom each policy that asks lets: whom it names, or
     else who answers for the agent, for whom it acts, or who may answer everything. 2. It waits still, and who asks may
     still act. 3. Each person answers once. 4. One no settles it; as many yes as it needs are good for one call until
-    their date, and while the keys are good with which they were said.
+    their date, and while the keys are good with which they were said. A no ends what an earlier yes covers of calls
+    like it.
 
     Raises NotFound, Forbidden (`own_chain`, `no_person`, `not_your_agent`, and for a task or an agent that has ended),
     Conflict (`question_settled`, `answered_already`), Invalid.
@@ -89,6 +90,8 @@ def answer(
         )  # fmt: skip
         begun = begin_covers(act, question, [*before, given], strike)
         registry.note(act, object=id, until=until, covers="task" if begun else "call")
+    elif question.about.extent is not None:  # the person knows more now than when somebody said yes to calls like it
+        store.end_covers(act.tx, task=question.task, counterpart=question.about.extent.counterpart)
     return find_question(act, id)
 
 

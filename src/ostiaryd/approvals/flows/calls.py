@@ -66,7 +66,8 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
     )
     if (
         extent is not None
-        and (cover := _covered(act, task, extent, found, is_mentioned=is_mentioned, config=config)) is not None
+        and (cover := _covered(act, task, extent, found, policy=ours.hash, is_mentioned=is_mentioned, config=config))
+        is not None
     ):
         entry.action = "approval.spend"
         registry.note(act, object=cover, covers="task")
@@ -85,7 +86,14 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
 
 
 def _covered(
-    act: Act, task: Task, extent: Extent | None, found: Question | None, *, is_mentioned: bool, config: Config
+    act: Act,
+    task: Task,
+    extent: Extent | None,
+    found: Question | None,
+    *,
+    policy: str,
+    is_mentioned: bool,
+    config: Config,
 ) -> str | None:
     """The approval that covers the call, if there is one; `found`: the last question about just this. Raises Forbidden
     where that was denied, or its yes was spent: what comes again is a retry.
@@ -96,7 +104,7 @@ def _covered(
         check_not_again(found, now=act.now)
         if found.state_at(act.now) is State.APPROVED:
             return None
-    id = use_cover(act, task, extent, is_mentioned=is_mentioned, config=config)
+    id = use_cover(act, task, extent, policy=policy, is_mentioned=is_mentioned, config=config)
     if id is not None and found is not None and found.state_at(act.now) is State.OPEN:
         store.settle(act.tx, found.approval_id, State.CANCELLED)
     return id

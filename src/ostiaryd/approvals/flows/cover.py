@@ -1,8 +1,8 @@
 """What a yes covers beyond its call: the same effect with the same counterpart, for the rest of the task.
 
-A cover ends with its task, with the key of a person who said yes, when that person may answer no more, and when it has
-been used as often as it may be. Only a declared task with a memory has covers: without a memory nobody knows what
-content from outside mentions.
+A cover ends with its task, with the key of a person who said yes, when that person may answer no more, when a person
+denies a call like it, when the active policies change, and when it has been used as often as it may be. Only a declared
+task with a memory has covers: without a memory nobody knows what content from outside mentions.
 """
 
 from __future__ import annotations
@@ -42,24 +42,32 @@ def measure(
     return extent, extent is not None and is_mentioned(memory, ready.tool, arguments)
 
 
-def use_cover(act: Act, task: Task, extent: Extent, *, is_mentioned: bool, config: Config) -> str | None:
-    """Use a cover of that call once; the approval that it comes from, None where there is none."""
+def use_cover(act: Act, task: Task, extent: Extent, *, policy: str, is_mentioned: bool, config: Config) -> str | None:
+    """Use a cover of that call once; the approval that it comes from, None where there is none. `policy`: the hash of
+    the active set, in which a policy that asks may ask for more than one of the same name did before.
+    """
     for cover in store.covers(act.tx, task=task.task_id, counterpart=extent.counterpart):
         mentioned = is_mentioned and not cover.is_planned
-        if extent.is_within(cover.extent, mentioned=mentioned) and _stands(act.tx, cover.approval_id, config):
+        if extent.is_within(cover.extent, mentioned=mentioned) and _stands(act.tx, cover.approval_id, policy, config):
             store.use_cover(act.tx, cover)
             return cover.approval_id
     return None
 
 
-def _stands(reader: Reader, id: str, config: Config) -> bool:
-    """Whether each person who said yes may still answer, and has the key with which they said it."""
+def _stands(reader: Reader, id: str, policy: str, config: Config) -> bool:
+    """Whether the yes was said under these policies, and each person who said it may still answer, and has the key with
+    which they said it.
+    """
     question = store.get(reader, id)
     said = [one for one in store.answers(reader, id) if one.says is Says.APPROVE]
-    return question is not None and all(
-        is_responsible(reader, question, one.person, everything=config.all_approvers)
-        and not registry.is_revoked_key(reader, one.jkt)
-        for one in said
+    return (
+        question is not None
+        and question.about.policy == policy
+        and all(
+            is_responsible(reader, question, one.person, everything=config.all_approvers)
+            and not registry.is_revoked_key(reader, one.jkt)
+            for one in said
+        )
     )
 
 

@@ -1,8 +1,9 @@
 """The memory of a task: begun with what the person said, told by guards what tools returned, gone when the task ends.
 
 Tasks under one that has a memory share it, so that nothing which one of them reads is unknown to another. Only a task
-that was given less of what the person said has one of its own: it begins with that, and with the records and the
-content from outside that tools had returned above until then.
+that was given less of what the person said has one of its own: it begins with that, and with the records that tools had
+returned above until then. What makes a task ask more (content from outside, and labels) is kept with the topmost memory
+of the tree and counts for every task in it, so no task can read for another that then asks less.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from ostiary.core import origins
 from ostiary.core.errors import Forbidden
 from ostiary.core.intent import Intent
 from ostiary.core.origins import Memory, Part
+from ostiary.core.origins.scribe import END
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ledger.flows import Act
@@ -41,29 +45,59 @@ def begin_memory(act: Act, task: Task, intent: Intent, *, above: TaskId | None) 
     key = _key(act.tx.keys, tree)
     memory = origins.remember(key, intent)
     if outer is not None:
-        seen = [part for part in origins.unpack(outer.body, key=key).parts if part.origin in origins.FOUND]
+        seen = [part for part in _parts(outer, key) if part.origin in origins.FOUND and not _is_of_tree(part)]
         memory = origins.learned(memory, seen)
     store.insert(act.tx, task.task_id, tree=tree, body=origins.pack(memory))
 
 
 def recall(reader: Reader, task: Task, keys: Keyring) -> Remembered:
     """What a task remembers. Raises Forbidden where it has no memory."""
-    return _found(None if task.memory is None else store.get(reader, task.memory), keys)
+    own = _check_there(None if task.memory is None else store.get(reader, task.memory))
+    key = _key(keys, own.tree)
+    memory = origins.unpack(own.body, key=key)
+    if own.tree == task.memory:
+        return Remembered(memory, own.seq)
+    return _with_tree(memory, own.seq, _check_there(store.get(reader, own.tree)), key)
 
 
 def tell(act: Act, task: Task, parts: Sequence[Part]) -> Remembered:
     """Add what a tool returned, after all that was told before. Raises Forbidden where there is no memory."""
-    before = _found(None if task.memory is None else store.advance(act.tx, task.memory), act.tx.keys)
-    told = Remembered(origins.learned(before.memory, parts), before.seq)
-    assert task.memory is not None
-    store.write(act.tx, task.memory, told.body)
-    return told
+    own = _check_there(None if task.memory is None else store.advance(act.tx, task.memory))
+    key = _key(act.tx.keys, own.tree)
+    is_top = own.tree == task.memory
+    memory = _add(act, task.memory, own, [one for one in parts if is_top or not _is_of_tree(one)], key)
+    if is_top:
+        return Remembered(memory, own.seq)
+    tree = _check_there(store.advance(act.tx, own.tree))
+    _add(act, own.tree, tree, [one for one in parts if _is_of_tree(one)], key)
+    return _with_tree(memory, own.seq, _check_there(store.get(act.tx, own.tree)), key)
 
 
-def _found(row: store.Row | None, keys: Keyring) -> Remembered:
+def _add(act: Act, id: TaskId | None, row: store.Row, parts: Sequence[Part], key: bytes) -> Memory:
+    assert id is not None
+    memory = origins.learned(origins.unpack(row.body, key=key), parts)
+    store.write(act.tx, id, origins.pack(memory))
+    return memory
+
+
+def _with_tree(own: Memory, seq: int, tree: store.Row, key: bytes) -> Remembered:
+    """The memory of a task with what counts for the whole tree, and the sum of their numbers, which only grows."""
+    return Remembered(origins.learned(own, [*filter(_is_of_tree, _parts(tree, key))]), seq + tree.seq)
+
+
+def _parts(row: store.Row, key: bytes) -> list[Part]:
+    """What it holds, as parts that another memory may learn."""
+    return [replace(part, words=part.words.removesuffix(END)) for part in origins.unpack(row.body, key=key).parts]
+
+
+def _is_of_tree(part: Part) -> bool:
+    return part.origin == origins.Origin.OUTSIDE or part.kinds in origins.LABEL_ROOM
+
+
+def _check_there(row: store.Row | None) -> store.Row:
     if row is None:
         raise Forbidden("that task remembers nothing", hint="nobody said what it is for", code="no_memory")
-    return Remembered(origins.unpack(row.body, key=_key(keys, row.tree)), row.seq)
+    return row
 
 
 def _key(keys: Keyring, tree: TaskId) -> bytes:
