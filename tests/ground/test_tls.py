@@ -25,6 +25,7 @@ from ostiaryd.ground import acceptor
 from ostiaryd.ground.acceptor import Acceptor
 from ostiaryd.ground.config import load_config
 from ostiaryd.ground.tls import LOOK_EVERY_S, Certificate, expiry
+from tests.ground.test_acceptor import LOOPS, NewLoop
 from tests.patience import PATIENCE_S, eventually, eventually_async
 from tests.server import COMMAND, running
 
@@ -192,9 +193,10 @@ def test_certificate_and_key_go_together(given: str, tmp_path: Path) -> None:
         load_config(None, environ={}, data_dir=str(tmp_path), **{given: "server.pem"})
 
 
+@LOOPS
 @pytest.mark.parametrize("bound", ["HANDSHAKES", "OF_ADDRESS"])
-def test_handshakes_that_are_under_way_are_bounded(
-    authority: Authority, bound: str, monkeypatch: pytest.MonkeyPatch
+def test_a_handshake_beyond_the_bound_ends_the_oldest(
+    authority: Authority, bound: str, new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acceptor, bound, 2)
     files, made = authority.files, list[asyncio.Protocol]()
@@ -203,23 +205,71 @@ def test_handshakes_that_are_under_way_are_bounded(
         made.append(asyncio.Protocol())
         return made[-1]
 
-    async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", port)
-
     async def hold() -> None:
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             port = sock.getsockname()[1]
             accepting = Acceptor(sock, make, Certificate(files.certificate, files.key))
-            (_, first), (_, second) = [await connect(port) for _ in range(2)]
-            reader, third = await connect(port)
-            assert await reader.read() == b"", "one too many is closed"
-            for writer in (first, second, third):
+            stalled = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+            await eventually_async(lambda: len(accepting._opening) == 2)
+            assert not any(reader.at_eof() for reader, _ in stalled), "as many as may be"
+            _, whole = await asyncio.open_connection("127.0.0.1", port, ssl=files.client, server_hostname="localhost")
+            assert await stalled[0][0].read() == b"", "the oldest ends"
+            assert not stalled[1][0].at_eof()
+            for writer in (whole, *(writer for _, writer in stalled)):
+                writer.close()
+            await eventually_async(lambda: not accepting._opening and not accepting._of_address)
+            assert len(made) == 3
+            accepting.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(hold())
+
+
+@LOOPS
+def test_of_many_connections_in_one_round_the_newest_may_go_on(
+    authority: Authority, new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, "OF_ADDRESS", 2)
+
+    async def hold(sock: socket.socket, clients: list[socket.socket]) -> None:
+        accepting = Acceptor(sock, asyncio.Protocol, Certificate(authority.files.certificate, authority.files.key))
+        await eventually_async(lambda: len(accepting._opening) == 2)
+        for client in clients[:-2]:
+            client.settimeout(PATIENCE_S)
+            assert await asyncio.to_thread(client.recv, 1) == b""
+        clients[-1].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            clients[-1].recv(1)
+        accepting.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as sock, asyncio.Runner(loop_factory=new_loop) as runner:
+        clients = [socket.create_connection(sock.getsockname()) for _ in range(6)]
+        runner.run(hold(sock, clients))
+        for client in clients:
+            client.close()
+
+
+def test_the_oldest_handshake_of_the_address_that_has_most_ends(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, "HANDSHAKES", 3)
+    files = authority.files
+
+    async def hold() -> None:
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = sock.getsockname()[1]
+            accepting = Acceptor(sock, asyncio.Protocol, Certificate(files.certificate, files.key))
+            one, two, three, _ = held = [
+                await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.0.0.{last}", 0))
+                for last in (2, 3, 3, 4)
+            ]
+            assert await two[0].read() == b""
+            assert not one[0].at_eof() and not three[0].at_eof()
+            for _, writer in held:
                 writer.close()
             await eventually_async(lambda: not accepting._opening)
-            _, whole = await asyncio.open_connection("127.0.0.1", port, ssl=files.client, server_hostname="localhost")
-            assert len(made) == 3
-            whole.close()
             accepting.close()
 
     asyncio.run(hold())

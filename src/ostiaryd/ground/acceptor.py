@@ -11,7 +11,7 @@ import errno
 import logging
 import socket
 import ssl
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -27,7 +27,9 @@ AT_ONCE = 256
 HANDSHAKE_S = 10.0
 """How long a client may take for the handshake of TLS."""
 HANDSHAKES, OF_ADDRESS = 1024, 64
-"""Handshakes that may be under way at once, in all and with one address; a connection beyond that is closed."""
+"""Handshakes that may be under way at once, in all and with one address. For one beyond that, the oldest ends: a client
+that stalls loses its place, and one that goes on needs it for a moment.
+"""
 PAUSE_S = 0.1
 """How long no connection is taken after the system had no descriptor or memory for one."""
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -43,7 +45,7 @@ class Acceptor:
         self._sock, self._make, self._certificate = sock, make, certificate
         self._loop = asyncio.get_running_loop()
         self._opening = dict[asyncio.Task[Any], str]()
-        self._of_address = Counter[str]()
+        self._of_address = defaultdict[str, dict[asyncio.Task[Any], None]](dict)
         self._resuming: asyncio.TimerHandle | None = None
         sock.setblocking(False)
         sock.listen(QUEUE)
@@ -74,14 +76,23 @@ class Acceptor:
                 self._loop.remove_reader(self._sock)
                 self._resuming = self._loop.call_later(PAUSE_S, self._resume)
                 return
-            if self._certificate is not None and not self._may_shake_hands(address):
-                connection.close()
-                continue
+            if self._certificate is not None:
+                self._end_oldest(address)
             self._open(connection, address)
 
-    def _may_shake_hands(self, address: str) -> bool:
-        """Whether one more handshake is within the bounds: only after it is a connection counted (`connections`)."""
-        return len(self._opening) < HANDSHAKES and self._of_address[address] < OF_ADDRESS
+    def _end_oldest(self, address: str) -> None:
+        """Make room for one more handshake: only after it is a connection counted (`connections`). In all, the oldest
+        of the address that has most under way ends.
+        """
+        if len(self._of_address.get(address, ())) >= OF_ADDRESS:
+            self._end_oldest_of(address)
+        elif len(self._opening) >= HANDSHAKES:
+            self._end_oldest_of(max(self._of_address, key=lambda one: len(self._of_address[one])))
+
+    def _end_oldest_of(self, address: str) -> None:
+        task = next(iter(self._of_address[address]))
+        self._forget(task)
+        task.cancel()
 
     def _open(self, connection: socket.socket, address: str) -> None:
         connection.setblocking(False)
@@ -91,15 +102,21 @@ class Acceptor:
             opened = partial(opened, ssl=self._certificate.context(), ssl_handshake_timeout=HANDSHAKE_S)
         task = self._loop.create_task(opened())
         self._opening[task] = address
-        self._of_address[address] += 1
-        task.add_done_callback(self._note_opened)
+        self._of_address[address][task] = None
+        task.add_done_callback(partial(self._note_opened, connection))
 
-    def _note_opened(self, task: asyncio.Task[Any]) -> None:
-        address = self._opening.pop(task)
-        self._of_address[address] -= 1
-        if not self._of_address[address]:
-            del self._of_address[address]
-        if task.cancelled() or (error := task.exception()) is None:
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        if (address := self._opening.pop(task, None)) is not None:
+            del self._of_address[address][task]
+            if not self._of_address[address]:
+                del self._of_address[address]
+
+    def _note_opened(self, connection: socket.socket, task: asyncio.Task[Any]) -> None:
+        self._forget(task)
+        if task.cancelled():
+            connection.close()  # of a task that had not begun, nobody else has it
+            return
+        if (error := task.exception()) is None:
             return
         if not isinstance(error, ssl.SSLError | ConnectionError | TimeoutError):  # what clients do is no news
             log.warning("a connection could not be opened: %s", error)
