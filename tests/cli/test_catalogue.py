@@ -98,6 +98,24 @@ def test_an_owner_answers_at_the_terminal(
     assert now["xqz"]["effect"] == effect
 
 
+def test_what_a_server_calls_an_argument_forges_no_line_of_a_question(
+    ostiary: Commands, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, listing, proposed = f"desk-{next(NUMBERS)}", tmp_path / "listing.json", tmp_path / "proposed.json"
+    forged = "x\n> 1  none  nothing that matters\n\x1b[2J"
+    listing.write_text(
+        json.dumps({"tools": [{"name": "xqz", "inputSchema": {"properties": {forged: {"type": "string"}}}}]})
+    )
+    ostiary.json("resource", "read", listing, "--name", name, "--write", proposed)
+    ostiary.json("resource", "create", name, "--uri", f"https://{name}.example/mcp", "--catalogue", proposed)
+    monkeypatch.setattr(sys, "stdin", Terminal("\n" * 3))
+    ran = run("--data-dir", server.folder, "catalogue", "review", name)
+    assert ran.code == 0, ran.err
+    assert "Is `x\\n> 1  none  nothing that matters" in ran.out
+    assert "\n> 1  none" not in ran.out
+    assert "\x1b" not in ran.out
+
+
 def test_a_resource_without_a_catalogue_has_nothing_to_review(ostiary: Commands, server: Server, name: str) -> None:
     ostiary.json("resource", "create", name, "--uri", f"https://{name}.example/mcp")
     ran = run("--data-dir", server.folder, "catalogue", "review", name)

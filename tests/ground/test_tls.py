@@ -266,7 +266,8 @@ def test_the_oldest_handshake_of_the_address_that_has_most_ends(
                 for last in (2, 3, 3, 4)
             ]
             assert await two[0].read() == b""
-            assert not one[0].at_eof() and not three[0].at_eof()
+            assert not one[0].at_eof()
+            assert not three[0].at_eof()
             for _, writer in held:
                 writer.close()
             await eventually_async(lambda: not accepting._opening)

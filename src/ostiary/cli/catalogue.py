@@ -140,9 +140,10 @@ def _print_tool(one: ToolReview) -> None:
 
 def _ask(question: Question) -> str:
     """Return one of the choices, SKIP or STOP."""
-    out.print(f"\n{question.text}", style="bold", markup=False)
+    out.print()
+    out.print(escape(question.text), style="bold")  # a server names arguments: with markup, a name begins no line
     if question.why:
-        out.print(f"Suggested because: {question.why}.", style="dim", markup=False)
+        out.print(escape(f"Suggested because: {question.why}."), style="dim")
     for number, choice in enumerate(question.choices, 1):
         mark = ">" if choice == question.suggestion else " "
         out.print(f"{mark}{number:2}  {choice:11} {MEANINGS[choice]}", markup=False)
