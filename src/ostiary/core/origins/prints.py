@@ -39,7 +39,7 @@ def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = 
     runs: list[bytes] = []
     for reading, said in scribe.spoken(texts):
         for word in (*said, *scribe.otherwise(reading)):
-            if _tells(word):
+            if not word.isalpha() and _tells(word):
                 facts[_print(scribe.word(word))] = None
         if len(said) > 1:
             facts.update(dict.fromkeys(_named_pairs(scribe, reading)))
@@ -72,7 +72,7 @@ def text_prints(scribe: Scribe, hashes: Sequence[bytes], spoken: Iterable[str]) 
     """
     whole = b"".join(hashes)
     phrases = [whole[at : at + size] for size in _SIZES for at in range(0, len(whole) - size + 1, WIDTH)]
-    phrases += scribe.hashes(word for word in spoken if _tells(word))
+    phrases += scribe.hashes(word for word in spoken if not word.isalpha() and _tells(word))
     for phrase in phrases:
         yield _print(phrase), phrase
 
@@ -82,9 +82,9 @@ def _print(phrase: bytes) -> bytes:
 
 
 def _tells(word: str) -> bool:
-    """Return whether a word tells something by itself: an address, a day of a year, or a number that is no year."""
-    if word.isalpha():
-        return False
+    """Return whether a word that is not letters alone tells something by itself: an address, a day of a year, or a
+    number that is no year.
+    """
     if "@" in word[1:] or "://" in word:
         return True
     digits = len(_DIGITS.findall(word))

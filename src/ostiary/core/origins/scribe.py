@@ -25,14 +25,31 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 """as JSON has it"""
 
 
+class _Hashes(dict[str, bytes]):
+    """The hashes of words. Each is made when it is asked for the first time."""
+
+    __slots__ = ("_hasher",)
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__()
+        self._hasher = _hasher(key)
+
+    def __missing__(self, word: str) -> bytes:
+        made = self._hasher.copy()
+        made.update(word.encode("utf-8", "surrogatepass"))
+        found = self[word] = made.digest()
+        return found
+
+
 class Scribe:
     """Writes down texts as they are remembered. What it has read or hashed before, it does not again."""
 
-    __slots__ = ("_hashes", "_key", "_other", "_phrases", "_read", "_spoken")
+    __slots__ = ("_hashes", "_other", "_phrases", "_read", "_spoken", "word")
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
-        self._hashes: dict[str, bytes] = {}
+        self._hashes = _Hashes(key)
+        self.word = self._hashes.__getitem__
+        """the hash of a word"""
         self._other: dict[str, list[str]] = {}
         self._phrases: dict[str, bytes] = {}
         self._read: dict[str, list[str]] = {}
@@ -42,7 +59,7 @@ class Scribe:
         """The words of a text, without other spellings."""
         found = self._phrases.get(text)
         if found is None:
-            found = self._phrases[text] = b"".join([self.word(word) for word in self.words(text)])
+            found = self._phrases[text] = b"".join(map(self.word, self.words(text)))
         return found
 
     def source(self, texts: Iterable[str], *, room: int) -> bytes:
@@ -80,8 +97,7 @@ class Scribe:
 
     def hashes(self, spoken: Iterable[str]) -> list[bytes]:
         """The hashes of words."""
-        known, add = self._hashes, self.word
-        return [known.get(word) or add(word) for word in spoken]
+        return [*map(self.word, spoken)]
 
     def otherwise(self, reading: str) -> list[str]:
         """Other spellings of the words of a text: amounts, accounts and dates in one form."""
@@ -97,15 +113,9 @@ class Scribe:
             spoken = self._spoken[text] = words(text, is_source=True)
         return spoken
 
-    def word(self, word: str) -> bytes:
-        """The hash of a word."""
-        found = self._hashes.get(word)
-        if found is None:
-            found = self._hashes[word] = hashed(self._key, word)
-        return found
-
 
 def hashed(key: bytes, word: str) -> bytes:
+    """The keyed hash of a word."""
     made = _hasher(key).copy()
     made.update(word.encode("utf-8", "surrogatepass"))
     return made.digest()
