@@ -61,7 +61,9 @@ class Leaf(NamedTuple):
 
 
 _SCALARS = frozenset((str, bool, int, float, type(None)))
-_DECLARED = Rule.DECLARED  # by name, because an enumeration finds its members slowly
+# By name, because an enumeration finds its members slowly.
+_OFFERED, _DECLARED, _HARMLESS, _SWITCH, _LISTED, _QUANTITY, _UNCLAIMED = Rule
+_OBJECT = Kind.OBJECT
 
 
 class _Place(NamedTuple):
@@ -106,7 +108,7 @@ class Coverage:
         claimed: list[Leaf] = []
         for name, value in arguments.items():
             if name in self._defaults and type(value) in _SCALARS and _is_same(value, self._defaults[name]):
-                claimed.append(Leaf(name, Rule.LISTED, None, value))
+                claimed.append(Leaf(name, _LISTED, None, value))
                 continue
             if (kind := self._direct.get(name)) is not None and type(value) in _SCALARS:  # as most arguments are
                 if value != "":
@@ -118,7 +120,7 @@ class Coverage:
                 if len(claimed) > MAX_LEAVES:
                     break
         if len(claimed) > MAX_LEAVES:
-            claimed[MAX_LEAVES:] = [Leaf(claimed[-1].path, Rule.UNCLAIMED, Kind.OBJECT, UNREADABLE)]
+            claimed[MAX_LEAVES:] = [Leaf(claimed[-1].path, _UNCLAIMED, _OBJECT, UNREADABLE)]
         return claimed
 
     def _member(self, name: str, value: object, at: _Walk, *, is_argument: bool = False) -> Iterator[Leaf]:
@@ -126,7 +128,7 @@ class Coverage:
         shape = None if at.shape is None else at.shape.member(name)
         place = None if at.place is None else at.place.below.get(name)
         if shape is None and place is None and not (is_argument and name in self._shown):
-            yield self._claim(name, at._replace(shape=None), is_name=True)
+            yield self._claim(name, at, is_name=True)
         path = f"{at.path}.{name}" if at.path else name
         claimed = at.claimed if place is None or place.word is None else path
         if not is_argument or value not in ("", []):
@@ -144,11 +146,11 @@ class Coverage:
             for one in value:
                 yield from self._value(one, inside)
         elif isinstance(value, str) and self._offers and (said := self._offers.variables(value)) is not None:
-            yield self._claim(value, at)._replace(rule=Rule.OFFERED, kind=None)
+            yield self._claim(value, at)._replace(rule=_OFFERED, kind=None)
             for variable in said:
                 if variable.value:
                     leaf = self._claim(variable.value, at)
-                    yield leaf._replace(kind=Kind.OBJECT) if variable.is_simple else leaf
+                    yield leaf._replace(kind=_OBJECT) if variable.is_simple else leaf
         elif value is None or isinstance(value, str | bool | int | float):
             yield self._claim(value, at)
         else:
@@ -157,18 +159,18 @@ class Coverage:
     def _claim(self, value: object, at: _Walk, *, is_name: bool = False) -> Leaf:
         if at.claimed is not None:
             kind = self._kinds.get(at.claimed)
-            return Leaf(at.claimed, Rule.HARMLESS if kind is None else Rule.DECLARED, kind, value, is_name)
+            return Leaf(at.claimed, _HARMLESS if kind is None else _DECLARED, kind, value, is_name)
         if not is_name and at.place is not None and (path := _first(at.place, at.path)) in self._kinds:
-            return Leaf(path, Rule.DECLARED, self._kinds[path], value)
+            return Leaf(path, _DECLARED, self._kinds[path], value)
         if is_name or value is UNREADABLE:
-            return Leaf(at.argument, Rule.UNCLAIMED, Kind.OBJECT, value, is_name)
+            return Leaf(at.argument, _UNCLAIMED, _OBJECT, value, is_name)
         if value is None or isinstance(value, bool):
-            return Leaf(at.argument, Rule.SWITCH, None, value)
+            return Leaf(at.argument, _SWITCH, None, value)
         if at.shape is not None and at.shape.lists(value):
-            return Leaf(at.argument, Rule.LISTED, None, value)
+            return Leaf(at.argument, _LISTED, None, value)
         if at.shape is not None and isinstance(value, int | float) and abs(value) < LARGEST_QUANTITY:
-            return Leaf(at.argument, Rule.QUANTITY, None, value)
-        return Leaf(at.argument, Rule.UNCLAIMED, Kind.OBJECT, value)
+            return Leaf(at.argument, _QUANTITY, None, value)
+        return Leaf(at.argument, _UNCLAIMED, _OBJECT, value)
 
 
 def _defaults(schema: Mapping[str, Any]) -> dict[str, object]:

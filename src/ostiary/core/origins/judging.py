@@ -72,6 +72,8 @@ _SINGLE = frozenset(",;\n<")
 """without these, a text is one value and no name with an address"""
 _SETTLED = frozenset({"person", "own", "endorsed"})
 _NAMES = tuple(origin.name.lower() for origin in Origin)
+Judged = tuple[str, Kind, object]
+"""the path of a leaf, the kind as which it is judged, and its value"""
 
 
 def is_effect(tool: Tool) -> bool:
@@ -155,7 +157,8 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     from_outside: list[tuple[Kind, object]] = []
     found_in_records: list[tuple[Kind, object]] = []
     split: Mapping[str, Origin] | None = None
-    for path, kind, value in judged_leaves(memory, tool, arguments):
+    all_leaves = [*judged_leaves(memory, tool, arguments)]
+    for path, kind, value in all_leaves:
         found = _of_text(memory, value) if kind is TEXT else of_value(memory, kind, value)
         if found is None:
             continue
@@ -163,7 +166,7 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
             found = OUTSIDE  # a document is endorsed for kinds, and nobody has said of which kind this is
         if kind in POINTS and found > OWN:
             if split is None:
-                split = _split(memory, tool, arguments)
+                split = _split(memory, tool, all_leaves)
             found = min(found, split.get(path, NOWHERE))
         if kind is ADDRESS and found > KNOWN and _is_all(arguments, value):
             found = _of_link(memory, cast(str, value))
@@ -214,14 +217,14 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
         context["done_worst"] = _NAMES[done]
     if linked >= 0:
         context["links_worst"] = _NAMES[linked]
-    if found_in_records and _have_substitute(memory, tool, arguments, found_in_records):
+    if found_in_records and _have_substitute(memory, all_leaves, found_in_records):
         context["substituted"] = True
     return context
 
 
-def _split(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Mapping[str, Origin]:
+def _split(memory: Memory, tool: Tool, all_leaves: Iterable[Judged]) -> Mapping[str, Origin]:
     """The origin of arguments that are parts of one identifier."""
-    named = [(path, value) for path, kind, value in judged_leaves(memory, tool, arguments) if kind in POINTS]
+    named = [(path, value) for path, kind, value in all_leaves if kind in POINTS]
     return split_origins(memory, tool.arguments, named) if len(named) > 1 else {}
 
 
@@ -280,35 +283,27 @@ def _is_over(memory: Memory, tool: Tool, arguments: Mapping[str, Any], most: Dec
 
 def has_substitute(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
     """Whether a value of a record stands in the place of one that the person named."""
+    all_leaves = [*judged_leaves(memory, tool, arguments)]
     found = [
         (kind, value)
-        for _, kind, value in judged_leaves(memory, tool, arguments)
+        for _, kind, value in all_leaves
         if kind in _SLOTS and of_value(memory, kind, value) in (RECORD, KNOWN)
     ]
-    return _have_substitute(memory, tool, arguments, found)
+    return _have_substitute(memory, all_leaves, found)
 
 
-def _have_substitute(
-    memory: Memory, tool: Tool, arguments: Mapping[str, Any], found: Iterable[tuple[Kind, object]]
-) -> bool:
+def _have_substitute(memory: Memory, all_leaves: Iterable[Judged], found: Iterable[tuple[Kind, object]]) -> bool:
     for kind, value in found:
         things: list[str] = []
         if kind is AMOUNT:
-            things = [
-                text
-                for _, one, thing in judged_leaves(memory, tool, arguments)
-                if one in POINTS
-                for text in leaves(thing)
-            ]
+            things = [text for _, one, thing in all_leaves if one in POINTS for text in leaves(thing)]
         for text in leaves(value):
             if any(is_substitute(memory, kind, one, things) for one in (text, *_parts(kind, text))):
                 return True
     return False
 
 
-def judged_leaves(
-    memory: Memory | None, tool: Tool, arguments: Mapping[str, Any]
-) -> Iterator[tuple[str, Kind, object]]:
+def judged_leaves(memory: Memory | None, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[Judged]:
     """Yield the leaves of a call whose origin matters, each with the kind as which it is judged.
 
     A time that cannot be read as one is text, and what cannot be read at all identifies an object. The form of a value
@@ -328,9 +323,7 @@ def judged_leaves(
             yield path, kind, value
 
 
-def _judged_by_form(
-    memory: Memory | None, tool: Tool, path: str, kind: Kind | None, text: str
-) -> Iterator[tuple[str, Kind, object]]:
+def _judged_by_form(memory: Memory | None, tool: Tool, path: str, kind: Kind | None, text: str) -> Iterator[Judged]:
     """Yield what a text is judged as that nobody has declared: prose that was neither said nor read word for word is
     text, with the identifiers in it; of what is paid, destroyed or administered, only where `text` is proposed.
     """
@@ -492,7 +485,7 @@ def _of_phrase(memory: Memory, text: str, bit: int) -> Origin:
         return NOWHERE
     if len(said) == 1:
         return _best(memory, spellings(said[0]), bit)
-    return memory.find(memory.hashed(said), bit)
+    return memory.find_words(said, bit)
 
 
 def _of_moments(memory: Memory, said: list[str], bit: int) -> Origin:

@@ -143,14 +143,12 @@ def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
     whom it goes; empty if nothing was sent before.
     """
     found: set[str] = set()
-    scribe, marks = Scribe(memory.key), memory.marks
+    scribe = Scribe(memory.key)
     for who, text in texts:
         before = _tail(memory, who) if who else []
         for reading, said in scribe.spoken((text,)):
             spoken = (*said, *scribe.otherwise(reading))
-            for one, phrase in text_prints(scribe, [*before, *scribe.hashes(said)], spoken):
-                if marks and not marks[one[0] | one[1] >> 3 << 8] >> (one[1] & 7) & 1:
-                    continue
+            for one, phrase in text_prints(scribe, [*before, *scribe.hashes(said)], spoken, marks=memory.marks):
                 parts = [part for part in memory.labels if holds(part.words, one)]
                 if parts and memory.find(phrase, least=Origin.RECORD) is Origin.NOWHERE:
                     for part in parts:

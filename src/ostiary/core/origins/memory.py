@@ -183,6 +183,16 @@ class Memory:
                 return _ORIGINS[part.origin]
         return _NOWHERE
 
+    def find_words(self, said: Iterable[str], kind: int) -> Origin:
+        """The most trusted origin of a phrase by its words. The first word without a mark ends the search."""
+        phrase, marks = b"", self.marks
+        for word in said:
+            one = hashed(self.key, word)
+            if marks and not marks[one[0] | one[1] >> 3 << 8] >> (one[1] & 7) & 1:
+                return _NOWHERE
+            phrase += one
+        return self.find(phrase, kind)
+
 
 def remember(key: bytes, intent: Intent) -> Memory:
     """The memory of a task that begins: what the person said, each value of their own record, what they endorsed."""

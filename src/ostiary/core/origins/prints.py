@@ -65,16 +65,22 @@ def _places(count: int, stride: int) -> Iterator[int]:
     yield last
 
 
-def text_prints(scribe: Scribe, hashes: Sequence[bytes], spoken: Iterable[str]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield each fingerprint by which a text could be recognised, with the hashes of the words that it stands for.
+def text_prints(
+    scribe: Scribe, hashes: Sequence[bytes], spoken: Iterable[str], *, marks: bytes = b""
+) -> list[tuple[bytes, bytes]]:
+    """Return each fingerprint by which a text could be recognised, with the hashes of the words that it stands for.
 
-    `hashes`: of the words of the text in their order; `spoken`: those words, with other spellings of single ones.
+    `hashes`: of the words of the text in their order; `spoken`: those words, with other spellings of single ones;
+    `marks`: those of a memory (`marked`), to leave out what has no mark there.
     """
     whole = b"".join(hashes)
     phrases = [whole[at : at + size] for size in _SIZES for at in range(0, len(whole) - size + 1, WIDTH)]
     phrases += scribe.hashes(word for word in spoken if not word.isalpha() and _tells(word))
-    for phrase in phrases:
-        yield _print(phrase), phrase
+    return [
+        (made.to_bytes(4, "big") + _TAG, phrase)
+        for made, phrase in zip(map(crc32, phrases), phrases, strict=True)
+        if not marks or marks[made >> 24 | (made >> 19 & 31) << 8] >> (made >> 16 & 7) & 1
+    ]
 
 
 def _print(phrase: bytes) -> bytes:
