@@ -138,7 +138,11 @@ def digest_outside(memory: Memory) -> str:
 
 
 def is_mentioned(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether content from outside mentions something that the call names, whatever else mentions it."""
+    """Return whether content from outside mentions something that the call names, whatever else mentions it. Where some
+    of that content was forgotten, nobody knows that it does not.
+    """
+    if memory.has_forgotten:
+        return True
     outside = Memory(memory.key, tuple(part for part in memory.parts if part.origin == Origin.OUTSIDE))
     return any(of_value(outside, kind, value) is Origin.OUTSIDE for _, kind, value in identifying(tool, arguments))
 

@@ -92,13 +92,15 @@ SLOT = LINK << 2
 """the kind of which field each value of a record stood in (`slots`); older guards keep it and read nothing in it"""
 NUMBER = b"\0\1"
 """before four bytes of the hash of a number that the person said: a fact of `slots`"""
-LABEL, SENT, UNREQUESTED = SLOT << 1, SLOT << 2, SLOT << 3
-"""the kinds of what is no value (`labels`): fingerprints of content, the end of what was sent to somebody, and the mark
-of a task that read something which only untrusted content asked for"""
-LABEL_ROOM = {LABEL: 384, SENT: 64, UNREQUESTED: 2}
+LABEL, SENT, UNREQUESTED, FORGOTTEN = SLOT << 1, SLOT << 2, SLOT << 3, SLOT << 4
+"""the kinds of what is no value (`labels`): fingerprints of content, the end of what was sent to somebody, the mark
+of a task that read something which only untrusted content asked for, and that of one for whose content from outside
+there was not room"""
+LABEL_ROOM = {LABEL: 384, SENT: 64, UNREQUESTED: 2, FORGOTTEN: 2}
 """words of each, of one origin"""
-Kinds = Annotated[int, Meta(ge=1, le=UNREQUESTED)]
+Kinds = Annotated[int, Meta(ge=1, le=FORGOTTEN)]
 Classes = Annotated[tuple[Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")], ...], Meta(max_length=32)]
+_OUTSIDE = {(Origin.OUTSIDE, ALL_KINDS), (Origin.OUTSIDE, ALL_KINDS | NAMED)}
 _Name = tuple[int, int, tuple[str, ...]]
 """origin, kinds and classes of a part"""
 
@@ -145,10 +147,13 @@ class Memory:
     """fingerprints of the content of sources that the person did not name"""
     is_unrequested: bool = field(init=False, compare=False)
     """whether the task has read something that only untrusted content asked for"""
+    has_forgotten: bool = field(init=False, compare=False)
+    """whether some content from outside is not in it, because there was not room"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(part for part in self.parts if part.kinds == LABEL))
         object.__setattr__(self, "is_unrequested", any(part.kinds == UNREQUESTED for part in self.parts))
+        object.__setattr__(self, "has_forgotten", any(part.kinds == FORGOTTEN for part in self.parts))
 
     @property
     def outside(self) -> Memory:
@@ -243,6 +248,9 @@ def learned(memory: Memory, more: Sequence[Part]) -> Memory:
         if part.words and part.kinds != RETIRED:
             name = part.origin, part.kinds, part.classes
             parts[name] = parts.get(name, b"") + part.words + END
+    room = ROOM[Origin.OUTSIDE] * WIDTH
+    if sum(len(words) for (origin, kinds, _), words in parts.items() if (origin, kinds) in _OUTSIDE) >= room:
+        parts[Origin.OUTSIDE, FORGOTTEN, ()] = b"forgot" + END
     for group in set(map(_group, parts)):
         _fit(parts, group)
     order = sorted(parts, key=lambda name: (name[1] in LABEL_ROOM, name))

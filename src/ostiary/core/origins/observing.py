@@ -118,7 +118,9 @@ def observed(
             fresh = scribe.source(texts, room=ROOM[origin])
             if origin is not Origin.OUTSIDE:
                 fresh = _unasked(memory, fresh, asked, origin, bits)
-            if words_ := _new(memory, origin, bits, fresh):
+            is_cut = origin is Origin.OUTSIDE and len(fresh) >= (ROOM[origin] - 1) * WIDTH
+            # Told whole where there was not room for all, so that the memory knows that something is missing.
+            if words_ := fresh if is_cut else _new(memory, origin, bits, fresh):
                 parts.append(Part(origin, bits, words_))
     if classes is None:
         classes = () if tool.data_classes is msgspec.UNSET else tool.data_classes
