@@ -79,6 +79,9 @@ HEALTH = {"health", "record"}
         quote("on tuesday with severe pain and treated"),
         b"on tuesday with severe pain and treated".hex(),
         "on tuesday&#32;with severe pain and treated",
+        "on_tuesday_with-severe.pain+and/treated",
+        "<b>on</b> <b>tuesday</b><p>with</p> <i style='color: red'>severe</i><br/>pain <u>and</u> <u>treated</u>",
+        "on\u200btuesday\u200bwith\u200bsevere\u200bpain\u200band\u200btreated",
     ],
 )
 def test_a_text_that_repeats_what_the_person_did_not_name_carries_it(body: str) -> None:
@@ -144,6 +147,20 @@ def test_a_text_to_the_person_or_one_that_stays_carries_nothing() -> None:
     assert outgoing(READ, NOTE, {"body": ADMITTED}) == {}
     assert outgoing(READ, POST, {"body": ADMITTED})[CARRIES] == HEALTH, "an open world reads it"
     assert outgoing(READ, SEND, {"to": "bob@example.org", "body": " "}) == {}
+
+
+@pytest.mark.parametrize(
+    ("beside", "is_to_person"),
+    [
+        ({}, True), ({"cc": "ada@example.org"}, True), ({"urgent": True}, True),
+        ({"cc": "eve"}, False), ({"cc": ["eve@example.net"]}, False), ({"more": {"eve": "reader"}}, False),
+    ],
+)  # fmt: skip
+def test_a_recipient_that_nobody_has_declared_is_not_the_person(beside: dict[str, object], is_to_person: bool) -> None:
+    listed = {"properties": {name: {} for name in ("to", "body", "cc", "urgent", "more")}}
+    send = Tool(name="send", effect=Effect.SEND, kinds=SEND.kinds, arguments=listed)
+    said = outgoing(READ, send, {"to": "ada@example.org", "body": ADMITTED, **beside})
+    assert said.get(CARRIES) == (None if is_to_person else HEALTH)
 
 
 def test_no_string_of_a_call_is_left_out() -> None:

@@ -16,6 +16,7 @@ a guard that decides on such a text asks the server first.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -33,6 +34,9 @@ CARRIES, UNREQUESTED_READ, REVEALS = "carries", "unrequested", "reveals"
 SENDING = frozenset({Effect.SEND, Effect.SHARE, Effect.PAY})
 """effects that reach somebody whatever the catalogue says of the world"""
 TO_WHOM = frozenset({Kind.ADDRESS, Kind.PRINCIPAL, Kind.ACCOUNT})
+_JOINED = re.compile(r"<|[^\W_](?:_|[^\w\s])+[^\W_]")
+_BETWEEN = re.compile(r"<[^<>]*>|[\W_]")
+"""tags, and what is no letter and no digit"""
 _TAIL = SPAN - 1
 """words of a text that was sent which a span of the next one may begin with"""
 
@@ -132,10 +136,18 @@ def _recipients(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Ite
 
 
 def _is_to_person(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether each recipient of a call is a whole value of the person's own record."""
+    """Return whether each recipient of a call is a whole value of the person's own record. What names something and
+    nobody has said what it stands for may be a recipient besides.
+    """
     own = {value for part in memory.parts if part.origin == Origin.OWN for value in split(part.words)} - {b""}
     to = list(_recipients(memory, tool, arguments)) if own else []
-    return bool(to) and all(memory.hashed(words(text, is_source=False)) in own for text in to)
+    if not to:
+        return False
+    judged = list(judged_leaves(memory, tool, arguments))
+    unsaid = {leaf.path for leaf in tool.coverage.leaves(arguments) if leaf.rule is Rule.UNCLAIMED}
+    unsaid -= {path for path, kind, _ in judged if kind is Kind.TEXT}
+    to += [text for path, kind, value in judged if kind is Kind.OBJECT and path in unsaid for text in leaves(value)]
+    return all(memory.hashed(words(text, is_source=False)) in own for text in to)
 
 
 def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
@@ -146,8 +158,7 @@ def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
     scribe = Scribe(memory.key)
     for who, text in texts:
         before = _tail(memory, who) if who else []
-        for reading, said in scribe.spoken((text,)):
-            spoken = (*said, *scribe.otherwise(reading))
+        for said, spoken in _spoken(scribe, text):
             for one, phrase in text_prints(scribe, [*before, *scribe.hashes(said)], spoken, marks=memory.marks):
                 parts = [part for part in memory.labels if holds(part.words, one)]
                 if parts and memory.find(phrase, least=Origin.RECORD) is Origin.NOWHERE:
@@ -156,9 +167,19 @@ def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
     return found
 
 
-def _prints_of(scribe: Scribe, text: str) -> Iterator[bytes]:
+def _spoken(scribe: Scribe, text: str) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield the words of each reading of a text in their order, and those with other spellings of single ones. Where
+    signs join words, or tags stand between them, the words without these too.
+    """
     for reading, said in scribe.spoken((text,)):
-        for fingerprint, _ in text_prints(scribe, scribe.hashes(said), (*said, *scribe.otherwise(reading))):
+        yield said, [*said, *scribe.otherwise(reading)]
+        if _JOINED.search(reading):
+            yield scribe.words(_BETWEEN.sub(" ", reading)), []
+
+
+def _prints_of(scribe: Scribe, text: str) -> Iterator[bytes]:
+    for said, spoken in _spoken(scribe, text):
+        for fingerprint, _ in text_prints(scribe, scribe.hashes(said), spoken):
             yield fingerprint
 
 
