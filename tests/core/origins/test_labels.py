@@ -157,7 +157,7 @@ def test_a_text_to_the_person_or_one_that_stays_carries_nothing() -> None:
     ],
 )  # fmt: skip
 def test_a_recipient_that_nobody_has_declared_is_not_the_person(beside: dict[str, object], is_to_person: bool) -> None:
-    listed = {"properties": {name: {} for name in ("to", "body", "cc", "urgent", "more")}}
+    listed = {"properties": dict.fromkeys(("to", "body", "cc", "urgent", "more"), True)}
     send = Tool(name="send", effect=Effect.SEND, kinds=SEND.kinds, arguments=listed)
     said = outgoing(READ, send, {"to": "ada@example.org", "body": ADMITTED, **beside})
     assert said.get(CARRIES) == (None if is_to_person else HEALTH)
