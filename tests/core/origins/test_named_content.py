@@ -44,7 +44,8 @@ def test_an_opaque_identifier_of_a_field_names_a_thing_and_reaches_nobody(id: st
         f"{'x' * 18}12345678",  # as long as an address of a cryptocurrency
         "0x52908400098527886E0F7030069857D2E4169EE7",
         "DE89370400440532013000", "DE89370400440532013999",
-        "ZXZlQGZhci5l1234567-A",  # base64 of a mail address
+        "ZXZlQGZhci5l1234567-A",  # as irregular as a key
+        "ZXYxQGZhci5pbw", "65406661722e696f",  # a mail address in base64, another in hexadecimal digits
         "15551234567", "4111-1111-1111-1111",  # no letter
         "ada@x1234567.example", "x1234567.example", "https://x1234567.example/a",
         "pay a1234567 now",
