@@ -56,7 +56,7 @@ def test_what_the_person_said_is_not_odd_and_what_comes_from_nowhere_is() -> Non
 def test_what_is_outside_the_task_is_noticed_though_it_is_denied() -> None:
     decision = call("pay", scope="files:write", to="ann")
     assert (codes(decision), decision.allowed, detectors(decision)) == (["outside_task"], False, ["purpose_drift"])
-    assert "task is not for" in decision.noticed[0].says
+    assert decision.noticed[0].says == "tried to pay with files/pay, outside its task"
 
 
 def test_while_it_is_only_watched_nobody_is_doubted_for_what_its_task_is_not_for() -> None:

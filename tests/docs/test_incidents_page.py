@@ -35,4 +35,5 @@ def test_every_response_and_every_number_on_the_page_is_the_one_of_the_code() ->
     assert frozenset(RESPONSES[-3:]) == HALTS
     assert (ALERT_EVERY // SECOND, MAX_ENTRIES) == (600, 1000)
     points = re.findall(r"context\.risk\.score >= (\d+)", "".join(safeguards().values()))
-    assert points == ["50", "70", "90"]
+    said = r"open an incident at (\d+) points, let the agent only read at (\d+), and quarantine it\s+at (\d+)"
+    assert re.findall(said, PAGE) == [tuple(points)]
