@@ -357,6 +357,19 @@ async def test_two_denied_questions_about_a_tool_are_the_answer_for_the_task(wor
     assert (await bank.ask({"amount": 1003}, token="tok_other")).state == "open"
 
 
+async def test_parts_of_a_task_do_not_ask_again_what_was_denied_twice(world: World, bank: Bank) -> None:
+    for number, name in enumerate(("one", "other", "more")):
+        part = await do(world, lambda a: tasks.start(a, agent="bot", purpose="a part", parent=bank.task.task_id))
+        await hold(world, bank.agent, f"tok_{name}", audience=URI, task=part.task_id, seconds=3600)
+        if number < 2:
+            await bank.answer((await bank.ask({"amount": 1001 + number}, token=f"tok_{name}")).approval, "deny")
+    assert await bank.why({"amount": 1003}, token="tok_more") == "approval_denied"
+    assert await bank.why({"amount": 1003}) == "approval_denied"
+    other = await do(world, _start)
+    await hold(world, bank.agent, "tok_apart", audience=URI, task=other.task_id)
+    assert (await bank.ask({"amount": 1003}, token="tok_apart")).state == "open"
+
+
 async def test_in_a_standing_task_denied_questions_count_until_their_dates(bank: Bank, clock: Clock) -> None:
     standing = standing_id(bank.agent.agent_id)
     await hold(bank.world, bank.agent, "tok_s", audience=URI, task=standing, seconds=10_000)

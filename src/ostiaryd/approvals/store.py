@@ -34,8 +34,11 @@ _OPEN_OF_AGENT = sql("select count(*) from approval where agent = :agent and sta
 _OPEN_OF_TASK = sql("select count(*) from approval where task = :task and state = 'open' and ends_at > :now")
 _ASKED_SINCE = sql("select count(*) from approval where agent = :agent and asked_at > :since")
 _DENIED_OF_TOOL = sql(
-    """select count(*) from approval
-       where task = :task and tool = :tool and state = 'denied' and ends_at > :after"""
+    """with recursive tree (id) as (
+           select cast(:top as text) union all select task.task_id from tree join task on task.parent = tree.id)
+       select count(*) from approval
+       where agent = :agent and tool = :tool and state = 'denied' and ends_at > :after
+           and task in (select id from tree)"""
 )
 _WAITING = sql(
     _SELECT
@@ -175,9 +178,11 @@ def calls_since(reader: Reader, agent: str, *, since: int, limit: int) -> list[Q
     return [_question(row) for row in reader.all(_CALLS_SINCE, agent=agent, since=since, limit=limit)]
 
 
-def count_denied(reader: Reader, *, task: str, tool: str, after: int) -> int:
-    """How many questions of that task about that tool were denied and have their date after that instant."""
-    return _count(reader.one(_DENIED_OF_TOOL, task=task, tool=tool, after=after))
+def count_denied(reader: Reader, agent: str, *, top: str, tool: str, after: int) -> int:
+    """How many questions of that agent about that tool, in that task and those under it, were denied and end after that
+    instant.
+    """
+    return _count(reader.one(_DENIED_OF_TOOL, agent=agent, top=top, tool=tool, after=after))
 
 
 def insert_cover(tx: Tx, id: str, line: int, *, task: str, extent: Extent, uses: int) -> None:

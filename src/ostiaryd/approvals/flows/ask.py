@@ -19,6 +19,7 @@ from ostiaryd.approvals.model import (
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import AgentId
 from ostiaryd.tasks.model import Task, standing_id
 
 SECOND = 1_000_000
@@ -49,7 +50,7 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
         ends_at=ends if task.expires_at is None else min(ends, task.expires_at),
     )  # fmt: skip
     _check_room(act, task)
-    _check_denied(act, made)
+    _check_denied(act, made, task)
     registry.note(act, object=made.approval_id, kind=kind, needs=needs, ends_at=made.ends_at)
     store.insert(act.tx, made)
     return made
@@ -80,15 +81,18 @@ def _check_room(act: Act, task: Task) -> None:
         raise Forbidden(f"this agent has asked {MAX_ASKED} questions within an hour", hint="ask later", code=code)
 
 
-def _check_denied(act: Act, made: Question) -> None:
+def _check_denied(act: Act, made: Question, task: Task) -> None:
     """Two denied questions about a tool are the answer to all that follow in the task: to vary a value until somebody
-    is tired helps nobody. In a standing task, which has no end, it holds until the dates of these questions. Raises
-    Forbidden.
+    is tired helps nobody, nor does it to ask in one part of the task after the other. In a standing task, which has no
+    end, it holds until the dates of these questions. Raises Forbidden.
     """
     if made.kind != CALL.id:
         return
-    after = act.now if made.task == standing_id(made.agent) else 0
-    if store.count_denied(act.tx, task=made.task, tool=made.tool, after=after) >= MAX_DENIED_OF_TOOL:
+    standing = {standing_id(agent) for agent in (made.agent, *(AgentId(link.agent) for link in task.chain))}
+    line = [task.task_id, *(link.task for link in task.chain)]
+    top = next((id for id in reversed(line) if id not in standing), task.task_id)
+    after = act.now if top in standing else 0
+    if store.count_denied(act.tx, made.agent, top=top, tool=made.tool, after=after) >= MAX_DENIED_OF_TOOL:
         raise Forbidden(
             f"{MAX_DENIED_OF_TOOL} questions about `{made.tool}` were denied in this task, so no more are asked",
             hint="do without the tool, or start a task that a person has said more about", code="approval_denied",
