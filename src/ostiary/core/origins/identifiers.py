@@ -17,7 +17,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from ostiary.core.origins.links import is_encoded, is_odd, readings
 
@@ -28,11 +28,13 @@ MIN_BITS = 4.0
 
 _GROUPED = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){9,18}(?![\w-]|\.\d)")
 """digits with single blanks or hyphens between"""
+_BLOCKS = re.compile(r"(?<!\w)\d{4}((?:[^\w\n]|_){1,3})(?:\d{4}\1\d{4}\1\d{1,7}|\d{6}\1\d{4,5})(?!\w)")
+"""digits in the groups of a card, whatever stands between them"""
 _CARDS = re.compile(
     r"4\d{12}(?:\d{3}){0,2}|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}|3[47]\d{13}"
     r"|6(?:011|5\d\d|4[4-9]\d)\d{12}|35(?:2[89]|[3-8]\d)\d{12}|3(?:0[0-5]|[68]\d)\d{11}"
 )
-_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}(?![A-Za-z0-9])")
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ ._/-]?[A-Za-z0-9]){11,30}(?![A-Za-z0-9])")
 _IBAN_LENGTHS = {
     country: length
     for length, countries in {
@@ -65,6 +67,8 @@ _CHINA = re.compile(r"(?<!\w)[1-9]\d{5}(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[
 _FRANCE = re.compile(r"(?<![\w-])[12] ?\d\d ?(?:0[1-9]|1[0-2]) ?(?:\d\d|2[AB]) ?\d{3} ?\d{3} ?\d\d(?![\w-])")
 _POLAND = re.compile(r"(?<!\w)\d\d(?:[02468][1-9]|[13579][0-2])(?:0[1-9]|[12]\d|3[01])\d{5}(?!\w)")
 _DIGIT = re.compile(r"\d")
+_HYPHENS = dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-")
+"""dashes and the minus sign"""
 
 
 def identifiers(text: str) -> Iterator[tuple[str, str]]:
@@ -80,8 +84,10 @@ def identifiers(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _search(text: str) -> Iterator[tuple[str, str]]:
-    for match in _GROUPED.finditer(text):
-        digits = re.sub("[ -]", "", match[0])
+    if not text.isascii():
+        text = text.translate(_HYPHENS)
+    for match in chain(_GROUPED.finditer(text), _BLOCKS.finditer(text)):
+        digits = re.sub(r"[\W_]", "", match[0])
         if _CARDS.fullmatch(digits) and luhn(digits):
             yield "card", match[0]
     for match in _IBAN.finditer(text):
@@ -101,7 +107,7 @@ def luhn(digits: str) -> bool:
 
 def _iban(text: str) -> str:
     """Return the account number with which a text begins; empty if there is none. What follows it may be a word."""
-    bare = re.sub("[ -]", "", text).upper()
+    bare = re.sub(r"[\W_]", "", text).upper()
     length = _IBAN_LENGTHS.get(bare[:2], 0)
     if not length or len(bare) < length:
         return ""
