@@ -82,7 +82,11 @@ def test_answers_are_kept_in_the_tool_until_its_definition_changes() -> None:
     assert again.tools["xqz"] == tool
     changed = json.loads(json.dumps(LISTING))
     changed["tools"][0]["description"] = "Deletes all rows."
-    assert "xqz" in {one.tool.name for one in review(read("desk", changed).catalogue.after(made))}
+    [asked] = [one for one in review(read("desk", changed).catalogue.after(made)) if one.tool.name == "xqz"]
+    [outside] = [question for question in asked.questions if question.member == "outside"]
+    assert (outside.suggestion, outside.why) == ("no", "the catalogue says that nobody can"), (
+        "what was said of another definition is asked again"
+    )
 
 
 def test_without_an_answer_the_suggestion_counts_and_nothing_else_changes() -> None:

@@ -157,12 +157,14 @@ def _questions(tool: Tool, why: Mapping[str, str], flows: Mapping[str, Flow]) ->
             name, "effect", f"Does `{name}` change anything, or only read?", of_effect, EFFECTS, tool.effect.value,
             90 if of_effect == UNKNOWN else 55,
         )  # fmt: skip
-    if tool.outside is UNSET and (tool.effect is Effect.READ or of_effect == UNKNOWN):
+    was_stated = tool.outside is False and tool.definition != ""  # of an earlier definition, as far as is known
+    if (tool.outside is UNSET and (tool.effect is Effect.READ or of_effect == UNKNOWN)) or was_stated:
         is_record = tool.effect is Effect.READ and is_of_record(name)
         yield Question(
             name, "outside", f"Can others write into what `{name}` returns (mails, pages, comments, shared files)?",
-            "its name speaks of what a system keeps itself" if is_record else "nothing says that nobody can",
-            (YES, NO), NO if is_record else YES, 60,
+            "the catalogue says that nobody can" if was_stated
+            else "its name speaks of what a system keeps itself" if is_record else "nothing says that nobody can",
+            (YES, NO), NO if is_record or was_stated else YES, 60,
         )  # fmt: skip
     if tool.effect is Effect.READ:
         return
