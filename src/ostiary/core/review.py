@@ -164,7 +164,7 @@ def _questions(tool: Tool, why: Mapping[str, str], flows: Mapping[str, Flow]) ->
             name, "outside", f"Can others write into what `{name}` returns (mails, pages, comments, shared files)?",
             "the catalogue says that nobody can" if was_stated
             else "its name speaks of what a system keeps itself" if is_record else "nothing says that nobody can",
-            (YES, NO), NO if is_record or was_stated else YES, 60,
+            (YES, NO), NO if is_record or was_stated else YES, 95 if was_stated else 60,
         )  # fmt: skip
     if tool.effect is Effect.READ:
         return
