@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -108,9 +108,9 @@ def observed(
     if is_effect(tool):
         if kinds & BIT[Kind.ADDRESS] and (texts := groups.pop((Origin.ENDORSED, kinds), [])):
             groups[Origin.ENDORSED, kinds & ~BIT[Kind.ADDRESS]] = texts
-            groups[Origin.ENDORSED, BIT[Kind.ADDRESS]] = [*filter(MAIL.fullmatch, _dotted(texts))]
+            groups[Origin.ENDORSED, BIT[Kind.ADDRESS]] = [*filter(MAIL.fullmatch, _dotted(scribe, texts))]
     elif _points(memory, tool, arguments) <= Origin.ENDORSED:
-        pages = filter(is_page, _dotted(text for _, _, text in found))
+        pages = filter(is_page, _dotted(scribe, (text for _, _, text in found)))
         groups[Origin.KNOWN, LINK] = [*islice(dict.fromkeys(pages), MAX_PAGES)]
     parts = _slots(memory, uid, tool, arguments, output if layout is None else layout.value, kinds, scribe)
     for (origin, bits), texts in sorted(groups.items()):
@@ -143,11 +143,11 @@ def _slots(
     return slots(memory, uid, output, scribe, is_named=is_named and is_record, is_record=is_record)
 
 
-def _dotted(texts: Iterable[str]) -> Iterator[str]:
+def _dotted(scribe: Scribe, texts: Iterable[str]) -> Iterator[str]:
     """The words among which links and mail addresses are, as they stand there."""
     for text in texts:
         if "." in text:
-            yield from words(text[:MAX_TEXT], is_source=True)
+            yield from scribe.words(text[:MAX_TEXT])
 
 
 def _endorsed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any]) -> int:
@@ -302,13 +302,10 @@ def _records(
             else:
                 yield from _records(memory, scribe, _opened(item), is_linked=is_linked, depth=depth - 1)
     elif isinstance(value, list | tuple) and depth:
-        among = (
-            None if is_linked else Counter(text for item in value if isinstance(item, dict) for text in _names(item))
-        )
-        for item in value:
-            linked = is_linked or (
-                among is not None and isinstance(item, dict) and _is_named(memory, scribe, item, among)
-            )
+        names = [[*_names(item)] if isinstance(item, dict) and not is_linked else [] for item in value]
+        among = Counter(chain.from_iterable(names))
+        for item, mine in zip(value, names, strict=True):
+            linked = is_linked or _is_named(memory, scribe, mine, among)
             yield from _records(memory, scribe, _opened(item), is_linked=linked, depth=depth - 1)
     elif not isinstance(value, dict | list | tuple):
         for text in leaves(value):
@@ -322,8 +319,8 @@ def _names(record: Mapping[str, Any]) -> Iterator[str]:
             yield value
 
 
-def _is_named(memory: Memory, scribe: Scribe, record: Mapping[str, Any], among: Counter[str]) -> bool:
-    for name in _names(record):
+def _is_named(memory: Memory, scribe: Scribe, names: Iterable[str], among: Counter[str]) -> bool:
+    for name in names:
         if among[name] == 1 and memory.find(scribe.phrase(name), least=Origin.ENDORSED) is not Origin.NOWHERE:
             return True
     return False

@@ -44,12 +44,12 @@ def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = 
         if len(said) > 1:
             facts.update(dict.fromkeys(_named_pairs(scribe, reading)))
             if len(said) < SPAN:
-                facts[_print(b"".join(scribe.hashes(said)))] = None
+                facts[_print(scribe.phrase(reading))] = None
             else:
-                runs.append(b"".join(scribe.hashes(said)))
+                runs.append(scribe.phrase(reading))
     for field in fields:
         if 1 < len(said := scribe.words(field[:MAX_FIELD])) < SPAN:
-            facts[_print(b"".join(scribe.hashes(said)))] = None
+            facts[_print(scribe.phrase(field[:MAX_FIELD]))] = None
     left = max(room - len(facts), room // 2)
     stride = max(STRIDE, -(-sum(map(len, runs)) // WIDTH // max(left - len(runs), 1)))
     spans = dict.fromkeys(

@@ -64,24 +64,24 @@ class Scribe:
 
     def source(self, texts: Iterable[str], *, room: int) -> bytes:
         """Each text as a source of its own, decoded ones too, as far as they have room."""
-        found: list[bytes] = []
+        found, full = bytearray(), room * WIDTH
         for whole in dict.fromkeys(texts):
             text = whole[:MAX_TEXT]
-            if len(found) >= room:
+            if len(found) >= full:
                 break
             if _NUMBER.fullmatch(text):
                 exact = text.rstrip("0").rstrip(".") if "." in text else text
-                found += map(self.word, (text,) if exact == text else (text, f"#{exact}"))
-                found.append(END)
+                found += self.word(text) + (b"" if exact == text else self.word(f"#{exact}")) + END
                 continue
             for reading in self._readings(text):
-                left, spoken = max(room - len(found), 0), self.words(reading)
-                found += self.hashes(spoken[:left])
-                found += self.hashes(self.otherwise(reading) if len(spoken) <= left else _otherwise(spoken[:left]))
-                found.append(END)
-        while found and found[-1] == END:
-            found.pop()
-        return b"".join(found[: room - 1])
+                left, spoken = max(full - len(found), 0), self.phrase(reading)
+                found += spoken[:left]
+                is_whole = len(spoken) <= left
+                other = self.otherwise(reading) if is_whole else _otherwise(self.words(reading)[: left // WIDTH])
+                found += b"".join(map(self.word, other)) + END
+        while found.endswith(END):
+            del found[-WIDTH:]
+        return bytes(found[: full - WIDTH])
 
     def spoken(self, texts: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
         """Yield each reading of each text, decoded ones too, with its words."""

@@ -41,6 +41,8 @@ _PLAIN_MAIL = re.compile(
 )
 _ALONE = re.compile(r"[A-Za-z0-9]+|\w+(?:\.\w+)*@(?:[A-Za-z0-9]+\.)+[A-Za-z]{2,}", re.ASCII)
 """letters and digits, or a mail address as most are: without a hyphen, so that nothing in it is grouped"""
+_DECIMAL = re.compile(r"\d{1,12}\.\d{1,12}", re.ASCII)
+"""a number that is one word as it stands"""
 _NUMBER = re.compile(r"[+-]?\d[\d.,’']*\d%?|[+-]?\d%")
 _FORMS = (
     (re.compile(r"\d+(?:\.\d+)?"), ""),
@@ -75,8 +77,10 @@ def words(text: str, *, is_source: bool) -> list[str]:
     for run in text.split():
         if not run.isascii():
             found += _pieces(run, is_source=is_source)
-        elif run.isalnum() or _PLAIN_MAIL.fullmatch(run):
+        elif run.isalnum() or ("@" in run and _PLAIN_MAIL.fullmatch(run)):
             found.append(run.lower())
+        elif run[0].isdigit() and _DECIMAL.fullmatch(run):
+            found.append(run)
         elif is_source and (word := run.rstrip(".,;:!?)\"'").lstrip("(\"'")).isalnum():
             found.append(word.lower())
         else:
