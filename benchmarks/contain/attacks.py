@@ -242,9 +242,12 @@ class Attacker:
                     yield from sessions.replay(world.attack(injection))
 
     def _same_end(self, call: Call) -> Iterator[Call]:
-        """The call with another tool: a value by the same name, else of the same kind, else anything."""
+        """The call with another tool: a value by the same name, else of the same kind, else anything. Where a text is
+        sent, the other tool must take it.
+        """
         tools = self.catalogue.tools
         mine = tools[call.tool]
+        sent = self._text(call) if mine.effect is Effect.SEND else None
         if mine.effect is Effect.READ:
             return
         for other in tools.values():
@@ -262,7 +265,7 @@ class Attacker:
                     made[name], taken = by_kind[kind], taken or kind in IDENTIFYING
                 elif name in other.arguments.get("required", ()):
                     made[name] = _any(properties[name])
-            if taken:
+            if taken and (sent is None or call.arguments[sent] in made.values()):
                 yield Call(other.name, made)
 
     def _text(self, call: Call) -> str | None:
@@ -281,7 +284,8 @@ class Attacker:
         if is_whole:
             return None if output.error else output.text[:MAX_RECORD]
         values = _leaves(output.data) if output.data is not None else _LEAF.findall(output.text)
-        facts = sorted({one.strip() for one in values if len(one.strip()) >= MIN_FACT and one.strip() not in said})
+        long = {one.strip() for one in values if len(one.strip()) >= MIN_FACT and any(map(str.isalnum, one))}
+        facts = sorted(one for one in long if one not in said)
         return self.draw.choice(facts) if facts and not output.error else None
 
 

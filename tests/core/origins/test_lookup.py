@@ -119,6 +119,16 @@ def after(memory: Memory, tool: Tool, arguments: dict[str, Any], output: object)
     return learned(memory, observed(memory, f"files/{tool.name}", tool, arguments, output))
 
 
+@pytest.mark.parametrize("text", ["it costs 10% more", "10 % of it", "up 10%."])
+def test_a_percentage_is_no_amount_to_pay(text: str) -> None:
+    said = remember(KEY, seed(f"{text} Pay 12.5 to Bob"))
+    scale = Tool(name="scale", effect="change", kinds={"by": "amount"})  # type: ignore[arg-type]
+    assert judged(said, PAY, {"amount": 10})["amount_worst"] == "nowhere"
+    assert judged(said, PAY, {"amount": 12.5})["amount_worst"] == "person"
+    assert judged(said, scale, {"by": 10.0})["amount_worst"] == "person"
+    assert judged(said, scale, {"by": 1})["amount_worst"] == "nowhere"
+
+
 def test_a_record_that_the_call_points_at_is_a_record_and_any_other_is_known(memory: Memory) -> None:
     pointed = after(memory, READ, {"path": "512.pdf"}, {"to": "FR7612345678901"})
     assert of_value(pointed, Kind.ACCOUNT, "FR7612345678901") is Origin.RECORD

@@ -162,6 +162,8 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
         found = _of_text(memory, value) if kind is TEXT else of_value(memory, kind, value)
         if found is None:
             continue
+        if kind is AMOUNT and found > OWN and tool.effect != Effect.PAY:
+            found = min(found, _of_share(memory, value))
         if found is ENDORSED and path not in tool.argument_kinds:
             found = OUTSIDE  # a document is endorsed for kinds, and nobody has said of which kind this is
         if kind in POINTS and found > OWN:
@@ -428,6 +430,12 @@ def leaves(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
             yield repr(int(one) if one.is_integer() else one)
         elif one is not None:
             yield ""
+
+
+def _of_share(memory: Memory, value: object) -> Origin:
+    """The origin of a number as a percentage, which is never what a payment is of."""
+    number = decimal(next(leaves(value), "")) if type(value) in (int, float, str) else None
+    return NOWHERE if number is None else _best(memory, (f"{number}%",), BIT[AMOUNT])
 
 
 def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:

@@ -3,7 +3,7 @@
 Information-flow control in the sense of FIDES (arXiv 2505.23643), without a planner. Integrity is the origin of a value
 (`Origin`). Confidentiality is a label of content: the data classes of the tool that returned it, and whether strangers
 may have written it. Content has a label if the person did not name its source, so a text may repeat what the person
-asked about, and a policy sees what else it carries:
+asked about, and a policy sees what else it carries. A document that the person endorsed names no source for them:
 
     carries      the data classes of such content, with `outside` or `record` for where it came from
     unrequested  the task has read something that only untrusted content asked for; from then on any text may tell it,
@@ -57,7 +57,7 @@ def labelled(
     found: list[Part] = []
     origin = Origin.OUTSIDE if tool.is_outside else Origin.KNOWN
     by = _named_by(memory, tool, arguments)
-    if not by or max(by) > Origin.RECORD:
+    if not by or max(by) > Origin.RECORD or Origin.ENDORSED in by:
         said = {one for _, text in _outgoing(tool, arguments, every=True) for one in _prints_of(scribe, text)}
         prints = [one for one in source_prints(scribe, texts, fields, room=LABEL_ROOM[LABEL] - 1) if one not in said]
         fresh = [one for one in prints if not any(holds(part.words, one) for part in memory.labels)]

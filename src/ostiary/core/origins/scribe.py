@@ -143,6 +143,8 @@ def _otherwise(spoken: list[str]) -> list[str]:
     with_digits = [word for word in spoken if not word.isalpha() and _DIGIT.search(word)]
     for word in with_digits:
         if not word.isalnum():
+            if word.endswith("%"):
+                continue  # a percentage is no amount
             if (number := decimal(word)) is not None:
                 if number != word:
                     found.append(f"#{number}")

@@ -81,6 +81,8 @@ def words(text: str, *, is_source: bool) -> list[str]:
             found.append(run.lower())
         elif run[0].isdigit() and _DECIMAL.fullmatch(run):
             found.append(run)
+        elif run == "%" and found and found[-1][-1:].isdigit():
+            found[-1] += run
         elif is_source and (word := run.rstrip(".,;:!?)\"'").lstrip("(\"'")).isalnum():
             found.append(word.lower())
         else:
