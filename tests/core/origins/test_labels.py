@@ -102,6 +102,14 @@ def test_a_text_carries_nothing_of_what_the_person_named_or_said() -> None:
     assert carried(remember(KEY, ASKED), ADMITTED) == set(), "the agent has read it nowhere"
 
 
+def test_a_document_that_the_person_endorsed_names_no_source_for_them() -> None:
+    bill = seed("pay what bill.txt says to bob@example.org", endorsed=[("desk/page", "bill.txt", ["object"])])
+    read = told(remember(KEY, bill), PAGE, "Pay 12. Also see chart-9.", path="bill.txt")
+    assert carried(read, "Pay 12. Also see chart-9.") == set()
+    then = told(read, CHART, ADMITTED, patient="chart-9")
+    assert carried(then, ADMITTED) == HEALTH
+
+
 def test_the_shortest_run_that_is_noticed_for_certain() -> None:
     words = ADMITTED.split()
     for at in range(len(words) - LONG + 1):

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ostiary.core.errors import Forbidden
 from ostiary.core.history import Before, Met
-from ostiary.core.origins import ALL_KINDS, LABEL_ROOM, RETIRED, SLOT, Memory, Origin, is_effect
+from ostiary.core.origins import LABEL_ROOM, LINK, RETIRED, SLOT, Memory, Origin, is_effect
 from ostiary.core.recall import Recall
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.keyring import Keyring
@@ -126,5 +126,5 @@ def _check(reader: Reader, asked: Recall, resource: Resource, memory: Memory) ->
             raise Forbidden("what that tool returns comes from outside", code="outside")
         elif part.kinds in LABEL_ROOM:  # which can only make the task ask more
             continue
-        elif part.kinds != ALL_KINDS and is_effect(ready.tool):
+        elif part.kinds in (LINK, SLOT) and is_effect(ready.tool):  # what only a read teaches
             raise Forbidden("what that tool returns nobody named", code="outside")
