@@ -104,10 +104,10 @@ def test_a_text_carries_nothing_of_what_the_person_named_or_said() -> None:
 
 def test_a_document_that_the_person_endorsed_names_no_source_for_them() -> None:
     bill = seed("pay what bill.txt says to bob@example.org", endorsed=[("desk/page", "bill.txt", ["object"])])
-    read = told(remember(KEY, bill), PAGE, "Pay 12. Also see chart-9.", path="bill.txt")
-    assert carried(read, "Pay 12. Also see chart-9.") == set()
-    then = told(read, CHART, ADMITTED, patient="chart-9")
-    assert carried(then, ADMITTED) == HEALTH
+    read = told(remember(KEY, bill), PAGE, "Pay 12. Also see more.txt please.", path="bill.txt")
+    assert carried(read, "Pay 12. Also see more.txt please.") == set()
+    then = told(read, PAGE, ADMITTED, path="more.txt")
+    assert carried(then, ADMITTED) == {"outside"}
 
 
 def test_the_shortest_run_that_is_noticed_for_certain() -> None:
