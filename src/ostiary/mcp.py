@@ -249,7 +249,7 @@ class _Hook:
             raise missing
 
     async def _has_tool(self, params: Mapping[str, Any]) -> bool:
-        """Whether the catalogue or the server has the tool that is called. Raises Unavailable."""
+        """Return whether the catalogue or the server has the tool that is called. Raises Unavailable."""
         name, _ = named("tools/call", params)
         if name in self._guard.feed.current().facts.resource.tools:
             return True

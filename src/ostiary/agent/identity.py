@@ -59,12 +59,12 @@ class Approval:
 
     @property
     def is_open(self) -> bool:
-        """Whether the answer is not there yet."""
+        """Return whether the answer is not there yet."""
         return self.state == "open"
 
     @property
     def is_granted(self) -> bool:
-        """Whether the call that it was asked for passes, if it is made now, and once."""
+        """Return whether the call that it was asked for passes, if it is made now, and once."""
         return self.state == "approved"
 
 

@@ -92,7 +92,7 @@ def _check_surplus(evidence: Evidence, size: int) -> None:
 
 
 def _belongs(path: str, size: int) -> bool:
-    """Whether a log of `size` entries has, or had when it was smaller, this file."""
+    """Return whether a log of `size` entries has, or had when it was smaller, this file."""
     try:
         file = parse_path(path)
     except Malformed:

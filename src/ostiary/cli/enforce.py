@@ -111,7 +111,7 @@ class _Call:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every argument is known."""
+        """Return whether every argument is known."""
         return not any(isinstance(value, dict) for value in self.arguments.values())
 
 
@@ -214,7 +214,7 @@ def _reason(answer: Mapping[str, Any]) -> str:
 
 
 def _rests_on_arguments(answer: Mapping[str, Any], details: tuple[ToolDetail, ...]) -> bool:
-    """Whether what is not known of the arguments might have made it another answer."""
+    """Return whether what is not known of the arguments might have made it another answer."""
     codes = {reason["code"] for reason in answer.get("context", {}).get("reasons", ())}
     return bool(details) or not codes <= {"outside_task", "unknown_tool", "agent_not_active"}
 

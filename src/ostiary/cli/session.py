@@ -78,7 +78,7 @@ class Session:
 
     @property
     def is_named(self) -> bool:
-        """Whether anybody said which server; a credential may know it as well."""
+        """Return whether anybody said which server; a credential may know it as well."""
         return self._folder is not None or bool(ambient.environ("OSTIARY_URL"))
 
     @property

@@ -152,11 +152,11 @@ class Client:
         return token
 
     def is_fresh(self, token: Token) -> bool:
-        """Whether it is good for a while still."""
+        """Return whether it is good for a while still."""
         return self._now() < token.renew_at
 
     def _is_old(self, token: Token, target: Target) -> bool:
-        """Whether it is longer ago than the target wants that we have proved ourselves."""
+        """Return whether it is longer ago than the target wants that we have proved ourselves."""
         return target.max_age is not None and self._now() - token.got_at >= target.max_age * SECOND
 
     def forget(self, target: Target) -> None:

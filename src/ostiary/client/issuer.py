@@ -34,7 +34,7 @@ class Metadata(msgspec.Struct, frozen=True):
 
     @property
     def is_ostiary(self) -> bool:
-        """Whether the issuer is an Ostiary server, which protects an API of its own with its tokens."""
+        """Return whether the issuer is an Ostiary server, which protects an API of its own with its tokens."""
         return f"{self.issuer}/api/v1" in (self.protected_resources or ())
 
     @property
@@ -107,11 +107,11 @@ def authenticate(
 
 
 def is_private(url: str) -> bool:
-    """Whether nobody on the way can read what is sent there."""
+    """Return whether nobody on the way can read what is sent there."""
     parts = urlsplit(url)
     return parts.scheme == "https" or parts.hostname in LOOPBACK
 
 
 def is_local(url: str) -> bool:
-    """Whether the URL is of this machine."""
+    """Return whether the URL is of this machine."""
     return urlsplit(url).hostname in LOOPBACK

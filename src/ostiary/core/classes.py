@@ -18,7 +18,7 @@ _CLASS = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def is_class(text: str) -> bool:
-    """Whether it is spelled like one."""
+    """Return whether it is spelled like one."""
     return _CLASS.fullmatch(text) is not None
 
 

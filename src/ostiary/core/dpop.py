@@ -191,7 +191,7 @@ def make_nonce(secret: bytes, purpose: Purpose, now: int) -> str:
 
 
 def is_fresh_nonce(secret: bytes, purpose: Purpose, nonce: str | None, now: int, lifetime_us: int) -> bool:
-    """Whether `make_nonce` made it, for this purpose and less than `lifetime_us` ago."""
+    """Return whether `make_nonce` made it, for this purpose and less than `lifetime_us` ago."""
     if nonce is None or len(nonce) != 32:
         return False
     try:
@@ -247,7 +247,7 @@ def _nonce(claims: dict[str, object]) -> str | None:
 
 
 def _is_below(uri: str, resource: str) -> bool:
-    """Whether a URI is that of the resource, or of a path below it."""
+    """Return whether a URI is that of the resource, or of a path below it."""
     try:
         found, top = normalise_uri(uri), normalise_uri(resource).rstrip("/")
     except Malformed:

@@ -76,7 +76,7 @@ class Planned(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     """the highest amount that the words state, in decimal digits; empty: no cap"""
 
     def is_within(self, outer: Planned) -> bool:
-        """Whether it is the same tool with no higher cap."""
+        """Return whether it is the same tool with no higher cap."""
         return self.tool == outer.tool and self.within(outer) == self
 
     def within(self, outer: Planned) -> Planned:

@@ -55,7 +55,7 @@ class NoteKey:
         return f"{self.name}+{self.key_id.hex()}+{encode_base64(_ED25519 + self.public)}"
 
     def signed(self, text: bytes, signature: bytes) -> bool:
-        """Whether this key made that signature of that text."""
+        """Return whether this key made that signature of that text."""
         try:
             Ed25519PublicKey.from_public_bytes(self.public).verify(signature, text)
         except (InvalidSignature, ValueError):  # ValueError: the 32 bytes are no point of the curve

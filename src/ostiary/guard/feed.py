@@ -107,7 +107,7 @@ class Feed:
         self._why = f"the feed is broken: {why}"
 
     def _check(self, message: Message) -> None:
-        """Whether this is the message that must come next."""
+        """Return whether this is the message that must come next."""
         must: dict[str, object] = {"iss": self.issuer, "aud": "", "stream": "", "snapshot": False, "prev": self.seq}
         match self._place:
             case _Place.OPENING:

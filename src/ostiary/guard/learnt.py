@@ -103,7 +103,7 @@ class Learnt:
         return None
 
     def _hear(self, telling: Telling, is_taken: bool) -> None:
-        """Whether it was as we said; if not, the call is decided anew on what has happened."""
+        """Return whether it was as we said; if not, the call is decided anew on what has happened."""
         if is_taken:
             self.before, self.has_told = telling.before, telling.done is not None
         else:

@@ -31,7 +31,7 @@ def read_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def is_recovering(response: httpx2.Response) -> bool:
-    """Whether the server answers that it is in recovery."""
+    """Return whether the server answers that it is in recovery."""
     try:
         said = msgspec.json.decode(response.content)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -49,7 +49,7 @@ def named(method: str, params: Mapping[str, Any]) -> tuple[str, Mapping[str, Any
 
 
 def is_unknown(method: str) -> bool:
-    """Whether MCP has no such request of a client, so that a server has it only where its catalogue says so."""
+    """Return whether MCP has no such request of a client, so that a server has it only where its catalogue says so."""
     return method != "tools/call" and method not in FREE and method not in METHODS
 
 

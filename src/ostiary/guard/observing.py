@@ -39,7 +39,7 @@ def observe(call: Call, output: object, *, memories: Memories, sessions: Session
 
 
 def finish(call: Call, *, spool: Spool, purse: Purse, now: int) -> bool:
-    """Whether how it went is on record. It has happened: what cannot be recorded is logged."""
+    """Return whether how it went is on record. It has happened: what cannot be recorded is logged."""
     status: Literal["ok", "error"] = "ok" if call.ok else "error"
     ahead, call.ahead = call.ahead, {}
     unused = call.unused(ahead)

@@ -198,7 +198,7 @@ class Spool:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the server has everything."""
+        """Return whether the server has everything."""
         with self._mutex:
             return all((first, size) <= self._taken or size == 0 for first, size in self._sizes.items())
 

@@ -215,7 +215,7 @@ class KeptStops:
             yield batch
 
     def has_others(self, history: str) -> bool:
-        """Whether a message of another history is kept."""
+        """Return whether a message of another history is kept."""
         return any(kept.history != history for kept in list(self._kept))
 
     def settle(self, history: str) -> None:

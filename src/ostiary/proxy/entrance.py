@@ -66,7 +66,7 @@ class Listen:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine reaches it."""
+        """Return whether only this machine reaches it."""
         return self.socket is not None or _is_loopback(self.host)
 
 
@@ -171,7 +171,7 @@ def _without(headers: Headers, names: frozenset[bytes], *, prefixes: tuple[bytes
 
 
 def has_body(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Whether a request has a body: RFC 9112 section 6."""
+    """Return whether a request has a body: RFC 9112 section 6."""
     return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
 
 

@@ -127,7 +127,7 @@ class _Conversation:
             await asyncio.wait((work, gone))
 
     async def _watch(self) -> bool:
-        """Whether the client goes while it waits for its answer; what it says then is its next request."""
+        """Return whether the client goes while it waits for its answer; what it says then is its next request."""
         await self._all_came.wait()
         data = await self._reader.read(CHUNK)
         self._http.receive_data(data)

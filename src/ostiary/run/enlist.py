@@ -66,7 +66,7 @@ class Place:
         return f"{stdio_uri(self.agent)}{server.word}"
 
     def is_known(self, servers: Sequence[Server]) -> bool:
-        """Whether all that is needed is there."""
+        """Return whether all that is needed is there."""
         return self.credential.exists() and all(self.guard(server).exists() for server in servers)
 
     def plan(self, server: Server, *, url: str, task: str | None, events: Path) -> Plan:

@@ -29,7 +29,7 @@ class Exchange:
         """calls whose answer is on its way to the client, with the line that it is on"""
 
     def admit(self, line: bytes, answer: Callable[[bytes], None], *, why: Malformed | None = None) -> bool:
-        """Whether the line goes to the server; if not, `answer` takes lines for the client.
+        """Return whether the line goes to the server; if not, `answer` takes lines for the client.
 
         Everything in the line is decided and on record. `why`: why the server may read the line in another way.
         """

@@ -73,12 +73,12 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def is_notification(self) -> bool:
-        """Whether the server says something by itself, and waits for no answer."""
+        """Return whether the server says something by itself, and waits for no answer."""
         return not self.is_answer and self.id is None
 
     @property
     def is_ok(self) -> bool:
-        """Whether the tool did it: MCP has errors of the protocol, and results that are errors."""
+        """Return whether the tool did it: MCP has errors of the protocol, and results that are errors."""
         if self.error or not self.result:
             return False
         try:
@@ -253,7 +253,7 @@ def _check_names(value: Mapping[str, Any], known: set[str]) -> None:
 
 
 def _check_alike(value: object) -> None:
-    """Whether no two names of one object are the same for whoever ignores case."""
+    """Return whether no two names of one object are the same for whoever ignores case."""
     if isinstance(value, dict):
         if len({name.casefold() for name in value}) != len(value):
             raise Malformed("two arguments have names that differ in case alone")

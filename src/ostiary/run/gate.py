@@ -119,7 +119,7 @@ class Gate:
 
     @property
     def enforces(self) -> bool:
-        """Whether verdicts are carried out."""
+        """Return whether verdicts are carried out."""
         return self._mode != "watch"
 
     def is_alive(self) -> bool:

@@ -114,7 +114,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def covers_task(self) -> bool:
-        """Whether a yes covers more where the person says nothing of it: not if something is paid, destroyed or
+        """Return whether a yes covers more where the person says nothing of it: not if something is paid, destroyed or
         administered.
         """
         return self.extent is not None and self.effect not in GRAVE

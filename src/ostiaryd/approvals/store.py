@@ -118,7 +118,7 @@ def note_again(tx: Tx, id: str) -> None:
 
 
 def settle(tx: Tx, id: str, state: State) -> bool:
-    """Whether it was open."""
+    """Return whether it was open."""
     return tx.run(_SETTLE, id=id, state=state.value, now=tx.now) == 1
 
 

@@ -139,7 +139,7 @@ def save_spool(tx: Tx, id: str, *, resource_id: str, next: int) -> None:
 
 
 def take_turn(tx: Tx, id: str, turn: int) -> bool:
-    """Whether no later one has been heard in that spool, nor this one."""
+    """Return whether no later one has been heard in that spool, nor this one."""
     return tx.run(_TURN, id=id, turn=turn) == 1
 
 

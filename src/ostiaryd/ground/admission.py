@@ -131,7 +131,7 @@ def _name(token: bytes) -> str:
 
 
 def _takes_stop(call: Call, who: str) -> bool:
-    """Whether that caller has an overtaking request left, which it uses up."""
+    """Return whether that caller has an overtaking request left, which it uses up."""
     bucket = call.world.keep(Stops).of(who)
     if has := bucket.has(1):
         bucket.take(1)

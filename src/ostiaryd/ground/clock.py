@@ -96,7 +96,7 @@ def boot_id(source: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
 
 
 def is_synchronised() -> bool:
-    """Whether the kernel says that its wall clock is kept right (adjtimex(2)); False where it does not say."""
+    """Return whether the kernel says that its wall clock is kept right (adjtimex(2)); False where it does not say."""
     try:
         state = int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512)))  # modes 0: read only
     except (OSError, AttributeError):
@@ -140,7 +140,7 @@ class Course(NamedTuple):
         return BUDGET - max(0, self.used - (boot - self.boot) * BUDGET // DAY)
 
     def is_jump(self, *, wall: int, boot: int) -> bool:
-        """Whether the wall clock is further ahead than is credible."""
+        """Return whether the wall clock is further ahead than is credible."""
         return wall - self.at(boot) > self.left(boot) + SLACK
 
     def follow(self, *, wall: int, boot: int) -> Course:
@@ -197,7 +197,7 @@ class Clock:
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the wall clock is no further ahead than is credible."""
+        """Return whether the wall clock is no further ahead than is credible."""
         boot = self.boot.now()
         return not self.course.is_jump(wall=self._wall(), boot=boot)
 

@@ -172,7 +172,7 @@ class Keyring:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether every use has a key that signs."""
+        """Return whether every use has a key that signs."""
         return all((use, alg) in self._active for use, algs in USES.items() for alg in algs)
 
     def refuse_tokens(self) -> None:

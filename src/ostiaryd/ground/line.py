@@ -44,7 +44,7 @@ class Priority:
 
     @property
     def uses_reserve(self) -> bool:
-        """Whether its jobs run though the disk is full."""
+        """Return whether its jobs run though the disk is full."""
         return self.is_essential or self.lane is Lane.STOP
 
 

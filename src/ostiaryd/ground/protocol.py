@@ -120,7 +120,7 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no part of a request is here, and no answer is owed."""
+        """Return whether no part of a request is here, and no answer is owed."""
         return not self._is_in_message and not self.is_answering
 
     @property
@@ -286,7 +286,7 @@ class Protocol(HttpToolsProtocol):
             raise httptools.HttpParserError("a request names its host once")
 
     def _is_plain(self, endpoint: Endpoint) -> bool:
-        """Whether this is a POST like most, with a body that is small, and the answers before it were given."""
+        """Return whether this is a POST like most, with a body that is small, and the answers before it were given."""
         return (
             (self.cycle is None or self.cycle.response_complete)
             and self.parser.get_method() == b"POST"

@@ -33,7 +33,7 @@ class DiskFull(Unavailable):
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether a driver's exception, or one that it was raised after, says that the disk is full."""
+    """Return whether a driver's exception, or one that it was raised after, says that the disk is full."""
     while error is not None:
         if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
             return True

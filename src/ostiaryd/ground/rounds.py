@@ -33,7 +33,7 @@ class Rounds:
         self.last[loop] = Round(every_s, self.world.now(), said)
 
     def examine(self) -> str:
-        """Whether each makes its rounds, in words. Raises Conflict."""
+        """Return whether each makes its rounds, in words. Raises Conflict."""
         now = self.world.now()
         if failed := [f"{name} ({round.error})" for name, round in self.last.items() if round.error]:
             raise Conflict(f"the last round failed of {', '.join(failed)}", hint="the server's log may say more")

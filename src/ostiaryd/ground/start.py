@@ -34,7 +34,7 @@ def check_file(db: Database) -> None:
 
 
 def has_keys(reader: Reader) -> bool:
-    """Whether the database has the keys of a server. Raises Conflict where only the keys are gone."""
+    """Return whether the database has the keys of a server. Raises Conflict where only the keys are gone."""
     has_ledger_key = reader.one(_LEDGER_KEY) is not None
     (settings,) = reader.one(_ANY_SETTING) or (0,)
     if settings and not has_ledger_key:

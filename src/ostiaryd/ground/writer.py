@@ -199,7 +199,7 @@ class Writer:
             await refused
 
     def is_refused(self, client: Client) -> bool:
-        """Whether the client has a job in the line while the line is crowded."""
+        """Return whether the client has a job in the line while the line is crowded."""
         oldest = self._line.first(Lane.ORDINARY, client) if self.is_crowded else None
         return oldest is not None and oldest.priority.expires
 
@@ -211,7 +211,7 @@ class Writer:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether jobs wait so long that many of them will be refused."""
+        """Return whether jobs wait so long that many of them will be refused."""
         return self._age >= CROWDED
 
     @property

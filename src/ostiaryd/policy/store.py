@@ -60,7 +60,7 @@ def approved(reader: Reader, id: str) -> Approved | None:
 
 
 def spend_approved(tx: Tx, id: str, *, call: str) -> bool:
-    """Whether it was not spent yet; then it is."""
+    """Return whether it was not spent yet; then it is."""
     return tx.run(_SPEND_APPROVED, id=id, call=call, now=tx.now) == 1
 
 

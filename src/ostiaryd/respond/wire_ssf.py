@@ -132,7 +132,7 @@ async def delete_stream(call: Call) -> Reply:
 
 
 async def read_status(call: Call) -> Reply:
-    """Whether a stream is enabled, paused or disabled (SSF 8.1.2.1)."""
+    """Return whether a stream is enabled, paused or disabled (SSF 8.1.2.1)."""
     id = _required(call.query_one("stream_id"))
     return _status(flows.find(call.world.db.read(), id, by=call.caller))
 

@@ -12,7 +12,7 @@ _RETIRED = sql("select 1 from server_key where state = 'retired' and retired_at 
 
 
 def has_retired_keys(reader: Reader, *, before: int) -> bool:
-    """Whether a key of ours was retired before that instant."""
+    """Return whether a key of ours was retired before that instant."""
     return reader.one(_RETIRED, before=before) is not None
 
 

@@ -213,7 +213,7 @@ CLOCK_HINT = "compare the clock of the client with the `Date` header of this ans
 
 
 def _is_ours(audience: object, issuer: str) -> bool:
-    """Whether an audience is this server alone: its issuer identifier or its endpoints that take assertions.
+    """Return whether an audience is this server alone: its issuer identifier or its endpoints that take assertions.
 
     An issuer without a path may end in a slash: URL libraries add one, and RFC 3986 section 6.2.3 calls both the same.
     """
@@ -299,7 +299,7 @@ def render_pep_key(secret: bytes) -> str:
 
 
 def is_pep_key(text: str) -> bool:
-    """Whether a text has the form of an API key, its checksum included."""
+    """Return whether a text has the form of an API key, its checksum included."""
     if not _PEP_KEY.fullmatch(text):
         return False
     digits = text.removeprefix(PEP_KEY_PREFIX)

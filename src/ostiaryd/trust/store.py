@@ -97,7 +97,7 @@ def agent_keys(reader: Reader, agent: str, *, now: int) -> list[tuple[str, int |
 
 
 def is_spent(reader: Reader, digest: bytes) -> bool:
-    """Whether the disk knows it: a scan."""
+    """Return whether the disk knows it: a scan."""
     return reader.one(_IS_SPENT, digest=digest) is not None
 
 
@@ -129,7 +129,7 @@ def prune_join_tokens(tx: Tx, *, before: int) -> int:
 
 
 def is_exempt(reader: Reader, agent: str, resource: str) -> bool:
-    """Whether this agent may have bearer tokens for this resource (ids)."""
+    """Return whether this agent may have bearer tokens for this resource (ids)."""
     return reader.one(_EXEMPTION, agent=agent, resource=resource) is not None
 
 

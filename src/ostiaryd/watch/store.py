@@ -62,7 +62,7 @@ def of_agent(reader: Reader, agent: str, *, since: int = 0, before: str = "~", l
 
 
 def judge(tx: Tx, id: str, judgement: Judgement) -> bool:
-    """Whether it was not judged before."""
+    """Return whether it was not judged before."""
     said = judgement
     return tx.run(_JUDGE, id=id, verdict=said.verdict.value, by=said.by, at=said.at, why=said.why) == 1
 

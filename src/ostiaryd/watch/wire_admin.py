@@ -21,7 +21,7 @@ SECOND = 1_000_000
 
 
 async def status(call: Call) -> Reply:
-    """Whether the detectors are at work, how far they are in the ledger, and what they may narrow."""
+    """Return whether the detectors are at work, how far they are in the ledger, and what they may narrow."""
     world = call.world
     state = world.keep(flows.Watch).state
     size = ledger.head(world.db.read())[0].size

@@ -65,7 +65,7 @@ def decide(
     past: Past | None = None,
     session: Session | None = None,
 ) -> Decision:
-    """Whether the agent may call `tool` with these JSON `arguments` at `now` (microseconds since the epoch).
+    """Return whether the agent may call `tool` with these JSON `arguments` at `now` (microseconds since the epoch).
 
     `memory` is that of the token's task, `past` what happened before; `session` what the task was told so far, where it
     is to be noticed what is odd about the call. `approved`: policies that ask, and were told yes to just this call,
@@ -246,7 +246,7 @@ def _allowing(claims: AccessClaims, scope: str) -> str:
 
 
 def _is_standing(claims: AccessClaims) -> bool:
-    """Whether the token belongs to the agent's standing task, and to none that was declared."""
+    """Return whether the token belongs to the agent's standing task, and to none that was declared."""
     return claims.task.removeprefix("tk_") in ("", claims.client_id.removeprefix("ag_"))
 
 

@@ -96,7 +96,7 @@ def foresee(
 
 
 def _within_bounds(details: tuple[ToolDetail, ...], ready: ReadyTool, arguments: Mapping[str, object]) -> Foresight:
-    """Whether a detail of the token can permit the call."""
+    """Return whether a detail of the token can permit the call."""
     found = [_within(detail, ready, arguments) for detail in details]
     if any(one.must for one in found):
         return ALWAYS

@@ -148,7 +148,7 @@ def _compile(policies: Iterable[PolicyIR]) -> Compiled:
 
 
 def _has_scope(policy: PolicyIR) -> bool:
-    """Whether it is for some agents only."""
+    """Return whether it is for some agents only."""
     scope = policy.principal
     return scope.equals is not None or scope.within is not None or scope.type not in (None, "Agent")
 

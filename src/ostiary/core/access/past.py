@@ -49,5 +49,5 @@ class Looking(dict[str, Value]):
 
     @property
     def is_full(self) -> bool:
-        """Whether more has happened than its history holds."""
+        """Return whether more has happened than its history holds."""
         return self._past.before.is_full

@@ -125,7 +125,7 @@ class Policies:
         }
 
     def states(self, type: str, id: str) -> bool:
-        """Whether the set itself has that entity."""
+        """Return whether the set itself has that entity."""
         return Uid(type, id) in self.entities
 
     def step_up(self, forbidding: tuple[str, ...]) -> StepUp | None:

@@ -13,7 +13,7 @@ from ostiary.core.errors import Invalid
 
 
 def members(schema: Mapping[str, Any]) -> Callable[[Any], bool] | None:
-    """Whether a value is one of those that `enum` and `const` leave; None where they are not there."""
+    """Return whether a value is one of those that `enum` and `const` leave; None where they are not there."""
     listed = as_list(schema["enum"], "enum") if "enum" in schema else [schema["const"]] if "const" in schema else None
     if listed is None:
         return None

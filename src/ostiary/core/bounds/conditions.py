@@ -138,7 +138,7 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         return prefix if self.glob is None else (*prefix, glob_pattern(self.glob))
 
     def is_within(self, outer: Condition) -> bool:
-        """Whether every value for which this holds is one for which `outer` holds.
+        """Return whether every value for which this holds is one for which `outer` holds.
 
         Exact if `eq` or `one_of` is here. Otherwise each member of `outer` must follow from the members of its own kind
         here; an inclusion that only members of several kinds prove together is not seen (and denied).

@@ -68,7 +68,7 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         return resource_uri in self.locations and (self.actions is None or tool in self.actions)
 
     def admits(self, classes: frozenset[str]) -> bool:
-        """Whether a tool that handles these data classes may be called."""
+        """Return whether a tool that handles these data classes may be called."""
         return self.datatypes is None or (bool(classes) and classes.issubset(self.datatypes))
 
     def limited_to(self, classes: Sequence[str]) -> ToolDetail | None:
@@ -133,7 +133,7 @@ def permits(
     arguments: Mapping[str, object],
     classes: frozenset[str] = frozenset(),
 ) -> bool:
-    """Whether one of the details permits the call of a tool that handles these data classes."""
+    """Return whether one of the details permits the call of a tool that handles these data classes."""
     return any(
         detail.covers(resource_uri, tool) and detail.admits(classes) and detail.failure(arguments) is None
         for detail in details

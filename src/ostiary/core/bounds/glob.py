@@ -56,7 +56,7 @@ def matches(glob: str, text: str) -> bool:
 
 
 def includes(outer: Pattern, inner: Pattern) -> bool:
-    """Whether `outer` matches every text that `inner` matches; never true otherwise.
+    """Return whether `outer` matches every text that `inner` matches; never true otherwise.
 
     Looks for a place in `inner` for each letter of `outer`, so that rigid gaps of `outer` are rigid and as long in
     `inner` and elastic ones are never shorter. Such places prove inclusion. An inclusion that would need other places

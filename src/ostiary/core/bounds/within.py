@@ -9,7 +9,7 @@ from ostiary.core.bounds.details import ToolDetail
 
 
 def is_within(inner: Sequence[ToolDetail], outer: Sequence[ToolDetail]) -> bool:
-    """Whether every call that `inner` permits is permitted by `outer`. Never true otherwise.
+    """Return whether every call that `inner` permits is permitted by `outer`. Never true otherwise.
 
     Each pair of a resource and a tool (or all tools) of `inner` must lie within one detail of `outer`: that several of
     them cover it only together, each a part of its arguments, is not seen (and denied).

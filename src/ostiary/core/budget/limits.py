@@ -70,7 +70,7 @@ class Calls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         return 1
 
     def counts(self, tool: str, classes: frozenset[str]) -> bool:
-        """Whether a call of that tool (`bank/pay`), which handles these data classes, is counted."""
+        """Return whether a call of that tool (`bank/pay`), which handles these data classes, is counted."""
         return not self.tools or tool in self.tools
 
     def render(self, units: int) -> str:

@@ -88,12 +88,12 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
 
     @property
     def is_proposed(self) -> bool:
-        """Whether a server lists it and no owner has confirmed what the catalogue says of it."""
+        """Return whether a server lists it and no owner has confirmed what the catalogue says of it."""
         return self.definition != "" and not self.confirmed
 
     @property
     def is_outside(self) -> bool:
-        """Whether somebody outside may have written what it returns.
+        """Return whether somebody outside may have written what it returns.
 
         Only `outside: false` says that nobody has, or, of a tool that its owner wrote by hand, a closed world: a
         server's own hint makes no content trusted.

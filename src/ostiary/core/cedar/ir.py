@@ -201,7 +201,7 @@ def _check_expression(root: Expr, policy_id: str) -> None:
 
 
 def reads_context(policies: PolicySetIR, name: str) -> bool:
-    """Whether some policy looks at that attribute of the context, or at all of them together."""
+    """Return whether some policy looks at that attribute of the context, or at all of them together."""
     open_ = [condition for policy in policies.policies for condition in policy.conditions]
     while open_:
         match open_.pop():
@@ -236,7 +236,7 @@ def reads_within(policies: PolicySetIR, name: str, inner: str) -> bool:
 
 
 def reads(policy: PolicyIR, name: VarName) -> bool:
-    """Whether its conditions look at that variable."""
+    """Return whether its conditions look at that variable."""
     open_ = list(policy.conditions)
     while open_:
         node = open_.pop()

@@ -154,7 +154,7 @@ ESCAPES = frozenset({"__entity", "__extn", "__expr"})
 
 @functools.lru_cache(maxsize=1024)
 def is_type_name(name: str) -> bool:
-    """Whether `name` is a Cedar type name: identifiers joined by `::`, none of them reserved, no white space."""
+    """Return whether `name` is a Cedar type name: identifiers joined by `::`, none of them reserved, no white space."""
     return _TYPE_NAME.fullmatch(name) is not None and _RESERVED.isdisjoint(name.split("::"))
 
 

@@ -127,7 +127,7 @@ def caps(words: str) -> Iterator[Cap]:
 
 
 def delegates(words: str) -> bool:
-    """Whether the doing is left to a document: `do what the note says`, not `do the following`."""
+    """Return whether the doing is left to a document: `do what the note says`, not `do the following`."""
     found = _DELEGATES.search(words)
     return found is not None and "following" not in found[0].lower()
 

@@ -215,7 +215,7 @@ def _endorsed(
 
 
 def _opens(tool: Tool, *, is_url: bool) -> bool:
-    """Whether it returns what is in one document of that name."""
+    """Return whether it returns what is in one document of that name."""
     wanted = Kind.ADDRESS if is_url else Kind.OBJECT
     reads = tool.effect is Effect.READ or (is_url and tool.effect is Effect.SEND and len(tool.argument_kinds) == 1)
     return reads and wanted in tool.argument_kinds.values()

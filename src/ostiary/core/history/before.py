@@ -43,7 +43,7 @@ class Before:
         return self.task.is_full or self.recent.is_full
 
     def is_news(self, done: Done, *, now: int) -> bool:
-        """Whether that call would make it another one; of another day it is always."""
+        """Return whether that call would make it another one; of another day it is always."""
         return self.day != now // DAY_US or is_news(self.task, done) or is_news(self.recent, in_passing(done))
 
     def seen(self, done: Done, arguments: Mapping[str, Any], met: tuple[bytes, ...] = ()) -> Record:

@@ -116,7 +116,7 @@ def _iban(text: str) -> str:
 
 
 def _is_random(match: re.Match[str]) -> bool:
-    """Whether a run of letters and digits is as irregular as a random one, and no text that is encoded."""
+    """Return whether a run of letters and digits is as irregular as a random one, and no text that is encoded."""
     run = match[0].rstrip("=")
     if _HEX.fullmatch(run) or is_encoded(match[0]) or not any(map(str.isupper, run)) or not any(map(str.islower, run)):
         return False
@@ -124,7 +124,7 @@ def _is_random(match: re.Match[str]) -> bool:
 
 
 def _is_token(match: re.Match[str]) -> bool:
-    """Whether what follows the prefix is no word: it has digits and letters among each other."""
+    """Return whether what follows the prefix is no word: it has digits and letters among each other."""
     rest = re.split("[_.-]", match[0])[-1]
     changes = sum(one.isdigit() != two.isdigit() for one, two in pairwise(rest))
     return len(rest) >= 12 and changes >= 4 and not _HEX.fullmatch(rest)

@@ -77,7 +77,7 @@ Judged = tuple[str, Kind, object]
 
 
 def is_effect(tool: Tool) -> bool:
-    """Whether a call does something, or sends something: who reads at an address in an open world sends."""
+    """Return whether a call does something, or sends something: who reads at an address in an open world sends."""
     return tool.effect is not Effect.READ or (tool.open_world and ADDRESS in tool.argument_kinds.values())
 
 
@@ -284,7 +284,7 @@ def _is_over(memory: Memory, tool: Tool, arguments: Mapping[str, Any], most: Dec
 
 
 def has_substitute(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Whether a value of a record stands in the place of one that the person named."""
+    """Return whether a value of a record stands in the place of one that the person named."""
     all_leaves = [*judged_leaves(memory, tool, arguments)]
     found = [
         (kind, value)
@@ -477,7 +477,7 @@ def _parts(kind: Kind, text: str) -> list[str]:
 
 
 def _is_all(arguments: Mapping[str, Any], value: object) -> bool:
-    """Whether a text is all that the call says; switches and numbers beside it say how it is asked."""
+    """Return whether a text is all that the call says; switches and numbers beside it say how it is asked."""
     return isinstance(value, str) and all(
         one is value or one is None or isinstance(one, bool | int | float) for one in arguments.values()
     )

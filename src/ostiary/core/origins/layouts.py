@@ -108,7 +108,7 @@ def fields(value: object, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def is_free(text: str) -> bool:
-    """Whether a value is more than a name, a number, or another single word."""
+    """Return whether a value is more than a name, a number, or another single word."""
     return len(text) > MAX_VALUE or "\n" in text or len(text.split(None, MAX_WORDS + 1)) > MAX_WORDS
 
 
@@ -117,7 +117,7 @@ def _whole(value: object) -> Layout | None:
 
 
 def _is_uniform(value: object) -> bool:
-    """Whether all records of each list have the same fields in the same order."""
+    """Return whether all records of each list have the same fields in the same order."""
     if isinstance(value, dict):
         return all(map(_is_uniform, value.values()))
     if not isinstance(value, list):
@@ -141,7 +141,7 @@ def _json(text: str) -> Layout | None:
 
 
 def _is_framed(line: str) -> bool:
-    """Whether a line may be a part of a frame itself: a field with a value, an item, a row."""
+    """Return whether a line may be a part of a frame itself: a field with a value, an item, a row."""
     name, rest = _named(line)
     return (name is not None and bool(rest)) or _BULLET.match(line) is not None or "|" in line or "," in line
 

@@ -161,7 +161,7 @@ def spellings(one: str) -> Iterator[str]:
 
 
 def is_odd(text: str) -> bool:
-    """Whether it could be read in another way than as it stands."""
+    """Return whether it could be read in another way than as it stands."""
     return _EVEN.fullmatch(text) is None or "xxp" in text.lower()
 
 
@@ -202,7 +202,7 @@ def _decoded(text: str) -> Iterator[str]:
 
 
 def is_encoded(run: str) -> bool:
-    """Whether a run of letters and digits is a text in base64."""
+    """Return whether a run of letters and digits is a text in base64."""
     return any(_text(_base64(run)))
 
 

@@ -234,7 +234,7 @@ def kinds_of(kinds: Iterable[Kind]) -> int:
 
 
 def holds(source: bytes, phrase: bytes) -> bool:
-    """Whether the words of the phrase stand in the source, one after the other."""
+    """Return whether the words of the phrase stand in the source, one after the other."""
     at = source.find(phrase)
     while at >= 0 and at % WIDTH:
         at = source.find(phrase, at + 1)
@@ -324,7 +324,7 @@ def unpack(body: bytes, *, key: bytes) -> Memory:
 
 
 def check_observed(more: Iterable[Part]) -> None:
-    """Whether a guard may say that. Raises Malformed."""
+    """Return whether a guard may say that. Raises Malformed."""
     for part in more:
         if part.kinds in LABEL_ROOM:
             if (

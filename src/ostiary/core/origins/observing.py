@@ -249,7 +249,7 @@ def _of_field(name: str, text: str) -> Found:
 
 
 def _is_identifier(text: str) -> bool:
-    """Whether a field is an opaque identifier, which can name a thing and reach or pay nobody."""
+    """Return whether a field is an opaque identifier, which can name a thing and reach or pay nobody."""
     if _UUID.fullmatch(text):
         return True
     if not _OPAQUE.fullmatch(text) or _ACCOUNT.fullmatch(text) or next(identifiers(text), None) is not None:

@@ -61,7 +61,7 @@ MAX_WORD = 256
 
 
 def is_alone(text: str) -> bool:
-    """Whether it is one word that has one spelling, but for case."""
+    """Return whether it is one word that has one spelling, but for case."""
     return _ALONE.fullmatch(text) is not None
 
 

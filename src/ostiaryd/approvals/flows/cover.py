@@ -72,7 +72,7 @@ def _stands(reader: Reader, id: str, policy: str, config: Config) -> bool:
 
 
 def read_covers(about: About, covers: str | None) -> bool:
-    """Whether a yes covers more than its call, as the person says: `task`, `call` or nothing. Raises Invalid."""
+    """Return whether a yes covers more than its call, as the person says: `task`, `call` or nothing. Raises Invalid."""
     if covers == "task" and about.extent is None:
         raise Invalid("a yes to this covers one call", hint="leave `covers` out")
     return about.covers_task if covers is None else covers == "task"

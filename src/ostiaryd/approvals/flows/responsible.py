@@ -35,6 +35,6 @@ def check_responsible(reader: Reader, question: Question, person: PersonId, *, e
 
 
 def _is_among(reader: Reader, person: PersonId, names: Iterable[str]) -> bool:
-    """Whether one of these persons and teams is that person, or has them as a member."""
+    """Return whether one of these persons and teams is that person, or has them as a member."""
     found = (owners.owner(reader, name) for name in names)
     return any(one is not None and (one.id == person or owners.is_member(reader, one.id, person)) for one in found)

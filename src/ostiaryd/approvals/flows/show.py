@@ -25,7 +25,7 @@ BEFORE = 20
 
 
 def may_see_all(by: Caller) -> bool:
-    """Whether that caller may see every question: a person who answers, and who may read everything."""
+    """Return whether that caller may see every question: a person who answers, and who may read everything."""
     return by.may_read or (by.kind == "person" and APPROVE in by.scopes)
 
 

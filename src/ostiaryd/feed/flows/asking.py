@@ -48,7 +48,7 @@ def _is_about(question: Question, resource: Resource, held: Holding) -> bool:
 
 
 def _is_of(instant: object, now: int) -> bool:
-    """Whether it is the present, give or take, in nanoseconds."""
+    """Return whether it is the present, give or take, in nanoseconds."""
     return isinstance(instant, int) and abs(instant // 1000 - now) <= FRESH
 
 

@@ -114,7 +114,7 @@ def lost_stops(
 
 
 def _is_of_lost_part(line: bytes, reader: Reader, keys: Keyring, is_known: Callable[[Head], bool]) -> bool:
-    """Whether a line that no known key of the feed has signed has a head that this log has signed and lost."""
+    """Return whether a line that no known key of the feed has signed has a head that this log has signed and lost."""
     try:
         return not is_known(_head_of(unverified_message(line), reader, keys))
     except Refused:

@@ -67,7 +67,7 @@ class Connection(Protocol):
         ...
 
     def take(self, lock: int) -> bool:
-        """Whether this connection has that lock now, alone among all processes, until it is closed or dies."""
+        """Return whether this connection has that lock now, alone among all processes, until it is closed or dies."""
         ...
 
 
@@ -137,7 +137,7 @@ class SqliteConnection:
         return True
 
     def _look(self) -> None:
-        """Whether others have written, and whether the files are still those that were opened."""
+        """Return whether others have written, and whether the files are still those that were opened."""
         (version,) = self._raw.execute("pragma data_version").fetchone()
         self._is_alone, self._version = version == self._version, version
         self._writes = True

@@ -27,7 +27,7 @@ def evidence(reader: Reader, index: int) -> str | None:
 
 
 def use_evidence(tx: Tx, digest: bytes, index: int, *, until: int) -> bool:
-    """Whether the proof of that digest backs entry `index`: it backs the first entry that it was used for."""
+    """Return whether the proof of that digest backs entry `index`: it backs the first entry that it was used for."""
     tx.run(_USE_EVIDENCE, digest=digest, idx=index, until=until)
     row = tx.one(_USED_FOR, digest=digest)
     return row is not None and row[0] == index

@@ -79,7 +79,7 @@ class Called(NamedTuple):
 
 
 def _is_call(question: Question) -> bool:
-    """Whether an agent asks about the call of a tool."""
+    """Return whether an agent asks about the call of a tool."""
     subject, resource = REGISTERED.get(question.subject.type), REGISTERED.get(question.resource.type)
     return subject == "Agent" and resource == "Tool" and question.action.name == access.CALL.id
 

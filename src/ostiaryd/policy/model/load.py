@@ -157,7 +157,7 @@ def notes(loaded: Loaded) -> list[str]:
 
 
 def _permits(loaded: Loaded, action: str) -> bool:
-    """Whether there is a permit that is about this action, or about all."""
+    """Return whether there is a permit that is about this action, or about all."""
     uid = Uid("Action", action)
     return any(
         policy.effect == "permit"

@@ -61,7 +61,7 @@ def open_place(unverified_token: str, *, key: bytes, caller: str, now: int) -> P
 
 
 def check_same(place: Place, *, search: str, policies: str, limit: int | None) -> None:
-    """Whether this is the search that the token goes on with. Raises Invalid."""
+    """Return whether this is the search that the token goes on with. Raises Invalid."""
     if place.search != search:
         message = "the search is another one than that which the page token goes on with"
         raise Invalid(message, hint="leave everything but the token as it was", code="page_changed")

@@ -75,7 +75,7 @@ class Playbooks:
 
 
 def is_said(verdict: Verdict) -> bool:
-    """Whether a response is to be taken: not where what would forbid it has failed."""
+    """Return whether a response is to be taken: not where what would forbid it has failed."""
     return verdict.allowed and not verdict.forbid_errors
 
 

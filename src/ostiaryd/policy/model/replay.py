@@ -207,7 +207,7 @@ def argument_names(rules: ir.PolicySetIR) -> frozenset[str] | None:
 
 
 def reads_agents(rules: ir.PolicySetIR) -> bool:
-    """Whether some policy looks at what an agent is, beside whose it is and where."""
+    """Return whether some policy looks at what an agent is, beside whose it is and where."""
     open_ = [condition for policy in rules.policies for condition in policy.conditions]
     while open_:
         match open_.pop():

@@ -59,7 +59,7 @@ def earlier_rules() -> dict[str, list[ir.PolicyIR]]:
 
 
 def is_safeguard(policy: ir.PolicyIR) -> bool:
-    """Whether the policy is an exact copy of a safeguard of this version or an earlier one."""
+    """Return whether the policy is an exact copy of a safeguard of this version or an earlier one."""
     return policy == safeguard_rules().get(policy.id) or policy in earlier_rules().get(policy.id, ())
 
 

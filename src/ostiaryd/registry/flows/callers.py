@@ -69,7 +69,7 @@ def check_admin(caller: Caller | None) -> None:
 
 
 def answers_for(reader: Reader, person: str, agent: Agent, *, deputies: bool = False) -> bool:
-    """Whether that is the agent's owner, or of the team that owns it; or the deputy of either."""
+    """Return whether that is the agent's owner, or of the team that owns it; or the deputy of either."""
     if person == agent.owner or owners.is_member(reader, agent.owner, person):
         return True
     owner = owners.owner(reader, agent.owner) if deputies else None

@@ -25,12 +25,12 @@ _SHOWN = 70
 
 
 def has_agents(reader: Reader) -> bool:
-    """Whether anybody was ever registered here."""
+    """Return whether anybody was ever registered here."""
     return bool(agents.page(reader, Page(1, "")))
 
 
 def is_privileged(reader: Reader, id: str) -> bool:
-    """Whether that client may stop or look at more than its own, or is a guard, which must hear of it."""
+    """Return whether that client may stop or look at more than its own, or is a guard, which must hear of it."""
     if id.startswith("pe_"):
         return (person := owners.person(reader, id)) is not None and person.is_active
     if id.startswith("rs_"):

@@ -84,7 +84,7 @@ def _insert(act: Act, agent: Agent, jwk: object, *, not_after: int | None) -> Ag
 
 
 def is_known_key(reader: Reader, jkt: str) -> bool:
-    """Whether somebody has it, or had it."""
+    """Return whether somebody has it, or had it."""
     return any(
         found is not None
         for found in (keys.get(reader, jkt), resources.by_jkt(reader, jkt), person_keys.get(reader, jkt))

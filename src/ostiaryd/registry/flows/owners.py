@@ -85,7 +85,7 @@ def active_person(act: Act, id_or_name: str) -> Person:
 
 
 def is_answerable(act: Act, owner: Owner) -> bool:
-    """Whether somebody is there who answers."""
+    """Return whether somebody is there who answers."""
     if isinstance(owner, Person):
         return owner.is_active
     return owners.has_active_member(act.tx, owner.team_id)

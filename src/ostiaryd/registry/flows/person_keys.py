@@ -56,7 +56,7 @@ def end_person(act: Act, person: PersonId) -> None:
 
 
 def is_revoked_key(reader: Reader, jkt: str | None) -> bool:
-    """Whether that was a person's key, and is none any more."""
+    """Return whether that was a person's key, and is none any more."""
     key = None if jkt is None else person_keys.get(reader, jkt)
     return key is not None and key.revoked_at is not None
 

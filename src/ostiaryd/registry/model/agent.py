@@ -106,7 +106,7 @@ class Agent:
     """Until when it is held to something (`registry.store.holds`)."""
 
     def is_active(self, now: int) -> bool:
-        """Whether it may act at that instant: dates act by themselves."""
+        """Return whether it may act at that instant: dates act by themselves."""
         return self.state is State.ACTIVE and (self.expires_at is None or now < self.expires_at)
 
 

@@ -37,5 +37,5 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def may_read(self) -> bool:
-        """Whether it may see what is not its own."""
+        """Return whether it may see what is not its own."""
         return READ in self.scopes or self.is_admin

@@ -38,7 +38,7 @@ def active(reader: Reader, person: PersonId) -> list[PersonKey]:
 
 
 def any_active(reader: Reader) -> bool:
-    """Whether there is anybody who could answer a question."""
+    """Return whether there is anybody who could answer a question."""
     return reader.one(_ANY) is not None
 
 

@@ -25,7 +25,7 @@ def stops(reader: Reader) -> list[Stop]:
 
 
 def put(tx: Tx, stop: Stop) -> bool:
-    """Whether it was not stopped already."""
+    """Return whether it was not stopped already."""
     tx.touch("stop", f"{stop.what} {stop.value}")
     count = tx.run(
         _PUT, what=stop.what, value=stop.value, since=stop.since, said_by=stop.said_by, why=stop.why,

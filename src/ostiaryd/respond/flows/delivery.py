@@ -58,7 +58,7 @@ def _window(reader: Reader, stream: Stream) -> tuple[list[tuple[int, int, Signal
 
 
 def has_passed(reader: Reader, stream: Stream) -> bool:
-    """Whether there are signals that are none of its business, so many that they need not be looked at again."""
+    """Return whether there are signals that are none of its business, so many that they need not be looked at again."""
     waits, seen_to = _window(reader, stream)
     return not waits and seen_to > stream.settled_to + PASSED
 
@@ -100,7 +100,7 @@ def give_up(act: Act, claimed: Stream, number: int, *, why: str) -> None:
 
 
 def is_over(stream: Stream, *, is_final: bool) -> bool:
-    """Whether no try follows the one that has just failed."""
+    """Return whether no try follows the one that has just failed."""
     return tried(stream, failed="", is_final=is_final, now=0, jitter=0)[1]
 
 

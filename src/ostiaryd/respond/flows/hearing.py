@@ -37,7 +37,7 @@ SHOWN = 20
 
 
 def is_known(reader: Reader, issuer: Issuer, event: SecurityEvent) -> bool:
-    """Whether it was heard before: it may come again (RFC 8935 section 2), and does nothing then."""
+    """Return whether it was heard before: it may come again (RFC 8935 section 2), and does nothing then."""
     return store.is_seen(reader, digest(issuer.issuer, event.jti))
 
 

@@ -81,7 +81,7 @@ def find(reader: Reader, id_or_url: str) -> Issuer:
 
 
 def examine(reader: Reader, *, now: int) -> str:
-    """Whether others hear of what we stop, and we of what they do, in words. Raises Conflict."""
+    """Return whether others hear of what we stop, and we of what they do, in words. Raises Conflict."""
     if wrong := [*delivery.troubles(reader, now=now), *troubles(reader)]:
         raise Conflict("; ".join(wrong[:3]), hint="ostiary signal streams; ostiary signal issuers")
     told, heard = delivery.count(reader), len(store.issuers(reader))

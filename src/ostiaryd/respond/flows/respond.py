@@ -204,7 +204,7 @@ def _is_backed(act: Act, finding: Finding) -> bool:
 
 
 def would_lock_out(reader: Reader, agent: Agent) -> bool:
-    """Whether nobody could let go again of that agent, which administers."""
+    """Return whether nobody could let go again of that agent, which administers."""
     return ADMIN in agent.scopes and not person_keys.any_active(reader)
 
 

@@ -104,7 +104,7 @@ class StateCheck:
             self.has_baseline = True
 
     def _is_signed(self, reader: Reader, note: str) -> bool:
-        """Whether the entries that were read lead to the signed checkpoint."""
+        """Return whether the entries that were read lead to the signed checkpoint."""
         key = store.log_key(reader, self.keys)
         try:
             checkpoint = open_checkpoint(note.encode(), [key], origin=key.name)

@@ -149,7 +149,7 @@ def give_up(act: Act, webhook: Webhook, outcome: Outcome) -> None:
 
 
 def is_over(webhook: Webhook, outcome: Outcome) -> bool:
-    """Whether no try follows."""
+    """Return whether no try follows."""
     return outcome.status == GONE or tried(webhook, outcome, now=0, jitter=0).lost > webhook.lost
 
 

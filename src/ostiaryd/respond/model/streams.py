@@ -127,7 +127,7 @@ def number_of(stream: StreamId, unverified_jti: str) -> int | None:
 
 
 def concerns(stream: Stream, signal: Signal, removed: frozenset[bytes]) -> bool:
-    """Whether this stream tells of it. `removed`: subjects of which its receiver wants to hear nothing."""
+    """Return whether this stream tells of it. `removed`: subjects of which its receiver wants to hear nothing."""
     if signal.stream:
         return signal.stream == stream.stream_id
     if signal.event not in stream.delivers:

@@ -116,7 +116,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def is_rejected(self) -> bool:
-        """Whether the receiver says that it will never take it: 4xx, but for what time may cure."""
+        """Return whether the receiver says that it will never take it: 4xx, but for what time may cure."""
         return 400 <= self.status < 500 and self.status not in (401, 403, 404, 408, 409, 425, 429)
 
 

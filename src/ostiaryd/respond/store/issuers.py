@@ -72,7 +72,7 @@ def link(tx: Tx, id: IssuerId, sub: str, person: str) -> None:
 
 
 def unlink(tx: Tx, id: IssuerId, sub: str) -> bool:
-    """Whether it was linked."""
+    """Return whether it was linked."""
     return tx.run(_UNLINK, issuer=id, sub=sub) == 1
 
 

@@ -67,7 +67,7 @@ def insert(tx: Tx, allotment: Allotment) -> None:
 
 
 def is_there_any(reader: Reader) -> bool:
-    """Whether anybody was ever given a budget."""
+    """Return whether anybody was ever given a budget."""
     return reader.one(_ANY) is not None
 
 
@@ -112,7 +112,7 @@ def budget_of(reader: Reader, account: str) -> str:
 
 
 def take(tx: Tx, account: str, units: int) -> bool:
-    """Whether there was so much; then it is gone."""
+    """Return whether there was so much; then it is gone."""
     return tx.run(_TAKE, id=account, units=units) == 1
 
 

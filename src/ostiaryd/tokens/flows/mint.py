@@ -103,7 +103,7 @@ _WAYS = {
 
 
 def check_demand(proved: Proved, demand: StepUp, *, now: int) -> None:
-    """Whether what was proved is what the client itself asks for (RFC 9470 section 5). Raises Unmet."""
+    """Return whether what was proved is what the client itself asks for (RFC 9470 section 5). Raises Unmet."""
     if demand.acr_values and proved.acr not in demand.acr_values:
         hint = "; ".join(_WAYS[value] for value in demand.acr_values if value in _WAYS)
         raise Unmet(f"what was proved is `acr` {proved.acr or 'nothing'}", hint=hint)

@@ -64,7 +64,7 @@ def _leave_out_what_refuses_everybody(batch: Batch, kept: Kept, counts: Floats) 
 
 
 def _marked(batch: Batch, agents: Records, is_call: Flags, window: Ints) -> Flags:
-    """Whether it is the first call of an agent at a resource in these ten minutes; the first that is refused."""
+    """Return whether it is the first call of an agent at a resource in these ten minutes; the first that is refused."""
     rows = np.concatenate((np.flatnonzero(is_call), np.flatnonzero(is_call & batch.is_refused)))
     is_first = np.zeros((2, len(batch)), np.bool_)
     if len(rows) == 0:

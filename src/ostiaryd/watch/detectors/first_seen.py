@@ -86,7 +86,7 @@ def _remember_since(batch: Batch, kept: Kept, rows: Ints) -> None:
 
 
 def _seen(batch: Batch, kept: Kept) -> Flags:
-    """Whether both bits of the tool of each row were set when the batch began."""
+    """Return whether both bits of the tool of each row were set when the batch began."""
     seen = np.ones(len(batch), np.bool_)
     for shift in (0, 9):
         bit = (batch.tool >> np.uint64(shift)) & np.uint64(64 * WORDS - 1)

@@ -146,7 +146,7 @@ def parse_list(form: Literal["stix", "plain"], unverified_body: bytes, *, now: i
 
 
 def _is_above(value: str, spared: frozenset[str]) -> bool:
-    """Whether it is one of these hosts, or a name above one."""
+    """Return whether it is one of these hosts, or a name above one."""
     return any(host == value or host.endswith(f".{value}") for host in spared)
 
 

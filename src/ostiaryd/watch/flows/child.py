@@ -129,7 +129,7 @@ class Work:
 
     @property
     def _has_unseen(self) -> bool:
-        """Whether entries were read and not looked at."""
+        """Return whether entries were read and not looked at."""
         return self._read_to > self._watcher.position
 
     def _say_how_far(self) -> None:

@@ -38,7 +38,7 @@ _reported = json_decoder(_Reported)
 
 
 def is_proved(act: Act, numbers: Collection[int]) -> bool:
-    """Whether these entries, on which a finding rests, are more than the word of guards.
+    """Return whether these entries, on which a finding rests, are more than the word of guards.
 
     An entry is if the server saw the act itself, if the agent told of itself, or if the guard has shown the agent's own
     proof for that call: by the key of the token, for that token, for this guard's resource, made within `FRESH_US` of

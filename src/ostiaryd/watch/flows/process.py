@@ -150,7 +150,7 @@ class Watch:
             child.stdin.write(order)
 
     async def settled(self, number: int, *, within_s: float) -> bool:
-        """Whether the detectors have looked at that entry, at once or within that time."""
+        """Return whether the detectors have looked at that entry, at once or within that time."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 while self.state.position <= number:

@@ -63,7 +63,7 @@ def begin(tx: Tx, source: ThreatSource) -> bool:
 
 
 def is_other(reader: Reader, source: ThreatSource, listed: Listed) -> bool:
-    """Whether something else is on it than what we know."""
+    """Return whether something else is on it than what we know."""
     known = store.loaded(reader, source.list_id)
     return known is None or known.marks != listed.marks
 

@@ -68,7 +68,7 @@ class Detector(Protocol):
 
     @property
     def CERTAIN(self) -> bool:
-        """Whether what it finds is evidence by itself (see `ostiaryd.watch.model.narrowing`)."""
+        """Return whether what it finds is evidence by itself (see `ostiaryd.watch.model.narrowing`)."""
 
     def notice(self, batch: Batch, kept: Kept) -> list[Found]:
         """What is worth telling of these events, by the score that it has; keeps what it learns from them."""

@@ -48,5 +48,5 @@ class Waiting:
 
 
 def _is_harmful(event: Event | Judged) -> bool:
-    """Whether one event is reason enough to act: a decoy, a threat list, or what its guard has noticed."""
+    """Return whether one event is reason enough to act: a decoy, a threat list, or what its guard has noticed."""
     return isinstance(event, Event) and (event.canary or event.threat is not None or event.noticed != ())

@@ -67,7 +67,7 @@ def together(noticed: Sequence[Noticed]) -> Noticed:
 
 
 def _is_certain(event: Event) -> bool:
-    """Whether its guard has noticed something that is evidence by itself."""
+    """Return whether its guard has noticed something that is evidence by itself."""
     return any(one.detector in CERTAIN_BY_GUARD and one.points >= CLEAR for one in event.noticed)
 
 
@@ -205,7 +205,7 @@ class Watcher:
         )  # fmt: skip
 
     def _is_news(self, one: Sighting) -> bool:
-        """Whether it is not told already; what is told is remembered, in place of the oldest."""
+        """Return whether it is not told already; what is told is remembered, in place of the oldest."""
         row, minute = self.memory.row(one.agent), one.at // MINUTE & 0xFFFF
         what = self._what(one, is_nobody=row == NOBODY)
         told = self.memory.own["told"][row]
