@@ -173,10 +173,10 @@ async def test_over_stdio_nobody_is_known_unless_it_is_said_who(stage: Stage) ->
 async def test_inside_of_the_process_nobody_is_known(stage: Stage) -> None:
     server = server_of(stage)
     protect(server, stage.guard, stdio=stage.tools)
-    with pytest.raises(MCPError, match="nobody has shown"):
+    with pytest.raises(MCPError, match="no authenticated caller"):
         await server.call_tool("read_file", {"path": "/srv/a"})
     async with Client(server) as client:
-        with pytest.raises(MCPError, match="nobody has shown"):
+        with pytest.raises(MCPError, match="no authenticated caller"):
             await client.call_tool("read_file", {"path": "/srv/a"})
     assert stage.ran == []
 
