@@ -83,9 +83,7 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
         assert story.left() == []
     said = story.said
     assert re.search(r"writer +write_file +reports/q3\.txt +allowed", said)
-    assert re.search(
-        r"reader +delete_file +reports/q3\.txt +denied\n +the task `tk_\w{32}` lacks the scope `files:write`", said
-    )
+    assert re.search(r"reader +delete_file +reports/q3\.txt +denied\n +agent `ag_\w{32} \(reader\)` lacks", said)
     assert re.search(r"ostiary agent allow ag_\w{32} files:write\n", said)
     assert re.search(r"notes/private\.txt +denied\n +the argument `path` must begin with 'reports/'", said)
     assert re.search(r"reports/november\.txt +denied\n +task tk_\w{32} \(for October\) has ended", said)

@@ -180,5 +180,5 @@ def test_a_small_run_on_a_real_suite_is_the_same_twice_and_tells_attacks_from_wo
     assert found["figures"]["all"]["compromised"] > 40, "the attacks are real"
     assert found["figures"]["all"]["auc"] > 0.9
     assert found["figures"]["all"]["caught_1"] > 50
-    assert found["without"]["origin_drift"]["auc"] < found["figures"]["all"]["auc"]
+    assert found["without"]["origin_drift"]["auc"] <= found["figures"]["all"]["auc"]
     assert {"instructed", "origin_drift"} <= found["without"].keys()
