@@ -128,7 +128,9 @@ def test_a_dead_control_plane_denies(tmp_path: Path, call: Call) -> None:
         assert "text of" in call(stage, "read_file", {"path": "/srv/a"})
     try:
         stage.ran.clear()
-        eventually(lambda: "denied: the Ostiary server has been unreachable" in call(stage, "read_file", {"path": "/srv/a"}))
+        eventually(
+            lambda: "denied: the Ostiary server has been unreachable" in call(stage, "read_file", {"path": "/srv/a"})
+        )
         stage.ran.clear()
         assert "denied" in call(stage, "read_file", {"path": "/srv/b"})
         assert stage.ran == []
