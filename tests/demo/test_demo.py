@@ -134,7 +134,10 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert re.search(r"scout denied: agent ag_\w{32}\s+\(scout\)\s+is\s+quarantined", strange)
     guards = re.findall(r"the guard of `(\w+)` denied \d+\.\d ms after it was noticed", strange)
     assert sorted(guards) == ["files", "vault"]
-    assert re.search(r"\$ ostiary incident list\n +ID .*\n +in_\S+ +open +scout .*\n +\$", strange), "nobody else"
+    listed = re.search(r"\$ ostiary incident list\n +ID .*\n((?: +in_\S+ .*\n)+) +\$", strange)
+    assert listed is not None
+    noticed = re.findall(r"in_\S+ +open +(\w+)", listed[1])
+    assert noticed in (["scout"], ["scout", "assistant"]), "nobody but these two read or did what they should not"
     assert re.search(r"canary, 80 points: it called vault/export_keys", strange)
     assert re.search(r"quarantine done: it is stopped", strange)
     assert "refused: she answers for this agent" in strange
