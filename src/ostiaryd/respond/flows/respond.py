@@ -53,7 +53,7 @@ from ostiaryd.watch.model import Finding
 ISOLATES = HALTS | {"narrow"}
 """What takes an agent's work away at every guard."""
 UNBACKED = "one guard alone says so, without the agent's proof: it takes a second guard, or a person"
-UNUSUAL_ENOUGH = "statistical detectors have no budget for it, or it is not rare enough here: it takes a person"
+UNBUDGETED = "statistical detectors have no budget for it, or it is not rare enough here: it takes a person"
 COUNTED_EVERY = 600 * SECOND
 """how old the number of active agents may be"""
 
@@ -86,7 +86,7 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
     incident = _go_on(act, incident, finding, wanted, score)
     why_not = "" if _is_backed(act, finding) else UNBACKED
     if not why_not and not finding.may_narrow:
-        why_not = UNUSUAL_ENOUGH
+        why_not = UNBUDGETED
     for policy, message in failed:
         did = Did(
             number=0, at=act.now, response="alert", outcome=Outcome.FAILED, agent=agent.agent_id, task=None,
