@@ -1,4 +1,5 @@
-"""Grants at four times the capacity, and revocations meanwhile: `python -m benchmarks.overload [TIMES [SECONDS]]`.
+"""Grants at four times the capacity, and revocations meanwhile: `python -m benchmarks.overload [TIMES [SECONDS
+[CONNECTIONS]]]`.
 
 The capacity is found first, with a closed loop. Then so many times as much is offered in an open loop, by a process of
 its own whose clients have several addresses and as many connections as they need (`load.client.offer`). Meanwhile an
@@ -38,14 +39,13 @@ from tests.feed.test_fail_closed_end_to_end import enter
 from tests.server import Server
 
 AGENTS, IN_FLIGHT, ADDRESSES = 200, 32, 16
-CONNECTIONS = None
 WARM_S, EVERY_S = 1.0, 0.25
 TARGET_GRANT_S, TARGET_REVOKE_MS = 1.0, 100.0
 GUARDED = "https://guarded.example.org/mcp"
 KEPT = ("seconds", "statuses", "latencies", "late", "resent", "most_in_flight")
 
 
-def main(times: float, seconds: float) -> int:
+def main(times: float, seconds: float, connections: float = 0) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         print_ceilings(folder / "ceilings")
@@ -68,7 +68,9 @@ def main(times: float, seconds: float) -> int:
             if not child:
                 try:
                     raise_limit()
-                    ran = offer(station.port, requests, rate=rate, addresses=ADDRESSES, connections=CONNECTIONS)
+                    ran = offer(
+                        station.port, requests, rate=rate, addresses=ADDRESSES, connections=int(connections) or None
+                    )
                     kept = {name: getattr(ran, name) for name in KEPT}
                     kept["kinds"] = kinds_of(ran)
                     with os.fdopen(flood[1], "w") as out:

@@ -21,9 +21,8 @@ from benchmarks.contain.attacks import VARIANTS
 from benchmarks.contain.baselines import Listed
 from benchmarks.contain.doorkeeper import doorkeeper
 from benchmarks.contain.inprocess import InProcess
-from benchmarks.contain.lexicon import Lexicon
 from benchmarks.contain.products import Product
-from benchmarks.contain.strange import LEVELS, Strange, differences
+from benchmarks.contain.strange import LEVELS, differences, strange_worlds
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = Path(sys.prefix).parent / ".suites"
@@ -79,13 +78,11 @@ def worlds(suite: suites.Suite, asked: argparse.Namespace) -> Iterator[suites.Su
     if not asked.strange:
         yield suite
         return
-    lexicon = Lexicon()
-    for strangeness in asked.strange:
-        for seed in range(asked.seed, asked.seed + asked.seeds):
-            strange = Strange(suite, strangeness, seed, lexicon, readers=owner.readers(suite))
-            if unsound := differences(suite, strange, tasks=asked.tasks, injections=asked.injections):
-                raise SystemExit(f"{strange.name} is unsound: {len(unsound)} sessions end otherwise, as {unsound[0]}")
-            yield strange
+    seeds = range(asked.seed, asked.seed + asked.seeds)
+    for strange in strange_worlds(suite, asked.strange, seeds, owner.readers(suite)):
+        if unsound := differences(suite, strange, tasks=asked.tasks, injections=asked.injections):
+            raise SystemExit(f"{strange.name} is unsound: {len(unsound)} sessions end otherwise, as {unsound[0]}")
+        yield strange
 
 
 def arguments(given: list[str]) -> argparse.Namespace:

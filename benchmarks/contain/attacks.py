@@ -87,7 +87,7 @@ class Attacker:
                 yield self._calls(injection.id, harmful, f"{injection.goal}, but with `{harmful[0].tool}`")
 
     def two_hops(self) -> Iterator[Attack]:
-        """What is read first says only where to look; what stands there carries the values."""
+        """Plant a pointer where the agent reads first, and the values where the pointer leads."""
         hops = [
             (place, other.reference[numbers[0]][0])
             for other in self.others
@@ -278,7 +278,7 @@ class Attacker:
         return max(texts, key=lambda name: len(call.arguments[name]), default=None)
 
     def _stolen(self, look: Call, *, is_whole: bool) -> str | None:
-        """What of that output neither the person nor the reference says."""
+        """Return the parts of an output that neither the person nor the reference says."""
         said = f"{self.task.purpose} {[call for call, _ in self.reference]}"
         output = self.suite.world(self.task.id, {}).run(look)
         if is_whole:

@@ -29,7 +29,7 @@ from ostiary.cli.session import decoded
 from ostiary.core import dpop, jose
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.draft import draft
-from ostiary.core.errors import Invalid, Refused, Unavailable
+from ostiary.core.errors import Refused, Unavailable
 from ostiary.guard import Denied, NonceNeeded
 from ostiary.keys import Credential
 from ostiary.tools import Running
@@ -59,8 +59,6 @@ class Session:
     asked: Call | None = None
     """what a person is asked about"""
     running: Running | None = None
-    refused: str = ""
-    """why no call is allowed"""
 
 
 class Doorkeeper:
@@ -89,13 +87,11 @@ class Doorkeeper:
     def open(self, agent: str, purpose: str, tools: Sequence[Tool], person: Person) -> Opened:
         works = patient(lambda: self._agent(f"{agent}-{next(self._count)}"))
         own = {name: value for name, value in asdict(person).items() if value}
-        try:
-            drafted = draft(purpose, [(URI, self._catalogue)], scopes=self._scopes, own=own, whom=False).render()
-        except Invalid:  # no word is understood: nobody can start the task with these words
-            return Opened(Session(works, patient(lambda: works.task(purpose)), refused="nothing_drafted"))
-        left_out = {rules.INTENT: "intent", rules.BOUNDS: "bounds"}.get(self._without)
-        declared = {name: drafted[name] for name in ("intent", "bounds", "budget") if name != left_out}
-        if self._without == rules.ENDORSED:
+        drafted = draft(purpose, [(URI, self._catalogue)], scopes=self._scopes, own=own, whom=False).render()
+        declared = {name: drafted[name] for name in ("intent", "bounds", "budget")}
+        if self._without == rules.INTENT:
+            del declared["intent"]
+        elif self._without == rules.ENDORSED:
             declared["intent"] |= {"endorsed": []}
         declared |= {"agent": works.client_id, "purpose": purpose}
         started = patient(lambda: self._house.api("POST", "/tasks", declared))
@@ -103,8 +99,6 @@ class Doorkeeper:
         return Opened(Session(works, task, Tools(self._guard, task)))
 
     def decide(self, session: Session, call: Call) -> Verdict:
-        if session.refused:
-            return Verdict(False, session.refused)
         try:
             tools = session.tools or self._shown(session)
             session.running = patient(lambda: tools.admit(call.tool, call.arguments))

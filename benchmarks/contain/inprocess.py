@@ -20,16 +20,16 @@ from benchmarks.contain.suites import Call, Output, Person, Tool
 from ostiary.core import approval, budget
 from ostiary.core.access import Facts, Policies, Principal, Protected, decide, past_of
 from ostiary.core.access.decide import Decision
-from ostiary.core.bounds import parse_details
 from ostiary.core.catalogue import Catalogue, Kind
 from ostiary.core.cedar import ir
 from ostiary.core.claims import AccessClaims
 from ostiary.core.draft import draft
-from ostiary.core.errors import Invalid, Refused
-from ostiary.core.extent import GRAVE, Extent, digest_outside, extent_of, is_mentioned, warnings_of
+from ostiary.core.errors import Refused
+from ostiary.core.extent import Extent, digest_outside, extent_of, is_mentioned, warnings_of
 from ostiary.core.history import NOTHING, Before, History, after, created, created_by, in_passing
 from ostiary.core.intent import parse_intent
 from ostiary.core.origins import Memory, foreign, is_effect, learned, marked, observed, remember, shown
+from ostiary.core.origins.judging import GRAVE
 from ostiaryd.approvals.model import MAX_DENIED_OF_TOOL, MAX_USES
 
 URI = "https://tools.example/mcp"
@@ -42,8 +42,7 @@ NAME = "ostiary"
 
 @dataclass(slots=True)
 class Session:
-    principal: Principal | None
-    """None: no task could be started with these words"""
+    principal: Principal
     memory: Memory
     history: History = NOTHING
     recent: History = NOTHING
@@ -76,21 +75,16 @@ class InProcess:
     def open(self, agent: str, purpose: str, tools: Sequence[Tool], person: Person) -> Opened:
         own = {name: value for name, value in asdict(person).items() if value}
         self._count += 1
-        try:
-            drafted = draft(purpose, [(URI, self._catalogue)], scopes=self._scopes, own=own, whom=False).render()
-        except Invalid:
-            return Opened(Session(None, Memory(KEY)))
+        drafted = draft(purpose, [(URI, self._catalogue)], scopes=self._scopes, own=own, whom=False).render()
         if self._without == rules.ENDORSED:
             drafted["intent"] |= {"endorsed": []}
-        bounds = drafted["bounds"] if self._without != rules.BOUNDS else []
-        parse_details(bounds)
         limits = budget.parse_limits(drafted["budget"])
         budgets = [budget.Budget(f"bu_{number}", limit) for number, limit in enumerate(limits)]
         task = f"tk_{self._count}"
         claims = AccessClaims(
             iss="https://ostiary.example", sub=agent, client_id=agent, aud=URI, iat=NOW, exp=END, jti="tok_1",
             scope=" ".join(self._scopes), task=task, memory="" if self._without == rules.INTENT else task,
-            authorization_details=bounds, segment="default", budgets=budgets,
+            authorization_details=drafted["bounds"], segment="default", budgets=budgets,
         )  # fmt: skip
         memory = marked(remember(KEY, parse_intent(drafted["intent"])))
         left = {one.id: one.limit.units for one in budgets}
@@ -98,8 +92,6 @@ class InProcess:
 
     def decide(self, session: Session, call: Call) -> Verdict:
         principal = session.principal
-        if principal is None:
-            return Verdict(False, "nothing_drafted")
         decision = self._decide(session, principal, call, ())
         if decision.allowed:
             return self._passed(session, principal, call, self._why(call, decision))
@@ -197,7 +189,7 @@ class InProcess:
         return " ".join(filter(None, (code, what, tool.effect.value, state, "+".join(sorted(found)), facts)))
 
     def _extent(self, session: Session, principal: Principal, call: Call, decision: Decision) -> Extent | None:
-        """As the server makes it of what a guard asks."""
+        """Return the extent of a call, as the server makes it from what a guard asks."""
         if not principal.claims.memory or not self._facts.policies.covers.issuperset(decision.policies):
             return None
         ready, task = self._facts.resource.tools[call.tool], principal.claims.task
@@ -209,7 +201,7 @@ class InProcess:
         )  # fmt: skip
 
     def _use_cover(self, session: Session, principal: Principal, call: Call, decision: Decision) -> bool:
-        """Whether a yes to another call covers this one; it is used once."""
+        """Return whether a yes to another call covers this one, and use that yes once."""
         if not session.covers or (extent := self._extent(session, principal, call, decision)) is None:
             return False
         mentioned = is_mentioned(session.memory, self._facts.resource.tools[call.tool].tool, call.arguments)

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from ostiary.core.cedar.ir import PolicySetIR
 
 INTENT = "what the person asked"
-BOUNDS = "drafted bounds"
 ENDORSED = "endorsed documents"
 ASKING = "asking"
-PARTS = (INTENT, BOUNDS, ENDORSED, ASKING)
-"""no policies, but what these stand on: no origins are known then, no tool is left out, no document is believed, and
-what would be asked is denied"""
+PARTS = (INTENT, ENDORSED, ASKING)
+"""no policies, but what these stand on: no origins are known then, no document is believed, and what would be asked is
+denied"""
 COPIES = "safeguards/"
 """Where the copies of safeguards are among the files of a set."""
 _STATEMENT = re.compile(r"^(?:@.*\n)*(permit|forbid)\b[^;]*;\n?", re.MULTILINE)

@@ -7,6 +7,7 @@ everything reaches every result of the suite itself: `differences` lists where i
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -249,6 +250,15 @@ class _StrangeWorld:
 
     def harmed(self, injection: str, ran: Sequence[Call], answer: str | None) -> bool:
         return self._world.harmed(injection, [self._strange.original(call) for call in ran], answer)
+
+
+def strange_worlds(
+    suite: Suite, levels: Iterable[str], seeds: Iterable[int], readers: Collection[str]
+) -> Iterator[Strange]:
+    """Yield the worlds of a suite at these levels of strangeness, each with each seed."""
+    lexicon = Lexicon()
+    for level, seed in itertools.product(levels, seeds):
+        yield Strange(suite, level, seed, lexicon, readers=readers)
 
 
 def differences(suite: Suite, strange: Strange, *, tasks: int | None, injections: int | None) -> list[str]:

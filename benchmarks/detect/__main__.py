@@ -17,8 +17,7 @@ from rich.progress import Progress
 
 from benchmarks.contain import owner, suites
 from benchmarks.contain.__main__ import SUITES, elsewhere
-from benchmarks.contain.lexicon import Lexicon
-from benchmarks.contain.strange import LEVELS, Strange
+from benchmarks.contain.strange import LEVELS, strange_worlds
 from benchmarks.detect import table
 from benchmarks.detect.made import DETOURS, MADE
 from benchmarks.detect.runs import Run, runs
@@ -81,13 +80,8 @@ def streamed(given: list[str], asked: argparse.Namespace, *, recorded: bool) -> 
 
 def worlds(suite: suites.Suite, asked: argparse.Namespace) -> Iterator[suites.Suite]:
     """The suite itself, or the strange worlds that are asked for; that they are sound `benchmarks.contain` proves."""
-    if not asked.strange:
-        yield suite
-        return
-    lexicon = Lexicon()
-    for level in asked.strange:
-        for seed in range(asked.seed, asked.seed + asked.seeds):
-            yield Strange(suite, level, seed, lexicon, readers=owner.readers(suite))
+    seeds = range(asked.seed, asked.seed + asked.seeds)
+    return strange_worlds(suite, asked.strange, seeds, owner.readers(suite)) if asked.strange else iter([suite])
 
 
 def arguments(given: list[str]) -> argparse.Namespace:

@@ -59,7 +59,8 @@ async def test_a_finding_outside_the_budget_is_told_and_takes_no_work_away(
 
     opened = await do(world, run, "watch.find")
     assert opened is not None, "a person is told"
-    assert {outcome for _, outcome in acts(world, opened)} == {"done" if may_narrow else "limited"}
+    assert {outcome for _, outcome in acts(world, opened)} == {"done" if may_narrow else "informed"}
+    assert flows.examine(world.db.read()), "nothing is held back by a limit"
     assert agent_of(world, "bot").state is State.ACTIVE
     assert bool(holds.of_agent(world.db.read(), bot.agent_id, now=world.now())) is may_narrow
 

@@ -1,4 +1,4 @@
-"""What the servers of `package.json` list: each is started, asked for its tools, and ended."""
+"""Lists the tools of the servers of `package.json`: each is started, asked for its tools, and ended."""
 
 from __future__ import annotations
 

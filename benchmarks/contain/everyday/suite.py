@@ -49,7 +49,7 @@ class Everyday:
 
 
 def requests() -> dict[str, Any]:
-    """What `requests.toml` says."""
+    """Return the content of `requests.toml`."""
     return tomllib.loads((servers.HERE / "requests.toml").read_text("utf-8"))
 
 

@@ -15,15 +15,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ostiary.core import canonical
-from ostiary.core.catalogue import Effect, Kind, Tool
+from ostiary.core.catalogue import Kind, Tool
 from ostiary.core.origins import POINTS, Memory, Origin, of_value
-from ostiary.core.origins.judging import MAX_FOREIGN, judged_leaves
+from ostiary.core.origins.judging import GRAVE, MAX_FOREIGN, judged_leaves
 from ostiary.core.origins.scribe import MAX_TEXT
 from ostiary.core.origins.words import amount as amount_of
 from ostiary.core.signed import digest
 
-GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
-"""Effects of which a yes covers one call, unless the person says more."""
 WARNINGS = ("carries", "mentioned", "over_plan", "reveals", "substituted", "unrequested")
 """What a context says of one call that a person must see: flags, and sets of words."""
 

@@ -43,8 +43,7 @@ async def notice_and_stop(stage: Stage, *, person: str) -> None:
             pass
         say(f"scout [red]denied[/]: {escape(named(stage, refusal.message))}")
     await _show_how_fast(stage)
-    scout = stage.ostiary("agent", "show", "scout")["name"]
-    [incident] = [one for one in stage.ostiary("incident", "list") if one["agent"] == scout]
+    [incident] = [one for one in stage.ostiary("incident", "list") if one["agent"] == "scout"]
     id = incident["incident_id"]
     stage.names[id] = "of the scout"
     draw(stage, "incident", "list")

@@ -19,7 +19,8 @@ import msgspec
 
 from ostiary.core.access import Needs
 from ostiary.core.errors import Conflict, Forbidden
-from ostiary.core.extent import GRAVE, Extent
+from ostiary.core.extent import Extent
+from ostiary.core.origins.judging import GRAVE
 from ostiaryd.registry.model import AgentId, Caller, PersonId, check_text
 
 ApprovalId = NewType("ApprovalId", str)

@@ -58,6 +58,7 @@ NAMES = POINTS | {TEXT}
 """kinds of which `origin_worst` is the least trusted"""
 _SLOTS = POINTS | {AMOUNT}
 GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
+"""effects that cannot be taken back: no rule that saves a question holds for them"""
 MAX_DEPTH = 16
 MAX_VALUES = 256
 """of one argument; of more it is not known where they came from"""

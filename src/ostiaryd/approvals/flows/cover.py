@@ -13,7 +13,8 @@ from ostiary.core import approval
 from ostiary.core.access import Policies
 from ostiary.core.access.facts import ReadyTool
 from ostiary.core.errors import Invalid
-from ostiary.core.extent import GRAVE, Extent, digest_outside, extent_of, is_mentioned
+from ostiary.core.extent import Extent, digest_outside, extent_of, is_mentioned
+from ostiary.core.origins.judging import GRAVE
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.responsible import is_responsible
 from ostiaryd.approvals.model import MAX_USES, About, Answer, Question, Says

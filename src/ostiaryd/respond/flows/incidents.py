@@ -13,7 +13,7 @@ from ostiaryd.registry.model import Agent, Caller, Owner, TeamId, check_text
 from ostiaryd.registry.store import owners, risks, stops
 from ostiaryd.respond.flows import acting
 from ostiaryd.respond.flows.acting import Step
-from ostiaryd.respond.flows.respond import UNBUDGETED, carry_out, note, open_incident
+from ostiaryd.respond.flows.respond import carry_out, note, open_incident
 from ostiaryd.respond.model.incidents import HOUR, NEXT, SECOND, Incident, Verb, check_may_close, check_waits
 from ostiaryd.respond.store import incidents as store
 from ostiaryd.tasks import flows as tasks
@@ -49,7 +49,7 @@ def isolate(act: Act, id_or_name: str, *, says: str, source: str) -> Incident:
 
 def examine(reader: Reader) -> str:
     """How incidents do, in words. Raises Conflict where something was held back and no person has looked at it."""
-    waiting, held = store.count_waiting(reader), store.count_held_back(reader, unbudgeted=UNBUDGETED)
+    waiting, held = store.count_waiting(reader), store.count_held_back(reader)
     if held:
         said = f"in {held} incidents nothing was done: too many agents were acted against within an hour"
         raise Conflict(said, hint="ostiary incident list")

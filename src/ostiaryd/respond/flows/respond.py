@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -84,9 +85,11 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
     incident = waiting or open_incident(act, agent, says=f"{finding.detector}: {finding.says}", risk=score)
     watch.join(act.tx, agent.agent_id, incident.incident_id, since=act.now - HOUR)
     incident = _go_on(act, incident, finding, wanted, score)
-    why_not = "" if _is_backed(act, finding) else UNBACKED
-    if not why_not and not finding.may_narrow:
-        why_not = UNBUDGETED
+    held_back: HeldBack | None = None
+    if not _is_backed(act, finding):
+        held_back = HeldBack(Outcome.LIMITED, UNBACKED)
+    elif not finding.may_narrow:
+        held_back = HeldBack(Outcome.INFORMED, UNBUDGETED)
     for policy, message in failed:
         did = Did(
             number=0, at=act.now, response="alert", outcome=Outcome.FAILED, agent=agent.agent_id, task=None,
@@ -95,8 +98,8 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
         _keep(act, incident, did)
     for proposal in reversed(wanted):  # after something stronger has been done, the milder is of no use
         step = Step(incident, agent, acting.task_of(agent, finding.task), proposal)
-        doubtful = why_not if proposal.response in ISOLATES else ""
-        if carry_out(act, step, limits, doubtful) is Outcome.LIMITED and not doubtful:
+        held = held_back if proposal.response in ISOLATES else None
+        if carry_out(act, step, limits, held) is Outcome.LIMITED and held is None:
             break
         agent = registry.find_agent(act.tx, agent.agent_id)
     return incident
@@ -120,17 +123,24 @@ def note(act: Act, incident: Incident, **detail: object) -> None:
     registry.note(act, object=incident.incident_id, owner=incident.owner, about=incident.agent, **detail)
 
 
-def carry_out(act: Act, step: Step, limits: Limits | None, doubtful: str = "") -> Outcome | None:
-    """Do one thing, unless it is done already, or would pass the limits (None: somebody orders it); how that went.
+class HeldBack(NamedTuple):
+    """Why a response is not carried out before a person confirms it, and what it counts as."""
 
-    `doubtful`: why it is not to be done before somebody confirms it. Who is not halted only reads, if there is room for
-    that.
+    outcome: Outcome
+    says: str
+
+
+def carry_out(act: Act, step: Step, limits: Limits | None, held: HeldBack | None = None) -> Outcome | None:
+    """Carry out one response, unless it is done already, is `held` back, or would pass the limits (None: a person
+    orders it). Return the outcome. An agent that the limits keep from being halted only reads, if there is room for it.
     """
     incident, agent, proposal = step.incident, step.agent, step.proposal
     if proposal.response == "alert" or acting.is_done(act.tx, step, now=act.now):
         return None
     outcome, says = Outcome.DONE, ""
-    if said := doubtful or _limited(act, agent, proposal.response, limits):
+    if held is not None:
+        outcome, says = held
+    elif said := _limited(act, agent, proposal.response, limits):
         outcome, says = Outcome.LIMITED, said
     else:
         try:
@@ -149,7 +159,7 @@ def carry_out(act: Act, step: Step, limits: Limits | None, doubtful: str = "") -
         acting.beside(act, action, lambda more: note(more, incident, **told))
     if outcome is Outcome.DONE and proposal.response in STOPS:
         stops.await_person(act.tx, agent.agent_id, incident.incident_id)
-    would_narrow = outcome is Outcome.LIMITED and not doubtful and proposal.response in HALTS
+    would_narrow = outcome is Outcome.LIMITED and held is None and proposal.response in HALTS
     if would_narrow and not _limited(act, agent, "narrow", limits):
         return carry_out(act, step._replace(proposal=replace(proposal, response="narrow")), limits)
     return outcome

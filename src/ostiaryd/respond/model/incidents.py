@@ -72,6 +72,8 @@ class Outcome(StrEnum):
     DONE = "done"
     LIMITED = "limited"
     """too many agents were stopped within the hour: a person must"""
+    INFORMED = "informed"
+    """statistical evidence alone, outside the budget of narrowing: a person is told, and nothing is done"""
     FAILED = "failed"
 
 

@@ -23,7 +23,7 @@ _PAGE_WAITING = sql(
 _COUNT_WAITING = sql("select count(*) from incident where closed_at is null")
 _HELD_BACK = sql(
     """select count(distinct incident_id) from incident join incident_act on incident = incident_id
-       where closed_at is null and person is null and outcome = 'limited' and incident_act.says <> :unbudgeted
+       where closed_at is null and person is null and outcome = 'limited'
          and not exists (select 1 from incident_act as done where done.incident = incident_id
            and done.response = incident_act.response and done.outcome = 'done')"""
 )
@@ -79,11 +79,9 @@ def count_waiting(reader: Reader) -> int:
     return 0 if row is None else int(row[0])
 
 
-def count_held_back(reader: Reader, *, unbudgeted: str) -> int:
-    """Return in how many that no person has looked at something was not done for the limit. What has `unbudgeted` for
-    its reason is left out: statistical detectors only inform then.
-    """
-    row = reader.one(_HELD_BACK, unbudgeted=unbudgeted)
+def count_held_back(reader: Reader) -> int:
+    """Return in how many incidents that no person has looked at something was not done for the limit."""
+    row = reader.one(_HELD_BACK)
     return 0 if row is None else int(row[0])
 
 
