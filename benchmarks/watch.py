@@ -15,20 +15,10 @@ from random import Random
 
 from ostiary.core.watch import Event
 from ostiaryd.ledger.model import Entry, Result, encode_entry
-from ostiaryd.watch.model import (
-    Batch,
-    Detector,
-    Found,
-    Judged,
-    Kept,
-    Reading,
-    Record,
-    ToolSeen,
-    Watcher,
-    detectors,
-    word,
-)
-from ostiaryd.watch.model.batch import MAX_WORDS
+from ostiaryd.watch.model import Judged, Reading, ToolSeen
+from ostiaryd.watch.model.batch import MAX_WORDS, Batch, word
+from ostiaryd.watch.model.detector import Detector, Found, Kept, Record, detectors
+from ostiaryd.watch.model.watcher import Watcher
 
 AGENTS, EVENTS = 100_000, 400_000
 ROUND = 2048

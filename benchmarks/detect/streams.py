@@ -22,7 +22,9 @@ import msgspec
 
 from benchmarks.detect.runs import Run
 from ostiary.core.watch import CALM, NEW, Event, Profile, Risk, learn, notice
-from ostiaryd.watch.model import Judged, Sighting, Watcher, detectors
+from ostiaryd.watch.model import Judged, Sighting
+from ostiaryd.watch.model.detector import detectors
+from ostiaryd.watch.model.watcher import Watcher
 
 AGENTS = 50
 A_DAY = 1000

@@ -14,7 +14,7 @@ from benchmarks.fleet.figures import Figures, false_alarms, figures
 from benchmarks.fleet.held import hold
 from benchmarks.fleet.plan import draw
 from benchmarks.fleet.stream import stream
-from ostiaryd.watch.model import detectors
+from ostiaryd.watch.model.detector import detectors
 
 
 def main(given: list[str]) -> int:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from benchmarks.fleet.plan import Fleet
 from benchmarks.fleet.stream import Labelled
 from ostiary.core.watch import Event
-from ostiaryd.watch.model import Batch, Detector, Found, Kept, Sighting, Watcher
-from ostiaryd.watch.model.detector import Record
+from ostiaryd.watch.model import Sighting
+from ostiaryd.watch.model.batch import Batch
+from ostiaryd.watch.model.detector import Detector, Found, Kept, Record
+from ostiaryd.watch.model.watcher import Watcher
 
 BATCH = 2048
 

@@ -20,9 +20,14 @@ _HOMES = {"Agent": "ostiary.agent", "AsyncAgent": "ostiary.agent", "Guard": "ost
 
 
 def __getattr__(name: str) -> Any:
-    """Load what is asked for, and nothing else: `ostiary.core` alone must stay cheap to import."""
+    """Import the module of a public name at its first use: `ostiary.core` alone must stay cheap to import."""
     if name not in _HOMES:
         raise AttributeError(f"module `ostiary` has no attribute `{name}`")
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted({*globals(), *__all__})

@@ -142,6 +142,16 @@ def _reading(read: Callable[[World, Reader], str]) -> Callable[[World], Awaitabl
     return lambda world: world.db.scan(lambda reader: read(world, reader))
 
 
+async def _detectors(world: World) -> str:
+    kept = world.keep(watch.Watch)
+    try:
+        return await kept.examine()
+    except Conflict as refusal:
+        if kept.state.phase == watch.OFF:
+            raise Unprotected(refusal.message, hint=refusal.hint) from None
+        raise
+
+
 async def _root_key(world: World) -> str:
     if world.keys.root.source != "file":
         return f"the root key comes from the {world.keys.root.source}"
@@ -320,7 +330,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("incidents", _reading(lambda _, reader: incidents.examine(reader))),
     ("webhooks", _reading(_webhooks)),
     ("threat lists", _reading(_threats)),
-    ("detectors", lambda world: world.keep(watch.Watch).examine()),
+    ("detectors", _detectors),
     ("signals", _reading(lambda world, reader: issuers.examine(reader, now=world.now()))),
     ("queues", _queues),
     ("loops", _loops),

@@ -6,7 +6,7 @@ import inspect
 import re
 from pathlib import Path
 
-from ostiaryd.watch.model import detectors
+from ostiaryd.watch.model.detector import detectors
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "detectors.md").read_text("utf-8")

@@ -11,7 +11,8 @@ from benchmarks.fleet.held import Held, hold
 from benchmarks.fleet.plan import DAY, FIRST_DAY, draw
 from benchmarks.fleet.stream import stream
 from ostiary.core.watch import Event
-from ostiaryd.watch.model import Sighting, detectors
+from ostiaryd.watch.model import Sighting
+from ostiaryd.watch.model.detector import detectors
 
 AGENTS, DAYS = 64, 10
 

@@ -9,7 +9,7 @@ import pytest
 
 from ostiary.core.canonical import encode
 from ostiaryd.ledger.model import Entry, encode_entry, reason
-from ostiaryd.watch.model import detectors
+from ostiaryd.watch.model.detector import detectors
 from tests.cli.command import Commands, run
 from tests.feed.house import House
 from tests.patience import eventually

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ostiary.core.watch import Event, Noticed
-from ostiaryd.watch.model import NOBODY, Batch, Detector, Found, detectors, word, zeros
+from ostiaryd.watch.model.batch import NOBODY, Batch, word
+from ostiaryd.watch.model.detector import Detector, Found, detectors, zeros
 
 MOST_BYTES = 750
 """that all detectors together may keep of an agent"""

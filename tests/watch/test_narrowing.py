@@ -11,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ostiary.core.watch import Event, Noticed
-from ostiaryd.watch.model import Judged, Piece, Watcher, detectors, word, zeros
+from ostiaryd.watch.model import Judged, Piece
+from ostiaryd.watch.model.batch import word
+from ostiaryd.watch.model.detector import detectors, zeros
 from ostiaryd.watch.model.narrowing import CAP, MOST_A_DAY, Narrowing, Records
+from ostiaryd.watch.model.watcher import Watcher
 
 DAY = 86_400_000_000
 START = 20_000 * DAY

@@ -21,7 +21,8 @@ from ostiaryd.watch import flows, store
 from ostiaryd.watch.flows import Watch
 from ostiaryd.watch.flows.findings import UNPROVED
 from ostiaryd.watch.flows.process import MAX_UNSAVED_S
-from ostiaryd.watch.model import Finding, detectors
+from ostiaryd.watch.model import Finding
+from ostiaryd.watch.model.detector import detectors
 from tests.clock import Clock, Dice
 from tests.patience import eventually_async
 from tests.registry.stage import do, enrol, hold

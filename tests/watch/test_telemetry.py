@@ -35,7 +35,9 @@ from ostiaryd.registry.store import threats as lists
 from ostiaryd.watch import wire_otlp
 from ostiaryd.watch.engines.lists import parse_list
 from ostiaryd.watch.flows import threats
-from ostiaryd.watch.model import Batch, Reading, ToolSeen, detectors, zeros
+from ostiaryd.watch.model import Reading, ToolSeen
+from ostiaryd.watch.model.batch import Batch
+from ostiaryd.watch.model.detector import detectors, zeros
 from ostiaryd.watch.model.telemetry import FLOOD
 from ostiaryd.watch.wire_otlp import BURST, LEAST, PER_SECOND
 from tests.clock import Clock

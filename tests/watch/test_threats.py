@@ -28,7 +28,8 @@ from ostiaryd.watch import wire_threats
 from ostiaryd.watch.engines.lists import MAX_LIST_BYTES, MAX_MARKS, Listed
 from ostiaryd.watch.flows import threats as flows
 from ostiaryd.watch.flows.known import Known
-from ostiaryd.watch.model import Batch, detectors, zeros
+from ostiaryd.watch.model.batch import Batch
+from ostiaryd.watch.model.detector import detectors, zeros
 from tests.clock import Clock
 
 

@@ -12,21 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.core.watch import Event, Noticed
-from ostiaryd.watch.model import (
-    NOBODY,
-    NOTHING,
-    Batch,
-    Detector,
-    Found,
-    Judged,
-    Kept,
-    Snapshot,
-    Watcher,
-    word,
-)
-from ostiaryd.watch.model import detectors as all_detectors
+from ostiaryd.watch.model import Judged, Snapshot
+from ostiaryd.watch.model.batch import NOBODY, Batch, word
+from ostiaryd.watch.model.detector import NOTHING, Detector, Found, Kept
+from ostiaryd.watch.model.detector import detectors as all_detectors
 from ostiaryd.watch.model.memory import FORGET_S, MAX_PEERS, OTHERS, TOLD, Memory
-from ostiaryd.watch.model.watcher import HOUR, QUIET_GUARD_MIN, QUIET_MIN, SECOND, WEAKEST
+from ostiaryd.watch.model.watcher import HOUR, QUIET_GUARD_MIN, QUIET_MIN, SECOND, WEAKEST, Watcher
 
 START = 500_000 * HOUR
 

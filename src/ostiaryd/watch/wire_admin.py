@@ -15,7 +15,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ
 from ostiaryd.registry.store import risks
 from ostiaryd.watch import flows, store
-from ostiaryd.watch.model import Finding, detectors
+from ostiaryd.watch.model import Finding, describe_detector, detector_names
 
 SECOND = 1_000_000
 
@@ -38,7 +38,7 @@ async def status(call: Call) -> Reply:
             "unanswered": list(state.unanswered),
             "budget": world.config.narrow_budget,
             "narrowing": state.narrowing,
-            "detectors": sorted(detectors()),
+            "detectors": detector_names(),
         }
     )
 
@@ -65,8 +65,7 @@ async def explain_finding(call: Call) -> Reply:
     def read(reader: Reader) -> dict[str, Any]:
         finding = flows.find_finding(reader, call.params["id"])
         bodies = [(index, ledger.body(reader, index)) for index in finding.entries]
-        detector = detectors().get(finding.detector)
-        about = "" if detector is None else (detector.__doc__ or "").partition("\n")[0]
+        about = describe_detector(finding.detector)
         subjects = filter(None, (finding.agent, finding.task))
         return render(finding) | {
             "about": about or "a guard noticed it before the call",

@@ -14,22 +14,27 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from ostiary.core.checkpoint import parse_checkpoint
-from ostiary.core.errors import Invalid, Malformed
+from ostiary.core.errors import Invalid, Malformed, Unavailable
 from ostiary.core.note import MAX_NOTE_BYTES, parse_note
 from ostiary.core.tiles import MAX_ENTRY_BYTES, bundles_of, parse_bundle
-from ostiaryd.watch.model import Judged, Reading, ToolSeen, Watcher, detectors
+from ostiaryd.watch.model import INSTALL, Judged, Reading, ToolSeen, can_detect
 
 ROUND = 2048
 MAX_BUNDLE = 256 * (MAX_ENTRY_BYTES + 2)
 
 
 def replay(file: Path, /, *, narrow_budget: int = 5, session: Annotated[Any, Parameter(parse=False)] = None) -> None:
-    """Say what the detectors would notice in recorded entries.
+    """Run the detectors over recorded entries, and print what they would report.
 
     Args:
         file: Folder of `ostiary audit export`, or file with the JSON of an entry in each line.
         narrow_budget: Tasks in 10,000 that statistical detectors may narrow by mistake.
     """
+    if not can_detect():
+        raise Unavailable("the detectors need numpy, which is not installed", hint=INSTALL)
+    from ostiaryd.watch.model.detector import detectors
+    from ostiaryd.watch.model.watcher import Watcher
+
     reading = Reading(tool_of=lambda uri, tool: ToolSeen(), model_of=lambda agent: "")
     watcher = Watcher(detectors(), budget=narrow_budget / 10_000, peers_of=lambda agent: "")
     found, events = [], 0

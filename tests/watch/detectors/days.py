@@ -9,7 +9,8 @@ from itertools import groupby
 import msgspec
 
 from ostiary.core.watch import Event
-from ostiaryd.watch.model import Batch, Detector, Found, Kept, zeros
+from ostiaryd.watch.model.batch import Batch
+from ostiaryd.watch.model.detector import Detector, Found, Kept, zeros
 
 SECOND = 1_000_000
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND

@@ -10,7 +10,7 @@ import pytest
 
 from ostiary.core.watch import Event
 from ostiaryd.watch.detectors import canary, first_seen, guard_gap, transition
-from ostiaryd.watch.model import word
+from ostiaryd.watch.model.batch import word
 from tests.watch.detectors.days import Held, event
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400

@@ -6,7 +6,8 @@ import pytest
 
 from ostiary.core.watch import Event
 from ostiaryd.watch.detectors import denied_burst
-from ostiaryd.watch.model import Batch, Found, zeros
+from ostiaryd.watch.model.batch import Batch
+from ostiaryd.watch.model.detector import Found, zeros
 
 SECOND = 1_000_000
 DAY = 86_400

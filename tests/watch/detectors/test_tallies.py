@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ostiary.core.watch import Event
 from ostiaryd.watch.detectors import delegation_storm, denied_burst, rate_volume
-from ostiaryd.watch.model import Detector
+from ostiaryd.watch.model.detector import Detector
 from tests.watch.detectors.days import Held, event
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400

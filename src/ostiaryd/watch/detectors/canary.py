@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ostiaryd.watch.model import NOBODY, NOTHING, Batch, Found, Kept
+from ostiaryd.watch.model.batch import NOBODY, Batch
+from ostiaryd.watch.model.detector import NOTHING, Found, Kept
 
 AGENT = PEERS = ALL = NOTHING
 THRESHOLD = 1.0

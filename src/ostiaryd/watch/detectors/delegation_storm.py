@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ostiaryd.watch.model import NOBODY, NOTHING, Batch, Found, Kept
-from ostiaryd.watch.model.batch import word
+from ostiaryd.watch.model.batch import NOBODY, Batch, word
 from ostiaryd.watch.model.crowd import crowd_record
+from ostiaryd.watch.model.detector import NOTHING, Found, Kept
 from ostiaryd.watch.model.tally import Limits, tally, tally_record
 
 HANDED_ON = np.array([word("task.start"), word("token.exchange")], np.uint64)

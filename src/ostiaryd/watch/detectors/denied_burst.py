@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ostiaryd.watch.model import NOBODY, Batch, Found, Kept
-from ostiaryd.watch.model.batch import Flags, Ints
+from ostiaryd.watch.model.batch import NOBODY, Batch, Flags, Ints
 from ostiaryd.watch.model.crowd import crowd_record
-from ostiaryd.watch.model.detector import Records
+from ostiaryd.watch.model.detector import Found, Kept, Records
 from ostiaryd.watch.model.runs import Floats, Runs
 from ostiaryd.watch.model.tally import WINDOW, Limits, tally, tally_record
 

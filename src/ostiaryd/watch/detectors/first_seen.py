@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ostiaryd.watch.model import NOBODY, Batch, Found, Kept
-from ostiaryd.watch.model.batch import Flags, Ints, word
+from ostiaryd.watch.model.batch import NOBODY, Batch, Flags, Ints, word
+from ostiaryd.watch.model.detector import Found, Kept
 from ostiaryd.watch.model.runs import Runs
 
 WORDS = 8

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ostiaryd.watch.model import NOTHING, Batch, Found, Kept, word
+from ostiaryd.watch.model.batch import Batch, word
+from ostiaryd.watch.model.detector import NOTHING, Found, Kept
 from ostiaryd.watch.model.telemetry import FLOOD
 
 AGENT = PEERS = ALL = NOTHING

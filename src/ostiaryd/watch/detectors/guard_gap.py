@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ostiaryd.watch.model import NOBODY, NOTHING, Batch, Found, Kept
-from ostiaryd.watch.model.batch import word
+from ostiaryd.watch.model.batch import NOBODY, Batch, word
+from ostiaryd.watch.model.detector import NOTHING, Found, Kept
 
 GAP = np.uint64(word("report.gap"))
 SLOTS = 1024

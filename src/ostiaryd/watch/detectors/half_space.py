@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ostiaryd.watch.model import NOBODY, Batch, Found, Kept
-from ostiaryd.watch.model.batch import Flags, Ints, word
+from ostiaryd.watch.model.batch import NOBODY, Batch, Flags, Ints, word
 from ostiaryd.watch.model.crowd import DAY, crowd_record, new_day
-from ostiaryd.watch.model.detector import Records
+from ostiaryd.watch.model.detector import Found, Kept, Records
 from ostiaryd.watch.model.runs import Floats
 from ostiaryd.watch.model.tally import Limits, Tally, tally, tally_record
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ostiaryd.watch.model import NOTHING, Batch, Found, Kept
+from ostiaryd.watch.model.batch import Batch
+from ostiaryd.watch.model.detector import NOTHING, Found, Kept
 from ostiaryd.watch.model.networks import AGENT_FIELDS, PEERS_FIELDS, changes, is_own
 
 NEAR_KM = 300.0

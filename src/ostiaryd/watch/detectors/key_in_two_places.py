@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ostiaryd.watch.model import NOTHING, Batch, Found, Kept
+from ostiaryd.watch.model.batch import Batch
+from ostiaryd.watch.model.detector import NOTHING, Found, Kept
 from ostiaryd.watch.model.networks import AGENT_FIELDS, PEERS_FIELDS, changes, is_own
 
 SOON = 1800_000_000

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ostiaryd.watch.model import NOBODY, NOTHING, Batch, Found, Kept
-from ostiaryd.watch.model.batch import Ints, word
+from ostiaryd.watch.model.batch import NOBODY, Batch, Ints, word
 from ostiaryd.watch.model.crowd import Crowd, crowd_record, learn, usual
-from ostiaryd.watch.model.detector import Records
+from ostiaryd.watch.model.detector import NOTHING, Found, Kept, Records
 from ostiaryd.watch.model.runs import Floats, Runs
 from ostiaryd.watch.model.sizes import SIZE_FIELDS, learn_sizes, new_day_of_sizes, off_usual
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ostiaryd.watch.model import NOBODY, NOTHING, Batch, Found, Kept
+from ostiaryd.watch.model.batch import NOBODY, Batch
 from ostiaryd.watch.model.crowd import crowd_record
+from ostiaryd.watch.model.detector import NOTHING, Found, Kept
 from ostiaryd.watch.model.sizes import SIZE_FIELDS, learn_sizes, new_day_of_sizes, off_usual
 from ostiaryd.watch.model.tally import Limits, tally, tally_record
 

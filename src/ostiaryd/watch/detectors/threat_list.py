@@ -7,7 +7,8 @@ or it does not: there is nothing to learn or to calibrate, so it is told whateve
 from __future__ import annotations
 
 from ostiary.core.watch import Event
-from ostiaryd.watch.model import NOTHING, Batch, Found, Kept
+from ostiaryd.watch.model.batch import Batch
+from ostiaryd.watch.model.detector import NOTHING, Found, Kept
 
 AGENT = PEERS = ALL = NOTHING
 THRESHOLD = 1.0

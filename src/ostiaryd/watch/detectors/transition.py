@@ -13,9 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ostiaryd.watch.model import NOBODY, NOTHING, Batch, Found, Kept
-from ostiaryd.watch.model.batch import Flags, Ints
-from ostiaryd.watch.model.detector import Records
+from ostiaryd.watch.model.batch import NOBODY, Batch, Flags, Ints
+from ostiaryd.watch.model.detector import NOTHING, Found, Kept, Records
 from ostiaryd.watch.model.runs import Floats, Runs
 
 TASKS = 4

@@ -27,8 +27,10 @@ from ostiaryd.ground.database import Database, DatabaseUnavailable, Reader
 from ostiaryd.ledger import store as ledger
 from ostiaryd.watch import store
 from ostiaryd.watch.flows.known import Known
-from ostiaryd.watch.model import Piece, Reading, Snapshot, Waiting, Watcher, detectors
+from ostiaryd.watch.model import Piece, Reading, Snapshot, Waiting
+from ostiaryd.watch.model.detector import detectors
 from ostiaryd.watch.model.frames import Frame, Orders, Pieces, Ready, Saved, Seen, Standby, Told, encode
+from ostiaryd.watch.model.watcher import Watcher
 
 LOCK = 1
 ROUND = 2048

@@ -27,7 +27,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.watch import store
 from ostiaryd.watch.flows.findings import Then, begin, keep, nothing
-from ostiaryd.watch.model import Sighting, Snapshot, detectors
+from ostiaryd.watch.model import INSTALL, Sighting, Snapshot, can_detect, detector_names
 from ostiaryd.watch.model.frames import Frame, Orders, Pieces, Ready, Saved, Seen, Standby, Told, decode
 
 CHILD = "ostiaryd.watch.flows.child:main"
@@ -40,12 +40,15 @@ MAX_BEHIND_S = 5.0
 MAX_UNSAVED_S = 300
 """how long the process of another server may take to save what it has looked at"""
 SECOND = 1_000_000
+OFF = "off"
 log = logging.getLogger("ostiary")
 
 
 @dataclass(slots=True)
 class State:
-    """`phase`: starting, standby (another process of this database is at work), working, or ended."""
+    """`phase`: starting, standby (another process of this database is at work), working, ended, or off (the extra
+    `detect` is not installed).
+    """
 
     phase: str = "starting"
     position: int = 0
@@ -162,6 +165,8 @@ class Watch:
         """What the detectors are doing now, proved by the newest entry. Raises Conflict with what is wrong."""
         state, reader = self.state, self._world.db.read()
         last = ledger.head(reader)[0].size - 1
+        if state.phase == OFF:
+            raise Conflict(detectors_off(), hint=f"turn them on: {INSTALL}, then restart the server")
         if not state.starts:
             raise Conflict("the detectors were never started", hint="restart the server")
         if state.phase == "standby":
@@ -178,7 +183,7 @@ class Watch:
             raise Conflict(f"`{name}` failed at {error}", hint="it has noticed nothing there: report it")
         if state.unanswered:
             raise Conflict(f"nothing was done about a finding: {state.unanswered[-1]}", hint="see the log")
-        return f"{len(detectors())} detectors have looked at entry {last}, and know {state.agents} agents"
+        return f"{len(detector_names())} detectors have looked at entry {last}, and know {state.agents} agents"
 
     def _check_others(self, reader: Reader, last: int) -> None:
         """Where another process is at work, or should be, its snapshots say how far it is."""
@@ -209,9 +214,22 @@ async def _end(child: Process) -> None:
         await child.wait()
 
 
+def detectors_off() -> str:
+    """Return which detectors are off where the extra `detect` is not installed."""
+    names = detector_names()
+    return f"{len(names)} detectors are off, because numpy is not installed: {', '.join(names)}"
+
+
 async def watch(world: World, *, then: Then) -> None:
-    """Keep the detectors at work; `then` happens in the act in which a finding is kept."""
+    """Keep the detectors at work; `then` happens in the act in which a finding is kept.
+
+    Without numpy, log which detectors are off and return.
+    """
     kept = world.keep(Watch)
+    if not can_detect():
+        kept.state.phase = OFF
+        log.warning("%s; turn them on with: %s", detectors_off(), INSTALL)
+        return
     has_begun, failed = False, 0
     while True:
         started = world.now()

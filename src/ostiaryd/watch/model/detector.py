@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from pkgutil import iter_modules
-from typing import Any, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ostiaryd.watch.model.batch import Batch
+from ostiaryd.watch.model.installed import PACKAGE, detector_names
 
 Record = np.dtype[np.void]
 Records = NDArray[np.void]
@@ -76,10 +76,8 @@ class Detector(Protocol):
 
 @cache
 def detectors() -> dict[str, Detector]:
-    """All of them, by name: whatever is in the folder."""
-    folder: Any = import_module("ostiaryd.watch.detectors")
-    names = sorted(module.name for module in iter_modules(folder.__path__))
-    return {name: cast(Detector, import_module(f"{folder.__name__}.{name}")) for name in names}
+    """Return all detectors by name: the modules of their folder."""
+    return {name: cast(Detector, import_module(f"{PACKAGE}.{name}")) for name in detector_names()}
 
 
 def zeros(detector: Detector, *, agents: int, peers: int) -> Kept:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ostiary.core.decoding import msgpack_decoder
-from ostiaryd.watch.model.memory import Piece
-from ostiaryd.watch.model.watcher import Sighting
+from ostiaryd.watch.model.sighting import Piece, Sighting
 
 
 class Orders(msgspec.Struct, frozen=True):

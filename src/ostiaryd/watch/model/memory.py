@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ostiaryd.watch.model.batch import NOBODY
 from ostiaryd.watch.model.detector import Detector, Record, zeros
+from ostiaryd.watch.model.sighting import Part, Piece
 
 FIRST = 64
 """rows at the beginning"""
@@ -35,22 +35,6 @@ OWN: Record = np.dtype(
 )
 """What is kept of an agent beside what detectors keep: when it was last seen (seconds), its peers (0: not looked up),
 what was told of it (0: nothing), in which minute (modulo 2^16)"""
-
-
-class Piece(NamedTuple):
-    key: str
-    body: bytes
-
-
-class Part(NamedTuple):
-    """What a piece has of one detector: it can be read only where this is known."""
-
-    detector: str
-    made_of: str
-    """the three records, in numpy's words"""
-    agent: int
-    """bytes"""
-    peers: int
 
 
 class Memory:

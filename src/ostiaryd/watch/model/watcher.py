@@ -14,9 +14,10 @@ import numpy as np
 from ostiary.core.watch import MAX_SAYS, Event, Noticed, doubt
 from ostiaryd.watch.model.batch import NOBODY, Batch, Ints, word
 from ostiaryd.watch.model.detector import Detector, Found, Kept
-from ostiaryd.watch.model.memory import Memory, Part, Piece
+from ostiaryd.watch.model.memory import Memory
 from ostiaryd.watch.model.narrowing import NAME, Narrowing, Records
 from ostiaryd.watch.model.reading import Judged
+from ostiaryd.watch.model.sighting import Piece, Sighting, Snapshot
 
 SECOND = 1_000_000
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
@@ -32,31 +33,6 @@ CERTAIN_BY_GUARD = frozenset({"bearer_in_two_networks", "threat_list"})
 """what a guard notices that is evidence by itself; a decoy is known from the catalogue, by the server's own detector"""
 CLEAR = 30
 """points from which certain evidence is one"""
-
-
-class Sighting(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Something that is told: by which detector, of which agent (empty: of what no agent did), at which entry."""
-
-    number: int
-    at: int
-    detector: str
-    agent: str
-    task: str
-    resource: str
-    points: int
-    score: float
-    says: str
-    entries: tuple[int, ...]
-    may_narrow: bool = True
-    """whether it may take the agent's work away without a person; before that is judged, whether it is certain"""
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """What is kept beside the pieces: events with numbers below `position` have been counted."""
-
-    position: int
-    layout: list[Part]
-    clock: int
 
 
 def together(noticed: Sequence[Noticed]) -> Noticed:

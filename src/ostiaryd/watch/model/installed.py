@@ -1,0 +1,36 @@
+"""Which detectors exist, told without importing them: they need numpy, which the extra `detect` installs."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from importlib.util import find_spec
+from pkgutil import iter_modules
+
+PACKAGE = "ostiaryd.watch.detectors"
+INSTALL = 'pip install "ostiary[server,detect]"'
+"""The command that turns the detectors on."""
+
+
+def can_detect() -> bool:
+    """Return whether the detectors can run: whether numpy is installed."""
+    return find_spec("numpy") is not None
+
+
+@cache
+def detector_names() -> tuple[str, ...]:
+    """Return the names of all detectors in alphabetical order: the modules of their folder."""
+    spec = find_spec(PACKAGE)
+    assert spec is not None
+    return tuple(sorted(module.name for module in iter_modules(spec.submodule_search_locations)))
+
+
+@cache
+def describe_detector(name: str) -> str:
+    """Return the first line of a detector's docstring, or an empty text for an unknown name."""
+    if name not in detector_names():
+        return ""
+    spec = find_spec(f"{PACKAGE}.{name}")
+    source = spec.loader.get_source(spec.name) if spec is not None and spec.loader is not None else None  # type: ignore[attr-defined]
+    docstring = ast.get_docstring(ast.parse(source)) if source else None
+    return (docstring or "").partition("\n")[0]
