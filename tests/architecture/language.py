@@ -1,0 +1,502 @@
+"""The wording rules, as counts per package: docstrings, names, help texts, and phrases that puzzle a stranger.
+
+`python -m tests.architecture.language PACKAGE ...` prints the offenders of packages (`ostiaryd/policy`, `docs`); without
+a package it prints the counts of all. `--renew` lowers the table `allowances.toml` to the present counts, and never
+raises a count. After a merge conflict in the table, run `--renew`: it reads past conflict markers.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from tests.architecture.sources import ROOT, Source, files, sources
+
+TABLE = Path(__file__).with_name("allowances.toml")
+RULES = {
+    "openings": "a docstring begins with a verb or a noun, not with a pronoun, a question word or a preposition",
+    "undocumented": "a public function has a docstring",
+    "classes": "the name of a public class is unique in its package",
+    "help": "the help of a command begins with an imperative verb",
+    "phrases": "a phrase that LANGUAGE bans",
+    "names": "a name is a noun or a verb with an object, not a participle or a pronoun",
+    "formatter": "no line switches the formatter off",
+}
+"""Each rule, and what it asks for."""
+
+OPENING = re.compile(
+    r"(what|whatever|whether|who|whoever|whom|whose|where|wherever|when|whenever|why|how|which|whichever"
+    r"|it|its|they|them|their|theirs|those|these|that|this|he|she|him|his|her|hers|we|us|our|you|your|i"
+    r"|(no|some|any|every)(body|thing|one)|none of|such|there|here|both|the same|as|by|for|of|to|with|without|in"
+    r"|on|at|from|into|under|if|unless|so|because|and|or|but|not|no longer|(the |any )?one (that|who|whom|whose|which|with|of a)"
+    r"|(all|everything|anything|the ones?) (that|who|which|of)|more than)(?![\w'-])",
+    re.IGNORECASE,
+)
+"""How a docstring may not begin. `The`, `Every`, `One entry per` and `All agents` begin noun phrases, which are fine."""
+
+PHRASES = (
+    r"\b(some|any|every|no)body('s)?\b",
+    r"\b(he|him|his|she|himself|herself)\b",
+    r"\bno more\b(?! than\b)",
+    r"\bonce more\b",
+    r"\b(is|are|was|were|be|been|being) (told|said|heard)\b",
+    r"\b(it|him|them)sel(f|ves) (ends?|dies|goes|comes)\b",
+    r"\bby (it|him|her|them)sel(f|ves)\b",
+    r"\bthat which\b",
+    r"\b(those|these) (who|that|which|of)\b",
+    r"\b(any|the|each|every|no)? ?one (that|who|whom|whose|which)\b",
+    r"\ball (that|who)\b",
+    r"\bwho(m)?ever\b",
+    r"\bof (evil|others'?)\b|\bevil\b",
+    r"\b(gets?|got|getting) rid of\b",
+    r"\btalked into\b",
+    r"\blets? (it|him|her|them|an agent|one) go\b",
+    r"\bbroken? the glass\b",
+    r"\b(comes?|came) to (its|an|their) end\b",
+    r"\bgone with\b|\bdies? with\b|\bdead\b(?! ?letter)",
+    r"\bdoubt(s|ed|ful)?\b",
+    r"\bfrom (the )?outside\b",
+    r"\blook(ed)? twice\b",
+    r"\banswers? for (it|them|an agent|agents|the agent)\b",
+    r"\bknows? nothing of\b",
+    r"\b(a|the|each|every|its|lower|upper|other|another|this|that) rooms?\b",
+    r"\bas (is|was) said\b",
+    r"\ball (came|comes|hangs) (of|on) (it|them|him)\b",
+    r"\bwhat (others|they|it) (is|are|say|says|said|does|do)\b",
+)
+SENTENCE = r"(?:(?<=^)|(?<=[.!?:;] ))(What|Who|Whom|Whose|Whoever|Where no|Neither|Nothing)\s[^.?!]*\."
+"""A statement whose subject is a question word. A question, or a heading without a full stop, is fine."""
+BANNED = re.compile("|".join(PHRASES), re.IGNORECASE)
+SUBJECTLESS = re.compile(SENTENCE)
+
+COMMENT = re.compile(r"^ *# ?(.+(?:\n *# ?.+)*)|(?<=  )# (.+)$", re.MULTILINE)
+"""A block of comment lines, or the comment behind a statement."""
+
+NAMES = frozenset(
+    [
+        "found",
+        "given",
+        "held",
+        "learnt",
+        "looking",
+        "here",
+        "there",
+        "together",
+        "said",
+        "told",
+        "heard",
+        "whom",
+        "whose",
+        "who",
+        "what",
+        "beside",
+        "unheard",
+        "judged",
+        "seen",
+        "known",
+        "asked",
+        "wanted",
+        "meant",
+        "taken",
+    ]
+)
+"""Names that say nothing of the value. A public name that a user has stored or scripts rely on is renamed in one go."""
+
+VERBS = frozenset(
+    [
+        "Accept",
+        "Acknowledge",
+        "Add",
+        "Alert",
+        "Allow",
+        "Answer",
+        "Apply",
+        "Approve",
+        "Ask",
+        "Assign",
+        "Attach",
+        "Begin",
+        "Cancel",
+        "Change",
+        "Check",
+        "Clear",
+        "Close",
+        "Compare",
+        "Compile",
+        "Complete",
+        "Configure",
+        "Confirm",
+        "Connect",
+        "Convert",
+        "Copy",
+        "Create",
+        "Cut",
+        "Deactivate",
+        "Decide",
+        "Declare",
+        "Decommission",
+        "Delegate",
+        "Delete",
+        "Deliver",
+        "Deny",
+        "Describe",
+        "Detach",
+        "Disable",
+        "Discard",
+        "Download",
+        "Draft",
+        "Edit",
+        "Enable",
+        "End",
+        "Enforce",
+        "Enrol",
+        "Enroll",
+        "Evaluate",
+        "Exchange",
+        "Export",
+        "Extend",
+        "Fetch",
+        "Find",
+        "Follow",
+        "Forget",
+        "Generate",
+        "Get",
+        "Grant",
+        "Guard",
+        "Import",
+        "Initialize",
+        "Install",
+        "Inspect",
+        "Introspect",
+        "Invalidate",
+        "Issue",
+        "Label",
+        "Let",
+        "Link",
+        "List",
+        "Load",
+        "Lock",
+        "Log",
+        "Look",
+        "Make",
+        "Manage",
+        "Map",
+        "Mark",
+        "Measure",
+        "Merge",
+        "Migrate",
+        "Move",
+        "Narrow",
+        "Notify",
+        "Open",
+        "Pause",
+        "Permit",
+        "Print",
+        "Probe",
+        "Prove",
+        "Protect",
+        "Publish",
+        "Put",
+        "Quarantine",
+        "Query",
+        "Read",
+        "Rebuild",
+        "Receive",
+        "Record",
+        "Recover",
+        "Redeem",
+        "Refresh",
+        "Refuse",
+        "Register",
+        "Reject",
+        "Release",
+        "Remove",
+        "Rename",
+        "Render",
+        "Renew",
+        "Replace",
+        "Replay",
+        "Report",
+        "Request",
+        "Require",
+        "Reset",
+        "Resolve",
+        "Restore",
+        "Restrict",
+        "Resume",
+        "Retry",
+        "Return",
+        "Review",
+        "Revoke",
+        "Roll",
+        "Rotate",
+        "Run",
+        "Save",
+        "Say",
+        "Scan",
+        "Search",
+        "See",
+        "Send",
+        "Serve",
+        "Set",
+        "Show",
+        "Shut",
+        "Sign",
+        "Simulate",
+        "Start",
+        "Stop",
+        "Store",
+        "Stream",
+        "Subscribe",
+        "Suggest",
+        "Suspend",
+        "Switch",
+        "Tail",
+        "Take",
+        "Test",
+        "Trace",
+        "Unlink",
+        "Unlock",
+        "Unsubscribe",
+        "Update",
+        "Upload",
+        "Validate",
+        "Verify",
+        "View",
+        "Wait",
+        "Watch",
+        "Withdraw",
+        "Write",
+    ]
+)
+"""Imperative verbs that begin a help text: a new one is added here on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offence:
+    """One place that breaks `rule`: `path:line` and the words."""
+
+    package: str
+    rule: str
+    place: str
+    words: str
+
+
+@cache
+def offences() -> tuple[Offence, ...]:
+    """Every offence of `src/`, and the phrases of the pages of the documentation."""
+    collected = [offence for source in sources("src") for offence in _of_module(source)]
+    return (*collected, *_of_classes(), *_of_pages())
+
+
+def counts() -> dict[str, dict[str, int]]:
+    """Offences by package and rule, both sorted; packages and rules without an offence are left out."""
+    tally: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for offence in offences():
+        tally[offence.package][offence.rule] += 1
+    return {name: {rule: tally[name][rule] for rule in RULES if tally[name][rule]} for name in sorted(tally)}
+
+
+def allowances(text: str) -> dict[str, dict[str, int]]:
+    """Parse the table line by line. Where a conflict left two lines for a package, the larger counts stand."""
+    table: dict[str, dict[str, int]] = {}
+    for line in text.splitlines():
+        if line.startswith('"'):
+            [(name, row)] = tomllib.loads(line).items()
+            known = table.get(name, {})
+            table[name] = {rule: max(row.get(rule, 0), known.get(rule, 0)) for rule in {*row, *known}}
+    return table
+
+
+def render(table: Mapping[str, Mapping[str, int]]) -> str:
+    """Write the table: a line per package, with an empty line between so that parallel changes merge."""
+    head = "# Offences against the wording rules, by package. To lower: python -m tests.architecture.language --renew\n"
+    lines = []
+    for name, row in table.items():
+        cells = ", ".join(f"{rule} = {count}" for rule in RULES if (count := row.get(rule)))
+        lines.append(f'\n"{name}" = {{ {cells} }}\n')
+    return head + "".join(lines)
+
+
+def package(path: str) -> str:
+    """Name the package of a file: `ostiaryd/policy`, `ostiary/guard`; `ostiary` for a module beside the packages."""
+    parts = path.removeprefix("src/").split("/")
+    return "/".join(parts[:2]) if len(parts) > 2 else parts[0]
+
+
+def _of_module(source: Source) -> Iterator[Offence]:
+    name = package(source.path)
+
+    def offence(rule: str, line: int, words: str) -> Offence:
+        return Offence(name, rule, f"{source.path}:{line}", " ".join(words.split())[:110])
+
+    nodes = tuple(ast.walk(source.tree))
+    for line, text in _docstrings(nodes):
+        if OPENING.match(text):
+            yield offence("openings", line, text)
+    for function in _public_functions(source.tree):
+        if ast.get_docstring(function) is None:
+            yield offence("undocumented", function.lineno, f"{function.name}()")
+    if name == "ostiary/cli" or source.module in {"ostiaryd.serve", "ostiaryd.recover", "ostiary.demo"}:
+        for line, text in _helps(nodes):
+            if text.split(" ", 1)[0].rstrip(".,:;") not in VERBS:
+                yield offence("help", line, text)
+    for line, text in _prose(nodes, source.text):
+        for words in banned(text):
+            yield offence("phrases", line, words)
+    for line, word in _names(source.tree):
+        if word.strip("_") in NAMES:
+            yield offence("names", line, word)
+    for number, text in enumerate(source.text.splitlines(), 1):
+        if re.search(r"# fmt: ?(off|skip)", text):
+            yield offence("formatter", number, text)
+
+
+def banned(text: str) -> Iterator[str]:
+    """Yield each banned phrase of a text, with the words around it."""
+    flat = " ".join(text.split())
+    for match in (*BANNED.finditer(flat), *SUBJECTLESS.finditer(flat)):
+        yield flat[max(0, match.start() - 30) : match.end() + 30]
+
+
+def _docstrings(nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
+    """Docstrings of modules, classes and functions, and the strings that document an assignment."""
+    for node in nodes:
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text))):
+                yield node.lineno, text.strip()
+
+
+def _public_functions(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Public functions of a module and public methods of its public classes, without functions inside functions."""
+    for child in ast.iter_child_nodes(node):
+        match child:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                marks = {ast.unparse(mark).rsplit(".", 1)[-1] for mark in child.decorator_list}
+                if not name.startswith("_") and not marks & {"overload", "override", "setter"}:
+                    yield child
+            case ast.ClassDef(name=name):
+                if not name.startswith("_"):
+                    yield from _public_functions(child)
+            case ast.If() | ast.Try():
+                yield from _public_functions(child)
+
+
+def _helps(nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
+    """Help texts of groups (`App(help=)`, `COMMANDS`) and of commands (docstrings), each from its first word."""
+    for node in nodes:
+        match node:
+            case ast.Call(func=ast.Name(id="App")) | ast.Call(func=ast.Attribute(attr="command")):
+                words = {word.arg: word.value for word in node.keywords}
+                help_text, name = words.get("help"), words.get("name")
+                if isinstance(help_text, ast.Constant) and ast.unparse(name or help_text) != "'ostiary'":
+                    yield node.lineno, str(help_text.value)
+            case ast.Tuple(elts=[ast.Constant(), ast.Constant(value=str(where)), ast.Constant(value=str(text)), *_]):
+                if ":" in where:
+                    yield node.lineno, text
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                marks = " ".join(ast.unparse(mark) for mark in node.decorator_list)
+                if re.search(r"\.(command|default)\b", marks):
+                    yield node.lineno, ast.get_docstring(node) or "(no help)"
+
+
+def _prose(nodes: Iterable[ast.AST], text: str) -> Iterator[tuple[int, str]]:
+    """Docstrings, messages (strings of three words or more) and comments, neighbouring comment lines joined."""
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value.split()) > 2:
+            yield node.lineno, node.value
+    for comment in COMMENT.finditer(text):
+        yield text.count("\n", 0, comment.start()) + 1, re.sub(r"\n *# ?", " ", comment[1] or comment[2])
+
+
+def _names(scope: ast.AST) -> Iterator[tuple[int, str]]:
+    """Names that a module binds: variables, parameters, functions and classes. A name counts once per function."""
+    bound: set[tuple[int, str]] = set()
+    _bind(scope, 1, bound)
+    yield from sorted(bound)
+
+
+def _bind(node: ast.AST, line: int, bound: set[tuple[int, str]]) -> None:
+    """Add the names under a node, with the line of the scope that binds them."""
+    for child in ast.iter_child_nodes(node):
+        match child:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
+                bound.add((line, name))
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            bound.add((child.lineno, child.name.lower()))
+        inner = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        _bind(child, child.lineno if inner else line, bound)
+
+
+def _of_classes() -> Iterator[Offence]:
+    """Every definition of a public class after the first of its name in the package."""
+    places: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for source in sources("src"):
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[package(source.path), node.name].append(f"{source.path}:{node.lineno}")
+    for (name, word), where in places.items():
+        for place in where[1:]:
+            yield Offence(name, "classes", place, f"class {word}, also at {where[0]}")
+
+
+def _of_pages() -> Iterator[Offence]:
+    """Phrases of the documentation, outside of code. A decision record keeps its words; the list of them does not."""
+    for path in files():
+        if path.endswith(".md") and not re.match(r"docs/(adr/\d|upstream/)|(src|tests|benchmarks)/", path):
+            for line, text in paragraphs((ROOT / path).read_text("utf-8")):
+                for words in banned(text):
+                    yield Offence("docs", "phrases", f"{path}:{line}", words)
+
+
+def paragraphs(page: str) -> Iterator[tuple[int, str]]:
+    """Paragraphs of a Markdown page without its code, each with its first line."""
+    block: list[str] = []
+    first, fenced = 1, False
+    for number, line in enumerate([*page.splitlines(), ""], 1):
+        fence = line.lstrip().startswith("```")
+        if fence or fenced or not line.strip():
+            if block:
+                yield first, re.sub(r"`[^`]*`", "`code`", " ".join(block))
+            block = []
+            fenced ^= fence
+        else:
+            if not block:
+                first = number
+            block.append(line.strip())
+
+
+def main(arguments: list[str]) -> int:
+    """Print offenders or counts, or lower the table. Return the exit code."""
+    if arguments == ["--renew"]:
+        known, now = allowances(TABLE.read_text("utf-8")), counts()
+        lowered = {
+            name: row
+            for name in sorted(now)
+            if (row := {rule: min(n, known.get(name, {}).get(rule, 0)) for rule, n in now[name].items()})
+            and (row := {rule: n for rule, n in row.items() if n})
+        }
+        TABLE.write_text(render(lowered), "utf-8")
+        rises = [
+            f"{name}: {rule}" for name in now for rule, n in now[name].items() if n > lowered.get(name, {}).get(rule, 0)
+        ]
+        print("\n".join(f"more than allowed: {rise}" for rise in rises))
+        return bool(rises)
+    if not arguments:
+        for name, row in counts().items():
+            print(f"{name:32}", *(f"{rule} {count}" for rule, count in row.items()))
+    for offence in sorted(offences(), key=lambda o: (o.rule, o.place)):
+        if offence.package in arguments:
+            print(f"{offence.rule:12} {offence.place}: {offence.words}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
