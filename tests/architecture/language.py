@@ -1,7 +1,7 @@
 """The wording rules, as counts per package: docstrings, names, help texts, and phrases that puzzle a stranger.
 
-`python -m tests.architecture.language PACKAGE ...` prints the offenders of packages (`ostiaryd/policy`, `docs`); without
-a package it prints the counts of all. `--renew` lowers the table `allowances.toml` to the present counts, and never
+`python -m tests.architecture.language PACKAGE ...` prints the offenders of packages (`ostiaryd/policy`, `docs`);
+without a package it prints the counts of all. `--renew` lowers the table `allowances.toml` to the present counts, and never
 raises a count. After a merge conflict in the table, run `--renew`: it reads past conflict markers.
 """
 
@@ -35,11 +35,12 @@ OPENING = re.compile(
     r"(what|whatever|whether|who|whoever|whom|whose|where|wherever|when|whenever|why|how|which|whichever"
     r"|it|its|they|them|their|theirs|those|these|that|this|he|she|him|his|her|hers|we|us|our|you|your|i"
     r"|(no|some|any|every)(body|thing|one)|none of|such|there|here|both|the same|as|by|for|of|to|with|without|in"
-    r"|on|at|from|into|under|if|unless|so|because|and|or|but|not|no longer|(the |any )?one (that|who|whom|whose|which|with|of a)"
+    r"|on|at|from|into|under|if|unless|so|because|and|or|but|not|no longer"
+    r"|(the |any )?one (that|who|whom|whose|which|with|of a)"
     r"|(all|everything|anything|the ones?) (that|who|which|of)|more than)(?![\w'-])",
     re.IGNORECASE,
 )
-"""How a docstring may not begin. `The`, `Every`, `One entry per` and `All agents` begin noun phrases, which are fine."""
+"""How a docstring may not begin. `The`, `Every`, `One entry per` and `All agents` begin noun phrases: fine."""
 
 PHRASES = (
     r"\b(some|any|every|no)body('s)?\b",

@@ -1,4 +1,4 @@
-"""The tree is written in plain technical English. Each package has a count of departures, and the counts only shrink."""
+"""The tree is written in plain technical English. Departures are counted per package, and only shrink."""
 
 from __future__ import annotations
 
