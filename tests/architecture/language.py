@@ -1,8 +1,8 @@
 """The wording rules, as counts per package: docstrings, names, help texts, and phrases that puzzle a stranger.
 
 `python -m tests.architecture.language PACKAGE ...` prints the offenders of packages (`ostiaryd/policy`, `docs`);
-without a package it prints the counts of all. `--renew` lowers the table `allowances.toml` to the present counts, and never
-raises a count. After a merge conflict in the table, run `--renew`: it reads past conflict markers.
+without a package it prints the counts of all. `--renew` lowers the table `allowances.toml` to the present counts
+and never raises a count. After a merge conflict in the table, run `--renew`: it reads past conflict markers.
 """
 
 from __future__ import annotations
