@@ -80,203 +80,26 @@ SUBJECTLESS = re.compile(SENTENCE)
 COMMENT = re.compile(r"^ *# ?(.+(?:\n *# ?.+)*)|(?<=  )# (.+)$", re.MULTILINE)
 """A block of comment lines, or the comment behind a statement."""
 
-NAMES = frozenset(
-    [
-        "found",
-        "given",
-        "held",
-        "learnt",
-        "looking",
-        "here",
-        "there",
-        "together",
-        "said",
-        "told",
-        "heard",
-        "whom",
-        "whose",
-        "who",
-        "what",
-        "beside",
-        "unheard",
-        "judged",
-        "seen",
-        "known",
-        "asked",
-        "wanted",
-        "meant",
-        "taken",
-    ]
-)
+_NAMES = """
+asked beside found given heard held here judged known learnt looking meant said seen taken there together told
+unheard wanted what who whom whose
+"""
+NAMES = frozenset(_NAMES.split())
 """Names that say nothing of the value. A public name that a user has stored or scripts rely on is renamed in one go."""
 
-VERBS = frozenset(
-    [
-        "Accept",
-        "Acknowledge",
-        "Add",
-        "Alert",
-        "Allow",
-        "Answer",
-        "Apply",
-        "Approve",
-        "Ask",
-        "Assign",
-        "Attach",
-        "Begin",
-        "Cancel",
-        "Change",
-        "Check",
-        "Clear",
-        "Close",
-        "Compare",
-        "Compile",
-        "Complete",
-        "Configure",
-        "Confirm",
-        "Connect",
-        "Convert",
-        "Copy",
-        "Create",
-        "Cut",
-        "Deactivate",
-        "Decide",
-        "Declare",
-        "Decommission",
-        "Delegate",
-        "Delete",
-        "Deliver",
-        "Deny",
-        "Describe",
-        "Detach",
-        "Disable",
-        "Discard",
-        "Download",
-        "Draft",
-        "Edit",
-        "Enable",
-        "End",
-        "Enforce",
-        "Enrol",
-        "Enroll",
-        "Evaluate",
-        "Exchange",
-        "Export",
-        "Extend",
-        "Fetch",
-        "Find",
-        "Follow",
-        "Forget",
-        "Generate",
-        "Get",
-        "Grant",
-        "Guard",
-        "Import",
-        "Initialize",
-        "Install",
-        "Inspect",
-        "Introspect",
-        "Invalidate",
-        "Issue",
-        "Label",
-        "Let",
-        "Link",
-        "List",
-        "Load",
-        "Lock",
-        "Log",
-        "Look",
-        "Make",
-        "Manage",
-        "Map",
-        "Mark",
-        "Measure",
-        "Merge",
-        "Migrate",
-        "Move",
-        "Narrow",
-        "Notify",
-        "Open",
-        "Pause",
-        "Permit",
-        "Print",
-        "Probe",
-        "Prove",
-        "Protect",
-        "Publish",
-        "Put",
-        "Quarantine",
-        "Query",
-        "Read",
-        "Rebuild",
-        "Receive",
-        "Record",
-        "Recover",
-        "Redeem",
-        "Refresh",
-        "Refuse",
-        "Register",
-        "Reject",
-        "Release",
-        "Remove",
-        "Rename",
-        "Render",
-        "Renew",
-        "Replace",
-        "Replay",
-        "Report",
-        "Request",
-        "Require",
-        "Reset",
-        "Resolve",
-        "Restore",
-        "Restrict",
-        "Resume",
-        "Retry",
-        "Return",
-        "Review",
-        "Revoke",
-        "Roll",
-        "Rotate",
-        "Run",
-        "Save",
-        "Say",
-        "Scan",
-        "Search",
-        "See",
-        "Send",
-        "Serve",
-        "Set",
-        "Show",
-        "Shut",
-        "Sign",
-        "Simulate",
-        "Start",
-        "Stop",
-        "Store",
-        "Stream",
-        "Subscribe",
-        "Suggest",
-        "Suspend",
-        "Switch",
-        "Tail",
-        "Take",
-        "Test",
-        "Trace",
-        "Unlink",
-        "Unlock",
-        "Unsubscribe",
-        "Update",
-        "Upload",
-        "Validate",
-        "Verify",
-        "View",
-        "Wait",
-        "Watch",
-        "Withdraw",
-        "Write",
-    ]
-)
+_VERBS = """
+Accept Acknowledge Add Alert Allow Answer Apply Approve Ask Assign Attach Begin Cancel Change Check Clear Close
+Compare Compile Complete Configure Confirm Connect Convert Copy Create Cut Deactivate Decide Declare Decommission
+Delegate Delete Deliver Deny Describe Detach Disable Discard Download Draft Edit Enable End Enforce Enrol Enroll
+Evaluate Exchange Export Extend Fetch Find Follow Forget Generate Get Grant Guard Import Initialize Inspect Install
+Introspect Invalidate Issue Label Let Link List Load Lock Log Look Make Manage Map Mark Measure Merge Migrate Move
+Narrow Notify Open Pause Permit Print Probe Protect Prove Publish Put Quarantine Query Read Rebuild Receive Record
+Recover Redeem Refresh Refuse Register Reject Release Remove Rename Render Renew Replace Replay Report Request
+Require Reset Resolve Restore Restrict Resume Retry Return Review Revoke Roll Rotate Run Save Say Scan Search See
+Send Serve Set Show Shut Sign Simulate Start Stop Store Stream Subscribe Suggest Suspend Switch Tail Take Test Trace
+Unlink Unlock Unsubscribe Update Upload Validate Verify View Wait Watch Withdraw Write
+"""
+VERBS = frozenset(_VERBS.split())
 """Imperative verbs that begin a help text: a new one is added here on purpose."""
 
 
@@ -371,8 +194,8 @@ def _docstrings(nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
     """Docstrings of modules, classes and functions, and the strings that document an assignment."""
     for node in nodes:
         match node:
-            case ast.Expr(value=ast.Constant(value=str(text))):
-                yield node.lineno, text.strip()
+            case ast.Expr(value=ast.Constant(value=str(text)), lineno=line):
+                yield line, text.strip()
 
 
 def _public_functions(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -402,10 +225,10 @@ def _helps(nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
             case ast.Tuple(elts=[ast.Constant(), ast.Constant(value=str(where)), ast.Constant(value=str(text)), *_]):
                 if ":" in where:
                     yield node.lineno, text
-            case ast.FunctionDef() | ast.AsyncFunctionDef():
+            case ast.FunctionDef(lineno=line) | ast.AsyncFunctionDef(lineno=line):
                 marks = " ".join(ast.unparse(mark) for mark in node.decorator_list)
                 if re.search(r"\.(command|default)\b", marks):
-                    yield node.lineno, ast.get_docstring(node) or "(no help)"
+                    yield line, ast.get_docstring(node) or "(no help)"
 
 
 def _prose(nodes: Iterable[ast.AST], text: str) -> Iterator[tuple[int, str]]:
@@ -432,8 +255,8 @@ def _bind(node: ast.AST, line: int, bound: set[tuple[int, str]]) -> None:
                 bound.add((line, name))
         if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             bound.add((child.lineno, child.name.lower()))
-        inner = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        _bind(child, child.lineno if inner else line, bound)
+        scoped = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        _bind(child, child.lineno if isinstance(child, ast.expr | ast.stmt) and scoped else line, bound)
 
 
 def _of_classes() -> Iterator[Offence]:
