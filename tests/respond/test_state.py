@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from ostiary.core.errors import Conflict
+from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.guarded import GUARDED, digests, page
-from ostiaryd.ground.world import World
+from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import MAX_ROWS, Entry, decode_entry
 from ostiaryd.policy import store as policies
@@ -22,7 +23,8 @@ from ostiaryd.respond.flows import kills, state
 from ostiaryd.respond.flows.state import StateCheck, check_deeply, check_state, describe, state_check
 from ostiaryd.respond.store import incidents
 from ostiaryd.tasks import flows as tasks
-from tests.clock import Clock
+from tests.clock import Clock, Dice
+from tests.ledger.test_pin import add, rewind, saved
 from tests.registry.stage import do, enrol, hold, new_jwk
 
 ADMIN = Caller(kind="agent", id="ag_admin", name="admin", owner=None, scopes=frozenset({"ostiary:admin"}))
@@ -289,6 +291,28 @@ async def test_an_entry_that_was_changed_with_its_row_is_a_difference_of_the_led
     with pytest.raises(Conflict, match="do not lead to the signed checkpoint"):
         await check_deeply(world)
     assert ("everything", "") in [(one.what, one.value) for one in registry.all_stops(world.db.read())]
+
+
+@pytest.mark.parametrize("more", [0, 1, 2, 40])
+async def test_another_copy_of_the_database_is_read_anew_and_differs_in_nothing(
+    config: Config, clock: Clock, more: int
+) -> None:
+    """A failover to a replica that lags: the copy has gone on since, to fewer, as many or more entries."""
+    async with open_world(config, now=clock, random=Dice("one")) as world:
+        await add(world, 3)
+        older = saved(world)
+        await add(world, 2)
+        check = world.keep(state_check)
+        while check.is_behind:
+            await check_state(world)
+        await rewind(world, older)
+        (config.folder / "ledger.pin").rename(config.folder / "kept.pin")  # the copy belongs to another server
+        async with open_world(config, now=clock, random=Dice("two")) as other:
+            clock.advance(1)
+            await add(other, more)
+            for _ in range(4):
+                await other.db.scan(lambda reader: check.step(reader, now=other.now()))
+        assert describe(check) == f"every guarded row is what the newest of {older[0] + more} entries says"
 
 
 @pytest.mark.parametrize("count", [MAX_ROWS - 1, MAX_ROWS, MAX_ROWS + 1, 3 * MAX_ROWS + 1])

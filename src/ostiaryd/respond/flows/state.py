@@ -63,24 +63,35 @@ class StateCheck:
     _frontier: Frontier = field(default_factory=Frontier)
     _newest: dict[str, str] = field(default_factory=dict)
     _ended: dict[str, int] = field(default_factory=dict)
+    _is_reread: bool = False
+    """whether the ledger is read once more, since it did not lead to the signed checkpoint"""
     _kind: int = 0
     """where in the rows the cycle is: the kind by number, and the key"""
     _after: str = ""
     _seen: dict[str, Difference | None] = field(default_factory=dict)
 
     def step(self, reader: Reader, *, now: int) -> None:
-        """Read what is new in the ledger; if nothing is left to read, compare the next page of rows."""
+        """Read what is new in the ledger; if nothing is left to read, compare the next page of rows.
+
+        After a failover another copy of the database answers. What was read of the first copy then leads to no signed
+        checkpoint, so the ledger is read once more from its first entry before this counts as a difference.
+        """
         frontier, note = store.head(reader)
         self.size = frontier.size
-        if self.size < self.position:  # another copy of the database, after a failover
+        if self.size < self.position:
             self._restart()
         for body in store.bodies(reader, self.position, ENTRIES):
             self._read(body)
         if self.position < self.size:
             return
         if note and not self._is_signed(reader, note):
-            self.differences[LEDGER] = Difference(LEDGER, None, GONE)
+            if self._is_reread:
+                self.differences[LEDGER] = Difference(LEDGER, None, GONE)
+            else:
+                self._restart()
+                self._is_reread = True
             return
+        self._is_reread = False
         self._compare(reader, now=now)
 
     @property
