@@ -80,7 +80,10 @@ def _first_line(wire: Callable[..., object]) -> str:
     return text.replace("|", "\\|")
 
 
-PAGES: dict[Path, Callable[[], str]] = {DOCS / "configuration.md": configuration, DOCS / "http.md": api}
+PAGES: dict[Path, Callable[[], str]] = {
+    DOCS / "reference/configuration.md": configuration,
+    DOCS / "reference/http.md": api,
+}
 
 if __name__ == "__main__":
     for path, render in PAGES.items():

@@ -1,1 +1,1 @@
-"""Containment: what a hijacked agent can do, and what an honest one is still able to do. `docs/containment.md`."""
+"""Containment: what a hijacked agent can do, and an honest agent still can. See docs/explanation/containment.md."""

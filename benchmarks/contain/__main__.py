@@ -1,4 +1,4 @@
-"""`make bench BENCH_ARGS="contain [--suite X] [--json FILE]"`: what a hijacked agent can do; see docs/containment.md.
+"""`make bench BENCH_ARGS="contain [--suite X] [--json FILE]"`: see docs/explanation/containment.md.
 
 In the main environment it makes the environment of the suites, and goes on there.
 """

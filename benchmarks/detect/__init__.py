@@ -1,1 +1,1 @@
-"""Detection: what a guard notices in recorded runs of models before the harmful call. `docs/noticing.md`."""
+"""Detection: the findings of a guard in recorded runs before the harmful call. See docs/explanation/noticing.md."""

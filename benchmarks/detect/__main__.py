@@ -1,4 +1,4 @@
-"""`make bench BENCH_ARGS="detect [--suite X] [--model M]"`: what a guard notices in recorded runs; docs/noticing.md.
+"""`make bench BENCH_ARGS="detect [--suite X] [--model M]"`: see docs/explanation/noticing.md.
 
 In the main environment it makes the environment of the suites with the recorded runs, and goes on there.
 """

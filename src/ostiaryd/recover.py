@@ -63,7 +63,7 @@ def recover(
         confirm: Agent that may go on; may be repeated. All others are suspended, and the recovery ends.
         confirm_all: Confirm every active agent; give their number, which the command shows.
         database: sqlite:///PATH or postgresql://USER@HOST/NAME; without, a file in the data folder.
-        config: TOML file; docs/configuration.md lists the keys.
+        config: TOML file; docs/reference/configuration.md lists the keys.
     """
     data_dir = str(session.data_dir) if session.data_dir is not None else None
     loaded = load_config(config, data_dir=data_dir, database=database)

@@ -65,7 +65,7 @@ def serve(
     Args:
         listen: HOST:PORT; port 0 takes a free one, and the same again at the next start.
         database: sqlite:///PATH or postgresql://USER@HOST/NAME; without, a file in the data folder.
-        config: TOML file; docs/configuration.md lists the keys.
+        config: TOML file; docs/reference/configuration.md lists the keys.
         trust_domain: Name of the trust domain; fixed at the first start.
         public_url: URL that clients use, and the issuer; fixed at the first start.
         tls_cert: PEM file of the certificate and its chain: listen with TLS 1.2 and 1.3. Read again when it changes.

@@ -69,7 +69,7 @@ def test_outside_of_a_task_that_remembers_nothing_is_judged_unless_a_set_says_so
     """The page says it, and what helps; here is what it says."""
     alone = Principal(structs.replace(WHO.claims, memory="", task="tk_standing"))
     assert decide(alone, tool="send", arguments={"to": EVIL}, facts=FACTS, now=NOW).allowed
-    page = (Path(__file__).parents[2] / "docs/origins.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs/explanation/origins.md").read_text("utf-8")
     (rule,) = re.findall(r"```cedar\n(@id\(\"only-as-asked\"\).*?)```", page, re.DOTALL)
     permits = '@id("all") permit (principal, action, resource);'
     strict = replace(FACTS, policies=load({"a.cedar": permits + rule}).policies)

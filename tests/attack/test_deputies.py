@@ -196,7 +196,7 @@ async def test_a_nonce_of_the_token_endpoint_is_none_of_the_api(house: House) ->
 # ------------------------------------------------------------------------- agents that let others act, form by form
 #
 # The names of the forms are those of the OWASP Top 10 for Agentic Applications 2026 (ASI01 to ASI10), RFC 8693, MCP's
-# authorization, AuthZEN and AIMS; docs/threat-model.md has the table.
+# authorization, AuthZEN and AIMS; docs/explanation/threat-model.md has the table.
 
 TOOLS = {
     "files": [{"name": "read_file", "effect": "read"}, {"name": "write_file", "effect": "write"}],

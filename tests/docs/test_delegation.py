@@ -14,7 +14,7 @@ from tests.docs.test_start import is_in, script
 from tests.patience import PATIENCE_S
 from tests.server import running
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "delegation.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "delegation.md"
 
 
 @pytest.mark.slow

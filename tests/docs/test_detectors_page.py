@@ -9,8 +9,8 @@ from pathlib import Path
 from ostiaryd.watch.model.detector import detectors
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "detectors.md").read_text("utf-8")
-ELSEWHERE = {"flood": "telemetry.md", "threat_list": "threat-lists.md"}
+PAGE = (ROOT / "docs" / "reference" / "detectors.md").read_text("utf-8")
+ELSEWHERE = {"flood": "../how-to/telemetry.md", "threat_list": "../how-to/threat-lists.md"}
 
 
 def test_every_detector_is_on_the_page() -> None:

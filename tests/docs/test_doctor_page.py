@@ -1,4 +1,4 @@
-"""What docs/doctor.md says is looked at is what is looked at."""
+"""What docs/how-to/doctor.md says is looked at is what is looked at."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ostiaryd.respond.model.streams import KEPT, SECOND
 from ostiaryd.respond.model.webhooks import STALLED_S, WAITING_LIMIT
 from ostiaryd.watch.flows.process import MAX_BEHIND_S
 
-PAGE = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "doctor.md").read_text("utf-8")
 OUTSIDE = ["server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny"]
 VISIT = ["record", "guards"]
 

@@ -1,4 +1,4 @@
-"""What docs/doubt.md shows is taken, and its numbers are those of the code."""
+"""What docs/explanation/doubt.md shows is taken, and its numbers are those of the code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ostiary.guard import sessions
 from ostiaryd.feed.flows import profiles
 from ostiaryd.policy.model import load
 
-PAGE = (Path(__file__).parents[2] / "docs" / "doubt.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "doubt.md").read_text("utf-8")
 ADR = (Path(__file__).parents[2] / "docs" / "adr" / "0026-doubt-at-guards.md").read_text("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""What docs/elevation.md shows of policies is taken, and says what the page says."""
+"""What docs/how-to/elevation.md shows of policies is taken, and says what the page says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ostiaryd.policy.model import load
 from ostiaryd.respond.model.webhooks import DELAYS_S, MAX_BODY, REJECTED_TRIES, TRY_S, WAITING_LIMIT
 from ostiaryd.tokens.flows.backchannel import INTERVAL_S
 
-PAGE = (Path(__file__).parents[2] / "docs" / "elevation.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "elevation.md").read_text("utf-8")
 
 
 def test_the_policies_on_the_page_load() -> None:

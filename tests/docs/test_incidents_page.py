@@ -1,4 +1,4 @@
-"""What docs/incidents.md shows of playbooks is taken, and says what the page says."""
+"""What docs/how-to/incidents.md shows of playbooks is taken, and says what the page says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ostiaryd.policy.model.safeguards import safeguards
 from ostiaryd.respond.flows.blast import MAX_ENTRIES
 from ostiaryd.respond.model.incidents import ALERT_EVERY, HALTS, SECOND
 
-PAGE = (Path(__file__).parents[2] / "docs" / "incidents.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "incidents.md").read_text("utf-8")
 
 
 def _blocks(language: str) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 from tests.patience import PATIENCE_S
 from tests.server import running
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "run.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "run.md"
 PROGRAMS = Path(__file__).resolve().parents[1] / "run"
 CALLS = [["write_file", {"path": "a.txt", "text": "hello"}], ["read_file", {"path": "a.txt"}]]
 

@@ -1,4 +1,4 @@
-"""Every number and every event on docs/signals.md is the one of the code."""
+"""Every number and every event on docs/how-to/signals.md is the one of the code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ostiaryd.respond.model.issuers import EVENTS, Effect
 from ostiaryd.respond.wire_signals import COST, FRESH, SETS, SOON, Said
 from ostiaryd.respond.wire_ssf_poll import WAIT_S
 
-PAGE = (Path(__file__).parents[2] / "docs" / "signals.md").read_text("utf-8").replace("\n", " ")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "signals.md").read_text("utf-8").replace("\n", " ")
 SECOND = 1_000_000
 
 

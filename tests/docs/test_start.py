@@ -14,7 +14,7 @@ import pytest
 
 from tests.patience import PATIENCE_S
 
-PAGES = Path(__file__).resolve().parents[2] / "docs" / "start"
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "tutorials"
 ORDER = ("tool-owner", "agent-developer", "security-engineer")
 _BLOCK = re.compile(r"(?:`(?P<file>[\w./-]+)`:\n\n)?```(?P<kind>\w*)\n(?P<text>.*?)```", re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""What docs/watch.md says in figures is what the program does."""
+"""What docs/reference/watch.md says in figures is what the program does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ostiaryd.watch.model.narrowing import CAP, MOST_A_DAY
 from ostiaryd.watch.model.watcher import QUIET_GUARD_MIN, QUIET_MIN
 from tests.architecture.sources import ROOT
 
-PAGE = " ".join((ROOT / "docs/watch.md").read_text("utf-8").split())
+PAGE = " ".join((ROOT / "docs/reference/watch.md").read_text("utf-8").split())
 
 
 @pytest.mark.parametrize(

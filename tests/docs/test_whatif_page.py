@@ -1,4 +1,4 @@
-"""What docs/policies.md says of what-if: its commands, on a server with calls that were decided, on both databases."""
+"""The what-if commands of docs/reference/policies.md, on a server with decided calls, on both databases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.feed.house import House
 from tests.patience import PATIENCE_S
 from tests.server import Server, running
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "policies.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "policies.md"
 ARGUMENTS = {"properties": {"amount": {"type": "number"}, "pin": {"type": "string"}}}
 TOOLS = [{"name": "pay", "effect": "pay", "kinds": {"pin": "secret"}, "arguments": ARGUMENTS}]
 

@@ -114,7 +114,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def quick_start(stage: Stage, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Callable[[dict[str, Any]], None]:
     """The program of the framework's page, to be run with the names that it does not define itself."""
-    page = (ROOT / f"docs/adapters/{INSIDE}.md").read_text("utf-8")
+    page = (ROOT / f"docs/how-to/adapters/{INSIDE}.md").read_text("utf-8")
     [program] = re.findall(r"```python\n(# quick start.*?)```", page, re.S)
     shutil.copy(stage.guard_key, folder / "tools.json")
     shutil.copy(stage.agent_key, folder / "writer.json")

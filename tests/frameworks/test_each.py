@@ -43,6 +43,6 @@ def test_every_framework_has_an_extra_and_a_page_and_is_held_to_all_of_the_contr
     }
     for name in FRAMEWORKS:
         assert f"\n{name} = [" in project
-        assert (ROOT / f"docs/adapters/{name}.md").is_file()
+        assert (ROOT / f"docs/how-to/adapters/{name}.md").is_file()
         tests = (ROOT / file_of(name)).read_text("utf-8")
         assert [test for test in CONTRACT if f"    {test},\n" not in tests] == [], f"{name} has no exceptions"

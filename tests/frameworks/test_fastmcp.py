@@ -564,8 +564,9 @@ def test_who_has_an_auth_or_tools_of_another_guard_is_told(stage: Stage, tmp_pat
 
 
 def programs() -> tuple[str, str]:
-    """Those of the page: over stdio, and over HTTP."""
-    over_stdio, over_http = re.findall(r"```python\n(# .*?)```", (ROOT / "docs/adapters/fastmcp.md").read_text(), re.S)
+    """Return the two programs of the page: over stdio, and over HTTP."""
+    page = (ROOT / "docs/how-to/adapters/fastmcp.md").read_text("utf-8")
+    over_stdio, over_http = re.findall(r"```python\n(# .*?)```", page, re.S)
     return over_stdio, over_http
 
 

@@ -1,4 +1,4 @@
-"""Every recipe of docs/cookbook.md works, and its tests hold it to its word."""
+"""Every recipe of docs/how-to/cookbook.md works, and its tests hold it to its word."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from ostiary.core.errors import Invalid
 from ostiaryd.policy.model import load, starter
 
-PAGE = (Path(__file__).parents[2] / "docs" / "cookbook.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "cookbook.md").read_text("utf-8")
 STARTER = {name: text for name, text in starter().files.items() if name.endswith(".cedar")}
 """With the safeguards, without its tests, which ask for things that some recipes forbid."""
 RECIPES = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))

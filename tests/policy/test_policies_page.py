@@ -1,4 +1,4 @@
-"""What docs/policies.md shows is what works."""
+"""What docs/reference/policies.md shows is what works."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ostiaryd.policy.model.safeguards import read_left_out
 from ostiaryd.policy.wire_authzen import MAX_EVALUATIONS
 from ostiaryd.policy.wire_search import DEFAULT_RESULTS
 
-PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "policies.md"
 
 
 def blocks(language: str) -> list[str]:

@@ -54,7 +54,7 @@ class _Result(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Schema(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The members of an entry (docs/http.md, `GET /api/v1/audit`)."""
+    """The members of an entry (docs/reference/http.md, `GET /api/v1/audit`)."""
 
     at: int
     action: str

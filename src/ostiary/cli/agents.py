@@ -240,7 +240,7 @@ def join_token(name: str, /, *, ttl: int = 3600, session: Here) -> None:
 def allow_bearer(name: str, /, *, resource: str, session: Here) -> None:
     """Let an agent whose client cannot do DPoP have bearer tokens for one resource; whoever sees one can use it.
 
-    They are valid for five minutes at most, and the guards of that resource alone accept them (docs/clients.md).
+    They are valid for five minutes at most, and the guards of that resource alone accept them (docs/how-to/clients.md).
 
     Args:
         name: Name or id.
@@ -266,7 +266,7 @@ def forbid_bearer(name: str, /, *, resource: str, session: Here) -> None:
 def create_secret(name: str, /, *, days: int = 90, session: Here) -> None:
     """Make a client secret for an agent whose client knows nothing better; it is shown once.
 
-    It gets bearer tokens for the resources where the agent is exempt, and nothing else (docs/clients.md).
+    It gets bearer tokens for the resources where the agent is exempt, and nothing else (docs/how-to/clients.md).
 
     Args:
         name: Name or id.

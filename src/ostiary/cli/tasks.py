@@ -55,7 +55,7 @@ def start(
         parent: Id of the task of which it is a part: it only narrows that one, and ends with it.
         bounds: JSON file of authorization_details (RFC 9396, type `tool`) that narrow it further.
         data_class: Only tools that handle nothing but this class of data; may be given several times.
-        budget: JSON file of limits, such as [{"kind": "calls", "limit": 100}]; docs/budgets.md has all kinds.
+        budget: JSON file of limits, such as [{"kind": "calls", "limit": 100}]; docs/how-to/budgets.md has all kinds.
         words: What the person asked, in their own words; it never changes, and values in it count as theirs.
         own: What is the person's own, as NAME=VALUE (mail=ada@example.org); may be given several times.
         endorse: A document that they named, as TOOL:VALUE[:KIND,KIND] (files/read_file:bill.txt:account,amount): what

@@ -260,7 +260,7 @@ def load_config(file: Path | None = None, *, environ: dict[str, str] | None = No
     try:
         return _checked(convert(values, Config, strict=False))
     except msgspec.ValidationError as error:
-        raise Invalid(f"configuration: {error}", hint="`docs/configuration.md` lists every key") from error
+        raise Invalid(f"configuration: {error}", hint="`docs/reference/configuration.md` lists every key") from error
 
 
 def read_places(file: str) -> Places:

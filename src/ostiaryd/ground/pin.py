@@ -1,7 +1,7 @@
 """The pin: the head of the ledger as this server last committed it, in a file beside the keys, outside the database.
 
 A database that is restored from an older copy, or failed over to a replica that lags, does not have the head that the
-pin names; the server then enters recovery (docs/recovery.md). Each server has its own pin, also on PostgreSQL.
+pin names; the server then enters recovery (docs/how-to/recovery.md). Each server has its own pin, also on PostgreSQL.
 
 The file has two slots of 256 bytes. A write goes to the slot that is not the newest, so a torn write leaves the older
 head. The writer writes after each commit and before any answer, without fsync: the page cache survives `kill -9`, and

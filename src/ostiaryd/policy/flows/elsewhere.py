@@ -130,7 +130,7 @@ class Engines:
         if not program.policies:
             return
         if find_spec("opa_bindings") is None:
-            raise Invalid("the set has Rego, and OPA's library is not installed", hint="see docs/policies.md, Rego")
+            raise Invalid("the set has Rego, and OPA's library is not installed", hint="docs/reference/policies.md")
         try:
             await asyncio.gather(*(self._with_one(lambda rego: rego.load(program)) for _ in self._all))
         except Unavailable as error:

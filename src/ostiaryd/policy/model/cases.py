@@ -1,4 +1,4 @@
-"""The tests of a policy set, `*.test.toml`: questions with the answers that its owner wants. See docs/policies.md."""
+"""Tests of a policy set, `*.test.toml`: questions with the verdicts that its owner expects."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ async def add_webhook(call: Call) -> Reply:
     """Tell a URL, or mailto:ADDRESS, of the events of the ledger from now on; its `secret` is shown this once."""
     new, config = call.json(NewWebhook), call.world.config
     if new.form == "mail" and not config.mail_server:
-        raise Invalid("no mail server is configured", hint="mail_server and mail_from: docs/configuration.md")
+        raise Invalid("no mail server is configured", hint="mail_server and mail_from: docs/reference/configuration.md")
 
     def run(act: Act) -> tuple[Webhook, bytes]:
         return flows.add(act, url=new.url, actions=new.events, form=new.form, private=config.private)
